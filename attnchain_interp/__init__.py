@@ -1,0 +1,59 @@
+"""Transformer attention read as a Markov chain.
+
+A source turns inputs into an `AttentionStore`; a weighting turns a store into one Markov `Chain` per example; a
+functional turns a chain into one score per token. `MultiBounce` is weighting → bounce; `TokenRank` is weighting →
+stationary distribution; rollout is the same picture with a product over layers; row-select and column-sum are one bounce
+from a one-hot and from the uniform start. The paper's methods and the baselines share this one path.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attnchain_interp.capturing import Adapter, Loaded, adapter_named, capture
+from attnchain_interp.chain import Chain, bounce, damp, restrict, reverse
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.spectrum import second_eigenvalue
+from attnchain_interp.stationary_distribution import stationary
+from attnchain_interp.store import AttentionStore, LayerAttention, LayerSelection, select_layers
+from attnchain_interp.tokens import Role, TokenLayout
+from attnchain_interp.weighting import head_weights
+
+if TYPE_CHECKING:
+    from attnchain_interp.attribution import *  # noqa: F403
+
+__all__ = [
+    "Adapter",
+    "AttentionError",
+    "AttentionStore",
+    "Chain",
+    "LayerAttention",
+    "LayerSelection",
+    "Loaded",
+    "Role",
+    "TokenLayout",
+    "adapter_named",
+    "bounce",
+    "capture",
+    "damp",
+    "head_weights",
+    "restrict",
+    "reverse",
+    "second_eigenvalue",
+    "select_layers",
+    "stationary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The attribution methods, on first use: importing Captum loads pyplot."""
+    if not name.startswith("_"):
+        attribution = import_module("attnchain_interp.attribution")
+        if name in attribution.__all__:
+            return getattr(attribution, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *import_module("attnchain_interp.attribution").__all__})

@@ -1,0 +1,19 @@
+"""Captum attribution methods that read attention."""
+
+from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.column_sum import ColumnSum
+from attnchain_interp.attribution.multi_bounce import MultiBounce
+from attnchain_interp.attribution.random_ranking import RandomRanking
+from attnchain_interp.attribution.raw_attention import RawAttention
+from attnchain_interp.attribution.rollout import Rollout
+from attnchain_interp.attribution.token_rank import TokenRank
+
+__all__ = [
+    "AttentionAttribution",
+    "ColumnSum",
+    "MultiBounce",
+    "RandomRanking",
+    "RawAttention",
+    "Rollout",
+    "TokenRank",
+]

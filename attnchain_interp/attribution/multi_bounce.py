@@ -1,0 +1,53 @@
+"""Multi-bounce attention: where attention from a token goes in several steps."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from torch import Tensor
+
+from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.start import Start, start_distribution
+from attnchain_interp.chain import bounce
+from attnchain_interp.store import AttentionStore, Direction, LayerSelection
+from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.weighting import Heads
+
+
+@final
+class MultiBounce(AttentionAttribution):
+    """The distribution of a walk after `steps` steps from a start: v Pⁿ. Scores of an example sum to one.
+
+    One step from the class token is its row of attention over the states, renormalised; a start that is no state enters
+    the chain by its own row and is never returned to.
+
+    Args:
+        forward_func: as in `AttentionAttribution`.
+        steps: how many, 0 or more.
+        start: "class", "center" (the centre patch), "uniform", a token by number, or distributions (token,) or
+            (batch, token) over all tokens.
+        layers, heads, tokens, direction: as in `AttentionAttribution`.
+
+    Raises:
+        AttentionError: on attribution, for a start that does not exist or is no distribution, negative steps, and as
+            `capture`.
+
+    Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        steps: int = 2,
+        start: Start = "class",
+        layers: LayerSelection = "all",
+        heads: Heads = "mean",
+        tokens: TokenSelection = None,
+        direction: Direction = "incoming",
+    ) -> None:
+        super().__init__(forward_func, layers, heads, tokens, direction)
+        self.steps, self.start = steps, start
+
+    def score(self, store: AttentionStore) -> Tensor:
+        chain = self.chain(store)
+        return bounce(chain, start_distribution(chain, store.tokens, self.start), self.steps)

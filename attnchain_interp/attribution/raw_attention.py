@@ -1,0 +1,51 @@
+"""Raw attention: a row or a column of the map, as most attention pictures show it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, final
+
+from torch import Tensor
+
+from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.start import token_position
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.store import AttentionStore, LayerSelection
+from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.weighting import Heads
+
+
+@final
+class RawAttention(AttentionAttribution):
+    """The row of one token (where it attends to) or its column (which tokens attend to it), one hop, as the model has it.
+
+    Unlike the chain methods it keeps every token by default, so nothing is renormalised: the row of the class token is
+    `store.maps()[:, layer, :, 0, :]`, averaged over heads.
+
+    Args:
+        forward_func: as in `AttentionAttribution`.
+        token: "class", "center" (the centre patch) or a token by number.
+        select: "row" or "column".
+        layers, heads, tokens: as in `AttentionAttribution`; the last layer and every token by default.
+
+    Raises:
+        AttentionError: on attribution, for a token that does not exist, and as `capture`; at once, for another `select`.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        token: str | int = "class",
+        select: Literal["row", "column"] = "row",
+        layers: LayerSelection = -1,
+        heads: Heads = "mean",
+        tokens: TokenSelection = "all",
+    ) -> None:
+        if select not in ("row", "column"):
+            raise AttentionError(f'select={select!r} is unknown; use "row" or "column".')
+        super().__init__(forward_func, layers, heads, tokens)
+        self.token, self.select = token, select
+
+    def score(self, store: AttentionStore) -> Tensor:
+        matrix = self.chain(store).matrix
+        position = token_position(store.tokens, self.token)
+        return matrix[..., position, :] if self.select == "row" else matrix[..., :, position]

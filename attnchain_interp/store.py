@@ -1,0 +1,251 @@
+"""The layer × head store of attention maps that every adapter fills and every method reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.chain import Chain, check_rows, reversed_over
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.tokens import TokenLayout, TokenSelection
+from attnchain_interp.weighting import Heads, layer_weights, rescaled
+
+LayerSelection = str | int | slice | Sequence[int | str]
+Direction = Literal["incoming", "outgoing"]
+
+
+@final
+@dataclass(frozen=True)
+class LayerAttention:
+    """The attention of one layer: `name` as the model calls the module, `maps` (batch, head, query, key)."""
+
+    name: str
+    maps: Tensor
+
+    @property
+    def heads(self) -> int:
+        return self.maps.shape[1]
+
+
+@final
+class AttentionStore:
+    """Attention maps by layer and head, with what the tokens are.
+
+    `len(store)` counts layers; `store[-1]` and `store["blocks.11.attn"]` are one `LayerAttention`; iteration goes from
+    the first layer to the last.
+
+    Args:
+        layers: from the first to the last, names unique, maps (batch, head, query, key) row-stochastic.
+        tokens: the layout of the tokens, same batch and number of tokens as the maps. Rows of padding are not checked.
+        metadata: strings to keep with the maps (model, adapter, …).
+
+    Raises:
+        AttentionError: no layers, a name used twice, maps of a wrong shape, of another batch or number of tokens than
+            the layout, with NaN or negative entries, or with rows that do not sum to one.
+    """
+
+    def __init__(
+        self, layers: Iterable[LayerAttention], tokens: TokenLayout, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        self._layers = {}
+        self.tokens = tokens
+        self.metadata = dict(metadata or {})
+        for layer in layers:
+            if layer.name in self._layers:
+                raise AttentionError(f"two layers are named {layer.name!r}; a layer is known by its name.")
+            if layer.maps.ndim != 4 or (layer.maps.shape[0], layer.maps.shape[-1]) != (tokens.batch, len(tokens)):
+                raise AttentionError(
+                    f"layer {layer.name!r} has maps of shape {tuple(layer.maps.shape)}; with this TokenLayout they must be"
+                    f" ({tokens.batch}, head, {len(tokens)}, {len(tokens)}): (batch, head, query, key)."
+                )
+            check_rows(layer.maps, f"layer {layer.name!r}", tokens.mask[:, None].to(layer.maps.device))
+            self._layers[layer.name] = layer
+        if not self._layers:
+            raise AttentionError("a store needs at least one layer and none was given.")
+
+    @classmethod
+    def from_maps(
+        cls,
+        maps: Sequence[Tensor] | Mapping[str, Tensor] | Tensor,
+        tokens: TokenLayout | None = None,
+        names: Sequence[str] | None = None,
+    ) -> AttentionStore:
+        """A store of attention tensors that another tool made.
+
+        Args:
+            maps: one tensor (batch, head, query, key) per layer, as in `output.attentions`, in a TransformerLens cache's
+                patterns or a BertViz list; a mapping from names to them; or one tensor (layer, batch, head, query,
+                key).
+            tokens: the layout; every token is a text token when None.
+            names: of the layers, where `maps` is no mapping; "layer.0" and so on when None.
+
+        Raises:
+            AttentionError: as the class, or another number of names than maps.
+        """
+        if isinstance(maps, Mapping):
+            named = dict(maps)
+        else:
+            names = [f"layer.{i}" for i in range(len(maps))] if names is None else names
+            if len(names) != len(maps):
+                raise AttentionError(f"there are {len(names)} names for {len(maps)} maps.")
+            named = dict(zip(names, maps, strict=True))
+        if tokens is None and named:
+            first = next(iter(named.values()))
+            if first is None or first.ndim != 4:
+                came = "None" if first is None else f"shape {tuple(first.shape)}"
+                raise AttentionError(f"maps must be tensors (batch, head, query, key), one per layer; the first is {came}.")
+            tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1]))
+        if tokens is None:
+            raise AttentionError(
+                'maps is empty. A model under "sdpa" returns no attentions: capture it with attnchain_interp.capture(model,'
+                " …) instead, which needs no other implementation."
+            )
+        return cls([LayerAttention(name, tensor) for name, tensor in named.items()], tokens)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[LayerAttention]:
+        return iter(self._layers.values())
+
+    def __getitem__(self, layer: int | str) -> LayerAttention:
+        return self._layers[_layer_name(self.names, layer)]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._layers)
+
+    @property
+    def batch(self) -> int:
+        return self.tokens.batch
+
+    def __repr__(self) -> str:
+        heads = sorted({layer.heads for layer in self})
+        grid = f", grid {self.tokens.grid[0]}×{self.tokens.grid[1]}" if self.tokens.grid else ""
+        size = sum(layer.maps.numel() * layer.maps.element_size() for layer in self) / 2**20
+        return (
+            f"AttentionStore: {len(self)} layers ({self.names[0]} … {self.names[-1]}), {'/'.join(map(str, heads))} heads\n"
+            f"  batch {self.batch}, {len(self.tokens)} tokens{grid}\n"
+            f"  {self[0].maps.dtype} on {self[0].maps.device}, {size:.1f} MB"
+        )
+
+    def select(self, layers: LayerSelection) -> list[LayerAttention]:
+        """The layers meant by "all", a name, a number, a slice, or a list of names and numbers.
+
+        Raises:
+            AttentionError: a layer that does not exist, or an empty selection.
+        """
+        return [self[name] for name in select_layers(self.names, layers)]
+
+    def maps(self, layers: LayerSelection = "all") -> Tensor:
+        """The maps as one tensor (batch, layer, head, query, key).
+
+        Raises:
+            AttentionError: a layer that does not exist, or layers of different shapes.
+        """
+        chosen = self.select(layers)
+        if len({layer.maps.shape for layer in chosen}) > 1:
+            shapes = ", ".join(f"{layer.name} {tuple(layer.maps.shape)}" for layer in chosen)
+            raise AttentionError(f"layers of different shapes cannot be stacked ({shapes}); take them one by one.")
+        return torch.stack([layer.maps for layer in chosen], 1)
+
+    def chain(
+        self,
+        layers: LayerSelection = "all",
+        heads: Heads = "mean",
+        tokens: TokenSelection = None,
+        direction: Direction = "incoming",
+    ) -> Chain:
+        """One Markov chain per example: heads restricted to the chosen tokens, weighted, and averaged over layers.
+
+        Args:
+            layers: "all", a name, a number, a slice, or a list; the mean of several maps is again a chain.
+            heads: as in `head_weights`; or "each", which keeps the heads apart.
+            tokens: the states, as in `TokenLayout.select`: the patches of an image by default.
+            direction: "incoming" follows attention from query to key, so mass gathers where attention goes;
+                "outgoing" is the reversed chain, in which it gathers where attention comes from.
+
+        Returns:
+            A chain (batch, token, token), or (batch, head, token, token) for "each".
+
+        Raises:
+            AttentionError: whatever does not exist; a token left without any attention to the chosen ones; layers with
+                different numbers of heads under "each".
+        """
+        if direction not in ("incoming", "outgoing"):
+            raise AttentionError(f'direction={direction!r} is unknown; use "incoming" or "outgoing".')
+        chosen = self.select(layers)
+        states = self.tokens.select(tokens).to(chosen[0].maps.device)
+        each = heads == "each"
+        if each and len({layer.heads for layer in chosen}) > 1:
+            raise AttentionError('heads="each" needs layers with equally many heads; ask for layers one by one.')
+
+        def combined(layer: LayerAttention) -> Tensor:
+            scaled = rescaled(layer.maps, states)
+            return scaled if each else torch.einsum("bh,bhij->bij", layer_weights(scaled, states, heads), scaled)
+
+        mean = reduce(torch.add, map(combined, chosen)) / len(chosen)
+        if each:
+            states = states[:, None].expand(mean.shape[:-1])
+        if direction == "outgoing":
+            return reversed_over(mean, states)
+        return Chain(torch.where(states[..., None, :], mean, 0), states)
+
+    def to(self, device: torch.device | str) -> AttentionStore:
+        """The store with its maps and layout on another device."""
+        layers = [LayerAttention(layer.name, layer.maps.to(device)) for layer in self]
+        return AttentionStore(layers, self.tokens, self.metadata)
+
+    def write(self, path: str | Path) -> None:
+        """Writes maps, layout and metadata as one safetensors file, atomically."""
+        from attnchain_interp.store_file import write_store
+
+        write_store(self, Path(path))
+
+    @staticmethod
+    def read(path: str | Path) -> AttentionStore:
+        """The store that `write` put into a file.
+
+        Raises:
+            AttentionError: the file is truncated, is no safetensors file, or was not written by `write`.
+        """
+        from attnchain_interp.store_file import read_store
+
+        return read_store(Path(path))
+
+
+def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
+    """The names meant by a layer selection; also used before a forward, to watch only these.
+
+    Raises:
+        AttentionError: a layer that does not exist, or an empty selection.
+    """
+    if isinstance(layers, str):
+        chosen = list(names) if layers == "all" else [layers]
+    elif isinstance(layers, slice):
+        chosen = list(names)[layers]
+    elif isinstance(layers, Sequence):
+        chosen = list(dict.fromkeys(_layer_name(names, layer) for layer in layers))
+    else:
+        chosen = [_layer_name(names, layers)]
+    if not chosen:
+        raise AttentionError(f"layers={layers!r} selects none of the {len(names)} layers.")
+    for name in chosen:
+        _layer_name(names, name)
+    return chosen
+
+
+def _layer_name(names: Sequence[str], layer: int | str) -> str:
+    if isinstance(layer, str):
+        if layer in names:
+            return layer
+        raise AttentionError(f"there is no layer {layer!r}; the layers are {', '.join(names)}.")
+    if isinstance(layer, bool) or not -len(names) <= layer < len(names):
+        raise AttentionError(f"layer {layer!r} does not exist; there are {len(names)}, numbered 0 to {len(names) - 1}.")
+    return names[layer]

@@ -1,0 +1,192 @@
+"""What the tokens of a sequence are: their roles, the image grid, the labels, the padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.errors import AttentionError
+
+
+class Role(IntEnum):
+    """What a token stands for; written by its lower-case name in arguments: `tokens="patch"`."""
+
+    CLASS = 0
+    REGISTER = 1
+    PATCH = 2
+    TEXT = 3
+    SPECIAL = 4
+    PAD = 5
+
+    @classmethod
+    def named(cls, name: str) -> Role:
+        """The role of this name.
+
+        Raises:
+            AttentionError: no role has the name.
+        """
+        try:
+            return cls[name.upper()]
+        except KeyError:
+            known = ", ".join(repr(role.name.lower()) for role in cls)
+            raise AttentionError(f"{name!r} is no token role; the roles are {known}.") from None
+
+
+TokenSelection = str | Sequence[int] | Sequence[str] | None
+
+
+@final
+@dataclass(frozen=True)
+class TokenLayout:
+    """Which token is what, for every example of a batch.
+
+    Attributes:
+        roles: (batch, token) `Role` codes, uint8.
+        grid: (rows, columns) of the patch tokens, row by row, when they cover an image.
+        labels: one list of strings per example (the tokens as text), or None.
+
+    Raises:
+        AttentionError: roles of another shape or with unknown codes, a grid that does not match the number of patches,
+            labels that do not match the roles, or an example made of padding alone.
+    """
+
+    roles: Tensor
+    grid: tuple[int, int] | None = None
+    labels: list[list[str]] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.roles.ndim != 2 or 0 in self.roles.shape:
+            raise AttentionError(f"roles has shape {tuple(self.roles.shape)}; it must be (batch, token), none empty.")
+        if self.roles.is_floating_point() or self.roles.min() < 0 or self.roles.max() > max(Role):
+            raise AttentionError(f"roles holds codes outside 0…{max(Role)}; build it from `Role` members.")
+        object.__setattr__(self, "roles", self.roles.to(torch.uint8))
+        if not self.mask.any(1).all():
+            raise AttentionError("an example has only padding; every example needs a token that is not Role.PAD.")
+        if self.grid is not None:
+            patches = (self.roles == Role.PATCH).sum(1)
+            if bool((patches != self.grid[0] * self.grid[1]).any()):
+                raise AttentionError(
+                    f"grid {self.grid} has {self.grid[0] * self.grid[1]} places but there are {patches.tolist()} patch"
+                    " tokens; pass the grid of the patch embedding, as (rows, columns)."
+                )
+            if bool(((self.roles == Role.PATCH) != (self.roles[:1] == Role.PATCH)).any()):
+                raise AttentionError("a grid needs the patches at the same positions in every example.")
+        if self.labels is not None and [len(row) for row in self.labels] != [len(self)] * self.batch:
+            raise AttentionError(f"labels must hold {self.batch} lists of {len(self)} strings, one for each token.")
+
+    @classmethod
+    def image(cls, batch: int, grid: tuple[int, int], prefix: Sequence[Role] = ()) -> TokenLayout:
+        """Prefix tokens (class, registers …) followed by the patches of an image.
+
+        >>> TokenLayout.image(1, (1, 2), [Role.CLASS]).roles.tolist()
+        [[0, 2, 2]]
+        """
+        roles = [*prefix, *[Role.PATCH] * (grid[0] * grid[1])]
+        return cls(torch.tensor(roles, dtype=torch.uint8).expand(batch, -1), grid)
+
+    @classmethod
+    def text(cls, mask: Tensor, labels: list[list[str]] | None = None) -> TokenLayout:
+        """Text tokens where `mask` (batch, token) is true, padding elsewhere."""
+        roles = torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD))
+        return cls(roles, labels=labels)
+
+    def __len__(self) -> int:
+        return self.roles.shape[1]
+
+    @property
+    def batch(self) -> int:
+        return self.roles.shape[0]
+
+    @property
+    def mask(self) -> Tensor:
+        """(batch, token) bool: false for padding."""
+        return self.roles != Role.PAD
+
+    def __getitem__(self, rows: slice) -> TokenLayout:
+        """The layout of some examples of the batch."""
+        return TokenLayout(self.roles[rows], self.grid, None if self.labels is None else self.labels[rows])
+
+    def select(self, tokens: TokenSelection) -> Tensor:
+        """(batch, token) bool: the tokens that are meant; padding never is.
+
+        `tokens` is None (the patches where there are any, else everything), "all", a role or several by name, or a list
+        of positions.
+
+        Raises:
+            AttentionError: an unknown role, a position out of range, or an example in which nothing is selected.
+        """
+        if tokens is None:
+            tokens = "patch" if bool((self.roles == Role.PATCH).any()) else "all"
+        if isinstance(tokens, str):
+            chosen = self.mask if tokens == "all" else self.roles == Role.named(tokens)
+        else:
+            chosen = self._select_several(tokens)
+        chosen = chosen & self.mask
+        if not chosen.any(1).all():
+            present = sorted({Role(code).name.lower() for code in self.roles.unique().tolist()})
+            raise AttentionError(f"tokens={tokens!r} selects nothing; this layout holds {', '.join(present)}.")
+        return chosen
+
+    def _select_several(self, tokens: Iterable[Any]) -> Tensor:
+        chosen = torch.zeros_like(self.mask)
+        for token in tokens:
+            if isinstance(token, str):
+                chosen |= self.roles == Role.named(token)
+            else:
+                chosen[:, self.position(token)] = True
+        return chosen
+
+    def position(self, token: int) -> int:
+        """The position of a token counted from either end.
+
+        Raises:
+            AttentionError: out of range.
+        """
+        n = len(self)
+        if isinstance(token, bool) or not -n <= int(token) < n:
+            raise AttentionError(f"token {token!r} does not exist; there are {n}, numbered 0 to {n - 1}.")
+        return int(token) % n
+
+    @property
+    def center(self) -> int:
+        """Position of the centre patch, (rows // 2, columns // 2) of the grid.
+
+        Raises:
+            AttentionError: there is no grid.
+        """
+        if self.grid is None:
+            raise AttentionError("the centre token needs an image grid and this layout has none; name a token by number.")
+        rows, columns = self.grid
+        patches = (self.roles[0] == Role.PATCH).nonzero()[:, 0]
+        return int(patches[rows // 2 * columns + columns // 2])
+
+    @property
+    def class_token(self) -> int:
+        """Position of the class token.
+
+        Raises:
+            AttentionError: there is none, or more than one.
+        """
+        found = (self.roles[0] == Role.CLASS).nonzero()[:, 0].tolist()
+        if len(found) != 1 or bool((self.roles[:, found] != Role.CLASS).any()):
+            raise AttentionError(
+                f'this layout has {len(found)} class tokens; "class" needs exactly one. Start at "center" or at a token'
+                " by number."
+            )
+        return found[0]
+
+    def to_grid(self, scores: Tensor) -> Tensor:
+        """The patch scores of `scores` (batch, …, token) on the image grid: (batch, …, rows, columns).
+
+        Raises:
+            AttentionError: there is no grid.
+        """
+        if self.grid is None:
+            raise AttentionError('there is no image grid in this layout; ask for output="tokens".')
+        patches = (self.roles[0] == Role.PATCH).to(scores.device)
+        return scores[..., patches].unflatten(-1, self.grid)

@@ -1,0 +1,56 @@
+"""The bundled vision transformer: a timm `VisionTransformer` trained on cluttered digits, shipped with its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from attnchain_evals.cluttered_digits import IMAGE_SIZE
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from timm.models import VisionTransformer
+
+WEIGHTS = Path(__file__).with_name("vit.safetensors")
+
+
+def build_vit() -> VisionTransformer:
+    """The architecture, freshly initialised: 56 × 56 input in patches of 4, width 96, 6 layers of 4 heads, 10 classes.
+
+    Starts from sine-cosine position embeddings, and from a patch embedding that centres and spreads images in [0, 1]
+    (`mean` 0 and `std` 1 in its `pretrained_cfg`): both shorten the time at chance.
+    """
+    from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+    from timm.models import VisionTransformer
+
+    model = VisionTransformer(img_size=IMAGE_SIZE, patch_size=4, embed_dim=96, depth=6, num_heads=4, num_classes=10)
+    config = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
+    model.pretrained_cfg = config  # pyright: ignore[reportArgumentType] - timm sets it the same way
+    with torch.no_grad():
+        positions = build_sincos2d_pos_embed(list(model.patch_embed.grid_size), dim=96)
+        model.get_parameter("pos_embed")[:, 1:] = 0.5 * positions
+        projection = model.patch_embed.proj
+        projection.weight *= 10
+        projection.bias.copy_(-0.5 * projection.weight.sum((1, 2, 3)))
+    return model
+
+
+def bundled_vit() -> VisionTransformer:
+    """The trained model in eval mode; takes images (batch, 3, 56, 56) in [0, 1], gives logits (batch, 10).
+
+    See `CARD.md` beside the weights for data, training and accuracy; `python -m attnchain_evals.bundled.train` makes it.
+    """
+    model = build_vit()
+    model.load_state_dict(load_file(WEIGHTS))
+    return model.eval()
+
+
+def preprocess(image: Image.Image) -> Tensor:
+    """A PIL image as the model's input (1, 3, 56, 56) in [0, 1], resized to its size."""
+    pixels = np.asarray(image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE)), dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]

@@ -1,0 +1,169 @@
+"""The command `attnchain`: demo, attribute, inspect."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+try:
+    import typer
+except ImportError as error:
+    raise SystemExit(f"{error}. The command line needs: pip install 'attnchain-interp[evals]'") from error
+
+if TYPE_CHECKING:
+    from attnchain_interp import Loaded
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
+
+Model = Annotated[str, typer.Argument(help="bundled, timm:NAME or hf:NAME (a hub name or a local folder)")]
+FRAMEWORKS = {"timm": "timm", "hf": "transformers"}
+
+
+def methods() -> dict[str, Callable[[Any], Any]]:
+    """The methods by the names of this command line: name → model → method."""
+    import attnchain_interp as ac
+
+    return {
+        "TokenRank": ac.TokenRank,
+        "MultiBounce": ac.MultiBounce,
+        "Rollout": ac.Rollout,
+        "ColumnSum": ac.ColumnSum,
+        "class row": lambda model: ac.RawAttention(model, "class"),
+        "class column": lambda model: ac.RawAttention(model, "class", "column"),
+        "centre row": lambda model: ac.RawAttention(model, "center"),
+        "centre column": lambda model: ac.RawAttention(model, "center", "column"),
+        "RandomRanking": ac.RandomRanking,
+    }
+
+
+def demo_methods() -> dict[str, Any]:
+    """What the demo scores: every method, and a control that looks at no model."""
+    from attnchain_evals.controls import InputMagnitude
+
+    return {name: build(None) for name, build in methods().items()} | {"input magnitude": InputMagnitude((14, 14))}
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the table and the pictures")] = Path("attnchain-demo"),
+    images: Annotated[int, typer.Option(help="test images to score")] = 64,
+    seed: Annotated[int, typer.Option(help="of the test images")] = 0,
+) -> None:
+    """The bundled model on its test images: every method, deletion and insertion, localisation, pictures."""
+    from attnchain_evals.demo import run
+
+    result, files = run(demo_methods(), out, images, seed)
+    typer.echo(f"\n{images} test images of ClutteredDigits, mean [95 % bootstrap interval]\n\n{result.markdown()}\n")
+    for file in files:
+        typer.echo(file)
+
+
+@app.command()
+def attribute(
+    model: Model,
+    image: Annotated[Path, typer.Argument(help="an image file")],
+    method: Annotated[str, typer.Option(help="a method as `attnchain demo` names it")] = "TokenRank",
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),
+) -> None:
+    """The heat map of an image: a picture, and the scores as JSON."""
+    from attnchain_evals.figures import attribution_figure, write_figure
+    from attnchain_interp import AttentionError, capture
+
+    if method not in methods():
+        raise AttentionError(f"method {method!r} is unknown; use one of {', '.join(methods())}.")
+    loaded = load(model)
+    pixels = loaded.preprocess(open_image(image))
+    store = capture(loaded.model, pixels)
+    grid = store.tokens.to_grid(methods()[method](None).score(store))
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"{image.stem}-{method.replace(' ', '-')}"
+    picture = write_figure(attribution_figure(pixels, None, {method: grid}), stem.with_name(f"{stem.name}.png"))
+    scores = stem.with_name(f"{stem.name}.json")
+    scores.write_text(json.dumps({"model": model, "image": str(image), "method": method, "grid": grid[0].tolist()}))
+    typer.echo(f"{picture}\n{scores}")
+
+
+@app.command()
+def inspect(model: Model) -> None:
+    """What is captured of a model: layers, heads, tokens, route, row sums (of a grey-noise image)."""
+    import numpy as np
+    from PIL import Image
+
+    from attnchain_interp import Role, capture
+
+    loaded = load(model)
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    store = capture(loaded.model, loaded.preprocess(Image.fromarray(noise)))
+    codes = store.tokens.roles[0].tolist()
+    roles = ", ".join(f"{codes.count(role)} {role.name.lower()}" for role in Role if role in codes)
+    typer.echo(
+        f"{model}: {store.metadata['model']} by the {store.metadata['adapter']} adapter, route {store.metadata['route']}"
+    )
+    typer.echo(f"tokens: {len(codes)} ({roles}); grid {store.tokens.grid}")
+    for layer in store:
+        sums = layer.maps.double().sum(-1)
+        typer.echo(
+            f"{layer.name:<40} {layer.heads:>3} heads  {layer.maps.shape[-1]:>5} tokens"
+            f"  row sums {float(sums.min()):.6f} … {float(sums.max()):.6f}"
+        )
+
+
+def load(name: str) -> Loaded:
+    """The model of a command-line name.
+
+    Raises:
+        AttentionError: the name has no known prefix, or the framework cannot find or load it.
+    """
+    from attnchain_interp import AttentionError, Loaded, adapter_named
+
+    if name == "bundled":
+        from attnchain_evals.bundled import bundled_vit, preprocess
+
+        return Loaded(bundled_vit(), preprocess)
+    prefix, _, rest = name.partition(":")
+    if prefix not in FRAMEWORKS or not rest:
+        raise AttentionError(f"model {name!r} is unknown; write bundled, timm:NAME or hf:NAME.")
+    adapter = adapter_named(FRAMEWORKS[prefix])
+    try:
+        return adapter.load(rest)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise AttentionError(f"{FRAMEWORKS[prefix]} could not load {rest!r}: {error}") from error
+
+
+def open_image(path: Path) -> Any:
+    """The image of a file.
+
+    Raises:
+        AttentionError: there is no such file, or it is no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    from attnchain_interp import AttentionError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise AttentionError(f"there is no file {path}.") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise AttentionError(f"{path} is not a readable image ({error}); pass a PNG, a JPEG or the like.") from error
+
+
+def main() -> None:
+    """Runs the command line; what we refuse ends as one line, everything else as the traceback it is."""
+    try:
+        app()
+    except (ImportError, ValueError) as error:
+        from attnchain_interp import AttentionError
+
+        if not isinstance(error, AttentionError | ImportError):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

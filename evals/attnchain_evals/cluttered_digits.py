@@ -1,0 +1,193 @@
+"""The bundled task: handwritten digits over real textures, with a decoy digit, fragments and ground-truth masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from attnchain_interp import AttentionError
+
+Split = Literal["train", "validation", "test"]
+
+IMAGE_SIZE: Final = 56
+FRAGMENTS: Final = 5
+_BLOCK: Final = 128  # examples drawn together from one seed; an example never depends on who asks for it
+_GLYPH_SIZE: Final = 32  # the 8×8 scans are enlarged to this once, smoothly
+_CANDIDATES: Final = 24  # places tried for each object
+_OBJECTS: Final = 2 + FRAGMENTS  # deciding digit, decoy, fragments
+
+
+class Example(NamedTuple):
+    """One example, or a batch of them with a leading axis.
+
+    `image` (3, 56, 56) in [0, 1]; `label` the deciding digit; `mask` and `decoy` (56, 56) true where the ink of the
+    deciding digit and of the decoy covers the background by more than half.
+    """
+
+    image: Tensor
+    label: Tensor
+    mask: Tensor
+    decoy: Tensor
+
+
+class ClutteredDigits(Dataset[Example]):
+    """Images whose label is the digit that is *lighter* than its surroundings, with the masks that say where it is.
+
+    Each image holds a texture (scikit-image's brick, grass or gravel), one light digit that decides the label, one
+    dark decoy digit that does not, and five light or dark fragments of digits, as strong as whole ones. Digits come
+    from scikit-learn's `load_digits`; a scan belongs to one split only. Example i of a split depends on the seed and on
+    i alone, not on batch size or order.
+
+    Args:
+        split: "train" (1,097 scans), "validation" (300) or "test" (400).
+        length: number of examples.
+        seed: of everything random.
+        difficulty: 0 (centred on a flat background, strong contrast, no decoy, no fragments) to 1 (the task itself);
+            the training curriculum walks from one to the other.
+
+    Raises:
+        AttentionError: a split that does not exist, a length below one, or a difficulty outside [0, 1].
+    """
+
+    def __init__(self, split: Split = "test", length: int = 512, seed: int = 0, difficulty: float = 1.0) -> None:
+        if split not in get_args(Split):
+            raise AttentionError(f"split is {split!r}; use one of {', '.join(map(repr, get_args(Split)))}.")
+        if length < 1:
+            raise AttentionError(f"length is {length}; a data set needs at least one example.")
+        if not 0 <= difficulty <= 1:
+            raise AttentionError(f"difficulty is {difficulty}; it lies between 0 (plain) and 1 (the task itself).")
+        self.split: Split = split
+        self.length, self.seed, self.difficulty = length, seed, difficulty
+        self._glyphs, self._labels = _glyphs(split)
+        self._cached: tuple[int, Example] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Example:
+        if not -self.length <= index < self.length:
+            raise IndexError(f"example {index} of {self.length}")
+        index %= self.length
+        block, row = divmod(index, _BLOCK)
+        if self._cached is None or self._cached[0] != block:
+            self._cached = (block, self._draw(block))
+        return Example(*(field[row] for field in self._cached[1]))
+
+    def batches(self, batch_size: int) -> Iterator[Example]:
+        """Batches of consecutive examples: `image` (batch, 3, 56, 56), `label` (batch,), the masks (batch, 56, 56)."""
+        for start in range(0, self.length, batch_size):
+            rows = [self[i] for i in range(start, min(start + batch_size, self.length))]
+            yield Example(*(torch.stack(field) for field in zip(*rows, strict=True)))
+
+    def _draw(self, block: int) -> Example:
+        rng = np.random.default_rng([self.seed, get_args(Split).index(self.split), block])
+        n, d = _BLOCK, self.difficulty
+
+        which = rng.integers(len(self._labels), size=(n, _OBJECTS))
+        size = np.concatenate([rng.uniform(18, 25, (n, 2)), rng.uniform(14, 22, (n, FRAGMENTS))], 1)
+        reach = np.concatenate([size[:, :2] / 2, size[:, 2:] / 4], 1)  # half of what the object covers
+        present = np.ones((n, _OBJECTS), bool)
+        present[:, 1] = rng.random(n) < 2 * d - 0.6
+        present[:, 2:] = np.arange(FRAGMENTS) < round((1.5 * d - 0.5) * FRAGMENTS)
+        centre = _places(rng, reach)
+        spread = min(1.0, 2 * d)
+        centre[:, 0] = IMAGE_SIZE / 2 + spread * (centre[:, 0] - IMAGE_SIZE / 2)
+        ink = _render(rng, self._glyphs[torch.from_numpy(which)], centre, size)
+        ink[:, 2:] *= torch.from_numpy(_windows(centre[:, 2:], reach[:, 2:]))
+        ink *= torch.from_numpy(present)[:, :, None, None]
+
+        light = rng.random((n, _OBJECTS)) < 0.5
+        light[:, 0], light[:, 1] = True, False
+        contrast = rng.uniform(0.45 - 0.2 * d, 0.5, (n, _OBJECTS)) * np.where(light, 1, -1)
+        roughness = rng.uniform(0.02, 0.02 + 0.08 * d, n)
+        level = rng.uniform(0.5 - 0.08 * d, 0.5 + 0.08 * d, n)
+        canvas = _crops(rng, n) * _column(roughness, 3) + _column(level, 3)
+        for k in range(_OBJECTS):
+            target = _column(level + contrast[:, k], 3)
+            canvas += ink[:, k] * (target - canvas)
+        tint = 1 + torch.from_numpy(rng.uniform(-0.12 * d, 0.12 * d, (n, 3, 1, 1))).float()
+        image = (canvas[:, None] * tint).clamp_(0, 1)
+        label = self._labels[torch.from_numpy(which[:, 0])]
+        return Example(image, label, ink[:, 0] > 0.5, ink[:, 1] > 0.5)
+
+
+@cache
+def _glyphs(split: Split) -> tuple[Tensor, Tensor]:
+    """The scans of one split, enlarged: (scan, 32, 32) ink in [0, 1], and their labels."""
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    ids = dict(zip(get_args(Split), np.split(order, [1097, 1397]), strict=True))[split]
+    scans = torch.from_numpy(digits.images[ids]).float()[:, None] / 16
+    large = F.interpolate(scans, size=(_GLYPH_SIZE, _GLYPH_SIZE), mode="bicubic", align_corners=False)[:, 0]
+    return ((large - 0.25) * 2).clamp_(0, 1), torch.from_numpy(digits.target[ids])
+
+
+@cache
+def _textures() -> np.ndarray:
+    """(texture, 256, 256), each of mean 0 and standard deviation 1, at two scales."""
+    from skimage import data, transform
+
+    sheets = [sheet() / 255 for sheet in (data.brick, data.grass, data.gravel)]
+    halves = [transform.downscale_local_mean(sheet, (2, 2)) for sheet in sheets]
+    stack = np.stack([sheet[:256, :256] for sheet in sheets] + halves)
+    stack -= stack.mean((1, 2), keepdims=True)
+    return (stack / stack.std((1, 2), keepdims=True)).astype(np.float32)
+
+
+def _crops(rng: np.random.Generator, n: int) -> Tensor:
+    textures = _textures()
+    corner = rng.integers(textures.shape[-1] - IMAGE_SIZE, size=(n, 2))
+    span = np.arange(IMAGE_SIZE)
+    rows, columns = corner[:, :1] + span, corner[:, 1:] + span
+    which = rng.integers(len(textures), size=n)
+    return torch.from_numpy(textures[which[:, None, None], rows[:, :, None], columns[:, None, :]])
+
+
+def _places(rng: np.random.Generator, reach: np.ndarray) -> np.ndarray:
+    """Centres (n, object, 2) as (x, y) in pixels: of several random candidates the one that overlaps least."""
+    n, objects = reach.shape
+    centre = np.empty((n, objects, 2))
+    for k in range(objects):
+        low = reach[:, k, None, None]
+        tried = low + rng.random((n, _CANDIDATES, 2)) * (IMAGE_SIZE - 2 * low)
+        apart = np.abs(tried[:, :, None] - centre[:, None, :k]).max(-1) - (reach[:, None, :k] + low)
+        gap = np.minimum(apart.min(-1, initial=np.inf), 0)  # every candidate that touches nothing is as good
+        centre[:, k] = tried[np.arange(n), gap.argmax(1)]
+    return centre
+
+
+def _render(rng: np.random.Generator, glyphs: Tensor, centre: np.ndarray, size: np.ndarray) -> Tensor:
+    """Glyphs (n, object, 32, 32) turned, sheared, stretched and placed on the canvas: ink (n, object, 56, 56)."""
+    n, objects = size.shape
+    turn = rng.uniform(-0.25, 0.25, (n, objects))
+    shear = rng.uniform(-0.2, 0.2, (n, objects))
+    stretch = rng.uniform(0.85, 1.15, (n, objects))
+    scale = IMAGE_SIZE / size  # canvas coordinates in [-1, 1] → glyph coordinates
+    cos, sin = np.cos(turn), np.sin(turn)
+    linear = np.stack([cos * stretch, sin * stretch, shear * cos - sin, shear * sin + cos], -1).reshape(n, objects, 2, 2)
+    linear *= scale[..., None, None]
+    offset = -(linear @ (2 * centre / IMAGE_SIZE - 1)[..., None])
+    theta = torch.from_numpy(np.concatenate([linear, offset], -1)).float().flatten(0, 1)
+    grid = F.affine_grid(theta, [n * objects, 1, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
+    ink = F.grid_sample(glyphs.reshape(-1, 1, _GLYPH_SIZE, _GLYPH_SIZE), grid, align_corners=False)
+    return ink.view(n, objects, IMAGE_SIZE, IMAGE_SIZE)
+
+
+def _windows(centre: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """1 inside the square of each fragment, 0 outside: (n, fragment, 56, 56)."""
+    pixel = np.arange(IMAGE_SIZE) + 0.5
+    inside = np.abs(pixel - centre[..., None]) < reach[..., None, None]  # (n, fragment, 2, 56)
+    return (inside[:, :, 1, :, None] & inside[:, :, 0, None, :]).astype(np.float32)
+
+
+def _column(values: np.ndarray, ndim: int) -> Tensor:
+    return torch.from_numpy(values).float().view(-1, *[1] * (ndim - 1))

@@ -1,0 +1,40 @@
+"""Controls that know nothing of the model: what they reach, no method may claim as its own."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from captum.attr import Attribution
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_interp import AttentionError
+
+
+@final
+class InputMagnitude(Attribution):
+    """How far a patch is from the image's mean colour: |x − mean|, averaged over channels and over the patch.
+
+    Args:
+        grid: (rows, columns) of patches.
+    """
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__(lambda inputs: inputs)
+        self.grid = grid
+
+    def attribute(  # type: ignore[override]
+        self, inputs: Tensor, target: Any = None, additional_forward_args: Any = None, output: str = "input"
+    ) -> Tensor:
+        """As the attention methods: output "input" (batch, channel, height, width) or "grid" (batch, rows, columns).
+
+        Raises:
+            AttentionError: inputs that are no images, or another output.
+        """
+        if inputs.ndim != 4 or output not in ("input", "grid"):
+            raise AttentionError(f'images (batch, channel, height, width) and output "input" or "grid"; got {output!r}.')
+        distance = (inputs - inputs.mean((2, 3), keepdim=True)).abs().mean(1, keepdim=True)
+        patches = F.adaptive_avg_pool2d(distance, self.grid)
+        if output == "grid":
+            return patches[:, 0]
+        return F.interpolate(patches, inputs.shape[-2:], mode="nearest").expand_as(inputs).contiguous()

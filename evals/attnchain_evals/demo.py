@@ -1,0 +1,95 @@
+"""The main job end to end: the bundled model on test images, every method, scores with intervals, pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from attnchain_evals.benchmarking import FRACTIONS, Benchmark, benchmark, grid_of
+from attnchain_evals.bundled import bundled_vit
+from attnchain_evals.cluttered_digits import ClutteredDigits, Example
+from attnchain_evals.figures import attribution_figure, bounce_figure, head_figure, layer_figure, write_figure
+from attnchain_interp import AttentionError, AttentionStore, capture
+
+BATCH = 32
+SHOWN = 6
+
+
+def run(methods: Mapping[str, Any], out: Path, images: int, seed: int) -> tuple[Benchmark, list[Path]]:
+    """Scores the methods on `images` test images and writes `results.json`, `results.md` and the pictures into `out`.
+
+    Raises:
+        AttentionError: fewer than two images, of which no interval can be computed.
+    """
+    if images < 2:
+        raise AttentionError(f"images is {images}; an interval needs at least two.")
+    model = bundled_vit()
+    data = ClutteredDigits("test", images, seed=seed)
+    batches = list(tqdm(data.batches(BATCH), "images", -(-images // BATCH), leave=False))
+    result = benchmark(model, batches, methods, progress=True)
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / name for name in ("results.json", "results.md")]
+    accuracy = _accuracy(model, batches)
+    _write(files[0], json.dumps(_report(result, model, data, accuracy), indent=1))
+    _write(files[1], result.markdown() + "\n")
+    first = Example(*(field[:SHOWN] for field in batches[0]))
+    store = capture(model, first.image)
+    maps = {name: grid_of(method, store, first.image) for name, method in methods.items()}
+    figures = {
+        "attributions.png": attribution_figure(first.image, first.mask, maps),
+        "layers.png": layer_figure(store, first.image[0]),
+        "bounces.png": bounce_figure(store, first.image[0], patch_on(first.mask[0], store)),
+        "heads.png": head_figure(store),
+    }
+    return result, files + [write_figure(figure, out / name) for name, figure in figures.items()]
+
+
+def patch_on(mask: Tensor, store: AttentionStore) -> int:
+    """The position of the token whose patch the mask (height, width) covers most."""
+    if store.tokens.grid is None:
+        raise AttentionError("the store has no image grid.")
+    covered = nn.functional.adaptive_avg_pool2d(mask[None].float(), store.tokens.grid).flatten()
+    patches = store.tokens.select("patch")[0].nonzero()[:, 0]
+    return int(patches[covered.argmax()])
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, batches: list[Example]) -> float:
+    right = torch.cat([model(batch.image).argmax(1) == batch.label for batch in batches])
+    return float(right.float().mean())
+
+
+def _report(result: Benchmark, model: nn.Module, data: ClutteredDigits, accuracy: float) -> dict[str, Any]:
+    weights = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return {
+        "versions": {name: version(name) for name in ("attnchain-interp", "torch", "captum", "timm", "numpy")},
+        "model": {"name": "bundled", "sha256": weights.hexdigest(), "accuracy": accuracy},
+        "data": {"name": "ClutteredDigits", "split": data.split, "length": len(data), "seed": data.seed},
+        "fractions": FRACTIONS,
+        "interval": "95 % percentile bootstrap over examples, 2000 resamples, seed 0",
+        "baseline": result.baseline,
+        "columns": [
+            *(f"{mode}/{occlusion}" for occlusion in result.occlusions for mode in ("deletion", "insertion")),
+            *("correct", "background intersection", "background union"),
+            *("foreground intersection", "foreground union", "average precision"),
+        ],
+        "scores": result.scores(),
+        "examples": {method: figures.round(6).tolist() for method, figures in result.figures.items()},
+    }

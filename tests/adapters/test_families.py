@@ -1,0 +1,357 @@
+"""One contract over every model family that the adapters know: maps, layout, and the model left as it was."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import attnchain_interp as ac
+from attnchain_adapters.recording import fused_map
+
+TINY = {"pretrained": False, "depth": 3, "embed_dim": 48, "num_heads": 3}
+TIMM: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "vit": ("vit_tiny_patch16_224", {"img_size": 64}, ["class"]),
+    "deit distilled": ("deit_tiny_distilled_patch16_224", {"img_size": 64}, ["class", "special"]),
+    "deit3": ("deit3_small_patch16_224", {"img_size": 64}, ["class"]),
+    "dino": ("vit_small_patch8_224", {"img_size": 32}, ["class"]),
+    "dinov2": ("vit_small_patch14_dinov2", {"img_size": 56}, ["class"]),
+    "dinov2 with registers": ("vit_small_patch14_reg4_dinov2", {"img_size": 56}, ["class", *["register"] * 4]),
+    "clip": ("vit_base_patch16_clip_224", {"img_size": 64}, ["class"]),
+    "siglip": ("vit_base_patch16_siglip_224", {"img_size": 64}, []),
+    "beit": ("beit_base_patch16_224", {"img_size": 64}, ["class"]),
+    "eva02": ("eva02_tiny_patch14_224", {"img_size": 56}, ["class"]),
+    "dinov3": ("vit_small_patch16_dinov3", {"img_size": 64}, ["class", *["register"] * 4]),
+}
+SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32}
+SQUARE = {"image_size": 64, "patch_size": 16}
+HF: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
+    "vit": ("ViTConfig", "ViTForImageClassification", SQUARE, ["class"]),
+    "vit backbone": ("ViTConfig", "ViTModel", SQUARE, ["class"]),
+    "deit": ("DeiTConfig", "DeiTForImageClassification", SQUARE, ["class", "special"]),
+    "beit": ("BeitConfig", "BeitModel", {**SQUARE, "use_relative_position_bias": True}, ["class"]),
+    "beit, shared bias": ("BeitConfig", "BeitModel", {**SQUARE, "use_shared_relative_position_bias": True}, ["class"]),
+    "dinov2": ("Dinov2Config", "Dinov2Model", SQUARE, ["class"]),
+    "dinov2 with registers": (
+        "Dinov2WithRegistersConfig",
+        "Dinov2WithRegistersModel",
+        {**SQUARE, "num_register_tokens": 4},
+        ["class", *["register"] * 4],
+    ),
+    "dinov3": (
+        "DINOv3ViTConfig",
+        "DINOv3ViTModel",
+        {**SQUARE, "num_register_tokens": 2},
+        ["class", "register", "register"],
+    ),
+    "clip": ("CLIPVisionConfig", "CLIPVisionModel", SQUARE, ["class"]),
+    "siglip": ("SiglipVisionConfig", "SiglipVisionModel", SQUARE, []),
+}
+
+
+def timm_model(family: str) -> nn.Module:
+    name, extra, _ = TIMM[family]
+    torch.manual_seed(0)
+    model = timm.create_model(name, **TINY, **extra).eval()
+    return sharpen(model)
+
+
+def hf_model(family: str, implementation: str = "sdpa") -> Any:
+    config, model, extra, _ = HF[family]
+    torch.manual_seed(0)
+    built = getattr(transformers, model)(getattr(transformers, config)(**SMALL, **extra))
+    built.set_attn_implementation(implementation)
+    return sharpen(built.eval())
+
+
+def sharpen(model: nn.Module) -> nn.Module:
+    """Random weights attend almost uniformly, so that any two maps agree: make queries and keys count."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and any(part in name for part in ("qkv", "q_proj", "k_proj", "query", "key")):
+            parameter.data = 0.4 * torch.randn(parameter.shape, generator=generator)
+        elif "relative_position_bias_table" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def pixels(model: Any, batch: int = 2) -> Tensor:
+    size = model.patch_embed.img_size if hasattr(model, "patch_embed") else (64, 64)
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(2))
+
+
+def timm_eager(model: Any, images: Tensor) -> Tensor:
+    """The maps of the unfused model, as its own softmax makes them: (batch, layer, head, query, key)."""
+    plain = copy.deepcopy(model)
+    maps = []
+    for block in plain.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_pre_hook(lambda _, args: maps.append(args[0]))
+    with torch.no_grad():
+        plain(images)
+    return torch.stack(maps, 1)
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """All that a capture might leave behind."""
+    seen: dict[str, Any] = {"sdpa": F.scaled_dot_product_attention, "grad": torch.is_grad_enabled()}
+    for name, module in model.named_modules():
+        seen[name] = (
+            module.training,
+            getattr(module, "fused_attn", None),
+            len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._forward_hooks_always_called),
+            sorted(vars(module)),
+        )
+    seen["implementation"] = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    seen["requires_grad"] = [parameter.requires_grad for parameter in model.parameters()]
+    return seen
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    **{f"timm {family}": (lambda family=family: timm_model(family)) for family in TIMM},
+    **{f"hf {family}": (lambda family=family: hf_model(family)) for family in HF},
+}
+every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+
+
+@pytest.mark.parametrize("family", TIMM)
+def test_timm_maps_equal_the_eager_ones(family: str) -> None:
+    model = timm_model(family)
+    images = pixels(model)
+    store = ac.capture(model, images)
+    assert store.metadata["route"] == "sdpa"
+    assert store.names == [f"blocks.{i}.attn" for i in range(3)]
+    expected = timm_eager(model, images)
+    assert float(expected.std(-1).mean()) > 0.01, "a flat map proves nothing"
+    assert torch.allclose(store.maps(), expected, atol=1e-5)
+    prefix = TIMM[family][2]
+    assert [ac.Role(role).name.lower() for role in store.tokens.roles[0].tolist()[: len(prefix)]] == prefix
+    assert store.tokens.grid == (4, 4)
+
+
+@pytest.mark.parametrize("family", HF)
+def test_transformers_maps_equal_the_eager_ones(family: str) -> None:
+    model = hf_model(family)
+    images = pixels(model)
+    store = ac.capture(model, images)
+    assert (store.metadata["route"], len(store)) == ("sdpa", 3)
+    with torch.no_grad():
+        expected = torch.stack(hf_model(family, "eager")(images, output_attentions=True).attentions, 1)
+    assert float(expected.std(-1).mean()) > 0.01, "a flat map proves nothing"
+    assert torch.allclose(store.maps(), expected, atol=1e-5)
+    prefix = HF[family][3]
+    assert [ac.Role(role).name.lower() for role in store.tokens.roles[0].tolist()[: len(prefix)]] == prefix
+    assert store.tokens.grid == (4, 4)
+    assert torch.equal(ac.capture(model, pixel_values=images).maps(), store.maps())
+
+
+def test_eager_models_are_read_by_hook() -> None:
+    model = timm_model("vit")
+    fused = ac.capture(model, pixels(model))
+    for block in model.blocks:  # type: ignore[union-attr]
+        block.attn.fused_attn = False
+    eager = ac.capture(model, pixels(model))
+    assert eager.metadata["route"] == "eager"
+    assert torch.allclose(eager.maps(), fused.maps(), atol=1e-5)
+    eager = ac.capture(hf_model("vit", "eager"), pixels(model))
+    assert eager.metadata["route"] == "eager"
+    assert torch.allclose(eager.maps(), ac.capture(hf_model("vit"), pixels(model)).maps(), atol=1e-5)
+
+
+@every_model
+def test_the_model_is_left_as_it_was(build: Callable[[], Any]) -> None:
+    model = build()
+    images = pixels(model)
+    before, output = state(model), model(images)
+    ac.capture(model, images)
+    assert state(model) == before
+    again = model(images)
+    for first, second in zip(_tensors(output), _tensors(again), strict=True):
+        assert torch.equal(first, second)
+
+
+@every_model
+def test_a_forward_that_raises_is_the_models_own_error(build: Callable[[], Any]) -> None:
+    model = build()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the model's own trouble")
+
+    layer = ac.capture(model, pixels(model)).names[1]
+    handle = model.get_submodule(layer).register_forward_hook(fail)
+    before = state(model)
+    with pytest.raises(RuntimeError, match="the model's own trouble"):
+        ac.capture(model, pixels(model))
+    assert state(model) == before
+    handle.remove()
+    ac.capture(model, pixels(model))
+
+
+@every_model
+def test_methods_just_work(build: Callable[[], Any]) -> None:
+    model = build()
+    images = pixels(model)
+    scores = ac.TokenRank(model).attribute(images)
+    assert (scores.shape, scores.is_contiguous()) == (images.shape, True)
+    assert torch.allclose(ac.TokenRank(model).attribute(images, output="tokens").sum(1), torch.ones(2), atol=1e-5)
+    rows = ac.RawAttention(model, 0).attribute(images, output="tokens")
+    assert torch.allclose(rows, ac.capture(model, images).maps()[:, -1].mean(1)[:, 0, :], atol=1e-6)
+    ac.Rollout(model).attribute(images)
+
+
+@pytest.mark.parametrize("build", [MODELS["timm vit"], MODELS["hf vit"]], ids=["timm", "hf"])
+def test_only_the_layers_asked_for_are_computed(build: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    everything = ac.capture(model, pixels(model))
+    made: list[Tensor] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Tensor:
+        made.append(fused_map(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr("attnchain_adapters.recording.fused_map", counted)
+    last = ac.capture(model, pixels(model), layers=-1)
+    assert last.names == everything.names[-1:]
+    assert torch.equal(last[0].maps, everything[-1].maps)
+    assert len(made) == 1
+    with pytest.raises(ac.AttentionError, match="layer 3 does not exist; there are 3"):
+        ac.capture(model, pixels(model), layers=3)
+
+
+@every_model
+def test_train_mode_with_dropout_is_refused(build: Callable[[], Any]) -> None:
+    model = build()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.1
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.1)
+    ac.capture(model, pixels(model))
+    with pytest.raises(ac.AttentionError, match=r"train mode with dropout .* = 0\.1.*model\.eval\(\)"):
+        ac.capture(model.train(), pixels(model))
+
+
+def test_train_mode_without_dropout_is_fine() -> None:
+    model = timm_model("vit").train()
+    ac.capture(model, pixels(model))
+    assert model.training
+
+
+@pytest.mark.parametrize("build", [MODELS["timm vit"], MODELS["hf vit"]], ids=["timm", "hf"])
+def test_inputs_that_are_no_images_of_the_right_size(build: Callable[[], Any]) -> None:
+    model = build()
+    with pytest.raises(ac.AttentionError, match="the images are 60×64 but .* wants 64×64; resize"):
+        ac.capture(model, torch.randn(1, 3, 60, 64))
+    with pytest.raises(ac.AttentionError, match=r"floating-point tensor .*; got torch.float32 \(3, 64, 64\)"):
+        ac.capture(model, torch.randn(3, 64, 64))
+    with pytest.raises(ac.AttentionError, match="got torch.uint8"):
+        ac.capture(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(ac.AttentionError, match="got NoneType"):
+        ac.capture(model)
+
+
+def test_models_of_any_size_get_their_grid_from_the_image() -> None:
+    images = torch.randn(1, 3, 64, 96)
+    assert ac.capture(hf_model("dinov2"), images).tokens.grid == (4, 6)
+    assert ac.capture(hf_model("dinov3"), images).tokens.grid == (4, 6)
+    assert ac.capture(hf_model("vit"), images, interpolate_pos_encoding=True).tokens.grid == (4, 6)
+    model = timm.create_model("vit_tiny_patch16_224", **TINY, img_size=64, dynamic_img_size=True).eval()
+    assert ac.capture(model, images).tokens.grid == (4, 6)
+
+
+def test_half_precision_maps_are_computed_wider() -> None:
+    model = hf_model("vit").to(torch.bfloat16)
+    store = ac.capture(model, pixels(model).to(torch.bfloat16))
+    assert store[0].maps.dtype == torch.float32
+    assert float((store.maps().sum(-1) - 1).abs().max()) < 1e-5
+
+
+def test_an_implementation_that_hides_its_weights_says_so() -> None:
+    model = hf_model("vit")
+    for module in model.modules():
+        if type(module).__name__ == "ViTAttention":
+            module.forward = lambda hidden, *_, **__: (hidden, torch.zeros(2, 3, 17))  # as flex: a log-sum-exp
+    with pytest.raises(ac.AttentionError, match='3 of 3 attention layers showed no map.*load the model with "sdpa"'):
+        ac.capture(model, pixels(model))
+
+
+def test_models_that_are_no_global_token_chains_are_refused() -> None:
+    swin = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False)
+    with pytest.raises(ac.AttentionError, match="no adapter recognises timm.*SwinTransformer"):
+        ac.capture(swin, torch.randn(1, 3, 224, 224))
+    config = transformers.CLIPConfig(text_config=SMALL, vision_config={**SMALL, **SQUARE})
+    with pytest.raises(ac.AttentionError, match="CLIP and SigLIP vision towers"):
+        ac.capture(transformers.CLIPModel(config), torch.randn(1, 3, 64, 64))
+    tower = transformers.CLIPModel(config).vision_model.eval()
+    assert len(ac.capture(tower, torch.randn(1, 3, 64, 64))) == 3
+
+
+def test_two_threads_capture_one_model() -> None:
+    model = timm_model("vit")
+    batches = [pixels(model) * scale for scale in (0.5, 2.0)]
+    alone = [ac.capture(model, images).maps() for images in batches]
+    found: dict[int, list[Tensor]] = {0: [], 1: []}
+
+    def work(k: int) -> None:
+        for _ in range(5):
+            found[k].append(ac.capture(model, batches[k]).maps())
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(2):
+        assert len(found[k]) == 5
+        assert all(torch.equal(maps, alone[k]) for maps in found[k])
+
+
+@pytest.mark.parametrize("kind", ["causal", "bool mask", "float mask", "grouped heads", "scale"])
+def test_fused_maps_give_the_fused_output(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 4, 6, 8, generator=generator) for _ in range(3))
+    options: dict[str, Any] = {
+        "causal": {"is_causal": True},
+        "bool mask": {"attn_mask": torch.rand(6, 6, generator=generator) + torch.eye(6) > 0.5},
+        "float mask": {"attn_mask": torch.randn(1, 4, 6, 6, generator=generator)},
+        "grouped heads": {"enable_gqa": True},
+        "scale": {"scale": 0.7},
+    }[kind]
+    if kind == "grouped heads":
+        key, value = key[:, :2], value[:, :2]
+    output = F.scaled_dot_product_attention(query, key, value, **options)
+    wide = value.repeat_interleave(2, 1) if kind == "grouped heads" else value
+    assert torch.allclose(fused_map(query, key, value, **options) @ wide, output, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("build", [MODELS["timm vit"], MODELS["hf vit"]], ids=["timm", "hf"])
+def test_a_gpu_gives_what_the_cpu_gives(build: Callable[[], Any]) -> None:
+    model = build()
+    images = pixels(model)
+    for method in (ac.TokenRank(model, heads="lambda2"), ac.MultiBounce(model, start=0), ac.Rollout(model)):
+        expected = method.attribute(images)
+        model.cuda()
+        found = method.attribute(images.cuda())
+        model.cpu()
+        assert found.is_cuda
+        assert torch.allclose(found.cpu(), expected, atol=1e-5)
+
+
+def test_active_attention_dropout_is_refused() -> None:
+    with pytest.raises(ac.AttentionError, match=r"attention dropout 0\.1 is active"):
+        fused_map(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), dropout_p=0.1)
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    values = [output] if isinstance(output, Tensor) else output.values()
+    return [value for value in values if isinstance(value, Tensor)]

@@ -1,0 +1,149 @@
+"""What every method must do, whatever it computes: Captum's contract."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from captum.attr import Attribution, NoiseTunnel
+from captum.metrics import infidelity, sensitivity_max
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionAttribution, AttentionStore, Role, TokenLayout, attribution
+
+METHODS: dict[str, Callable[[Any], AttentionAttribution]] = {
+    **{name: getattr(ac, name) for name in attribution.__all__ if name != "AttentionAttribution"},
+    "TokenRank, outgoing, lambda2": lambda source: ac.TokenRank(source, heads="lambda2", direction="outgoing"),
+    "MultiBounce, center": lambda source: ac.MultiBounce(source, 3, "center", layers=[0, -1]),
+    "RawAttention, column": lambda source: ac.RawAttention(source, 2, "column"),
+}
+READING = {name: build for name, build in METHODS.items() if name != "RandomRanking"}
+every_method = pytest.mark.parametrize("build", METHODS.values(), ids=METHODS)
+every_method_that_reads_maps = pytest.mark.parametrize("build", READING.values(), ids=READING)
+
+
+def source(images: Tensor, temperature: Tensor | float = 1.0) -> AttentionStore:
+    """A model in miniature: two layers of attention among a class token and 2 × 2 patches, made of the image."""
+    patches = images.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).mean(-1).flatten(2).mT  # (batch, patch, channel)
+    features = torch.cat([patches.mean(1, keepdim=True), patches], 1).float()
+    scores = features @ features.mT / temperature
+    maps = [torch.stack([(scores * k).softmax(-1), (scores.roll(k, 1)).softmax(-1)], 1) for k in (1, 2)]
+    return AttentionStore.from_maps(maps, TokenLayout.image(len(images), (2, 2), [Role.CLASS]))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@every_method
+def test_captum_contract(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    assert isinstance(method, Attribution)
+    single = method.attribute(images)
+    assert (single.shape, single.dtype, single.is_contiguous()) == (images.shape, images.dtype, True)
+    several = method.attribute((images,), 1)
+    assert isinstance(several, tuple)
+    assert torch.equal(several[0], single)
+    assert torch.equal(method.attribute(images, target=torch.tensor([0, 1, 2])), single), "attention knows no class"
+    assert method.attribute(images.half()).dtype == torch.float16
+    assert not method.has_convergence_delta()
+    assert list(inspect.signature(method.attribute).parameters)[:3] == ["inputs", "target", "additional_forward_args"]
+
+
+@every_method
+def test_outputs_agree(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    tokens, grid = method.attribute(images, output="tokens"), method.attribute(images, output="grid")
+    assert (tokens.shape, grid.shape) == ((3, 5), (3, 2, 2))
+    assert torch.equal(grid.flatten(1), tokens[:, 1:])
+    assert torch.equal(method.attribute(images)[:, 1, ::4, ::4], grid)
+    assert torch.equal(method.score(source(images)), tokens)
+
+
+@every_method_that_reads_maps
+def test_a_batch_is_its_examples(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    together = build(source).attribute(images)
+    alone = torch.cat([build(source).attribute(image[None]) for image in images])
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+@every_method_that_reads_maps
+def test_every_head_by_itself(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    method.heads = "each"
+    assert method.attribute(images, output="tokens").shape == (3, 2, 5)
+    assert method.attribute(images, output="grid").shape == (3, 2, 2, 2)
+    method.heads = [1]
+    one = method.attribute(images, output="tokens")
+    method.heads = "each"
+    assert torch.allclose(method.attribute(images, output="tokens")[:, 1], one, atol=1e-6)
+    with pytest.raises(ac.AttentionError, match='ask for output="grid"'):
+        method.attribute(images)
+
+
+@every_method
+def test_a_stored_file_needs_no_model(build: Callable[[Any], AttentionAttribution], images: Tensor, tmp_path: Any) -> None:
+    source(images).write(tmp_path / "run.safetensors")
+    stored = AttentionStore.read(tmp_path / "run.safetensors")
+    assert torch.equal(build(None).score(stored), build(source).attribute(images, output="tokens"))
+
+
+@every_method_that_reads_maps
+def test_further_arguments_reach_the_model(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    same = method.attribute(images, None, 1.0)
+    assert torch.equal(same, method.attribute(images))
+    assert not torch.equal(method.attribute(images, additional_forward_args=(torch.tensor(0.1),)), same)
+
+
+def test_token_numbers_as_inputs() -> None:
+    def text(ids: Tensor) -> AttentionStore:
+        return AttentionStore.from_maps([torch.eye(ids.shape[1]).expand(len(ids), 1, -1, -1)])
+
+    scores = ac.ColumnSum(text).attribute(torch.tensor([[5, 6, 7]]))
+    assert torch.allclose(scores, torch.full((1, 3), 1 / 3))
+    with pytest.raises(ac.AttentionError, match="no image grid"):
+        ac.ColumnSum(text).attribute(torch.tensor([[5, 6, 7]]), output="grid")
+
+
+def test_bad_calls(images: Tensor) -> None:
+    method = ac.TokenRank(source)
+    with pytest.raises(ac.AttentionError, match="inputs holds 2 items"):
+        method.attribute((images, images))
+    with pytest.raises(ac.AttentionError, match="output='pixels' is unknown"):
+        method.attribute(images, output="pixels")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="the source is a NoneType"):
+        ac.TokenRank().attribute(images)
+    with pytest.raises(ac.AttentionError, match="layer 2 does not exist"):
+        ac.TokenRank(source, layers=2).attribute(images)
+    with pytest.raises(ac.AttentionError, match="damping is 1.5"):
+        ac.TokenRank(source, damping=1.5).attribute(images)
+    with pytest.raises(ac.AttentionError, match="token 5 does not exist"):
+        ac.MultiBounce(source, start=5).attribute(images)
+    with pytest.raises(ac.AttentionError, match="'middle' is unknown"):
+        ac.MultiBounce(source, start="middle").attribute(images)
+    with pytest.raises(ac.AttentionError, match="start is not a distribution"):
+        ac.MultiBounce(source, start=torch.ones(5)).attribute(images)
+    with pytest.raises(ac.AttentionError, match="select='diagonal'"):
+        ac.RawAttention(source, select="diagonal")  # type: ignore[arg-type]
+
+
+def test_under_captums_own_tools(images: Tensor) -> None:
+    method = ac.TokenRank(source)
+    smooth = NoiseTunnel(method).attribute(images, nt_samples=2)
+    assert isinstance(smooth, Tensor)
+    assert smooth.shape == images.shape
+    sensitivity = sensitivity_max(method.attribute, images)
+    assert bool(sensitivity.isfinite().all())
+
+    def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        noise = 0.1 * torch.randn_like(inputs)
+        return noise, inputs - noise
+
+    def forward(inputs: Tensor) -> Tensor:
+        return inputs.flatten(1).sum(1)
+
+    assert infidelity(forward, perturb, images, method.attribute(images), normalize=True).shape == (3,)

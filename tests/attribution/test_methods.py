@@ -1,0 +1,108 @@
+"""Each method beside a dense replica of its formula."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionStore, TokenLayout
+
+
+def test_token_rank_is_the_eigenvector_of_the_damped_patch_chain(store: AttentionStore, logits: Tensor) -> None:
+    P = 0.9 * logits[..., 1:, 1:].softmax(-1).mean((0, 2)) + 0.1 / 4
+    scores = ac.TokenRank(damping=0.9).score(store)
+    for row in range(2):
+        power = torch.linalg.matrix_power(P[row], 200)
+        assert torch.allclose(scores[row, 1:], power[0])
+    assert not scores[:, 0].any()
+
+
+def test_token_rank_with_a_personalization(store: AttentionStore) -> None:
+    v = torch.tensor([0, 1.0, 0, 0, 0], dtype=torch.float64)
+    P = store.chain().matrix[0, 1:, 1:]
+    scores = ac.TokenRank(damping=0.5, personalization=v).score(store)[0, 1:]
+    series = sum(0.5 * 0.5**n * torch.linalg.matrix_power(P, n)[0] for n in range(60))
+    assert torch.allclose(scores, torch.as_tensor(series))
+
+
+def test_multi_bounce_from_the_class_token(store: AttentionStore, logits: Tensor) -> None:
+    """The class token's row over the patches, then steps among patches only."""
+    P = logits[2, ..., 1:, 1:].softmax(-1).mean(1)
+    entry = logits[2, :, :, 0, 1:].softmax(-1).mean(1)
+    expected = entry[:, None] @ P @ P
+    scores = ac.MultiBounce(steps=3, layers=-1).score(store)
+    assert torch.allclose(scores[:, 1:], expected[:, 0])
+    assert torch.equal(ac.MultiBounce(steps=0).score(store)[0], torch.eye(5, dtype=torch.float64)[0])
+
+
+def test_many_bounces_tend_to_token_rank(store: AttentionStore) -> None:
+    assert torch.allclose(ac.MultiBounce(steps=300).score(store), ac.TokenRank(damping=1).score(store), atol=1e-6)
+
+
+def test_multi_bounce_from_distributions(store: AttentionStore) -> None:
+    each = torch.tensor([[0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 1]])
+    scores = ac.MultiBounce(steps=1, start=each).score(store)
+    P = store.chain().matrix
+    assert torch.allclose(scores[0], (P[0, 1] + P[0, 2]) / 2)
+    assert torch.allclose(scores[1], P[1, 4])
+    assert torch.allclose(ac.MultiBounce(steps=1, start=each, heads="each").score(store).mean(1), scores, atol=1e-12)
+    assert torch.allclose(ac.MultiBounce(steps=1, start="uniform").score(store), ac.ColumnSum().score(store))
+
+
+def test_column_sum(store: AttentionStore, logits: Tensor) -> None:
+    expected = logits[..., 1:, 1:].softmax(-1).mean((0, 2)).sum(1) / 4
+    assert torch.allclose(ac.ColumnSum().score(store)[:, 1:], expected)
+
+
+def test_raw_rows_and_columns(store: AttentionStore) -> None:
+    maps = store.maps()
+    assert torch.allclose(ac.RawAttention().score(store), maps[:, -1].mean(1)[:, 0, :])
+    assert torch.allclose(ac.RawAttention(heads="each").score(store), maps[:, -1, :, 0, :])
+    assert torch.allclose(ac.RawAttention(token=2, layers=0).score(store), maps[:, 0].mean(1)[:, 2, :])
+    assert torch.allclose(ac.RawAttention(token="center").score(store), maps[:, -1].mean(1)[:, 4, :])
+    column = ac.RawAttention(token=-1, select="column", heads=[2]).score(store)
+    assert torch.allclose(column, maps[:, -1, 2, :, -1])
+
+
+def test_rollout_beside_a_dense_replica(store: AttentionStore) -> None:
+    """R = Â_L ⋯ Â_1 with Â = rownorm(mean_h A + I), as an explicit product of matrices."""
+    product = torch.eye(5, dtype=torch.float64).expand(2, 5, 5)
+    for layer in range(3):
+        mixed = store.maps()[:, layer].mean(1) + torch.eye(5, dtype=torch.float64)
+        product = mixed / mixed.sum(-1, keepdim=True) @ product
+    assert torch.allclose(ac.Rollout().score(store), product[:, 0])
+    assert torch.allclose(ac.Rollout(start=3).score(store), product[:, 3])
+    assert torch.allclose(ac.Rollout(start="uniform").score(store), product.mean(1))
+    assert torch.allclose(ac.Rollout(layers=[2, 1, 0]).score(store), product[:, 0]), "in the order of the model"
+
+
+def test_rollout_without_a_class_token_starts_everywhere(logits: Tensor) -> None:
+    store = AttentionStore.from_maps(list(logits.softmax(-1)), TokenLayout.text(torch.ones(2, 5)))
+    assert torch.allclose(ac.Rollout().score(store), ac.Rollout(start="uniform").score(store))
+
+
+def test_random_rankings_follow_the_seed(store: AttentionStore) -> None:
+    first = ac.RandomRanking(seed=1).score(store)
+    assert torch.equal(first, ac.RandomRanking(seed=1).score(store))
+    assert not torch.equal(first, ac.RandomRanking(seed=2).score(store))
+    assert not first[:, 0].any()
+
+
+def test_a_constant_added_to_a_row_of_logits_changes_nothing(store: AttentionStore, logits: Tensor) -> None:
+    shifted = AttentionStore.from_maps(list((logits + 3 * logits[..., :1]).softmax(-1)), store.tokens)
+    for method in (ac.TokenRank(), ac.MultiBounce(), ac.Rollout(), ac.ColumnSum(), ac.RawAttention()):
+        assert torch.allclose(method.score(shifted), method.score(store))
+
+
+def test_permuting_patches_permutes_scores(store: AttentionStore) -> None:
+    order = torch.tensor([0, 3, 1, 4, 2])
+    moved = AttentionStore.from_maps([layer.maps[..., order, :][..., order] for layer in store], store.tokens)
+    for method in (ac.TokenRank(heads="lambda2"), ac.MultiBounce(), ac.Rollout(), ac.ColumnSum(), ac.RawAttention()):
+        assert torch.allclose(method.score(moved), method.score(store)[:, order], atol=1e-9)
+
+
+@pytest.mark.parametrize("build", [ac.MultiBounce, ac.RawAttention])
+def test_a_class_token_that_is_not_there(build: type, logits: Tensor) -> None:
+    store = AttentionStore.from_maps(list(logits.softmax(-1)))
+    with pytest.raises(ac.AttentionError, match='0 class tokens; "class" needs exactly one'):
+        build().score(store)

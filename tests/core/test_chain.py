@@ -1,0 +1,157 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import attnchain_interp as ac
+
+
+@st.composite
+def random_logits(draw: st.DrawFn, least: int = 2) -> Tensor:
+    n = draw(st.integers(least, 7))
+    scale = draw(st.sampled_from([0.1, 1.0, 5.0]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    return scale * torch.randn(n, n, generator=generator, dtype=torch.float64)
+
+
+def test_the_authors_bounces(five: Tensor) -> None:
+    last = torch.eye(5, dtype=torch.float64)[4]
+    assert torch.allclose(ac.bounce(five, 4, steps=1), five[4])
+    printed = torch.tensor([0.24, 0.04, 0.03, 0.48, 0.22], dtype=torch.float64)
+    recomputed = torch.tensor([0.2430, 0.0386, 0.0259, 0.4757, 0.2168], dtype=torch.float64)
+    assert torch.allclose(ac.bounce(five, last, steps=2), printed, atol=0.01)
+    assert torch.allclose(ac.bounce(five, last, steps=2), recomputed, atol=1e-4)
+
+
+def test_the_authors_column_sum(five: Tensor) -> None:
+    uniform = torch.full((5,), 0.2, dtype=torch.float64)
+    once = torch.tensor([0.4440, 0.0480, 0.0360, 0.2020, 0.2700], dtype=torch.float64)
+    twice = torch.tensor([0.2278, 0.0424, 0.0275, 0.4040, 0.2983], dtype=torch.float64)
+    assert torch.allclose(ac.bounce(five, uniform, steps=1), once, atol=1e-4)
+    assert torch.allclose(ac.bounce(five, uniform, steps=1), five.sum(0) / 5)
+    assert torch.allclose(ac.bounce(five, uniform, steps=2), twice, atol=1e-4)
+
+
+def test_bounce_is_a_matrix_power(five: Tensor) -> None:
+    path = ac.bounce(five, 2, steps=4, path=True)
+    assert path.shape == (5, 5)
+    for n in range(5):
+        assert torch.allclose(path[n], torch.linalg.matrix_power(five, n)[2])
+
+
+def test_bounce_broadcasts_over_batches(five: Tensor) -> None:
+    P = torch.stack([five, five.flip(0)])
+    assert torch.allclose(ac.bounce(P, 1, steps=3)[1], ac.bounce(P[1], 1, steps=3))
+
+
+@given(random_logits(), st.data())
+def test_restriction_equals_dropping_logits(raw: Tensor, data: st.DataObject) -> None:
+    n = len(raw)
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(any)))
+    chain = ac.restrict(raw.softmax(-1), keep)
+    assert torch.allclose(chain.matrix[keep][:, keep], raw[keep][:, keep].softmax(-1))
+    assert not chain.matrix[:, ~keep].any()
+    assert torch.allclose(chain.matrix.sum(-1), torch.ones(n, dtype=torch.float64))
+
+
+def test_a_dropped_token_may_still_start(five: Tensor) -> None:
+    chain = ac.restrict(five, torch.tensor([False, True, True, True, True]))
+    assert torch.allclose(ac.bounce(chain, 0, steps=1)[1:], five[0, 1:] / five[0, 1:].sum())
+    assert float(ac.bounce(chain, 0, steps=1)[0]) == 0
+
+
+@given(random_logits())
+def test_damping_scales_every_eigenvalue_but_the_first(raw: Tensor) -> None:
+    P = raw.softmax(-1)
+    own = torch.linalg.eigvals(P).abs().sort(descending=True).values
+    damped = torch.linalg.eigvals(ac.damp(P, 0.8).matrix).abs().sort(descending=True).values
+    assert torch.allclose(damped[0], torch.tensor(1.0, dtype=torch.float64))
+    assert torch.allclose(damped[1:], 0.8 * own[1:], atol=1e-6)
+
+
+def test_personalized_damping_stays_stochastic(five: Tensor) -> None:
+    v = torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    with pytest.raises(ac.AttentionError, match="not a distribution: it sums to 6"):
+        ac.damp(five, 0.9, v)
+    damped = ac.damp(five, 0.9, v / 6).matrix
+    assert torch.allclose(damped, 0.9 * five + 0.1 * v / 6)
+    assert torch.allclose(damped.sum(-1), torch.ones(5, dtype=torch.float64))
+
+
+def test_reversal_of_a_reversible_chain_is_its_own_inverse() -> None:
+    weights = torch.rand(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    P = (weights + weights.T) / (weights + weights.T).sum(-1, keepdim=True)
+    received = P / P.sum(0)
+    assert torch.allclose(ac.reverse(P).matrix, received.T)
+    doubly = torch.full((3, 3), 0.25, dtype=torch.float64) + 0.25 * torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(ac.reverse(ac.reverse(doubly)).matrix, doubly)
+
+
+def test_reversing_a_restriction_follows_who_attends(five: Tensor) -> None:
+    keep = torch.tensor([False, True, True, True, True])
+    kept = five[1:, 1:] / five[1:, 1:].sum(-1, keepdim=True)
+    chain = ac.reverse(ac.restrict(five, keep))
+    assert torch.allclose(chain.matrix[1:, 1:], (kept / kept.sum(0)).T)
+    assert not chain.matrix[:, 0].any()
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    P = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1).to(torch.bfloat16)
+    assert ac.bounce(P, 0).dtype == torch.float32
+    assert float(ac.bounce(P, 0, steps=50).sum()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("P", "message"),
+    [
+        (torch.tensor([[0.5, 0.4], [0.5, 0.5]]), r"a row sums to 1 ± 0\.1.*\.eval\(\)"),
+        (torch.tensor([[torch.nan, 0.5], [0.5, 0.5]]), "1 rows with NaN"),
+        (torch.tensor([[1.5, -0.5], [0.5, 0.5]]), "negative entries .least -0.5"),
+        (torch.full((2, 3), 1 / 3), r"shape \(2, 3\); a chain needs square maps"),
+        (torch.eye(2, dtype=torch.long), "int64"),
+    ],
+)
+def test_maps_that_are_no_chains_are_refused(P: Tensor, message: str) -> None:
+    for function in (lambda: ac.bounce(P, 0), lambda: ac.stationary(P), lambda: ac.second_eigenvalue(P)):
+        with pytest.raises(ac.AttentionError, match=message):
+            function()
+
+
+def test_bad_starts_are_refused(five: Tensor) -> None:
+    with pytest.raises(ac.AttentionError, match="start token 5 does not exist; the chain has 5 tokens"):
+        ac.bounce(five, 5)
+    with pytest.raises(ac.AttentionError, match="start is not a distribution: it sums to 5"):
+        ac.bounce(five, torch.ones(5))
+    with pytest.raises(ac.AttentionError, match="not a distribution"):
+        ac.bounce(five, torch.tensor([1.5, -0.5, 0, 0, 0]))
+    with pytest.raises(ac.AttentionError, match="not a distribution"):
+        ac.bounce(five, torch.tensor([torch.nan, 1, 0, 0, 0]))
+    with pytest.raises(ac.AttentionError, match=r"start has shape \(4,\)"):
+        ac.bounce(five, torch.full((4,), 0.25))
+    with pytest.raises(ac.AttentionError, match="steps is -1"):
+        ac.bounce(five, 0, steps=-1)
+
+
+@pytest.mark.parametrize("damping", [-0.1, 1.01, float("nan")])
+def test_damping_outside_the_unit_interval_is_refused(five: Tensor, damping: float) -> None:
+    with pytest.raises(ac.AttentionError, match="between 0 and 1"):
+        ac.damp(five, damping)
+    with pytest.raises(ac.AttentionError, match="between 0 and 1"):
+        ac.stationary(five, damping)
+
+
+def test_a_row_without_mass_is_refused() -> None:
+    P = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.3, 0.3, 0.4]])
+    with pytest.raises(ac.AttentionError, match="token 1 .* sends all its attention to tokens outside"):
+        ac.restrict(P, torch.tensor([False, True, True]))
+    with pytest.raises(ac.AttentionError, match="leaves no state"):
+        ac.restrict(P, torch.tensor([False, False, False]))
+    with pytest.raises(ac.AttentionError, match="no state attends to token 1"):
+        ac.reverse(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+
+
+def test_personalization_outside_the_states_is_refused(five: Tensor) -> None:
+    chain = ac.restrict(five, torch.tensor([False, True, True, True, True]))
+    with pytest.raises(ac.AttentionError, match="no states of the chain"):
+        ac.damp(chain, 0.9, torch.full((5,), 0.2))

@@ -1,0 +1,173 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionStore, LayerAttention, Role, TokenLayout
+
+
+def test_access(store: AttentionStore, logits: Tensor) -> None:
+    maps = logits.softmax(-1)
+    assert len(store) == 3
+    assert [layer.name for layer in store] == store.names == ["layer.0", "layer.1", "layer.2"]
+    assert torch.equal(store[-1].maps, maps[2])
+    assert store["layer.1"].heads == 3
+    assert torch.equal(store.maps(), maps.transpose(0, 1))
+    assert torch.equal(store.maps(slice(1, None)), maps[1:].transpose(0, 1))
+    assert torch.equal(store.maps(["layer.2", 0]), maps[[2, 0]].transpose(0, 1))
+    assert "3 layers (layer.0 … layer.2), 3 heads" in repr(store)
+    assert "grid 2×2" in repr(store)
+
+
+def test_from_a_mapping_and_from_one_tensor(logits: Tensor) -> None:
+    maps = logits.softmax(-1)
+    named = AttentionStore.from_maps({"a": maps[0], "b": maps[1]})
+    assert named.names == ["a", "b"]
+    assert bool((named.tokens.roles == Role.TEXT).all())
+    assert torch.equal(AttentionStore.from_maps(maps).maps(), maps.transpose(0, 1))
+
+
+@pytest.mark.parametrize("direction", ["incoming", "outgoing"])
+@pytest.mark.parametrize("heads", ["mean", [0, 2]])
+def test_chain_beside_a_dense_replica(store: AttentionStore, logits: Tensor, heads: Any, direction: Any) -> None:
+    """Drop the class token's logits, softmax, average heads, then layers; reverse by columns."""
+    chosen = [0, 1, 2] if heads == "mean" else heads
+    expected = logits[1:, :, chosen][..., 1:, 1:].softmax(-1).mean((0, 2))
+    if direction == "outgoing":
+        expected = (expected / expected.sum(-2, keepdim=True)).mT
+    chain = store.chain(layers=slice(1, None), heads=heads, direction=direction)
+    assert torch.allclose(chain.matrix[:, 1:, 1:], expected)
+    assert not chain.matrix[..., 0].any()
+    assert chain.states[:, 0].logical_not().all()
+
+
+def test_the_class_token_enters_by_its_own_row_or_column(store: AttentionStore, logits: Tensor) -> None:
+    row = logits[2, :, 1, 0, 1:].softmax(-1)
+    assert torch.allclose(store.chain(-1, [1]).matrix[:, 0, 1:], row)
+    maps = logits[2, :, 1].softmax(-1)
+    scaled = maps / maps[..., 1:].sum(-1, keepdim=True)
+    column = scaled[:, 1:, 0] / scaled[:, 1:, 0].sum(-1, keepdim=True)
+    assert torch.allclose(store.chain(-1, [1], direction="outgoing").matrix[:, 0, 1:], column)
+
+
+def test_each_head_by_itself(store: AttentionStore, logits: Tensor) -> None:
+    chain = store.chain(0, "each", tokens="all")
+    assert torch.allclose(chain.matrix, logits[0].softmax(-1))
+    assert chain.states.shape == (2, 3, 5)
+
+
+def test_padding_is_never_a_state(logits: Tensor) -> None:
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    raw = logits[:, :, :, :, :].masked_fill(~mask.bool()[:, None, None], -torch.inf)
+    maps = raw.softmax(-1)
+    maps[:, 1, :, 3:] = torch.nan  # what a fully masked query may hold
+    chain = AttentionStore.from_maps(list(maps), TokenLayout.text(mask)).chain()
+    assert torch.allclose(chain.matrix[1, :3, :3], raw[:, 1, :, :3, :3].softmax(-1).mean((0, 1)))
+    pi = ac.stationary(chain)
+    assert float(pi[1, :3].sum()) == pytest.approx(1)
+    assert not pi[1, 3:].any()
+
+
+def test_write_and_read(store: AttentionStore, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    labels = [[f"{row}{column}" for column in range(5)] for row in range(2)]
+    tokens = TokenLayout(store.tokens.roles, store.tokens.grid, labels)
+    AttentionStore(store, tokens, {"model": "tiny"}).write(path)
+    again = AttentionStore.read(path)
+    assert again.names == store.names
+    assert torch.equal(again.maps(), store.maps())
+    assert torch.equal(again.tokens.roles, tokens.roles)
+    assert (again.tokens.grid, again.tokens.labels, again.metadata) == ((2, 2), labels, {"model": "tiny"})
+    assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_a_failed_write_leaves_the_old_file(store: AttentionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.safetensors"
+    store.write(path)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("attnchain_interp.store_file.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        store.write(path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_that_are_no_stores(store: AttentionStore, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(ac.AttentionError, match="there is no file"):
+        AttentionStore.read(path)
+    store.write(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ac.AttentionError, match="not a complete safetensors file"):
+        AttentionStore.read(path)
+    path.write_bytes(b"\x80\x04not safetensors at all")
+    with pytest.raises(ac.AttentionError, match="not a complete safetensors file"):
+        AttentionStore.read(path)
+    save_file({"weight": torch.ones(1)}, path)
+    with pytest.raises(ac.AttentionError, match="no attention store"):
+        AttentionStore.read(path)
+    save_file({"weight": torch.ones(1)}, path, {"attnchain_interp": '{"version": 99}'})
+    with pytest.raises(ac.AttentionError, match="store format 99"):
+        AttentionStore.read(path)
+    save_file({"weight": torch.ones(1)}, path, {"attnchain_interp": '{"version": 1}'})
+    with pytest.raises(ac.AttentionError, match="damaged store header"):
+        AttentionStore.read(path)
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (torch.full((1, 1, 2, 2), 0.4), "'layer.0' is not row-stochastic"),
+        (torch.full((1, 1, 2, 2), torch.nan), "NaN"),
+        (torch.tensor([[[[1.5, -0.5], [0.5, 0.5]]]]), "negative"),
+        (torch.full((1, 1, 2, 4), 0.25), "needs square maps"),
+        (torch.full((2, 2), 0.5), r"the first is shape \(2, 2\)"),
+    ],
+)
+def test_maps_that_are_refused(maps: Tensor, message: str) -> None:
+    with pytest.raises(ac.AttentionError, match=message):
+        AttentionStore.from_maps([maps])
+
+
+def test_stores_that_are_refused(store: AttentionStore) -> None:
+    with pytest.raises(ac.AttentionError, match="returns no attentions: capture it"):
+        AttentionStore.from_maps(())
+    with pytest.raises(ac.AttentionError, match="the first is None"):
+        AttentionStore.from_maps([None])  # type: ignore[list-item]
+    with pytest.raises(ac.AttentionError, match="two layers are named"):
+        AttentionStore([store[0], LayerAttention("layer.0", store[1].maps)], store.tokens)
+    with pytest.raises(ac.AttentionError, match="1 names for 3 maps"):
+        AttentionStore.from_maps([layer.maps for layer in store], names=["one"])
+
+
+def test_what_does_not_exist(store: AttentionStore) -> None:
+    for layer in (3, "layer.9", [0, 7], slice(5, None), [], True):
+        with pytest.raises(ac.AttentionError, match="layer"):
+            store.chain(layers=layer)  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="there are 3, numbered 0 to 2"):
+        store[3]
+    with pytest.raises(ac.AttentionError, match="the layers are layer.0, layer.1"):
+        store["nothing"]
+    with pytest.raises(ac.AttentionError, match="head 3 does not exist; the layer has 3"):
+        store.chain(heads=[3])
+    with pytest.raises(ac.AttentionError, match="heads='sum' is unknown"):
+        store.chain(heads="sum")
+    with pytest.raises(ac.AttentionError, match="direction='sideways'"):
+        store.chain(direction="sideways")  # type: ignore[arg-type]
+
+
+def test_layers_of_different_shapes_are_not_stacked(store: AttentionStore) -> None:
+    mixed = AttentionStore([store[0], LayerAttention("narrow", store[1].maps[:, :2])], store.tokens)
+    with pytest.raises(ac.AttentionError, match="different shapes"):
+        mixed.maps()
+    with pytest.raises(ac.AttentionError, match="equally many heads"):
+        mixed.chain(heads="each")
+    assert mixed.chain().matrix.shape == (2, 5, 5)

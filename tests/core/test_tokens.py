@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+import attnchain_interp as ac
+from attnchain_interp import Role, TokenLayout
+
+
+def layout() -> TokenLayout:
+    return TokenLayout.image(2, (2, 3), [Role.CLASS, Role.REGISTER, Role.REGISTER])
+
+
+def test_image_layout() -> None:
+    tokens = layout()
+    assert (len(tokens), tokens.batch, tokens.grid) == (9, 2, (2, 3))
+    assert tokens.class_token == 0
+    assert tokens.center == 3 + 1 * 3 + 1
+    assert tokens.select(None)[0].tolist() == [False] * 3 + [True] * 6
+    assert tokens.select("all").all()
+    assert tokens.select(["class", "register"])[1].tolist() == [True] * 3 + [False] * 6
+    assert tokens.select([0, -1])[0].nonzero()[:, 0].tolist() == [0, 8]
+
+
+def test_scores_go_onto_the_grid() -> None:
+    scores = torch.arange(9.0).expand(2, 4, 9)
+    assert torch.equal(layout().to_grid(scores)[1, 3], torch.tensor([[3.0, 4, 5], [6, 7, 8]]))
+
+
+def test_padding_is_never_selected() -> None:
+    tokens = TokenLayout.text(torch.tensor([[1, 1, 0], [1, 1, 1]]), labels=[["a", "b", ""], ["c", "d", "e"]])
+    assert tokens.select(None).tolist() == [[True, True, False], [True, True, True]]
+    assert tokens.select([0, 2]).tolist() == [[True, False, False], [True, False, True]]
+    assert tokens[1:].labels == [["c", "d", "e"]]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: TokenLayout(torch.zeros(3)), r"shape \(3,\)"),
+        (lambda: TokenLayout(torch.full((1, 2), 9)), "codes outside"),
+        (lambda: TokenLayout.text(torch.zeros(1, 2)), "only padding"),
+        (lambda: TokenLayout(torch.full((1, 5), int(Role.PATCH)), grid=(2, 2)), "4 places but there are .5. patch"),
+        (lambda: TokenLayout(torch.tensor([[2, 3], [3, 2]]), grid=(1, 1)), "same positions"),
+        (lambda: TokenLayout.text(torch.ones(1, 2), labels=[["a"]]), "1 lists of 2 strings"),
+        (lambda: layout().select("word"), "'word' is no token role; the roles are 'class', 'register'"),
+        (lambda: layout().select("text"), "selects nothing; this layout holds class, patch, register"),
+        (lambda: layout().select([9]), "token 9 does not exist; there are 9"),
+        (lambda: TokenLayout.text(torch.ones(1, 2)).center, "needs an image grid"),
+        (lambda: TokenLayout.text(torch.ones(1, 2)).class_token, "0 class tokens"),
+        (lambda: TokenLayout.text(torch.ones(1, 2)).to_grid(torch.ones(1, 2)), 'output="tokens"'),
+    ],
+)
+def test_bad_layouts_and_selections(build: object, message: str) -> None:
+    with pytest.raises(ac.AttentionError, match=message):
+        build()  # type: ignore[operator]

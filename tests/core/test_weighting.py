@@ -1,0 +1,55 @@
+import pytest
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionStore
+
+
+def lambda2(logits: Tensor) -> Tensor:
+    """|λ₂| (batch, layer, head) of the patches' chains, by float64 eigenvalues."""
+    values = torch.linalg.eigvals(logits[..., 1:, 1:].softmax(-1)).abs()
+    return values.topk(2).values[..., 1].transpose(0, 1)
+
+
+def test_weights_beside_a_dense_replica(store: AttentionStore, logits: Tensor) -> None:
+    own = lambda2(logits)
+    assert torch.allclose(ac.head_weights(store), own / own.sum(-1, keepdim=True))
+    inverse = 1 - own
+    assert torch.allclose(ac.head_weights(store, "inverse-lambda2"), inverse / inverse.sum(-1, keepdim=True))
+    assert torch.equal(ac.head_weights(store, "mean"), torch.full((2, 3, 3), 1 / 3, dtype=torch.float64))
+    assert ac.head_weights(store, [0, 1], layers=-1)[0].tolist() == [[0.5, 0.5, 0]]
+
+
+def test_weights_of_a_function_are_normalised(store: AttentionStore) -> None:
+    weights = ac.head_weights(store, lambda maps: maps.amax((-1, -2)))
+    assert torch.allclose(weights.sum(-1), torch.ones(2, 3, dtype=torch.float64))
+    assert not torch.allclose(weights, ac.head_weights(store, "mean"))
+
+
+def test_the_weighted_chain(store: AttentionStore, logits: Tensor) -> None:
+    own = lambda2(logits)[:, 0]
+    weights = own / own.sum(-1, keepdim=True)
+    expected = torch.einsum("bh,bhij->bij", weights, logits[0][..., 1:, 1:].softmax(-1))
+    assert torch.allclose(store.chain(0, "lambda2").matrix[:, 1:, 1:], expected)
+
+
+def test_heads_that_all_mix_at_once_count_the_same() -> None:
+    store = AttentionStore.from_maps([torch.full((1, 2, 4, 4), 0.25, dtype=torch.float64)])
+    assert ac.head_weights(store, lambda maps: maps.new_zeros(1, 2)).tolist() == [[[0.5, 0.5]]]
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        (lambda maps: maps.new_ones(2), r"shape \(2,\)"),
+        (lambda maps: -maps.new_ones(2, 3), "least -1"),
+        (lambda maps: maps.new_full((2, 3), torch.nan), "finite"),
+        ([-4], "head -4 does not exist"),
+        ([], "empty list"),
+        ("each", "heads='each' is unknown"),
+    ],
+)
+def test_bad_weights(store: AttentionStore, heads: object, message: str) -> None:
+    with pytest.raises(ac.AttentionError, match=message):
+        ac.head_weights(store, heads)  # type: ignore[arg-type]

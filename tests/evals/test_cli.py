@@ -1,0 +1,149 @@
+"""The command line, called as its user calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import transformers
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from attnchain_evals import cli
+
+
+def run(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What the program says when it exits with 1."""
+    monkeypatch.setattr(sys, "argv", ["attnchain", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+@pytest.fixture
+def timm_folder(tmp_path: Path) -> str:
+    """A timm model on disk, as `timm:local-dir:…` reads it."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    arguments: dict[str, Any] = {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 3}
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, **arguments)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    config: dict[str, Any] = {"architecture": "vit_tiny_patch16_224", "num_classes": 1000, "model_args": arguments}
+    config["pretrained_cfg"] = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3}
+    (folder / "config.json").write_text(json.dumps(config))
+    return f"timm:local-dir:{folder}"
+
+
+@pytest.fixture
+def hf_folder(tmp_path: Path) -> str:
+    folder = tmp_path / "dino"
+    config = transformers.Dinov2Config(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=56, patch_size=14
+    )
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    size = {"height": 56, "width": 56}
+    transformers.ViTImageProcessor(size=size).save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+def test_demo(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    printed = run("demo", "--images", "3", "--out", out)
+    files = {"results.json", "results.md", "attributions.png", "layers.png", "bounces.png", "heads.png"}
+    assert {file.name for file in out.iterdir()} == files
+    assert all(str(out / name) in printed for name in files)
+    report = json.loads((out / "results.json").read_text())
+    assert set(report["scores"]) == {*cli.methods(), "input magnitude"}
+    assert report["data"] == {"name": "ClutteredDigits", "split": "test", "length": 3, "seed": 0}
+    for rows in report["examples"].values():
+        assert np.isfinite(rows).all()
+        assert np.shape(rows) == (3, len(report["columns"]))
+    value, low, high = report["scores"]["TokenRank"]["srg/mean"]
+    assert low <= value <= high
+    assert (out / "results.md").read_text() in printed + "\n"
+    for name in files - {"results.json", "results.md"}:
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tmp_path: Path) -> None:
+    for model, side, route in (("bundled", 14, "timm"), (timm_folder, 4, "timm"), (hf_folder, 4, "transformers")):
+        out = tmp_path / "out" / str(len(model))
+        printed = run("attribute", model, photo, "--out", out, "--method", "ColumnSum").split()
+        assert printed == [str(out / "photo-ColumnSum.png"), str(out / "photo-ColumnSum.json")]
+        scores = json.loads(Path(printed[1]).read_text())
+        assert np.shape(scores["grid"]) == (side, side)
+        shown = run("inspect", model)
+        assert f"by the {route} adapter, route sdpa" in shown
+        assert f"grid ({side}, {side})" in shown
+        assert "row sums 1.000000 … 1.000000" in shown or "row sums 0.999999" in shown
+
+
+def test_attribute_without_a_class_token_names_the_way_out(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("attribute", "bundled", photo, "--method", "nothing")
+    assert "method 'nothing' is unknown; use one of TokenRank" in refused(monkeypatch, capsys, *arguments)
+
+
+def test_what_is_refused(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("no image")
+    truncated = tmp_path / "half.png"
+    truncated.write_bytes(photo.read_bytes()[:2000])
+    for file, message in ((text, "not a readable image"), (truncated, "not a readable image"), ("no.png", "no file")):
+        assert message in refused(monkeypatch, capsys, "attribute", "bundled", file)
+    assert "write bundled, timm:NAME or hf:NAME" in refused(monkeypatch, capsys, "inspect", "vit")
+    assert "timm could not load 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
+    assert "transformers could not load" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
+    assert "needs at least two" in refused(monkeypatch, capsys, "demo", "--images", "1")
+
+
+def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ValueError("not ours")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(ValueError, match="not ours"):
+        cli.main()
+
+
+def test_the_installed_command() -> None:
+    command = Path(sys.executable).with_name("attnchain")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)  # noqa: S603
+    assert all(name in done.stdout for name in ("demo", "attribute", "inspect"))
+
+
+def test_the_deciding_patch_is_found() -> None:
+    from attnchain_evals import ClutteredDigits, bundled_vit
+    from attnchain_evals.demo import patch_on
+    from attnchain_interp import capture
+
+    example = ClutteredDigits("test", 1)[0]
+    store = capture(bundled_vit(), example.image[None], layers=-1)
+    row, column = divmod(patch_on(example.mask, store) - 1, 14)
+    assert bool(example.mask[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].any())

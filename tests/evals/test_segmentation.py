@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
+
+import attnchain_interp as ac
+from attnchain_evals import segmentation_scores
+
+
+def test_by_hand() -> None:
+    """One of two object pixels found, nothing else: 15 of 16 right, IoU 1/2 and 14/15."""
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[0, 0, :2] = True
+    scores = torch.zeros(1, 4, 4)
+    scores[0, 0, 0] = 1
+    found = segmentation_scores(scores, mask)
+    assert found["acc"] == pytest.approx(15 / 16)
+    assert found["miou"] == pytest.approx((1 / 2 + 14 / 15) / 2)
+
+
+def test_against_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(5, 8, 8, generator=generator)
+    masks = torch.rand(5, 8, 8, generator=generator) + 0.5 * scores > 0.8
+    found = segmentation_scores(scores, masks)
+    binary = (scores > scores.mean((1, 2), keepdim=True)).numpy().ravel()
+    truth = masks.numpy().ravel()
+    assert found["acc"] == pytest.approx(accuracy_score(truth, binary))
+    assert found["miou"] == pytest.approx(jaccard_score(truth, binary, average="macro"))
+    scaled = [(grid - grid.min()) / (grid.max() - grid.min()) for grid in scores.numpy()]
+    precision = [
+        average_precision_score(np.r_[~mask.ravel(), mask.ravel()], np.r_[1 - grid.ravel(), grid.ravel()])
+        for grid, mask in zip(scaled, masks.numpy(), strict=True)
+    ]
+    assert found["map"] == pytest.approx(np.mean(precision))
+
+
+def test_the_mask_itself_is_perfect_at_its_own_size() -> None:
+    mask = torch.zeros(2, 8, 8, dtype=torch.bool)
+    mask[:, 2:5, 3:6] = True
+    assert segmentation_scores(mask.float(), mask) == {"acc": 1, "miou": 1, "map": 1}
+    assert segmentation_scores(1 - mask.float(), mask)["acc"] == 0
+
+
+def test_small_maps_are_enlarged_smoothly() -> None:
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[0, :4] = True
+    assert segmentation_scores(torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), mask)["acc"] == 1
+
+
+def test_bad_calls() -> None:
+    mask = torch.eye(4, dtype=torch.bool)[None]
+    with pytest.raises(ac.AttentionError, match="do not fit"):
+        segmentation_scores(torch.ones(2, 4, 4), mask)
+    with pytest.raises(ac.AttentionError, match="NaN"):
+        segmentation_scores(torch.full((1, 4, 4), torch.nan), mask)
+    with pytest.raises(ac.AttentionError, match="empty or full"):
+        segmentation_scores(torch.rand(1, 4, 4), mask & False)

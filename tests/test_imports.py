@@ -1,0 +1,87 @@
+"""Who may import whom, and what the import of the core does not load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE, ADAPTERS, EVALS = ROOT / "attnchain_interp", ROOT / "adapters/attnchain_adapters", ROOT / "evals/attnchain_evals"
+FRAMEWORKS = {"timm", "transformers", "nnsight", "diffusers"}
+HEAVY = {"scipy", "sklearn", "skimage", "typer", "matplotlib"}
+FORBIDDEN = {
+    CORE: {"attnchain_adapters", "attnchain_evals"} | FRAMEWORKS | HEAVY,
+    ADAPTERS: {"attnchain_evals"} | HEAVY,
+    EVALS: {"attnchain_adapters"},
+}
+
+
+def imported(source: str) -> Iterator[str]:
+    """Top-level names of all modules that a source text imports, wherever it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+def forbidden(package: Path, source: str) -> set[str]:
+    return FORBIDDEN[package] & set(imported(source))
+
+
+@pytest.mark.parametrize("package", FORBIDDEN, ids=lambda package: package.name)
+def test_no_forbidden_edge(package: Path) -> None:
+    files = list(package.rglob("*.py"))
+    assert files
+    found = {str(file.relative_to(ROOT)): bad for file in files if (bad := forbidden(package, file.read_text()))}
+    assert not found
+
+
+def test_the_walk_sees_what_is_forbidden() -> None:
+    assert forbidden(CORE, "def f():\n    from timm.layers import Attention") == {"timm"}
+    assert forbidden(ADAPTERS, "import attnchain_evals.cli") == {"attnchain_evals"}
+    assert forbidden(EVALS, "from attnchain_adapters import recording") == {"attnchain_adapters"}
+
+
+def test_each_framework_is_imported_in_one_adapter_file() -> None:
+    homes = {
+        framework: [file.name for file in ADAPTERS.rglob("*.py") if framework in set(imported(file.read_text()))]
+        for framework in FRAMEWORKS
+    }
+    assert homes["timm"] == ["timm_models.py"]
+    assert homes["transformers"] == ["transformers_models.py"]
+    assert all(len(files) <= 1 for files in homes.values())
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print(' '.join({{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    return set(done.stdout.split())
+
+
+def test_the_core_loads_no_framework_and_no_pyplot() -> None:
+    loaded = loaded_after("import attnchain_interp as ac; ac.stationary, ac.capture")
+    assert not loaded & (FRAMEWORKS | HEAVY | {"captum", "matplotlib.pyplot", "attnchain_adapters"})
+    assert "timm" in loaded_after("import attnchain_interp, timm"), "the probe can fail"
+
+
+def test_the_command_line_answers_without_torch() -> None:
+    assert "torch" not in loaded_after("import attnchain_evals.cli")
+
+
+def test_public_names_exist() -> None:
+    import attnchain_evals
+    import attnchain_interp
+
+    methods = {"AttentionAttribution", "ColumnSum", "MultiBounce", "RandomRanking", "RawAttention", "Rollout", "TokenRank"}
+    assert set(dir(attnchain_interp)) == {*attnchain_interp.__all__, *methods}
+    assert set(dir(attnchain_evals)) == set(attnchain_evals.__all__)
+    for package in (attnchain_interp, attnchain_evals):
+        assert all(getattr(package, name) is not None for name in dir(package))
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            package.nothing  # noqa: B018
