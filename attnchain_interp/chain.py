@@ -86,6 +86,8 @@ class Chain:
                 f"states is {self.states.dtype} of shape {tuple(self.states.shape)}; it must be bool of shape"
                 f" {tuple(self.matrix.shape[:-1])}."
             )
+        if bool(((self.matrix.detach() > 0).any(-2) & ~self.states).any()):
+            raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
 
     def __len__(self) -> int:
         return self.matrix.shape[-1]
@@ -122,7 +124,8 @@ def in_float32(tensor: Tensor) -> Tensor:
 def restrict(P: Tensor | Chain, states: Tensor) -> Chain:
     """The chain that only ever visits `states`: other columns dropped, rows renormalised.
 
-    Equal to dropping the other tokens' logits before the softmax. The other tokens remain as possible starts.
+    Equal to dropping the other tokens' logits before the softmax. The other tokens remain as possible starts; one that
+    sends nothing to the states (padding) starts uniformly.
 
     Args:
         P: (…, token, token).

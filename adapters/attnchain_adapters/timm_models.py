@@ -13,8 +13,7 @@ from torch import nn
 
 from attnchain_adapters.image_models import check_image, image_store, refuse_dropout
 from attnchain_adapters.recording import MapRecorder
-from attnchain_interp import AttentionStore, Loaded, Role, select_layers
-from attnchain_interp.store import LayerSelection
+from attnchain_interp import AttentionStore, LayerSelection, Loaded, Role, select_layers
 
 
 @final

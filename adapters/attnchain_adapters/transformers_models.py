@@ -12,8 +12,7 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from attnchain_adapters.image_models import check_image, image_store, refuse_dropout
 from attnchain_adapters.recording import MapRecorder
-from attnchain_interp import AttentionStore, Loaded, Role, select_layers
-from attnchain_interp.store import LayerSelection
+from attnchain_interp import AttentionStore, LayerSelection, Loaded, Role, select_layers
 
 # Tokens before the patches; registers are counted from the configuration.
 _PREFIX: Final[dict[str, list[Role]]] = {

@@ -151,6 +151,13 @@ def test_a_row_without_mass_is_refused() -> None:
         ac.reverse(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
 
 
+def test_a_chain_by_hand_must_keep_to_its_states(five: Tensor) -> None:
+    with pytest.raises(ac.AttentionError, match="leads to a token that is no state"):
+        ac.Chain(five, torch.tensor([True, True, True, True, False]))
+    with pytest.raises(ac.AttentionError, match=r"states is torch.float32 of shape \(5,\); it must be bool"):
+        ac.Chain(five, torch.ones(5))
+
+
 def test_personalization_outside_the_states_is_refused(five: Tensor) -> None:
     chain = ac.restrict(five, torch.tensor([False, True, True, True, True]))
     with pytest.raises(ac.AttentionError, match="no states of the chain"):

@@ -2,8 +2,8 @@
 
 Straight on the full task a small ViT stays at chance for a long time, so difficulty rises from plain to full. Early on
 the model also sees only a window of patches around the deciding digit, at its true place in the image: a quarter of the
-tokens, so several times the images a second, and every position learns to read digits. The last half of the run is the
-task as it is, all tokens, labels alone. (No mask enters the loss; the windows of the first half are placed by it.)
+tokens, so several times the images a second, and every position learns to read digits. Both rise while the model keeps
+up; the rest of the run is the task as it is, all tokens. The loss sees labels alone; masks only place the early windows.
 """
 
 from __future__ import annotations
