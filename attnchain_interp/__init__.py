@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from attnchain_interp.capturing import Adapter, Loaded, adapter_named, capture
 from attnchain_interp.chain import Chain, bounce, damp, restrict, reverse
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.stationary_distribution import stationary
-from attnchain_interp.store import AttentionStore, LayerAttention, LayerSelection, select_layers
+from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import Role, TokenLayout
 from attnchain_interp.weighting import head_weights
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, LayerSelection
+from attnchain_interp.layers import LayerSelection
+from attnchain_interp.store import AttentionStore
 
 GROUP: Final = "attnchain_interp.adapters"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Literal, final
@@ -13,24 +12,11 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain, check_rows, reversed_over
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.layers import LayerAttention, LayerSelection, layer_name, select_layers
 from attnchain_interp.tokens import TokenLayout, TokenSelection
 from attnchain_interp.weighting import Heads, layer_weights, rescaled
 
-LayerSelection = str | int | slice | Sequence[int | str]
 Direction = Literal["incoming", "outgoing"]
-
-
-@final
-@dataclass(frozen=True)
-class LayerAttention:
-    """The attention of one layer: `name` as the model calls the module, `maps` (batch, head, query, key)."""
-
-    name: str
-    maps: Tensor
-
-    @property
-    def heads(self) -> int:
-        return self.maps.shape[1]
 
 
 @final
@@ -115,7 +101,7 @@ class AttentionStore:
         return iter(self._layers.values())
 
     def __getitem__(self, layer: int | str) -> LayerAttention:
-        return self._layers[_layer_name(self.names, layer)]
+        return self._layers[layer_name(self.names, layer)]
 
     @property
     def names(self) -> list[str]:
@@ -218,34 +204,3 @@ class AttentionStore:
         from attnchain_interp.store_file import read_store
 
         return read_store(Path(path))
-
-
-def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
-    """The names meant by a layer selection; also used before a forward, to watch only these.
-
-    Raises:
-        AttentionError: a layer that does not exist, or an empty selection.
-    """
-    if isinstance(layers, str):
-        chosen = list(names) if layers == "all" else [layers]
-    elif isinstance(layers, slice):
-        chosen = list(names)[layers]
-    elif isinstance(layers, Sequence):
-        chosen = list(dict.fromkeys(_layer_name(names, layer) for layer in layers))
-    else:
-        chosen = [_layer_name(names, layers)]
-    if not chosen:
-        raise AttentionError(f"layers={layers!r} selects none of the {len(names)} layers.")
-    for name in chosen:
-        _layer_name(names, name)
-    return chosen
-
-
-def _layer_name(names: Sequence[str], layer: int | str) -> str:
-    if isinstance(layer, str):
-        if layer in names:
-            return layer
-        raise AttentionError(f"there is no layer {layer!r}; the layers are {', '.join(names)}.")
-    if isinstance(layer, bool) or not -len(names) <= layer < len(names):
-        raise AttentionError(f"layer {layer!r} does not exist; there are {len(names)}, numbered 0 to {len(names) - 1}.")
-    return names[layer]

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, LayerAttention
+from attnchain_interp.layers import LayerAttention
+from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, rescale
+from attnchain_interp.chain import Chain, in_float32, rescale
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.layers import LayerSelection
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.tokens import TokenSelection
 
 if TYPE_CHECKING:
-    from attnchain_interp.store import AttentionStore, LayerSelection
+    from attnchain_interp.store import AttentionStore
 
 Heads = str | Sequence[int] | Callable[[Tensor], Tensor]
 
@@ -50,7 +51,7 @@ def head_weights(
 
 def rescaled(maps: Tensor, states: Tensor) -> Tensor:
     """Maps (batch, head, token, token) in float32 or better, rows summing to one over `states` (batch, token)."""
-    return rescale(maps.to(torch.promote_types(maps.dtype, torch.float32)), states.to(maps.device)[:, None])
+    return rescale(in_float32(maps), states.to(maps.device)[:, None])
 
 
 def layer_weights(scaled: Tensor, states: Tensor, heads: Heads) -> Tensor:

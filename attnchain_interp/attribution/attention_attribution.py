@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from attnchain_interp.capturing import capture
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Direction, LayerSelection
+from attnchain_interp.layers import LayerSelection
+from attnchain_interp.store import AttentionStore, Direction
 from attnchain_interp.tokens import TokenLayout, TokenSelection
 from attnchain_interp.weighting import Heads
 
