@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import attnchain_interp as ac
-from attnchain_evals import ClutteredDigits, bundled_vit, perturbation_curve
+from attnchain_evals import ClutteredDigits, bundled_vit
 from attnchain_evals.benchmarking import FRACTIONS
+from attnchain_evals.perturbation import Perturbation
 from attnchain_evals.statistics import interval
 from attnchain_interp import AttentionAttribution, AttentionStore, LayerAttention
 
@@ -55,19 +56,17 @@ def srg_of_all(images: int, batch_size: int, seed: int) -> dict[tuple[str, str, 
     with tqdm(total=-(-images // batch_size) * len(HEADS) * len(methods)) as bar:
         for batch in data.batches(batch_size):
             store = ac.capture(model, batch.image)
+            experiments = [Perturbation(model, batch.image, occlusion) for occlusion in ("mean", "blur")]
             for heads in HEADS:
                 stores = {tokens: averaged(store, heads, tokens) for tokens in (None, "all")}
                 for (method, settings, layers), attribution in methods.items():
                     grid = store.tokens.to_grid(attribution.score(stores[attribution.tokens]))  # type: ignore[index]
-                    auc = {
-                        (mode, occlusion): perturbation_curve(
-                            model, batch.image, grid, mode=mode, occlusion=occlusion, fractions=FRACTIONS, batch_size=32
-                        ).auc
-                        for mode in ("deletion", "insertion")
-                        for occlusion in ("mean", "blur")
-                    }
-                    srg = sum(auc["insertion", name] - auc["deletion", name] for name in ("mean", "blur")) / 2
-                    found.setdefault((method, settings, layers, heads), []).append(torch.as_tensor(srg))
+                    srg = [
+                        experiment.curve(grid, None, "insertion", fractions=FRACTIONS).auc
+                        - experiment.curve(grid, None, "deletion", fractions=FRACTIONS).auc
+                        for experiment in experiments
+                    ]
+                    found.setdefault((method, settings, layers, heads), []).append(torch.stack(srg).mean(0))
                     bar.update()
     return {key: torch.cat(parts).double().numpy() for key, parts in found.items()}
 

@@ -62,7 +62,7 @@ Versions: {versions}. Weights sha256 {found["model"]["sha256"][:16]}….
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(BEGIN)
     _, after = rest.split(END)
-    (ROOT / "README.md").write_text(before + BEGIN + short_table(result.scores()) + END + after, encoding="utf-8")
+    (ROOT / "README.md").write_text(before + BEGIN + short_table(result.scores) + END + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

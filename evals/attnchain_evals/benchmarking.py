@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, final
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attnchain_evals.cluttered_digits import Example
-from attnchain_evals.perturbation import perturbation_curve
+from attnchain_evals.perturbation import Perturbation
 from attnchain_evals.segmentation import pooled, segmentation_counts
 from attnchain_evals.statistics import Score, interval
 from attnchain_interp import AttentionAttribution, AttentionError, AttentionStore, capture
@@ -38,6 +39,7 @@ class Benchmark:
     baseline: str
     figures: dict[str, NDArray[np.float64]]
 
+    @cached_property
     def scores(self) -> dict[str, dict[str, Score]]:
         """method → metric → score. Metrics: "deletion/mean", "insertion/mean", "srg/mean", "srg-baseline/mean" and so on
         for each occlusion, and "acc", "miou", "map"."""
@@ -60,7 +62,7 @@ class Benchmark:
 
     def markdown(self) -> str:
         """One table for each occlusion and one for localisation; the best figure of a column is bold."""
-        scores = self.scores()
+        scores = self.scores
         tables = [
             self._table(
                 scores,
@@ -124,17 +126,14 @@ def benchmark(
     with tqdm(total=total, unit="method", disable=not progress) as bar:
         for batch in data:
             images = batch.image.to(device)
-            with torch.no_grad():
-                target = torch.as_tensor(getattr(out := model(images), "logits", out)).argmax(1)
+            experiments = [Perturbation(model, images, occlusion) for occlusion in occlusions]
             store = capture(model, images)
             for name, method in methods.items():
                 bar.set_description(name)
                 grid = grid_of(method, store, images)
                 columns = [
-                    perturbation_curve(
-                        model, images, grid, target, mode, occlusion, fractions=fractions, batch_size=len(images)
-                    ).auc
-                    for occlusion in occlusions
+                    experiment.curve(grid, None, mode, fractions=fractions).auc
+                    for experiment in experiments
                     for mode in ("deletion", "insertion")
                 ]
                 curves = torch.stack(columns, 1).double().cpu().numpy()

@@ -90,6 +90,6 @@ def _report(result: Benchmark, model: nn.Module, data: ClutteredDigits, accuracy
             *("correct", "background intersection", "background union"),
             *("foreground intersection", "foreground union", "average precision"),
         ],
-        "scores": result.scores(),
+        "scores": result.scores,
         "examples": {method: figures.round(6).tolist() for method, figures in result.figures.items()},
     }

@@ -36,7 +36,6 @@ class PerturbationCurve:
         return torch.trapezoid(self.scores, self.fractions, dim=1)
 
 
-@torch.no_grad()
 def perturbation_curve(
     model: Callable[[Tensor], Any],
     inputs: Tensor,
@@ -71,35 +70,78 @@ def perturbation_curve(
 
     Source: Petsiuk et al. 2018 (RISE) for the two curves; Bluecher et al. 2024 (arXiv 2401.06654) for SRG.
     """
-    if isinstance(model, nn.Module) and model.training:
-        raise AttentionError("the model is in train mode, so its scores are not those of use. Call model.eval() first.")
-    if mode not in ("deletion", "insertion") or order not in ("morf", "lerf"):
-        raise AttentionError(f'mode={mode!r}, order={order!r}; use "deletion" or "insertion", and "morf" or "lerf".')
-    if attributions.ndim != 3 or len(attributions) != len(inputs):
-        raise AttentionError(
-            f"attributions has shape {tuple(attributions.shape)} for {len(inputs)} inputs; it must be (batch, rows, columns),"
-            ' one score per patch: ask the method for output="grid".'
-        )
-    if bool(attributions.isnan().any()):
-        raise AttentionError(f"{int(attributions.isnan().flatten(1).any(1).sum())} attributions hold NaN; leave these out.")
-    n = attributions[0].numel()
-    counts = _counts(fractions, n)
-    ranks = _ranks(attributions.flatten(1), descending=order == "morf").to(inputs.device)
-    replacement = occlusion_named(occlusion)(inputs)
-    clean = _logits(model, inputs, batch_size)
-    target = _target(clean, target)
+    experiment = Perturbation(model, inputs, occlusion, batch_size)
+    return experiment.curve(attributions, target, mode, order, fractions)
 
-    scores = []
-    for count in counts:
-        taken = ranks < count  # in the order, the first `count` patches
-        removed = taken if mode == "deletion" else ~taken
-        if not bool(removed.any()):
-            logits = clean
-        else:
+
+@final
+class Perturbation:
+    """A model, inputs and an occlusion. Both ends of every curve, the clean and the wholly occluded image, are run once.
+
+    Args:
+        model, inputs, occlusion, batch_size: as in `perturbation_curve`.
+
+    Raises:
+        AttentionError: as `perturbation_curve`.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: Callable[[Tensor], Any],
+        inputs: Tensor,
+        occlusion: str | Occlusion = "mean",
+        batch_size: int = 64,
+    ) -> None:
+        if isinstance(model, nn.Module) and model.training:
+            raise AttentionError("the model is in train mode, so its scores are not those of use. Call model.eval() first.")
+        self._model, self._inputs, self._batch_size = model, inputs, batch_size
+        self._replacement = occlusion_named(occlusion)(inputs)
+        self.clean = self._logits(inputs)
+        self.occluded = self._logits(self._replacement)
+
+    @torch.no_grad()
+    def curve(
+        self,
+        attributions: Tensor,
+        target: int | Tensor | None = None,
+        mode: Mode = "deletion",
+        order: Order = "morf",
+        fractions: int | Sequence[float] = 20,
+    ) -> PerturbationCurve:
+        """As `perturbation_curve`, with its arguments and errors."""
+        inputs = self._inputs
+        if mode not in ("deletion", "insertion") or order not in ("morf", "lerf"):
+            raise AttentionError(f'mode={mode!r}, order={order!r}; use "deletion" or "insertion", and "morf" or "lerf".')
+        if attributions.ndim != 3 or len(attributions) != len(inputs):
+            raise AttentionError(
+                f"attributions has shape {tuple(attributions.shape)} for {len(inputs)} inputs; it must be (batch, rows,"
+                ' columns), one score per patch: ask the method for output="grid".'
+            )
+        if bool(attributions.isnan().any()):
+            bad = int(attributions.isnan().flatten(1).any(1).sum())
+            raise AttentionError(f"{bad} attributions hold NaN; leave these out.")
+        n = attributions[0].numel()
+        counts = _counts(fractions, n)
+        ranks = _ranks(attributions.flatten(1), descending=order == "morf").to(inputs.device)
+        chosen = _target(self.clean, target)
+
+        def score(removed: Tensor) -> Tensor:
             mask = F.interpolate(removed.view(attributions.shape)[:, None].float(), inputs.shape[-2:]).bool()
-            logits = _logits(model, torch.where(mask, replacement, inputs), batch_size)
-        scores.append(logits.softmax(1).gather(1, target[:, None])[:, 0])
-    return PerturbationCurve(torch.tensor(counts, device=inputs.device) / n, torch.stack(scores, 1))
+            return self._logits(torch.where(mask, self._replacement, inputs))
+
+        first, last = (self.clean, self.occluded) if mode == "deletion" else (self.occluded, self.clean)
+        taken = [ranks < count for count in counts[1:-1]]  # the first `count` patches of the order
+        logits = [first, *(score(part if mode == "deletion" else ~part) for part in taken), last]
+        scores = [part.softmax(1).gather(1, chosen[:, None])[:, 0] for part in logits]
+        return PerturbationCurve(torch.tensor(counts, device=inputs.device) / n, torch.stack(scores, 1))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        outputs = [self._model(part) for part in images.split(self._batch_size)]
+        logits = torch.cat([getattr(output, "logits", output) for output in outputs])
+        if logits.ndim != 2:
+            raise AttentionError(f"the model returned shape {tuple(logits.shape)}; a curve needs logits (batch, class).")
+        return logits.float()
 
 
 def _counts(fractions: int | Sequence[float], n: int) -> list[int]:
@@ -114,14 +156,6 @@ def _ranks(scores: Tensor, descending: bool) -> Tensor:
     """(batch, patch): the place of each patch in the order, equal scores in raster order."""
     order = scores.argsort(dim=1, descending=descending, stable=True)
     return order.argsort(1)
-
-
-def _logits(model: Callable[[Tensor], Any], images: Tensor, batch_size: int) -> Tensor:
-    outputs = [model(part) for part in images.split(batch_size)]
-    logits = torch.cat([getattr(output, "logits", output) for output in outputs])
-    if logits.ndim != 2:
-        raise AttentionError(f"the model returned shape {tuple(logits.shape)}; a curve needs logits (batch, class).")
-    return logits.float()
 
 
 def _target(logits: Tensor, target: int | Tensor | None) -> Tensor:

@@ -24,7 +24,7 @@ def test_figures_are_those_of_the_metrics_themselves() -> None:
         ]
         expected = torch.stack([curve.auc for curve in curves], 1)
         assert np.allclose(result.figures["TokenRank"][:, 2 * k : 2 * k + 2], expected, atol=1e-6)
-    scores = result.scores()
+    scores = result.scores
     local = segmentation_scores(grid, batch.mask)
     assert {name: scores["TokenRank"][name].value for name in local} == pytest.approx(local)
     srg = result.figures["TokenRank"][:, 1] - result.figures["TokenRank"][:, 0]
