@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, bundled_vit
-from attnchain_evals.benchmarking import FRACTIONS
+from attnchain_evals.demo import FRACTIONS
 from attnchain_evals.perturbation import Perturbation
 from attnchain_evals.statistics import interval
 from attnchain_interp import AttentionAttribution, AttentionStore, LayerAttention

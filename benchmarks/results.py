@@ -16,6 +16,7 @@ from attnchain_evals.demo import run
 from attnchain_evals.statistics import Score
 
 ROOT = Path(__file__).parents[1]
+FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 7 / 8, 15 / 16, 1.0)
 BEGIN, END = "<!-- results: python -m benchmarks.results -->\n", "<!-- end of results -->"
 COLUMNS = {
     "deletion ↓": "deletion/mean",
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result, files = run(demo_methods(), Path(folder), arguments.images, arguments.seed)
+        result, accuracy, files = run(demo_methods(), Path(folder), arguments.images, arguments.seed, FRACTIONS)
         found = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
         for file in files:
             if file.suffix == ".png":
@@ -47,7 +48,7 @@ def main() -> None:
     page = f"""# Results on the bundled task
 
 By `python -m benchmarks.results`: {arguments.images} test images of `ClutteredDigits` (seed {arguments.seed}) and the bundled
-vision transformer, accuracy {found["model"]["accuracy"]:.3f}. Mean over images [95 % bootstrap interval]. Curves are taken at
+vision transformer, accuracy {accuracy:.3f}. Mean over images [95 % bootstrap interval]. Curves are taken at
 the fractions {", ".join(f"{fraction:.3g}" for fraction in found["fractions"])}; the class is that of the clean prediction.
 SRG is insertion − deletion (deletion in the reversed order is insertion). Differences are paired, image by image.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from attnchain_evals.perturbation import Perturbation
 from attnchain_evals.segmentation import pooled, segmentation_counts
 from attnchain_evals.statistics import Score, interval
 from attnchain_interp import AttentionAttribution, AttentionError, AttentionStore, capture
-
-# Dense where the evidence goes: an object covers about a tenth of an image.
-FRACTIONS: Final = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
 @final
@@ -41,7 +38,7 @@ class Benchmark:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Score]]:
-        """method → metric → score. Metrics: "deletion/mean", "insertion/mean", "srg/mean", "srg-baseline/mean" and so on
+        """Method → metric → score. Metrics: "deletion/mean", "insertion/mean", "srg/mean", "srg-baseline/mean" and so on
         for each occlusion, and "acc", "miou", "map"."""
         return {method: self._scores_of(method) for method in self.figures}
 
@@ -98,7 +95,7 @@ def benchmark(
     data: Iterable[Example],
     methods: Mapping[str, Any],
     occlusions: Sequence[str] = ("mean", "blur"),
-    fractions: int | Sequence[float] = FRACTIONS,
+    fractions: int | Sequence[float] = 20,
     baseline: str = "Rollout",
     progress: bool = False,
 ) -> Benchmark:
@@ -111,15 +108,19 @@ def benchmark(
         data: batches with `image` (batch, channel, height, width) and `mask` (batch, height, width).
         methods: name → an `AttentionAttribution`, or anything with `attribute(images, output="grid")`.
         occlusions: names, as in `perturbation_curve`.
-        fractions: as in `perturbation_curve`; by default denser at the start.
+        fractions: as in `perturbation_curve`, and symmetric (f and 1 − f), so that SRG compares one order with its
+            reverse at the same places: else even a random ranking has a score.
         baseline: one of the methods, for paired differences of SRG.
         progress: show a bar.
 
     Raises:
-        AttentionError: a baseline that is not among the methods, no data, or what capture and the metrics raise.
+        AttentionError: a baseline that is not among the methods, fractions that are not symmetric, no data, or what
+            capture and the metrics raise.
     """
     if baseline not in methods:
         raise AttentionError(f"baseline={baseline!r} is not among the methods: {', '.join(methods)}.")
+    if not isinstance(fractions, int) and not _symmetric(fractions):
+        raise AttentionError(f"fractions={fractions!r} are not symmetric: with every f there must be 1 − f.")
     device = next(model.parameters()).device
     rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in methods}
     total = len(data) * len(methods) if isinstance(data, Sized) else None
@@ -142,6 +143,11 @@ def benchmark(
     if not any(rows.values()):
         raise AttentionError("the data held no batch; pass batches of examples.")
     return Benchmark(tuple(occlusions), baseline, {name: np.concatenate(parts) for name, parts in rows.items()})
+
+
+def _symmetric(fractions: Sequence[float]) -> bool:
+    mirrored = [1 - fraction for fraction in fractions]
+    return sorted({0, 1, *fractions}) == sorted({0, 1, *mirrored})
 
 
 def grid_of(method: Any, store: AttentionStore, images: Tensor) -> Tensor:

@@ -55,9 +55,10 @@ def demo(
     """The bundled model on its test images: every method, deletion and insertion, localisation, pictures."""
     from attnchain_evals.demo import run
 
-    result, files = run(demo_methods(), out, images, seed)
-    typer.echo(f"\n{images} test images of ClutteredDigits, mean [95 % bootstrap interval]\n\n{result.markdown()}\n")
-    for file in files:
+    found = run(demo_methods(), out, images, seed)
+    typer.echo(f"\n{images} test images of ClutteredDigits, accuracy {found.accuracy:.3f}; mean [95 % bootstrap interval]")
+    typer.echo(f"\n{found.benchmark.markdown()}\n")
+    for file in found.files:
         typer.echo(file)
 
 

@@ -5,26 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attnchain_evals.benchmarking import FRACTIONS, Benchmark, benchmark, grid_of
+from attnchain_evals.benchmarking import Benchmark, benchmark, grid_of
 from attnchain_evals.bundled import bundled_vit
 from attnchain_evals.cluttered_digits import ClutteredDigits, Example
 from attnchain_evals.figures import attribution_figure, bounce_figure, head_figure, layer_figure, write_figure
 from attnchain_interp import AttentionError, AttentionStore, capture
 
 BATCH = 32
+FRACTIONS = (0.0, 1 / 16, 1 / 4, 3 / 4, 15 / 16, 1.0)  # dense where the evidence goes and comes, symmetric for SRG
 SHOWN = 6
 
 
-def run(methods: Mapping[str, Any], out: Path, images: int, seed: int) -> tuple[Benchmark, list[Path]]:
+class Demo(NamedTuple):
+    """What a demo found, the model's accuracy on its images, and the files it wrote."""
+
+    benchmark: Benchmark
+    accuracy: float
+    files: list[Path]
+
+
+def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions: Sequence[float] = FRACTIONS) -> Demo:
     """Scores the methods on `images` test images and writes `results.json`, `results.md` and the pictures into `out`.
 
     Raises:
@@ -35,11 +44,11 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int) -> tuple[
     model = bundled_vit()
     data = ClutteredDigits("test", images, seed=seed)
     batches = list(tqdm(data.batches(BATCH), "images", -(-images // BATCH), leave=False))
-    result = benchmark(model, batches, methods, progress=True)
+    result = benchmark(model, batches, methods, fractions=fractions, progress=True)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in ("results.json", "results.md")]
     accuracy = _accuracy(model, batches)
-    _write(files[0], json.dumps(_report(result, model, data, accuracy), indent=1))
+    _write(files[0], json.dumps(_report(result, model, data, accuracy, fractions), indent=1))
     _write(files[1], result.markdown() + "\n")
     first = Example(*(field[:SHOWN] for field in batches[0]))
     store = capture(model, first.image)
@@ -50,7 +59,8 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int) -> tuple[
         "bounces.png": bounce_figure(store, first.image[0], patch_on(first.mask[0], store)),
         "heads.png": head_figure(store),
     }
-    return result, files + [write_figure(figure, out / name) for name, figure in figures.items()]
+    files += [write_figure(figure, out / name) for name, figure in figures.items()]
+    return Demo(result, accuracy, files)
 
 
 def patch_on(mask: Tensor, store: AttentionStore) -> int:
@@ -74,7 +84,9 @@ def _accuracy(model: nn.Module, batches: list[Example]) -> float:
     return float(right.float().mean())
 
 
-def _report(result: Benchmark, model: nn.Module, data: ClutteredDigits, accuracy: float) -> dict[str, Any]:
+def _report(
+    result: Benchmark, model: nn.Module, data: ClutteredDigits, accuracy: float, fractions: Sequence[float]
+) -> dict[str, Any]:
     weights = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         weights.update(name.encode() + tensor.cpu().numpy().tobytes())
@@ -82,7 +94,7 @@ def _report(result: Benchmark, model: nn.Module, data: ClutteredDigits, accuracy
         "versions": {name: version(name) for name in ("attnchain-interp", "torch", "captum", "timm", "numpy")},
         "model": {"name": "bundled", "sha256": weights.hexdigest(), "accuracy": accuracy},
         "data": {"name": "ClutteredDigits", "split": data.split, "length": len(data), "seed": data.seed},
-        "fractions": FRACTIONS,
+        "fractions": list(fractions),
         "interval": "95 % percentile bootstrap over examples, 2000 resamples, seed 0",
         "baseline": result.baseline,
         "columns": [

@@ -51,7 +51,8 @@ def perturbation_curve(
 
     The ends are the clean and the wholly occluded image. Patches are ranked, not pixels; equal scores keep raster order
     (stable sort). Inserting the most relevant first shows the same images as deleting the least relevant first, from the
-    other end, so AUC(insertion) = AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) = insertion − deletion.
+    other end, so at symmetric fractions AUC(insertion) = AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) =
+    insertion − deletion.
 
     Args:
         model: images → logits (batch, class), or an output that has `.logits`; in eval mode.

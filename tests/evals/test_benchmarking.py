@@ -4,7 +4,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
-from attnchain_evals.benchmarking import FRACTIONS
+from attnchain_evals.demo import FRACTIONS
 from attnchain_evals.statistics import interval
 
 METHODS = {"Rollout": ac.Rollout(), "TokenRank": ac.TokenRank(), "magnitude": InputMagnitude((14, 14))}
@@ -13,7 +13,7 @@ METHODS = {"Rollout": ac.Rollout(), "TokenRank": ac.TokenRank(), "magnitude": In
 def test_figures_are_those_of_the_metrics_themselves() -> None:
     model = bundled_vit()
     batch = next(ClutteredDigits("validation", 4).batches(4))
-    result = benchmark(model, [batch], METHODS)
+    result = benchmark(model, [batch], METHODS, fractions=FRACTIONS)
     grid = ac.TokenRank(model).attribute(batch.image, output="grid")
     with torch.no_grad():
         target = model(batch.image).argmax(1)
@@ -36,8 +36,8 @@ def test_figures_are_those_of_the_metrics_themselves() -> None:
 def test_examples_do_not_depend_on_the_batch() -> None:
     model = bundled_vit()
     data = ClutteredDigits("validation", 4)
-    whole = benchmark(model, data.batches(4), METHODS)
-    parts = benchmark(model, data.batches(3), METHODS)
+    whole = benchmark(model, data.batches(4), METHODS, fractions=2)
+    parts = benchmark(model, data.batches(3), METHODS, fractions=2)
     for method in METHODS:
         assert np.allclose(whole.figures[method], parts.figures[method], atol=1e-4)
 
@@ -57,6 +57,8 @@ def test_intervals() -> None:
 def test_bad_calls() -> None:
     with pytest.raises(ac.AttentionError, match="baseline='Rollout' is not among the methods: TokenRank"):
         benchmark(bundled_vit(), [], {"TokenRank": ac.TokenRank()})
+    with pytest.raises(ac.AttentionError, match="not symmetric: with every f there must be 1 − f"):
+        benchmark(bundled_vit(), [], METHODS, fractions=[0.1, 0.5])
     with pytest.raises(ac.AttentionError, match="no batch"):
         benchmark(bundled_vit(), [], METHODS)
     with pytest.raises(ac.AttentionError, match='output "input" or "grid"'):
