@@ -20,13 +20,14 @@ class RawAttention(AttentionAttribution):
     """The row of one token (where it attends to) or its column (which tokens attend to it), one hop, as the model has it.
 
     Unlike the chain methods it keeps every token by default, so nothing is renormalised: the row of the class token is
-    `store.maps()[:, layer, :, 0, :]`, averaged over heads.
+    `store.maps()[..., 0, :]`, averaged over layers and heads.
 
     Args:
         forward_func: as in `AttentionAttribution`.
         token: "class", "center" (the centre patch) or a token by number.
         select: "row" or "column".
-        layers, heads, tokens: as in `AttentionAttribution`; the last layer and every token by default.
+        layers, heads, tokens: as in `AttentionAttribution`; every token by default. Pictures often show the last layer
+            alone (`layers=-1`).
 
     Raises:
         AttentionError: on attribution, for a token that does not exist, and as `capture`; at once, for another `select`.
@@ -37,7 +38,7 @@ class RawAttention(AttentionAttribution):
         forward_func: Any = None,
         token: str | int = "class",
         select: Literal["row", "column"] = "row",
-        layers: LayerSelection = -1,
+        layers: LayerSelection = "all",
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
     ) -> None:

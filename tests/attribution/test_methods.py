@@ -56,11 +56,11 @@ def test_column_sum(store: AttentionStore, logits: Tensor) -> None:
 
 def test_raw_rows_and_columns(store: AttentionStore) -> None:
     maps = store.maps()
-    assert torch.allclose(ac.RawAttention().score(store), maps[:, -1].mean(1)[:, 0, :])
-    assert torch.allclose(ac.RawAttention(heads="each").score(store), maps[:, -1, :, 0, :])
+    assert torch.allclose(ac.RawAttention().score(store), maps[..., 0, :].mean((1, 2)))
+    assert torch.allclose(ac.RawAttention(layers=-1, heads="each").score(store), maps[:, -1, :, 0, :])
     assert torch.allclose(ac.RawAttention(token=2, layers=0).score(store), maps[:, 0].mean(1)[:, 2, :])
-    assert torch.allclose(ac.RawAttention(token="center").score(store), maps[:, -1].mean(1)[:, 4, :])
-    column = ac.RawAttention(token=-1, select="column", heads=[2]).score(store)
+    assert torch.allclose(ac.RawAttention(token="center", layers=-1).score(store), maps[:, -1].mean(1)[:, 4, :])
+    column = ac.RawAttention(token=-1, select="column", layers=-1, heads=[2]).score(store)
     assert torch.allclose(column, maps[:, -1, 2, :, -1])
 
 
