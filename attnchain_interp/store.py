@@ -184,7 +184,7 @@ class AttentionStore:
         return Chain(torch.where(states[..., None, :], mean, 0), states)
 
     def to(self, device: torch.device | str) -> AttentionStore:
-        """The store with its maps and layout on another device."""
+        """The store with its maps on another device."""
         layers = [LayerAttention(layer.name, layer.maps.to(device)) for layer in self]
         return AttentionStore(layers, self.tokens, self.metadata)
 

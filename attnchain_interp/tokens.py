@@ -107,10 +107,6 @@ class TokenLayout:
         """(batch, token) bool: false for padding."""
         return self.roles != Role.PAD
 
-    def __getitem__(self, rows: slice) -> TokenLayout:
-        """The layout of some examples of the batch."""
-        return TokenLayout(self.roles[rows], self.grid, None if self.labels is None else self.labels[rows])
-
     def select(self, tokens: TokenSelection) -> Tensor:
         """(batch, token) bool: the tokens that are meant; padding never is.
 

@@ -23,6 +23,12 @@ def test_access(store: AttentionStore, logits: Tensor) -> None:
     assert "grid 2×2" in repr(store)
 
 
+def test_to_another_device(store: AttentionStore) -> None:
+    moved = store.to("cpu")
+    assert torch.equal(moved.maps(), store.maps())
+    assert moved.tokens is store.tokens
+
+
 def test_from_a_mapping_and_from_one_tensor(logits: Tensor) -> None:
     maps = logits.softmax(-1)
     named = AttentionStore.from_maps({"a": maps[0], "b": maps[1]})
