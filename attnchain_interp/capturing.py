@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ class Loaded:
     preprocess: Callable[[Any], Tensor]
 
 
-@runtime_checkable
 class Adapter(Protocol):
     """How attention gets out of one framework's models.
 

@@ -109,11 +109,12 @@ def as_chain(P: Tensor | Chain) -> Chain:
     """
     if isinstance(P, Chain):
         return P
-    check_rows(P, "P")
+    every = torch.ones(P.shape[:-1], dtype=torch.bool, device=P.device)
+    if P.dtype in (torch.float32, torch.float64):
+        return Chain(P, every)
+    check_rows(P, "the transition matrix")
     matrix = in_float32(P)
-    if matrix is not P:
-        matrix = matrix / matrix.sum(-1, keepdim=True)
-    return Chain(matrix, torch.ones(matrix.shape[:-1], dtype=torch.bool, device=matrix.device))
+    return Chain(matrix / matrix.sum(-1, keepdim=True), every)
 
 
 def in_float32(tensor: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ def attribute(
 ) -> None:
     """The heat map of an image: a picture, and the scores as JSON."""
     from attnchain_evals.figures import attribution_figure, write_figure
+    from attnchain_evals.files import write_text
     from attnchain_interp import AttentionError, capture
 
     if method not in methods():
@@ -83,7 +84,7 @@ def attribute(
     stem = out / f"{image.stem}-{method.replace(' ', '-')}"
     picture = write_figure(attribution_figure(pixels, None, {method: grid}), stem.with_name(f"{stem.name}.png"))
     scores = stem.with_name(f"{stem.name}.json")
-    scores.write_text(json.dumps({"model": model, "image": str(image), "method": method, "grid": grid[0].tolist()}))
+    write_text(scores, json.dumps({"model": model, "image": str(image), "method": method, "grid": grid[0].tolist()}))
     typer.echo(f"{picture}\n{scores}")
 
 

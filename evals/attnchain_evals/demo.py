@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from attnchain_evals.benchmarking import Benchmark, benchmark, grid_of
 from attnchain_evals.bundled import bundled_vit
 from attnchain_evals.cluttered_digits import ClutteredDigits, Example
 from attnchain_evals.figures import attribution_figure, bounce_figure, head_figure, layer_figure, write_figure
+from attnchain_evals.files import write_text
 from attnchain_interp import AttentionError, AttentionStore, capture
 
 BATCH = 32
@@ -48,8 +48,8 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in ("results.json", "results.md")]
     accuracy = _accuracy(model, batches)
-    _write(files[0], json.dumps(_report(result, model, data, accuracy, fractions), indent=1))
-    _write(files[1], result.markdown() + "\n")
+    write_text(files[0], json.dumps(_report(result, model, data, accuracy, fractions), indent=1))
+    write_text(files[1], result.markdown() + "\n")
     first = Example(*(field[:SHOWN] for field in batches[0]))
     store = capture(model, first.image)
     maps = {name: grid_of(method, store, first.image) for name, method in methods.items()}
@@ -70,12 +70,6 @@ def patch_on(mask: Tensor, store: AttentionStore) -> int:
     covered = nn.functional.adaptive_avg_pool2d(mask[None].float(), store.tokens.grid).flatten()
     patches = store.tokens.select("patch")[0].nonzero()[:, 0]
     return int(patches[covered.argmax()])
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import attnchain_interp as ac
+from attnchain_evals.files import whole
 from attnchain_interp import AttentionStore
 
 _CELL = 1.5  # inches
@@ -31,7 +31,7 @@ def attribution_figure(images: Tensor, masks: Tensor | None, maps: Mapping[str, 
     pictures |= {name: [grid.detach().cpu().numpy() for grid in grids] for name, grids in maps.items()}
     figure, axes = _axes(len(images), len(pictures))
     for column, (name, row) in enumerate(pictures.items()):
-        axes[0, column].set_title(_two_lines(name), fontsize=7)
+        axes[0, column].set_title(name, fontsize=7)
         for k, picture in enumerate(row):
             axes[k, column].imshow(picture, cmap="gray" if name == "mask" else "magma")
     return figure
@@ -114,9 +114,8 @@ def displayable(image: Tensor) -> NDArray[Any]:
 
 def write_figure(figure: Figure, path: Path) -> Path:
     """Writes the figure atomically, in the format of the path's suffix; returns the path."""
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format=path.suffix[1:], dpi=150)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], dpi=150)
     return path
 
 
@@ -130,7 +129,3 @@ def _axes(rows: int, columns: int) -> tuple[Figure, Any]:
     for axis in axes.flat:
         axis.set_axis_off()
     return figure, axes
-
-
-def _two_lines(name: str) -> str:
-    return name.replace(", ", ",\n").replace(" (", "\n(")

@@ -98,8 +98,8 @@ class Perturbation:
             raise AttentionError("the model is in train mode, so its scores are not those of use. Call model.eval() first.")
         self._model, self._inputs, self._batch_size = model, inputs, batch_size
         self._replacement = occlusion_named(occlusion)(inputs)
-        self.clean = self._logits(inputs)
-        self.occluded = self._logits(self._replacement)
+        self._clean = self._logits(inputs)
+        self._occluded = self._logits(self._replacement)
 
     @torch.no_grad()
     def curve(
@@ -125,13 +125,13 @@ class Perturbation:
         n = attributions[0].numel()
         counts = _counts(fractions, n)
         ranks = _ranks(attributions.flatten(1), descending=order == "morf").to(inputs.device)
-        chosen = _target(self.clean, target)
+        chosen = _target(self._clean, target)
 
         def score(removed: Tensor) -> Tensor:
             mask = F.interpolate(removed.view(attributions.shape)[:, None].float(), inputs.shape[-2:]).bool()
             return self._logits(torch.where(mask, self._replacement, inputs))
 
-        first, last = (self.clean, self.occluded) if mode == "deletion" else (self.occluded, self.clean)
+        first, last = (self._clean, self._occluded) if mode == "deletion" else (self._occluded, self._clean)
         taken = [ranks < count for count in counts[1:-1]]  # the first `count` patches of the order
         logits = [first, *(score(part if mode == "deletion" else ~part) for part in taken), last]
         scores = [part.softmax(1).gather(1, chosen[:, None])[:, 0] for part in logits]

@@ -75,6 +75,6 @@ def segmentation_counts(attributions: Tensor, masks: Tensor) -> NDArray[np.float
 
 
 def pooled(means: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """ "acc", "miou" and "map" (…) of the means over examples (6, …) of `segmentation_counts`."""
+    """The "acc", "miou" and "map" (…) of the means over examples (6, …) of `segmentation_counts`."""
     acc, back, back_union, front, front_union, precision = means
     return {"acc": acc, "miou": (back / back_union + front / front_union) / 2, "map": precision}

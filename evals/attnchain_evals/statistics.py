@@ -20,7 +20,8 @@ class Score(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        value, low, high = (round(figure, 3) + 0.0 for figure in self)  # + 0.0: no minus before a zero
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def interval(

@@ -5,7 +5,7 @@ import torch
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
 from attnchain_evals.demo import FRACTIONS
-from attnchain_evals.statistics import interval
+from attnchain_evals.statistics import Score, interval
 
 METHODS = {"Rollout": ac.Rollout(), "TokenRank": ac.TokenRank(), "magnitude": InputMagnitude((14, 14))}
 
@@ -42,6 +42,12 @@ def test_examples_do_not_depend_on_the_batch() -> None:
         assert np.allclose(whole.figures[method], parts.figures[method], atol=1e-4)
 
 
+@pytest.mark.parametrize("fractions", [[0.1, 0.9], [0.3, 0.5, 0.7], [1 / 3, 2 / 3], [0.0, 1.0]])
+def test_complements_are_found_whatever_their_last_bit(fractions: list[float]) -> None:
+    with pytest.raises(ac.AttentionError, match="no batch"):
+        benchmark(bundled_vit(), [], METHODS, fractions=fractions)
+
+
 def test_intervals() -> None:
     values = np.random.default_rng(0).normal(5, 2, (400, 1))
     score = interval(lambda means: means[0], values)
@@ -50,6 +56,7 @@ def test_intervals() -> None:
     assert interval(lambda means: means[0], values) == score, "the same seed, the same interval"
     paired = np.concatenate([values, values + 1], 1)
     assert interval(lambda means: means[1] - means[0], paired) == pytest.approx((1, 1, 1))
+    assert str(Score(-0.0001, -0.25, 0.0004)) == "0.000 [-0.250, 0.000]"
     with pytest.raises(ac.AttentionError, match="at least two examples; there are 1"):
         interval(lambda means: means[0], values[:1])
 

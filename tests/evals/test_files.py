@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+from attnchain_evals.files import whole, write_text
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "table.md"
+    write_text(path, "first")
+
+    def fail_midway() -> None:
+        with whole(path) as partial:
+            partial.write_text("half of the sec")
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fail_midway()
+    assert path.read_text() == "first"
+    write_text(path, "second")
+    assert path.read_text() == "second"
+    assert [file.name for file in tmp_path.iterdir()] == ["table.md"]
