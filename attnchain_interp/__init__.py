@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from attnchain_interp.capturing import Adapter, Loaded, adapter_named, capture
-from attnchain_interp.chain import Chain, bounce, damp, restrict, reverse
+from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
+from attnchain_interp.mixing import Mixing, mixing
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.stationary_distribution import stationary
 from attnchain_interp.store import AttentionStore
@@ -29,16 +31,21 @@ __all__ = [
     "AttentionError",
     "AttentionStore",
     "Chain",
+    "Factors",
     "LayerAttention",
     "LayerSelection",
     "Loaded",
+    "Mixing",
     "Role",
     "TokenLayout",
+    "absorb",
     "adapter_named",
+    "as_chain",
     "bounce",
     "capture",
     "damp",
     "head_weights",
+    "mixing",
     "restrict",
     "reverse",
     "second_eigenvalue",

@@ -7,25 +7,28 @@ Discrete-Time Markov) Chains*, NeurIPS 2025.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.factored_map import FactoredMap
+from attnchain_interp.factors import Factors
+from attnchain_interp.operators import Dense, Operator, uniform_over
 
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
 
 
 @torch.no_grad()
-def check_rows(maps: Tensor, name: str, rows: Tensor | None = None) -> None:
+def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: bool = False) -> None:
     """Refuses what is not a row-stochastic map.
 
     Args:
         maps: (…, query, key).
         name: what the message calls it.
         rows: bool, broadcastable to (…, query); rows that are false are not looked at (padding).
+        below_one: rows may sum to less than one (an attention sink was dropped after the softmax).
 
     Raises:
         AttentionError: not square, not floating point, NaN or infinite, negative, or rows that do not sum to one.
@@ -37,11 +40,11 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None) -> None:
         )
     if not maps.is_floating_point():
         raise AttentionError(f"{name} is {maps.dtype}; attention probabilities are floating point.")
-    low, high = maps.aminmax(dim=-1)
+    low = maps.amin(-1)
     sums = maps.sum(-1, dtype=torch.promote_types(maps.dtype, torch.float32))
     if rows is not None:
         rows = rows.expand_as(sums)
-        low, high, sums = low[rows], high[rows], sums[rows]
+        low, sums = low[rows], sums[rows]
     if not bool(sums.isfinite().all()):
         raise AttentionError(
             f"{name} holds {int((~sums.isfinite()).sum())} rows with NaN or infinity. A row with every key masked"
@@ -52,57 +55,84 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None) -> None:
             f"{name} has negative entries (least {float(low.min()):.3g}). Pass probabilities after the softmax; signed"
             " attention (talking heads, differential attention) is not a chain."
         )
-    off = (sums - 1).abs().max().item() if sums.numel() else 0.0
-    if off > ROW_TOLERANCE.get(maps.dtype, 2e-2):
+    off = sums - 1 if below_one else (sums - 1).abs()
+    worst = off.max().item() if sums.numel() else 0.0
+    if worst > ROW_TOLERANCE.get(maps.dtype, 2e-2):
         raise AttentionError(
-            f"{name} is not row-stochastic: a row sums to 1 ± {off:.3g}. Pass probabilities after the softmax and before"
-            " dropout (put the model in .eval()), with queries as rows."
+            f"{name} is not row-stochastic: a row sums to 1 {'+' if below_one else '±'} {worst:.3g}. Pass probabilities after"
+            " the softmax and before dropout (put the model in .eval()), with queries as rows. A model whose softmax has a"
+            " sink has rows below one: say so with LayerAttention(…, sink=True)."
         )
 
 
 @final
-@dataclass(frozen=True)
 class Chain:
-    """A Markov chain over the tokens of a sequence, or a batch of chains.
+    """A Markov chain over the tokens of a sequence, or a batch of chains. Not changed once made.
 
     Tokens that are no states stay in the matrix, so shapes and token numbers never change: nothing leads to them, but a
     walk may start there (the class token entering a chain of patches).
 
-    Attributes:
-        matrix: (…, token, token) transition probabilities, float32 or float64; columns of non-states are zero.
+    Args:
+        transitions: (…, token, token) transition probabilities, float32 or float64, columns of non-states zero; or an
+            `Operator`, whose matrix need not exist.
         states: (…, token) bool.
+        absorbing: rows may sum to less than one; with the missing probability the walk ends (`absorb`).
 
     Raises:
         AttentionError: the matrix is not row-stochastic, or leads to a token that is no state.
     """
 
-    matrix: Tensor
-    states: Tensor
-
-    def __post_init__(self) -> None:
-        check_rows(self.matrix, "the transition matrix")
-        if self.states.dtype != torch.bool or self.states.shape != self.matrix.shape[:-1]:
+    def __init__(self, transitions: Tensor | Operator, states: Tensor, absorbing: bool = False) -> None:
+        self.transitions = Dense(transitions) if isinstance(transitions, Tensor) else transitions
+        self.states = states
+        self.absorbing = absorbing
+        self.solved: dict[float, Mixing] = {}  # by damping: `mixing` remembers what it found
+        if isinstance(self.transitions, Dense):
+            check_rows(self.transitions.matrix, "the transition matrix", below_one=absorbing)
+        shape = self.transitions.shape[:-1]
+        if states.dtype != torch.bool or states.shape != shape:
             raise AttentionError(
-                f"states is {self.states.dtype} of shape {tuple(self.states.shape)}; it must be bool of shape"
-                f" {tuple(self.matrix.shape[:-1])}."
+                f"states is {states.dtype} of shape {tuple(states.shape)}; it must be bool of shape {tuple(shape)}."
             )
-        if bool(((self.matrix.detach() > 0).any(-2) & ~self.states).any()):
-            raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
+        if isinstance(self.transitions, Dense) and not bool(states.all()):
+            if bool(((self.transitions.matrix.detach() > 0).any(-2) & ~states).any()):
+                raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
 
     def __len__(self) -> int:
-        return self.matrix.shape[-1]
+        return self.transitions.shape[-1]
+
+    def __repr__(self) -> str:
+        held = "held as a matrix" if isinstance(self.transitions, Dense) else "factored"
+        return f"Chain({tuple(self.transitions.shape)}, {self.dtype}, {held})"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transitions.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.transitions.device
+
+    @property
+    def matrix(self) -> Tensor:
+        """(…, token, token): the transition probabilities; a factored chain builds them here."""
+        return self.transitions.dense()
+
+    def step(self, v: Tensor) -> Tensor:
+        """v ↦ vP for distributions (…, token), without building the matrix."""
+        return self.transitions.left(v[..., None, :])[..., 0, :]
 
     @property
     def uniform(self) -> Tensor:
         """(…, token): equal probability on every state."""
-        states = self.states.to(self.matrix.dtype)
-        return states / states.sum(-1, keepdim=True)
+        return uniform_over(self.states, self.dtype)
 
 
-def as_chain(P: Tensor | Chain) -> Chain:
-    """`P` itself, or the chain of a map (…, token, token) in which every token is a state.
+def as_chain(P: Tensor | Factors | Chain) -> Chain:
+    """`P` itself, or the chain of a map (…, token, token) or of `Factors` in which every token is a state.
 
-    16-bit maps become float32 and have their rounding removed: each row is divided by its sum.
+    16-bit maps become float32 and have their rounding removed: each row is divided by its sum. A sink among the factors is
+    dropped: rows are renormalised.
 
     Raises:
         AttentionError: the map is not row-stochastic.
@@ -110,6 +140,8 @@ def as_chain(P: Tensor | Chain) -> Chain:
     if isinstance(P, Chain):
         return P
     every = torch.ones(P.shape[:-1], dtype=torch.bool, device=P.device)
+    if isinstance(P, Factors):
+        return Chain(FactoredMap(P).conditioned(every), every)
     if P.dtype in (torch.float32, torch.float64):
         return Chain(P, every)
     check_rows(P, "the transition matrix")
@@ -122,7 +154,7 @@ def in_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def restrict(P: Tensor | Chain, states: Tensor) -> Chain:
+def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:
     """The chain that only ever visits `states`: other columns dropped, rows renormalised.
 
     Equal to dropping the other tokens' logits before the softmax. The other tokens remain as possible starts; one that
@@ -140,35 +172,34 @@ def restrict(P: Tensor | Chain, states: Tensor) -> Chain:
     tensor([0.0000, 0.6000, 0.4000])
     """
     chain = as_chain(P)
-    states = states.to(chain.states.device).broadcast_to(chain.states.shape) & chain.states
-    scaled = rescale(chain.matrix, states)
-    return Chain(scaled * states[..., None, :], states)
+    states = states.to(chain.device).broadcast_to(chain.states.shape) & chain.states
+    return Chain(chain.transitions.conditioned(states).scaled(columns=states), states)
 
 
-def rescale(maps: Tensor, states: Tensor) -> Tensor:
-    """Maps (…, query, key) with each row scaled so that what it sends to `states` (…, key) sums to one.
+def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
+    """The chain that ends as soon as it reaches one of `tokens`: they are no states any more, and rows are not renormalised.
 
-    Rows that are no states and send nothing there (padding) become uniform over the states, whatever they held: no
-    walk comes to them.
+    What a row sent to them is the probability that the walk ends there: see `expected_visits`.
+
+    Args:
+        P: (…, token, token).
+        tokens: bool, broadcastable to (…, token).
+
+    Raises:
+        AttentionError: no state is left.
+
+    >>> absorb(torch.tensor([[1.0, 0.0], [0.4, 0.6]]), torch.tensor([True, False])).matrix
+    tensor([[0.0000, 0.0000],
+            [0.0000, 0.6000]])
     """
+    chain = as_chain(P)
+    states = chain.states & ~tokens.to(chain.device).broadcast_to(chain.states.shape)
     if not bool(states.any(-1).all()):
-        raise AttentionError("a restriction leaves no state; keep at least one token in every example.")
-    columns = states[..., None, :]
-    kept = torch.where(columns, maps, 0).sum(-1, keepdim=True)
-    empty = ~(kept > 0)
-    if bool((empty[..., 0] & states).any()):
-        where = (empty[..., 0] & states).nonzero()[0].tolist()
-        raise AttentionError(
-            f"token {where[-1]} (index {where}) sends all its attention to tokens outside the chain, so its row cannot"
-            " be renormalised. Keep one of the tokens it attends to, or leave this token out too."
-        )
-    if not bool(empty.any()):
-        return maps / kept
-    uniform = columns / columns.sum(-1, keepdim=True)
-    return torch.where(empty, uniform.to(maps.dtype), maps / kept)
+        raise AttentionError("every state absorbs; keep at least one in every example that does not.")
+    return Chain(chain.transitions.scaled(columns=states), states, absorbing=True)
 
 
-def damp(P: Tensor | Chain, damping: float, personalization: Tensor | None = None) -> Chain:
+def damp(P: Tensor | Factors | Chain, damping: float, personalization: Tensor | None = None) -> Chain:
     """damping · P + (1 − damping) · 1 vᵀ: with probability 1 − damping the walk jumps to a state drawn from v.
 
     Every eigenvalue but the first is multiplied by `damping`.
@@ -188,7 +219,8 @@ def damp(P: Tensor | Chain, damping: float, personalization: Tensor | None = Non
     chain = as_chain(P)
     check_damping(damping)
     jump = teleport(chain, personalization)
-    return Chain(damping * chain.matrix + (1 - damping) * jump[..., None, :], chain.states)
+    followed = chain.transitions.scaled(torch.full_like(jump, damping))
+    return Chain(followed.plus(torch.full_like(jump, 1 - damping), jump), chain.states)
 
 
 def check_damping(damping: float) -> None:
@@ -218,7 +250,7 @@ def distribution(chain: Chain, vector: Tensor, name: str) -> Tensor:
     if vector.ndim == 0 or vector.shape[-1] != shape[-1]:
         raise AttentionError(f"{name} has shape {tuple(vector.shape)}; the chain has {shape[-1]} tokens: {tuple(shape)}.")
     try:
-        vector = vector.to(chain.matrix).broadcast_to(shape)
+        vector = vector.to(chain.device, chain.dtype).broadcast_to(shape)
     except RuntimeError:
         raise AttentionError(f"{name} has shape {tuple(vector.shape)}; it must broadcast to {tuple(shape)}.") from None
     total = vector.detach().sum(-1)
@@ -231,7 +263,7 @@ def distribution(chain: Chain, vector: Tensor, name: str) -> Tensor:
     return vector
 
 
-def reverse(P: Tensor | Chain) -> Chain:
+def reverse(P: Tensor | Factors | Chain) -> Chain:
     """The chain of where attention came from: columns of P normalised, then transposed.
 
     From token j it moves to a token i that attends to j, with probability P_ij / Σ_k P_kj.
@@ -240,22 +272,21 @@ def reverse(P: Tensor | Chain) -> Chain:
         AttentionError: a state that no state attends to; its reversed row would have no mass.
     """
     chain = as_chain(P)
-    received = (chain.matrix * chain.states[..., None]).sum(-2)
+    received = chain.step(chain.states.to(chain.dtype))
     if bool((chain.states & ~(received > 0)).any()):
         where = (chain.states & ~(received > 0)).nonzero()[0].tolist()
         raise AttentionError(
             f"no state attends to token {where[-1]} (index {where}), so the chain cannot be reversed there. Damp it first."
         )
-    return reversed_over(chain.matrix, chain.states)
+    return reversed_over(chain.transitions, chain.states)
 
 
-def reversed_over(scaled: Tensor, states: Tensor) -> Chain:
-    """The reversed chain of `rescale`d maps; tokens outside `states` start where attention to them comes from."""
-    backward = rescale(scaled.mT, states)
-    return Chain(torch.where(states[..., None, :], backward, 0), states)
+def reversed_over(transitions: Operator, states: Tensor) -> Chain:
+    """The reversed chain of `conditioned` maps; tokens outside `states` start where attention to them comes from."""
+    return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states)
 
 
-def bounce(P: Tensor | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:
+def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:
     """Where a walk from `start` is after `steps` steps: v Pⁿ (…, token), the multi-bounce attention.
 
     From one token, one step is its row of P; from the uniform distribution, one step is the column sum divided by the
@@ -281,7 +312,7 @@ def bounce(P: Tensor | Chain, start: Tensor | int, steps: int = 2, path: bool = 
     v = distribution(chain, one_hot(chain, start) if isinstance(start, int) else start, "start")
     visited = [v]
     for _ in range(steps):
-        v = (v[..., None, :] @ chain.matrix)[..., 0, :]
+        v = chain.step(v)
         visited.append(v)
     return torch.stack(visited, -2) if path else v
 
@@ -295,6 +326,6 @@ def one_hot(chain: Chain, token: int) -> Tensor:
     n = len(chain)
     if not -n <= token < n:
         raise AttentionError(f"start token {token} does not exist; the chain has {n} tokens, numbered 0 to {n - 1}.")
-    v = chain.matrix.new_zeros(n)
+    v = torch.zeros(n, dtype=chain.dtype, device=chain.device)
     v[token] = 1
     return v

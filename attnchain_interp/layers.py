@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.factored_map import FactoredMap
+from attnchain_interp.factors import Factors
+from attnchain_interp.operators import Dense, Operator
 
 LayerSelection = str | int | slice | Sequence[int | str]
 
@@ -16,14 +20,52 @@ LayerSelection = str | int | slice | Sequence[int | str]
 @final
 @dataclass(frozen=True)
 class LayerAttention:
-    """The attention of one layer: `name` as the model calls the module, `maps` (batch, head, query, key)."""
+    """The attention of one layer, as maps or as the factors they are made of.
+
+    Attributes:
+        name: as the model calls the module.
+        attention: maps (batch, head, query, key), or `Factors`.
+        sink: the softmax had a sink that was dropped, so the rows of the maps sum to less than one.
+    """
 
     name: str
-    maps: Tensor
+    attention: Tensor | Factors
+    sink: bool = False
+
+    @property
+    def maps(self) -> Tensor:
+        """(batch, head, query, key); factors are multiplied out here."""
+        return self.attention.maps() if isinstance(self.attention, Factors) else self.attention
 
     @property
     def heads(self) -> int:
-        return self.maps.shape[1]
+        return self.attention.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.attention.device
+
+    @property
+    def below_one(self) -> bool:
+        """Whether rows sum to less than one, because of a sink."""
+        return self.sink or (isinstance(self.attention, Factors) and self.attention.sinks is not None)
+
+    def to(self, device: torch.device | str) -> LayerAttention:
+        return LayerAttention(self.name, self.attention.to(device), self.sink)
+
+    def transitions(self) -> Operator:
+        """The map of each head (batch, head, token, token) in float32 or better, not restricted to anything."""
+        if isinstance(self.attention, Factors):
+            return FactoredMap(self.attention)
+        return Dense(self.attention.to(torch.promote_types(self.attention.dtype, torch.float32)))
+
+    def conditioned(self, states: Tensor) -> Operator:
+        """The same with rows that sum to one over `states` (batch, token), as `Operator.conditioned`."""
+        return self.transitions().conditioned(self.over_heads(states))
+
+    def over_heads(self, states: Tensor) -> Tensor:
+        """`states` (batch, token) once for every head: (batch, head, token)."""
+        return states.to(self.device)[:, None].expand(self.attention.shape[:-1])
 
 
 def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:

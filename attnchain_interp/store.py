@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Literal, final
 
@@ -12,22 +11,25 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain, check_rows, reversed_over
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention, LayerSelection, layer_name, select_layers
+from attnchain_interp.operators import Operator, mean
 from attnchain_interp.tokens import TokenLayout, TokenSelection
-from attnchain_interp.weighting import Heads, layer_weights, rescaled
+from attnchain_interp.weighting import Heads, layer_weights
 
 Direction = Literal["incoming", "outgoing"]
+Sink = Literal["drop", "absorb"]
 
 
 @final
 class AttentionStore:
-    """Attention maps by layer and head, with what the tokens are.
+    """Attention by layer and head, as maps or as their factors, with what the tokens are.
 
     `len(store)` counts layers; `store[-1]` and `store["blocks.11.attn"]` are one `LayerAttention`; iteration goes from
     the first layer to the last.
 
     Args:
-        layers: from the first to the last, names unique, maps (batch, head, query, key) row-stochastic.
+        layers: from the first to the last, names unique, maps (batch, head, query, key) row-stochastic or `Factors`.
         tokens: the layout of the tokens, same batch and number of tokens as the maps. Rows of padding are not checked.
         metadata: strings to keep with the maps (model, adapter, …).
 
@@ -45,12 +47,15 @@ class AttentionStore:
         for layer in layers:
             if layer.name in self._layers:
                 raise AttentionError(f"two layers are named {layer.name!r}; a layer is known by its name.")
-            if layer.maps.ndim != 4 or (layer.maps.shape[0], layer.maps.shape[-1]) != (tokens.batch, len(tokens)):
+            shape = tuple(layer.attention.shape)
+            if len(shape) != 4 or (shape[0], shape[-1]) != (tokens.batch, len(tokens)):
                 raise AttentionError(
-                    f"layer {layer.name!r} has maps of shape {tuple(layer.maps.shape)}; with this TokenLayout they must be"
+                    f"layer {layer.name!r} has maps of shape {shape}; with this TokenLayout they must be"
                     f" ({tokens.batch}, head, {len(tokens)}, {len(tokens)}): (batch, head, query, key)."
                 )
-            check_rows(layer.maps, f"layer {layer.name!r}", tokens.mask[:, None].to(layer.maps.device))
+            if not isinstance(layer.attention, Factors):
+                rows = tokens.mask[:, None].to(layer.device)
+                check_rows(layer.attention, f"layer {layer.name!r}", rows, layer.below_one)
             self._layers[layer.name] = layer
         if not self._layers:
             raise AttentionError("a store needs at least one layer and none was given.")
@@ -114,11 +119,11 @@ class AttentionStore:
     def __repr__(self) -> str:
         heads = sorted({layer.heads for layer in self})
         grid = f", grid {self.tokens.grid[0]}×{self.tokens.grid[1]}" if self.tokens.grid else ""
-        size = sum(layer.maps.numel() * layer.maps.element_size() for layer in self) / 2**20
+        kinds = {"factors" if isinstance(layer.attention, Factors) else "maps" for layer in self}
         return (
             f"AttentionStore: {len(self)} layers ({self.names[0]} … {self.names[-1]}), {'/'.join(map(str, heads))} heads\n"
             f"  batch {self.batch}, {len(self.tokens)} tokens{grid}\n"
-            f"  {self[0].maps.dtype} on {self[0].maps.device}, {size:.1f} MB"
+            f"  {' and '.join(sorted(kinds))} on {self[0].device}, {sum(layer.attention.nbytes for layer in self) / 2**20:.1f} MB"
         )
 
     def select(self, layers: LayerSelection) -> list[LayerAttention]:
@@ -130,14 +135,14 @@ class AttentionStore:
         return [self[name] for name in select_layers(self.names, layers)]
 
     def maps(self, layers: LayerSelection = "all") -> Tensor:
-        """The maps as one tensor (batch, layer, head, query, key).
+        """The maps as one tensor (batch, layer, head, query, key); factors are multiplied out.
 
         Raises:
             AttentionError: a layer that does not exist, or layers of different shapes.
         """
         chosen = self.select(layers)
-        if len({layer.maps.shape for layer in chosen}) > 1:
-            shapes = ", ".join(f"{layer.name} {tuple(layer.maps.shape)}" for layer in chosen)
+        if len({layer.attention.shape for layer in chosen}) > 1:
+            shapes = ", ".join(f"{layer.name} {tuple(layer.attention.shape)}" for layer in chosen)
             raise AttentionError(f"layers of different shapes cannot be stacked ({shapes}); take them one by one.")
         return torch.stack([layer.maps for layer in chosen], 1)
 
@@ -147,8 +152,11 @@ class AttentionStore:
         heads: Heads = "mean",
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
+        sink: Sink = "drop",
     ) -> Chain:
         """One Markov chain per example: heads restricted to the chosen tokens, weighted, and averaged over layers.
+
+        A store of factors gives a factored chain, whose map is never built.
 
         Args:
             layers: "all", a name, a number, a slice, or a list; the mean of several maps is again a chain.
@@ -156,40 +164,53 @@ class AttentionStore:
             tokens: the states, as in `TokenLayout.select`: the patches of an image by default.
             direction: "incoming" follows attention from query to key, so mass gathers where attention goes;
                 "outgoing" is the reversed chain, in which it gathers where attention comes from.
+            sink: what becomes of attention to tokens that are no states, and to a sink in the softmax: "drop"
+                renormalises the rows; "absorb" keeps them below one, and a walk that goes there ends (`expected_visits`).
 
         Returns:
             A chain (batch, token, token), or (batch, head, token, token) for "each".
 
         Raises:
             AttentionError: whatever does not exist; a token left without any attention to the chosen ones; layers with
-                different numbers of heads under "each".
+                different numbers of heads under "each", or on different devices.
         """
         if direction not in ("incoming", "outgoing"):
             raise AttentionError(f'direction={direction!r} is unknown; use "incoming" or "outgoing".')
+        if sink not in ("drop", "absorb"):
+            raise AttentionError(f'sink={sink!r} is unknown; use "drop" or "absorb".')
+        if sink == "absorb" and direction == "outgoing":
+            raise AttentionError('a reversed chain renormalises its rows, so it has no sink="absorb"; use "incoming".')
         chosen = self.select(layers)
-        states = self.tokens.select(tokens).to(chosen[0].maps.device)
+        if len({layer.device for layer in chosen}) > 1:
+            raise AttentionError("the layers are on different devices; bring them together with store.to(device).")
+        states = self.tokens.select(tokens).to(chosen[0].device)
         each = heads == "each"
         if each and len({layer.heads for layer in chosen}) > 1:
             raise AttentionError('heads="each" needs layers with equally many heads; ask for layers one by one.')
 
-        def combined(layer: LayerAttention) -> Tensor:
-            scaled = rescaled(layer.maps, states)
-            return scaled if each else torch.einsum("bh,bhij->bij", layer_weights(scaled, states, heads), scaled)
+        def combined(layer: LayerAttention) -> Operator:
+            conditioned = layer.conditioned(states)
+            kept = conditioned if sink == "drop" else self._unpadded(layer)
+            return kept if each else kept.head_mean(layer_weights(conditioned, layer.over_heads(states), heads))
 
-        mean = reduce(torch.add, map(combined, chosen)) / len(chosen)
+        total = mean([combined(layer) for layer in chosen])
         if each:
-            states = states[:, None].expand(mean.shape[:-1])
+            states = chosen[0].over_heads(states)
         if direction == "outgoing":
-            return reversed_over(mean, states)
-        return Chain(torch.where(states[..., None, :], mean, 0), states)
+            return reversed_over(total, states)
+        return Chain(total.scaled(columns=states), states, absorbing=sink == "absorb")
+
+    def _unpadded(self, layer: LayerAttention) -> Operator:
+        """The maps as they are, rows of padding (which may hold anything) emptied."""
+        transitions, rows = layer.transitions(), layer.over_heads(self.tokens.mask)
+        return transitions.transposed().scaled(columns=rows).transposed()
 
     def to(self, device: torch.device | str) -> AttentionStore:
         """The store with its maps on another device."""
-        layers = [LayerAttention(layer.name, layer.maps.to(device)) for layer in self]
-        return AttentionStore(layers, self.tokens, self.metadata)
+        return AttentionStore([layer.to(device) for layer in self], self.tokens, self.metadata)
 
     def write(self, path: str | Path) -> None:
-        """Writes maps, layout and metadata as one safetensors file, atomically."""
+        """Writes maps or factors, layout and metadata as one safetensors file, atomically."""
         from attnchain_interp.store_file import write_store
 
         write_store(self, Path(path))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, in_float32, rescale
+from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerSelection
+from attnchain_interp.operators import Operator
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.tokens import TokenSelection
 
@@ -30,6 +31,7 @@ def head_weights(
     - "inverse-lambda2": 1 − |λ₂|, normalised: fast mixing heads count more.
     - a list of heads: equal weights on these.
     - a callable: transition matrices (batch, head, token, token) → non-negative weights (batch, head), normalised here.
+      Factored layers build their maps for it.
 
     The chains are those over the selected `tokens` (the patches of an image by default), as the weights are meant for
     them. Heads that are all of weight zero (every |λ₂| = 0, or every one = 1 for the inverse) count the same.
@@ -41,7 +43,7 @@ def head_weights(
     Source: Erel et al. 2025 (λ₂-weighted head averaging).
     """
     states = store.tokens.select(tokens)
-    rows = [layer_weights(rescaled(layer.maps, states), states, heads) for layer in store.select(layers)]
+    rows = [layer_weights(layer.conditioned(states), layer.over_heads(states), heads) for layer in store.select(layers)]
     if len({row.shape for row in rows}) > 1:
         raise AttentionError(
             f"the layers have {[row.shape[1] for row in rows]} heads and cannot be stacked; ask for layers one by one."
@@ -49,23 +51,19 @@ def head_weights(
     return torch.stack(rows, 1)
 
 
-def rescaled(maps: Tensor, states: Tensor) -> Tensor:
-    """Maps (batch, head, token, token) in float32 or better, rows summing to one over `states` (batch, token)."""
-    return rescale(in_float32(maps), states.to(maps.device)[:, None])
-
-
-def layer_weights(scaled: Tensor, states: Tensor, heads: Heads) -> Tensor:
-    """`head_weights` of one layer of `rescaled` maps: (batch, head)."""
-    batch, count = scaled.shape[:2]
+def layer_weights(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor:
+    """`head_weights` (batch, head) of one layer; `conditioned` (batch, head, token, token) on `states` (batch, head, token)."""
+    batch, count = conditioned.shape[:2]
+    equal = torch.ones(batch, count, dtype=conditioned.dtype, device=conditioned.device)
     if callable(heads):
-        weights = heads(scaled * states.to(scaled.device)[:, None, None, :])
+        weights = heads(conditioned.scaled(columns=states).dense())
         if weights.shape != (batch, count) or bool((weights < 0).any()) or not bool(weights.isfinite().all()):
             raise AttentionError(
                 f"the heads function returned shape {tuple(weights.shape)}, least {float(weights.min()):.3g}; it must"
                 f" return finite, non-negative weights ({batch}, {count})."
             )
     elif not isinstance(heads, str):
-        weights = scaled.new_zeros(batch, count)
+        weights = torch.zeros_like(equal)
         if not len(heads):
             raise AttentionError("heads is an empty list; name at least one head.")
         for head in heads:
@@ -73,10 +71,9 @@ def layer_weights(scaled: Tensor, states: Tensor, heads: Heads) -> Tensor:
                 raise AttentionError(f"head {head!r} does not exist; the layer has {count}, numbered 0 to {count - 1}.")
             weights[:, head] = 1
     elif heads == "mean":
-        weights = scaled.new_ones(batch, count)
+        weights = equal
     elif heads in ("lambda2", "inverse-lambda2"):
-        inside = states.to(scaled.device)[:, None].expand(-1, count, -1)
-        weights = second_eigenvalue(Chain(scaled * inside[..., None, :], inside)).clamp(0, 1)
+        weights = second_eigenvalue(Chain(conditioned.scaled(columns=states), states)).clamp(0, 1)
         weights = weights if heads == "lambda2" else 1 - weights
     else:
         raise AttentionError(

@@ -48,6 +48,7 @@ class RawAttention(AttentionAttribution):
         self.token, self.select = token, select
 
     def score(self, store: AttentionStore) -> Tensor:
-        matrix = self.chain(store).matrix
+        transitions = self.chain(store).transitions
         position = token_position(store.tokens, self.token)
-        return matrix[..., position, :] if self.select == "row" else matrix[..., :, position]
+        picked = transitions.rows if self.select == "row" else transitions.columns
+        return picked(position, position + 1)[..., 0, :]

@@ -56,5 +56,5 @@ class Rollout(AttentionAttribution):
         last = next(chains)
         row = start_distribution(last, store.tokens, start)
         for chain in itertools.chain([last], chains):
-            row = torch.lerp(row, (row[..., None, :] @ chain.matrix)[..., 0, :], 0.5)
+            row = torch.lerp(row, chain.step(row), 0.5)
         return row

@@ -1,0 +1,172 @@
+"""Stationary vectors and second eigenvalues by iteration: one Arnoldi process per chain, certified before it is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.krylov import SIZES, Basis, centred, l1_bound, scattered, spectral_radius
+from attnchain_interp.operators import Operator
+
+INVERTED: Final = 600  # tokens up to which an inverse pays for a chain that mixes slowly
+_SLOW: Final = 0.9  # |λ₂| from which a chain counts as mixing slowly
+_INVERTED_SIZES: Final = (22, 28)
+_SHIFT: Final = 0.99
+_APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What has to hold before a result is believed.
+
+    Attributes:
+        vector: bound on ‖πP' − π‖₁.
+        radius: change of the spectral radius between two sizes of the basis.
+        ritz: residual of its Ritz vector. Either alone can be small by accident.
+    """
+
+    vector: float
+    radius: float
+    ritz: float
+
+
+TOLERANCE: Final = {torch.float32: Tolerance(4e-7, 1e-5, 3e-4), torch.float64: Tolerance(1e-12, 1e-9, 1e-6)}
+
+
+@dataclass
+class Found:
+    """What is known of each chain: vector (chain, token), |λ₂| (chain,) float64, and whether they are to be believed."""
+
+    vector: Tensor
+    radius: Tensor
+    has_vector: Tensor
+    has_radius: Tensor
+
+    def put(self, chains: Tensor, other: Found) -> None:
+        """Takes over what another has found of some chains."""
+        self.vector[chains], self.radius[chains] = other.vector.to(self.vector.dtype), other.radius.double()
+        self.has_vector[chains], self.has_radius[chains] = other.has_vector, other.has_radius
+
+    def of(self, chains: Tensor) -> Found:
+        return Found(self.vector[chains], self.radius[chains], self.has_vector[chains], self.has_radius[chains])
+
+
+class Maps:
+    """Maps (chain, token, token) as a product; chains that are done are dropped."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self._maps = maps
+        self.invertible = maps.shape[-1] <= INVERTED
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return torch.bmm(v, self._maps)
+
+    def keep(self, chains: Tensor) -> bool:
+        self._maps = self._maps[chains]
+        return True
+
+
+class Products:
+    """An operator (…, token, token) as a product; its chains stay together to the end."""
+
+    invertible = False
+
+    def __init__(self, transitions: Operator) -> None:
+        self._transitions = transitions
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self._transitions.left(v.reshape(*self._transitions.shape[:-2], *v.shape[1:])).reshape(v.shape)
+
+    def keep(self, chains: Tensor) -> bool:
+        return False
+
+
+def iterate(
+    product: Maps | Products,
+    states: Tensor,
+    jump: Tensor,
+    damping: float,
+    vector: bool = True,
+    radius: bool = True,
+    begin: Tensor | None = None,
+) -> Found:
+    """One Arnoldi process per chain, looked at when its basis reaches each of `SIZES`.
+
+    Chains that mix slowly are given up early where an inverse will serve them better (`invert`).
+
+    Args:
+        product: v ↦ vP of all chains.
+        states: (chain, token) bool.
+        jump: (chain, token), where the damped walk lands when it jumps.
+        vector, radius: what is wanted; the other counts as found.
+        begin: (chain, token) near the stationary vector; `jump`, scattered, when None.
+    """
+    chains, n = jump.shape
+    tolerance, here = TOLERANCE[jump.dtype], torch.arange(chains, device=jump.device)
+    found = Found(
+        torch.empty_like(jump),
+        torch.zeros(chains, dtype=torch.float64, device=jump.device),
+        torch.full_like(states[:, 0], not vector),
+        torch.full_like(states[:, 0], not radius),
+    )
+    landing = (1 - damping) * jump[:, None]
+    x = scattered(jump[:, None]) if begin is None else begin[:, None]
+    for _ in range(2):
+        x = damping * product(x) + landing
+    start = centred(damping * product(x) + landing - x, states)
+    beta = start.norm(dim=-1)[:, 0]
+    sizes = [size for size in SIZES if size < n] or [n - 1]
+    basis = Basis.started_at(start, sizes[-1])
+    before = None
+    for size in sizes:
+        basis.grow(lambda v: centred(product(v), states[here]), size)
+        if vector:
+            correction, residual = basis.minimal_residual(damping, beta)
+            found.vector[here] = (x + correction)[:, 0]
+            found.has_vector[here] = l1_bound(residual, states) < tolerance.vector
+        slow = torch.zeros_like(here, dtype=torch.bool)
+        if radius:
+            if before is None:
+                before, _ = spectral_radius(basis.square[:, :-5, :-5], basis.tail)
+            now, ritz = spectral_radius(basis.square, basis.tail)
+            found.radius[here] = now
+            found.has_radius[here] = ((now - before).abs() < tolerance.radius) & (ritz < tolerance.ritz)
+            slow = (now > _SLOW) & (size >= SIZES[2]) & product.invertible
+            before = now
+        staying = ~(found.has_vector & found.has_radius)[here] & ~slow
+        if not bool(staying.any()):
+            break
+        if not bool(staying.all()) and product.keep(staying):
+            basis.keep(staying)
+            here, x, beta = here[staying], x[staying], beta[staying]
+            before = None if before is None else before[staying]
+    return found
+
+
+def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Found) -> Found:
+    """What (I − 0.99 M)⁻¹ tells of chains that mix slowly: it parts the eigenvalues near one, so a short basis does.
+
+    Damped by as much, the stationary vector is one product with it. An eigenvalue far from one may still have the larger modulus, so `found`,
+    what the plain iteration saw, must not exceed what is seen here.
+    """
+    eye = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device)
+    inverse, failed = torch.linalg.inv_ex(eye - _SHIFT * maps)
+    sound = (failed == 0) & inverse.isfinite().flatten(1).all(1)
+    vector, has_vector = found.vector, found.has_vector
+    if damping == _SHIFT:
+        vector, has_vector = torch.bmm(jump[:, None], inverse)[:, 0], sound
+    if bool(found.has_radius.all()):
+        return Found(vector, found.radius, has_vector, found.has_radius)
+    basis = Basis.started_at(centred(scattered(jump[:, None]), states), _INVERTED_SIZES[-1])
+    seen = []
+    for size in _INVERTED_SIZES:
+        basis.grow(lambda v: centred(torch.bmm(v, inverse), states), size)
+        inverted = torch.linalg.eigvals(basis.square.nan_to_num())
+        seen.append(((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1))
+    settled = (seen[0] - seen[1]).abs() < TOLERANCE[maps.dtype].radius
+    trusted = settled & sound & (seen[1] >= found.radius - 1e-4) & ~found.has_radius
+    radius = torch.where(trusted, seen[1], found.radius)
+    return Found(vector, radius, has_vector, found.has_radius | trusted)
