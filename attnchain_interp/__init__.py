@@ -16,7 +16,7 @@ from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restri
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
-from attnchain_interp.mixing import Mixing, mixing
+from attnchain_interp.solver import Mixing, mixing
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.stationary_distribution import stationary
 from attnchain_interp.store import AttentionStore

@@ -93,9 +93,7 @@ class Factors:
     def to(self, device: torch.device | str) -> Factors:
         """The factors on another device."""
         mask, sinks = (None if t is None else t.to(device) for t in (self.mask, self.sinks))
-        return Factors(
-            self.query.to(device), self.key.to(device), self.scale, mask, self.causal, self.softcap, sinks
-        )
+        return Factors(self.query.to(device), self.key.to(device), self.scale, mask, self.causal, self.softcap, sinks)
 
     def heads(self, chosen: slice) -> Factors:
         """The factors of some query heads."""

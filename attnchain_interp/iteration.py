@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.krylov import SIZES, Basis, centred, l1_bound, scattered, spectral_radius
-from attnchain_interp.operators import Operator
+from attnchain_interp.operators import Operator, uniform_over
 
-INVERTED: Final = 600  # tokens up to which an inverse pays for a chain that mixes slowly
+_INVERTED: Final = 600  # tokens up to which an inverse costs less than a larger basis
 _SLOW: Final = 0.9  # |λ₂| from which a chain counts as mixing slowly
 _INVERTED_SIZES: Final = (22, 28)
 _SHIFT: Final = 0.99
@@ -45,6 +46,12 @@ class Found:
     has_vector: Tensor
     has_radius: Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence[Found]) -> Found:
+        """What was found of one part of the chains after another."""
+        columns = zip(*((part.vector, part.radius, part.has_vector, part.has_radius) for part in parts), strict=True)
+        return cls(*map(torch.cat, columns))
+
     def put(self, chains: Tensor, other: Found) -> None:
         """Takes over what another has found of some chains."""
         self.vector[chains], self.radius[chains] = other.vector.to(self.vector.dtype), other.radius.double()
@@ -59,7 +66,7 @@ class Maps:
 
     def __init__(self, maps: Tensor) -> None:
         self._maps = maps
-        self.invertible = maps.shape[-1] <= INVERTED
+        self.invertible = maps.shape[-1] <= _INVERTED
 
     def __call__(self, v: Tensor) -> Tensor:
         return torch.bmm(v, self._maps)
@@ -116,13 +123,18 @@ def iterate(
     x = scattered(jump[:, None]) if begin is None else begin[:, None]
     for _ in range(2):
         x = damping * product(x) + landing
-    start = centred(damping * product(x) + landing - x, states)
+    uniform = uniform_over(states, jump.dtype)[:, None]
+    start = centred(damping * product(x) + landing - x, uniform)
     beta = start.norm(dim=-1)[:, 0]
     sizes = [size for size in SIZES if size < n] or [n - 1]
     basis = Basis.started_at(start, sizes[-1])
     before = None
+
+    def centred_product(v: Tensor) -> Tensor:
+        return centred(product(v), uniform)
+
     for size in sizes:
-        basis.grow(lambda v: centred(product(v), states[here]), size)
+        basis.grow(centred_product, size)
         if vector:
             correction, residual = basis.minimal_residual(damping, beta)
             found.vector[here] = (x + correction)[:, 0]
@@ -141,7 +153,7 @@ def iterate(
             break
         if not bool(staying.all()) and product.keep(staying):
             basis.keep(staying)
-            here, x, beta = here[staying], x[staying], beta[staying]
+            here, x, beta, uniform = here[staying], x[staying], beta[staying], uniform[staying]
             before = None if before is None else before[staying]
     return found
 
@@ -160,10 +172,11 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Fo
         vector, has_vector = torch.bmm(jump[:, None], inverse)[:, 0], sound
     if bool(found.has_radius.all()):
         return Found(vector, found.radius, has_vector, found.has_radius)
-    basis = Basis.started_at(centred(scattered(jump[:, None]), states), _INVERTED_SIZES[-1])
+    uniform = uniform_over(states, jump.dtype)[:, None]
+    basis = Basis.started_at(centred(scattered(jump[:, None]), uniform), _INVERTED_SIZES[-1])
     seen = []
     for size in _INVERTED_SIZES:
-        basis.grow(lambda v: centred(torch.bmm(v, inverse), states), size)
+        basis.grow(lambda v: centred(torch.bmm(v, inverse), uniform), size)
         inverted = torch.linalg.eigvals(basis.square.nan_to_num())
         seen.append(((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1))
     settled = (seen[0] - seen[1]).abs() < TOLERANCE[maps.dtype].radius

@@ -64,10 +64,10 @@ class Basis:
             again = torch.bmm(new, known.mT)
             new = torch.baddbmm(new, again, known, alpha=-1)
             length = new.norm(dim=-1)
-            length = torch.where(length > least * before, length, 0)  # the space is exhausted: what is left is rounding
-            self.projected[:, : j + 1, j] = (along + again)[:, 0]
+            length = length * (length > least * before)  # else the space is exhausted: what is left is rounding
+            torch.add(along, again, out=self.projected[:, None, : j + 1, j])
             self.projected[:, j + 1, j] = length[:, 0]
-            self.vectors[:, j + 1] = torch.where(length > 0, new[:, 0] / length, 0)
+            torch.mul(new[:, 0], torch.where(length > 0, 1 / length, 0), out=self.vectors[:, j + 1])
         self.size = size
 
     def keep(self, chains: Tensor) -> None:
@@ -120,10 +120,9 @@ def spectral_radius(square: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
     return radius, tail * power[:, -1].norm(dim=-1) / size
 
 
-def centred(v: Tensor, states: Tensor) -> Tensor:
-    """v (chain, 1, token) less its mean over the states (chain, token): it sums to zero."""
-    inside = states[:, None].to(v.dtype)
-    return v - v.sum(-1, keepdim=True) / inside.sum(-1, keepdim=True) * inside
+def centred(v: Tensor, uniform: Tensor) -> Tensor:
+    """v (chain, 1, token) less its mean over the states, whose uniform distribution is given: it sums to zero."""
+    return torch.addcmul(v, v.sum(-1, keepdim=True), uniform, value=-1)
 
 
 def scattered(jump: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from attnchain_interp.chain import Chain, as_chain
 from attnchain_interp.direct import second_of_spectrum
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.factors import Factors
-from attnchain_interp.mixing import mixing
+from attnchain_interp.solver import mixing
 from attnchain_interp.operators import Dense
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from attnchain_interp.adjoint import with_implicit_gradient
 from attnchain_interp.chain import Chain, as_chain, check_damping, teleport
 from attnchain_interp.factors import Factors
-from attnchain_interp.mixing import solve
+from attnchain_interp.solver import solve
 
 
 @overload

@@ -19,7 +19,7 @@ from attnchain_interp.direct import (
 )
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.factors import Factors
-from attnchain_interp.iteration import INVERTED, Found, Maps, Products, invert, iterate
+from attnchain_interp.iteration import Found, Maps, Products, invert, iterate
 from attnchain_interp.operators import Dense
 from attnchain_interp.reducibility import require_irreducible
 
@@ -30,6 +30,8 @@ _DIRECT: Final = 256  # tokens up to which one float64 LU beats an iteration tha
 _MULTIPLIED_OUT: Final = 512  # tokens up to which a factored chain is solved as a map
 _DENSE_RESCUE: Final = 4096  # tokens up to which a factored chain that did not converge is multiplied out
 _CACHED: Final = 2**23  # bytes of maps worked on together on a CPU, so that they stay in its cache
+_INVERTED: Final = 2048  # tokens up to which an inverse is tried before a dense eigensolver
+_INVERTED_BYTES: Final = 2**26
 _RESTARTS: Final = 10
 
 
@@ -103,12 +105,7 @@ def solve(chain: Chain, damping: float, jump: Tensor, vector: bool = True, radiu
         if damping == 1 and vector:
             require_irreducible(maps, chain.states)
         maps = maps.reshape(-1, n, n)
-        room = max(1, _CACHED // (n * n * maps.element_size())) if not maps.is_cuda else len(maps)
-        parts = [
-            _of_maps(*part, damping, vector, radius)
-            for part in zip(maps.split(room), states.split(room), flat.split(room), strict=True)
-        ]
-        found = Found(*(torch.cat([getattr(part, name) for part in parts]) for name in Found.__dataclass_fields__))
+        found = _of_maps(maps, states, flat, damping, vector, radius)
     else:
         found = _of_products(chain, states, flat, damping, vector, radius)
     residual = torch.zeros_like(found.radius)
@@ -161,11 +158,15 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
             mixed.radius, mixed.has_radius = second_of_spectrum(maps).double(), torch.ones_like(mixed.has_radius)
         found.put(rest, mixed)
         return found
-    iterated = iterate(Maps(maps), states, jump, damping, vector, radius)
+    room = _room(maps, _CACHED)
+    parts = zip(maps.split(room), states.split(room), jump.split(room), strict=True)
+    iterated = Found.joined([iterate(Maps(part), *others, damping, vector, radius) for part, *others in parts])
     iterated.vector = iterated.vector if vector else mixed.vector
     lost = ~(iterated.has_vector & iterated.has_radius)
-    if bool(lost.any()) and n <= INVERTED:
-        iterated.put(lost, invert(maps[lost], states[lost], jump[lost], damping, iterated.of(lost)))
+    for chosen in lost.nonzero()[:, 0].split(_room(maps, _INVERTED_BYTES)) if n <= _INVERTED else ():
+        if len(chosen):
+            inverted = invert(maps[chosen], states[chosen], jump[chosen], damping, iterated.of(chosen))
+            iterated.put(chosen, inverted)
     lost = ~iterated.has_vector
     if bool(lost.any()):
         iterated.vector[lost], iterated.has_vector[lost] = _by_lu(maps[lost], damping, jump[lost])
@@ -174,6 +175,11 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
         iterated.radius[lost] = second_of_spectrum(maps[lost]).double()
     found.put(rest, iterated)
     return found
+
+
+def _room(maps: Tensor, limit: int) -> int:
+    """How many of these maps make up `limit` bytes, at least one; on a GPU all of them."""
+    return len(maps) if maps.is_cuda else max(1, limit // (maps.shape[-1] ** 2 * maps.element_size()))
 
 
 def _by_lu(maps: Tensor, damping: float, jump: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +217,9 @@ def _of_products(chain: Chain, states: Tensor, jump: Tensor, damping: float, vec
             if bool(found.has_vector.all()):
                 break
             begin = found.vector.clamp_min(0)
-            again = iterate(Products(chain.transitions), states, jump, damping, True, False, begin / begin.sum(-1, keepdim=True))
+            again = iterate(
+                Products(chain.transitions), states, jump, damping, True, False, begin / begin.sum(-1, keepdim=True)
+            )
             found.vector, found.has_vector = again.vector, again.has_vector
     if second is not None:
         found.radius, found.has_radius = torch.where(exact, second, found.radius), found.has_radius | exact
@@ -219,7 +227,7 @@ def _of_products(chain: Chain, states: Tensor, jump: Tensor, damping: float, vec
         if bool(lost.any()) and len(chain) > _DENSE_RESCUE:
             raise AttentionError(
                 f"|λ₂| of {int(lost.sum())} of {len(lost)} chains did not converge, and maps of {len(chain)} tokens are too"
-                " large for a dense solver. Use heads=\"mean\", or restrict the chain to fewer tokens."
+                ' large for a dense solver. Use heads="mean", or restrict the chain to fewer tokens.'
             )
         if bool(lost.any()):
             maps = chain.matrix.reshape(-1, len(chain), len(chain))
@@ -232,9 +240,7 @@ def _of_products(chain: Chain, states: Tensor, jump: Tensor, damping: float, vec
     return found
 
 
-def _polished(
-    source: Chain | Tensor, vector: Tensor, states: Tensor, jump: Tensor, damping: float
-) -> tuple[Tensor, Tensor]:
+def _polished(source: Chain | Tensor, vector: Tensor, states: Tensor, jump: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """The vector (chain, token) as a distribution after one more step, and ‖πP' − π‖₁ (chain,), summed in float64."""
 
     def step(v: Tensor) -> Tensor:
