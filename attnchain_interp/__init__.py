@@ -15,6 +15,7 @@ from attnchain_interp.capturing import Adapter, Loaded, adapter_named, capture
 from attnchain_interp.chain import Chain, bounce, damp, restrict, reverse
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
+from attnchain_interp.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.stationary_distribution import stationary
 from attnchain_interp.store import AttentionStore
@@ -37,8 +38,10 @@ __all__ = [
     "adapter_named",
     "bounce",
     "capture",
+    "coarse_grained_stationary",
     "damp",
     "head_weights",
+    "metastable_states",
     "restrict",
     "reverse",
     "second_eigenvalue",
