@@ -16,6 +16,7 @@ from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restri
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
+from attnchain_interp.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.solver import Mixing, mixing
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.stationary_distribution import stationary
@@ -43,9 +44,11 @@ __all__ = [
     "as_chain",
     "bounce",
     "capture",
+    "coarse_grained_stationary",
     "damp",
     "head_weights",
     "mixing",
+    "metastable_states",
     "restrict",
     "reverse",
     "second_eigenvalue",

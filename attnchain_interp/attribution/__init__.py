@@ -2,6 +2,7 @@
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.column_sum import ColumnSum
+from attnchain_interp.attribution.metastable_states import MetastableStates
 from attnchain_interp.attribution.multi_bounce import MultiBounce
 from attnchain_interp.attribution.random_ranking import RandomRanking
 from attnchain_interp.attribution.raw_attention import RawAttention
@@ -11,6 +12,7 @@ from attnchain_interp.attribution.token_rank import TokenRank
 __all__ = [
     "AttentionAttribution",
     "ColumnSum",
+    "MetastableStates",
     "MultiBounce",
     "RandomRanking",
     "RawAttention",

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +19,7 @@ from attnchain_evals.files import whole
 from attnchain_interp import AttentionStore
 
 _CELL = 1.5  # inches
+_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito
 
 
 def attribution_figure(images: Tensor, masks: Tensor | None, maps: Mapping[str, Tensor]) -> Figure:
@@ -101,6 +106,48 @@ def head_figure(store: AttentionStore, example: int = 0) -> Figure:
             grid = store.tokens.to_grid(ranks[head][None])[0]
             axes[k, head].imshow(grid.cpu().numpy(), cmap="magma")
             axes[k, head].set_title(f"{layer.name}  head {head}\n|λ₂| = {float(lambda2[head]):.3f}", fontsize=5)
+    return figure
+
+
+def metastable_figure(images: Tensor, memberships: Tensor, weights: Tensor) -> Figure:
+    """One row per image: the image, the metastable states as coloured regions over it, and what each state weighs.
+
+    Each patch has the colour of the state that it belongs to most, the stronger the more it does; each state's number stands
+    on its most typical patch. Colours come again after the seventh state; then the
+    numbers tell them apart. A state that is no patch's first is hollow in the legend.
+
+    Args:
+        images: (batch, channel, height, width), in any range.
+        memberships: (batch, state, rows, columns), as `tokens.to_grid(memberships.mT)` gives them.
+        weights: (batch, state) stationary weights, as from `coarse_grained_stationary`; states of weight 0 are not drawn.
+    """
+    figure, axes = _axes(len(images), 3)
+    for row, image, grids, shares in zip(axes, images, memberships.detach().cpu(), weights.detach().cpu(), strict=True):
+        picture = displayable(image)
+        height, width, _ = picture.shape
+        share, state = (tensor.numpy() for tensor in grids.max(0))
+        rows, columns = share.shape
+        regions = np.zeros((rows, columns, 4))
+        regions[..., :3] = np.array([to_rgb(colour) for colour in _COLOURS])[state % len(_COLOURS)]
+        regions[..., 3] = 0.15 + 0.6 * share
+        row[0].imshow(picture)
+        row[1].imshow(picture.mean(-1), cmap="gray", vmin=-0.3, vmax=1.3)
+        row[1].imshow(regions, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+        handles = []
+        for number in np.flatnonzero(shares.numpy() > 0):
+            colour, label = _COLOURS[number % len(_COLOURS)], f"{number + 1}: {shares[number]:.1%}"
+            if (state == number).any():
+                y, x = np.unravel_index(np.where(state == number, share, -1).argmax(), share.shape)
+                place = (width * (x + 0.5) / columns - 0.5, height * (y + 0.5) / rows - 0.5)
+                text = row[1].text(*place, str(number + 1), fontsize=6, weight="bold", ha="center", va="center")
+                text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+                handles.append(Patch(color=colour, label=label))
+            else:
+                handles.append(Patch(edgecolor=colour, fill=False, label=f"{label} (no patch's first)"))
+        row[2].legend(handles=handles, loc="center left", fontsize=6, frameon=False, ncols=2 if len(handles) > 8 else 1)
+        row[2].set_box_aspect(height / width)
+    for axis, title in zip(axes[0], ("input", "metastable states", "stationary weight"), strict=True):
+        axis.set_title(title, fontsize=7)
     return figure
 
 

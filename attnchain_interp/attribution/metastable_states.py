@@ -1,0 +1,63 @@
+"""MetastableStates: which tokens attention keeps together."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from torch import Tensor
+
+from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.layers import LayerSelection
+from attnchain_interp.metastable import metastable_states
+from attnchain_interp.store import AttentionStore, Direction
+from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.weighting import Heads
+
+
+@final
+class MetastableStates(AttentionAttribution):
+    """The number of the metastable state that each token belongs to most: a segmentation, not an importance.
+
+    1 is the state with the greatest stationary weight, 2 the next, and so on; 0 is for tokens outside the chain. Numbers are
+    names: they may be compared and drawn, but not averaged. A state that is nowhere the greatest does not appear.
+
+    Args:
+        forward_func, layers, heads, tokens, direction: as in `AttentionAttribution`.
+        k: how many states; None finds the largest gap of each chain's spectrum.
+        damping: of the chain whose stationary distribution weighs the tokens.
+
+    Raises:
+        AttentionError: on attribution, as `metastable_states` and `capture`.
+
+    Source: Reuter, Weber, Fackeldey, Röblitz, Garcia 2018 (GPCCA), here of attention.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        k: int | None = None,
+        layers: LayerSelection = "all",
+        heads: Heads = "mean",
+        tokens: TokenSelection = None,
+        direction: Direction = "incoming",
+        damping: float = 0.99,
+    ) -> None:
+        super().__init__(forward_func, layers, heads, tokens, direction)
+        self.k, self.damping = k, damping
+
+    def memberships(self, store: AttentionStore) -> Tensor:
+        """The share of each token in each state: (batch, token, k), or (batch, head, token, k) for `heads="each"`.
+
+        Raises:
+            AttentionError: as `metastable_states`, and where the store lacks what is asked for.
+        """
+        return metastable_states(self.chain(store), self.k, self.damping)
+
+    def score(self, store: AttentionStore) -> Tensor:
+        return state_numbers(self.memberships(store))
+
+
+def state_numbers(memberships: Tensor) -> Tensor:
+    """(…, token): the number of the state with the greatest share, from 1; 0 where all shares are zero."""
+    share, state = memberships.max(-1)
+    return ((state + 1) * (share > 0)).to(memberships.dtype)

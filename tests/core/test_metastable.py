@@ -1,0 +1,270 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+import attnchain_interp as ac
+
+from .test_chain import random_logits
+
+
+def lumped(Q: Tensor, sizes: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A chain that moves among blocks by Q whatever the token, and each token's block as a one-hot."""
+    block = torch.arange(len(Q)).repeat_interleave(torch.tensor(sizes))
+    inside = torch.rand(len(block), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
+    one_hot = torch.eye(len(Q), dtype=torch.float64)[block]
+    return Q.double()[block][:, block] * inside / (inside @ one_hot)[block], one_hot
+
+
+def blocks(n: int, k: int, leak: float = 0.02, seed: int = 0) -> Tensor:
+    """A random chain, not reversible, of k blocks of about equal size that it leaves at about the rate `leak`."""
+    generator = torch.Generator().manual_seed(seed)
+    block = torch.arange(n) * k // n
+    weights = (0.7 * torch.randn(n, n, generator=generator, dtype=torch.float64)).exp()
+    weights = weights * torch.where(block[:, None] == block, 1, leak)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def crispness(chi: Tensor, eta: Tensor) -> float:
+    return float(((eta @ chi**2) / (eta @ chi)).mean())
+
+
+def ordered(chi: Tensor, eta: Tensor) -> Tensor:
+    return chi[:, (eta @ chi).argsort(descending=True)]
+
+
+def test_blocks_in_closed_form() -> None:
+    """Where only the block decides the next step, every slow eigenvector is constant on blocks, and the states are crisp."""
+    P, one_hot = lumped(torch.tensor([[0.9, 0.06, 0.04], [0.05, 0.85, 0.1], [0.2, 0.02, 0.78]]), [4, 3, 2])
+    chi = ac.metastable_states(P, 3)
+    assert torch.allclose(chi, ordered(one_hot, ac.stationary(P)), atol=1e-9)
+    assert torch.equal(ac.metastable_states(P), chi), "the gap is after the third eigenvalue"
+    weight = ac.coarse_grained_stationary(P, chi)
+    assert torch.allclose(weight, (ac.stationary(P) @ one_hot).sort(descending=True).values)
+
+
+def test_two_states_are_the_second_eigenvector_stretched_from_0_to_1() -> None:
+    P = blocks(12, 2)
+    values, vectors = torch.linalg.eig(P)
+    x = vectors[:, values.real.argsort(descending=True)[1]].real
+    first = (x - x.min()) / (x.max() - x.min())
+    expected = ordered(torch.stack([first, 1 - first], 1), ac.stationary(P))
+    assert torch.allclose(ac.metastable_states(P, 2), expected, atol=1e-9)
+
+
+def test_a_token_between_closed_classes_belongs_to_each_as_often_as_it_ends_there() -> None:
+    """Gambler's ruin: from i of n the walk ends at n with probability i / n."""
+    n = 6
+    P = torch.zeros(n + 1, n + 1, dtype=torch.float64)
+    P[0, 0] = P[n, n] = 1
+    for i in range(1, n):
+        P[i, i - 1] = P[i, i + 1] = 0.5
+    chi = ac.metastable_states(P, 2)
+    assert torch.allclose(chi.sort(-1).values[:, 1], (torch.arange(n + 1).double() / n - 0.5).abs() + 0.5)
+    three = torch.tensor([[1, 0, 0], [0, 1, 0], [0.3, 0.5, 0.2]], dtype=torch.float64)
+    assert torch.allclose(ac.metastable_states(three, 2)[2], torch.tensor([5 / 8, 3 / 8], dtype=torch.float64))
+
+
+def test_cycles_are_no_metastable_states() -> None:
+    """Eigenvalues 1, .92, −.98, −.9: the largest modulus would find the two sides between which the walk alternates."""
+    swap = torch.tensor([[0.01, 0.99], [0.99, 0.01]])
+    P = torch.kron(torch.tensor([[0.96, 0.04], [0.03, 0.97]]), swap)
+    chi = ac.metastable_states(P, 2)
+    assert chi.argmax(-1).tolist() == [1, 1, 0, 0]
+    assert float(chi.max(-1).values.min()) > 0.999
+
+
+def test_a_complex_pair_is_never_split() -> None:
+    """Three blocks in a slow cycle: eigenvalues 1 and .85 ± .087i, then zeros."""
+    P, one_hot = lumped(torch.tensor([[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]]), [2, 3, 4])
+    with pytest.raises(ac.AttentionError, match=r"k=2 would split .* 0\.85 ± 0\.0866i; use k=1 or k=3"):
+        ac.metastable_states(P, 2)
+    assert ac.metastable_states(P).argmax(-1).unique().tolist() == [0, 1, 2]
+    assert sorted(ac.metastable_states(P, 3).round(decimals=9).T.tolist()) == sorted(one_hot.T.tolist())
+    small = torch.tensor([[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]])
+    assert ac.metastable_states(small).shape == (3, 3), "of three tokens, k=2 splits and only 3 is left"
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 6])
+def test_the_gap_finds_the_number_of_blocks(k: int) -> None:
+    for seed in range(3):
+        P = blocks(8 * k, k, seed=seed)
+        chi = ac.metastable_states(P)
+        assert chi.shape == (8 * k, k)
+        assert torch.allclose(chi, ac.metastable_states(P, k))
+        labels = chi.argmax(-1).reshape(k, 8)
+        assert bool((labels == labels[:, :1]).all()), "each block is one state"
+        assert labels[:, 0].unique().numel() == k
+        weight = ac.coarse_grained_stationary(P, chi)
+        assert bool((weight.diff() <= 1e-12).all())
+        assert float(weight.sum()) == pytest.approx(1)
+
+
+@pytest.fixture
+def gpcca(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """pyGPCCA, and its changes to the warnings of later processes taken back."""
+    monkeypatch.setenv("PYTHONWARNINGS", "")
+    from pygpcca import GPCCA
+
+    return GPCCA
+
+
+@pytest.mark.parametrize(("k", "tolerance"), [(2, 1e-9), (3, 1e-4), (4, 1e-2), (5, 2e-2)])
+def test_against_pygpcca(k: int, tolerance: float, gpcca: Callable[..., Any]) -> None:
+    """Theirs stops within a tolerance of Nelder and Mead, so only the subspace and two states agree to every digit."""
+    for seed in range(3):
+        P = blocks(10 * k, k, leak=0.03, seed=seed)
+        eta = ac.stationary(P)
+        theirs = gpcca(P.numpy(), eta=eta.numpy(), z="LR").optimize(k)
+        expected, X = torch.from_numpy(theirs.memberships), torch.from_numpy(theirs.schur_vectors)
+        chi = ac.metastable_states(P, k)
+        assert torch.allclose(X @ torch.linalg.lstsq(X, chi).solution, chi, atol=1e-9), "the same subspace"
+        assert torch.allclose(chi, ordered(expected, eta), atol=tolerance)
+        assert crispness(chi, eta) >= float(theirs.optimal_crispness) - 1e-12
+
+
+def greatest_crispness(P: Tensor, k: int) -> float:
+    """The maximum over every corner of the feasible set, each found from the entries of χ that are zero there."""
+    n, eta = len(P), ac.stationary(P)
+    values, vectors = torch.linalg.eig(P)
+    chosen = vectors[:, values.real.argsort(descending=True, stable=True)[1:k]]
+    paired = torch.stack([chosen[:, 0].real, chosen[:, 0].imag], 1)  # k = 3: a complex pair, or two real vectors
+    X = torch.cat([torch.ones(n, 1).double(), paired if bool(chosen.imag.any()) else chosen.real], 1)
+    entries, sums = torch.block_diag(*[X] * k), torch.eye(k, dtype=torch.float64).repeat(1, k)
+    zero = torch.combinations(torch.arange(n * k), k * k - k)
+    systems = torch.cat([sums.expand(len(zero), k, k * k), entries[zero]], 1)
+    corners, singular = torch.linalg.solve_ex(systems, torch.eye(k * k, dtype=torch.float64)[0].expand(len(zero), -1))
+    chi = (corners @ entries.mT).unflatten(-1, (k, n))
+    off = (chi.sum(1) - 1).abs().amax(1)
+    chi = chi[(singular == 0) & (off < 1e-9) & (chi.amin((1, 2)) > -1e-9) & ((chi @ eta).amin(1) > 1e-9)]
+    return float(((chi**2 @ eta) / (chi @ eta)).mean(1).max())
+
+
+@pytest.mark.parametrize("seed", [4, 22, 24])
+def test_the_crispest_of_all_corners(seed: int) -> None:
+    """Random chains; on these the climb from the plain inner simplex ends at a lower corner."""
+    generator = torch.Generator().manual_seed(seed)
+    for P in (blocks(7, 3, seed=seed), (2 * torch.randn(7, 7, generator=generator, dtype=torch.float64)).softmax(-1)):
+        chi = ac.metastable_states(P, 3)
+        assert crispness(chi, ac.stationary(P)) == pytest.approx(greatest_crispness(P, 3), abs=1e-9)
+
+
+def test_crispness_where_states_are_not_sharp(gpcca: Callable[..., Any]) -> None:
+    """No gap, many local maxima: no less crisp than theirs, and every state is some token's."""
+    for seed, k in ((1, 3), (2, 4), (4, 5), (6, 6)):
+        P = blocks(40, 3, leak=0.4, seed=seed)
+        eta = ac.stationary(P)
+        try:
+            chi = ac.metastable_states(P, k)
+        except ac.AttentionError:
+            k += 1
+            chi = ac.metastable_states(P, k)
+        theirs = gpcca(P.numpy(), eta=eta.numpy(), z="LR").optimize(k)
+        assert crispness(chi, eta) >= float(theirs.optimal_crispness) - 1e-12
+        assert bool((chi.amax(0) > 0).all())
+
+
+@given(random_logits(least=1))
+def test_memberships_are_shares_and_follow_relabelling(raw: Tensor) -> None:
+    P = raw.softmax(-1)
+    chi = ac.metastable_states(P)
+    assert bool((chi >= 0).all())
+    assert torch.allclose(chi.sum(-1), torch.ones(len(P), dtype=torch.float64))
+    order = torch.randperm(len(P), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(ac.metastable_states(P[order][:, order]), chi[order], atol=1e-6)
+
+
+def test_as_many_states_as_tokens() -> None:
+    for n in (1, 2, 3, 5):
+        P = blocks(n, 1)
+        chi = ac.metastable_states(P, n)
+        assert torch.allclose(chi, ordered(torch.eye(n, dtype=torch.float64), ac.stationary(P)), atol=1e-9)
+    assert ac.metastable_states(torch.ones(1, 1)).tolist() == [[1]]
+    assert ac.metastable_states(torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist() == [[0, 1], [1, 0]]
+    assert ac.metastable_states(blocks(3, 1), 1).tolist() == [[1]] * 3
+
+
+def test_each_example_of_a_batch_has_its_own_tokens_and_its_own_k() -> None:
+    """Right- and left-padded rows of 2 and 3 blocks give what each gives alone; the columns that are too many are zero."""
+    two, three = blocks(24, 2), blocks(24, 3)
+    P = torch.stack([two, three])
+    states = torch.ones(2, 24, dtype=torch.bool)
+    states[0, 20:] = False
+    states[1, :3] = False
+    chain = ac.restrict(P, states)
+    chi = ac.metastable_states(chain)
+    assert chi.shape == (2, 24, 3)
+    for row, k in ((0, 2), (1, 3)):
+        keep = states[row]
+        alone = P[row][keep][:, keep]
+        alone = alone / alone.sum(-1, keepdim=True)
+        assert torch.allclose(chi[row][keep][:, :k], ac.metastable_states(alone), atol=1e-9)
+        assert not chi[row][~keep].any()
+    assert not chi[0, :, 2].any()
+    weight = ac.coarse_grained_stationary(chain, chi)
+    assert torch.allclose(weight.sum(-1), torch.ones(2, dtype=torch.float64))
+    assert float(weight[0, 2]) == 0
+    nested = ac.metastable_states(P[:, None].expand(2, 2, 24, 24))
+    assert nested.shape == (2, 2, 24, 3)
+    assert torch.equal(nested[1, 0], ac.metastable_states(three))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_narrow_types_are_computed_in_float64(dtype: torch.dtype) -> None:
+    P = blocks(16, 2)
+    chi = ac.metastable_states(P.to(dtype), 2)
+    assert chi.dtype == torch.float32
+    assert torch.allclose(chi.double(), ac.metastable_states(P, 2), atol=1e-5 if dtype == torch.float32 else 3e-2)
+    assert ac.coarse_grained_stationary(P.to(dtype), chi).dtype == torch.float32
+
+
+def test_causal_maps_and_many_equal_eigenvalues() -> None:
+    causal = torch.zeros(10, 10).masked_fill(torch.ones(10, 10).triu(1).bool(), -torch.inf).softmax(-1)
+    uniform, still = torch.full((4, 4), 0.25), torch.eye(4)
+    for P, k in ((causal, 3), (uniform, 2), (still, 3)):
+        chi = ac.metastable_states(P, k)
+        assert torch.allclose(chi.sum(-1), torch.ones(len(P)))
+    assert torch.equal(ac.metastable_states(still, 4).sum(0), torch.ones(4))
+
+
+def test_damping_changes_nothing_but_the_weights() -> None:
+    P = blocks(12, 2)
+    eta = ac.stationary(P)
+    chi = [ordered(ac.metastable_states(P, 2, damping), eta) for damping in (1, 0.99, 0.5)]
+    assert torch.allclose(chi[0], chi[1], atol=1e-9)
+    assert torch.allclose(chi[0], chi[2], atol=1e-9)
+
+
+def test_bad_calls() -> None:
+    P = blocks(6, 2)
+    for k in (0, -1, True, 2.0):
+        with pytest.raises(ac.AttentionError, match=f"k is {k}; it counts metastable states"):
+            ac.metastable_states(P, k)  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="k is 7, and the chain has 6 states; use k=6 or fewer"):
+        ac.metastable_states(P, 7)
+    with pytest.raises(ac.AttentionError, match="k is 2, and the chain has 1 state; use k=1 or fewer"):
+        ac.metastable_states(torch.ones(1, 1), 2)
+    some = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
+    with pytest.raises(ac.AttentionError, match=r"chain \[1\]: k is 3, and the chain has 2 states"):
+        ac.metastable_states(ac.restrict(P.expand(2, 6, 6), some), 3)
+    with pytest.raises(ac.AttentionError, match="damping is 2"):
+        ac.metastable_states(P, 2, damping=2)
+    with pytest.raises(ac.AttentionError, match=r"reducible.*Pass damping=0\.99"):
+        ac.metastable_states(torch.eye(3), 2, damping=1)
+    n = 30
+    drift = torch.diag(torch.full((n - 1,), 0.9), 1) + torch.diag(torch.full((n - 1,), 0.01), -1)
+    drift = drift.double() + torch.diag(1 - drift.double().sum(-1))
+    with pytest.raises(ac.AttentionError, match=r"too little to weigh it by\. Lower the damping"):
+        ac.metastable_states(drift, 2, damping=1)
+
+
+def test_memberships_must_be_shares_of_this_chain() -> None:
+    P = blocks(6, 2)
+    with pytest.raises(ac.AttentionError, match=r"memberships has shape \(5, 5\); with this chain it must be \(6, 'k'\)"):
+        ac.coarse_grained_stationary(P, torch.eye(5))
+    for wrong in (torch.ones(6, 2), torch.full((6, 2), torch.nan), torch.tensor([[2.0, -1.0]] * 6)):
+        with pytest.raises(ac.AttentionError, match="memberships are not shares"):
+            ac.coarse_grained_stationary(P, wrong)

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import torch
+
+import attnchain_interp as ac
+from attnchain_evals.figures import metastable_figure, write_figure
+from attnchain_interp import AttentionStore, Role, TokenLayout
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_metastable_states_over_images(channels: int, tmp_path: Path) -> None:
+    """Two examples of 2 and 3 states: one row each, a legend of the states there are, a number in each region."""
+    group = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]])
+    patches = torch.where(group[:, :, None] == group[:, None], 1, 0.02)
+    maps = torch.full((2, 1, 7, 7), 1 / 7)
+    maps[..., 1:, 0], maps[:, 0, 1:, 1:] = 0, patches / patches.sum(-1, keepdim=True)
+    store = AttentionStore.from_maps([maps], TokenLayout.image(2, (2, 3), [Role.CLASS]))
+    chi = ac.MetastableStates().memberships(store)
+    weights = ac.coarse_grained_stationary(store.chain(), chi)
+    images = torch.randn(2, channels, 8, 12, generator=torch.Generator().manual_seed(0))
+    figure = metastable_figure(images, store.tokens.to_grid(chi.mT), weights)
+    axes = figure.get_axes()
+    assert [axis.get_title() for axis in axes[:3]] == ["input", "metastable states", "stationary weight"]
+    for row, k in enumerate((2, 3)):
+        assert sorted(text.get_text() for text in axes[3 * row + 1].texts) == [str(i + 1) for i in range(k)]
+        legend = axes[3 * row + 2].get_legend()
+        assert legend is not None
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert labels == [f"{i + 1}: {weights[row, i]:.1%}" for i in range(k)]
+        regions = axes[3 * row + 1].images[1].get_array()
+        assert regions is not None
+        assert len({tuple(pixel[:3]) for line in regions for pixel in line}) == k
+    written = matplotlib.image.imread(write_figure(figure, tmp_path / "states.png"))
+    assert written.std() > 0.1
+
+
+def test_a_state_that_is_no_patchs_first_is_said_to_be() -> None:
+    memberships = torch.tensor([0.6, 0.4])[None, :, None, None].expand(1, 2, 2, 2)
+    axes = metastable_figure(torch.rand(1, 3, 8, 8), memberships, torch.tensor([[0.6, 0.4]])).get_axes()
+    assert [text.get_text() for text in axes[1].texts] == ["1"]
+    legend = axes[2].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["1: 60.0%", "2: 40.0% (no patch's first)"]
