@@ -1,0 +1,98 @@
+"""Walks that end: how often each token is visited before."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.chain import Chain, as_chain, distribution
+from attnchain_interp.direct import solve_lu, solve_triangular, solve_triangular_blocks
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.krylov import SIZES, Basis
+from attnchain_interp.operators import Dense
+
+_ACCURACY: Final = 1e-6  # residual of the visits, relative to their number
+_DIRECT: Final = 2048  # tokens up to which LU is used
+_RESTARTS: Final = 20
+
+
+@torch.no_grad()
+def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
+    """How often a walk from `start` is expected at each state before it ends: v (I − Q)⁻¹ (…, token), the start included.
+
+    Q are the transitions of an absorbing chain, whose rows sum to one or less (`absorb`, or `AttentionStore.chain` with
+    `sink="absorb"`); with the missing probability the walk ends. Undamped: what makes the answer finite is that it ends.
+    Causal chains are solved exactly, one block of tokens after another.
+
+    Args:
+        P: an absorbing `Chain` (…, token, token).
+        start: distributions over its states (…, token); uniform when None.
+
+    Raises:
+        AttentionError: a chain whose walks do not end; a start that is no distribution or not on the states.
+
+    Source: Kemeny & Snell, *Finite Markov Chains*, 1960 (the fundamental matrix).
+
+    >>> from attnchain_interp import absorb
+    >>> chain = absorb(torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]), torch.tensor([True, False, False]))
+    >>> expected_visits(chain, torch.tensor([0.0, 0.0, 1.0]))
+    tensor([0., 2., 2.])
+    """
+    chain = as_chain(P)
+    if not chain.absorbing:
+        raise AttentionError(
+            "walks of this chain never end, so every token is visited without end. Pass absorb(P, tokens), or"
+            ' store.chain(sink="absorb").'
+        )
+    v = chain.uniform if start is None else distribution(chain, start, "start")
+    if bool((v[~chain.states] > 0).any()):
+        raise AttentionError("start has mass on tokens that are no states of the chain; set it to zero there.")
+    visits = _visits(chain, v)
+    visits = torch.where(chain.states, visits, 0)
+    residual = (v + chain.step(visits) - visits).abs().sum(-1)
+    if not bool((residual <= _ACCURACY * 10 * visits.abs().sum(-1)).all()) or not bool((visits >= -_ACCURACY).all()):
+        raise AttentionError(
+            "the walk does not end from every state (or too rarely to count its visits), so they have no finite number. Let"
+            " more tokens absorb, or damp the chain and ask for its stationary distribution."
+        )
+    return visits.clamp_min(0)
+
+
+def _visits(chain: Chain, v: Tensor) -> Tensor:
+    n = len(chain)
+    lower, upper = (bool(chain.transitions.triangular(chain.states, upper=side).all()) for side in (False, True))
+    inside = chain.transitions.scaled(chain.states)
+    if (lower or upper) and isinstance(inside, Dense):
+        return solve_triangular(inside.matrix, 1.0, v, upper=not lower)
+    if lower or upper:
+        return solve_triangular_blocks(inside, 1.0, v, upper=not lower)
+    if n <= _DIRECT:
+        found = solve_lu(inside.dense(), 1.0, v)
+        if found is not None:
+            return found.to(v.dtype)
+    return _by_gmres(chain, v)
+
+
+def _by_gmres(chain: Chain, v: Tensor) -> Tensor:
+    shape, n = chain.states.shape, len(chain)
+
+    def product(row: Tensor) -> Tensor:
+        return chain.step(row.reshape(shape)).reshape(row.shape)
+
+    right = v.reshape(-1, 1, n)
+    visits, residual = torch.zeros_like(right), right
+    sizes = [size for size in SIZES if size < n] or [n]
+    for _ in range(_RESTARTS):
+        basis, beta = Basis.started_at(residual, sizes[-1]), residual.norm(dim=-1)[:, 0]
+        for size in sizes:
+            basis.grow(product, size)
+            correction, left = basis.minimal_residual(1.0, beta)
+            if bool((left <= _ACCURACY / 10 * right.norm(dim=-1)[:, 0]).all()) or size == sizes[-1]:
+                visits = visits + correction
+                break
+        residual = right + product(visits) - visits
+        if bool((residual.abs().sum(-1) <= _ACCURACY * visits.abs().sum(-1)).all()):
+            break
+    return visits.reshape(shape)
