@@ -11,12 +11,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attnchain_interp.absorption import expected_visits
 from attnchain_interp.capturing import Adapter, Loaded, adapter_named, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.factors import Factors
+from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.metastable import coarse_grained_stationary, metastable_states
+from attnchain_interp.reducers import (
+    Bounces,
+    ClassRows,
+    ColumnSums,
+    Entropies,
+    Reducer,
+    SecondEigenvalues,
+    StationaryVectors,
+)
 from attnchain_interp.solver import Mixing, mixing
 from attnchain_interp.spectrum import second_eigenvalue
 from attnchain_interp.stationary_distribution import stationary
@@ -31,13 +42,22 @@ __all__ = [
     "Adapter",
     "AttentionError",
     "AttentionStore",
+    "Bounces",
     "Chain",
+    "ClassRows",
+    "ColumnSums",
+    "Entropies",
     "Factors",
+    "Keeping",
     "LayerAttention",
     "LayerSelection",
     "Loaded",
     "Mixing",
+    "Reducer",
+    "Reductions",
     "Role",
+    "SecondEigenvalues",
+    "StationaryVectors",
     "TokenLayout",
     "absorb",
     "adapter_named",
@@ -46,9 +66,10 @@ __all__ = [
     "capture",
     "coarse_grained_stationary",
     "damp",
+    "expected_visits",
     "head_weights",
-    "mixing",
     "metastable_states",
+    "mixing",
     "restrict",
     "reverse",
     "second_eigenvalue",

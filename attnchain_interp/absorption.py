@@ -85,7 +85,7 @@ def _by_gmres(chain: Chain, v: Tensor) -> Tensor:
     visits, residual = torch.zeros_like(right), right
     sizes = [size for size in SIZES if size < n] or [n]
     for _ in range(_RESTARTS):
-        basis, beta = Basis.started_at(residual, sizes[-1]), residual.norm(dim=-1)[:, 0]
+        basis, beta = Basis.started_at(residual), residual.norm(dim=-1)[:, 0]
         for size in sizes:
             basis.grow(product, size)
             correction, left = basis.minimal_residual(1.0, beta)

@@ -74,7 +74,7 @@ def _by_gmres(chain: Chain, g: Tensor, pi: Tensor, damping: float, jump: Tensor)
     target = _ACCURACY[g.dtype] * residual.norm(dim=-1).clamp_min(torch.finfo(g.dtype).tiny)
     sizes = [size for size in SIZES if size < n] or [n]
     for _ in range(_RESTARTS):
-        basis, beta = Basis.started_at(residual, sizes[-1]), residual.norm(dim=-1)[:, 0]
+        basis, beta = Basis.started_at(residual), residual.norm(dim=-1)[:, 0]
         correction = torch.zeros_like(z)
         for size in sizes:
             basis.grow(product, size)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.keeping import MAX_BYTES, Keep, Keeping, Reductions, kept
 from attnchain_interp.layers import LayerSelection
+from attnchain_interp.reducers import Reducer
 from attnchain_interp.store import AttentionStore
 
 GROUP: Final = "attnchain_interp.adapters"
@@ -41,8 +43,10 @@ class Adapter(Protocol):
         """Whether `capture` can read this model."""
         ...
 
-    def capture(self, model: nn.Module, inputs: tuple[Any, ...], layers: LayerSelection, **kwargs: Any) -> AttentionStore:
-        """The attention of one forward of `model(*inputs, **kwargs)`; the model is left as it was."""
+    def capture(
+        self, model: nn.Module, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
+    ) -> AttentionStore | Reductions:
+        """What `keeping` keeps of one forward of `model(*inputs, **kwargs)`; the model is left as it was."""
         ...
 
     def load(self, name: str) -> Loaded:
@@ -73,8 +77,32 @@ def adapter_named(framework: str) -> Adapter:
         raise ImportError(f"{error}. Install it with: pip install 'attnchain-interp[{framework}]'") from error
 
 
-def capture(source: Any, *inputs: Any, layers: LayerSelection = "all", **kwargs: Any) -> AttentionStore:
-    """The attention maps of one forward pass, layer by layer, with the layout of the tokens.
+@overload
+def capture(
+    source: Any,
+    *inputs: Any,
+    layers: LayerSelection = ...,
+    keep: Literal["auto", "maps", "factors"] = ...,
+    max_bytes: int = ...,
+    **kwargs: Any,
+) -> AttentionStore: ...
+
+
+@overload
+def capture(
+    source: Any, *inputs: Any, layers: LayerSelection = ..., keep: Sequence[Reducer], max_bytes: int = ..., **kwargs: Any
+) -> Reductions: ...
+
+
+def capture(
+    source: Any,
+    *inputs: Any,
+    layers: LayerSelection = "all",
+    keep: Keep = "auto",
+    max_bytes: int = MAX_BYTES,
+    **kwargs: Any,
+) -> AttentionStore | Reductions:
+    """The attention of one forward pass, layer by layer, with the layout of the tokens.
 
     Works on models as they come (fused attention included), under `no_grad`, and leaves them exactly as they were, also
     when the forward raises. Only the chosen layers are computed and held.
@@ -83,14 +111,24 @@ def capture(source: Any, *inputs: Any, layers: LayerSelection = "all", **kwargs:
         source: a model that an adapter recognises, or any callable that returns an `AttentionStore`.
         inputs, kwargs: what the model is called with.
         layers: which layers to keep, as in `AttentionStore.select`.
+        keep: "maps" (batch, head, query, key) of each layer; "factors", its queries and keys, from which everything is
+            computed in memory linear in the number of tokens; a list of reducers, which see each layer as it passes and
+            keep only their small results; or "auto", maps while they fit into `max_bytes` and factors from there on. The
+            choice is in the store's metadata, and logged.
+        max_bytes: for "auto"; 2 GiB.
+
+    Returns:
+        An `AttentionStore`; `Reductions` for reducers.
 
     Raises:
         AttentionError: no adapter recognises the model; a layer that does not exist; inputs that the model cannot take;
-            dropout that is active. Errors of the model's own forward pass through unchanged.
+            dropout that is active; factors of a model that has none, maps that do not fit. Errors of the model's own
+            forward pass through unchanged.
 
     >>> capture(lambda maps: AttentionStore.from_maps([maps]), torch.eye(2)[None, None]).names
     ['layer.0']
     """
+    keeping = Keeping(keep, max_bytes)
     if not isinstance(source, nn.Module) and callable(source):
         store = source(*inputs, **kwargs)
         if not isinstance(store, AttentionStore):
@@ -98,14 +136,15 @@ def capture(source: Any, *inputs: Any, layers: LayerSelection = "all", **kwargs:
                 f"the callable returned {type(store).__name__}; it must return an AttentionStore (AttentionStore.from_maps"
                 " builds one of tensors)."
             )
-        return store if layers == "all" else AttentionStore(store.select(layers), store.tokens, store.metadata)
+        chosen = store if layers == "all" else AttentionStore(store.select(layers), store.tokens, store.metadata)
+        return chosen if keep == "auto" else kept(chosen, keeping)
     if not isinstance(source, nn.Module):
         raise AttentionError(f"the source is a {type(source).__name__}; pass a model or a callable that returns a store.")
     known = dict(adapters())
     for adapter in known.values():
         if adapter.recognises(source):
             with torch.no_grad():
-                return adapter.capture(source, inputs, layers, **kwargs)
+                return adapter.capture(source, inputs, layers, keeping, **kwargs)
     name = f"{type(source).__module__}.{type(source).__name__}"
     ready = "; ".join(f"{framework}: {adapter.supported}" for framework, adapter in sorted(known.items()))
     absent = sorted({point.name for point in entry_points(group=GROUP)} - set(known))

@@ -7,7 +7,7 @@ Discrete-Time Markov) Chains*, NeurIPS 2025.
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.factored_map import FactoredMap
 from attnchain_interp.factors import Factors
 from attnchain_interp.operators import Dense, Operator, uniform_over
+
+if TYPE_CHECKING:
+    from attnchain_interp.solver import Mixing
 
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
 
@@ -86,7 +89,7 @@ class Chain:
         self.transitions = Dense(transitions) if isinstance(transitions, Tensor) else transitions
         self.states = states
         self.absorbing = absorbing
-        self.solved: dict[float, Mixing] = {}  # by damping: `mixing` remembers what it found
+        self.solved: dict[float, Mixing] = {}  # by damping: what `mixing` has found
         if isinstance(self.transitions, Dense):
             check_rows(self.transitions.matrix, "the transition matrix", below_one=absorbing)
         shape = self.transitions.shape[:-1]
@@ -94,9 +97,9 @@ class Chain:
             raise AttentionError(
                 f"states is {states.dtype} of shape {tuple(states.shape)}; it must be bool of shape {tuple(shape)}."
             )
-        if isinstance(self.transitions, Dense) and not bool(states.all()):
-            if bool(((self.transitions.matrix.detach() > 0).any(-2) & ~states).any()):
-                raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
+        led_to = isinstance(self.transitions, Dense) and not bool(states.all()) and self.transitions.matrix.detach().any(-2)
+        if led_to is not False and bool((led_to & ~states).any()):
+            raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
 
     def __len__(self) -> int:
         return self.transitions.shape[-1]

@@ -14,7 +14,7 @@ from attnchain_interp.operators import Operator, uniform_over
 
 _INVERTED: Final = 600  # tokens up to which an inverse costs less than a larger basis
 _SLOW: Final = 0.9  # |λ₂| from which a chain counts as mixing slowly
-_INVERTED_SIZES: Final = (22, 28)
+_INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
 _SHIFT: Final = 0.99
 _APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
 
@@ -102,7 +102,8 @@ def iterate(
 ) -> Found:
     """One Arnoldi process per chain, looked at when its basis reaches each of `SIZES`.
 
-    Chains that mix slowly are given up early where an inverse will serve them better (`invert`).
+    Chains that mix slowly are given up early where an inverse will serve them better (`invert`); of these, `radius` is the
+    largest modulus among the Ritz values that are not near one.
 
     Args:
         product: v ↦ vP of all chains.
@@ -127,7 +128,7 @@ def iterate(
     start = centred(damping * product(x) + landing - x, uniform)
     beta = start.norm(dim=-1)[:, 0]
     sizes = [size for size in SIZES if size < n] or [n - 1]
-    basis = Basis.started_at(start, sizes[-1])
+    basis = Basis.started_at(start)
     before = None
 
     def centred_product(v: Tensor) -> Tensor:
@@ -146,9 +147,14 @@ def iterate(
             now, ritz = spectral_radius(basis.square, basis.tail)
             found.radius[here] = now
             found.has_radius[here] = ((now - before).abs() < tolerance.radius) & (ritz < tolerance.ritz)
-            slow = (now > _SLOW) & (size >= SIZES[2]) & product.invertible
+            slow = (now > _SLOW) & (size >= SIZES[1]) & product.invertible
             before = now
         staying = ~(found.has_vector & found.has_radius)[here] & ~slow
+        if size == sizes[-1]:
+            staying = torch.zeros_like(staying)
+        leaving = ~staying & ~found.has_radius[here]
+        if bool(leaving.any()):
+            found.radius[here[leaving]] = _away_from_one(basis.square[leaving])
         if not bool(staying.any()):
             break
         if not bool(staying.all()) and product.keep(staying):
@@ -158,28 +164,46 @@ def iterate(
     return found
 
 
-def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Found) -> Found:
-    """What (I − 0.99 M)⁻¹ tells of chains that mix slowly: it parts the eigenvalues near one, so a short basis does.
+def _away_from_one(square: Tensor) -> Tensor:
+    """The largest modulus (chain,) among the eigenvalues of H that an inverse does not part from the many."""
+    ritz = torch.linalg.eigvals(square.cpu()).to(square.device)
+    return ritz.abs().masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1)
 
-    Damped by as much, the stationary vector is one product with it. An eigenvalue far from one may still have the larger modulus, so `found`,
-    what the plain iteration saw, must not exceed what is seen here.
+
+def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Found) -> Found:
+    """What (I − 0.99 M)⁻¹, by LU, tells of chains that mix slowly: it parts the eigenvalues near one.
+
+    So a short basis is enough. Damped by as much, the stationary vector is one product with it. An eigenvalue far from one
+    may still have the larger modulus, so the largest of those that `iterate` has `found` must not exceed what is seen here.
     """
-    eye = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device)
-    inverse, failed = torch.linalg.inv_ex(eye - _SHIFT * maps)
-    sound = (failed == 0) & inverse.isfinite().flatten(1).all(1)
-    vector, has_vector = found.vector, found.has_vector
+    system = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device) - _SHIFT * maps.mT
+    factors, pivots, failed = torch.linalg.lu_factor_ex(system)
+
+    def product(v: Tensor) -> Tensor:
+        return torch.linalg.lu_solve(factors, pivots, v.mT).mT
+
+    try:
+        vector = product(jump[:, None])[:, 0]
+    except RuntimeError:  # the library's LU has returned bad pivots
+        return found
+    sound = (failed == 0) & vector.isfinite().all(-1)
     if damping == _SHIFT:
-        vector, has_vector = torch.bmm(jump[:, None], inverse)[:, 0], sound
+        found = Found(vector, found.radius, sound, found.has_radius)
     if bool(found.has_radius.all()):
-        return Found(vector, found.radius, has_vector, found.has_radius)
+        return found
     uniform = uniform_over(states, jump.dtype)[:, None]
-    basis = Basis.started_at(centred(scattered(jump[:, None]), uniform), _INVERTED_SIZES[-1])
-    seen = []
+    basis = Basis.started_at(centred(scattered(jump[:, None]), uniform))
+    tolerance = TOLERANCE[maps.dtype].radius
+    radius, has_radius = found.radius.clone(), found.has_radius.clone()
+    pending = (~has_radius).nonzero()[:, 0]
+    before = torch.zeros_like(radius[pending])
     for size in _INVERTED_SIZES:
-        basis.grow(lambda v: centred(torch.bmm(v, inverse), uniform), size)
-        inverted = torch.linalg.eigvals(basis.square.nan_to_num())
-        seen.append(((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1))
-    settled = (seen[0] - seen[1]).abs() < TOLERANCE[maps.dtype].radius
-    trusted = settled & sound & (seen[1] >= found.radius - 1e-4) & ~found.has_radius
-    radius = torch.where(trusted, seen[1], found.radius)
-    return Found(vector, radius, has_vector, found.has_radius | trusted)
+        basis.grow(lambda v: centred(product(v), uniform), size)
+        inverted = torch.linalg.eigvals(basis.square[pending].nan_to_num().cpu()).to(radius.device)
+        seen = ((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1)
+        settled = ((seen - before).abs() < tolerance) & sound[pending] & (seen >= found.radius[pending] - 1e-4)
+        radius[pending[settled]], has_radius[pending[settled]] = seen[settled], True
+        pending, before = pending[~settled], seen[~settled]
+        if not len(pending):
+            break
+    return Found(found.vector, radius, found.has_vector, has_radius)

@@ -19,6 +19,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Product = Callable[[Tensor], Tensor]
 
@@ -32,7 +33,7 @@ class Basis:
 
     Attributes:
         vectors: (chain, room, token), orthonormal rows as far as `size` + 1.
-        projected: (chain, most + 1, most): H, whose entry ij is the part of (vector j times P) along vector i.
+        projected: (chain, room, room): H, whose entry ij is the part of (vector j times P) along vector i.
         size: how many products have been projected.
     """
 
@@ -41,19 +42,18 @@ class Basis:
     size: int = 0
 
     @classmethod
-    def started_at(cls, start: Tensor, most: int) -> Basis:
+    def started_at(cls, start: Tensor) -> Basis:
         """A basis of one vector (chain, 1, token), normalised here."""
-        chains, _, n = start.shape
-        vectors = start.new_empty(chains, min(most, SIZES[1]) + 1, n)
-        vectors[:, :1] = start / start.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
-        return cls(vectors, start.new_zeros(chains, most + 1, most))
+        length = start.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
+        return cls(start / length, start.new_zeros(len(start), 1, 1))
 
     def grow(self, product: Product, size: int) -> None:
         """Adds vectors until `size` products are projected. Gram–Schmidt is done twice: once loses orthogonality."""
-        chains, room, n = self.vectors.shape
+        room = self.vectors.shape[1]
         if size + 1 > room:
-            more = self.vectors.new_empty(chains, size + 1 - room, n)
-            self.vectors = torch.cat([self.vectors, more], 1)
+            more = size + 1 - room
+            self.vectors = F.pad(self.vectors, (0, 0, 0, more))
+            self.projected = F.pad(self.projected, (0, more, 0, more))
         least = 10 * torch.finfo(self.vectors.dtype).eps
         for j in range(self.size, size):
             new = product(self.vectors[:, j : j + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -29,7 +30,7 @@ _SMALL: Final = 48  # tokens up to which dense solvers are as fast as a Krylov b
 _DIRECT: Final = 256  # tokens up to which one float64 LU beats an iteration that looks for the vector alone
 _MULTIPLIED_OUT: Final = 512  # tokens up to which a factored chain is solved as a map
 _DENSE_RESCUE: Final = 4096  # tokens up to which a factored chain that did not converge is multiplied out
-_CACHED: Final = 2**23  # bytes of maps worked on together on a CPU, so that they stay in its cache
+_CACHED: Final = 12 * 2**20  # bytes of maps worked on together on a CPU, so that they stay in its cache
 _INVERTED: Final = 2048  # tokens up to which an inverse is tried before a dense eigensolver
 _INVERTED_BYTES: Final = 2**26
 _RESTARTS: Final = 10
@@ -178,8 +179,9 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
 
 
 def _room(maps: Tensor, limit: int) -> int:
-    """How many of these maps make up `limit` bytes, at least one; on a GPU all of them."""
-    return len(maps) if maps.is_cuda else max(1, limit // (maps.shape[-1] ** 2 * maps.element_size()))
+    """Into parts of how many maps, equally many each, these are split so that none exceeds `limit` bytes; on a GPU all."""
+    parts = 1 if maps.is_cuda else min(len(maps), math.ceil(len(maps) * maps[0].nbytes / limit))
+    return math.ceil(len(maps) / parts)
 
 
 def _by_lu(maps: Tensor, damping: float, jump: Tensor) -> tuple[Tensor, Tensor]:

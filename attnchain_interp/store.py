@@ -120,10 +120,11 @@ class AttentionStore:
         heads = sorted({layer.heads for layer in self})
         grid = f", grid {self.tokens.grid[0]}×{self.tokens.grid[1]}" if self.tokens.grid else ""
         kinds = {"factors" if isinstance(layer.attention, Factors) else "maps" for layer in self}
+        size = sum(layer.attention.nbytes for layer in self) / 2**20
         return (
             f"AttentionStore: {len(self)} layers ({self.names[0]} … {self.names[-1]}), {'/'.join(map(str, heads))} heads\n"
             f"  batch {self.batch}, {len(self.tokens)} tokens{grid}\n"
-            f"  {' and '.join(sorted(kinds))} on {self[0].device}, {sum(layer.attention.nbytes for layer in self) / 2**20:.1f} MB"
+            f"  {' and '.join(sorted(kinds))} on {self[0].device}, {size:.1f} MB"
         )
 
     def select(self, layers: LayerSelection) -> list[LayerAttention]:

@@ -52,7 +52,7 @@ def head_weights(
 
 
 def layer_weights(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor:
-    """`head_weights` (batch, head) of one layer; `conditioned` (batch, head, token, token) on `states` (batch, head, token)."""
+    """`head_weights` (batch, head) of one layer, whose maps are `conditioned` on `states` (batch, head, token)."""
     batch, count = conditioned.shape[:2]
     equal = torch.ones(batch, count, dtype=conditioned.dtype, device=conditioned.device)
     if callable(heads):

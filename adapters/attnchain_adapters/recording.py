@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from threading import get_ident
 from types import TracebackType
@@ -10,37 +9,39 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import DisableTorchFunctionSubclass
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from attnchain_interp import AttentionError
+from attnchain_interp import AttentionError, Factors, Keeping
 
 
-class MapRecorder(TorchFunctionMode):
-    """While open, records the map of each watched module: {name: (batch, head, query, key)}, and by which route.
+class AttentionRecorder(TorchFunctionMode):
+    """While open, hands the attention of each watched module to `keeping`, and notes by which route it came.
 
-    A call of scaled-dot-product attention inside a watched module is let through unchanged and its map computed beside
-    it, in float32 or better. Modules that compute attention themselves are recorded by `record`, called from a hook of
-    the adapter. The mode belongs to the thread that opened it, and the hooks ignore other threads.
+    A call of scaled-dot-product attention inside a watched module is let through unchanged and its `Factors` handed over.
+    Modules that compute attention themselves hand over maps by `record`, called from a hook of the adapter. The mode
+    belongs to the thread that opened it, and the hooks ignore other threads.
 
     Args:
         modules: the modules to watch, by name.
+        keeping: what is done with their attention.
 
     Raises:
-        AttentionError: dropout is active in the model's attention, or a module made two maps in one forward.
+        AttentionError: dropout is active in the model's attention, or a module attended twice in one forward.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], keeping: Keeping) -> None:
         super().__init__()
-        self.maps: dict[str, Tensor] = {}
         self.routes: dict[str, str] = {}
+        self._keeping = keeping
         self._modules = modules
         self._inside: list[str] = []
         self._handles: list[RemovableHandle] = []
         self._thread = 0
 
-    def __enter__(self) -> MapRecorder:
+    def __enter__(self) -> AttentionRecorder:
         self._thread = get_ident()
         for name, module in self._modules.items():
             self.keep(module.register_forward_pre_hook(lambda *_, name=name: self._enter_module(name)))
@@ -58,14 +59,20 @@ class MapRecorder(TorchFunctionMode):
         """Removes this hook, too, when the recorder closes."""
         self._handles.append(handle)
 
-    def record(self, name: str, maps: Tensor, route: str) -> None:
-        """Records the map of a module; of other threads' forwards, nothing."""
+    def record(self, name: str, attention: Tensor | Factors, route: str) -> None:
+        """Hands over the attention of a module; of other threads' forwards, nothing."""
         if get_ident() != self._thread:
             return
-        if name in self.maps:
+        if name in self.routes:
             raise AttentionError(f"module {name!r} computed attention twice in one forward; its maps cannot be told apart.")
-        self.maps[name] = maps.detach()
         self.routes[name] = route
+        with DisableTorchFunctionSubclass():
+            self._keeping.take(name, attention if isinstance(attention, Factors) else attention.detach())
+
+    @property
+    def route(self) -> str:
+        """The routes by which attention came, as one string."""
+        return ", ".join(sorted(set(self.routes.values())))
 
     def _enter_module(self, name: str) -> None:
         if get_ident() == self._thread:
@@ -80,11 +87,11 @@ class MapRecorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention and self._inside:
-            self.record(self._inside[-1], fused_map(*args, **kwargs), "sdpa")
+            self.record(self._inside[-1], fused_factors(*args, **kwargs), "sdpa")
         return func(*args, **kwargs)
 
 
-def fused_map(
+def fused_factors(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -93,23 +100,32 @@ def fused_map(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Tensor:
-    """The probabilities (…, head, query, key) that `scaled_dot_product_attention` uses for the same arguments.
+) -> Factors:
+    """The factors of the map that `scaled_dot_product_attention` uses for the same arguments.
 
     Raises:
-        AttentionError: dropout is active.
+        AttentionError: dropout is active, or queries and keys of different tokens.
     """
     if dropout_p > 0:
         raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random. Call model.eval() first.")
-    wide = torch.promote_types(query.dtype, torch.float32)
-    if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    logits = (query.to(wide) * factor) @ key.to(wide).mT
-    if is_causal:
-        above = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-        logits = logits.masked_fill(above, -torch.inf)
-    if attn_mask is not None:
-        is_bool = attn_mask.dtype == torch.bool
-        logits = logits.masked_fill(~attn_mask, -torch.inf) if is_bool else logits + attn_mask.to(wide)
-    return logits.softmax(-1)
+    causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
+    mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
+    return Factors(_own(query), _own(key), scale, mask, is_causal)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor without the rest of the storage that it is a view of (queries of a joint projection)."""
+    tensor = tensor.detach()
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+
+
+def _causal_with_padding(mask: Tensor) -> Tensor | None:
+    """The keys (batch, 1, 1, token) that a boolean mask allows, where it is causal attention to these and nothing else.
+
+    Rows of tokens that are no keys (padding) may hold anything: no walk comes to them.
+    """
+    if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
+        return None
+    keys = mask.diagonal(dim1=-2, dim2=-1)[:, :, None]
+    differs = (mask ^ (keys & torch.ones_like(mask[:1]).tril())) & keys.mT
+    return None if bool(differs.any()) else keys.clone()

@@ -11,9 +11,18 @@ from timm.data.transforms_factory import create_transform
 from timm.models import Beit, Eva, VisionTransformer, VisionTransformerDistilled
 from torch import nn
 
-from attnchain_adapters.image_models import check_image, image_store, refuse_dropout
-from attnchain_adapters.recording import MapRecorder
-from attnchain_interp import AttentionStore, LayerSelection, Loaded, Role, select_layers
+from attnchain_adapters.checks import check_image, check_shown, refuse_dropout
+from attnchain_adapters.recording import AttentionRecorder
+from attnchain_interp import (
+    AttentionStore,
+    Keeping,
+    LayerSelection,
+    Loaded,
+    Reductions,
+    Role,
+    TokenLayout,
+    select_layers,
+)
 
 
 @final
@@ -25,27 +34,30 @@ class TimmAdapter:
     def recognises(self, model: nn.Module) -> bool:
         return isinstance(model, VisionTransformer | VisionTransformerDistilled | Beit | Eva)
 
-    def capture(self, model: nn.Module, inputs: tuple[Any, ...], layers: LayerSelection, **kwargs: Any) -> AttentionStore:
+    def capture(
+        self, model: nn.Module, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
+    ) -> AttentionStore | Reductions:
         refuse_dropout(model)
         vit: Any = model
         name = type(model).__name__
         images = inputs[0] if inputs else kwargs.get("x")
         any_size = vit.patch_embed.dynamic_img_pad or not vit.patch_embed.strict_img_size
         height, width = check_image(name, images, None if any_size else vit.patch_embed.img_size)
-        attention = {name: module for name, module in model.named_modules() if _is_attention(name, module)}
+        attention: dict[str, Any] = {name: module for name, module in model.named_modules() if _is_attention(name, module)}
         wanted = select_layers(list(attention), layers)
-        with MapRecorder({name: attention[name] for name in wanted}) as recorder:
+        tokens = TokenLayout.image(len(images), vit.patch_embed.dynamic_feat_size((height, width)), _prefix(vit))
+        chosen = [attention[layer] for layer in wanted]
+        keeping.expect(tokens, len(chosen), max(m.num_heads for m in chosen), all(m.fused_attn for m in chosen))
+        with AttentionRecorder({layer: attention[layer] for layer in wanted}, keeping) as recorder:
             for layer in wanted:
-                drop: Any = attention[layer].attn_drop
 
                 def eager(_: nn.Module, args: tuple[Any, ...], layer: str = layer) -> None:
                     recorder.record(layer, args[0], "eager")
 
-                recorder.keep(drop.register_forward_pre_hook(eager))
+                recorder.keep(attention[layer].attn_drop.register_forward_pre_hook(eager))
             model(*inputs, **kwargs)
-        grid = vit.patch_embed.dynamic_feat_size((height, width))
-        advice = "This version of timm computes it in a way that is not known here."
-        return image_store(recorder, wanted, _prefix(vit), grid, {"adapter": "timm", "model": name}, advice)
+        check_shown(recorder, wanted, "This version of timm computes it in a way that is not known here.")
+        return keeping.result(wanted, {"adapter": "timm", "model": name, "route": recorder.route})
 
     def load(self, name: str) -> Loaded:
         model = timm.create_model(name, pretrained=True).eval()

@@ -7,9 +7,9 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.start import token_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerSelection
+from attnchain_interp.start import token_position
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenSelection
 from attnchain_interp.weighting import Heads

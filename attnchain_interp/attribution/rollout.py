@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.start import Start, start_distribution
 from attnchain_interp.layers import LayerSelection
+from attnchain_interp.start import Start, start_distribution
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import Role, TokenSelection
 from attnchain_interp.weighting import Heads

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_adapters.recording import fused_map
+from attnchain_adapters.recording import fused_factors
 
 TINY = {"pretrained": False, "depth": 3, "embed_dim": 48, "num_heads": 3}
 TIMM: dict[str, tuple[str, dict[str, Any], list[str]]] = {
@@ -214,10 +214,10 @@ def test_only_the_layers_asked_for_are_computed(build: Callable[[], Any], monkey
     made: list[Tensor] = []
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
-        made.append(fused_map(*args, **kwargs))
+        made.append(fused_factors(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr("attnchain_adapters.recording.fused_map", counted)
+    monkeypatch.setattr("attnchain_adapters.recording.fused_factors", counted)
     last = ac.capture(model, pixels(model), layers=-1)
     assert last.names == everything.names[-1:]
     assert torch.equal(last[0].maps, everything[-1].maps)
@@ -316,7 +316,7 @@ def test_two_threads_capture_one_model() -> None:
 
 
 @pytest.mark.parametrize("kind", ["causal", "bool mask", "float mask", "grouped heads", "scale"])
-def test_fused_maps_give_the_fused_output(kind: str) -> None:
+def test_fused_factorss_give_the_fused_output(kind: str) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 4, 6, 8, generator=generator) for _ in range(3))
     options: dict[str, Any] = {
@@ -330,7 +330,7 @@ def test_fused_maps_give_the_fused_output(kind: str) -> None:
         key, value = key[:, :2], value[:, :2]
     output = F.scaled_dot_product_attention(query, key, value, **options)
     wide = value.repeat_interleave(2, 1) if kind == "grouped heads" else value
-    assert torch.allclose(fused_map(query, key, value, **options) @ wide, output, atol=1e-5)
+    assert torch.allclose(fused_factors(query, key, value, **options).maps() @ wide, output, atol=1e-5)
 
 
 @pytest.mark.gpu
@@ -349,7 +349,7 @@ def test_a_gpu_gives_what_the_cpu_gives(build: Callable[[], Any]) -> None:
 
 def test_active_attention_dropout_is_refused() -> None:
     with pytest.raises(ac.AttentionError, match=r"attention dropout 0\.1 is active"):
-        fused_map(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), dropout_p=0.1)
+        fused_factors(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), dropout_p=0.1)
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -1,14 +1,15 @@
-"""What every adapter of image models needs: checks before the forward, the store after it."""
+"""What every adapter checks, before the forward and after it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from attnchain_adapters.recording import MapRecorder
-from attnchain_interp import AttentionError, AttentionStore, LayerAttention, Role, TokenLayout
+from attnchain_adapters.recording import AttentionRecorder
+from attnchain_interp import AttentionError, TokenLayout
 
 
 def refuse_dropout(model: nn.Module) -> None:
@@ -47,31 +48,30 @@ def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> t
     return height, width
 
 
-def image_store(
-    recorder: MapRecorder,
-    wanted: Sequence[str],
-    prefix: Sequence[Role],
-    grid: tuple[int, int],
-    metadata: dict[str, str],
-    advice: str,
-) -> AttentionStore:
-    """The store of what was recorded, tokens being `prefix` and then the patches of `grid`.
+def check_text(model_name: str, ids: Any, mask: Any) -> TokenLayout:
+    """The layout of a batch of token numbers (batch, token), padding where the attention mask (batch, token) is zero.
 
     Raises:
-        AttentionError: a watched module has shown no map (`advice` says what to do), or the tokens are not
-            prefix + patches.
+        AttentionError: no such tensor, or a mask of another shape.
     """
-    absent = [name for name in wanted if name not in recorder.maps]
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
+        came = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise AttentionError(f"{model_name} takes token numbers as an integer tensor (batch, token); got {came}.")
+    if mask is None:
+        mask = torch.ones_like(ids)
+    if not isinstance(mask, Tensor) or mask.shape != ids.shape:
+        came = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise AttentionError(f"attention_mask must be a tensor of shape {tuple(ids.shape)}, as the token numbers; got {came}.")
+    return TokenLayout.text(mask.cpu())
+
+
+def check_shown(recorder: AttentionRecorder, wanted: Sequence[str], advice: str) -> None:
+    """
+    Raises:
+        AttentionError: a watched module has shown no attention; `advice` says what to do.
+    """
+    absent = [name for name in wanted if name not in recorder.routes]
     if absent:
         raise AttentionError(
             f"{len(absent)} of {len(wanted)} attention layers showed no map (the first: {absent[0]!r}). {advice}"
         )
-    batch, _, _, count = recorder.maps[wanted[0]].shape
-    if count != len(prefix) + grid[0] * grid[1]:
-        raise AttentionError(
-            f"{metadata['model']} attends over {count} tokens, not {len(prefix)} + {grid[0]}×{grid[1]}: its sequence is no"
-            " image grid behind the usual prefix, so scores could not be put back onto the image."
-        )
-    routes = ", ".join(sorted(set(recorder.routes.values())))
-    layers = [LayerAttention(name, recorder.maps[name]) for name in wanted]
-    return AttentionStore(layers, TokenLayout.image(batch, grid, prefix), {**metadata, "route": routes})

@@ -1,0 +1,193 @@
+"""What a capture keeps of each layer as it passes: its maps, their factors, or what reducers make of them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.chain import Chain
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.factors import Factors
+from attnchain_interp.layers import LayerAttention
+from attnchain_interp.reducers import Reducer, SecondEigenvalues
+from attnchain_interp.store import AttentionStore
+from attnchain_interp.tokens import TokenLayout
+
+Keep = Literal["auto", "maps", "factors"] | Sequence[Reducer]
+
+MAX_BYTES: Final = 2**31
+_TOGETHER: Final = 2**23  # bytes of maps built at once to be reduced
+_BUILT: Final = 4096  # tokens up to which a reducer that takes many steps gets a map
+_FACTORED: Final = 256  # tokens from which a reducer that takes few steps gets the factors
+
+log = logging.getLogger("attnchain_interp")
+
+
+@final
+@dataclass(frozen=True)
+class Reductions:
+    """What reducers made of a forward pass.
+
+    Attributes:
+        results: by the reducer's name, one tensor (batch, head, …) per layer.
+        names: of the layers, from the first to the last.
+        tokens: the layout of the tokens.
+        metadata: as of a store.
+    """
+
+    results: Mapping[str, list[Tensor]]
+    names: list[str]
+    tokens: TokenLayout
+    metadata: Mapping[str, str]
+
+    def __getitem__(self, reducer: str) -> Tensor:
+        """(batch, layer, head, …): the result of a reducer, by its name.
+
+        Raises:
+            AttentionError: no reducer of this name, or layers of different shapes.
+        """
+        if reducer not in self.results:
+            raise AttentionError(f"nothing is called {reducer!r}; the capture kept {', '.join(self.results)}.")
+        several = self.results[reducer]
+        if len({result.shape for result in several}) > 1:
+            raise AttentionError(
+                f"the layers' {reducer} differ in shape and cannot be stacked; take them one by one: results[{reducer!r}]."
+            )
+        return torch.stack(several, 1)
+
+
+@final
+class Keeping:
+    """Takes each layer's attention as it is recorded, and gives the result of the capture in the end.
+
+    An adapter calls `expect` before the forward, `take` for every layer during it, and `result` after it.
+
+    Args:
+        keep: "maps", "factors", reducers, or "auto": maps while they fit into `max_bytes`, factors from there on.
+        max_bytes: for "auto".
+
+    Raises:
+        AttentionError: something else, no reducers, or two of one name.
+    """
+
+    def __init__(self, keep: Keep = "auto", max_bytes: int = MAX_BYTES) -> None:
+        reducers = [] if isinstance(keep, str) else list(keep)
+        known = keep in ("auto", "maps", "factors") if isinstance(keep, str) else bool(reducers)
+        if not known or not all(hasattr(reducer, "reduce") for reducer in reducers):
+            raise AttentionError(
+                f'keep={keep!r} is unknown; use "auto", "maps", "factors" or a list of reducers such as'
+                " [attnchain_interp.StationaryVectors()]."
+            )
+        names = [reducer.name for reducer in reducers]
+        if len(set(names)) < len(names):
+            raise AttentionError(f"two reducers share a name ({', '.join(names)}); pass another: Bounces(…, name=…).")
+        self._keep = keep if isinstance(keep, str) else "reducers"
+        self._max_bytes = max_bytes
+        # |λ₂| first: its pass finds the stationary vectors too, and the chain remembers them
+        self._reducers = sorted(reducers, key=lambda reducer: not isinstance(reducer, SecondEigenvalues))
+        self._order = names
+        self._tokens: TokenLayout | None = None
+        self._layers: dict[str, LayerAttention] = {}
+        self._results: dict[str, dict[str, Tensor]] = {}
+        self._note = ""
+
+    def expect(self, tokens: TokenLayout, layers: int, heads: int, fused: bool, element: int = 4) -> None:
+        """Before the forward: what will come.
+
+        Args:
+            tokens: the layout of its tokens.
+            layers, heads: how many are to be kept.
+            fused: whether attention goes through `scaled_dot_product_attention`, so that factors can be had.
+            element: bytes of a map's element.
+
+        Raises:
+            AttentionError: factors are wanted and not to be had, or maps do not fit.
+        """
+        self._tokens = tokens
+        size = layers * heads * tokens.batch * len(tokens) ** 2 * element
+        eager = (
+            "this model computes attention without the fused call, so there are no factors to keep; load it with the"
+            ' "sdpa" implementation'
+        )
+        if self._keep == "factors" and not fused:
+            raise AttentionError(f'keep="factors": {eager}, or keep maps or reducers.')
+        if self._keep == "auto":
+            fits = size <= self._max_bytes
+            if not fits and not fused:
+                raise AttentionError(
+                    f"the maps of {layers} layers × {heads} heads × {len(tokens)} tokens take {_text(size)}, over"
+                    f" max_bytes={self._max_bytes:,}, and {eager}. Or choose layers=…, raise max_bytes, or keep reducers:"
+                    " capture(model, …, keep=[attnchain_interp.StationaryVectors()])."
+                )
+            self._keep = "maps" if fits else "factors"
+            self._note = f"{self._keep}: the maps take {_text(size)}" if fits else f"factors: maps would take {_text(size)}"
+            log.info("keep='auto' keeps %s", self._note)
+
+    def take(self, name: str, attention: Tensor | Factors) -> None:
+        """During the forward: the attention of one layer.
+
+        Raises:
+            AttentionError: other tokens than expected, or what a reducer raises.
+        """
+        tokens = self._tokens
+        if tokens is None or attention.shape[-1] != len(tokens):
+            raise AttentionError(
+                f"layer {name!r} attends over {attention.shape[-1]} tokens, not the {len(tokens or ())} of its inputs: its"
+                " sequence is not laid out as usual for this family, so scores could not be put back onto the input."
+            )
+        if self._keep == "reducers":
+            self._reduce(name, attention, tokens)
+        elif self._keep == "maps" and isinstance(attention, Factors):
+            self._layers[name] = LayerAttention(name, attention.maps(), sink=attention.sinks is not None)
+        elif self._keep == "factors" and not isinstance(attention, Factors):
+            raise AttentionError(f'layer {name!r} showed its map but no factors; use keep="maps" or reducers.')
+        else:
+            self._layers[name] = LayerAttention(name, attention)
+
+    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore | Reductions:
+        """After the forward: the store, or what the reducers made, of the layers in the order of `names`."""
+        assert self._tokens is not None  # noqa: S101
+        metadata = {**metadata, **({"kept": self._note} if self._note else {})}
+        if self._keep != "reducers":
+            return AttentionStore([self._layers[name] for name in names], self._tokens, metadata)
+        results = {reducer: [self._results[name][reducer] for name in names] for reducer in self._order}
+        return Reductions(results, list(names), self._tokens, metadata)
+
+    def _reduce(self, name: str, attention: Tensor | Factors, tokens: TokenLayout) -> None:
+        heads, n = attention.shape[1], attention.shape[-1]
+        built = any(reducer.iterates for reducer in self._reducers)
+        multiplied = not isinstance(attention, Factors) or n <= (_BUILT if built else _FACTORED)
+        room = max(1, _TOGETHER // (4 * n * n * attention.shape[0])) if multiplied else heads
+        parts: dict[str, list[Tensor]] = {reducer.name: [] for reducer in self._reducers}
+        for start in range(0, heads, room):
+            chosen = slice(start, start + room)
+            part = attention.heads(chosen) if isinstance(attention, Factors) else attention[:, chosen]
+            part = part.maps() if isinstance(part, Factors) and multiplied else part
+            layer, chains = LayerAttention(name, part), dict[str, Chain]()
+            for reducer in self._reducers:
+                key = repr(reducer.tokens)
+                if key not in chains:
+                    states = layer.over_heads(tokens.select(reducer.tokens))
+                    chains[key] = Chain(layer.transitions().conditioned(states).scaled(columns=states), states)
+                parts[reducer.name].append(reducer.reduce(chains[key], tokens))
+        self._results[name] = {reducer: torch.cat(several, 1) for reducer, several in parts.items()}
+
+
+def kept(store: AttentionStore, keeping: Keeping) -> AttentionStore | Reductions:
+    """What `keeping` keeps of a store that is there already."""
+    fused = all(isinstance(layer.attention, Factors) for layer in store)
+    keeping.expect(store.tokens, len(store), max(layer.heads for layer in store), fused)
+    for layer in store:
+        keeping.take(layer.name, layer.attention)
+    return keeping.result(store.names, store.metadata)
+
+
+def _text(size: int) -> str:
+    power = min(3, int(math.log(max(size, 1), 1024)))
+    return f"{size / 1024**power:.1f} {('B', 'KB', 'MB', 'GB')[power]}"
