@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain, distribution
-from attnchain_interp.direct import solve_lu, solve_triangular, solve_triangular_blocks
+from attnchain_interp.direct import solve_lu, solve_triangular, solve_triangular_halves
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.krylov import SIZES, Basis
 from attnchain_interp.operators import Dense
@@ -67,7 +67,7 @@ def _visits(chain: Chain, v: Tensor) -> Tensor:
     if (lower or upper) and isinstance(inside, Dense):
         return solve_triangular(inside.matrix, 1.0, v, upper=not lower)
     if lower or upper:
-        return solve_triangular_blocks(inside, 1.0, v, upper=not lower)
+        return solve_triangular_halves(inside, 1.0, v, upper=not lower)
     if n <= _DIRECT:
         found = solve_lu(inside.dense(), 1.0, v)
         if found is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnchain_interp.operators import Operator
 
-_BLOCK = 256  # rows of a triangular operator that are built at once
+_BLOCK = 256  # tokens of a triangular operator whose map is built
 
 
 def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor | None:
@@ -30,21 +30,22 @@ def solve_triangular(maps: Tensor, damping: float, jump: Tensor, upper: bool) ->
     return torch.linalg.solve_triangular(system, jump[..., None].to(maps.dtype), upper=not upper)[..., 0]
 
 
-def solve_triangular_blocks(transitions: Operator, damping: float, jump: Tensor, upper: bool) -> Tensor:
-    """The same for a triangular operator (…, token, token), some rows at a time: no iteration, and no map.
+def solve_triangular_halves(transitions: Operator, damping: float, jump: Tensor, upper: bool) -> Tensor:
+    """The same for a triangular operator (…, token, token): no iteration, and no map.
 
-    What a token receives comes from later tokens alone (upper: from earlier ones), so blocks are solved from the last to
-    the first, each handing on what it sends.
+    What a token receives comes from later tokens alone (upper: from earlier ones), so the later half is solved first, hands
+    on what it sends to the earlier, and that is solved then; each half in the same way, down to blocks that are built. All
+    in all this costs about one product with the operator.
     """
     n = transitions.shape[-1]
-    received, found = jump.clone(), torch.zeros_like(jump)
-    starts = list(range(0, n, _BLOCK))
-    for start in starts if upper else reversed(starts):
-        stop = min(start + _BLOCK, n)
-        rows = transitions.rows(start, stop)
-        found[..., start:stop] = solve_triangular(rows[..., start:stop], damping, received[..., start:stop], upper)
-        received = received + damping * (found[..., None, start:stop] @ rows)[..., 0, :]
-    return found
+    if n <= _BLOCK:
+        return solve_triangular(transitions.dense(), damping, jump, upper)
+    early, late = slice(0, n // 2), slice(n // 2, n)
+    first, then = (early, late) if upper else (late, early)
+    known = solve_triangular_halves(transitions.part(first, first), damping, jump[..., first], upper)
+    sent = transitions.part(first, then).left(known[..., None, :])[..., 0, :]
+    rest = solve_triangular_halves(transitions.part(then, then), damping, jump[..., then] + damping * sent, upper)
+    return torch.cat([known, rest] if upper else [rest, known], -1)
 
 
 def eliminate(maps: Tensor, states: Tensor) -> Tensor:

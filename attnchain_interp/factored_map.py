@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Final, final
 
 import torch
@@ -36,6 +37,7 @@ class FactoredMap(Operator):
 
     def __init__(self, factors: Factors) -> None:
         self._factors = factors
+        self._rows = self._columns = slice(0, factors.shape[-1])
         self.shape = factors.shape
         self.dtype = torch.promote_types(factors.query.dtype, torch.float32)
         self.device = factors.query.device
@@ -56,36 +58,57 @@ class FactoredMap(Operator):
         held = (self._factors.query, self._factors.key, self._factors.mask, self._factors.sinks)
         return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in held)
 
+    def part(self, rows: slice, columns: slice) -> FactoredMap:
+        found = copy(self)
+        found._rows, found._columns = _within(self._rows, rows), _within(self._columns, columns)
+        found._empty, found._log_norm, found._mass = (t[..., rows] for t in (self._empty, self._log_norm, self._mass))
+        found.shape = torch.Size([*self.shape[:2], _length(found._rows), _length(found._columns)])
+        return found
+
+    def dense(self) -> Tensor:
+        rows, columns = self._rows, self._columns
+        whole = _length(columns) == self._factors.shape[-1]
+        hidden = max(0, columns.stop - max(rows.stop, columns.start)) if self._factors.causal else 0
+        seen = slice(columns.start, columns.stop - hidden)
+        logits = self._factors.logits(rows, seen)
+        # a whole row by softmax: it sums to what it should, however large the logits
+        dense = logits.softmax(-1) * self._mass[..., None] if whole else (logits - self._log_norm[..., None]).exp()
+        dense = dense.masked_fill(self._empty[..., None], 0) if bool(self._empty.any()) else dense
+        return F.pad(dense, (0, hidden)) if hidden else dense
+
     def left(self, v: Tensor) -> Tensor:
         v = v.masked_fill(self._empty[..., None, :], 0)
-        if self._route is not None and not _differentiated(v):
+        if self._serves(v):
             out = torch.cat([self._fused_left(part) for part in v.split(self._factors.query.shape[-1], -2)], -2)
+            if _length(self._columns) < self._factors.shape[-1]:
+                return out
             missing = (out.sum(-1) - (v * self._mass[..., None, :]).sum(-1)).abs()
             if bool((missing <= _LOST * v.abs().sum(-1)).all()):
                 return out
             self._route = None
-        total = torch.zeros_like(v)
-        for part in self._tiled(lambda a, b: v[..., a:b] @ self.rows(a, b)):
-            total = total + part
+        total = v.new_zeros(*v.shape[:-1], self.shape[-1])
+        for tile in self._tiled(lambda a, b: v[..., a:b] @ self.rows(a, b)):
+            total = total + tile
         return total
 
     def right(self, x: Tensor) -> Tensor:
-        if self._route is not None and not _differentiated(x):
+        if self._serves(x):
             return torch.cat([self._fused_right(part) for part in x.split(self._factors.query.shape[-1], -2)], -2)
         return torch.cat(list(self._tiled(lambda a, b: x @ self.rows(a, b).mT)), -1)
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        seen = stop if self._factors.causal else self.shape[-1]
-        rows = self._factors.logits(slice(start, stop), slice(0, seen)).softmax(-1) * self._mass[..., start:stop, None]
-        return F.pad(rows.masked_fill(self._empty[..., start:stop, None], 0), (0, self.shape[-1] - seen))
-
-    def columns(self, start: int, stop: int) -> Tensor:
-        return (self._factors.logits(columns=slice(start, stop)) - self._log_norm[..., None]).exp().mT
+    def sent_to(self, states: Tensor) -> Tensor:
+        whole = _length(self._columns) == self._factors.shape[-1] and bool(states.all())
+        return self._mass if whole else super().sent_to(states)
 
     def diagonal(self) -> Tensor:
-        tiles = (self._factors.logits(slice(a, a + 64), slice(a, a + 64)) for a in range(0, self.shape[-1], 64))
-        own = torch.cat([tile.diagonal(dim1=-2, dim2=-1) for tile in tiles], -1)
-        return (own - self._log_norm).exp()
+        """Of a square part on the diagonal."""
+        return torch.cat([self._diagonal_tile(a) for a in range(self._rows.start, self._rows.stop, 64)], -1)
+
+    def _diagonal_tile(self, start: int) -> Tensor:
+        tile = slice(start, min(start + 64, self._rows.stop))
+        logits = self._factors.logits(tile, tile).diagonal(dim1=-2, dim2=-1)
+        local = slice(tile.start - self._rows.start, tile.stop - self._rows.start)
+        return (logits - self._log_norm[..., local]).exp()
 
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
         if self._factors.causal and not upper:
@@ -96,16 +119,27 @@ class FactoredMap(Operator):
         allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         allowed = (allowed.mT if upper else allowed).triu(1)
         inside = among.expand(self.shape[:3]).to(torch.float32)
-        # an entry ahead, from a token that counts to a token that counts: one product a head, no copy of the mask
+        # an entry ahead, from a token that counts to a token that counts: one product a head
         ahead = (inside[:, :, None] @ allowed.to(torch.float32) @ inside[..., None])[..., 0, 0]
         return ~(ahead > 0).expand(self.shape[:2])
+
+    @property
+    def _masked(self) -> bool | None:
+        """Whether fused attention over this part is causal; None where it is cut by the diagonal and no kernel serves."""
+        if not self._factors.causal or self._columns.stop <= self._rows.start + 1:
+            return False
+        return True if self._rows == self._columns else None
+
+    def _serves(self, v: Tensor) -> bool:
+        """Whether the fused route serves, for this part, a product with these vectors."""
+        return self._route is not None and self._masked is not None and not (torch.is_grad_enabled() and v.requires_grad)
 
     def _fused_left(self, v: Tensor) -> Tensor:
         query, key = self._features()
         queries = F.pad(key, (0, 1), value=1.0)
         keys = torch.cat([query, -self._log_norm[..., None]], -1)
         values = F.pad(v.mT, (0, queries.shape[-1] - v.shape[-2]))
-        if self._factors.causal:
+        if self._masked:
             out, reached = self._attend(queries.flip(2), keys.flip(2), values.flip(2))
             out, reached = out.flip(2), reached.flip(2)
         else:
@@ -114,8 +148,9 @@ class FactoredMap(Operator):
 
     def _fused_right(self, x: Tensor) -> Tensor:
         query, key = self._features()
-        out, _ = self._attend(query, key, F.pad(x.mT, (0, query.shape[-1] - x.shape[-2])))
-        return (out[..., : x.shape[-2]] * self._mass[..., None]).mT.contiguous()
+        out, total = self._attend(query, key, F.pad(x.mT, (0, query.shape[-1] - x.shape[-2])))
+        share = (total - self._log_norm).exp().masked_fill(self._empty, 0)
+        return (out[..., : x.shape[-2]] * share[..., None]).mT.contiguous()
 
     def _log_sum_exp(self) -> Tensor:
         """(batch, head, token): of every query's logits without the sink; −∞ where every key is masked."""
@@ -127,30 +162,37 @@ class FactoredMap(Operator):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         assert self._route is not None  # noqa: S101
-        return self._route(query, key, value, self._factors.causal)
+        return self._route(query, key, value, bool(self._masked))
 
     def _features(self) -> tuple[Tensor, Tensor]:
         """Scaled queries and keys expanded to the query heads (batch, head, token, dim), whose products are the logits."""
         factors, mask = self._factors, self._factors.mask_of_four
-        query = factors.query.to(self.dtype) * factors.factor
-        key = factors.key.to(self.dtype).repeat_interleave(self.shape[1] // factors.key.shape[1], 1)
+        query = factors.query[:, :, self._rows].to(self.dtype) * factors.factor
+        key = factors.key[:, :, self._columns].to(self.dtype)
+        key = key.repeat_interleave(self.shape[1] // factors.key.shape[1], 1)
         if mask is None:
             return query, key
+        mask = mask[..., self._columns] if mask.shape[3] > 1 else mask
         bias = torch.where(mask, 0, _MASKED) if mask.dtype == torch.bool else mask.clamp_min(_MASKED)
-        bias = bias.to(self.dtype).mT.expand(*self.shape[:-1], 1)
+        bias = bias.to(self.dtype).mT.expand(*key.shape[:-1], 1)
         return F.pad(query, (0, 1), value=1.0), torch.cat([key, bias], -1)
 
-    def _tiled(self, product: Callable[[int, int], Tensor]):
-        """`product` of one tile of queries after another; under gradients, tiles are built again when they are needed."""
-        n = self.shape[-1]
-        size = max(1, _TILE // (self.shape[0] * self.shape[1] * n))
+    def _tiled(self, product: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
+        """`product` of one tile of rows after another; under gradients, tiles are built again when they are needed."""
+        n = self.shape[-2]
+        size = max(1, _TILE // (self.shape[0] * self.shape[1] * self.shape[-1]))
         for start in range(0, n, size):
             stop = min(start + size, n)
             if torch.is_grad_enabled():
-                yield checkpoint(product, start, stop, use_reentrant=False)
+                yield checkpoint(product, start, stop, use_reentrant=False, preserve_rng_state=False)
             else:
                 yield product(start, stop)
 
 
-def _differentiated(v: Tensor) -> bool:
-    return torch.is_grad_enabled() and v.requires_grad
+def _within(outer: slice, inner: slice) -> slice:
+    start, stop, _ = inner.indices(outer.stop - outer.start)
+    return slice(outer.start + start, outer.start + stop)
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start

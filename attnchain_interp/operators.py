@@ -21,10 +21,10 @@ from attnchain_interp.errors import AttentionError
 
 
 class Operator(ABC):
-    """A batch of non-negative matrices M (…, token, token).
+    """A batch of non-negative matrices M (…, row, column): square over the tokens, or a part of such.
 
     Attributes:
-        shape: (…, token, token).
+        shape: (…, row, column).
         dtype, device: of the products.
     """
 
@@ -34,11 +34,11 @@ class Operator(ABC):
 
     @abstractmethod
     def left(self, v: Tensor) -> Tensor:
-        """v M for v (…, m, token)."""
+        """v M (…, m, column) for v (…, m, row)."""
 
     @abstractmethod
     def right(self, x: Tensor) -> Tensor:
-        """M x for x (…, m, token), the m columns written as rows; so is the result."""
+        """M x (…, m, row) for x (…, m, column): the m vectors are columns, written as rows."""
 
     @abstractmethod
     def diagonal(self) -> Tensor:
@@ -57,21 +57,21 @@ class Operator(ABC):
     def requires_grad(self) -> bool:
         """Whether a product can be differentiated with respect to the matrix."""
 
+    @abstractmethod
+    def part(self, rows: slice, columns: slice) -> Operator:
+        """Some rows and columns."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """(…, row, column): the matrix, built."""
+
     def rows(self, start: int, stop: int) -> Tensor:
-        """(…, stop − start, token): rows of the matrix."""
-        return self.left(self._one_hots(start, stop))
+        """(…, stop − start, column): some rows, built."""
+        return self.part(slice(start, stop), slice(None)).dense()
 
     def columns(self, start: int, stop: int) -> Tensor:
-        """(…, stop − start, token): columns of the matrix, written as rows."""
-        return self.right(self._one_hots(start, stop))
-
-    def _one_hots(self, start: int, stop: int) -> Tensor:
-        eye = torch.eye(stop - start, self.shape[-1], dtype=self.dtype, device=self.device).roll(start, -1)
-        return eye.expand(*self.shape[:-2], -1, -1)
-
-    def dense(self) -> Tensor:
-        """(…, token, token): the matrix, built."""
-        return self.rows(0, self.shape[-1])
+        """(…, stop − start, row): some columns, built and written as rows."""
+        return self.part(slice(None), slice(start, stop)).dense().mT
 
     def scaled(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Operator:
         """diag(rows) M diag(columns), for factors (…, token)."""
@@ -96,10 +96,14 @@ class Operator(ABC):
         Raises:
             AttentionError: no state at all, or a state that sends nothing to any state.
         """
-        kept = self.right(states.to(self.dtype)[..., None, :])[..., 0, :]
+        kept = self.sent_to(states)
         empty = empty_rows(kept, states)
         scaled = self.scaled(torch.where(empty, 0, 1 / torch.where(empty, 1, kept)))
         return scaled.plus(empty.to(self.dtype), uniform_over(states, self.dtype)) if bool(empty.any()) else scaled
+
+    def sent_to(self, states: Tensor) -> Tensor:
+        """(…, row): what each row sends to `states` (…, column)."""
+        return self.right(states.to(self.dtype)[..., None, :])[..., 0, :]
 
 
 def uniform_over(states: Tensor, dtype: torch.dtype) -> Tensor:
@@ -153,11 +157,8 @@ class Dense(Operator):
     def right(self, x: Tensor) -> Tensor:
         return x @ self.matrix.mT
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        return self.matrix[..., start:stop, :]
-
-    def columns(self, start: int, stop: int) -> Tensor:
-        return self.matrix[..., start:stop].mT
+    def part(self, rows: slice, columns: slice) -> Operator:
+        return Dense(self.matrix[..., rows, columns])
 
     def dense(self) -> Tensor:
         return self.matrix
@@ -221,15 +222,15 @@ class Scaled(Operator):
     def right(self, x: Tensor) -> Tensor:
         return self._times(self._inner.right(self._times(x, self._columns)), self._rows)
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        rows = self._inner.rows(start, stop)
-        rows = rows if self._rows is None else rows * self._rows[..., start:stop, None]
-        return self._times(rows, self._columns)
+    def part(self, rows: slice, columns: slice) -> Operator:
+        kept = (
+            None if self._rows is None else self._rows[..., rows],
+            None if self._columns is None else self._columns[..., columns],
+        )
+        return Scaled(self._inner.part(rows, columns), *kept)
 
-    def columns(self, start: int, stop: int) -> Tensor:
-        columns = self._inner.columns(start, stop)
-        columns = columns if self._columns is None else columns * self._columns[..., start:stop, None]
-        return self._times(columns, self._rows)
+    def dense(self) -> Tensor:
+        return Dense(self._inner.dense()).scaled(self._rows, self._columns).dense()
 
     def diagonal(self) -> Tensor:
         diagonal = self._inner.diagonal()
@@ -252,7 +253,8 @@ class Transposed(Operator):
 
     def __init__(self, inner: Operator) -> None:
         self._inner = inner
-        self.shape, self.dtype, self.device = inner.shape, inner.dtype, inner.device
+        self.shape = torch.Size([*inner.shape[:-2], inner.shape[-1], inner.shape[-2]])
+        self.dtype, self.device = inner.dtype, inner.device
 
     def left(self, v: Tensor) -> Tensor:
         return self._inner.right(v)
@@ -260,11 +262,11 @@ class Transposed(Operator):
     def right(self, x: Tensor) -> Tensor:
         return self._inner.left(x)
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        return self._inner.columns(start, stop)
+    def part(self, rows: slice, columns: slice) -> Operator:
+        return Transposed(self._inner.part(columns, rows))
 
-    def columns(self, start: int, stop: int) -> Tensor:
-        return self._inner.rows(start, stop)
+    def dense(self) -> Tensor:
+        return self._inner.dense().mT
 
     def diagonal(self) -> Tensor:
         return self._inner.diagonal()
@@ -294,11 +296,11 @@ class PlusOuter(Operator):
     def right(self, x: Tensor) -> Tensor:
         return self._inner.right(x) + (x * self._row[..., None, :]).sum(-1, keepdim=True) * self._column[..., None, :]
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        return self._inner.rows(start, stop) + self._column[..., start:stop, None] * self._row[..., None, :]
+    def part(self, rows: slice, columns: slice) -> Operator:
+        return PlusOuter(self._inner.part(rows, columns), self._column[..., rows], self._row[..., columns])
 
-    def columns(self, start: int, stop: int) -> Tensor:
-        return self._inner.columns(start, stop) + self._row[..., start:stop, None] * self._column[..., None, :]
+    def dense(self) -> Tensor:
+        return Dense(self._inner.dense()).plus(self._column, self._row).dense()
 
     def diagonal(self) -> Tensor:
         return self._inner.diagonal() + self._column * self._row
@@ -329,11 +331,11 @@ class HeadMean(Operator):
     def right(self, x: Tensor) -> Tensor:
         return self._inner.right(self._over_heads(x)).sum(1)
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        return torch.einsum("bh,bhij->bij", self._weights, self._inner.rows(start, stop))
+    def part(self, rows: slice, columns: slice) -> Operator:
+        return HeadMean(self._inner.part(rows, columns), self._weights)
 
-    def columns(self, start: int, stop: int) -> Tensor:
-        return torch.einsum("bh,bhij->bij", self._weights, self._inner.columns(start, stop))
+    def dense(self) -> Tensor:
+        return Dense(self._inner.dense()).head_mean(self._weights).dense()
 
     def diagonal(self) -> Tensor:
         return torch.einsum("bh,bhi->bi", self._weights, self._inner.diagonal())
@@ -361,11 +363,11 @@ class Mean(Operator):
     def right(self, x: Tensor) -> Tensor:
         return _average([inner.right(x) for inner in self._inners])
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        return _average([inner.rows(start, stop) for inner in self._inners])
+    def part(self, rows: slice, columns: slice) -> Operator:
+        return Mean([inner.part(rows, columns) for inner in self._inners])
 
-    def columns(self, start: int, stop: int) -> Tensor:
-        return _average([inner.columns(start, stop) for inner in self._inners])
+    def dense(self) -> Tensor:
+        return _average([inner.dense() for inner in self._inners])
 
     def diagonal(self) -> Tensor:
         return _average([inner.diagonal() for inner in self._inners])

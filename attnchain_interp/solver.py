@@ -16,7 +16,7 @@ from attnchain_interp.direct import (
     second_of_spectrum,
     solve_lu,
     solve_triangular,
-    solve_triangular_blocks,
+    solve_triangular_halves,
 )
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.factors import Factors
@@ -161,7 +161,7 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
         return found
     room = _room(maps, _CACHED)
     parts = zip(maps.split(room), states.split(room), jump.split(room), strict=True)
-    iterated = Found.joined([iterate(Maps(part), *others, damping, vector, radius) for part, *others in parts])
+    iterated = Found.joined([iterate(Maps(M), some, landing, damping, vector, radius) for M, some, landing in parts])
     iterated.vector = iterated.vector if vector else mixed.vector
     lost = ~(iterated.has_vector & iterated.has_radius)
     for chosen in lost.nonzero()[:, 0].split(_room(maps, _INVERTED_BYTES)) if n <= _INVERTED else ():
@@ -208,7 +208,7 @@ def _of_products(chain: Chain, states: Tensor, jump: Tensor, damping: float, vec
     for which, side in ((lower, False), (upper, True)):
         if vector and bool(which.all()):
             shaped = jump.reshape(chain.states.shape)
-            known = solve_triangular_blocks(chain.transitions, damping, shaped, side).reshape(jump.shape)
+            known = solve_triangular_halves(chain.transitions, damping, shaped, side).reshape(jump.shape)
             vector = False
     found = Found(known, jump.new_zeros(len(jump), dtype=torch.float64), torch.ones_like(lower), exact)
     if vector or not bool(exact.all()):

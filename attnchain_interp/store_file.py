@@ -1,35 +1,40 @@
-"""Attention stores as safetensors files: one tensor per layer, the token roles, and a JSON header."""
+"""Attention stores as safetensors files: the tensors of each layer, the token roles, and a JSON header."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _ROLES: Final = "tokens.roles"
 
 
 def write_store(store: AttentionStore, path: Path) -> None:
     header = {
         "version": _VERSION,
-        "layers": store.names,
+        "layers": [_described(layer) for layer in store],
         "grid": store.tokens.grid,
         "labels": store.tokens.labels,
         "metadata": store.metadata,
     }
-    tensors = {f"layers.{i}": layer.maps.contiguous() for i, layer in enumerate(store)}
+    tensors = {
+        f"layers.{i}.{name}": tensor.contiguous() for i, layer in enumerate(store) for name, tensor in _tensors(layer).items()
+    }
     tensors[_ROLES] = store.tokens.roles.contiguous()
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -39,6 +44,28 @@ def write_store(store: AttentionStore, path: Path) -> None:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def _tensors(layer: LayerAttention) -> dict[str, Tensor]:
+    if not isinstance(layer.attention, Factors):
+        return {"maps": layer.attention}
+    held = {name: getattr(layer.attention, name) for name in ("query", "key", "mask", "sinks")}
+    return {name: tensor for name, tensor in held.items() if tensor is not None}
+
+
+def _described(layer: LayerAttention) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": layer.name, "sink": layer.sink, "tensors": list(_tensors(layer))}
+    if isinstance(layer.attention, Factors):
+        described |= {name: getattr(layer.attention, name) for name in ("scale", "causal", "softcap")}
+    return described
+
+
+def _layer(described: dict[str, Any], tensor: Callable[[str], Tensor]) -> LayerAttention:
+    tensors = {name: tensor(name) for name in described["tensors"]}
+    if "maps" in tensors:
+        return LayerAttention(described["name"], tensors["maps"], described["sink"])
+    factors = Factors(**tensors, **{name: described[name] for name in ("scale", "causal", "softcap")})
+    return LayerAttention(described["name"], factors, described["sink"])
 
 
 def read_store(path: Path) -> AttentionStore:
@@ -59,7 +86,10 @@ def read_store(path: Path) -> AttentionStore:
                 )
             grid = header["grid"]
             tokens = TokenLayout(file.get_tensor(_ROLES), tuple(grid) if grid else None, header["labels"])
-            layers = [LayerAttention(name, file.get_tensor(f"layers.{i}")) for i, name in enumerate(header["layers"])]
+            layers = [
+                _layer(described, lambda name, i=i: file.get_tensor(f"layers.{i}.{name}"))
+                for i, described in enumerate(header["layers"])
+            ]
     except SafetensorError as error:
         raise AttentionError(f"{path} is not a complete safetensors file ({error}); write it again.") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -37,7 +37,7 @@ class Role(IntEnum):
             raise AttentionError(f"{name!r} is no token role; the roles are {known}.") from None
 
 
-TokenSelection = str | Sequence[int] | Sequence[str] | None
+TokenSelection = str | Sequence[int] | Sequence[str] | Tensor | None
 
 
 @final
@@ -110,22 +110,32 @@ class TokenLayout:
     def select(self, tokens: TokenSelection) -> Tensor:
         """(batch, token) bool: the tokens that are meant; padding never is.
 
-        `tokens` is None (the patches where there are any, else everything), "all", a role or several by name, or a list
-        of positions.
+        `tokens` is None (the patches where there are any, else everything), "all", a role or several by name, a list of
+        positions, or a bool tensor (batch, token).
 
         Raises:
-            AttentionError: an unknown role, a position out of range, or an example in which nothing is selected.
+            AttentionError: an unknown role, a position out of range, a tensor of another shape, or an example in which
+                nothing is selected.
         """
+        if isinstance(tokens, Tensor):
+            if tokens.dtype != torch.bool or tokens.shape != self.roles.shape:
+                raise AttentionError(
+                    f"tokens is {tokens.dtype} of shape {tuple(tokens.shape)}; as a tensor it must be bool of shape"
+                    f" {tuple(self.roles.shape)}."
+                )
+            return self._selected(tokens.to(self.roles.device) & self.mask, "the given tensor")
         if tokens is None:
             tokens = "patch" if bool((self.roles == Role.PATCH).any()) else "all"
         if isinstance(tokens, str):
             chosen = self.mask if tokens == "all" else self.roles == Role.named(tokens)
         else:
             chosen = self._select_several(tokens)
-        chosen = chosen & self.mask
+        return self._selected(chosen & self.mask, f"tokens={tokens!r}")
+
+    def _selected(self, chosen: Tensor, by: str) -> Tensor:
         if not chosen.any(1).all():
             present = sorted({Role(code).name.lower() for code in self.roles.unique().tolist()})
-            raise AttentionError(f"tokens={tokens!r} selects nothing; this layout holds {', '.join(present)}.")
+            raise AttentionError(f"{by} selects nothing in an example; this layout holds {', '.join(present)}.")
         return chosen
 
     def _select_several(self, tokens: Iterable[Any]) -> Tensor:

@@ -40,7 +40,7 @@ class TimmAdapter:
         refuse_dropout(model)
         vit: Any = model
         name = type(model).__name__
-        images = inputs[0] if inputs else kwargs.get("x")
+        images: Any = inputs[0] if inputs else kwargs.get("x")
         any_size = vit.patch_embed.dynamic_img_pad or not vit.patch_embed.strict_img_size
         height, width = check_image(name, images, None if any_size else vit.patch_embed.img_size)
         attention: dict[str, Any] = {name: module for name, module in model.named_modules() if _is_attention(name, module)}

@@ -91,7 +91,7 @@ class TransformersAdapter:
 
 def _image_layout(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenLayout:
     config, name = model.config, type(model).__name__
-    images = inputs[0] if inputs else kwargs.get("pixel_values")
+    images: Any = inputs[0] if inputs else kwargs.get("pixel_values")
     fixed = config.model_type not in _ANY_SIZE and not kwargs.get("interpolate_pos_encoding")
     height, width = check_image(name, images, _pair(config.image_size) if fixed else None)
     prefix = _PREFIX[config.model_type] + [Role.REGISTER] * getattr(config, "num_register_tokens", 0)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Literal, final
 
 from torch import Tensor
 
+from attnchain_interp.absorption import expected_visits
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.chain import Chain
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.stationary_distribution import stationary
 from attnchain_interp.store import AttentionStore, Direction
 from attnchain_interp.tokens import TokenSelection
 from attnchain_interp.weighting import Heads
+
+CausalPolicy = Literal["damp", "drop-first", "reverse", "absorb"]
 
 
 @final
@@ -20,14 +25,25 @@ class TokenRank(AttentionAttribution):
 
     π = π (damping · P + (1 − damping) · 1 vᵀ). Scores of an example sum to one.
 
+    In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score it alone. What
+    is done about it is said by `causal`:
+
+    - "damp": nothing but the damping. The first token keeps most of the mass; the others are ranked by what passes them.
+    - "drop-first": the first state is left out and rows are renormalised. (The second then absorbs; the damping matters.)
+    - "reverse": the reversed chain, from a token to those that attend to it; the last token absorbs.
+    - "absorb": walks begin everywhere and end when they reach the first state or a sink in the softmax; the score is each
+      token's share of the `expected_visits` until then, itself undamped. The first state scores 0.
+
     Args:
         forward_func, layers, heads, tokens, direction: as in `AttentionAttribution`.
         damping: probability of following attention rather than jumping.
-        personalization: v (token,) or (batch, token) over all tokens, where jumps land; uniform over the states when
-            None.
+        personalization: v (token,) or (batch, token) over all tokens, where jumps land (under "absorb", where walks begin);
+            uniform over the states when None.
+        causal: as above; "damp" for models that are not causal.
 
     Raises:
-        AttentionError: on attribution, as `stationary` and `capture`.
+        AttentionError: on attribution, as `stationary`, `expected_visits` and `capture`; at once, for another policy, or
+            "reverse" or "absorb" with direction="outgoing".
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
@@ -41,9 +57,29 @@ class TokenRank(AttentionAttribution):
         direction: Direction = "incoming",
         damping: float = 0.99,
         personalization: Tensor | None = None,
+        causal: CausalPolicy = "damp",
     ) -> None:
+        if causal not in ("damp", "drop-first", "reverse", "absorb"):
+            raise AttentionError(f'causal={causal!r} is unknown; use "damp", "drop-first", "reverse" or "absorb".')
+        if causal in ("reverse", "absorb") and direction == "outgoing":
+            raise AttentionError(f'causal={causal!r} has its own direction; leave direction="incoming".')
         super().__init__(forward_func, layers, heads, tokens, direction)
-        self.damping, self.personalization = damping, personalization
+        self.damping, self.personalization, self.causal = damping, personalization, causal
+
+    def chain(self, store: AttentionStore) -> Chain:
+        if self.causal == "damp":
+            return super().chain(store)
+        if self.causal == "reverse":
+            return store.chain(self.layers, self.heads, self.tokens, "outgoing")
+        states = store.tokens.select(self.tokens)
+        later = states & (states.cumsum(1) > 1)
+        return store.chain(self.layers, self.heads, later, self.direction, "absorb" if self.causal == "absorb" else "drop")
 
     def score(self, store: AttentionStore) -> Tensor:
-        return stationary(self.chain(store), self.damping, self.personalization)
+        chain, v = self.chain(store), self.personalization
+        if v is not None and v.ndim == 2 and chain.states.ndim == 3:  # one for all heads of an example
+            v = v[:, None]
+        if chain.absorbing:
+            visits = expected_visits(chain, v)
+            return visits / visits.sum(-1, keepdim=True)
+        return stationary(chain, self.damping, v)

@@ -123,7 +123,7 @@ def test_files_that_are_no_stores(store: AttentionStore, tmp_path: Path) -> None
     save_file({"weight": torch.ones(1)}, path, {"attnchain_interp": '{"version": 99}'})
     with pytest.raises(ac.AttentionError, match="store format 99"):
         AttentionStore.read(path)
-    save_file({"weight": torch.ones(1)}, path, {"attnchain_interp": '{"version": 1}'})
+    save_file({"weight": torch.ones(1)}, path, {"attnchain_interp": '{"version": 2}'})
     with pytest.raises(ac.AttentionError, match="damaged store header"):
         AttentionStore.read(path)
 

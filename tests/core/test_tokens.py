@@ -42,7 +42,7 @@ def test_padding_is_never_selected() -> None:
         (lambda: TokenLayout(torch.tensor([[2, 3], [3, 2]]), grid=(1, 1)), "same positions"),
         (lambda: TokenLayout.text(torch.ones(1, 2), labels=[["a"]]), "1 lists of 2 strings"),
         (lambda: layout().select("word"), "'word' is no token role; the roles are 'class', 'register'"),
-        (lambda: layout().select("text"), "selects nothing; this layout holds class, patch, register"),
+        (lambda: layout().select("text"), "selects nothing in an example; this layout holds class, patch, register"),
         (lambda: layout().select([9]), "token 9 does not exist; there are 9"),
         (lambda: TokenLayout.text(torch.ones(1, 2)).center, "needs an image grid"),
         (lambda: TokenLayout.text(torch.ones(1, 2)).class_token, "0 class tokens"),
