@@ -80,26 +80,26 @@ class Chain:
             `Operator`, whose matrix need not exist.
         states: (…, token) bool.
         absorbing: rows may sum to less than one; with the missing probability the walk ends (`absorb`).
+        check: look at every entry; false where it is known what they are.
 
     Raises:
         AttentionError: the matrix is not row-stochastic, or leads to a token that is no state.
     """
 
-    def __init__(self, transitions: Tensor | Operator, states: Tensor, absorbing: bool = False) -> None:
+    def __init__(self, transitions: Tensor | Operator, states: Tensor, absorbing: bool = False, check: bool = True) -> None:
         self.transitions = Dense(transitions) if isinstance(transitions, Tensor) else transitions
         self.states = states
         self.absorbing = absorbing
         self.solved: dict[float, Mixing] = {}  # by damping: what `mixing` has found
-        if isinstance(self.transitions, Dense):
-            check_rows(self.transitions.matrix, "the transition matrix", below_one=absorbing)
         shape = self.transitions.shape[:-1]
         if states.dtype != torch.bool or states.shape != shape:
             raise AttentionError(
                 f"states is {states.dtype} of shape {tuple(states.shape)}; it must be bool of shape {tuple(shape)}."
             )
-        led_to = isinstance(self.transitions, Dense) and not bool(states.all()) and self.transitions.matrix.detach().any(-2)
-        if led_to is not False and bool((led_to & ~states).any()):
-            raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
+        if check and isinstance(self.transitions, Dense):
+            check_rows(self.transitions.matrix, "the transition matrix", below_one=absorbing)
+            if not bool(states.all()) and bool((self.transitions.matrix.detach().any(-2) & ~states).any()):
+                raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
 
     def __len__(self) -> int:
         return self.transitions.shape[-1]
@@ -144,12 +144,12 @@ def as_chain(P: Tensor | Factors | Chain) -> Chain:
         return P
     every = torch.ones(P.shape[:-1], dtype=torch.bool, device=P.device)
     if isinstance(P, Factors):
-        return Chain(FactoredMap(P).conditioned(every), every)
+        return Chain(FactoredMap(P).conditioned(every), every, check=False)
     if P.dtype in (torch.float32, torch.float64):
         return Chain(P, every)
     check_rows(P, "the transition matrix")
     matrix = in_float32(P)
-    return Chain(matrix / matrix.sum(-1, keepdim=True), every)
+    return Chain(matrix / matrix.sum(-1, keepdim=True), every, check=False)
 
 
 def in_float32(tensor: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:
     """
     chain = as_chain(P)
     states = states.to(chain.device).broadcast_to(chain.states.shape) & chain.states
-    return Chain(chain.transitions.conditioned(states).scaled(columns=states), states)
+    return Chain(chain.transitions.conditioned(states).scaled(columns=states), states, check=False)
 
 
 def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
@@ -199,7 +199,7 @@ def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
     states = chain.states & ~tokens.to(chain.device).broadcast_to(chain.states.shape)
     if not bool(states.any(-1).all()):
         raise AttentionError("every state absorbs; keep at least one in every example that does not.")
-    return Chain(chain.transitions.scaled(columns=states), states, absorbing=True)
+    return Chain(chain.transitions.scaled(columns=states), states, absorbing=True, check=False)
 
 
 def damp(P: Tensor | Factors | Chain, damping: float, personalization: Tensor | None = None) -> Chain:
@@ -223,7 +223,7 @@ def damp(P: Tensor | Factors | Chain, damping: float, personalization: Tensor | 
     check_damping(damping)
     jump = teleport(chain, personalization)
     followed = chain.transitions.scaled(torch.full_like(jump, damping))
-    return Chain(followed.plus(torch.full_like(jump, 1 - damping), jump), chain.states)
+    return Chain(followed.plus(torch.full_like(jump, 1 - damping), jump), chain.states, chain.absorbing, check=False)
 
 
 def check_damping(damping: float) -> None:
@@ -286,7 +286,7 @@ def reverse(P: Tensor | Factors | Chain) -> Chain:
 
 def reversed_over(transitions: Operator, states: Tensor) -> Chain:
     """The reversed chain of `conditioned` maps; tokens outside `states` start where attention to them comes from."""
-    return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states)
+    return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states, check=False)
 
 
 def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:

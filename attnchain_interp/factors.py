@@ -58,7 +58,7 @@ class Factors:
             raise AttentionError(f"the factors are on different devices ({where}); move them to one.")
         if not query.is_floating_point() or not key.is_floating_point():
             raise AttentionError(f"factors must be floating point; got query {query.dtype}, key {key.dtype}.")
-        if not bool(query.isfinite().all()) or not bool(key.isfinite().all()):
+        if not all(bool(factor.sum(dtype=torch.float64).isfinite()) for factor in (query, key)):
             raise AttentionError("query or key holds NaN or infinity, so the map would; find what overflowed in the model.")
         if mask is not None:
             if mask.dtype != torch.bool and not mask.is_floating_point():
@@ -94,6 +94,15 @@ class Factors:
         """The factors on another device."""
         mask, sinks = (None if t is None else t.to(device) for t in (self.mask, self.sinks))
         return Factors(self.query.to(device), self.key.to(device), self.scale, mask, self.causal, self.softcap, sinks)
+
+    def among(self, tokens: Tensor) -> Factors:
+        """The factors of attention among some tokens (token numbers, ascending): their logits alone enter the softmax."""
+        mask = self.mask_of_four
+        if mask is not None:
+            mask = mask[:, :, tokens] if mask.shape[2] > 1 else mask
+            mask = mask[..., tokens] if mask.shape[3] > 1 else mask
+        query, key = self.query[:, :, tokens], self.key[:, :, tokens]
+        return Factors(query, key, self.factor, mask, self.causal, self.softcap, self.sinks)
 
     def heads(self, chosen: slice) -> Factors:
         """The factors of some query heads."""

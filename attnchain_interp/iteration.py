@@ -14,6 +14,7 @@ from attnchain_interp.operators import Operator, uniform_over
 
 _INVERTED: Final = 600  # tokens up to which an inverse costs less than a larger basis
 _SLOW: Final = 0.9  # |λ₂| from which a chain counts as mixing slowly
+_VECTOR_SIZES: Final = (8, 12, *SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
 _INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
 _SHIFT: Final = 0.99
 _APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
@@ -127,7 +128,7 @@ def iterate(
     uniform = uniform_over(states, jump.dtype)[:, None]
     start = centred(damping * product(x) + landing - x, uniform)
     beta = start.norm(dim=-1)[:, 0]
-    sizes = [size for size in SIZES if size < n] or [n - 1]
+    sizes = [size for size in (SIZES if radius else _VECTOR_SIZES) if size < n] or [n - 1]
     basis = Basis.started_at(start)
     before = None
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import Final, Literal, cast, final
 
 import torch
 from torch import Tensor
@@ -22,9 +22,8 @@ from attnchain_interp.tokens import TokenLayout
 Keep = Literal["auto", "maps", "factors"] | Sequence[Reducer]
 
 MAX_BYTES: Final = 2**31
-_TOGETHER: Final = 2**23  # bytes of maps built at once to be reduced
-_BUILT: Final = 4096  # tokens up to which a reducer that takes many steps gets a map
-_FACTORED: Final = 256  # tokens from which a reducer that takes few steps gets the factors
+_TOGETHER: Final = 2**24  # bytes of maps built at once to be reduced
+_BUILT: Final = 2048  # tokens up to which a map is built to be reduced: one head's fits in there
 
 log = logging.getLogger("attnchain_interp")
 
@@ -161,22 +160,52 @@ class Keeping:
 
     def _reduce(self, name: str, attention: Tensor | Factors, tokens: TokenLayout) -> None:
         heads, n = attention.shape[1], attention.shape[-1]
-        built = any(reducer.iterates for reducer in self._reducers)
-        multiplied = not isinstance(attention, Factors) or n <= (_BUILT if built else _FACTORED)
-        room = max(1, _TOGETHER // (4 * n * n * attention.shape[0])) if multiplied else heads
+        room = max(1, _TOGETHER // (4 * n * n * attention.shape[0])) if n <= _BUILT else heads
         parts: dict[str, list[Tensor]] = {reducer.name: [] for reducer in self._reducers}
         for start in range(0, heads, room):
             chosen = slice(start, start + room)
             part = attention.heads(chosen) if isinstance(attention, Factors) else attention[:, chosen]
-            part = part.maps() if isinstance(part, Factors) and multiplied else part
-            layer, chains = LayerAttention(name, part), dict[str, Chain]()
+            chains = _Chains(LayerAttention(name, part), tokens)
             for reducer in self._reducers:
-                key = repr(reducer.tokens)
-                if key not in chains:
-                    states = layer.over_heads(tokens.select(reducer.tokens))
-                    chains[key] = Chain(layer.transitions().conditioned(states).scaled(columns=states), states)
-                parts[reducer.name].append(reducer.reduce(chains[key], tokens))
+                parts[reducer.name].append(chains.reduced(reducer))
         self._results[name] = {reducer: torch.cat(several, 1) for reducer, several in parts.items()}
+
+
+class _Chains:
+    """The chains of some heads of a layer, made once for all reducers that ask for the same states."""
+
+    def __init__(self, layer: LayerAttention, tokens: TokenLayout) -> None:
+        self._layer, self._tokens = layer, tokens
+        self._made: dict[tuple[str, bool], Chain] = {}
+
+    def reduced(self, reducer: Reducer) -> Tensor:
+        """(batch, head, …) over all tokens."""
+        states = self._tokens.select(reducer.tokens).to(self._layer.device)
+        alike = bool((states == states[:1]).all())
+        among = alike and isinstance(self._layer.attention, Factors) and not reducer.starts_anywhere
+        key = (repr(reducer.tokens), among)
+        if key not in self._made:
+            self._made[key] = self._among(states[0].nonzero()[:, 0]) if among else self._whole(states)
+        result = reducer.reduce(self._made[key], self._tokens)
+        if not among or result.ndim < 3:
+            return result
+        whole = result.new_zeros(*result.shape[:-1], states.shape[-1])
+        whole[..., states[0]] = result
+        return whole
+
+    def _among(self, tokens: Tensor) -> Chain:
+        factors = cast("Factors", self._layer.attention)
+        layer = LayerAttention("", factors if len(tokens) == factors.shape[-1] else factors.among(tokens))
+        every = torch.ones(layer.attention.shape[:-1], dtype=torch.bool, device=layer.device)
+        if factors.sinks is not None or len(tokens) > _BUILT:
+            return Chain(layer.transitions().conditioned(every), every, check=False)
+        return Chain(layer.maps, every, check=factors.mask is not None)  # a mask may leave a row nothing
+
+    def _whole(self, states: Tensor) -> Chain:
+        layer, over_heads = self._layer, self._layer.over_heads(states)
+        if isinstance(layer.attention, Factors) and layer.attention.shape[-1] <= _BUILT:
+            layer = LayerAttention(layer.name, layer.maps)
+        return Chain(layer.transitions().conditioned(over_heads).scaled(columns=over_heads), over_heads, check=False)
 
 
 def kept(store: AttentionStore, keeping: Keeping) -> AttentionStore | Reductions:

@@ -22,11 +22,11 @@ class Reducer(Protocol):
 
     Attributes:
         tokens: the states of the chains, as in `TokenLayout.select`.
-        iterates: whether it takes so many steps that building a map first is faster.
+        starts_anywhere: whether it needs the rows of tokens that are no states, too.
     """
 
     tokens: TokenSelection
-    iterates: ClassVar[bool]
+    starts_anywhere: ClassVar[bool]
 
     @property
     def name(self) -> str:
@@ -34,7 +34,10 @@ class Reducer(Protocol):
         ...
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
-        """(batch, head, …) of the chains (batch, head, token, token) of one layer's heads."""
+        """(batch, head, …) of the chains (batch, head, token, token) of one layer's heads.
+
+        `layout` is of the tokens of the chains: all of the model's, or the states alone.
+        """
         ...
 
 
@@ -46,7 +49,7 @@ class StationaryVectors:
     damping: float = 0.99
     tokens: TokenSelection = None
     name: str = "stationary"
-    iterates: ClassVar[bool] = True
+    starts_anywhere: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_damping(self.damping)
@@ -62,14 +65,14 @@ class SecondEigenvalues:
 
     tokens: TokenSelection = None
     name: str = "second_eigenvalue"
-    iterates: ClassVar[bool] = True
+    starts_anywhere: ClassVar[bool] = False
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         return second_eigenvalue(heads)
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bounces:
     """Where a walk over every head is after some steps: (batch, layer, head, token). See `bounce`.
 
@@ -80,7 +83,7 @@ class Bounces:
     steps: int = 2
     tokens: TokenSelection = None
     name: str = "bounce"
-    iterates: ClassVar[bool] = False
+    starts_anywhere: ClassVar[bool] = True
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         return bounce(heads, start_distribution(heads, layout, self.start), self.steps)
@@ -93,7 +96,7 @@ class ColumnSums:
 
     tokens: TokenSelection = None
     name: str = "column_sum"
-    iterates: ClassVar[bool] = False
+    starts_anywhere: ClassVar[bool] = False
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         return bounce(heads, heads.uniform, 1)
@@ -106,7 +109,7 @@ class ClassRows:
 
     tokens: TokenSelection = None
     name: str = "class_row"
-    iterates: ClassVar[bool] = False
+    starts_anywhere: ClassVar[bool] = True
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         return bounce(heads, start_distribution(heads, layout, "class"), 1)
@@ -119,7 +122,7 @@ class Entropies:
 
     tokens: TokenSelection = None
     name: str = "entropy"
-    iterates: ClassVar[bool] = False
+    starts_anywhere: ClassVar[bool] = False
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         n, total = len(heads), torch.zeros(heads.states.shape[:-1], dtype=heads.dtype, device=heads.device)

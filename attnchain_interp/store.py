@@ -199,7 +199,7 @@ class AttentionStore:
             states = chosen[0].over_heads(states)
         if direction == "outgoing":
             return reversed_over(total, states)
-        return Chain(total.scaled(columns=states), states, absorbing=sink == "absorb")
+        return Chain(total.scaled(columns=states), states, absorbing=sink == "absorb", check=False)
 
     def _unpadded(self, layer: LayerAttention) -> Operator:
         """The maps as they are, rows of padding (which may hold anything) emptied."""

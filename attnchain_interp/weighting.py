@@ -73,7 +73,7 @@ def layer_weights(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor
     elif heads == "mean":
         weights = equal
     elif heads in ("lambda2", "inverse-lambda2"):
-        weights = second_eigenvalue(Chain(conditioned.scaled(columns=states), states)).clamp(0, 1)
+        weights = second_eigenvalue(Chain(conditioned.scaled(columns=states), states, check=False)).clamp(0, 1)
         weights = weights if heads == "lambda2" else 1 - weights
     else:
         raise AttentionError(
