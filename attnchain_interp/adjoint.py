@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
@@ -39,8 +38,9 @@ class _Adjoint(torch.autograd.Function):
         return pi.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled():
+            raise AttentionError("a stationary distribution is differentiated once; create_graph=True asks for more.")
         pi, jump = ctx.saved_tensors
         chain: Chain = ctx.chain
         g = torch.where(chain.states, gradients[0], 0)

@@ -172,8 +172,12 @@ class Dense(Operator):
         ahead = matrix[..., middle, middle + 1 :] * among[..., middle + 1 :]
         possible = ~(ahead.bool().any(-1) & among[..., middle])
         if bool(possible.any()):
-            inside = matrix[possible] * (among[possible][:, :, None] & among[possible][:, None, :])
-            possible[possible.clone()] = ~inside.triu(1).flatten(1).any(1)
+            every = bool(possible.all())
+            inside = matrix if every else matrix[possible]
+            if not bool(among.all()):
+                counts = among if every else among[possible]
+                inside = inside * (counts[..., :, None] & counts[..., None, :])
+            possible[possible.clone()] = ~inside.triu(1).flatten(-2).any(-1).flatten()
         return possible
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import torch
@@ -33,6 +33,7 @@ _DENSE_RESCUE: Final = 4096  # tokens up to which a factored chain that did not 
 _CACHED: Final = 12 * 2**20  # bytes of maps worked on together on a CPU, so that they stay in its cache
 _INVERTED: Final = 2048  # tokens up to which an inverse is tried before a dense eigensolver
 _INVERTED_BYTES: Final = 2**26
+_HEAVY: Final = 0.5  # damping below which a stationary vector and |λ₂| are looked for apart
 _RESTARTS: Final = 10
 
 
@@ -43,7 +44,7 @@ class Mixing:
 
     Attributes:
         stationary: (…, token), the stationary vector π of the damped chain P'.
-        residual: (…), ‖πP' − π‖₁.
+        residual: (…), ‖πP' − π‖₁, with πP' brought to sum to one: rows are off by their rounding.
         second_eigenvalue: (…), |λ₂| of the chain without damping.
         converged: (…) bool: |λ₂| was read off a triangular chain or passed both tests of the iteration. Where false, the
             iteration gave up and a dense eigensolver found it.
@@ -100,6 +101,10 @@ def solve(chain: Chain, damping: float, jump: Tensor, vector: bool = True, radiu
             ' the chain with sink="drop".'
         )
     n, held = len(chain), isinstance(chain.transitions, Dense)
+    if damping < _HEAVY and vector and radius:  # so damped, the first steps leave nothing to find |λ₂| in
+        other = solve(chain, 0.99, jump, vector=False)
+        own = solve(chain, damping, jump, radius=False)
+        return replace(other, stationary=own.stationary, residual=own.residual)
     maps = chain.matrix if held or n <= _MULTIPLIED_OUT else None
     states, flat = chain.states.reshape(-1, n), jump.reshape(-1, n)
     if maps is not None:
@@ -112,6 +117,10 @@ def solve(chain: Chain, damping: float, jump: Tensor, vector: bool = True, radiu
     residual = torch.zeros_like(found.radius)
     if vector:
         pi, residual = _polished(chain if maps is None else maps, found.vector, states, flat, damping)
+        off = residual > RESIDUAL
+        if maps is not None and damping < 1 and bool(off.any()):  # float32 sums were biased: once more, in float64
+            again, _ = _by_lu(maps[off], damping, flat[off])
+            pi[off], residual[off] = _polished(maps[off], again, states[off], flat[off], damping)
         allowed = FACTORED_RESIDUAL if maps is None else RESIDUAL
         if not bool((residual <= allowed).all()):
             raise AttentionError(
@@ -142,10 +151,10 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
     lower, upper = (Dense(maps).triangular(states, upper=side) for side in (False, True))
     for chosen, side in ((lower, False), (upper & ~lower, True)):
         if bool(chosen.any()):
-            second = second_of_diagonal(maps[chosen].diagonal(dim1=-2, dim2=-1), states[chosen])
-            pi = solve_triangular(maps[chosen], damping, jump[chosen], side) if vector else found.vector[chosen]
-            yes = torch.ones_like(chosen[chosen])
-            found.put(chosen, Found(pi, second, yes, yes))
+            those = slice(None) if bool(chosen.all()) else chosen  # no copy of the maps where it can be helped
+            second = second_of_diagonal(maps[those].diagonal(dim1=-2, dim2=-1), states[those])
+            pi = solve_triangular(maps[those], damping, jump[those], side) if vector else found.vector[those]
+            found.put(chosen, Found(pi, second, chosen[those], chosen[those]))
     rest = ~(lower | upper)
     if not bool(rest.any()):
         return found
@@ -185,7 +194,7 @@ def _room(maps: Tensor, limit: int) -> int:
 
 
 def _by_lu(maps: Tensor, damping: float, jump: Tensor) -> tuple[Tensor, Tensor]:
-    """The vector by LU, and whether the library's LU worked; else a power iteration's, to be judged by its residual."""
+    """The vector by float64 LU, and whether the library's LU worked; else one of an iteration, judged by its residual."""
     vector = solve_lu(maps, damping, jump)
     if vector is not None:
         return vector.to(jump.dtype), torch.ones_like(jump[:, 0], dtype=torch.bool)
@@ -243,7 +252,10 @@ def _of_products(chain: Chain, states: Tensor, jump: Tensor, damping: float, vec
 
 
 def _polished(source: Chain | Tensor, vector: Tensor, states: Tensor, jump: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """The vector (chain, token) as a distribution after one more step, and ‖πP' − π‖₁ (chain,), summed in float64."""
+    """The vector (chain, token) as a distribution after one more step, and ‖πP' − π‖₁ (chain,), summed in float64.
+
+    πP' is brought to sum to one: rows are off by their rounding, which is no fault of π.
+    """
 
     def step(v: Tensor) -> Tensor:
         if isinstance(source, Chain):
@@ -252,10 +264,12 @@ def _polished(source: Chain | Tensor, vector: Tensor, states: Tensor, jump: Tens
             followed = accurately(v, source)
         return damping * followed + (1 - damping) * jump
 
-    pi = torch.where(states, vector, 0).clamp_min(0)
-    pi = step((pi / pi.sum(-1, keepdim=True)).to(jump.dtype))
-    pi = (pi / pi.sum(-1, keepdim=True)).to(jump.dtype)
-    return pi, (step(pi) - pi).abs().sum(-1)
+    def proportioned(v: Tensor) -> Tensor:
+        return v / v.sum(-1, keepdim=True)
+
+    pi = proportioned(torch.where(states, vector, 0).clamp_min(0))
+    pi = proportioned(step(pi.to(jump.dtype))).to(jump.dtype)
+    return pi, (proportioned(step(pi)) - pi).abs().sum(-1)
 
 
 def accurately(v: Tensor, maps: Tensor) -> Tensor:

@@ -211,7 +211,7 @@ def test_methods_just_work(build: Callable[[], Any]) -> None:
 def test_only_the_layers_asked_for_are_computed(build: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = build()
     everything = ac.capture(model, pixels(model))
-    made: list[Tensor] = []
+    made: list[ac.Factors] = []
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
         made.append(fused_factors(*args, **kwargs))
@@ -316,7 +316,7 @@ def test_two_threads_capture_one_model() -> None:
 
 
 @pytest.mark.parametrize("kind", ["causal", "bool mask", "float mask", "grouped heads", "scale"])
-def test_fused_factorss_give_the_fused_output(kind: str) -> None:
+def test_fused_factors_give_the_fused_output(kind: str) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 4, 6, 8, generator=generator) for _ in range(3))
     options: dict[str, Any] = {

@@ -124,3 +124,60 @@ def test_metastable_states_are_numbered_from_the_one_that_attention_stays_in_mos
     assert ac.MetastableStates(heads="each", layers=0).memberships(store).shape == (2, 2, 7, 2)
     with pytest.raises(ac.AttentionError, match=r"chain \[0\]: k is 7, and the chain has 6 states"):
         ac.MetastableStates(k=7).score(store)
+
+
+@pytest.fixture
+def causal() -> AttentionStore:
+    """Two causal layers of two heads; the second example begins with two pads."""
+    raw = 2 * torch.randn(2, 2, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask = torch.tensor([[1] * 6, [0, 0, 1, 1, 1, 1]])
+    allowed = torch.ones(6, 6, dtype=torch.bool).tril() & mask.bool()[:, None, None]
+    return AttentionStore.from_maps(list(raw.masked_fill(~allowed, -torch.inf).softmax(-1)), TokenLayout.text(mask))
+
+
+def test_causal_policies_beside_their_formulas(causal: AttentionStore) -> None:
+    maps = causal.maps().mean((1, 2))
+    for row, first in ((0, 0), (1, 2)):
+        P = maps[row, first:, first:]
+        n = len(P)
+        damped = torch.linalg.matrix_power(0.9 * P + 0.1 / n, 300)[0]
+        assert torch.allclose(ac.TokenRank(damping=0.9).score(causal)[row, first:], damped)
+
+        heads = causal.maps()[row, ..., first + 1 :, first + 1 :]
+        later = (heads / heads.sum(-1, keepdim=True)).mean((0, 1))
+        dropped = torch.linalg.matrix_power(0.9 * later + 0.1 / (n - 1), 300)[0]
+        scores = ac.TokenRank(damping=0.9, causal="drop-first").score(causal)[row]
+        assert torch.allclose(scores[first + 1 :], dropped)
+        assert not scores[: first + 1].any()
+
+        backward = (P / P.sum(0)).T
+        reverse = torch.linalg.matrix_power(0.9 * backward + 0.1 / n, 300)[0]
+        assert torch.allclose(ac.TokenRank(damping=0.9, causal="reverse").score(causal)[row, first:], reverse)
+
+        visits = torch.full((n - 1,), 1 / (n - 1), dtype=torch.float64) @ torch.linalg.inv(
+            torch.eye(n - 1).double() - P[1:, 1:]
+        )
+        scores = ac.TokenRank(causal="absorb").score(causal)[row]
+        assert torch.allclose(scores[first + 1 :], visits / visits.sum())
+        assert not scores[: first + 1].any()
+
+
+def test_causal_policies_that_are_refused(causal: AttentionStore) -> None:
+    with pytest.raises(ac.AttentionError, match="causal='first' is unknown"):
+        ac.TokenRank(causal="first")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="causal='absorb' has its own direction"):
+        ac.TokenRank(causal="absorb", direction="outgoing")
+    with pytest.raises(ac.AttentionError, match="reducible"):
+        ac.TokenRank(damping=1).score(causal)
+    with pytest.raises(ac.AttentionError, match="selects nothing in an example"):
+        ac.TokenRank(causal="drop-first", tokens=[3]).score(causal)
+
+
+def test_a_personalization_for_every_head(causal: AttentionStore) -> None:
+    v = torch.zeros(2, 6, dtype=torch.float64)
+    v[:, 4] = 1
+    each = ac.TokenRank(heads="each", layers=0, personalization=v, damping=0.5).score(causal)
+    assert each.shape == (2, 2, 6)
+    assert torch.allclose(each[:, 1], ac.TokenRank(heads=[1], layers=0, personalization=v, damping=0.5).score(causal))
+    began = ac.TokenRank(causal="absorb", personalization=v).score(causal)
+    assert not began[:, 5].any(), "walks begin at token 4 and only go back"
