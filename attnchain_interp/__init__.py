@@ -11,14 +11,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attnchain_interp.absorption import expected_visits
 from attnchain_interp.capturing import Adapter, Loaded, adapter_named, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
+from attnchain_interp.functionals.absorption import expected_visits
+from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
+from attnchain_interp.functionals.mixing import Mixing, mixing
+from attnchain_interp.functionals.spectrum import second_eigenvalue
+from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
-from attnchain_interp.metastable import coarse_grained_stationary, metastable_states
+from attnchain_interp.operators.factors import Factors
 from attnchain_interp.reducers import (
     Bounces,
     ClassRows,
@@ -28,9 +31,6 @@ from attnchain_interp.reducers import (
     SecondEigenvalues,
     StationaryVectors,
 )
-from attnchain_interp.solver import Mixing, mixing
-from attnchain_interp.spectrum import second_eigenvalue
-from attnchain_interp.stationary_distribution import stationary
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import Role, TokenLayout
 from attnchain_interp.weighting import head_weights

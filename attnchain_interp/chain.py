@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factored_map import FactoredMap
-from attnchain_interp.factors import Factors
-from attnchain_interp.operators import Dense, Operator, uniform_over
+from attnchain_interp.operators.factored_map import FactoredMap
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Dense, Operator, uniform_over
 
 if TYPE_CHECKING:
-    from attnchain_interp.solver import Mixing
+    from attnchain_interp.functionals.mixing import Mixing
 
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention
+from attnchain_interp.operators.factors import Factors
 from attnchain_interp.reducers import Reducer, SecondEigenvalues
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenLayout

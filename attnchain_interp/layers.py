@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factored_map import FactoredMap
-from attnchain_interp.factors import Factors
-from attnchain_interp.operators import Dense, Operator
+from attnchain_interp.operators.factored_map import FactoredMap
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Dense, Operator
 
 LayerSelection = str | int | slice | Sequence[int | str]
 

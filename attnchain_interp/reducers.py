@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, bounce, check_damping
-from attnchain_interp.spectrum import second_eigenvalue
+from attnchain_interp.functionals.spectrum import second_eigenvalue
+from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.start import Start, start_distribution
-from attnchain_interp.stationary_distribution import stationary
 from attnchain_interp.tokens import TokenLayout, TokenSelection
 
 _TILE: Final = 2**22
@@ -21,16 +21,19 @@ class Reducer(Protocol):
     """A small result per head of a layer.
 
     Attributes:
-        tokens: the states of the chains, as in `TokenLayout.select`.
         starts_anywhere: whether it needs the rows of tokens that are no states, too.
     """
 
-    tokens: TokenSelection
     starts_anywhere: ClassVar[bool]
 
     @property
     def name(self) -> str:
         """What the result is called."""
+        ...
+
+    @property
+    def tokens(self) -> TokenSelection:
+        """The states of the chains, as in `TokenLayout.select`."""
         ...
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain, check_rows, reversed_over
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention, LayerSelection, layer_name, select_layers
-from attnchain_interp.operators import Operator, mean
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Operator, mean
 from attnchain_interp.tokens import TokenLayout, TokenSelection
 from attnchain_interp.weighting import Heads, layer_weights
 

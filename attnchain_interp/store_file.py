@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
 from attnchain_interp.layers import LayerAttention
+from attnchain_interp.operators.factors import Factors
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenLayout
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.layers import LayerSelection
-from attnchain_interp.operators import Operator
-from attnchain_interp.spectrum import second_eigenvalue
+from attnchain_interp.operators.operator import Operator
 from attnchain_interp.tokens import TokenSelection
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import Any, Literal, final
 
 from torch import Tensor
 
-from attnchain_interp.absorption import expected_visits
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.functionals.absorption import expected_visits
+from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.layers import LayerSelection
-from attnchain_interp.stationary_distribution import stationary
 from attnchain_interp.store import AttentionStore, Direction
 from attnchain_interp.tokens import TokenSelection
 from attnchain_interp.weighting import Heads

@@ -6,13 +6,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 
-
-@st.composite
-def random_logits(draw: st.DrawFn, least: int = 2) -> Tensor:
-    n = draw(st.integers(least, 7))
-    scale = draw(st.sampled_from([0.1, 1.0, 5.0]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
-    return scale * torch.randn(n, n, generator=generator, dtype=torch.float64)
+from ..chains import random_logits
 
 
 def test_the_authors_bounces(five: Tensor) -> None:

@@ -6,8 +6,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 
-from .test_chain import random_logits
-from .test_stationary_distribution import vit_like
+from ..chains import random_logits, vit_like
 
 
 def test_the_authors_complex_pair(five: Tensor) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnchain_interp.operators import Operator
+from attnchain_interp.operators.operator import Operator
 
 _BLOCK = 256  # tokens of a triangular operator whose map is built
 

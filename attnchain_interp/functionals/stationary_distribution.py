@@ -7,10 +7,10 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from attnchain_interp.adjoint import with_implicit_gradient
 from attnchain_interp.chain import Chain, as_chain, check_damping, teleport
-from attnchain_interp.factors import Factors
-from attnchain_interp.solver import solve
+from attnchain_interp.functionals.mixing import solve
+from attnchain_interp.numerics.adjoint import with_implicit_gradient
+from attnchain_interp.operators.factors import Factors
 
 
 @overload

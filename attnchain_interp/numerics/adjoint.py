@@ -9,8 +9,8 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.krylov import SIZES, Basis
-from attnchain_interp.operators import Dense
+from attnchain_interp.numerics.krylov import SIZES, Basis
+from attnchain_interp.operators.operator import Dense
 
 _ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-12}
 _RESTARTS = 20

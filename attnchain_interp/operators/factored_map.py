@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
-from attnchain_interp.fused_attention import fused_route
-from attnchain_interp.operators import Operator
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.fused_attention import fused_route
+from attnchain_interp.operators.operator import Operator
 
 _TILE: Final = 2**22  # map entries that are built at once where no fused kernel serves
 _MASKED: Final = -1e5  # a logit whose exponential is zero, and finite, unlike −∞ times anything

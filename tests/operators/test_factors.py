@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import attnchain_interp as ac
-from attnchain_interp import fused_attention
-from attnchain_interp.factored_map import FactoredMap
-from attnchain_interp.factors import Factors
+from attnchain_interp.operators import fused_attention
+from attnchain_interp.operators.factored_map import FactoredMap
+from attnchain_interp.operators.factors import Factors
 
 N = 70
 TRIL = torch.ones(N, N, dtype=torch.bool).tril()
@@ -222,8 +222,9 @@ def test_the_forward_attention_itself() -> None:
     ],
 )
 def test_bad_factors_are_refused(change: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"query": torch.zeros(2, 4, 5, 8), "key": torch.zeros(2, 4, 5, 8), **change}
     with pytest.raises(ac.AttentionError, match=message):
-        Factors(**{"query": torch.zeros(2, 4, 5, 8), "key": torch.zeros(2, 4, 5, 8)} | change)
+        Factors(**given)
 
 
 def test_logits_that_overflow_are_refused() -> None:

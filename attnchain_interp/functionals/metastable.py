@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain, check_damping
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
-from attnchain_interp.stationary_distribution import stationary
+from attnchain_interp.functionals.stationary_distribution import stationary
+from attnchain_interp.operators.factors import Factors
 
 _MOST = 20  # states that k=None may find
 _LEAST_WEIGHT = 1e-12  # stationary weight of a token below which √η spoils the scaled matrix

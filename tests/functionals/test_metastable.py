@@ -8,7 +8,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 
-from .test_chain import random_logits
+from ..chains import random_logits
 
 
 def lumped(Q: Tensor, sizes: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import absorption
-from attnchain_interp.factors import Factors
+from attnchain_interp.functionals import absorption
+from attnchain_interp.operators.factors import Factors
 
 
 def test_gamblers_ruin_in_closed_form() -> None:

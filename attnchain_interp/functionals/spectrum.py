@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain
-from attnchain_interp.direct import second_of_spectrum
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
-from attnchain_interp.operators import Dense
-from attnchain_interp.solver import mixing
+from attnchain_interp.functionals.mixing import mixing
+from attnchain_interp.numerics.direct import second_of_spectrum
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Dense
 
 
 def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 
-from .test_chain import random_logits
+from ..chains import random_logits, vit_like
 
 
 def eigenvector(P: Tensor) -> Tensor:
@@ -16,12 +16,6 @@ def eigenvector(P: Tensor) -> Tensor:
     values, vectors = torch.linalg.eig(P.double().mT)
     leading = vectors.gather(-1, (values - 1).abs().argmin(-1)[..., None, None].expand(*P.shape[:-1], 1))[..., 0].real
     return leading / leading.sum(-1, keepdim=True)
-
-
-def vit_like(n: int = 40, batch: int = 6) -> Tensor:
-    generator = torch.Generator().manual_seed(3)
-    temperature = torch.linspace(0.3, 3, batch)[:, None, None]
-    return (temperature * torch.randn(batch, n, n, generator=generator)).softmax(-1)
 
 
 def test_the_authors_steady_state(five: Tensor) -> None:

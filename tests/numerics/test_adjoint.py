@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import solver
-from attnchain_interp.factors import Factors
+from attnchain_interp.functionals import mixing
+from attnchain_interp.operators.factors import Factors
 
 
 @pytest.mark.parametrize("damping", [0.5, 0.99, 1])
@@ -28,7 +28,7 @@ def test_of_a_restricted_batch(five: Tensor) -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_of_factors(monkeypatch: pytest.MonkeyPatch, causal: bool) -> None:
-    monkeypatch.setattr(solver, "_MULTIPLIED_OUT", 0)
+    monkeypatch.setattr(mixing, "_MULTIPLIED_OUT", 0)
     query, key = torch.randn(2, 1, 2, 60, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     query, key = query.requires_grad_(), key.requires_grad_()
     weight = torch.linspace(0, 1, 60, dtype=torch.float64)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain, distribution
-from attnchain_interp.direct import solve_lu, solve_triangular, solve_triangular_halves
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.krylov import SIZES, Basis
-from attnchain_interp.operators import Dense
+from attnchain_interp.numerics.direct import solve_lu, solve_triangular, solve_triangular_halves
+from attnchain_interp.numerics.krylov import SIZES, Basis
+from attnchain_interp.operators.operator import Dense
 
 _ACCURACY: Final = 1e-6  # residual of the visits, relative to their number
 _DIRECT: Final = 2048  # tokens up to which LU is used

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain, check_damping, teleport
-from attnchain_interp.direct import (
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.numerics.direct import (
     eliminate,
     second_of_diagonal,
     second_of_spectrum,
@@ -18,11 +19,10 @@ from attnchain_interp.direct import (
     solve_triangular,
     solve_triangular_halves,
 )
-from attnchain_interp.errors import AttentionError
-from attnchain_interp.factors import Factors
-from attnchain_interp.iteration import Found, Maps, Products, invert, iterate
-from attnchain_interp.operators import Dense
-from attnchain_interp.reducibility import require_irreducible
+from attnchain_interp.numerics.iteration import Found, Maps, Products, invert, iterate
+from attnchain_interp.numerics.reducibility import require_irreducible
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Dense
 
 RESIDUAL: Final = 1e-6  # ‖πP' − π‖₁ above which no vector of a map is returned
 FACTORED_RESIDUAL: Final = 1e-5  # the same for factored chains: float32 sums over tens of thousands of tokens

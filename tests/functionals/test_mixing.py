@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import solver
-from attnchain_interp.factors import Factors
+from attnchain_interp.functionals import mixing
+from attnchain_interp.operators.factors import Factors
 
-from .test_chain import random_logits
+from ..chains import random_logits
 
 
 def attention(n: int, batch: int = 4, size: float = 2.0, seed: int = 0, causal: bool = False) -> Tensor:
@@ -79,8 +79,8 @@ def test_negative_and_complex_eigenvalues_far_from_one() -> None:
 def test_what_does_not_converge_goes_to_the_dense_solver_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     P = attention(100, 4, 6.0)
     expected = ac.mixing(P)
-    monkeypatch.setattr("attnchain_interp.iteration.SIZES", (8, 10))
-    monkeypatch.setattr("attnchain_interp.solver._INVERTED", 0)
+    monkeypatch.setattr("attnchain_interp.numerics.iteration.SIZES", (8, 10))
+    monkeypatch.setattr("attnchain_interp.functionals.mixing._INVERTED", 0)
     found = ac.mixing(P)
     assert not found.converged.all()
     assert torch.allclose(found.second_eigenvalue, expected.second_eigenvalue, atol=1e-4)
@@ -89,15 +89,15 @@ def test_what_does_not_converge_goes_to_the_dense_solver_and_says_so(monkeypatch
 
 
 def test_a_factored_chain_that_does_not_converge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnchain_interp.iteration.SIZES", (8, 10))
-    monkeypatch.setattr(solver, "_MULTIPLIED_OUT", 0)
+    monkeypatch.setattr("attnchain_interp.numerics.iteration.SIZES", (8, 10))
+    monkeypatch.setattr(mixing, "_MULTIPLIED_OUT", 0)
     query, key = 3 * torch.randn(2, 1, 1, 100, 8, generator=torch.Generator().manual_seed(0))
     factors = Factors(query, key)
     assert not ac.mixing(factors).converged.any(), "multiplied out, up to 4,096 tokens"
-    monkeypatch.setattr(solver, "_DENSE_RESCUE", 50)
+    monkeypatch.setattr(mixing, "_DENSE_RESCUE", 50)
     with pytest.raises(ac.AttentionError, match=r"λ₂. of 1 of 1 chains did not converge, and maps of 100 tokens"):
         ac.second_eigenvalue(factors)
-    monkeypatch.setattr(solver, "FACTORED_RESIDUAL", 1e-12)
+    monkeypatch.setattr(mixing, "FACTORED_RESIDUAL", 1e-12)
     with pytest.raises(ac.AttentionError, match="no stationary distribution within"):
         ac.stationary(factors)
 
@@ -183,7 +183,7 @@ def test_one_pass_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     def again(*_: object, **__: object) -> None:
         raise AssertionError("a second pass")
 
-    monkeypatch.setattr("attnchain_interp.stationary_distribution.solve", again)
+    monkeypatch.setattr("attnchain_interp.functionals.stationary_distribution.solve", again)
     assert torch.allclose(ac.stationary(chain).sum(-1), torch.ones(4))
     with pytest.raises(AssertionError, match="a second pass"):
         ac.stationary(chain, 0.5)
@@ -199,7 +199,7 @@ def test_factored_chains_are_solved_like_maps(monkeypatch: pytest.MonkeyPatch) -
         expected = ac.mixing(dense)
         reverse = ac.stationary(ac.reverse(ac.damp(dense, 0.9)))
         with monkeypatch.context() as patch:
-            patch.setattr(solver, "_MULTIPLIED_OUT", 0)
+            patch.setattr(mixing, "_MULTIPLIED_OUT", 0)
             found = ac.mixing(lazy)
             assert torch.allclose(ac.stationary(ac.reverse(ac.damp(lazy, 0.9))), reverse, atol=1e-5)
         assert torch.allclose(found.stationary, expected.stationary, atol=1e-5)
@@ -208,7 +208,7 @@ def test_factored_chains_are_solved_like_maps(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_factored_chains_without_damping(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solver, "_MULTIPLIED_OUT", 0)
+    monkeypatch.setattr(mixing, "_MULTIPLIED_OUT", 0)
     query, key = torch.randn(2, 1, 2, 200, 8, generator=torch.Generator().manual_seed(0))
     factors = Factors(query, key)
     assert torch.allclose(ac.stationary(factors, damping=1), ac.stationary(factors.maps(), damping=1), atol=1e-6)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnchain_interp.factored_map import FactoredMap
-from attnchain_interp.factors import Factors
-from attnchain_interp.operators import Dense, Operator, mean
+from attnchain_interp.operators.factored_map import FactoredMap
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Dense, Operator, mean
 
 
 def factors(n: int = 12, heads: int = 3, causal: bool = False, seed: int = 0) -> Factors:

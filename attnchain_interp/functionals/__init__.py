@@ -1,0 +1,1 @@
+"""What is asked of a chain: its stationary vector, second eigenvalue, expected visits, metastable states."""

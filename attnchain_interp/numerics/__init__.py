@@ -1,0 +1,1 @@
+"""How it is found: Krylov subspaces, exact solvers, the gradient of a fixed point."""

@@ -1,0 +1,1 @@
+"""Matrices over tokens known by their products, whether their map is held or not."""
