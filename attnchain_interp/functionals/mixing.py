@@ -30,9 +30,8 @@ _SMALL: Final = 48  # tokens up to which dense solvers are as fast as a Krylov b
 _DIRECT: Final = 256  # tokens up to which one float64 LU beats an iteration that looks for the vector alone
 _MULTIPLIED_OUT: Final = 512  # tokens up to which a factored chain is solved as a map
 _DENSE_RESCUE: Final = 4096  # tokens up to which a factored chain that did not converge is multiplied out
-_CACHED: Final = 12 * 2**20  # bytes of maps worked on together on a CPU, so that they stay in its cache
+_CACHED: Final = 18 * 2**20  # bytes of maps worked on together on a CPU, so that they stay in its cache
 _INVERTED: Final = 2048  # tokens up to which an inverse is tried before a dense eigensolver
-_INVERTED_BYTES: Final = 2**26
 _HEAVY: Final = 0.5  # damping below which a stationary vector and |λ₂| are looked for apart
 _RESTARTS: Final = 10
 
@@ -173,7 +172,7 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
     iterated = Found.joined([iterate(Maps(M), some, landing, damping, vector, radius) for M, some, landing in parts])
     iterated.vector = iterated.vector if vector else mixed.vector
     lost = ~(iterated.has_vector & iterated.has_radius)
-    for chosen in lost.nonzero()[:, 0].split(_room(maps, _INVERTED_BYTES)) if n <= _INVERTED else ():
+    for chosen in lost.nonzero()[:, 0].split(_room(maps, _CACHED)) if n <= _INVERTED else ():
         if len(chosen):
             inverted = invert(maps[chosen], states[chosen], jump[chosen], damping, iterated.of(chosen))
             iterated.put(chosen, inverted)

@@ -13,7 +13,7 @@ from attnchain_interp.numerics.krylov import SIZES, Basis, centred, l1_bound, sc
 from attnchain_interp.operators.operator import Operator, uniform_over
 
 _INVERTED: Final = 600  # tokens up to which an inverse costs less than a larger basis
-_SLOW: Final = 0.9  # |λ₂| from which a chain counts as mixing slowly
+_SLOW: Final = 0.98  # |λ₂| from which a chain counts as mixing slowly
 _VECTOR_SIZES: Final = (8, 12, *SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
 _INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
 _SHIFT: Final = 0.99
@@ -168,7 +168,7 @@ def iterate(
 def _away_from_one(square: Tensor) -> Tensor:
     """The largest modulus (chain,) among the eigenvalues of H that an inverse does not part from the many."""
     ritz = torch.linalg.eigvals(square.cpu()).to(square.device)
-    return ritz.abs().masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1)
+    return ritz.abs().masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1).double()
 
 
 def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Found) -> Found:
@@ -190,21 +190,24 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Fo
     sound = (failed == 0) & vector.isfinite().all(-1)
     if damping == _SHIFT:
         found = Found(vector, found.radius, sound, found.has_radius)
-    if bool(found.has_radius.all()):
-        return found
-    uniform = uniform_over(states, jump.dtype)[:, None]
-    basis = Basis.started_at(centred(scattered(jump[:, None]), uniform))
-    tolerance = TOLERANCE[maps.dtype].radius
+    pending = (sound & ~found.has_radius).nonzero()[:, 0]
+    factors, pivots, before = factors[pending], pivots[pending], torch.zeros_like(found.radius[pending])
+    uniform = uniform_over(states[pending], jump.dtype)[:, None]
+    basis = Basis.started_at(centred(scattered(jump[pending, None]), uniform))
     radius, has_radius = found.radius.clone(), found.has_radius.clone()
-    pending = (~has_radius).nonzero()[:, 0]
-    before = torch.zeros_like(radius[pending])
+
+    def centred_product(v: Tensor) -> Tensor:
+        return centred(product(v), uniform)
+
     for size in _INVERTED_SIZES:
-        basis.grow(lambda v: centred(product(v), uniform), size)
-        inverted = torch.linalg.eigvals(basis.square[pending].nan_to_num().cpu()).to(radius.device)
-        seen = ((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1)
-        settled = ((seen - before).abs() < tolerance) & sound[pending] & (seen >= found.radius[pending] - 1e-4)
-        radius[pending[settled]], has_radius[pending[settled]] = seen[settled], True
-        pending, before = pending[~settled], seen[~settled]
         if not len(pending):
             break
+        basis.grow(centred_product, size)
+        inverted = torch.linalg.eigvals(basis.square.nan_to_num().cpu()).to(radius.device)
+        seen = ((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1).double()
+        settled = ((seen - before).abs() < TOLERANCE[maps.dtype].radius) & (seen >= found.radius[pending] - 1e-4)
+        radius[pending[settled]], has_radius[pending[settled]] = seen[settled], True
+        basis.keep(~settled)
+        factors, pivots, uniform = factors[~settled], pivots[~settled], uniform[~settled]
+        pending, before = pending[~settled], seen[~settled]
     return Found(found.vector, radius, found.has_vector, has_radius)

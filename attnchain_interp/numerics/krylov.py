@@ -76,13 +76,13 @@ class Basis:
 
     @property
     def square(self) -> Tensor:
-        """(chain, size, size) float64: H without its last row."""
-        return self.projected[:, : self.size, : self.size].double()
+        """(chain, size, size): H without its last row."""
+        return self.projected[:, : self.size, : self.size]
 
     @property
     def tail(self) -> Tensor:
-        """(chain,) float64: the length of what the basis does not hold of its last product."""
-        return self.projected[:, self.size, self.size - 1].double()
+        """(chain,): the length of what the basis does not hold of its last product."""
+        return self.projected[:, self.size, self.size - 1]
 
     def minimal_residual(self, coefficient: float, beta: Tensor) -> tuple[Tensor, Tensor]:
         """The y (chain, 1, token) in the basis with least ‖β·start − y (I − coefficient·P)‖₂, and that norm (chain,).
@@ -108,14 +108,15 @@ def spectral_radius(square: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
     limiting power has rank one (two for a pair), and its last row tells how much of the Ritz vector lies at the end of the
     basis, that is the residual.
     """
-    power, logarithm, share = square, square.new_zeros(len(square)), 1.0
+    power, share, least = square, 1.0, torch.finfo(square.dtype).tiny
+    logarithm = torch.zeros(len(square), dtype=torch.float64, device=square.device)
     for _ in range(_SQUARINGS):
-        size = torch.linalg.matrix_norm(power).clamp_min(1e-280)
-        logarithm = logarithm + share * size.log()
+        size = torch.linalg.matrix_norm(power).clamp_min(least)
+        logarithm += share * size.log()
         power = power / size[:, None, None]
         power = power @ power
         share /= 2
-    size = torch.linalg.matrix_norm(power).clamp_min(1e-280)
+    size = torch.linalg.matrix_norm(power).clamp_min(least)
     radius = (logarithm + share * size.log()).exp()
     return radius, tail * power[:, -1].norm(dim=-1) / size
 

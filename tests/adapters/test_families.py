@@ -213,7 +213,7 @@ def test_only_the_layers_asked_for_are_computed(build: Callable[[], Any], monkey
     everything = ac.capture(model, pixels(model))
     made: list[ac.Factors] = []
 
-    def counted(*args: Any, **kwargs: Any) -> Tensor:
+    def counted(*args: Any, **kwargs: Any) -> ac.Factors:
         made.append(fused_factors(*args, **kwargs))
         return made[-1]
 
