@@ -122,10 +122,10 @@ def iterate(
         torch.full_like(states[:, 0], not radius),
     )
     landing = (1 - damping) * jump[:, None]
-    x = scattered(jump[:, None]) if begin is None else begin[:, None]
+    uniform = uniform_over(states, jump.dtype)[:, None]
+    x = scattered(jump[:, None], uniform) if begin is None else begin[:, None]
     for _ in range(2):
         x = damping * product(x) + landing
-    uniform = uniform_over(states, jump.dtype)[:, None]
     start = centred(damping * product(x) + landing - x, uniform)
     beta = start.norm(dim=-1)[:, 0]
     sizes = [size for size in (SIZES if radius else _VECTOR_SIZES) if size < n] or [n - 1]
@@ -193,7 +193,7 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Fo
     pending = (sound & ~found.has_radius).nonzero()[:, 0]
     factors, pivots, before = factors[pending], pivots[pending], torch.zeros_like(found.radius[pending])
     uniform = uniform_over(states[pending], jump.dtype)[:, None]
-    basis = Basis.started_at(centred(scattered(jump[pending, None]), uniform))
+    basis = Basis.started_at(centred(scattered(jump[pending, None], uniform), uniform))
     radius, has_radius = found.radius.clone(), found.has_radius.clone()
 
     def centred_product(v: Tensor) -> Tensor:

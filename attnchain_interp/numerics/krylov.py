@@ -126,14 +126,14 @@ def centred(v: Tensor, uniform: Tensor) -> Tensor:
     return torch.addcmul(v, v.sum(-1, keepdim=True), uniform, value=-1)
 
 
-def scattered(jump: Tensor) -> Tensor:
-    """The distribution `jump` (chain, 1, token), unevenly perturbed by about a tenth and normalised again.
+def scattered(jump: Tensor, uniform: Tensor) -> Tensor:
+    """The distribution `jump` (chain, 1, token) with a tenth of unevenness over all states, whose distribution is `uniform`.
 
-    A Krylov space never leaves the symmetries of its start: of two equal blocks it would see one, and miss that the chain
-    hardly mixes. The perturbation is the same at every call.
+    A Krylov space never leaves the symmetries of its start, nor the states that can be reached from it: of two equal blocks
+    it would see one, and miss that the chain hardly mixes. The unevenness is the same at every call.
     """
     noise = torch.rand(jump.shape[-1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    uneven = jump * (1 + 0.2 * noise.to(jump.device, jump.dtype))
+    uneven = jump + 0.2 * noise.to(jump.device, jump.dtype) * uniform
     return uneven / uneven.sum(-1, keepdim=True)
 
 

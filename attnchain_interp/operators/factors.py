@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, fields
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -58,7 +58,9 @@ class Factors:
             raise AttentionError(f"the factors are on different devices ({where}); move them to one.")
         if not query.is_floating_point() or not key.is_floating_point():
             raise AttentionError(f"factors must be floating point; got query {query.dtype}, key {key.dtype}.")
-        if not all(bool(factor.sum(dtype=torch.float64).isfinite()) for factor in (query, key)):
+        if not all(
+            bool(factor.sum(dtype=torch.promote_types(factor.dtype, torch.float32)).isfinite()) for factor in (query, key)
+        ):
             raise AttentionError("query or key holds NaN or infinity, so the map would; find what overflowed in the model.")
         if mask is not None:
             if mask.dtype != torch.bool and not mask.is_floating_point():
@@ -101,8 +103,14 @@ class Factors:
         if mask is not None:
             mask = mask[:, :, tokens] if mask.shape[2] > 1 else mask
             mask = mask[..., tokens] if mask.shape[3] > 1 else mask
-        query, key = self.query[:, :, tokens], self.key[:, :, tokens]
-        return Factors(query, key, self.factor, mask, self.causal, self.softcap, self.sinks)
+        return self._derived(query=self.query[:, :, tokens], key=self.key[:, :, tokens], mask=mask)
+
+    def _derived(self, **changes: Any) -> Factors:
+        """These factors with some tensors in parts, which need no second look."""
+        made = object.__new__(Factors)
+        for field in fields(self):
+            object.__setattr__(made, field.name, changes.get(field.name, getattr(self, field.name)))
+        return made
 
     def heads(self, chosen: slice) -> Factors:
         """The factors of some query heads."""
@@ -112,7 +120,7 @@ class Factors:
         if mask is not None and mask.shape[1] > 1:
             mask = mask[:, chosen]
         sinks = None if self.sinks is None else self.sinks[chosen]
-        return Factors(self.query[:, chosen], key, self.scale, mask, self.causal, self.softcap, sinks)
+        return self._derived(query=self.query[:, chosen], key=key, mask=mask, sinks=sinks)
 
     def logits(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """The logits (batch, head, query, key) of some queries and keys, masked with −∞, in float32 or better."""

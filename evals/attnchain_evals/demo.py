@@ -10,15 +10,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from attnchain_evals.benchmarking import Benchmark, benchmark, grid_of
 from attnchain_evals.bundled import bundled_vit
 from attnchain_evals.cluttered_digits import ClutteredDigits, Example
-from attnchain_evals.figures import attribution_figure, bounce_figure, head_figure, layer_figure, write_figure
+from attnchain_evals.figures import (
+    attribution_figure,
+    bounce_figure,
+    head_figure,
+    layer_figure,
+    metastable_figure,
+    write_figure,
+)
 from attnchain_evals.files import write_text
-from attnchain_interp import AttentionError, AttentionStore, capture
+from attnchain_interp import AttentionError, AttentionStore, MetastableStates, capture, coarse_grained_stationary
 
 BATCH = 32
 FRACTIONS = (0.0, 1 / 16, 1 / 4, 3 / 4, 15 / 16, 1.0)  # dense where the evidence goes and comes, symmetric for SRG
@@ -58,9 +66,17 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
         "layers.png": layer_figure(store, first.image[0]),
         "bounces.png": bounce_figure(store, first.image[0], patch_on(first.mask[0], store)),
         "heads.png": head_figure(store),
+        "states.png": state_figure(store, first.image),
     }
     files += [write_figure(figure, out / name) for name, figure in figures.items()]
     return Demo(result, accuracy, files)
+
+
+def state_figure(store: AttentionStore, images: Tensor) -> Figure:
+    """The metastable states of every image, as many as its spectrum has before its largest gap."""
+    method = MetastableStates()
+    chain, memberships = method.chain(store), method.memberships(store)
+    return metastable_figure(images, store.tokens.to_grid(memberships.mT), coarse_grained_stationary(chain, memberships))
 
 
 def patch_on(mask: Tensor, store: AttentionStore) -> int:

@@ -71,7 +71,7 @@ def hf_folder(tmp_path: Path) -> str:
 def test_demo(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     printed = run("demo", "--images", "3", "--out", out)
-    files = {"results.json", "results.md", "attributions.png", "layers.png", "bounces.png", "heads.png"}
+    files = {"results.json", "results.md", "attributions.png", "layers.png", "bounces.png", "heads.png", "states.png"}
     assert {file.name for file in out.iterdir()} == files
     assert all(str(out / name) in printed for name in files)
     report = json.loads((out / "results.json").read_text())

@@ -59,6 +59,10 @@ def test_two_equal_blocks_are_told_apart() -> None:
     half = attention(60, 1)[0]
     P = 0.999 * torch.block_diag(half, half) + 0.001 / 120
     assert float(ac.second_eigenvalue(P)) == pytest.approx(0.999, abs=1e-4)
+    v = torch.zeros(120)
+    v[:60] = 1 / 60
+    apart = ac.mixing(torch.block_diag(half, half), personalization=v)
+    assert float(apart.second_eigenvalue) == pytest.approx(1, abs=1e-4), "jumps only ever reach one of them"
     uniform = torch.full((60, 60), 1 / 60)
     P = 0.95 * torch.block_diag(uniform, uniform) + 0.05 / 120
     assert float(ac.second_eigenvalue(P)) == pytest.approx(0.95, abs=1e-4), "its stationary vector is where the start begins"
@@ -235,3 +239,12 @@ def test_a_chain_that_ends_is_refused() -> None:
     for function in (ac.mixing, ac.stationary, ac.second_eigenvalue):
         with pytest.raises(ac.AttentionError, match="the chain is absorbing"):
             function(chain)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    for P in (attention(150, 12, 6.0), attention(150, 3, causal=True), attention(20)):
+        found, expected = ac.mixing(P.cuda()), ac.mixing(P)
+        assert found.stationary.is_cuda
+        assert torch.allclose(found.stationary.cpu(), expected.stationary, atol=1e-5)
+        assert torch.allclose(found.second_eigenvalue.cpu(), expected.second_eigenvalue, atol=1e-4)

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -133,6 +135,37 @@ def test_logits_of_ten_thousand_lose_no_mass(causal: bool) -> None:
         v = own.left(v)
     assert torch.allclose(v.sum(-1), torch.ones(2, 4, 1), atol=1e-5)
     assert torch.allclose(own.left(v), v @ factors.maps(), atol=1e-5)
+
+
+@st.composite
+def random_factors(draw: st.DrawFn) -> Factors:
+    n, heads = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 4]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    size = draw(st.sampled_from([0.1, 1.0, 5.0]))
+    query = size * torch.randn(1, 4, n, 3, generator=generator, dtype=torch.float64)
+    key = size * torch.randn(1, heads, n, 3, generator=generator, dtype=torch.float64)
+    bias = torch.randn(n, n, generator=generator, dtype=torch.float64) if draw(st.booleans()) else None
+    softcap = draw(st.sampled_from([None, 2.0]))
+    sinks = torch.randn(4, generator=generator, dtype=torch.float64) if draw(st.booleans()) else None
+    return Factors(query, key, mask=bias, causal=draw(st.booleans()), softcap=softcap, sinks=sinks)
+
+
+@given(random_factors(), st.data())
+def test_factored_is_dense_and_restriction_is_dropping_logits(factors: Factors, data: st.DataObject) -> None:
+    n = factors.shape[-1]
+    own = FactoredMap(factors)
+    assert torch.allclose(own.dense(), dense(factors), atol=1e-12)
+    v = torch.rand(1, 4, 1, n, dtype=torch.float64)
+    assert torch.allclose(own.left(v), v @ dense(factors), atol=1e-12)
+    chain = ac.as_chain(factors)
+    assert torch.allclose(chain.matrix.sum(-1), torch.ones(1, 4, n, dtype=torch.float64))
+    first = data.draw(st.integers(0, n - 1)) if not factors.causal else 0  # in causal attention every token sees the first
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n))) | (torch.arange(n) == first)
+    restricted = ac.restrict(chain, keep).matrix[..., keep, :][..., keep]
+    assert torch.allclose(restricted, factors.logits()[..., keep, :][..., keep].softmax(-1), atol=1e-9)
+    pi = ac.stationary(chain, 0.9)
+    assert torch.allclose(pi, ac.stationary(chain.matrix, 0.9), atol=1e-9)
+    assert torch.allclose(pi.sum(-1), torch.ones(1, 4, dtype=torch.float64))
 
 
 class Largest(TorchDispatchMode):
