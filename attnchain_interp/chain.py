@@ -7,7 +7,7 @@ Discrete-Time Markov) Chains*, NeurIPS 2025.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense, Operator, uniform_over
-
-if TYPE_CHECKING:
-    from attnchain_interp.functionals.mixing import Mixing
 
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
 
@@ -90,7 +87,6 @@ class Chain:
         self.transitions = Dense(transitions) if isinstance(transitions, Tensor) else transitions
         self.states = states
         self.absorbing = absorbing
-        self.solved: dict[float, Mixing] = {}  # by damping: what `mixing` has found
         shape = self.transitions.shape[:-1]
         if states.dtype != torch.bool or states.shape != shape:
             raise AttentionError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from typing import Final, final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -55,6 +56,9 @@ class Mixing:
     converged: Tensor
 
 
+_REMEMBERED: Final[WeakKeyDictionary[Chain, dict[float, Mixing]]] = WeakKeyDictionary()  # a chain does not change
+
+
 def mixing(P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None) -> Mixing:
     """The stationary vector and |λ₂| of each chain, from one pass; cheaper than `stationary` and `second_eigenvalue` apart.
 
@@ -78,13 +82,18 @@ def mixing(P: Tensor | Factors | Chain, damping: float = 0.99, personalization: 
     chain = as_chain(P)
     check_damping(damping)
     jump = teleport(chain, personalization)
-    remembered = chain.solved.get(damping) if personalization is None else None
-    if remembered is not None:
-        return remembered
+    known = remembered(chain, damping) if personalization is None else None
+    if known is not None:
+        return known
     result = solve(chain, damping, jump)
     if personalization is None:
-        chain.solved[damping] = result
+        _REMEMBERED.setdefault(chain, {})[damping] = result
     return result
+
+
+def remembered(chain: Chain, damping: float) -> Mixing | None:
+    """What `mixing` has found of this very chain with uniform jumps."""
+    return _REMEMBERED.get(chain, {}).get(damping)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain, check_damping, teleport
-from attnchain_interp.functionals.mixing import solve
+from attnchain_interp.functionals.mixing import remembered, solve
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
 from attnchain_interp.operators.factors import Factors
 
@@ -64,7 +64,7 @@ def stationary(
     chain = as_chain(P)
     check_damping(damping)
     jump = teleport(chain, personalization)
-    known = chain.solved.get(damping) if personalization is None else None
+    known = remembered(chain, damping) if personalization is None else None
     found = known or solve(chain, damping, jump, radius=False)
     pi = found.stationary
     if torch.is_grad_enabled() and (chain.transitions.requires_grad or jump.requires_grad):
