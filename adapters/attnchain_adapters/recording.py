@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from threading import get_ident
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp import AttentionError, Factors, Keeping
+
+_ROWS: Final = 1024  # of a mask that are looked at together
 
 
 class AttentionRecorder(TorchFunctionMode):
@@ -126,6 +128,9 @@ def _causal_with_padding(mask: Tensor) -> Tensor | None:
     """
     if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
         return None
-    keys = mask.diagonal(dim1=-2, dim2=-1)[:, :, None]
-    differs = (mask ^ (keys & torch.ones_like(mask[:1]).tril())) & keys.mT
-    return None if bool(differs.any()) else keys.clone()
+    keys, places = mask.diagonal(dim1=-2, dim2=-1)[:, :, None], torch.arange(mask.shape[-1], device=mask.device)
+    for rows in places.split(_ROWS):
+        expected = keys & (places <= rows[:, None])
+        if bool(((mask[:, :, rows] ^ expected) & keys.mT[:, :, rows]).any()):
+            return None
+    return keys.clone()

@@ -116,9 +116,11 @@ def spectral_radius(square: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         power = power / size[:, None, None]
         power = power @ power
         share /= 2
-    size = torch.linalg.matrix_norm(power).clamp_min(least)
-    radius = (logarithm + share * size.log()).exp()
-    return radius, tail * power[:, -1].norm(dim=-1) / size
+    size = torch.linalg.matrix_norm(power)
+    radius = (logarithm + share * size.clamp_min(least).log()).exp()
+    # a nilpotent H has no Ritz vector in its limit, so nothing but an exhausted space speaks for its radius of zero
+    share_at_end = torch.where(size > least, power[:, -1].norm(dim=-1) / size.clamp_min(least), 1)
+    return radius, tail * share_at_end
 
 
 def centred(v: Tensor, uniform: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from attnchain_interp.operators.fused_attention import fused_route
 from attnchain_interp.operators.operator import Operator
 
 _TILE: Final = 2**22  # map entries that are built at once where no fused kernel serves
+_ROWS: Final = 1024  # of a mask that are looked at together
 _MASKED: Final = -1e5  # a logit whose exponential is zero, and finite, unlike −∞ times anything
 _LOST: Final = 1e-5  # share of the mass that a fused product may miss before tiles take over
 
@@ -116,12 +117,15 @@ class FactoredMap(Operator):
         mask = self._factors.mask_of_four
         if mask is None or 1 in mask.shape[2:]:
             return (among.sum(-1) <= 1).expand(self.shape[:2])
-        allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-        allowed = (allowed.mT if upper else allowed).triu(1)
-        inside = among.expand(self.shape[:3]).to(torch.float32)
-        # an entry ahead, from a token that counts to a token that counts: one product a head
-        ahead = (inside[:, :, None] @ allowed.to(torch.float32) @ inside[..., None])[..., 0, 0]
-        return ~(ahead > 0).expand(self.shape[:2])
+        inside = among.expand(self.shape[:3])
+        places = torch.arange(self.shape[-1], device=self.device)
+        ahead = torch.zeros_like(inside)
+        for rows in places.split(_ROWS):
+            part = mask.mT[:, :, rows] if upper else mask[:, :, rows]
+            part = part if part.dtype == torch.bool else part > torch.finfo(part.dtype).min / 2
+            part = (part & (places > rows[:, None])).to(torch.float32)  # entries ahead of each row
+            ahead[:, :, rows] = (part @ inside[..., None].to(torch.float32))[..., 0] > 0
+        return ~(ahead & inside).any(-1)
 
     @property
     def _masked(self) -> bool | None:
