@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch._C import DisableTorchFunctionSubclass
+from torch._C import DisableTorchFunction
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
@@ -68,7 +68,7 @@ class AttentionRecorder(TorchFunctionMode):
         if name in self.routes:
             raise AttentionError(f"module {name!r} computed attention twice in one forward; its maps cannot be told apart.")
         self.routes[name] = route
-        with DisableTorchFunctionSubclass():
+        with DisableTorchFunction():
             self._keeping.take(name, attention if isinstance(attention, Factors) else attention.detach())
 
     @property

@@ -101,11 +101,11 @@ def head_figure(store: AttentionStore, example: int = 0) -> Figure:
     for k, layer in enumerate(store):
         chain = store.chain(layer.name, "each")
         one = ac.Chain(chain.matrix[example], chain.states[example])
-        ranks, lambda2 = ac.stationary(one), ac.second_eigenvalue(one)
+        found = ac.mixing(one)
         for head in range(layer.heads):
-            grid = store.tokens.to_grid(ranks[head][None])[0]
+            grid = store.tokens.to_grid(found.stationary[head][None])[0]
             axes[k, head].imshow(grid.cpu().numpy(), cmap="magma")
-            axes[k, head].set_title(f"{layer.name}  head {head}\n|λ₂| = {float(lambda2[head]):.3f}", fontsize=5)
+            axes[k, head].set_title(f"{layer.name}  head {head}\n|λ₂| = {float(found.second_eigenvalue[head]):.3f}", fontsize=5)
     return figure
 
 
