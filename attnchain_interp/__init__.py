@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attnchain_interp.capturing import Adapter, Loaded, adapter_named, capture
+from attnchain_interp.capturing import Adapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
@@ -22,6 +22,7 @@ from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.proof import LayerProof, Proof, prove
 from attnchain_interp.reducers import (
     Bounces,
     ClassRows,
@@ -50,9 +51,11 @@ __all__ = [
     "Factors",
     "Keeping",
     "LayerAttention",
+    "LayerProof",
     "LayerSelection",
     "Loaded",
     "Mixing",
+    "Proof",
     "Reducer",
     "Reductions",
     "Role",
@@ -61,6 +64,7 @@ __all__ = [
     "TokenLayout",
     "absorb",
     "adapter_named",
+    "adapter_of",
     "as_chain",
     "bounce",
     "capture",
@@ -70,6 +74,7 @@ __all__ = [
     "head_weights",
     "metastable_states",
     "mixing",
+    "prove",
     "restrict",
     "reverse",
     "second_eigenvalue",

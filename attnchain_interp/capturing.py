@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, Protocol, overload
@@ -19,13 +20,22 @@ from attnchain_interp.store import AttentionStore
 
 GROUP: Final = "attnchain_interp.adapters"
 
+log = logging.getLogger("attnchain_interp")
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model by name, with what turns a PIL image into its input (1, channel, height, width)."""
+    """A model by name.
+
+    Attributes:
+        model: the model.
+        preprocess: what turns a PIL image into its input (1, channel, height, width); None where it takes no images.
+        sample: arguments of `capture` to try it with.
+    """
 
     model: nn.Module
-    preprocess: Callable[[Any], Tensor]
+    preprocess: Callable[[Any], Tensor] | None
+    sample: Mapping[str, Any]
 
 
 class Adapter(Protocol):
@@ -33,20 +43,26 @@ class Adapter(Protocol):
 
     An adapter is announced by an entry point in the group `attnchain_interp.adapters`, named as the framework is
     imported (`timm`, `transformers`, …). It is loaded only when the user has imported that framework: who holds a model
-    of it has.
+    of it has. The one for `torch` itself is asked last, since every model is also one of torch's.
     """
 
     supported: str
     """The model families it knows, for messages."""
 
-    def recognises(self, model: nn.Module) -> bool:
-        """Whether `capture` can read this model."""
+    def recognises(self, source: Any) -> bool:
+        """Whether this source is of its framework; `capture` may still refuse it, with the reason."""
         ...
 
     def capture(
-        self, model: nn.Module, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
+        self, source: Any, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
     ) -> AttentionStore | Reductions:
-        """What `keeping` keeps of one forward of `model(*inputs, **kwargs)`; the model is left as it was."""
+        """What `keeping` keeps of one forward of `source(*inputs, **kwargs)`; the model is left as it was.
+
+        `kwargs` hold the adapter's own options beside what the model is called with.
+
+        Raises:
+            AttentionError: this is no token chain, or not one that has been tried; the message has the reason.
+        """
         ...
 
     def load(self, name: str) -> Loaded:
@@ -55,10 +71,15 @@ class Adapter(Protocol):
 
 
 def adapters() -> Iterator[tuple[str, Adapter]]:
-    """Framework name and adapter, for every announced adapter whose framework has been imported."""
-    for point in entry_points(group=GROUP):
+    """Framework name and adapter, for every announced adapter whose framework has been imported; that of torch last."""
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name == "torch", point.name)):
         if point.name in sys.modules:
             yield point.name, point.load()()
+
+
+def adapter_of(source: Any) -> Adapter | None:
+    """The adapter that recognises a source; None where none does."""
+    return next((adapter for _, adapter in adapters() if adapter.recognises(source)), None)
 
 
 def adapter_named(framework: str) -> Adapter:
@@ -108,8 +129,11 @@ def capture(
     when the forward raises. Only the chosen layers are computed and held.
 
     Args:
-        source: a model that an adapter recognises, or any callable that returns an `AttentionStore`.
-        inputs, kwargs: what the model is called with.
+        source: a model that an adapter recognises (of timm, transformers, nnsight or plain torch; transformers' bound
+            `model.generate` too), or any callable that returns an `AttentionStore`. Of a model that `torch.compile` made
+            another of, the uncompiled one is run, and the log says so.
+        inputs, kwargs: what the model is called with; and options of the adapter, where a model has more than one sequence:
+            `kind="encoder" | "decoder" | "cross" | "pool"`, `tower="text" | "vision" | …`, and `tokenizer=…` for labels.
         layers: which layers to keep, as in `AttentionStore.select`.
         keep: "maps" (batch, head, query, key) of each layer; "factors", its queries and keys, from which everything is
             computed in memory linear in the number of tokens; a list of reducers, which see each layer as it passes and
@@ -121,14 +145,18 @@ def capture(
         An `AttentionStore`; `Reductions` for reducers.
 
     Raises:
-        AttentionError: no adapter recognises the model; a layer that does not exist; inputs that the model cannot take;
-            dropout that is active; factors of a model that has none, maps that do not fit. Errors of the model's own
-            forward pass through unchanged.
+        AttentionError: no adapter recognises the model, or its family is no token chain or has not been tried; a layer that
+            does not exist; inputs that the model cannot take; dropout that is active; factors of a model that has none,
+            maps that do not fit; a module compiled in place. Errors of the model's own forward pass through unchanged.
 
     >>> capture(lambda maps: AttentionStore.from_maps([maps]), torch.eye(2)[None, None]).names
     ['layer.0']
     """
-    keeping = Keeping(keep, max_bytes)
+    keeping, source = Keeping(keep, max_bytes), uncompiled(source)
+    adapter = adapter_of(source)
+    if adapter is not None:
+        with torch.no_grad():
+            return adapter.capture(source, inputs, layers, keeping, **kwargs)
     if not isinstance(source, nn.Module) and callable(source):
         store = source(*inputs, **kwargs)
         if not isinstance(store, AttentionStore):
@@ -141,10 +169,6 @@ def capture(
     if not isinstance(source, nn.Module):
         raise AttentionError(f"the source is a {type(source).__name__}; pass a model or a callable that returns a store.")
     known = dict(adapters())
-    for adapter in known.values():
-        if adapter.recognises(source):
-            with torch.no_grad():
-                return adapter.capture(source, inputs, layers, keeping, **kwargs)
     name = f"{type(source).__module__}.{type(source).__name__}"
     ready = "; ".join(f"{framework}: {adapter.supported}" for framework, adapter in sorted(known.items()))
     absent = sorted({point.name for point in entry_points(group=GROUP)} - set(known))
@@ -153,3 +177,28 @@ def capture(
         + (f" (not imported: {', '.join(absent)})" if absent else "")
         + ". For any other model pass a callable that returns AttentionStore.from_maps(your_maps, tokens=…)."
     )
+
+
+def uncompiled(source: Any) -> Any:
+    """The model that `torch.compile` made another of, or the source itself.
+
+    Raises:
+        AttentionError: a module was compiled in place, so its attention happens inside compiled code.
+    """
+    if not isinstance(source, nn.Module):
+        return source
+    original = source._modules.get("_orig_mod")
+    if original is not None:
+        log.warning("%s is compiled; the attention is that of the uncompiled model", type(original).__name__)
+        source = original
+    inside = [name or type(source).__name__ for name, module in source.named_modules() if _compiled(module)]
+    if inside:
+        raise AttentionError(
+            f"{inside[0]} is compiled in place, and compiled code cannot be watched. Capture before module.compile(), or"
+            " compile another of it: compiled = torch.compile(model)."
+        )
+    return source
+
+
+def _compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

@@ -22,7 +22,7 @@ ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are ro
 
 @torch.no_grad()
 def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: bool = False) -> None:
-    """Refuses what is not a row-stochastic map.
+    """Refuses what is no map of probabilities.
 
     Args:
         maps: (…, query, key).
@@ -31,13 +31,8 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
         below_one: rows may sum to less than one (an attention sink was dropped after the softmax).
 
     Raises:
-        AttentionError: not square, not floating point, NaN or infinite, negative, or rows that do not sum to one.
+        AttentionError: not floating point, NaN or infinite, negative, or rows that do not sum to one.
     """
-    if maps.ndim < 2 or maps.shape[-1] != maps.shape[-2] or maps.shape[-1] == 0:
-        raise AttentionError(
-            f"{name} has shape {tuple(maps.shape)}; a chain needs square maps (…, query, key). Cross-attention and pooled"
-            " attention are not chains."
-        )
     if not maps.is_floating_point():
         raise AttentionError(f"{name} is {maps.dtype}; attention probabilities are floating point.")
     low = maps.amin(-1)
@@ -62,6 +57,18 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
             f"{name} is not row-stochastic: a row sums to 1 {'+' if below_one else '±'} {worst:.3g}. Pass probabilities after"
             " the softmax and before dropout (put the model in .eval()), with queries as rows. A model whose softmax has a"
             " sink has rows below one: say so with LayerAttention(…, sink=True)."
+        )
+
+
+def check_square(maps: Tensor, name: str) -> None:
+    """
+    Raises:
+        AttentionError: `maps` is not (…, token, token).
+    """
+    if maps.ndim < 2 or maps.shape[-1] != maps.shape[-2] or maps.shape[-1] == 0:
+        raise AttentionError(
+            f"{name} has shape {tuple(maps.shape)}; a chain needs square maps (…, query, key). Cross-attention and pooled"
+            " attention are not chains."
         )
 
 
@@ -93,6 +100,7 @@ class Chain:
                 f"states is {states.dtype} of shape {tuple(states.shape)}; it must be bool of shape {tuple(shape)}."
             )
         if check and isinstance(self.transitions, Dense):
+            check_square(self.transitions.matrix, "the transition matrix")
             check_rows(self.transitions.matrix, "the transition matrix", below_one=absorbing)
             if not bool(states.all()) and bool((self.transitions.matrix.detach().any(-2) & ~states).any()):
                 raise AttentionError("the matrix leads to a token that is no state; build such chains with `restrict`.")
@@ -143,6 +151,7 @@ def as_chain(P: Tensor | Factors | Chain) -> Chain:
         return Chain(FactoredMap(P).conditioned(every), every, check=False)
     if P.dtype in (torch.float32, torch.float64):
         return Chain(P, every)
+    check_square(P, "the transition matrix")
     check_rows(P, "the transition matrix")
     matrix = in_float32(P)
     return Chain(matrix / matrix.sum(-1, keepdim=True), every, check=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast, final
 
@@ -20,6 +20,7 @@ from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenLayout
 
 Keep = Literal["auto", "maps", "factors"] | Sequence[Reducer]
+Edit = Callable[[str, Tensor], Tensor]
 
 MAX_BYTES: Final = 2**31
 _TOGETHER: Final = 2**24  # bytes of maps built at once to be reduced
@@ -70,12 +71,14 @@ class Keeping:
     Args:
         keep: "maps", "factors", reducers, or "auto": maps while they fit into `max_bytes`, factors from there on.
         max_bytes: for "auto".
+        edit: layer name and map (batch, head, query, key) → the map that the model goes on with. None lets it compute what
+            it would; a recorder may then leave its own call as it is.
 
     Raises:
         AttentionError: something else, no reducers, or two of one name.
     """
 
-    def __init__(self, keep: Keep = "auto", max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, keep: Keep = "auto", max_bytes: int = MAX_BYTES, edit: Edit | None = None) -> None:
         reducers = [] if isinstance(keep, str) else list(keep)
         known = keep in ("auto", "maps", "factors") if isinstance(keep, str) else bool(reducers)
         if not known or not all(hasattr(reducer, "reduce") for reducer in reducers):
@@ -88,15 +91,25 @@ class Keeping:
             raise AttentionError(f"two reducers share a name ({', '.join(names)}); pass another: Bounces(…, name=…).")
         self._keep = keep if isinstance(keep, str) else "reducers"
         self._max_bytes = max_bytes
+        self.edit = edit
         # |λ₂| first: its pass finds the stationary vectors too, and the chain remembers them
         self._reducers = sorted(reducers, key=lambda reducer: not isinstance(reducer, SecondEigenvalues))
         self._order = names
         self._tokens: TokenLayout | None = None
+        self._queries: TokenLayout | None = None
         self._layers: dict[str, LayerAttention] = {}
         self._results: dict[str, dict[str, Tensor]] = {}
         self._note = ""
 
-    def expect(self, tokens: TokenLayout, layers: int, heads: int, fused: bool, element: int = 4) -> None:
+    def expect(
+        self,
+        tokens: TokenLayout,
+        layers: int,
+        heads: int,
+        fused: bool,
+        element: int = 4,
+        queries: TokenLayout | None = None,
+    ) -> None:
         """Before the forward: what will come.
 
         Args:
@@ -104,12 +117,18 @@ class Keeping:
             layers, heads: how many are to be kept.
             fused: whether attention goes through `scaled_dot_product_attention`, so that factors can be had.
             element: bytes of a map's element.
+            queries: the layout of the queries, where they are other tokens (cross-attention, a pooling head).
 
         Raises:
-            AttentionError: factors are wanted and not to be had, or maps do not fit.
+            AttentionError: factors are wanted and not to be had, maps do not fit, or reducers are to reduce what is no chain.
         """
-        self._tokens = tokens
-        size = layers * heads * tokens.batch * len(tokens) ** 2 * element
+        self._tokens, self._queries = tokens, queries
+        if queries is not None and self._keep == "reducers":
+            raise AttentionError(
+                "reducers reduce chains, and attention to other tokens (cross-attention, a pooling head) is none; keep maps or"
+                " factors."
+            )
+        size = layers * heads * tokens.batch * len(queries or tokens) * len(tokens) * element
         eager = (
             "this model computes attention without the fused call, so there are no factors to keep; load it with the"
             ' "sdpa" implementation'
@@ -128,47 +147,56 @@ class Keeping:
             self._note = f"{self._keep}: the maps take {_text(size)}" if fits else f"factors: maps would take {_text(size)}"
             log.info("keep='auto' keeps %s", self._note)
 
-    def take(self, name: str, attention: Tensor | Factors) -> None:
-        """During the forward: the attention of one layer.
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+        """During the forward: the attention of one layer, maps (batch, head, query, key) or factors.
+
+        `sink` says that the softmax had one, which was dropped from the maps.
 
         Raises:
-            AttentionError: other tokens than expected, or what a reducer raises.
+            AttentionError: a layer for the second time, other tokens than expected, or what a reducer raises.
         """
         tokens = self._tokens
-        if tokens is None or attention.shape[-1] != len(tokens):
+        assert tokens is not None, "expect comes first"  # noqa: S101
+        if name in self._layers or name in self._results:
+            raise AttentionError(f"layer {name!r} computed attention twice in one forward; its maps cannot be told apart.")
+        expected = (tokens.batch, len(self._queries or tokens), len(tokens))
+        if (attention.shape[0], *attention.shape[2:]) != expected:
+            queries, keys = attention.shape[-2:]
+            beside = "" if queries == keys else " (a cache of earlier keys, or a pooled sequence, gives rectangular maps)"
             raise AttentionError(
-                f"layer {name!r} attends over {attention.shape[-1]} tokens, not the {len(tokens or ())} of its inputs: its"
-                " sequence is not laid out as usual for this family, so scores could not be put back onto the input."
+                f"layer {name!r} attends from {queries} to {keys} tokens in a batch of {attention.shape[0]}{beside}, not from"
+                f" {expected[1]} to {expected[2]} in a batch of {expected[0]} as its inputs say: its sequence is not laid out"
+                " as usual for this family, so scores could not be put back onto the input."
             )
         if self._keep == "reducers":
-            self._reduce(name, attention, tokens)
+            self._reduce(LayerAttention(name, attention, sink), tokens)
         elif self._keep == "maps" and isinstance(attention, Factors):
             self._layers[name] = LayerAttention(name, attention.maps(), sink=attention.sinks is not None)
         elif self._keep == "factors" and not isinstance(attention, Factors):
             raise AttentionError(f'layer {name!r} showed its map but no factors; use keep="maps" or reducers.')
         else:
-            self._layers[name] = LayerAttention(name, attention)
+            self._layers[name] = LayerAttention(name, attention, sink)
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore | Reductions:
         """After the forward: the store, or what the reducers made, of the layers in the order of `names`."""
         assert self._tokens is not None  # noqa: S101
         metadata = {**metadata, **({"kept": self._note} if self._note else {})}
         if self._keep != "reducers":
-            return AttentionStore([self._layers[name] for name in names], self._tokens, metadata)
+            return AttentionStore([self._layers[name] for name in names], self._tokens, metadata, self._queries)
         results = {reducer: [self._results[name][reducer] for name in names] for reducer in self._order}
         return Reductions(results, list(names), self._tokens, metadata)
 
-    def _reduce(self, name: str, attention: Tensor | Factors, tokens: TokenLayout) -> None:
-        heads, n = attention.shape[1], attention.shape[-1]
+    def _reduce(self, layer: LayerAttention, tokens: TokenLayout) -> None:
+        attention, heads, n = layer.attention, layer.heads, layer.attention.shape[-1]
         room = max(1, _TOGETHER // (4 * n * n * attention.shape[0])) if n <= _BUILT else heads
         parts: dict[str, list[Tensor]] = {reducer.name: [] for reducer in self._reducers}
         for start in range(0, heads, room):
             chosen = slice(start, start + room)
             part = attention.heads(chosen) if isinstance(attention, Factors) else attention[:, chosen]
-            chains = _Chains(LayerAttention(name, part), tokens)
+            chains = _Chains(LayerAttention(layer.name, part, layer.sink), tokens)
             for reducer in self._reducers:
                 parts[reducer.name].append(chains.reduced(reducer))
-        self._results[name] = {reducer: torch.cat(several, 1) for reducer, several in parts.items()}
+        self._results[layer.name] = {reducer: torch.cat(several, 1) for reducer, several in parts.items()}
 
 
 class _Chains:
@@ -211,9 +239,9 @@ class _Chains:
 def kept(store: AttentionStore, keeping: Keeping) -> AttentionStore | Reductions:
     """What `keeping` keeps of a store that is there already."""
     fused = all(isinstance(layer.attention, Factors) for layer in store)
-    keeping.expect(store.tokens, len(store), max(layer.heads for layer in store), fused)
+    keeping.expect(store.tokens, len(store), max(layer.heads for layer in store), fused, queries=store.queries)
     for layer in store:
-        keeping.take(layer.name, layer.attention)
+        keeping.take(layer.name, layer.attention, layer.sink)
     return keeping.result(store.names, store.metadata)
 
 

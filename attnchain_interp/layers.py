@@ -24,7 +24,7 @@ class LayerAttention:
 
     Attributes:
         name: as the model calls the module.
-        attention: maps (batch, head, query, key), or `Factors`.
+        attention: maps (batch, head, query, key), or `Factors`. Of cross-attention and pooled attention they are not square.
         sink: the softmax had a sink that was dropped, so the rows of the maps sum to less than one.
     """
 
@@ -54,7 +54,17 @@ class LayerAttention:
         return LayerAttention(self.name, self.attention.to(device), self.sink)
 
     def transitions(self) -> Operator:
-        """The map of each head (batch, head, token, token) in float32 or better, not restricted to anything."""
+        """The map of each head (batch, head, token, token) in float32 or better, not restricted to anything.
+
+        Raises:
+            AttentionError: queries and keys are of different tokens.
+        """
+        if self.attention.shape[-1] != self.attention.shape[-2]:
+            raise AttentionError(
+                f"layer {self.name!r} leads from {self.attention.shape[-2]} queries to {self.attention.shape[-1]} other tokens"
+                " (cross-attention, or a pooling head), which is no chain. Its rows are starts of a walk over the keys' own"
+                " chain: bounce(store.chain(), cross.maps()[:, layer, head, query])."
+            )
         if isinstance(self.attention, Factors):
             return FactoredMap(self.attention)
         return Dense(self.attention.to(torch.promote_types(self.attention.dtype, torch.float32)))

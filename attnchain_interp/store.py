@@ -32,6 +32,8 @@ class AttentionStore:
         layers: from the first to the last, names unique, maps (batch, head, query, key) row-stochastic or `Factors`.
         tokens: the layout of the tokens, same batch and number of tokens as the maps. Rows of padding are not checked.
         metadata: strings to keep with the maps (model, adapter, …).
+        queries: the layout of the queries where they are other tokens than the keys: cross-attention of a decoder to its
+            encoder, or the probe of a pooling head. Such maps are held and written like others, but are no chain.
 
     Raises:
         AttentionError: no layers, a name used twice, maps of a wrong shape, of another batch or number of tokens than
@@ -39,22 +41,29 @@ class AttentionStore:
     """
 
     def __init__(
-        self, layers: Iterable[LayerAttention], tokens: TokenLayout, metadata: Mapping[str, str] | None = None
+        self,
+        layers: Iterable[LayerAttention],
+        tokens: TokenLayout,
+        metadata: Mapping[str, str] | None = None,
+        queries: TokenLayout | None = None,
     ) -> None:
         self._layers = {}
         self.tokens = tokens
+        self.queries = queries
+        of_queries = tokens if queries is None else queries
         self.metadata = dict(metadata or {})
         for layer in layers:
             if layer.name in self._layers:
                 raise AttentionError(f"two layers are named {layer.name!r}; a layer is known by its name.")
             shape = tuple(layer.attention.shape)
-            if len(shape) != 4 or (shape[0], shape[-1]) != (tokens.batch, len(tokens)):
+            if len(shape) != 4 or (shape[0], *shape[2:]) != (tokens.batch, len(of_queries), len(tokens)):
                 raise AttentionError(
                     f"layer {layer.name!r} has maps of shape {shape}; with this TokenLayout they must be"
-                    f" ({tokens.batch}, head, {len(tokens)}, {len(tokens)}): (batch, head, query, key)."
+                    f" ({tokens.batch}, head, {len(of_queries)}, {len(tokens)}): (batch, head, query, key). Cross-attention"
+                    " and pooled attention are not square: give queries=…, the layout of their queries."
                 )
             if not isinstance(layer.attention, Factors):
-                rows = tokens.mask[:, None].to(layer.device)
+                rows = of_queries.mask[:, None].to(layer.device)
                 check_rows(layer.attention, f"layer {layer.name!r}", rows, layer.below_one)
             self._layers[layer.name] = layer
         if not self._layers:
@@ -66,6 +75,7 @@ class AttentionStore:
         maps: Sequence[Tensor] | Mapping[str, Tensor] | Tensor,
         tokens: TokenLayout | None = None,
         names: Sequence[str] | None = None,
+        queries: TokenLayout | None = None,
     ) -> AttentionStore:
         """A store of attention tensors that another tool made.
 
@@ -75,6 +85,7 @@ class AttentionStore:
                 key).
             tokens: the layout; every token is a text token when None.
             names: of the layers, where `maps` is no mapping; "layer.0" and so on when None.
+            queries: as of the class.
 
         Raises:
             AttentionError: as the class, or another number of names than maps.
@@ -97,7 +108,7 @@ class AttentionStore:
                 'maps is empty. A model under "sdpa" returns no attentions: capture it with attnchain_interp.capture(model,'
                 " …) instead, which needs no other implementation."
             )
-        return cls([LayerAttention(name, tensor) for name, tensor in named.items()], tokens)
+        return cls([LayerAttention(name, tensor) for name, tensor in named.items()], tokens, queries=queries)
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -119,11 +130,12 @@ class AttentionStore:
     def __repr__(self) -> str:
         heads = sorted({layer.heads for layer in self})
         grid = f", grid {self.tokens.grid[0]}×{self.tokens.grid[1]}" if self.tokens.grid else ""
+        queries = f", from {len(self.queries)} other queries" if self.queries else ""
         kinds = {"factors" if isinstance(layer.attention, Factors) else "maps" for layer in self}
         size = sum(layer.attention.nbytes for layer in self) / 2**20
         return (
             f"AttentionStore: {len(self)} layers ({self.names[0]} … {self.names[-1]}), {'/'.join(map(str, heads))} heads\n"
-            f"  batch {self.batch}, {len(self.tokens)} tokens{grid}\n"
+            f"  batch {self.batch}, {len(self.tokens)} tokens{grid}{queries}\n"
             f"  {' and '.join(sorted(kinds))} on {self[0].device}, {size:.1f} MB"
         )
 
@@ -208,7 +220,7 @@ class AttentionStore:
 
     def to(self, device: torch.device | str) -> AttentionStore:
         """The store with its maps on another device."""
-        return AttentionStore([layer.to(device) for layer in self], self.tokens, self.metadata)
+        return AttentionStore([layer.to(device) for layer in self], self.tokens, self.metadata, self.queries)
 
     def write(self, path: str | Path) -> None:
         """Writes maps or factors, layout and metadata as one safetensors file, atomically."""

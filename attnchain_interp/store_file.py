@@ -20,8 +20,8 @@ from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"
-_VERSION: Final = 2
-_ROLES: Final = "tokens.roles"
+_VERSION: Final = 3
+_READ: Final = (2, 3)
 
 
 def write_store(store: AttentionStore, path: Path) -> None:
@@ -30,12 +30,15 @@ def write_store(store: AttentionStore, path: Path) -> None:
         "layers": [_described(layer) for layer in store],
         "grid": store.tokens.grid,
         "labels": store.tokens.labels,
+        "queries": store.queries and {"grid": store.queries.grid, "labels": store.queries.labels},
         "metadata": store.metadata,
     }
     tensors = {
         f"layers.{i}.{name}": tensor.contiguous() for i, layer in enumerate(store) for name, tensor in _tensors(layer).items()
     }
-    tensors[_ROLES] = store.tokens.roles.contiguous()
+    tensors["tokens.roles"] = store.tokens.roles.contiguous()
+    if store.queries:
+        tensors["queries.roles"] = store.queries.roles.contiguous()
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -68,6 +71,11 @@ def _layer(described: dict[str, Any], tensor: Callable[[str], Tensor]) -> LayerA
     return LayerAttention(described["name"], factors, described["sink"])
 
 
+def _layout(name: str, described: dict[str, Any], file: Any) -> TokenLayout:
+    grid, labels = described["grid"], described["labels"]
+    return TokenLayout(file.get_tensor(f"{name}.roles"), tuple(grid) if grid else None, labels)
+
+
 def read_store(path: Path) -> AttentionStore:
     if not path.is_file():
         raise AttentionError(f"there is no file {path}.")
@@ -80,12 +88,14 @@ def read_store(path: Path) -> AttentionStore:
                     " store of your tensors with AttentionStore.from_maps."
                 )
             header = json.loads(metadata[_KEY])
-            if header["version"] != _VERSION:
+            if header["version"] not in _READ:
+                readable = " and ".join(map(str, _READ))
                 raise AttentionError(
-                    f"{path} has store format {header['version']}; this version reads {_VERSION}. Update attnchain-interp."
+                    f"{path} has store format {header['version']}; this version reads {readable}. Update attnchain-interp."
                 )
-            grid = header["grid"]
-            tokens = TokenLayout(file.get_tensor(_ROLES), tuple(grid) if grid else None, header["labels"])
+            header = {"queries": None, **header}  # there were none in format 2
+            tokens = _layout("tokens", header, file)
+            queries = header["queries"] and _layout("queries", header["queries"], file)
             layers = [
                 _layer(described, lambda name, i=i: file.get_tensor(f"layers.{i}.{name}"))
                 for i, described in enumerate(header["layers"])
@@ -94,4 +104,4 @@ def read_store(path: Path) -> AttentionStore:
         raise AttentionError(f"{path} is not a complete safetensors file ({error}); write it again.") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise AttentionError(f"{path} has a damaged store header ({error!r}); write it again.") from error
-    return AttentionStore(layers, tokens, header["metadata"])
+    return AttentionStore(layers, tokens, header["metadata"], queries)

@@ -22,6 +22,7 @@ class Role(IntEnum):
     TEXT = 3
     SPECIAL = 4
     PAD = 5
+    FRAME = 6  # of audio
 
     @classmethod
     def named(cls, name: str) -> Role:
@@ -80,13 +81,13 @@ class TokenLayout:
             raise AttentionError(f"labels must hold {self.batch} lists of {len(self)} strings, one for each token.")
 
     @classmethod
-    def image(cls, batch: int, grid: tuple[int, int], prefix: Sequence[Role] = ()) -> TokenLayout:
-        """Prefix tokens (class, registers …) followed by the patches of an image.
+    def image(cls, batch: int, grid: tuple[int, int], prefix: Sequence[Role] = (), suffix: Sequence[Role] = ()) -> TokenLayout:
+        """Prefix tokens (class, registers …), the patches of an image, and suffix tokens (detection queries …).
 
         >>> TokenLayout.image(1, (1, 2), [Role.CLASS]).roles.tolist()
         [[0, 2, 2]]
         """
-        roles = [*prefix, *[Role.PATCH] * (grid[0] * grid[1])]
+        roles = [*prefix, *[Role.PATCH] * (grid[0] * grid[1]), *suffix]
         return cls(torch.tensor(roles, dtype=torch.uint8).expand(batch, -1), grid)
 
     @classmethod

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnchain_adapters.recording import AttentionRecorder
-from attnchain_interp import AttentionError, TokenLayout
+from attnchain_interp import AttentionError, Role, TokenLayout
 
 
-def refuse_dropout(model: nn.Module) -> None:
+def check_ready(model: nn.Module) -> None:
     """
     Raises:
-        AttentionError: the model is in train mode and has dropout, so that its attention is random.
+        AttentionError: the model has no weights yet (it is on the meta device), or it is in train mode and has dropout, so
+            that its attention is random.
     """
+    offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())
+    absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if absent and not offloaded:
+        raise AttentionError(
+            f"the model is on the meta device ({absent[0]} and {len(absent) - 1} more have no weights); load them first:"
+            " from_pretrained(…) without device_map='meta', or model.to_empty(device='cpu') and load_state_dict."
+        )
     rates = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob")
     for name, module in model.named_modules():
         active = [rate for rate in rates if isinstance(value := getattr(module, rate, None), float) and value > 0]
@@ -34,11 +41,7 @@ def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> t
     Raises:
         AttentionError: no floating-point tensor (batch, channel, height, width), or another size.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        came = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise AttentionError(
-            f"{model_name} takes images as a floating-point tensor (batch, channel, height, width); got {came}."
-        )
+    check_floats(model_name, images, "images", "(batch, channel, height, width)", 4)
     height, width = images.shape[-2:]
     if size is not None and (height, width) != size:
         raise AttentionError(
@@ -48,30 +51,69 @@ def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> t
     return height, width
 
 
-def check_text(model_name: str, ids: Any, mask: Any) -> TokenLayout:
+def check_floats(model_name: str, tensor: Any, what: str, axes: str, ndim: int) -> None:
+    """
+    Raises:
+        AttentionError: no floating-point tensor of these axes.
+    """
+    if not isinstance(tensor, Tensor) or tensor.ndim != ndim or not tensor.is_floating_point():
+        raise AttentionError(f"{model_name} takes {what} as a floating-point tensor {axes}; got {described(tensor)}.")
+
+
+def check_text(
+    model_name: str,
+    ids: Any,
+    mask: Any = None,
+    embeddings: Any = None,
+    special: Iterable[int] = (),
+    class_first: bool = False,
+    tokenizer: Any = None,
+) -> TokenLayout:
     """The layout of a batch of token numbers (batch, token), padding where the attention mask (batch, token) is zero.
+
+    Args:
+        model_name: for messages.
+        ids: token numbers; None where the model was given embeddings.
+        mask: the attention mask; None for none.
+        embeddings: (batch, token, width), in place of numbers.
+        special: token numbers with the role special.
+        class_first: the first token that is no padding is the class token.
+        tokenizer: gives the labels, and the special tokens.
 
     Raises:
         AttentionError: no such tensor, or a mask of another shape.
     """
+    if ids is None and isinstance(embeddings, Tensor) and embeddings.ndim == 3:
+        ids = torch.full(embeddings.shape[:2], -1)
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
-        came = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
-        raise AttentionError(f"{model_name} takes token numbers as an integer tensor (batch, token); got {came}.")
+        raise AttentionError(f"{model_name} takes token numbers as an integer tensor (batch, token); got {described(ids)}.")
+    ids = ids.cpu()
     if mask is None:
         mask = torch.ones_like(ids)
     if not isinstance(mask, Tensor) or mask.shape != ids.shape:
         came = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise AttentionError(f"attention_mask must be a tensor of shape {tuple(ids.shape)}, as the token numbers; got {came}.")
-    return TokenLayout.text(mask.cpu())
+    mask = mask.cpu().bool()
+    special = list(special) if tokenizer is None else list(tokenizer.all_special_ids)
+    roles = torch.where(torch.isin(ids, torch.tensor(special, dtype=ids.dtype)), int(Role.SPECIAL), int(Role.TEXT))
+    if class_first:
+        roles[mask & (mask.cumsum(1) == 1)] = Role.CLASS
+    labels = None if tokenizer is None else [tokenizer.convert_ids_to_tokens(row.tolist()) for row in ids]
+    return TokenLayout(roles.masked_fill(~mask, Role.PAD), labels=labels)
 
 
-def check_shown(recorder: AttentionRecorder, wanted: Sequence[str], advice: str) -> None:
+def check_shown(routes: Iterable[str], wanted: Sequence[str], advice: str) -> None:
     """
     Raises:
-        AttentionError: a watched module has shown no attention; `advice` says what to do.
+        AttentionError: a layer has shown no attention; `advice` says what to do.
     """
-    absent = [name for name in wanted if name not in recorder.routes]
+    absent = [name for name in wanted if name not in set(routes)]
     if absent:
         raise AttentionError(
             f"{len(absent)} of {len(wanted)} attention layers showed no map (the first: {absent[0]!r}). {advice}"
         )
+
+
+def described(value: Any) -> str:
+    """A tensor's type and shape, or the type of anything else."""
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

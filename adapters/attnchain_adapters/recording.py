@@ -1,11 +1,12 @@
-"""Reads attention maps off a running model: fused calls intercepted, eager weights by hook."""
+"""Reads attention off a running model, whichever torch function computes it there: nothing of the model is replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence, Set
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,40 +15,61 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from attnchain_interp import AttentionError, Factors, Keeping
+from attnchain_interp import AttentionError, Factors
+from attnchain_interp.keeping import Edit
 
 _ROWS: Final = 1024  # of a mask that are looked at together
+_SOFTMAX: Final = (torch.softmax, Tensor.softmax, F.softmax)
+_MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
+
+
+class Taker(Protocol):
+    """What attention is handed over to: a `Keeping`, or what gathers for one."""
+
+    edit: Edit | None
+
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None: ...
 
 
 class AttentionRecorder(TorchFunctionMode):
     """While open, hands the attention of each watched module to `keeping`, and notes by which route it came.
 
-    A call of scaled-dot-product attention inside a watched module is let through unchanged and its `Factors` handed over.
-    Modules that compute attention themselves hand over maps by `record`, called from a hook of the adapter. The mode
-    belongs to the thread that opened it, and the hooks ignore other threads.
+    Three routes, told apart by the torch function that a watched module calls:
+
+    - "sdpa": `scaled_dot_product_attention`. It is let through unchanged and its arguments are handed over as `Factors`.
+    - "softmax": a softmax over keys, whose result is the map, before any dropout.
+    - "multi-head": `multi_head_attention_forward` (of `nn.MultiheadAttention`), asked for the weights of each head.
+
+    Where `keeping` edits maps, the module goes on with the edited ones. The mode belongs to the thread that opened it, and the
+    hooks ignore other threads.
 
     Args:
-        modules: the modules to watch, by name.
+        model: the model.
+        layers: for each module to watch, the names of the layers that its calls are, one after another: usually its own name
+            alone; several where layers share one module. A module's last name stands for all later calls.
+        wanted: the layers to record; of the others nothing is computed.
         keeping: what is done with their attention.
 
     Raises:
-        AttentionError: dropout is active in the model's attention, or a module attended twice in one forward.
+        AttentionError: dropout is active in the model's attention, or what `keeping` raises.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], keeping: Keeping) -> None:
+    def __init__(self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], keeping: Taker) -> None:
         super().__init__()
         self.routes: dict[str, str] = {}
-        self._keeping = keeping
-        self._modules = modules
-        self._inside: list[str] = []
+        self._model, self._keeping, self._wanted = model, keeping, wanted
+        self._layers = {name: several for name, several in layers.items() if wanted & set(several)}
+        self._calls = dict.fromkeys(self._layers, 0)
+        self._inside: list[tuple[nn.Module, str]] = []
         self._handles: list[RemovableHandle] = []
         self._thread = 0
 
     def __enter__(self) -> AttentionRecorder:
         self._thread = get_ident()
-        for name, module in self._modules.items():
-            self.keep(module.register_forward_pre_hook(lambda *_, name=name: self._enter_module(name)))
-            self.keep(module.register_forward_hook(lambda *_: self._leave_module(), always_call=True))
+        for name in self._layers:
+            module = self._model.get_submodule(name)
+            self._handles.append(module.register_forward_pre_hook(lambda module, *_, name=name: self._enter(module, name)))
+            self._handles.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
         super().__enter__()
         return self
 
@@ -57,30 +79,18 @@ class AttentionRecorder(TorchFunctionMode):
             handle.remove()
         self._handles.clear()
 
-    def keep(self, handle: RemovableHandle) -> None:
-        """Removes this hook, too, when the recorder closes."""
-        self._handles.append(handle)
-
-    def record(self, name: str, attention: Tensor | Factors, route: str) -> None:
-        """Hands over the attention of a module; of other threads' forwards, nothing."""
-        if get_ident() != self._thread:
-            return
-        if name in self.routes:
-            raise AttentionError(f"module {name!r} computed attention twice in one forward; its maps cannot be told apart.")
-        self.routes[name] = route
-        with DisableTorchFunction():
-            self._keeping.take(name, attention if isinstance(attention, Factors) else attention.detach())
-
     @property
     def route(self) -> str:
         """The routes by which attention came, as one string."""
         return ", ".join(sorted(set(self.routes.values())))
 
-    def _enter_module(self, name: str) -> None:
+    def _enter(self, module: nn.Module, name: str) -> None:
         if get_ident() == self._thread:
-            self._inside.append(name)
+            layers = self._layers[name]
+            self._inside.append((module, layers[min(self._calls[name], len(layers) - 1)]))
+            self._calls[name] += 1
 
-    def _leave_module(self) -> None:
+    def _leave(self) -> None:
         if get_ident() == self._thread and self._inside:
             self._inside.pop()
 
@@ -88,9 +98,63 @@ class AttentionRecorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and self._inside:
-            self.record(self._inside[-1], fused_factors(*args, **kwargs), "sdpa")
-        return func(*args, **kwargs)
+        module, layer = self._inside[-1] if self._inside else (None, "")
+        if module is None or layer not in self._wanted:
+            return func(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return self._fused(layer, *args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(layer, *args, **kwargs)
+        result = func(*args, **kwargs)
+        return self._softmax(module, layer, result) if func in _SOFTMAX and isinstance(result, Tensor) else result
+
+    def _fused(self, layer: str, *args: Any, **kwargs: Any) -> Tensor:
+        if self._keeping.edit is None:
+            self._take(layer, fused_factors(*args, **kwargs), "sdpa")
+            return F.scaled_dot_product_attention(*args, **kwargs)
+        factors = fused_factors(*args, **kwargs)
+        self._take(layer, factors, "sdpa")
+        value: Tensor = args[2] if len(args) > 2 else kwargs["value"]
+        value = value.repeat_interleave(factors.shape[1] // value.shape[1], 1)
+        return self._keeping.edit(layer, factors.maps()).to(value.dtype) @ value
+
+    def _softmax(self, module: nn.Module, layer: str, result: Tensor) -> Tensor:
+        """The map is the whole result, but for a sink in the softmax, whose probability is its last column."""
+        sink = getattr(module, "sinks", None) is not None
+        maps = result[..., : result.shape[-1] - sink]
+        if result.ndim == 3:  # heads folded into the batch
+            heads = _heads(module)
+            maps = maps.unflatten(0, (-1, heads))
+        if maps.ndim != 4:
+            return result
+        self._take(layer, maps, "softmax", sink)
+        if self._keeping.edit is None:
+            return result
+        edited = self._keeping.edit(layer, maps).to(result.dtype).reshape(*result.shape[:-1], -1)
+        return torch.cat([edited, result[..., -1:]], -1) if sink else edited
+
+    def _multi_head(self, layer: str, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        call = _MULTI_HEAD.bind(*args, **kwargs)
+        call.apply_defaults()
+        given = dict(call.arguments)
+        if given["training"] and given["dropout_p"] > 0:
+            raise AttentionError(f"attention dropout {given['dropout_p']} is active. Call model.eval() first.")
+        call.arguments.update(need_weights=True, average_attn_weights=False)
+        output, weights = F.multi_head_attention_forward(*call.args, **call.kwargs)
+        assert weights is not None, "they were asked for"  # noqa: S101
+        maps = weights if weights.ndim == 4 else weights[None]  # one example, without a batch
+        self._take(layer, maps, "multi-head")
+        if self._keeping.edit is not None:
+            weights = self._keeping.edit(layer, maps).to(weights.dtype).reshape(weights.shape)
+            output = _mixed(weights, given).reshape(output.shape)
+        if not given["need_weights"]:
+            return output, None
+        return output, weights.mean(-3) if given["average_attn_weights"] else weights
+
+    def _take(self, layer: str, attention: Tensor | Factors, route: str, sink: bool = False) -> None:
+        self.routes[layer] = route
+        with DisableTorchFunction():
+            self._keeping.take(layer, attention if isinstance(attention, Factors) else attention.detach(), sink)
 
 
 def fused_factors(
@@ -106,7 +170,7 @@ def fused_factors(
     """The factors of the map that `scaled_dot_product_attention` uses for the same arguments.
 
     Raises:
-        AttentionError: dropout is active, or queries and keys of different tokens.
+        AttentionError: dropout is active.
     """
     if dropout_p > 0:
         raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random. Call model.eval() first.")
@@ -134,3 +198,26 @@ def _causal_with_padding(mask: Tensor) -> Tensor | None:
         if bool(((mask[:, :, rows] ^ expected) & keys.mT[:, :, rows]).any()):
             return None
     return keys.clone()
+
+
+def _heads(module: nn.Module) -> int:
+    """How many heads a module says that it has.
+
+    Raises:
+        AttentionError: it does not say.
+    """
+    for name in ("num_heads", "n_heads", "n_head", "num_attention_heads"):
+        if isinstance(heads := getattr(module, name, None), int):
+            return heads
+    raise AttentionError(f"{type(module).__name__} folds its heads into the batch and does not say how many there are.")
+
+
+def _mixed(weights: Tensor, given: Mapping[str, Any]) -> Tensor:
+    """What `multi_head_attention_forward` puts out for these weights ([batch,] head, query, key): (query, [batch,] width)."""
+    value: Tensor = given["value"]
+    width, heads = given["embed_dim_to_check"], given["num_heads"]
+    bias = given["in_proj_bias"]
+    bias = None if bias is None else bias[2 * width :]
+    weight = given["v_proj_weight"] if given["use_separate_proj_weight"] else given["in_proj_weight"][2 * width :]
+    values = F.linear(value, weight, bias).unflatten(-1, (heads, -1)).movedim(0, -2)  # ([batch,] head, key, dim)
+    return F.linear((weights @ values).movedim(-2, 0).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])

@@ -11,7 +11,7 @@ from timm.data.transforms_factory import create_transform
 from timm.models import Beit, Eva, VisionTransformer, VisionTransformerDistilled
 from torch import nn
 
-from attnchain_adapters.checks import check_image, check_shown, refuse_dropout
+from attnchain_adapters.checks import check_image, check_ready, check_shown
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import (
     AttentionStore,
@@ -37,7 +37,7 @@ class TimmAdapter:
     def capture(
         self, model: nn.Module, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
     ) -> AttentionStore | Reductions:
-        refuse_dropout(model)
+        check_ready(model)
         vit: Any = model
         name = type(model).__name__
         images: Any = inputs[0] if inputs else kwargs.get("x")
@@ -48,25 +48,20 @@ class TimmAdapter:
         tokens = TokenLayout.image(len(images), vit.patch_embed.dynamic_feat_size((height, width)), _prefix(vit))
         chosen = [attention[layer] for layer in wanted]
         keeping.expect(tokens, len(chosen), max(m.num_heads for m in chosen), all(m.fused_attn for m in chosen))
-        with AttentionRecorder({layer: attention[layer] for layer in wanted}, keeping) as recorder:
-            for layer in wanted:
-
-                def eager(_: nn.Module, args: tuple[Any, ...], layer: str = layer) -> None:
-                    recorder.record(layer, args[0], "eager")
-
-                recorder.keep(attention[layer].attn_drop.register_forward_pre_hook(eager))
+        with AttentionRecorder(model, {name: [name] for name in attention}, set(wanted), keeping) as recorder:
             model(*inputs, **kwargs)
-        check_shown(recorder, wanted, "This version of timm computes it in a way that is not known here.")
+        check_shown(recorder.routes, wanted, "This version of timm computes it in a way that is not known here.")
         return keeping.result(wanted, {"adapter": "timm", "model": name, "route": recorder.route})
 
     def load(self, name: str) -> Loaded:
         model = timm.create_model(name, pretrained=True).eval()
-        transform: Any = create_transform(**resolve_model_data_config(model))
+        config = resolve_model_data_config(model)
+        transform: Any = create_transform(**config)
 
         def preprocess(image: Any) -> torch.Tensor:
             return transform(image.convert("RGB"))[None]
 
-        return Loaded(model, preprocess)
+        return Loaded(model, preprocess, {"x": torch.rand(1, *config["input_size"])})
 
 
 def _is_attention(name: str, module: nn.Module) -> bool:

@@ -33,10 +33,15 @@ class FactoredMap(Operator):
     loses mass to rounding (logits of 10⁴), tiles of the map are built one after another.
 
     Raises:
-        AttentionError: logits that overflow.
+        AttentionError: queries and keys of different tokens, logits that overflow.
     """
 
     def __init__(self, factors: Factors) -> None:
+        if factors.shape[-1] != factors.shape[-2]:
+            raise AttentionError(
+                f"query and key are of {factors.shape[-2]} and {factors.shape[-1]} tokens. A chain needs them for the same"
+                " tokens: cross-attention and a cache of earlier keys give rectangular maps."
+            )
         self._factors = factors
         self._rows = self._columns = slice(0, factors.shape[-1])
         self.shape = factors.shape

@@ -18,11 +18,12 @@ class Factors:
     """Attention as softmax(scale · q·k, soft-capped, + mask), without the map.
 
     Attributes:
-        query: (batch, head, token, dim), floating point.
-        key: (batch, key head, token, dim); each key head serves head / key head query heads (grouped queries).
+        query: (batch, head, query, dim), floating point.
+        key: (batch, key head, key, dim); each key head serves head / key head query heads (grouped queries). As many keys as
+            queries, of the same tokens, make a chain; other numbers are those of cross-attention.
         scale: 1/√dim when None.
         mask: broadcastable to (batch, head, query, key): bool (true: may attend) or added to the logits.
-        causal: tokens attend to themselves and to earlier tokens only.
+        causal: tokens attend to themselves and to earlier tokens only; needs as many keys as queries.
         softcap: logits become softcap · tanh(logits / softcap), before the mask.
         sinks: (head,) logits of a sink that takes part in the softmax and is then dropped: rows sum to less than one.
 
@@ -44,11 +45,10 @@ class Factors:
         shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}"
         if query.ndim != 4 or key.ndim != 4 or 0 in query.shape:
             raise AttentionError(f"factors must be (batch, head, token, dim), none empty; got {shapes}.")
-        if query.shape[0] != key.shape[0] or query.shape[2:] != key.shape[2:]:
-            raise AttentionError(
-                f"query and key differ in batch, tokens or dim ({shapes}). A chain needs a token's query and key for the same"
-                " tokens: cross-attention and a cache of earlier keys give rectangular maps."
-            )
+        if query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
+            raise AttentionError(f"query and key differ in batch or dim ({shapes}).")
+        if self.causal and query.shape[2] != key.shape[2]:
+            raise AttentionError(f"causal attention needs as many keys as queries ({shapes}); say by a mask what is seen.")
         if query.shape[1] % key.shape[1]:
             raise AttentionError(f"{query.shape[1]} query heads cannot share {key.shape[1]} key heads evenly ({shapes}).")
         others = {"key": key, "mask": mask, "sinks": self.sinks}
@@ -65,7 +65,7 @@ class Factors:
         if mask is not None:
             if mask.dtype != torch.bool and not mask.is_floating_point():
                 raise AttentionError(f"mask is {mask.dtype}; pass bool (true: may attend) or floats added to the logits.")
-            full = torch.Size([*query.shape[:3], query.shape[2]])
+            full = self.shape
             try:
                 fits = torch.broadcast_shapes(mask.shape, full) == full
             except RuntimeError:
@@ -79,8 +79,8 @@ class Factors:
 
     @property
     def shape(self) -> torch.Size:
-        """(batch, head, token, token): the shape of the map."""
-        return torch.Size([*self.query.shape[:3], self.query.shape[2]])
+        """(batch, head, query, key): the shape of the map."""
+        return torch.Size([*self.query.shape[:3], self.key.shape[2]])
 
     @property
     def device(self) -> torch.device:

@@ -77,6 +77,8 @@ def attribute(
     if method not in methods():
         raise AttentionError(f"method {method!r} is unknown; use one of {', '.join(methods())}.")
     loaded = load(model)
+    if loaded.preprocess is None:
+        raise AttentionError(f"{model} takes no images, so it has no heat map of one; `attnchain inspect` shows what it has.")
     pixels = loaded.preprocess(open_image(image))
     store = capture(loaded.model, pixels)
     grid = store.tokens.to_grid(methods()[method](None).score(store))
@@ -89,16 +91,18 @@ def attribute(
 
 
 @app.command()
-def inspect(model: Model) -> None:
-    """What is captured of a model: layers, heads, tokens, route, row sums (of a grey-noise image)."""
-    import numpy as np
-    from PIL import Image
-
-    from attnchain_interp import Role, capture
+def inspect(
+    model: Model,
+    strong: Annotated[bool, typer.Option("--strong", help="also overwrite each layer's map: the output must move")] = False,
+    kind: Annotated[str | None, typer.Option(help="encoder, decoder, cross or pool")] = None,
+    tower: Annotated[str | None, typer.Option(help="of a model of several: text, vision, …")] = None,
+) -> None:
+    """What is captured of a model (on a sample input): layers, heads, tokens, route, row sums; and the strong check of it."""
+    from attnchain_interp import AttentionError, Role, capture, prove
 
     loaded = load(model)
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    store = capture(loaded.model, loaded.preprocess(Image.fromarray(noise)))
+    options: dict[str, Any] = {name: value for name, value in (("kind", kind), ("tower", tower)) if value is not None}
+    store = capture(loaded.model, **loaded.sample, **options)
     codes = store.tokens.roles[0].tolist()
     roles = ", ".join(f"{codes.count(role)} {role.name.lower()}" for role in Role if role in codes)
     typer.echo(
@@ -111,6 +115,18 @@ def inspect(model: Model) -> None:
             f"{layer.name:<40} {layer.heads:>3} heads  {layer.maps.shape[-1]:>5} tokens"
             f"  row sums {float(sums.min()):.6f} … {float(sums.max()):.6f}"
         )
+    if strong:
+        proof = prove(loaded.model, **loaded.sample, **options)
+        typer.echo(
+            f"with the captured maps in the model's place its output deviates by {proof.deviation:.1e} of its greatest entry"
+        )
+        for layer in proof.layers:
+            typer.echo(f"{layer.name:<40} overwritten, the output moves by {layer.moved:.1e}")
+        if not proof.holds:
+            raise AttentionError(
+                "these are not the maps that the model uses, or a layer does not count; please report the model."
+            )
+        typer.echo("the strong check holds")
 
 
 def load(name: str) -> Loaded:
@@ -124,7 +140,7 @@ def load(name: str) -> Loaded:
     if name == "bundled":
         from attnchain_evals.bundled import bundled_vit, preprocess
 
-        return Loaded(bundled_vit(), preprocess)
+        return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
     prefix, _, rest = name.partition(":")
     if prefix not in FRAMEWORKS or not rest:
         raise AttentionError(f"model {name!r} is unknown; write bundled, timm:NAME or hf:NAME.")
@@ -133,6 +149,14 @@ def load(name: str) -> Loaded:
         return adapter.load(rest)
     except (OSError, RuntimeError, ValueError) as error:
         raise AttentionError(f"{FRAMEWORKS[prefix]} could not load {rest!r}: {error}") from error
+
+
+def grey_noise() -> Any:
+    """An image to try a model with."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
 
 
 def open_image(path: Path) -> Any:

@@ -105,7 +105,9 @@ def head_figure(store: AttentionStore, example: int = 0) -> Figure:
         for head in range(layer.heads):
             grid = store.tokens.to_grid(found.stationary[head][None])[0]
             axes[k, head].imshow(grid.cpu().numpy(), cmap="magma")
-            axes[k, head].set_title(f"{layer.name}  head {head}\n|λ₂| = {float(found.second_eigenvalue[head]):.3f}", fontsize=5)
+            axes[k, head].set_title(
+                f"{layer.name}  head {head}\n|λ₂| = {float(found.second_eigenvalue[head]):.3f}", fontsize=5
+            )
     return figure
 
 

@@ -101,11 +101,11 @@ def test_nothing_of_a_layer_outlives_its_reduction(vit: nn.Module, images: Tenso
     seen: list[Any] = []
     take = keeping.Keeping.take
 
-    def watched(self: Any, name: str, attention: Any) -> None:
+    def watched(self: Any, name: str, attention: Any, sink: bool = False) -> None:
         gc.collect()
         assert all(earlier() is None for earlier in seen), "an earlier layer's attention is still there"
         seen.append(weakref.ref(attention))
-        take(self, name, attention)
+        take(self, name, attention, sink)
 
     monkeypatch.setattr(keeping.Keeping, "take", watched)
     ac.capture(vit, images, keep=REDUCERS)

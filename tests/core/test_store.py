@@ -134,7 +134,7 @@ def test_files_that_are_no_stores(store: AttentionStore, tmp_path: Path) -> None
         (torch.full((1, 1, 2, 2), 0.4), "'layer.0' is not row-stochastic"),
         (torch.full((1, 1, 2, 2), torch.nan), "NaN"),
         (torch.tensor([[[[1.5, -0.5], [0.5, 0.5]]]]), "negative"),
-        (torch.full((1, 1, 2, 4), 0.25), "needs square maps"),
+        (torch.full((1, 1, 2, 4), 0.25), "are not square: give queries="),
         (torch.full((2, 2), 0.5), r"the first is shape \(2, 2\)"),
     ],
 )

@@ -242,7 +242,8 @@ def test_the_forward_attention_itself() -> None:
     ("change", "message"),
     [
         ({"query": torch.zeros(2, 5, 4)}, r"must be \(batch, head, token, dim\)"),
-        ({"key": torch.zeros(2, 4, 6, 8)}, r"differ in batch, tokens or dim .*cross-attention"),
+        ({"key": torch.zeros(2, 4, 5, 9)}, r"differ in batch or dim .*\(2, 4, 5, 9\)"),
+        ({"key": torch.zeros(2, 4, 6, 8), "causal": True}, "causal attention needs as many keys as queries"),
         ({"key": torch.zeros(2, 3, 5, 8)}, "4 query heads cannot share 3 key heads"),
         ({"key": torch.zeros(2, 4, 5, 8, device="meta")}, "different devices .query on cpu, key on meta"),
         ({"query": torch.zeros(2, 4, 5, 8, dtype=torch.long)}, "must be floating point"),
@@ -258,6 +259,16 @@ def test_bad_factors_are_refused(change: dict[str, Any], message: str) -> None:
     given: dict[str, Any] = {"query": torch.zeros(2, 4, 5, 8), "key": torch.zeros(2, 4, 5, 8), **change}
     with pytest.raises(ac.AttentionError, match=message):
         Factors(**given)
+
+
+def test_queries_and_keys_of_other_tokens_make_a_map_but_no_chain() -> None:
+    query, key, value = torch.randn(2, 4, 3, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)
+    factors = Factors(query, key, mask=torch.tensor([[True, True, False, True, True]]))
+    assert factors.shape == (2, 4, 3, 5)
+    expected = F.scaled_dot_product_attention(query, key, value, factors.mask, enable_gqa=True)
+    assert torch.allclose(factors.maps() @ value.repeat_interleave(2, 1), expected, atol=1e-6)
+    with pytest.raises(ac.AttentionError, match="of 3 and 5 tokens. A chain needs them for the same tokens: cross-attention"):
+        FactoredMap(factors)
 
 
 def test_logits_that_overflow_are_refused() -> None:

@@ -1,0 +1,1 @@
+"""Attention out of Hugging Face transformers' models."""

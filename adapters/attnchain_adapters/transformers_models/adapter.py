@@ -1,0 +1,119 @@
+"""The adapter of Hugging Face transformers: models of the known families, and what they generate."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final, final
+
+import numpy as np
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel
+
+from attnchain_adapters.checks import check_ready, check_shown
+from attnchain_adapters.recording import AttentionRecorder
+from attnchain_adapters.transformers_models.families import FAMILIES
+from attnchain_adapters.transformers_models.generation import Steps, ended
+from attnchain_adapters.transformers_models.layouts import layouts_of
+from attnchain_adapters.transformers_models.stacks import Kind, stack_meant, stacks_of
+from attnchain_interp import AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
+
+_SENTENCE: Final = "Attention moves from token to token, as a walker on a Markov chain does."
+
+
+@final
+class TransformersAdapter:
+    """Whichever stack of attention layers of a transformers model is meant, by tower and kind."""
+
+    supported = (
+        f"{len(FAMILIES)} families of encoders, decoders and encoder–decoders of text, images and sound (docs/models.md)"
+    )
+
+    def recognises(self, source: Any) -> bool:
+        return isinstance(source, PreTrainedModel) or _generates(source)
+
+    def capture(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        layers: LayerSelection,
+        keeping: Keeping,
+        kind: Kind | None = None,
+        tower: str | None = None,
+        tokenizer: Any = None,
+        **kwargs: Any,
+    ) -> AttentionStore | Reductions:
+        """As `Adapter.capture`.
+
+        Args:
+            source: the model, or its bound method `generate`, whose steps are put together.
+            inputs, layers, keeping, kwargs: as there.
+            kind: "encoder", "decoder", "cross" (from a decoder's tokens to the encoder's) or "pool" (a pooling head).
+            tower: of a model of several, as its configuration calls them without `_config`: "text", "vision", …
+            tokenizer: the layout then has labels, and its special tokens.
+        """
+        generates = _generates(source)
+        model: Any = source.__self__ if generates else source
+        check_ready(model)
+        stack = stack_meant(stacks_of(model), type(model).__name__, kind, tower)
+        wanted = select_layers(stack.names, layers)
+        steps = Steps()
+
+        def expect(arguments: dict[str, Any]) -> bool:
+            """Tells `keeping` what comes; whether queries are the keys."""
+            tokens, queries = layouts_of(model, stack, arguments, tokenizer)
+            keeping.expect(tokens, len(wanted), stack.heads, stack.fused, queries=queries)
+            return queries is None
+
+        if not generates:
+            expect(inspect.signature(model.forward).bind_partial(*inputs, **kwargs).arguments | kwargs)
+        with AttentionRecorder(model, stack.layers, set(wanted), steps if generates else keeping) as recorder:
+            output = source(*inputs, **kwargs)
+        check_shown(recorder.routes, wanted, stack.advice)
+        if generates:
+            square = expect(_finished(model, output, inputs, kwargs))
+            for name in wanted:
+                keeping.take(name, *steps.whole(name, square))
+        metadata = {"adapter": "transformers", "model": type(model).__name__, "route": recorder.route}
+        return keeping.result(wanted, metadata | stack.metadata)
+
+    def load(self, name: str) -> Loaded:
+        saved_as = (AutoConfig.from_pretrained(name).architectures or ["AutoModel"])[0]
+        model = getattr(transformers, saved_as).from_pretrained(name).eval()
+        try:
+            processor = AutoImageProcessor.from_pretrained(name)
+        except (OSError, ValueError):  # no model of images
+            return Loaded(model, None, _text_sample(model, AutoTokenizer.from_pretrained(name)))
+        model = getattr(model, "vision_model", model)  # of a two-tower model, the one that sees
+
+        def preprocess(image: Any) -> Tensor:
+            return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+
+        noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+        return Loaded(model, preprocess, {"pixel_values": processor(images=noise, return_tensors="pt")["pixel_values"]})
+
+
+def _generates(source: Any) -> bool:
+    return inspect.ismethod(source) and source.__name__ == "generate" and isinstance(source.__self__, PreTrainedModel)
+
+
+def _finished(model: Any, output: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of one forward of the finished text, whose last token was never read."""
+    text: Tensor = (output if isinstance(output, Tensor) else output.sequences)[:, :-1]
+    if model.config.is_encoder_decoder:
+        named = dict(zip([model.main_input_name], inputs, strict=False)) | kwargs
+        return named | {"decoder_input_ids": text, "decoder_attention_mask": ended(text, 1, model.generation_config)}
+    prompt: Any = inputs[0] if inputs else kwargs.get("input_ids", kwargs.get("inputs"))
+    start = 0 if prompt is None else prompt.shape[1]
+    given = kwargs.get("attention_mask")
+    mask = ended(text, start, model.generation_config)
+    if given is not None:
+        mask[:, : given.shape[1]] *= given
+    return kwargs | {"input_ids": text, "attention_mask": mask}
+
+
+def _text_sample(model: Any, tokenizer: Any) -> dict[str, Any]:
+    sample = dict(tokenizer(_SENTENCE, return_tensors="pt"))
+    if model.config.is_encoder_decoder:
+        sample["decoder_input_ids"] = sample["input_ids"]
+    return sample | {"tokenizer": tokenizer}

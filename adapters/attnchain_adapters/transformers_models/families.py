@@ -1,0 +1,136 @@
+"""What is known of transformers' families, by `config.model_type`: how their sequences are laid out, or why they are refused.
+
+Every family here is built small and proved by `tests/adapters`; what is in neither table has not been tried and is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+from attnchain_interp import Role
+
+Sequence = Literal["text", "image", "audio", "spectrogram", "video", "several"]
+
+
+@final
+@dataclass(frozen=True)
+class Family:
+    """How the sequence of a family is laid out.
+
+    Attributes:
+        sequence: what its tokens are. "several": the model is made of towers, which are families of their own.
+        causal: whether it is a decoder without an encoder.
+        prefix: tokens before the others. In text, a class token is the first that is no padding: the one its head reads.
+        suffix: what the configuration calls the number of special tokens after the others.
+        any_size: whether it takes images of any size.
+        remark: for the table of models.
+    """
+
+    sequence: Sequence
+    causal: bool = False
+    prefix: tuple[Role, ...] = ()
+    suffix: str | None = None
+    any_size: bool = False
+    remark: str = ""
+
+
+_CLASS: Final = (Role.CLASS,)
+
+
+def _all(names: str, family: Family) -> dict[str, Family]:
+    return dict.fromkeys(names.split(), family)
+
+
+FAMILIES: Final[dict[str, Family]] = {
+    # Text, whose first token is the one that is classified.
+    **_all(
+        "albert bert camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie eurobert ibert layoutlm luke"
+        " markuplm megatron-bert mobilebert modernbert mpnet nomic_bert rembert roberta roberta-prelayernorm roformer splinter"
+        " squeezebert tapas xlm-roberta xlm-roberta-xl",
+        Family("text", prefix=_CLASS),
+    ),
+    **_all("chinese_clip_text_model", Family("text", prefix=_CLASS)),
+    **_all("altclip_text_model bert-generation dpr esm flaubert xlm", Family("text")),
+    **_all("align_text_model blip_text_model clip_text_model owlvit_text_model owlv2_text_model", Family("text")),
+    **_all("siglip_text_model", Family("text", remark="its head reads the last token")),
+    # Causal decoders.
+    **_all(
+        "apertus arcee biogpt bitnet bloom codegen cohere cohere2 ctrl deepseek_v3 doge ernie4_5 exaone4 falcon gemma"
+        " gemma3_text glm glm4 gpt-sw3 gpt2 gpt_bigcode gpt_neo gpt_neox gptj granite granitemoe helium hunyuan_v1_dense"
+        " imagegpt llama ministral mistral mixtral modernbert-decoder mpt nanochat nemotron olmo olmo2 olmo3 olmoe openai-gpt"
+        " opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_moe qwen2_vl_text qwen2_5_vl_text qwen3_vl_text seed_oss"
+        " smollm3 stablelm starcoder2 xglm",
+        Family("text", causal=True),
+    ),
+    **_all("gemma2 vaultgemma", Family("text", causal=True, remark="soft-capped logits")),
+    **_all("gpt_oss", Family("text", causal=True, remark="a sink in the softmax: rows sum to less than one")),
+    **_all(
+        "bamba falcon_h1 jamba lfm2 nemotron_h qwen3_next recurrent_gemma zamba2",
+        Family("text", causal=True, remark="hybrid: the attention layers alone, under their own names"),
+    ),
+    # Encoder–decoders of text.
+    **_all(
+        "bart blenderbot blenderbot-small fsmt m2m_100 marian mbart mt5 mvp nllb-moe pegasus plbart switch_transformers t5"
+        " t5gemma umt5",
+        Family("text"),
+    ),
+    # Images.
+    **_all(
+        "beit blip_vision_model chinese_clip_vision_model clip_vision_model data2vec-vision git_vision_model internvl_vision"
+        " mlcd_vision_model owlv2_vision_model owlvit_vision_model vit vit_msn",
+        Family("image", prefix=_CLASS),
+    ),
+    **_all("deit", Family("image", prefix=(Role.CLASS, Role.SPECIAL))),
+    **_all("dinov2 dinov2_with_registers dinov3_vit", Family("image", prefix=_CLASS, any_size=True)),
+    **_all("yolos", Family("image", prefix=_CLASS, suffix="num_detection_tokens", any_size=True)),
+    **_all("ijepa", Family("image")),
+    **_all("aimv2_vision_model siglip_vision_model", Family("image", remark='a pooling head, by kind="pool"')),
+    **_all("videomae", Family("video")),
+    **_all("vivit", Family("video", prefix=_CLASS)),
+    # Sound.
+    **_all(
+        "data2vec-audio hubert sew sew-d unispeech unispeech-sat wav2vec2 wav2vec2-conformer wavlm",
+        Family("audio"),
+    ),
+    **_all("audio-spectrogram-transformer", Family("spectrogram", prefix=(Role.CLASS, Role.SPECIAL))),
+    **_all("speech_to_text whisper", Family("audio")),
+    # Models of several towers.
+    **_all("align altclip blip chinese_clip clip owlv2 owlvit siglip vision-text-dual-encoder", Family("several")),
+    **_all(
+        "gemma3 internvl llava paligemma qwen2_5_vl qwen2_vl qwen3_vl vipllava",
+        Family("several", remark="text tower: image tokens have the role patch"),
+    ),
+    **_all("encoder-decoder vision-encoder-decoder", Family("several")),
+}
+
+REFUSED: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        ("swin", "swinv2", "swin2sr", "maskformer-swin", "donut-swin", "clap_audio_model", "sam_vision_model", "vitdet"),
+        "attends within windows, which are folded into the batch; a walk over the image cannot cross them",
+    ),
+    **dict.fromkeys(("hiera", "sam2_hiera_det_model"), "attends within mask units and pools its queries"),
+    **dict.fromkeys(("dinat", "nat"), "attends to neighbourhoods only, by a kernel that shows no map"),
+    **dict.fromkeys(
+        ("pvt", "pvt_v2", "segformer", "glpn", "cvt", "levit"),
+        "attends to a reduced set of keys, so its maps are rectangular",
+    ),
+    **dict.fromkeys(("mobilevit", "mobilevitv2"), "folds parts of patches into the batch"),
+    **dict.fromkeys(("timesformer",), "attends in time and in space by turns, the other folded into the batch"),
+    **dict.fromkeys(("swiftformer", "efficientformer"), "has no attention from token to token at full resolution"),
+    **dict.fromkeys(("longformer", "led"), "attends within a band, held as a band and not as a map"),
+    **dict.fromkeys(("big_bird", "bigbird_pegasus", "longt5", "pegasus_x"), "attends sparsely by blocks, which are no map"),
+    **dict.fromkeys(("reformer", "yoso", "mra"), "attends by hashing or a multi-resolution approximation; there is no map"),
+    **dict.fromkeys(("nystromformer",), "approximates its map by landmarks; there is no row-stochastic map"),
+    **dict.fromkeys(("canine", "funnel", "perceiver"), "changes the number of tokens from layer to layer"),
+    **dict.fromkeys(("fnet",), "mixes tokens by a Fourier transform; there is no attention"),
+    **dict.fromkeys(
+        ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"), "is recurrent; there is no attention, so no transition matrix"
+    ),
+    **dict.fromkeys(("diffllama",), "subtracts one map from another, so entries are negative"),
+    **dict.fromkeys(("lilt",), "sums the logits of two streams; neither stream's map is the whole"),
+    **dict.fromkeys(("vit_mae",), "drops and shuffles patches at random, so tokens have no place in the image"),
+    **dict.fromkeys(("prophetnet",), "attends over several streams of predicted tokens at once"),
+    **dict.fromkeys(("xlnet", "transfo-xl"), "attends with a permuted or a remembered sequence beside the input"),
+    **dict.fromkeys(("convnext", "convnextv2", "resnet", "regnet", "poolformer", "focalnet"), "has no attention"),
+}

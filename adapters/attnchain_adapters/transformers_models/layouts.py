@@ -1,0 +1,150 @@
+"""What the tokens of a transformers model are, read off its configuration and the arguments of its forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from attnchain_adapters.checks import check_floats, check_image, check_text, described
+from attnchain_adapters.transformers_models.stacks import Stack, stacks_of
+from attnchain_interp import AttentionError, Role, TokenLayout
+
+_SPECIAL: Final = ("bos", "eos", "pad", "sep", "cls", "decoder_start")
+_POSITIONS: Final = {"position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe"}
+
+
+def layouts_of(
+    model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
+) -> tuple[TokenLayout, TokenLayout | None]:
+    """The layout of a stack's tokens; and of its queries, where they are others (cross-attention, a pooling head).
+
+    Args:
+        model: the whole model.
+        stack: the layers that are meant.
+        arguments: of the model's forward, by name.
+        tokenizer: for labels; or None.
+
+    Raises:
+        AttentionError: inputs that the model cannot take.
+    """
+    if stack.kind == "cross":
+        return _keys_of_cross(model, stack, arguments, tokenizer), _text(model, stack, arguments, tokenizer)
+    if stack.kind == "pool":
+        tokens = _layout(model, stack, arguments, tokenizer)
+        return tokens, TokenLayout(torch.full((tokens.batch, 1), int(Role.SPECIAL)))
+    return _layout(model, stack, arguments, tokenizer), None
+
+
+def _layout(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any) -> TokenLayout:
+    sequence = stack.family.sequence
+    if sequence == "text" or stack.kind == "decoder":
+        return _text(model, stack, arguments, tokenizer)
+    return {"image": _image, "video": _video, "audio": _audio, "spectrogram": _spectrogram}[sequence](stack, arguments)
+
+
+def _keys_of_cross(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any) -> TokenLayout:
+    """The layout of the encoder that a decoder looks at."""
+    encoders = [other for other in stacks_of(model) if other.kind == "encoder"]
+    if len(encoders) != 1:
+        raise AttentionError(
+            f"{type(model).__name__} has no encoder of its own, so what its cross-attention looks at is not known here;"
+            " capture the whole encoder–decoder."
+        )
+    return _layout(model, encoders[0], arguments, tokenizer)
+
+
+def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any) -> TokenLayout:
+    config, name = stack.owner.config, type(model).__name__
+    beside_encoder = stack.kind in ("decoder", "cross") and "decoder_input_ids" in arguments
+    prefix = "decoder_" if beside_encoder else ""
+    ids, mask, embeddings = (arguments.get(prefix + what) for what in ("input_ids", "attention_mask", "inputs_embeds"))
+    if beside_encoder and ids is None and embeddings is None:  # the model shifts what it has to the right by itself
+        given = [arguments.get(what) for what in ("labels", "input_ids")]
+        ids = next((tensor for tensor in given if isinstance(tensor, Tensor)), None)
+    special = {getattr(config, f"{token}_token_id", None) for token in _SPECIAL}
+    special = {token for token in special if isinstance(token, int)}
+    class_first = stack.family.prefix == (Role.CLASS,) and stack.kind == "encoder"
+    layout = check_text(name, ids, mask, embeddings, special, class_first, tokenizer)
+    _check_positions(stack, layout)
+    image = getattr(model.config, "image_token_id", None)
+    if image is None or ids is None:
+        return layout
+    return TokenLayout(layout.roles.masked_fill(ids.cpu() == image, Role.PATCH), labels=layout.labels)
+
+
+def _check_positions(stack: Stack, layout: TokenLayout) -> None:
+    longest = int(layout.mask.sum(1).max())
+    for name, module in stack.owner.named_modules():
+        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in _POSITIONS:
+            shift = module.padding_idx + 1 if module.padding_idx is not None else getattr(module, "offset", 0)
+            if longest > module.num_embeddings - shift:
+                raise AttentionError(
+                    f"the input has {longest} tokens but {type(stack.owner).__name__} has positions for"
+                    f" {module.num_embeddings - shift} ({name}); shorten it (truncation=True in the tokenizer)."
+                )
+
+
+def _image(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
+    config, family = stack.owner.config, stack.family
+    any_size = family.any_size or arguments.get("interpolate_pos_encoding")
+    images = arguments.get("pixel_values")
+    height, width = check_image(type(stack.owner).__name__, images, None if any_size else _pair(config.image_size))
+    patch = _pair(config.patch_size)
+    prefix = [*family.prefix, *[Role.REGISTER] * getattr(config, "num_register_tokens", 0)]
+    suffix = [Role.SPECIAL] * getattr(config, family.suffix or "", 0)
+    return TokenLayout.image(len(images), (height // patch[0], width // patch[1]), prefix, suffix)  # type: ignore[arg-type]
+
+
+def _video(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
+    """Patches of several frames each; the grid has the frames one below the other."""
+    config, videos = stack.owner.config, arguments.get("pixel_values")
+    check_floats(type(stack.owner).__name__, videos, "videos", "(batch, frame, channel, height, width)", 5)
+    assert isinstance(videos, Tensor)  # noqa: S101 - checked
+    size = config.tubelet_size
+    depth, *patch = (size, *_pair(config.patch_size)) if isinstance(size, int) else size
+    frames, (height, width) = videos.shape[1] // depth, videos.shape[-2:]
+    return TokenLayout.image(len(videos), (frames * (height // patch[0]), width // patch[1]), stack.family.prefix)
+
+
+def _spectrogram(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
+    """Patches of a spectrogram (batch, time, frequency); the grid is (frequency, time)."""
+    config, values = stack.owner.config, arguments.get("input_values")
+    check_floats(type(stack.owner).__name__, values, "spectrograms", "(batch, time, frequency)", 3)
+    assert isinstance(values, Tensor)  # noqa: S101 - checked
+    frequency = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+    time = (config.max_length - config.patch_size) // config.time_stride + 1
+    return TokenLayout.image(len(values), (frequency, time), stack.family.prefix)
+
+
+def _audio(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
+    """Frames of a waveform (batch, sample) or of features; padding where the attention mask says so."""
+    owner, config = stack.owner, stack.owner.config
+    values = arguments.get("input_values", arguments.get("input_features"))
+    if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim not in (2, 3):
+        raise AttentionError(
+            f"{type(owner).__name__} takes a waveform (batch, sample) or features (batch, …) as floating-point tensor; got"
+            f" {described(values)}."
+        )
+    mask = arguments.get("attention_mask")
+    if config.model_type == "whisper":  # always a whole window, whatever the mask
+        return _frames(torch.full((len(values),), config.max_source_positions))
+    samples = values.shape[1]
+    lengths = torch.full((len(values),), samples) if mask is None else mask.sum(1).cpu()
+    model = next(module for module in owner.modules() if hasattr(module, "_get_feat_extract_output_lengths"))
+
+    def frames(lengths: Tensor) -> Tensor:
+        return model._get_feat_extract_output_lengths(lengths) // getattr(config, "squeeze_factor", 1)
+
+    return _frames(frames(lengths), int(frames(torch.tensor([samples]))))
+
+
+def _frames(lengths: Tensor, most: int | None = None) -> TokenLayout:
+    inside = torch.arange(int(lengths.max()) if most is None else most) < lengths[:, None]
+    return TokenLayout(torch.where(inside, int(Role.FRAME), int(Role.PAD)))
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -1,0 +1,173 @@
+"""The stacks of attention layers inside a transformers model: by tower, and by kind in an encoder–decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, final, get_args
+
+from torch import nn
+
+from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED, Family
+from attnchain_interp import AttentionError
+
+Kind = Literal["encoder", "decoder", "cross", "pool"]
+
+_CROSS: Final = {"encoder_attn", "EncDecAttention", "crossattention", "cross_attn"}  # what families call cross-attention
+_NO_SOFTMAX: Final = ("Linear", "Lightning")  # in the names of attention classes that have no map
+
+
+@final
+@dataclass(frozen=True)
+class Stack:
+    """The attention layers that share a sequence.
+
+    Attributes:
+        tower: as the configuration calls it, without `_config`; empty in a model of one.
+        kind: whose queries attend to whose keys.
+        owner: the innermost transformers model that holds the layers; its configuration says what they are.
+        layers: names of the modules, and of the layers that their calls are (see `AttentionRecorder`).
+    """
+
+    tower: str
+    kind: Kind
+    owner: Any
+    layers: dict[str, list[str]]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the layers, in the order in which the model runs them."""
+        return [name for several in self.layers.values() for name in several]
+
+    @property
+    def family(self) -> Family:
+        """
+        Raises:
+            AttentionError: the family is refused, or has not been tried.
+        """
+        return family_of(self.owner)
+
+    @property
+    def heads(self) -> int:
+        return getattr(self.owner.config, "num_attention_heads", 1)
+
+    @property
+    def fused(self) -> bool:
+        """Whether attention goes through `scaled_dot_product_attention`."""
+        return self.owner.config._attn_implementation == "sdpa"
+
+    @property
+    def advice(self) -> str:
+        """What to do where a layer shows no attention."""
+        implementation = self.owner.config._attn_implementation
+        return f'Its implementation is {implementation!r}, which shows none; load the model with "sdpa" or "eager".'
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a store should say: the tower, where there are several, and the kind."""
+        return {"kind": self.kind} | ({"tower": self.tower} if self.tower else {})
+
+    def __str__(self) -> str:
+        return (f'tower="{self.tower}", ' if self.tower else "") + f'kind="{self.kind}"'
+
+
+def family_of(model: Any) -> Family:
+    """What is known of a model's family.
+
+    Raises:
+        AttentionError: it is refused, or has not been tried.
+    """
+    name, model_type = type(model).__name__, model.config.model_type
+    if model_type in REFUSED:
+        raise AttentionError(f"{name} ({model_type}) {REFUSED[model_type]}. Its attention is not a chain over its tokens.")
+    if model_type not in FAMILIES:
+        raise AttentionError(
+            f"the family {model_type!r} of {name} has not been tried, so nothing says that its maps would be right. The tried"
+            " ones are in docs/models.md; of others, hand over the maps yourself: AttentionStore.from_maps(output.attentions)"
+            ' of the model loaded with attn_implementation="eager".'
+        )
+    return FAMILIES[model_type]
+
+
+def stacks_of(model: Any) -> list[Stack]:
+    """Every stack of softmax attention in a model.
+
+    Raises:
+        AttentionError: the model's family is refused, or has not been tried, or no module of it attends.
+    """
+    family_of(model)
+    found: dict[tuple[str, Kind], Stack] = {}
+    for name, module in _attention_modules(model):
+        owner = _owner(model, name)
+        key = _tower(model, owner), _kind(model, owner, name, module)
+        stack = found.setdefault(key, Stack(*key, owner, {}))
+        stack.layers[name] = _layer_names(owner.config, name)
+    if not found:
+        raise AttentionError(f"{type(model).__name__} holds no attention module.")
+    return list(found.values())
+
+
+def stack_meant(stacks: Sequence[Stack], model_name: str, kind: Kind | None, tower: str | None) -> Stack:
+    """The one stack of this tower and kind; where no kind is asked for, cross-attention and pooling heads are not meant.
+
+    Raises:
+        AttentionError: none, or several.
+    """
+    if kind is not None and kind not in get_args(Kind):
+        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(Kind)))}.")
+    there = "; ".join(map(str, stacks))
+    of_tower = [stack for stack in stacks if tower in (None, stack.tower)]
+    meant = [stack for stack in of_tower if (stack.kind == kind if kind else stack.kind in ("encoder", "decoder"))]
+    if len(meant) == 1:
+        return meant[0]
+    asked = ", ".join(f"{name}={value!r}" for name, value in (("tower", tower), ("kind", kind)) if value is not None)
+    if not meant:
+        raise AttentionError(f"{model_name} has no attention of {asked or 'a self-attending kind'}; it has {there}.")
+    raise AttentionError(f"{model_name} has several sequences; say which is meant: {there}.")
+
+
+def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The innermost modules whose class is called attention."""
+    named = {name: module for name, module in model.named_modules() if "Attention" in type(module).__name__}
+    outer = {".".join(parts[:k]) for parts in (name.split(".") for name in named) for k in range(len(parts))}
+    for name, module in named.items():
+        if name not in outer and not any(word in type(module).__name__ for word in _NO_SOFTMAX):
+            yield name, module
+
+
+def _owner(model: Any, name: str) -> Any:
+    """The innermost transformers model around a module."""
+    parts = name.split(".")
+    around = [model.get_submodule(".".join(parts[:k])) for k in range(len(parts))]
+    return [module for module in around if hasattr(module, "main_input_name")][-1]
+
+
+def _tower(model: Any, owner: Any) -> str:
+    """The name of the part of the model's configuration that is the owner's."""
+    if owner is model or owner.config is model.config:
+        return ""
+    parts = {key: getattr(model.config, key, None) for key in model.config.sub_configs}
+    for key, part in parts.items():
+        if part is owner.config:
+            return key.removesuffix("_config")
+    alike = [key for key, part in parts.items() if type(part) is type(owner.config)]
+    return alike[0].removesuffix("_config") if len(alike) == 1 else ""
+
+
+def _kind(model: Any, owner: Any, name: str, module: nn.Module) -> Kind:
+    parts = name.split(".")
+    if _CROSS & set(parts):
+        return "cross"
+    if (isinstance(module, nn.MultiheadAttention) and "head" in parts) or "Pooling" in type(module).__name__:
+        return "pool"
+    if "decoder" in parts or "Decoder" in type(owner).__name__:
+        return "decoder"
+    known = FAMILIES.get(owner.config.model_type)
+    return "decoder" if known is not None and known.causal else "encoder"
+
+
+def _layer_names(config: Any, name: str) -> list[str]:
+    """The layers that a module is: ALBERT runs each of its groups several times over."""
+    groups = getattr(config, "num_hidden_groups", None)
+    times = config.num_hidden_layers // groups if groups else 1
+    return [name] if times == 1 else [f"{name}[{call}]" for call in range(times)]

@@ -1,0 +1,128 @@
+"""The strong check of a capture: that the captured maps are those the model uses, and that every layer of them counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+
+from attnchain_interp.capturing import adapter_of, capture, uncompiled
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.keeping import Edit, Keeping
+from attnchain_interp.layers import LayerSelection
+from attnchain_interp.store import AttentionStore
+
+AGREES: Final = 1e-4  # of the output's greatest entry: rounding of float32 over a model's layers
+
+
+@final
+@dataclass(frozen=True)
+class LayerProof:
+    """What a layer's map does to the model's output.
+
+    Attributes:
+        name: of the layer.
+        moved: how far the output goes when the map is overwritten by a random one over the same keys, relative to the output's
+            greatest entry. Zero for a decoy: a map that the output does not depend on.
+    """
+
+    name: str
+    moved: float
+
+
+@final
+@dataclass(frozen=True)
+class Proof:
+    """What came of the strong check.
+
+    Attributes:
+        store: the captured maps.
+        deviation: how far the output goes when the model computes with the captured maps in place of its own attention,
+            relative to its greatest entry; rounding where they are the same.
+        layers: what overwriting each layer does.
+    """
+
+    store: AttentionStore
+    deviation: float
+    layers: list[LayerProof]
+
+    @property
+    def holds(self) -> bool:
+        """The captured maps give the same output, and overwriting any one of them gives another."""
+        return self.deviation <= AGREES and all(layer.moved > 2 * self.deviation for layer in self.layers)
+
+
+@torch.no_grad()
+def prove(model: nn.Module, *inputs: Any, layers: LayerSelection = "all", **kwargs: Any) -> Proof:
+    """The evidence that the captured maps are those that the model computes with, layer by layer.
+
+    The model runs once as it is, once with its own captured maps put back in, and once per layer with that layer's map
+    overwritten by a random one that leaves the same entries at zero. Shapes and row sums prove little: a hook can sit on a
+    copy that nothing reads.
+
+    Args:
+        model, inputs, layers, kwargs: as in `capture`.
+
+    Raises:
+        AttentionError: as `capture`; a source that is no module; an output without floating-point tensors.
+    """
+    model = uncompiled(model)
+    adapter = adapter_of(model)
+    if not isinstance(model, nn.Module) or adapter is None:
+        raise AttentionError(f"prove needs a model that an adapter recognises; got {type(model).__name__}.")
+
+    def output(edit: Edit, among: LayerSelection) -> Tensor:
+        with _Outputs(model) as outputs:
+            adapter.capture(model, inputs, among, Keeping("maps", edit=edit), **kwargs)
+        return outputs.last()
+
+    with _Outputs(model) as outputs:
+        store = capture(model, *inputs, layers=layers, keep="maps", **kwargs)
+    own = outputs.last()
+    scale = float(own.abs().max())
+
+    def moved(edit: Edit, among: LayerSelection) -> float:
+        return float((output(edit, among) - own).abs().max()) / scale
+
+    deviation = moved(lambda _, maps: maps, store.names)
+    return Proof(store, deviation, [LayerProof(name, moved(_overwritten, name)) for name in store.names])
+
+
+def _overwritten(_: str, maps: Tensor) -> Tensor:
+    """Random probabilities over the keys that each row attends to; rows sum to what they did."""
+    generator = torch.Generator().manual_seed(0)
+    random = torch.rand(maps.shape, generator=generator).to(maps) * (maps > 0)
+    return random * (maps.sum(-1, keepdim=True) / random.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny))
+
+
+class _Outputs:
+    """The outputs of a module, while open."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._seen = model, []
+
+    def __enter__(self) -> _Outputs:
+        self._handle = self._model.register_forward_hook(lambda _, __, output: self._seen.append(output))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def last(self) -> Tensor:
+        """Every floating-point number of the last output, in one row."""
+        found = [tensor.flatten().double().cpu() for tensor in _tensors(self._seen[-1]) if tensor.is_floating_point()]
+        if not found:
+            raise AttentionError(f"the output ({type(self._seen[-1]).__name__}) holds no floating-point tensor to compare.")
+        return torch.cat(found)
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        yield from (tensor for part in output.values() for tensor in _tensors(part))
+    elif isinstance(output, list | tuple):
+        yield from (tensor for part in output for tensor in _tensors(part))
