@@ -106,7 +106,8 @@ class AttentionRecorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return self._multi_head(layer, *args, **kwargs)
         result = func(*args, **kwargs)
-        return self._softmax(module, layer, result) if func in _SOFTMAX and isinstance(result, Tensor) else result
+        over_keys = func in _SOFTMAX and (args[1] if len(args) > 1 else kwargs.get("dim")) in (-1, result.ndim - 1)
+        return self._softmax(module, layer, result) if over_keys else result
 
     def _fused(self, layer: str, *args: Any, **kwargs: Any) -> Tensor:
         if self._keeping.edit is None:

@@ -54,8 +54,8 @@ class TransformersAdapter:
         """
         generates = _generates(source)
         model: Any = source.__self__ if generates else source
-        check_ready(model)
         stack = stack_meant(stacks_of(model), type(model).__name__, kind, tower)
+        check_ready(model)
         wanted = select_layers(stack.names, layers)
         steps = Steps()
 

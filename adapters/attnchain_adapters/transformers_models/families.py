@@ -47,12 +47,12 @@ FAMILIES: Final[dict[str, Family]] = {
     **_all(
         "albert bert camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie eurobert ibert layoutlm luke"
         " markuplm megatron-bert mobilebert modernbert mpnet nomic_bert rembert roberta roberta-prelayernorm roformer splinter"
-        " squeezebert tapas xlm-roberta xlm-roberta-xl",
+        " tapas xlm-roberta xlm-roberta-xl",
         Family("text", prefix=_CLASS),
     ),
     **_all("chinese_clip_text_model", Family("text", prefix=_CLASS)),
     **_all("altclip_text_model bert-generation dpr esm flaubert xlm", Family("text")),
-    **_all("align_text_model blip_text_model clip_text_model owlvit_text_model owlv2_text_model", Family("text")),
+    **_all("blip_text_model clip_text_model owlvit_text_model owlv2_text_model", Family("text")),
     **_all("siglip_text_model", Family("text", remark="its head reads the last token")),
     # Causal decoders.
     **_all(
@@ -66,19 +66,19 @@ FAMILIES: Final[dict[str, Family]] = {
     **_all("gemma2 vaultgemma", Family("text", causal=True, remark="soft-capped logits")),
     **_all("gpt_oss", Family("text", causal=True, remark="a sink in the softmax: rows sum to less than one")),
     **_all(
-        "bamba falcon_h1 jamba lfm2 nemotron_h qwen3_next recurrent_gemma zamba2",
+        "bamba falcon_h1 jamba lfm2 nemotron_h qwen3_next recurrent_gemma",
         Family("text", causal=True, remark="hybrid: the attention layers alone, under their own names"),
     ),
     # Encoder–decoders of text.
     **_all(
         "bart blenderbot blenderbot-small fsmt m2m_100 marian mbart mt5 mvp nllb-moe pegasus plbart switch_transformers t5"
-        " t5gemma umt5",
+        " t5_gemma_module t5gemma umt5",
         Family("text"),
     ),
     # Images.
     **_all(
-        "beit blip_vision_model chinese_clip_vision_model clip_vision_model data2vec-vision git_vision_model internvl_vision"
-        " mlcd_vision_model owlv2_vision_model owlvit_vision_model vit vit_msn",
+        "altclip_vision_model beit blip_vision_model chinese_clip_vision_model clip_vision_model data2vec-vision"
+        " internvl_vision mlcd_vision_model owlv2_vision_model owlvit_vision_model vit vit_msn",
         Family("image", prefix=_CLASS),
     ),
     **_all("deit", Family("image", prefix=(Role.CLASS, Role.SPECIAL))),
@@ -89,14 +89,12 @@ FAMILIES: Final[dict[str, Family]] = {
     **_all("videomae", Family("video")),
     **_all("vivit", Family("video", prefix=_CLASS)),
     # Sound.
-    **_all(
-        "data2vec-audio hubert sew sew-d unispeech unispeech-sat wav2vec2 wav2vec2-conformer wavlm",
-        Family("audio"),
-    ),
+    **_all("data2vec-audio hubert sew sew-d unispeech unispeech-sat wav2vec2 wav2vec2-conformer", Family("audio")),
+    **_all("wavlm", Family("audio", remark="its own output_attentions are averaged over heads")),
     **_all("audio-spectrogram-transformer", Family("spectrogram", prefix=(Role.CLASS, Role.SPECIAL))),
     **_all("speech_to_text whisper", Family("audio")),
     # Models of several towers.
-    **_all("align altclip blip chinese_clip clip owlv2 owlvit siglip vision-text-dual-encoder", Family("several")),
+    **_all("altclip blip chinese_clip clip owlv2 owlvit siglip vision-text-dual-encoder", Family("several")),
     **_all(
         "gemma3 internvl llava paligemma qwen2_5_vl qwen2_vl qwen3_vl vipllava",
         Family("several", remark="text tower: image tokens have the role patch"),
@@ -106,23 +104,24 @@ FAMILIES: Final[dict[str, Family]] = {
 
 REFUSED: Final[dict[str, str]] = {
     **dict.fromkeys(
-        ("swin", "swinv2", "swin2sr", "maskformer-swin", "donut-swin", "clap_audio_model", "sam_vision_model", "vitdet"),
+        ("swin", "swinv2", "swin2sr", "maskformer-swin", "donut-swin", "sam_vision_model", "vitdet"),
         "attends within windows, which are folded into the batch; a walk over the image cannot cross them",
     ),
     **dict.fromkeys(("hiera", "sam2_hiera_det_model"), "attends within mask units and pools its queries"),
-    **dict.fromkeys(("dinat", "nat"), "attends to neighbourhoods only, by a kernel that shows no map"),
+    **dict.fromkeys(("dinat",), "attends to neighbourhoods only, by a kernel that shows no map"),
     **dict.fromkeys(
         ("pvt", "pvt_v2", "segformer", "glpn", "cvt", "levit"),
         "attends to a reduced set of keys, so its maps are rectangular",
     ),
     **dict.fromkeys(("mobilevit", "mobilevitv2"), "folds parts of patches into the batch"),
     **dict.fromkeys(("timesformer",), "attends in time and in space by turns, the other folded into the batch"),
-    **dict.fromkeys(("swiftformer", "efficientformer"), "has no attention from token to token at full resolution"),
+    **dict.fromkeys(("swiftformer",), "has no attention from token to token at full resolution"),
     **dict.fromkeys(("longformer", "led"), "attends within a band, held as a band and not as a map"),
     **dict.fromkeys(("big_bird", "bigbird_pegasus", "longt5", "pegasus_x"), "attends sparsely by blocks, which are no map"),
     **dict.fromkeys(("reformer", "yoso", "mra"), "attends by hashing or a multi-resolution approximation; there is no map"),
     **dict.fromkeys(("nystromformer",), "approximates its map by landmarks; there is no row-stochastic map"),
     **dict.fromkeys(("canine", "funnel", "perceiver"), "changes the number of tokens from layer to layer"),
+    **dict.fromkeys(("zamba", "zamba2"), "runs one attention module several times in a forward, each time as another layer"),
     **dict.fromkeys(("fnet",), "mixes tokens by a Fourier transform; there is no attention"),
     **dict.fromkeys(
         ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"), "is recurrent; there is no attention, so no transition matrix"
@@ -131,6 +130,6 @@ REFUSED: Final[dict[str, str]] = {
     **dict.fromkeys(("lilt",), "sums the logits of two streams; neither stream's map is the whole"),
     **dict.fromkeys(("vit_mae",), "drops and shuffles patches at random, so tokens have no place in the image"),
     **dict.fromkeys(("prophetnet",), "attends over several streams of predicted tokens at once"),
-    **dict.fromkeys(("xlnet", "transfo-xl"), "attends with a permuted or a remembered sequence beside the input"),
+    **dict.fromkeys(("xlnet",), "attends with a permuted or a remembered sequence beside the input"),
     **dict.fromkeys(("convnext", "convnextv2", "resnet", "regnet", "poolformer", "focalnet"), "has no attention"),
 }

@@ -13,7 +13,8 @@ from attnchain_interp import AttentionError
 
 Kind = Literal["encoder", "decoder", "cross", "pool"]
 
-_CROSS: Final = {"encoder_attn", "EncDecAttention", "crossattention", "cross_attn"}  # what families call cross-attention
+# what families call cross-attention
+_CROSS: Final = {"encoder_attn", "EncDecAttention", "crossattention", "cross_attn", "cross_attention"}
 _NO_SOFTMAX: Final = ("Linear", "Lightning")  # in the names of attention classes that have no map
 
 
