@@ -39,6 +39,20 @@ def methods() -> dict[str, Callable[[Any], Any]]:
     }
 
 
+def method_named(name: str) -> Callable[[Any], Any]:
+    """The method of a command-line name, as a callable from a model.
+
+    Raises:
+        AttentionError: no method has the name.
+    """
+    from attnchain_interp import AttentionError
+
+    known = methods()
+    if name not in known:
+        raise AttentionError(f"method {name!r} is unknown; use one of {', '.join(known)}.")
+    return known[name]
+
+
 def demo_methods() -> dict[str, Any]:
     """What the demo scores: every method, and a control that looks at no model."""
     from attnchain_evals.controls import InputMagnitude
@@ -72,14 +86,13 @@ def attribute(
     """The heat map of an image: a picture, and the scores as JSON."""
     from attnchain_evals.figures import attribution_figure, write_figure
     from attnchain_evals.files import write_text
-    from attnchain_interp import AttentionError, capture
+    from attnchain_interp import capture
 
-    if method not in methods():
-        raise AttentionError(f"method {method!r} is unknown; use one of {', '.join(methods())}.")
+    chosen = method_named(method)(None)
     loaded = load(model)
     pixels = loaded.preprocess(open_image(image))
     store = capture(loaded.model, pixels)
-    grid = store.tokens.to_grid(methods()[method](None).score(store))
+    grid = store.tokens.to_grid(chosen.score(store))
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"{image.stem}-{method.replace(' ', '-')}"
     picture = write_figure(attribution_figure(pixels, None, {method: grid}), stem.with_name(f"{stem.name}.png"))
