@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, check_rows, reversed_over
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.exchange import NamedMaps, named_maps, store_to_bertviz, store_to_xarray
 from attnchain_interp.layers import LayerAttention, LayerSelection, layer_name, select_layers
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Operator, mean
 from attnchain_interp.tokens import TokenLayout, TokenSelection
 from attnchain_interp.weighting import Heads, layer_weights
+
+if TYPE_CHECKING:
+    from xarray import DataArray
 
 Direction = Literal["incoming", "outgoing"]
 Sink = Literal["drop", "absorb"]
@@ -72,7 +76,7 @@ class AttentionStore:
     @classmethod
     def from_maps(
         cls,
-        maps: Sequence[Tensor] | Mapping[str, Tensor] | Tensor,
+        maps: Sequence[Tensor] | NamedMaps | Tensor,
         tokens: TokenLayout | None = None,
         names: Sequence[str] | None = None,
         queries: TokenLayout | None = None,
@@ -80,35 +84,21 @@ class AttentionStore:
         """A store of attention tensors that another tool made.
 
         Args:
-            maps: one tensor (batch, head, query, key) per layer, as in `output.attentions`, in a TransformerLens cache's
-                patterns or a BertViz list; a mapping from names to them; or one tensor (layer, batch, head, query,
-                key).
+            maps: one tensor (batch, head, query, key) per layer, as in transformers' `output.attentions`, nnterp's
+                `attention_probabilities` or a BertViz list; a mapping from names to them; a TransformerLens cache, of
+                which the patterns are taken, with or without batch; or one tensor (layer, batch, head, query, key).
             tokens: the layout; every token is a text token when None.
             names: of the layers, where `maps` is no mapping; "layer.0" and so on when None.
             queries: as of the class.
 
         Raises:
-            AttentionError: as the class, or another number of names than maps.
+            AttentionError: as the class, maps of another number than names, or what holds no maps.
         """
-        if isinstance(maps, Mapping):
-            named = dict(maps)
-        else:
-            names = [f"layer.{i}" for i in range(len(maps))] if names is None else names
-            if len(names) != len(maps):
-                raise AttentionError(f"there are {len(names)} names for {len(maps)} maps.")
-            named = dict(zip(names, maps, strict=True))
-        if tokens is None and named:
-            first = next(iter(named.values()))
-            if first is None or first.ndim != 4:
-                came = "None" if first is None else f"shape {tuple(first.shape)}"
-                raise AttentionError(f"maps must be tensors (batch, head, query, key), one per layer; the first is {came}.")
-            tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1]))
+        named = named_maps(maps, names)
         if tokens is None:
-            raise AttentionError(
-                'maps is empty. A model under "sdpa" returns no attentions: capture it with attnchain_interp.capture(model,'
-                " …) instead, which needs no other implementation."
-            )
-        return cls([LayerAttention(name, tensor) for name, tensor in named.items()], tokens, queries=queries)
+            _, first = named[0]
+            tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1]))
+        return cls([LayerAttention(name, tensor) for name, tensor in named], tokens, queries=queries)
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -221,6 +211,29 @@ class AttentionStore:
     def to(self, device: torch.device | str) -> AttentionStore:
         """The store with its maps on another device."""
         return AttentionStore([layer.to(device) for layer in self], self.tokens, self.metadata, self.queries)
+
+    def to_xarray(self, layers: LayerSelection = "all") -> DataArray:
+        """The maps as an xarray `DataArray` (batch, layer, head, query, key) in float32 or better, on the CPU.
+
+        Coordinates: names of the layers; `query_role` and `key_role`, and `query_label` and `key_label` where the layout
+        has labels, each (batch, token). The metadata are its attributes. Factors are multiplied out.
+
+        Raises:
+            AttentionError: a layer that does not exist, or layers of different shapes.
+            ImportError: xarray is not installed; the message has the install line.
+        """
+        return store_to_xarray(self, layers)
+
+    def to_bertviz(self, example: int = 0) -> tuple[list[Tensor], list[str]]:
+        """Attention and tokens as BertViz takes them: `head_view(*store.to_bertviz())`, and `model_view` likewise.
+
+        The attention is one float32 tensor (1, head, query, key) per layer, on the CPU, without padding. The tokens are
+        the labels of the layout; where it has none, role and position ("text 3"), or row and column ("patch 0,5").
+
+        Raises:
+            AttentionError: there is no such example, or layers of different shapes.
+        """
+        return store_to_bertviz(self, example)
 
     def write(self, path: str | Path) -> None:
         """Writes maps or factors, layout and metadata as one safetensors file, atomically."""

@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE, ADAPTERS, EVALS = ROOT / "attnchain_interp", ROOT / "adapters/attnchain_adapters", ROOT / "evals/attnchain_evals"
 FRAMEWORKS = {"timm", "transformers", "nnsight", "diffusers"}
-HEAVY = {"scipy", "sklearn", "skimage", "typer", "matplotlib"}
+HEAVY = {"scipy", "xarray", "pandas", "sklearn", "skimage", "typer", "matplotlib"}
 FORBIDDEN = {
-    CORE: {"attnchain_adapters", "attnchain_evals"} | FRAMEWORKS | HEAVY - {"scipy"},  # inside functions only
+    CORE: {"attnchain_adapters", "attnchain_evals"} | FRAMEWORKS | HEAVY - {"scipy", "xarray"},  # inside functions
     ADAPTERS: {"attnchain_evals"} | HEAVY,
     EVALS: {"attnchain_adapters"},
 }

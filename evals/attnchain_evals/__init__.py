@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attnchain_evals.bundled import bundled_vit
     from attnchain_evals.cluttered_digits import ClutteredDigits, Example
     from attnchain_evals.controls import InputMagnitude
+    from attnchain_evals.explanation import explain_func
     from attnchain_evals.occlusion import Blur, MeanColour, Occlusion
     from attnchain_evals.perturbation import PerturbationCurve, perturbation_curve
     from attnchain_evals.segmentation import segmentation_scores
@@ -27,6 +28,7 @@ _HOME = {
     "Score": "statistics",
     "benchmark": "benchmarking",
     "bundled_vit": "bundled",
+    "explain_func": "explanation",
     "perturbation_curve": "perturbation",
     "segmentation_scores": "segmentation",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "Score",
     "benchmark",
     "bundled_vit",
+    "explain_func",
     "perturbation_curve",
     "segmentation_scores",
 ]

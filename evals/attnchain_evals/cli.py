@@ -39,6 +39,20 @@ def methods() -> dict[str, Callable[[Any], Any]]:
     }
 
 
+def method_named(name: str) -> Callable[[Any], Any]:
+    """The method of a command-line name, as a callable from a model.
+
+    Raises:
+        AttentionError: no method has the name.
+    """
+    from attnchain_interp import AttentionError
+
+    known = methods()
+    if name not in known:
+        raise AttentionError(f"method {name!r} is unknown; use one of {', '.join(known)}.")
+    return known[name]
+
+
 def demo_methods() -> dict[str, Any]:
     """What the demo scores: every method, and a control that looks at no model."""
     from attnchain_evals.controls import InputMagnitude
@@ -74,14 +88,13 @@ def attribute(
     from attnchain_evals.files import write_text
     from attnchain_interp import AttentionError, capture
 
-    if method not in methods():
-        raise AttentionError(f"method {method!r} is unknown; use one of {', '.join(methods())}.")
+    chosen = method_named(method)(None)
     loaded = load(model)
     if loaded.preprocess is None:
         raise AttentionError(f"{model} takes no images, so it has no heat map of one; `attnchain inspect` shows what it has.")
     pixels = loaded.preprocess(open_image(image))
     store = capture(loaded.model, pixels)
-    grid = store.tokens.to_grid(methods()[method](None).score(store))
+    grid = store.tokens.to_grid(chosen.score(store))
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"{image.stem}-{method.replace(' ', '-')}"
     picture = write_figure(attribution_figure(pixels, None, {method: grid}), stem.with_name(f"{stem.name}.png"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 import transformers
@@ -251,7 +252,6 @@ def test_a_compiled_model_is_unwrapped_with_a_word(caplog: pytest.LogCaptureFixt
 
 
 def test_offloaded_weights() -> None:
-    accelerate = pytest.importorskip("accelerate", reason="accelerate, which moves weights in and out, is not installed")
     model, given = member("llama")
     expected = ac.capture(model, **given).maps()
     accelerate.cpu_offload(model)

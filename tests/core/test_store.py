@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionStore, LayerAttention, Role, TokenLayout
+from attnchain_interp import AttentionStore, LayerAttention, TokenLayout
 
 
 def test_access(store: AttentionStore, logits: Tensor) -> None:
@@ -27,14 +27,6 @@ def test_to_another_device(store: AttentionStore) -> None:
     moved = store.to("cpu")
     assert torch.equal(moved.maps(), store.maps())
     assert moved.tokens is store.tokens
-
-
-def test_from_a_mapping_and_from_one_tensor(logits: Tensor) -> None:
-    maps = logits.softmax(-1)
-    named = AttentionStore.from_maps({"a": maps[0], "b": maps[1]})
-    assert named.names == ["a", "b"]
-    assert bool((named.tokens.roles == Role.TEXT).all())
-    assert torch.equal(AttentionStore.from_maps(maps).maps(), maps.transpose(0, 1))
 
 
 @pytest.mark.parametrize("direction", ["incoming", "outgoing"])
@@ -135,7 +127,6 @@ def test_files_that_are_no_stores(store: AttentionStore, tmp_path: Path) -> None
         (torch.full((1, 1, 2, 2), torch.nan), "NaN"),
         (torch.tensor([[[[1.5, -0.5], [0.5, 0.5]]]]), "negative"),
         (torch.full((1, 1, 2, 4), 0.25), "are not square: give queries="),
-        (torch.full((2, 2), 0.5), r"the first is shape \(2, 2\)"),
     ],
 )
 def test_maps_that_are_refused(maps: Tensor, message: str) -> None:
@@ -144,14 +135,8 @@ def test_maps_that_are_refused(maps: Tensor, message: str) -> None:
 
 
 def test_stores_that_are_refused(store: AttentionStore) -> None:
-    with pytest.raises(ac.AttentionError, match="returns no attentions: capture it"):
-        AttentionStore.from_maps(())
-    with pytest.raises(ac.AttentionError, match="the first is None"):
-        AttentionStore.from_maps([None])  # type: ignore[list-item]
     with pytest.raises(ac.AttentionError, match="two layers are named"):
         AttentionStore([store[0], LayerAttention("layer.0", store[1].maps)], store.tokens)
-    with pytest.raises(ac.AttentionError, match="1 names for 3 maps"):
-        AttentionStore.from_maps([layer.maps for layer in store], names=["one"])
 
 
 def test_what_does_not_exist(store: AttentionStore) -> None:

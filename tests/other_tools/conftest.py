@@ -1,0 +1,50 @@
+"""A decoder and a tokenizer, small enough to be made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ..test_documents import ROOT, blocks
+
+TEXT = "the cat sat on the mat"
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(["<pad>", "<unk>", *TEXT.split()])}, "<unk>"))
+    words.pre_tokenizer = Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
+
+
+@pytest.fixture
+def decoder() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=10, initializer_range=1.0, **sizes)).eval()
+
+
+@pytest.fixture
+def ids(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    return tokenizer(TEXT, return_tensors="pt")["input_ids"]
+
+
+@pytest.fixture
+def run_page(tmp_path: Path) -> Any:
+    """Runs the block of docs/other-tools.md that is marked by a tool's name, and returns its names."""
+
+    def run(tool: str, **names: Any) -> dict[str, Any]:
+        (block,) = blocks(ROOT / "docs/other-tools.md", f"python {tool}")
+        path = tmp_path / "block.py"  # nnsight reads the source of the code that runs
+        path.write_text(block, encoding="utf-8")
+        exec(compile(block, str(path), "exec"), names)  # noqa: S102
+        return names
+
+    return run
