@@ -123,6 +123,13 @@ def test_a_capture_keeps_what_is_asked_for() -> None:
     assert torch.allclose(reduced["stationary"], ac.stationary(whole.maps()), atol=1e-6)
 
 
+def test_a_capture_runs_the_model_once() -> None:
+    model, runs = decoder(), []
+    model._module.model.layers[0].register_forward_hook(lambda *_: runs.append(1))
+    ac.capture(model, LONG)
+    assert len(runs) == 1
+
+
 def test_weights_are_loaded_for_a_capture(tmp_path: Path) -> None:
     model = decoder("sdpa")
     model._module.save_pretrained(tmp_path)
@@ -346,6 +353,24 @@ def test_torchs_own_encoder() -> None:
         model.trace(x),
     ):
         token_rank(model)
+
+
+def test_padding_of_torchs_attention_may_be_boolean() -> None:
+    torch.manual_seed(0)
+    model = wrapped(nn.MultiheadAttention(16, 2, batch_first=True))
+    x, padding = torch.randn(2, 6, 16), torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
+    with model.trace(x, x, x, padding, False):
+        ranks = nnsight.save(token_rank(model))
+    _, maps = model._module(x, x, x, padding, average_attn_weights=False)
+    assert torch.allclose(ranks[:, 0], ac.stationary(ac.restrict(maps, ~padding[:, None])), atol=1e-5)
+
+
+def test_only_self_attention_is_known() -> None:
+    config = transformers.MBartConfig(
+        vocab_size=9, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2
+    )
+    found = [module.path for module in tracing.attention_modules(wrapped(transformers.MBartModel(config)))]
+    assert found == ["model.encoder.layers.0.self_attn", "model.decoder.layers.0.self_attn"]
 
 
 def test_functions_of_ones_own_and_layers_by_name() -> None:
