@@ -37,7 +37,7 @@ class NnsightAdapter:
         self, source: Any, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
     ) -> AttentionStore | Reductions:
         warn_of_untried()
-        _refuse(source, kwargs)
+        _refuse(source, inputs, kwargs)
         args, kwargs = _prepared(source, inputs, kwargs)
         module = source._module  # not before: loading the weights puts another in its place
         adapter = adapter_of(module)
@@ -57,11 +57,13 @@ class NnsightAdapter:
         return adapter_named("transformers").load(name)  # nnsight names models as the hub does
 
 
-def _refuse(source: Any, kwargs: dict[str, Any]) -> None:
+def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """
     Raises:
         AttentionError: a capture where a forward of the module itself would not give what was asked for.
     """
+    if not inputs and not kwargs:
+        raise AttentionError("no inputs came; pass what the model's trace takes: capture(model, prompt).")
     instead = "use attnchain_adapters.tracing.token_rank(model) inside the trace"
     if source.interleaver.interleaving:
         raise AttentionError(f"capture runs a forward of its own and cannot do so inside a trace; {instead}.")

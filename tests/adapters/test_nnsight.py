@@ -192,7 +192,7 @@ def test_padding_is_known_by_the_mask_of_each_family(family: str, side: str) -> 
     mask[1, slice(0, 3) if side == "left" else slice(5, 8)] = 0
     with torch.no_grad():
         maps = torch.stack(model(ids, attention_mask=mask, output_attentions=True).attentions, 1)
-    traced = nnsight.NNsight(model)
+    traced: Any = nnsight.NNsight(model)
     with traced.trace(ids, attention_mask=mask):
         found = nnsight.save(reduce_layers(traced, *EVERYTHING[:2]))
     states = mask.bool()[:, None, None].expand(maps.shape[:-1])
@@ -556,6 +556,8 @@ def test_captures_that_are_refused() -> None:
         model.trace(LONG),
     ):
         ac.capture(model, LONG)
+    with pytest.raises(ac.AttentionError, match=r"no inputs came.*capture\(model, prompt\)"):
+        ac.capture(model)
     with pytest.raises(ac.AttentionError, match="remote=True: capture runs here"):
         ac.capture(model, LONG, remote=True)
     with model.edit() as (_, edited):

@@ -58,10 +58,10 @@ def attention_of(envoy: Any) -> Attention:
         ValueError: it shows none, or none over its own tokens.
     """
     module: Any = envoy._module
-    args, kwargs = envoy.inputs
-    call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
     if hasattr(module, "fused_attn"):
         return fused(envoy) if module.fused_attn else returned(envoy, envoy.attn_drop.input, None)
+    args, kwargs = envoy.inputs
+    call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
     if isinstance(module, nn.MultiheadAttention):
         if not torch.equal(call.arguments["query"], call.arguments["key"]):
             raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is no chain; leave it out.")
@@ -72,7 +72,7 @@ def attention_of(envoy: Any) -> Attention:
     mask, output = {**call.arguments, **call.kwargs}.get("attention_mask"), envoy.output
     others = output[1:] if isinstance(output, tuple) else ()
     weights = next((one for one in reversed(others) if isinstance(one, Tensor) and one.ndim == 4), None)
-    batch = next((len(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
+    batch = next((len(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.ndim), None)
     if weights is not None and len(weights) != batch:
         raise ValueError(
             f"{envoy.path} has {len(weights)} maps per head for a batch of {batch}: it attends within windows, which is no"
