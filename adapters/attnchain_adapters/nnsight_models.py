@@ -25,7 +25,7 @@ class NnsightAdapter:
     """`TransformersModel(…)`, `NNsight(module)` and their parts, captured by the adapter of the module that they wrap.
 
     Inputs are whatever the model's `trace` takes, and are prepared as it prepares them: weights are loaded, text is tokenised,
-    padded and given positions. Inside a trace there is `attnchain_adapters.tracing` instead.
+    padded and given positions, and its tokens are the layout's labels. Inside a trace there is `attnchain_adapters.tracing`.
     """
 
     supported = "whatever is recognised here, wrapped by TransformersModel or NNsight"
@@ -46,7 +46,9 @@ class NnsightAdapter:
                 f"the nnsight model wraps a {type(module).__name__}, which no adapter recognises. Inside a trace its attention"
                 " modules can be named: attnchain_adapters.tracing.reduce_layers(model, stationary, layers=[…])."
             )
-        found = adapter.capture(module, args, layers, keeping, **kwargs)
+        tokenizer = getattr(source, "tokenizer", None)
+        labels = {"tokenizer": tokenizer} if tokenizer is not None and "input_ids" in kwargs else {}
+        found = adapter.capture(module, args, layers, keeping, **labels, **kwargs)
         metadata = {**found.metadata, "adapter": f"nnsight, {found.metadata['adapter']}"}
         if isinstance(found, Reductions):
             return replace(found, metadata=metadata)

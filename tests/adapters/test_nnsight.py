@@ -41,8 +41,17 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 
 def decoder(implementation: str = "eager") -> Any:
+    return causal(transformers.LlamaForCausalLM, transformers.LlamaConfig(**SIZES, num_key_value_heads=2), implementation)
+
+
+def gpt2() -> Any:
+    """Whose positions are learned, so that padding on the left must not move them."""
+    return causal(transformers.GPT2LMHeadModel, transformers.GPT2Config(**SIZES, n_embd=48, n_layer=3, n_head=4))
+
+
+def causal(kind: Any, config: Any, implementation: str = "eager") -> Any:
     torch.manual_seed(0)
-    model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, num_key_value_heads=2)).eval()
+    model: Any = kind(config).eval()
     model.set_attn_implementation(implementation)
     return nnsight.TransformersModel(model, task="text-generation", tokenizer=tokenizer())
 
@@ -114,7 +123,8 @@ def test_a_capture_is_that_of_the_module(build: Callable[[], Any], inputs: Any) 
 
 def test_a_capture_keeps_what_is_asked_for() -> None:
     model = decoder("sdpa")
-    whole = ac.capture(model, LONG)
+    whole = ac.capture(model, LONG, kind="decoder")
+    assert whole.tokens.labels == [LONG.split()]
     factors = ac.capture(model, LONG, keep="factors", layers=-1)
     assert isinstance(factors[0].attention, ac.Factors)
     assert torch.allclose(factors.maps(), whole.maps()[:, -1:], atol=1e-6)
@@ -141,6 +151,7 @@ def test_weights_are_loaded_for_a_capture(tmp_path: Path) -> None:
 READ = {
     "decoder": (decoder, LONG, None),
     "padded decoder": (decoder, [LONG, SHORT], None),
+    "padded decoder of learned positions": (gpt2, [LONG, SHORT], None),
     "decoder, not its first token": (decoder, LONG, torch.arange(7) > 0),
     "encoder": (encoder, IMAGES, None),
     "encoder, patches": (encoder, IMAGES, torch.arange(17) > 0),
@@ -388,8 +399,10 @@ def test_half_precision_is_widened() -> None:
     model._module.to(torch.bfloat16)
     with model.trace(LONG):
         ranks = nnsight.save(token_rank(model))
-    assert ranks.dtype == torch.float32
-    assert torch.allclose(ranks, ac.stationary(ac.capture(model, LONG).maps()), atol=1e-5)
+    ids = model.tokenizer(LONG, return_tensors="pt").input_ids
+    maps = torch.stack(model._module(ids, output_attentions=True).attentions, 1)
+    assert (maps.dtype, ranks.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.allclose(ranks, ac.stationary(maps), atol=1e-5)
 
 
 @pytest.fixture
