@@ -53,9 +53,18 @@ def test_each_framework_is_imported_in_one_adapter_file() -> None:
         framework: [file.name for file in ADAPTERS.rglob("*.py") if framework in set(imported(file.read_text()))]
         for framework in FRAMEWORKS
     }
+    assert homes["nnsight"] == ["nnsight_models.py"]
     assert homes["timm"] == ["timm_models.py"]
     assert homes["transformers"] == ["adapter.py"]
     assert all(len(files) <= 1 for files in homes.values())
+
+
+def test_what_travels_imports_torch_alone() -> None:
+    names = [name for file in (ADAPTERS / "tracing").glob("*.py") for name in imported(file.read_text())]
+    assert "torch" in names
+    assert set(names) <= {"attnchain_adapters", "torch", *sys.stdlib_module_names}
+    loaded = loaded_after("import attnchain_adapters.tracing")
+    assert not loaded & (FRAMEWORKS | HEAVY | {"attnchain_interp"})
 
 
 def loaded_after(code: str) -> set[str]:

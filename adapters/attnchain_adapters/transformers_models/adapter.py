@@ -66,7 +66,8 @@ class TransformersAdapter:
             return queries is None
 
         if not generates:
-            expect(inspect.signature(model.forward).bind_partial(*inputs, **kwargs).arguments | kwargs)
+            forward = inspect.signature(type(model).forward)  # an instance's own may be another: nnsight's, of wrapped models
+            expect(forward.bind_partial(model, *inputs, **kwargs).arguments | kwargs)
         with AttentionRecorder(model, stack.layers, set(wanted), steps if generates else keeping) as recorder:
             output = source(*inputs, **kwargs)
         check_shown(recorder.routes, wanted, stack.advice)

@@ -1,0 +1,85 @@
+"""Attention out of models that nnsight has wrapped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, final
+
+from nnsight import Envoy, save
+
+from attnchain_adapters.tracing import warn_of_untried
+from attnchain_interp import (
+    AttentionError,
+    AttentionStore,
+    Keeping,
+    LayerSelection,
+    Loaded,
+    Reductions,
+    adapter_named,
+    adapter_of,
+)
+
+
+@final
+class NnsightAdapter:
+    """`TransformersModel(…)`, `NNsight(module)` and their parts, captured by the adapter of the module that they wrap.
+
+    Inputs are whatever the model's `trace` takes, and are prepared as it prepares them: weights are loaded, text is tokenised,
+    padded and given positions, and its tokens are the layout's labels. Inside a trace there is `attnchain_adapters.tracing`.
+    """
+
+    supported = "whatever is recognised here, wrapped by TransformersModel or NNsight"
+
+    def recognises(self, source: Any) -> bool:
+        return isinstance(source, Envoy)
+
+    def capture(
+        self, source: Any, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
+    ) -> AttentionStore | Reductions:
+        warn_of_untried()
+        _refuse(source, inputs, kwargs)
+        args, kwargs = _prepared(source, inputs, kwargs)
+        module = source._module  # not before: loading the weights puts another in its place
+        adapter = adapter_of(module)
+        if adapter is None:
+            raise AttentionError(
+                f"the nnsight model wraps a {type(module).__name__}, which no adapter recognises. Inside a trace its attention"
+                " modules can be named: attnchain_adapters.tracing.reduce_layers(model, stationary, layers=[…])."
+            )
+        tokenizer = getattr(source, "tokenizer", None)
+        labels = {"tokenizer": tokenizer} if tokenizer is not None and "input_ids" in kwargs else {}
+        found = adapter.capture(module, args, layers, keeping, **labels, **kwargs)
+        metadata = {**found.metadata, "adapter": f"nnsight, {found.metadata['adapter']}"}
+        if isinstance(found, Reductions):
+            return replace(found, metadata=metadata)
+        found.metadata = metadata
+        return found
+
+    def load(self, name: str) -> Loaded:
+        return adapter_named("transformers").load(name)  # nnsight names models as the hub does
+
+
+def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """
+    Raises:
+        AttentionError: a capture where a forward of the module itself would not give what was asked for.
+    """
+    if not inputs and not kwargs:
+        raise AttentionError("no inputs came; pass what the model's trace takes: capture(model, prompt).")
+    instead = "use attnchain_adapters.tracing.token_rank(model) inside the trace"
+    if source.interleaver.interleaving:
+        raise AttentionError(f"capture runs a forward of its own and cannot do so inside a trace; {instead}.")
+    if kwargs.get("remote"):
+        raise AttentionError(f"remote={kwargs['remote']!r}: capture runs here; {instead}, which can run remotely.")
+    if source._edits:
+        raise AttentionError(
+            f"the model has {len(source._edits)} edits, which capture would not apply; {instead}, or call model.clear_edits()."
+        )
+
+
+def _prepared(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the module is called with in a trace of these inputs, which stops there."""
+    with model.trace(*inputs, **kwargs) as tracer:
+        called = save(model.inputs)
+        tracer.stop()
+    return called

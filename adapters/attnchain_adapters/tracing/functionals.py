@@ -1,0 +1,89 @@
+"""What `reduce_layers` may ask of the chains of a layer: functions f(P, states), in torch alone.
+
+- P: (batch, head, token, token), float32 or wider; rows sum to one over the states and are zero elsewhere. A token that is no
+  state keeps its row, so a walk may start there.
+- states: (batch, 1, token) bool; padding never is one.
+- the result: (batch, head, …), of each head by itself.
+
+They give what the functions of the same names in `attnchain_interp` give, by the shortest exact way.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def stationary(P: Tensor, states: Tensor, damping: float = 0.99) -> Tensor:
+    """The distribution π (batch, head, token) with π = π (damping · P + (1 − damping) · 1 vᵀ), v uniform: TokenRank.
+
+    Solved exactly in float64: by substitution where maps are triangular (causal attention), else by LU.
+
+    Raises:
+        ValueError: damping outside [0, 1); at 1 there may be many such distributions.
+    """
+    if not 0 <= damping < 1:
+        raise ValueError(
+            f"damping is {damping}; in a trace it must be at least 0 and below 1 (0.99 is usual). For damping 1 capture the"
+            " model and use attnchain_interp.stationary."
+        )
+    inside = P * states[..., None]
+    system = inside.mT.double() * -damping
+    system.diagonal(dim1=-2, dim2=-1).add_(1)
+    jump = (1 - damping) * uniform(states, torch.float64).expand(P.shape[:-1])[..., None]
+    found = torch.linalg.solve_triangular(system, jump, upper=True) if triangular(inside) else torch.linalg.solve(system, jump)
+    pi = found[..., 0].clamp_min(0)
+    return (pi / pi.sum(-1, keepdim=True)).to(P.dtype)
+
+
+def second_eigenvalue(P: Tensor, states: Tensor) -> Tensor:
+    """|λ₂| (batch, head): the second largest modulus among the eigenvalues of each chain; 0 for a single state.
+
+    Triangular maps (causal attention) are read off the diagonal, which is exact; others go through the dense eigensolver of
+    the CPU, in float64.
+    """
+    inside = P * states[..., None]
+    if triangular(inside):
+        moduli = inside.diagonal(dim1=-2, dim2=-1)
+    else:
+        moduli = torch.linalg.eigvals(inside.double().cpu()).abs().to(P.device, P.dtype)
+    return F.pad(moduli, (0, 1)).topk(2).values[..., 1]
+
+
+def bounce(P: Tensor, states: Tensor, start: int, steps: int = 2) -> Tensor:
+    """Where a walk from the token `start` is after `steps` steps, (batch, head, token): multi-bounce attention.
+
+    Tokens are numbered from either end: in a batch padded on the left, as nnsight pads, −1 is everyone's last.
+
+    Raises:
+        ValueError: there is no such token, or a negative number of steps.
+    """
+    n = P.shape[-1]
+    if not -n <= start < n or steps < 0:
+        raise ValueError(f"start is {start} and steps {steps}; there are {n} tokens, 0 to {n - 1}, and steps are 0, 1, 2, …")
+    v = torch.zeros_like(P[..., :1, :])
+    v[..., start] = 1
+    for _ in range(steps):
+        v = v @ P
+    return v[..., 0, :]
+
+
+def column_sum(P: Tensor, states: Tensor) -> Tensor:
+    """The column sums of each map over the states, divided by the number of states, (batch, head, token)."""
+    return (uniform(states, P.dtype)[..., None, :] @ P)[..., 0, :]
+
+
+def entropy(P: Tensor, states: Tensor) -> Tensor:
+    """The entropy in nats of each map's rows, averaged over the states, (batch, head)."""
+    of_rows = -(P * P.clamp_min(torch.finfo(P.dtype).tiny).log()).sum(-1)
+    return torch.where(states, of_rows, 0).sum(-1) / states.sum(-1)
+
+
+def uniform(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """(batch, 1, token): equal probability on every state."""
+    return states.to(dtype) / states.sum(-1, keepdim=True)
+
+
+def triangular(P: Tensor) -> bool:
+    return not bool(P.triu(1).any())

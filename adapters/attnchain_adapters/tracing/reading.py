@@ -1,0 +1,144 @@
+"""Where a model that is being traced shows its attention."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+TIMM = {"VisionTransformer", "Beit", "Eva"}  # their blocks attend globally over all tokens
+
+
+class Attention(NamedTuple):
+    """The attention of a module: maps (batch, head, query, key) of some heads, how many heads, and who is no padding.
+
+    `keys` is (batch, token) bool, or None where there is no padding.
+    """
+
+    maps: Callable[[slice], Tensor]
+    heads: int
+    keys: Tensor | None
+
+
+def attention_modules(model: Any) -> list[Any]:
+    """Every self-attention that is known below an nnsight model, in the order of its modules.
+
+    These are the modules whose weights transformers itself records, the blocks of timm's vision transformers, and
+    `nn.MultiheadAttention`.
+
+    Raises:
+        ValueError: `model` is no nnsight model.
+    """
+    if not all(hasattr(model, name) for name in ("_module", "path", "modules")):
+        raise ValueError(
+            f"model is a {type(model).__name__}; pass the nnsight model, TransformersModel(…) or NNsight(module), whose trace"
+            " this is."
+        )
+    known: set[str] = set()
+    for holder in model.modules():
+        module, below = holder._module, holder.modules()
+        if isinstance(module, nn.MultiheadAttention):
+            known.add(holder.path)
+        if any(kind.__name__ in TIMM and kind.__module__.startswith("timm.") for kind in type(module).__mro__):
+            known |= {one.path for one in below if hasattr(one._module, "fused_attn") and ".blocks." in one.path}
+        recorded = (getattr(module, "_can_record_outputs", None) or {}).get("attentions", ())
+        for kind in recorded if isinstance(recorded, list | tuple) else [recorded]:
+            target, part = getattr(kind, "target_class", kind), getattr(kind, "layer_name", None) or ""
+            known |= {one.path for one in below if isinstance(one._module, target or ()) and part in one.path}
+    return [one for one in model.modules() if one.path in known]
+
+
+def attention_of(envoy: Any) -> Attention:
+    """The attention of a module that is about to run.
+
+    Raises:
+        ValueError: it shows none, or none over its own tokens.
+    """
+    module: Any = envoy._module
+    if hasattr(module, "fused_attn"):
+        return fused(envoy) if module.fused_attn else returned(envoy, envoy.attn_drop.input, None)
+    args, kwargs = envoy.inputs
+    call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
+    if isinstance(module, nn.MultiheadAttention):
+        if not torch.equal(call.arguments["query"], call.arguments["key"]):
+            raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is no chain; leave it out.")
+        call.arguments |= {"need_weights": True, "average_attn_weights": False}
+        envoy.inputs = call.args[1:], call.kwargs
+        mask = call.arguments.get("key_padding_mask")  # where it is bool, padding is true
+        return returned(envoy, envoy.output[1], ~mask if mask is not None and mask.dtype == torch.bool else mask)
+    mask, output = {**call.arguments, **call.kwargs}.get("attention_mask"), envoy.output
+    others = output[1:] if isinstance(output, tuple) else ()
+    weights = next((one for one in reversed(others) if isinstance(one, Tensor) and one.ndim == 4), None)
+    batch = next((len(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.ndim), None)
+    if weights is not None and len(weights) != batch:
+        raise ValueError(
+            f"{envoy.path} has {len(weights)} maps per head for a batch of {batch}: it attends within windows, which is no"
+            " chain over all tokens; leave it out."
+        )
+    return returned(envoy, weights, mask)
+
+
+def returned(envoy: Any, weights: Tensor | None, mask: Tensor | None) -> Attention:
+    """The attention whose weights a module returns; `mask` is what is added to, or allowed among, its logits."""
+    if weights is None:
+        used = getattr(getattr(envoy._module, "config", None), "_attn_implementation", None)
+        raise ValueError(
+            f"{envoy.path} returned no weights: its implementation is {used!r}, and only the eager one returns them. Write"
+            ' TransformersModel(…, attn_implementation="eager") or, once it is loaded, model.set_attn_implementation("eager").'
+            if used not in (None, "eager")
+            else f"{envoy.path} returned no weights; it must return (output, weights (batch, head, query, key)). Or hand maps"
+            " of your own to stationary(P, states)."
+        )
+    if weights.ndim != 4 or weights.shape[-1] != weights.shape[-2]:
+        raise ValueError(
+            f"{envoy.path} has weights of shape {tuple(weights.shape)}; a chain needs (batch, head, token, token). The batch"
+            " is missing, or these are cross-attention or a later step of generation: trace one forward over the whole text."
+        )
+    keys = mask
+    if mask is not None:
+        keys = mask > torch.finfo(mask.dtype).min / 2 if mask.is_floating_point() else mask.bool()
+        if keys.ndim == 4:  # (batch, 1, query, key): tokens that may attend to themselves
+            keys = keys[:, 0].diagonal(dim1=-2, dim2=-1) if keys.shape[-2] > 1 else keys[:, 0, 0]
+    return Attention(lambda heads: weights[:, heads], weights.shape[1], keys)
+
+
+def fused(envoy: Any) -> Attention:
+    """The attention of a timm block, by the queries and keys of the fused call that it makes."""
+    calls = [name for name in envoy.source.names if "scaled_dot_product_attention" in name]
+    if len(calls) != 1:
+        raise ValueError(
+            f"{envoy.path} makes {len(calls)} fused calls of attention, so its map is not known; set fused_attn = False on"
+            f" that {type(envoy._module).__name__} before the trace."
+        )
+    args, kwargs = getattr(envoy.source, calls[0]).inputs
+    return Attention(lambda heads: fused_maps(*args, **kwargs, heads=heads), args[0].shape[1], None)
+
+
+def fused_maps(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    heads: slice,
+) -> Tensor:
+    """The maps of some heads, for the arguments of `scaled_dot_product_attention`.
+
+    Raises:
+        ValueError: dropout is active.
+    """
+    if dropout_p > 0:
+        raise ValueError(f"attention dropout {dropout_p} is active, so maps are random; call .eval() on the model first.")
+    wide = torch.promote_types(query.dtype, torch.float32)
+    logits = query[:, heads].to(wide) @ key[:, heads].to(wide).mT * query.shape[-1] ** -0.5
+    if attn_mask is not None:
+        mask = attn_mask[:, heads] if attn_mask.ndim == 4 and attn_mask.shape[1] > 1 else attn_mask
+        logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
+    if is_causal:
+        logits = logits.masked_fill(torch.ones_like(logits[0, 0], dtype=torch.bool).triu(1), -torch.inf)
+    return logits.softmax(-1)

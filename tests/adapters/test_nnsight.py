@@ -1,0 +1,600 @@
+"""Models that nnsight has wrapped: captured from outside, and reduced layer by layer inside their own traces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cloudpickle.cloudpickle
+import nnsight
+import pytest
+import timm
+import tokenizers
+import torch
+import transformers
+from nnsight.intervention import serialization
+from nnsight.intervention.backends.local import LocalSimulationBackend
+from torch import Tensor, nn
+
+import attnchain_interp as ac
+from attnchain_adapters import tracing
+from attnchain_adapters.tracing import bounce, column_sum, entropy, reduce_layers, second_eigenvalue, stationary, token_rank
+from attnchain_adapters.tracing.reading import fused_maps
+
+LONG, SHORT = "the tower in a city of light", "rain falls on glass"
+WORDS = ["[PAD]", "[UNK]", "[EOS]", *LONG.split(), *SHORT.split()]
+IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
+SIZES: dict[str, Any] = {**SMALL, "vocab_size": len(WORDS), "pad_token_id": 0, "initializer_range": 0.3}
+EVERYTHING = (stationary, second_eigenvalue, partial(bounce, start=-1, steps=3), column_sum, entropy)
+
+
+def tokenizer() -> transformers.PreTrainedTokenizerFast:
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))  # type: ignore[reportAttributeAccessIssue]
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()  # type: ignore[reportAttributeAccessIssue]
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", eos_token="[EOS]"
+    )
+
+
+def decoder(implementation: str = "eager") -> Any:
+    return causal(transformers.LlamaForCausalLM, transformers.LlamaConfig(**SIZES, num_key_value_heads=2), implementation)
+
+
+def gpt2() -> Any:
+    """Whose positions are learned, so that padding on the left must not move them."""
+    return causal(transformers.GPT2LMHeadModel, transformers.GPT2Config(**SIZES, n_embd=48, n_layer=3, n_head=4))
+
+
+def causal(kind: Any, config: Any, implementation: str = "eager") -> Any:
+    torch.manual_seed(0)
+    model: Any = kind(config).eval()
+    model.set_attn_implementation(implementation)
+    return nnsight.TransformersModel(model, task="text-generation", tokenizer=tokenizer())
+
+
+def wrapped(model: nn.Module) -> Any:
+    """By nnsight. Random weights attend almost uniformly, so that any two maps agree: queries and keys are made to count."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and any(part in name for part in ("qkv", "in_proj", "q_proj", "k_proj", "query", "key")):
+            parameter.data = 0.4 * torch.randn(parameter.shape, generator=generator)
+        elif "relative_position_bias_table" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+    return nnsight.NNsight(model.eval())
+
+
+def encoder(implementation: str = "eager") -> Any:
+    torch.manual_seed(0)
+    model: Any = transformers.ViTModel(transformers.ViTConfig(**SMALL, image_size=64, patch_size=16))  # type: ignore[reportCallIssue]
+    model.set_attn_implementation(implementation)
+    return wrapped(model)
+
+
+def timm_model(fused: bool = True, name: str = "vit_tiny_patch16_224") -> Any:
+    torch.manual_seed(0)
+    model: Any = timm.create_model(name, depth=3, embed_dim=48, num_heads=3, img_size=64)
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    return wrapped(model)
+
+
+def core(store: Any, tokens: Tensor | str = "all") -> list[Tensor]:
+    """`EVERYTHING` of a store, by the functions of the core."""
+    states = tokens.expand(store.batch, -1) if isinstance(tokens, Tensor) else store.tokens.select(tokens)
+    every = states[:, None, None].expand(store.maps().shape[:-1])
+    padding = ~store.tokens.mask[:, None, None, :, None]
+    heads = ac.restrict(torch.where(padding, 1 / len(store.tokens), store.maps()), every)  # padding may be NaN or zero
+    entropies = torch.where(every, torch.special.entr(heads.matrix).sum(-1), 0).sum(-1) / every.sum(-1)
+    walks = ac.bounce(heads, len(store.tokens) - 1, 3)
+    return [ac.stationary(heads), ac.second_eigenvalue(heads), walks, ac.bounce(heads, heads.uniform, 1), entropies]
+
+
+def assert_alike(found: list[Tensor], wanted: list[Tensor]) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
+    "decoder": (decoder, LONG),
+    "fused decoder": (partial(decoder, "sdpa"), [LONG, SHORT]),
+    "encoder": (partial(encoder, "sdpa"), IMAGES),
+    "timm": (timm_model, IMAGES),
+}
+
+
+@pytest.mark.parametrize(("build", "inputs"), MODELS.values(), ids=MODELS)
+def test_a_capture_is_that_of_the_module(build: Callable[[], Any], inputs: Any) -> None:
+    model = build()
+    store = ac.capture(model, inputs)
+    if isinstance(inputs, Tensor):
+        direct = ac.capture(model._module, inputs)
+    else:
+        direct = ac.capture(model._module, **tokenizer()(inputs, padding=True, padding_side="left", return_tensors="pt"))
+    assert torch.allclose(store.maps(), direct.maps(), atol=1e-6)
+    assert torch.equal(store.tokens.roles, direct.tokens.roles)
+    assert store.names == direct.names
+    assert store.metadata == {**direct.metadata, "adapter": f"nnsight, {direct.metadata['adapter']}"}
+
+
+def test_a_capture_keeps_what_is_asked_for() -> None:
+    model = decoder("sdpa")
+    whole = ac.capture(model, LONG, kind="decoder")
+    assert whole.tokens.labels == [LONG.split()]
+    factors = ac.capture(model, LONG, keep="factors", layers=-1)
+    assert isinstance(factors[0].attention, ac.Factors)
+    assert torch.allclose(factors.maps(), whole.maps()[:, -1:], atol=1e-6)
+    reduced = ac.capture(model, LONG, keep=[ac.StationaryVectors()])
+    assert reduced.metadata["adapter"] == "nnsight, transformers"
+    assert torch.allclose(reduced["stationary"], ac.stationary(whole.maps()), atol=1e-6)
+
+
+def test_a_capture_runs_the_model_once() -> None:
+    model, runs = decoder(), []
+    model._module.model.layers[0].register_forward_hook(lambda *_: runs.append(1))
+    ac.capture(model, LONG)
+    assert len(runs) == 1
+
+
+def test_weights_are_loaded_for_a_capture(tmp_path: Path) -> None:
+    model = decoder("sdpa")
+    model._module.save_pretrained(tmp_path)
+    lazy = nnsight.TransformersModel(str(tmp_path), task="text-generation", tokenizer=tokenizer())
+    assert next(lazy.parameters()).is_meta
+    assert torch.allclose(ac.capture(lazy, LONG).maps(), ac.capture(model, LONG).maps(), atol=1e-6)
+
+
+READ = {
+    "decoder": (decoder, LONG, None),
+    "padded decoder": (decoder, [LONG, SHORT], None),
+    "padded decoder of learned positions": (gpt2, [LONG, SHORT], None),
+    "decoder, not its first token": (decoder, LONG, torch.arange(7) > 0),
+    "encoder": (encoder, IMAGES, None),
+    "encoder, patches": (encoder, IMAGES, torch.arange(17) > 0),
+    "timm, fused": (timm_model, IMAGES, None),
+    "timm, fused, patches": (timm_model, IMAGES, torch.arange(17) > 0),
+    "timm, eager": (partial(timm_model, fused=False), IMAGES, None),
+    "timm beit": (partial(timm_model, name="beit_base_patch16_224"), IMAGES, None),
+    "timm dinov3": (partial(timm_model, name="vit_small_patch16_dinov3"), IMAGES, None),
+}
+
+
+@pytest.mark.parametrize(("build", "inputs", "tokens"), READ.values(), ids=READ)
+def test_a_trace_gives_what_a_capture_gives(build: Callable[[], Any], inputs: Any, tokens: Tensor | None) -> None:
+    model = build()
+    with model.trace(inputs):
+        found = nnsight.save(reduce_layers(model, *EVERYTHING, tokens=tokens))
+        output = nnsight.save(model.output)
+    wanted = core(ac.capture(model, inputs), "all" if tokens is None else tokens)
+    assert float(wanted[0].std(-1).mean()) > 0.01, "flat vectors prove nothing"
+    assert_alike(found, wanted)
+    assert not any(result.requires_grad for result in found)
+    with model.trace(inputs):
+        ranks = nnsight.save(token_rank(model, damping=0.8, tokens=tokens))
+        undisturbed = nnsight.save(model.output)
+    assert not torch.allclose(ranks, found[0], atol=1e-3)
+    assert torch.equal(*(one if isinstance(one, Tensor) else one[0] for one in (output, undisturbed)))
+
+
+FAMILIES: dict[str, tuple[Any, Any]] = {
+    "bert": (transformers.BertConfig, transformers.BertModel),
+    "distilbert": (transformers.DistilBertConfig, transformers.DistilBertModel),
+    "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel),
+    "gemma3": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
+    "t5": (transformers.T5Config, transformers.T5EncoderModel),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Module .* has a submodule named 'output'")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_known_by_the_mask_of_each_family(family: str, side: str) -> None:
+    config, kind = FAMILIES[family]
+    small = {"n_embd": 48, "n_layer": 3, "n_head": 4, "dim": 48, "n_layers": 3, "n_heads": 4, "hidden_dim": 32}
+    small |= {"d_model": 48, "d_kv": 12, "d_ff": 32, "num_layers": 3, "num_heads": 4, "head_dim": 12, "sliding_window": 4}
+    torch.manual_seed(0)
+    model: Any = kind(config(**SIZES, **small)).eval()
+    model.set_attn_implementation("eager")
+    ids, mask = torch.randint(3, 10, (2, 8)), torch.ones(2, 8, dtype=torch.long)
+    mask[1, slice(0, 3) if side == "left" else slice(5, 8)] = 0
+    with torch.no_grad():
+        maps = torch.stack(model(ids, attention_mask=mask, output_attentions=True).attentions, 1)
+    traced: Any = nnsight.NNsight(model)
+    with traced.trace(ids, attention_mask=mask):
+        found = nnsight.save(reduce_layers(traced, *EVERYTHING[:2]))
+    states = mask.bool()[:, None, None].expand(maps.shape[:-1])
+    wanted = ac.restrict(torch.where(states[..., None], maps, 1 / 8), states)
+    assert not found[0].masked_select(~states).any()
+    assert_alike(found, [ac.stationary(wanted), ac.second_eigenvalue(wanted)])
+
+
+@pytest.mark.parametrize("kind", ["causal", "boolean", "added", "added for each head"])
+def test_maps_of_a_fused_call(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 4, 6, 8, generator=generator) for _ in range(3))
+    options: dict[str, Any] = {
+        "causal": {"is_causal": True},
+        "boolean": {"attn_mask": torch.rand(2, 1, 6, 6, generator=generator) + torch.eye(6) > 0.5},
+        "added": {"attn_mask": torch.randn(6, 6, generator=generator)},
+        "added for each head": {"attn_mask": torch.randn(1, 4, 6, 6, generator=generator)},
+    }[kind]
+    maps = fused_maps(query, key, value, **options, heads=slice(1, 3))
+    output = nn.functional.scaled_dot_product_attention(query, key, value, **options)
+    assert torch.allclose(maps @ value[:, 1:3], output[:, 1:3], atol=1e-5)
+    with pytest.raises(ValueError, match=r"dropout 0\.1 is active"):
+        fused_maps(query, key, value, dropout_p=0.1, heads=slice(1))
+
+
+def test_invokes_of_different_lengths_give_what_each_gives_alone() -> None:
+    model, alone = decoder(), {}
+    for prompt in (LONG, SHORT):
+        with model.trace(prompt):
+            alone[prompt] = nnsight.save(reduce_layers(model, *EVERYTHING))
+    with model.trace() as tracer:
+        with tracer.invoke(LONG):
+            long = nnsight.save(reduce_layers(model, *EVERYTHING))
+        with tracer.invoke(SHORT):
+            short = nnsight.save(reduce_layers(model, *EVERYTHING))
+    assert_alike(long, alone[LONG])
+    assert not any(result[..., :3].any() for result in (short[0], short[2], short[3])), "padding scores nothing"
+    assert_alike([result[..., 3:] if result.ndim == 4 else result for result in short], alone[SHORT])
+
+
+def test_interventions_upstream_change_the_result() -> None:
+    model = decoder()
+    layers = tracing.attention_modules(model)
+    with model.trace(LONG):
+        before = nnsight.save(token_rank(model, layers=layers[:1]))
+        model.model.layers[0].output[:, 2] = 0
+        after = nnsight.save(token_rank(model, layers=layers[1:]))
+    with model.trace() as tracer:
+        with tracer.invoke(LONG):
+            model.model.layers[0].output[:, 2] = 0
+        with tracer.invoke():  # the same batch, a walk of its own
+            together = nnsight.save(token_rank(model))
+
+    def intervene(_: nn.Module, __: Any, output: Tensor) -> None:
+        output[:, 2] = 0
+
+    handle = model._module.model.layers[0].register_forward_hook(intervene)
+    wanted = ac.stationary(ac.capture(model, LONG).maps())
+    handle.remove()
+    untouched = ac.stationary(ac.capture(model, LONG).maps())
+    assert float((wanted - untouched)[:, 1:].abs().max()) > 1e-2
+    assert torch.allclose(torch.cat([before, after], 1), wanted, atol=1e-5)
+    assert torch.allclose(together, wanted, atol=1e-5)
+
+
+def test_a_session_carries_results_from_trace_to_trace() -> None:
+    model = decoder()
+    with model.session():
+        with model.trace(LONG):
+            first = token_rank(model)
+        with model.trace(LONG):
+            model.model.layers[0].output[:, first[0, 0].sum(0).argmax()] = 0
+            second = token_rank(model, layers=tracing.attention_modules(model)[1:])
+        change = nnsight.save((second - first[:, 1:]).abs().sum(-1))
+    assert change.shape == (1, 2, 4)
+    assert float(change.max()) > 1e-2
+
+
+def test_gradients_inside_a_trace() -> None:
+    model = decoder()
+    with model.trace(LONG):
+        embedded = model.model.embed_tokens.output
+        ranks = token_rank(model, detach=False)
+        with ranks[..., 3].sum().backward():  # type: ignore[reportOptionalContextManager]
+            found = nnsight.save(embedded.grad)
+    module = model._module
+    inputs = module.model.embed_tokens(model.tokenizer(LONG, return_tensors="pt").input_ids).detach().requires_grad_()
+    maps = torch.stack(module(inputs_embeds=inputs, output_attentions=True).attentions, 1)
+    (wanted,) = torch.autograd.grad(ac.stationary(maps)[..., 3].sum(), inputs)
+    assert float(wanted.abs().max()) > 1e-3
+    assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("function", EVERYTHING, ids=["stationary", "second_eigenvalue", "bounce", "column_sum", "entropy"])
+def test_gradients_are_finite_where_maps_are_zero(function: Any) -> None:
+    model = decoder()
+    with model.trace(LONG):
+        embedded = model.model.embed_tokens.output
+        (result,) = reduce_layers(model, function, detach=False)
+        with result.square().sum().backward():  # type: ignore[reportOptionalContextManager]
+            gradient = nnsight.save(embedded.grad)
+    assert bool(gradient.isfinite().all())
+    assert bool(gradient.any())
+
+
+class Own(nn.Module):
+    """An attention that nobody knows, with what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.softmax = nn.Softmax(-1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.softmax(3 * x @ x.mT)[:, None]
+        return (weights @ x[:, None])[:, 0], weights
+
+
+class Doubled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Own(), Own()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x)[0])[0]
+
+
+def test_modules_of_ones_own_are_named() -> None:
+    model, x = wrapped(Doubled()), torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    with model.trace(x):
+        ranks = nnsight.save(token_rank(model, layers=[model.first, model.second]))
+    with model.trace(x):
+        maps = model.first.softmax.output[:, None]
+        by_hand = nnsight.save(stationary(maps, torch.ones(2, 1, 5, dtype=torch.bool)))
+    wanted = ac.stationary((3 * x @ x.mT).softmax(-1))
+    assert torch.allclose(ranks[:, 0, 0], wanted, atol=1e-5)
+    assert torch.allclose(by_hand[:, 0], wanted, atol=1e-5)
+    with pytest.raises(ValueError, match=r"0 attention modules of Doubled are known here.*layers=\[model"), model.trace(x):
+        token_rank(model)
+
+
+def test_torchs_own_encoder() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0)
+    model = wrapped(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+    x, padding = torch.randn(2, 6, 16), torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
+    with model.trace(x, src_key_padding_mask=padding):
+        found = nnsight.save(reduce_layers(model, *EVERYTHING[:2]))
+        output = nnsight.save(model.output)
+    assert torch.allclose(output[0], model._module(x, src_key_padding_mask=padding)[0], atol=1e-5)
+    first: Any = model._module.layers[0].self_attn
+    _, maps = first(x, x, x, key_padding_mask=padding, average_attn_weights=False)
+    wanted = ac.restrict(maps, ~padding[:, None])
+    assert torch.allclose(found[0][:, 0], ac.stationary(wanted), atol=1e-5)
+    assert torch.allclose(found[1][:, 0], ac.second_eigenvalue(wanted), atol=1e-4)
+    with (
+        pytest.raises(ValueError, match=r"it never runs.*set_fastpath_enabled\(False\)"),
+        torch.no_grad(),
+        model.trace(x),
+    ):
+        token_rank(model)
+
+
+def test_padding_of_torchs_attention_may_be_boolean() -> None:
+    torch.manual_seed(0)
+    model = wrapped(nn.MultiheadAttention(16, 2, batch_first=True))
+    x, padding = torch.randn(2, 6, 16), torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
+    with model.trace(x, x, x, padding, False):
+        ranks = nnsight.save(token_rank(model))
+    _, maps = model._module(x, x, x, padding, average_attn_weights=False)
+    assert torch.allclose(ranks[:, 0], ac.stationary(ac.restrict(maps, ~padding[:, None])), atol=1e-5)
+
+
+def test_only_self_attention_is_known() -> None:
+    config = transformers.MBartConfig(
+        vocab_size=9, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2
+    )
+    found = [module.path for module in tracing.attention_modules(wrapped(transformers.MBartModel(config)))]
+    assert found == ["model.encoder.layers.0.self_attn", "model.decoder.layers.0.self_attn"]
+
+
+def test_functions_of_ones_own_and_layers_by_name() -> None:
+    model = decoder()
+    last = model.model.layers[-1].self_attn
+    with model.trace(LONG):
+        (returns,) = nnsight.save(reduce_layers(model, lambda P, states: (P * P.mT).sum((-2, -1)), layers=[last]))
+        found = nnsight.save(returns)
+    maps = ac.capture(model, LONG, layers=-1).maps()
+    assert torch.allclose(found, (maps * maps.mT).sum((-2, -1)), atol=1e-5)
+
+
+def test_half_precision_is_widened() -> None:
+    model = decoder()
+    model._module.to(torch.bfloat16)
+    with model.trace(LONG):
+        ranks = nnsight.save(token_rank(model))
+    ids = model.tokenizer(LONG, return_tensors="pt").input_ids
+    maps = torch.stack(model._module(ids, output_attentions=True).attentions, 1)
+    assert (maps.dtype, ranks.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.allclose(ranks, ac.stationary(maps), atol=1e-5)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """remote="local", which runs what a request would carry, where this distribution is not installed."""
+    monkeypatch.setattr(nnsight.ndif, "_PULLED_ENV", True)  # it registers modules of working trees, not those installed
+    monkeypatch.setattr(cloudpickle.cloudpickle, "_PICKLE_BY_VALUE_MODULES", set())
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    hide = LocalSimulationBackend._hide_local_modules
+
+    def hide_all(self: Any) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+        return hide(self)
+
+    monkeypatch.setattr(LocalSimulationBackend, "_hide_local_modules", hide_all)
+
+
+class Absent:
+    """Finds nothing of ours, and lets nothing else find it."""
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name.startswith("attnchain"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+
+@pytest.mark.usefixtures("server")
+def test_remotely_the_package_travels() -> None:
+    model = decoder()
+    with model.trace(LONG):
+        wanted = nnsight.save(reduce_layers(model, *EVERYTHING))
+    tracing.register()
+    with model.trace(LONG, remote="local"):
+        found = nnsight.save(reduce_layers(model, *EVERYTHING))
+    assert_alike(found, wanted)
+    with model.trace(LONG, remote="local"):
+        ranks = nnsight.save(tracing.token_rank(model))
+    assert torch.equal(ranks, wanted[0])
+
+
+@pytest.mark.usefixtures("server")
+def test_what_has_travelled_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local simulation unpacks the request and then runs what is here; this runs what was unpacked."""
+    model = decoder()
+    with model.trace(LONG):
+        wanted = nnsight.save(reduce_layers(model, *EVERYTHING))
+    tracing.register()
+    request = serialization.dumps((reduce_layers, EVERYTHING))
+    for name in [name for name in sys.modules if name.startswith("attnchain")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    travelled, functions = serialization.loads(request)
+    assert travelled is not reduce_layers
+    with model.trace(LONG):
+        found = nnsight.save(travelled(model, *functions))
+    assert_alike(found, wanted)
+    fused = timm_model()
+    with fused.trace(IMAGES):
+        ranks = nnsight.save(travelled(fused, functions[0]))
+    assert ranks[0].shape == (2, 3, 3, 17)
+
+
+@pytest.mark.usefixtures("server")
+def test_remotely_it_does_not_travel_unregistered() -> None:
+    model = decoder()
+    with pytest.raises(ModuleNotFoundError, match="attnchain_adapters"), model.trace(LONG, remote="local"):
+        nnsight.save(token_rank(model))
+
+
+def test_without_weights_the_remedy_is_named() -> None:
+    model = decoder("sdpa")
+    with (
+        pytest.raises(ValueError, match="model.model.layers.0.self_attn returned no weights: its implementation is 'sdpa'"),
+        model.trace(LONG),
+    ):
+        token_rank(model)
+    model.set_attn_implementation("eager")
+    with model.trace(LONG):
+        ranks = nnsight.save(token_rank(model))
+    assert ranks.shape == (1, 3, 4, 7)
+
+
+def test_layers_asked_for_too_late() -> None:
+    model = decoder()
+
+    def behind_a_later_value() -> None:
+        with model.trace(LONG):
+            nnsight.save(model.model.layers[1].output)
+            token_rank(model)
+
+    def twice() -> None:
+        with model.trace(LONG):
+            token_rank(model)
+            reduce_layers(model, entropy)
+
+    with pytest.raises(ValueError, match="layers.0.self_attn had run already.*in forward order"):
+        behind_a_later_value()
+    with pytest.raises(ValueError, match="all functions in one call"):
+        twice()
+
+
+def test_what_is_no_chain_is_refused() -> None:
+    model = decoder()
+    model._module.train()
+    for layer in model._module.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    with (
+        pytest.raises(ValueError, match=r"a row of model.model.layers.0.self_attn sums to 1 ±.*call \.eval\(\)"),
+        model.trace(LONG),
+    ):
+        token_rank(model)
+    config = transformers.SwinConfig(image_size=32, patch_size=2, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4)
+    windows: Any = transformers.SwinModel(config, add_pooling_layer=False).eval()
+    windows.set_attn_implementation("eager")
+    swin = wrapped(windows)
+    with pytest.raises(ValueError, match="attends within windows"), swin.trace(torch.randn(2, 3, 32, 32)):
+        token_rank(swin)
+    both = wrapped(nn.TransformerDecoderLayer(16, 2, 32, batch_first=True, dropout=0))
+    with (
+        pytest.raises(ValueError, match="multihead_attn attends to other tokens than it attends from"),
+        both.trace(torch.randn(1, 4, 16), torch.randn(1, 6, 16)),
+    ):
+        token_rank(both)
+    t5 = wrapped(cross_attending())
+    ids = torch.ones(1, 4, dtype=torch.long)
+    with (
+        pytest.raises(ValueError, match=r"differ in shape, \[\(1, 2, 4\), \(1, 2, 6\)\]"),
+        t5.trace(input_ids=ids.repeat(1, 2)[:, :6], decoder_input_ids=ids),
+    ):
+        token_rank(t5)
+    with t5.trace(input_ids=ids, decoder_input_ids=ids):
+        ranks = nnsight.save(token_rank(t5, layers=tracing.attention_modules(t5.encoder)))
+    assert ranks.shape == (1, 2, 2, 4)
+
+
+def cross_attending() -> Any:
+    torch.manual_seed(0)
+    config = transformers.T5Config(vocab_size=9, d_model=16, d_kv=8, d_ff=16, num_layers=2, num_heads=2, dropout_rate=0)
+    model: Any = transformers.T5Model(config).eval()
+    model.set_attn_implementation("eager")
+    return model
+
+
+def test_arguments_that_are_refused() -> None:
+    model = decoder()
+    with pytest.raises(ValueError, match="model is a LlamaForCausalLM; pass the nnsight model"):
+        token_rank(model._module)
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"damping": 1}, "damping is 1; in a trace it must be at least 0 and below 1"),
+        ({"tokens": torch.ones(3, dtype=torch.bool)}, r"tokens is torch.bool of shape \(3,\); the states are bool, \(7,\)"),
+        ({"tokens": torch.zeros(7, dtype=torch.bool)}, "an example has no state"),
+        ({"layers": []}, "1 functions and 0 layers"),
+    ]
+    for arguments, message in refused:
+        with pytest.raises(ValueError, match=message), model.trace(LONG):
+            token_rank(model, **arguments)
+    with pytest.raises(ValueError, match="start is 9 and steps 2; there are 7 tokens"), model.trace(LONG):
+        reduce_layers(model, partial(bounce, start=9))
+
+
+def test_captures_that_are_refused() -> None:
+    model = decoder()
+    with (
+        pytest.raises(ac.AttentionError, match="cannot do so inside a trace; use attnchain_adapters.tracing.token_rank"),
+        model.trace(LONG),
+    ):
+        ac.capture(model, LONG)
+    with pytest.raises(ac.AttentionError, match=r"no inputs came.*capture\(model, prompt\)"):
+        ac.capture(model)
+    with pytest.raises(ac.AttentionError, match="remote=True: capture runs here"):
+        ac.capture(model, LONG, remote=True)
+    with model.edit() as (_, edited):
+        edited.model.layers[0].output[:] = 0
+    with pytest.raises(ac.AttentionError, match="the model has 1 edits, which capture would not apply"):
+        ac.capture(edited, LONG)
+    assert len(ac.capture(model, LONG)) == 3
+    with pytest.raises(ac.AttentionError, match=r"wraps a Doubled, which no adapter recognises.*layers=\[…\]"):
+        ac.capture(wrapped(Doubled()), torch.randn(1, 5, 4))
+
+
+def test_an_untried_nnsight_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = decoder()
+    monkeypatch.setattr(nnsight, "__version__", "0.9.2")
+    with pytest.warns(UserWarning, match="this is nnsight 0.9.2, and only nnsight 0.8 has been tried"):
+        ac.capture(model, LONG)
+    with pytest.warns(UserWarning, match="this is nnsight 0.9.2"), model.trace(LONG):
+        token_rank(model)
+
+
+def test_a_missing_extra_has_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nnsight", None)
+    with pytest.raises(ImportError, match=r"pip install 'attnchain-interp\[nnsight\]'"):
+        tracing.register()
+    monkeypatch.delitem(sys.modules, "attnchain_adapters.nnsight_models", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'attnchain-interp\[nnsight\]'"):
+        ac.adapter_named("nnsight")
