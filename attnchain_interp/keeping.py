@@ -175,6 +175,7 @@ class Keeping:
         elif self._keep == "factors" and not isinstance(attention, Factors):
             raise AttentionError(f'layer {name!r} showed its map but no factors; use keep="maps" or reducers.')
         else:
+            attention = attention.owned() if isinstance(attention, Factors) else attention
             self._layers[name] = LayerAttention(name, attention, sink)
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore | Reductions:
@@ -213,19 +214,19 @@ class _Chains:
         among = alike and isinstance(self._layer.attention, Factors) and not reducer.starts_anywhere
         key = (repr(reducer.tokens), among)
         if key not in self._made:
-            self._made[key] = self._among(states[0].nonzero()[:, 0]) if among else self._whole(states)
+            self._made[key] = self._among(_places(states[0])) if among else self._whole(states)
         result = reducer.reduce(self._made[key], self._tokens)
         if not among or result.ndim < 3:
             return result
         whole = result.new_zeros(*result.shape[:-1], states.shape[-1])
-        whole[..., states[0]] = result
+        whole[..., _places(states[0])] = result
         return whole
 
-    def _among(self, tokens: Tensor) -> Chain:
+    def _among(self, tokens: Tensor | slice) -> Chain:
         factors = cast("Factors", self._layer.attention)
-        layer = LayerAttention("", factors if len(tokens) == factors.shape[-1] else factors.among(tokens))
+        layer = LayerAttention("", factors.among(tokens))
         every = torch.ones(layer.attention.shape[:-1], dtype=torch.bool, device=layer.device)
-        if factors.sinks is not None or len(tokens) > _BUILT:
+        if factors.sinks is not None or every.shape[-1] > _BUILT:
             return Chain(layer.transitions().conditioned(every), every, check=False)
         return Chain(layer.maps, every, check=factors.mask is not None)  # a mask may leave a row nothing
 
@@ -234,6 +235,13 @@ class _Chains:
         if isinstance(layer.attention, Factors) and layer.attention.shape[-1] <= _BUILT:
             layer = LayerAttention(layer.name, layer.maps)
         return Chain(layer.transitions().conditioned(over_heads).scaled(columns=over_heads), over_heads, check=False)
+
+
+def _places(states: Tensor) -> Tensor | slice:
+    """Where `states` (token,) is true: a slice where these stand together, so that it is a view that is taken."""
+    places = states.nonzero()[:, 0]
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else places
 
 
 def kept(store: AttentionStore, keeping: Keeping) -> AttentionStore | Reductions:

@@ -177,13 +177,7 @@ def fused_factors(
         raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random. Call model.eval() first.")
     causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
     mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
-    return Factors(_own(query), _own(key), scale, mask, is_causal)
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """The tensor without the rest of the storage that it is a view of (queries of a joint projection)."""
-    tensor = tensor.detach()
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+    return Factors(query.detach(), key.detach(), scale, mask, is_causal)
 
 
 def _causal_with_padding(mask: Tensor) -> Tensor | None:

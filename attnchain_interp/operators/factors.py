@@ -97,8 +97,15 @@ class Factors:
         mask, sinks = (None if t is None else t.to(device) for t in (self.mask, self.sinks))
         return Factors(self.query.to(device), self.key.to(device), self.scale, mask, self.causal, self.softcap, sinks)
 
-    def among(self, tokens: Tensor) -> Factors:
-        """The factors of attention among some tokens (token numbers, ascending): their logits alone enter the softmax."""
+    def owned(self) -> Factors:
+        """The factors without the rest of the storage that they are views of (queries of a joint projection)."""
+        held = {name: getattr(self, name) for name in ("query", "key")}
+        return self._derived(
+            **{name: t.clone() for name, t in held.items() if t.untyped_storage().nbytes() > t.nbytes},
+        )
+
+    def among(self, tokens: Tensor | slice) -> Factors:
+        """The factors of attention among some tokens (numbers, ascending): their logits alone enter the softmax."""
         mask = self.mask_of_four
         if mask is not None:
             mask = mask[:, :, tokens] if mask.shape[2] > 1 else mask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
@@ -19,17 +19,18 @@ Step = Tensor | Factors
 class Steps:
     """Takes the attention of each step of a layer, as a `Keeping` takes that of a forward.
 
-    The first step attends from the prompt to itself, each later one from the newest token to all before it and to itself.
+    The first step attends from the prompt to itself, each later one from the newest token to all before it and to itself (or,
+    in cross-attention, every one to the encoder).
     """
 
     def __init__(self) -> None:
-        self._steps: dict[str, list[Step]] = {}
-        self._sinks: dict[str, bool] = {}
         self.edit: Edit | None = None
+        self._layers: dict[str, _Layer] = {}
 
     def take(self, name: str, attention: Step, sink: bool = False) -> None:
-        self._steps.setdefault(name, []).append(attention)
-        self._sinks[name] = sink
+        if name not in self._layers:
+            self._layers[name] = _Layer(attention.shape[1], sink, _by_key(attention))
+        self._layers[name].take(attention)
 
     def whole(self, name: str, square: bool) -> tuple[Step, bool]:
         """The attention of one layer over the whole text, and whether its softmax had a sink.
@@ -41,22 +42,54 @@ class Steps:
         Raises:
             AttentionError: steps that do not follow on one another.
         """
-        heads = self._steps[name][0].shape[1]
-        steps = [_unpacked(step, heads) for step in self._steps[name]]
-        lengths = [step.shape[-2] for step in steps]
-        keys = [sum(lengths[: k + 1]) if square else steps[0].shape[-1] for k in range(len(steps))]
-        came = [step.shape[-1] for step in steps]
-        if came != keys or len({step.shape[0] for step in steps}) > 1:
+        layer = self._layers[name]
+        queries, keys = (list(lengths) for lengths in zip(*layer.lengths, strict=True))
+        expected = [sum(queries[: k + 1]) if square else keys[0] for k in range(len(keys))]
+        if keys != expected:
             raise AttentionError(
-                f"layer {name!r} attends to {came} keys in the steps of this generation, not to {keys}: a sliding or static"
-                " cache, or drafted tokens. Generate with the default cache, or capture one forward of the finished text:"
-                " capture(model, model.generate(…))."
+                f"layer {name!r} attends to {keys} keys in the steps of this generation, not to {expected}: a sliding or"
+                " static cache, or drafted tokens. Generate with the default cache, or capture one forward of the finished"
+                " text: capture(model, model.generate(…))."
             )
-        joined = _joined(steps, square)
-        if joined is None:
-            maps = [step.maps() if isinstance(step, Factors) else step for step in steps]
-            joined = torch.cat([F.pad(part, (0, keys[-1] - part.shape[-1])) for part in maps], -2)
-        return joined, self._sinks[name]
+        return layer.joined(square), layer.sink
+
+
+@dataclass
+class _Layer:
+    """The steps of a layer so far: queries and the newest keys, which hold all earlier ones; or rows of its map.
+
+    Attributes:
+        heads: how many query heads.
+        sink: whether the softmax has one.
+        by_key: whether the factors can be put together: what is masked is known by the key alone.
+        lengths: queries and keys of each step.
+        parts: the queries of each step, or its rows of the map.
+        last: the newest step.
+    """
+
+    heads: int
+    sink: bool
+    by_key: bool
+    lengths: list[tuple[int, int]] = field(default_factory=list)
+    parts: list[Tensor] = field(default_factory=list)
+    last: Step | None = None
+
+    def take(self, step: Step) -> None:
+        step = _unpacked(step, self.heads)
+        self.lengths.append((step.shape[-2], step.shape[-1]))
+        if self.by_key and isinstance(step, Factors):
+            if not _by_key(step):
+                raise AttentionError("the attention mask changes its kind from step to step; capture one finished text.")
+            self.parts.append(step.query.clone())
+            self.last = step
+        else:
+            self.parts.append(step.maps() if isinstance(step, Factors) else step)
+
+    def joined(self, square: bool) -> Step:
+        if not self.by_key or not isinstance(self.last, Factors):
+            return torch.cat([F.pad(rows, (0, self.lengths[-1][1] - rows.shape[-1])) for rows in self.parts], -2)
+        causal = self.last.causal or (square and len(self.parts) > 1)
+        return Factors(torch.cat(self.parts, 2), self.last.key, self.last.scale, self.last.mask, causal)
 
 
 def ended(text: Tensor, start: int, config: Any) -> Tensor:
@@ -67,6 +100,14 @@ def ended(text: Tensor, start: int, config: Any) -> Tensor:
     return (stopped.cumsum(1) - stopped.long() == 0).long()
 
 
+def _by_key(step: Step) -> bool:
+    """Whether each query of a step sees what is before it, but for keys that none sees (padding)."""
+    if not isinstance(step, Factors):
+        return False
+    mask = step.mask_of_four
+    return (step.causal or step.shape[-2] == 1) and (mask is None or (mask.dtype == torch.bool and mask.shape[2] == 1))
+
+
 def _unpacked(step: Step, heads: int) -> Step:
     """Grouped queries of one token, which transformers packs as (batch, key head, query head of its group, dim), by head."""
     if step.shape[1] == heads:
@@ -74,15 +115,3 @@ def _unpacked(step: Step, heads: int) -> Step:
     if isinstance(step, Factors):
         return Factors(step.query.flatten(1, 2)[:, :, None], step.key, step.scale, step.mask)
     return step.flatten(1, 2)[:, :, None]
-
-
-def _joined(steps: Sequence[Step], square: bool) -> Factors | None:
-    """The factors of all steps: the keys and the mask of keys of the last are those of all. None where that is not so."""
-    factored = [step for step in steps if isinstance(step, Factors)]
-    by_key = all(step.mask is None or (step.mask.dtype == torch.bool and step.mask_of_four.shape[2] == 1) for step in factored)  # type: ignore[union-attr]
-    if len(factored) < len(steps) or not by_key or (square and len(steps) > 1 and not factored[0].causal):
-        return None
-    if len(factored) == 1:
-        return factored[0]
-    last = factored[-1]
-    return Factors(torch.cat([step.query for step in factored], 2), last.key, last.scale, last.mask, causal=square)
