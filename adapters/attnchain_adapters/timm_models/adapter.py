@@ -27,7 +27,7 @@ from attnchain_interp import (
     select_layers,
 )
 
-_POOLING: Final = ("AttentionPoolLatent",)
+_POOLING: Final = ("AttentionPoolLatent", "AttentionPoolPrr")
 
 
 @final
@@ -59,13 +59,13 @@ class TimmAdapter:
         if kind not in (None, "encoder", "pool"):
             raise AttentionError(f'kind={kind!r} is unknown; use "encoder" (or None) or "pool".')
         family = family_of(source)
-        check_ready(source)
         name = type(source).__name__
         encoder, pooling = _attention(source, family), _of_classes(source, _POOLING)
         attention = pooling if kind == "pool" else encoder
         if not attention:
-            other = "a pooling head that attends" if kind == "pool" else f"an attention module ({', '.join(family.attention)})"
-            raise AttentionError(f"this {name} has no {other.removeprefix('a ').removeprefix('an ')}.")
+            absent = "pooling head that attends" if kind == "pool" else f"attention module ({', '.join(family.attention)})"
+            raise AttentionError(f'kind="{kind or "encoder"}": this {name} has no {absent}.')
+        check_ready(source)
         wanted = select_layers(list(attention), layers)
         given = inspect.signature(source.forward).bind_partial(*inputs, **kwargs).arguments
         shared = list(encoder)[-1:] if kind == "pool" else wanted
@@ -73,7 +73,8 @@ class TimmAdapter:
         chosen = [attention[layer] for layer in wanted]
         if kind == "pool":
             tokens = tokens if getattr(source, "pool_include_prefix", True) else without_prefix(source, tokens)
-            queries = TokenLayout(torch.full((tokens.batch, chosen[0].latent_len), int(Role.SPECIAL)))
+            if (probes := getattr(chosen[0], "latent_len", None)) is not None:
+                queries = TokenLayout(torch.full((tokens.batch, probes), int(Role.SPECIAL)))
         heads, fused = max(getattr(m, "num_heads", 1) for m in chosen), all(getattr(m, "fused_attn", False) for m in chosen)
         keeping.expect(tokens, len(chosen), heads, fused, queries=queries)
         with AttentionRecorder(source, {layer: [layer] for layer in attention}, set(wanted), keeping) as recorder:

@@ -6,12 +6,13 @@ Every class here is built small and proved by `tests/adapters`; what is in neith
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, final
+from typing import Final, Literal, TypeVar, final
 
 from torch import nn
 
 from attnchain_interp import AttentionError
 
+Known = TypeVar("Known")
 Grid = Literal["patches", "stages", "pooled", "positions", "branches"]
 
 
@@ -35,25 +36,29 @@ class Family:
     remark: str = ""
 
 
+def _all(names: str, known: Known) -> dict[str, Known]:
+    return dict.fromkeys(names.split(), known)
+
+
 _STAGES: Final = "one grid per stage: choose layers=…"
 
 FAMILIES: Final[dict[str, Family]] = {
-    **dict.fromkeys(
-        ("VisionTransformer", "VisionTransformerDistilled", "Beit", "Eva", "NaFlexVit"),
+    **_all(
+        "VisionTransformer VisionTransformerDistilled Beit Eva NaFlexVit",
         Family(("Attention", "AttentionRope", "EvaAttention", "ParallelScalingBlock"), "patches"),
     ),
     "VisionTransformerRelPos": Family(("RelPosAttention",), "patches"),
-    **dict.fromkeys(
-        ("DeepseekVitEncoder", "DeepseekVitClassifier", "Qwen3VitEncoder", "Qwen3VitClassifier"),
+    **_all(
+        "DeepseekVitEncoder DeepseekVitClassifier Qwen3VitEncoder Qwen3VitClassifier",
         Family(("AttentionRope",), "patches"),
     ),
-    **dict.fromkeys(("Gemma4VitEncoder", "Gemma4VitClassifier"), Family(("Gemma4Attention",), "patches")),
+    **_all("Gemma4VitEncoder Gemma4VitClassifier", Family(("Gemma4Attention",), "patches")),
     "TNT": Family(("Attention",), "patches", "attn_out", "attention between patches; that within each patch is left out"),
     "CrossVit": Family(("Attention",), "branches", remark="one grid per branch: choose layers=…"),
     "PoolingVisionTransformer": Family(("Attention",), "pooled", remark=_STAGES),
-    **dict.fromkeys(("MetaFormer", "EfficientFormer", "FastVit", "Visformer"), Family(("Attention",), remark=_STAGES)),
-    **dict.fromkeys(
-        ("Levit", "LevitDistilled"),
+    **_all("MetaFormer EfficientFormer FastVit Visformer", Family(("Attention",), remark=_STAGES)),
+    **_all(
+        "Levit LevitDistilled",
         Family(("Attention",), remark=_STAGES + "; attention that shrinks the grid between stages is left out"),
     ),
     "VOLO": Family(("Attention",), remark="outlook attention before and class attention after the blocks is left out"),
@@ -77,58 +82,49 @@ _COARSE: Final = "attends among convolved samples of its stage, spread over the 
 _NONE: Final = "has no attention from token to token"
 
 REFUSED: Final[dict[str, str]] = {
-    **dict.fromkeys(
-        (
-            "SwinTransformer",
-            "SwinTransformerV2",
-            "SwinTransformerV2Cr",
-            "GlobalContextVit",
-            "Nest",
-            "TinyVit",
-            "VisionTransformerSAM",
-        ),
+    **_all(
+        "SwinTransformer SwinTransformerV2 SwinTransformerV2Cr GlobalContextVit Nest TinyVit VisionTransformerSAM",
         _WINDOWS,
     ),
-    **dict.fromkeys(("PyramidVisionTransformerV2", "NextViT", "MobileNetV5"), _FEWER_KEYS),
+    **_all("PyramidVisionTransformerV2 NextViT MobileNetV5 MobileNetV5Encoder", _FEWER_KEYS),
     "Twins": _FEWER_KEYS + ", or within windows",
-    **dict.fromkeys(("MultiScaleVit", "Hiera", "HieraDet"), _POOLED_QUERIES),
-    **dict.fromkeys(("Xcit", "EdgeNeXt"), _CHANNELS),
+    **_all("MultiScaleVit Hiera HieraDet", _POOLED_QUERIES),
+    **_all("Xcit EdgeNeXt", _CHANNELS),
     "DaVit": "attends within windows and from channel to channel, by turns",
     "CoaT": "has factorised attention: a softmax over the keys alone, multiplied with the values first, so there is no map",
-    "EfficientVit": _LINEAR,
+    **_all("EfficientVit EfficientVitLarge", _LINEAR),
     "EfficientVitMsra": "attends within windows, its heads one after another, each to what the one before put out",
     "SwiftFormer": "has additive attention, which weighs tokens once for all queries, so there is no map",
     "Cait": _TALKING,
     "EfficientFormerV2": _TALKING,
     "ConVit": "mixes a map of contents and one of positions by a gate, after the softmax; neither is what it attends with",
     "CSATv2": "attends from example to example of a batch in its spatial gates, so maps of one image depend on the others",
-    **dict.fromkeys(("CPUBone", "LowFormer"), _COARSE),
-    "EfficientViM": "is a state-space model; there is no attention, so no transition matrix",
+    **_all("CPUBone LowFormer", _COARSE),
+    **_all("EfficientViM EfficientViMDistilled", "is a state-space model; there is no attention, so no transition matrix"),
     "FocalNet": "modulates by focal contexts; there is no attention",
     "MambaOut": _NONE,
-    **dict.fromkeys(
-        (
-            "ConvMixer ConvNeXt CspNet CspNext DLA DPN DenseNet EfficientNet FasterNet GhostNet HighPerfGpuNet"
-            " HighResolutionNet InceptionResnetV2 InceptionV3 InceptionV4 LCNetV2 MetaNeXt MlpMixer MobileNetV3 NASNetALarge"
-            " NormFreeNet PNASNet5Large RDNet RegNet RepGhostNet RepVit ResNet ResNetV2 RexNet SENet SelecSls Sequencer2d"
-            " StarNet TResNet VGG VovNet Xception XceptionAligned"
-        ).split(),
+    **_all(
+        "ConvMixer ConvNeXt CspNet CspNext DLA DPN DenseNet EfficientNet EfficientNetFeatures FasterNet GhostNet"
+        " HighPerfGpuNet HighResolutionNet HighResolutionNetFeatures InceptionResnetV2 InceptionV3 InceptionV4 LCNetV2"
+        " MetaNeXt MlpMixer MobileNetV3 MobileNetV3Features NASNetALarge NormFreeNet PNASNet5Large RDNet RegNet"
+        " RepGhostNet RepVit ResNet ResNetV2 RexNet SENet SelecSls Sequencer2d StarNet TResNet VGG VovNet Xception"
+        " XceptionAligned",
         _NONE,
     ),
-    **dict.fromkeys(
-        ("FeatureDictNet", "FeatureGetterNet", "FeatureGraphNet", "FeatureHookNet", "FeatureListNet"),
+    **_all(
+        "FeatureDictNet FeatureGetterNet FeatureGraphNet FeatureHookNet FeatureListNet GraphExtractNet",
         "returns the features of a part of a model; capture the model itself, made without features_only=True",
     ),
 }
 
 REFUSED_PARTS: Final[dict[str, str]] = {
-    **dict.fromkeys(("DiffAttention", "DiffParallelScalingBlock"), _SIGNED),
-    **dict.fromkeys(("PartitionAttention2d", "PartitionAttentionCl", "ParallelPartitionAttention"), _WINDOWS),
+    **_all("DiffAttention DiffParallelScalingBlock", _SIGNED),
+    **_all("PartitionAttention2d PartitionAttentionCl ParallelPartitionAttention", _WINDOWS),
     "MobileVitBlock": "folds parts of patches into the batch; a walk over the image cannot cross them",
     "MobileVitV2Block": _LINEAR,
     "HaloAttn": _WINDOWS,
     "LambdaLayer": _LINEAR,
-    **dict.fromkeys(("MultiQueryAttention2d", "MultiQueryAttentionV2"), _FEWER_KEYS),
+    **_all("MultiQueryAttention2d MultiQueryAttentionV2", _FEWER_KEYS),
 }
 
 
@@ -139,15 +135,16 @@ def family_of(model: nn.Module) -> Family:
         AttentionError: it is refused, or holds a module that is, or has not been tried.
     """
     name = type(model).__name__
+    classes = [kind.__name__ for kind in type(model).__mro__ if kind.__module__.split(".")[0] == "timm"]
+    known = next((kind for kind in classes if kind in REFUSED or kind in FAMILIES), None)
     inside = [part for module in model.modules() if (part := type(module).__name__) in REFUSED_PARTS]
-    if name in REFUSED or inside:
-        does = REFUSED[name] if name in REFUSED else f"holds a {inside[0]}, which {REFUSED_PARTS[inside[0]]}"
-        raise AttentionError(f"{name} {does}. Its attention is not a chain over its tokens.")
-    known: list[Any] = [FAMILIES[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in FAMILIES]
-    if not known:
+    if known in REFUSED or inside:
+        does = f"holds a {inside[0]}, which {REFUSED_PARTS[inside[0]]}" if inside else REFUSED[str(known)]
+        raise AttentionError(f"{name} {does}. There is no chain over its tokens to capture.")
+    if known is None:
         raise AttentionError(
             f"{name} ({type(model).__module__}) is not among the models of timm that have been tried, so nothing says that its"
             " maps would be right. The tried ones are in docs/models.md; where it is a part of one of these, capture the whole"
             " model; of others, hand over the maps yourself: AttentionStore.from_maps(your_maps, tokens=…)."
         )
-    return known[0]
+    return FAMILIES[known]

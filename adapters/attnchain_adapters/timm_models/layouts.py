@@ -15,7 +15,9 @@ from attnchain_adapters.timm_models.families import Family
 from attnchain_interp import AttentionError, Role, TokenLayout
 
 
-def layout_of(model: Any, family: Family, names: Sequence[str], wanted: Sequence[str], given: Mapping[str, Any]) -> TokenLayout:
+def layout_of(
+    model: Any, family: Family, names: Sequence[str], wanted: Sequence[str], given: Mapping[str, Any]
+) -> TokenLayout:
     """The one layout of the tokens of several layers.
 
     Args:
@@ -79,8 +81,8 @@ def _grid(model: Any, family: Family, layer: str, size: tuple[int, int]) -> tupl
         embedding = model.patch_embed[int(layer.split(".")[3])]
         if model.crop_scale and embedding.img_size != size:
             raise AttentionError(
-                f"{layer} sees a crop of {embedding.img_size} of images of {size} (crop_scale=True), so its grid does not cover"
-                " them; pass images of that size, or choose layers of the other branch."
+                f"{layer} sees a crop of {embedding.img_size} of images of {size} (crop_scale=True), so its grid does not"
+                " cover them; pass images of that size, or choose layers of the other branch."
             )
         return embedding.img_size[0] // embedding.patch_size[0], embedding.img_size[1] // embedding.patch_size[1]
     if family.grid == "pooled":
