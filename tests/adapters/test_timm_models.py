@@ -91,6 +91,7 @@ def softmaxes() -> Iterator[list[Tensor]]:
 def eager(model: nn.Module, images: Tensor, queries: int, keys: int) -> list[Tensor]:
     """The maps from so many queries to so many keys that the unfused model makes by itself, in its own order."""
     plain = copy.deepcopy(model)
+    module: Any
     for module in plain.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
