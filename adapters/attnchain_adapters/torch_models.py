@@ -45,7 +45,7 @@ class TorchAdapter:
         layers: LayerSelection,
         keeping: Keeping,
         kind: Kind | None = None,
-        tokens: TokenLayout | None = None,
+        tokens: TokenLayout | Any = None,
         **kwargs: Any,
     ) -> AttentionStore | Reductions:
         """As `Adapter.capture`.
@@ -55,8 +55,11 @@ class TorchAdapter:
             inputs, layers, keeping, kwargs: as there.
             kind: "encoder", "decoder" or "cross" (from a decoder's tokens to the encoder's); needed where a model has several.
             tokens: the layout of the tokens (of the keys, in cross-attention). Without it they are text, as many as the first
-                layer is given, and padding where its key padding mask says so.
+                layer is given, and padding where its key padding mask says so. Anything but a layout is the model's own
+                argument of this name.
         """
+        if tokens is not None and not isinstance(tokens, TokenLayout):
+            tokens, kwargs = None, kwargs | {"tokens": tokens}
         attention = _meant(source, kind)
         check_ready(source)
         wanted = select_layers(list(attention), layers)

@@ -126,7 +126,12 @@ def test_an_architecture_is_right(name: str) -> None:
     assert proof.holds, (proof.deviation, proof.layers)
     store = proof.store
     assert store.metadata["route"] == LISTED[name].route
+    with pytest.raises(ac.AttentionError, match=f"there are {row.layers}, numbered 0"):
+        ac.capture(model, images, layers=row.layers)
     assert len(select_layers(list(map(str, range(row.layers))), row.chosen)) == len(store)
+    if LISTED[name].route == "sdpa":
+        factors = ac.capture(model, images, layers=row.chosen, keep="factors")
+        assert all(torch.allclose(layer.maps, other.maps, atol=1e-5) for layer, other in zip(store, factors, strict=True))
     assert [ac.Role(role).name.lower() for role in store.tokens.roles[0].tolist()[: len(row.prefix)]] == list(row.prefix)
     assert (store.tokens.grid, len(store.tokens)) == (row.grid, len(row.prefix) + row.grid[0] * row.grid[1])
     expected = eager(model, images, *store[0].maps.shape[2:])
@@ -305,3 +310,15 @@ def test_inputs_that_are_no_images() -> None:
         ac.capture(model, torch.randn(3, 64, 64))
     with pytest.raises(ac.AttentionError, match="got NoneType"):
         ac.capture(model)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "naflexvit_base_patch16_map", "levit_128s"])
+def test_a_gpu_gives_what_the_cpu_gives(name: str) -> None:
+    row, model = ROWS[name], built(name)
+    images = pictures(row)
+    method = ac.TokenRank(model, heads="lambda2", layers=row.chosen)
+    expected = method.attribute(images)
+    found = ac.TokenRank(copy.deepcopy(model).cuda(), heads="lambda2", layers=row.chosen).attribute(images.cuda())
+    assert found.is_cuda
+    assert torch.allclose(found.cpu(), expected, atol=1e-5)

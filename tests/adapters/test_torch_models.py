@@ -263,6 +263,15 @@ def test_windows_are_refused_unless_said_to_be_chains() -> None:
     assert (store.batch, store.tokens.grid) == (4, (2, 2))
 
 
+def test_an_argument_of_the_models_that_is_called_tokens() -> None:
+    class Named(Own):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return super().forward(tokens)
+
+    model = wakened(Named())
+    assert torch.equal(ac.capture(model, tokens=IDS).maps(), ac.capture(model, IDS).maps())
+
+
 def test_padding_given_as_a_float_mask() -> None:
     model = wakened(Own())
     floats = torch.zeros(2, LENGTH).masked_fill(ABSENT, float("-inf"))
