@@ -54,7 +54,7 @@ def test_each_framework_is_imported_in_one_adapter_file() -> None:
         for framework in FRAMEWORKS
     }
     assert homes["nnsight"] == ["nnsight_models.py"]
-    assert homes["timm"] == ["timm_models.py"]
+    assert homes["timm"] == ["adapter.py"]
     assert homes["transformers"] == ["adapter.py"]
     assert all(len(files) <= 1 for files in homes.values())
 

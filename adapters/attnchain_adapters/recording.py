@@ -196,15 +196,11 @@ def _causal_with_padding(mask: Tensor) -> Tensor | None:
 
 
 def _heads(module: nn.Module) -> int:
-    """How many heads a module says that it has.
-
-    Raises:
-        AttentionError: it does not say.
-    """
+    """How many heads a module says that it has; one where it says nothing."""
     for name in ("num_heads", "n_heads", "n_head", "num_attention_heads"):
         if isinstance(heads := getattr(module, name, None), int):
             return heads
-    raise AttentionError(f"{type(module).__name__} folds its heads into the batch and does not say how many there are.")
+    return 1
 
 
 def _mixed(weights: Tensor, given: Mapping[str, Any]) -> Tensor:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-import timm
 import torch
 import transformers
 from torch import Tensor, nn
@@ -17,20 +15,6 @@ from torch.nn import functional as F
 import attnchain_interp as ac
 from attnchain_adapters.recording import fused_factors
 
-TINY = {"pretrained": False, "depth": 3, "embed_dim": 48, "num_heads": 3}
-TIMM: dict[str, tuple[str, dict[str, Any], list[str]]] = {
-    "vit": ("vit_tiny_patch16_224", {"img_size": 64}, ["class"]),
-    "deit distilled": ("deit_tiny_distilled_patch16_224", {"img_size": 64}, ["class", "special"]),
-    "deit3": ("deit3_small_patch16_224", {"img_size": 64}, ["class"]),
-    "dino": ("vit_small_patch8_224", {"img_size": 32}, ["class"]),
-    "dinov2": ("vit_small_patch14_dinov2", {"img_size": 56}, ["class"]),
-    "dinov2 with registers": ("vit_small_patch14_reg4_dinov2", {"img_size": 56}, ["class", *["register"] * 4]),
-    "clip": ("vit_base_patch16_clip_224", {"img_size": 64}, ["class"]),
-    "siglip": ("vit_base_patch16_siglip_224", {"img_size": 64}, []),
-    "beit": ("beit_base_patch16_224", {"img_size": 64}, ["class"]),
-    "eva02": ("eva02_tiny_patch14_224", {"img_size": 56}, ["class"]),
-    "dinov3": ("vit_small_patch16_dinov3", {"img_size": 64}, ["class", *["register"] * 4]),
-}
 SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32}
 SQUARE = {"image_size": 64, "patch_size": 16}
 HF: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
@@ -43,13 +27,6 @@ HF: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         ["class", "register", "register"],
     ),
 }
-
-
-def timm_model(family: str) -> nn.Module:
-    name, extra, _ = TIMM[family]
-    torch.manual_seed(0)
-    model = timm.create_model(name, **TINY, **extra).eval()
-    return sharpen(model)
 
 
 def hf_model(family: str, implementation: str = "sdpa") -> Any:
@@ -76,18 +53,6 @@ def pixels(model: Any, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(2))
 
 
-def timm_eager(model: Any, images: Tensor) -> Tensor:
-    """The maps of the unfused model, as its own softmax makes them: (batch, layer, head, query, key)."""
-    plain = copy.deepcopy(model)
-    maps = []
-    for block in plain.blocks:
-        block.attn.fused_attn = False
-        block.attn.attn_drop.register_forward_pre_hook(lambda _, args: maps.append(args[0]))
-    with torch.no_grad():
-        plain(images)
-    return torch.stack(maps, 1)
-
-
 def state(model: nn.Module) -> dict[str, Any]:
     """All that a capture might leave behind."""
     seen: dict[str, Any] = {"sdpa": F.scaled_dot_product_attention, "grad": torch.is_grad_enabled()}
@@ -104,38 +69,16 @@ def state(model: nn.Module) -> dict[str, Any]:
 
 
 MODELS: dict[str, Callable[[], Any]] = {
-    **{f"timm {family}": (lambda family=family: timm_model(family)) for family in TIMM},
     **{f"hf {family}": (lambda family=family: hf_model(family)) for family in HF},
 }
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 
 
-@pytest.mark.parametrize("family", TIMM)
-def test_timm_maps_equal_the_eager_ones(family: str) -> None:
-    model = timm_model(family)
-    images = pixels(model)
-    store = ac.capture(model, images)
-    assert store.metadata["route"] == "sdpa"
-    assert store.names == [f"blocks.{i}.attn" for i in range(3)]
-    expected = timm_eager(model, images)
-    assert float(expected.std(-1).mean()) > 0.01, "a flat map proves nothing"
-    assert torch.allclose(store.maps(), expected, atol=1e-5)
-    prefix = TIMM[family][2]
-    assert [ac.Role(role).name.lower() for role in store.tokens.roles[0].tolist()[: len(prefix)]] == prefix
-    assert store.tokens.grid == (4, 4)
-
-
 def test_eager_models_are_read_off_their_softmax() -> None:
-    model = timm_model("vit")
-    fused = ac.capture(model, pixels(model))
-    for block in model.blocks:  # type: ignore[union-attr]
-        block.attn.fused_attn = False
-    eager = ac.capture(model, pixels(model))
-    assert eager.metadata["route"] == "softmax"
-    assert torch.allclose(eager.maps(), fused.maps(), atol=1e-5)
+    model = hf_model("vit")
     eager = ac.capture(hf_model("vit", "eager"), pixels(model))
     assert eager.metadata["route"] == "softmax"
-    assert torch.allclose(eager.maps(), ac.capture(hf_model("vit"), pixels(model)).maps(), atol=1e-5)
+    assert torch.allclose(eager.maps(), ac.capture(model, pixels(model)).maps(), atol=1e-5)
 
 
 @every_model
@@ -179,7 +122,7 @@ def test_methods_just_work(build: Callable[[], Any]) -> None:
     ac.Rollout(model).attribute(images)
 
 
-@pytest.mark.parametrize("build", [MODELS["timm vit"], MODELS["hf vit"]], ids=["timm", "hf"])
+@pytest.mark.parametrize("build", [MODELS["hf vit"]], ids=["hf"])
 def test_only_the_layers_asked_for_are_computed(build: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = build()
     everything = ac.capture(model, pixels(model))
@@ -213,12 +156,12 @@ def test_train_mode_with_dropout_is_refused(build: Callable[[], Any]) -> None:
 
 
 def test_train_mode_without_dropout_is_fine() -> None:
-    model = timm_model("vit").train()
+    model = hf_model("vit").train()
     ac.capture(model, pixels(model))
     assert model.training
 
 
-@pytest.mark.parametrize("build", [MODELS["timm vit"], MODELS["hf vit"]], ids=["timm", "hf"])
+@pytest.mark.parametrize("build", [MODELS["hf vit"]], ids=["hf"])
 def test_inputs_that_are_no_images_of_the_right_size(build: Callable[[], Any]) -> None:
     model = build()
     with pytest.raises(ac.AttentionError, match="the images are 60×64 but .* wants 64×64; resize"):
@@ -236,8 +179,6 @@ def test_models_of_any_size_get_their_grid_from_the_image() -> None:
     assert ac.capture(hf_model("dinov2"), images).tokens.grid == (4, 6)
     assert ac.capture(hf_model("dinov3"), images).tokens.grid == (4, 6)
     assert ac.capture(hf_model("vit"), images, interpolate_pos_encoding=True).tokens.grid == (4, 6)
-    model = timm.create_model("vit_tiny_patch16_224", **TINY, img_size=64, dynamic_img_size=True).eval()
-    assert ac.capture(model, images).tokens.grid == (4, 6)
 
 
 def test_half_precision_maps_are_computed_wider() -> None:
@@ -256,14 +197,8 @@ def test_an_implementation_that_hides_its_weights_says_so() -> None:
         ac.capture(model, pixels(model))
 
 
-def test_models_that_are_no_global_token_chains_are_refused() -> None:
-    swin = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False)
-    with pytest.raises(ac.AttentionError, match="no adapter recognises timm.*SwinTransformer"):
-        ac.capture(swin, torch.randn(1, 3, 224, 224))
-
-
 def test_two_threads_capture_one_model() -> None:
-    model = timm_model("vit")
+    model = hf_model("vit")
     batches = [pixels(model) * scale for scale in (0.5, 2.0)]
     alone = [ac.capture(model, images).maps() for images in batches]
     found: dict[int, list[Tensor]] = {0: [], 1: []}
@@ -301,7 +236,7 @@ def test_fused_factors_give_the_fused_output(kind: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("build", [MODELS["timm vit"], MODELS["hf vit"]], ids=["timm", "hf"])
+@pytest.mark.parametrize("build", [MODELS["hf vit"]], ids=["hf"])
 def test_a_gpu_gives_what_the_cpu_gives(build: Callable[[], Any]) -> None:
     model = build()
     images = pixels(model)

@@ -1,0 +1,104 @@
+"""The adapter of timm's models."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final, Literal, final
+
+import timm
+import torch
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
+from torch import nn
+
+from attnchain_adapters.checks import check_ready, check_shown
+from attnchain_adapters.recording import AttentionRecorder
+from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of
+from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
+from attnchain_interp import (
+    AttentionError,
+    AttentionStore,
+    Keeping,
+    LayerSelection,
+    Loaded,
+    Reductions,
+    Role,
+    TokenLayout,
+    select_layers,
+)
+
+_POOLING: Final = ("AttentionPoolLatent", "AttentionPoolPrr")
+
+
+@final
+class TimmAdapter:
+    """Models whose attention goes from token to token of one grid; the others by name, with the reason."""
+
+    supported = f"VisionTransformer, Eva, Beit and {len(FAMILIES) - 3} more classes of models (docs/models.md)"
+
+    def recognises(self, source: Any) -> bool:
+        return isinstance(source, nn.Module) and any(kind.__module__.split(".")[0] == "timm" for kind in type(source).__mro__)
+
+    def capture(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        layers: LayerSelection,
+        keeping: Keeping,
+        kind: Literal["encoder", "pool"] | None = None,
+        **kwargs: Any,
+    ) -> AttentionStore | Reductions:
+        """As `Adapter.capture`.
+
+        Args:
+            source: the model.
+            inputs, layers, keeping, kwargs: as there.
+            kind: "encoder" or None, attention among the tokens; or "pool", that of a pooling head, whose probes are the
+                queries.
+        """
+        if kind not in (None, "encoder", "pool"):
+            raise AttentionError(f'kind={kind!r} is unknown; use "encoder" (or None) or "pool".')
+        family = family_of(source)
+        name = type(source).__name__
+        encoder, pooling = _attention(source, family), _of_classes(source, _POOLING)
+        attention = pooling if kind == "pool" else encoder
+        if not attention:
+            absent = "pooling head that attends" if kind == "pool" else f"attention module ({', '.join(family.attention)})"
+            raise AttentionError(f'kind="{kind or "encoder"}": this {name} has no {absent}.')
+        check_ready(source)
+        wanted = select_layers(list(attention), layers)
+        given = inspect.signature(source.forward).bind_partial(*inputs, **kwargs).arguments
+        shared = list(encoder)[-1:] if kind == "pool" else wanted
+        tokens, queries = layout_of(source, family, list(encoder), shared, given), None
+        chosen = [attention[layer] for layer in wanted]
+        if kind == "pool":
+            tokens = tokens if getattr(source, "pool_include_prefix", True) else without_prefix(source, tokens)
+            if (probes := getattr(chosen[0], "latent_len", None)) is not None:
+                queries = TokenLayout(torch.full((tokens.batch, probes), int(Role.SPECIAL)))
+        heads, fused = max(getattr(m, "num_heads", 1) for m in chosen), all(getattr(m, "fused_attn", False) for m in chosen)
+        keeping.expect(tokens, len(chosen), heads, fused, queries=queries)
+        with AttentionRecorder(source, {layer: [layer] for layer in attention}, set(wanted), keeping) as recorder:
+            source(*inputs, **kwargs)
+        check_shown(recorder.routes, wanted, "This version of timm computes it in a way that is not known here.")
+        metadata = {"adapter": "timm", "model": name, "kind": kind or "encoder", "route": recorder.route}
+        return keeping.result(wanted, metadata)
+
+    def load(self, name: str) -> Loaded:
+        model = timm.create_model(name, pretrained=True).eval()
+        config = resolve_model_data_config(model)
+        transform: Any = create_transform(**config)
+
+        def preprocess(image: Any) -> torch.Tensor:
+            return transform(image.convert("RGB"))[None]
+
+        return Loaded(model, preprocess, {"x": torch.rand(1, *config["input_size"])})
+
+
+def _attention(model: nn.Module, family: Family) -> dict[str, Any]:
+    """The modules that attend among the tokens, in the order in which the model runs them."""
+    found = _of_classes(model, family.attention)
+    return {name: module for name, module in found.items() if family.named in ("", name.rsplit(".", 1)[-1])}
+
+
+def _of_classes(model: nn.Module, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if type(module).__name__ in classes}

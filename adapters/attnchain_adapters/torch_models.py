@@ -1,0 +1,206 @@
+"""Attention out of plain PyTorch models: whatever goes through `nn.MultiheadAttention`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, final, get_args
+
+import torch
+from torch import Tensor, nn
+
+from attnchain_adapters.checks import check_image, check_ready, check_shown
+from attnchain_adapters.recording import AttentionRecorder
+from attnchain_interp import (
+    AttentionError,
+    AttentionStore,
+    Keeping,
+    LayerSelection,
+    Loaded,
+    Reductions,
+    Role,
+    TokenLayout,
+    select_layers,
+)
+
+Kind = Literal["encoder", "decoder", "cross"]
+
+_CROSS: Final = {"multihead_attn", "cross_attn", "cross_attention", "crossattention", "encoder_attn"}  # what it is called
+_ELSEWHERE: Final = {"timm", "transformers", "diffusers"}  # frameworks whose models have adapters of their own
+
+
+@final
+class TorchAdapter:
+    """Modules of `nn.MultiheadAttention`, alone or in layers: `nn.TransformerEncoder`, torchvision's ViT, users' own."""
+
+    supported = "modules that hold nn.MultiheadAttention (nn.Transformer and its parts, torchvision's VisionTransformer)"
+
+    def recognises(self, source: Any) -> bool:
+        return isinstance(source, nn.Module) and any(isinstance(module, nn.MultiheadAttention) for module in source.modules())
+
+    def capture(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        layers: LayerSelection,
+        keeping: Keeping,
+        kind: Kind | None = None,
+        tokens: TokenLayout | Any = None,
+        **kwargs: Any,
+    ) -> AttentionStore | Reductions:
+        """As `Adapter.capture`.
+
+        Args:
+            source: the model.
+            inputs, layers, keeping, kwargs: as there.
+            kind: "encoder", "decoder" or "cross" (from a decoder's tokens to the encoder's); needed where a model has several.
+            tokens: the layout of the tokens (of the keys, in cross-attention). Without it they are text, as many as the first
+                layer is given, and padding where its key padding mask says so. Anything but a layout is the model's own
+                argument of this name.
+        """
+        if tokens is not None and not isinstance(tokens, TokenLayout):
+            tokens, kwargs = None, kwargs | {"tokens": tokens}
+        attention = _meant(source, kind)
+        check_ready(source)
+        wanted = select_layers(list(attention), layers)
+        chosen = [attention[name] for name in wanted]
+        meant: Kind = kind or _kind(source, wanted[0]) or "encoder"
+        layout = tokens or _image(source, inputs, kwargs)
+        given = next((value for value in (*inputs, *kwargs.values()) if isinstance(value, Tensor)), None)
+        told = False
+
+        def shown(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+            """Tells `keeping` what comes, when the first layer is given its tokens."""
+            nonlocal told
+            call = inspect.signature(module.forward).bind(*args, **options).arguments
+            if tokens is None:
+                _doubt(call, module.batch_first, meant, given)
+            if not told:
+                told = True
+                keys = layout or _text(call["key"], module.batch_first, call.get("key_padding_mask"))
+                queries = _text(call["query"], module.batch_first) if meant == "cross" else None
+                keeping.expect(keys, len(chosen), max(each.num_heads for each in chosen), fused=False, queries=queries)
+
+        handles = [module.register_forward_pre_hook(shown, with_kwargs=True) for module in chosen]
+        try:
+            with AttentionRecorder(source, {name: [name] for name in attention}, set(wanted), keeping) as recorder:
+                source(*inputs, **kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        check_shown(recorder.routes, wanted, "The model did not call them; choose others by layers=….")
+        metadata = {"adapter": "torch", "model": type(source).__name__, "kind": meant, "route": recorder.route}
+        return keeping.result(wanted, metadata)
+
+    def load(self, name: str) -> Loaded:
+        """One of torchvision's models."""
+        from torchvision.models import get_model, get_model_weights
+
+        weights: Any = get_model_weights(name)["DEFAULT"]
+        model: Any = get_model(name, weights=weights).eval()
+        transform = weights.transforms()
+
+        def preprocess(image: Any) -> Tensor:
+            return transform(image.convert("RGB"))[None]
+
+        return Loaded(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
+
+
+def _meant(model: nn.Module, kind: Kind | None) -> dict[str, nn.MultiheadAttention]:
+    """The attention modules of a kind; where none is asked for, cross-attention is not meant.
+
+    Raises:
+        AttentionError: an unknown kind, none of it, or several; modules with an extra key, or of another framework's model.
+    """
+    if kind is not None and kind not in get_args(Kind):
+        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(Kind)))}.")
+    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)}
+    kinds = {name: _kind(model, name) for name in found}
+    there = sorted({each or "encoder" for each in kinds.values()})
+    options = " or ".join(f'kind="{each}"' for each in there)
+    asked = {kind} if kind else set(there) - {"cross"} or {"cross"}
+    if len(asked) > 1:
+        raise AttentionError(f"{type(model).__name__} has several sequences; say which is meant: {options}.")
+    if kind or "encoder" in asked:
+        asked |= {None}
+    chosen = {name: module for name, module in found.items() if kinds[name] in asked}
+    if not chosen:
+        raise AttentionError(f'{type(model).__name__} has no attention of kind="{kind}"; it has {options}.')
+    for name, module in chosen.items():
+        _check(model, name, module)
+    return chosen
+
+
+def _kind(model: nn.Module, name: str) -> Kind | None:
+    """What a module is, where its place or its name tells."""
+    parent, _, own = name.rpartition(".")
+    around = model.get_submodule(parent)
+    if own in _CROSS:
+        return "cross"
+    if isinstance(around, nn.TransformerDecoderLayer):
+        return "decoder"
+    return "encoder" if isinstance(around, nn.TransformerEncoderLayer) else None
+
+
+def _doubt(call: Mapping[str, Any], batch_first: bool, kind: Kind, given: Tensor | None) -> None:
+    """
+    Raises:
+        AttentionError: self-attention from other tokens than to them, or within another batch than the model was given.
+    """
+    query, key = call["query"], call["key"]
+    if kind != "cross" and query is not key and (query.shape != key.shape or not torch.equal(query, key)):
+        raise AttentionError(
+            f"a layer taken for self-attention has queries {tuple(query.shape)} that are not its keys {tuple(key.shape)}."
+            ' If it attends to other tokens, choose it by layers=… with kind="cross"; if these are the same tokens under'
+            " another normalisation or position, say so with their layout: tokens=TokenLayout(…)."
+        )
+    batch = _sizes(key, batch_first)[0]
+    if given is not None and key.ndim == 3 and batch not in given.shape[: 1 if batch_first else 2]:
+        raise AttentionError(
+            f"a layer attends within a batch of {batch}, and the model was given {tuple(given.shape)}: windows or frames are"
+            " folded into the batch. To read each as a chain of its own, say what its tokens are: tokens=TokenLayout(…), of"
+            f" batch {batch}."
+        )
+
+
+def _check(model: nn.Module, name: str, module: nn.MultiheadAttention) -> None:
+    parts = name.split(".")
+    for around in (".".join(parts[:k]) for k in range(len(parts))):
+        owner = type(model.get_submodule(around))
+        framework = owner.__module__.split(".")[0]
+        if framework in _ELSEWHERE:
+            raise AttentionError(
+                f"{name} belongs to {around or 'a model'}, a {owner.__name__} of {framework}, which has an adapter of its own;"
+                f" capture that module (import {framework} first)."
+            )
+    if module.bias_k is not None or module.add_zero_attn:
+        option = "add_bias_kv" if module.bias_k is not None else "add_zero_attn"
+        raise AttentionError(
+            f"{name} was made with {option}=True, which adds a key that is no token, so its maps are rectangular and rows over"
+            " the tokens do not sum to one."
+        )
+
+
+def _image(model: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> TokenLayout | None:
+    """The layout of torchvision's vision transformer; None for any other model."""
+    classes = {f"{kind.__module__}.{kind.__name__}" for kind in type(model).__mro__}
+    if "torchvision.models.vision_transformer.VisionTransformer" not in classes:
+        return None
+    images: Any = inputs[0] if inputs else kwargs.get("x")
+    height, width = check_image(type(model).__name__, images, (model.image_size, model.image_size))
+    return TokenLayout.image(len(images), (height // model.patch_size, width // model.patch_size), [Role.CLASS])
+
+
+def _sizes(tensor: Tensor, batch_first: bool) -> tuple[int, int]:
+    """(batch, tokens) of what a module is given."""
+    if tensor.ndim == 2:
+        return 1, tensor.shape[0]
+    return (tensor.shape[0], tensor.shape[1]) if batch_first else (tensor.shape[1], tensor.shape[0])
+
+
+def _text(tensor: Tensor, batch_first: bool, padding: Tensor | None = None) -> TokenLayout:
+    """Text tokens, but for padding: where its mask is true, or minus infinity."""
+    if padding is None:
+        return TokenLayout.text(torch.ones(_sizes(tensor, batch_first)))
+    absent = padding if padding.dtype == torch.bool else padding == float("-inf")
+    return TokenLayout.text(~absent.cpu().reshape(_sizes(tensor, batch_first)))

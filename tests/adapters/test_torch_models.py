@@ -1,0 +1,368 @@
+"""Plain PyTorch models: `nn.MultiheadAttention` alone, in torch's own layers, in torchvision's ViT, and in users' modules."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import attnchain_interp as ac
+from attnchain_adapters.torch_models import TorchAdapter
+from attnchain_interp.keeping import Keeping
+
+WIDTH, HEADS, LENGTH = 24, 4, 7
+adapter = TorchAdapter()
+
+
+@pytest.fixture(autouse=True)
+def _announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter is there whatever is installed."""
+    for module in ("capturing", "proof"):
+        monkeypatch.setattr(
+            f"attnchain_interp.{module}.adapter_of", lambda source: adapter if adapter.recognises(source) else None
+        )
+
+
+class Own(nn.Module):
+    """A user's model: token numbers to classes, its own block around the attention."""
+
+    def __init__(self, batch_first: bool = True, need_weights: bool = True, **options: Any) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, WIDTH)
+        self.attention = nn.ModuleList(
+            nn.MultiheadAttention(WIDTH, HEADS, batch_first=batch_first, **options) for _ in range(2)
+        )
+        self.head = nn.Linear(WIDTH, 4)
+        self.batch_first, self.need_weights = batch_first, need_weights
+
+    def forward(self, ids: Tensor, absent: Tensor | None = None) -> Tensor:
+        x = self.embedding(ids)
+        x = x if self.batch_first else x.transpose(0, 1)
+        for attention in self.attention:
+            x = x + attention(x, x, x, key_padding_mask=absent, need_weights=self.need_weights)[0]
+        return self.head(x if self.batch_first else x.transpose(0, 1))
+
+
+class Windows(nn.Module):
+    """Windows of four tokens, folded into the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = x.reshape(-1, 4, WIDTH)
+        return self.attention(windows, windows, windows)[0].reshape(x.shape)
+
+
+class Reading(nn.Module):
+    """Queries of their own, as many as there are tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probes = nn.Parameter(torch.randn(1, LENGTH, WIDTH))
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(self.probes.expand(len(x), -1, -1), x, x)[0]
+
+
+def wakened(model: nn.Module) -> Any:
+    """Weights that attend to some tokens more than to others, and a head that is not zero."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "in_proj_weight" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 2 / parameter.shape[1] ** 0.5
+        elif not parameter.any() and parameter.ndim > 1:
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+def encoder(**options: Any) -> Any:
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, **{"batch_first": True, "dropout": 0.1, **options})
+    return wakened(nn.TransformerEncoder(layer, 2))
+
+
+def vision() -> Any:
+    options: dict[str, Any] = {
+        "image_size": 32,
+        "patch_size": 8,
+        "num_layers": 2,
+        "num_heads": HEADS,
+        "hidden_dim": WIDTH,
+        "mlp_dim": 32,
+    }
+    return wakened(torchvision.models.VisionTransformer(**options, num_classes=5))
+
+
+def sequences(batch: int = 2, length: int = LENGTH) -> Tensor:
+    return torch.randn(batch, length, WIDTH, generator=torch.Generator().manual_seed(2))
+
+
+FAST = "aten::_transformer_encoder_layer_fwd"
+LAYERS = ["layers.0.self_attn", "layers.1.self_attn"]
+IDS = torch.arange(2 * LENGTH).reshape(2, LENGTH)
+ABSENT = torch.arange(LENGTH).expand(2, -1) >= torch.tensor([[LENGTH], [4]])
+CAUSAL = nn.Transformer.generate_square_subsequent_mask(LENGTH)
+
+# name: (model, arguments, names of the layers)
+MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
+    "encoder": (encoder, {"src": sequences()}, LAYERS),
+    "encoder, norm first": (
+        lambda: encoder(norm_first=True),
+        {"src": sequences()},
+        LAYERS,
+    ),
+    "encoder, sequence first": (
+        lambda: encoder(batch_first=False),
+        {"src": sequences().transpose(0, 1)},
+        LAYERS,
+    ),
+    "encoder, causal": (
+        encoder,
+        {"src": sequences(), "mask": CAUSAL, "is_causal": True},
+        LAYERS,
+    ),
+    "encoder, padded": (
+        encoder,
+        {"src": sequences(), "src_key_padding_mask": ABSENT},
+        LAYERS,
+    ),
+    "one layer": (lambda: encoder().layers[0], {"src": sequences()}, ["self_attn"]),
+    "unbatched": (encoder, {"src": sequences()[0]}, LAYERS),
+    "own": (lambda: wakened(Own()), {"ids": IDS}, ["attention.0", "attention.1"]),
+    "own, padded": (lambda: wakened(Own()), {"ids": IDS, "absent": ABSENT}, ["attention.0", "attention.1"]),
+    "own, no weights": (lambda: wakened(Own(need_weights=False)), {"ids": IDS}, ["attention.0", "attention.1"]),
+    "own, sequence first": (lambda: wakened(Own(batch_first=False)), {"ids": IDS}, ["attention.0", "attention.1"]),
+    "torchvision": (
+        vision,
+        {"x": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))},
+        [f"encoder.layers.encoder_layer_{k}.self_attention" for k in range(2)],
+    ),
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def asked_for(model: nn.Module, *inputs: Any, **arguments: Any) -> list[Tensor]:
+    """The maps that each module gives when it is called again as the model called it, and asked for them."""
+    plain, found = copy.deepcopy(model), []
+
+    def again(module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        if kwargs.get("average_attn_weights", True):
+            found.append(module(*args, **{**kwargs, "need_weights": True, "average_attn_weights": False})[1])
+
+    for module in plain.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.register_forward_hook(again, with_kwargs=True)
+    plain(*inputs, **arguments)  # with gradients, so not on the fast path
+    return [cast("Tensor", maps).detach() for maps in found]
+
+
+@every_model
+def test_maps_are_those_that_the_modules_give(name: str) -> None:
+    build, arguments, layers = MODELS[name]
+    model = build()
+    with torch.no_grad():
+        own = model(**arguments)
+        proof = ac.prove(model, **arguments)
+        after = model(**arguments)
+    assert proof.holds, (proof.deviation, proof.layers)
+    store = proof.store
+    assert (store.names, store.metadata["route"]) == (layers, "multi-head")
+    expected = asked_for(model, **arguments)
+    assert float(expected[0].std(-1).mean()) > 0.01, "a flat map proves nothing"
+    valid = store.tokens.mask[:, None, :, None]
+    for layer, maps in zip(store, expected, strict=True):
+        maps = maps if maps.ndim == 4 else maps[None]
+        assert torch.allclose(layer.maps * valid, maps * valid, atol=1e-5)
+        assert layer.heads == HEADS
+    assert torch.equal(own, after)
+    padded = "padded" in name
+    assert store.tokens.mask.sum(1).tolist() == [len(store.tokens), 4 if padded else len(store.tokens)][: store.batch]
+    assert torch.allclose(ac.stationary(store.chain(), damping=0.9).sum(-1), torch.ones(store.batch), atol=1e-5)
+
+
+def called(run: Callable[[], Any]) -> set[str]:
+    """The names of torch's operators that run."""
+    with torch.profiler.profile() as profile:
+        run()
+    return {event.name for event in profile.events() or ()}
+
+
+def test_the_fast_path_is_not_taken_and_the_output_is_the_same() -> None:
+    model, inputs, outputs = encoder(), sequences(), []
+    with torch.no_grad():
+        fast = model(inputs)
+        handle = model.register_forward_hook(lambda _, __, output: outputs.append(output))
+        assert FAST in called(lambda: model(inputs)), "no fast path to keep off"
+        assert FAST not in called(lambda: ac.capture(model, inputs))
+        handle.remove()
+    assert torch.allclose(outputs[-1], fast, atol=1e-5)
+
+
+def test_torchvisions_tokens_are_a_class_token_and_a_grid() -> None:
+    images = torch.randn(2, 3, 32, 32)
+    store = ac.capture(vision(), images)
+    assert (store.tokens.grid, store.tokens.class_token, len(store.tokens)) == ((4, 4), 0, 17)
+    assert ac.TokenRank(vision()).attribute(images).shape == images.shape
+    with pytest.raises(ac.AttentionError, match="the images are 40×32 but VisionTransformer wants 32×32"):
+        ac.capture(vision(), torch.randn(1, 3, 40, 32))
+
+
+def test_an_encoder_and_a_decoder_are_told_apart() -> None:
+    model = wakened(nn.Transformer(WIDTH, HEADS, 2, 2, 32, batch_first=True))
+    source, target = sequences(length=5), sequences()
+    with pytest.raises(ac.AttentionError, match='several sequences.*kind="cross" or kind="decoder" or kind="encoder"'):
+        ac.capture(model, source, target)
+    called = {"tgt_mask": CAUSAL, "tgt_is_causal": True, "memory_key_padding_mask": ABSENT[:, 2:]}
+    expected = asked_for(model, source, target, **called)
+    by_kind = {
+        "encoder": ["encoder.layers.0.self_attn", "encoder.layers.1.self_attn"],
+        "decoder": ["decoder.layers.0.self_attn", "decoder.layers.1.self_attn"],
+        "cross": ["decoder.layers.0.multihead_attn", "decoder.layers.1.multihead_attn"],
+    }
+    wanted = {"encoder": expected[:2], "decoder": expected[2::2], "cross": expected[3::2]}
+    for kind, names in by_kind.items():
+        proof = ac.prove(model, source, target, kind=kind, **called)
+        assert proof.holds, kind
+        assert (proof.store.names, proof.store.metadata["kind"]) == (names, kind)
+        for layer, maps in zip(proof.store, wanted[kind], strict=True):
+            assert torch.allclose(layer.maps, maps, atol=1e-5), layer.name
+    cross = ac.capture(model, source, target, kind="cross", **called)
+    assert cross.queries is not None
+    assert (len(cross.queries), len(cross.tokens), cross.tokens.mask.sum(1).tolist()) == (LENGTH, 5, [5, 2])
+    decoder = ac.capture(model.decoder, target, source, tgt_mask=CAUSAL)
+    assert decoder.metadata["kind"] == "decoder"
+    with pytest.raises(ac.AttentionError, match='has no attention of kind="decoder"; it has kind="encoder"'):
+        ac.capture(model.encoder, source, kind="decoder")
+    with pytest.raises(ac.AttentionError, match="kind='pool' is unknown"):
+        ac.capture(model, source, target, kind="pool")
+
+
+def test_attention_to_other_tokens_is_not_taken_for_a_chain() -> None:
+    model = wakened(Reading())
+    with pytest.raises(ac.AttentionError, match=r"queries \(2, 7, 24\) that are not its keys \(2, 7, 24\).*kind=\"cross\""):
+        ac.capture(model, sequences())
+    cross = ac.capture(model, sequences(), kind="cross")
+    assert cross.queries is not None
+    said = ac.TokenLayout.text(torch.ones(2, LENGTH))
+    assert torch.equal(ac.capture(model, sequences(), tokens=said).maps(), cross.maps())
+
+
+def test_windows_are_refused_unless_said_to_be_chains() -> None:
+    model = wakened(Windows())
+    with pytest.raises(ac.AttentionError, match=r"within a batch of 4, and the model was given \(2, 8, 24\).*of batch 4"):
+        ac.capture(model, sequences(length=8))
+    store = ac.capture(model, sequences(length=8), tokens=ac.TokenLayout.image(4, (2, 2)))
+    assert (store.batch, store.tokens.grid) == (4, (2, 2))
+
+
+def test_an_argument_of_the_models_that_is_called_tokens() -> None:
+    class Named(Own):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return super().forward(tokens)
+
+    model = wakened(Named())
+    assert torch.equal(ac.capture(model, tokens=IDS).maps(), ac.capture(model, IDS).maps())
+
+
+def test_padding_given_as_a_float_mask() -> None:
+    model = wakened(Own())
+    floats = torch.zeros(2, LENGTH).masked_fill(ABSENT, float("-inf"))
+    assert torch.equal(ac.capture(model, IDS, floats).tokens.roles, ac.capture(model, IDS, ABSENT).tokens.roles)
+
+
+@pytest.mark.parametrize("option", ["add_bias_kv", "add_zero_attn"])
+def test_an_extra_key_is_refused(option: str) -> None:
+    with pytest.raises(ac.AttentionError, match=rf"attention.0 was made with {option}=True.* a key that is no token"):
+        ac.capture(wakened(Own(**{option: True})), IDS)
+
+
+def test_models_of_other_frameworks_are_left_to_their_adapters() -> None:
+    import transformers
+
+    config = transformers.SiglipVisionConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=32, image_size=32, patch_size=16
+    )
+    wrapper = nn.Sequential(transformers.SiglipVisionModel(config)).eval()
+    with pytest.raises(ac.AttentionError, match=r"belongs to 0, a SiglipVision\w+ of transformers.*capture that module"):
+        ac.capture(wrapper, torch.randn(1, 3, 32, 32))
+
+
+def test_factors_are_not_to_be_had() -> None:
+    with pytest.raises(ac.AttentionError, match='keep="factors": this model computes attention without the fused call'):
+        ac.capture(encoder(), sequences(), keep="factors")
+    entropies = ac.capture(encoder(), sequences(), keep=[ac.Entropies()])
+    assert entropies["entropy"].shape[:3] == (2, 2, HEADS)
+
+
+def test_one_layer_is_recorded_alone() -> None:
+    model = encoder()
+    last = ac.capture(model, sequences(), layers=-1)
+    assert last.names == LAYERS[-1:]
+    assert torch.allclose(last[0].maps, ac.capture(model, sequences())[-1].maps, atol=1e-5)
+
+
+def test_a_module_used_twice_is_refused() -> None:
+    model = wakened(Own())
+    model.attention[1] = model.attention[0]
+    with pytest.raises(ac.AttentionError, match="computed attention twice"):
+        ac.capture(model, IDS)
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    seen: dict[str, Any] = {"call": F.multi_head_attention_forward, "grad": torch.is_grad_enabled()}
+    for name, module in model.named_modules():
+        hooks = len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._forward_hooks_always_called)
+        seen[name] = (module.training, hooks, sorted(vars(module)))
+    seen["requires_grad"] = [parameter.requires_grad for parameter in model.parameters()]
+    return seen
+
+
+@every_model
+def test_the_model_is_left_as_it_was(name: str) -> None:
+    build, arguments, layers = MODELS[name]
+    model = build()
+    before = state(model)
+    ac.capture(model, **arguments)
+    assert state(model) == before
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the model's own trouble")
+
+    handle = model.get_submodule(layers[-1]).register_forward_hook(fail)
+    before = state(model)
+    with pytest.raises(RuntimeError, match="the model's own trouble"):
+        ac.capture(model, **arguments)
+    assert state(model) == before
+    handle.remove()
+
+
+@pytest.mark.parametrize("name", ["encoder", "own", "torchvision"])
+def test_train_mode_with_dropout_is_refused(name: str) -> None:
+    build, arguments, layers = MODELS[name]
+    model = build()
+    model.get_submodule(layers[0]).dropout = 0.1
+    ac.capture(model, **arguments)
+    with pytest.raises(ac.AttentionError, match=r"train mode with dropout .*model\.eval\(\)"):
+        ac.capture(model.train(), **arguments)
+
+
+def test_modules_without_multi_head_attention_are_not_recognised() -> None:
+    assert not adapter.recognises(nn.Linear(2, 2))
+    assert not adapter.recognises("vit")
+    assert adapter.recognises(nn.MultiheadAttention(4, 2))
+
+
+def test_torchvisions_models_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.models.get_model", lambda name, weights: vision().train())
+    loaded = adapter.load("vit_b_16")
+    assert not loaded.model.training
+    assert tuple(loaded.sample["x"].shape) == (1, 3, 32, 32)
+    adapter.capture(loaded.model, (), "all", Keeping(), **loaded.sample)
