@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +34,11 @@ def check_ready(model: nn.Module) -> None:
                 f" {getattr(module, active[0])}), so its attention is random and rows do not sum to one. Call model.eval()"
                 " first."
             )
+
+
+def arguments_of(model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a model's forward by name; by its class's signature, since wrappers replace the model's own."""
+    return dict(inspect.signature(type(model).forward).bind_partial(model, *inputs, **kwargs).arguments) | dict(kwargs)
 
 
 def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> tuple[int, int]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
 
-Model = Annotated[str, typer.Argument(help="bundled, timm:NAME or hf:NAME (a hub name or a local folder)")]
-FRAMEWORKS = {"timm": "timm", "hf": "transformers"}
+Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
+FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
 
 
 def methods() -> dict[str, Callable[[Any], Any]]:
@@ -156,7 +156,7 @@ def load(name: str) -> Loaded:
         return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
     prefix, _, rest = name.partition(":")
     if prefix not in FRAMEWORKS or not rest:
-        raise AttentionError(f"model {name!r} is unknown; write bundled, timm:NAME or hf:NAME.")
+        raise AttentionError(f"model {name!r} is unknown; write bundled, timm:NAME, hf:NAME or torchvision:NAME.")
     adapter = adapter_named(FRAMEWORKS[prefix])
     try:
         return adapter.load(rest)

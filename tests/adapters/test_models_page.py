@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from attnchain_adapters.timm_models.families import REFUSED as REFUSED_CLASSES
+from attnchain_adapters.timm_models.families import REFUSED_PARTS
 from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED
 
 from .conftest import Proofs, Proved
+from .timm_rows import ROWS
 from .transformers_zoo import MEMBERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- models: pytest tests/adapters --write-models -->\n", "<!-- end of models -->\n"
+REASONS = {"transformers": REFUSED, "timm": REFUSED_CLASSES | REFUSED_PARTS}  # each refused by a test of its own
 FRAMEWORKS = ("transformers", "timm", "torch")
 
 
 def test_models_page(proofs: Proofs, request: pytest.FixtureRequest) -> None:
-    unproved = {("transformers", name) for name in MEMBERS} - set(proofs)
-    if unproved or {framework for framework, _ in proofs} != set(FRAMEWORKS):
+    needed = {("transformers", name) for name in MEMBERS} | {("timm", name) for name in ROWS}
+    if needed - set(proofs) or {framework for framework, _ in proofs} != set(FRAMEWORKS):
         pytest.skip("the page is compared only after the whole of tests/adapters has passed")
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
@@ -35,8 +39,8 @@ def tables(proofs: Proofs) -> str:
 
 def table(framework: str, proofs: Proofs) -> str:
     own = {name: proved for (of, name), proved in sorted(proofs.items()) if of == framework}
-    if framework == "transformers":  # some refused families cannot be built here; their reasons stand all the same
-        own |= {name: Proved(remark=reason) for name, reason in REFUSED.items()}
+    own |= {name: Proved(remark=reason) for name, reason in REASONS.get(framework, {}).items()}
+    if framework == "transformers":
         own |= {name: Proved(["as a tower"], set(), FAMILIES[name].remark) for name in FAMILIES if name not in MEMBERS}
     supported = {name: proved for name, proved in own.items() if proved.kinds}
     refused: dict[str, list[str]] = {}

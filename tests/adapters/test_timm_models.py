@@ -21,6 +21,7 @@ import attnchain_interp as ac
 from attnchain_adapters.timm_models.families import FAMILIES, REFUSED
 from attnchain_interp.layers import select_layers
 
+from .conftest import Proofs, Proved
 from .timm_rows import REFUSED_ROWS, ROWS, Row, listed
 
 LISTED = {line.name: line for line in listed()}
@@ -118,7 +119,7 @@ def test_there_are_enough_architectures() -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_an_architecture_is_right(name: str) -> None:
+def test_an_architecture_is_right(name: str, proofs: Proofs) -> None:
     row, model = ROWS[name], built(name)
     images = pictures(row)
     assert type(model).__name__ == row.family
@@ -140,6 +141,8 @@ def test_an_architecture_is_right(name: str) -> None:
     for layer, maps in zip(store, expected, strict=True):
         assert layer.heads == getattr(model.get_submodule(layer.name), "num_heads", 1)
         assert torch.allclose(layer.maps, maps, atol=1e-5), layer.name
+    kinds = [f'kind="{kind}"' for kind in LISTED[name].kinds]
+    proofs["timm", name] = Proved(kinds, {store.metadata["route"]}, LISTED[name].remark)
 
 
 @pytest.mark.parametrize("name", POOLED)

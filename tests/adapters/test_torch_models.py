@@ -16,6 +16,8 @@ import attnchain_interp as ac
 from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_interp.keeping import Keeping
 
+from .conftest import Proofs, Proved
+
 WIDTH, HEADS, LENGTH = 24, 4, 7
 adapter = TorchAdapter()
 
@@ -165,7 +167,7 @@ def asked_for(model: nn.Module, *inputs: Any, **arguments: Any) -> list[Tensor]:
 
 
 @every_model
-def test_maps_are_those_that_the_modules_give(name: str) -> None:
+def test_maps_are_those_that_the_modules_give(name: str, proofs: Proofs) -> None:
     build, arguments, layers = MODELS[name]
     model = build()
     with torch.no_grad():
@@ -186,6 +188,7 @@ def test_maps_are_those_that_the_modules_give(name: str) -> None:
     padded = "padded" in name
     assert store.tokens.mask.sum(1).tolist() == [len(store.tokens), 4 if padded else len(store.tokens)][: store.batch]
     assert torch.allclose(ac.stationary(store.chain(), damping=0.9).sum(-1), torch.ones(store.batch), atol=1e-5)
+    proofs["torch", name] = Proved([f'kind="{store.metadata["kind"]}"'], {store.metadata["route"]})
 
 
 def called(run: Callable[[], Any]) -> set[str]:
@@ -265,7 +268,7 @@ def test_windows_are_refused_unless_said_to_be_chains() -> None:
 
 def test_an_argument_of_the_models_that_is_called_tokens() -> None:
     class Named(Own):
-        def forward(self, tokens: Tensor) -> Tensor:
+        def forward(self, tokens: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
             return super().forward(tokens)
 
     model = wakened(Named())

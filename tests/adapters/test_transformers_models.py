@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import accelerate
@@ -53,6 +54,17 @@ def test_several_sequences_are_told_apart() -> None:
         ac.capture(model, **given, kind="pool")
     with pytest.raises(ac.AttentionError, match="is none; keep maps or factors"):
         ac.capture(model, **given, kind="cross", keep=[ac.ColumnSums()])
+
+
+def test_a_decoder_that_makes_its_own_tokens() -> None:
+    model, given = member("bart")
+    ids, mask = given["input_ids"], torch.ones_like(given["input_ids"])
+    mask[1, 9:] = 0
+    tokens = ac.capture(model, ids, mask, kind="decoder").tokens
+    assert tokens.mask.all(), "the mask is the encoder's"
+    assert torch.equal(ac.capture(model, ids, mask, kind="encoder").tokens.mask, mask.bool())
+    labelled = build(replace(MEMBERS["bart"], model="BartForConditionalGeneration"))
+    assert len(ac.capture(labelled, ids, labels=ids[:, :7].contiguous(), kind="decoder").tokens) == 7
 
 
 def test_cross_attention_as_factors_and_as_a_file(tmp_path: Any) -> None:
@@ -162,8 +174,6 @@ def test_generated_text_is_put_together_from_its_steps(name: str, padded: bool) 
 
 
 def causal(name: str) -> tuple[Any, dict[str, Any]]:
-    from dataclasses import replace
-
     head = transformers.AutoModelForCausalLM._model_mapping
     config = MEMBERS[name]
     kind = head[type(build(config).config)].__name__  # type: ignore[index]
@@ -180,8 +190,6 @@ def test_generated_text_keeps_factors_where_they_are_whole() -> None:
 
 
 def test_generation_of_an_encoder_decoder() -> None:
-    from dataclasses import replace
-
     model = build(replace(MEMBERS["bart"], model="BartForConditionalGeneration"))
     given = {"input_ids": inputs(MEMBERS["bart"], model)["input_ids"], "max_new_tokens": 5, "do_sample": False}
     model.generation_config.eos_token_id = model.generation_config.forced_eos_token_id = None

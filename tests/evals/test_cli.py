@@ -14,8 +14,12 @@ import timm
 import transformers
 from PIL import Image
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from typer.testing import CliRunner
 
+import attnchain_interp as ac
 from attnchain_evals import cli
 
 
@@ -101,6 +105,37 @@ def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tm
         assert "row sums 1.000000 … 1.000000" in shown or "row sums 0.999999" in shown
 
 
+def test_inspect_of_models_of_text_and_sound(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = Tokenizer(WordLevel({"[UNK]": 0, "Attention": 1, "moves": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words)
+    sizes: dict[str, Any] = {"vocab_size": 9, "d_model": 48, "num_layers": 2, "num_heads": 3, "d_kv": 16, "d_ff": 32}
+    transformers.T5Model(transformers.T5Config(**sizes)).save_pretrained(tmp_path / "text")
+    tokenizer.save_pretrained(tmp_path / "text")
+    text = f"hf:{tmp_path / 'text'}"
+    shown = run("inspect", text, "--strong", "--kind", "cross")
+    assert "decoder.block.1.layer.1.EncDecAttention" in shown
+    assert shown.count("overwritten, the output moves by") == 2
+    assert "the strong check holds" in shown
+    assert 'say which is meant: kind="encoder"' in refused(monkeypatch, capsys, "inspect", text)
+    assert "takes no images" in refused(monkeypatch, capsys, "attribute", text, photo)
+    sound = transformers.Wav2Vec2Config(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=32, conv_dim=[8] * 7
+    )
+    transformers.Wav2Vec2Model(sound).save_pretrained(tmp_path / "sound")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "sound")
+    assert "tokens: 49 (49 frame)" in run("inspect", f"hf:{tmp_path / 'sound'}")
+
+
+def test_the_strong_check_of_a_model_of_images(timm_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "the strong check holds" in run("inspect", timm_folder, "--strong")
+    monkeypatch.setattr("attnchain_interp.proof._overwritten", lambda _, maps: maps)
+    with pytest.raises(ac.AttentionError, match="these are not the maps that the model uses, or a layer does not count"):
+        run("inspect", timm_folder, "--strong")
+
+
 def test_attribute_without_a_class_token_names_the_way_out(
     photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,7 +152,7 @@ def test_what_is_refused(
     truncated.write_bytes(photo.read_bytes()[:2000])
     for file, message in ((text, "not a readable image"), (truncated, "not a readable image"), ("no.png", "no file")):
         assert message in refused(monkeypatch, capsys, "attribute", "bundled", file)
-    assert "write bundled, timm:NAME or hf:NAME" in refused(monkeypatch, capsys, "inspect", "vit")
+    assert "write bundled, timm:NAME, hf:NAME or torchvision:NAME" in refused(monkeypatch, capsys, "inspect", "vit")
     assert "timm could not load 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
     assert "transformers could not load" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
     assert "needs at least two" in refused(monkeypatch, capsys, "demo", "--images", "1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Final, Literal, final
 
 import timm
@@ -11,7 +10,7 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
-from attnchain_adapters.checks import check_ready, check_shown
+from attnchain_adapters.checks import arguments_of, check_ready, check_shown
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
@@ -67,7 +66,7 @@ class TimmAdapter:
             raise AttentionError(f'kind="{kind or "encoder"}": this {name} has no {absent}.')
         check_ready(source)
         wanted = select_layers(list(attention), layers)
-        given = inspect.signature(source.forward).bind_partial(*inputs, **kwargs).arguments
+        given = arguments_of(source, inputs, kwargs)
         shared = list(encoder)[-1:] if kind == "pool" else wanted
         tokens, queries = layout_of(source, family, list(encoder), shared, given), None
         chosen = [attention[layer] for layer in wanted]

@@ -6,18 +6,20 @@ import inspect
 from typing import Any, Final, final
 
 import numpy as np
+import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
-from attnchain_adapters.checks import check_ready, check_shown
+from attnchain_adapters.checks import arguments_of, check_ready, check_shown
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
-from attnchain_adapters.transformers_models.stacks import Kind, stack_meant, stacks_of
-from attnchain_interp import AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
+from attnchain_adapters.transformers_models.stacks import Kind, family_of, stack_meant, stacks_of
+from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
 
+_START: Final = torch.tensor([[0, 1]])
 _SENTENCE: Final = "Attention moves from token to token, as a walker on a Markov chain does."
 
 
@@ -66,8 +68,7 @@ class TransformersAdapter:
             return queries is None
 
         if not generates:
-            forward = inspect.signature(type(model).forward)  # an instance's own may be another: nnsight's, of wrapped models
-            expect(forward.bind_partial(model, *inputs, **kwargs).arguments | kwargs)
+            expect(arguments_of(model, inputs, kwargs))
         with AttentionRecorder(model, stack.layers, set(wanted), steps if generates else keeping) as recorder:
             output = source(*inputs, **kwargs)
         check_shown(recorder.routes, wanted, stack.advice)
@@ -80,18 +81,35 @@ class TransformersAdapter:
 
     def load(self, name: str) -> Loaded:
         saved_as = (AutoConfig.from_pretrained(name).architectures or ["AutoModel"])[0]
-        model = getattr(transformers, saved_as).from_pretrained(name).eval()
-        try:
+        whole = getattr(transformers, saved_as).from_pretrained(name).eval()
+        model = getattr(whole, "vision_model", whole)  # of a two-tower model, the one that sees
+        taken, noise = model.main_input_name, np.random.default_rng(0)
+        if taken == "pixel_values":
             processor = AutoImageProcessor.from_pretrained(name)
-        except (OSError, ValueError):  # no model of images
-            return Loaded(model, None, _text_sample(model, AutoTokenizer.from_pretrained(name)))
-        model = getattr(model, "vision_model", model)  # of a two-tower model, the one that sees
 
-        def preprocess(image: Any) -> Tensor:
-            return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+            def preprocess(image: Any) -> Tensor:
+                return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
 
-        noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-        return Loaded(model, preprocess, {"pixel_values": processor(images=noise, return_tensors="pt")["pixel_values"]})
+            image = processor(images=noise.integers(0, 256, (256, 256, 3), dtype=np.uint8), return_tensors="pt")
+            return Loaded(model, preprocess, {"pixel_values": image["pixel_values"], **_decoded(model, _START)})
+        if taken == "input_ids" and family_of(model).sequence == "text":
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            text = dict(tokenizer(_SENTENCE, return_tensors="pt"))
+            return Loaded(model, None, {**text, **_decoded(model, text["input_ids"]), "tokenizer": tokenizer})
+        if taken in ("input_values", "input_features"):
+            extractor: Any = AutoFeatureExtractor.from_pretrained(name)
+            rate = extractor.sampling_rate
+            sound = dict(extractor(noise.standard_normal(rate), sampling_rate=rate, return_tensors="pt"))
+            return Loaded(model, None, {**sound, **_decoded(model, _START)})
+        raise AttentionError(
+            f"{name} is a {saved_as}, for which no sample input is known here. Load it in Python and give it inputs of its"
+            " own: attnchain_interp.prove(model, **inputs)."
+        )
+
+
+def _decoded(model: Any, ids: Tensor) -> dict[str, Tensor]:
+    """Token numbers for the decoder of a model that has one beside its encoder."""
+    return {"decoder_input_ids": ids} if "decoder_input_ids" in inspect.signature(type(model).forward).parameters else {}
 
 
 def _generates(source: Any) -> bool:
@@ -111,10 +129,3 @@ def _finished(model: Any, output: Any, inputs: tuple[Any, ...], kwargs: dict[str
     if given is not None:
         mask[:, : given.shape[1]] *= given
     return kwargs | {"input_ids": text, "attention_mask": mask}
-
-
-def _text_sample(model: Any, tokenizer: Any) -> dict[str, Any]:
-    sample = dict(tokenizer(_SENTENCE, return_tensors="pt"))
-    if model.config.is_encoder_decoder:
-        sample["decoder_input_ids"] = sample["input_ids"]
-    return sample | {"tokenizer": tokenizer}

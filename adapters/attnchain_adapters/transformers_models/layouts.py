@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -58,12 +59,13 @@ def _keys_of_cross(model: Any, stack: Stack, arguments: Mapping[str, Any], token
 
 def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any) -> TokenLayout:
     config, name = stack.owner.config, type(model).__name__
-    beside_encoder = stack.kind in ("decoder", "cross") and "decoder_input_ids" in arguments
+    takes = inspect.signature(type(model).forward).parameters
+    beside_encoder = stack.kind in ("decoder", "cross") and "decoder_input_ids" in takes
     prefix = "decoder_" if beside_encoder else ""
     ids, mask, embeddings = (arguments.get(prefix + what) for what in ("input_ids", "attention_mask", "inputs_embeds"))
-    if beside_encoder and ids is None and embeddings is None:  # the model shifts what it has to the right by itself
+    if beside_encoder and ids is None and embeddings is None:  # the model makes them, of what it has, shifted to the right
         given = [arguments.get(what) for what in ("labels", "input_ids")]
-        ids = next((tensor for tensor in given if isinstance(tensor, Tensor)), None)
+        ids = next((torch.full_like(tensor, -1) for tensor in given if isinstance(tensor, Tensor)), None)
     special = {getattr(config, f"{token}_token_id", None) for token in _SPECIAL}
     special = {token for token in special if isinstance(token, int)}
     class_first = stack.family.prefix == (Role.CLASS,) and stack.kind == "encoder"
