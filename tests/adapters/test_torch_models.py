@@ -20,15 +20,6 @@ WIDTH, HEADS, LENGTH = 24, 4, 7
 adapter = TorchAdapter()
 
 
-@pytest.fixture(autouse=True)
-def _announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The adapter is there whatever is installed."""
-    for module in ("capturing", "proof"):
-        monkeypatch.setattr(
-            f"attnchain_interp.{module}.adapter_of", lambda source: adapter if adapter.recognises(source) else None
-        )
-
-
 class Own(nn.Module):
     """A user's model: token numbers to classes, its own block around the attention."""
 
@@ -86,7 +77,8 @@ def wakened(model: nn.Module) -> Any:
 
 def encoder(**options: Any) -> Any:
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, **{"batch_first": True, "dropout": 0.1, **options})
-    return wakened(nn.TransformerEncoder(layer, 2))
+    nested = not options  # torch warns where it cannot pack padded batches
+    return wakened(nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested))
 
 
 def vision() -> Any:
