@@ -103,6 +103,12 @@ IDS = torch.arange(2 * LENGTH).reshape(2, LENGTH)
 ABSENT = torch.arange(LENGTH).expand(2, -1) >= torch.tensor([[LENGTH], [4]])
 CAUSAL = nn.Transformer.generate_square_subsequent_mask(LENGTH)
 
+TORCHVISION = {
+    "swin_t": "attends within windows",
+    "maxvit_t": "attends within windows",
+    "swin3d_t": "attends within windows",
+    "mvit_v1_b": "pools its queries and keys",
+}
 # name: (model, arguments, names of the layers)
 MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
     "encoder": (encoder, {"src": sequences()}, LAYERS),
@@ -256,9 +262,13 @@ def test_windows_are_refused_unless_said_to_be_chains() -> None:
 
 
 def test_an_argument_of_the_models_that_is_called_tokens() -> None:
-    class Named(Own):
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Own()
+
         def forward(self, tokens: Tensor) -> Tensor:
-            return super().forward(tokens)
+            return self.inner(tokens)
 
     model = wakened(Named())
     assert torch.equal(ac.capture(model, tokens=IDS).maps(), ac.capture(model, IDS).maps())
@@ -292,6 +302,21 @@ def test_factors_are_not_to_be_had() -> None:
         ac.capture(encoder(), sequences(), keep="factors")
     entropies = ac.capture(encoder(), sequences(), keep=[ac.Entropies()])
     assert entropies["entropy"].shape[:3] == (2, 2, HEADS)
+
+
+@pytest.mark.parametrize(("name", "reason"), TORCHVISION.items())
+def test_torchvisions_windows_are_refused(name: str, reason: str) -> None:
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
+    with pytest.raises(ac.AttentionError, match=rf"torchvision\.models\..* {reason}"):
+        ac.capture(model, torch.rand(1, 3, 224, 224))
+
+
+def test_a_module_alone_is_called_by_its_class() -> None:
+    module, x = wakened(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)), sequences()
+    store = ac.capture(module, x, x, x)
+    assert store.names == ["MultiheadAttention"]
+    assert torch.allclose(store[0].maps, module(x, x, x, average_attn_weights=False)[1], atol=1e-6)
 
 
 def test_one_layer_is_recorded_alone() -> None:
