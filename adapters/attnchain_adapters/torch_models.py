@@ -26,6 +26,13 @@ from attnchain_interp import (
 Kind = Literal["encoder", "decoder", "cross"]
 
 _CROSS: Final = {"multihead_attn", "cross_attn", "cross_attention", "crossattention", "encoder_attn"}  # what it is called
+_WINDOWS: Final = "attends within windows, which are folded into the batch; a walk over the image cannot cross them"
+_REFUSED: Final = {
+    "torchvision.models.swin_transformer.SwinTransformer": _WINDOWS,
+    "torchvision.models.video.swin_transformer.SwinTransformer3d": _WINDOWS,
+    "torchvision.models.maxvit.MaxVit": _WINDOWS,
+    "torchvision.models.video.mvit.MViT": "pools its queries and keys, so its maps are rectangular",
+}
 _ELSEWHERE: Final = {"timm", "transformers", "diffusers"}  # frameworks whose models have adapters of their own
 
 
@@ -36,7 +43,10 @@ class TorchAdapter:
     supported = "modules that hold nn.MultiheadAttention (nn.Transformer and its parts, torchvision's VisionTransformer)"
 
     def recognises(self, source: Any) -> bool:
-        return isinstance(source, nn.Module) and any(isinstance(module, nn.MultiheadAttention) for module in source.modules())
+        if not isinstance(source, nn.Module):
+            return False
+        attends = any(isinstance(module, nn.MultiheadAttention) for module in source.modules())
+        return attends or not _REFUSED.keys().isdisjoint(_classes(source))
 
     def capture(
         self,
@@ -60,11 +70,15 @@ class TorchAdapter:
         """
         if tokens is not None and not isinstance(tokens, TokenLayout):
             tokens, kwargs = None, kwargs | {"tokens": tokens}
-        attention = _meant(source, kind)
+        for each in _classes(source):
+            if each in _REFUSED:
+                raise AttentionError(f"{each} {_REFUSED[each]}. There is no chain over its tokens to capture.")
+        places = {name or type(source).__name__: name for name in _meant(source, kind)}
+        attention: dict[str, Any] = {name: source.get_submodule(place) for name, place in places.items()}
         check_ready(source)
         wanted = select_layers(list(attention), layers)
         chosen = [attention[name] for name in wanted]
-        meant: Kind = kind or _kind(source, wanted[0]) or "encoder"
+        meant: Kind = kind or _kind(source, places[wanted[0]]) or "encoder"
         layout = tokens or _image(source, inputs, kwargs)
         given = next((value for value in (*inputs, *kwargs.values()) if isinstance(value, Tensor)), None)
         told = False
@@ -83,7 +97,7 @@ class TorchAdapter:
 
         handles = [module.register_forward_pre_hook(shown, with_kwargs=True) for module in chosen]
         try:
-            with AttentionRecorder(source, {name: [name] for name in attention}, set(wanted), keeping) as recorder:
+            with AttentionRecorder(source, {places[name]: [name] for name in wanted}, set(wanted), keeping) as recorder:
                 source(*inputs, **kwargs)
         finally:
             for handle in handles:
@@ -106,8 +120,8 @@ class TorchAdapter:
         return Loaded(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
 
 
-def _meant(model: nn.Module, kind: Kind | None) -> dict[str, nn.MultiheadAttention]:
-    """The attention modules of a kind; where none is asked for, cross-attention is not meant.
+def _meant(model: nn.Module, kind: Kind | None) -> list[str]:
+    """The names of the attention modules of a kind; where none is asked for, cross-attention is not meant.
 
     Raises:
         AttentionError: an unknown kind, none of it, or several; modules with an extra key, or of another framework's model.
@@ -123,11 +137,11 @@ def _meant(model: nn.Module, kind: Kind | None) -> dict[str, nn.MultiheadAttenti
         raise AttentionError(f"{type(model).__name__} has several sequences; say which is meant: {options}.")
     if kind or "encoder" in asked:
         asked |= {None}
-    chosen = {name: module for name, module in found.items() if kinds[name] in asked}
+    chosen = [name for name in found if kinds[name] in asked]
     if not chosen:
         raise AttentionError(f'{type(model).__name__} has no attention of kind="{kind}"; it has {options}.')
-    for name, module in chosen.items():
-        _check(model, name, module)
+    for name in chosen:
+        _check(model, name, found[name])
     return chosen
 
 
@@ -181,10 +195,14 @@ def _check(model: nn.Module, name: str, module: nn.MultiheadAttention) -> None:
         )
 
 
+def _classes(model: nn.Module) -> list[str]:
+    """The full names of a model's class and of those it derives from."""
+    return [f"{kind.__module__}.{kind.__name__}" for kind in type(model).__mro__]
+
+
 def _image(model: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> TokenLayout | None:
     """The layout of torchvision's vision transformer; None for any other model."""
-    classes = {f"{kind.__module__}.{kind.__name__}" for kind in type(model).__mro__}
-    if "torchvision.models.vision_transformer.VisionTransformer" not in classes:
+    if "torchvision.models.vision_transformer.VisionTransformer" not in _classes(model):
         return None
     images: Any = inputs[0] if inputs else kwargs.get("x")
     height, width = check_image(type(model).__name__, images, (model.image_size, model.image_size))

@@ -22,15 +22,6 @@ WIDTH, HEADS, LENGTH = 24, 4, 7
 adapter = TorchAdapter()
 
 
-@pytest.fixture(autouse=True)
-def _announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The adapter is there whatever is installed."""
-    for module in ("capturing", "proof"):
-        monkeypatch.setattr(
-            f"attnchain_interp.{module}.adapter_of", lambda source: adapter if adapter.recognises(source) else None
-        )
-
-
 class Own(nn.Module):
     """A user's model: token numbers to classes, its own block around the attention."""
 
@@ -88,7 +79,8 @@ def wakened(model: nn.Module) -> Any:
 
 def encoder(**options: Any) -> Any:
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, **{"batch_first": True, "dropout": 0.1, **options})
-    return wakened(nn.TransformerEncoder(layer, 2))
+    nested = not options  # torch warns where it cannot pack padded batches
+    return wakened(nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested))
 
 
 def vision() -> Any:
@@ -113,6 +105,12 @@ IDS = torch.arange(2 * LENGTH).reshape(2, LENGTH)
 ABSENT = torch.arange(LENGTH).expand(2, -1) >= torch.tensor([[LENGTH], [4]])
 CAUSAL = nn.Transformer.generate_square_subsequent_mask(LENGTH)
 
+TORCHVISION = {
+    "swin_t": "attends within windows",
+    "maxvit_t": "attends within windows",
+    "swin3d_t": "attends within windows",
+    "mvit_v1_b": "pools its queries and keys",
+}
 # name: (model, arguments, names of the layers)
 MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
     "encoder": (encoder, {"src": sequences()}, LAYERS),
@@ -267,9 +265,13 @@ def test_windows_are_refused_unless_said_to_be_chains() -> None:
 
 
 def test_an_argument_of_the_models_that_is_called_tokens() -> None:
-    class Named(Own):
-        def forward(self, tokens: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-            return super().forward(tokens)
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Own()
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.inner(tokens)
 
     model = wakened(Named())
     assert torch.equal(ac.capture(model, tokens=IDS).maps(), ac.capture(model, IDS).maps())
@@ -303,6 +305,21 @@ def test_factors_are_not_to_be_had() -> None:
         ac.capture(encoder(), sequences(), keep="factors")
     entropies = ac.capture(encoder(), sequences(), keep=[ac.Entropies()])
     assert entropies["entropy"].shape[:3] == (2, 2, HEADS)
+
+
+@pytest.mark.parametrize(("name", "reason"), TORCHVISION.items())
+def test_torchvisions_windows_are_refused(name: str, reason: str) -> None:
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
+    with pytest.raises(ac.AttentionError, match=rf"torchvision\.models\..* {reason}"):
+        ac.capture(model, torch.rand(1, 3, 224, 224))
+
+
+def test_a_module_alone_is_called_by_its_class() -> None:
+    module, x = wakened(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)), sequences()
+    store = ac.capture(module, x, x, x)
+    assert store.names == ["MultiheadAttention"]
+    assert torch.allclose(store[0].maps, module(x, x, x, average_attn_weights=False)[1], atol=1e-6)
 
 
 def test_one_layer_is_recorded_alone() -> None:

@@ -85,7 +85,7 @@ def _stages(family: str, size: int, count: int, side: int, chosen: Any, **option
     return Row(family, options, (size, size), (), count, (side, side), chosen)
 
 
-UNFUSED = {"ByobNet", "EfficientFormer", "LevitDistilled", "SHViT", "TNT", "Visformer"}  # whose softmax is seen
+UNFUSED = {"ByobNet", "EfficientFormer", "Levit", "LevitDistilled", "SHViT", "TNT", "Visformer"}  # whose softmax is seen
 
 COATNET = {"embed_dim": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "stem_width": (8, 16), "img_size": 64}
 CROSS = {"img_size": 32, "embed_dim": (24, 48), "depth": ((1, 2, 1),), "num_heads": (3, 3)}
@@ -170,6 +170,9 @@ ROWS: dict[str, Row] = {
     "deepseek_vit_412m": _plain("DeepseekVitClassifier", "", 56),
     "qwen3_vit_88m": _plain("Qwen3VitClassifier"),
     "gemma4_vit_167m": _plain("Gemma4VitClassifier"),
+    "deepseek_vit_412m_enc": _plain("DeepseekVitEncoder", "", 56, out_features=48),
+    "qwen3_vit_88m_enc": _plain("Qwen3VitEncoder"),
+    "gemma4_vit_167m_enc": _plain("Gemma4VitEncoder", "", 96, grid=(6, 6)),
     # Models of several sequences of tokens
     "tnt_s_patch16_224": _plain("TNT", "c", num_heads=None, num_heads_outer=3, inner_dim=12),
     "crossvit_tiny_240": _fixed("CrossVit", 32, 3, 4, slice(1, 3), "c", patch_size=(4, 8), **CROSS),
@@ -186,6 +189,7 @@ ROWS: dict[str, Row] = {
     "fastvit_mci0": _stages("FastVit", 64, 1, 2, "all", **FAST),
     "levit_128s": _fixed("LevitDistilled", 64, 4, 2, slice(1, 3), **LEVIT),
     "levit_conv_128s": _fixed("LevitDistilled", 64, 4, 2, slice(1, 3), use_conv=True, **LEVIT),
+    "levit_384_s8": _fixed("Levit", 64, 4, 2, slice(1, 3), **LEVIT),
     "visformer_tiny": _stages("Visformer", 64, 3, 4, slice(0, 2), **VISFORMER),
     "volo_d1_224": _fixed("VOLO", 64, 3, 4, "all", **VOLO),
     "botnet26t_256": _stages("ByobNet", 64, 3, 4, slice(0, 2), img_size=64),

@@ -52,8 +52,8 @@ def without_prefix(model: Any, tokens: TokenLayout) -> TokenLayout:
 
 def prefix_of(model: Any) -> list[Role]:
     """[class, distillation or registers …], as many as the model puts before the patches."""
-    if (branches := getattr(model, "num_branches", None)) is not None:
-        return [Role.CLASS] * bool(branches)  # one for each branch
+    if hasattr(model, "num_branches"):
+        return [Role.CLASS]  # one in each branch
     count: int = getattr(model, "num_prefix_tokens", getattr(model, "num_tokens", 0))
     has_class = count > 0 and any(getattr(part, "cls_token", None) is not None for part in (model, _embedding(model)))
     rest = Role.SPECIAL if getattr(model, "head_dist", None) is not None else Role.REGISTER
