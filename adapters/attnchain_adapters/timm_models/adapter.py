@@ -67,7 +67,8 @@ class TimmAdapter:
             raise AttentionError(f'kind="{kind or "encoder"}": this {name} has no {absent}.')
         check_ready(source)
         wanted = select_layers(list(attention), layers)
-        given = inspect.signature(source.forward).bind_partial(*inputs, **kwargs).arguments
+        forward = inspect.signature(type(source).forward)  # an instance's own may be another: nnsight's, of wrapped models
+        given = forward.bind_partial(source, *inputs, **kwargs).arguments
         shared = list(encoder)[-1:] if kind == "pool" else wanted
         tokens, queries = layout_of(source, family, list(encoder), shared, given), None
         chosen = [attention[layer] for layer in wanted]
