@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models of a test are too small to be worth a second thread
 
 import pytest
 import torch

@@ -86,7 +86,7 @@ class TorchAdapter:
         def shown(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
             """Tells `keeping` what comes, when the first layer is given its tokens."""
             nonlocal told
-            call = inspect.signature(module.forward).bind(*args, **options).arguments
+            call = inspect.signature(type(module).forward).bind(module, *args, **options).arguments
             if tokens is None:
                 _doubt(call, module.batch_first, meant, given)
             if not told:
