@@ -45,11 +45,12 @@ def _all(names: str, family: Family) -> dict[str, Family]:
 FAMILIES: Final[dict[str, Family]] = {
     # Text, whose first token is the one that is classified.
     **_all(
-        "albert bert camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie eurobert ibert layoutlm luke"
+        "albert bert camembert data2vec-text deberta deberta-v2 distilbert electra ernie eurobert ibert layoutlm luke"
         " markuplm megatron-bert mobilebert modernbert mpnet nomic_bert rembert roberta roberta-prelayernorm roformer splinter"
         " tapas xlm-roberta xlm-roberta-xl",
         Family("text", prefix=_CLASS),
     ),
+    **_all("convbert", Family("text", prefix=_CLASS, remark="the half of its heads that attends; the other convolves")),
     **_all("chinese_clip_text_model", Family("text", prefix=_CLASS)),
     **_all("altclip_text_model bert-generation dpr esm flaubert xlm", Family("text")),
     **_all("blip_text_model clip_text_model owlvit_text_model owlv2_text_model", Family("text")),
