@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from attnchain_interp import AttentionError, Role, TokenLayout
+
+# what modules of cross-attention are called
+CROSS_ATTENTION: Final = frozenset(
+    ("cross_attention", "cross_attn", "crossattention", "encoder_attn", "EncDecAttention", "multihead_attn")
+)
 
 
 def check_ready(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, final, get_args
 import torch
 from torch import Tensor, nn
 
-from attnchain_adapters.checks import check_image, check_ready, check_shown
+from attnchain_adapters.checks import CROSS_ATTENTION, check_image, check_ready, check_shown
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import (
     AttentionError,
@@ -25,7 +25,6 @@ from attnchain_interp import (
 
 Kind = Literal["encoder", "decoder", "cross"]
 
-_CROSS: Final = {"multihead_attn", "cross_attn", "cross_attention", "crossattention", "encoder_attn"}  # what it is called
 _WINDOWS: Final = "attends within windows, which are folded into the batch; a walk over the image cannot cross them"
 _REFUSED: Final = {
     "torchvision.models.swin_transformer.SwinTransformer": _WINDOWS,
@@ -149,7 +148,7 @@ def _kind(model: nn.Module, name: str) -> Kind | None:
     """What a module is, where its place or its name tells."""
     parent, _, own = name.rpartition(".")
     around = model.get_submodule(parent)
-    if own in _CROSS:
+    if own in CROSS_ATTENTION:
         return "cross"
     if isinstance(around, nn.TransformerDecoderLayer):
         return "decoder"

@@ -8,13 +8,12 @@ from typing import Any, Final, Literal, final, get_args
 
 from torch import nn
 
+from attnchain_adapters.checks import CROSS_ATTENTION
 from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED, Family
 from attnchain_interp import AttentionError
 
 Kind = Literal["encoder", "decoder", "cross", "pool"]
 
-# what families call cross-attention
-_CROSS: Final = {"encoder_attn", "EncDecAttention", "crossattention", "cross_attn", "cross_attention"}
 _NO_SOFTMAX: Final = ("Linear", "Lightning")  # in the names of attention classes that have no map
 
 
@@ -157,7 +156,7 @@ def _tower(model: Any, owner: Any) -> str:
 
 def _kind(model: Any, owner: Any, name: str, module: nn.Module) -> Kind:
     parts = name.split(".")
-    if _CROSS & set(parts):
+    if CROSS_ATTENTION & set(parts):
         return "cross"
     if (isinstance(module, nn.MultiheadAttention) and "head" in parts) or "Pooling" in type(module).__name__:
         return "pool"
