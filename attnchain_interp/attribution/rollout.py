@@ -112,5 +112,7 @@ def _discarded(chain: Chain, ratio: float, kept: Tensor) -> Chain:
     """The chain without the lowest entries of each row; columns that are `kept` (…, token) stay."""
     matrix, droppable = chain.matrix, (chain.states & ~kept)[..., None, :]
     count = (chain.states.sum(-1).double() * ratio).long()[..., None, None]
-    rank = matrix.masked_fill(~droppable, torch.inf).argsort(dim=-1, stable=True).argsort(-1)
-    return _renormalised(matrix.masked_fill((rank < count) & droppable, 0), chain.states)
+    order = matrix.masked_fill(~droppable, torch.inf).argsort(dim=-1, stable=True)
+    first = (torch.arange(len(chain), device=matrix.device) < count).expand_as(order)
+    lowest = torch.zeros_like(first).scatter(-1, order, first)
+    return _renormalised(matrix.masked_fill(lowest & droppable, 0), chain.states)
