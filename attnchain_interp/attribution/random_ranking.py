@@ -29,6 +29,9 @@ class RandomRanking(AttentionAttribution):
         self.seed = seed
 
     def score(self, store: AttentionStore) -> Tensor:
+        return self.score_part(store, 0)
+
+    def score_part(self, store: AttentionStore, first: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        scores = torch.rand(store.tokens.roles.shape, generator=generator)
+        scores = torch.rand(first + store.batch, len(store.tokens), generator=generator)[first:]
         return scores * store.tokens.select(self.tokens)

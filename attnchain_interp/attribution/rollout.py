@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.chain import Chain
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start, start_distribution
 from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import Role, TokenSelection
+from attnchain_interp.tokens import Role, TokenLayout, TokenSelection
 from attnchain_interp.weighting import Heads
 
 
 @final
 class Rollout(AttentionAttribution):
-    """The row of a start token in Â_L · · · Â_1, where Â = (A + I) / 2 is a layer's map with its residual connection.
+    """The row of a start token in Â_L · · · Â_1, where Â = r I + (1 − r) A is a layer's map with its residual connection.
 
-    A walk that at each layer, the last first, stays with probability one half and else follows attention; what it finds
-    at the input is the score. No layer product is built: the start row is passed down.
+    A walk that at each layer, the last first, stays with probability r and else follows attention; what it finds at the
+    input is the score, which sums to one. No layer product is built: the start row is passed down, through one layer at a
+    time. Only "max", "min" and a discard ratio build that layer's map.
+
+    What fusing and discarding leave of a row of A is divided by its sum before it is mixed with I, so that r is the
+    probability of staying whatever the fusion. (Published code with these options mixes first: what a layer loses there
+    goes to the residual.) A row of which nothing is left stays where it is.
 
     Args:
         forward_func: as in `AttentionAttribution`.
         start: as in `MultiBounce`; None means the class token where there is one, else uniform.
         layers, heads, tokens: as in `AttentionAttribution`; every layer and every token by default. Layers are taken in
-            the order of the model.
+            the order of the model. `heads` may also be "max" or "min": the greatest or the least entry over the heads.
+        discard: the share of the lowest entries of each row, of those over the chosen tokens, that is dropped; never in
+            the column of the class token or of the one start token. 0.9 is usual.
+        residual: r, from 0 to 1; one half, as published, when not given.
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist, and as `capture`.
+        AttentionError: at once, for a ratio or a weight out of range; on attribution, for a start that does not exist, and
+            as `capture`.
 
-    Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020.
+    Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020; fusion and discard ratio: Gildenblat,
+    *Exploring Explainability for Vision Transformers*, 2020, which drops of the whole map and of the first example alone.
     """
 
     def __init__(
@@ -42,19 +53,66 @@ class Rollout(AttentionAttribution):
         layers: LayerSelection = "all",
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
+        discard: float = 0.0,
+        residual: float = 0.5,
     ) -> None:
+        if not 0 <= discard < 1:
+            raise AttentionError(f"discard is {discard}; it is the share of a row that is dropped, from 0 to below 1 (0.9).")
+        if not 0 <= residual <= 1:
+            raise AttentionError(f"residual is {residual}; it is the probability of staying, from 0 to 1 (0.5 is usual).")
         super().__init__(forward_func, layers, heads, tokens)
-        self.start = start
+        self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
-        chosen = {layer.name for layer in store.select(self.layers)}
-        start = self.start
-        if start is None:
-            start = "class" if bool((store.tokens.roles == Role.CLASS).any()) else "uniform"
-        order = [name for name in reversed(store.names) if name in chosen]
-        chains = (store.chain(name, self.heads, self.tokens) for name in order)
-        last = next(chains)
-        row = start_distribution(last, store.tokens, start)
-        for chain in itertools.chain([last], chains):
-            row = torch.lerp(row, chain.step(row), 0.5)
+        row = kept = None
+        for name in layers_downward(store, self.layers):
+            chain = self._fused(store, name)
+            if row is None or kept is None:
+                row = start_distribution(chain, store.tokens, start_or_default(self.start, store.tokens))
+                classes = (store.tokens.roles == Role.CLASS).to(row.device)
+                kept = (row == 1) | classes.reshape(len(row), *[1] * (row.ndim - 2), -1)
+            if self.discard:
+                chain = _discarded(chain, self.discard, kept)
+            row = torch.lerp(row, chain.step(row), 1 - self.residual)
+        assert row is not None, "a selection has a layer"  # noqa: S101
         return row
+
+    def _fused(self, store: AttentionStore, layer: str) -> Chain:
+        if self.heads not in ("max", "min"):
+            return store.chain(layer, self.heads, self.tokens)
+        each = store.chain(layer, "each", self.tokens)
+        fused = each.matrix.amax(1) if self.heads == "max" else each.matrix.amin(1)
+        return _renormalised(fused, each.states[:, 0])
+
+
+def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
+    """The names of the chosen layers in the order of the model, the last first.
+
+    Raises:
+        AttentionError: as `AttentionStore.select`.
+    """
+    chosen = {layer.name for layer in store.select(layers)}
+    return [name for name in reversed(store.names) if name in chosen]
+
+
+def start_or_default(start: Start | None, tokens: TokenLayout) -> Start:
+    """The start that is given; else the class token where there is one, else uniform."""
+    if start is not None:
+        return start
+    return "class" if bool((tokens.roles == Role.CLASS).any()) else "uniform"
+
+
+def _renormalised(matrix: Tensor, states: Tensor) -> Chain:
+    total = matrix.sum(-1, keepdim=True)
+    stay = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return Chain(torch.where(total > 0, matrix / total, stay), states, check=False)
+
+
+def _discarded(chain: Chain, ratio: float, kept: Tensor) -> Chain:
+    """The chain without the lowest entries of each row; columns that are `kept` (…, token) stay."""
+    matrix, droppable = chain.matrix, (chain.states & ~kept)[..., None, :]
+    count = (chain.states.sum(-1).double() * ratio).long()[..., None, None]
+    order = matrix.masked_fill(~droppable, torch.inf).argsort(dim=-1, stable=True)
+    first = (torch.arange(len(chain), device=matrix.device) < count).expand_as(order)
+    lowest = torch.zeros_like(first).scatter(-1, order, first)
+    return _renormalised(matrix.masked_fill(lowest & droppable, 0), chain.states)

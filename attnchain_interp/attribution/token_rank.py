@@ -75,11 +75,23 @@ class TokenRank(AttentionAttribution):
         later = states & (states.cumsum(1) > 1)
         return store.chain(self.layers, self.heads, later, self.direction, "absorb" if self.causal == "absorb" else "drop")
 
+    def has_convergence_delta(self) -> bool:
+        """Whether `attribute(…, return_convergence_delta=True)` has ‖πP − π‖₁ to give: under every policy but "absorb"."""
+        return self.causal != "absorb"
+
     def score(self, store: AttentionStore) -> Tensor:
-        chain, v = self.chain(store), self.personalization
-        if v is not None and v.ndim == 2 and chain.states.ndim == 3:  # one for all heads of an example
-            v = v[:, None]
-        if chain.absorbing:
-            visits = expected_visits(chain, v)
-            return visits / visits.sum(-1, keepdim=True)
-        return stationary(chain, self.damping, v)
+        if self.has_convergence_delta():
+            return self.score_with_residual(store)[0]
+        chain = self.chain(store)
+        visits = expected_visits(chain, self._personalization(chain))
+        return visits / visits.sum(-1, keepdim=True)
+
+    def score_with_residual(self, store: AttentionStore) -> tuple[Tensor, Tensor]:
+        if not self.has_convergence_delta():
+            return super().score_with_residual(store)
+        chain = self.chain(store)
+        return stationary(chain, self.damping, self._personalization(chain), return_residual=True)
+
+    def _personalization(self, chain: Chain) -> Tensor | None:
+        v = self.personalization
+        return v[:, None] if v is not None and v.ndim == 2 and chain.states.ndim == 3 else v  # one for all heads

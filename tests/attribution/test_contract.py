@@ -4,9 +4,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from captum.attr import Attribution, NoiseTunnel
+from captum.attr import Attribution, LayerAttribution, NoiseTunnel, visualization
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor
 
@@ -18,6 +19,7 @@ METHODS: dict[str, Callable[[Any], AttentionAttribution]] = {
     "TokenRank, outgoing, lambda2": lambda source: ac.TokenRank(source, heads="lambda2", direction="outgoing"),
     "MultiBounce, center": lambda source: ac.MultiBounce(source, 3, "center", layers=[0, -1]),
     "RawAttention, column": lambda source: ac.RawAttention(source, 2, "column"),
+    "Rollout, half discarded": lambda source: ac.Rollout(source, discard=0.5, residual=0.2),
 }
 READING = {name: build for name, build in METHODS.items() if name != "RandomRanking"}
 every_method = pytest.mark.parametrize("build", METHODS.values(), ids=METHODS)
@@ -47,9 +49,9 @@ def test_captum_contract(build: Callable[[Any], AttentionAttribution], images: T
     several = method.attribute((images,), 1)
     assert isinstance(several, tuple)
     assert torch.equal(several[0], single)
-    assert torch.equal(method.attribute(images, target=torch.tensor([0, 1, 2])), single), "attention knows no class"
+    for target in (2, (1,), [0, 1, 2], [(0,), (1,), (2,)], torch.tensor([0, 1, 2])):
+        assert torch.equal(method.attribute(images, target), single), "attention knows no class"
     assert method.attribute(images.half()).dtype == torch.float16
-    assert not method.has_convergence_delta()
     assert list(inspect.signature(method.attribute).parameters)[:3] == ["inputs", "target", "additional_forward_args"]
 
 
@@ -113,6 +115,12 @@ def test_bad_calls(images: Tensor) -> None:
     method = ac.TokenRank(source)
     with pytest.raises(ac.AttentionError, match="inputs holds 2 items"):
         method.attribute((images, images))
+    for size in (0, -1, 1.5, True):
+        with pytest.raises(ac.AttentionError, match=f"internal_batch_size is {size}"):
+            method.attribute(images, internal_batch_size=size)  # type: ignore[arg-type]
+    for size in (None, 2):
+        with pytest.raises(ac.AttentionError, match=r"roles has shape \(0, 5\)"):
+            method.attribute(images[:0], internal_batch_size=size)
     with pytest.raises(ac.AttentionError, match="output='pixels' is unknown"):
         method.attribute(images, output="pixels")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="the source is a NoneType"):
@@ -131,12 +139,17 @@ def test_bad_calls(images: Tensor) -> None:
         ac.RawAttention(source, select="diagonal")  # type: ignore[arg-type]
 
 
-def test_under_captums_own_tools(images: Tensor) -> None:
-    method = ac.TokenRank(source)
-    smooth = NoiseTunnel(method).attribute(images, nt_samples=2)
+@every_method
+def test_under_captums_own_tools(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    attributions = method.attribute(images)
+    smooth = NoiseTunnel(method).attribute(images, nt_samples=2, stdevs=0.1, target=1)
     assert isinstance(smooth, Tensor)
     assert smooth.shape == images.shape
-    sensitivity = sensitivity_max(method.attribute, images)
+    still = NoiseTunnel(method).attribute(images, nt_samples=1, stdevs=0.0)
+    assert isinstance(still, Tensor)
+    assert torch.equal(still, attributions)
+    sensitivity = sensitivity_max(method.attribute, images, target=1)
     assert bool(sensitivity.isfinite().all())
 
     def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,4 +159,80 @@ def test_under_captums_own_tools(images: Tensor) -> None:
     def forward(inputs: Tensor) -> Tensor:
         return inputs.flatten(1).sum(1)
 
-    assert infidelity(forward, perturb, images, method.attribute(images), normalize=True).shape == (3,)
+    infidelities = infidelity(forward, perturb, images, attributions, normalize=True)
+    assert infidelities.shape == (3,)
+    assert bool(infidelities.isfinite().all())
+
+
+@every_method
+def test_in_captums_pictures(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    attributions = method.attribute(images)
+    grid = method.attribute(images, output="grid")[:, None]
+    assert torch.equal(LayerAttribution.interpolate(grid, (8, 8)).expand_as(images), attributions)
+    picture = attributions[0].permute(1, 2, 0).numpy()
+    figure, axes = visualization.visualize_image_attr(picture, picture, "blended_heat_map", "positive", use_pyplot=False)
+    assert len(axes.images) == 2
+    assert np.ptp(np.asarray(axes.images[1].get_array())) > 0 or np.ptp(picture) == 0
+    assert figure.get_axes()
+
+
+@every_method
+def test_parts_make_the_whole(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    sizes = []
+
+    def watched(images: Tensor, temperature: Tensor) -> AttentionStore:
+        sizes.append(len(images))
+        return source(images, temperature)
+
+    temperature, each = torch.tensor(0.5), torch.tensor([0.5, 1, 2])[:, None, None]
+    for argument in (temperature, each):
+        whole = build(watched).attribute(images, additional_forward_args=argument)
+        parts = build(watched).attribute(images, additional_forward_args=(argument,), internal_batch_size=2)
+        assert torch.allclose(parts, whole, atol=1e-6)
+        assert parts.is_contiguous()
+    assert sizes == [3, 2, 1] * 2
+    tokens = build(source).attribute(images, output="tokens", internal_batch_size=1)
+    assert torch.allclose(tokens, build(source).attribute(images, output="tokens"), atol=1e-6)
+
+
+@every_method
+def test_the_residual_where_there_is_one(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    assert method.has_convergence_delta() == isinstance(method, ac.TokenRank)
+    if not isinstance(method, ac.TokenRank):
+        with pytest.raises(ac.AttentionError, match=f"{type(method).__name__} as it is set up solves no equation"):
+            method.attribute(images, return_convergence_delta=True)
+        with pytest.raises(ac.AttentionError, match="no residual to return"):
+            method.score_with_residual(source(images))
+        return
+    (attributions,), delta = method.attribute((images,), return_convergence_delta=True, internal_batch_size=2)
+    assert torch.allclose(attributions, method.attribute(images))
+    assert delta.shape == (3,)
+    scores, P = method.score(source(images)), ac.damp(method.chain(source(images)), method.damping)
+    assert torch.allclose(delta, (P.step(scores) - scores).abs().sum(-1), atol=1e-6)
+    assert 0 < float(delta.max()) <= 1e-6
+    solved, residual = ac.stationary(method.chain(source(images)), method.damping, return_residual=True)
+    assert torch.equal(method.attribute(images, return_convergence_delta=True)[1], residual)
+    assert torch.equal(scores, solved)
+    smooth = NoiseTunnel(method).attribute(images, nt_samples=2, stdevs=0.1, return_convergence_delta=True)
+    assert [part.shape for part in smooth if isinstance(part, Tensor)] == [images.shape, (6,)]
+
+
+def test_the_residual_of_what_is_not_solved_to_the_end(images: Tensor) -> None:
+    method = ac.TokenRank(source, heads="each")
+    _, delta = method.attribute(images, output="tokens", return_convergence_delta=True)
+    assert delta.shape == (3, 2)
+    absorbing = ac.TokenRank(source, causal="absorb")
+    assert not absorbing.has_convergence_delta()
+    with pytest.raises(ac.AttentionError, match='every causal policy but "absorb"'):
+        absorbing.attribute(images, return_convergence_delta=True)
+
+
+def test_progress_is_shown_when_asked_for(images: Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    ac.ColumnSum(source).attribute(images, internal_batch_size=1)
+    assert capsys.readouterr().err == ""
+    ac.ColumnSum(source).attribute(images, internal_batch_size=1, show_progress=True)
+    shown = capsys.readouterr().err
+    assert "Column Sum attribution" in shown
+    assert "3/3" in shown

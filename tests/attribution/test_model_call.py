@@ -1,0 +1,89 @@
+"""Token numbers and embeddings as inputs, as Captum calls a transformers model: by position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from captum.attr import NoiseTunnel
+from captum.metrics import sensitivity_max
+from torch import Tensor, nn
+
+import attnchain_interp as ac
+from attnchain_interp.attribution.model_call import model_call
+
+
+def bert() -> Any:
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    return transformers.BertModel(transformers.BertConfig(vocab_size=99, **shape)).eval()
+
+
+def gpt2() -> Any:
+    torch.manual_seed(0)
+    return transformers.GPT2Model(transformers.GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=4)).eval()
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(3, 99, (2, 7), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("build", [bert, gpt2])
+def test_embeddings_score_as_the_token_numbers_they_are_of(build: Any, ids: Tensor) -> None:
+    model = build()
+    method, embeddings = ac.TokenRank(model, tokens="all"), model.get_input_embeddings()(ids)
+    of_numbers = method.attribute(ids)
+    assert of_numbers.shape == ids.shape
+    found = method.attribute(embeddings, 3)
+    assert (found.shape, found.dtype, found.is_contiguous()) == (embeddings.shape, embeddings.dtype, True)
+    assert torch.allclose(found, of_numbers[..., None].expand_as(found), atol=1e-6)
+    assert torch.allclose(method.attribute(embeddings, output="tokens"), of_numbers, atol=1e-6)
+    assert torch.allclose(method.attribute((embeddings,), internal_batch_size=1)[0], found, atol=1e-6)
+
+
+def test_the_mask_is_the_second_argument_either_way(ids: Tensor) -> None:
+    model = bert()
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    method = ac.ColumnSum(model)
+    of_numbers = method.attribute(ids, None, mask)
+    found = method.attribute(model.get_input_embeddings()(ids), None, (mask,), "tokens")
+    assert torch.allclose(found, of_numbers, atol=1e-6)
+    assert not found[1, 4:].any()
+    assert bool(found[0].all())
+
+
+def test_noise_goes_on_embeddings(ids: Tensor) -> None:
+    model = bert()
+    method, embeddings = ac.Rollout(model), model.get_input_embeddings()(ids).detach()
+    smooth = NoiseTunnel(method).attribute(embeddings, nt_samples=3, stdevs=0.05)
+    assert isinstance(smooth, Tensor)
+    assert smooth.shape == embeddings.shape
+    assert bool((sensitivity_max(method.attribute, embeddings) > 0).all())
+
+
+def test_noise_on_token_numbers_is_refused(ids: Tensor) -> None:
+    method = ac.Rollout(bert())
+    message = (
+        r"inputs is torch.float32 of shape \(4, 7\); BertModel takes token numbers .* attribute the embeddings, model.get_i"
+    )
+    with pytest.raises(ac.AttentionError, match=message):
+        NoiseTunnel(method).attribute(ids, nt_samples=2)
+    with pytest.raises(ac.AttentionError, match="Noise cannot be added to token numbers"):
+        sensitivity_max(method.attribute, ids)
+
+
+def test_other_models_are_called_as_they_come() -> None:
+    images, embedded = torch.randn(1, 3, 8, 8), torch.randn(1, 5, 8)
+
+    class Numbers(nn.Module):
+        def forward(self, input_ids: Tensor) -> None: ...
+
+    assert model_call(nn.Linear(8, 8), images, (1,)) == ((images, 1), {})
+    assert model_call(lambda x: x, embedded, ()) == ((embedded,), {})
+    assert model_call(bert(), torch.tensor([[1]]), (None,))[1] == {}
+    with pytest.raises(ac.AttentionError, match="Numbers takes token numbers"):
+        model_call(Numbers(), embedded, ())
