@@ -1,29 +1,25 @@
-"""What every attention attribution shares: from inputs to a store, from token scores to the shape that is asked for."""
+"""What the methods share that read attention alone: from inputs to a store, from a store to a score per token."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
-from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
-from captum.attr import Attribution
-from captum.log import log_usage  # pyright: ignore[reportAttributeAccessIssue] - NoiseTunnel looks for its wrapper
 from torch import Tensor
-from torch.nn import functional as F
 
+from attnchain_interp.attribution.target import Target
+from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.capturing import capture
 from attnchain_interp.chain import Chain
-from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.store import AttentionStore, Direction
 from attnchain_interp.tokens import TokenLayout, TokenSelection
 from attnchain_interp.weighting import Heads
 
-Output = Literal["input", "grid", "tokens"]
 
-
-class AttentionAttribution(Attribution, ABC):
+class AttentionAttribution(TokenAttribution, ABC):
     """A Captum attribution method whose scores come from attention alone.
 
     It answers "which tokens does the model attend to", not "which tokens speak for this class": `target` is accepted
@@ -64,67 +60,15 @@ class AttentionAttribution(Attribution, ABC):
             AttentionError: the store lacks a layer, head or token that the method needs.
         """
 
-    @log_usage()
-    def attribute(  # type: ignore[override]
-        self,
-        inputs: TensorOrTupleOfTensorsGeneric,
-        target: TargetType = None,
-        additional_forward_args: Any = None,
-        output: Output = "input",
-    ) -> TensorOrTupleOfTensorsGeneric:
-        """The attribution of each input (batch first), as Captum's methods give it.
-
-        Args:
-            inputs: images (batch, channel, height, width) or token numbers (batch, token); a tuple of one for a tuple
-                back.
-            target: accepted and without effect; attention is not specific to a class.
-            additional_forward_args: further positional arguments of the model.
-            output: "input" for the shape of the input, each pixel with the score of its patch in every channel;
-                "grid" for (batch, rows, columns) of patches; "tokens" for (batch, token) of every token.
-
-        Returns:
-            A contiguous tensor (or a tuple of one) on the input's device; in its type when that is floating point.
-
-        Raises:
-            AttentionError: inputs of several tensors, an output that the layout cannot give, or what `capture` raises.
-        """
-        is_tuple = isinstance(inputs, tuple)
-        several = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
-        if len(several) != 1 or not isinstance(several[0], Tensor):
-            raise AttentionError(
-                f"inputs holds {len(several)} items; attention gives one score per token of one input tensor. Pass the"
-                " others through additional_forward_args."
-            )
-        if output not in ("input", "grid", "tokens"):
-            raise AttentionError(f'output={output!r} is unknown; use "input", "grid" or "tokens".')
-        extra = () if additional_forward_args is None else additional_forward_args
-        extra = extra if isinstance(extra, tuple) else (extra,)
-        store = capture(self.forward_func, *several, *extra, layers=self.layers)
+    def scores(self, inputs: Tensor, target: Target, additional_forward_args: tuple[Any, ...]) -> tuple[Tensor, TokenLayout]:
+        store = capture(self.forward_func, inputs, *additional_forward_args, layers=self.layers)
+        reading = copy.copy(self)
+        reading.layers = (
+            "all"  # of the store, which holds the chosen ones alone: their numbers in the model mean nothing there
+        )
         with torch.no_grad():
-            scores = self.score(store)
-        shaped = _shaped(scores, store.tokens, several[0], output)
-        dtype = several[0].dtype if several[0].is_floating_point() else scores.dtype
-        result = shaped.to(several[0].device, dtype).contiguous()
-        return cast("TensorOrTupleOfTensorsGeneric", (result,) if is_tuple else result)
+            return reading.score(store), store.tokens
 
     def chain(self, store: AttentionStore) -> Chain:
         """The chain that this method reads: (batch, token, token)."""
         return store.chain(self.layers, self.heads, self.tokens, self.direction)
-
-
-def _shaped(scores: Tensor, tokens: TokenLayout, inputs: Tensor, output: Output) -> Tensor:
-    if output == "tokens":
-        return scores
-    if output == "grid":
-        return tokens.to_grid(scores)
-    if scores.ndim != 2:
-        raise AttentionError('heads="each" has no shape like the input; ask for output="grid" or "tokens".')
-    if inputs.ndim == 4:
-        grid = tokens.to_grid(scores)[:, None]
-        return F.interpolate(grid, inputs.shape[-2:], mode="nearest").expand_as(inputs)
-    if inputs.shape == scores.shape:
-        return scores
-    raise AttentionError(
-        f"scores of {tuple(scores.shape)} tokens cannot take the shape {tuple(inputs.shape)} of the input; ask for"
-        ' output="tokens".'
-    )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterable
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.chain import Chain
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start, start_distribution
 from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import Role, TokenSelection
+from attnchain_interp.tokens import TokenLayout, TokenSelection
 from attnchain_interp.weighting import Heads
 
 
@@ -48,13 +49,15 @@ class Rollout(AttentionAttribution):
 
     def score(self, store: AttentionStore) -> Tensor:
         chosen = {layer.name for layer in store.select(self.layers)}
-        start = self.start
-        if start is None:
-            start = "class" if bool((store.tokens.roles == Role.CLASS).any()) else "uniform"
         order = [name for name in reversed(store.names) if name in chosen]
-        chains = (store.chain(name, self.heads, self.tokens) for name in order)
-        last = next(chains)
-        row = start_distribution(last, store.tokens, start)
-        for chain in itertools.chain([last], chains):
-            row = torch.lerp(row, chain.step(row), 0.5)
-        return row
+        return rolled_out((store.chain(name, self.heads, self.tokens) for name in order), store.tokens, self.start)
+
+
+def rolled_out(chains: Iterable[Chain], tokens: TokenLayout, start: Start | None) -> Tensor:
+    """Where a walk from `start` is after one step of each chain, (…, token), if at each it stays with probability one half."""
+    row = None
+    for chain in chains:
+        row = start_distribution(chain, tokens, start) if row is None else row
+        row = torch.lerp(row, chain.step(row), 0.5)
+    assert row is not None, "a selection of layers is never empty"  # noqa: S101
+    return row
