@@ -62,10 +62,10 @@ class AttentionAttribution(TokenAttribution, ABC):
 
     def scores(self, inputs: Tensor, target: Target, additional_forward_args: tuple[Any, ...]) -> tuple[Tensor, TokenLayout]:
         store = capture(self.forward_func, inputs, *additional_forward_args, layers=self.layers)
-        reading = copy.copy(self)
-        reading.layers = (
-            "all"  # of the store, which holds the chosen ones alone: their numbers in the model mean nothing there
-        )
+        reading = copy.copy(
+            self
+        )  # of a store that holds the chosen layers alone, where their numbers in the model mean nothing
+        reading.layers = "all"
         with torch.no_grad():
             return reading.score(store), store.tokens
 
