@@ -19,6 +19,7 @@ from attnchain_interp.functionals.metastable import coarse_grained_stationary, m
 from attnchain_interp.functionals.mixing import Mixing, mixing
 from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.functionals.stationary_distribution import stationary
+from attnchain_interp.gradients import AttentionGradients, capture_gradients
 from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adapter",
     "AttentionError",
+    "AttentionGradients",
     "AttentionStore",
     "Bounces",
     "Chain",
@@ -68,6 +70,7 @@ __all__ = [
     "as_chain",
     "bounce",
     "capture",
+    "capture_gradients",
     "coarse_grained_stationary",
     "damp",
     "expected_visits",

@@ -71,8 +71,8 @@ class Keeping:
     Args:
         keep: "maps", "factors", reducers, or "auto": maps while they fit into `max_bytes`, factors from there on.
         max_bytes: for "auto".
-        edit: layer name and map (batch, head, query, key) → the map that the model goes on with. None lets it compute what
-            it would; a recorder may then leave its own call as it is.
+        edit: layer name and map (batch, head, query, key) → the map that the model goes on with; in the model's graph where
+            gradients are enabled. None lets it compute what it would; a recorder may then leave its own call as it is.
 
     Raises:
         AttentionError: something else, no reducers, or two of one name.

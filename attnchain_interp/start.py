@@ -6,7 +6,7 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain, distribution, one_hot
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.tokens import TokenLayout
+from attnchain_interp.tokens import Role, TokenLayout
 
 Start = str | int | Tensor
 
@@ -26,12 +26,16 @@ def token_position(tokens: TokenLayout, token: str | int) -> int:
     raise AttentionError(f'the token {token!r} is unknown; use "class", "center" or a number.')
 
 
-def start_distribution(chain: Chain, tokens: TokenLayout, start: Start) -> Tensor:
+def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -> Tensor:
     """The distribution (…, token) in which a walk over the chain begins; "uniform" means over its states.
+
+    None means the class token where there is one, else "uniform".
 
     Raises:
         AttentionError: as `token_position`; a tensor that is no distribution.
     """
+    if start is None:
+        start = "class" if bool((tokens.roles == Role.CLASS).any()) else "uniform"
     if isinstance(start, Tensor):
         if start.ndim == 2 and chain.states.ndim == 3:  # one start per example for every head
             start = start[:, None]

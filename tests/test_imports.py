@@ -89,6 +89,14 @@ def test_public_names_exist() -> None:
 
     methods = {"AttentionAttribution", "ColumnSum", "MetastableStates", "MultiBounce", "RandomRanking", "RawAttention"}
     methods |= {"AttentionFlow", "Rollout", "TokenRank", "WeightedPageRank"}
+    methods |= {
+        "AttentionGradientAttribution",
+        "GradientAttention",
+        "GradientRollout",
+        "LeGrad",
+        "GMAR",
+    }
+    methods |= {"TransitionAttentionMaps", "GradientTokenRank", "GradientMultiBounce", "ExpectedVisits"}
     assert set(dir(attnchain_interp)) == {*attnchain_interp.__all__, *methods}
     assert set(dir(attnchain_evals)) == set(attnchain_evals.__all__)
     for package in (attnchain_interp, attnchain_evals):

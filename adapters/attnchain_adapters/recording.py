@@ -40,8 +40,9 @@ class AttentionRecorder(TorchFunctionMode):
     - "softmax": a softmax over keys, whose result is the map, before any dropout.
     - "multi-head": `multi_head_attention_forward` (of `nn.MultiheadAttention`), asked for the weights of each head.
 
-    Where `keeping` edits maps, the module goes on with the edited ones. The mode belongs to the thread that opened it, and the
-    hooks ignore other threads.
+    Where `keeping` edits maps, it takes maps by every route, and the module goes on with the edited ones. What the edit is
+    given belongs to the graph that the model builds where gradients are enabled; what is kept does not. The mode belongs to
+    the thread that opened it, and the hooks ignore other threads.
 
     Args:
         model: the model.
@@ -110,14 +111,15 @@ class AttentionRecorder(TorchFunctionMode):
         return self._softmax(module, layer, result) if over_keys else result
 
     def _fused(self, layer: str, *args: Any, **kwargs: Any) -> Tensor:
-        if self._keeping.edit is None:
-            self._take(layer, fused_factors(*args, **kwargs), "sdpa")
-            return F.scaled_dot_product_attention(*args, **kwargs)
         factors = fused_factors(*args, **kwargs)
-        self._take(layer, factors, "sdpa")
+        if self._keeping.edit is None:
+            self._take(layer, factors, "sdpa")
+            return F.scaled_dot_product_attention(*args, **kwargs)
+        maps = factors.maps()
+        self._take(layer, maps, "sdpa")
         value: Tensor = args[2] if len(args) > 2 else kwargs["value"]
-        value = value.repeat_interleave(factors.shape[1] // value.shape[1], 1)
-        return self._keeping.edit(layer, factors.maps()).to(value.dtype) @ value
+        value = value.repeat_interleave(maps.shape[1] // value.shape[1], 1)
+        return self._keeping.edit(layer, maps).to(value.dtype) @ value
 
     def _softmax(self, module: nn.Module, layer: str, result: Tensor) -> Tensor:
         """The map is the whole result, but for a sink in the softmax, whose probability is its last column."""
@@ -155,7 +157,7 @@ class AttentionRecorder(TorchFunctionMode):
     def _take(self, layer: str, attention: Tensor | Factors, route: str, sink: bool = False) -> None:
         self.routes[layer] = route
         with DisableTorchFunction():
-            self._keeping.take(layer, attention if isinstance(attention, Factors) else attention.detach(), sink)
+            self._keeping.take(layer, attention.detach(), sink)
 
 
 def fused_factors(
@@ -177,7 +179,7 @@ def fused_factors(
         raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random. Call model.eval() first.")
     causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
     mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
-    return Factors(query.detach(), key.detach(), scale, mask, is_causal)
+    return Factors(query, key, scale, mask, is_causal)
 
 
 def _causal_with_padding(mask: Tensor) -> Tensor | None:

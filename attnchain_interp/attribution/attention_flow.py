@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.rollout import layers_downward, start_or_default
+from attnchain_interp.attribution.rollout import layers_downward
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.maximum_flow import maximum_flow
 from attnchain_interp.layers import LayerSelection
@@ -61,7 +61,7 @@ class AttentionFlow(AttentionAttribution):
         self._check_work(store, len(names))
         chains = [store.chain(name, self.heads, self.tokens) for name in names]
         states = chains[0].states
-        start = start_distribution(chains[0], store.tokens, start_or_default(self.start, store.tokens))
+        start = start_distribution(chains[0], store.tokens, self.start)
         maps = torch.stack([chain.matrix for chain in chains], -3)
         capacities = (maps + torch.eye(len(chains[0]), dtype=maps.dtype, device=maps.device)) / 2
         problems = zip(capacities.flatten(0, -4), start.flatten(0, -2), states.flatten(0, -2), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, final
 
 import torch
@@ -64,18 +65,19 @@ class Rollout(AttentionAttribution):
         self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
-        row = kept = None
-        for name in layers_downward(store, self.layers):
-            chain = self._fused(store, name)
-            if row is None or kept is None:
-                row = start_distribution(chain, store.tokens, start_or_default(self.start, store.tokens))
-                classes = (store.tokens.roles == Role.CLASS).to(row.device)
+        chains = (self._fused(store, name) for name in layers_downward(store, self.layers))
+        if self.discard:
+            chains = self._thinned(chains, store.tokens)
+        return rolled_out(chains, store.tokens, self.start, self.residual)
+
+    def _thinned(self, chains: Iterable[Chain], tokens: TokenLayout) -> Iterator[Chain]:
+        kept = None
+        for chain in chains:
+            if kept is None:
+                row = start_distribution(chain, tokens, self.start)
+                classes = (tokens.roles == Role.CLASS).to(row.device)
                 kept = (row == 1) | classes.reshape(len(row), *[1] * (row.ndim - 2), -1)
-            if self.discard:
-                chain = _discarded(chain, self.discard, kept)
-            row = torch.lerp(row, chain.step(row), 1 - self.residual)
-        assert row is not None, "a selection has a layer"  # noqa: S101
-        return row
+            yield _discarded(chain, self.discard, kept)
 
     def _fused(self, store: AttentionStore, layer: str) -> Chain:
         if self.heads not in ("max", "min"):
@@ -95,11 +97,14 @@ def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
     return [name for name in reversed(store.names) if name in chosen]
 
 
-def start_or_default(start: Start | None, tokens: TokenLayout) -> Start:
-    """The start that is given; else the class token where there is one, else uniform."""
-    if start is not None:
-        return start
-    return "class" if bool((tokens.roles == Role.CLASS).any()) else "uniform"
+def rolled_out(chains: Iterable[Chain], tokens: TokenLayout, start: Start | None, residual: float = 0.5) -> Tensor:
+    """Where a walk from `start` is after one step of each chain, (…, token), if at each it stays with this probability."""
+    row = None
+    for chain in chains:
+        row = start_distribution(chain, tokens, start) if row is None else row
+        row = torch.lerp(row, chain.step(row), 1 - residual)
+    assert row is not None, "a selection of layers is never empty"  # noqa: S101
+    return row
 
 
 def _renormalised(matrix: Tensor, states: Tensor) -> Chain:

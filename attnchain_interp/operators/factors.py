@@ -97,6 +97,11 @@ class Factors:
         mask, sinks = (None if t is None else t.to(device) for t in (self.mask, self.sinks))
         return Factors(self.query.to(device), self.key.to(device), self.scale, mask, self.causal, self.softcap, sinks)
 
+    def detach(self) -> Factors:
+        """The factors outside the graph in which they were computed."""
+        held = {name: getattr(self, name) for name in ("query", "key", "mask", "sinks")}
+        return self._derived(**{name: None if t is None else t.detach() for name, t in held.items()})
+
     def owned(self) -> Factors:
         """The factors without the rest of the storage that they are views of (queries of a joint projection)."""
         held = {name: getattr(self, name) for name in ("query", "key")}
@@ -164,7 +169,10 @@ class Factors:
 def _probabilities(logits: Tensor, sinks: Tensor | None) -> Tensor:
     """Softmax of (batch, head, query, key) logits beside a sink; zero where every key is masked."""
     maps = logits.softmax(-1)
+    if bool(maps[..., 0].isnan().any()):
+        empty = (logits == -torch.inf).all(-1, keepdim=True)
+        if bool(empty.any()):  # filled before the softmax: its gradient would be NaN, whatever became of the result
+            return _probabilities(logits.masked_fill(empty, 0), sinks).masked_fill(empty, 0)
     if sinks is not None:
         maps = maps * torch.sigmoid(logits.logsumexp(-1) - sinks.to(logits.dtype)[:, None])[..., None]
-    empty = (logits == -torch.inf).all(-1, keepdim=True) if bool(maps[..., 0].isnan().any()) else None
-    return maps if empty is None else maps.masked_fill(empty, 0)
+    return maps

@@ -14,8 +14,13 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_interp import AttentionAttribution, AttentionStore, Role, TokenLayout, attribution
 
+
+def _reads_attention_alone(method: type) -> bool:
+    return issubclass(method, AttentionAttribution) and method is not AttentionAttribution
+
+
 METHODS: dict[str, Callable[[Any], AttentionAttribution]] = {
-    **{name: getattr(ac, name) for name in attribution.__all__ if name != "AttentionAttribution"},
+    **{name: method for name in attribution.__all__ if _reads_attention_alone(method := getattr(ac, name))},
     "TokenRank, outgoing, lambda2": lambda source: ac.TokenRank(source, heads="lambda2", direction="outgoing"),
     "MultiBounce, center": lambda source: ac.MultiBounce(source, 3, "center", layers=[0, -1]),
     "RawAttention, column": lambda source: ac.RawAttention(source, 2, "column"),
@@ -84,6 +89,14 @@ def test_every_head_by_itself(build: Callable[[Any], AttentionAttribution], imag
     assert torch.allclose(method.attribute(images, output="tokens")[:, 1], one, atol=1e-6)
     with pytest.raises(ac.AttentionError, match='ask for output="grid"'):
         method.attribute(images)
+
+
+@every_method_that_reads_maps
+def test_layers_are_numbered_as_in_the_model(build: Callable[[Any], AttentionAttribution], images: Tensor) -> None:
+    method = build(source)
+    for layers in (1, [1], slice(1, None), "layer.1"):
+        method.layers = layers
+        assert torch.equal(method.attribute(images, output="tokens"), method.score(source(images)))
 
 
 @every_method

@@ -1,0 +1,135 @@
+"""What every class-specific method must do, whatever it computes: Captum's contract of gradient methods."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from captum.attr import GradientAttribution, NoiseTunnel
+from captum.metrics import infidelity, sensitivity_max
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionGradientAttribution, attribution
+
+from . import small_models as small
+
+
+def _is_class_specific(method: type) -> bool:
+    return issubclass(method, AttentionGradientAttribution) and method is not AttentionGradientAttribution
+
+
+METHODS: dict[str, Callable[..., AttentionGradientAttribution]] = {
+    name: method for name in attribution.__all__ if _is_class_specific(method := getattr(ac, name))
+}
+every_method = pytest.mark.parametrize("build", METHODS.values(), ids=METHODS)
+Build = Callable[..., AttentionGradientAttribution]
+
+
+def test_all_of_them_are_here() -> None:
+    assert len(METHODS) == 8
+
+
+@every_method
+def test_captum_contract(build: Build) -> None:
+    images, method = small.images(3), build(small.vit())
+    assert isinstance(method, GradientAttribution)
+    assert list(inspect.signature(method.attribute).parameters)[:3] == ["inputs", "target", "additional_forward_args"]
+    single = method.attribute(images, 1)
+    assert (single.shape, single.dtype, single.is_contiguous()) == (images.shape, images.dtype, True)
+    assert not single.requires_grad
+    several = method.attribute((images,), target=torch.tensor(1))
+    assert isinstance(several, tuple)
+    assert torch.equal(several[0], single)
+    assert not method.has_convergence_delta()
+    grid, tokens = method.attribute(images, 1, output="grid"), method.attribute(images, 1, output="tokens")
+    assert (grid.shape, tokens.shape) == ((3, 2, 3), (3, 7))
+    assert torch.equal(grid.flatten(1), tokens[:, 1:])
+    assert torch.equal(single[:, 2, ::4, ::4], grid)
+    assert bool((tokens >= 0).all())
+
+
+@every_method
+def test_every_example_has_its_own_target(build: Build) -> None:
+    images, method = small.images(3), build(small.vit())
+    together = method.attribute(images, [0, 3, 0])
+    alone = torch.cat([method.attribute(images[k : k + 1], target) for k, target in enumerate((0, 3, 0))])
+    assert torch.allclose(together, alone, atol=1e-10)
+    parts = [method.attribute(images, kind, internal_batch_size=2) for kind in ([0, 3, 0], torch.tensor([0, 3, 0]))]
+    assert all(torch.allclose(part, together, atol=1e-10) for part in parts)
+
+
+@every_method
+def test_embeddings_are_attributed_token_by_token(build: Build) -> None:
+    model = small.bert()
+    embedded = model.get_input_embeddings()(small.ids()).detach()
+    scores = build(model).attribute(embedded, target=1)
+    assert (scores.shape, scores.dtype) == (embedded.shape, embedded.dtype)
+    assert torch.equal(scores[..., :1].expand_as(scores), scores)
+    if build is not ac.TransitionAttentionMaps:  # which cannot scale token numbers
+        assert torch.allclose(scores[..., 0], build(model).attribute(small.ids(), target=1, output="tokens"), atol=1e-10)
+    same = method.attribute(images, 0)
+    assert torch.allclose(same[[0, 2]], together[[0, 2]], atol=1e-10)
+    assert not torch.allclose(same[1], together[1], atol=1e-8), "the target matters"
+
+
+@every_method
+def test_no_grad_around_changes_nothing(build: Build) -> None:
+    model, images = small.vit(), small.images()
+    expected = build(model).attribute(images, 1)
+    model.requires_grad_(False)
+    with torch.no_grad():
+        assert torch.allclose(build(model).attribute(images, 1), expected, atol=1e-12)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@every_method
+def test_under_captums_own_tools(build: Build) -> None:
+    images, model = small.images(), small.vit()
+    method = build(model)
+    targets = torch.tensor([1, 2])
+    still = NoiseTunnel(method).attribute(images, nt_samples=2, stdevs=1e-9, target=targets)
+    assert isinstance(still, Tensor)
+    assert torch.allclose(still, method.attribute(images, targets), atol=1e-5)
+    sensitivity = sensitivity_max(method.attribute, images, n_perturb_samples=2, target=targets)
+    assert bool(sensitivity.isfinite().all())
+
+    def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        noise = 0.1 * torch.randn_like(inputs)
+        return noise, inputs - noise
+
+    unfaithful = infidelity(model, perturb, images, method.attribute(images, targets), target=targets, normalize=True)
+    assert unfaithful.shape == (2,)
+
+
+@pytest.mark.parametrize("build", [build for build in METHODS.values() if build is not ac.TransitionAttentionMaps])
+def test_further_arguments_reach_the_model(build: Build) -> None:
+    """Of text; token numbers cannot be scaled, which transition attention maps need."""
+    mask = torch.tensor([[1] * 7, [1, 1, 1, 0, 0, 0, 0]])
+    method = build(small.bert())
+    scores = method.attribute(small.ids(), 2, mask)
+    assert torch.equal(scores, method.attribute(small.ids(), target=2, additional_forward_args=(mask,)))
+    assert not scores[1, 3:].any()
+    assert method.attribute(small.ids(), 2)[1, 3:].any()
+
+
+@every_method
+def test_permuting_patches_permutes_scores(build: Build) -> None:
+    model, images = small.vit(), small.images()
+    model.pos_embed.data[:, 1:] = model.pos_embed.data[:, 1:2]  # patches that do not know their place
+    method, patches = build(model), images.unflatten(2, (2, 4)).unflatten(4, (3, 4))
+    moved = patches.flip(2).roll(1, 4).flatten(4, 5).flatten(2, 3)
+    expected = method.attribute(images, 1, output="grid").flip(1).roll(1, 2)
+    assert torch.allclose(method.attribute(moved, 1, output="grid"), expected, atol=1e-9)
+
+
+def test_sources_without_a_score(store: Any) -> None:
+    with pytest.raises(ac.AttentionError, match="gradients need a model that an adapter recognises; got function"):
+        ac.LeGrad(lambda images: store).attribute(small.images(), 1)
+    with pytest.raises(ac.AttentionError, match="inputs holds 2 items"):
+        ac.LeGrad(small.vit()).attribute((small.images(), small.images()), 1)
+    with pytest.raises(ac.AttentionError, match=r"takes token numbers \(integers\), or embeddings"):
+        NoiseTunnel(ac.LeGrad(small.bert())).attribute(small.ids().double(), target=1)

@@ -1,0 +1,245 @@
+"""Each class-specific method beside a dense replica of its formula, written for one example and its list of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionGradientAttribution
+
+from . import small_models as small
+
+# One example: maps and gradients (head, query, key) of each layer, and the start (token,)
+Replica = Callable[[list[Tensor], list[Tensor], Tensor], Tensor]
+
+
+def eye(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype)
+
+
+def normalised(matrix: Tensor) -> Tensor:
+    return matrix / matrix.sum(-1, keepdim=True)
+
+
+def gradient_attention(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+    R = eye(maps[0])
+    for A, G in zip(maps, gradients, strict=True):
+        R = R + (G * A).clamp(min=0).mean(0) @ R
+    return start @ R
+
+
+def gradient_rollout(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+    R = eye(maps[0])
+    for A, G in zip(maps, gradients, strict=True):
+        R = normalised(((A * G).mean(0).clamp(min=0) + eye(A)) / 2) @ R
+    return start @ R
+
+
+def le_grad(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+    """Masked entries left out; over text every token is scored."""
+    each = [(G * (A > 0)).clamp(min=0).mean((0, 1)) for A, G in zip(maps, gradients, strict=True)]
+    return torch.stack(each).mean(0)
+
+
+def gmar(order: int) -> Replica:
+    def replica(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+        R = eye(maps[0])
+        for A, G in zip(maps, gradients, strict=True):
+            norms = torch.stack([(g * (a > 0)).abs().pow(order).sum() ** (1 / order) for a, g in zip(A, G, strict=True)])
+            fused = sum(weight * a for weight, a in zip(norms / norms.sum(), A, strict=True))
+            R = normalised(fused + eye(A)) @ R
+        return start @ R
+
+    return replica
+
+
+def chain(maps: list[Tensor], gradients: list[Tensor]) -> Tensor:
+    W = sum((A * G.clamp(min=0)).mean(0) for A, G in zip(maps, gradients, strict=True))
+    plain = torch.stack(maps).mean((0, 1))
+    return torch.stack([w / w.sum() if w.sum() > 0 else row for w, row in zip(torch.as_tensor(W), plain, strict=True)])
+
+
+def gradient_token_rank(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+    P = chain(maps, gradients)
+    return torch.linalg.matrix_power(0.9 * P + 0.1 / len(P), 400)[0]
+
+
+def gradient_multi_bounce(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+    P = chain(maps, gradients)
+    return start @ P @ P @ P
+
+
+def expected_visits(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+    W = torch.stack([(A * G).mean(0) for A, G in zip(maps, gradients, strict=True)]).sum(0).clamp(min=0)
+    Q = 0.9 * W / W.sum(-1).max()
+    return start @ torch.linalg.inv(eye(Q) - Q)
+
+
+def expected_visits_of_heads(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
+    W = torch.stack([(A * G).mean(0).clamp(min=0) for A, G in zip(maps, gradients, strict=True)]).sum(0)
+    Q = 0.7 * W / W.sum(-1).max()
+    return start @ torch.linalg.inv(eye(Q) - Q)
+
+
+Build = Callable[..., AttentionGradientAttribution]
+METHODS: dict[str, tuple[Build, Replica]] = {
+    "GradientAttention": (ac.GradientAttention, gradient_attention),
+    "GradientRollout": (ac.GradientRollout, gradient_rollout),
+    "LeGrad": (lambda model, start=None: ac.LeGrad(model), le_grad),
+    "GMAR, l1": (ac.GMAR, gmar(1)),
+    "GMAR, l2": (lambda model, start=None: ac.GMAR(model, "l2", start), gmar(2)),
+    "GradientTokenRank": (
+        lambda model, start=None: ac.GradientTokenRank(model, tokens="all", damping=0.9),
+        gradient_token_rank,
+    ),
+    "GradientMultiBounce": (
+        lambda model, start=None: ac.GradientMultiBounce(model, 3, start, tokens="all"),
+        gradient_multi_bounce,
+    ),
+    "ExpectedVisits": (lambda model, start=None: ac.ExpectedVisits(model, start=start, damping=0.9), expected_visits),
+    "ExpectedVisits, heads": (
+        lambda model, start=None: ac.ExpectedVisits(model, "heads", start, damping=0.7),
+        expected_visits_of_heads,
+    ),
+}
+every_method = pytest.mark.parametrize(("build", "replica"), METHODS.values(), ids=METHODS)
+
+
+def one_hot(position: int, length: int) -> Tensor:
+    return torch.eye(length, dtype=torch.float64)[position]
+
+
+@every_method
+@pytest.mark.parametrize(("depth", "heads", "fused"), [(1, 3, True), (2, 1, True), (3, 5, False)])
+def test_on_a_vit(build: Build, replica: Replica, depth: int, heads: int, fused: bool) -> None:
+    model, images, target = small.vit(depth, heads, fused), small.images(), [3, 1]
+    maps, gradients = small.of_vit(model, images, target)
+    scores = build(model).attribute(images, torch.tensor(target), output="tokens")
+    for row in range(2):
+        expected = replica([A[row] for A in maps], [G[row] for G in gradients], one_hot(0, 7))
+        if replica is le_grad:
+            expected[0] = 0  # the class token is no patch
+        assert torch.allclose(scores[row], expected, atol=1e-10)
+    assert torch.allclose(build(model, start=4).attribute(images, target, output="grid").flatten(1), _patches(build, model))
+
+
+def _patches(build: Build, model: Any) -> Tensor:
+    """The scores from token 4, computed without a second forward from what one capture found."""
+    return build(None, start=4).score(ac.capture_gradients(model, small.images(), target=[3, 1]))[:, 1:]
+
+
+@every_method
+def test_on_an_encoder_with_padding(build: Build, replica: Replica) -> None:
+    model, ids, mask = small.bert(), small.ids(), torch.ones(2, 7, dtype=torch.long)
+    mask[1, 5:] = 0
+    maps, gradients = small.of_transformers(model, [2, 0], input_ids=ids, attention_mask=mask)
+    scores = build(model).attribute(ids, [2, 0], mask)
+    for row, length in ((0, 7), (1, 5)):
+        A, G = ([each[row, :, :length, :length] for each in several] for several in (maps, gradients))
+        assert torch.allclose(scores[row, :length], replica(A, G, one_hot(0, length)), atol=1e-10)
+    assert not scores[1, 5:].any()
+    alone = build(model).attribute(ids[1:, :5], 0)
+    assert torch.allclose(scores[1, :5], alone[0], atol=1e-10)
+
+
+@every_method
+def test_on_a_decoder(build: Build, replica: Replica) -> None:
+    """The score of one next token at position 5, whose walk starts there."""
+    model, ids = small.llama(), small.ids()
+    maps, gradients = small.of_transformers(model, [(5, 8)] * 2, input_ids=ids)
+    scores = build(model, start=5).attribute(ids, (5, 8))
+    for row in range(2):
+        A, G = ([each[row] for each in several] for several in (maps, gradients))
+        assert torch.allclose(scores[row], replica(A, G, one_hot(5, 7)), atol=1e-9)
+
+
+def test_transition_attention_maps_beside_their_formula() -> None:
+    model, images, target, steps = small.vit(3), small.images(), [3, 1], 5
+    maps, _ = small.of_vit(model, images, target)
+    integral = torch.stack([small.of_vit(model, images * k / 4, target)[1][-1] for k in range(steps)]).mean(0)
+    state = maps[-1].mean(1)[:, :1]
+    for A in reversed(maps[:-1]):
+        state = state @ (A.mean(1) + torch.eye(7, dtype=A.dtype)) / 2
+    expected = (state * integral.clamp(min=0).mean(1)[:, :1])[:, 0]
+    scores = ac.TransitionAttentionMaps(model, steps=steps).attribute(images, target, output="tokens")
+    assert torch.allclose(scores, expected, atol=1e-10)
+    late = ac.TransitionAttentionMaps(model, steps=steps, layers=slice(2, None)).attribute(images, target, output="tokens")
+    assert torch.allclose(late, (maps[-1].mean(1)[:, :1] * integral.clamp(min=0).mean(1)[:, :1])[:, 0], atol=1e-10)
+
+
+def test_rows_without_evidence_keep_their_attention() -> None:
+    """In the last layer of a ViT that reads its class token, no other row has any."""
+    model, images = small.vit(1), small.images()
+    found = ac.capture_gradients(model, images, target=2)
+    assert not found.gradients[0][:, :, 1:].any()
+    P = found.store.chain().matrix
+    rank = ac.GradientTokenRank(damping=0.9).score(found)
+    assert torch.allclose(rank, ac.TokenRank(damping=0.9).score(found.store), atol=1e-12), "patches know no class here"
+    entry = ac.GradientMultiBounce(steps=1).score(found)
+    assert not torch.allclose(entry, P[:, 0], atol=1e-3)
+    assert torch.allclose(ac.GradientMultiBounce(steps=2).score(found), (entry[:, None] @ P)[:, 0], atol=1e-12)
+
+
+def test_without_any_evidence_a_walk_stays_where_it_starts() -> None:
+    found = ac.capture_gradients(small.vit(), small.images(), target=lambda logits: 0 * logits[:, 0])
+    stays = torch.eye(7, dtype=torch.float64)[[0, 0]]
+    for method in (ac.ExpectedVisits(), ac.GradientAttention(), ac.GradientRollout()):
+        assert torch.equal(method.score(found), stays)
+    assert torch.allclose(ac.GMAR().score(found), ac.Rollout().score(found.store)), (
+        "heads that matter as little count the same"
+    )
+
+
+def test_layers_are_taken_in_the_order_in_which_they_run() -> None:
+    model, images = small.vit(3), small.images()
+    for build, _ in METHODS.values():
+        straight, mixed = build(model), build(model)
+        straight.layers, mixed.layers = [0, 2], [2, 0]
+        expected = straight.attribute(images, 1, output="tokens")
+        assert torch.equal(mixed.attribute(images, 1, output="tokens"), expected)
+        assert torch.allclose(mixed.score(ac.capture_gradients(model, images, target=1)), expected, atol=1e-12)
+
+
+def test_known_mistakes_of_published_code_are_not_here() -> None:
+    """Gradients of backward hooks come last layer first; heads folded into the batch mix examples; rows need keepdim."""
+    model, images, target = small.vit(3), small.images(), [3, 1]
+    maps, gradients = small.of_vit(model, images, target)
+    start = one_hot(0, 7)
+    of = [[each[0] for each in several] for several in (maps, gradients)]
+    rollout = ac.GradientRollout(model).attribute(images, target, output="tokens")
+    reversed_layers = gradient_rollout(of[0], of[1][::-1], start)
+    assert not torch.allclose(rollout[0], reversed_layers, atol=1e-4)
+    R = eye(of[0][0])
+    for A, G in zip(*of, strict=True):
+        mixed = ((A * G).mean(0).clamp(min=0) + eye(A)) / 2
+        R = mixed / mixed.sum(-1) @ R
+    assert not torch.allclose(rollout[0], start @ R, atol=1e-4)
+    assert torch.allclose(rollout.sum(1), torch.ones(2, dtype=torch.float64)), "rows sum to one"
+
+    chefer = ac.GradientAttention(model).attribute(images, target, output="tokens")
+    folded = gradient_attention([A.flatten(0, 1) for A in maps], [G.flatten(0, 1) for G in gradients], start)
+    assert not torch.allclose(chefer, folded.expand(2, -1), atol=1e-4)
+    assert not torch.allclose(chefer[1], chefer[0], atol=1e-4), "every example has its own, not that of the first"
+
+
+def test_arguments_that_are_refused() -> None:
+    with pytest.raises(ac.AttentionError, match="norm='l3' is unknown"):
+        ac.GMAR(norm="l3")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="rectify='entries' is unknown"):
+        ac.ExpectedVisits(rectify="entries")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="damping is 2"):
+        ac.ExpectedVisits(damping=2)
+    with pytest.raises(ac.AttentionError, match="steps is 1; the integral from 0 to 1"):
+        ac.TransitionAttentionMaps(steps=1)
+    with pytest.raises(ac.AttentionError, match="inputs is torch.int64; the integral is over scaled inputs"):
+        ac.TransitionAttentionMaps(small.bert()).attribute(small.ids(), 0)
+    sign = -1  # so that the first token's attention to itself speaks for the score
+    found = ac.capture_gradients(small.llama(), small.ids(1), target=lambda output: sign * output.logits[:, 0, 3])
+    assert not ac.ExpectedVisits(start=0).score(found)[:, 1:].any()
+    with pytest.raises(ac.AttentionError, match="the walk does not end from every state"):
+        ac.ExpectedVisits(start=0, damping=1).score(found)
