@@ -134,7 +134,7 @@ def capture(
             another of, the uncompiled one is run, and the log says so.
         inputs, kwargs: what the model is called with; and options of the adapter, where a model has more than one sequence:
             `kind="encoder" | "decoder" | "cross" | "pool"`, `tower="text" | "vision" | …`, and `tokenizer=…` for labels.
-        layers: which layers to keep, as in `AttentionStore.select`.
+        layers: which layers to keep, as in `AttentionStore.select`; the store has them in the order in which they run.
         keep: "maps" (batch, head, query, key) of each layer; "factors", its queries and keys, from which everything is
             computed in memory linear in the number of tokens; a list of reducers, which see each layer as it passes and
             keep only their small results; or "auto", maps while they fit into `max_bytes` and factors from there on. The
@@ -164,7 +164,9 @@ def capture(
                 f"the callable returned {type(store).__name__}; it must return an AttentionStore (AttentionStore.from_maps"
                 " builds one of tensors)."
             )
-        chosen = store if layers == "all" else AttentionStore(store.select(layers), store.tokens, store.metadata)
+        wanted = {layer.name for layer in store.select(layers)}
+        several = [layer for layer in store if layer.name in wanted]
+        chosen = store if layers == "all" else AttentionStore(several, store.tokens, store.metadata, store.queries)
         return chosen if keep == "auto" else kept(chosen, keeping)
     if not isinstance(source, nn.Module):
         raise AttentionError(f"the source is a {type(source).__name__}; pass a model or a callable that returns a store.")

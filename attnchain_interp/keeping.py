@@ -179,9 +179,10 @@ class Keeping:
             self._layers[name] = LayerAttention(name, attention, sink)
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore | Reductions:
-        """After the forward: the store, or what the reducers made, of the layers in the order of `names`."""
+        """After the forward: the store, or what the reducers made, of the layers `names` in the order in which they ran."""
         assert self._tokens is not None  # noqa: S101
         metadata = {**metadata, **({"kept": self._note} if self._note else {})}
+        names = [name for name in self._results or self._layers if name in names]
         if self._keep != "reducers":
             return AttentionStore([self._layers[name] for name in names], self._tokens, metadata, self._queries)
         results = {reducer: [self._results[name][reducer] for name in names] for reducer in self._order}

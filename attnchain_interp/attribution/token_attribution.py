@@ -128,9 +128,8 @@ class TokenAttribution(Attribution, ABC):
         extra = () if additional_forward_args is None else additional_forward_args
         whole = Call(several[0], target, extra if isinstance(extra, tuple) else (extra,), 0)
         results, residuals = [], []
-        for call in tqdm(
-            list(_parts(whole, internal_batch_size)), f"{self.get_name()} attribution", disable=not show_progress
-        ):
+        parts = list(_parts(whole, internal_batch_size))
+        for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
             scores, tokens, residual = self.scored(call, return_convergence_delta)
             shaped = _shaped(scores, tokens, call.inputs, output)
             dtype = call.inputs.dtype if call.inputs.is_floating_point() else scores.dtype

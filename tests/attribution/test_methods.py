@@ -74,6 +74,8 @@ def test_rollout_beside_a_dense_replica(store: AttentionStore) -> None:
     assert torch.allclose(ac.Rollout(start=3).score(store), product[:, 3])
     assert torch.allclose(ac.Rollout(start="uniform").score(store), product.mean(1))
     assert torch.allclose(ac.Rollout(layers=[2, 1, 0]).score(store), product[:, 0]), "in the order of the model"
+    captured = ac.Rollout(lambda _: store, layers=[2, 1, 0]).attribute(torch.zeros(2, 3, 4, 4), output="tokens")
+    assert torch.allclose(captured.to(product), product[:, 0], atol=1e-6)
 
 
 def test_rollout_without_a_class_token_starts_everywhere(logits: Tensor) -> None:

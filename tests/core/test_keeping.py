@@ -71,7 +71,8 @@ def test_reducers_give_what_the_whole_store_gives(
 
 def test_reducers_choose_their_tokens(vit: nn.Module, images: Tensor) -> None:
     found = ac.capture(vit, images, keep=[ac.ColumnSums(), ac.ColumnSums(tokens="all", name="of all")], layers=[0, -1])
-    store = ac.capture(vit, images, layers=[0, -1])
+    store = ac.capture(vit, images, layers=[-1, 0])
+    assert store.names == found.names == ["blocks.0.attn", "blocks.2.attn"], "in the order in which they run"
     assert not found["column_sum"][..., 0].any()
     assert torch.allclose(found["of all"], store.maps().mean(-2), atol=1e-6)
 

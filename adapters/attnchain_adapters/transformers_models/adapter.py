@@ -74,7 +74,7 @@ class TransformersAdapter:
         check_shown(recorder.routes, wanted, stack.advice)
         if generates:
             square = expect(_finished(model, output, inputs, kwargs))
-            for name in wanted:
+            for name in (name for name in stack.names if name in wanted):
                 keeping.take(name, *steps.whole(name, square))
         metadata = {"adapter": "transformers", "model": type(model).__name__, "route": recorder.route}
         return keeping.result(wanted, metadata | stack.metadata)
