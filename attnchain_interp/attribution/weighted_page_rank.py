@@ -26,7 +26,7 @@ class WeightedPageRank(AttentionAttribution):
 
     Args:
         forward_func: as in `AttentionAttribution`.
-        steps: how many; the paper takes 30 to 50 in the first three layers, 5 to 10 in those after, and 1 in the last three.
+        steps: how many, the same in every layer; published with more in the first layers than in the last.
         layers, tokens: as in `AttentionAttribution`; every layer and every token by default.
         heads: as in `AttentionAttribution`; the weights of the mean under the root.
 
