@@ -17,7 +17,15 @@ from attnchain_evals.cluttered_digits import Example
 from attnchain_evals.perturbation import Perturbation
 from attnchain_evals.segmentation import pooled, segmentation_counts
 from attnchain_evals.statistics import Score, interval
-from attnchain_interp import AttentionAttribution, AttentionError, AttentionStore, capture
+from attnchain_interp import (
+    AttentionAttribution,
+    AttentionError,
+    AttentionGradientAttribution,
+    AttentionGradients,
+    AttentionStore,
+    capture,
+    capture_gradients,
+)
 
 
 @final
@@ -101,12 +109,15 @@ def benchmark(
 ) -> Benchmark:
     """Deletion, insertion, SRG and localisation of every method on every example.
 
-    Attention methods share one capture per batch. The class is that of the clean prediction.
+    Attention methods share one capture per batch, class-specific ones one forward and backward. The class is that of the
+    clean prediction.
 
     Args:
         model: images → logits, in eval mode.
         data: batches with `image` (batch, channel, height, width) and `mask` (batch, height, width).
-        methods: name → an `AttentionAttribution`, or anything with `attribute(images, output="grid")`.
+        methods: name → an `AttentionAttribution`, an `AttentionGradientAttribution`, or anything else with
+            `attribute(images, target, output="grid")`. A class-specific one without a model reads the shared gradients; one
+            that holds the model takes its own (`TransitionAttentionMaps` integrates).
         occlusions: names, as in `perturbation_curve`.
         fractions: as in `perturbation_curve`, and symmetric (f and 1 − f), so that SRG compares one order with its
             reverse at the same places: else even a random ranking has a score.
@@ -128,10 +139,10 @@ def benchmark(
         for batch in data:
             images = batch.image.to(device)
             experiments = [Perturbation(model, images, occlusion) for occlusion in occlusions]
-            store = capture(model, images)
+            reading = Reading(model, images)
             for name, method in methods.items():
                 bar.set_description(name)
-                grid = grid_of(method, store, images)
+                grid = reading.grid(method)
                 columns = [
                     experiment.curve(grid, None, mode, fractions=fractions).auc
                     for experiment in experiments
@@ -151,8 +162,38 @@ def _symmetric(fractions: Sequence[float]) -> bool:
     return there == {round(1 - fraction, 9) for fraction in there}
 
 
-def grid_of(method: Any, store: AttentionStore, images: Tensor) -> Tensor:
-    """Scores (batch, rows, columns) of a method: from the captured store where it reads attention, else from the images."""
-    if isinstance(method, AttentionAttribution):
-        return store.tokens.to_grid(method.score(store))
-    return method.attribute(images, output="grid")
+@final
+class Reading:
+    """A batch of images as the methods read it: one capture for all, and gradients once one of them asks for these.
+
+    Class-specific methods explain the class of the clean prediction.
+
+    Args:
+        model: images → logits, in eval mode.
+        images: (batch, channel, height, width).
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        self._model, self._images = model, images
+
+    @cached_property
+    def store(self) -> AttentionStore:
+        return capture(self._model, self._images)
+
+    @cached_property
+    def target(self) -> Tensor:
+        """(batch,): the predicted classes."""
+        with torch.no_grad():
+            return self._model(self._images).argmax(1)
+
+    @cached_property
+    def gradients(self) -> AttentionGradients:
+        return capture_gradients(self._model, self._images, target=self.target)
+
+    def grid(self, method: Any) -> Tensor:
+        """Scores (batch, rows, columns) of a method; of a class-specific one that holds a model, by its `attribute`."""
+        if isinstance(method, AttentionAttribution):
+            return self.store.tokens.to_grid(method.score(self.store))
+        if isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
+            return self.gradients.tokens.to_grid(method.score(self.gradients))
+        return method.attribute(self._images, self.target, output="grid")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attnchain_evals.benchmarking import Benchmark, benchmark, grid_of
+from attnchain_evals.benchmarking import Benchmark, Reading, benchmark
 from attnchain_evals.bundled import bundled_vit
 from attnchain_evals.cluttered_digits import ClutteredDigits, Example
 from attnchain_evals.figures import (
@@ -26,7 +26,7 @@ from attnchain_evals.figures import (
     write_figure,
 )
 from attnchain_evals.files import write_text
-from attnchain_interp import AttentionError, AttentionStore, MetastableStates, capture, coarse_grained_stationary
+from attnchain_interp import AttentionError, AttentionStore, MetastableStates, coarse_grained_stationary
 
 BATCH = 32
 FRACTIONS = (0.0, 1 / 16, 1 / 4, 3 / 4, 15 / 16, 1.0)  # dense where the evidence goes and comes, symmetric for SRG
@@ -59,8 +59,8 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     write_text(files[0], json.dumps(_report(result, model, data, accuracy, fractions), indent=1))
     write_text(files[1], result.markdown() + "\n")
     first = Example(*(field[:SHOWN] for field in batches[0]))
-    store = capture(model, first.image)
-    maps = {name: grid_of(method, store, first.image) for name, method in methods.items()}
+    reading = Reading(model, first.image)
+    store, maps = reading.store, {name: reading.grid(method) for name, method in methods.items()}
     figures = {
         "attributions.png": attribution_figure(first.image, first.mask, maps),
         "layers.png": layer_figure(store, first.image[0]),

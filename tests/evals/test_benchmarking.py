@@ -33,6 +33,19 @@ def test_figures_are_those_of_the_metrics_themselves() -> None:
     assert "| TokenRank |" in result.markdown()
 
 
+def test_class_specific_methods_explain_the_clean_prediction() -> None:
+    model = bundled_vit()
+    batch = next(ClutteredDigits("validation", 3).batches(3))
+    with torch.no_grad():
+        target = model(batch.image).argmax(1)
+    methods = {"Rollout": ac.Rollout(), "shared": ac.GradientAttention(), "own": ac.GradientAttention(model)}
+    result = benchmark(model, [batch], methods, fractions=2)
+    assert np.allclose(result.figures["shared"], result.figures["own"], atol=1e-5)
+    grid = ac.GradientAttention(model).attribute(batch.image, target, output="grid")
+    curve = perturbation_curve(model, batch.image, grid, target, "deletion", "mean", fractions=2)
+    assert np.allclose(result.figures["shared"][:, 0], curve.auc, atol=1e-6)
+
+
 def test_examples_do_not_depend_on_the_batch() -> None:
     model = bundled_vit()
     data = ClutteredDigits("validation", 4)
