@@ -89,7 +89,7 @@ def check_text(
         embeddings: (batch, token, width), in place of numbers.
         special: token numbers with the role special.
         class_first: the first token that is no padding is the class token.
-        tokenizer: gives the labels, and the special tokens.
+        tokenizer: gives the labels, where there are token numbers, and the special tokens.
 
     Raises:
         AttentionError: no such tensor, or a mask of another shape.
@@ -109,7 +109,9 @@ def check_text(
     roles = torch.where(torch.isin(ids, torch.tensor(special, dtype=ids.dtype)), int(Role.SPECIAL), int(Role.TEXT))
     if class_first:
         roles[mask & (mask.cumsum(1) == 1)] = Role.CLASS
-    labels = None if tokenizer is None else [tokenizer.convert_ids_to_tokens(row.tolist()) for row in ids]
+    labels = None
+    if tokenizer is not None and not bool((ids < 0).any()):  # embeddings, and tokens that the model makes, have no number
+        labels = [tokenizer.convert_ids_to_tokens(row.tolist()) for row in ids]
     return TokenLayout(roles.masked_fill(~mask, Role.PAD), labels=labels)
 
 

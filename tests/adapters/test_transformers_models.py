@@ -132,10 +132,11 @@ def test_a_tokenizer_gives_labels_and_special_tokens(tokenizer: Any) -> None:
     assert torch.equal(without.roles == pad, tokens.roles == pad)
 
 
-def test_embeddings_in_place_of_numbers() -> None:
+def test_embeddings_in_place_of_numbers(tokenizer: Any) -> None:
     model, given = member("gpt2")
     embedded = model.wte(given["input_ids"]).detach()
     store = ac.capture(model, inputs_embeds=embedded)
+    assert ac.capture(model, inputs_embeds=embedded, tokenizer=tokenizer).tokens.labels is None
     assert torch.allclose(store.maps(), ac.capture(model, **given).maps(), atol=1e-6)
 
 

@@ -43,6 +43,11 @@ def _layout(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: A
     sequence = stack.family.sequence
     if sequence == "text" or stack.kind == "decoder":
         return _text(model, stack, arguments, tokenizer)
+    if sequence == "several":
+        raise AttentionError(
+            f"these layers of {type(model).__name__} belong to none of its towers but read all of them together, and how their"
+            " tokens are laid out is not known here; hand over their maps yourself: AttentionStore.from_maps."
+        )
     return {"image": _image, "video": _video, "audio": _audio, "spectrogram": _spectrogram}[sequence](stack, arguments)
 
 
