@@ -1,0 +1,1 @@
+"""What judges an attribution: one class per metric, figures per example, a torchmetrics face."""

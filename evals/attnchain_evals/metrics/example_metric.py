@@ -1,0 +1,85 @@
+"""What every metric shares: figures of each example of a trial, and the score that their means add up to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+import torchmetrics
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@final
+@dataclass(frozen=True)
+class Trial:
+    """A batch of examples on which attributions are judged.
+
+    Attributes:
+        model: inputs → logits (batch, class), or an output that has `.logits`; in eval mode.
+        inputs: (batch, …).
+        target: (batch,) the class that is explained; that of the clean prediction.
+        mask: (batch, height, width) bool, true on the object; None where the data have none.
+        first: the number of the first example in the data, from which whatever is random is seeded, so that a result does not
+            depend on how the examples were put into batches.
+    """
+
+    model: Callable[[Tensor], Any]
+    inputs: Tensor
+    target: Tensor
+    mask: Tensor | None = None
+    first: int = 0
+
+
+class ExampleMetric(torchmetrics.Metric, ABC):
+    """A metric by figures per example. `update(trial, attributions)` and `compute()` as torchmetrics has them.
+
+    Attributes:
+        name: of the metric with its settings, unique in a result: "deletion/mean".
+        version: raised whenever its numbers change.
+        higher_is_better: as torchmetrics has it.
+        columns: the names of the figures of an example.
+    """
+
+    version: ClassVar[int]
+    full_state_update = False
+
+    name: str
+    columns: tuple[str, ...]
+    total: Tensor
+    defined: Tensor
+    undefined: Tensor
+
+    def __init__(self, name: str, columns: tuple[str, ...] = ("value",)) -> None:
+        super().__init__()
+        self.name, self.columns = name, columns
+        self.add_state("total", torch.zeros(len(columns), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("defined", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("undefined", torch.tensor(0), dist_reduce_fx="sum")
+
+    @abstractmethod
+    def measure(self, trial: Trial, attributions: Tensor) -> Tensor:
+        """(batch, column) float64: the figures of each example; NaN where the attribution or the example defines none.
+
+        Raises:
+            AttentionError: shapes that do not fit, or an example that lacks what the metric needs.
+        """
+
+    def summary(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The score (…) of the means over examples (column, …); the first column where not said otherwise."""
+        return means[0]
+
+    def update(self, trial: Trial, attributions: Tensor) -> None:
+        figures = self.measure(trial, attributions)
+        good = ~figures.isnan().any(1)
+        self.total += figures[good].sum(0).to(self.total)
+        self.defined += good.sum()
+        self.undefined += (~good).sum()
+
+    def compute(self) -> Tensor:
+        means = (self.total / self.defined).cpu().numpy()
+        return torch.as_tensor(self.summary(means))
