@@ -16,6 +16,7 @@ from attnchain_interp.attribution.multi_bounce import MultiBounce
 from attnchain_interp.attribution.random_ranking import RandomRanking
 from attnchain_interp.attribution.raw_attention import RawAttention
 from attnchain_interp.attribution.rollout import Rollout
+from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.token_rank import TokenRank
 from attnchain_interp.attribution.transition_attention_maps import TransitionAttentionMaps
 from attnchain_interp.attribution.weighted_page_rank import WeightedPageRank
@@ -37,6 +38,7 @@ __all__ = [
     "RandomRanking",
     "RawAttention",
     "Rollout",
+    "TextAttributionResult",
     "TokenRank",
     "WeightedPageRank",
     "TransitionAttentionMaps",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
 import torch
 from captum._utils.typing import TensorOrTupleOfTensorsGeneric
@@ -17,6 +17,11 @@ from tqdm.auto import tqdm
 from attnchain_interp.attribution.target import Target
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.tokens import TokenLayout
+
+if TYPE_CHECKING:
+    from captum.attr import TextTokenInput
+
+    from attnchain_interp.attribution.text.result import TextAttributionResult
 
 Output = Literal["input", "grid", "tokens"]
 
@@ -138,6 +143,49 @@ class TokenAttribution(Attribution, ABC):
         result = torch.cat(results) if len(results) > 1 else results[0]
         given = cast("TensorOrTupleOfTensorsGeneric", (result,) if is_tuple else result)
         return (given, torch.cat(residuals).to(result.device)) if return_convergence_delta else given
+
+    def attribute_text(
+        self,
+        text: str | TextTokenInput,
+        target: Target | str = None,
+        tokenizer: Any = None,
+        words: bool = False,
+        max_new_tokens: int = 25,
+        internal_batch_size: int = 1,
+    ) -> TextAttributionResult:
+        """The attribution of a text's tokens, as Captum's language-model classes return it.
+
+        - A decoder (causal language model) goes on with the text, and each output token has a row of scores over the tokens
+          before it. A method that has a `start` is started at the position that predicts the token; others score the context
+          as a whole. Attention is of one forward over text and target; of class-specific methods, the gradient is that of the
+          token's log-probability, with a backward for each.
+        - An encoder–decoder likewise; each output token's walk goes over the encoder, and starts where the decoder's
+          cross-attention goes from the position that predicts the token. TokenRank restarts there.
+        - Anything else reads the text as a whole, and has one row: that of the method as it is set up.
+
+        Args:
+            text: one text, or Captum's `TextTokenInput`, whose tokenizer, `values` and `skip_tokens` are taken. Skipped tokens
+                are read by the model but have no score.
+            target: what the model goes on with: a string (tokenised by itself, without special tokens, and appended: at the
+                border the tokens may be others than those of the whole text), token numbers, or None to let the model generate
+                it, greedily. Of models that put out no text, what is explained, as in `attribute`; it has no effect on methods
+                that read attention alone.
+            tokenizer: of the model, for a string.
+            words: add up the tokens of each word of the text; needs a fast tokenizer. Output tokens stay tokens.
+            max_new_tokens: at most how many are generated.
+            internal_batch_size: of class-specific methods, how many output tokens are differentiated together.
+
+        Returns:
+            A `TextAttributionResult`, with Captum's plots; on the CPU.
+
+        Raises:
+            AttentionError: several texts, an empty one, or one longer than the model's positions; a string without its
+                tokenizer; a target of another kind, without tokens, or with numbers that the model has no token for; a method
+                without a meaning for this kind of model; and what `attribute` raises.
+        """
+        from attnchain_interp.attribution.text.attributed_text import attributed_text  # which reads the methods
+
+        return attributed_text(self, text, target, tokenizer, words, max_new_tokens, internal_batch_size)
 
 
 def no_residual(method: Attribution) -> AttentionError:

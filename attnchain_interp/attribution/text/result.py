@@ -1,0 +1,60 @@
+"""The attribution of a text, as Captum's language-model classes give it, with what these have no place for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import final
+
+from captum.attr import InterpretableInput
+from captum.attr._core.llm_attr import LLMAttributionResult
+from torch import Tensor
+
+
+@final
+class TextAttributionResult(LLMAttributionResult):
+    """Scores of the tokens (or words) of a prompt for each output; Captum's plots work on it.
+
+    Attributes:
+        input_tokens, output_tokens: labels; a classifier has one output.
+        token_attr: (output token, input token). Each row is what the method gives for one output token.
+        seq_attr: (input token,): the sum of these rows, as Captum's gradient methods have it.
+        output_probs: (output token,): the model's probability of each output token after those before it; None where the
+            model puts out no text.
+        output_attr: (output token, output token): the rest of each row, over the earlier output tokens, zero for itself and
+            for later ones; None where rows hold the prompt alone (classifiers, encoder–decoders).
+        policy: where the walks start, or what is done in their place, and what they see.
+        inp: Captum's input.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_tokens: list[str],
+        output_tokens: list[str],
+        token_attr: Tensor,
+        policy: str,
+        output_probs: Tensor | None = None,
+        output_attr: Tensor | None = None,
+        inp: InterpretableInput | None = None,
+    ) -> None:
+        super().__init__(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            seq_attr=token_attr.sum(0),
+            token_attr=token_attr,
+            output_probs=output_probs,
+            inp=inp,
+        )
+        self.output_attr = output_attr
+        self.policy = policy
+
+    @property
+    def input_labels(self) -> list[str]:
+        """The input tokens, those that occur more than once with their position: "the (0)", "cat", "the (2)"."""
+        counts = Counter(self.input_tokens)
+        return [f"{token} ({k})" if counts[token] > 1 else token for k, token in enumerate(self.input_tokens)]
+
+    @property
+    def seq_attr_dict(self) -> dict[str, float]:
+        """`seq_attr` by `input_labels`: unlike Captum's, with an entry for every token."""
+        return dict(zip(self.input_labels, self.seq_attr.tolist(), strict=True))
