@@ -230,6 +230,7 @@ def test_targets_in_every_form() -> None:
     expected = rows_of(method.attribute_text(TEXT, "a dog", DECODER))
     for target in (numbers, tuple(numbers), torch.tensor(numbers)):
         assert torch.equal(rows_of(method.attribute_text(TEXT, target, DECODER)), expected)
+    assert method.attribute_text(TEXT, [59], DECODER).output_tokens == ["token 59"], "the tokenizer has fewer than the model"
     alone = rows_of(method.attribute_text(TEXT, numbers[0], DECODER))
     assert alone.shape == (1, 10)
     assert torch.allclose(alone[0, :9], expected[0, :9])
@@ -364,6 +365,7 @@ def test_what_an_encoder_decoder_has_no_meaning_for() -> None:
     with pytest.raises(ac.AttentionError, match="has no language-model head"):
         ac.MultiBounce(transformers.BartModel(model.config).eval()).attribute_text(TEXT, "a dog", SEQ2SEQ)
     model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id = None
+    model.generation_config.bos_token_id = model.config.bos_token_id = None
     with pytest.raises(ac.AttentionError, match="does not say what its decoder starts with"):
         ac.MultiBounce(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
 

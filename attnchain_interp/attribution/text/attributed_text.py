@@ -137,7 +137,7 @@ def _of_encoder_decoder(
         before = _decoder_start(model)
         sequence, first = torch.cat([before, tokens]), len(before)
         check_length(model, len(sequence) - 1, "target")
-    check_tokens(model, tokens, "target")
+    check_tokens(model, sequence, "target with what the decoder starts with")
     rows = encoder_decoder_rows(method, model, ids, sequence[None].to(ids), first)
     if isinstance(method, RandomRanking):
         policy = policy_of(method)
@@ -162,6 +162,7 @@ def _decoder_start(model: Any) -> Tensor:
         return next((value for value in values if isinstance(value, int)), None)
 
     start, forced = first("decoder_start_token_id"), first("forced_bos_token_id")
+    start = first("bos_token_id") if start is None else start  # as generate does
     if start is None:
         raise AttentionError(
             f"{type(model).__name__} does not say what its decoder starts with; set"

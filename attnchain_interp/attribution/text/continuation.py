@@ -88,10 +88,19 @@ def check_length(model: Any, tokens: int, what: str) -> None:
 
 
 def output_labels(tokens: Tensor, tokenizer: Any) -> list[str]:
-    """The text of each token by itself; the vocabulary's own entry where it has none (a space, a part of a character)."""
-    spelled = [tokenizer.decode([token]).strip() for token in tokens.tolist()]
-    entries = tokenizer.convert_ids_to_tokens(tokens.tolist())
-    return [text if text and "\ufffd" not in text else entry for text, entry in zip(spelled, entries, strict=True)]
+    """The text of each token by itself; the vocabulary's own entry where it has none (a space, a part of a character).
+
+    Models may have more tokens than their tokenizer; such a one is called by its number.
+    """
+
+    def label(token: int, entry: str | None) -> str:
+        if entry is None:
+            return f"token {token}"
+        spelled = tokenizer.decode([token]).strip()
+        return spelled if spelled and "\ufffd" not in spelled else entry
+
+    numbers = tokens.tolist()
+    return [label(*pair) for pair in zip(numbers, tokenizer.convert_ids_to_tokens(numbers), strict=True)]
 
 
 def _described(target: Any) -> str:
