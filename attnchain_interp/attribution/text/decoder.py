@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
+from attnchain_interp.attribution.gradient_multi_bounce import GradientMultiBounce
+from attnchain_interp.attribution.gradient_token_rank import GradientTokenRank
 from attnchain_interp.attribution.text.starts import started_at
 from attnchain_interp.attribution.token_attribution import Call, TokenAttribution
 from attnchain_interp.attribution.transition_attention_maps import TransitionAttentionMaps
@@ -88,8 +90,10 @@ def _of_gradients(method: AttentionGradientAttribution, model: nn.Module, ids: T
         parts.append(probabilities(seen[0], ids, first)[some - first])
         with torch.no_grad():
             for k, length in enumerate(some.tolist()):
-                reading = started_at(method, length - 1) or method
+                reading = copy.copy(started_at(method, length - 1) or method)
                 assert isinstance(reading, AttentionGradientAttribution)  # noqa: S101
+                if isinstance(reading, GradientTokenRank | GradientMultiBounce):
+                    reading.tokens = found.tokens.select(reading.tokens)[k : k + 1, :length]
                 cut = [gradient[k : k + 1, :, :length, :length] for gradient in found.gradients]
                 rows[length - first, :length] = reading.relevance(AttentionGradients(context(found.store, length, k), cut))[0]
     return Rows(rows, torch.cat(parts))
