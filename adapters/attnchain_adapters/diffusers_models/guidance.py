@@ -80,9 +80,8 @@ def self_attention_guidance(
         output, store = _read(unet, lambda: plain(*inputs, **kwargs), given, layers, grid)
         first = _prediction(output)
         sample, level = given["sample"], _level(scheduler, given["timestep"], given["sample"])
-        blurred = _blurred(
-            *_parts(scheduler, first, sample, level), level, _where(store, importance, generator), kernel, sigma
-        )
+        where = store.tokens.to_grid(token_mask(store, importance, generator))[:, None]
+        blurred = _blurred(*_parts(scheduler, first, sample, level), level, where, kernel, sigma)
         again = _prediction(plain(**{**given, "sample": blurred, "return_dict": False}))
         difference = scale * (first - again)
         if getattr(pipe, "do_classifier_free_guidance", False):
