@@ -17,6 +17,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
 from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.functionals.mixing import Mixing, mixing
+from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, uniform_anchors
 from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
@@ -73,16 +74,19 @@ __all__ = [
     "capture_gradients",
     "coarse_grained_stationary",
     "damp",
+    "diff_seg",
     "expected_visits",
     "head_weights",
     "metastable_states",
     "mixing",
     "prove",
+    "ranked_anchors",
     "restrict",
     "reverse",
     "second_eigenvalue",
     "select_layers",
     "stationary",
+    "uniform_anchors",
 ]
 
 

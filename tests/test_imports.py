@@ -53,6 +53,7 @@ def test_each_framework_is_imported_in_one_adapter_file() -> None:
         framework: [file.name for file in ADAPTERS.rglob("*.py") if framework in set(imported(file.read_text()))]
         for framework in FRAMEWORKS
     }
+    assert homes["diffusers"] == ["adapter.py"]
     assert homes["nnsight"] == ["nnsight_models.py"]
     assert homes["timm"] == ["adapter.py"]
     assert homes["transformers"] == ["adapter.py"]

@@ -32,11 +32,12 @@ def check_ready(model: nn.Module) -> None:
         )
     rates = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob")
     for name, module in model.named_modules():
-        active = [rate for rate in rates if isinstance(value := getattr(module, rate, None), float) and value > 0]
+        held = vars(module)  # not getattr: diffusers' models look a name up in their configuration, with a warning
+        active = [rate for rate in rates if isinstance(value := held.get(rate), float) and value > 0]
         if module.training and active:
             raise AttentionError(
                 f"the model is in train mode with dropout ({name or type(model).__name__}.{active[0]} ="
-                f" {getattr(module, active[0])}), so its attention is random and rows do not sum to one. Call model.eval()"
+                f" {held[active[0]]}), so its attention is random and rows do not sum to one. Call model.eval()"
                 " first."
             )
 

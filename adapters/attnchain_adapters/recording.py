@@ -127,7 +127,7 @@ class AttentionRecorder(TorchFunctionMode):
         maps = result[..., : result.shape[-1] - sink]
         if result.ndim == 3:  # heads folded into the batch
             heads = _heads(module)
-            maps = maps.unflatten(0, (-1, heads))
+            maps = maps if maps.shape[0] % heads else maps.unflatten(0, (-1, heads))  # else a slice of the heads
         if maps.ndim != 4:
             return result
         self._take(layer, maps, "softmax", sink)
@@ -199,7 +199,7 @@ def _causal_with_padding(mask: Tensor) -> Tensor | None:
 
 def _heads(module: nn.Module) -> int:
     """How many heads a module says that it has; one where it says nothing."""
-    for name in ("num_heads", "n_heads", "n_head", "num_attention_heads"):
+    for name in ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads"):
         if isinstance(heads := getattr(module, name, None), int):
             return heads
     return 1

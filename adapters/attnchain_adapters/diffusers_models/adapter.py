@@ -1,0 +1,70 @@
+"""The adapter of diffusers: one forward of a denoiser."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from diffusers.models.modeling_utils import ModelMixin
+
+from attnchain_adapters.checks import arguments_of, check_ready, check_shown
+from attnchain_adapters.diffusers_models.families import FAMILIES, Grid
+from attnchain_adapters.diffusers_models.sequences import (
+    ADVICE,
+    DiffusionKind,
+    attention_modules,
+    layouts_of,
+    sequence_meant,
+    sequences_of,
+)
+from attnchain_adapters.recording import AttentionRecorder
+from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
+
+
+@final
+class DiffusersAdapter:
+    """Whichever sequence of tokens of a denoiser is meant, by kind and grid."""
+
+    supported = f"{', '.join(FAMILIES)} (docs/diffusion.md)"
+
+    def recognises(self, source: Any) -> bool:
+        return isinstance(source, ModelMixin)
+
+    def capture(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        layers: LayerSelection,
+        keeping: Keeping,
+        kind: DiffusionKind | None = None,
+        grid: Grid | None = None,
+        labels: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AttentionStore | Reductions:
+        """As `Adapter.capture`.
+
+        Args:
+            source: the denoiser: a pipeline's `transformer` or `unet`.
+            inputs, layers, keeping, kwargs: as there.
+            kind: "joint", text and image in one sequence; "self", the image alone; or "cross", from the image to the text.
+            grid: (rows, columns) of the image's tokens, where a UNet has several.
+            labels: of the text's tokens (`prompt_tokens`).
+        """
+        name = type(source).__name__
+        given = arguments_of(source, inputs, kwargs)
+        sequence = sequence_meant(sequences_of(source, given), name, kind, grid)
+        check_ready(source)
+        wanted = select_layers(sequence.layers, layers)
+        tokens, queries = layouts_of(source, sequence, given, labels)
+        heads = max(module.heads for layer, module in attention_modules(source).items() if layer in wanted)
+        keeping.expect(tokens, len(wanted), heads, fused=True, queries=queries)
+        with AttentionRecorder(source, {layer: [layer] for layer in sequence.layers}, set(wanted), keeping) as recorder:
+            source(*inputs, **kwargs)
+        check_shown(recorder.routes, wanted, ADVICE)
+        metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind, "route": recorder.route}
+        return keeping.result(wanted, metadata)
+
+    def load(self, name: str) -> Loaded:
+        raise AttentionError(
+            f"{name}: a denoiser alone has no sample input. Load its pipeline in Python and use capture_pipeline"
+            " (docs/diffusion.md)."
+        )

@@ -1,0 +1,158 @@
+"""Self-attention guidance: a sampling is led away from what the denoiser says of an image blurred where it attends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_adapters.checks import arguments_of, check_shown
+from attnchain_adapters.diffusers_models.families import Grid
+from attnchain_adapters.diffusers_models.running_mean import RunningMean
+from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
+from attnchain_adapters.recording import AttentionRecorder
+from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, select_layers, stationary
+
+Importance = Literal["token-rank", "column-sum", "random"]
+
+_DAMPING: Final = 0.99
+
+
+@contextmanager
+def self_attention_guidance(
+    pipe: Any,
+    scale: float = 0.75,
+    importance: Importance = "token-rank",
+    layers: LayerSelection = -1,
+    grid: Grid | None = None,
+    kernel: int = 9,
+    sigma: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[None]:
+    """While open, the UNet of a pipeline puts out ε + s (ε − ε̃): ε̃ is what it says once the image is blurred where it attends.
+
+    From its own ε follows the image x₀ that it expects; x₀ is blurred where a token is important, noised again with the same
+    ε, and shown to it a second time. Two forwards a step. Where classifier-free guidance puts both halves into one batch, the
+    difference is that of the half without prompt, added to both, as published.
+
+    Args:
+        pipe: a diffusers pipeline with a `unet` and a scheduler that has `alphas_cumprod`.
+        scale: s; 0 leaves the output as it is.
+        importance: which tokens are blurred. "column-sum", those to which more than one token's attention goes: Σ_i A_ij > 1,
+            as published. "token-rank", those whose share of the stationary distribution (damping 0.99) is greater than the
+            uniform one: N π_j > 1. "random", as many as "token-rank" has, anywhere: the control.
+        layers: of the self-attention on `grid`; their maps and heads are averaged. The last by default; published is the
+            middle block ("mid_block.attentions.0").
+        grid: (rows, columns) of the tokens, where the UNet attends on several.
+        kernel, sigma: of the Gaussian blur, in latent pixels; kernel is odd.
+        generator: of the random mask.
+
+    Raises:
+        AttentionError: no UNet, a scheduler or a kind of prediction that is not known, a mask or a kernel that is none; in a
+            step, as `capture`. Errors of the pipeline pass through; the UNet is put back in any case.
+
+    Source: Hong, Lee, Jang & Kim, *Improving Sample Quality of Diffusion Models Using Self-Attention Guidance*, ICCV 2023;
+    with TokenRank: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
+    """
+    unet: Any = getattr(pipe, "unet", None)
+    scheduler: Any = getattr(pipe, "scheduler", None)
+    if unet is None or not hasattr(scheduler, "alphas_cumprod"):
+        raise AttentionError(
+            f"{type(pipe).__name__} has {'no unet' if unet is None else f'the scheduler {type(scheduler).__name__}'}; the"
+            " guidance needs a UNet and a scheduler with alphas_cumprod (DDPM, DDIM and their kin)."
+        )
+    kinds = ("epsilon", "v_prediction", "sample")
+    if scheduler.config.prediction_type not in kinds:
+        raise AttentionError(f"the scheduler predicts {scheduler.config.prediction_type!r}; known are {', '.join(kinds)}.")
+    if importance not in ("token-rank", "column-sum", "random"):
+        raise AttentionError(f'importance={importance!r} is unknown; use "token-rank", "column-sum" or "random".')
+    if kernel < 1 or kernel % 2 == 0 or not sigma > 0:
+        raise AttentionError(f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma: 9, 1.0.")
+    plain = unet.forward
+
+    def guided(*inputs: Any, **kwargs: Any) -> Any:
+        given = arguments_of(unet, inputs, kwargs)
+        del given["self"]
+        output, store = _read(unet, lambda: plain(*inputs, **kwargs), given, layers, grid)
+        first = _prediction(output)
+        sample, level = given["sample"], _level(scheduler, given["timestep"], given["sample"])
+        where = store.tokens.to_grid(token_mask(store, importance, generator))[:, None]
+        blurred = _blurred(*_parts(scheduler, first, sample, level), level, where, kernel, sigma)
+        again = _prediction(plain(**{**given, "sample": blurred, "return_dict": False}))
+        difference = scale * (first - again)
+        if getattr(pipe, "do_classifier_free_guidance", False):
+            difference = difference.chunk(2)[0].repeat(2, 1, 1, 1)
+        if isinstance(output, tuple):
+            return (first + difference, *output[1:])
+        output.sample = first + difference
+        return output
+
+    unet.forward = guided
+    try:
+        yield
+    finally:
+        del unet.forward
+
+
+def token_mask(store: AttentionStore, importance: Importance, generator: torch.Generator | None = None) -> Tensor:
+    """(batch, token) bool: the tokens that `self_attention_guidance` blurs, of a store of the image's own attention."""
+    chain = store.chain(tokens="all")
+    n = len(chain)
+    if importance == "column-sum":
+        return chain.step(torch.ones_like(chain.uniform)) > 1
+    rank = n * stationary(chain, damping=_DAMPING) > 1
+    if importance == "token-rank":
+        return rank
+    order = torch.rand(rank.shape, generator=generator).argsort(1).argsort(1).to(rank.device)
+    return order < rank.sum(1, keepdim=True)
+
+
+def _prediction(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output.sample
+
+
+def _read(
+    unet: Any, forward: Callable[[], Any], given: dict[str, Any], layers: LayerSelection, grid: Grid | None
+) -> tuple[Any, AttentionStore]:
+    """The output of a forward, and the mean self-attention of the chosen layers in it."""
+    sequence = sequence_meant(sequences_of(unet, given), type(unet).__name__, "self", grid)
+    wanted = frozenset(select_layers(sequence.layers, layers))
+    mean = RunningMean("mean", each_layer=False)
+    mean.layers = wanted
+    with AttentionRecorder(unet, {name: [name] for name in sequence.layers}, wanted, mean) as recorder:
+        output = forward()
+    check_shown(recorder.routes, list(wanted), ADVICE)
+    maps = (mean.sums["mean"] / mean.counts["mean"])[:, None]
+    return output, AttentionStore([LayerAttention("mean", maps)], layouts_of(unet, sequence, given)[0])
+
+
+def _level(scheduler: Any, timestep: Any, sample: Tensor) -> Tensor:
+    """ᾱ of the step: (batch or 1, 1, 1, 1)."""
+    steps = torch.as_tensor(timestep).reshape(-1).long().cpu()
+    return scheduler.alphas_cumprod[steps].to(sample).reshape(-1, 1, 1, 1)
+
+
+def _parts(scheduler: Any, output: Tensor, sample: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """The image x₀ and the noise ε that a prediction means: sample = √ᾱ x₀ + √(1 − ᾱ) ε."""
+    kind, signal, noise = scheduler.config.prediction_type, level.sqrt(), (1 - level).sqrt()
+    if kind == "epsilon":
+        return (sample - noise * output) / signal, output
+    if kind == "sample":
+        return output, (sample - signal * output) / noise
+    return signal * sample - noise * output, signal * output + noise * sample
+
+
+def _blurred(image: Tensor, noise: Tensor, level: Tensor, where: Tensor, kernel: int, sigma: float) -> Tensor:
+    """The sample of the image blurred where the mask (batch, 1, rows, columns) is true, with the same noise."""
+    places = torch.arange(kernel, dtype=image.dtype, device=image.device) - kernel // 2
+    weights = torch.softmax(-(places**2) / (2 * sigma**2), 0)
+    channels, edge = image.shape[1], kernel // 2
+    padded = F.pad(image, (edge,) * 4, mode="reflect" if edge < min(image.shape[-2:]) else "replicate")
+    rows = F.conv2d(padded, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    soft = F.conv2d(rows, weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    inside = F.interpolate(where.float(), image.shape[-2:]).bool().to(image.device)
+    return level.sqrt() * torch.where(inside, soft, image) + (1 - level).sqrt() * noise

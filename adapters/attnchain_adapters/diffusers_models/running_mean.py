@@ -1,0 +1,85 @@
+"""The mean of attention maps over heads, layers and sampling steps, held as one map."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp import AttentionError, Factors, second_eigenvalue
+from attnchain_interp.keeping import Edit
+
+HeadWeights = Literal["mean", "lambda2", "inverse-lambda2"]
+
+
+@final
+class RunningMean:
+    """Takes the attention of layer after layer, as a `Keeping` does, and adds it up head by head.
+
+    One head's map is built at a time. Within a layer, heads are weighted; layers and steps count the same.
+
+    Attributes:
+        layers: the names of the layers that are taken; others are ignored.
+        examples: which examples of the batch are kept.
+        sums: (example, query, key) float32 by layer, or under the name "mean" where layers are averaged too.
+        counts: how many maps a sum holds.
+    """
+
+    def __init__(self, heads: HeadWeights, each_layer: bool) -> None:
+        if heads not in ("mean", "lambda2", "inverse-lambda2"):
+            raise AttentionError(f'heads={heads!r} is unknown; use "mean", "lambda2" or "inverse-lambda2".')
+        self.edit: Edit | None = None
+        self.layers: frozenset[str] = frozenset()
+        self.examples = slice(None)
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self._heads, self._each_layer = heads, each_layer
+        self._taken: set[str] = set()
+
+    def next_forward(self) -> None:
+        """Before each forward."""
+        self._taken.clear()
+
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+        """Adds one layer.
+
+        Raises:
+            AttentionError: a layer that attends twice in one forward, or whose map changes its size.
+        """
+        if name not in self.layers:
+            return
+        if name in self._taken:
+            raise AttentionError(
+                f"layer {name!r} computes attention twice in one forward (an adapter of images, or attention in slices), and"
+                " its maps cannot be told apart. Remove the adapter, or disable_attention_slicing()."
+            )
+        self._taken.add(name)
+        mean, key = self._over_heads(attention), name if self._each_layer else "mean"
+        if key in self.sums and self.sums[key].shape != mean.shape:
+            raise AttentionError(
+                f"the maps change from {tuple(self.sums[key].shape)} to {tuple(mean.shape)} (example, query, key) while"
+                " sampling; capture each size by itself: kind=…, grid=…, steps=…."
+            )
+        self.sums[key] = self.sums[key].add_(mean) if key in self.sums else mean
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def _over_heads(self, attention: Tensor | Factors) -> Tensor:
+        total, weights = None, torch.zeros(())
+        for head in range(attention.shape[1]):
+            part = attention.heads(slice(head, head + 1)) if isinstance(attention, Factors) else attention[:, head : head + 1]
+            chosen = (part.maps() if isinstance(part, Factors) else part)[self.examples, 0].float()
+            weight = self._weight(chosen)
+            weights = weights.to(chosen) + weight
+            total = torch.zeros_like(chosen) if total is None else total
+            total.addcmul_(chosen, weight[:, None, None])
+        assert total is not None, "attention has a head"  # noqa: S101
+        return total.div_(weights[:, None, None])
+
+    def _weight(self, maps: Tensor) -> Tensor:
+        if self._heads == "mean":
+            return maps.new_ones(len(maps))
+        if maps.shape[-1] != maps.shape[-2]:
+            raise AttentionError(f'heads="{self._heads}" needs chains, and this is cross-attention; use heads="mean".')
+        eigenvalue = second_eigenvalue(maps)
+        return eigenvalue if self._heads == "lambda2" else 1 - eigenvalue

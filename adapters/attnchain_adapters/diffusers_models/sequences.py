@@ -1,0 +1,146 @@
+"""The sequences of tokens inside a denoiser: image alone, text and image in one, or an image that attends to text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, final, get_args
+
+import torch
+from torch import Tensor
+
+from attnchain_adapters.diffusers_models.families import FAMILIES, Family, Grid
+from attnchain_interp import AttentionError, Role, TokenLayout
+
+DiffusionKind = Literal["joint", "self", "cross"]
+
+ADVICE: Final = (
+    "Its attention processor shows none (xFormers, a sliced or a third-party kernel). Use diffusers' own:"
+    " disable_xformers_memory_efficient_attention(), disable_attention_slicing() or set_default_attn_processor()."
+)
+
+
+@final
+@dataclass(frozen=True)
+class TokenSequence:
+    """The attention layers that share their queries and keys.
+
+    Attributes:
+        kind: "joint", text and image in one sequence; "self", the image alone; "cross", from the image to the text.
+        grid: (rows, columns) of the image's tokens.
+        layers: names of the modules, in the order of the model.
+    """
+
+    kind: DiffusionKind
+    grid: Grid
+    layers: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f'kind="{self.kind}", grid={self.grid}'
+
+
+def family_of(model: Any) -> Family:
+    """What is known of a denoiser.
+
+    Raises:
+        AttentionError: its class is not known.
+    """
+    name = type(model).__name__
+    if name not in FAMILIES:
+        raise AttentionError(
+            f"{name} has not been tried, so nothing says that its maps would be right; the denoisers that have are"
+            f" {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[name]
+
+
+def sequences_of(model: Any, given: Mapping[str, Any]) -> list[TokenSequence]:
+    """Every sequence of a denoiser called with these arguments.
+
+    Raises:
+        AttentionError: the denoiser is not known, or attends in a way that is no chain.
+    """
+    family, found = family_of(model), {}
+    for name, module in attention_modules(model).items():
+        kind, grid = _kind(module, family, name), family.grids(model, given, name)
+        found.setdefault((kind, grid), TokenSequence(kind, grid)).layers.append(name)
+    if not found:
+        raise AttentionError(f"this {type(model).__name__} holds no attention module.")
+    return list(found.values())
+
+
+def sequence_meant(
+    sequences: Sequence[TokenSequence], name: str, kind: DiffusionKind | None, grid: Grid | None
+) -> TokenSequence:
+    """The one sequence of this kind and grid; where no kind is asked for, cross-attention is not meant.
+
+    Raises:
+        AttentionError: none, or several.
+    """
+    if kind is not None and kind not in get_args(DiffusionKind):
+        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(DiffusionKind)))}.")
+    meant = [each for each in sequences if grid in (None, each.grid)]
+    meant = [each for each in meant if (each.kind == kind if kind else each.kind != "cross")]
+    if len(meant) == 1:
+        return meant[0]
+    there = "; ".join(map(str, sequences))
+    if not meant:
+        raise AttentionError(f"{name} has no attention of kind={kind!r}, grid={grid}; it has {there}.")
+    raise AttentionError(f"{name} has several sequences; say which is meant: {there}.")
+
+
+def attention_modules(model: Any) -> dict[str, Any]:
+    """The modules that hold an attention processor, by name, in the order of the model."""
+    family_of(model)
+    return {
+        name: module for name, module in model.named_modules() if hasattr(module, "processor") and hasattr(module, "heads")
+    }
+
+
+def layouts_of(
+    model: Any, sequence: TokenSequence, given: Mapping[str, Any], labels: list[str] | None = None
+) -> tuple[TokenLayout, TokenLayout | None]:
+    """The layout of the keys; and of the queries, where these are other tokens (cross-attention).
+
+    Args:
+        model, sequence, given: the denoiser, which of its sequences, and the arguments that it is called with.
+        labels: of the text's tokens.
+
+    Raises:
+        AttentionError: labels of another number than the text's tokens.
+    """
+    family = family_of(model)
+    batch = given[family.sample].shape[0]
+    patches = torch.full((batch, sequence.grid[0] * sequence.grid[1]), int(Role.PATCH), dtype=torch.uint8)
+    if sequence.kind == "self":
+        return TokenLayout(patches, sequence.grid), None
+    text = _text_roles(given, batch)
+    if labels is not None and len(labels) != text.shape[1]:
+        raise AttentionError(f"there are {len(labels)} labels for {text.shape[1]} text tokens; give one for each of them.")
+    if sequence.kind == "cross":
+        named = None if labels is None else [labels] * batch
+        return TokenLayout(text, labels=named), TokenLayout(patches, sequence.grid)
+    first = family.joint == "text first"
+    blank = [""] * patches.shape[1]
+    named = None if labels is None else [[*labels, *blank] if first else [*blank, *labels]] * batch
+    return TokenLayout(torch.cat([text, patches] if first else [patches, text], 1), sequence.grid, named), None
+
+
+def _text_roles(given: Mapping[str, Any], batch: int) -> Tensor:
+    """(batch, token): text, and padding where the model is told not to attend to it."""
+    states = given["encoder_hidden_states"]
+    roles = torch.full((batch, states.shape[1]), int(Role.TEXT), dtype=torch.uint8)
+    mask = given.get("encoder_attention_mask")
+    return roles if mask is None else roles.masked_fill(~mask.bool().cpu(), int(Role.PAD))
+
+
+def _kind(module: Any, family: Family, name: str) -> DiffusionKind:
+    added = getattr(module, "added_kv_proj_dim", None) is not None
+    if added and not family.joint:
+        raise AttentionError(
+            f"{name!r} attends from the image to text and image together (added keys), which is neither a chain nor"
+            " cross-attention; models built so (DeepFloyd IF, unCLIP) are not read."
+        )
+    if added or (type(module).__name__ == "FluxAttention" and family.joint):
+        return "joint"
+    return "cross" if getattr(module, "is_cross_attention", False) else "self"

@@ -1,0 +1,125 @@
+"""Self-attention guidance beside the formula written out, on a small unconditional pipeline and with a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+import attnchain_interp as ac
+from attnchain_adapters.diffusers_models import self_attention_guidance, token_mask
+
+from .pipelines import diffusers, stable_diffusion
+
+
+def unconditional(prediction: str = "epsilon") -> Any:
+    torch.manual_seed(0)
+    blocks: dict[str, Any] = {
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    }
+    sizes: dict[str, Any] = {"sample_size": 16, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
+    unet = diffusers.UNet2DModel(**sizes, **blocks, in_channels=1, out_channels=1, attention_head_dim=8).eval()
+    scheduler = diffusers.DDIMScheduler(prediction_type=prediction, clip_sample=False)
+    pipe = diffusers.DDIMPipeline(unet, scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def store_of(pipe: Any, sample: torch.Tensor, step: int, layers: Any = -1) -> ac.AttentionStore:
+    return ac.capture(pipe.unet, sample, step, grid=(8, 8), layers=layers)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("importance", ["token-rank", "column-sum"])
+def test_the_prediction_is_the_formulas(prediction: str, importance: Any) -> None:
+    pipe, step = unconditional(prediction), 300
+    sample = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        plain = pipe.unet(sample, step).sample
+        with self_attention_guidance(pipe, 0.5, importance, kernel=5, sigma=1.0):
+            guided = pipe.unet(sample, step).sample
+        matrices = store_of(pipe, sample, step)[-1].maps.mean(1).double()
+        if importance == "column-sum":
+            mask = matrices.sum(1) > 1
+        else:
+            damped = 0.99 * matrices + 0.01 / 64
+            mask = 64 * torch.linalg.matrix_power(damped, 4000)[:, 0] > 1
+        mask = mask.view(2, 1, 8, 8).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        level = pipe.scheduler.alphas_cumprod[step].double()
+        x, out = sample.double(), plain.double()
+        if prediction == "epsilon":
+            image, noise = (x - (1 - level).sqrt() * out) / level.sqrt(), out
+        elif prediction == "sample":
+            image, noise = out, (x - level.sqrt() * out) / (1 - level).sqrt()
+        else:
+            image, noise = level.sqrt() * x - (1 - level).sqrt() * out, level.sqrt() * out + (1 - level).sqrt() * x
+        blurred = torch.stack(
+            [torch.as_tensor(gaussian_filter(one.numpy(), (0, 1, 1), mode="mirror", radius=2)) for one in image]
+        )
+        shown = level.sqrt() * torch.where(mask, blurred, image) + (1 - level).sqrt() * noise
+        expected = plain + 0.5 * (plain - pipe.unet(shown.float(), step).sample)
+    assert not torch.allclose(guided, plain, atol=1e-4)
+    torch.testing.assert_close(guided, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_masks() -> None:
+    pipe, sample = unconditional(), torch.randn(3, 1, 16, 16)
+    store = store_of(pipe, sample, 300)
+    rank, column = token_mask(store, "token-rank"), token_mask(store, "column-sum")
+    drawn = token_mask(store, "random", torch.Generator().manual_seed(0))
+    assert torch.equal(drawn.sum(1), rank.sum(1))
+    assert not torch.equal(drawn, rank)
+    assert torch.equal(drawn, token_mask(store, "random", torch.Generator().manual_seed(0)))
+    assert torch.equal(column, store[-1].maps.mean(1).sum(1) > 1)
+
+
+def test_a_sampling_is_guided_and_the_unet_put_back() -> None:
+    pipe = unconditional()
+
+    def image() -> torch.Tensor:
+        found = pipe(batch_size=1, generator=torch.Generator().manual_seed(0), num_inference_steps=3, output_type="np").images
+        return torch.as_tensor(found)
+
+    plain = image()
+    with self_attention_guidance(pipe, scale=0.0):
+        torch.testing.assert_close(image(), plain)
+    with self_attention_guidance(pipe, scale=2.0):
+        assert not torch.allclose(image(), plain, atol=1e-4)
+    with pytest.raises(ZeroDivisionError), self_attention_guidance(pipe):
+        _ = 1 / 0
+    assert "forward" not in vars(pipe.unet)
+    assert torch.equal(image(), plain)
+
+
+def test_with_a_prompt_the_half_without_it_leads() -> None:
+    pipe = stable_diffusion()
+    pipe._guidance_scale = 7.5
+    sample, text, step = torch.randn(1, 4, 16, 16).repeat(2, 1, 1, 1), torch.randn(2, 5, 32), 300
+    which: Any = {"grid": (8, 8), "layers": "mid_block.attentions.0.transformer_blocks.0.attn1"}
+    with torch.no_grad():
+        plain = pipe.unet(sample, step, text).sample
+        with self_attention_guidance(pipe, **which):
+            both = pipe.unet(sample, step, text, return_dict=False)[0]
+        pipe._guidance_scale = 1.0  # none
+        with self_attention_guidance(pipe, **which):
+            alone = pipe.unet(sample[:1], step, text[:1]).sample
+    for half in (0, 1):
+        torch.testing.assert_close((both - plain)[half], (alone - plain[:1])[0], atol=1e-5, rtol=1e-3)
+
+
+def test_what_is_refused_says_why() -> None:
+    pipe = unconditional()
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        (object(), {}, "object has no unet"),
+        (pipe, {"importance": "max"}, "importance='max' is unknown"),
+        (pipe, {"kernel": 4}, "odd kernel"),
+        (pipe, {"sigma": 0.0}, "positive sigma"),
+    ]
+    for given, options, message in cases:
+        with pytest.raises(ac.AttentionError, match=message), self_attention_guidance(given, **options):
+            pass
+    with pytest.raises(ac.AttentionError, match="there is no layer 'mid'"), self_attention_guidance(pipe, layers="mid"):
+        pipe.unet(torch.randn(1, 1, 16, 16), 3)
