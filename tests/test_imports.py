@@ -88,7 +88,7 @@ def test_public_names_exist() -> None:
     import attnchain_interp
 
     methods = {"AttentionAttribution", "ColumnSum", "MetastableStates", "MultiBounce", "RandomRanking", "RawAttention"}
-    methods |= {"AttentionFlow", "Rollout", "TokenRank", "WeightedPageRank"}
+    methods |= {"AttentionFlow", "ContributionRollout", "Rollout", "TokenRank", "WeightedPageRank"}
     methods |= {
         "AttentionGradientAttribution",
         "GradientAttention",
