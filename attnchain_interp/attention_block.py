@@ -15,7 +15,7 @@ from attnchain_interp.operators.factors import Factors
 
 Measure = Literal["norm", "norm-res", "norm-resln", "alti"]
 
-_TOGETHER: Final = 2**24  # numbers of a block of queries that are held at once
+_TOGETHER: Final = 2**21  # numbers that are held at once for some queries: few enough for a cache
 _AGREES: Final = 1e-4  # of the greatest entry: rounding of float32; of narrower types, some of their steps
 _STEPS: Final = 8
 
@@ -94,7 +94,7 @@ class AttentionBlock:
                 f"{self.name}: {int((total[mask] <= 0).sum())} tokens have outputs to which none contributes by"
                 f" measure={measure!r} (none is nearer to them than zero is), so there are no shares; choose another measure."
             )
-        return (amounts / torch.where(total > 0, total, 1))[:, None]
+        return (amounts / torch.where(total > 0, total, 1))[:, None].contiguous()
 
     def _check_sum(self, mask: Tensor) -> None:
         values = _wide(self.values).flatten(1, 2)  # (batch, head and key, width)
@@ -134,17 +134,18 @@ class AttentionBlock:
     def _removals(self) -> Tensor:
         """max(0, ‖y_i‖₁ − ‖y_i − T_i(x_j)‖₁) (batch, query, key), y the output."""
         values, residual, output = self._linear(self.values).transpose(1, 2), self._linear(self.residual), _wide(self.output)
-        spread = torch.ones_like(output[..., :1])
         if self.norm is not None:
             whole = _wide(self.residual) + _wide(self.attended)
-            spread = (whole.var(-1, correction=0, keepdim=True) + self.norm.eps).sqrt()
-        amounts = []
+            deviation = (whole.var(-1, correction=0, keepdim=True) + self.norm.eps).sqrt()
+        else:
+            deviation = torch.ones_like(output[..., :1])
+        residual, left = residual / deviation, []
         for rows, maps in self._rows(values.shape[-1]):
-            parts = _by_key(maps, values)  # (batch, key, query, width)
-            parts.diagonal(-rows.start, 1, 2).add_(residual[:, rows].mT)
-            left = output[:, None, rows] - parts / spread[:, None, rows]
-            amounts.append(output[:, None, rows].abs().sum(-1) - left.abs().sum(-1))
-        return torch.cat(amounts, -1).mT.relu()
+            maps = maps / deviation[:, None, rows]
+            each = _by_key(maps, values)  # (batch, key, query, width)
+            each.diagonal(-rows.start, 1, 2).add_(residual[:, rows].mT)
+            left.append(each.sub_(output[:, None, rows]).abs_().sum(-1))
+        return (output.abs().sum(-1, keepdim=True) - torch.cat(left, -1).mT).relu()
 
     def _linear(self, vectors: Tensor) -> Tensor:
         """What the layer norm does to a summand, before the division by the standard deviation of the sum."""

@@ -96,7 +96,8 @@ class Keeping:
             raise AttentionError(f"two reducers share a name ({', '.join(names)}); pass another: Bounces(…, name=…).")
         self._keep = keep if isinstance(keep, str) else "reducers"
         self._max_bytes = max_bytes
-        self.edit, self.measure = edit, measure
+        self.edit = edit
+        self.measure: Measure | None = measure
         if measure is not None:
             check_measure(measure)
         # |λ₂| first: its pass finds the stationary vectors too, and the chain remembers them

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -19,9 +18,7 @@ MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "alti"]
 EVERYONE = torch.ones(BATCH, N, dtype=torch.bool)
 
 
-def block(
-    normalised: bool = True, dtype: torch.dtype = torch.float64, heads: int = HEADS, **changes: Any
-) -> ac.AttentionBlock:
+def block(normalised: bool = True, dtype: torch.dtype = torch.float64, heads: int = HEADS) -> ac.AttentionBlock:
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -30,13 +27,15 @@ def block(
     maps, values = (2 * random(BATCH, heads, N, N)).softmax(-1), random(BATCH, heads, N, WIDTH)
     bias, residual = 0.1 * random(WIDTH), random(BATCH, N, WIDTH)
     attended = (maps @ values).sum(1) + bias
-    norm = ac.LayerNorm(1 + 0.5 * random(WIDTH), 0.1 * random(WIDTH), 1e-3) if normalised else None
+    weight, shift = 1 + 0.5 * random(WIDTH), 0.1 * random(WIDTH)
     output = attended + residual
-    if norm is not None:
-        output = F.layer_norm(output, (WIDTH,), norm.weight, norm.bias, norm.eps)
-        norm = ac.LayerNorm(*(one.to(dtype) for one in (norm.weight, norm.bias) if one is not None), norm.eps)
-    parts = [part.to(dtype) for part in (maps, values, bias, attended, residual)]
-    return replace(ac.AttentionBlock("Model, layer 'x'", *parts, norm, output.to(dtype)), **changes)
+    if normalised:
+        output = F.layer_norm(output, (WIDTH,), weight, shift, 1e-3)
+    norm = ac.LayerNorm(weight.to(dtype), shift.to(dtype), 1e-3) if normalised else None
+    maps, values, bias, attended, residual, output = (
+        part.to(dtype) for part in (maps, values, bias, attended, residual, output)
+    )
+    return ac.AttentionBlock("Model, layer 'x'", maps, values, bias, attended, residual, norm, output)
 
 
 def dense(found: ac.AttentionBlock, measure: Measure) -> Tensor:
@@ -89,10 +88,11 @@ def test_one_head_of_equal_values_is_attention() -> None:
     """‖A_ij u_j‖ is A_ij where the values differ by a sign alone."""
     found = block(normalised=False, heads=1)
     u = found.values[:, :, :1] * torch.tensor([1, -1, 1, 1, -1.0])[:, None]
-    assert isinstance(found.attention, Tensor)
-    attended = (found.attention @ u).sum(1) + found.bias
+    maps = found.attention
+    assert isinstance(maps, Tensor)
+    attended = (maps @ u).sum(1) + found.bias
     found = replace(found, values=u, attended=attended, output=attended + found.residual)
-    assert torch.allclose(found.contributions("norm", EVERYONE), found.attention)
+    assert torch.allclose(found.contributions("norm", EVERYONE), maps)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
