@@ -55,7 +55,8 @@ class ContributionRollout(TokenAttribution):
                 ' Rollout().score(capture_contributions(model, …, measure="norm")).'
             )
         super().__init__(forward_func)
-        self.start, self.layers, self.measure = start, layers, measure
+        self.start, self.layers = start, layers
+        self.measure: Measure = measure
 
     @torch.no_grad()
     def score(self, store: AttentionStore) -> Tensor:
