@@ -11,8 +11,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attnchain_interp.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capturing import Adapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
+from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
 from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adapter",
+    "AttentionBlock",
     "AttentionError",
     "AttentionGradients",
     "AttentionStore",
@@ -54,6 +57,7 @@ __all__ = [
     "Factors",
     "Keeping",
     "LayerAttention",
+    "LayerNorm",
     "LayerProof",
     "LayerSelection",
     "Loaded",
@@ -71,6 +75,7 @@ __all__ = [
     "as_chain",
     "bounce",
     "capture",
+    "capture_contributions",
     "capture_gradients",
     "coarse_grained_stationary",
     "damp",

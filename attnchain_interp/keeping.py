@@ -11,6 +11,7 @@ from typing import Final, Literal, cast, final
 import torch
 from torch import Tensor
 
+from attnchain_interp.attention_block import AttentionBlock, Measure, check_measure
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerAttention
@@ -66,19 +67,23 @@ class Reductions:
 class Keeping:
     """Takes each layer's attention as it is recorded, and gives the result of the capture in the end.
 
-    An adapter calls `expect` before the forward, `take` for every layer during it, and `result` after it.
+    An adapter calls `expect` before the forward, `take` (or, where there is a `measure`, `take_block`) for every layer during
+    it, and `result` after it.
 
     Args:
         keep: "maps", "factors", reducers, or "auto": maps while they fit into `max_bytes`, factors from there on.
         max_bytes: for "auto".
         edit: layer name and map (batch, head, query, key) → the map that the model goes on with; in the model's graph where
             gradients are enabled. None lets it compute what it would; a recorder may then leave its own call as it is.
+        measure: of the contributions that are kept in place of attention, one map (batch, 1, query, key) per layer.
 
     Raises:
         AttentionError: something else, no reducers, or two of one name.
     """
 
-    def __init__(self, keep: Keep = "auto", max_bytes: int = MAX_BYTES, edit: Edit | None = None) -> None:
+    def __init__(
+        self, keep: Keep = "auto", max_bytes: int = MAX_BYTES, edit: Edit | None = None, measure: Measure | None = None
+    ) -> None:
         reducers = [] if isinstance(keep, str) else list(keep)
         known = keep in ("auto", "maps", "factors") if isinstance(keep, str) else bool(reducers)
         if not known or not all(hasattr(reducer, "reduce") for reducer in reducers):
@@ -92,6 +97,9 @@ class Keeping:
         self._keep = keep if isinstance(keep, str) else "reducers"
         self._max_bytes = max_bytes
         self.edit = edit
+        self.measure: Measure | None = measure
+        if measure is not None:
+            check_measure(measure)
         # |λ₂| first: its pass finds the stationary vectors too, and the chain remembers them
         self._reducers = sorted(reducers, key=lambda reducer: not isinstance(reducer, SecondEigenvalues))
         self._order = names
@@ -123,6 +131,11 @@ class Keeping:
             AttentionError: factors are wanted and not to be had, maps do not fit, or reducers are to reduce what is no chain.
         """
         self._tokens, self._queries = tokens, queries
+        if queries is not None and self.measure is not None:
+            raise AttentionError(
+                "contributions are those of self-attention, whose output is added to its own tokens; this is attention to"
+                " other tokens (cross-attention, a pooling head), of which maps can be captured: capture(model, …)."
+            )
         if queries is not None and self._keep == "reducers":
             raise AttentionError(
                 "reducers reduce chains, and attention to other tokens (cross-attention, a pooling head) is none; keep maps or"
@@ -153,8 +166,26 @@ class Keeping:
         `sink` says that the softmax had one, which was dropped from the maps.
 
         Raises:
-            AttentionError: a layer for the second time, other tokens than expected, or what a reducer raises.
+            AttentionError: a layer for the second time, other tokens than expected, or what a reducer raises; where there is a
+                `measure`, which maps alone do not give.
         """
+        if self.measure is not None:
+            raise AttentionError(
+                f"layer {name!r} showed its attention alone, and contributions are computed from its values too: text is being"
+                " generated, or the adapter does not follow values. Capture one forward of the finished text."
+            )
+        self._take(name, attention, sink)
+
+    def take_block(self, name: str, block: AttentionBlock) -> None:
+        """During the forward, where there is a `measure`: what the output of a layer's attention block is the sum of.
+
+        Raises:
+            AttentionError: as `take`, and as `AttentionBlock.contributions`.
+        """
+        assert self.measure is not None, "blocks are taken for it"  # noqa: S101
+        self._take(name, block.contributions(self.measure, self._checked(name, block.attention).mask))
+
+    def _checked(self, name: str, attention: Tensor | Factors) -> TokenLayout:
         tokens = self._tokens
         assert tokens is not None, "expect comes first"  # noqa: S101
         if name in self._layers or name in self._results:
@@ -168,6 +199,10 @@ class Keeping:
                 f" {expected[1]} to {expected[2]} in a batch of {expected[0]} as its inputs say: its sequence is not laid out"
                 " as usual for this family, so scores could not be put back onto the input."
             )
+        return tokens
+
+    def _take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+        tokens = self._checked(name, attention)
         if self._keep == "reducers":
             self._reduce(LayerAttention(name, attention, sink), tokens)
         elif self._keep == "maps" and isinstance(attention, Factors):
@@ -181,7 +216,8 @@ class Keeping:
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore | Reductions:
         """After the forward: the store, or what the reducers made, of the layers `names` in the order in which they ran."""
         assert self._tokens is not None  # noqa: S101
-        metadata = {**metadata, **({"kept": self._note} if self._note else {})}
+        notes = {"kept": self._note, "measure": self.measure}
+        metadata = {**metadata, **{name: note for name, note in notes.items() if note}}
         names = [name for name in self._results or self._layers if name in names]
         if self._keep != "reducers":
             return AttentionStore([self._layers[name] for name in names], self._tokens, metadata, self._queries)

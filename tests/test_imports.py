@@ -89,7 +89,7 @@ def test_public_names_exist() -> None:
     import attnchain_interp
 
     methods = {"AttentionAttribution", "ColumnSum", "MetastableStates", "MultiBounce", "RandomRanking", "RawAttention"}
-    methods |= {"AttentionFlow", "Rollout", "TokenRank", "WeightedPageRank", "TextAttributionResult"}
+    methods |= {"AttentionFlow", "ContributionRollout", "Rollout", "TokenRank", "WeightedPageRank", "TextAttributionResult"}
     methods |= {
         "AttentionGradientAttribution",
         "GradientAttention",

@@ -19,7 +19,7 @@ from attnchain_interp import AttentionError, Factors
 from attnchain_interp.keeping import Edit
 
 _ROWS: Final = 1024  # of a mask that are looked at together
-_SOFTMAX: Final = (torch.softmax, Tensor.softmax, F.softmax)
+SOFTMAX: Final = (torch.softmax, Tensor.softmax, F.softmax)
 _MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
 
 
@@ -107,7 +107,7 @@ class AttentionRecorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return self._multi_head(layer, *args, **kwargs)
         result = func(*args, **kwargs)
-        over_keys = func in _SOFTMAX and (args[1] if len(args) > 1 else kwargs.get("dim")) in (-1, result.ndim - 1)
+        over_keys = func in SOFTMAX and (args[1] if len(args) > 1 else kwargs.get("dim")) in (-1, result.ndim - 1)
         return self._softmax(module, layer, result) if over_keys else result
 
     def _fused(self, layer: str, *args: Any, **kwargs: Any) -> Tensor:
@@ -126,7 +126,7 @@ class AttentionRecorder(TorchFunctionMode):
         sink = getattr(module, "sinks", None) is not None
         maps = result[..., : result.shape[-1] - sink]
         if result.ndim == 3:  # heads folded into the batch
-            heads = _heads(module)
+            heads = heads_of(module)
             maps = maps if maps.shape[0] % heads else maps.unflatten(0, (-1, heads))  # else a slice of the heads
         if maps.ndim != 4:
             return result
@@ -137,8 +137,7 @@ class AttentionRecorder(TorchFunctionMode):
         return torch.cat([edited, result[..., -1:]], -1) if sink else edited
 
     def _multi_head(self, layer: str, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        call = _MULTI_HEAD.bind(*args, **kwargs)
-        call.apply_defaults()
+        call = multi_head_call(*args, **kwargs)
         given = dict(call.arguments)
         if given["training"] and given["dropout_p"] > 0:
             raise AttentionError(f"attention dropout {given['dropout_p']} is active. Call model.eval() first.")
@@ -182,6 +181,13 @@ def fused_factors(
     return Factors(query, key, scale, mask, is_causal)
 
 
+def multi_head_call(*args: Any, **kwargs: Any) -> inspect.BoundArguments:
+    """The arguments of a call of `multi_head_attention_forward`, by name."""
+    call = _MULTI_HEAD.bind(*args, **kwargs)
+    call.apply_defaults()
+    return call
+
+
 def _causal_with_padding(mask: Tensor) -> Tensor | None:
     """The keys (batch, 1, 1, token) that a boolean mask allows, where it is causal attention to these and nothing else.
 
@@ -197,7 +203,7 @@ def _causal_with_padding(mask: Tensor) -> Tensor | None:
     return keys.clone()
 
 
-def _heads(module: nn.Module) -> int:
+def heads_of(module: nn.Module) -> int:
     """How many heads a module says that it has; one where it says nothing."""
     for name in ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads"):
         if isinstance(heads := getattr(module, name, None), int):
@@ -207,10 +213,19 @@ def _heads(module: nn.Module) -> int:
 
 def _mixed(weights: Tensor, given: Mapping[str, Any]) -> Tensor:
     """What `multi_head_attention_forward` puts out for these weights ([batch,] head, query, key): (query, [batch,] width)."""
+    return multi_head_output(weights @ multi_head_values(given), given)
+
+
+def multi_head_values(given: Mapping[str, Any]) -> Tensor:
+    """The values ([batch,] head, key, dim) of a call of `multi_head_attention_forward` with these arguments."""
     value: Tensor = given["value"]
     width, heads = given["embed_dim_to_check"], given["num_heads"]
     bias = given["in_proj_bias"]
     bias = None if bias is None else bias[2 * width :]
     weight = given["v_proj_weight"] if given["use_separate_proj_weight"] else given["in_proj_weight"][2 * width :]
-    values = F.linear(value, weight, bias).unflatten(-1, (heads, -1)).movedim(0, -2)  # ([batch,] head, key, dim)
-    return F.linear((weights @ values).movedim(-2, 0).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])
+    return F.linear(value, weight, bias).unflatten(-1, (heads, -1)).movedim(0, -2)
+
+
+def multi_head_output(heads: Tensor, given: Mapping[str, Any]) -> Tensor:
+    """What it makes of the output of its heads ([batch,] head, query, dim): (query, [batch,] width)."""
+    return F.linear(heads.movedim(-2, 0).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])

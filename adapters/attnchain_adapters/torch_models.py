@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, final, get_args
 import torch
 from torch import Tensor, nn
 
+from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import CROSS_ATTENTION, check_image, check_ready, check_shown
-from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import (
     AttentionError,
     AttentionStore,
@@ -96,13 +96,13 @@ class TorchAdapter:
 
         handles = [module.register_forward_pre_hook(shown, with_kwargs=True) for module in chosen]
         try:
-            with AttentionRecorder(source, {places[name]: [name] for name in wanted}, set(wanted), keeping) as recorder:
+            with recorder(source, {places[name]: [name] for name in wanted}, set(wanted), keeping) as recording:
                 source(*inputs, **kwargs)
         finally:
             for handle in handles:
                 handle.remove()
-        check_shown(recorder.routes, wanted, "The model did not call them; choose others by layers=….")
-        metadata = {"adapter": "torch", "model": type(source).__name__, "kind": meant, "route": recorder.route}
+        check_shown(recording.routes, wanted, "The model did not call them; choose others by layers=….")
+        metadata = {"adapter": "torch", "model": type(source).__name__, "kind": meant, "route": recording.route}
         return keeping.result(wanted, metadata)
 
     def load(self, name: str) -> Loaded:

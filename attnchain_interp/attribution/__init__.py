@@ -4,6 +4,7 @@ from attnchain_interp.attribution.attention_attribution import AttentionAttribut
 from attnchain_interp.attribution.attention_flow import AttentionFlow
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.column_sum import ColumnSum
+from attnchain_interp.attribution.contribution_rollout import ContributionRollout
 from attnchain_interp.attribution.expected_visits import ExpectedVisits
 from attnchain_interp.attribution.gmar import GMAR
 from attnchain_interp.attribution.gradient_attention import GradientAttention
@@ -27,6 +28,7 @@ __all__ = [
     "AttentionFlow",
     "AttentionGradientAttribution",
     "ColumnSum",
+    "ContributionRollout",
     "ExpectedVisits",
     "GradientAttention",
     "GradientMultiBounce",

@@ -161,9 +161,9 @@ class Factors:
         """What q·k is multiplied by."""
         return 1 / math.sqrt(self.query.shape[-1]) if self.scale is None else self.scale
 
-    def maps(self) -> Tensor:
-        """The map (batch, head, query, key), built, in float32 or better; rows with every key masked are zero."""
-        return _probabilities(self.logits(), self.sinks)
+    def maps(self, rows: slice = slice(None)) -> Tensor:
+        """The map (batch, head, query, key) of some queries, built, in float32 or better; rows without a key are zero."""
+        return _probabilities(self.logits(rows), self.sinks)
 
 
 def _probabilities(logits: Tensor, sinks: Tensor | None) -> Tensor:

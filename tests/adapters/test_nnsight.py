@@ -133,6 +133,14 @@ def test_a_capture_keeps_what_is_asked_for() -> None:
     assert torch.allclose(reduced["stationary"], ac.stationary(whole.maps()), atol=1e-6)
 
 
+def test_contributions_are_those_of_the_module() -> None:
+    model = decoder("sdpa")
+    store = ac.capture_contributions(model, LONG, layers=-1)
+    direct = ac.capture_contributions(model._module, **tokenizer()(LONG, return_tensors="pt"), layers=-1)
+    assert torch.equal(store.maps(), direct.maps())
+    assert store.tokens.labels == [LONG.split()]
+
+
 def test_a_capture_runs_the_model_once() -> None:
     model, runs = decoder(), []
     model._module.model.layers[0].register_forward_hook(lambda *_: runs.append(1))

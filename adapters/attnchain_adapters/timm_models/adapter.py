@@ -10,8 +10,8 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
+from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.recording import AttentionRecorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
 from attnchain_interp import (
@@ -76,10 +76,10 @@ class TimmAdapter:
                 queries = TokenLayout(torch.full((tokens.batch, probes), int(Role.SPECIAL)))
         heads, fused = max(getattr(m, "num_heads", 1) for m in chosen), all(getattr(m, "fused_attn", False) for m in chosen)
         keeping.expect(tokens, len(chosen), heads, fused, queries=queries)
-        with AttentionRecorder(source, {layer: [layer] for layer in attention}, set(wanted), keeping) as recorder:
+        with recorder(source, {layer: [layer] for layer in attention}, set(wanted), keeping) as recording:
             source(*inputs, **kwargs)
-        check_shown(recorder.routes, wanted, "This version of timm computes it in a way that is not known here.")
-        metadata = {"adapter": "timm", "model": name, "kind": kind or "encoder", "route": recorder.route}
+        check_shown(recording.routes, wanted, "This version of timm computes it in a way that is not known here.")
+        metadata = {"adapter": "timm", "model": name, "kind": kind or "encoder", "route": recording.route}
         return keeping.result(wanted, metadata)
 
     def load(self, name: str) -> Loaded:

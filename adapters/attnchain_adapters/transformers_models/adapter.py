@@ -11,8 +11,8 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
+from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.recording import AttentionRecorder
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
@@ -69,14 +69,14 @@ class TransformersAdapter:
 
         if not generates:
             expect(arguments_of(model, inputs, kwargs))
-        with AttentionRecorder(model, stack.layers, set(wanted), steps if generates else keeping) as recorder:
+        with recorder(model, stack.layers, set(wanted), steps if generates else keeping) as recording:
             output = source(*inputs, **kwargs)
-        check_shown(recorder.routes, wanted, stack.advice)
+        check_shown(recording.routes, wanted, stack.advice)
         if generates:
             square = expect(_finished(model, output, inputs, kwargs))
             for name in (name for name in stack.names if name in wanted):
                 keeping.take(name, *steps.whole(name, square))
-        metadata = {"adapter": "transformers", "model": type(model).__name__, "route": recorder.route}
+        metadata = {"adapter": "transformers", "model": type(model).__name__, "route": recording.route}
         return keeping.result(wanted, metadata | stack.metadata)
 
     def load(self, name: str) -> Loaded:

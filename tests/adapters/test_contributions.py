@@ -1,0 +1,358 @@
+"""Contributions of tokens off running models: beside replicas by hand from their weights, families, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+import attnchain_interp as ac
+from attnchain_interp.attention_block import Measure
+from attnchain_interp.keeping import Keeping
+
+from ..attribution import small_models as small
+from .test_timm_models import made, pictures
+from .timm_rows import ROWS
+from .transformers_zoo import MEMBERS, build, inputs
+
+MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "alti"]
+WIDTH, HEADS = 24, 4
+
+
+def vectors(maps: Tensor, values: Tensor, projection: Tensor) -> Tensor:
+    """Σ_h A_ij^h W_O^h v_j^h (batch, query, key, width) of maps and values (batch, head, …), W_O (head · dim, width)."""
+    by_head = values @ projection.unflatten(0, (values.shape[1], -1))
+    return torch.einsum("bhij,bhjd->bijd", maps, by_head)
+
+
+def shares(T: Tensor, residual: Tensor, offset: Tensor, output: Tensor, measure: Measure, norm: Any = None) -> Tensor:
+    """(batch, 1, query, key) from the vectors of attention alone; `offset` is the bias of the projection."""
+    if measure != "norm":
+        T = T + torch.eye(T.shape[1], dtype=T.dtype)[..., None] * residual[:, :, None]
+    if norm is not None and measure in ("norm-resln", "alti"):
+        deviation = ((T.sum(2) + offset).var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
+        T = (T - T.mean(-1, keepdim=True)) * norm.weight / deviation[:, :, None]
+        offset = (offset - offset.mean(-1, keepdim=True)) * norm.weight / deviation + norm.bias
+    if measure == "alti":
+        assert torch.allclose(T.sum(2) + offset, output), "the vectors of the replica add up to the model's output"
+        left = (output[:, :, None] - T).abs().sum(-1)
+        sizes = (output.abs().sum(-1, keepdim=True) - left).clamp(min=0)
+    else:
+        sizes = T.norm(dim=-1)
+    return (sizes / sizes.sum(-1, keepdim=True))[:, None]
+
+
+def split(joint: Tensor, heads: int) -> Tensor:
+    """(batch, token, head · dim) → (batch, head, token, dim)."""
+    return joint.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def check(store: ac.AttentionStore, expected: list[Tensor], measure: Measure) -> None:
+    assert store.metadata["measure"] == measure
+    assert len(store) == len(expected)
+    for layer, shares in zip(store, expected, strict=True):
+        assert torch.allclose(layer.maps, shares, atol=1e-9)
+
+
+@torch.no_grad()
+def vit_by_hand(model: Any, images: Tensor, measure: Measure) -> list[Tensor]:
+    x, found = model._pos_embed(model.patch_embed(images)), []
+    for block in model.blocks:
+        query, key, value = (split(part, block.attn.num_heads) for part in block.attn.qkv(block.norm1(x)).chunk(3, -1))
+        maps = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
+        scale = getattr(block.ls1, "gamma", torch.ones(x.shape[-1], dtype=x.dtype))
+        T = vectors(maps, value, block.attn.proj.weight.T * scale)
+        offset = block.attn.proj.bias * scale
+        output = x + T.sum(2) + offset
+        found.append(shares(T, x, offset, output, measure))
+        x = output + block.ls2(block.mlp(block.norm2(output)))
+    return found
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_vit_by_hand(measure: Measure, fused: bool, scale: float | None) -> None:
+    model, images = small.vit(fused=fused, init_values=scale), small.images()
+    for number, block in enumerate(model.blocks):
+        block.attn.qkv.bias.data.normal_(generator=torch.Generator().manual_seed(number))
+        if scale:
+            block.ls1.gamma.data *= 1 + torch.arange(len(block.ls1.gamma)) % 3
+    before = model(images)
+    store = ac.capture_contributions(model, images, measure=measure)
+    check(store, vit_by_hand(model, images, measure), measure)
+    assert store.tokens.grid == (2, 3)
+    assert torch.equal(model(images), before)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    last = ac.capture_contributions(model, images, measure=measure, layers=-1)
+    assert torch.equal(last[0].maps, store[-1].maps)
+
+
+@torch.no_grad()
+def bert_by_hand(model: Any, ids: Tensor, mask: Tensor, measure: Measure) -> list[Tensor]:
+    x, found = model.bert.embeddings(ids), []
+    for layer in model.bert.encoder.layer:
+        own, output = layer.attention.self, layer.attention.output
+        query, key, value = (split(part(x), own.num_attention_heads) for part in (own.query, own.key, own.value))
+        logits = query @ key.mT * query.shape[-1] ** -0.5
+        T = vectors(logits.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1), value, output.dense.weight.T)
+        offset = output.dense.bias
+        y = output.LayerNorm(x + T.sum(2) + offset)
+        found.append(shares(T, x, offset, y, measure, output.LayerNorm) * mask[:, None, :, None])
+        x = layer.output(layer.intermediate(y), y)
+    return found
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_bert_by_hand_with_padding(measure: Measure, implementation: str) -> None:
+    model, ids, mask = small.bert(implementation), small.ids(), torch.ones(2, 7)
+    mask[1, 5:] = 0
+    for parameter in model.bert.parameters():
+        if parameter.ndim == 1:  # norms and biases that do something
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    store = ac.capture_contributions(model, ids, attention_mask=mask, measure=measure)
+    check(store, bert_by_hand(model, ids, mask.bool(), measure), measure)
+    assert not store[0].maps[1, :, :, 5:].any(), "padding contributes nothing"
+
+
+@torch.no_grad()
+def gpt2_by_hand(model: Any, ids: Tensor, measure: Measure) -> list[Tensor]:
+    n, found = ids.shape[1], []
+    x = model.wte(ids) + model.wpe(torch.arange(n))
+    for block in model.h:
+        query, key, value = (split(part, block.attn.num_heads) for part in block.attn.c_attn(block.ln_1(x)).chunk(3, -1))
+        logits = query @ key.mT * query.shape[-1] ** -0.5
+        maps = logits.masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+        T, offset = vectors(maps, value, block.attn.c_proj.weight), block.attn.c_proj.bias
+        output = x + T.sum(2) + offset
+        found.append(shares(T, x, offset, output, measure))
+        x = output + block.mlp(block.ln_2(output))
+    return found
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_gpt2_by_hand(measure: Measure, implementation: str) -> None:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(n_embd=48, n_layer=2, n_head=3, vocab_size=60, initializer_range=0.3)
+    model, ids = transformers.GPT2Model(config).double().eval(), small.ids()
+    model.set_attn_implementation(implementation)
+    check(ac.capture_contributions(model, ids, measure=measure), gpt2_by_hand(model, ids, measure), measure)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_grouped_values_of_llama(implementation: str) -> None:
+    """One key head serves three query heads; the first token sees itself alone."""
+    model, ids = small.llama(implementation), small.ids()
+    store, attention = ac.capture_contributions(model, ids, measure="norm-res"), ac.capture(model, ids)
+    with torch.no_grad():
+        states = model(ids, output_hidden_states=True).hidden_states
+        for number, layer in enumerate(model.model.layers):
+            value = split(layer.self_attn.v_proj(layer.input_layernorm(states[number])), 1).expand(-1, 3, -1, -1)
+            T = vectors(attention[number].maps.double(), value, layer.self_attn.o_proj.weight.T)
+            expected = shares(T, states[number], torch.zeros(48).double(), T, "norm-res")
+            assert torch.allclose(store[number].maps, expected, atol=1e-9)
+    assert torch.equal(store.maps()[..., 0, :], torch.eye(7, dtype=torch.float64)[0].expand(2, 3, 1, 7))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_torch_layers_by_hand(measure: Measure, batch_first: bool, norm_first: bool) -> None:
+    """As many examples as tokens, so that only where an example comes out tells the axes apart; one token is padding."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=batch_first, norm_first=norm_first).double().eval()
+    for parameter in layer.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    x, absent = torch.randn(5, 5, WIDTH, dtype=torch.float64), torch.zeros(5, 5, dtype=torch.bool)
+    absent[1, 4] = True
+    given = x if batch_first else x.transpose(0, 1)
+    store = ac.capture_contributions(model, given, src_key_padding_mask=absent, measure=measure)
+    own: Any = model.layers[0]
+    with torch.no_grad():
+        joint = nn.functional.linear(
+            own.norm1(x) if norm_first else x, own.self_attn.in_proj_weight, own.self_attn.in_proj_bias
+        )
+        query, key, value = (split(part, HEADS) for part in joint.chunk(3, -1))
+        maps = (query @ key.mT / 6**0.5).masked_fill(absent[:, None, None], -torch.inf).softmax(-1)
+        T, offset = vectors(maps, value, own.self_attn.out_proj.weight.T), own.self_attn.out_proj.bias
+        norm, output = None if norm_first else own.norm1, x + T.sum(2) + offset
+        expected = shares(T, x, offset, output if norm is None else norm(output), measure, norm)
+    assert torch.allclose(store[0].maps, expected * ~absent[:, None, :, None], atol=1e-9)
+
+
+MORE = "distilbert roberta albert xlm opt bloom t5 vit dinov2 deit llava clip cohere gpt_oss"
+
+
+@pytest.mark.parametrize("name", MORE.split())
+def test_more_families_of_transformers(name: str) -> None:
+    """Both implementations give the same; that parts add up is checked in each call."""
+    member, found = MEMBERS[name], []
+    tower, kind = member.stacks[0]
+    for implementation in ("sdpa", "eager"):
+        try:
+            model = build(member, implementation)
+        except ValueError:
+            continue  # its family has no such implementation
+        options: dict[str, Any] = {"kind": kind} | ({} if tower is None else {"tower": tower})
+        found.append(ac.capture_contributions(model, **inputs(member, model), **options))
+    for store in found:
+        ac.TokenRank().score(store)
+        assert all(torch.allclose(one.maps, other.maps, atol=1e-4) for one, other in zip(store, found[0], strict=True))
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224", "beit_base_patch16_224"])
+def test_more_families_of_timm(name: str) -> None:
+    store = ac.capture_contributions(made(name), pictures(ROWS[name]))
+    assert torch.allclose(store.maps().sum(-1), torch.ones(()))
+
+
+@pytest.mark.parametrize(("name", "reason"), {
+    "gpt_neox": "what is added to it differs from token to token and is no bias",
+    "olmo2": "its output is not added to an input of a module around it",
+    "bitnet": "its output is not added to an input of a module around it",
+    "qwen3_next": "its heads give by the output projection do not add up",
+    "mobilebert": "the sum with its input is neither carried on to another addition nor given to one layer_norm",
+}.items())  # fmt: skip
+def test_families_whose_blocks_are_no_such_sum(name: str, reason: str) -> None:
+    model = build(MEMBERS[name])
+    with pytest.raises(ac.AttentionError, match=f"{type(model).__name__}, layer '.*{reason}"):
+        ac.capture_contributions(model, **inputs(MEMBERS[name], model))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_norms_after_the_addition_and_before_the_network_are_told_apart() -> None:
+    """Blocks of attention alone: a norm of the next block, or after the last one, is no part of a block."""
+
+    class Block(nn.Module):
+        def __init__(self, before: bool) -> None:
+            super().__init__()
+            self.norm, self.before = nn.LayerNorm(WIDTH), before
+            self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            given = self.norm(x) if self.before else x
+            x = x + self.attention(given, given, given)[0]
+            return x if self.before else self.norm(x)
+
+    for before in (True, False):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(WIDTH, WIDTH), Block(before), Block(before), nn.LayerNorm(WIDTH)).double().eval()
+        for parameter in model.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+        given = torch.randn(2, 5, WIDTH, dtype=torch.float64)
+        with_norm = ac.capture_contributions(model, given, measure="norm-resln").maps()
+        without = ac.capture_contributions(model, given, measure="norm-res").maps()
+        assert torch.equal(with_norm, without) == before
+        assert torch.equal(with_norm[:, -1], without[:, -1]) == before
+
+
+class Own(nn.Module):
+    """A block of a user's own: what becomes of attention is `kind`."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.gate = kind, nn.Linear(WIDTH, WIDTH)
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended = self.attention(x, x, x)[0]
+        match self.kind:
+            case "plain":
+                x = x + attended
+            case "gated":
+                x = x + attended * self.gate(x).sigmoid()
+            case "squashed":
+                x = x + attended.tanh()
+            case "parallel":
+                x = x + (attended + self.gate(x))
+            case "in place":
+                x += attended
+            case "not added":
+                x = self.gate(attended)
+            case "weighted":
+                x = torch.add(x, attended, alpha=0.5)
+        return self.gate(x)
+
+
+@pytest.mark.parametrize(("kind", "reason"), {
+    "gated": "do not add up",
+    "squashed": "do not add up",
+    "parallel": "differs from token to token",
+    "in place": "do not add up",
+    "not added": "is not added to an input",
+    "weighted": "its input and its attention do not add up",
+}.items())  # fmt: skip
+def test_blocks_that_are_refused(kind: str, reason: str) -> None:
+    given = torch.randn(2, 5, WIDTH)
+    assert ac.capture_contributions(Own("plain"), given).maps().shape == (2, 1, 1, 5, 5)
+    with pytest.raises(ac.AttentionError, match=f"Own, layer 'attention': .*{reason}"):
+        ac.capture_contributions(Own(kind), given)
+
+
+@torch.no_grad()
+def test_where_the_scale_of_values_sits_does_not_matter() -> None:
+    model, images = small.vit(), small.images()
+    before = ac.capture_contributions(model, images).maps()
+    for block in model.blocks:
+        block.attn.qkv.weight[-48:] *= 4
+        block.attn.qkv.bias[-48:] *= 4
+        block.attn.proj.weight /= 4
+    assert torch.allclose(ac.capture_contributions(model, images).maps(), before)
+
+
+@torch.no_grad()
+def test_the_bias_of_values_belongs_to_tokens_and_that_of_the_projection_to_none() -> None:
+    """Rows of attention sum to one, so a bias of the values can sit in the projection: the model is the same."""
+    model, images = small.vit(depth=1), small.images()
+    output, own = model(images), model.blocks[0].attn
+    before = ac.capture_contributions(model, images, measure="norm").maps()
+    own.qkv.bias[-48:] += 1
+    own.proj.bias -= own.proj.weight.sum(1)
+    assert torch.allclose(model(images), output)
+    assert not torch.allclose(ac.capture_contributions(model, images, measure="norm").maps(), before, atol=1e-2)
+    own.qkv.bias[-48:] -= 1
+    own.proj.bias += 5
+    assert torch.allclose(ac.capture_contributions(model, images, measure="norm").maps(), before)
+
+
+def test_half_precision() -> None:
+    model, images = small.vit(), small.images()
+    exact = ac.capture_contributions(model, images).maps()
+    narrow = ac.capture_contributions(model.bfloat16(), images.bfloat16()).maps()
+    assert narrow.dtype == torch.float32
+    assert torch.allclose(narrow.double(), exact, atol=0.05)
+
+
+def test_gradients_are_neither_needed_nor_made() -> None:
+    model, images = small.vit(), small.images().requires_grad_()
+    assert not ac.capture_contributions(model, images).maps().requires_grad
+
+
+def test_what_is_no_self_attention_of_a_model() -> None:
+    model = build(MEMBERS["bart"])
+    given = inputs(MEMBERS["bart"], model)
+    ac.capture_contributions(model, **given, kind="decoder")
+    with pytest.raises(ac.AttentionError, match="contributions are those of self-attention"):
+        ac.capture_contributions(model, **given, kind="cross")
+    llama = small.llama()
+    with pytest.raises(ac.AttentionError, match="showed its attention alone.* text is being generated"):
+        ac.capture_contributions(llama.generate, small.ids(), max_new_tokens=2, do_sample=False)
+    with pytest.raises(
+        ac.AttentionError, match="measure='l1' is unknown; use one of 'norm', 'norm-res', 'norm-resln', 'alti'"
+    ):
+        ac.capture_contributions(llama, small.ids(), measure="l1")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="contributions need a model that an adapter recognises; got function"):
+        ac.capture_contributions(lambda x: x, small.ids())
+
+
+def test_an_adapter_that_hands_over_maps_alone() -> None:
+    keeping = Keeping("maps", measure="alti")
+    keeping.expect(ac.TokenLayout.text(torch.ones(1, 2)), 1, 1, fused=False)
+    with pytest.raises(ac.AttentionError, match="layer 'x' showed its attention alone"):
+        keeping.take("x", torch.eye(2)[None, None])

@@ -1,0 +1,153 @@
+"""Contributions beside a dense replica that holds every T_i(x_j), and parts that do not add up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import attnchain_interp as ac
+from attnchain_interp import attention_block
+from attnchain_interp.attention_block import Measure
+
+BATCH, HEADS, N, WIDTH = 2, 3, 5, 7
+MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "alti"]
+EVERYONE = torch.ones(BATCH, N, dtype=torch.bool)
+
+
+def block(normalised: bool = True, dtype: torch.dtype = torch.float64, heads: int = HEADS) -> ac.AttentionBlock:
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    maps, values = (2 * random(BATCH, heads, N, N)).softmax(-1), random(BATCH, heads, N, WIDTH)
+    bias, residual = 0.1 * random(WIDTH), random(BATCH, N, WIDTH)
+    attended = (maps @ values).sum(1) + bias
+    weight, shift = 1 + 0.5 * random(WIDTH), 0.1 * random(WIDTH)
+    output = attended + residual
+    if normalised:
+        output = F.layer_norm(output, (WIDTH,), weight, shift, 1e-3)
+    norm = ac.LayerNorm(weight.to(dtype), shift.to(dtype), 1e-3) if normalised else None
+    maps, values, bias, attended, residual, output = (
+        part.to(dtype) for part in (maps, values, bias, attended, residual, output)
+    )
+    return ac.AttentionBlock("Model, layer 'x'", maps, values, bias, attended, residual, norm, output)
+
+
+def dense(found: ac.AttentionBlock, measure: Measure) -> Tensor:
+    """The same from all vectors T (batch, query, key, width)."""
+    assert isinstance(found.attention, Tensor)
+    T = torch.einsum("bhij,bhjd->bijd", found.attention, found.values)
+    y = found.attended + found.residual
+    if measure != "norm":
+        T = T + torch.eye(N, dtype=T.dtype)[..., None] * found.residual[:, :, None]
+    offset = found.bias
+    if found.norm is not None and measure in ("norm-resln", "alti"):
+        assert found.norm.weight is not None
+        assert found.norm.bias is not None
+        deviation = (y.var(-1, correction=0) + found.norm.eps).sqrt()
+        T = (T - T.mean(-1, keepdim=True)) * found.norm.weight / deviation[..., None, None]
+        offset = (found.bias - found.bias.mean()) * found.norm.weight / deviation[..., None] + found.norm.bias
+        y = found.output
+    if measure != "norm":
+        whole = found.output if measure in ("norm-resln", "alti") else found.attended + found.residual
+        assert torch.allclose(T.sum(2) + offset, whole), "the vectors add up to the output"
+    sizes = T.norm(dim=-1)
+    if measure == "alti":
+        sizes = (y.abs().sum(-1)[..., None] - (y[:, :, None] - T).abs().sum(-1)).clamp(min=0)
+    return (sizes / sizes.sum(-1, keepdim=True))[:, None]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("together", [1, 2 * BATCH * N * WIDTH, 2**24])
+def test_beside_a_dense_replica(measure: Measure, normalised: bool, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_block, "_TOGETHER", together)  # a query at a time, two, all
+    found = block(normalised)
+    assert torch.allclose(found.contributions(measure, EVERYONE), dense(found, measure))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_more_heads_than_width(measure: Measure) -> None:
+    found = block(heads=WIDTH + 2)
+    assert torch.allclose(found.contributions(measure, EVERYONE), dense(found, measure))
+
+
+def test_measures_differ_and_a_norm_alone_reads_the_layer_norm() -> None:
+    results = [block().contributions(measure, EVERYONE) for measure in MEASURES]
+    assert all(float((a - b).abs().max()) > 0.01 for k, a in enumerate(results) for b in results[:k])
+    plain = block(normalised=False)
+    assert torch.equal(plain.contributions("norm-resln", EVERYONE), plain.contributions("norm-res", EVERYONE))
+
+
+def test_one_head_of_equal_values_is_attention() -> None:
+    """‖A_ij u_j‖ is A_ij where the values differ by a sign alone."""
+    found = block(normalised=False, heads=1)
+    u = found.values[:, :, :1] * torch.tensor([1, -1, 1, 1, -1.0])[:, None]
+    maps = found.attention
+    assert isinstance(maps, Tensor)
+    attended = (maps @ u).sum(1) + found.bias
+    found = replace(found, values=u, attended=attended, output=attended + found.residual)
+    assert torch.allclose(found.contributions("norm", EVERYONE), maps)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_factors_give_what_their_maps_give(measure: Measure) -> None:
+    query, key = (torch.randn(BATCH, HEADS, N, 4, dtype=torch.float64) for _ in range(2))
+    factors = ac.Factors(query, key, causal=True)
+    found = block()
+    attended = (factors.maps() @ found.values).sum(1) + found.bias
+    assert found.norm is not None
+    output = F.layer_norm(attended + found.residual, (WIDTH,), found.norm.weight, found.norm.bias, found.norm.eps)
+    found = replace(found, attention=factors, attended=attended, output=output)
+    shares = found.contributions(measure, EVERYONE)
+    assert torch.allclose(shares, dense(replace(found, attention=factors.maps()), measure))
+    assert not shares.triu(1).any(), "what is not attended to contributes nothing"
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_padding_has_rows_of_zeros_and_proves_nothing(measure: Measure) -> None:
+    found, mask = block(), EVERYONE.clone()
+    mask[0, 3:] = False
+    output = found.output.clone()
+    output[0, 3:] = 100.0
+    shares = replace(found, output=output).contributions(measure, mask)
+    assert not shares[0, :, 3:].any()
+    assert torch.equal(shares[0, :, :3], found.contributions(measure, EVERYONE)[0, :, :3])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_narrow_types_are_computed_wider(dtype: torch.dtype) -> None:
+    shares = block(dtype=dtype).contributions("alti", EVERYONE)
+    assert shares.dtype == torch.float32
+    assert torch.allclose(shares, block().contributions("alti", EVERYONE).float(), atol=0.05)
+
+
+@pytest.mark.parametrize("part", ["attention", "values", "bias", "attended", "residual", "output"])
+def test_parts_that_do_not_add_up(part: str) -> None:
+    found = block()
+    wrong = getattr(found, part).clone()
+    wrong[..., 0] += 0.01
+    with pytest.raises(ac.AttentionError, match="Model, layer 'x': .* do not add up to what the model computed"):
+        replace(found, **{part: wrong}).contributions("alti", EVERYONE)
+
+
+def test_another_norm_than_that_of_the_model() -> None:
+    found = block()
+    with pytest.raises(ac.AttentionError, match="its input and its attention do not add up"):
+        replace(found, norm=None).contributions("norm", EVERYONE)
+
+
+def test_an_output_to_which_nothing_is_near() -> None:
+    """y is the bias alone, the values cancel, and each of them leads away from it."""
+    n, ones = 2, torch.ones(1, 2, 1)
+    values = torch.tensor([[[[1.0], [-1.0]]]])
+    found = ac.AttentionBlock("M", torch.full((1, 1, n, n), 0.5), values, torch.zeros(1), 0 * ones, 0 * ones, None, 0 * ones)
+    everyone = torch.ones(1, n, dtype=torch.bool)
+    assert torch.allclose(found.contributions("norm", everyone), torch.full((1, 1, 2, 2), 0.5))
+    with pytest.raises(ac.AttentionError, match="M: 2 tokens have outputs to which none contributes by measure='alti'"):
+        found.contributions("alti", everyone)
