@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnchain_interp.capturing import Adapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
+from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
 from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
@@ -49,6 +50,7 @@ __all__ = [
     "Chain",
     "ClassRows",
     "ColumnSums",
+    "EncoderDecoderGradients",
     "Entropies",
     "Factors",
     "Keeping",
@@ -70,6 +72,7 @@ __all__ = [
     "as_chain",
     "bounce",
     "capture",
+    "capture_encoder_decoder_gradients",
     "capture_gradients",
     "coarse_grained_stationary",
     "damp",
