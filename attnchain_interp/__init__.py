@@ -22,6 +22,7 @@ from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
 from attnchain_interp.keeping import Keeping, Reductions
+from attnchain_interp.layer_gradients import capture_layer_gradients
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.proof import LayerProof, Proof, prove
@@ -74,6 +75,7 @@ __all__ = [
     "capture",
     "capture_encoder_decoder_gradients",
     "capture_gradients",
+    "capture_layer_gradients",
     "coarse_grained_stationary",
     "damp",
     "expected_visits",
