@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attnchain_interp.capturing import Adapter, Loaded, adapter_named, adapter_of, capture
+from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
 from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
@@ -51,6 +51,7 @@ __all__ = [
     "Chain",
     "ClassRows",
     "ColumnSums",
+    "EncoderDecoderAdapter",
     "EncoderDecoderGradients",
     "Entropies",
     "Factors",

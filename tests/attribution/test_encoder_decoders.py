@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 import attnchain_interp as ac
 
@@ -145,6 +145,67 @@ def test_beside_the_papers_rules(name: str, layers: int) -> None:
         assert float(R_de[position].max()) > 100 * case.atol, "there is something to compare"
     if case.extra[0] is MASK:
         assert not scores[1, 4:].any(), "nothing comes from padding"
+
+
+class Translator(nn.Module):
+    """A user's model around torch's own transformer, of odd heads; embeddings in, logits (batch, position, token) out."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.transformer = nn.Transformer(24, 3, layers, layers, 32, dropout=0, batch_first=True)
+        self.head = nn.Linear(24, 11)
+
+    def forward(self, source: Tensor, decoded: Tensor, padding: Tensor) -> Tensor:
+        later = torch.ones(decoded.shape[1], decoded.shape[1], dtype=torch.bool).triu(1)
+        masks = {"src_key_padding_mask": padding, "memory_key_padding_mask": padding}
+        return self.head(self.transformer(source, decoded, tgt_mask=later, **masks))
+
+
+class Plain(nn.Module):
+    """Multi-head attention written out, which remembers its map."""
+
+    def __init__(self, given: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.given, self.batch_first, self.maps = given, True, torch.empty(0)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, **masks: Any) -> tuple[Tensor, None]:
+        parts = zip((query, key, value), self.given.in_proj_weight.chunk(3), self.given.in_proj_bias.chunk(3), strict=True)
+        q, k, v = ((x @ W.T + b).unflatten(-1, (3, -1)).transpose(1, 2) for x, W, b in parts)
+        logits = q @ k.mT / q.shape[-1] ** 0.5
+        for name in ("attn_mask", "key_padding_mask"):
+            if (mask := masks.get(name)) is not None:
+                allowed = mask == 0 if mask.dtype == torch.bool else mask > -1
+                logits = logits.masked_fill(~(allowed[:, None, None] if name == "key_padding_mask" else allowed), -torch.inf)
+        self.maps = logits.softmax(-1)
+        return self.given.out_proj((self.maps @ v).transpose(1, 2).flatten(2)), None
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")  # needs an even number of heads
+@pytest.mark.parametrize("layers", [1, 2])
+def test_torchs_own_transformer(layers: int) -> None:
+    torch.manual_seed(0)
+    model, target = Translator(layers).double().eval(), [(4, 7), (2, 9)]
+    source, decoded = torch.randn(2, 7, 24).double(), torch.randn(2, 5, 24).double()
+    padding = torch.tensor([[False] * 7, [False] * 4 + [True] * 3])
+    scores = ac.GradientAttention(model).attribute(source, target, (decoded, padding), output="tokens")
+    own = ac.GradientAttention(model, sequence="decoder").attribute(source, target, (decoded, padding), output="tokens")
+    named = [name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
+    plain = {name: Plain(cast("nn.MultiheadAttention", model.get_submodule(name))) for name in named}
+    for name, module in plain.items():
+        model.set_submodule(name, module)
+    logits = model.train()(source, decoded, padding)
+    score = torch.stack([logits[(row, *indices)] for row, indices in enumerate(target)]).sum()
+    gradients = dict(zip(named, torch.autograd.grad(score, [module.maps for module in plain.values()]), strict=True))
+    for row, (position, _) in enumerate(target):
+        encoder, decoder, cross = (
+            [(plain[name].maps[row].detach(), gradients[name][row]) for name in named if all(part in name for part in parts)]
+            for parts in (("encoder.",), ("decoder.", "self_attn"), ("decoder.", "multihead_attn"))
+        )
+        R_de, R_dd = replica(encoder, decoder, cross)
+        assert torch.allclose(scores[row], R_de[position], atol=1e-10)
+        assert torch.allclose(own[row], R_dd[position], atol=1e-10)
+        assert float(R_de[position].max()) > 1e-6
+    assert not scores[1, 4:].any()
 
 
 def test_one_capture_gives_what_attribute_gives() -> None:

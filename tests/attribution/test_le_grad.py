@@ -159,3 +159,26 @@ def test_models_whose_layers_have_no_score_of_their_own() -> None:
     shared = small.sharpened(transformers.AlbertForSequenceClassification(transformers.AlbertConfig(**sizes)))
     with pytest.raises(ac.AttentionError, match="is in no block|runs more than once"):
         ac.LeGrad(shared).attribute(small.ids(), 1)
+
+
+class Shrinking(nn.Module):
+    """Two stages of layers, between which every second token is dropped."""
+
+    def __init__(self, in_one_list: bool) -> None:
+        super().__init__()
+        first, second = (nn.TransformerEncoderLayer(24, 3, 32, batch_first=True, dropout=0) for _ in range(2))
+        self.layers = nn.ModuleList([first, second] if in_one_list else [first])
+        self.later = nn.ModuleList([] if in_one_list else [second])
+        self.keep = slice(None, None, 2) if in_one_list else slice(None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = [*self.layers, *self.later]
+        return second(first(x)[:, self.keep]).mean(1)
+
+
+def test_layers_whose_tokens_cannot_stand_for_the_last_ones() -> None:
+    x = torch.randn(2, 6, 24)
+    with pytest.raises(ac.AttentionError, match=r"layers.0 puts out \(2, 6, 24\), and what follows .* reads \(2, 3, 24\)"):
+        ac.LeGrad(Shrinking(in_one_list=True).eval(), layers=0).attribute(x, 1, output="tokens")
+    with pytest.raises(ac.AttentionError, match=r"layers.0 and later.0 stand in different lists"):
+        ac.LeGrad(Shrinking(in_one_list=False).eval()).attribute(x, 1, output="tokens")
