@@ -12,9 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from attnchain_interp.attention_block import AttentionBlock, LayerNorm
-from attnchain_interp.capturing import Adapter, Loaded, adapter_named, adapter_of, capture
+from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
 from attnchain_interp.contributions import capture_contributions
+from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
 from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
@@ -24,6 +25,7 @@ from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
 from attnchain_interp.keeping import Keeping, Reductions
+from attnchain_interp.layer_gradients import capture_layer_gradients
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.proof import LayerProof, Proof, prove
@@ -53,6 +55,8 @@ __all__ = [
     "Chain",
     "ClassRows",
     "ColumnSums",
+    "EncoderDecoderAdapter",
+    "EncoderDecoderGradients",
     "Entropies",
     "Factors",
     "Keeping",
@@ -76,7 +80,9 @@ __all__ = [
     "bounce",
     "capture",
     "capture_contributions",
+    "capture_encoder_decoder_gradients",
     "capture_gradients",
+    "capture_layer_gradients",
     "coarse_grained_stationary",
     "damp",
     "diff_seg",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Final, Literal, Protocol, overload
+from typing import Any, Final, Literal, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from attnchain_interp.keeping import MAX_BYTES, Keep, Keeping, Reductions, kept
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.reducers import Reducer
 from attnchain_interp.store import AttentionStore
+
+Kind = Literal["encoder", "decoder", "cross"]
 
 GROUP: Final = "attnchain_interp.adapters"
 
@@ -67,6 +69,21 @@ class Adapter(Protocol):
 
     def load(self, name: str) -> Loaded:
         """The pretrained model of this name."""
+        ...
+
+
+@runtime_checkable
+class EncoderDecoderAdapter(Adapter, Protocol):
+    """An adapter that reads an encoder, a decoder and its cross-attention in one forward; others need not."""
+
+    def is_encoder_decoder(self, source: Any) -> bool:
+        """Whether this source has all three."""
+        ...
+
+    def capture_encoder_decoder(
+        self, source: Any, inputs: tuple[Any, ...], keepings: Mapping[Kind, Keeping], **kwargs: Any
+    ) -> Mapping[Kind, AttentionStore | Reductions]:
+        """As `capture` of every layer, of encoder, decoder and cross-attention, each with its own of `keepings`."""
         ...
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, final
 
-import torch
 from torch import Tensor
-from torch.nn.modules.module import register_module_forward_hook
 
-from attnchain_interp.capturing import adapter_of, uncompiled
 from attnchain_interp.chain import in_float32
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.keeping import Keeping
-from attnchain_interp.layers import LayerAttention, LayerSelection
+from attnchain_interp.layers import LayerSelection
+from attnchain_interp.map_graph import MapGraph
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenLayout
 
@@ -39,6 +37,11 @@ class AttentionGradients:
     store: AttentionStore
     gradients: list[Tensor]
 
+    @classmethod
+    def named(cls, store: AttentionStore, gradients: Mapping[str, Tensor]) -> AttentionGradients:
+        """With gradients by the names of the layers, as they come: of masked entries too."""
+        return cls(store, [gradients[layer.name].masked_fill(layer.maps == 0, 0) for layer in store])
+
     @property
     def tokens(self) -> TokenLayout:
         return self.store.tokens
@@ -48,7 +51,7 @@ class AttentionGradients:
 
     def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
         gradient = self.gradients[layer]
-        inside = self.tokens.mask[:, None, :, None].to(gradient.device)
+        inside = (self.store.queries or self.tokens).mask[:, None, :, None].to(gradient.device)
         return in_float32(self.store[layer].maps) * inside, in_float32(gradient) * inside
 
     def select(self, layers: LayerSelection) -> AttentionGradients:
@@ -59,7 +62,7 @@ class AttentionGradients:
         """
         names = {layer.name for layer in self.store.select(layers)}
         chosen = [k for k, layer in enumerate(self.store) if layer.name in names]
-        store = AttentionStore([self.store[k] for k in chosen], self.tokens, self.store.metadata)
+        store = AttentionStore([self.store[k] for k in chosen], self.tokens, self.store.metadata, self.store.queries)
         return AttentionGradients(store, [self.gradients[k] for k in chosen])
 
 
@@ -85,65 +88,13 @@ def capture_gradients(
     """
     from attnchain_interp.attribution.target import selected_score  # captum loads pyplot
 
-    if torch.is_inference_mode_enabled():
-        raise AttentionError("torch.inference_mode() is on, in which no gradient can be had; use torch.no_grad() around this.")
-    model = uncompiled(model)
-    adapter = adapter_of(model)
-    if adapter is None:
-        raise AttentionError(
-            f"gradients need a model that an adapter recognises; got {type(model).__name__}. Of a callable that returns a"
-            " store there is no score to differentiate: use a method that reads attention alone, such as TokenRank."
-        )
-    maps: dict[str, Tensor] = {}
-
-    def in_graph(name: str, attention: Tensor) -> Tensor:
-        maps[name] = attention if attention.requires_grad else attention.detach().requires_grad_()
-        return maps[name]
-
-    with torch.enable_grad(), _LastOutput() as last:
-        store = adapter.capture(model, inputs, layers, Keeping("maps", edit=in_graph), **kwargs)
+    with MapGraph(model) as graph:
+        store = graph.adapter.capture(graph.model, inputs, layers, Keeping("maps", edit=graph.add), **kwargs)
         assert isinstance(store, AttentionStore), "maps are kept"  # noqa: S101
         if store.queries is not None:
             raise AttentionError(
-                'gradients are taken of self-attention; this is attention to other tokens. Choose kind="encoder" or "decoder".'
+                'gradients are taken of self-attention; this is attention to other tokens. Choose kind="encoder" or "decoder",'
+                " or take those of a whole encoder–decoder: capture_encoder_decoder_gradients."
             )
-        gradients = _gradients(selected_score(last.output, target, store.batch), maps)
-    ordered = AttentionStore([store[name] for name in maps], store.tokens, store.metadata)  # as they ran
-    return AttentionGradients(ordered, [_reachable(layer, gradients[layer.name]) for layer in ordered])
-
-
-def _gradients(score: Tensor, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-    flows = score.requires_grad
-    found = torch.autograd.grad(score.sum(), list(maps.values()), allow_unused=True) if flows else [None] * len(maps)
-    gradients = {name: gradient for name, gradient in zip(maps, found, strict=True) if gradient is not None}
-    cut = [name for name in maps if name not in gradients]
-    if cut:
-        raise AttentionError(
-            f"no gradient flows from the score to {len(cut)} of {len(maps)} attention layers (the first: {cut[0]!r}): the"
-            " model detaches what it computes (a no_grad inside its forward, quantised layers), or this output does not depend"
-            " on them. Use the model in floating point, or choose layers=… that the output depends on."
-        )
-    return gradients
-
-
-def _reachable(layer: LayerAttention, gradient: Tensor) -> Tensor:
-    return gradient.masked_fill(layer.maps == 0, 0)
-
-
-class _LastOutput:
-    """While open, what the last module to finish in this thread has put out: in the end, the model."""
-
-    output: Any = None
-
-    def __enter__(self) -> _LastOutput:
-        thread = get_ident()
-
-        def remember(_: Any, __: Any, output: Any) -> None:
-            if get_ident() == thread:
-                self.output = output
-
-        self._handle = register_module_forward_hook(remember)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
+        score = selected_score(graph.output, target, store.batch)
+        return AttentionGradients.named(store, graph.gradients(score, store.names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final, Literal, final, get_args
 
 import torch
@@ -67,43 +68,35 @@ class TorchAdapter:
                 layer is given, and padding where its key padding mask says so. Anything but a layout is the model's own
                 argument of this name.
         """
-        if tokens is not None and not isinstance(tokens, TokenLayout):
-            tokens, kwargs = None, kwargs | {"tokens": tokens}
-        for each in _classes(source):
-            if each in _REFUSED:
-                raise AttentionError(f"{each} {_REFUSED[each]}. There is no chain over its tokens to capture.")
-        places = {name or type(source).__name__: name for name in _meant(source, kind)}
-        attention: dict[str, Any] = {name: source.get_submodule(place) for name, place in places.items()}
-        check_ready(source)
-        wanted = select_layers(list(attention), layers)
-        chosen = [attention[name] for name in wanted]
-        meant: Kind = kind or _kind(source, places[wanted[0]]) or "encoder"
-        layout = tokens or _image(source, inputs, kwargs)
-        given = next((value for value in (*inputs, *kwargs.values()) if isinstance(value, Tensor)), None)
-        told = False
+        tokens, kwargs = _layout_or_argument(tokens, kwargs)
+        with _Watch(source, inputs, kwargs, layers, keeping, kind, tokens) as watch:
+            source(*inputs, **kwargs)
+        return watch.result()
 
-        def shown(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-            """Tells `keeping` what comes, when the first layer is given its tokens."""
-            nonlocal told
-            call = inspect.signature(type(module).forward).bind(module, *args, **options).arguments
-            if tokens is None:
-                _doubt(call, module.batch_first, meant, given)
-            if not told:
-                told = True
-                keys = layout or _text(call["key"], module.batch_first, call.get("key_padding_mask"))
-                queries = _text(call["query"], module.batch_first) if meant == "cross" else None
-                keeping.expect(keys, len(chosen), max(each.num_heads for each in chosen), fused=False, queries=queries)
+    def is_encoder_decoder(self, source: Any) -> bool:
+        attention = [name for name, module in source.named_modules() if isinstance(module, nn.MultiheadAttention)]
+        return {"encoder", "decoder", "cross"} <= {_kind(source, name) for name in attention}
 
-        handles = [module.register_forward_pre_hook(shown, with_kwargs=True) for module in chosen]
-        try:
-            with recorder(source, {places[name]: [name] for name in wanted}, set(wanted), keeping) as recording:
-                source(*inputs, **kwargs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        check_shown(recording.routes, wanted, "The model did not call them; choose others by layers=….")
-        metadata = {"adapter": "torch", "model": type(source).__name__, "kind": meant, "route": recording.route}
-        return keeping.result(wanted, metadata)
+    def capture_encoder_decoder(
+        self, source: Any, inputs: tuple[Any, ...], keepings: Mapping[Kind, Keeping], tokens: Any = None, **kwargs: Any
+    ) -> Mapping[Kind, AttentionStore | Reductions]:
+        """As `EncoderDecoderAdapter.capture_encoder_decoder`.
+
+        Args:
+            source, inputs, keepings, kwargs: as there.
+            tokens: the layout of the encoder's tokens, as in `capture`.
+        """
+        tokens, kwargs = _layout_or_argument(tokens, kwargs)
+        with ExitStack() as opened:
+            watches: dict[Kind, _Watch] = {
+                kind: opened.enter_context(
+                    _Watch(source, inputs, kwargs, "all", keeping, kind, None if kind == "decoder" else tokens)
+                )
+                for kind, keeping in keepings.items()
+            }
+            source(*inputs, **kwargs)
+        found: dict[Kind, AttentionStore | Reductions] = {kind: watch.result() for kind, watch in watches.items()}
+        return found
 
     def load(self, name: str) -> Loaded:
         """One of torchvision's models."""
@@ -117,6 +110,71 @@ class TorchAdapter:
             return transform(image.convert("RGB"))[None]
 
         return Loaded(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
+
+
+class _Watch:
+    """While open, `keeping` is told what comes and takes the attention of the chosen layers of one kind."""
+
+    def __init__(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        layers: LayerSelection,
+        keeping: Keeping,
+        kind: Kind | None,
+        tokens: TokenLayout | None,
+    ) -> None:
+        for each in _classes(source):
+            if each in _REFUSED:
+                raise AttentionError(f"{each} {_REFUSED[each]}. There is no chain over its tokens to capture.")
+        places = {name or type(source).__name__: name for name in _meant(source, kind)}
+        attention: dict[str, Any] = {name: source.get_submodule(place) for name, place in places.items()}
+        check_ready(source)
+        self._source, self._keeping, self._tokens = source, keeping, tokens
+        self._wanted = select_layers(list(attention), layers)
+        self._chosen = [attention[name] for name in self._wanted]
+        self._kind: Kind = kind or _kind(source, places[self._wanted[0]]) or "encoder"
+        self._layout = tokens or _image(source, inputs, kwargs)
+        self._given = next((value for value in (*inputs, *kwargs.values()) if isinstance(value, Tensor)), None)
+        self._told = False
+        watched = {places[name]: [name] for name in self._wanted}
+        self._recorder = recorder(source, watched, set(self._wanted), keeping)
+
+    def __enter__(self) -> _Watch:
+        self._handles = [module.register_forward_pre_hook(self._shown, with_kwargs=True) for module in self._chosen]
+        self._recorder.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._recorder.__exit__(*error)
+        for handle in self._handles:
+            handle.remove()
+
+    def _shown(self, module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Tells `keeping` what comes, when the first layer is given its tokens."""
+        call = inspect.signature(type(module).forward).bind(module, *args, **options).arguments
+        if self._tokens is None:
+            _doubt(call, module.batch_first, self._kind, self._given)
+        if not self._told:
+            self._told = True
+            keys = self._layout or _text(call["key"], module.batch_first, call.get("key_padding_mask"))
+            queries = _text(call["query"], module.batch_first) if self._kind == "cross" else None
+            heads = max(each.num_heads for each in self._chosen)
+            self._keeping.expect(keys, len(self._chosen), heads, fused=False, queries=queries)
+
+    def result(self) -> AttentionStore | Reductions:
+        """After the forward: what was kept."""
+        check_shown(self._recorder.routes, self._wanted, "The model did not call them; choose others by layers=….")
+        metadata = {"adapter": "torch", "model": type(self._source).__name__, "kind": self._kind}
+        return self._keeping.result(self._wanted, metadata | {"route": self._recorder.route})
+
+
+def _layout_or_argument(tokens: Any, kwargs: dict[str, Any]) -> tuple[TokenLayout | None, dict[str, Any]]:
+    """`tokens` as a layout; anything else is the model's own argument of this name."""
+    if tokens is None or isinstance(tokens, TokenLayout):
+        return tokens, kwargs
+    return None, kwargs | {"tokens": tokens}
 
 
 def _meant(model: nn.Module, kind: Kind | None) -> list[str]:

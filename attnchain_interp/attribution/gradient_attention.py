@@ -1,12 +1,21 @@
-"""Gradient attention: the generic relevance of Chefer, Gur and Wolf, for self-attention."""
+"""Gradient attention: the generic relevance of Chefer, Gur and Wolf, for self-attention and for encoder–decoders."""
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Literal, final
 
+import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
+from attnchain_interp.attribution.model_call import model_call
+from attnchain_interp.attribution.token_attribution import Call, Scored
+from attnchain_interp.encoder_decoder import (
+    EncoderDecoderGradients,
+    capture_encoder_decoder_gradients,
+    is_encoder_decoder,
+)
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start
@@ -20,24 +29,100 @@ class GradientAttention(AttentionGradientAttribution):
     speaks for the target and through the residual connection, whose weight is one. No product of layers is built: the row is
     passed down. The start token's own score holds the 1 of the residual path. One forward and one backward.
 
+    Of an encoder–decoder, the row of a decoder's token in R_de (what reaches it from the encoder's tokens) or in R_dd (from
+    the decoder's own). From R_ee = I, R_dd = I, R_de = 0 each layer in its turn does, of
+
+    - the encoder: R_ee ← R_ee + Ā R_ee;
+    - the decoder: R_dd ← R_dd + Ā R_dd and R_de ← R_de + Ā R_de;
+    - cross-attention: R_de ← R_de + R̄_ddᵀ Ā R̄_ee, where R̄ = I + (R − I with each row divided by its sum); a row of zeros,
+      which nothing has reached yet, stays one.
+
     Args:
-        forward_func, layers: as in `AttentionGradientAttribution`.
+        forward_func: as in `AttentionGradientAttribution`; or an encoder–decoder.
+        layers: as in `AttentionGradientAttribution`; "all" of an encoder–decoder.
         start: as in `MultiBounce`; None means the class token where there is one, else uniform. Of a decoder's next token, the
-            position that predicts it.
+            position that predicts it. Of an encoder–decoder, a token of the decoder; None means the position that the target
+            names, (position, token), and every token of the decoder evenly where it names none.
+        sequence: of an encoder–decoder, whose tokens are scored. `attribute` gives scores the shape of the inputs, so the
+            decoder's need output="tokens".
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist, and as `capture_gradients`.
+        AttentionError: at once, for another sequence; on attribution, for a start that does not exist, chosen layers of an
+            encoder–decoder, and as `capture_gradients`.
 
     Source: Chefer, Gur & Wolf, *Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
-    Transformers*, ICCV 2021, equations 5 and 6.
+    Transformers*, ICCV 2021, equations 5 to 11 (in 11 an encoder–decoder adds nothing: no relevance leads from the encoder to
+    the decoder).
     """
 
-    def __init__(self, forward_func: Any = None, start: Start | None = None, layers: LayerSelection = "all") -> None:
+    def __init__(
+        self,
+        forward_func: Any = None,
+        start: Start | None = None,
+        layers: LayerSelection = "all",
+        sequence: Literal["encoder", "decoder"] = "encoder",
+    ) -> None:
+        if sequence not in ("encoder", "decoder"):
+            raise AttentionError(f'sequence={sequence!r} is unknown; use "encoder" or "decoder".')
         super().__init__(forward_func, layers)
-        self.start = start
+        self.start, self.sequence = start, sequence
 
     def relevance(self, found: AttentionGradients) -> Tensor:
         row = start_row(found, self.start)[:, None]
         for maps, gradients in reversed(found):
-            row = row + row @ (gradients * maps).relu().mean(1)
+            row = row + row @ _evidence(maps, gradients)
         return row[:, 0]
+
+    @torch.no_grad()
+    def score(self, found: AttentionGradients | EncoderDecoderGradients) -> Tensor:
+        """One score per token (batch, token), of what `capture_gradients` or `capture_encoder_decoder_gradients` found.
+
+        Raises:
+            AttentionError: a layer or token that the method needs is not there.
+        """
+        if isinstance(found, AttentionGradients):
+            return super().score(found)
+        if self.layers != "all":
+            raise AttentionError(f'layers={self.layers!r}; of an encoder–decoder every layer is read: layers="all".')
+        start = self.start
+        if start is None and found.position is not None:
+            start = torch.eye(len(found.decoder.tokens))[found.position]
+        among_decoder, to_encoder = encoder_decoder_relevance(found)
+        relevance = to_encoder if self.sequence == "encoder" else among_decoder
+        return (start_row(found.decoder, start).to(relevance)[:, None] @ relevance)[:, 0]
+
+    def scored(self, call: Call, with_residual: bool) -> Scored:
+        if not is_encoder_decoder(self.forward_func):
+            return super().scored(call, with_residual)
+        positional, named = model_call(self.forward_func, call.inputs, call.extra)
+        found = capture_encoder_decoder_gradients(self.forward_func, *positional, target=call.target, **named)
+        return Scored(self.score(found), (found.encoder if self.sequence == "encoder" else found.decoder).tokens)
+
+
+def encoder_decoder_relevance(found: EncoderDecoderGradients) -> tuple[Tensor, Tensor]:
+    """R_dd (batch, decoder token, decoder token) and R_de (batch, decoder token, encoder token); see `GradientAttention`."""
+    maps, _ = found.cross[0]
+    ee, dd = (torch.eye(size, dtype=maps.dtype, device=maps.device) for size in (maps.shape[-1], maps.shape[-2]))
+    de = maps.new_zeros(())
+    for kind, maps, gradients in found:
+        evidence = _evidence(maps, gradients)
+        if kind == "encoder":
+            ee = ee + evidence @ ee
+        elif kind == "cross":
+            de = de + _normalised(dd).mT @ evidence @ _normalised(ee)
+        else:
+            dd = dd + evidence @ dd
+            de = de + evidence @ de if de.ndim else de
+    return dd, de
+
+
+def _evidence(maps: Tensor, gradients: Tensor) -> Tensor:
+    return (gradients * maps).relu().mean(1)
+
+
+def _normalised(relevance: Tensor) -> Tensor:
+    """I + (R − I with each row divided by its sum)."""
+    identity = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
+    gained = relevance - identity
+    sums = gained.sum(-1, keepdim=True)
+    return identity + gained / torch.where(sums > 0, sums, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from captum._utils.common import _select_targets
 from captum._utils.typing import TargetType
 from torch import Tensor
@@ -44,6 +45,13 @@ def selected_score(output: Any, target: Target, batch: int) -> Tensor:
             " list of tuples."
         ) from error
     return _one_each(chosen, f"target={target!r}", batch)
+
+
+def target_position(target: Target, batch: int) -> Tensor | None:
+    """(batch,) the first of the indices by which a target chooses a number; None where it does not choose by several."""
+    each = target if isinstance(target, list) else [target] * batch
+    several = [indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1]
+    return torch.tensor(several) if len(several) == batch else None
 
 
 def _one_each(score: Any, what: str, batch: int) -> Tensor:

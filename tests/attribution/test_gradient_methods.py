@@ -40,12 +40,6 @@ def gradient_rollout(maps: list[Tensor], gradients: list[Tensor], start: Tensor)
     return start @ R
 
 
-def le_grad(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
-    """Masked entries left out; over text every token is scored."""
-    each = [(G * (A > 0)).clamp(min=0).mean((0, 1)) for A, G in zip(maps, gradients, strict=True)]
-    return torch.stack(each).mean(0)
-
-
 def gmar(order: int) -> Replica:
     def replica(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
         R = eye(maps[0])
@@ -90,7 +84,6 @@ Build = Callable[..., AttentionGradientAttribution]
 METHODS: dict[str, tuple[Build, Replica]] = {
     "GradientAttention": (ac.GradientAttention, gradient_attention),
     "GradientRollout": (ac.GradientRollout, gradient_rollout),
-    "LeGrad": (lambda model, start=None: ac.LeGrad(model), le_grad),
     "GMAR, l1": (ac.GMAR, gmar(1)),
     "GMAR, l2": (lambda model, start=None: ac.GMAR(model, "l2", start), gmar(2)),
     "GradientTokenRank": (
@@ -122,8 +115,6 @@ def test_on_a_vit(build: Build, replica: Replica, depth: int, heads: int, fused:
     scores = build(model).attribute(images, torch.tensor(target), output="tokens")
     for row in range(2):
         expected = replica([A[row] for A in maps], [G[row] for G in gradients], one_hot(0, 7))
-        if replica is le_grad:
-            expected[0] = 0  # the class token is no patch
         assert torch.allclose(scores[row], expected, atol=1e-10)
     assert torch.allclose(build(model, start=4).attribute(images, target, output="grid").flatten(1), _patches(build, model))
 

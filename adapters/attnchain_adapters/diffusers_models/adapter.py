@@ -6,6 +6,7 @@ from typing import Any, final
 
 from diffusers.models.modeling_utils import ModelMixin
 
+from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
 from attnchain_adapters.diffusers_models.families import FAMILIES, Grid
 from attnchain_adapters.diffusers_models.sequences import (
@@ -16,7 +17,6 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequence_meant,
     sequences_of,
 )
-from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
 
 
@@ -57,10 +57,10 @@ class DiffusersAdapter:
         tokens, queries = layouts_of(source, sequence, given, labels)
         heads = max(module.heads for layer, module in attention_modules(source).items() if layer in wanted)
         keeping.expect(tokens, len(wanted), heads, fused=True, queries=queries)
-        with AttentionRecorder(source, {layer: [layer] for layer in sequence.layers}, set(wanted), keeping) as recorder:
+        with recorder(source, {layer: [layer] for layer in sequence.layers}, set(wanted), keeping) as recording:
             source(*inputs, **kwargs)
-        check_shown(recorder.routes, wanted, ADVICE)
-        metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind, "route": recorder.route}
+        check_shown(recording.routes, wanted, ADVICE)
+        metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind, "route": recording.route}
         return keeping.result(wanted, metadata)
 
     def load(self, name: str) -> Loaded:

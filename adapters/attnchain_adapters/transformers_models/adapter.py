@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Final, final
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import torch
@@ -16,8 +18,10 @@ from attnchain_adapters.checks import arguments_of, check_ready, check_shown
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
-from attnchain_adapters.transformers_models.stacks import Kind, family_of, stack_meant, stacks_of
+from attnchain_adapters.transformers_models.stacks import Kind, Stack, family_of, stack_meant, stacks_of
 from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
+
+_Kind = Literal["encoder", "decoder", "cross"]  # those that one forward gives together
 
 _START: Final = torch.tensor([[0, 1]])
 _SENTENCE: Final = "Attention moves from token to token, as a walker on a Markov chain does."
@@ -78,6 +82,42 @@ class TransformersAdapter:
                 keeping.take(name, *steps.whole(name, square))
         metadata = {"adapter": "transformers", "model": type(model).__name__, "route": recording.route}
         return keeping.result(wanted, metadata | stack.metadata)
+
+    def is_encoder_decoder(self, source: Any) -> bool:
+        return isinstance(source, PreTrainedModel) and {"encoder", "decoder", "cross"} <= {s.kind for s in stacks_of(source)}
+
+    def capture_encoder_decoder(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        keepings: Mapping[_Kind, Keeping],
+        tokenizer: Any = None,
+        **kwargs: Any,
+    ) -> Mapping[_Kind, AttentionStore | Reductions]:
+        """As `EncoderDecoderAdapter.capture_encoder_decoder`.
+
+        Args:
+            source, inputs, keepings, kwargs: as there.
+            tokenizer: as in `capture`, of both sequences.
+        """
+        name, stacks = type(source).__name__, stacks_of(source)
+        meant: dict[_Kind, Stack] = {kind: stack_meant(stacks, name, kind, None) for kind in keepings}
+        check_ready(source)
+        arguments = arguments_of(source, inputs, kwargs)
+        with ExitStack() as opened:
+            recorders: dict[str, AttentionRecorder] = {}
+            for kind, stack in meant.items():
+                tokens, queries = layouts_of(source, stack, arguments, tokenizer)
+                keepings[kind].expect(tokens, len(stack.names), stack.heads, stack.fused, queries=queries)
+                recorder = AttentionRecorder(source, stack.layers, set(stack.names), keepings[kind])
+                recorders[kind] = opened.enter_context(recorder)
+            source(*inputs, **kwargs)
+        found: dict[_Kind, AttentionStore | Reductions] = {}
+        for kind, stack in meant.items():
+            check_shown(recorders[kind].routes, stack.names, stack.advice)
+            metadata = {"adapter": "transformers", "model": name, "route": recorders[kind].route} | stack.metadata
+            found[kind] = keepings[kind].result(stack.names, metadata)
+        return found
 
     def load(self, name: str) -> Loaded:
         saved_as = (AutoConfig.from_pretrained(name).architectures or ["AutoModel"])[0]

@@ -1,0 +1,94 @@
+"""The gradients of a target's score with respect to the maps of an encoder, a decoder and its cross-attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+
+from torch import Tensor
+
+from attnchain_interp.capturing import EncoderDecoderAdapter, Kind, adapter_of, uncompiled
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.keeping import Keeping
+from attnchain_interp.map_graph import MapGraph
+from attnchain_interp.store import AttentionStore
+
+if TYPE_CHECKING:
+    from attnchain_interp.attribution.target import Target
+
+_KINDS: Final[tuple[Kind, ...]] = ("encoder", "decoder", "cross")
+
+
+@final
+@dataclass(frozen=True)
+class EncoderDecoderGradients:
+    """The maps of an encoder–decoder, and how the score of a target changes with each of their entries.
+
+    Iteration gives (kind, maps, gradients) of every layer, from the first that runs to the last.
+
+    Attributes:
+        encoder, decoder: of self-attention.
+        cross: of the decoder's attention to the encoder: queries are its tokens, keys the encoder's.
+        names: of all layers, in the order in which they run.
+        position: (batch,) the decoder's position whose output the target is, where it says so: the first of its indices.
+    """
+
+    encoder: AttentionGradients
+    decoder: AttentionGradients
+    cross: AttentionGradients
+    names: list[str]
+    position: Tensor | None = None
+
+    def __iter__(self) -> Iterator[tuple[Kind, Tensor, Tensor]]:
+        parts: dict[Kind, AttentionGradients] = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
+        where: dict[str, tuple[Kind, int]]
+        where = {name: (kind, layer) for kind, part in parts.items() for layer, name in enumerate(part.store.names)}
+        for name in self.names:
+            kind, layer = where[name]
+            maps, gradients = parts[kind][layer]
+            yield kind, maps, gradients
+
+
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether `capture_encoder_decoder_gradients` can read a model."""
+    model = uncompiled(model)
+    adapter = adapter_of(model)
+    return isinstance(adapter, EncoderDecoderAdapter) and adapter.is_encoder_decoder(model)
+
+
+def capture_encoder_decoder_gradients(
+    model: Any, *inputs: Any, target: Target = None, **kwargs: Any
+) -> EncoderDecoderGradients:
+    """The maps of encoder, decoder and cross-attention and the gradients of a score: one forward and one backward.
+
+    Args:
+        model: a model that an adapter recognises and that has all three.
+        inputs, kwargs: as in `capture`; without `kind`.
+        target: as in `capture_gradients`; of a token that the decoder predicts, (position, token).
+
+    Raises:
+        AttentionError: as `capture_gradients`; a model that is no encoder–decoder.
+    """
+    from attnchain_interp.attribution.target import selected_score, target_position  # captum loads pyplot
+
+    with MapGraph(model) as graph:
+        adapter = graph.adapter
+        if not isinstance(adapter, EncoderDecoderAdapter) or not adapter.is_encoder_decoder(graph.model):
+            raise AttentionError(
+                f"{type(graph.model).__name__} is no encoder–decoder that is known here: it has no decoder of its own that"
+                " attends to an encoder of its own. Of one sequence take capture_gradients(model, …)."
+            )
+        keepings: dict[Kind, Keeping] = {kind: Keeping("maps", edit=graph.add) for kind in _KINDS}
+        stores = adapter.capture_encoder_decoder(graph.model, inputs, keepings, **kwargs)
+        score = selected_score(graph.output, target, stores["encoder"].tokens.batch)
+        gradients = graph.gradients(score, list(graph.maps))
+
+        def of(kind: Kind) -> AttentionGradients:
+            store = stores[kind]
+            assert isinstance(store, AttentionStore), "maps are kept"  # noqa: S101
+            return AttentionGradients.named(store, gradients)
+
+        position = target_position(target, len(score))
+        return EncoderDecoderGradients(of("encoder"), of("decoder"), of("cross"), list(graph.maps), position)

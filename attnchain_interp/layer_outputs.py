@@ -1,0 +1,120 @@
+"""What each layer of a model puts out, and what the rest of the model makes of it in place of the last layer's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any, Final, final
+
+from torch import Tensor, nn
+
+from attnchain_interp.errors import AttentionError
+
+INSTEAD: Final = "Take the gradients of the model's own score for every layer: capture_gradients(model, …)."
+
+
+@final
+class LayerOutputs:
+    """While open, remembers the call of a model, and what every entry of its lists of modules puts out.
+
+    A layer of attention belongs to the innermost entry of an `nn.ModuleList` or `nn.Sequential` around it: its block.
+
+    Args:
+        model: whose forward is to come.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._blocks = {
+            f"{name}.{entry}" if name else entry: module
+            for name, container in model.named_modules()
+            if isinstance(container, nn.ModuleList | nn.Sequential)
+            for entry, module in container.named_children()
+        }
+        self._outputs: dict[str, list[Any]] = {}
+        self._call: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+
+    def __enter__(self) -> LayerOutputs:
+        thread = get_ident()
+
+        def called(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if get_ident() == thread:
+                self._call = args, kwargs
+
+        def remember(name: str, output: Any) -> None:
+            if get_ident() == thread:
+                self._outputs.setdefault(name, []).append(output)
+
+        self._handles = [self._model.register_forward_pre_hook(called, with_kwargs=True)]
+        for name, block in self._blocks.items():
+            self._handles.append(block.register_forward_hook(lambda _, __, output, name=name: remember(name, output)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def read(self, layers: Sequence[str]) -> Iterator[Any]:
+        """The model's output with the tokens of each layer's block in place of the last block's; first with the last's own.
+
+        The model is called as it was, but its blocks are not computed again: each gives what it gave.
+
+        Raises:
+            AttentionError: layers that are not in blocks of one list, blocks that run more than once, or tokens of another
+                shape than the last block's.
+        """
+        blocks = [self._block(layer) for layer in layers]
+        container = blocks[0].rpartition(".")[0]
+        others = [block for block in blocks if block.rpartition(".")[0] != container]
+        beside = [name for name in self._outputs if name.rpartition(".")[0] == container]
+        twice = [name for name in beside if len(self._outputs[name]) > 1]
+        if others or twice:
+            why = f"{blocks[0]} and {others[0]} stand in different lists" if others else f"{twice[0]} runs more than once"
+            raise AttentionError(f"{why}, so no layer's tokens can stand for the last one's. {INSTEAD}")
+        last = self._outputs[beside[-1]][0]
+        for name in (beside[-1], *blocks):
+            tokens = _tokens(self._outputs[name][0])
+            if tokens.shape != _tokens(last).shape:
+                raise AttentionError(
+                    f"{name} puts out {tuple(tokens.shape)}, and what follows the last layer reads"
+                    f" {tuple(_tokens(last).shape)}; choose layers=… like the last. {INSTEAD}"
+                )
+            given = {other: self._outputs[other][0] for other in beside} | {beside[-1]: _replaced(last, tokens)}
+            with _giving({self._blocks[other]: output for other, output in given.items()}):
+                args, kwargs = self._call
+                yield self._model(*args, **kwargs)
+
+    def _block(self, layer: str) -> str:
+        parts = layer.split(".")
+        around = [name for k in range(1, len(parts)) if (name := ".".join(parts[:k])) in self._outputs]
+        if not around or layer not in dict(self._model.named_modules()):
+            raise AttentionError(
+                f"layer {layer!r} is in no block of its own, an entry of an nn.ModuleList or nn.Sequential, so what it puts"
+                f" out is not known. {INSTEAD}"
+            )
+        return around[-1]
+
+
+@contextmanager
+def _giving(outputs: dict[nn.Module, Any]) -> Iterator[None]:
+    """While open, these modules do not compute but give these outputs."""
+    before = {module: module.__dict__.get("forward") for module in outputs}
+    try:
+        for module, output in outputs.items():
+            module.__dict__["forward"] = lambda *_, output=output, **__: output
+        yield
+    finally:
+        for module, forward in before.items():
+            if forward is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = forward
+
+
+def _tokens(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def _replaced(output: Any, tokens: Tensor) -> Any:
+    return tokens if isinstance(output, Tensor) else type(output)((tokens, *output[1:]))

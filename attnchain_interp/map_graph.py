@@ -1,0 +1,88 @@
+"""Attention maps as part of the graph that autograd builds, from the inputs to the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import get_ident
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
+
+from attnchain_interp.capturing import Adapter, adapter_of, uncompiled
+from attnchain_interp.errors import AttentionError
+
+
+@final
+class MapGraph:
+    """While open, gradients are enabled, and the maps that a model computes with are in the graph that leads to its output.
+
+    Args:
+        model: a model that an adapter recognises; or what `torch.compile` made of one.
+
+    Attributes:
+        model, adapter: the model as it is run, and the adapter that recognises it.
+        maps: of each layer by name, in the order in which they ran.
+        output: what the last module to finish in this thread has put out: in the end, the model.
+
+    Raises:
+        AttentionError: no adapter recognises the model, or `torch.inference_mode` is on.
+    """
+
+    def __init__(self, model: Any) -> None:
+        if torch.is_inference_mode_enabled():
+            raise AttentionError(
+                "torch.inference_mode() is on, in which no gradient can be had; use torch.no_grad() around this."
+            )
+        self.model = uncompiled(model)
+        adapter = adapter_of(self.model)
+        if adapter is None:
+            raise AttentionError(
+                f"gradients need a model that an adapter recognises; got {type(self.model).__name__}. Of a callable that"
+                " returns a store there is no score to differentiate: use a method that reads attention alone, such as"
+                " TokenRank."
+            )
+        self.adapter: Adapter = adapter
+        self.maps: dict[str, Tensor] = {}
+        self.output: Any = None
+
+    def __enter__(self) -> MapGraph:
+        thread = get_ident()
+
+        def remember(_: Any, __: Any, output: Any) -> None:
+            if get_ident() == thread:
+                self.output = output
+
+        self._enabled = torch.enable_grad()
+        self._enabled.__enter__()
+        self._handle = register_module_forward_hook(remember)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._handle.remove()
+        self._enabled.__exit__(*error)
+
+    def add(self, name: str, attention: Tensor) -> Tensor:
+        """The edit of a `Keeping`: the map of a layer, in the graph."""
+        self.maps[name] = attention if attention.requires_grad else attention.detach().requires_grad_()
+        return self.maps[name]
+
+    def gradients(self, score: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """How `score` (batch,) changes with the maps of these layers.
+
+        Raises:
+            AttentionError: no gradient flows to one of them.
+        """
+        maps = [self.maps[name] for name in names]
+        flows = score.requires_grad
+        several = torch.autograd.grad(score.sum(), maps, allow_unused=True) if flows else [None] * len(maps)
+        gradients = {name: gradient for name, gradient in zip(names, several, strict=True) if gradient is not None}
+        cut = [name for name in names if name not in gradients]
+        if cut:
+            raise AttentionError(
+                f"no gradient flows from the score to {len(cut)} of {len(names)} attention layers (the first: {cut[0]!r}): the"
+                " model detaches what it computes (a no_grad inside its forward, quantised layers), or this output does not"
+                " depend on them. Use the model in floating point, or choose layers=… that the output depends on."
+            )
+        return gradients
