@@ -44,6 +44,7 @@ from attnchain_interp.weighting import head_weights
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import *  # noqa: F403
+    from attnchain_interp.pictures import *  # noqa: F403
 
 __all__ = [
     "Adapter",
@@ -101,14 +102,17 @@ __all__ = [
 ]
 
 
+_LAZY = ("attnchain_interp.attribution", "attnchain_interp.pictures")
+
+
 def __getattr__(name: str) -> Any:
-    """The attribution methods, on first use: importing Captum loads pyplot."""
+    """The attribution methods and the pictures, on first use: Captum loads pyplot, pictures load matplotlib."""
     if not name.startswith("_"):
-        attribution = import_module("attnchain_interp.attribution")
-        if name in attribution.__all__:
-            return getattr(attribution, name)
+        for package in map(import_module, _LAZY):
+            if name in package.__all__:
+                return getattr(package, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *import_module("attnchain_interp.attribution").__all__})
+    return sorted({*__all__, *(name for package in _LAZY for name in import_module(package).__all__)})

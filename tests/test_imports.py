@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CORE, ADAPTERS, EVALS = ROOT / "attnchain_interp", ROOT / "adapters/attnchain_adapters", ROOT / "evals/attnchain_evals"
+CORE, PICTURES = ROOT / "attnchain_interp", ROOT / "attnchain_interp/pictures"
+ADAPTERS, EVALS = ROOT / "adapters/attnchain_adapters", ROOT / "evals/attnchain_evals"
 FRAMEWORKS = {"timm", "transformers", "nnsight", "diffusers"}
 HEAVY = {"scipy", "xarray", "pandas", "sklearn", "skimage", "typer", "matplotlib"}
 FORBIDDEN = {
     CORE: {"attnchain_adapters", "attnchain_evals"} | FRAMEWORKS | HEAVY - {"scipy", "xarray"},  # inside functions
+    PICTURES: {"attnchain_adapters", "attnchain_evals"} | FRAMEWORKS | HEAVY - {"matplotlib"},
     ADAPTERS: {"attnchain_evals"} | HEAVY,
     EVALS: {"attnchain_adapters"},
 }
@@ -36,7 +38,7 @@ def forbidden(package: Path, source: str) -> set[str]:
 
 @pytest.mark.parametrize("package", FORBIDDEN, ids=lambda package: package.name)
 def test_no_forbidden_edge(package: Path) -> None:
-    files = list(package.rglob("*.py"))
+    files = [file for file in package.rglob("*.py") if package == PICTURES or PICTURES not in file.parents]
     assert files
     found = {str(file.relative_to(ROOT)): bad for file in files if (bad := forbidden(package, file.read_text()))}
     assert not found
@@ -44,6 +46,8 @@ def test_no_forbidden_edge(package: Path) -> None:
 
 def test_the_walk_sees_what_is_forbidden() -> None:
     assert forbidden(CORE, "def f():\n    from timm.layers import Attention") == {"timm"}
+    assert forbidden(CORE, "from matplotlib.figure import Figure") == {"matplotlib"}
+    assert forbidden(PICTURES, "import matplotlib, timm") == {"timm"}
     assert forbidden(ADAPTERS, "import attnchain_evals.cli") == {"attnchain_evals"}
     assert forbidden(EVALS, "from attnchain_adapters import recording") == {"attnchain_adapters"}
 
@@ -76,7 +80,8 @@ def loaded_after(code: str) -> set[str]:
 
 def test_the_core_loads_no_framework_and_no_pyplot() -> None:
     loaded = loaded_after("import attnchain_interp as ac; ac.stationary, ac.capture")
-    assert not loaded & (FRAMEWORKS | HEAVY | {"captum", "matplotlib.pyplot", "attnchain_adapters"})
+    assert not loaded & (FRAMEWORKS | HEAVY | {"captum", "attnchain_adapters"})
+    assert "matplotlib.pyplot" not in loaded_after("import matplotlib.figure; from attnchain_interp.pictures import show_grid")
     assert "timm" in loaded_after("import attnchain_interp, timm"), "the probe can fail"
 
 
@@ -98,7 +103,8 @@ def test_public_names_exist() -> None:
         "GMAR",
     }
     methods |= {"TransitionAttentionMaps", "GradientTokenRank", "GradientMultiBounce", "ExpectedVisits"}
-    assert set(dir(attnchain_interp)) == {*attnchain_interp.__all__, *methods}
+    pictures = {"displayable", "show_attribution", "show_grid", "text_html"}
+    assert set(dir(attnchain_interp)) == {*attnchain_interp.__all__, *methods, *pictures}
     assert set(dir(attnchain_evals)) == set(attnchain_evals.__all__)
     for package in (attnchain_interp, attnchain_evals):
         assert all(getattr(package, name) is not None for name in dir(package))

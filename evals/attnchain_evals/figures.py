@@ -17,8 +17,9 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_evals.files import whole
 from attnchain_interp import AttentionStore
+from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.panels import blank_axes
 
-_CELL = 1.5  # inches
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito
 
 
@@ -34,7 +35,7 @@ def attribution_figure(images: Tensor, masks: Tensor | None, maps: Mapping[str, 
     if masks is not None:
         pictures["mask"] = [mask.cpu().numpy() for mask in masks]
     pictures |= {name: [grid.detach().cpu().numpy() for grid in grids] for name, grids in maps.items()}
-    figure, axes = _axes(len(images), len(pictures))
+    figure, axes = blank_axes(len(images), len(pictures))
     for column, (name, row) in enumerate(pictures.items()):
         axes[0, column].set_title(name, fontsize=7)
         for k, picture in enumerate(row):
@@ -63,7 +64,7 @@ def layer_figure(store: AttentionStore, image: Tensor, example: int = 0) -> Figu
         }
         return shown if has_class else {name: method for name, method in shown.items() if name != "class token"}
 
-    figure, axes = _axes(len(store) + 1, len(columns(store.names[0])))
+    figure, axes = blank_axes(len(store) + 1, len(columns(store.names[0])))
     axes[0, 0].imshow(displayable(image))
     axes[0, 0].set_title("input", fontsize=7)
     for k, layer in enumerate(store.names, start=1):
@@ -84,7 +85,7 @@ def bounce_figure(store: AttentionStore, image: Tensor, token: int, example: int
         example: which of the batch.
     """
     steps = (0, 1, 2, 3, 5)
-    figure, axes = _axes(1, len(steps) + 2)
+    figure, axes = blank_axes(1, len(steps) + 2)
     axes[0, 0].imshow(displayable(image))
     axes[0, 0].set_title("input", fontsize=7)
     for column, n in enumerate(steps, start=1):
@@ -97,7 +98,7 @@ def bounce_figure(store: AttentionStore, image: Tensor, token: int, example: int
 
 def head_figure(store: AttentionStore, example: int = 0) -> Figure:
     """Layer × head: the stationary distribution of every head by itself, with its |λ₂| above it."""
-    figure, axes = _axes(len(store), max(layer.heads for layer in store))
+    figure, axes = blank_axes(len(store), max(layer.heads for layer in store))
     for k, layer in enumerate(store):
         chain = store.chain(layer.name, "each")
         one = ac.Chain(chain.matrix[example], chain.states[example])
@@ -123,7 +124,7 @@ def metastable_figure(images: Tensor, memberships: Tensor, weights: Tensor) -> F
         memberships: (batch, state, rows, columns), as `tokens.to_grid(memberships.mT)` gives them.
         weights: (batch, state) stationary weights, as from `coarse_grained_stationary`; states of weight 0 are not drawn.
     """
-    figure, axes = _axes(len(images), 3)
+    figure, axes = blank_axes(len(images), 3)
     for row, image, grids, shares in zip(axes, images, memberships.detach().cpu(), weights.detach().cpu(), strict=True):
         picture = displayable(image)
         height, width, _ = picture.shape
@@ -153,14 +154,6 @@ def metastable_figure(images: Tensor, memberships: Tensor, weights: Tensor) -> F
     return figure
 
 
-def displayable(image: Tensor) -> NDArray[Any]:
-    """(height, width, channel) in [0, 1] of an image (channel, height, width) in any range."""
-    image = image.detach().float().cpu()
-    low, high = image.min(), image.max()
-    image = (image - low) / (high - low).clamp_min(1e-12)
-    return image.expand(3, -1, -1).permute(1, 2, 0).numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
-
-
 def write_figure(figure: Figure, path: Path) -> Path:
     """Writes the figure atomically, in the format of the path's suffix; returns the path."""
     with whole(path) as partial:
@@ -170,11 +163,3 @@ def write_figure(figure: Figure, path: Path) -> Path:
 
 def _grid(store: AttentionStore, method: ac.AttentionAttribution, example: int) -> NDArray[Any]:
     return store.tokens.to_grid(method.score(store))[example].cpu().numpy()
-
-
-def _axes(rows: int, columns: int) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(_CELL * columns, _CELL * rows + 0.3), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    return figure, axes

@@ -82,8 +82,40 @@ def test_other_models_are_called_as_they_come() -> None:
     class Numbers(nn.Module):
         def forward(self, input_ids: Tensor) -> None: ...
 
+    class Anything(nn.Module):
+        def forward(self, *arguments: Tensor, **named: Tensor) -> None: ...
+
     assert model_call(nn.Linear(8, 8), images, (1,)) == ((images, 1), {})
+    assert model_call(Anything(), images, (1,)) == ((images, 1), {})
     assert model_call(lambda x: x, embedded, ()) == ((embedded,), {})
     assert model_call(bert(), torch.tensor([[1]]), (None,))[1] == {}
     with pytest.raises(ac.AttentionError, match="Numbers takes token numbers"):
         model_call(Numbers(), embedded, ())
+
+
+class Keywords(transformers.ViTForImageClassification):
+    def forward(self, *, pixel_values: Tensor, interpolate_pos_encoding: bool | None = None) -> Any:  # type: ignore[override]
+        return super().forward(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
+
+
+@pytest.mark.parametrize("build", [ac.TokenRank, ac.GradientAttention])
+def test_a_model_that_takes_keywords_alone(build: Any) -> None:
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = transformers.ViTConfig(image_size=8, patch_size=4, **shape)
+    model, images = Keywords(config).eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain = transformers.ViTForImageClassification(config).eval()
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(build(model).attribute(images, 1), build(plain).attribute(images, 1))
+    with pytest.raises(
+        ac.AttentionError, match=r"additional_forward_args holds 1, .* Keywords takes keywords alone.*pixel_val"
+    ):
+        build(model).attribute(images, 1, additional_forward_args=(None,))
+
+
+def test_token_numbers_and_embeddings_by_keyword(ids: Tensor) -> None:
+    class Named(nn.Module):
+        def forward(self, *, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None) -> None: ...
+
+    embedded = torch.randn(2, 7, 4)
+    assert model_call(Named(), ids, ()) == ((), {"input_ids": ids})
+    assert model_call(Named(), embedded, ()) == ((), {"inputs_embeds": embedded})

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, A
 
 from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
+from attnchain_adapters.recording import AttentionRecorder
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
@@ -109,8 +110,8 @@ class TransformersAdapter:
             for kind, stack in meant.items():
                 tokens, queries = layouts_of(source, stack, arguments, tokenizer)
                 keepings[kind].expect(tokens, len(stack.names), stack.heads, stack.fused, queries=queries)
-                recorder = AttentionRecorder(source, stack.layers, set(stack.names), keepings[kind])
-                recorders[kind] = opened.enter_context(recorder)
+                watching = recorder(source, stack.layers, set(stack.names), keepings[kind])
+                recorders[kind] = opened.enter_context(watching)
             source(*inputs, **kwargs)
         found: dict[_Kind, AttentionStore | Reductions] = {}
         for kind, stack in meant.items():

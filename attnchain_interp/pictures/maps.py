@@ -1,0 +1,168 @@
+"""Attributions over their images, and many maps in a grid with one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.panels import blank_axes, colour_bar, draw_map, name_column, name_row
+from attnchain_interp.pictures.scale import Scale, finite
+
+Share = Literal["all", "row", "column", "none"]
+Cells = list[list[NDArray[np.float64]]]
+
+
+def show_attribution(
+    attributions: Any,
+    images: Any = None,
+    normalization: Any = None,
+    titles: Sequence[str] | None = None,
+    signed: bool | None = None,
+    share: bool = True,
+    cmap: str | None = None,
+) -> Figure:
+    """A matplotlib `Figure`: for each example the image, its attribution in colours, and this over the image.
+
+    Nothing is registered with pyplot: a notebook shows the figure when it is a cell's value, `figure.savefig` writes it.
+
+    Args:
+        attributions: as `attribute` gives them: (batch, rows, columns) with `output="grid"`, or (batch, channel, height,
+            width), whose channels are summed, as Captum does. On a scale from zero, or about zero where any is negative.
+        images: (batch, channel, height, width) or channels last; the attribution alone without.
+        normalization: of the images, as in `displayable`.
+        titles: a name for each example.
+        signed: whether the colours are for both signs; when None, where a value is negative.
+        share: one scale for all examples; or one for each.
+        cmap: matplotlib's name for the colours; when None, of "magma" and "RdBu_r" the one for these signs.
+
+    Raises:
+        AttentionError: NaN or infinite values, shapes or numbers of examples that do not fit, or as `displayable`.
+    """
+    maps = _batch_of_maps(attributions, "attributions")
+    pictures = _pictures(images, normalization, len(maps))
+    names = _names(titles, "titles", len(maps))
+    scale = Scale.of(maps, signed)
+    figure, axes = blank_axes(len(maps), 1 if images is None else 3, cell=2.2)
+    for k, (row, scores) in enumerate(zip(axes, maps, strict=True)):
+        own = scale if share else Scale.of([scores], scale.signed)
+        drawn = draw_map(row[-2 if pictures else 0], scores, own, cmap=cmap)
+        if pictures:
+            row[0].imshow(pictures[k])
+            draw_map(row[-1], scores, own, pictures[k], cmap)
+            row[-2].set_box_aspect(pictures[k].shape[0] / pictures[k].shape[1])
+        if names:
+            name_row(row[0], names[k])
+        if not share or k == len(maps) - 1:
+            colour_bar(figure, drawn, axes if share else row)
+    for axis, name in zip(axes[0], ("input", "attribution", "over the input") if pictures else ("attribution",), strict=True):
+        name_column(axis, name)
+    return figure
+
+
+def show_grid(
+    maps: Any,
+    images: Any = None,
+    normalization: Any = None,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    share: Share = "all",
+    signed: bool | None = None,
+    cmap: str | None = None,
+) -> Figure:
+    """A matplotlib `Figure` of many maps in rows and columns, with a common scale and one bar for its colours.
+
+    Args:
+        maps: methods × images, as a mapping from a method's name to what `attribute` gave for the images (each (batch, rows,
+            columns) or (batch, channel, height, width)): images are rows, methods columns. Or rows of maps, say layer × head:
+            (row, column, height, width), or lists of lists of (height, width), not all of the same length.
+        images: one for each row, (row, channel, height, width): shown in a column of their own, and under every map.
+        normalization: of the images, as in `displayable`.
+        rows, columns: their names; of a mapping, the columns are named by its keys.
+        share: what has one scale: "all" maps, each "row" or each "column" (methods whose scores have other units), or "none".
+        signed, cmap: as in `show_attribution`.
+
+    Raises:
+        AttentionError: no maps, NaN or infinite values, shapes or numbers that do not fit, or as `displayable`.
+    """
+    if share not in ("all", "row", "column", "none"):
+        raise AttentionError(f'share={share!r} is unknown; use "all", "row", "column" or "none".')
+    if isinstance(maps, Mapping) and columns is None:
+        columns = [str(name) for name in maps]
+    cells = _cells(maps)
+    width = max(map(len, cells))
+    pictures = _pictures(images, normalization, len(cells))
+    row_names, column_names = _names(rows, "rows", len(cells)), _names(columns, "columns", width)
+    figure, axes = blank_axes(len(cells), width + bool(pictures))
+    panels = axes[:, bool(pictures) :]
+    group = {"all": lambda i, j: 0, "row": lambda i, j: i, "column": lambda i, j: j, "none": lambda i, j: (i, j)}[share]
+    places = [(i, j) for i, row in enumerate(cells) for j in range(len(row))]
+    groups: dict[Any, list[tuple[int, int]]] = {}
+    for i, j in places:
+        groups.setdefault(group(i, j), []).append((i, j))
+    signed = Scale.of((cells[i][j] for i, j in places), signed).signed
+    for members in groups.values():
+        scale = Scale.of((cells[i][j] for i, j in members), signed)
+        drawn = [draw_map(panels[i, j], cells[i][j], scale, pictures[i] if pictures else None, cmap) for i, j in members]
+        if share != "none":
+            beside = {"all": axes, "row": axes[members[0][0]], "column": panels[:, members[0][1]]}[share]
+            colour_bar(figure, drawn[0], beside, "bottom" if share == "column" else "right")
+    for axis, picture in zip(axes[:, 0], pictures, strict=False):
+        axis.imshow(picture)
+    if pictures:
+        name_column(axes[0, 0], "input")
+    for axis, name in zip(axes[:, 0], row_names, strict=False):
+        name_row(axis, name)
+    for axis, name in zip(panels[0], column_names, strict=False):
+        name_column(axis, name)
+    return figure
+
+
+def _batch_of_maps(values: Any, name: str) -> NDArray[np.float64]:
+    found = finite(values, name)
+    if found.ndim == 4:
+        found = found.sum(1)
+    if found.ndim != 3 or 0 in found.shape:
+        raise AttentionError(
+            f"{name} has shape {found.shape}; it must be (batch, rows, columns), or (batch, channel, height, width) as"
+            ' `attribute` gives it. Of one map, pass map[None]; of token scores, ask for output="grid".'
+        )
+    return found
+
+
+def _cells(maps: Any) -> Cells:
+    if isinstance(maps, Mapping):
+        columns = {name: _batch_of_maps(values, f"the map of {name!r}") for name, values in maps.items()}
+        sizes = {str(name): len(values) for name, values in columns.items()}
+        if len(set(sizes.values())) != 1:
+            raise AttentionError(
+                f"maps has numbers of images that differ, or no method: {sizes}; each needs one map per image."
+            )
+        return [list(row) for row in zip(*columns.values(), strict=True)]
+    cells = [[finite(cell, f"the map in row {i}, column {j}") for j, cell in enumerate(row)] for i, row in enumerate(maps)]
+    shapes = {cell.shape for row in cells for cell in row}
+    if not shapes or any(len(shape) != 2 or 0 in shape for shape in shapes):
+        raise AttentionError(
+            f"maps holds {sorted(shapes) or 'nothing'}; it must be (row, column, height, width), lists of lists of (height,"
+            " width), or a mapping from a method's name to (batch, rows, columns)."
+        )
+    return cells
+
+
+def _pictures(images: Any, normalization: Any, needed: int) -> list[NDArray[np.float64]]:
+    if images is None:
+        return []
+    if len(images) != needed:
+        raise AttentionError(f"images holds {len(images)}; there must be {needed}, one for each example or row of maps.")
+    return [displayable(image, normalization) for image in images]
+
+
+def _names(names: Sequence[str] | None, argument: str, needed: int) -> list[str]:
+    if names is not None and len(names) != needed:
+        raise AttentionError(f"{argument} holds {len(names)} names; there must be {needed}.")
+    return [str(name) for name in names or ()]

@@ -1,0 +1,81 @@
+"""Which value has which colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from matplotlib.colors import Normalize
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnchain_interp.errors import AttentionError
+
+
+@final
+@dataclass(frozen=True)
+class Scale:
+    """Colours from zero to the greatest value; of scores with a sign, from minus the greatest magnitude to plus it.
+
+    Zero is always in its own place, so a constant map has a colour of its own and an all-zero map that of zero.
+
+    Attributes:
+        greatest: the value, or the magnitude, at the end of the colours; positive.
+        signed: whether there are colours for both signs.
+    """
+
+    greatest: float
+    signed: bool
+
+    @classmethod
+    def of(cls, maps: Iterable[NDArray[np.float64]], signed: bool | None = None) -> Scale:
+        """The scale that all of these share; signed, when None, where a value is negative.
+
+        Raises:
+            AttentionError: negative values on a scale without a sign.
+        """
+        several = [each for each in maps if each.size]
+        least = min((float(each.min()) for each in several), default=0.0)
+        greatest = max((float(abs(each).max()) for each in several), default=0.0)
+        if signed is None:
+            signed = least < 0
+        if not signed and least < 0:
+            raise AttentionError(
+                f"signed=False, but the scores go down to {least:.3g}; leave signed out, or pass their abs()."
+            )
+        return cls(greatest or 1.0, signed)
+
+    @property
+    def least(self) -> float:
+        return -self.greatest if self.signed else 0.0
+
+    @property
+    def norm(self) -> Normalize:
+        return Normalize(self.least, self.greatest)
+
+
+def finite(values: Any, name: str) -> NDArray[np.float64]:
+    """The numbers of a tensor, an array or a list, in float64.
+
+    Raises:
+        AttentionError: these are no real numbers, or some are NaN or infinite.
+    """
+    if isinstance(values, Tensor) and not values.is_complex():
+        values = values.detach().cpu().double().numpy()
+    try:
+        numbers = np.asarray(values)
+        if numbers.dtype.kind not in "biuf":
+            raise TypeError(f"they are {numbers.dtype}")
+    except (TypeError, ValueError) as error:
+        raise AttentionError(f"{name} is a {type(values).__name__} that holds no array of real numbers ({error}).") from error
+    numbers = numbers.astype(np.float64)
+    wrong = numbers.size - int(np.isfinite(numbers).sum())
+    if wrong:
+        kind = "NaN" if np.isnan(numbers).any() else "infinite"
+        raise AttentionError(
+            f"{name} holds {wrong} values of {numbers.size} that are no finite numbers ({kind}), which have no colour; see"
+            " where they come from, or replace them yourself (torch.nan_to_num)."
+        )
+    return numbers

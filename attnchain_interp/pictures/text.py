@@ -1,0 +1,125 @@
+"""Scores of tokens as HTML: nothing but elements with inline styles, every token escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any, final
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from numpy.typing import NDArray
+
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.pictures.scale import Scale, finite
+
+SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
+_VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # control pictures: ␀ … ␡
+_ROOT = 'style="font-family:monospace;line-height:1.9;overflow-x:auto"'
+_CELL = "padding:1px 3px;border-radius:3px;white-space:pre-wrap"
+
+
+@final
+class HTML(str):
+    """A string of HTML that shows itself in a notebook."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def text_html(tokens: Sequence[str], scores: Any, rows: Sequence[str] | None = None, signed: bool | None = None) -> HTML:
+    """HTML of the tokens in colours by their scores, each with its value on hover; a string that a notebook shows.
+
+    Self-contained: no script, no style sheet, nothing is loaded. Text stands in black or white on its colour, whichever is
+    easier to read, so that it suits light and dark pages. Control characters are shown by their pictures (a newline as ␊),
+    lone surrogates by their escape, and a token's writing direction does not reach its neighbours.
+
+    Args:
+        tokens: the tokens as text, such as `store.tokens.labels[0]`.
+        scores: (token,); or (row, token) for a table of, say, output tokens × input tokens. On a scale from zero (white to
+            blue), or about zero where any is negative (blue, white, red).
+        rows: of a table, the names of its rows.
+        signed: whether the colours are for both signs; when None, where a value is negative.
+
+    Raises:
+        AttentionError: NaN or infinite scores, numbers of tokens, rows and scores that do not fit, tokens that are no text.
+
+    >>> text_html(["a", "<b>"], [1, 0.25]).count("&lt;b&gt;")
+    1
+    """
+    values = finite(scores, "scores")
+    wanted = (len(tokens),) if rows is None else (len(rows), len(tokens))
+    if values.shape != wanted or not values.size:
+        raise AttentionError(
+            f"scores has shape {values.shape}; with {len(tokens)} tokens"
+            + (
+                " it must be (token,), or (row, token) with rows=[…]"
+                if rows is None
+                else f" and {len(rows)} rows (row, token)"
+            )
+            + f": {wanted}, none empty."
+        )
+    scale = Scale.of([values], signed)
+    columns, names = (_texts(texts, what) for texts, what in ((tokens, "tokens"), (rows or (), "rows")))
+    body = _table(columns, names, values, scale) if rows is not None else _line(columns, values, scale)
+    return HTML(f"<div {_ROOT}>{body}{_legend(scale)}</div>")
+
+
+def _line(tokens: list[str], values: NDArray[np.float64], scale: Scale) -> str:
+    spans = (
+        f'<span title="{value:.6g}" style="{_colours(value, scale)};{_CELL}">{token}</span>'
+        for token, value in zip(tokens, values.tolist(), strict=True)
+    )
+    return f"<div>{'<wbr>'.join(spans)}</div>"
+
+
+def _table(tokens: list[str], rows: list[str], values: NDArray[np.float64], scale: Scale) -> str:
+    heads = "".join(f'<th scope="col" style="{_CELL};text-align:center">{token}</th>' for token in tokens)
+    lines = [f"<tr><td></td>{heads}</tr>"]
+    for name, line in zip(rows, values.tolist(), strict=True):
+        cells = "".join(
+            f'<td title="{value:.6g}" style="{_colours(value, scale)};{_CELL};text-align:right">{value:.2g}</td>'
+            for value in line
+        )
+        lines.append(f'<tr><th scope="row" style="{_CELL};text-align:right">{name}</th>{cells}</tr>')
+    return f'<table style="border-collapse:separate;border-spacing:2px">{"".join(lines)}</table>'
+
+
+def _legend(scale: Scale) -> str:
+    stops = ",".join(_colour(stop, scale) for stop in np.linspace(scale.least, scale.greatest, 9))
+    bar = (
+        f'<span style="display:inline-block;width:8em;height:0.8em;margin:0 6px;background:linear-gradient(to right,{stops})">'
+    )
+    return f'<div style="font-size:smaller">{scale.least:.3g}{bar}</span>{scale.greatest:.3g}</div>'
+
+
+def _texts(texts: Sequence[str], name: str) -> list[str]:
+    for k, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise AttentionError(
+                f"{name}[{k}] is a {type(text).__name__}; it must be text: tokenizer.convert_ids_to_tokens(ids) gives that."
+            )
+    return [f"<bdi>{escape(_printable(text))}</bdi>" for text in texts]
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().translate(_VISIBLE)
+
+
+def _colour(value: float, scale: Scale) -> str:
+    return to_hex(colormaps[DIVERGING if scale.signed else SEQUENTIAL](float(scale.norm(value))))
+
+
+def _colours(value: float, scale: Scale) -> str:
+    background = _colour(value, scale)
+    return f"background:{background};color:{'#000' if luminance(background) > 0.179 else '#fff'}"
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of "#rrggbb", from 0 (black) to 1 (WCAG 2); above 0.179 black is easier to read than white."""
+    channels = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))

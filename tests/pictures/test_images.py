@@ -1,0 +1,80 @@
+"""What normalisation did to an image is undone, whoever holds the mean and the deviation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import transformers
+from PIL import Image
+from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
+from torchvision.transforms import Normalize
+
+import attnchain_interp as ac
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BYTES = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+NORMALIZED = (torch.from_numpy(BYTES) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+
+
+def timm_model() -> Any:
+    sizes: dict[str, Any] = {"img_size": 32, "embed_dim": 24, "depth": 1, "num_heads": 3}
+    return timm.create_model("vit_tiny_patch16_224", **sizes, pretrained_cfg_overlay={"mean": MEAN, "std": STD})
+
+
+HOLDERS: dict[str, Any] = {
+    "a pair": (MEAN, STD),
+    "tensors": [torch.tensor(MEAN), torch.tensor(STD)],
+    "a timm model": timm_model(),
+    "its data config": resolve_model_data_config(timm_model()),
+    "an image processor": transformers.ViTImageProcessor(image_mean=MEAN, image_std=STD),
+    "a transform": Normalize(MEAN, STD),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+def test_the_original_comes_back(holder: Any) -> None:
+    for image in (NORMALIZED.permute(2, 0, 1), NORMALIZED.numpy(), NORMALIZED.permute(2, 0, 1).requires_grad_()):
+        found = ac.displayable(image, holder)
+        assert found.shape == (8, 12, 3)
+        assert np.abs(found - BYTES / 255).max() < 1e-6
+    assert ac.displayable(NORMALIZED.bfloat16(), holder) == pytest.approx(BYTES / 255, abs=0.01)
+
+
+def test_without_a_normalisation() -> None:
+    for image in (BYTES, torch.from_numpy(BYTES).permute(2, 0, 1), Image.fromarray(BYTES), BYTES / 255):
+        assert np.allclose(ac.displayable(image), BYTES / 255)
+    stretched = ac.displayable(NORMALIZED)
+    assert (stretched.min(), stretched.max()) == (0, 1)
+    assert not ac.displayable(torch.zeros(3, 4, 4)).any()
+    assert np.isfinite(ac.displayable(torch.full((3, 4, 4), 7.0))).all()
+
+
+def test_grey_images_have_three_equal_channels() -> None:
+    grey = torch.rand(1, 4, 6)
+    for image in (grey, grey[0], grey.permute(1, 2, 0).numpy()):
+        assert np.allclose(ac.displayable(image), grey[0, ..., None].expand(-1, -1, 3))
+    assert np.allclose(ac.displayable(grey, (0.5, 0.25)), (grey[0, ..., None] * 0.25 + 0.5).clip(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("image", "normalization", "message"),
+    [
+        (torch.zeros(2, 3, 4, 4), None, r"image has shape \(2, 3, 4, 4\).*images\[0\]"),
+        (torch.zeros(4, 4, 4), None, "1 or 3 channels"),
+        (torch.full((3, 2, 2), torch.nan), None, "image holds 12 values of 12 that are no finite numbers"),
+        (torch.zeros(3, 4, 4), SimpleNamespace(mean=MEAN), "SimpleNamespace in which no mean and std are found; pass"),
+        (torch.zeros(3, 4, 4), torch.nn.Linear(1, 1), "Linear in which no mean and std"),
+        (torch.zeros(3, 4, 4), (MEAN,), "tuple in which no mean and std"),
+        (torch.zeros(3, 4, 4), (MEAN, STD[:2]), "one for each channel"),
+        (torch.zeros(3, 4, 4), (MEAN, (0, 1, 1)), "the std positive"),
+        ("photo.jpg", None, "image is a str that holds no array of real numbers"),
+    ],
+)
+def test_what_is_no_image(image: Any, normalization: Any, message: str) -> None:
+    with pytest.raises(ac.AttentionError, match=message):
+        ac.displayable(image, normalization)

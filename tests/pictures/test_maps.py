@@ -1,0 +1,168 @@
+"""What stands in a figure: maps, their scales, the images under them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+import attnchain_interp as ac
+
+GRID = torch.rand(2, 2, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+IMAGES = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+
+
+def drawn(figure: Figure) -> list[AxesImage]:
+    """The maps of a figure: what has colours."""
+    axes = [axis for axis in figure.get_axes() if axis.get_label() != "<colorbar>"]
+    return [image for axis in axes for image in axis.images if image.get_array().ndim == 2 and image.cmap.name != "gray"]  # type: ignore[union-attr]
+
+
+def bars(figure: Figure) -> int:
+    return sum(axis.get_label() == "<colorbar>" for axis in figure.get_axes())
+
+
+def limits(figure: Figure) -> list[tuple[Any, Any]]:
+    return [image.get_clim() for image in drawn(figure)]
+
+
+def pixels(figure: Figure) -> Any:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def test_an_attribution_beside_its_image_and_over_it() -> None:
+    figure = ac.show_attribution(GRID, IMAGES, titles=["one", "$^two"])
+    assert pixels(figure).std() > 1
+    axes = figure.get_axes()
+    assert [axis.get_title() for axis in axes[:3]] == ["input", "attribution", "over the input"]
+    assert [axis.texts[0].get_text() for axis in (axes[0], axes[3])] == ["one", "$^two"]
+    greatest = float(GRID.max())
+    assert limits(figure) == [(0, pytest.approx(greatest))] * 4
+    assert bars(figure) == 1
+    for k in range(2):
+        shown, beside, over = axes[3 * k].images[0], axes[3 * k + 1].images[0], axes[3 * k + 2].images
+        assert np.allclose(np.asarray(shown.get_array()), IMAGES[k].permute(1, 2, 0))
+        assert np.allclose(np.asarray(over[0].get_array()), IMAGES[k].mean(0))
+        assert over[0].get_clim() == (0, 1)
+        assert over[1].get_extent() == over[0].get_extent() == [-0.5, 11.5, 7.5, -0.5], "patches are as large as their part"
+        for image in (beside, over[1]):
+            assert np.allclose(np.asarray(image.get_array()), GRID[k])
+    assert not plt.get_fignums(), "pyplot does not know the figure"
+
+
+def test_each_example_with_a_scale_of_its_own() -> None:
+    figure = ac.show_attribution(GRID, share=False)
+    assert limits(figure) == [(0, pytest.approx(float(grid.max()))) for grid in GRID]
+    assert bars(figure) == 2
+
+
+def test_channels_are_summed_as_captum_does() -> None:
+    attributions = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(2))
+    figure = ac.show_attribution(attributions)
+    assert np.allclose(np.asarray(drawn(figure)[1].get_array()), attributions[1].sum(0))
+    greatest = float(attributions.sum(1).abs().max())
+    assert limits(figure) == [(pytest.approx(-greatest), pytest.approx(greatest))] * 2
+    assert {image.cmap.name for image in drawn(figure)} == {"RdBu_r"}
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, -0.25, 1e-30, 1e30])
+def test_constant_maps_are_drawn(value: float) -> None:
+    constant = torch.full((1, 2, 3), value)
+    figure = ac.show_attribution(constant, IMAGES[:1])
+    pixels(figure)
+    low, high = limits(figure)[0]
+    assert low < high
+    image = drawn(figure)[0]
+    rgba = image.cmap(image.norm(np.asarray(image.get_array())))
+    expected = image.cmap({0.0: 0.0, -0.25: 0.0}.get(value, 1.0))
+    assert np.allclose(rgba, expected), "zero has the colour of zero, all others that of the greatest"
+
+
+def test_a_signed_map_of_zeros_is_in_the_middle() -> None:
+    image = drawn(ac.show_attribution(torch.zeros(1, 2, 2), signed=True))[0]
+    assert image.get_clim() == (-1, 1)
+    assert image.norm(np.zeros(1)) == 0.5
+
+
+def test_methods_and_images_share_a_scale() -> None:
+    maps = {"a": GRID, "b": 3 * GRID.double().numpy(), "zero": torch.zeros(2, 3, 8, 12)}
+    figure = ac.show_grid(maps, IMAGES, rows=["first", "second"])
+    pixels(figure)
+    assert limits(figure) == [(0, pytest.approx(3 * float(GRID.max())))] * 6
+    assert bars(figure) == 1
+    axes = figure.get_axes()
+    assert [axis.get_title() for axis in axes[:4]] == ["input", "a", "b", "zero"]
+    assert [axes[k].texts[0].get_text() for k in (0, 4)] == ["first", "second"]
+    assert np.allclose(np.asarray(axes[5].images[1].get_array()), GRID[1])
+
+
+def test_scales_of_rows_columns_and_each() -> None:
+    maps = {"a": GRID, "b": -3 * GRID}
+    columns = limits(ac.show_grid(maps, share="column"))
+    assert columns[0] == columns[2] == (pytest.approx(-float(GRID.max())), pytest.approx(float(GRID.max())))
+    assert columns[1] == columns[3] == (pytest.approx(-3 * float(GRID.max())), pytest.approx(3 * float(GRID.max())))
+    rows = limits(ac.show_grid(maps, share="row"))
+    assert rows[0] == rows[1] == (pytest.approx(-3 * float(GRID[0].max())), pytest.approx(3 * float(GRID[0].max())))
+    assert rows[2] == rows[3] != rows[0]
+    each = limits(ac.show_grid(maps, share="none"))
+    assert len(set(each)) == 4
+    assert [bars(ac.show_grid(maps, share=share)) for share in ("all", "row", "column", "none")] == [1, 2, 2, 0]
+
+
+def test_layers_and_heads(store: Any) -> None:
+    heads = torch.stack(
+        [store.tokens.to_grid(ac.TokenRank(layers=k, heads="each").score(store))[0] for k in range(len(store))]
+    )
+    names = [f"head {k}" for k in range(3)]
+    figure = ac.show_grid(heads, rows=store.names, columns=names, cmap="viridis")
+    assert len(drawn(figure)) == 9
+    assert len(set(limits(figure))) == 1
+    assert [axis.get_title() for axis in figure.get_axes()[:3]] == names
+    assert drawn(figure)[0].cmap.name == "viridis"
+    ragged = ac.show_grid([list(heads[0]), list(heads[1, :2])])
+    assert len(drawn(ragged)) == 5
+    pixels(ragged)
+
+
+def test_normalised_images_are_shown_as_they_were() -> None:
+    figure = ac.show_grid({"a": GRID}, (IMAGES - 0.5) / 0.25, (0.5, 0.25))
+    assert np.allclose(np.asarray(figure.get_axes()[0].images[0].get_array()), IMAGES[0].permute(1, 2, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ac.show_attribution(GRID * torch.nan), "attributions holds 12 values of 12 .*NaN"),
+        (lambda: ac.show_attribution(torch.full((1, 2, 2), torch.inf)), "attributions holds 4 values of 4 .*infinite"),
+        (lambda: ac.show_attribution(GRID[0]), r"attributions has shape \(2, 3\).*map\[None\]"),
+        (lambda: ac.show_attribution(GRID, IMAGES[:1]), "images holds 1; there must be 2"),
+        (lambda: ac.show_attribution(GRID, titles=["a"]), "titles holds 1 names; there must be 2"),
+        (lambda: ac.show_attribution(-GRID, signed=False), r"signed=False, but the scores go down to -0.996"),
+        (lambda: ac.show_grid({"a": GRID, "b": GRID * torch.nan}), "the map of 'b' holds 12 values"),
+        (lambda: ac.show_grid({"a": GRID, "b": GRID[:1]}), r"numbers of images that differ.*\{'a': 2, 'b': 1\}"),
+        (lambda: ac.show_grid({}), "no method"),
+        (lambda: ac.show_grid([]), "maps holds nothing"),
+        (lambda: ac.show_grid(GRID), r"maps holds \[\(3,\)\]; it must be \(row, column, height, width\)"),
+        (lambda: ac.show_grid({"a": GRID}, share="both"), "share='both' is unknown"),  # type: ignore[arg-type]
+        (lambda: ac.show_grid({"a": GRID}, columns=["a", "b"]), "columns holds 2 names; there must be 1"),
+    ],
+)
+def test_what_cannot_be_drawn(call: Any, message: str) -> None:
+    with pytest.raises(ac.AttentionError, match=message):
+        call()
+
+
+def test_different_scales_have_different_pixels() -> None:
+    figures = [pixels(ac.show_grid({"a": GRID[:1], "b": k * GRID[:1]}, share="none")) for k in (1, 2)]
+    assert all(np.array_equal(one, other) for one, other in pairwise(figures)), "a scale of its own hides a factor"
+    figures = [pixels(ac.show_grid({"a": GRID[:1], "b": k * GRID[:1]})) for k in (1, 2)]
+    assert not np.array_equal(*figures)
