@@ -45,6 +45,8 @@ class TokenRank(AttentionAttribution):
         AttentionError: on attribution, as `stationary`, `expected_visits` and `capture`; at once, for another policy, or
             "reverse" or "absorb" with direction="outgoing".
 
+    The policies were compared on a trained decoder whose evidence is known: docs/text-defaults.md.
+
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
 

@@ -1,4 +1,4 @@
-"""Evidence for attributions: perturbation curves, localisation, a benchmark, and the bundled task and model."""
+"""Evidence for attributions: perturbation curves, localisation, a benchmark, and the bundled tasks and models."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnchain_evals.benchmarking import Benchmark, benchmark
     from attnchain_evals.bundled import bundled_vit
+    from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
     from attnchain_evals.cluttered_digits import ClutteredDigits, Example
     from attnchain_evals.controls import InputMagnitude
+    from attnchain_evals.erasure import TokenErasure, evidence_scores
     from attnchain_evals.explanation import explain_func
+    from attnchain_evals.key_values import KeyValues, TextExample
     from attnchain_evals.occlusion import Blur, MeanColour, Occlusion
     from attnchain_evals.perturbation import PerturbationCurve, perturbation_curve
     from attnchain_evals.segmentation import segmentation_scores
@@ -22,12 +25,18 @@ _HOME = {
     "ClutteredDigits": "cluttered_digits",
     "Example": "cluttered_digits",
     "InputMagnitude": "controls",
+    "KeyValues": "key_values",
     "MeanColour": "occlusion",
     "Occlusion": "occlusion",
     "PerturbationCurve": "perturbation",
     "Score": "statistics",
+    "TextExample": "key_values",
+    "TokenErasure": "erasure",
     "benchmark": "benchmarking",
+    "bundled_decoder": "bundled.text_models",
+    "bundled_encoder": "bundled.text_models",
     "bundled_vit": "bundled",
+    "evidence_scores": "erasure",
     "explain_func": "explanation",
     "perturbation_curve": "perturbation",
     "segmentation_scores": "segmentation",
@@ -39,12 +48,18 @@ __all__ = [
     "ClutteredDigits",
     "Example",
     "InputMagnitude",
+    "KeyValues",
     "MeanColour",
     "Occlusion",
     "PerturbationCurve",
     "Score",
+    "TextExample",
+    "TokenErasure",
     "benchmark",
+    "bundled_decoder",
+    "bundled_encoder",
     "bundled_vit",
+    "evidence_scores",
     "explain_func",
     "perturbation_curve",
     "segmentation_scores",

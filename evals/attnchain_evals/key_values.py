@@ -1,0 +1,148 @@
+"""The bundled task of text: look up a key among key–value pairs, with the tokens known on which the answer stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from attnchain_interp import AttentionError
+
+Split = Literal["train", "validation", "test"]
+
+PAD: Final = 0
+START: Final = 1
+QUESTION: Final = 2
+KEYS: Final = range(4, 20)
+VALUES: Final = range(20, 36)
+FILLERS: Final = range(36, 64)
+VOCABULARY: Final = 64
+CONTEXT: Final = 24  # tokens between the start and the question
+TOKENS: Final = CONTEXT + 3
+MOST_PAIRS: Final = 6
+_LONE: Final = 2  # keys without a value, and as many values without a key
+_DOUBLES: Final = MOST_PAIRS + 2 * _LONE  # items of two tokens
+_SINGLES: Final = CONTEXT - 2 * _DOUBLES  # items of one filler
+_BLOCK: Final = 128  # examples drawn together from one seed; an example never depends on who asks for it
+_RESIDUES: Final[dict[Split, tuple[int, ...]]] = {"train": (0, 1), "validation": (2,), "test": (3,)}
+
+
+class TextExample(NamedTuple):
+    """One example, or a batch of them with a leading axis.
+
+    `input_ids` (token,); `label` the number of the answer among `VALUES`, which an encoder's class is and a decoder's next
+    token stands for; `evidence` (token,) true at the asked key and its value in the context; `query` (token,) true at the
+    question mark and the key after it.
+    """
+
+    input_ids: Tensor
+    label: Tensor
+    evidence: Tensor
+    query: Tensor
+
+    @property
+    def answer(self) -> Tensor:
+        """The token number of the answer, which a decoder is to put after the last token."""
+        return self.label + VALUES.start
+
+    @property
+    def context(self) -> Tensor:
+        """(…, token) true at all but the start and the query: the tokens that an attribution may rank."""
+        return ~self.query & (self.input_ids != START)
+
+
+class KeyValues(Dataset[TextExample]):
+    """Sequences `start … key value … filler … ? key` whose answer is the value that follows this key in the context.
+
+    The context holds 24 tokens in random order: pairs of a key and its value, two keys without a value, two values without a
+    key, and fillers. No key and no value comes twice in it, and any pair may be the one that is asked, so neither how often a
+    value comes nor where it stands says that it is the answer. 27 tokens in all, no padding, of a vocabulary of 64. Example i
+    of a split depends on the seed and on i alone, not on batch size or order.
+
+    No sequence is in two splits, whatever the seeds: the sum of its token numbers is 0 or 1 modulo 4 in "train", 2 in
+    "validation", 3 in "test", which one filler sees to.
+
+    Args:
+        split: "train", "validation" or "test".
+        length: number of examples.
+        seed: of everything random.
+        pairs: the least and the greatest number of pairs, between 1 and 6; each number between is as likely.
+
+    Raises:
+        AttentionError: a split that does not exist, a length below one, or numbers of pairs out of range.
+    """
+
+    def __init__(self, split: Split = "test", length: int = 512, seed: int = 0, pairs: tuple[int, int] = (3, 6)) -> None:
+        if split not in get_args(Split):
+            raise AttentionError(f"split is {split!r}; use one of {', '.join(map(repr, get_args(Split)))}.")
+        if length < 1:
+            raise AttentionError(f"length is {length}; a data set needs at least one example.")
+        if not 1 <= pairs[0] <= pairs[1] <= MOST_PAIRS:
+            raise AttentionError(
+                f"pairs is {pairs}; the least and the greatest number lie between 1 and {MOST_PAIRS}: (3, 6)."
+            )
+        self.split: Split = split
+        self.length, self.seed, self.pairs = length, seed, pairs
+        self._cached: tuple[int, TextExample] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> TextExample:
+        if not -self.length <= index < self.length:
+            raise IndexError(f"example {index} of {self.length}")
+        block, row = divmod(index % self.length, _BLOCK)
+        if self._cached is None or self._cached[0] != block:
+            self._cached = (block, self._draw(block))
+        return TextExample(*(field[row] for field in self._cached[1]))
+
+    def batches(self, batch_size: int) -> Iterator[TextExample]:
+        """Batches of consecutive examples: `label` (batch,), all else (batch, token)."""
+        for start in range(0, self.length, batch_size):
+            rows = [self[i] for i in range(start, min(start + batch_size, self.length))]
+            yield TextExample(*(torch.stack(field) for field in zip(*rows, strict=True)))
+
+    def _draw(self, block: int) -> TextExample:
+        rng = np.random.default_rng([self.seed, get_args(Split).index(self.split), block])
+        n, items = _BLOCK, _DOUBLES + _SINGLES
+        keys = rng.permuted(np.tile(KEYS, (n, 1)), axis=1)[:, : MOST_PAIRS + _LONE]
+        values = rng.permuted(np.tile(VALUES, (n, 1)), axis=1)[:, : MOST_PAIRS + _LONE]
+        count = rng.integers(self.pairs[0], self.pairs[1] + 1, size=n)
+        present = np.arange(MOST_PAIRS) < count[:, None]
+
+        words = rng.integers(FILLERS.start, FILLERS.stop, size=(n, items, 2))
+        paired, lone_keys, lone_values = np.split(np.arange(_DOUBLES), [MOST_PAIRS, MOST_PAIRS + _LONE])
+        words[:, paired] = np.where(present[..., None], np.stack([keys, values], -1)[:, paired], words[:, paired])
+        words[:, lone_keys, 0] = keys[:, MOST_PAIRS:]
+        words[:, lone_values, 1] = values[:, MOST_PAIRS:]
+        there = np.ones((n, items, 2), bool)
+        there[:, _DOUBLES:, 1] = False
+        asked = np.zeros((n, items, 2), bool)
+        asked[:, 0] = True
+
+        others = (words * there).sum((1, 2)) - words[:, -1, 0] + START + QUESTION + keys[:, 0]
+        residue = rng.choice(_RESIDUES[self.split], size=n)
+        words[:, -1, 0] = FILLERS.start + 4 * rng.integers(len(FILLERS) // 4, size=n) + (residue - others) % 4
+
+        order = rng.permuted(np.tile(np.arange(items), (n, 1)), axis=1)[..., None]
+        words, there, asked = (np.take_along_axis(field, order, 1) for field in (words, there, asked))
+        ids = np.empty((n, TOKENS), np.int64)
+        ids[:, 0], ids[:, -2], ids[:, -1] = START, QUESTION, keys[:, 0]
+        ids[:, 1:-2] = words[there].reshape(n, CONTEXT)
+        evidence, query = np.zeros((2, n, TOKENS), bool)
+        evidence[:, 1:-2] = asked[there].reshape(n, CONTEXT)
+        query[:, -2:] = True
+        label = values[:, 0] - VALUES.start
+        return TextExample(*map(torch.from_numpy, (ids, label, evidence, query)))
+
+
+def as_words(input_ids: Tensor) -> list[str]:
+    """Token numbers (token,) as words: "<start>", "k3" a key, "v7" a value, "w12" a filler, "?"."""
+    names = {PAD: "<pad>", START: "<start>", QUESTION: "?"}
+    for letter, numbers in (("k", KEYS), ("v", VALUES), ("w", FILLERS)):
+        names |= {number: f"{letter}{place}" for place, number in enumerate(numbers)}
+    return [names[number] for number in input_ids.tolist()]
