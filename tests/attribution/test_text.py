@@ -157,7 +157,7 @@ def test_gradients_of_a_decoder(size: int) -> None:
     model, target = small.llama(), "a dog walking"
     ids, n = decoder_ids(target)
     result = ac.GradientAttention(model).attribute_text(TEXT, target, DECODER, internal_batch_size=size)
-    ranks = rows_of(ac.LeGrad(model).attribute_text(TEXT, target, DECODER, internal_batch_size=size))
+    last = rows_of(ac.LeGrad(model, layers=-1).attribute_text(TEXT, target, DECODER, internal_batch_size=size))
     rows = rows_of(result)
     for k, p in enumerate(range(n, ids.shape[1])):
         own = copy.deepcopy(model)
@@ -170,10 +170,23 @@ def test_gradients_of_a_decoder(size: int) -> None:
             R = R + (A * G)[0].clamp(min=0).mean(0) @ R
         assert torch.allclose(rows[k, :p], R[-1], atol=1e-8)
         assert not rows[k, p:].any()
-        received = [(G * (A > 0))[0].clamp(min=0).mean((0, 1)) for A, G in zip(output.attentions, gradients, strict=True)]
-        assert torch.allclose(ranks[k, :p], torch.stack(received).mean(0), atol=1e-8)
+        received = (gradients[-1] * (output.attentions[-1] > 0))[0].clamp(min=0).mean((0, 1))
+        assert torch.allclose(last[k, :p], received, atol=1e-8), "of the last layer, LeGrad's score is the model's own"
         assert result.output_probs is not None
         assert torch.isclose(result.output_probs[k].log(), score)
+
+
+def test_contributions_of_a_decoder() -> None:
+    model, target = small.llama(), "a dog walking"
+    ids, n = decoder_ids(target)
+    rows = rows_of(ac.ContributionRollout(model, layers=slice(1, None)).attribute_text(TEXT, target, DECODER))
+    for k, p in enumerate(range(n, ids.shape[1])):
+        store = ac.capture_contributions(model, ids[:, :p], layers=slice(1, None))
+        row = torch.eye(p, dtype=torch.float64)[-1]
+        for layer in reversed(list(store)):
+            row = row @ layer.maps[0, 0].double()
+        assert torch.allclose(rows[k, :p], row, atol=1e-6)
+        assert not rows[k, p:].any()
 
 
 METHODS = [name for name in attribution.__all__ if hasattr(getattr(ac, name), "attribute_text")]

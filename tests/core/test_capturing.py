@@ -26,5 +26,7 @@ def test_a_model_nobody_recognises_hears_what_is() -> None:
 
 
 def test_an_adapter_that_is_not_announced() -> None:
-    with pytest.raises(ac.AttentionError, match="no adapter for 'flax'; announced are nnsight, timm, torch, transformers"):
+    with pytest.raises(
+        ac.AttentionError, match="no adapter for 'flax'; announced are diffusers, nnsight, timm, torch, transformers"
+    ):
         ac.adapter_named("flax")

@@ -40,6 +40,7 @@ def pixels(figure: Figure) -> Any:
 
 
 def test_an_attribution_beside_its_image_and_over_it() -> None:
+    before = plt.get_fignums()
     figure = ac.show_attribution(GRID, IMAGES, titles=["one", "$^two"])
     assert pixels(figure).std() > 1
     axes = figure.get_axes()
@@ -56,7 +57,7 @@ def test_an_attribution_beside_its_image_and_over_it() -> None:
         assert over[1].get_extent() == over[0].get_extent() == [-0.5, 11.5, 7.5, -0.5], "patches are as large as their part"
         for image in (beside, over[1]):
             assert np.allclose(np.asarray(image.get_array()), GRID[k])
-    assert not plt.get_fignums(), "pyplot does not know the figure"
+    assert plt.get_fignums() == before, "pyplot does not know the figure"
 
 
 def test_each_example_with_a_scale_of_its_own() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
+from attnchain_interp.attribution.contribution_rollout import ContributionRollout
 from attnchain_interp.attribution.gradient_multi_bounce import GradientMultiBounce
 from attnchain_interp.attribution.gradient_token_rank import GradientTokenRank
 from attnchain_interp.attribution.text.starts import started_at
@@ -19,6 +20,7 @@ from attnchain_interp.attribution.token_attribution import Call, TokenAttributio
 from attnchain_interp.attribution.transition_attention_maps import TransitionAttentionMaps
 from attnchain_interp.capturing import capture
 from attnchain_interp.chain import in_float32
+from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerAttention
@@ -38,7 +40,7 @@ def decoder_rows(method: TokenAttribution, model: nn.Module, ids: Tensor, first:
     """The rows of the output tokens ids[0, first:], each over the tokens before it.
 
     Args:
-        method: reads attention alone, or gradients too.
+        method: reads attention alone, contributions, or gradients too.
         model: a causal language model.
         ids: prompt and output (1, token).
         first: the number of the first output token.
@@ -49,6 +51,8 @@ def decoder_rows(method: TokenAttribution, model: nn.Module, ids: Tensor, first:
     """
     if isinstance(method, AttentionAttribution):
         return _of_attention(method, model, ids, first)
+    if isinstance(method, ContributionRollout):
+        return _of_contributions(method, model, ids, first)
     if isinstance(method, AttentionGradientAttribution):
         return _of_gradients(method, model, ids, first, size)
     raise AttentionError(
@@ -69,6 +73,19 @@ def _of_attention(method: AttentionAttribution, model: nn.Module, ids: Tensor, f
             assert isinstance(reading, AttentionAttribution)  # noqa: S101
             reading.layers, reading.tokens = "all", states[:, :length]  # the store holds the chosen layers alone
             rows[k, :length] = reading.score_part(context(store, length), k)[-1]
+    return Rows(rows, probabilities(seen[0], ids, first))
+
+
+def _of_contributions(method: ContributionRollout, model: nn.Module, ids: Tensor, first: int) -> Rows:
+    with first_logits(model) as seen:
+        store = capture_contributions(model, ids[:, :-1], measure=method.measure, layers=method.layers)
+    check_causal(store, model)
+    rows = torch.zeros(ids.shape[1] - first, ids.shape[1] - 1, dtype=torch.float64)
+    for k, length in enumerate(range(first, ids.shape[1])):
+        reading = started_at(method, length - 1)
+        assert isinstance(reading, ContributionRollout)  # noqa: S101
+        reading.layers = "all"  # the store holds the chosen layers alone
+        rows[k, :length] = reading.score(context(store, length))[0]
     return Rows(rows, probabilities(seen[0], ids, first))
 
 
