@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,8 @@ or wrong. Where there is no difference, 5 such intervals in 100 still leave 0 ou
 |---|---|---|---|---|
 {models}
 
+{weak}
+
 ## What the chain means
 
 A *state* is a token. A *step* goes from a token to one that it attends to, the more often the more that attention raises the
@@ -61,11 +63,13 @@ The rule: a variant takes the place of the default if it is better on most backb
 
 ## The report, on test images
 
-Positive means that `ExpectedVisits` is better.
+Positive means that `ExpectedVisits` is better. Integrated gradients start from the colour that occludes, which favours them.
 
 {rivals}
 
 {conclusion}
+
+{answer}
 
 The other methods and the controls:
 
@@ -115,6 +119,21 @@ def conclusion(measured: Measured, pairs: Mapping[str, tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def answer(measured: Measured, rivals: Iterable[str]) -> str:
+    """Which of the rivals the method beats on every backbone, and which it does not."""
+    groups: dict[bool, list[str]] = {True: [], False: []}
+    for name in rivals:
+        verdicts = {verdict(difference(one.found, OURS, name)) for one in measured.values()}
+        groups[verdicts == {"better"}].append(name)
+    beaten, rest = (", ".join(groups[every]) or "none of them" for every in (True, False))
+    return f"So it is better on every backbone than: {beaten}. Not so than: {rest}."
+
+
+def weak(test: Measured) -> str:
+    names = ", ".join(name for name, one in test.items() if one.accuracy < 0.85) or "none"
+    return f"Backbones that are right on less than 85 % of these test images: {names}."
+
+
 def page(validation: Measured, test: Measured) -> str:
     variants = [name for name in _first(validation).figures if name != OURS]
     tried = {name: (name, OURS) for name in variants}
@@ -129,6 +148,8 @@ def page(validation: Measured, test: Measured) -> str:
         models="\n".join(_model(name, one, validation[name]) for name, one in test.items()),
         tried=table(validation, tried, "variant − ExpectedVisits"),
         tried_conclusion=conclusion(validation, tried),
+        weak=weak(test),
+        answer=answer(test, RIVALS),
         rivals=table(test, rivals, "ExpectedVisits"),
         conclusion=conclusion(test, rivals),
         rest=table(test, rest, "ExpectedVisits"),

@@ -12,7 +12,7 @@ from attnchain_evals import ClutteredDigits
 from attnchain_evals.benchmarking import Benchmark
 from benchmarks.backbones import BACKBONES, TRAINED
 from benchmarks.class_specific import OURS, Comparison, IntegratedPatches, methods
-from benchmarks.class_specific_page import RIVALS, difference, page, table, verdict
+from benchmarks.class_specific_page import RIVALS, answer, difference, page, table, verdict
 from benchmarks.visits import Walk, variants
 
 
@@ -71,7 +71,7 @@ def test_patches_hold_the_mean_of_integrated_gradients() -> None:
 
 
 def measured(names: list[str], gain: float) -> Comparison:
-    """SRG of the first method above that of the others by `gain`, and the first at 0.5, over 20 examples."""
+    """SRG of the first method above that of the others by `gain`, over 20 examples."""
     noise = np.random.default_rng(0).normal(0, 0.01, 20)
     figures = {name: np.full((20, 8), 0.5) for name in names}
     for name in names[1:]:
@@ -100,4 +100,14 @@ def test_the_page_says_what_was_found() -> None:
     test = {name: measured(all_methods, 0.1 if name == "small" else -0.1) for name in BACKBONES}
     text = page(validation, test)
     assert "- against LeGrad: better on small; worse on bundled, pooled." in text
+    assert "better on every backbone than: none of them." in text
+    assert "less than 85 % of these test images: none." in text
     assert "- one step: worse on bundled, small, pooled." in text
+
+
+def test_better_means_on_every_backbone() -> None:
+    names = [OURS, "LeGrad", "Rollout"]
+    one, two = measured(names, 0.1), measured(names, 0.1)
+    two.found.figures["Rollout"][:, 1] = 0.5
+    said = answer({"small": one, "pooled": two}, names[1:])
+    assert said == "So it is better on every backbone than: LeGrad. Not so than: Rollout."
