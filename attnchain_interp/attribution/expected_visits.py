@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -10,7 +10,6 @@ from torch import Tensor
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.gradient_chain import evidence
 from attnchain_interp.chain import Chain, check_damping
-from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
@@ -21,22 +20,21 @@ from attnchain_interp.start import Start
 class ExpectedVisits(AttentionGradientAttribution):
     """e (I − Q)⁻¹ from a start token e, where Q = damping · W / (its greatest row sum) and W = ReLU(Σ_l mean_h A ⊙ ∇A).
 
-    W is the evidence: how much attention from one token to another raises the target's score, over all heads and layers. The
-    token with the most evidence passes the walk on with probability `damping`; from the others it ends with the probability
-    that their evidence falls short by. A token scores by how much evidence leads to it, directly and over others. The start's
-    own score holds the 1 of the walk's beginning. One forward and one backward.
+    W is the evidence: how much attention from one token to another raises the target's score, over all heads and layers, which
+    are summed before the ReLU, so that one may outweigh what another says. The token with the most evidence passes the walk on
+    with probability `damping`; from the others it ends with the probability that their evidence falls short by. A token scores
+    by how much evidence leads to it, directly and over others. The start's own score holds the 1 of the walk's beginning. One
+    forward and one backward.
 
     Args:
         forward_func, layers: as in `AttentionGradientAttribution`.
-        rectify: where the ReLU is taken, "layers" (after their sum, so that what one layer says against the target another may
-            outweigh) or "heads" (Σ_l ReLU(mean_h A ⊙ ∇A)).
         start: as in `GradientAttention`.
         damping: probability that the walk goes on at the token with the most evidence. At 1 there may be no finite answer: in
             a causal model the first token attends to itself alone.
 
     Raises:
         AttentionError: on attribution, for a start that does not exist, walks that do not end (damping 1), and as
-            `capture_gradients`; at once, for another `rectify` or a damping outside [0, 1].
+            `capture_gradients`; at once, for a damping outside [0, 1].
 
     Source: this library; the fundamental matrix of Kemeny & Snell, *Finite Markov Chains*, 1960.
     """
@@ -44,19 +42,16 @@ class ExpectedVisits(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
-        rectify: Literal["layers", "heads"] = "layers",
         start: Start | None = None,
         layers: LayerSelection = "all",
         damping: float = 0.99,
     ) -> None:
-        if rectify not in ("layers", "heads"):
-            raise AttentionError(f'rectify={rectify!r} is unknown; use "layers" or "heads".')
         check_damping(damping)
         super().__init__(forward_func, layers)
-        self.rectify, self.start, self.damping = rectify, start, damping
+        self.start, self.damping = start, damping
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        weights = evidence(found, self.rectify)
+        weights = evidence(found, "layers")
         greatest = weights.sum(-1).amax(-1)[:, None, None]
         transitions = self.damping * weights / greatest.clamp_min(torch.finfo(weights.dtype).tiny)
         states = found.tokens.mask.to(weights.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -10,18 +12,17 @@ from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.tokens import TokenSelection
 
 
-def evidence(found: AttentionGradients, rectify: str) -> Tensor:
+def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"]) -> Tensor:
     """A ⊙ ∇A (batch, query, key), heads averaged and layers summed, with the ReLU before or after either.
 
-    `rectify` is "entries" (Σ_l mean_h ReLU(A ⊙ ∇A)), "heads" (Σ_l ReLU(mean_h A ⊙ ∇A)) or "layers" (ReLU(Σ_l mean_h A ⊙ ∇A)).
+    `rectify` is "entries" (Σ_l mean_h ReLU(A ⊙ ∇A)) or "layers" (ReLU(Σ_l mean_h A ⊙ ∇A)).
     """
     total = found[0][0].new_zeros(())
     for maps, gradients in found:
         products = maps * gradients
         if rectify == "entries":
             products = products.relu()
-        products = products.mean(1)
-        total = total + (products.relu() if rectify == "heads" else products)
+        total = total + products.mean(1)
     return total.relu()
 
 

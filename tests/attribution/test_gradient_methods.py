@@ -74,12 +74,6 @@ def expected_visits(maps: list[Tensor], gradients: list[Tensor], start: Tensor) 
     return start @ torch.linalg.inv(eye(Q) - Q)
 
 
-def expected_visits_of_heads(maps: list[Tensor], gradients: list[Tensor], start: Tensor) -> Tensor:
-    W = torch.stack([(A * G).mean(0).clamp(min=0) for A, G in zip(maps, gradients, strict=True)]).sum(0)
-    Q = 0.7 * W / W.sum(-1).max()
-    return start @ torch.linalg.inv(eye(Q) - Q)
-
-
 Build = Callable[..., AttentionGradientAttribution]
 METHODS: dict[str, tuple[Build, Replica]] = {
     "GradientAttention": (ac.GradientAttention, gradient_attention),
@@ -95,10 +89,6 @@ METHODS: dict[str, tuple[Build, Replica]] = {
         gradient_multi_bounce,
     ),
     "ExpectedVisits": (lambda model, start=None: ac.ExpectedVisits(model, start=start, damping=0.9), expected_visits),
-    "ExpectedVisits, heads": (
-        lambda model, start=None: ac.ExpectedVisits(model, "heads", start, damping=0.7),
-        expected_visits_of_heads,
-    ),
 }
 every_method = pytest.mark.parametrize(("build", "replica"), METHODS.values(), ids=METHODS)
 
@@ -221,8 +211,6 @@ def test_known_mistakes_of_published_code_are_not_here() -> None:
 def test_arguments_that_are_refused() -> None:
     with pytest.raises(ac.AttentionError, match="norm='l3' is unknown"):
         ac.GMAR(norm="l3")  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="rectify='entries' is unknown"):
-        ac.ExpectedVisits(rectify="entries")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="damping is 2"):
         ac.ExpectedVisits(damping=2)
     with pytest.raises(ac.AttentionError, match="steps is 1; the integral from 0 to 1"):

@@ -1,7 +1,8 @@
 import torch
 
+import attnchain_evals.bundled.train as training
 from attnchain_evals import ClutteredDigits, bundled_vit
-from attnchain_evals.bundled import WEIGHTS, build_vit
+from attnchain_evals.bundled import WEIGHTS, build_vit, fresh_vit
 from attnchain_evals.bundled.train import Curriculum, accuracy, train, window_logits
 
 
@@ -29,6 +30,16 @@ def test_a_whole_window_is_the_model_itself() -> None:
     assert torch.allclose(window_logits(model, batch, 14), model(batch.image), atol=1e-5)
 
 
+def test_a_whole_window_of_a_model_without_class_token_is_the_model_itself() -> None:
+    shape = {"patch_size": 7, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    batch = next(ClutteredDigits("train", 4, difficulty=0.5).batches(4))
+    for prefix in ({"class_token": False, "global_pool": "avg"}, {"reg_tokens": 4}):
+        model = fresh_vit(**shape, **prefix).eval()
+        assert torch.allclose(window_logits(model, batch, 8), model(batch.image), atol=1e-5)
+        assert model.get_parameter("pos_embed")[0, -64:].std() > 0.2, "patches know their place from the start"
+        assert window_logits(model, batch, 4).shape == (4, 10)
+
+
 def test_windows_hold_the_deciding_digit() -> None:
     """What lies outside every window around the digit cannot matter; the digit does."""
     model = build_vit().eval()
@@ -51,6 +62,11 @@ def test_the_curriculum_rises_while_the_model_keeps_up() -> None:
     for _ in range(40):
         curriculum.advance(0.9, 0.1)
     assert (curriculum.difficulty, curriculum.side) == (1, 14)
+    easier = Curriculum(grid=8, hardest=0.5)
+    assert easier.side == 4
+    for _ in range(40):
+        easier.advance(0.9, 0.1)
+    assert (easier.difficulty, easier.side) == (0.5, 8)
 
 
 def test_training_writes_weights_that_load(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -58,3 +74,13 @@ def test_training_writes_weights_that_load(tmp_path) -> None:  # type: ignore[no
 
     train(images=128, seed=0, out=tmp_path / "vit.safetensors")
     build_vit().load_state_dict(load_file(tmp_path / "vit.safetensors"))
+
+
+def test_a_run_may_end_before_its_schedule(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The curriculum is told how much of the planned images has been seen."""
+    seen: list[float] = []
+    monkeypatch.setattr(training, "CHECK", 1)
+    monkeypatch.setattr(Curriculum, "advance", lambda _, accuracy, progress: seen.append(progress))
+    shape = {"patch_size": 14, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    train(128, 0, tmp_path / "vit.safetensors", build=lambda: fresh_vit(**shape), difficulty=0.5, planned=640)
+    assert seen == [0, 0.1]

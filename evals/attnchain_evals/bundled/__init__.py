@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,20 +20,28 @@ WEIGHTS = Path(__file__).with_name("vit.safetensors")
 
 
 def build_vit() -> VisionTransformer:
-    """The architecture, freshly initialised: 56 × 56 input in patches of 4, width 96, 6 layers of 4 heads, 10 classes.
+    """The bundled architecture, freshly initialised: patches of 4, width 96, 6 layers of 4 heads."""
+    return fresh_vit(patch_size=4, embed_dim=96, depth=6, num_heads=4)
+
+
+def fresh_vit(**architecture: Any) -> VisionTransformer:
+    """A timm `VisionTransformer` for 56 × 56 input and 10 classes, initialised so that training soon leaves chance.
 
     Starts from sine-cosine position embeddings, and from a patch embedding that centres and spreads images in [0, 1]
     (`mean` 0 and `std` 1 in its `pretrained_cfg`): both shorten the time at chance.
+
+    Args:
+        architecture: what timm's `VisionTransformer` takes besides: `patch_size`, `embed_dim`, `depth`, `num_heads`, …
     """
     from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
     from timm.models import VisionTransformer
 
-    model = VisionTransformer(img_size=IMAGE_SIZE, patch_size=4, embed_dim=96, depth=6, num_heads=4, num_classes=10)
+    model = VisionTransformer(img_size=IMAGE_SIZE, num_classes=10, **architecture)
     config = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
     model.pretrained_cfg = config  # pyright: ignore[reportArgumentType] - timm sets it the same way
     with torch.no_grad():
-        positions = build_sincos2d_pos_embed(list(model.patch_embed.grid_size), dim=96)
-        model.get_parameter("pos_embed")[:, 1:] = 0.5 * positions
+        positions = build_sincos2d_pos_embed(list(model.patch_embed.grid_size), dim=model.embed_dim)
+        model.get_parameter("pos_embed")[:, -len(positions) :] = 0.5 * positions
         projection = model.patch_embed.proj
         projection.weight *= 10
         projection.bias.copy_(-0.5 * projection.weight.sum((1, 2, 3)))

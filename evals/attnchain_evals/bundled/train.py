@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -24,23 +24,32 @@ from torch.utils.data import DataLoader
 from attnchain_evals.bundled import WEIGHTS, build_vit
 from attnchain_evals.cluttered_digits import ClutteredDigits, Example
 
+if TYPE_CHECKING:
+    from timm.models import VisionTransformer
+
 BATCH = 64
 CHECK = 32  # steps between two looks at the curriculum
 
 
 class Curriculum:
-    """Difficulty of the task and side of the window (in patches); both rise while the model keeps up."""
+    """Difficulty of the task and side of the window (in patches); both rise while the model keeps up.
 
-    def __init__(self) -> None:
-        self.difficulty, self.side = 0.0, 7
+    Args:
+        grid: the side of the whole image, in patches.
+        hardest: the difficulty at which the rise ends.
+    """
+
+    def __init__(self, grid: int = 14, hardest: float = 1.0) -> None:
+        self.grid, self.hardest = grid, hardest
+        self.difficulty, self.side = 0.0, grid // 2
 
     def advance(self, accuracy: float, progress: float) -> None:
         if accuracy < 0.75 and progress < 0.55:
             return
-        if self.difficulty < 1:
-            self.difficulty = min(1.0, self.difficulty + 0.04)
+        if self.difficulty < self.hardest:
+            self.difficulty = min(self.hardest, self.difficulty + 0.04)
         else:
-            self.side = min(14, self.side + 1)
+            self.side = min(self.grid, self.side + 1)
 
 
 def window_logits(model: Any, batch: Example, side: int) -> Tensor:
@@ -48,7 +57,8 @@ def window_logits(model: Any, batch: Example, side: int) -> Tensor:
     tokens = model._pos_embed(model.patch_embed(batch.image))
     grid = model.patch_embed.grid_size[0]
     if side < grid:
-        tokens = torch.cat([tokens[:, :1], _window(tokens[:, 1:], batch.mask, grid, side)], 1)
+        prefix = model.num_prefix_tokens
+        tokens = torch.cat([tokens[:, :prefix], _window(tokens[:, prefix:], batch.mask, grid, side)], 1)
     return model.forward_head(model.norm(model.blocks(model.norm_pre(tokens))))
 
 
@@ -72,26 +82,40 @@ def accuracy(model: nn.Module, data: ClutteredDigits) -> float:
     return right / len(data)
 
 
-def train(images: int, seed: int, out: Path, learning_rate: float = 1.5e-3) -> None:
+def train(
+    images: int,
+    seed: int,
+    out: Path,
+    learning_rate: float = 1.5e-3,
+    build: Callable[[], VisionTransformer] = build_vit,
+    difficulty: float = 1.0,
+    planned: int | None = None,
+) -> None:
+    """Trains what `build` makes on `images` images up to a difficulty of the task, and writes its averaged weights.
+
+    The schedule is that of `planned` images, all of them where None: a run that ends before its learning rate falls leaves
+    that to the average.
+    """
     torch.manual_seed(seed)
-    model = build_vit()
+    model = build()
     average = copy.deepcopy(model).eval()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
     steps = images // BATCH
-    validation = ClutteredDigits("validation", 512, seed=seed)
-    curriculum = Curriculum()
+    schedule = (planned or images) // BATCH
+    validation = ClutteredDigits("validation", 512, seed=seed, difficulty=difficulty)
+    curriculum = Curriculum(model.patch_embed.grid_size[0], difficulty)
     batches: Iterator[Any] = iter(())
     started, mean_loss, right = time.time(), 0.0, 0.0
     for step in range(steps):
         if step % CHECK == 0:
-            curriculum.advance(right, step / steps)
+            curriculum.advance(right, step / schedule)
             data = ClutteredDigits("train", CHECK * BATCH, seed=seed + 1 + step, difficulty=curriculum.difficulty)
             batches = iter(DataLoader(data, BATCH))
         batch = Example(*next(batches))
-        rate = learning_rate * min(1.0, (step + 1) / 300, (1 - step / steps) / 0.35)
+        rate = learning_rate * min(1.0, (step + 1) / 300, (1 - step / schedule) / 0.35)
         for group in optimizer.param_groups:
             group["lr"] = rate
         logits = window_logits(model, batch, curriculum.side)
@@ -113,7 +137,7 @@ def train(images: int, seed: int, out: Path, learning_rate: float = 1.5e-3) -> N
                 flush=True,
             )
         if (step + 1) % 1000 == 0 or step + 1 == steps:
-            print(f"validation, full task: {accuracy(average, validation):.3f}", flush=True)
+            print(f"validation, difficulty {difficulty:g}: {accuracy(average, validation):.3f}", flush=True)
             save_file(average.state_dict(), out)
 
 
