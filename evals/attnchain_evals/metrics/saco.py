@@ -12,15 +12,17 @@ from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
 from attnchain_evals.metrics.subsets import drops
 from attnchain_evals.occlusion import Occlusion, occlusion_named
+from attnchain_interp import AttentionError
 
 
 @final
 class SaCo(ImageMetric):
     """The salience-guided faithfulness coefficient, in [−1, 1].
 
-    Features are cut into groups G₁ … G_K of equal size by falling salience. With s(G) the salience of a group and Δ(G) =
-    p(x) − p(x without G), every pair i < j has the weight s(G_i) − s(G_j), positive if Δ(G_i) ≥ Δ(G_j) and else negative; the
-    coefficient is the sum of the weights over the sum of their absolute values. NaN where all groups are equally salient.
+    Features are cut into groups G₁ … G_K of equal size by falling salience. With s(G) the mean salience of a group (sizes may
+    differ by one, and a sum would then prefer the larger) and Δ(G) = p(x) − p(x without G), every pair i < j has the weight
+    s(G_i) − s(G_j), positive if Δ(G_i) ≥ Δ(G_j) and else negative; the coefficient is the sum of the weights over the sum of
+    their absolute values. NaN where all groups are equally salient.
 
     Args:
         groups: K.
@@ -44,6 +46,8 @@ class SaCo(ImageMetric):
     ) -> None:
         self.groups, self.occlusion, self.batch_size = groups, occlusion_named(occlusion), batch_size
         self.features: Features = features
+        if groups < 2:
+            raise AttentionError(f"groups={groups}; the coefficient compares groups, at least two.")
         super().__init__(name or f"saco/{self.occlusion.name}")
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
@@ -51,7 +55,7 @@ class SaCo(ImageMetric):
         experiment = perturbation(trial, self.occlusion, self.batch_size)
         group = found.ranks("morf") * self.groups // found.sizes[:, None]
         members = torch.stack([(group == k) & found.present for k in range(self.groups)], 1)
-        salience = torch.einsum("bgf,bf->bg", members.double(), found.scores.double())
+        salience = torch.einsum("bgf,bf->bg", members.double(), found.scores.double()) / members.sum(2)
         return saco(salience, drops(experiment, found.labels, members, experiment.target(trial.target), "probability"))[
             :, None
         ]

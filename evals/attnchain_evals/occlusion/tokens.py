@@ -214,6 +214,7 @@ def _logits(output: Any) -> Tensor:
     return getattr(output, "logits", output)
 
 
+@torch.no_grad()
 def _check_positions(model: Any, tokens: Tokens, image: Tensor) -> None:
     """Shuffles the patch tokens: where nothing but the embedding knows positions, the output stays."""
     n = tokens.grid[0] * tokens.grid[1]
@@ -229,6 +230,7 @@ def _check_positions(model: Any, tokens: Tokens, image: Tensor) -> None:
         )
 
 
+@torch.no_grad()
 def _check_unread(model: nn.Module, tokens: Tokens, image: Tensor) -> None:
     """Where no token attends to the patches, the output must not depend on them."""
     removed = torch.ones(1, tokens.grid[0] * tokens.grid[1], dtype=torch.bool, device=image.device)
