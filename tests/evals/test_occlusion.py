@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -139,7 +141,7 @@ def test_the_mask_token_is_put_where_the_model_puts_it() -> None:
 
 def test_models_that_do_not_allow_it_are_refused_by_name() -> None:
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    options = {"img_size": 32, "patch_size": 8, "num_classes": 5, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "num_classes": 5, "embed_dim": 32, "depth": 1, "num_heads": 2}
     rotary = timm.create_model("eva02_tiny_patch14_224", pretrained=False, **options).eval()
     averaging = timm.models.VisionTransformer(**options, global_pool="avg").eval()
     with pytest.raises(ac.AttentionError, match="Eva does not show its patch tokens"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from attnchain_evals.metrics import (
     preset,
 )
 from attnchain_evals.metrics.naopc import best_order
+from attnchain_evals.metrics.subsets import random_subsets
 from attnchain_evals.occlusion import KernelBlur
 
 from .planted import WEIGHTS, Planted, lit, trial, upscaled
@@ -122,8 +124,9 @@ def test_sensitivity_n_is_one_for_the_truth_and_numpys_correlation_else(grid: Te
     on, metric = trial(), SensitivityN(samples=30)
     assert metric.measure(on, WEIGHTS.expand(2, -1, -1)).flatten().tolist() == pytest.approx([1] * 14, abs=1e-5)
     assert metric.measure(on, -WEIGHTS.expand(2, -1, -1))[:, 0].tolist() == pytest.approx([-1] * 2, abs=1e-5)
-    subsets = next(value for key, value in on._made.items() if key[0] is SensitivityN)[0]
-    assert subsets.sum(2)[0].unique().tolist() == [1, 2, 3, 6, 13]
+    sizes = [size for size in (1, 1, 2, 3, 6, 13) for _ in range(30)]
+    subsets = random_subsets(sizes, 16, 2, first=0, seed=0)
+    assert torch.equal(subsets.sum(2), torch.tensor([sizes, sizes]))
     found = metric.measure(on, grid)
     for row in range(2):
         for size in range(6):
@@ -137,7 +140,8 @@ def test_sensitivity_n_is_one_for_the_truth_and_numpys_correlation_else(grid: Te
 def test_infidelity_by_its_formula(grid: Tensor) -> None:
     on, metric = trial(), Infidelity(samples=25)
     found = metric.measure(on, grid)[:, 0]
-    subsets = next(value for key, value in on._made.items() if key[0] is Infidelity)[0]
+    sizes = torch.randint(1, 17, (25,), generator=torch.Generator().manual_seed(0)).tolist()
+    subsets = random_subsets(sizes, 16, 2, first=0, seed=0)
     for row in range(2):
         chosen = subsets[row].numpy()
         sums = chosen @ grid[row].double().numpy().ravel()
@@ -211,7 +215,7 @@ def test_curves_of_quantus() -> None:
     model, images = Planted(1).eval(), lit(2, 1)
     x, y = images.numpy(), np.ones(2, int)
     saliency = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
-    shared = {
+    shared: dict[str, Any] = {
         "perturb_baseline": 0.0,
         "normalise": False,
         "abs": False,
