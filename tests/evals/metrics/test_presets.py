@@ -11,7 +11,8 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, bundled_vit
-from attnchain_evals.metrics import PRESETS, ExampleMetric, Trial, preset
+from attnchain_evals.metrics import PRESETS, Deletion, ExampleMetric, Protocol, Trial, preset
+from attnchain_evals.occlusion import NoisyLinear
 
 from .planted import WEIGHTS, trial, upscaled
 
@@ -72,6 +73,13 @@ def test_an_example_has_the_same_figures_in_any_batch(name: str) -> None:
     whole = made(name).measure(trial(3, first=5), grid)
     alone = made(name).measure(trial(1, first=7), grid[2:])
     assert torch.allclose(whole[2:], alone, atol=1e-6)
+
+
+def test_noise_is_seeded_by_the_number_of_the_example() -> None:
+    grid = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1))
+    metric = Deletion(Protocol(NoisyLinear(noise=0.5), fractions=4))
+    assert torch.allclose(metric.measure(trial(3, first=5), grid)[2:], metric.measure(trial(1, first=7), grid[2:]), atol=1e-6)
+    assert not torch.allclose(metric.measure(trial(1, first=0), grid[2:]), metric.measure(trial(1, first=7), grid[2:]))
 
 
 TIES = {"sensitivity-n": np.nan, "saco": np.nan, "pointing-game": 0.5, "energy-inside": 0.5, "acc": 0.5}
