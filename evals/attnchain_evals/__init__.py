@@ -13,25 +13,51 @@ if TYPE_CHECKING:
     from attnchain_evals.controls import InputMagnitude
     from attnchain_evals.erasure import TokenErasure, evidence_scores
     from attnchain_evals.explanation import explain_func
+    from attnchain_evals.features import Superpixels
     from attnchain_evals.key_values import KeyValues, TextExample
-    from attnchain_evals.occlusion import Blur, MeanColour, Occlusion
-    from attnchain_evals.perturbation import PerturbationCurve, perturbation_curve
+    from attnchain_evals.metrics import PRESETS, ExampleMetric, Protocol, Trial, preset
+    from attnchain_evals.occlusion import (
+        AttentionMask,
+        Black,
+        Blur,
+        KernelBlur,
+        MaskToken,
+        MeanColour,
+        NoisyLinear,
+        Occlusion,
+        TokenDrop,
+        Zero,
+    )
+    from attnchain_evals.perturbation import Perturbation, PerturbationCurve, perturbation_curve
     from attnchain_evals.segmentation import segmentation_scores
     from attnchain_evals.statistics import Score
 
 _HOME = {
+    "AttentionMask": "occlusion",
     "Benchmark": "benchmarking",
+    "Black": "occlusion",
     "Blur": "occlusion",
     "ClutteredDigits": "cluttered_digits",
     "Example": "cluttered_digits",
+    "ExampleMetric": "metrics",
     "InputMagnitude": "controls",
     "KeyValues": "key_values",
+    "KernelBlur": "occlusion",
+    "MaskToken": "occlusion",
     "MeanColour": "occlusion",
+    "NoisyLinear": "occlusion",
     "Occlusion": "occlusion",
+    "PRESETS": "metrics",
+    "Perturbation": "perturbation",
     "PerturbationCurve": "perturbation",
+    "Protocol": "metrics",
     "Score": "statistics",
     "TextExample": "key_values",
     "TokenErasure": "erasure",
+    "Superpixels": "features",
+    "TokenDrop": "occlusion",
+    "Trial": "metrics",
+    "Zero": "occlusion",
     "benchmark": "benchmarking",
     "bundled_decoder": "bundled.text_models",
     "bundled_encoder": "bundled.text_models",
@@ -39,22 +65,36 @@ _HOME = {
     "evidence_scores": "erasure",
     "explain_func": "explanation",
     "perturbation_curve": "perturbation",
+    "preset": "metrics",
     "segmentation_scores": "segmentation",
 }
 
 __all__ = [
+    "AttentionMask",
     "Benchmark",
+    "Black",
     "Blur",
     "ClutteredDigits",
     "Example",
+    "ExampleMetric",
     "InputMagnitude",
     "KeyValues",
+    "KernelBlur",
+    "MaskToken",
     "MeanColour",
+    "NoisyLinear",
     "Occlusion",
+    "PRESETS",
+    "Perturbation",
     "PerturbationCurve",
+    "Protocol",
     "Score",
     "TextExample",
     "TokenErasure",
+    "Superpixels",
+    "TokenDrop",
+    "Trial",
+    "Zero",
     "benchmark",
     "bundled_decoder",
     "bundled_encoder",
@@ -62,6 +102,7 @@ __all__ = [
     "evidence_scores",
     "explain_func",
     "perturbation_curve",
+    "preset",
     "segmentation_scores",
 ]
 

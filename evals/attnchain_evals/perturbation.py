@@ -1,30 +1,35 @@
-"""Deletion and insertion: how fast the evidence goes, or comes, when patches are taken in the order of an attribution."""
+"""Deletion and insertion: how fast the evidence goes, or comes, when features are taken in the order of an attribution."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any, Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from attnchain_evals.class_score import ClassScore, class_score
+from attnchain_evals.features import Features, Ranked, ranked
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
 
 Mode = Literal["deletion", "insertion"]
-Order = Literal["morf", "lerf"]
+Order = Literal["morf", "lerf", "random"]
 
 
 @final
 @dataclass(frozen=True)
 class PerturbationCurve:
-    """The probability of the target class against the fraction of patches deleted or inserted.
+    """The score of the target class against the fraction of features deleted or inserted.
 
     Attributes:
-        fractions: (step,) from 0 to 1, as they really are after rounding to whole patches.
-        scores: (batch, step) probability of the target.
+        fractions: (step,) as they really are after rounding to whole features; (batch, step) for a label map, whose examples
+            have different numbers of features.
+        scores: (batch, step) score of the target.
     """
 
     fractions: Tensor
@@ -32,8 +37,12 @@ class PerturbationCurve:
 
     @property
     def auc(self) -> Tensor:
-        """(batch,) area under each curve by the trapezoidal rule against the actual fractions, in [0, 1]."""
-        return torch.trapezoid(self.scores, self.fractions, dim=1)
+        """(batch,) area under each curve by the trapezoidal rule against the actual fractions, over their range.
+
+        In [0, 1] for probabilities and accuracy: the mean height of the curve. From 0 to 1 the range is 1.
+        """
+        area = torch.trapezoid(self.scores, self.fractions, dim=1)
+        return area / (self.fractions[..., -1] - self.fractions[..., 0])
 
 
 def perturbation_curve(
@@ -42,12 +51,16 @@ def perturbation_curve(
     attributions: Tensor,
     target: int | Tensor | None = None,
     mode: Mode = "deletion",
-    occlusion: str | Occlusion = "mean",
+    occlusion: str | Occlusion | Callable[[Tensor], Tensor] = "mean",
     order: Order = "morf",
     fractions: int | Sequence[float] = 20,
     batch_size: int = 64,
+    features: Features = "patch",
+    score: ClassScore = "probability",
+    ends: bool = True,
+    seed: int = 0,
 ) -> PerturbationCurve:
-    """Deletion: patches are removed from the image in order. Insertion: they are put back into the removed image.
+    """Deletion: features are removed from the image in order. Insertion: they are put back into the removed image.
 
     The ends are the clean and the wholly occluded image. Patches are ranked, not pixels; equal scores keep raster order
     (stable sort). Inserting the most relevant first shows the same images as deleting the least relevant first, from the
@@ -57,22 +70,28 @@ def perturbation_curve(
     Args:
         model: images → logits (batch, class), or an output that has `.logits`; in eval mode.
         inputs: (batch, channel, height, width).
-        attributions: (batch, rows, columns), one score per patch (`output="grid"`).
+        attributions: (batch, rows, columns), one score per patch (`output="grid"`), or one per pixel.
         target: class, or one per example; the clean prediction when None. The same for all steps.
         mode: "deletion" (lower AUC is better) or "insertion" (higher is better).
-        occlusion: "mean", "blur", or a callable images → replacement.
-        order: "morf" takes the most relevant first, "lerf" the least relevant.
-        fractions: a number of equal steps, or the fractions themselves; rounded to whole patches, ends added.
+        occlusion: "mean", "blur", "zero", "noisy-linear", "token-drop", "attention-mask", "mask-token", an `Occlusion`, or a
+            callable images → replacement.
+        order: "morf" takes the most relevant first, "lerf" the least relevant; "random" knows no attribution.
+        fractions: a number of equal steps, or the fractions themselves; rounded to whole features.
         batch_size: images per forward.
+        features: "patch", "pixel" (attributions enlarged bilinearly), a label map (batch, height, width), or a callable images
+            → label map, such as `Superpixels()`.
+        score: "probability", "logit", "log-odds" or "accuracy", as in `class_score`.
+        ends: add the fractions 0 and 1.
+        seed: of the random order; the order of an example does not depend on its batch.
 
     Raises:
         AttentionError: shapes that do not fit, NaN attributions, a model in train mode, a class that the model lacks,
-            fractions outside [0, 1], or an unknown name.
+            fractions outside [0, 1], an unknown name, or a model that does not allow the occlusion.
 
     Source: Petsiuk et al. 2018 (RISE) for the two curves; Bluecher et al. 2024 (arXiv 2401.06654) for SRG.
     """
     experiment = Perturbation(model, inputs, occlusion, batch_size)
-    return experiment.curve(attributions, target, mode, order, fractions)
+    return experiment.curve(attributions, target, mode, order, fractions, features, score, ends, seed)
 
 
 @final
@@ -81,6 +100,7 @@ class Perturbation:
 
     Args:
         model, inputs, occlusion, batch_size: as in `perturbation_curve`.
+        first: the number of the first input in the data, from which random orders and noise are seeded.
 
     Raises:
         AttentionError: as `perturbation_curve`.
@@ -91,17 +111,66 @@ class Perturbation:
         self,
         model: Callable[[Tensor], Any],
         inputs: Tensor,
-        occlusion: str | Occlusion = "mean",
+        occlusion: str | Occlusion | Callable[[Tensor], Tensor] = "mean",
         batch_size: int = 64,
+        first: int = 0,
     ) -> None:
         if isinstance(model, nn.Module) and model.training:
             raise AttentionError("the model is in train mode, so its scores are not those of use. Call model.eval() first.")
-        self._model, self._inputs, self._batch_size = model, inputs, batch_size
-        self._replacement = occlusion_named(occlusion)(inputs)
-        self._clean = self._logits(inputs)
-        self._occluded = self._logits(self._replacement)
+        if inputs.ndim != 4:
+            raise AttentionError(f"inputs has shape {tuple(inputs.shape)}; images are (batch, channel, height, width).")
+        self.inputs = inputs
+        self._batch_size, self._first = batch_size, first
+        self._view = occlusion_named(occlusion).over(model, inputs, first)
+        self.clean = torch.cat([_logits(model(part)) for part in inputs.split(batch_size)])
+
+    @cached_property
+    def occluded(self) -> Tensor:
+        """(batch, class): logits of the wholly occluded images."""
+        images, height, width = len(self.inputs), *self.inputs.shape[-2:]
+        labels = self.inputs.new_zeros(images, height, width, dtype=torch.long)
+        return self.without(labels, [torch.ones_like(labels[:, 0, :1], dtype=torch.bool)])[:, 0]
 
     @torch.no_grad()
+    def without(self, labels: Tensor, subsets: Iterable[Tensor]) -> Tensor:
+        """(batch, subset, class): logits of the images without the features of each subset.
+
+        Subsets are drawn from the iterable as they are needed, and forwarded together as far as a batch has room.
+
+        Args:
+            labels: (batch, height, width) the feature of each pixel.
+            subsets: each (batch, feature) bool, true where removed.
+        """
+        images = len(self.inputs)
+        waiting, found = iter(subsets), list[Tensor]()
+        while group := list(islice(waiting, max(1, self._batch_size // images))):
+            removed = torch.cat(group)
+            examples = torch.arange(images, device=labels.device).repeat(len(group))
+            for example, part in zip(examples.split(self._batch_size), removed.split(self._batch_size), strict=True):
+                pixels = part.gather(1, labels[example].flatten(1)).view(-1, *labels.shape[1:])
+                found.append(_logits(self._view(example, pixels)))
+        logits = torch.cat(found) if found else self.clean[:0]
+        return logits.view(-1, images, self.clean.shape[1]).transpose(0, 1)
+
+    @torch.no_grad()
+    def one_without(self, example: int, labels: Tensor, subsets: Tensor) -> Tensor:
+        """(subset, class): logits of one image without each of the subsets (subset, feature), by labels (height, width)."""
+        pixels = subsets.to(labels.device)[:, labels.flatten()].view(-1, *labels.shape)
+        number = torch.full((len(pixels),), example, device=labels.device)
+        pairs = zip(number.split(self._batch_size), pixels.split(self._batch_size), strict=True)
+        return torch.cat([_logits(self._view(*pair)) for pair in pairs])
+
+    def target(self, target: int | Tensor | None) -> Tensor:
+        """(batch,): the classes, checked; those of the clean prediction when None."""
+        batch, classes = self.clean.shape
+        chosen = self.clean.argmax(1) if target is None else torch.as_tensor(target, device=self.clean.device)
+        if chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != batch) or bool(((chosen < 0) | (chosen >= classes)).any()):
+            raise AttentionError(
+                f"target {target!r} does not name classes of this model; it has {classes}, numbered 0 to {classes - 1}: pass"
+                f" one, or one for each of the {batch} examples."
+            )
+        return chosen.long().expand(batch)
+
     def curve(
         self,
         attributions: Tensor,
@@ -109,62 +178,56 @@ class Perturbation:
         mode: Mode = "deletion",
         order: Order = "morf",
         fractions: int | Sequence[float] = 20,
+        features: Features = "patch",
+        score: ClassScore = "probability",
+        ends: bool = True,
+        seed: int = 0,
     ) -> PerturbationCurve:
         """As `perturbation_curve`, with its arguments and errors."""
-        inputs = self._inputs
-        if mode not in ("deletion", "insertion") or order not in ("morf", "lerf"):
-            raise AttentionError(f'mode={mode!r}, order={order!r}; use "deletion" or "insertion", and "morf" or "lerf".')
-        if attributions.ndim != 3 or len(attributions) != len(inputs):
+        if mode not in ("deletion", "insertion") or order not in ("morf", "lerf", "random"):
             raise AttentionError(
-                f"attributions has shape {tuple(attributions.shape)} for {len(inputs)} inputs; it must be (batch, rows,"
-                ' columns), one score per patch: ask the method for output="grid".'
+                f'mode={mode!r}, order={order!r}; use "deletion" or "insertion", and "morf", "lerf" or "random".'
             )
-        if bool(attributions.isnan().any()):
-            bad = int(attributions.isnan().flatten(1).any(1).sum())
-            raise AttentionError(f"{bad} attributions hold NaN; leave these out.")
-        n = attributions[0].numel()
-        counts = _counts(fractions, n)
-        ranks = _ranks(attributions.flatten(1), descending=order == "morf").to(inputs.device)
-        chosen = _target(self._clean, target)
+        found = ranked(attributions, self.inputs, features)
+        if order == "random":
+            found = found._replace(scores=self._shuffled(found, seed))
+        counts = _counts(fractions, found.sizes, ends)
+        chosen = self.target(target)
+        ranks = found.ranks("lerf" if order == "lerf" else "morf")
+        deleted = counts if mode == "deletion" else found.sizes[:, None] - counts
+        clean, occluded = (deleted == 0).all(0), (deleted == found.sizes[:, None]).all(0)
+        between = (~clean & ~occluded).nonzero()[:, 0]
+        taken = (ranks < counts[:, step, None] for step in between)  # the first `count` features of the order
+        shown = self.without(found.labels, (part if mode == "deletion" else ~part for part in taken))
+        logits = shown.new_empty(len(shown), counts.shape[1], shown.shape[2])
+        logits[:, between] = shown
+        logits[:, clean] = self.clean[:, None]
+        if bool(occluded.any()):
+            logits[:, occluded] = self.occluded[:, None]
+        actual = counts / found.sizes[:, None]
+        return PerturbationCurve(actual[0] if isinstance(features, str) else actual, class_score(logits, chosen, score))
 
-        def score(removed: Tensor) -> Tensor:
-            mask = F.interpolate(removed.view(attributions.shape)[:, None].float(), inputs.shape[-2:]).bool()
-            return self._logits(torch.where(mask, self._replacement, inputs))
-
-        first, last = (self._clean, self._occluded) if mode == "deletion" else (self._occluded, self._clean)
-        taken = [ranks < count for count in counts[1:-1]]  # the first `count` patches of the order
-        logits = [first, *(score(part if mode == "deletion" else ~part) for part in taken), last]
-        scores = [part.softmax(1).gather(1, chosen[:, None])[:, 0] for part in logits]
-        return PerturbationCurve(torch.tensor(counts, device=inputs.device) / n, torch.stack(scores, 1))
-
-    def _logits(self, images: Tensor) -> Tensor:
-        outputs = [self._model(part) for part in images.split(self._batch_size)]
-        logits = torch.cat([getattr(output, "logits", output) for output in outputs])
-        if logits.ndim != 2:
-            raise AttentionError(f"the model returned shape {tuple(logits.shape)}; a curve needs logits (batch, class).")
-        return logits.float()
+    def _shuffled(self, found: Ranked, seed: int) -> Tensor:
+        rows = [
+            np.random.default_rng([seed, self._first + example]).random(found.scores.shape[1])
+            for example in range(len(found.scores))
+        ]
+        return torch.from_numpy(np.stack(rows)).to(found.scores.device)
 
 
-def _counts(fractions: int | Sequence[float], n: int) -> list[int]:
+def _logits(output: Any) -> Tensor:
+    logits = getattr(output, "logits", output)
+    if logits.ndim != 2:
+        raise AttentionError(f"the model returned shape {tuple(logits.shape)}; a curve needs logits (batch, class).")
+    return logits.float()
+
+
+def _counts(fractions: int | Sequence[float], sizes: Tensor, ends: bool) -> Tensor:
+    """(batch, step): how many features are taken, in rising order, no step twice."""
     if isinstance(fractions, int):
         fractions = [step / fractions for step in range(fractions + 1)] if fractions > 0 else []
-    if not fractions or not all(0 <= fraction <= 1 for fraction in fractions):
+    wanted = sorted({*fractions, 0, 1}) if ends else sorted({*fractions})
+    if not fractions or not all(0 <= fraction <= 1 for fraction in wanted):
         raise AttentionError(f"fractions={fractions!r}; pass a number of steps above 0, or fractions between 0 and 1.")
-    return sorted({0, n, *(round(fraction * n) for fraction in fractions)})
-
-
-def _ranks(scores: Tensor, descending: bool) -> Tensor:
-    """(batch, patch): the place of each patch in the order, equal scores in raster order."""
-    order = scores.argsort(dim=1, descending=descending, stable=True)
-    return order.argsort(1)
-
-
-def _target(logits: Tensor, target: int | Tensor | None) -> Tensor:
-    batch, classes = logits.shape
-    chosen = logits.argmax(1) if target is None else torch.as_tensor(target, device=logits.device)
-    if chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != batch) or bool(((chosen < 0) | (chosen >= classes)).any()):
-        raise AttentionError(
-            f"target {target!r} does not name classes of this model; it has {classes}, numbered 0 to {classes - 1}: pass one,"
-            f" or one for each of the {batch} examples."
-        )
-    return chosen.long().expand(batch)
+    parts = torch.tensor(wanted, dtype=torch.float64, device=sizes.device)
+    return (parts * sizes[:, None]).round().long().unique(dim=1)

@@ -139,7 +139,7 @@ def test_bad_calls(model: nn.Module, images: Tensor) -> None:
     for fractions in (0, [], [0.5, 1.5]):
         with pytest.raises(ac.AttentionError, match="fractions="):
             perturbation_curve(model, images, good, fractions=fractions)
-    with pytest.raises(ac.AttentionError, match="occlusion='noise' is unknown; use 'mean' or 'blur'"):
+    with pytest.raises(ac.AttentionError, match="occlusion='noise' is unknown; use 'mean', 'blur', 'zero'"):
         perturbation_curve(model, images, good, occlusion="noise")
     with pytest.raises(ac.AttentionError, match="mode='remove'"):
         perturbation_curve(model, images, good, mode="remove")  # type: ignore[arg-type]

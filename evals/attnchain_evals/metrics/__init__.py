@@ -1,1 +1,39 @@
 """What judges an attribution: one class per metric, figures per example, a torchmetrics face."""
+
+from __future__ import annotations
+
+from attnchain_evals.metrics.curves import AOPC, SRG, Comprehensiveness, Deletion, Insertion, ReverseDeletion, Sufficiency
+from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
+from attnchain_evals.metrics.image_metric import ImageMetric
+from attnchain_evals.metrics.infidelity import Infidelity
+from attnchain_evals.metrics.localisation import EnergyInside, MeanAP, MeanIoU, PixelAccuracy, PointingGame
+from attnchain_evals.metrics.naopc import NAOPC
+from attnchain_evals.metrics.presets import PRESETS, preset
+from attnchain_evals.metrics.protocol import Protocol
+from attnchain_evals.metrics.saco import SaCo
+from attnchain_evals.metrics.sensitivity_n import SensitivityN
+
+__all__ = [
+    "AOPC",
+    "NAOPC",
+    "PRESETS",
+    "SRG",
+    "Comprehensiveness",
+    "Deletion",
+    "EnergyInside",
+    "ExampleMetric",
+    "ImageMetric",
+    "Infidelity",
+    "Insertion",
+    "MeanAP",
+    "MeanIoU",
+    "PixelAccuracy",
+    "PointingGame",
+    "Protocol",
+    "ReverseDeletion",
+    "SaCo",
+    "SensitivityN",
+    "Sufficiency",
+    "Trial",
+    "preset",
+]

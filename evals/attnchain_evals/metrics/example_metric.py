@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 import torch
 import torchmetrics
 from numpy.typing import NDArray
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @final
@@ -33,6 +35,16 @@ class Trial:
     target: Tensor
     mask: Tensor | None = None
     first: int = 0
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returns, made at the first call with the key and kept with the trial.
+
+        For what depends on the examples and not on attributions, so that it serves every metric and every method.
+        """
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
 
 class ExampleMetric(torchmetrics.Metric, ABC):

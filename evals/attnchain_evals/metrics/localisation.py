@@ -1,0 +1,138 @@
+"""Localisation: does the attribution lie on the object? It says nothing of what the model uses."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnchain_evals.features import enlarged
+from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.image_metric import ImageMetric
+from attnchain_evals.segmentation import segmentation_counts
+from attnchain_interp import AttentionError
+
+
+class LocalisationMetric(ImageMetric):
+    """A metric against masks of objects. Where a mask is empty or full, there is nothing to localise: NaN."""
+
+    version = 1
+    higher_is_better = True
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        size = tuple(trial.inputs.shape[-2:])
+        if trial.mask is None or tuple(trial.mask.shape) != (len(trial.inputs), *size):
+            came = None if trial.mask is None else tuple(trial.mask.shape)
+            raise AttentionError(
+                f"the trial's mask is {came}; {self.name} needs {(len(trial.inputs), *size)}, true on the object: resize"
+                " masks to the images, by nearest neighbour."
+            )
+        truth = trial.mask.bool().to(attributions.device)
+        good = truth.flatten(1).any(1) & ~truth.flatten(1).all(1)
+        found = torch.full((len(truth), len(self.columns)), torch.nan, dtype=torch.float64, device=attributions.device)
+        if bool(good.any()):
+            found[good] = self.located(attributions[good], truth[good]).to(found)
+        return found
+
+    @abstractmethod
+    def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
+        """(batch, column): the figures of attributions (batch, rows, columns); no mask is empty or full."""
+
+
+@final
+class PixelAccuracy(LocalisationMetric):
+    """The share of pixels that are rightly above or below the map's own mean.
+
+    Source: Chefer, Gur & Wolf, CVPR 2021; as in `segmentation_scores`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("acc")
+
+    def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
+        return torch.from_numpy(segmentation_counts(attributions, masks)[:, :1])
+
+
+@final
+class MeanIoU(LocalisationMetric):
+    """The mean of the IoU of background and foreground, each of intersections and unions pooled over all examples.
+
+    Source: Chefer, Gur & Wolf, CVPR 2021; as in `segmentation_scores`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("miou", ("background", "background union", "foreground", "foreground union"))
+
+    def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
+        return torch.from_numpy(segmentation_counts(attributions, masks)[:, 1:5])
+
+    def summary(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        background, background_union, foreground, foreground_union = means
+        return (background / background_union + foreground / foreground_union) / 2
+
+
+@final
+class MeanAP(LocalisationMetric):
+    """The mean over examples of the average precision of [1 − map, map] against [background, foreground].
+
+    Source: Chefer, Gur & Wolf, CVPR 2021; as in `segmentation_scores`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("map")
+
+    def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
+        return torch.from_numpy(segmentation_counts(attributions, masks)[:, 5:])
+
+
+@final
+class PointingGame(LocalisationMetric):
+    """Whether the greatest attribution lies on the object: 1 or 0.
+
+    Maps are enlarged bilinearly to the masks. Of several greatest pixels each is as good as the others: the figure is the
+    share of them on the object, the chance of a hit when one is drawn. A constant map has the object's share of the image.
+
+    Args:
+        tolerance: a hit may lie so many pixels beside the object; 15 in the paper, for its image sizes.
+
+    Source: Zhang et al., *Top-down Neural Attention by Excitation Backprop*, ECCV 2016.
+    """
+
+    def __init__(self, tolerance: int = 0) -> None:
+        self.tolerance = tolerance
+        super().__init__("pointing-game" if tolerance == 0 else f"pointing-game/{tolerance}")
+
+    def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
+        maps = enlarged(attributions, masks.shape[1:])
+        top = maps == maps.amax((1, 2), keepdim=True)
+        hit = top & (_grown(masks, self.tolerance) if self.tolerance else masks)
+        return (hit.sum((1, 2)).double() / top.sum((1, 2)))[:, None]
+
+
+@final
+class EnergyInside(LocalisationMetric):
+    """The share of the positive attribution that lies on the object: Σ_{object} max(φ, 0) / Σ max(φ, 0).
+
+    Maps are enlarged bilinearly to the masks. NaN where nothing is positive. A constant positive map has the object's share.
+
+    Source: Wang et al., *Score-CAM*, CVPR Workshops 2020 (energy-based pointing game).
+    """
+
+    def __init__(self) -> None:
+        super().__init__("energy-inside")
+
+    def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
+        energy = enlarged(attributions, masks.shape[1:]).double().clamp_min(0)
+        return ((energy * masks).sum((1, 2)) / energy.sum((1, 2)))[:, None]
+
+
+def _grown(masks: Tensor, tolerance: int) -> Tensor:
+    """Masks with all pixels whose distance to the object is at most the tolerance."""
+    from scipy.ndimage import distance_transform_edt
+
+    outside = [np.asarray(distance_transform_edt(~mask.cpu().numpy())) for mask in masks]
+    return torch.from_numpy(np.stack(outside)).to(masks.device) <= tolerance

@@ -1,0 +1,107 @@
+"""Normalised AOPC: where between the worst and the best order an attribution's order lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_evals.class_score import class_score
+from attnchain_evals.features import Ranked, ranked
+from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
+from attnchain_evals.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation import Perturbation
+
+
+@final
+class NAOPC(ImageMetric):
+    """(AOPC − lower) / (upper − lower), the bounds over all orders in which features can be removed, by beam search.
+
+    AOPC is the mean over k = 1 … n of f(x) − f(x without the first k). The bounds depend on model and example, which is why
+    AOPC of two models cannot be compared. Beam search may miss them, so a figure can lie a little outside of [0, 1]. Images
+    are cut into few regions, whose salience is the mean of their attributions. NaN where all orders are the same.
+
+    Args:
+        regions: rows and columns of regions.
+        beam: partial orders that are kept at each step.
+        occlusion: how a region is removed.
+        name: "naopc/" and the occlusion's name when None.
+
+    Source: Edin et al., *Normalized AOPC*, 2024 (arXiv 2408.08137).
+    """
+
+    version = 1
+    higher_is_better = True
+
+    def __init__(
+        self,
+        regions: tuple[int, int] = (3, 3),
+        beam: int = 5,
+        occlusion: str | Occlusion = "mean",
+        name: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        self.regions, self.beam, self.occlusion, self.batch_size = regions, beam, occlusion_named(occlusion), batch_size
+        super().__init__(name or f"naopc/{self.occlusion.name}", ("value", "aopc", "lower", "upper"))
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        found = ranked(F.adaptive_avg_pool2d(attributions[:, None].double(), self.regions)[:, 0], trial.inputs)
+        experiment = perturbation(trial, self.occlusion, self.batch_size)
+        target, n = experiment.target(trial.target), found.scores.shape[1]
+        clean = class_score(experiment.clean, target).double()
+        ranks = found.ranks("morf")
+        shown = experiment.without(found.labels, (ranks < count for count in range(1, n + 1)))
+        aopc = clean - class_score(shown, target).double().mean(1)
+
+        def bounds() -> Tensor:
+            rows = [self._bounds(experiment, found, example, target, clean) for example in range(len(clean))]
+            return torch.tensor(rows, dtype=torch.float64, device=aopc.device)
+
+        lower, upper = trial.once((NAOPC, self.occlusion, self.regions, self.beam), bounds).T
+        value = torch.where(upper - lower > 1e-9, (aopc - lower) / (upper - lower), torch.nan)
+        return torch.stack([value, aopc, lower, upper], 1)
+
+    def _bounds(
+        self, experiment: Perturbation, found: Ranked, example: int, target: Tensor, clean: Tensor
+    ) -> tuple[float, float]:
+        known: dict[tuple[bool, ...], float] = {}
+
+        def cost(removed: Tensor) -> Tensor:
+            sets = [tuple(row) for row in removed.tolist()]
+            if new := [row for row in sets if row not in known]:
+                logits = experiment.one_without(example, found.labels[example], torch.tensor(new))
+                score = class_score(logits, target[example].expand(len(logits))).double()
+                known.update(zip(new, (clean[example] - score).tolist(), strict=True))
+            return torch.tensor([known[row] for row in sets], dtype=torch.float64)
+
+        n = found.scores.shape[1]
+        return -best_order(lambda removed: -cost(removed), n, self.beam), best_order(cost, n, self.beam)
+
+
+def best_order(cost: Callable[[Tensor], Tensor], n: int, beam: int) -> float:
+    """The greatest mean of cost over the n sets {1st}, {1st, 2nd} … of an order, of the orders that beam search visits.
+
+    Orders that have removed the same set go on as one, with the better sum. Exact where the beam holds all sets of a size.
+
+    Args:
+        cost: (set, n) bool, true where removed → (set,).
+        n: features.
+        beam: sets kept of each size.
+    """
+    states: dict[frozenset[int], float] = {frozenset(): 0.0}
+    for _ in range(n):
+        longer: dict[frozenset[int], float] = {}
+        for state, total in states.items():
+            for feature in sorted({*range(n)} - state):
+                key = state | {feature}
+                longer[key] = max(total, longer.get(key, -float("inf")))
+        removed = torch.zeros(len(longer), n, dtype=torch.bool)
+        for row, state in enumerate(longer):
+            removed[row, sorted(state)] = True
+        sums = {state: total + more for (state, total), more in zip(longer.items(), cost(removed).tolist(), strict=True)}
+        states = dict(sorted(sums.items(), key=lambda item: -item[1])[:beam])
+    return max(states.values()) / n

@@ -1,0 +1,87 @@
+"""Metrics as the literature has them, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attnchain_evals.metrics.curves import AOPC, SRG, Comprehensiveness, Deletion, Insertion, ReverseDeletion, Sufficiency
+from attnchain_evals.metrics.example_metric import ExampleMetric
+from attnchain_evals.metrics.infidelity import Infidelity
+from attnchain_evals.metrics.localisation import EnergyInside, MeanAP, MeanIoU, PixelAccuracy, PointingGame
+from attnchain_evals.metrics.naopc import NAOPC
+from attnchain_evals.metrics.protocol import Protocol, equally_spaced
+from attnchain_evals.metrics.saco import SaCo
+from attnchain_evals.metrics.sensitivity_n import SensitivityN
+from attnchain_evals.occlusion import Black, KernelBlur, NoisyLinear, Occlusion, TokenDrop, Zero
+from attnchain_interp import AttentionError
+
+TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 10))
+ROAD_FRACTIONS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+
+
+def _row_by_row(height: int, width: int) -> list[int]:
+    return [row * width for row in range(height + 1)]
+
+
+def _floored_tenths(height: int, width: int) -> list[int]:
+    return [height * width * tenth // 10 for tenth in range(1, 10)]
+
+
+def _rise(occlusion: Occlusion) -> Protocol:
+    return Protocol(occlusion, "pixel", _row_by_row, area=equally_spaced)
+
+
+def _chefer(mean: tuple[float, ...], std: tuple[float, ...]) -> Protocol:
+    return Protocol(Black(tuple(mean), tuple(std)), "pixel", _floored_tenths, "accuracy", ends=False)
+
+
+def _road(noise: float, seed: int) -> Protocol:
+    return Protocol(NoisyLinear(noise, seed), "pixel", ROAD_FRACTIONS, "accuracy", ends=False)
+
+
+PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
+    "rise/deletion": lambda: Deletion(_rise(Zero()), "rise/deletion"),
+    "rise/insertion": lambda: Insertion(_rise(KernelBlur(11, 5.0)), "rise/insertion"),
+    "chefer/positive": lambda mean, std: Deletion(_chefer(mean, std), "chefer/positive"),
+    "chefer/negative": lambda mean, std: ReverseDeletion(_chefer(mean, std), "chefer/negative"),
+    "road/morf": lambda noise=0.01, seed=0: Deletion(_road(noise, seed), "road/morf"),
+    "road/lerf": lambda noise=0.01, seed=0: ReverseDeletion(_road(noise, seed), "road/lerf"),
+    "srg": lambda occlusion="mean": SRG(Protocol(occlusion), "srg"),
+    "aopc": lambda occlusion="mean": AOPC(Protocol(occlusion), "aopc"),
+    "naopc": lambda **settings: NAOPC(**settings, name="naopc"),
+    "comprehensiveness": lambda: Comprehensiveness(name="comprehensiveness"),
+    "sufficiency": lambda: Sufficiency(name="sufficiency"),
+    "sensitivity-n": lambda **settings: SensitivityN(**settings, name="sensitivity-n"),
+    "infidelity": lambda **settings: Infidelity(**settings, name="infidelity"),
+    "saco": lambda **settings: SaCo(**settings, name="saco"),
+    "token-masking": lambda: Deletion(Protocol(TokenDrop(), score="accuracy"), "token-masking"),
+    "acc": PixelAccuracy,
+    "miou": MeanIoU,
+    "map": MeanAP,
+    "pointing-game": PointingGame,
+    "energy-inside": EnergyInside,
+}
+
+
+def preset(name: str, **settings: Any) -> ExampleMetric:
+    """The metric of a name in `PRESETS`, with the settings of its paper; docs/evaluation.md lists them.
+
+    "chefer/positive" and "chefer/negative" need `mean` and `std`, the normalisation of the model's images; other settings have
+    the values of the papers.
+
+    Raises:
+        AttentionError: an unknown name, or settings that the metric does not have or that are missing.
+
+    >>> preset("rise/deletion").higher_is_better
+    False
+    """
+    if name not in PRESETS:
+        raise AttentionError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}.")
+    try:
+        return PRESETS[name](**settings)
+    except TypeError as error:
+        raise AttentionError(
+            f'preset {name!r} with {settings} does not work: {error}. The "chefer" presets need mean= and std=, the'
+            " normalisation of the images."
+        ) from error

@@ -1,0 +1,66 @@
+"""How a perturbation curve is taken: everything but the model, the examples and the attributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import Tensor
+
+from attnchain_evals.class_score import ClassScore
+from attnchain_evals.features import Features
+from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.image_metric import perturbation
+from attnchain_evals.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation import Mode, Order, PerturbationCurve
+
+
+def trapezoid(curve: PerturbationCurve) -> Tensor:
+    """(batch,): the area by the trapezoidal rule against the actual fractions, over their range."""
+    return curve.auc
+
+
+def equally_spaced(curve: PerturbationCurve) -> Tensor:
+    """(batch,): (Σs − s₀/2 − s_n/2) / n, as RISE has it; the last step may be shorter than the others and counts as one."""
+    scores = curve.scores
+    return (scores.sum(1) - (scores[:, 0] + scores[:, -1]) / 2) / (scores.shape[1] - 1)
+
+
+@final
+@dataclass(frozen=True)
+class Protocol:
+    """How curves are taken and integrated.
+
+    Attributes:
+        occlusion, features, score, ends, batch_size: as in `perturbation_curve`; a label map for features must be made by a
+            callable, since it belongs to the images.
+        fractions: as there, or a callable (height, width) → the numbers of pixels, with features="pixel".
+        area: what a curve comes to.
+    """
+
+    occlusion: str | Occlusion = "mean"
+    features: Features = "patch"
+    fractions: int | tuple[float, ...] | Callable[[int, int], Sequence[int]] = 20
+    score: ClassScore = "probability"
+    ends: bool = True
+    area: Callable[[PerturbationCurve], Tensor] = trapezoid
+    batch_size: int = 64
+
+    @property
+    def name(self) -> str:
+        """Of the occlusion, and of the score where it is no probability."""
+        occlusion = occlusion_named(self.occlusion).name
+        return occlusion if self.score == "probability" else f"{occlusion}/{self.score}"
+
+    def curve(self, trial: Trial, attributions: Tensor, mode: Mode, order: Order) -> PerturbationCurve:
+        """The curve of a trial; its class is that of the trial."""
+        experiment = perturbation(trial, self.occlusion, self.batch_size)
+        chosen: dict[str, Any] = {"features": self.features, "score": self.score, "ends": self.ends}
+        return experiment.curve(attributions, trial.target, mode, order, self._fractions(trial), **chosen)
+
+    def _fractions(self, trial: Trial) -> int | Sequence[float]:
+        if not callable(self.fractions):
+            return self.fractions
+        height, width = trial.inputs.shape[-2:]
+        return [count / (height * width) for count in self.fractions(height, width)]

@@ -1,0 +1,75 @@
+"""SaCo: do more salient groups of pixels matter more, in proportion?"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from attnchain_evals.features import Features, ranked
+from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
+from attnchain_evals.metrics.subsets import drops
+from attnchain_evals.occlusion import Occlusion, occlusion_named
+from attnchain_interp import AttentionError
+
+
+@final
+class SaCo(ImageMetric):
+    """The salience-guided faithfulness coefficient, in [−1, 1].
+
+    Features are cut into groups G₁ … G_K of equal size by falling salience. With s(G) the mean salience of a group (sizes may
+    differ by one, and a sum would then prefer the larger) and Δ(G) = p(x) − p(x without G), every pair i < j has the weight
+    s(G_i) − s(G_j), positive if Δ(G_i) ≥ Δ(G_j) and else negative; the coefficient is the sum of the weights over the sum of
+    their absolute values. NaN where all groups are equally salient.
+
+    Args:
+        groups: K.
+        occlusion: how a group is removed; in the paper the image's mean colour.
+        features: "pixel" as in the paper, or "patch".
+        name: "saco/" and the occlusion's name when None.
+
+    Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
+    """
+
+    version = 1
+    higher_is_better = True
+
+    def __init__(
+        self,
+        groups: int = 10,
+        occlusion: str | Occlusion = "mean",
+        features: Features = "pixel",
+        name: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        self.groups, self.occlusion, self.batch_size = groups, occlusion_named(occlusion), batch_size
+        self.features: Features = features
+        if groups < 2:
+            raise AttentionError(f"groups={groups}; the coefficient compares groups, at least two.")
+        super().__init__(name or f"saco/{self.occlusion.name}")
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        found = ranked(attributions, trial.inputs, self.features)
+        experiment = perturbation(trial, self.occlusion, self.batch_size)
+        group = found.ranks("morf") * self.groups // found.sizes[:, None]
+        members = torch.stack([(group == k) & found.present for k in range(self.groups)], 1)
+        salience = torch.einsum("bgf,bf->bg", members.double(), found.scores.double()) / members.sum(2)
+        return saco(salience, drops(experiment, found.labels, members, experiment.target(trial.target), "probability"))[
+            :, None
+        ]
+
+
+def saco(salience: Tensor, costs: Tensor) -> Tensor:
+    """(batch,): the coefficient of groups (batch, group) by falling salience, and of what their removal costs.
+
+    >>> saco(torch.tensor([[3.0, 2.0, 0.0]]), torch.tensor([[0.5, 0.1, 0.2]]))  # weights 1, 3 and −2
+    tensor([0.3333])
+    """
+    i, j = torch.triu_indices(salience.shape[1], salience.shape[1], 1)
+    size = salience[:, i] - salience[:, j]
+    weights = torch.where(costs[:, i] >= costs[:, j], size, -size)
+    total = size.abs().sum(1)
+    tiny = 1e-12 * salience.abs().amax(1)
+    return torch.where(total > tiny, weights.sum(1) / total, torch.nan)

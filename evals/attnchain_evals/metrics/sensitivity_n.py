@@ -1,0 +1,81 @@
+"""Sensitivity-n: do attributions add up to what the removal of their features costs?"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from attnchain_evals.class_score import ClassScore
+from attnchain_evals.features import ranked
+from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
+from attnchain_evals.metrics.subsets import drops, random_subsets
+from attnchain_evals.occlusion import Occlusion, occlusion_named
+
+
+@final
+class SensitivityN(ImageMetric):
+    """The Pearson correlation of Σ_{i ∈ S} φ_i with f(x) − f(x without S), over random subsets S of n features.
+
+    The first column is the mean over the sizes n, the others are one per size. Constant attributions have no correlation: NaN.
+
+    Args:
+        fractions: the sizes n, as fractions of the features; at least one feature.
+        samples: subsets of each size.
+        occlusion: how features are removed.
+        score: f; the logit in the paper.
+        seed: of the subsets.
+        name: "sensitivity-n/" and the occlusion's name when None.
+
+    Source: Ancona et al., *Towards Better Understanding of Gradient-based Attribution Methods*, ICLR 2018.
+    """
+
+    version = 1
+    higher_is_better = True
+
+    def __init__(
+        self,
+        fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8),
+        samples: int = 50,
+        occlusion: str | Occlusion = "mean",
+        score: ClassScore = "logit",
+        seed: int = 0,
+        name: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        self.fractions, self.samples, self.occlusion = fractions, samples, occlusion_named(occlusion)
+        self.score: ClassScore = score
+        self.seed, self.batch_size = seed, batch_size
+        columns = ("value", *(f"n={fraction:g}" for fraction in fractions))
+        super().__init__(name or f"sensitivity-n/{self.occlusion.name}", columns)
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        found = ranked(attributions, trial.inputs)
+        key = (SensitivityN, self.occlusion, self.fractions, self.samples, self.score, self.seed, attributions.shape[1:])
+
+        def removed() -> tuple[Tensor, Tensor]:
+            n = found.scores.shape[1]
+            sizes = [max(1, round(fraction * n)) for fraction in self.fractions for _ in range(self.samples)]
+            subsets = random_subsets(sizes, n, len(trial.inputs), trial.first, self.seed).to(found.labels.device)
+            experiment = perturbation(trial, self.occlusion, self.batch_size)
+            return subsets, drops(experiment, found.labels, subsets, experiment.target(trial.target), self.score)
+
+        subsets, costs = trial.once(key, removed)
+        sums = torch.einsum("bsf,bf->bs", subsets.double(), found.scores.double())
+        shape = (len(sums), len(self.fractions), self.samples)
+        each = correlation(sums.view(shape), costs.view(shape))
+        return torch.cat([each.mean(1, keepdim=True), each], 1)
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """(…): Pearson's correlation over the last dimension; NaN where one of the two is constant.
+
+    >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0]))
+    tensor(1.0000)
+    """
+    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
+    spread = a.square().sum(-1).sqrt() * b.square().sum(-1).sqrt()
+    tiny = 1e-12 * (1 + spread.detach())
+    return torch.where(spread > tiny, (a * b).sum(-1) / spread, torch.nan)

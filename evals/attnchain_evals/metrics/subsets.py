@@ -1,0 +1,29 @@
+"""Random subsets of features and what removing them costs: the ground that several metrics share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnchain_evals.class_score import ClassScore, class_score
+from attnchain_evals.perturbation import Perturbation
+
+
+def random_subsets(sizes: Sequence[int], features: int, examples: int, first: int, seed: int) -> Tensor:
+    """(batch, subset, feature) bool: one random subset of each size for each example, seeded by its number in the data."""
+
+    def rows(example: int) -> NDArray[np.bool_]:
+        places = np.random.default_rng([seed, first + example]).random((len(sizes), features)).argsort(1).argsort(1)
+        return places < np.asarray(sizes)[:, None]
+
+    return torch.from_numpy(np.stack([rows(example) for example in range(examples)]))
+
+
+def drops(experiment: Perturbation, labels: Tensor, subsets: Tensor, target: Tensor, score: ClassScore) -> Tensor:
+    """(batch, subset): f(x) − f(x without the subset), float64, of subsets (batch, subset, feature)."""
+    without = class_score(experiment.without(labels, subsets.transpose(0, 1)), target, score)
+    return class_score(experiment.clean, target, score).double()[:, None] - without.double()

@@ -1,0 +1,55 @@
+"""How a part of an input is removed: one object per way, its space stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from torch import Tensor
+
+from attnchain_evals.occlusion.noisy_linear import NoisyLinear
+from attnchain_evals.occlusion.occlusion import Occlusion, View
+from attnchain_evals.occlusion.replacements import Black, Blur, KernelBlur, MeanColour, Replacement, ReplaceWith, Zero
+from attnchain_evals.occlusion.tokens import AttentionMask, MaskToken, TokenDrop
+from attnchain_interp import AttentionError
+
+NAMED: Final[dict[str, Occlusion]] = {
+    occlusion.name: occlusion
+    for occlusion in (MeanColour(), Blur(), Zero(), NoisyLinear(), TokenDrop(), AttentionMask(), MaskToken())
+}
+
+
+def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> Occlusion:
+    """The occlusion itself, the one of that name, or the one that replaces images by what a function makes of them.
+
+    Raises:
+        AttentionError: an unknown name.
+    """
+    if isinstance(occlusion, Occlusion):
+        return occlusion
+    if not isinstance(occlusion, str):
+        return ReplaceWith(occlusion)
+    if occlusion not in NAMED:
+        raise AttentionError(
+            f"occlusion={occlusion!r} is unknown; use {', '.join(map(repr, NAMED))}, an occlusion such as Black(mean, std), or"
+            " a callable images → images."
+        )
+    return NAMED[occlusion]
+
+
+__all__ = [
+    "AttentionMask",
+    "Black",
+    "Blur",
+    "KernelBlur",
+    "MaskToken",
+    "MeanColour",
+    "NoisyLinear",
+    "Occlusion",
+    "Replacement",
+    "ReplaceWith",
+    "TokenDrop",
+    "View",
+    "Zero",
+    "occlusion_named",
+]

@@ -1,0 +1,154 @@
+"""Occlusions that put another image where pixels are removed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_evals.occlusion.occlusion import Occlusion, View
+from attnchain_interp import AttentionError
+
+
+class Replacement(Occlusion):
+    """Calling it turns images (batch, channel, height, width) into what is seen where they are removed, in the same space."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def over(self, model: Callable[[Tensor], Any], images: Tensor, first: int = 0) -> View:
+        replacement = self(images)
+
+        def view(examples: Tensor, removed: Tensor) -> Any:
+            return model(torch.where(removed[:, None], replacement[examples], images[examples]))
+
+        return view
+
+
+@final
+@dataclass(frozen=True)
+class ReplaceWith(Replacement):
+    """Whatever a function makes of the images.
+
+    Attributes:
+        function: images → replacement, both (batch, channel, height, width).
+    """
+
+    function: Callable[[Tensor], Tensor]
+    name = "function"
+    space = "as the function has it"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.function(images)
+
+
+@final
+@dataclass(frozen=True)
+class MeanColour(Replacement):
+    """Each image's own mean colour."""
+
+    name = "mean"
+    space = "any that is affine in the colours: the mean is the same before and after normalisation"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3), keepdim=True).expand_as(images)
+
+
+@final
+@dataclass(frozen=True)
+class Zero(Replacement):
+    """Zero as the model sees it: for images normalised by the data set's mean, the mean colour of the data set.
+
+    Where the model takes unnormalised images, zero is black.
+    """
+
+    name = "zero"
+    space = "the model's input, after normalisation"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.zeros_like(images)
+
+
+@final
+@dataclass(frozen=True)
+class Black(Replacement):
+    """Black: zero before normalisation, (0 − mean) / std as the model sees it.
+
+    Attributes:
+        mean, std: of the normalisation, one number per channel; (0, 0, 0) and (1, 1, 1) where there is none.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    name = "black"
+    space = "the image, before normalisation"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        channels = images.shape[1]
+        if len(self.mean) != channels or len(self.std) != channels or not all(deviation > 0 for deviation in self.std):
+            raise AttentionError(
+                f"mean={self.mean} and std={self.std} are no normalisation of images of {channels} channels; pass one number"
+                " per channel, std above 0."
+            )
+        mean, std = (torch.tensor(values).to(images)[None, :, None, None] for values in (self.mean, self.std))
+        return (-mean / std).expand_as(images)
+
+
+@final
+@dataclass(frozen=True)
+class Blur(Replacement):
+    """Each image blurred by a Gaussian; colours stay about right and edges vanish.
+
+    Attributes:
+        sigma: in pixels; an eighth of the shorter side when None. Weaker blurs leave small objects legible, and then
+            insertion starts from an image that already shows the class.
+    """
+
+    sigma: float | None = None
+    name = "blur"
+    space = "any that is affine in the colours"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        from scipy.ndimage import gaussian_filter
+
+        sigma = min(images.shape[-2:]) / 8 if self.sigma is None else self.sigma
+        blurred = gaussian_filter(images.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
+        return torch.from_numpy(blurred).to(images)
+
+
+@final
+@dataclass(frozen=True)
+class KernelBlur(Replacement):
+    """The blur of RISE: a square kernel, zero outside of the image.
+
+    The kernel is a point filtered by a Gaussian in a square whose edges reflect. It therefore sums to one, and with sigma
+    near half its size it is almost flat.
+
+    Attributes:
+        size: of the kernel in pixels, odd.
+        sigma: in pixels.
+
+    Source: Petsiuk, Das & Saenko, *RISE*, BMVC 2018, and its code.
+    """
+
+    size: int = 11
+    sigma: float = 5.0
+    name = "kernel-blur"
+    space = "the model's input, after normalisation: what enters from outside is zero there"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        from scipy.ndimage import gaussian_filter
+
+        if self.size % 2 == 0:
+            raise AttentionError(f"size={self.size} is even; a kernel with a centre has an odd size.")
+        point = np.zeros((self.size, self.size))
+        point[self.size // 2, self.size // 2] = 1
+        kernel = torch.from_numpy(gaussian_filter(point, self.sigma)).to(images)
+        channels = images.shape[1]
+        return F.conv2d(images, kernel.expand(channels, 1, -1, -1), padding=self.size // 2, groups=channels)

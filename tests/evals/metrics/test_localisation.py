@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import quantus
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_evals import segmentation_scores
+from attnchain_evals.metrics import EnergyInside, MeanAP, MeanIoU, PixelAccuracy, PointingGame, Trial
+from attnchain_evals.metrics.localisation import LocalisationMetric
+
+METRICS = (PixelAccuracy, MeanIoU, MeanAP, PointingGame, EnergyInside)
+
+
+def judged(mask: Tensor) -> Trial:
+    return Trial(lambda images: images[:, :2, 0, 0], torch.zeros(len(mask), 3, *mask.shape[1:]), torch.zeros(len(mask)), mask)
+
+
+@pytest.fixture
+def case() -> tuple[Trial, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.zeros(4, 8, 8, dtype=torch.bool)
+    mask[:, 2:6, 1:5] = True
+    return judged(mask), torch.rand(4, 8, 8, generator=generator) + 0.5 * mask
+
+
+def test_three_as_segmentation_scores_pools_them(case: tuple[Trial, Tensor]) -> None:
+    trial, maps = case
+    assert trial.mask is not None
+    expected = segmentation_scores(maps, trial.mask)
+    for metric in (PixelAccuracy(), MeanIoU(), MeanAP()):
+        metric.update(judged(trial.mask[:1]), maps[:1])
+        metric.update(judged(trial.mask[1:]), maps[1:])
+        assert float(metric.compute()) == pytest.approx(expected[metric.name])
+
+
+def test_the_pointing_game_of_quantus(case: tuple[Trial, Tensor]) -> None:
+    trial, maps = case
+    assert trial.mask is not None
+    expected = quantus.PointingGame(disable_warnings=True, display_progressbar=False)(
+        model=None,
+        x_batch=trial.inputs.numpy(),
+        y_batch=np.zeros(4, int),
+        a_batch=maps[:, None].numpy(),
+        s_batch=trial.mask[:, None].numpy(),
+    )
+    assert PointingGame().measure(trial, maps)[:, 0].tolist() == [float(hit) for hit in expected]
+    assert PointingGame().measure(trial, maps - 2.0 * trial.mask)[:, 0].sum() == 0
+
+
+def test_tied_maxima_share_the_hit() -> None:
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[0, 0, :2] = True
+    tied = torch.zeros(1, 4, 4)
+    tied[0, 0, :3] = 1
+    assert float(PointingGame().measure(judged(mask), tied)) == pytest.approx(2 / 3)
+    assert float(PointingGame().measure(judged(mask), torch.ones(1, 4, 4))) == pytest.approx(2 / 16)
+    beside = torch.zeros(1, 4, 4)
+    beside[0, 2, 0] = 1
+    assert [float(PointingGame(reach).measure(judged(mask), beside)) for reach in (0, 1, 2)] == [0, 0, 1]
+
+
+def test_energy_by_hand() -> None:
+    mask = torch.zeros(1, 2, 2, dtype=torch.bool)
+    mask[0, 0] = True
+    assert float(EnergyInside().measure(judged(mask), torch.tensor([[[3.0, -5.0], [1.0, 0.0]]]))) == pytest.approx(3 / 4)
+    assert EnergyInside().measure(judged(mask), -torch.ones(1, 2, 2)).isnan().all()
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_masks_that_are_empty_full_missing_or_of_another_size(kind: type[LocalisationMetric]) -> None:
+    mask = torch.zeros(3, 8, 8, dtype=torch.bool)
+    mask[1] = True
+    mask[2, :4] = True
+    metric = kind()  # type: ignore[call-arg]
+    figures = metric.measure(judged(mask), torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert figures.isnan().all(1).tolist() == [True, True, False]
+    metric.update(judged(mask), torch.rand(3, 8, 8))
+    assert (int(metric.defined), int(metric.undefined)) == (1, 2)
+    trial = judged(mask)
+    for wrong in (None, mask[:, :4], mask[:2]):
+        with pytest.raises(ac.AttentionError, match=r"trial's mask is .* needs \(3, 8, 8\)"):
+            metric.measure(Trial(trial.model, trial.inputs, trial.target, wrong), torch.rand(3, 8, 8))

@@ -1,0 +1,149 @@
+"""Every preset ranks the planted truth first and its reverse last, and its figures on the bundled model stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_evals import ClutteredDigits, bundled_vit
+from attnchain_evals.metrics import PRESETS, Deletion, ExampleMetric, Protocol, Trial, preset
+from attnchain_evals.occlusion import NoisyLinear
+
+from .planted import WEIGHTS, trial, upscaled
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "chefer/positive": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+    "chefer/negative": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+    "naopc": {"regions": (4, 4)},
+    "sensitivity-n": {"samples": 40},
+}
+BY_PIXEL = {"rise/deletion", "rise/insertion", "chefer/positive", "chefer/negative", "road/morf", "road/lerf", "saco"}
+
+
+def made(name: str) -> ExampleMetric:
+    return preset(name, **SETTINGS.get(name, {}))
+
+
+def score(metric: ExampleMetric, on: Trial, grid: Tensor) -> float:
+    metric.reset()
+    maps = grid.expand(len(on.inputs), -1, -1)
+    metric.update(on, upscaled(maps) if metric.name in BY_PIXEL else maps)
+    assert int(metric.undefined) == 0
+    return float(metric.compute())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_planted_ranking_is_best_and_its_reverse_worst(name: str) -> None:
+    metric, on = made(name), trial()
+    sign = 1 if metric.higher_is_better else -1
+    best, worst = (sign * score(metric, on, grid) for grid in (WEIGHTS, WEIGHTS.max() - WEIGHTS))
+    generator = torch.Generator().manual_seed(0)
+    others = [sign * score(metric, on, torch.rand(4, 4, generator=generator)) for _ in range(4)]
+    slack = 1e-6
+    assert best > worst
+    assert best >= max(others) - slack
+    if name == "infidelity":  # 1 − w correlates with the truth as little as noise may
+        assert worst < best
+    else:
+        assert worst <= min(others) + slack
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_not_finite_is_counted_and_left_out(name: str) -> None:
+    metric, on = made(name), trial()
+    grid = torch.stack([WEIGHTS, WEIGHTS * torch.nan])
+    figures = metric.measure(on, grid)
+    assert figures.shape == (2, len(metric.columns))
+    assert figures.dtype == torch.float64
+    assert figures[0].isfinite().all()
+    assert figures[1].isnan().all()
+    metric.update(on, grid)
+    assert (int(metric.defined), int(metric.undefined)) == (1, 1)
+    assert float(metric.compute()) == pytest.approx(float(metric.summary(figures[0].numpy())))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_an_example_has_the_same_figures_in_any_batch(name: str) -> None:
+    grid = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1))
+    whole = made(name).measure(trial(3, first=5), grid)
+    alone = made(name).measure(trial(1, first=7), grid[2:])
+    assert torch.allclose(whole[2:], alone, atol=1e-6)
+
+
+def test_noise_is_seeded_by_the_number_of_the_example() -> None:
+    grid = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1))
+    metric = Deletion(Protocol(NoisyLinear(noise=0.5), fractions=4))
+    assert torch.allclose(metric.measure(trial(3, first=5), grid)[2:], metric.measure(trial(1, first=7), grid[2:]), atol=1e-6)
+    assert not torch.allclose(metric.measure(trial(1, first=0), grid[2:]), metric.measure(trial(1, first=7), grid[2:]))
+
+
+TIES = {"sensitivity-n": np.nan, "saco": np.nan, "pointing-game": 0.5, "energy-inside": 0.5, "acc": 0.5}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_constant_attributions(name: str) -> None:
+    figure = made(name).measure(trial(), torch.ones(2, 4, 4))[:, 0]
+    if name in TIES:
+        assert figure.tolist() == pytest.approx([TIES[name]] * 2, nan_ok=True)
+    else:  # raster order
+        assert figure.isfinite().all()
+
+
+GOLDEN = {  # of two images
+    "rise/deletion": [0.06583, 0.16421],
+    "chefer/positive": [0.0, 0.0],
+    "chefer/negative": [0.68752, 1.0],
+    "road/morf": [0.0, 0.125],
+    "road/lerf": [1.0, 1.0],
+    "srg": [0.73174, 0.7601],
+    "aopc": [0.69348, 0.76604],
+    "naopc": [0.91787, 0.89707],
+    "comprehensiveness": [0.71378, 0.53632],
+    "sufficiency": [0.12006, 0.1671],
+    "sensitivity-n": [0.49889, -0.10363],
+    "infidelity": [0.04588, 0.05749],
+    "saco": [0.9439, 0.89317],
+    "token-masking": [0.02551, 0.20153],
+    "acc": [0.87755, 0.85906],
+    "miou": [0.83897, 0.80644],
+    "map": [0.99955, 0.99863],
+    "pointing-game": [1.0, 1.0],
+    "energy-inside": [0.38293, 0.34229],
+}
+
+
+@pytest.fixture(scope="module")
+def bundled() -> tuple[Trial, Tensor]:
+    model = bundled_vit()
+    batch = next(ClutteredDigits("validation", 2, seed=0).batches(2))
+    grid = ac.Rollout(model).attribute(batch.image, output="grid")
+    with torch.no_grad():
+        return Trial(model, batch.image, model(batch.image).argmax(1), batch.mask), grid
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_numbers(name: str, bundled: tuple[Trial, Tensor]) -> None:
+    settings = {"sensitivity-n": {"samples": 5}, "infidelity": {"samples": 10}, "naopc": {"regions": (2, 2)}}.get(name, {})
+    metric = preset(name, **(SETTINGS.get(name, {}) | settings))
+    assert metric.measure(*bundled)[:, 0].tolist() == pytest.approx(GOLDEN[name], abs=2e-4)
+
+
+def test_bad_calls() -> None:
+    with pytest.raises(ac.AttentionError, match="preset 'rise' is unknown; use one of rise/deletion"):
+        preset("rise")
+    with pytest.raises(ac.AttentionError, match="need mean= and std="):
+        preset("chefer/positive")
+    with pytest.raises(ac.AttentionError, match="no normalisation of images of 3 channels"):
+        preset("chefer/positive", mean=(0.5,), std=(1.0,)).measure(trial(), torch.rand(2, 16, 16))
+    with pytest.raises(ac.AttentionError, match=r'shape \(2, 3, 16, 16\) for 2 inputs; srg needs.*output="grid"'):
+        preset("srg").measure(trial(), torch.rand(2, 3, 16, 16))
+    on = trial()
+    lacking = Trial(on.model, on.inputs, torch.tensor([1, 2]), on.mask)
+    for name in ("srg", "sensitivity-n", "saco", "infidelity", "naopc", "sufficiency"):
+        with pytest.raises(ac.AttentionError, match="does not name classes of this model; it has 2"):
+            preset(name).measure(lacking, torch.rand(2, 4, 4))
