@@ -13,6 +13,7 @@ from torch import nn
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit
+from attnchain_evals.bench.metrics_for_now import localisation_metrics, perturbation_metrics
 from attnchain_evals.demo import FRACTIONS
 
 
@@ -45,7 +46,8 @@ def main() -> None:
     arguments = parser.parse_args()
     model = bundled_vit()
     data = ClutteredDigits(arguments.split, arguments.images, seed=arguments.seed)
-    found = benchmark(model, data.batches(32), methods(model), fractions=FRACTIONS, baseline=arguments.baseline, progress=True)
+    metrics = [*perturbation_metrics(fractions=FRACTIONS), *localisation_metrics()]
+    found = benchmark(model, data, methods(model), metrics, baseline=arguments.baseline, progress=True)
     print(f"{arguments.images} {arguments.split} images, seed {arguments.seed}\n\n{found.markdown()}")
 
 

@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnchain_evals.benchmarking import Benchmark, benchmark
+    from attnchain_evals.bench.data import ImageFolder
+    from attnchain_evals.bench.results import BenchmarkResult
+    from attnchain_evals.benchmarking import benchmark
     from attnchain_evals.bundled import bundled_vit
     from attnchain_evals.cluttered_digits import ClutteredDigits, Example
     from attnchain_evals.controls import InputMagnitude
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
     from attnchain_evals.statistics import Score
 
 _HOME = {
-    "Benchmark": "benchmarking",
+    "BenchmarkResult": "bench.results",
     "Blur": "occlusion",
     "ClutteredDigits": "cluttered_digits",
     "Example": "cluttered_digits",
+    "ImageFolder": "bench.data",
     "InputMagnitude": "controls",
     "MeanColour": "occlusion",
     "Occlusion": "occlusion",
@@ -34,10 +37,11 @@ _HOME = {
 }
 
 __all__ = [
-    "Benchmark",
+    "BenchmarkResult",
     "Blur",
     "ClutteredDigits",
     "Example",
+    "ImageFolder",
     "InputMagnitude",
     "MeanColour",
     "Occlusion",
