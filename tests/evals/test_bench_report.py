@@ -115,7 +115,8 @@ def invoke(*arguments: object) -> str:
 def test_the_commands(tmp_path: Path) -> None:
     config = tmp_path / "choices.toml"
     config.write_text(
-        'metrics = "acc,miou"\nmethods = ["RandomRanking"]\nlimit = 9\n[grid.MultiBounce]\nsteps = [1, 2]\nlayers = ["all", [-2, -1]]\n'
+        'metrics = "acc,miou"\nmethods = ["RandomRanking"]\nlimit = 9\n'
+        '[grid.MultiBounce]\nsteps = [1, 2]\nlayers = ["all", [-2, -1]]\n'
     )
     out = tmp_path / "out"
     printed = invoke("run", "--config", config, "--limit", 3, "--sanity", 2, "-o", out)
