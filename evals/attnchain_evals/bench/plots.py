@@ -74,7 +74,7 @@ def curve_plot(fractions: Sequence[float], means: Mapping[str, Sequence[float]])
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:27]}…"
+    return name if len(name) <= 26 else f"{name[:25]}…"
 
 
 def _svg(width: float, height: float, marks: Sequence[str], label: str) -> str:
