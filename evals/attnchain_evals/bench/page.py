@@ -34,9 +34,10 @@ p, caption { color: var(--soft); } .note { color: var(--ink); background: var(--
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td.best { font-weight: 700; } .soft { color: var(--soft); }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-svg .axis { stroke: var(--line); } .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; }
+svg .axis { stroke: var(--line); } .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; margin-top: 1rem; }
+figure { margin: 0; }
 .shown td, .shown th { border: 0; text-align: center; padding: .15rem; font-weight: 400; font-size: .7rem; white-space: normal;
-  max-width: 6rem; vertical-align: bottom; }
+  max-width: 6rem; vertical-align: bottom; overflow-wrap: anywhere; }
 .shown img { width: 6rem; height: 6rem; object-fit: fill; border-radius: 4px; display: block; }
 pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding: .75rem; border-radius: 6px; }
 """
