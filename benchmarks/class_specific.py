@@ -9,20 +9,21 @@ folder of the backbones, and `python -m benchmarks.class_specific_page` makes `d
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-import numpy as np
 from captum.attr import Attribution, IntegratedGradients
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_evals import InputMagnitude, benchmark
-from attnchain_evals.benchmarking import Benchmark
+from attnchain_evals import BenchmarkResult, InputMagnitude, benchmark
 from attnchain_evals.bundled.train import accuracy
 from attnchain_evals.demo import FRACTIONS
+from attnchain_evals.files import write_text
+from attnchain_evals.metrics import ExampleMetric, curve_metrics, localisation_metrics
 from benchmarks.backbones import BACKBONES, FOLDER, load
 from benchmarks.visits import variants
 
@@ -71,35 +72,48 @@ def methods(model: Any) -> dict[str, Any]:
     }
 
 
+def metrics() -> list[ExampleMetric]:
+    return [*curve_metrics(OCCLUSIONS, FRACTIONS), *localisation_metrics()]
+
+
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured on one backbone: the benchmark, the model's accuracy on its images, their number and seed."""
+    """What was measured on one backbone: the figures, and the model's accuracy on its images."""
 
-    found: Benchmark
+    found: BenchmarkResult
     accuracy: float
-    images: int
-    seed: int
 
-    def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stored: dict[str, Any] = {"about": np.array([self.accuracy, self.images, self.seed]), **self.found.figures}
-        np.savez(path, **stored)
+    @property
+    def images(self) -> int:
+        return len(self.found.examples)
+
+    @property
+    def seed(self) -> int:
+        return self.found.manifest["configuration"]["seed"]
 
     @classmethod
-    def read(cls, path: Path) -> Comparison:
-        with np.load(path) as stored:
-            figures = {name: stored[name] for name in stored.files}
-        right, images, seed = figures.pop("about")
-        return cls(Benchmark(OCCLUSIONS, next(iter(figures)), figures), float(right), int(images), int(seed))
+    def read(cls, run: Path) -> Comparison:
+        """What a folder of `compare` holds."""
+        right = json.loads((run / "accuracy.json").read_text(encoding="utf-8"))
+        return cls(BenchmarkResult.read(run, metrics(), OURS), right)
 
 
 def compare(name: str, split: Any, images: int, seed: int, folder: Path) -> Comparison:
-    """The variants of ExpectedVisits on validation images of a backbone, or all methods on test images."""
+    """The variants of ExpectedVisits on validation images of a backbone, or all methods on test images.
+
+    The run is kept in the folder, and goes on where it stopped.
+    """
     model, data = load(name, folder), BACKBONES[name].data(split, images, seed)
-    every = variants(model) if split == "validation" else methods(model)
-    found = benchmark(model, data.batches(32), every, OCCLUSIONS, FRACTIONS, OURS, progress=True)
-    return Comparison(found, accuracy(model, data), images, seed)
+    every, run = variants(model) if split == "validation" else methods(model), run_of(folder, name, split)
+    found = benchmark(model, data, every, metrics(), baseline=OURS, seed=seed, output=run, progress=True, name=name)
+    right = accuracy(model, data)
+    write_text(run / "accuracy.json", json.dumps(right))
+    return Comparison(found, right)
+
+
+def run_of(folder: Path, name: str, split: str) -> Path:
+    return folder / f"{name}-{split}"
 
 
 def main() -> None:
@@ -108,11 +122,10 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where weights and figures are kept")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where weights and runs are kept")
     arguments = parser.parse_args()
     for name in arguments.backbone:
         made = compare(name, arguments.split, arguments.images, arguments.seed, arguments.folder)
-        made.write(arguments.folder / f"{name}-{arguments.split}.npz")
         print(f"{name}, {made.images} {arguments.split} images, seed {made.seed}, accuracy {made.accuracy:.3f}\n")
         print(made.found.markdown() + "\n")
 

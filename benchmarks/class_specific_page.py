@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from attnchain_evals.benchmarking import Benchmark
+from attnchain_evals import BenchmarkResult
 from attnchain_evals.files import write_text
 from attnchain_evals.statistics import Score, interval
 from benchmarks.backbones import BACKBONES, FOLDER
-from benchmarks.class_specific import OURS, Comparison
+from benchmarks.class_specific import OURS, Comparison, run_of
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "class-specific.md"
 RIVALS: Final = ("GradientAttention", "TransitionAttentionMaps", "LeGrad", "Rollout", "IntegratedGradients")
@@ -81,13 +81,12 @@ The other methods and the controls:
 """
 
 
-def srg(found: Benchmark, method: str) -> NDArray[np.float64]:
-    """(example,): insertion − deletion, the mean over occlusions."""
-    curves = found.figures[method][:, : 2 * len(found.occlusions)]
-    return (curves[:, 1::2] - curves[:, ::2]).mean(1)
+def srg(found: BenchmarkResult, method: str) -> NDArray[np.float64]:
+    """(example,): insertion − deletion by the mean colour."""
+    return found.figures(method, "srg/mean")[:, 0]
 
 
-def difference(found: Benchmark, method: str, other: str) -> Score:
+def difference(found: BenchmarkResult, method: str, other: str) -> Score:
     """SRG of a method − SRG of another, image by image, with its interval."""
     return interval(lambda means: means[0], (srg(found, method) - srg(found, other))[:, None])
 
@@ -135,10 +134,10 @@ def weak(test: Measured) -> str:
 
 
 def page(validation: Measured, test: Measured) -> str:
-    variants = [name for name in _first(validation).figures if name != OURS]
+    variants = [name for name in _first(validation).methods if name != OURS]
     tried = {name: (name, OURS) for name in variants}
     rivals = {f"against {name}": (OURS, name) for name in RIVALS}
-    rest = {f"against {name}": (OURS, name) for name in _first(test).figures if name not in (OURS, *RIVALS)}
+    rest = {f"against {name}": (OURS, name) for name in _first(test).methods if name not in (OURS, *RIVALS)}
     return TEXT.format(
         commands="\n".join(
             f"python -m benchmarks.class_specific --backbone {name} --split {split} --images {one.images} --seed {one.seed}"
@@ -157,7 +156,7 @@ def page(validation: Measured, test: Measured) -> str:
     )
 
 
-def _first(measured: Measured) -> Benchmark:
+def _first(measured: Measured) -> BenchmarkResult:
     return next(iter(measured.values())).found
 
 
@@ -170,7 +169,7 @@ def _model(name: str, test: Comparison, validation: Comparison) -> str:
 
 
 def _measured(folder: Path, split: str) -> Measured:
-    return {name: Comparison.read(folder / f"{name}-{split}.npz") for name in BACKBONES}
+    return {name: Comparison.read(run_of(folder, name, split)) for name in BACKBONES}
 
 
 def main() -> None:

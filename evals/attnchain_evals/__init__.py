@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnchain_evals.benchmarking import Benchmark, benchmark
+    from attnchain_evals.bench.data import ImageFolder
+    from attnchain_evals.bench.results import BenchmarkResult
+    from attnchain_evals.benchmarking import benchmark
     from attnchain_evals.bundled import bundled_vit
     from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
     from attnchain_evals.cluttered_digits import ClutteredDigits, Example
@@ -34,12 +36,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AttentionMask": "occlusion",
-    "Benchmark": "benchmarking",
+    "BenchmarkResult": "bench.results",
     "Black": "occlusion",
     "Blur": "occlusion",
     "ClutteredDigits": "cluttered_digits",
     "Example": "cluttered_digits",
     "ExampleMetric": "metrics",
+    "ImageFolder": "bench.data",
     "InputMagnitude": "controls",
     "KeyValues": "key_values",
     "KernelBlur": "occlusion",
@@ -71,12 +74,13 @@ _HOME = {
 
 __all__ = [
     "AttentionMask",
-    "Benchmark",
+    "BenchmarkResult",
     "Black",
     "Blur",
     "ClutteredDigits",
     "Example",
     "ExampleMetric",
+    "ImageFolder",
     "InputMagnitude",
     "KeyValues",
     "KernelBlur",

@@ -1,4 +1,4 @@
-"""The command `attnchain`: demo, attribute, inspect."""
+"""The command `attnchain`: demo, attribute, inspect, bench."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from attnchain_interp import Loaded
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
+
+from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+
+app.add_typer(bench, name="bench")
 
 Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}

@@ -68,6 +68,17 @@ class ClutteredDigits(Dataset[Example]):
         self._glyphs, self._labels = _glyphs(split)
         self._cached: tuple[int, Example] | None = None
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the examples depend on."""
+        return {
+            "name": "ClutteredDigits",
+            "split": self.split,
+            "length": self.length,
+            "seed": self.seed,
+            "difficulty": self.difficulty,
+        }
+
     def __len__(self) -> int:
         return self.length
 

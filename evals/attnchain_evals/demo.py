@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from attnchain_evals.benchmarking import Benchmark, Reading, benchmark
+from attnchain_evals.bench.reading import Reading
+from attnchain_evals.bench.report import write_report
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.benchmarking import benchmark
 from attnchain_evals.bundled import bundled_vit
-from attnchain_evals.cluttered_digits import ClutteredDigits, Example
+from attnchain_evals.cluttered_digits import ClutteredDigits
 from attnchain_evals.figures import (
     attribution_figure,
     bounce_figure,
@@ -25,7 +24,7 @@ from attnchain_evals.figures import (
     metastable_figure,
     write_figure,
 )
-from attnchain_evals.files import write_text
+from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_interp import AttentionError, AttentionStore, MetastableStates, coarse_grained_stationary
 
 BATCH = 32
@@ -36,29 +35,25 @@ SHOWN = 6
 class Demo(NamedTuple):
     """What a demo found, the model's accuracy on its images, and the files it wrote."""
 
-    benchmark: Benchmark
+    benchmark: BenchmarkResult
     accuracy: float
     files: list[Path]
 
 
 def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions: Sequence[float] = FRACTIONS) -> Demo:
-    """Scores the methods on `images` test images and writes `results.json`, `results.md` and the pictures into `out`.
+    """Scores the methods on `images` test images, and writes the table, its reports and the pictures into `out`.
 
     Raises:
-        AttentionError: fewer than two images, of which no interval can be computed.
+        AttentionError: fewer than two images, of which no interval can be computed; or a folder that holds another run.
     """
     if images < 2:
         raise AttentionError(f"images is {images}; an interval needs at least two.")
     model = bundled_vit()
     data = ClutteredDigits("test", images, seed=seed)
-    batches = list(tqdm(data.batches(BATCH), "images", -(-images // BATCH), leave=False))
-    result = benchmark(model, batches, methods, fractions=fractions, progress=True)
-    out.mkdir(parents=True, exist_ok=True)
-    files = [out / name for name in ("results.json", "results.md")]
-    accuracy = _accuracy(model, batches)
-    write_text(files[0], json.dumps(_report(result, model, data, accuracy, fractions), indent=1))
-    write_text(files[1], result.markdown() + "\n")
-    first = Example(*(field[:SHOWN] for field in batches[0]))
+    metrics = [*curve_metrics(fractions=fractions), *localisation_metrics()]
+    result = benchmark(model, data, methods, metrics, batch_size=BATCH, seed=seed, output=out, progress=True, name="bundled")
+    files = write_report(result, out)
+    first = next(data.batches(min(SHOWN, images)))
     reading = Reading(model, first.image)
     store, maps = reading.store, {name: reading.grid(method) for name, method in methods.items()}
     figures = {
@@ -69,7 +64,7 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
         "states.png": state_figure(store, first.image),
     }
     files += [write_figure(figure, out / name) for name, figure in figures.items()]
-    return Demo(result, accuracy, files)
+    return Demo(result, _accuracy(model, data), files)
 
 
 def state_figure(store: AttentionStore, images: Tensor) -> Figure:
@@ -89,29 +84,6 @@ def patch_on(mask: Tensor, store: AttentionStore) -> int:
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, batches: list[Example]) -> float:
-    right = torch.cat([model(batch.image).argmax(1) == batch.label for batch in batches])
+def _accuracy(model: nn.Module, data: ClutteredDigits) -> float:
+    right = torch.cat([model(batch.image).argmax(1) == batch.label for batch in data.batches(BATCH)])
     return float(right.float().mean())
-
-
-def _report(
-    result: Benchmark, model: nn.Module, data: ClutteredDigits, accuracy: float, fractions: Sequence[float]
-) -> dict[str, Any]:
-    weights = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        weights.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return {
-        "versions": {name: version(name) for name in ("attnchain-interp", "torch", "captum", "timm", "numpy")},
-        "model": {"name": "bundled", "sha256": weights.hexdigest(), "accuracy": accuracy},
-        "data": {"name": "ClutteredDigits", "split": data.split, "length": len(data), "seed": data.seed},
-        "fractions": list(fractions),
-        "interval": "95 % percentile bootstrap over examples, 2000 resamples, seed 0",
-        "baseline": result.baseline,
-        "columns": [
-            *(f"{mode}/{occlusion}" for occlusion in result.occlusions for mode in ("deletion", "insertion")),
-            *("correct", "background intersection", "background union"),
-            *("foreground intersection", "foreground union", "average precision"),
-        ],
-        "scores": result.scores,
-        "examples": {method: figures.round(6).tolist() for method, figures in result.figures.items()},
-    }

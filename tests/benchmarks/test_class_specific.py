@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pytest
 import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_evals import ClutteredDigits
-from attnchain_evals.benchmarking import Benchmark
+from attnchain_evals import BenchmarkResult, ClutteredDigits
+from benchmarks import class_specific
 from benchmarks.backbones import BACKBONES, TRAINED
-from benchmarks.class_specific import OURS, Comparison, IntegratedPatches, methods
+from benchmarks.class_specific import OURS, Comparison, IntegratedPatches, methods, metrics
 from benchmarks.class_specific_page import RIVALS, answer, difference, page, table, verdict
 from benchmarks.visits import Walk, variants
 
@@ -70,26 +72,39 @@ def test_patches_hold_the_mean_of_integrated_gradients() -> None:
         assert torch.allclose(grid[1, 2, 5] * 49, signed[1, :, 14:21, 35:42].sum(), atol=1e-4)
 
 
-def measured(names: list[str], gain: float) -> Comparison:
-    """SRG of the first method above that of the others by `gain`, over 20 examples."""
+def measured(names: list[str], gain: float, level: str = "") -> Comparison:
+    """SRG of the first method above that of the others by `gain`, over 20 examples; not above that of `level`."""
+    metric = next(each for each in metrics() if each.name == "srg/mean")
     noise = np.random.default_rng(0).normal(0, 0.01, 20)
-    figures = {name: np.full((20, 8), 0.5) for name in names}
-    for name in names[1:]:
-        figures[name][:, 1] = 0.5 - gain + noise
-    return Comparison(Benchmark(("mean",), names[0], figures), 0.9, 20, 0)
+    values = dict.fromkeys(names, 0.5 - gain + noise) | {names[0]: np.full(20, 0.5)}
+    values |= {name: np.full(20, 0.5) for name in names if name == level}
+    rows = [("k", k, name, metric.name, 1, c, values[name][k]) for name in names for k in range(20) for c in metric.columns]
+    frame = pd.DataFrame(rows, columns=["run", "example", "method", "metric", "version", "column", "value"])
+    stated = {
+        "methods": {name: {"class": name} for name in names},
+        "metrics": {metric.name: {"columns": list(metric.columns)}},
+    }
+    manifest = {"key": "k", "examples": 20, "configuration": {**stated, "limit": None, "seed": 0}}
+    return Comparison(BenchmarkResult(manifest, frame, [metric], names[0]), 0.9)
 
 
-def test_verdicts_follow_from_intervals(tmp_path: Path) -> None:
+def test_verdicts_follow_from_intervals() -> None:
     names = [OURS, "other"]
     for gain, expected in ((0.1, "better"), (-0.1, "worse"), (0.0, "open")):
         one = measured(names, gain)
         assert verdict(difference(one.found, OURS, "other")) == expected
         shown = table({"small": one}, {"other": (OURS, "other")}, "against")
         assert ("**" in shown) == (expected != "open")
-    one.write(tmp_path / "small.npz")
-    again = Comparison.read(tmp_path / "small.npz")
-    assert (again.accuracy, again.images, again.seed, again.found.baseline) == (0.9, 20, 0, OURS)
-    assert all(np.array_equal(again.found.figures[name], one.found.figures[name]) for name in names)
+
+
+def test_a_comparison_is_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {OURS: ac.ExpectedVisits(), "Rollout": ac.Rollout()}
+    monkeypatch.setattr(class_specific, "load", lambda *_: TRAINED["small"].build().eval())
+    monkeypatch.setattr(class_specific, "methods", lambda _: few)
+    made = class_specific.compare("small", "test", 3, 5, tmp_path)
+    again = Comparison.read(class_specific.run_of(tmp_path, "small", "test"))
+    assert (again.accuracy, again.images, again.seed, again.found.baseline) == (made.accuracy, 3, 5, OURS)
+    assert again.found.table().equals(made.found.table())
 
 
 def test_the_page_says_what_was_found() -> None:
@@ -107,7 +122,6 @@ def test_the_page_says_what_was_found() -> None:
 
 def test_better_means_on_every_backbone() -> None:
     names = [OURS, "LeGrad", "Rollout"]
-    one, two = measured(names, 0.1), measured(names, 0.1)
-    two.found.figures["Rollout"][:, 1] = 0.5
+    one, two = measured(names, 0.1), measured(names, 0.1, level="Rollout")
     said = answer({"small": one, "pooled": two}, names[1:])
     assert said == "So it is better on every backbone than: LeGrad. Not so than: Rollout."

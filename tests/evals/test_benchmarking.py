@@ -1,64 +1,104 @@
+"""`benchmark` on the bundled and on a tiny model, against its metrics called one by one."""
+
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from captum.attr import Attribution
+from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
+from attnchain_evals.bench.data import Picture
+from attnchain_evals.bench.running import Plan, Share, run
 from attnchain_evals.demo import FRACTIONS
+from attnchain_evals.metrics import Protocol, curve_metrics, localisation_metrics
 from attnchain_evals.statistics import Score, interval
+
+from .bench_tasks import Centre, Examples, tiny_vit, vit_methods
 
 METHODS = {"Rollout": ac.Rollout(), "TokenRank": ac.TokenRank(), "magnitude": InputMagnitude((14, 14))}
 
 
 def test_figures_are_those_of_the_metrics_themselves() -> None:
-    model = bundled_vit()
-    batch = next(ClutteredDigits("validation", 4).batches(4))
-    result = benchmark(model, [batch], METHODS, fractions=FRACTIONS)
+    model, data = bundled_vit(), ClutteredDigits("validation", 4)
+    batch = next(data.batches(4))
+    metrics = [*curve_metrics(fractions=FRACTIONS), *localisation_metrics()]
+    result = benchmark(model, data, METHODS, metrics)
     grid = ac.TokenRank(model).attribute(batch.image, output="grid")
     with torch.no_grad():
         target = model(batch.image).argmax(1)
-    for k, occlusion in enumerate(("mean", "blur")):
-        curves = [
-            perturbation_curve(model, batch.image, grid, target, "deletion", occlusion, fractions=FRACTIONS),
-            perturbation_curve(model, batch.image, grid, target, "insertion", occlusion, fractions=FRACTIONS),
-        ]
-        expected = torch.stack([curve.auc for curve in curves], 1)
-        assert np.allclose(result.figures["TokenRank"][:, 2 * k : 2 * k + 2], expected, atol=1e-6)
-    scores = result.scores
+    for occlusion in ("mean", "blur"):
+        areas = []
+        for mode in ("deletion", "insertion"):
+            curve = perturbation_curve(model, batch.image, grid, target, mode, occlusion, fractions=FRACTIONS)  # type: ignore[arg-type]
+            figures = result.figures("TokenRank", f"{mode}/{occlusion}")
+            assert np.allclose(figures, torch.cat([curve.auc[:, None], curve.scores], 1), atol=1e-6)
+            areas.append(figures[:, 0])
+        gain = result.figures("TokenRank", f"srg/{occlusion}")[:, 0]
+        assert np.allclose(gain, areas[1] - areas[0])
+        assert result.scores["TokenRank"][f"srg/{occlusion}"].value == pytest.approx(gain.mean())
+        base = result.figures("Rollout", f"srg/{occlusion}")[:, 0]
+        assert result.differences["TokenRank"][f"srg/{occlusion}"].score.value == pytest.approx((gain - base).mean())
     local = segmentation_scores(grid, batch.mask)
-    assert {name: scores["TokenRank"][name].value for name in local} == pytest.approx(local)
-    srg = result.figures["TokenRank"][:, 1] - result.figures["TokenRank"][:, 0]
-    assert scores["TokenRank"]["srg/mean"].value == pytest.approx(srg.mean())
-    assert scores["Rollout"]["srg-baseline/blur"] == (0, 0, 0)
+    assert {name: result.scores["TokenRank"][name].value for name in local} == pytest.approx(local)
     assert "| TokenRank |" in result.markdown()
 
 
+class Small(Examples):
+    """Random images of 16 × 16 pixels, for the tiny model."""
+
+    def __init__(self) -> None:
+        super().__init__(5)
+        self.images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        self.identity = {"small": 5}
+
+    def __getitem__(self, index: int) -> Picture:
+        return super().__getitem__(index)._replace(mask=torch.arange(16).expand(16, 16) < 7)
+
+
 def test_class_specific_methods_explain_the_clean_prediction() -> None:
-    model = bundled_vit()
-    batch = next(ClutteredDigits("validation", 3).batches(3))
+    model, images = tiny_vit(), Small().images
     with torch.no_grad():
-        target = model(batch.image).argmax(1)
+        target = model(images).argmax(1)
     methods = {"Rollout": ac.Rollout(), "shared": ac.GradientAttention(), "own": ac.GradientAttention(model)}
-    result = benchmark(model, [batch], methods, fractions=2)
-    assert np.allclose(result.figures["shared"], result.figures["own"], atol=1e-5)
-    grid = ac.GradientAttention(model).attribute(batch.image, target, output="grid")
-    curve = perturbation_curve(model, batch.image, grid, target, "deletion", "mean", fractions=2)
-    assert np.allclose(result.figures["shared"][:, 0], curve.auc, atol=1e-6)
+    result = benchmark(model, Small(), methods, curve_metrics(("mean",)))
+    shared = result.figures("shared", "deletion/mean")
+    assert np.allclose(shared, result.figures("own", "deletion/mean"), atol=1e-5)
+    grid = ac.GradientAttention(model).attribute(images, target, output="grid")
+    assert np.allclose(shared[:, 0], perturbation_curve(model, images, grid, target).auc, atol=1e-6)
 
 
-def test_examples_do_not_depend_on_the_batch() -> None:
-    model = bundled_vit()
-    data = ClutteredDigits("validation", 4)
-    whole = benchmark(model, data.batches(4), METHODS, fractions=2)
-    parts = benchmark(model, data.batches(3), METHODS, fractions=2)
-    for method in METHODS:
-        assert np.allclose(whole.figures[method], parts.figures[method], atol=1e-4)
+def test_examples_do_not_depend_on_the_batch_nor_on_the_number_of_processes(tmp_path: Path) -> None:
+    model = tiny_vit()
+    metrics = [*curve_metrics(fractions=(0.25, 0.75)), *localisation_metrics()]
+    whole = benchmark(model, Small(), vit_methods(model), metrics, batch_size=5)
+    parts = benchmark(model, Small(), vit_methods(model), metrics, batch_size=2)
+    for method in whole.methods:
+        if method != "RandomRanking":
+            for metric in whole.metrics:
+                assert np.allclose(whole.figures(method, metric), parts.figures(method, metric), atol=1e-4)
+    plan = Plan(model, Small(), vit_methods(model), metrics, batch_size=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attnchain_evals.bench.running._await_others", lambda *_: None)
+        for rank in (0, 1):  # one after the other, each with its share
+            run(plan, tmp_path, Share(rank, 2))
+    shared = benchmark(model, Small(), vit_methods(model), metrics, batch_size=2, output=tmp_path)
+    assert shared.table()["value"].equals(parts.table()["value"])
+
+
+def test_random_rankings_differ_from_example_to_example() -> None:
+    same = [torch.zeros(3, 16, 16)] * 3
+    result = benchmark(tiny_vit(), same, {"RandomRanking": ac.RandomRanking()}, [Centre()], batch_size=1)
+    assert len(np.unique(result.figures("RandomRanking", "centre"))) == 3
 
 
 @pytest.mark.parametrize("fractions", [[0.1, 0.9], [0.3, 0.5, 0.7], [1 / 3, 2 / 3], [0.0, 1.0]])
 def test_complements_are_found_whatever_their_last_bit(fractions: list[float]) -> None:
-    with pytest.raises(ac.AttentionError, match="no batch"):
-        benchmark(bundled_vit(), [], METHODS, fractions=fractions)
+    assert Protocol(fractions=tuple(fractions)).symmetric
+    assert not Protocol(fractions=(*fractions, 0.2)).symmetric
 
 
 def test_intervals() -> None:
@@ -74,13 +114,27 @@ def test_intervals() -> None:
         interval(lambda means: means[0], values[:1])
 
 
+def test_an_attribution_that_holds_nan_is_undefined_and_spoils_no_other() -> None:
+    class Torn(Attribution):
+        def attribute(self, inputs: Tensor, target: Any = None, output: str = "grid") -> Tensor:  # type: ignore[override]
+            grid = torch.rand(len(inputs), 4, 4, generator=torch.Generator().manual_seed(0))
+            grid[1, 0, 0] = torch.nan
+            return grid
+
+    metrics = [*curve_metrics(fractions=(0.5,)), *localisation_metrics()]
+    result = benchmark(tiny_vit(), Small(), {"torn": Torn(lambda x: x)}, metrics)
+    for metric in result.metrics:
+        assert np.isnan(result.figures("torn", metric)).any(1).tolist() == [False, True, False, False, False]
+    assert set(result.undefined["torn"].values()) == {1}
+
+
 def test_bad_calls() -> None:
     with pytest.raises(ac.AttentionError, match="baseline='Rollout' is not among the methods: TokenRank"):
-        benchmark(bundled_vit(), [], {"TokenRank": ac.TokenRank()})
-    with pytest.raises(ac.AttentionError, match="not symmetric: with every f there must be 1 − f"):
-        benchmark(bundled_vit(), [], METHODS, fractions=[0.1, 0.5])
-    with pytest.raises(ac.AttentionError, match="no batch"):
+        benchmark(bundled_vit(), [], {"TokenRank": ac.TokenRank()}, baseline="Rollout")
+    with pytest.raises(ac.AttentionError, match="held no example"):
         benchmark(bundled_vit(), [], METHODS)
+    with pytest.raises(ac.AttentionError, match="the trial's mask is None; acc needs"):
+        benchmark(tiny_vit(), [torch.rand(3, 16, 16)], {"Rollout": ac.Rollout()}, localisation_metrics())
     with pytest.raises(ac.AttentionError, match='output "input" or "grid"'):
         InputMagnitude((2, 2)).attribute(torch.ones(1, 3, 4, 4), output="tokens")
 

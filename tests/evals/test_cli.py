@@ -75,19 +75,17 @@ def hf_folder(tmp_path: Path) -> str:
 def test_demo(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     printed = run("demo", "--images", "3", "--out", out)
-    files = {"results.json", "results.md", "attributions.png", "layers.png", "bounces.png", "heads.png", "states.png"}
-    assert {file.name for file in out.iterdir()} == files
-    assert all(str(out / name) in printed for name in files)
-    report = json.loads((out / "results.json").read_text())
+    pictures = {"attributions.png", "layers.png", "bounces.png", "heads.png", "states.png"}
+    reports = {"report.json", "report.md", "report.html"}
+    assert {file.name for file in out.iterdir()} == {*pictures, *reports, "run.json", "rows-00000.csv", "examples.safetensors"}
+    assert all(str(out / name) in printed for name in pictures | reports)
+    report = json.loads((out / "report.json").read_text())
     assert set(report["scores"]) == {*cli.methods(), "input magnitude"} - {"AttentionFlow"}
-    assert report["data"] == {"name": "ClutteredDigits", "split": "test", "length": 3, "seed": 0}
-    for rows in report["examples"].values():
-        assert np.isfinite(rows).all()
-        assert np.shape(rows) == (3, len(report["columns"]))
-    value, low, high = report["scores"]["TokenRank"]["srg/mean"]
-    assert low <= value <= high
-    assert (out / "results.md").read_text() in printed + "\n"
-    for name in files - {"results.json", "results.md"}:
+    data = report["run"]["configuration"]["data"]
+    assert data == {"name": "ClutteredDigits", "split": "test", "length": 3, "seed": 0, "difficulty": 1.0}
+    score = report["scores"]["TokenRank"]["srg/mean"]
+    assert score["low"] <= score["value"] <= score["high"]
+    for name in pictures:
         with Image.open(out / name) as picture:
             assert min(picture.size) > 100
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from attnchain_evals.metrics.curves import AOPC, SRG, Comprehensiveness, Deletion, Insertion, ReverseDeletion, Sufficiency
+from attnchain_evals.metrics.curves import (
+    AOPC,
+    SRG,
+    Comprehensiveness,
+    Deletion,
+    Insertion,
+    ReverseDeletion,
+    Sufficiency,
+    curve_metrics,
+)
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.metrics.image_metric import ImageMetric
 from attnchain_evals.metrics.infidelity import Infidelity
-from attnchain_evals.metrics.localisation import EnergyInside, MeanAP, MeanIoU, PixelAccuracy, PointingGame
+from attnchain_evals.metrics.localisation import (
+    EnergyInside,
+    MeanAP,
+    MeanIoU,
+    PixelAccuracy,
+    PointingGame,
+    localisation_metrics,
+)
 from attnchain_evals.metrics.naopc import NAOPC
 from attnchain_evals.metrics.presets import PRESETS, preset
 from attnchain_evals.metrics.protocol import Protocol
@@ -35,5 +51,7 @@ __all__ = [
     "SensitivityN",
     "Sufficiency",
     "Trial",
+    "curve_metrics",
+    "localisation_metrics",
     "preset",
 ]

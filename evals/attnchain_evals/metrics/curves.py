@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import final
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.class_score import class_score
-from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
 from attnchain_evals.metrics.protocol import Protocol
+from attnchain_evals.occlusion import Occlusion
+from attnchain_evals.perturbation import Mode, Order
 
 ERASER = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False)
 
@@ -19,6 +22,8 @@ ERASER = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False)
 @final
 class Deletion(ImageMetric):
     """The area under the deletion curve, most relevant first: low where an attribution finds the evidence.
+
+    The first column is the area; where the fractions are known beforehand, the curve follows.
 
     Args:
         protocol: how the curve is taken.
@@ -32,10 +37,10 @@ class Deletion(ImageMetric):
 
     def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
         self.protocol = protocol or Protocol()
-        super().__init__(name or f"deletion/{self.protocol.name}")
+        super().__init__(name or f"deletion/{self.protocol.name}", columns_of(self.protocol))
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        return self.protocol.area(self.protocol.curve(trial, attributions, "deletion", "morf"))[:, None]
+        return area_and_curve(self.protocol, trial, attributions, "deletion")
 
 
 @final
@@ -64,6 +69,8 @@ class ReverseDeletion(ImageMetric):
 class Insertion(ImageMetric):
     """The area under the insertion curve, most relevant first: high where an attribution finds the evidence.
 
+    Columns as of `Deletion`.
+
     Args:
         protocol: how the curve is taken.
         name: "insertion/" and the protocol's name when None.
@@ -76,10 +83,10 @@ class Insertion(ImageMetric):
 
     def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
         self.protocol = protocol or Protocol()
-        super().__init__(name or f"insertion/{self.protocol.name}")
+        super().__init__(name or f"insertion/{self.protocol.name}", columns_of(self.protocol))
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        return self.protocol.area(self.protocol.curve(trial, attributions, "insertion", "morf"))[:, None]
+        return area_and_curve(self.protocol, trial, attributions, "insertion")
 
 
 @final
@@ -87,7 +94,7 @@ class SRG(ImageMetric):
     """Symmetric relevance gain: AUC(LeRF) − AUC(MoRF), both of deletion. Zero for a random order, on average.
 
     The columns are the gain, AUC(LeRF) and AUC(MoRF). Where fractions are symmetric (with every f there is 1 − f), AUC(LeRF)
-    is also the area under the insertion curve.
+    is the area under the insertion curve, and taken from there.
 
     Args:
         protocol: how the curves are taken.
@@ -104,9 +111,9 @@ class SRG(ImageMetric):
         super().__init__(name or f"srg/{self.protocol.name}", ("srg", "lerf", "morf"))
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        lerf, morf = (
-            self.protocol.area(self.protocol.curve(trial, attributions, "deletion", order)) for order in ("lerf", "morf")
-        )
+        reverse: tuple[Mode, Order] = ("insertion", "morf") if self.protocol.symmetric else ("deletion", "lerf")
+        lerf = self.protocol.area(self.protocol.curve(trial, attributions, *reverse))
+        morf = self.protocol.area(self.protocol.curve(trial, attributions, "deletion", "morf"))
         return torch.stack([lerf - morf, lerf, morf], 1)
 
 
@@ -177,6 +184,24 @@ class Sufficiency(ImageMetric):
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         scores = self.protocol.curve(trial, attributions, "insertion", "morf").scores
         return (_clean(trial, self.protocol) - scores).mean(1, keepdim=True)
+
+
+def curve_metrics(
+    occlusions: Sequence[str | Occlusion] = ("mean", "blur"), fractions: int | Sequence[float] = 20
+) -> list[ExampleMetric]:
+    """Deletion, insertion and SRG of patches under each occlusion; they share their curves."""
+    steps = fractions if isinstance(fractions, int) else tuple(fractions)
+    return [kind(Protocol(occlusion, fractions=steps)) for occlusion in occlusions for kind in (Deletion, Insertion, SRG)]
+
+
+def columns_of(protocol: Protocol) -> tuple[str, ...]:
+    return ("auc", *(f"{step:.6g}" for step in protocol.steps))
+
+
+def area_and_curve(protocol: Protocol, trial: Trial, attributions: Tensor, mode: Mode) -> Tensor:
+    curve = protocol.curve(trial, attributions, mode, "morf")
+    area = protocol.area(curve)[:, None]
+    return torch.cat([area, protocol.sampled(curve)], 1) if protocol.steps else area
 
 
 def _clean(trial: Trial, protocol: Protocol) -> Tensor:

@@ -31,7 +31,8 @@ class ImageMetric(ExampleMetric):
                 ' rows, columns): ask the method for output="grid".'
             )
         bad = ~attributions.isfinite().flatten(1).all(1)
-        figures = self.figures(trial, attributions.masked_fill(bad[:, None, None], 0)).double()
+        finite = trial.once(("finite", attributions), lambda: attributions.masked_fill(bad[:, None, None], 0))
+        figures = self.figures(trial, finite).double()
         return figures.masked_fill(bad.to(figures.device)[:, None], torch.nan)
 
     @abstractmethod

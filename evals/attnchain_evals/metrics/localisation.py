@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.features import enlarged
-from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.metrics.image_metric import ImageMetric
 from attnchain_evals.segmentation import segmentation_counts
 from attnchain_interp import AttentionError
@@ -136,3 +136,8 @@ def _grown(masks: Tensor, tolerance: int) -> Tensor:
 
     outside = [np.asarray(distance_transform_edt(~mask.cpu().numpy())) for mask in masks]
     return torch.from_numpy(np.stack(outside)).to(masks.device) <= tolerance
+
+
+def localisation_metrics() -> list[ExampleMetric]:
+    """Pixel accuracy, mean IoU and mean AP: the three of `segmentation_scores`."""
+    return [PixelAccuracy(), MeanIoU(), MeanAP()]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from attnchain_evals.class_score import ClassScore
@@ -53,11 +54,35 @@ class Protocol:
         occlusion = occlusion_named(self.occlusion).name
         return occlusion if self.score == "probability" else f"{occlusion}/{self.score}"
 
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """The fractions of a curve, in rising order; none where they depend on the images."""
+        if callable(self.fractions) or not isinstance(self.features, str):
+            return ()
+        count = self.fractions if isinstance(self.fractions, int) else 0
+        given = tuple(step / count for step in range(count + 1)) if count else tuple(self.fractions)  # type: ignore[arg-type]
+        return tuple(sorted({*given, *((0.0, 1.0) if self.ends else ())}))
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether with every fraction there is its complement, so that insertion shows what deletion in reverse shows."""
+        there = {round(step, 9) for step in self.steps}
+        return bool(there) and there == {round(1 - step, 9) for step in there}
+
     def curve(self, trial: Trial, attributions: Tensor, mode: Mode, order: Order) -> PerturbationCurve:
-        """The curve of a trial; its class is that of the trial."""
-        experiment = perturbation(trial, self.occlusion, self.batch_size)
-        chosen: dict[str, Any] = {"features": self.features, "score": self.score, "ends": self.ends}
-        return experiment.curve(attributions, trial.target, mode, order, self._fractions(trial), **chosen)
+        """The curve of a trial, taken once for all metrics that read it; its class is that of the trial."""
+
+        def taken() -> PerturbationCurve:
+            experiment = perturbation(trial, self.occlusion, self.batch_size)
+            chosen: dict[str, Any] = {"features": self.features, "score": self.score, "ends": self.ends}
+            return experiment.curve(attributions, trial.target, mode, order, self._fractions(trial), **chosen)
+
+        return trial.once((replace(self, area=trapezoid), attributions, mode, order), taken)
+
+    def sampled(self, curve: PerturbationCurve) -> Tensor:
+        """(batch, step): the scores at `steps`, each at the fraction that rounding to whole features made of it."""
+        steps = torch.tensor(self.steps, dtype=curve.fractions.dtype, device=curve.fractions.device)
+        return curve.scores[:, (curve.fractions - steps[:, None]).abs().argmin(1)]
 
     def _fractions(self, trial: Trial) -> int | Sequence[float]:
         if not callable(self.fractions):

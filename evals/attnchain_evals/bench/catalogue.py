@@ -1,0 +1,174 @@
+"""What the command line calls things: methods with settings, metrics, data."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from attnchain_interp import AttentionError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from attnchain_evals.metrics.example_metric import ExampleMetric
+
+DATA = {
+    "digits:validation": "ClutteredDigits, validation: tune on these",
+    "digits:test": "ClutteredDigits, test: report these",
+    "folder:PATH": "images at any depth; with PATH/images and PATH/masks (same names) localisation too",
+}
+DIGITS = 512
+ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "class row": ("RawAttention", {"token": "class"}),
+    "class column": ("RawAttention", {"token": "class", "select": "column"}),
+    "centre row": ("RawAttention", {"token": "center"}),
+    "centre column": ("RawAttention", {"token": "center", "select": "column"}),
+}
+CONTROL = "input magnitude"
+
+
+def method_classes() -> dict[str, type[Any]]:
+    """Every public attribution method that scores tokens, by name."""
+    from attnchain_interp import attribution
+    from attnchain_interp.attribution.token_attribution import TokenAttribution
+
+    classes = {name: getattr(attribution, name) for name in attribution.__all__}
+    return {
+        name: kind
+        for name, kind in sorted(classes.items())
+        if issubclass(kind, TokenAttribution) and not inspect.isabstract(kind) and name != "MetastableStates"  # gives labels
+    }
+
+
+def method_names() -> list[str]:
+    return [*method_classes(), *ALIASES, CONTROL]
+
+
+def build_methods(specs: Iterable[str], model: nn.Module, grid: tuple[int, int]) -> dict[str, Any]:
+    """Spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')".
+
+    Raises:
+        AttentionError: an unknown name, or settings that the method does not take.
+    """
+    return {spec: _build(spec, model, grid) for spec in specs}
+
+
+def _build(spec: str, model: nn.Module, grid: tuple[int, int]) -> Any:
+    from attnchain_evals.controls import InputMagnitude
+    from attnchain_interp import AttentionAttribution, AttentionGradientAttribution
+
+    name, settings = parsed(spec)
+    if name == CONTROL:
+        return InputMagnitude(grid)
+    name, fixed = ALIASES.get(name, (name, {}))
+    classes = method_classes()
+    if name not in classes:
+        raise AttentionError(f"method {name!r} is unknown; use one of {', '.join(method_names())}.")
+    kind = classes[name]
+    reads_shared = issubclass(kind, AttentionAttribution) or (
+        issubclass(kind, AttentionGradientAttribution) and kind.gradients is AttentionGradientAttribution.gradients
+    )
+    try:
+        return kind(None if reads_shared else model, **fixed, **settings)
+    except TypeError as error:
+        raise AttentionError(f"method {spec!r}: {error}. It takes {inspect.signature(kind)}.") from error
+
+
+def parsed(spec: str) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of a spec.
+
+    Raises:
+        AttentionError: settings that are not name=literal.
+
+    >>> parsed("MultiBounce(steps=3, layers=[-2, -1])")
+    ('MultiBounce', {'steps': 3, 'layers': [-2, -1]})
+    """
+    match = re.fullmatch(r"([^(]+?)\s*(?:\((.*)\))?", spec.strip(), re.DOTALL)
+    try:
+        if match is None:
+            raise ValueError("no name")
+        call = ast.parse(f"f({match[2] or ''})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
+            raise ValueError("settings must have names")
+        return match[1], {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise AttentionError(f"{spec!r} is not understood ({error}); write NAME or NAME(setting=value, …).") from error
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas that stand in no bracket.
+
+    >>> split("TokenRank, MultiBounce(steps=3, heads='mean')")
+    ['TokenRank', "MultiBounce(steps=3, heads='mean')"]
+    """
+    return [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+
+
+def from_grid(grid: Mapping[str, Mapping[str, list[Any]]]) -> Iterator[str]:
+    """The spec of every combination.
+
+    >>> list(from_grid({"TokenRank": {"damping": [0.85, 0.99], "heads": ["mean"]}}))
+    ["TokenRank(damping=0.85, heads='mean')", "TokenRank(damping=0.99, heads='mean')"]
+    """
+    for name, choices in grid.items():
+        for values in product(*choices.values()):
+            settings = ", ".join(f"{key}={value!r}" for key, value in zip(choices, values, strict=True))
+            yield f"{name}({settings})"
+
+
+def metric_names() -> list[str]:
+    from attnchain_evals.metrics import PRESETS
+
+    return list(dict.fromkeys([*_standard(), *PRESETS]))
+
+
+def build_metrics(specs: Iterable[str]) -> list[ExampleMetric]:
+    """The metrics of these specs: "deletion/mean", or a preset of the literature with its settings: "saco(groups=5)".
+
+    Raises:
+        AttentionError: an unknown name, or settings that the metric does not take.
+    """
+    return [_metric(spec) for spec in specs]
+
+
+def _metric(spec: str) -> ExampleMetric:
+    from attnchain_evals.metrics import PRESETS, preset
+
+    name, settings = parsed(spec)
+    standard = _standard()
+    if name in standard and not settings:
+        return standard[name]
+    if name not in PRESETS:
+        raise AttentionError(f"metric {spec!r} is unknown; use one of {', '.join(metric_names())}.")
+    metric = preset(name, **settings)
+    metric.name = spec if settings else name
+    return metric
+
+
+def _standard() -> dict[str, ExampleMetric]:
+    from attnchain_evals.metrics import curve_metrics, localisation_metrics
+
+    return {metric.name: metric for metric in (*curve_metrics(), *localisation_metrics())}
+
+
+def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | None, seed: int) -> Any:
+    """The data of a name.
+
+    Raises:
+        AttentionError: an unknown name, or a folder without images.
+    """
+    from attnchain_evals.bench.data import ImageFolder
+    from attnchain_evals.cluttered_digits import ClutteredDigits
+
+    kind, _, rest = name.partition(":")
+    if kind == "digits" and rest in ("train", "validation", "test"):
+        return ClutteredDigits(rest, DIGITS if limit is None else max(DIGITS, limit), seed)
+    if kind == "folder" and rest:
+        if preprocess is None:
+            raise AttentionError("the model takes no images, so no folder of images can be read for it.")
+        return ImageFolder(rest, preprocess)
+    raise AttentionError(f"data {name!r} is unknown; use one of {', '.join(DATA)}.")

@@ -1,0 +1,99 @@
+"""`attnchain bench`: run, ls, report."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Methods × metrics × data, kept row by row and resumed where it stopped.")
+
+DEFAULTS: dict[str, Any] = {
+    "model": "bundled",
+    "data": "digits:validation",
+    "methods": ["TokenRank", "MultiBounce", "Rollout", "GradientAttention", "RandomRanking", "input magnitude"],
+    "metrics": None,
+    "batch_size": "32",
+    "limit": None,
+    "seed": 0,
+    "baseline": None,
+    "device": None,
+    "sanity": 0,
+    "grid": {},
+}
+
+
+@app.command()
+def run(
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the run; the same command goes on with it")],
+    config: Annotated[
+        Path | None, typer.Option(help=".toml or .json with these options and `grid`; flags override it")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="bundled, timm:NAME, hf:NAME or torchvision:NAME; bundled if not given")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="see `bench ls data`; digits:validation if not given")] = None,
+    methods: Annotated[str | None, typer.Option(help="names with commas between; settings as MultiBounce(steps=3)")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="names with commas between; all that the data allow if not given")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="the method to compare with; Rollout if not given")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="examples a forward, or auto; 32 if not given")] = None,
+    limit: Annotated[int | None, typer.Option(help="examples at most; for testing only, and marked so")] = None,
+    seed: Annotated[int | None, typer.Option(help="of whatever is random; 0 if not given")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where there is one if not given")] = None,
+    sanity: Annotated[int | None, typer.Option(help="examples for sanity checks of the methods; none if not given")] = None,
+) -> None:
+    """Measures, and writes the table and the reports. Under torchrun or `accelerate launch` processes share the work."""
+    given = {name: value for name, value in locals().items() if name not in ("output", "config") and value is not None}
+    settings = DEFAULTS | (_read(config) if config else {}) | given
+
+    from attnchain_evals.bench.experiment import carry_out
+
+    for path in carry_out(settings, output):
+        typer.echo(path)
+
+
+@app.command()
+def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
+    """The names that `bench run` knows."""
+    from attnchain_evals.bench import catalogue
+    from attnchain_interp import AttentionError
+
+    lists = {
+        "methods": lambda: catalogue.method_names(),
+        "metrics": lambda: catalogue.metric_names(),
+        "data": lambda: [f"{name:<20} {text}" for name, text in catalogue.DATA.items()],
+    }
+    if what not in lists:
+        raise AttentionError(f"there is no list of {what!r}; use {', '.join(lists)}.")
+    typer.echo("\n".join(lists[what]()))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],
+    baseline: Annotated[str | None, typer.Option(help="the method to compare with (that of the run)")] = None,
+) -> None:
+    """Writes report.md, report.json and report.html from the table alone, and prints the first."""
+    from attnchain_evals.bench.experiment import report_again
+
+    paths = report_again(folder, baseline)
+    typer.echo(paths[0].read_text(encoding="utf-8"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from attnchain_interp import AttentionError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise AttentionError(f"{path} is no readable .toml or .json ({error}).") from error
+    unknown = [name for name in found if name not in DEFAULTS]
+    if unknown:
+        raise AttentionError(f"{path} has {', '.join(unknown)}; the options are {', '.join(DEFAULTS)}.")
+    return found

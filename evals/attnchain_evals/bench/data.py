@@ -1,0 +1,190 @@
+"""Data as a benchmark reads them: examples by number or in order, cut into batches that are always the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor
+
+from attnchain_evals.bench.identity import digest
+from attnchain_interp import AttentionError
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+class Examples(Protocol):
+    """Examples by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+Data = Examples | Iterable[Any]
+
+
+class Picture(NamedTuple):
+    """An image (channel, height, width), and the mask (height, width) of its object where there is one."""
+
+    image: Tensor
+    mask: Tensor | None
+
+
+class Batch(NamedTuple):
+    """Consecutive examples.
+
+    Attributes:
+        number: of the batch.
+        first: number of its first example.
+        images: (batch, channel, height, width).
+        masks: (batch, height, width) bool, or None.
+    """
+
+    number: int
+    first: int
+    images: Tensor
+    masks: Tensor | None
+
+
+@final
+class ImageFolder:
+    """The images of a folder, read when they are asked for; with masks where the folder holds `images/` and `masks/`.
+
+    A mask is an image of the same relative name, whatever its suffix, white on the object; it goes through the same
+    resizing and cropping as the image.
+
+    Args:
+        folder: images at any depth, in the order of their names.
+        preprocess: a PIL image → the model's input (1, channel, height, width).
+
+    Raises:
+        AttentionError: no image, or masks for some of the images only.
+    """
+
+    def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor]) -> None:
+        root = Path(folder)
+        self._root = root / "images" if (root / "images").is_dir() else root
+        self._files = sorted(file for file in self._root.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not self._files:
+            raise AttentionError(f"{self._root} holds no image ({', '.join(sorted(SUFFIXES))}).")
+        self._preprocess = preprocess
+        self._masks = _by_stem(root / "masks") if self._root != root and (root / "masks").is_dir() else None
+        if self._masks is not None:
+            bare = [file for file in self._files if self._stem(file) not in self._masks]
+            if bare:
+                raise AttentionError(f"{len(bare)} of {len(self._files)} images have no mask; the first is {bare[0]}.")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The sha256 of all names and contents, and of the first image as it is preprocessed."""
+        found = hashlib.sha256()
+        for file in (*self._files, *(self._masks or {}).values()):
+            found.update(file.relative_to(self._root.parent).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+        return {"name": "ImageFolder", "sha256": found.hexdigest(), "first": digest(self[0].image), "length": len(self)}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Picture:
+        file = self._files[index]
+        image = self._preprocess(_opened(file))[0]
+        if self._masks is None:
+            return Picture(image, None)
+        mask = _opened(self._masks[self._stem(file)]).convert("L").convert("RGB")
+        black, white = (self._preprocess(_plain(mask, level))[0] for level in (0, 255))
+        share = (self._preprocess(mask)[0] - black) / (white - black)
+        return Picture(image, share.mean(0) > 0.5)
+
+    def _stem(self, file: Path) -> str:
+        return file.relative_to(self._root).with_suffix("").as_posix()
+
+
+def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[int, int | None], bool]) -> Iterator[Batch]:
+    """The wanted batches. Batch b holds the examples b·batch_size and on, whoever asks for it.
+
+    Args:
+        data: a sequence (`len` and numbers), of which only wanted examples are read; or any iterable, read in order. An
+            example is an image, a tuple that begins with one, or has `image` and perhaps `mask`.
+        wanted: number of the batch, how many examples it holds (None: not known yet) → whether it is.
+    """
+    total = size_of(data, limit)
+    if total is None:
+        stream, number = islice(data, limit), 0  # type: ignore[arg-type] - no sequence, so an iterable
+        while rows := list(islice(stream, batch_size)):
+            if wanted(number, len(rows)):
+                yield _stacked(number, number * batch_size, rows)
+            number += 1
+        return
+    for number, first in enumerate(range(0, total, batch_size)):
+        size = min(batch_size, total - first)
+        if wanted(number, size):
+            yield _stacked(number, first, [data[k] for k in range(first, first + size)])  # type: ignore[index]
+
+
+def size_of(data: Any, limit: int | None) -> int | None:
+    """How many examples there are, within the limit; None of data that are read in order."""
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        return None
+    return len(data) if limit is None else min(limit, len(data))
+
+
+def data_identity(data: Any) -> dict[str, Any]:
+    """What the data say of themselves.
+
+    Raises:
+        AttentionError: they say nothing, so that rows could not be told from those of other data.
+    """
+    found = getattr(data, "identity", None)
+    if found is None:
+        raise AttentionError(
+            f"the data ({type(data).__name__}) have no `identity`, so kept rows could not be told from those of other data."
+            " Give them one: anything JSON can hold that changes whenever the examples do, such as a digest of the files."
+        )
+    return found
+
+
+def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
+    parts = [_picture(row) for row in rows]
+    masks = [part.mask for part in parts if part.mask is not None]
+    if masks and len(masks) < len(parts):
+        raise AttentionError(f"batch {number} has masks for {len(masks)} of {len(parts)} examples; give all of them, or none.")
+    return Batch(number, first, torch.stack([part.image for part in parts]), torch.stack(masks) if masks else None)
+
+
+def _picture(row: Any) -> Picture:
+    if hasattr(row, "image"):
+        return Picture(row.image, getattr(row, "mask", None))
+    image = row[0] if isinstance(row, tuple | list) else row
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        raise AttentionError(
+            f"an example is {type(row).__name__}; it must be an image (channel, height, width), begin with one, or have"
+            " `image`."
+        )
+    return Picture(image, None)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES)
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise AttentionError(f"{path} is not a readable image ({error}).") from error
+
+
+def _plain(image: Any, level: int) -> Any:
+    """An image of the same size, of one grey level."""
+    from PIL import Image
+
+    return Image.new("RGB", image.size, (level,) * 3)

@@ -1,0 +1,107 @@
+"""A benchmark from names to reports: what `attnchain bench run` and `report` do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split
+from attnchain_evals.bench.report import write_report
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.running import Share
+from attnchain_evals.benchmarking import benchmark, standard_metrics
+from attnchain_evals.files import write_text
+from attnchain_interp import AttentionError, capture
+
+
+def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
+    """Measures and returns the paths of the reports; of several processes, the first writes them.
+
+    Args:
+        settings: the options of `attnchain bench run`, by name; lists, or text with commas between.
+
+    Raises:
+        AttentionError: a name or value that is not known, or what `benchmark` raises.
+    """
+    from attnchain_evals.cli import load
+
+    loaded = load(settings["model"])
+    model = loaded.model.to(_device(settings["device"])).eval()
+    limit, seed, share = settings["limit"], int(settings["seed"]), Share.from_environment()
+    data = open_data(settings["data"], loaded.preprocess, limit, seed)
+    grid = capture(model, _images(data, 1, model), layers=-1).tokens.grid
+    if grid is None:
+        raise AttentionError(f"{settings['model']} has no image grid; the benchmark judges heat maps of images.")
+    specs = [*_listed(settings["methods"]), *from_grid(settings["grid"])]
+    methods = build_methods(specs, model, grid)
+    metrics = standard_metrics(data) if settings["metrics"] is None else build_metrics(_listed(settings["metrics"]))
+    result = benchmark(
+        model,
+        data,
+        methods,
+        metrics,
+        baseline=settings["baseline"],
+        batch_size=_batch_size(settings["batch_size"]),
+        limit=limit,
+        seed=seed,
+        output=output,
+        progress=True,
+        name=settings["model"],
+    )
+    if share.rank:
+        return []
+    if settings["sanity"]:
+        _check(model, data, specs, grid, int(settings["sanity"]), seed, output / "sanity.json")
+    return write_report(result, output)
+
+
+def report_again(folder: Path, baseline: str | None) -> list[Path]:
+    """Writes the reports of a folder from its table.
+
+    Raises:
+        AttentionError: there is no run, or metrics that this command line does not know.
+    """
+    path = folder / "run.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"configuration": {"metrics": {}}}
+    metrics = build_metrics(manifest["configuration"]["metrics"])
+    return write_report(BenchmarkResult.read(folder, metrics, baseline), folder)
+
+
+def _check(model: Any, data: Any, specs: list[str], grid: tuple[int, int], count: int, seed: int, path: Path) -> None:
+    from attnchain_evals.sanity import sanity_checks
+
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["examples"] == count:
+        return
+    images = _images(data, count, model)
+    checks = sanity_checks(model, images, lambda model: build_methods(specs, model, grid), seed)
+    found = {method: {name: check._asdict() for name, check in row.items()} for method, row in checks.items()}
+    write_text(path, json.dumps({"examples": count, "checks": found}, indent=1))
+
+
+def _images(data: Any, count: int, model: Any) -> torch.Tensor:
+    images = torch.stack([data[k].image for k in range(min(count, len(data)))])
+    return images.to(next(model.parameters()).device)
+
+
+def _device(name: str | None) -> str:
+    if name is not None:
+        return name
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def _listed(names: str | list[str]) -> list[str]:
+    return split(names) if isinstance(names, str) else list(names)
+
+
+def _batch_size(text: str | int) -> Any:
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise AttentionError(f"batch size {text!r} is neither a number nor auto.") from None

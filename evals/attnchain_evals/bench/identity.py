@@ -1,0 +1,114 @@
+"""What a run is: digests of weights and code, settings of methods and metrics; any difference makes it another run."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnchain_evals.metrics.example_metric import ExampleMetric
+
+PACKAGES = ("attnchain_interp", "attnchain_adapters", "attnchain_evals")
+VERSIONS = ("attnchain-interp", "torch", "numpy", "captum", "scipy", "timm", "transformers")
+
+
+def key_of(configuration: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that name a configuration."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations, each by its path: "methods.TokenRank.damping: 0.99, not 0.85"."""
+    left, right = dict(_flat(here)), dict(_flat(there))
+    paths = [path for path in {**left, **right} if left.get(path, "nothing") != right.get(path, "nothing")]
+    return [f"{path}: {left.get(path, 'nothing')}, not {right.get(path, 'nothing')}" for path in paths]
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, part in value.items():
+            yield from _flat(part, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, json.dumps(value)
+
+
+def model_identity(model: nn.Module) -> dict[str, str]:
+    """The class, and the sha256 of its structure and of every parameter and buffer."""
+    found = hashlib.sha256(repr(model).encode())
+    for name, tensor in model.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+    device = next(model.parameters()).device
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"class": type(model).__qualname__, "sha256": found.hexdigest(), "device": where}
+
+
+def method_identity(method: Any) -> dict[str, Any]:
+    """The class and the settings; the model that a method holds is named by the run."""
+    settings = {name: _plain(value) for name, value in vars(method).items() if name[0] != "_" and name != "forward_func"}
+    return {"class": f"{type(method).__module__}.{type(method).__qualname__}", **settings}
+
+
+def metric_identity(metric: ExampleMetric) -> dict[str, Any]:
+    """What a table says of a metric, and its settings: the arguments of its class that it keeps."""
+    arguments = inspect.signature(type(metric).__init__).parameters
+    settings = {name: _plain(getattr(metric, name)) for name in arguments if name != "name" and hasattr(metric, name)}
+    return {
+        **settings,
+        "version": metric.version,
+        "columns": list(metric.columns),
+        "higher_is_better": bool(metric.higher_is_better),
+    }
+
+
+def code_identity() -> dict[str, str]:
+    """The versions of what computes, and the sha256 of our own sources: an editable install keeps its version."""
+    found = hashlib.sha256()
+    for package in PACKAGES:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for file in sorted(Path(folder).rglob("*.py")):
+                found.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return {"sources": found.hexdigest(), **{name: _version(name) for name in VERSIONS}}
+
+
+def digest(tensor: Tensor) -> str:
+    return hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor)).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return digest(value)
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, slice):
+        return str(value)
+    if isinstance(value, nn.Module):
+        return model_identity(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    inner = {name: _plain(part) for name, part in vars(value).items()} if hasattr(value, "__dict__") else {}
+    return {"class": type(value).__qualname__, **inner}

@@ -1,0 +1,187 @@
+"""A result as one HTML page: no script, nothing fetched, every text escaped; dark or light as the reader's screen is."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from attnchain_evals.bench.markdown import titled
+from attnchain_evals.bench.plots import curve_plot, interval_plot
+
+if TYPE_CHECKING:
+    from attnchain_evals.bench.results import BenchmarkResult
+    from attnchain_evals.bench.shown import Shown
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --paper: #fff; --warn: #fff3cd; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --paper: #0d1117; --warn: #4d3c00; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 75rem;
+  padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+p, caption { color: var(--soft); } .note { color: var(--ink); background: var(--warn); padding: .5rem .75rem;
+  border-radius: 6px; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
+th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+td.best { font-weight: 700; } .soft { color: var(--soft); }
+svg { max-width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+svg .axis { stroke: var(--line); } .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; margin-top: 1rem; }
+figure { margin: 0; }
+.shown td, .shown th { border: 0; text-align: center; padding: .15rem; font-weight: 400; font-size: .7rem; white-space: normal;
+  max-width: 6rem; vertical-align: bottom; overflow-wrap: anywhere; }
+.shown img { width: 6rem; height: 6rem; object-fit: fill; border-radius: 4px; display: block; }
+pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding: .75rem; border-radius: 6px; }
+"""
+
+
+def page(
+    result: BenchmarkResult, notes: Sequence[str], method: str, sanity: dict[str, dict[str, Any]], shown: Shown | None
+) -> str:
+    """The page. `sanity` is method → check → {"value", "passed"}; empty where none was run."""
+    configuration = result.manifest["configuration"]
+    model, metrics = configuration["model"]["name"], list(result.metrics)
+    title = f"{model}: {len(result.examples)} examples, {len(result.methods)} methods"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        *(f'<p class="note">{escape(note)}</p>' for note in notes),
+        f"<p>{escape(method)}</p>",
+        "<h2>Scores</h2>",
+        _table(["method", *(titled(result, name) for name in metrics)], _score_rows(result)),
+        '<div class="plots">',
+        *(_figure(titled(result, n), interval_plot({m: result.scores[m][n] for m in result.methods})) for n in metrics),
+        "</div>",
+    ]
+    if curves := [name for name in metrics if _fractions(result, name)]:
+        body += ["<h2>Curves</h2>", '<div class="plots">', *(_curve(result, name) for name in curves), "</div>"]
+    if len(result.methods) > 1:
+        body += [
+            f"<h2>Against {escape(result.baseline)}</h2>",
+            _table(["method", *(titled(result, name) for name in metrics)], _difference_rows(result)),
+            "<h2>Mean ranks</h2>",
+            _table(["method", "all", *metrics], _rank_rows(result)),
+            "<h2>Wins, row against column</h2>",
+            *(_wins(result, name) for name in metrics),
+        ]
+    if effects := [[n, k, f"{s}={v}", str(a), str(d)] for n in metrics for k, s, v, a, d in result.effects(n)]:
+        head = ["metric", "method", "choice", "score", "difference from the first"]
+        body += ["<h2>Effect of each choice</h2>", _table(head, _plain(effects))]
+    if sanity:
+        body += ["<h2>Sanity checks</h2>", _sanity(sanity)]
+    if shown is not None:
+        body += ["<h2>Examples</h2>", _shown(result.methods, shown)]
+    body += ["<h2>Run</h2>", f"<pre>{escape(json.dumps(result.manifest, indent=1, ensure_ascii=False))}</pre>"]
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>\n'
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def _score_rows(result: BenchmarkResult) -> Iterable[str]:
+    best = {}
+    for name, metric in result.metrics.items():
+        values = [result.scores[method][name].value for method in result.methods]
+        if not np.isnan(values).all():
+            best[name] = (np.nanmax if metric.higher_is_better else np.nanmin)(values)
+    for method in result.methods:
+        cells = [f"<th>{escape(method)}</th>"]
+        for name in result.metrics:
+            score, missing = result.scores[method][name], result.undefined[method][name]
+            mark = ' class="best"' if score.value == best.get(name) else ""
+            cells.append(f"<td{mark}>{score}{f' ({missing} undefined)' if missing else ''}</td>")
+        yield "".join(cells)
+
+
+def _difference_rows(result: BenchmarkResult) -> Iterable[str]:
+    for method, row in result.differences.items():
+        cells = [
+            f'<td title="p = {d.p:.4f}, Holm {d.corrected:.4f}">{d.score}{"*" if d.corrected < 0.05 else ""}'
+            f'<br><span class="soft">wins {d.wins:.0%}, p {d.corrected:.3f}</span></td>'
+            for d in (row[name] for name in result.metrics)
+        ]
+        yield f"<th>{escape(method)}</th>" + "".join(cells)
+
+
+def _rank_rows(result: BenchmarkResult) -> Iterable[str]:
+    ordered = sorted(result.ranks.items(), key=lambda item: item[1]["mean"])
+    return _plain([method, *(f"{row[name]:.2f}" for name in ("mean", *result.metrics))] for method, row in ordered)
+
+
+def _wins(result: BenchmarkResult, metric: str) -> str:
+    wins = result.wins(metric)
+    rows = [[method, *(f"{share:.0%}" for share in row)] for method, row in zip(result.methods, wins, strict=True)]
+    inner = _table(["", *result.methods], _plain(rows))
+    return f"<details><summary>{escape(titled(result, metric))}</summary>{inner}</details>"
+
+
+def _sanity(sanity: dict[str, dict[str, Any]]) -> str:
+    from attnchain_evals.bench.report import verdict
+
+    checks = list(next(iter(sanity.values())))
+    return _table(["method", *checks], _plain([method, *(verdict(row[c]) for c in checks)] for method, row in sanity.items()))
+
+
+def _fractions(result: BenchmarkResult, metric: str) -> list[float]:
+    """The fractions of a metric whose columns are a figure and then a curve; none of any other."""
+    try:
+        return [float(column) for column in result.metrics[metric].columns[1:]]
+    except ValueError:
+        return []
+
+
+def _curve(result: BenchmarkResult, metric: str) -> str:
+    with np.errstate(all="ignore"):
+        means = {method: np.nanmean(result.figures(method, metric)[:, 1:], 0).tolist() for method in result.methods}
+    return _figure(metric, curve_plot(_fractions(result, metric), means))
+
+
+def _shown(methods: Sequence[str], shown: Shown) -> str:
+    names = ["input", *(["mask"] if shown.masks is not None else []), *methods]
+    rows = []
+    for k, image in enumerate(shown.images):
+        pictures = [image] if shown.masks is None else [image, shown.masks[k]]
+        pictures += [_heat(grid) for grid in shown.maps[:, k]]
+        rows.append("".join(f'<td><img alt="{escape(n)}" src="{_png(p)}"></td>' for n, p in zip(names, pictures, strict=True)))
+    return _table(names, rows, "shown")
+
+
+def _heat(grid: Tensor) -> Any:
+    """Bytes (rows, columns, 3) of a map on a scale of its own."""
+    from matplotlib import colormaps
+
+    low, high = grid.aminmax()
+    share = ((grid - low) / (high - low).clamp_min(1e-12)).nan_to_num().numpy()
+    return (colormaps["magma"](share)[..., :3] * 255).astype(np.uint8)
+
+
+def _png(pixels: Any) -> str:
+    from PIL import Image
+
+    found = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(found, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(found.getvalue()).decode()}"
+
+
+def _figure(caption: str, svg: str) -> str:
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
+
+
+def _plain(rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    return (f"<th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) for row in rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[str], kind: str = "") -> str:
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>\n{body}\n</tbody></table></div>'

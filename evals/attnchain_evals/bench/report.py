@@ -1,0 +1,123 @@
+"""The reports of a folder: `report.md`, `report.json` and `report.html`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attnchain_evals.bench.markdown import table, tables
+from attnchain_evals.bench.page import page
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.shown import read_shown
+from attnchain_evals.files import write_text
+
+METHOD = (
+    "Mean over examples [95 % percentile bootstrap interval, 2,000 resamples]. Differences are paired, example by example;"
+    " * marks p < 0.05 of a two-sided paired permutation test (9,999 resamples), corrected by Holm over the methods of each"
+    " metric. Wins are the share of examples on which a method is better than the baseline, ties half."
+)
+REPORT_SCHEMA = "attnchain-bench-report/1"
+
+
+def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
+    """Writes the three reports and returns their paths."""
+    sanity = read_sanity(folder)
+    found = as_json(result, sanity)
+    texts = {
+        "report.md": as_markdown(result, sanity),
+        "report.json": json.dumps(found, indent=1),
+        "report.html": page(result, notes(result, sanity), METHOD, sanity, read_shown(folder)),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def read_sanity(folder: Path) -> dict[str, dict[str, Any]]:
+    """Method → check → {"value", "passed"}, of a folder where sanity checks were run."""
+    path = folder / "sanity.json"
+    return json.loads(path.read_text(encoding="utf-8"))["checks"] if path.exists() else {}
+
+
+def notes(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> list[str]:
+    """What must be known before any figure is read."""
+    limit = result.manifest["configuration"]["limit"]
+    found = []
+    if limit is not None:
+        found.append(f"For testing only: limited to {limit} examples (--limit).")
+    if not result.finished:
+        found.append(
+            f"Unfinished: {len(result.examples)} of {result.manifest['examples'] or 'an unknown number of'} examples."
+        )
+    missing = sum(sum(row.values()) for row in result.undefined.values())
+    if missing:
+        found.append(f"{missing} figures are undefined (NaN); they are left out and counted in their cells.")
+    failed = [method for method, row in sanity.items() if not any(check["passed"] for check in row.values())]
+    if failed:
+        found.append(f"Passes none of the sanity checks: {', '.join(failed)}.")
+    return found
+
+
+def as_markdown(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> str:
+    configuration = result.manifest["configuration"]
+    head = f"# {configuration['model']['name']}: {len(result.examples)} examples, {len(result.methods)} methods"
+    parts = [head, *(f"> **{note}**" for note in notes(result, sanity)), METHOD, tables(result)]
+    if effects := [row for metric in result.metrics for row in _effects(result, metric)]:
+        parts += [
+            "## Effect of each choice",
+            table(["metric", "method", "choice", "score", "difference from the first"], effects),
+        ]
+    if sanity:
+        checks = list(next(iter(sanity.values())))
+        rows = [[method, *(verdict(row[check]) for check in checks)] for method, row in sanity.items()]
+        parts += ["## Sanity checks", table(["method", *checks], rows)]
+    parts.append(f"Run {result.manifest['key']}; the whole configuration is in run.json.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _effects(result: BenchmarkResult, metric: str) -> list[list[str]]:
+    return [[metric, kind, f"{name}={value}", str(s), str(d)] for kind, name, value, s, d in result.effects(metric)]
+
+
+def verdict(check: dict[str, Any]) -> str:
+    """A sanity check in words."""
+    if check["passed"] is None:
+        return "not applicable"
+    return f"{check['value']:.2f} {'passed' if check['passed'] else 'failed'}"
+
+
+def as_json(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Everything that was computed; `docs/bench.md` has the schema. NaN is null."""
+    found = {
+        "schema": REPORT_SCHEMA,
+        "run": result.manifest,
+        "notes": notes(result, sanity),
+        "examples": len(result.examples),
+        "baseline": result.baseline,
+        "scores": {m: {n: dict(s._asdict()) for n, s in row.items()} for m, row in result.scores.items()},
+        "undefined": result.undefined,
+        "differences": {
+            m: {n: {**d.score._asdict(), "p": d.p, "p_holm": d.corrected, "wins": d.wins} for n, d in row.items()}
+            for m, row in result.differences.items()
+        },
+        "ranks": result.ranks,
+        "wins": {name: dict(zip(result.methods, result.wins(name).tolist(), strict=True)) for name in result.metrics},
+        "effects": {
+            name: [
+                {"class": k, "setting": n, "value": json.loads(v), "score": s._asdict(), "difference": d._asdict()}
+                for k, n, v, s, d in result.effects(name)
+            ]
+            for name in result.metrics
+        },
+        "sanity": sanity,
+    }
+    return _without_nan(found)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and value != value else value

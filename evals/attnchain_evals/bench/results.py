@@ -1,0 +1,219 @@
+"""What a run found: the table, and every statistic that is computed of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from attnchain_evals.bench.parts import read_parts
+from attnchain_evals.metrics.example_metric import ExampleMetric
+from attnchain_evals.statistics import Difference, Score, holm, interval, permutation_p
+from attnchain_interp import AttentionError
+
+NAN = Score(float("nan"), float("nan"), float("nan"))
+
+
+@final
+class BenchmarkResult:
+    """Per-example figures of methods × metrics, and what they add up to.
+
+    An example counts once every method and metric has a row for it. A figure that is NaN is left out of scores and counted
+    in `undefined`.
+
+    Args:
+        manifest: of the run, as `run.json` holds it.
+        rows: as `read_parts` gives them.
+        metrics: those of the manifest, which know how columns make a score.
+        baseline: the method that others are compared with; "Rollout" where it is among them, else the first.
+
+    Raises:
+        AttentionError: a metric or baseline that is not in the run, another version of a metric, or no complete example.
+    """
+
+    def __init__(
+        self, manifest: dict[str, Any], rows: pd.DataFrame, metrics: Sequence[ExampleMetric], baseline: str | None = None
+    ) -> None:
+        self.manifest = manifest
+        configuration = manifest["configuration"]
+        self.methods = list(configuration["methods"])
+        known = {metric.name: metric for metric in metrics}
+        lacking = [name for name in configuration["metrics"] if name not in known]
+        if lacking:
+            raise AttentionError(f"the run holds the metrics {', '.join(lacking)}; pass them in metrics=[…].")
+        self.metrics = {name: known[name] for name in configuration["metrics"]}
+        for name, metric in self.metrics.items():
+            if list(metric.columns) != configuration["metrics"][name]["columns"]:
+                raise AttentionError(f"the metric {name!r} has other columns than in the run; pass that of the run.")
+        if baseline is not None and baseline not in self.methods:
+            raise AttentionError(f"baseline={baseline!r} is not among the methods: {', '.join(self.methods)}.")
+        self.baseline = baseline or ("Rollout" if "Rollout" in self.methods else self.methods[0])
+        self._rows = self._complete(rows)
+        self.examples: list[int] = sorted(self._rows["example"].unique())
+        if not self.examples:
+            raise AttentionError("no example has all its rows yet; run the same command again to go on.")
+
+    @classmethod
+    def read(cls, folder: str | Path, metrics: Sequence[ExampleMetric], baseline: str | None = None) -> BenchmarkResult:
+        """The result of a folder, finished or not.
+
+        Raises:
+            AttentionError: there is no run; or as `BenchmarkResult`.
+        """
+        path = Path(folder) / "run.json"
+        if not path.exists():
+            raise AttentionError(f"there is no {path}; `attnchain bench run --output {folder}` writes it.")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return cls(manifest, read_parts(Path(folder), manifest["key"]), metrics, baseline)
+
+    def table(self) -> pd.DataFrame:
+        """Tidy and long: one row for each example × method × metric × column, in that order."""
+        return self._rows.copy()
+
+    @property
+    def finished(self) -> bool:
+        return len(self.examples) == self.manifest["examples"]
+
+    def figures(self, method: str, metric: str) -> NDArray[np.float64]:
+        """(example, column): the figures as they were measured."""
+        return self._arrays[metric][self.methods.index(method)]
+
+    def per_example(self, metric: str) -> NDArray[np.float64]:
+        """(method, example): the score of each example by itself."""
+        arrays = self._arrays[metric]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.metrics[metric].summary(np.moveaxis(arrays, -1, 0)))
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, Score]]:
+        """Method → metric → score with its interval."""
+        return {
+            method: {
+                name: self._interval(name, (self.figures(method, name),), lambda means, metric=metric: metric.summary(means))
+                for name, metric in self.metrics.items()
+            }
+            for method in self.methods
+        }
+
+    @cached_property
+    def undefined(self) -> dict[str, dict[str, int]]:
+        """Method → metric → how many examples have no figure."""
+        return {
+            method: {name: int(np.isnan(self.figures(method, name)).any(1).sum()) for name in self.metrics}
+            for method in self.methods
+        }
+
+    @cached_property
+    def differences(self) -> dict[str, dict[str, Difference]]:
+        """Method → metric → the paired difference from the baseline, for every method but that."""
+        found: dict[str, dict[str, Difference]] = {method: {} for method in self.methods if method != self.baseline}
+        for name, metric in self.metrics.items():
+            base, wins = self.figures(self.baseline, name), self.wins(name)
+            scores, ps = [], []
+            for method in found:
+                own, width = self.figures(method, name), len(metric.columns)
+                good = ~(np.isnan(own).any(1) | np.isnan(base).any(1))
+
+                def difference(means: NDArray[np.float64], metric: ExampleMetric = metric, width: int = width) -> Any:
+                    return metric.summary(means[:width]) - metric.summary(means[width:])
+
+                scores.append(self._interval(name, (own, base), difference))
+                ps.append(permutation_p(metric.summary, own[good], base[good]) if good.sum() > 1 else float("nan"))
+            for method, score, p, corrected in zip(found, scores, ps, holm(ps), strict=True):
+                win = wins[self.methods.index(method), self.methods.index(self.baseline)]
+                found[method][name] = Difference(score, p, corrected, float(win))
+        return found
+
+    def wins(self, metric: str) -> NDArray[np.float64]:
+        """(method, method): on which share of the examples the one is better than the other; ties count half.
+
+        Over the examples on which all methods have a figure, as are ranks.
+        """
+        values = self._defined_for_all(metric)
+        shares = [[np.mean((own > other) + (own == other) / 2) for other in values] for own in values]
+        return np.array(shares) if values.size else np.full((len(values), len(values)), np.nan)
+
+    @cached_property
+    def ranks(self) -> dict[str, dict[str, float]]:
+        """Method → metric → its mean rank over the examples (1 is best, ties share); and "mean" over the metrics."""
+        found: dict[str, dict[str, float]] = {method: {} for method in self.methods}
+        for name in self.metrics:
+            values = self._defined_for_all(name)
+            ranks = rankdata(-values, axis=0).mean(1) if values.size else [float("nan")] * len(values)
+            for method, rank in zip(self.methods, ranks, strict=True):
+                found[method][name] = float(rank)
+        return {method: {**row, "mean": float(np.mean(list(row.values())))} for method, row in found.items()}
+
+    def effects(self, metric: str) -> list[tuple[str, str, str, Score, Score]]:
+        """(class, setting, value, score, difference from the first value) wherever variants of a class differ in settings.
+
+        A value's score is the mean over all variants that have it, example by example.
+        """
+        settings: dict[str, Any] = self.manifest["configuration"]["methods"]
+        values = self.per_example(metric)
+        found = []
+        for kind in dict.fromkeys(entry["class"] for entry in settings.values()):
+            own = [k for k, method in enumerate(self.methods) if settings[method]["class"] == kind]
+            for name in [name for name in settings[self.methods[own[0]]] if name != "class"]:
+                groups: dict[str, list[int]] = {}
+                for k in own:
+                    groups.setdefault(json.dumps(settings[self.methods[k]].get(name)), []).append(k)
+                if len(groups) < 2:
+                    continue
+                first = values[next(iter(groups.values()))].mean(0)
+                for value, rows in groups.items():
+                    mean = values[rows].mean(0)
+                    pair = (self._mean(mean), self._mean(mean - first))
+                    found.append((kind.rsplit(".", 1)[-1], name, value, *pair))
+        return found
+
+    def markdown(self) -> str:
+        """Scores, differences and ranks as Markdown tables."""
+        from attnchain_evals.bench.markdown import tables
+
+        return tables(self)
+
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Metric → (method, example, column)."""
+        shape = len(self.methods), len(self.examples)
+        ordered = self._rows["value"].to_numpy().reshape(shape[1], shape[0], -1)
+        widths = np.cumsum([len(metric.columns) for metric in self.metrics.values()])[:-1]
+        parts = np.split(ordered, widths, axis=2)
+        return {name: np.moveaxis(part, 1, 0) for name, part in zip(self.metrics, parts, strict=True)}
+
+    def _complete(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of complete examples, in order."""
+        columns = [(name, column) for name, metric in self.metrics.items() for column in metric.columns]
+        place = {column: k for k, column in enumerate(columns)}
+        rank = {name: k for k, name in enumerate(self.methods)}
+        counts = Counter(rows["example"])
+        complete = [counts[example] == len(columns) * len(rank) for example in rows["example"]]
+        keys = (
+            [place[pair] for pair in zip(rows["metric"], rows["column"], strict=True)],
+            [rank[name] for name in rows["method"]],
+            rows["example"].to_numpy(),
+        )
+        order = np.lexsort(np.array(keys))
+        return rows.iloc[order[np.array(complete, bool)[order]]].reset_index(drop=True)
+
+    def _interval(self, metric: str, parts: tuple[NDArray[np.float64], ...], statistic: Any) -> Score:
+        columns = np.concatenate(parts, 1)
+        columns = columns[~np.isnan(columns).any(1)]
+        return interval(statistic, columns) if len(columns) > 1 else NAN
+
+    def _mean(self, values: NDArray[np.float64]) -> Score:
+        return self._interval("", (values[:, None],), lambda means: means[0])
+
+    def _defined_for_all(self, metric: str) -> NDArray[np.float64]:
+        """(method, example): `per_example` to 9 decimals, higher is better, where every method has a figure."""
+        values = self.per_example(metric).round(9) * (1 if self.metrics[metric].higher_is_better else -1)
+        return values[:, ~np.isnan(values).any(0)]

@@ -1,0 +1,208 @@
+"""The run itself: batch by batch, method by method, each row on the disk before the next is computed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from attnchain_evals.bench.data import Batch, Data, batches, data_identity, size_of
+from attnchain_evals.bench.identity import code_identity, differences, key_of, method_identity, metric_identity, model_identity
+from attnchain_evals.bench.parts import PartFile, read_parts
+from attnchain_evals.bench.reading import Reading
+from attnchain_evals.files import write_text
+from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
+from attnchain_interp import AttentionError
+
+SCHEMA = "attnchain-bench/1"
+LARGEST = 64
+WAIT = 600.0  # seconds for the first process to have settled the batch size
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        model: images → logits, in eval mode.
+        data: as `batches` takes them.
+        methods: name → method, as `benchmark` takes them.
+        metrics: their names differ.
+        batch_size: examples a forward; "auto" halves from 64 until the first batch fits into memory.
+        limit: how many examples at most, for testing.
+        seed: of whatever is random in methods and metrics.
+        name: what the model is called in reports.
+        identity: of the data; what they say of themselves when None.
+    """
+
+    model: nn.Module
+    data: Data
+    methods: Mapping[str, Any]
+    metrics: Sequence[ExampleMetric]
+    batch_size: int | Literal["auto"] = 32
+    limit: int | None = None
+    seed: int = 0
+    name: str = ""
+    identity: Any = None
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        """All that a figure depends on; its digest is the key of the run."""
+        return {
+            "schema": SCHEMA,
+            "model": {"name": self.name or type(self.model).__name__, **model_identity(self.model)},
+            "data": data_identity(self.data) if self.identity is None else self.identity,
+            "methods": {name: method_identity(method) for name, method in self.methods.items()},
+            "metrics": {metric.name: metric_identity(metric) for metric in self.metrics},
+            "batch_size": self.batch_size,
+            "limit": self.limit,
+            "seed": self.seed,
+            "code": code_identity(),
+        }
+
+
+@final
+@dataclass(frozen=True)
+class Share:
+    """Which process of how many this is; torchrun and accelerate launch say so in the environment."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Share:
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = False) -> dict[str, Any]:
+    """Measures what the folder does not hold yet, and returns the run's manifest once every process has done its share.
+
+    Batch b is process b mod world's. It appends to its own part file, one write for each batch and method; a killed run
+    goes on with the batch and method that it was at.
+
+    Raises:
+        AttentionError: the folder holds another run, a full disk, no data, or what a method or metric raises.
+    """
+    share = share or Share.from_environment()
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = _manifest(plan, folder, share)
+    key, size = manifest["key"], manifest["batch_size"]
+    columns = sum(len(metric.columns) for metric in plan.metrics)
+    total = size_of(plan.data, plan.limit)
+    rows = read_parts(folder, key)
+    done = Counter(zip(rows["example"] // size, rows["method"], strict=True))
+    seen = 0  # examples of a stream
+
+    def missing(number: int, examples: int | None) -> list[str]:
+        return [name for name in plan.methods if done[number, name] < (examples or size) * columns]
+
+    def wanted(number: int, examples: int | None) -> bool:
+        nonlocal seen
+        seen += examples or 0
+        return number % share.world == share.rank and bool(missing(number, examples))
+
+    part = PartFile(folder / f"rows-{share.rank:05d}.csv")
+    mine = None if total is None else len(range(share.rank, -(-total // size), share.world)) * len(plan.methods)
+    ready = sum(1 for number, _ in done if number % share.world == share.rank)
+    bar = tqdm(total=mine, initial=ready, unit="batch × method", disable=None if progress else True, leave=False)
+    try:
+        with bar:
+            for batch in batches(plan.data, size, plan.limit, wanted):
+                names = missing(batch.number, len(batch.images))
+                for name, found in measured(plan, batch, names):
+                    bar.set_description(name)
+                    part.append((key, *row) for row in found)
+                    bar.update()
+    finally:
+        part.close()
+    if not seen:
+        raise AttentionError("the data held no example.")
+    manifest = {**manifest, "examples": seen}
+    if share.rank == 0:
+        write_text(folder / "run.json", json.dumps(manifest, indent=1))
+    _await_others(folder, key, seen * len(plan.methods) * columns, share)
+    return manifest
+
+
+def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """Method → its rows (without the run) on the batch. What is random depends on the seed, the batch and the names alone."""
+    device = next(plan.model.parameters()).device
+    images = batch.images.to(device)
+    reading = Reading(plan.model, images, batch.first)
+    trial = Trial(plan.model, images, reading.target, batch.masks, batch.first)
+    for name in names:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(_seed(plan.seed, batch.first, name))
+            grid = reading.grid(plan.methods[name])
+            rows: list[tuple[Any, ...]] = []
+            for metric in plan.metrics:
+                torch.manual_seed(_seed(plan.seed, batch.first, metric.name))  # the same for every method
+                figures = metric.measure(trial, grid).double().cpu().tolist()
+                rows += [
+                    (batch.first + k, name, metric.name, metric.version, column, value)
+                    for k, row in enumerate(figures)
+                    for column, value in zip(metric.columns, row, strict=True)
+                ]
+        yield name, rows
+
+
+def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
+    """The manifest of the folder; the first process writes it where there is none."""
+    key, path = key_of(plan.configuration), folder / "run.json"
+    started = time.monotonic()
+    while not path.exists() and share.rank:
+        if time.monotonic() - started > WAIT:
+            raise AttentionError(f"the first process wrote no {path} in {WAIT:.0f} s; see what it says.")
+        time.sleep(0.2)
+    if path.exists():
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["key"] != key:
+            changed = "; ".join(differences(plan.configuration, manifest["configuration"])[:5])
+            raise AttentionError(f"{folder} holds another run ({changed}). Choose another folder, or remove this one.")
+        return manifest
+    size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
+    total = size_of(plan.data, plan.limit)
+    manifest = {"key": key, "batch_size": size, "examples": total, "configuration": plan.configuration}
+    write_text(path, json.dumps(manifest, indent=1))
+    return manifest
+
+
+def _fitting(plan: Plan) -> int:
+    """The largest of 64, 32, … of which a whole first batch fits into memory."""
+    size = LARGEST
+    while True:
+        try:
+            for batch in batches(plan.data, size, size, lambda number, _: number == 0):
+                for _ in measured(plan, batch, plan.methods):
+                    pass
+            return size
+        except RuntimeError as error:
+            short = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+            if not short or size == 1:
+                raise
+        size //= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _await_others(folder: Path, key: str, rows: int, share: Share) -> None:
+    """Returns once all rows are there; torchrun ends this process where another failed."""
+    while share.world > 1 and len(read_parts(folder, key)) < rows:
+        time.sleep(0.5)
+
+
+def _seed(seed: int, first: int, name: str) -> int:
+    return int(np.random.SeedSequence([seed, first, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,151 @@
+"""Sanity checks: does a method's map depend on the model, follow its tokens, know its class, and agree with itself?
+
+Each check is a figure per method and whether it passes; the thresholds are the constants here.
+
+Source: Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018, for the two randomisations.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from attnchain_evals.bench.reading import Reading
+from attnchain_interp import AttentionAttribution, AttentionGradientAttribution, AttentionGradients, AttentionStore
+
+RANDOMISED_BELOW = 0.5  # rank correlation of the maps of the model and of its randomised copy
+FOLLOWS_WITHIN = 1e-3  # deviation, as a share of the greatest score
+SWAPPED_BELOW = 0.95  # rank correlation of the maps of two classes
+AGREES_ABOVE = 0.5  # rank correlation of two runs
+NOISE = 0.02  # standard deviation of the noise between two runs, as a share of that of the images
+
+Methods = Callable[[nn.Module], Mapping[str, Any]]
+
+
+class Check(NamedTuple):
+    """A figure and whether it passes; both None where the check does not apply."""
+
+    value: float | None
+    passed: bool | None
+
+
+def sanity_checks(model: nn.Module, images: Tensor, methods: Methods, seed: int = 0) -> dict[str, dict[str, Check]]:
+    """Method → check → result.
+
+    "randomised": rank correlation with the maps of the model whose parameters are all randomised; must fall below 0.5.
+    "follows": how far the scores of permuted tokens are from the permuted scores. "class": rank correlation of the maps of
+    the first and the second class; of class-specific methods, below 0.95. "agreement": rank correlation of two runs that
+    differ by noise of 2 % and by the numbers of the examples; above 0.5.
+
+    Args:
+        images: (batch, channel, height, width), a few.
+        methods: a model → name → method, called for the model and for randomised copies.
+        seed: of the permutations and the noise.
+    """
+    built = methods(model)
+    randomised = randomisation_curves(model, images, methods, stages=1, seed=seed)
+    reading = Reading(model, images)
+    second = Reading(model, images, target=reading.logits.topk(2, 1).indices[:, 1])
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+    other = Reading(model, images + NOISE * images.std() * noise, first=len(images), target=reading.target)
+    found: dict[str, dict[str, Check]] = {}
+    for name, method in built.items():
+        grid = reading.grid(method)
+        correlation, swap = randomised[name][-1], float(rank_correlation(grid, second.grid(method)).mean())
+        agreement = float(rank_correlation(grid, other.grid(method)).mean())
+        deviation = permutation_deviation(reading, method, seed)
+        found[name] = {
+            "randomised": Check(correlation, correlation < RANDOMISED_BELOW),
+            "follows": Check(None, None) if deviation is None else Check(deviation, deviation <= FOLLOWS_WITHIN),
+            "class": Check(swap, swap < SWAPPED_BELOW) if class_specific(method) else Check(None, None),
+            "agreement": Check(agreement, agreement > AGREES_ABOVE),
+        }
+    return found
+
+
+def randomisation_curves(
+    model: nn.Module, images: Tensor, methods: Methods, stages: int = 4, seed: int = 0
+) -> dict[str, list[float]]:
+    """Method → mean rank correlation with its own maps, as the model's modules are randomised from the last to the first.
+
+    Cascading: stage k has the last k / stages of the modules that hold parameters randomised. Each parameter keeps its values
+    in a random order, so that its scale stays.
+    """
+    reading = Reading(model, images)
+    clean = {name: reading.grid(method) for name, method in methods(model).items()}
+    target, randomised = reading.target, copy.deepcopy(model)
+    holders = [module for module in randomised.modules() if list(module.parameters(recurse=False))][::-1]
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, list[float]] = {name: [] for name in clean}
+    for stage in range(stages):
+        for module in holders[stage * len(holders) // stages : (stage + 1) * len(holders) // stages]:
+            for parameter in module.parameters(recurse=False):
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.data = parameter.data.flatten()[order].view_as(parameter)
+        reading = Reading(randomised, images, target=target)
+        for name, method in methods(randomised).items():
+            found[name].append(float(rank_correlation(clean[name], reading.grid(method)).mean()))
+    return found
+
+
+def data_randomisation(model: nn.Module, on_random_labels: nn.Module, images: Tensor, methods: Methods) -> dict[str, float]:
+    """Method → mean rank correlation of its maps of the model and of one of the same kind that learnt random labels.
+
+    A method that explains what was learnt comes out low.
+    """
+    readings = [Reading(model, images), Reading(on_random_labels, images, target=Reading(model, images).target)]
+    built = [methods(model), methods(on_random_labels)]
+    pairs = {name: [reading.grid(made[name]) for reading, made in zip(readings, built, strict=True)] for name in built[0]}
+    return {name: float(rank_correlation(*pair).mean()) for name, pair in pairs.items()}
+
+
+def permutation_deviation(reading: Reading, method: Any, seed: int = 0) -> float | None:
+    """The greatest |score of permuted tokens − permuted score| over the greatest |score|; None without a `score` to ask.
+
+    All patches but the centre one change places, rows and columns of every map alike: what a token is called must not matter.
+    """
+    if isinstance(method, AttentionAttribution):
+        order = _order(reading.store, seed)
+        clean, moved = method.score(reading.store), method.score(_permuted(reading.store, order))
+    elif isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
+        found = reading.gradients
+        order = _order(found.store, seed)
+        gradients = [gradient[..., order, :][..., order] for gradient in found.gradients]
+        clean, moved = method.score(found), method.score(AttentionGradients(_permuted(found.store, order), gradients))
+    else:
+        return None
+    return float((moved - clean[..., order]).abs().max() / clean.abs().max().clamp_min(1e-12))
+
+
+def rank_correlation(left: Tensor, right: Tensor) -> NDArray[np.float64]:
+    """(batch,): Spearman's ρ of the maps of each example; 0 where one of them is constant."""
+    ranks = [rankdata(grid.detach().flatten(1).double().cpu().numpy(), axis=1) for grid in (left, right)]
+    centred = [rank - rank.mean(1, keepdims=True) for rank in ranks]
+    scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
+    return (centred[0] * centred[1]).sum(1) / np.where(scale > 0, scale, np.inf)
+
+
+def class_specific(method: Any) -> bool:
+    return isinstance(method, AttentionGradientAttribution)
+
+
+def _order(store: AttentionStore, seed: int) -> Tensor:
+    """(token,): new place → old place."""
+    patches = store.tokens.select("patch")[0].nonzero()[:, 0].cpu()
+    patches = patches[patches != store.tokens.center]
+    order = torch.arange(len(store.tokens))
+    order[patches] = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(seed))]
+    return order.to(store[0].device)
+
+
+def _permuted(store: AttentionStore, order: Tensor) -> AttentionStore:
+    layers = [replace(layer, attention=layer.maps[..., order, :][..., order]) for layer in store]
+    return AttentionStore(layers, store.tokens, store.metadata)

@@ -1,0 +1,263 @@
+"""A run that is killed, shared, cut short or mixed up still gives the table of one that was left in peace, or refuses."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from attnchain_evals.bench import running
+from attnchain_evals.bench.parts import PartFile, read_parts
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.running import Plan, Share, run
+from attnchain_evals.benchmarking import benchmark
+from attnchain_interp import AttentionError
+
+from .bench_tasks import Examples, Peak, Reader, plan
+
+fork = multiprocessing.get_context("fork")
+ALONE = Share()
+
+
+def table(folder: Path, of: Plan) -> pd.DataFrame:
+    return BenchmarkResult.read(folder, of.metrics).table()
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> pd.DataFrame:
+    run(plan(), tmp_path / "whole", ALONE)
+    return table(tmp_path / "whole", plan())
+
+
+def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+
+def test_the_table(undisturbed: pd.DataFrame) -> None:
+    assert list(undisturbed.columns) == ["run", "example", "method", "metric", "version", "column", "value"]
+    assert len(undisturbed) == 11 * 3 * 3
+    assert undisturbed.loc[:2, "column"].tolist() == ["score", "image", "value"]
+    assert undisturbed["example"].is_monotonic_increasing
+    chosen = (undisturbed["method"] == "magnitude") & (undisturbed["column"] == "image")
+    images = np.array(undisturbed["value"])[np.array(chosen)]
+    expected = Examples().images.mean((1, 2, 3)).double().numpy()
+    expected[3] = np.nan
+    assert np.allclose(images, expected, equal_nan=True)
+
+
+def test_killed_at_random_moments_and_resumed(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    chance, deaths = random.Random(0), 0  # noqa: S311
+    for _ in range(4):
+        process = fork.Process(target=run, args=(plan(pause=0.02), tmp_path / "killed", ALONE))
+        process.start()
+        time.sleep(chance.uniform(0.03, 0.2))
+        process.kill()
+        process.join()
+        deaths += process.exitcode != 0
+    assert deaths >= 2, "the kills came too late to test anything"
+    run(plan(), tmp_path / "killed", ALONE)
+    same(table(tmp_path / "killed", plan()), undisturbed)
+
+
+@pytest.mark.parametrize("cut", [1, 17, 60, 400, 1500])
+def test_a_half_written_line_is_dropped_and_done_again(tmp_path: Path, undisturbed: pd.DataFrame, cut: int) -> None:
+    part = tmp_path / "whole" / "rows-00000.csv"
+    part.write_bytes(part.read_bytes()[:-cut])
+    measured: list[str] = []
+    spy = replace(plan(), metrics=[_Spy(measured), plan().metrics[1]])
+    run(spy, tmp_path / "whole", ALONE)
+    assert len(measured) <= 1 + cut // 150, "what was whole is not done again"
+    same(table(tmp_path / "whole", plan()), undisturbed)
+
+
+class _Spy(Peak):
+    def __init__(self, calls: list[str]) -> None:
+        super().__init__()
+        self._calls = calls
+
+    def measure(self, trial: Any, attributions: Any) -> Any:
+        self._calls.append("measured")
+        return super().measure(trial, attributions)
+
+
+def together(work: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+    processes = [fork.Process(target=work, args=call) for call in calls]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+def test_two_processes_give_the_table_of_one(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    together(run, [(plan(), tmp_path / "two", Share(rank, 2)) for rank in (1, 0)])
+    lines = [len(path.read_text().splitlines()) - 1 for path in sorted((tmp_path / "two").glob("rows-*.csv"))]
+    assert lines == [54, 45], "batches 0 and 2, 1 and 3, nothing twice"
+    same(table(tmp_path / "two", plan()), undisturbed)
+
+
+def test_one_process_goes_on_where_one_of_three_stopped(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    killed = fork.Process(target=run, args=(plan(), tmp_path / "more", Share(0, 3)))
+    killed.start()
+    time.sleep(0.5)
+    killed.kill()
+    killed.join()
+    run(plan(), tmp_path / "more", ALONE)
+    same(table(tmp_path / "more", plan()), undisturbed)
+
+
+def test_processes_say_who_they_are_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert Share.from_environment() == Share(1, 4)
+    with pytest.raises(AttentionError, match="one of 4 processes, which share their rows in a folder"):
+        benchmark(Reader().eval(), Examples(), plan().methods, plan().metrics)
+
+
+def test_a_stream_gives_the_table_of_a_sequence(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    class Stream:
+        identity = Examples().identity
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter(Examples())  # type: ignore[call-overload]
+
+    assert run(plan(data=Stream()), tmp_path / "stream", ALONE)["examples"] == 11
+    same(table(tmp_path / "stream", plan()), undisturbed)
+
+
+def _other_model() -> Any:
+    model = Reader().eval()
+    model.weight.data[0, 0] = 2
+    return model
+
+
+class _Second(Peak):
+    version = 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model": _other_model()}, "model.sha256"),
+        ({"data": Examples(seed=1)}, "data.seed: 1, not 0"),
+        ({"limit": 4}, "limit: 4, not null"),
+        ({"seed": 5}, "seed: 5, not 0"),
+        ({"batch_size": 2}, "batch_size: 2, not 3"),
+        ({"metrics": [_Second(), plan().metrics[1]]}, "metrics.peak.version: 2, not 1"),
+        ({"methods": {**plan().methods, "noise": plan().methods["magnitude"]}}, "methods.noise.class"),
+    ],
+)
+def test_rows_of_another_run_are_refused(
+    tmp_path: Path, undisturbed: pd.DataFrame, changes: dict[str, Any], named: str
+) -> None:
+    before = (tmp_path / "whole" / "rows-00000.csv").read_bytes()
+    with pytest.raises(AttentionError, match=f"holds another run .*{named}"):
+        run(plan(**changes), tmp_path / "whole", ALONE)
+    assert (tmp_path / "whole" / "rows-00000.csv").read_bytes() == before
+
+
+def test_settings_of_a_method_and_changed_code_are_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import attnchain_interp as ac
+
+    keys = {
+        running.key_of(plan(methods={"m": ac.TokenRank(damping=d, layers=k)}).configuration)
+        for d in (0.9, 0.99)
+        for k in (-1, [0, 1])
+    }
+    assert len(keys) == 4
+    assert running.key_of(plan().configuration) == running.key_of(plan().configuration)
+    run(plan(), tmp_path, ALONE)
+    monkeypatch.setattr(running, "code_identity", lambda: {"sources": "changed"})
+    with pytest.raises(AttentionError, match=r"code\.sources"):
+        run(plan(), tmp_path, ALONE)
+
+
+def test_rows_carried_from_another_folder_are_refused(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    run(plan(seed=1), tmp_path / "other", ALONE)
+    (tmp_path / "whole" / "rows-00001.csv").write_bytes((tmp_path / "other" / "rows-00000.csv").read_bytes())
+    with pytest.raises(AttentionError, match="rows-00001.csv holds rows of the run"):
+        run(plan(), tmp_path / "whole", ALONE)
+
+
+def test_garbage_is_named(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    path = tmp_path / "whole" / "rows-00000.csv"
+    path.write_bytes(path.read_bytes() + b"\0\0\0,\0\n")
+    with pytest.raises(AttentionError, match="rows-00000.csv"):
+        run(plan(), tmp_path / "whole", ALONE)
+
+
+def test_a_full_disk_is_an_error_and_corrupts_nothing(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3500, hard))  # the manifest fits, the rows do not
+    try:
+        with pytest.raises(AttentionError, match="could not be written .* run the same command again"):
+            run(plan(), tmp_path / "full", ALONE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept = (tmp_path / "full" / "rows-00000.csv").read_bytes()
+    assert kept.endswith(b"\n")
+    assert 0 < len(kept) <= 3500
+    run(plan(), tmp_path / "full", ALONE)
+    same(table(tmp_path / "full", plan()), undisturbed)
+
+
+def test_two_runs_of_one_folder_are_refused(tmp_path: Path) -> None:
+    first = PartFile(tmp_path / "rows-00000.csv")
+    with pytest.raises(AttentionError, match="being written by another process"):
+        PartFile(tmp_path / "rows-00000.csv")
+    first.close()
+    PartFile(tmp_path / "rows-00000.csv").close()
+
+
+def test_random_numbers_depend_on_the_seed_and_leave_the_global_ones_alone(undisturbed: pd.DataFrame, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    run(plan(seed=1), tmp_path / "seed", ALONE)
+    assert torch.equal(torch.rand(3), expected)
+    noise = [
+        frame.query("method == 'noise' and column == 'value'")["value"]
+        for frame in (undisturbed, table(tmp_path / "seed", plan()))
+    ]
+    assert not np.isclose(noise[0], noise[1]).any()
+
+
+def test_auto_halves_the_batch_until_it_fits(tmp_path: Path) -> None:
+    class Tight(Reader):
+        def forward(self, images: Any) -> Any:
+            if len(images) > 5:
+                raise torch.OutOfMemoryError("tried to allocate too much")
+            return super().forward(images)
+
+    auto = plan(model=Tight().eval(), batch_size="auto")
+    assert run(auto, tmp_path, ALONE)["batch_size"] == 4
+    assert run(auto, tmp_path, ALONE)["batch_size"] == 4
+    assert len(table(tmp_path, auto)) == 99
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AttentionError, match="have no `identity`"):
+        run(plan(data=[torch.rand(3, 8, 8)]), tmp_path / "a", ALONE)
+    with pytest.raises(AttentionError, match="held no example"):
+        benchmark(Reader().eval(), [], plan().methods, plan().metrics)
+    with pytest.raises(AttentionError, match="an example is str"):
+        benchmark(Reader().eval(), ["image"], plan().methods, plan().metrics)
+    with pytest.raises(AttentionError, match="limit is 0"):
+        benchmark(Reader().eval(), Examples(), plan().methods, plan().metrics, limit=0)
+    with pytest.raises(AttentionError, match="every metric a name of its own"):
+        benchmark(Reader().eval(), Examples(), plan().methods, [Peak(), Peak()])
+    (tmp_path / "run.json").write_text(json.dumps({"key": "other", "configuration": {}}))
+    with pytest.raises(AttentionError, match="holds another run"):
+        run(plan(), tmp_path, ALONE)
+    assert read_parts(tmp_path, "none").empty

@@ -1,0 +1,78 @@
+"""The checks let through what they should, and catch a ranking that ignores the model, its tokens, or its class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+
+import attnchain_interp as ac
+from attnchain_evals.bench.reading import Reading
+from attnchain_evals.sanity import (
+    data_randomisation,
+    permutation_deviation,
+    randomisation_curves,
+    rank_correlation,
+    sanity_checks,
+)
+
+from .bench_tasks import tiny_vit, vit_methods
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_checks_of_a_tiny_model(images: torch.Tensor) -> None:
+    model = tiny_vit()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    checks = sanity_checks(model, images, vit_methods)
+    assert [check.passed for check in checks["RandomRanking"].values()] == [False, False, None, False]
+    assert checks["magnitude"]["randomised"] == pytest.approx((1, 0))
+    assert (checks["magnitude"]["follows"].passed, checks["magnitude"]["agreement"].passed) == (None, True)
+    for method in ("TokenRank", "Rollout", "GradientAttention"):
+        assert checks[method]["follows"].passed
+        assert checks[method]["agreement"].passed
+        assert checks[method]["randomised"].value < 1  # type: ignore[operator]
+    assert checks["TokenRank"]["class"].passed is None
+    assert checks["GradientAttention"]["class"].value is not None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "the model is left as it was"
+
+
+def test_a_method_that_knows_places_does_not_follow(images: torch.Tensor) -> None:
+    class Places(ac.AttentionAttribution):
+        def score(self, store: ac.AttentionStore) -> torch.Tensor:
+            return torch.arange(len(store.tokens)).expand(store.batch, -1).float()
+
+    reading = Reading(tiny_vit(), images)
+    assert permutation_deviation(reading, Places()) > 0.1  # type: ignore[operator]
+    for method in (ac.TokenRank(), ac.MultiBounce(start="center"), ac.ColumnSum(), ac.LeGrad(), ac.ExpectedVisits()):
+        assert permutation_deviation(reading, method) < 1e-4  # type: ignore[operator]
+
+
+def test_randomisation_goes_from_the_last_module_to_the_first(images: torch.Tensor) -> None:
+    curves = randomisation_curves(
+        tiny_vit(), images, lambda _: {"first": ac.ColumnSum(layers=0), "last": ac.ColumnSum(layers=1)}, 3
+    )
+    assert curves["first"][0] == pytest.approx(1), "the first layer has not been reached"
+    assert curves["last"][-1] < 0.99
+    assert len(curves["last"]) == 3
+
+
+def test_data_randomisation_compares_two_models(images: torch.Tensor) -> None:
+    other = tiny_vit()
+    nn.init.normal_(other.get_parameter("blocks.0.attn.qkv.weight"))
+    assert data_randomisation(tiny_vit(), tiny_vit(), images, vit_methods)["TokenRank"] == pytest.approx(1)
+    assert data_randomisation(tiny_vit(), other, images, vit_methods)["TokenRank"] < 0.9
+
+
+def test_the_rank_correlation_is_spearmans() -> None:
+    left, right = torch.rand(2, 4, 4).round(decimals=1), torch.rand(2, 4, 4)
+    expected: list[Any] = [scipy.stats.spearmanr(a.flatten(), b.flatten())[0] for a, b in zip(left, right, strict=True)]
+    assert np.allclose(rank_correlation(left, right), expected)
+    assert rank_correlation(torch.ones(1, 2, 2), right[:1, :2, :2]).tolist() == [0]
