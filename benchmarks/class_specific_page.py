@@ -177,10 +177,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the figures are")
     parser.add_argument("--out", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    validation, test = (
-        {name: Comparison.read(arguments.folder / f"{name}-{split}.npz") for name in BACKBONES}
-        for split in ("validation", "test")
-    )
+    validation, test = (_measured(arguments.folder, split) for split in ("validation", "test"))
     write_text(arguments.out, page(validation, test))
 
 
