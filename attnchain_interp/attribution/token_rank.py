@@ -77,7 +77,8 @@ class TokenRank(AttentionAttribution):
     def policy(self, decoder: bool) -> tuple[CausalPolicy, float]:
         """What is done about the first token, and the damping, where maps are causal (`decoder`) or not."""
         free = self.personalization is None and self.direction == "incoming"
-        policy: CausalPolicy = self.causal or ("last" if decoder and free else "damp")
+        default: CausalPolicy = "last" if decoder and free else "damp"
+        policy = default if self.causal is None else self.causal
         return policy, (0.5 if policy == "last" else 0.99) if self.damping is None else self.damping
 
     def chain(self, store: AttentionStore) -> Chain:
