@@ -72,7 +72,8 @@ class TokenRank(AttentionAttribution):
         if causal in ("last", "reverse", "absorb") and direction == "outgoing":
             raise AttentionError(f'causal={causal!r} has its own direction; leave direction="incoming".')
         super().__init__(forward_func, layers, heads, tokens, direction)
-        self.damping, self.personalization, self.causal = damping, personalization, causal
+        self.damping, self.personalization = damping, personalization
+        self.causal: CausalPolicy | None = causal  # type: ignore[assignment] - checked above
 
     def policy(self, decoder: bool) -> tuple[CausalPolicy, float]:
         """What is done about the first token, and the damping, where maps are causal (`decoder`) or not."""
