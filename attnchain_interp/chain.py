@@ -130,6 +130,11 @@ class Chain:
         return self.transitions.left(v[..., None, :])[..., 0, :]
 
     @property
+    def causal(self) -> bool:
+        """Whether nothing leads from a state to a later one."""
+        return bool(self.transitions.triangular(self.states, upper=False).all())
+
+    @property
     def uniform(self) -> Tensor:
         """(…, token): equal probability on every state."""
         return uniform_over(self.states, self.dtype)

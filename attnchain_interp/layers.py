@@ -73,6 +73,12 @@ class LayerAttention:
         """The same with rows that sum to one over `states` (batch, token), as `Operator.conditioned`."""
         return self.transitions().conditioned(self.over_heads(states))
 
+    def causal(self, states: Tensor) -> bool:
+        """Whether no token among `states` (batch, token) attends to a later one, in any head."""
+        if self.attention.shape[-1] != self.attention.shape[-2]:
+            return False
+        return bool(self.transitions().triangular(self.over_heads(states), upper=False).all())
+
     def over_heads(self, states: Tensor) -> Tensor:
         """`states` (batch, token) once for every head: (batch, head, token)."""
         return states.to(self.device)[:, None].expand(self.attention.shape[:-1])

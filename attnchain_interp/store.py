@@ -100,6 +100,11 @@ class AttentionStore:
             tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1]))
         return cls([LayerAttention(name, tensor) for name, tensor in named], tokens, queries=queries)
 
+    @property
+    def causal(self) -> bool:
+        """Whether no token attends to a later one, in any layer: the maps are those of a decoder."""
+        return all(layer.causal(self.tokens.mask) for layer in self)
+
     def __len__(self) -> int:
         return len(self._layers)
 

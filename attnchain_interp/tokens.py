@@ -108,6 +108,11 @@ class TokenLayout:
         """(batch, token) bool: false for padding."""
         return self.roles != Role.PAD
 
+    @property
+    def last(self) -> Tensor:
+        """(batch,): the position of the last token that is no padding."""
+        return (self.mask * torch.arange(1, len(self) + 1)).argmax(1)
+
     def select(self, tokens: TokenSelection) -> Tensor:
         """(batch, token) bool: the tokens that are meant; padding never is.
 

@@ -34,7 +34,7 @@ class AttentionFlow(AttentionAttribution):
 
     Args:
         forward_func: as in `AttentionAttribution`.
-        start: as in `MultiBounce`; None means the class token where there is one, else uniform.
+        start: as in `MultiBounce`.
         layers, heads, tokens: as in `AttentionAttribution`; every layer and every token by default. Layers are taken in
             the order of the model.
 

@@ -28,7 +28,7 @@ class ExpectedVisits(AttentionGradientAttribution):
 
     Args:
         forward_func, layers: as in `AttentionGradientAttribution`.
-        start: as in `GradientAttention`.
+        start: as in `MultiBounce`.
         damping: probability that the walk goes on at the token with the most evidence. At 1 there may be no finite answer: in
             a causal model the first token attends to itself alone.
 

@@ -26,7 +26,7 @@ class GMAR(AttentionGradientAttribution):
     Args:
         forward_func, layers: as in `AttentionGradientAttribution`.
         norm: "l1", the sum of the gradient's absolute values, or "l2", the root of the sum of their squares.
-        start: as in `GradientAttention`.
+        start: as in `MultiBounce`.
 
     Raises:
         AttentionError: on attribution, for a start that does not exist, and as `capture_gradients`; at once, for another norm.

@@ -18,7 +18,7 @@ from attnchain_interp.encoder_decoder import (
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start
+from attnchain_interp.start import Start, class_or_uniform
 
 
 @final
@@ -40,8 +40,8 @@ class GradientAttention(AttentionGradientAttribution):
     Args:
         forward_func: as in `AttentionGradientAttribution`; or an encoder–decoder.
         layers: as in `AttentionGradientAttribution`; "all" of an encoder–decoder.
-        start: as in `MultiBounce`; None means the class token where there is one, else uniform. Of a decoder's next token, the
-            position that predicts it. Of an encoder–decoder, a token of the decoder; None means the position that the target
+        start: as in `MultiBounce`; but None means "uniform" in a decoder too, where that is more faithful than "last"
+            (docs/text-defaults.md). Of an encoder–decoder, a token of the decoder; None means the position that the target
             names, (position, token), and every token of the decoder evenly where it names none.
         sequence: of an encoder–decoder, whose tokens are scored. `attribute` gives scores the shape of the inputs, so the
             decoder's need output="tokens".
@@ -68,7 +68,7 @@ class GradientAttention(AttentionGradientAttribution):
         self.start, self.sequence = start, sequence
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        row = start_row(found, self.start)[:, None]
+        row = start_row(found, class_or_uniform(found.tokens, self.start))[:, None]
         for maps, gradients in reversed(found):
             row = row + row @ _evidence(maps, gradients)
         return row[:, 0]
@@ -89,7 +89,9 @@ class GradientAttention(AttentionGradientAttribution):
             start = torch.eye(len(found.decoder.tokens))[found.position]
         among_decoder, to_encoder = encoder_decoder_relevance(found)
         relevance = to_encoder if self.sequence == "encoder" else among_decoder
-        return (start_row(found.decoder, start).to(relevance)[:, None] @ relevance)[:, 0]
+        return (start_row(found.decoder, class_or_uniform(found.decoder.tokens, start)).to(relevance)[:, None] @ relevance)[
+            :, 0
+        ]
 
     def scored(self, call: Call, with_residual: bool) -> Scored:
         if not is_encoder_decoder(self.forward_func):

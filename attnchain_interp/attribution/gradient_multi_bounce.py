@@ -26,7 +26,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
     Args:
         forward_func, layers: as in `AttentionGradientAttribution`.
         steps: how many, 0 or more.
-        start: as in `MultiBounce`; None means the class token where there is one, else uniform.
+        start: as in `MultiBounce`.
         tokens: as in `GradientTokenRank`.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start
+from attnchain_interp.start import Start, class_or_uniform
 
 
 @final
@@ -36,7 +36,7 @@ class GradientRollout(AttentionGradientAttribution):
         self.start = start
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        row = start_row(found, self.start)[:, None]
+        row = start_row(found, class_or_uniform(found.tokens, self.start))[:, None]
         for maps, gradients in reversed(found):
             evidence = (maps * gradients).mean(1).relu()
             row = row / (1 + evidence.sum(-1))[:, None]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.gradient_chain import gradient_chain
+from attnchain_interp.attribution.token_rank import last_state
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
@@ -25,8 +26,10 @@ class GradientTokenRank(AttentionGradientAttribution):
     Args:
         forward_func, layers: as in `AttentionGradientAttribution`.
         tokens: the states, as in `TokenLayout.select`; None means the patches of an image, else everything but padding.
-        damping: probability of following the chain rather than jumping.
-        personalization: v (token,) or (batch, token) over all tokens, where jumps land; uniform over the states when None.
+        damping: probability of following the chain rather than jumping; when None 0.5 if jumps lead to the last state, else
+            0.99.
+        personalization: v (token,) or (batch, token) over all tokens, where jumps land. When None uniform over the states; in
+            a decoder the last state, as of `TokenRank` (docs/text-defaults.md).
 
     Raises:
         AttentionError: on attribution, as `stationary` and `capture_gradients`.
@@ -39,11 +42,13 @@ class GradientTokenRank(AttentionGradientAttribution):
         forward_func: Any = None,
         layers: LayerSelection = "all",
         tokens: TokenSelection = None,
-        damping: float = 0.99,
+        damping: float | None = None,
         personalization: Tensor | None = None,
     ) -> None:
         super().__init__(forward_func, layers)
         self.tokens, self.damping, self.personalization = tokens, damping, personalization
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        return stationary(gradient_chain(found, self.tokens), self.damping, self.personalization)
+        chain, last = gradient_chain(found, self.tokens), self.personalization is None and found.store.causal
+        damping = (0.5 if last else 0.99) if self.damping is None else self.damping
+        return stationary(chain, damping, last_state(chain) if last else self.personalization)

@@ -25,8 +25,9 @@ class MultiBounce(AttentionAttribution):
     Args:
         forward_func: as in `AttentionAttribution`.
         steps: how many, 0 or more.
-        start: "class", "center" (the centre patch), "uniform", a token by number, or distributions (token,) or
-            (batch, token) over all tokens.
+        start: "class", "last" (the last token that is no padding: in a decoder the one that predicts the next), "center" (the
+            centre patch), "uniform", a token by number, or distributions (token,) or (batch, token) over all tokens. None
+            means the class token where there is one; else "last" in a decoder, and "uniform" in any other model.
         layers, heads, tokens, direction: as in `AttentionAttribution`.
 
     Raises:
@@ -40,7 +41,7 @@ class MultiBounce(AttentionAttribution):
         self,
         forward_func: Any = None,
         steps: int = 2,
-        start: Start = "class",
+        start: Start | None = None,
         layers: LayerSelection = "all",
         heads: Heads = "mean",
         tokens: TokenSelection = None,

@@ -32,7 +32,7 @@ class Rollout(AttentionAttribution):
 
     Args:
         forward_func: as in `AttentionAttribution`.
-        start: as in `MultiBounce`; None means the class token where there is one, else uniform.
+        start: as in `MultiBounce`.
         layers, heads, tokens: as in `AttentionAttribution`; every layer and every token by default. Layers are taken in
             the order of the model. `heads` may also be "max" or "min": the greatest or the least entry over the heads.
         discard: the share of the lowest entries of each row, of those over the chosen tokens, that is dropped; never in

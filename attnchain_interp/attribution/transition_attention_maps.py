@@ -26,7 +26,7 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
     Args:
         forward_func, layers: as in `AttentionGradientAttribution`; the authors leave out the first third of the layers.
         steps: of the integral, 2 or more. `score` takes the gradients that it is given.
-        start: as in `GradientAttention`.
+        start: as in `MultiBounce`.
 
     Raises:
         AttentionError: on attribution, for a start that does not exist, inputs that are not floating point and cannot be

@@ -169,14 +169,14 @@ class Dense(Operator):
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
         matrix = self.matrix.detach().mT if upper else self.matrix.detach()
         middle = self.shape[-1] // 2  # one row first: nearly every map fails there, and costs nothing
-        ahead = matrix[..., middle, middle + 1 :] * among[..., middle + 1 :]
+        ahead = matrix[..., middle, middle + 1 :].masked_fill(~among[..., middle + 1 :], 0)
         possible = ~(ahead.bool().any(-1) & among[..., middle])
         if bool(possible.any()):
             every = bool(possible.all())
             inside = matrix if every else matrix[possible]
             if not bool(among.all()):
                 counts = among if every else among[possible]
-                inside = inside * (counts[..., :, None] & counts[..., None, :])
+                inside = inside.masked_fill(~(counts[..., :, None] & counts[..., None, :]), 0)  # padding's rows may be NaN
             possible[possible.clone()] = ~inside.triu(1).flatten(-2).any(-1).flatten()
         return possible
 

@@ -222,10 +222,11 @@ def test_the_residual_where_there_is_one(build: Callable[[Any], AttentionAttribu
     (attributions,), delta = method.attribute((images,), return_convergence_delta=True, internal_batch_size=2)
     assert torch.allclose(attributions, method.attribute(images))
     assert delta.shape == (3,)
-    scores, P = method.score(source(images)), ac.damp(method.chain(source(images)), method.damping)
+    _, damping = method.policy(decoder=False)
+    scores, P = method.score(source(images)), ac.damp(method.chain(source(images)), damping)
     assert torch.allclose(delta, (P.step(scores) - scores).abs().sum(-1), atol=1e-6)
     assert 0 < float(delta.max()) <= 1e-6
-    solved, residual = ac.stationary(method.chain(source(images)), method.damping, return_residual=True)
+    solved, residual = ac.stationary(method.chain(source(images)), damping, return_residual=True)
     assert torch.equal(method.attribute(images, return_convergence_delta=True)[1], residual)
     assert torch.equal(scores, solved)
     smooth = NoiseTunnel(method).attribute(images, nt_samples=2, stdevs=0.1, return_convergence_delta=True)

@@ -81,7 +81,9 @@ METHODS: dict[str, tuple[Build, Replica]] = {
     "GMAR, l1": (ac.GMAR, gmar(1)),
     "GMAR, l2": (lambda model, start=None: ac.GMAR(model, "l2", start), gmar(2)),
     "GradientTokenRank": (
-        lambda model, start=None: ac.GradientTokenRank(model, tokens="all", damping=0.9),
+        lambda model, start=None: ac.GradientTokenRank(
+            model, tokens="all", damping=0.9, personalization=None if start is None else torch.full((7,), 1 / 7)
+        ),
         gradient_token_rank,
     ),
     "GradientMultiBounce": (
@@ -137,6 +139,17 @@ def test_on_a_decoder(build: Build, replica: Replica) -> None:
     for row in range(2):
         A, G = ([each[row] for each in several] for several in (maps, gradients))
         assert torch.allclose(scores[row], replica(A, G, one_hot(5, 7)), atol=1e-9)
+
+
+def test_in_a_decoder_jumps_lead_to_the_last_token_unless_told_otherwise() -> None:
+    found = ac.capture_gradients(small.llama(), small.ids(), target=(6, 8))
+    last = torch.eye(7, dtype=torch.float64)[-1]
+    assert torch.equal(
+        ac.GradientTokenRank().score(found), ac.GradientTokenRank(damping=0.5, personalization=last).score(found)
+    )
+    assert torch.equal(ac.GradientMultiBounce().score(found), ac.GradientMultiBounce(start="last").score(found))
+    assert torch.equal(ac.GMAR().score(found), ac.GMAR(start="last").score(found))
+    assert torch.equal(ac.GradientAttention().score(found), ac.GradientAttention(start="uniform").score(found))
 
 
 def test_transition_attention_maps_beside_their_formula() -> None:

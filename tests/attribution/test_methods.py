@@ -103,11 +103,22 @@ def test_permuting_patches_permutes_scores(store: AttentionStore) -> None:
         assert torch.allclose(method.score(moved), method.score(store)[:, order], atol=1e-9)
 
 
-@pytest.mark.parametrize("build", [ac.MultiBounce, ac.RawAttention])
-def test_a_class_token_that_is_not_there(build: type, logits: Tensor) -> None:
+@pytest.mark.parametrize("method", [ac.MultiBounce(start="class"), ac.RawAttention()])
+def test_a_class_token_that_is_not_there(method: ac.AttentionAttribution, logits: Tensor) -> None:
     store = AttentionStore.from_maps(list(logits.softmax(-1)))
     with pytest.raises(ac.AttentionError, match='0 class tokens; "class" needs exactly one'):
-        build().score(store)
+        method.score(store)
+
+
+def test_where_walks_start_when_nothing_is_said(logits: Tensor, causal: AttentionStore, store: AttentionStore) -> None:
+    """At the class token; where there is none at the last token of a decoder, and everywhere else in any other model."""
+    plain = AttentionStore.from_maps(list(logits.softmax(-1)))
+    assert (plain.causal, causal.causal, store.causal) == (False, True, False)
+    for build in (ac.MultiBounce, ac.Rollout, ac.AttentionFlow):
+        for found, start in ((plain, "uniform"), (causal, "last"), (store, "class")):
+            assert torch.equal(build().score(found), build(start=start).score(found))
+    last = ac.MultiBounce(steps=1, start="last").score(causal)
+    assert torch.allclose(last, causal.maps().mean((1, 2))[:, -1])
 
 
 def test_metastable_states_are_numbered_from_the_one_that_attention_stays_in_most() -> None:
@@ -143,7 +154,12 @@ def test_causal_policies_beside_their_formulas(causal: AttentionStore) -> None:
         P = maps[row, first:, first:]
         n = len(P)
         damped = torch.linalg.matrix_power(0.9 * P + 0.1 / n, 300)[0]
-        assert torch.allclose(ac.TokenRank(damping=0.9).score(causal)[row, first:], damped)
+        assert torch.allclose(ac.TokenRank(damping=0.9, causal="damp").score(causal)[row, first:], damped)
+
+        end = torch.eye(n, dtype=torch.float64)[-1]
+        restarted = torch.linalg.matrix_power(0.5 * P + 0.5 * end, 300)[0]
+        for method in (ac.TokenRank(), ac.TokenRank(causal="last"), ac.TokenRank(damping=0.5, causal="last")):
+            assert torch.allclose(method.score(causal)[row, first:], restarted), "what a decoder gets unless told otherwise"
 
         heads = causal.maps()[row, ..., first + 1 :, first + 1 :]
         later = (heads / heads.sum(-1, keepdim=True)).mean((0, 1))
@@ -167,6 +183,8 @@ def test_causal_policies_beside_their_formulas(causal: AttentionStore) -> None:
 def test_causal_policies_that_are_refused(causal: AttentionStore) -> None:
     with pytest.raises(ac.AttentionError, match="causal='first' is unknown"):
         ac.TokenRank(causal="first")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="says where jumps lead, and so does personalization"):
+        ac.TokenRank(causal="last", personalization=torch.ones(6) / 6)
     with pytest.raises(ac.AttentionError, match="causal='absorb' has its own direction"):
         ac.TokenRank(causal="absorb", direction="outgoing")
     with pytest.raises(ac.AttentionError, match="reducible"):

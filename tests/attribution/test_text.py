@@ -128,14 +128,15 @@ def test_a_decoder_beside_eager_maps() -> None:
     """Each row from a forward of the text before its output token alone."""
     model, target = small.llama(), "a dog walking"
     ids, n = decoder_ids(target)
-    methods = [ac.MultiBounce(model), ac.Rollout(model), ac.TokenRank(model, damping=0.9), ac.RawAttention(model),
-               ac.ColumnSum(model), ac.MultiBounce(model, layers=-1)]  # fmt: skip
+    methods = [ac.MultiBounce(model), ac.Rollout(model), ac.TokenRank(model, damping=0.9, causal="damp"),
+               ac.RawAttention(model), ac.ColumnSum(model), ac.MultiBounce(model, layers=-1), ac.TokenRank(model)]  # fmt: skip
     results = [method.attribute_text(TEXT, target, DECODER) for method in methods]
     found = [rows_of(result) for result in results]
     for k, p in enumerate(range(n, ids.shape[1])):
         output = eager(model, input_ids=ids[:, :p])
         P, R, last = averaged(output.attentions), rolled(output.attentions), averaged(output.attentions[-1:])
-        expected = [(P @ P)[-1], R[-1], ranked(P, 0.9, uniform(p)), P[-1], P.mean(0), (last @ last)[-1]]
+        end = torch.eye(p, dtype=P.dtype)[-1]
+        expected = [(P @ P)[-1], R[-1], ranked(P, 0.9, uniform(p)), P[-1], P.mean(0), (last @ last)[-1], ranked(P, 0.5, end)]
         for rows, row in zip(found, expected, strict=True):
             assert torch.allclose(rows[k, :p], row, atol=1e-8)
             assert not rows[k, p:].any()
@@ -148,7 +149,9 @@ def test_a_decoder_beside_eager_maps() -> None:
     assert torch.allclose(first.seq_attr, first.token_attr.sum(0))
     assert "starts at the position that predicts" in first.policy
     assert "ranked as a whole, causal='damp', damping=0.9" in results[2].policy
-    assert (method := methods[0]).start == "class", "the method is left as it was"  # type: ignore[attr-defined]
+    assert results[6].policy.startswith("jumps lead to the position that predicts the output token")
+    assert "causal='last', damping=0.5" in results[6].policy
+    assert (method := methods[0]).start is None, "the method is left as it was"  # type: ignore[attr-defined]
     assert isinstance(method, ac.MultiBounce)
 
 

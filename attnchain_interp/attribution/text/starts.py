@@ -6,6 +6,7 @@ import copy
 
 from torch import Tensor
 
+from attnchain_interp.attribution.gradient_token_rank import GradientTokenRank
 from attnchain_interp.attribution.multi_bounce import MultiBounce
 from attnchain_interp.attribution.random_ranking import RandomRanking
 from attnchain_interp.attribution.raw_attention import RawAttention
@@ -44,7 +45,11 @@ def policy_of(method: TokenAttribution) -> str:
         return "random scores of every token of the context"
     if isinstance(method, RawAttention) or hasattr(method, "start"):
         return "the walk starts at the position that predicts the output token and sees the context alone"
+    if isinstance(method, GradientTokenRank) and method.personalization is None:
+        return "jumps lead to the position that predicts the output token: its context is ranked as a whole"
     if isinstance(method, TokenRank):
-        rank = f"causal={method.causal!r}" + (f", damping={method.damping}" if method.causal != "absorb" else "")
-        return f"no start: the context of each output token is ranked as a whole, {rank}"
+        policy, damping = method.policy(decoder=True)
+        rank = f"causal={policy!r}" + (f", damping={damping}" if policy != "absorb" else "")
+        where = "jumps lead to the position that predicts the output token" if policy == "last" else "no start"
+        return f"{where}: the context of each output token is ranked as a whole, {rank}"
     return "no start: the context of each output token is scored as a whole"
