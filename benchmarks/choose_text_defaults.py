@@ -118,8 +118,9 @@ def candidates(decoder: bool) -> list[Candidate]:
         gradient("from everywhere", method(start="uniform"))
     gradient(f"l1, {read}", ac.GMAR(start=here))
     gradient(f"l2, {read}", ac.GMAR(norm="l2", start=here))
+    everywhere_at_once = torch.full_like(at_here, 1 / len(at_here))  # None would mean the last token of a decoder
     for damping in (0.99, 0.85, 0.5):
-        gradient(f"damping {damping}", ac.GradientTokenRank(damping=damping))
+        gradient(f"damping {damping}", ac.GradientTokenRank(damping=damping, personalization=everywhere_at_once))
     for damping in (0.99, 0.85, 0.5):
         rank = ac.GradientTokenRank(damping=damping, personalization=at_here)
         gradient(f"jumps to where the answer is read, damping {damping}", rank)

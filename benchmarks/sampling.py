@@ -38,7 +38,6 @@ def inputs(side: int, text: int) -> dict[str, Tensor]:
         "encoder_hidden_states": torch.randn(1, text, 512),
         "pooled_projections": torch.randn(1, 768),
         "timestep": torch.tensor([0.5]),
-        "guidance": torch.tensor([3.5]),
         "img_ids": positions.flatten(0, 1),
         "txt_ids": torch.zeros(text, 3),
     }

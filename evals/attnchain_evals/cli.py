@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,45 +26,17 @@ Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub n
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
 
 
-def methods() -> dict[str, Callable[[Any], Any]]:
-    """The methods by the names of this command line: name → model → method."""
-    import attnchain_interp as ac
-
-    return {
-        "TokenRank": ac.TokenRank,
-        "MultiBounce": ac.MultiBounce,
-        "Rollout": ac.Rollout,
-        "AttentionFlow": ac.AttentionFlow,
-        "WeightedPageRank": ac.WeightedPageRank,
-        "ColumnSum": ac.ColumnSum,
-        "class row": lambda model: ac.RawAttention(model, "class"),
-        "class column": lambda model: ac.RawAttention(model, "class", "column"),
-        "centre row": lambda model: ac.RawAttention(model, "center"),
-        "centre column": lambda model: ac.RawAttention(model, "center", "column"),
-        "RandomRanking": ac.RandomRanking,
-    }
-
-
-def method_named(name: str) -> Callable[[Any], Any]:
-    """The method of a command-line name, as a callable from a model.
-
-    Raises:
-        AttentionError: no method has the name.
-    """
-    from attnchain_interp import AttentionError
-
-    known = methods()
-    if name not in known:
-        raise AttentionError(f"method {name!r} is unknown; use one of {', '.join(known)}.")
-    return known[name]
+DEMO = (
+    *("TokenRank", "MultiBounce", "Rollout", "WeightedPageRank", "ColumnSum"),
+    *("class row", "class column", "centre row", "centre column", "RandomRanking", "input magnitude"),
+)
 
 
 def demo_methods() -> dict[str, Any]:
-    """What the demo scores: every method but attention flow, seconds an image; and a control that looks at no model."""
-    from attnchain_evals.controls import InputMagnitude
+    """What the demo scores: methods that read attention alone and take less than a second an image, and the controls."""
+    from attnchain_evals.bench.catalogue import build_methods
 
-    quick = {name: build(None) for name, build in methods().items() if name != "AttentionFlow"}
-    return quick | {"input magnitude": InputMagnitude((14, 14))}
+    return build_methods(DEMO, None, (14, 14))
 
 
 @app.command()
@@ -87,27 +59,38 @@ def demo(
 def attribute(
     model: Model,
     image: Annotated[Path, typer.Argument(help="an image file")],
-    method: Annotated[str, typer.Option(help="a method as `attnchain demo` names it")] = "TokenRank",
+    method: Annotated[
+        str, typer.Option(help="as `attnchain bench ls methods` has it; settings as MultiBounce(steps=3)")
+    ] = "TokenRank",
+    target: Annotated[
+        int | None, typer.Option(help="the class, of class-specific methods; the predicted one if not given")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),
 ) -> None:
     """The heat map of an image: a picture, and the scores as JSON."""
+    import torch
+
+    from attnchain_evals.bench.catalogue import build_methods
+    from attnchain_evals.bench.reading import Reading
     from attnchain_evals.figures import attribution_figure, write_figure
     from attnchain_evals.files import write_text
-    from attnchain_interp import AttentionError, capture
+    from attnchain_interp import AttentionError
 
-    chosen = method_named(method)(None)
     loaded = load(model)
     if loaded.preprocess is None:
         raise AttentionError(f"{model} takes no images, so it has no heat map of one; `attnchain inspect` shows what it has.")
     pixels = loaded.preprocess(open_image(image))
-    store = capture(loaded.model, pixels)
-    grid = store.tokens.to_grid(chosen.score(store))
+    reading = Reading(loaded.model, pixels, target=None if target is None else torch.tensor([target]))
+    layout = reading.store.tokens
+    if layout.grid is None:
+        raise AttentionError(f"{model} has no image grid, so it has no heat map; `attnchain inspect` shows what it has.")
+    grid = reading.grid(build_methods([method], loaded.model, layout.grid)[method])
     out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"{image.stem}-{method.replace(' ', '-')}"
-    picture = write_figure(attribution_figure(pixels, None, {method: grid}), stem.with_name(f"{stem.name}.png"))
-    scores = stem.with_name(f"{stem.name}.json")
-    write_text(scores, json.dumps({"model": model, "image": str(image), "method": method, "grid": grid[0].tolist()}))
-    typer.echo(f"{picture}\n{scores}")
+    stem = f"{image.stem}-{re.sub(r'[^0-9A-Za-z]+', '-', method).strip('-')}"
+    picture = write_figure(attribution_figure(pixels, None, {method: grid}), out / f"{stem}.png")
+    found = {"model": model, "image": str(image), "method": method, "target": target, "grid": grid[0].tolist()}
+    write_text(out / f"{stem}.json", json.dumps(found))
+    typer.echo(f"{picture}\n{out / f'{stem}.json'}")
 
 
 @app.command()

@@ -28,9 +28,9 @@ def explain_func(
     Args:
         model: one that an adapter recognises, in eval mode.
         inputs: images (batch, channel, height, width).
-        targets: (batch,) classes, handed on as the method's `target`; attention alone knows no class.
-        method: as `attnchain demo` names it, or a callable from a model to a method: a class, or a class with arguments,
-            `functools.partial(attnchain_interp.TokenRank, layers=-1)`.
+        targets: (batch,) classes, handed on as the method's `target`; methods that read attention alone know none.
+        method: as `attnchain bench ls methods` has it, settings as "MultiBounce(steps=3)"; or a callable from a model to a
+            method: a class, or a class with arguments, `functools.partial(attnchain_interp.TokenRank, layers=-1)`.
         device: accepted because Quantus passes it on; the images go to where the model is.
 
     Raises:
@@ -41,9 +41,9 @@ def explain_func(
     if images.ndim != 4:
         raise AttentionError(f"inputs has shape {tuple(images.shape)}; images are (batch, channel, height, width).")
     if isinstance(method, str):
-        from attnchain_evals.cli import method_named
+        from attnchain_evals.bench.catalogue import method_of
 
-        method = method_named(method)
+        method = method_of(method)
     target = None if targets is None else torch.as_tensor(np.asarray(targets)).to(parameter.device)
     scores = method(model).attribute(images, target)[:, :1]  # the same in every channel
     return scores.float().cpu().numpy()

@@ -141,7 +141,10 @@ def test_names(tmp_path: Path) -> None:
     assert "folder:PATH" in invoke("ls", "data")
     with pytest.raises(AttentionError, match="no list of 'models'"):
         invoke("ls", "models")
-    built = catalogue.build_methods(["class column", "TransitionAttentionMaps(steps=2)"], torch.nn.Linear(1, 1), (2, 2))
+    specs = ["class column", "TransitionAttentionMaps(steps=2)", "LeGrad", "GMAR"]
+    built = catalogue.build_methods(specs, torch.nn.Linear(1, 1), (2, 2))
+    holds = [method.forward_func is not None for method in built.values()]
+    assert holds == [False, True, True, False], "those that read more than maps and one backward hold the model"
     assert built["class column"].select == "column"
     assert built["TransitionAttentionMaps(steps=2)"].forward_func is not None
     for spec, message in (

@@ -80,7 +80,7 @@ def test_demo(tmp_path: Path) -> None:
     assert {file.name for file in out.iterdir()} == {*pictures, *reports, "run.json", "rows-00000.csv", "examples.safetensors"}
     assert all(str(out / name) in printed for name in pictures | reports)
     report = json.loads((out / "report.json").read_text())
-    assert set(report["scores"]) == {*cli.methods(), "input magnitude"} - {"AttentionFlow"}
+    assert set(report["scores"]) == set(cli.DEMO)
     data = report["run"]["configuration"]["data"]
     assert data == {"name": "ClutteredDigits", "split": "test", "length": 3, "seed": 0, "difficulty": 1.0}
     score = report["scores"]["TokenRank"]["srg/mean"]
@@ -101,6 +101,16 @@ def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tm
         assert f"by the {route} adapter, route sdpa" in shown
         assert f"grid ({side}, {side})" in shown
         assert "row sums 1.000000 … 1.000000" in shown or "row sums 0.999999" in shown
+
+
+def test_attribute_for_a_class(photo: Path, tmp_path: Path) -> None:
+    grids = []
+    for target in (("--target", "3"), ("--target", "7")):
+        options = ("--method", "GradientMultiBounce(steps=1)", *target)
+        printed = run("attribute", "bundled", photo, "--out", tmp_path, *options).split()
+        assert Path(printed[0]).name == "photo-GradientMultiBounce-steps-1.png"
+        grids.append(json.loads(Path(printed[1]).read_text())["grid"])
+    assert not np.allclose(*grids)
 
 
 def test_inspect_of_models_of_text_and_sound(
@@ -138,7 +148,7 @@ def test_attribute_without_a_class_token_names_the_way_out(
     photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("attribute", "bundled", photo, "--method", "nothing")
-    assert "method 'nothing' is unknown; use one of TokenRank" in refused(monkeypatch, capsys, *arguments)
+    assert "method 'nothing' is unknown; use one of AttentionFlow" in refused(monkeypatch, capsys, *arguments)
 
 
 def test_what_is_refused(

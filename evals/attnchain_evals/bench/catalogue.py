@@ -48,7 +48,7 @@ def method_names() -> list[str]:
     return [*method_classes(), *ALIASES, CONTROL]
 
 
-def build_methods(specs: Iterable[str], model: nn.Module, grid: tuple[int, int]) -> dict[str, Any]:
+def build_methods(specs: Iterable[str], model: nn.Module | None, grid: tuple[int, int]) -> dict[str, Any]:
     """Spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')".
 
     Raises:
@@ -57,25 +57,44 @@ def build_methods(specs: Iterable[str], model: nn.Module, grid: tuple[int, int])
     return {spec: _build(spec, model, grid) for spec in specs}
 
 
-def _build(spec: str, model: nn.Module, grid: tuple[int, int]) -> Any:
+def method_of(spec: str) -> Callable[[Any], Any]:
+    """From a model to the method of a spec.
+
+    Raises:
+        AttentionError: as `build_methods`.
+    """
+    kind, settings = _class_of(spec)
+
+    def build(model: Any) -> Any:
+        try:
+            return kind(model, **settings)
+        except TypeError as error:
+            raise AttentionError(f"method {spec!r}: {error}. It takes {inspect.signature(kind)}.") from error
+
+    return build
+
+
+def _build(spec: str, model: nn.Module | None, grid: tuple[int, int]) -> Any:
     from attnchain_evals.controls import InputMagnitude
     from attnchain_interp import AttentionAttribution, AttentionGradientAttribution
 
-    name, settings = parsed(spec)
-    if name == CONTROL:
+    if spec == CONTROL:
         return InputMagnitude(grid)
+    kind, _ = _class_of(spec)
+    plain = AttentionGradientAttribution
+    reads_shared = issubclass(kind, AttentionAttribution) or (
+        issubclass(kind, plain) and (kind.gradients, kind.captured) == (plain.gradients, plain.captured)
+    )
+    return method_of(spec)(None if reads_shared else model)
+
+
+def _class_of(spec: str) -> tuple[type[Any], dict[str, Any]]:
+    name, settings = parsed(spec)
     name, fixed = ALIASES.get(name, (name, {}))
     classes = method_classes()
     if name not in classes:
         raise AttentionError(f"method {name!r} is unknown; use one of {', '.join(method_names())}.")
-    kind = classes[name]
-    reads_shared = issubclass(kind, AttentionAttribution) or (
-        issubclass(kind, AttentionGradientAttribution) and kind.gradients is AttentionGradientAttribution.gradients
-    )
-    try:
-        return kind(None if reads_shared else model, **fixed, **settings)
-    except TypeError as error:
-        raise AttentionError(f"method {spec!r}: {error}. It takes {inspect.signature(kind)}.") from error
+    return classes[name], fixed | settings
 
 
 def parsed(spec: str) -> tuple[str, dict[str, Any]]:
@@ -102,10 +121,17 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
 def split(text: str) -> list[str]:
     """The parts between commas that stand in no bracket.
 
-    >>> split("TokenRank, MultiBounce(steps=3, heads='mean')")
-    ['TokenRank', "MultiBounce(steps=3, heads='mean')"]
+    >>> split("TokenRank, MultiBounce(steps=3, layers=(-2, -1))")
+    ['TokenRank', 'MultiBounce(steps=3, layers=(-2, -1))']
     """
-    return [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
 def from_grid(grid: Mapping[str, Mapping[str, list[Any]]]) -> Iterator[str]:
