@@ -329,8 +329,8 @@ The rule: of each method the plainest candidate (they are listed with the plaine
 In a decoder `TokenRank` lets jumps lead to the last token, with damping 0.5 (`causal="last"`), and so does
 `GradientTokenRank`: with jumps to everywhere all policies for the absorbing first token fall far short of it (the table
 below). `MultiBounce`, `Rollout`, `AttentionFlow`, `GMAR` and other walks start at the last token of a decoder unless told
-otherwise; `GradientAttention` and `GradientRollout` start everywhere, which is more faithful here. On one small task and one
-model of each kind; nothing more is claimed.
+otherwise; `GradientAttention`, `GradientRollout` and `ExpectedVisits` start everywhere, which is more faithful here. On one
+small task and one model of each kind; nothing more is claimed.
 
 {parts}"""
 

@@ -13,7 +13,7 @@ from attnchain_interp.chain import Chain, check_damping
 from attnchain_interp.functionals.absorption import expected_visits
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start
+from attnchain_interp.start import Start, class_or_uniform
 
 
 @final
@@ -28,7 +28,7 @@ class ExpectedVisits(AttentionGradientAttribution):
 
     Args:
         forward_func, layers: as in `AttentionGradientAttribution`.
-        start: as in `MultiBounce`.
+        start: as in `GradientAttention`: None means "uniform" in a decoder.
         damping: probability that the walk goes on at the token with the most evidence. At 1 there may be no finite answer: in
             a causal model the first token attends to itself alone.
 
@@ -55,4 +55,5 @@ class ExpectedVisits(AttentionGradientAttribution):
         greatest = weights.sum(-1).amax(-1)[:, None, None]
         transitions = self.damping * weights / greatest.clamp_min(torch.finfo(weights.dtype).tiny)
         states = found.tokens.mask.to(weights.device)
-        return expected_visits(Chain(transitions, states, absorbing=True, check=False), start_row(found, self.start))
+        start = class_or_uniform(found.tokens, self.start)
+        return expected_visits(Chain(transitions, states, absorbing=True, check=False), start_row(found, start))

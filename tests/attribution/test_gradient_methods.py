@@ -149,7 +149,8 @@ def test_in_a_decoder_jumps_lead_to_the_last_token_unless_told_otherwise() -> No
     )
     assert torch.equal(ac.GradientMultiBounce().score(found), ac.GradientMultiBounce(start="last").score(found))
     assert torch.equal(ac.GMAR().score(found), ac.GMAR(start="last").score(found))
-    assert torch.equal(ac.GradientAttention().score(found), ac.GradientAttention(start="uniform").score(found))
+    for method in (ac.GradientAttention, ac.GradientRollout, ac.ExpectedVisits):
+        assert torch.equal(method().score(found), method(start="uniform").score(found))
 
 
 def test_transition_attention_maps_beside_their_formula() -> None:
