@@ -93,6 +93,11 @@ def core(store: Any, tokens: Tensor | str = "all") -> list[Tensor]:
     return [ac.stationary(heads), ac.second_eigenvalue(heads), walks, ac.bounce(heads, heads.uniform, 1), entropies]
 
 
+def ranked(maps: Tensor) -> Tensor:
+    """TokenRank of every map of a decoder, where jumps lead to the last token."""
+    return ac.stationary(maps, 0.5, torch.eye(maps.shape[-1])[-1])
+
+
 def assert_alike(found: list[Tensor], wanted: list[Tensor]) -> None:
     for one, other in zip(found, wanted, strict=True):
         assert one.shape == other.shape
@@ -188,6 +193,18 @@ def test_a_trace_gives_what_a_capture_gives(build: Callable[[], Any], inputs: An
     assert torch.equal(*(one if isinstance(one, Tensor) else one[0] for one in (output, undisturbed)))
 
 
+@pytest.mark.parametrize(("build", "inputs", "tokens"), READ.values(), ids=READ)
+def test_the_rank_is_that_of_the_method(build: Callable[[], Any], inputs: Any, tokens: Tensor | None) -> None:
+    model = build()
+    with model.trace(inputs):
+        ranks = nnsight.save(token_rank(model, tokens=tokens))
+    store = ac.capture(model, inputs)
+    states = "all" if tokens is None else tokens.expand(store.batch, -1)
+    for k in range(len(store)):
+        wanted = ac.TokenRank(layers=k, heads="each", tokens=states).score(store)
+        assert torch.allclose(ranks[:, k], wanted, atol=1e-5)
+
+
 FAMILIES: dict[str, tuple[Any, Any]] = {
     "bert": (transformers.BertConfig, transformers.BertModel),
     "distilbert": (transformers.DistilBertConfig, transformers.DistilBertModel),
@@ -269,9 +286,9 @@ def test_interventions_upstream_change_the_result() -> None:
         output[:, 2] = 0
 
     handle = model._module.model.layers[0].register_forward_hook(intervene)
-    wanted = ac.stationary(ac.capture(model, LONG).maps())
+    wanted = ranked(ac.capture(model, LONG).maps())
     handle.remove()
-    untouched = ac.stationary(ac.capture(model, LONG).maps())
+    untouched = ranked(ac.capture(model, LONG).maps())
     assert float((wanted - untouched)[:, 1:].abs().max()) > 1e-2
     assert torch.allclose(torch.cat([before, after], 1), wanted, atol=1e-5)
     assert torch.allclose(together, wanted, atol=1e-5)
@@ -300,7 +317,7 @@ def test_gradients_inside_a_trace() -> None:
     module = model._module
     inputs = module.model.embed_tokens(model.tokenizer(LONG, return_tensors="pt").input_ids).detach().requires_grad_()
     maps = torch.stack(module(inputs_embeds=inputs, output_attentions=True).attentions, 1)
-    (wanted,) = torch.autograd.grad(ac.stationary(maps)[..., 3].sum(), inputs)
+    (wanted,) = torch.autograd.grad(ranked(maps)[..., 3].sum(), inputs)
     assert float(wanted.abs().max()) > 1e-3
     assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
 
@@ -410,7 +427,7 @@ def test_half_precision_is_widened() -> None:
     ids = model.tokenizer(LONG, return_tensors="pt").input_ids
     maps = torch.stack(model._module(ids, output_attentions=True).attentions, 1)
     assert (maps.dtype, ranks.dtype) == (torch.bfloat16, torch.float32)
-    assert torch.allclose(ranks, ac.stationary(maps), atol=1e-5)
+    assert torch.allclose(ranks, ranked(maps), atol=1e-5)
 
 
 @pytest.fixture
@@ -446,8 +463,8 @@ def test_remotely_the_package_travels() -> None:
         found = nnsight.save(reduce_layers(model, *EVERYTHING))
     assert_alike(found, wanted)
     with model.trace(LONG, remote="local"):
-        ranks = nnsight.save(tracing.token_rank(model))
-    assert torch.equal(ranks, wanted[0])
+        ranks = nnsight.save(tracing.token_rank(model, 0.9))
+    assert torch.allclose(ranks, ac.stationary(ac.capture(model, LONG).maps(), 0.9, torch.eye(7)[-1]), atol=1e-5)
 
 
 @pytest.mark.usefixtures("server")

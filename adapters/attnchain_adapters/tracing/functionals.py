@@ -10,15 +10,18 @@ They give what the functions of the same names in `attnchain_interp` give, by th
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def stationary(P: Tensor, states: Tensor, damping: float = 0.99) -> Tensor:
-    """The distribution π (batch, head, token) with π = π (damping · P + (1 − damping) · 1 vᵀ), v uniform: TokenRank.
+def stationary(P: Tensor, states: Tensor, damping: float = 0.99, jumps: Literal["uniform", "last"] = "uniform") -> Tensor:
+    """The distribution π (batch, head, token) with π = π (damping · P + (1 − damping) · 1 vᵀ): TokenRank.
 
-    Solved exactly in float64: by substitution where maps are triangular (causal attention), else by LU.
+    v is uniform over the states, or one at the last of them, which in a decoder predicts the next token. Solved exactly in
+    float64: by substitution where maps are triangular (causal attention), else by LU.
 
     Raises:
         ValueError: damping outside [0, 1); at 1 there may be many such distributions.
@@ -31,10 +34,24 @@ def stationary(P: Tensor, states: Tensor, damping: float = 0.99) -> Tensor:
     inside = P * states[..., None]
     system = inside.mT.double() * -damping
     system.diagonal(dim1=-2, dim2=-1).add_(1)
-    jump = (1 - damping) * uniform(states, torch.float64).expand(P.shape[:-1])[..., None]
+    v = uniform(states, torch.float64) if jumps == "uniform" else last(states, torch.float64)
+    jump = (1 - damping) * v.expand(P.shape[:-1])[..., None]
     found = torch.linalg.solve_triangular(system, jump, upper=True) if triangular(inside) else torch.linalg.solve(system, jump)
     pi = found[..., 0].clamp_min(0)
     return (pi / pi.sum(-1, keepdim=True)).to(P.dtype)
+
+
+def token_rank(P: Tensor, states: Tensor, damping: float | None = None) -> Tensor:
+    """`stationary` as `attnchain_interp.TokenRank` has it: where maps are causal, jumps lead to the last state.
+
+    A damping of None is 0.5 there, and 0.99 for other maps.
+
+    Raises:
+        ValueError: as `stationary`.
+    """
+    if triangular(P * states[..., None]):
+        return stationary(P, states, 0.5 if damping is None else damping, "last")
+    return stationary(P, states, 0.99 if damping is None else damping)
 
 
 def second_eigenvalue(P: Tensor, states: Tensor) -> Tensor:
@@ -83,6 +100,12 @@ def entropy(P: Tensor, states: Tensor) -> Tensor:
 def uniform(states: Tensor, dtype: torch.dtype) -> Tensor:
     """(batch, 1, token): equal probability on every state."""
     return states.to(dtype) / states.sum(-1, keepdim=True)
+
+
+def last(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """(batch, 1, token): one at the last state."""
+    places = torch.arange(1, states.shape[-1] + 1, device=states.device)
+    return F.one_hot((states * places).argmax(-1), states.shape[-1]).to(dtype)
 
 
 def triangular(P: Tensor) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnchain_adapters.tracing.functionals import stationary, uniform
+from attnchain_adapters.tracing import functionals
+from attnchain_adapters.tracing.functionals import uniform
 from attnchain_adapters.tracing.reading import attention_modules, attention_of
 
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -22,23 +23,28 @@ TOGETHER = 2**22  # bytes of maps that are reduced at once
 
 def token_rank(
     model: Any,
-    damping: float = 0.99,
+    damping: float | None = None,
     layers: Sequence[Any] | None = None,
     tokens: Tensor | None = None,
     detach: bool = True,
 ) -> Tensor:
-    """The stationary distribution of every head, (batch, layer, head, token): `stationary` by `reduce_layers`.
+    """The stationary distribution of every head, (batch, layer, head, token), by `reduce_layers`.
+
+    As `attnchain_interp.TokenRank` by default: where a layer's maps are causal, jumps lead to the last state, which predicts
+    the next token; elsewhere to every state alike. For other jumps hand `stationary` to `reduce_layers`.
 
     Args:
         model, layers, tokens, detach: as in `reduce_layers`.
-        damping: probability of following attention rather than jumping, at least 0 and below 1.
+        damping: probability of following attention rather than jumping, at least 0 and below 1; when None 0.5 where maps
+            are causal, else 0.99.
 
     Raises:
-        ValueError: as `reduce_layers` and `stationary`.
+        ValueError: as `reduce_layers`, and a damping outside [0, 1).
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
-    return reduce_layers(model, partial(stationary, damping=damping), layers=layers, tokens=tokens, detach=detach)[0]
+    function = partial(functionals.token_rank, damping=damping)
+    return reduce_layers(model, function, layers=layers, tokens=tokens, detach=detach)[0]
 
 
 def reduce_layers(

@@ -135,8 +135,7 @@ def check_causal(store: AttentionStore, model: nn.Module) -> None:
         AttentionError: a layer in which a token attends to later ones.
     """
     for layer in store:
-        among = layer.over_heads(store.tokens.mask)
-        if not bool(layer.transitions().triangular(among, upper=False).all()):
+        if not layer.causal(store.tokens.mask):
             raise AttentionError(
                 f"layer {layer.name!r} of {type(model).__name__} attends to later tokens, so what it reads before an output"
                 " token depends on what comes after. Attribute one prediction of the whole text instead:"
