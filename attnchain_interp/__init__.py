@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from attnchain_interp.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
-from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
+from attnchain_interp.chain import Chain, absorb, as_chain, damp, restrict, reverse
 from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
+from attnchain_interp.functionals.bounce import bounce
 from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.functionals.mixing import Mixing, mixing
 from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, uniform_anchors

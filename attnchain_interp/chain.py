@@ -1,4 +1,4 @@
-"""Markov chains over tokens: restriction, damping, reversal and bounces.
+"""Markov chains over tokens: restriction, damping and reversal.
 
 A map A (…, query, key) whose rows sum to one is a transition matrix: from token i the walk moves to token j with
 probability A_ij. Distributions are row vectors, one step is v ↦ vA. Source of the reading: Erel et al., *Attention (as
@@ -13,63 +13,10 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.map_checks import check_rows, check_square
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense, Operator, uniform_over
-
-ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
-
-
-@torch.no_grad()
-def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: bool = False) -> None:
-    """Refuses what is no map of probabilities.
-
-    Args:
-        maps: (…, query, key).
-        name: what the message calls it.
-        rows: bool, broadcastable to (…, query); rows that are false are not looked at (padding).
-        below_one: rows may sum to less than one (an attention sink was dropped after the softmax).
-
-    Raises:
-        AttentionError: not floating point, NaN or infinite, negative, or rows that do not sum to one.
-    """
-    if not maps.is_floating_point():
-        raise AttentionError(f"{name} is {maps.dtype}; attention probabilities are floating point.")
-    low = maps.amin(-1)
-    sums = maps.sum(-1, dtype=torch.promote_types(maps.dtype, torch.float32))
-    if rows is not None:
-        rows = rows.expand_as(sums)
-        low, sums = low[rows], sums[rows]
-    if not bool(sums.isfinite().all()):
-        raise AttentionError(
-            f"{name} holds {int((~sums.isfinite()).sum())} rows with NaN or infinity. A row with every key masked"
-            " becomes NaN in a softmax: mark such queries as Role.PAD in the TokenLayout, or find what overflowed."
-        )
-    if low.numel() and float(low.min()) < 0:
-        raise AttentionError(
-            f"{name} has negative entries (least {float(low.min()):.3g}). Pass probabilities after the softmax; signed"
-            " attention (talking heads, differential attention) is not a chain."
-        )
-    off = sums - 1 if below_one else (sums - 1).abs()
-    worst = off.max().item() if sums.numel() else 0.0
-    if worst > ROW_TOLERANCE.get(maps.dtype, 2e-2):
-        raise AttentionError(
-            f"{name} is not row-stochastic: a row sums to 1 {'+' if below_one else '±'} {worst:.3g}. Pass probabilities after"
-            " the softmax and before dropout (put the model in .eval()), with queries as rows. A model whose softmax has a"
-            " sink has rows below one: say so with LayerAttention(…, sink=True)."
-        )
-
-
-def check_square(maps: Tensor, name: str) -> None:
-    """
-    Raises:
-        AttentionError: `maps` is not (…, token, token).
-    """
-    if maps.ndim < 2 or maps.shape[-1] != maps.shape[-2] or maps.shape[-1] == 0:
-        raise AttentionError(
-            f"{name} has shape {tuple(maps.shape)}; a chain needs square maps (…, query, key). Cross-attention and pooled"
-            " attention are not chains."
-        )
 
 
 @final
@@ -297,37 +244,6 @@ def reverse(P: Tensor | Factors | Chain) -> Chain:
 def reversed_over(transitions: Operator, states: Tensor) -> Chain:
     """The reversed chain of `conditioned` maps; tokens outside `states` start where attention to them comes from."""
     return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states, check=False)
-
-
-def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:
-    """Where a walk from `start` is after `steps` steps: v Pⁿ (…, token), the multi-bounce attention.
-
-    From one token, one step is its row of P; from the uniform distribution, one step is the column sum divided by the
-    number of states; many steps tend to `stationary`.
-
-    Args:
-        P: (…, token, token).
-        start: a token by number, or distributions (…, token).
-        steps: how many, 0 or more.
-        path: return every distribution on the way, (…, steps + 1, token), the start first.
-
-    Raises:
-        AttentionError: a start out of range or not a distribution, or a negative number of steps.
-
-    Source: Erel et al. 2025, "multi-bounce attention".
-
-    >>> bounce(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), 1, steps=2)
-    tensor([0.5000, 0.5000])
-    """
-    chain = as_chain(P)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise AttentionError(f"steps is {steps!r}; it counts steps of the chain: 0, 1, 2, …")
-    v = distribution(chain, one_hot(chain, start) if isinstance(start, int) else start, "start")
-    visited = [v]
-    for _ in range(steps):
-        v = chain.step(v)
-        visited.append(v)
-    return torch.stack(visited, -2) if path else v
 
 
 def one_hot(chain: Chain, token: int) -> Tensor:

@@ -9,36 +9,6 @@ import attnchain_interp as ac
 from ..chains import random_logits
 
 
-def test_the_authors_bounces(five: Tensor) -> None:
-    last = torch.eye(5, dtype=torch.float64)[4]
-    assert torch.allclose(ac.bounce(five, 4, steps=1), five[4])
-    printed = torch.tensor([0.24, 0.04, 0.03, 0.48, 0.22], dtype=torch.float64)
-    recomputed = torch.tensor([0.2430, 0.0386, 0.0259, 0.4757, 0.2168], dtype=torch.float64)
-    assert torch.allclose(ac.bounce(five, last, steps=2), printed, atol=0.01)
-    assert torch.allclose(ac.bounce(five, last, steps=2), recomputed, atol=1e-4)
-
-
-def test_the_authors_column_sum(five: Tensor) -> None:
-    uniform = torch.full((5,), 0.2, dtype=torch.float64)
-    once = torch.tensor([0.4440, 0.0480, 0.0360, 0.2020, 0.2700], dtype=torch.float64)
-    twice = torch.tensor([0.2278, 0.0424, 0.0275, 0.4040, 0.2983], dtype=torch.float64)
-    assert torch.allclose(ac.bounce(five, uniform, steps=1), once, atol=1e-4)
-    assert torch.allclose(ac.bounce(five, uniform, steps=1), five.sum(0) / 5)
-    assert torch.allclose(ac.bounce(five, uniform, steps=2), twice, atol=1e-4)
-
-
-def test_bounce_is_a_matrix_power(five: Tensor) -> None:
-    path = ac.bounce(five, 2, steps=4, path=True)
-    assert path.shape == (5, 5)
-    for n in range(5):
-        assert torch.allclose(path[n], torch.linalg.matrix_power(five, n)[2])
-
-
-def test_bounce_broadcasts_over_batches(five: Tensor) -> None:
-    P = torch.stack([five, five.flip(0)])
-    assert torch.allclose(ac.bounce(P, 1, steps=3)[1], ac.bounce(P[1], 1, steps=3))
-
-
 @given(random_logits(), st.data())
 def test_restriction_equals_dropping_logits(raw: Tensor, data: st.DataObject) -> None:
     n = len(raw)
@@ -90,12 +60,6 @@ def test_reversing_a_restriction_follows_who_attends(five: Tensor) -> None:
     assert not chain.matrix[:, 0].any()
 
 
-def test_half_precision_is_computed_in_float32() -> None:
-    P = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1).to(torch.bfloat16)
-    assert ac.bounce(P, 0).dtype == torch.float32
-    assert float(ac.bounce(P, 0, steps=50).sum()) == pytest.approx(1, abs=1e-5)
-
-
 @pytest.mark.parametrize(
     ("P", "message"),
     [
@@ -110,21 +74,6 @@ def test_maps_that_are_no_chains_are_refused(P: Tensor, message: str) -> None:
     for function in (lambda: ac.bounce(P, 0), lambda: ac.stationary(P), lambda: ac.second_eigenvalue(P)):
         with pytest.raises(ac.AttentionError, match=message):
             function()
-
-
-def test_bad_starts_are_refused(five: Tensor) -> None:
-    with pytest.raises(ac.AttentionError, match="start token 5 does not exist; the chain has 5 tokens"):
-        ac.bounce(five, 5)
-    with pytest.raises(ac.AttentionError, match="start is not a distribution: it sums to 5"):
-        ac.bounce(five, torch.ones(5))
-    with pytest.raises(ac.AttentionError, match="not a distribution"):
-        ac.bounce(five, torch.tensor([1.5, -0.5, 0, 0, 0]))
-    with pytest.raises(ac.AttentionError, match="not a distribution"):
-        ac.bounce(five, torch.tensor([torch.nan, 1, 0, 0, 0]))
-    with pytest.raises(ac.AttentionError, match=r"start has shape \(4,\)"):
-        ac.bounce(five, torch.full((4,), 0.25))
-    with pytest.raises(ac.AttentionError, match="steps is -1"):
-        ac.bounce(five, 0, steps=-1)
 
 
 @pytest.mark.parametrize("damping", [-0.1, 1.01, float("nan")])
