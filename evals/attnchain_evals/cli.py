@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
 
 from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.figure_command import app as figure  # noqa: E402
 
 app.add_typer(bench, name="bench")
+app.add_typer(figure, name="figure")
 
 Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
@@ -72,9 +74,8 @@ def attribute(
 
     from attnchain_evals.bench.catalogue import build_methods
     from attnchain_evals.bench.reading import Reading
-    from attnchain_evals.figures import attribution_figure, write_figure
     from attnchain_evals.files import write_text
-    from attnchain_interp import AttentionError
+    from attnchain_interp import AttentionError, show_attribution, write_figure
 
     loaded = load(model)
     if loaded.preprocess is None:
@@ -87,7 +88,7 @@ def attribute(
     grid = reading.grid(build_methods([method], loaded.model, layout.grid)[method])
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{image.stem}-{re.sub(r'[^0-9A-Za-z]+', '-', method).strip('-')}"
-    picture = write_figure(attribution_figure(pixels, None, {method: grid}), out / f"{stem}.png")
+    picture = write_figure(show_attribution(grid, pixels, normalization_of(loaded.preprocess), [method]), out / f"{stem}.png")
     found = {"model": model, "image": str(image), "method": method, "target": target, "grid": grid[0].tolist()}
     write_text(out / f"{stem}.json", json.dumps(found))
     typer.echo(f"{picture}\n{out / f'{stem}.json'}")
@@ -179,6 +180,14 @@ def open_image(path: Path) -> Any:
         raise AttentionError(f"there is no file {path}.") from None
     except (UnidentifiedImageError, OSError) as error:
         raise AttentionError(f"{path} is not a readable image ({error}); pass a PNG, a JPEG or the like.") from error
+
+
+def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:
+    """What a preprocessing subtracts and divides by, (mean, std) of each channel, found from a black and a white image."""
+    from PIL import Image
+
+    black, white = (preprocess(Image.new("RGB", (256, 256), colour)).double().mean((0, 2, 3)) for colour in ("black", "white"))
+    return (-black / (white - black)).tolist(), (1 / (white - black)).tolist()
 
 
 def main() -> None:
