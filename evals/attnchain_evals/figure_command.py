@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from attnchain_evals.terminal import working
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -82,7 +84,9 @@ def bounces(
     read = _read(model, image)
     shown = (read.pixels[0], read.normalization, begin)
     if output.suffix in (".gif", ".mp4"):
-        typer.echo(animate_bounces(read.store, output, *shown, max(numbers), heads=heads, damping=damping))
+        with working("drawing the film"):
+            animate_bounces(read.store, output, *shown, max(numbers), heads=heads, damping=damping)
+        typer.echo(output)
     else:
         _write(show_bounces(read.store, *shown, numbers, heads=heads, damping=damping), output)
 
@@ -137,7 +141,8 @@ def _read(model: str, image: Path | None) -> _Reading:
         pixels = ClutteredDigits("test", 1)[0].image[None]
     else:
         pixels = loaded.preprocess(open_image(image))
-    return _Reading(capture(loaded.model, pixels), pixels, normalization_of(loaded.preprocess))
+    with working("capturing attention"):
+        return _Reading(capture(loaded.model, pixels), pixels, normalization_of(loaded.preprocess))
 
 
 def _write(figure: Any, path: Path) -> None:
