@@ -37,7 +37,7 @@ def brief(value: Any) -> str:
 
 def with_fields(thing: Any) -> str:
     """The repr of a dataclass or a named tuple whose fields hold tensors."""
-    names = thing._fields if isinstance(thing, tuple) else [field.name for field in fields(thing) if field.repr]
+    names = thing._fields if hasattr(thing, "_fields") else [field.name for field in fields(thing) if field.repr]
     return f"{type(thing).__name__}({', '.join(f'{name}={brief(getattr(thing, name))}' for name in names)})"
 
 
