@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_interp.describing import with_fields
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 
@@ -37,6 +38,9 @@ class LayerNorm:
     weight: Tensor | None = None
     bias: Tensor | None = None
     eps: float = 1e-5
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
 
 @final
@@ -71,6 +75,9 @@ class AttentionBlock:
     residual: Tensor
     norm: LayerNorm | None
     output: Tensor
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
     def contributions(self, measure: Measure, mask: Tensor) -> Tensor:
         """(batch, 1, query, key): the share that each token has in the output at each token, rows that sum to one.

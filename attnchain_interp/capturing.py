@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.keeping import MAX_BYTES, Keep, Keeping, Reductions, kept
 from attnchain_interp.layers import LayerSelection
@@ -38,6 +39,11 @@ class Loaded:
     model: nn.Module
     preprocess: Callable[[Any], Tensor] | None
     sample: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"Loaded({type(self.model).__name__}, {'images' if self.preprocess else 'no images'}, sample {brief(self.sample)})"
+        )
 
 
 class Adapter(Protocol):

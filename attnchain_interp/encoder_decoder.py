@@ -41,6 +41,11 @@ class EncoderDecoderGradients:
     names: list[str]
     position: Tensor | None = None
 
+    def __repr__(self) -> str:
+        kinds = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
+        shown = ", ".join(f"{kind} of {len(part)} layers" for kind, part in kinds.items())
+        return f"EncoderDecoderGradients(batch {self.encoder.store.batch}, {shown})"
+
     def __iter__(self) -> Iterator[tuple[Kind, Tensor, Tensor]]:
         parts: dict[Kind, AttentionGradients] = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
         where: dict[str, tuple[Kind, int]]

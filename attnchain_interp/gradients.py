@@ -37,6 +37,9 @@ class AttentionGradients:
     store: AttentionStore
     gradients: list[Tensor]
 
+    def __repr__(self) -> str:
+        return f"AttentionGradients of {self.store}"
+
     @classmethod
     def named(cls, store: AttentionStore, gradients: Mapping[str, Tensor]) -> AttentionGradients:
         """With gradients by the names of the layers, as they come: of masked entries too."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attnchain_interp.attention_block import AttentionBlock, Measure, check_measure
 from attnchain_interp.chain import Chain
+from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerAttention
 from attnchain_interp.operators.factors import Factors
@@ -46,6 +47,11 @@ class Reductions:
     names: list[str]
     tokens: TokenLayout
     metadata: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        layers = f"{len(self.names)} layers ({self.names[0]} … {self.names[-1]})"
+        results = ", ".join(f"{name}: {brief(tensors[0])}" for name, tensors in self.results.items())
+        return f"Reductions of {layers}, of each {results}"
 
     def __getitem__(self, reducer: str) -> Tensor:
         """(batch, layer, head, …): the result of a reducer, by its name.
@@ -108,6 +114,10 @@ class Keeping:
         self._layers: dict[str, LayerAttention] = {}
         self._results: dict[str, dict[str, Tensor]] = {}
         self._note = ""
+
+    def __repr__(self) -> str:
+        kept = self._keep if self._keep != "reducers" else "+".join(self._order)
+        return f"Keeping({kept!r}, {len(self._layers) or len(self._results)} layers taken)"
 
     def expect(
         self,

@@ -32,6 +32,13 @@ class LayerAttention:
     attention: Tensor | Factors
     sink: bool = False
 
+    def __repr__(self) -> str:
+        batch, heads, queries, keys = self.attention.shape
+        size = f"{keys} tokens" if queries == keys else f"{queries} queries × {keys} keys"
+        kind = "factors" if isinstance(self.attention, Factors) else "maps"
+        held = f"{kind}, {str(self.dtype).removeprefix('torch.')} on {self.device}"
+        return f"LayerAttention({self.name!r}: batch {batch}, {heads} heads × {size}, {held})"
+
     @property
     def maps(self) -> Tensor:
         """(batch, head, query, key); factors are multiplied out here."""
@@ -44,6 +51,10 @@ class LayerAttention:
     @property
     def device(self) -> torch.device:
         return self.attention.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.attention.query.dtype if isinstance(self.attention, Factors) else self.attention.dtype
 
     @property
     def below_one(self) -> bool:

@@ -49,6 +49,13 @@ class Proof:
     deviation: float
     layers: list[LayerProof]
 
+    def __repr__(self) -> str:
+        moved = min((layer.moved for layer in self.layers), default=0.0)
+        return (
+            f"Proof({'holds' if self.holds else 'does not hold'}: deviation {self.deviation:.1e}; each of {len(self.layers)}"
+            f" layers overwritten moves the output by {moved:.1e} or more)"
+        )
+
     @property
     def holds(self) -> bool:
         """The captured maps give the same output, and overwriting any one of them gives another."""

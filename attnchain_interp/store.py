@@ -124,15 +124,16 @@ class AttentionStore:
         return self.tokens.batch
 
     def __repr__(self) -> str:
-        heads = sorted({layer.heads for layer in self})
-        grid = f", grid {self.tokens.grid[0]}×{self.tokens.grid[1]}" if self.tokens.grid else ""
-        queries = f", from {len(self.queries)} other queries" if self.queries else ""
+        heads = "/".join(map(str, sorted({layer.heads for layer in self})))
+        of = f" of {self.metadata['model']}" if "model" in self.metadata else ""
+        queries = f"; from {len(self.queries)} other queries" if self.queries else ""
         kinds = {"factors" if isinstance(layer.attention, Factors) else "maps" for layer in self}
+        dtypes = sorted({str(layer.dtype).removeprefix("torch.") for layer in self})
         size = sum(layer.attention.nbytes for layer in self) / 2**20
         return (
-            f"AttentionStore: {len(self)} layers ({self.names[0]} … {self.names[-1]}), {'/'.join(map(str, heads))} heads\n"
-            f"  batch {self.batch}, {len(self.tokens)} tokens{grid}{queries}\n"
-            f"  {' and '.join(sorted(kinds))} on {self[0].device}, {size:.1f} MB"
+            f"AttentionStore{of}: batch {self.batch}, {len(self)} layers ({self.names[0]} … {self.names[-1]}), {heads} heads\n"
+            f"  {self.tokens.described}{queries}\n"
+            f"  {' and '.join(sorted(kinds))}, {' and '.join(dtypes)} on {self[0].device}, {size:.1f} MB"
         )
 
     def select(self, layers: LayerSelection) -> list[LayerAttention]:

@@ -99,6 +99,18 @@ class TokenLayout:
     def __len__(self) -> int:
         return self.roles.shape[1]
 
+    def __repr__(self) -> str:
+        return f"TokenLayout(batch {self.batch}, {self.described})"
+
+    @property
+    def described(self) -> str:
+        """ "197 tokens: 1 class, 196 patch; grid 14×14": how many there are of each role in the first example."""
+        codes = self.roles[0].tolist()
+        roles = ", ".join(f"{codes.count(role)} {role.name.lower()}" for role in Role if role in codes)
+        same = bool((self.roles == self.roles[:1]).all())
+        grid = f"; grid {self.grid[0]}×{self.grid[1]}" if self.grid else ""
+        return f"{len(self)} tokens: {roles}{'' if same else ' in the first example'}{grid}"
+
     @property
     def batch(self) -> int:
         return self.roles.shape[0]

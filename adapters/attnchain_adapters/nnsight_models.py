@@ -30,6 +30,9 @@ class NnsightAdapter:
 
     supported = "whatever is recognised here, wrapped by TransformersModel or NNsight"
 
+    def __repr__(self) -> str:
+        return "NnsightAdapter()"
+
     def recognises(self, source: Any) -> bool:
         return isinstance(source, Envoy)
 

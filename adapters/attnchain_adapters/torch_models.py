@@ -42,6 +42,9 @@ class TorchAdapter:
 
     supported = "modules that hold nn.MultiheadAttention (nn.Transformer and its parts, torchvision's VisionTransformer)"
 
+    def __repr__(self) -> str:
+        return "TorchAdapter()"
+
     def recognises(self, source: Any) -> bool:
         if not isinstance(source, nn.Module):
             return False

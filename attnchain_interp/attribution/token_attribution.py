@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from attnchain_interp.attribution.target import Target
+from attnchain_interp.describing import with_settings
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.tokens import TokenLayout
 
@@ -52,6 +53,9 @@ class Scored(NamedTuple):
 
 class TokenAttribution(Attribution, ABC):
     """A Captum attribution method that gives one score per token of one input."""
+
+    def __repr__(self) -> str:
+        return with_settings(self)
 
     @abstractmethod
     def scored(self, call: Call, with_residual: bool) -> Scored:

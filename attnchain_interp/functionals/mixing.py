@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain, check_damping, teleport
+from attnchain_interp.describing import with_fields
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import (
     eliminate,
@@ -54,6 +55,9 @@ class Mixing:
     residual: Tensor
     second_eigenvalue: Tensor
     converged: Tensor
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
 
 _REMEMBERED: Final[WeakKeyDictionary[Chain, dict[float, Mixing]]] = WeakKeyDictionary()  # a chain does not change

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from attnchain_interp.describing import with_fields
 from attnchain_interp.errors import AttentionError
 
 
@@ -39,6 +40,9 @@ class Factors:
     causal: bool = False
     softcap: float | None = None
     sinks: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
     def __post_init__(self) -> None:
         query, key, mask = self.query, self.key, self.mask

@@ -1,7 +1,26 @@
-"""Pictures of scores: over images by matplotlib, over text as HTML."""
+"""Pictures of scores: over images by matplotlib, over text as HTML; of layers, heads, walks and chains; and their files."""
 
+from attnchain_interp.pictures.animation import animate_bounces
+from attnchain_interp.pictures.bounces import show_bounces
+from attnchain_interp.pictures.chains import show_chain
+from attnchain_interp.pictures.files import write_figure
+from attnchain_interp.pictures.heads import show_heads
 from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.layers import show_layers
 from attnchain_interp.pictures.maps import show_attribution, show_grid
+from attnchain_interp.pictures.states import show_states
 from attnchain_interp.pictures.text import text_html
 
-__all__ = ["displayable", "show_attribution", "show_grid", "text_html"]
+__all__ = [
+    "animate_bounces",
+    "displayable",
+    "show_attribution",
+    "show_bounces",
+    "show_chain",
+    "show_grid",
+    "show_heads",
+    "show_layers",
+    "show_states",
+    "text_html",
+    "write_figure",
+]

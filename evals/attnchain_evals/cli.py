@@ -1,4 +1,4 @@
-"""The command `attnchain`: demo, attribute, inspect, bench."""
+"""The command `attnchain`: demo, attribute, figure, inspect, bench."""
 
 from __future__ import annotations
 
@@ -16,14 +16,34 @@ except ImportError as error:
 if TYPE_CHECKING:
     from attnchain_interp import Loaded
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
 from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.figure_command import app as figure  # noqa: E402
+from attnchain_evals.terminal import did_you_mean, working  # noqa: E402
 
 app.add_typer(bench, name="bench")
+app.add_typer(figure, name="figure")
 
 Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"attnchain-interp {version('attnchain-interp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def attnchain(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="show the version and exit")
+    ] = False,
+) -> None:
+    """Transformer attention read as a Markov chain: heat maps, figures, and the evidence for them."""
 
 
 DEMO = (
@@ -72,22 +92,23 @@ def attribute(
 
     from attnchain_evals.bench.catalogue import build_methods
     from attnchain_evals.bench.reading import Reading
-    from attnchain_evals.figures import attribution_figure, write_figure
     from attnchain_evals.files import write_text
-    from attnchain_interp import AttentionError
+    from attnchain_interp import AttentionError, show_attribution, write_figure
 
     loaded = load(model)
     if loaded.preprocess is None:
         raise AttentionError(f"{model} takes no images, so it has no heat map of one; `attnchain inspect` shows what it has.")
     pixels = loaded.preprocess(open_image(image))
     reading = Reading(loaded.model, pixels, target=None if target is None else torch.tensor([target]))
-    layout = reading.store.tokens
+    with working("capturing attention"):
+        layout = reading.store.tokens
     if layout.grid is None:
         raise AttentionError(f"{model} has no image grid, so it has no heat map; `attnchain inspect` shows what it has.")
-    grid = reading.grid(build_methods([method], loaded.model, layout.grid)[method])
+    with working(method):
+        grid = reading.grid(build_methods([method], loaded.model, layout.grid)[method])
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{image.stem}-{re.sub(r'[^0-9A-Za-z]+', '-', method).strip('-')}"
-    picture = write_figure(attribution_figure(pixels, None, {method: grid}), out / f"{stem}.png")
+    picture = write_figure(show_attribution(grid, pixels, normalization_of(loaded.preprocess), [method]), out / f"{stem}.png")
     found = {"model": model, "image": str(image), "method": method, "target": target, "grid": grid[0].tolist()}
     write_text(out / f"{stem}.json", json.dumps(found))
     typer.echo(f"{picture}\n{out / f'{stem}.json'}")
@@ -101,17 +122,16 @@ def inspect(
     tower: Annotated[str | None, typer.Option(help="of a model of several: text, vision, …")] = None,
 ) -> None:
     """What is captured of a model (on a sample input): layers, heads, tokens, route, row sums; and the strong check of it."""
-    from attnchain_interp import AttentionError, Role, capture, prove
+    from attnchain_interp import AttentionError, capture, prove
 
     loaded = load(model)
     options: dict[str, Any] = {name: value for name, value in (("kind", kind), ("tower", tower)) if value is not None}
-    store = capture(loaded.model, **loaded.sample, **options)
-    codes = store.tokens.roles[0].tolist()
-    roles = ", ".join(f"{codes.count(role)} {role.name.lower()}" for role in Role if role in codes)
+    with working("capturing attention"):
+        store = capture(loaded.model, **loaded.sample, **options)
     typer.echo(
         f"{model}: {store.metadata['model']} by the {store.metadata['adapter']} adapter, route {store.metadata['route']}"
     )
-    typer.echo(f"tokens: {len(codes)} ({roles}); grid {store.tokens.grid}")
+    typer.echo(store.tokens.described)
     for layer in store:
         sums = layer.maps.double().sum(-1)
         typer.echo(
@@ -119,7 +139,8 @@ def inspect(
             f"  row sums {float(sums.min()):.6f} … {float(sums.max()):.6f}"
         )
     if strong:
-        proof = prove(loaded.model, **loaded.sample, **options)
+        with working("overwriting one layer after the other"):
+            proof = prove(loaded.model, **loaded.sample, **options)
         typer.echo(
             f"with the captured maps in the model's place its output deviates by {proof.deviation:.1e} of its greatest entry"
         )
@@ -146,12 +167,27 @@ def load(name: str) -> Loaded:
         return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
     prefix, _, rest = name.partition(":")
     if prefix not in FRAMEWORKS or not rest:
-        raise AttentionError(f"model {name!r} is unknown; write bundled, timm:NAME, hf:NAME or torchvision:NAME.")
-    adapter = adapter_named(FRAMEWORKS[prefix])
+        meant = did_you_mean(prefix, ("bundled", *FRAMEWORKS)) if prefix else ""
+        raise AttentionError(f"model {name!r} is unknown.{meant} Write bundled, timm:NAME, hf:NAME or torchvision:NAME.")
     try:
-        return adapter.load(rest)
+        with working(f"loading {name}"):
+            return adapter_named(FRAMEWORKS[prefix]).load(rest)
     except (OSError, RuntimeError, ValueError) as error:
-        raise AttentionError(f"{FRAMEWORKS[prefix]} could not load {rest!r}: {error}") from error
+        raise AttentionError(
+            f"{FRAMEWORKS[prefix]} could not load {rest!r}: {error}.{did_you_mean(rest, _model_names(prefix))}"
+        ) from error
+
+
+def _model_names(prefix: str) -> list[str]:
+    if prefix == "timm":
+        import timm
+
+        return timm.list_models()
+    if prefix == "torchvision":
+        from torchvision.models import list_models
+
+        return list_models()
+    return []  # the hub's
 
 
 def grey_noise() -> Any:
@@ -181,16 +217,24 @@ def open_image(path: Path) -> Any:
         raise AttentionError(f"{path} is not a readable image ({error}); pass a PNG, a JPEG or the like.") from error
 
 
+def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:
+    """What a preprocessing subtracts and divides by, (mean, std) of each channel, found from a black and a white image."""
+    from PIL import Image
+
+    black, white = (preprocess(Image.new("RGB", (256, 256), colour)).double().mean((0, 2, 3)) for colour in ("black", "white"))
+    return (-black / (white - black)).tolist(), (1 / (white - black)).tolist()
+
+
 def main() -> None:
     """Runs the command line; what we refuse ends as one line, everything else as the traceback it is."""
     try:
         app()
-    except (ImportError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         from attnchain_interp import AttentionError
 
-        if not isinstance(error, AttentionError | ImportError):
+        if not isinstance(error, AttentionError | ImportError | OSError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from attnchain_interp import AttentionError
+from attnchain_interp.describing import with_fields, with_settings
 
 Split = Literal["train", "validation", "test"]
 
@@ -35,6 +36,9 @@ class Example(NamedTuple):
     label: Tensor
     mask: Tensor
     decoy: Tensor
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
 
 class ClutteredDigits(Dataset[Example]):
@@ -67,6 +71,9 @@ class ClutteredDigits(Dataset[Example]):
         self.length, self.seed, self.difficulty = length, seed, difficulty
         self._glyphs, self._labels = _glyphs(split)
         self._cached: tuple[int, Example] | None = None
+
+    def __repr__(self) -> str:
+        return with_settings(self)
 
     @property
     def identity(self) -> dict[str, Any]:

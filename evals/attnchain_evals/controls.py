@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp import AttentionError
+from attnchain_interp.describing import with_settings
 
 
 @final
@@ -22,6 +23,9 @@ class InputMagnitude(Attribution):
     def __init__(self, grid: tuple[int, int]) -> None:
         super().__init__(lambda inputs: inputs)
         self.grid = grid
+
+    def __repr__(self) -> str:
+        return with_settings(self)
 
     def attribute(  # type: ignore[override]
         self, inputs: Tensor, target: Any = None, additional_forward_args: Any = None, output: str = "input"

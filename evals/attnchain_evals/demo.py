@@ -16,16 +16,19 @@ from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.benchmarking import benchmark
 from attnchain_evals.bundled import bundled_vit
 from attnchain_evals.cluttered_digits import ClutteredDigits
-from attnchain_evals.figures import (
-    attribution_figure,
-    bounce_figure,
-    head_figure,
-    layer_figure,
-    metastable_figure,
+from attnchain_evals.metrics import curve_metrics, localisation_metrics
+from attnchain_interp import (
+    AttentionError,
+    AttentionStore,
+    MetastableStates,
+    coarse_grained_stationary,
+    show_bounces,
+    show_grid,
+    show_heads,
+    show_layers,
+    show_states,
     write_figure,
 )
-from attnchain_evals.metrics import curve_metrics, localisation_metrics
-from attnchain_interp import AttentionError, AttentionStore, MetastableStates, coarse_grained_stationary
 
 BATCH = 32
 FRACTIONS = (0.0, 1 / 16, 1 / 4, 3 / 4, 15 / 16, 1.0)  # dense where the evidence goes and comes, symmetric for SRG
@@ -57,21 +60,22 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     reading = Reading(model, first.image)
     store, maps = reading.store, {name: reading.grid(method) for name, method in methods.items()}
     figures = {
-        "attributions.png": attribution_figure(first.image, first.mask, maps),
-        "layers.png": layer_figure(store, first.image[0]),
-        "bounces.png": bounce_figure(store, first.image[0], patch_on(first.mask[0], store)),
-        "heads.png": head_figure(store),
+        "attributions.png": show_grid({"mask": first.mask, **maps}, first.image, share="none"),
+        "layers.png": show_layers(store, first.image[0]),
+        "bounces.png": show_bounces(store, first.image[0], start=patch_on(first.mask[0], store)),
+        "heads.png": show_heads(store),
         "states.png": state_figure(store, first.image),
     }
     files += [write_figure(figure, out / name) for name, figure in figures.items()]
     return Demo(result, _accuracy(model, data), files)
 
 
-def state_figure(store: AttentionStore, images: Tensor) -> Figure:
+def state_figure(store: AttentionStore, images: Tensor, normalization: Any = None) -> Figure:
     """The metastable states of every image, as many as its spectrum has before its largest gap."""
     method = MetastableStates()
     chain, memberships = method.chain(store), method.memberships(store)
-    return metastable_figure(images, store.tokens.to_grid(memberships.mT), coarse_grained_stationary(chain, memberships))
+    weights = coarse_grained_stationary(chain, memberships)
+    return show_states(store.tokens.to_grid(memberships.mT), images, normalization, weights)
 
 
 def patch_on(mask: Tensor, store: AttentionStore) -> int:

@@ -61,6 +61,10 @@ class TokenErasure:
         self.target = logits.argmax(1) if target is None else target
         self.clean = self._probability(logits)
 
+    def __repr__(self) -> str:
+        batch, tokens = self._ids.shape
+        return f"TokenErasure(batch {batch}, {tokens} tokens, {int(self._ranked.sum())} ranked in all, by={self._by!r})"
+
     def comprehensiveness(self, scores: Tensor, k: int | Tensor) -> Tensor:
         """(batch,) p(x) − p(x without its top k): high where the top tokens were needed.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from attnchain_interp import AttentionError
+from attnchain_interp.describing import with_fields, with_settings
 
 Split = Literal["train", "validation", "test"]
 
@@ -43,6 +44,9 @@ class TextExample(NamedTuple):
     label: Tensor
     evidence: Tensor
     query: Tensor
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
     @property
     def answer(self) -> Tensor:
@@ -88,6 +92,9 @@ class KeyValues(Dataset[TextExample]):
         self.split: Split = split
         self.length, self.seed, self.pairs = length, seed, pairs
         self._cached: tuple[int, TextExample] | None = None
+
+    def __repr__(self) -> str:
+        return with_settings(self)
 
     def __len__(self) -> int:
         return self.length

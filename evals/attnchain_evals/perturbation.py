@@ -16,6 +16,7 @@ from attnchain_evals.class_score import ClassScore, class_score
 from attnchain_evals.features import Features, Ranked, ranked
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
+from attnchain_interp.describing import brief
 
 Mode = Literal["deletion", "insertion"]
 Order = Literal["morf", "lerf", "random"]
@@ -34,6 +35,19 @@ class PerturbationCurve:
 
     fractions: Tensor
     scores: Tensor
+
+    def __repr__(self) -> str:
+        batch, steps = self.scores.shape
+        return f"PerturbationCurve(batch {batch}, {steps} steps, mean AUC {float(self.auc.mean()):.3f})"
+
+    def _repr_html_(self) -> str | None:
+        """The mean curve as inline SVG, in a notebook; None for what does not fit on axes from 0 that all examples share."""
+        from attnchain_evals.bench.plots import curve_plot
+
+        if self.fractions.ndim != 1 or bool((self.scores < 0).any()):
+            return None
+        name = f"mean of {len(self.scores)}, AUC {float(self.auc.mean()):.3f}"
+        return curve_plot(self.fractions.tolist(), {name: self.scores.mean(0).tolist()})
 
     @property
     def auc(self) -> Tensor:
@@ -121,8 +135,12 @@ class Perturbation:
             raise AttentionError(f"inputs has shape {tuple(inputs.shape)}; images are (batch, channel, height, width).")
         self.inputs = inputs
         self._batch_size, self._first = batch_size, first
-        self._view = occlusion_named(occlusion).over(model, inputs, first)
+        self._model, self._occlusion = model, occlusion_named(occlusion)
+        self._view = self._occlusion.over(model, inputs, first)
         self.clean = torch.cat([_logits(model(part)) for part in inputs.split(batch_size)])
+
+    def __repr__(self) -> str:
+        return f"Perturbation({brief(self._model)}, {len(self.inputs)} images, {self._occlusion!r})"
 
     @cached_property
     def occluded(self) -> Tensor:

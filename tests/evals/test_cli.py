@@ -99,7 +99,7 @@ def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tm
         assert np.shape(scores["grid"]) == (side, side)
         shown = run("inspect", model)
         assert f"by the {route} adapter, route sdpa" in shown
-        assert f"grid ({side}, {side})" in shown
+        assert f"grid {side}×{side}" in shown
         assert "row sums 1.000000 … 1.000000" in shown or "row sums 0.999999" in shown
 
 
@@ -134,7 +134,7 @@ def test_inspect_of_models_of_text_and_sound(
     )
     transformers.Wav2Vec2Model(sound).save_pretrained(tmp_path / "sound")
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "sound")
-    assert "tokens: 49 (49 frame)" in run("inspect", f"hf:{tmp_path / 'sound'}")
+    assert "49 tokens: 49 frame" in run("inspect", f"hf:{tmp_path / 'sound'}")
 
 
 def test_the_strong_check_of_a_model_of_images(timm_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_attribute_without_a_class_token_names_the_way_out(
     photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("attribute", "bundled", photo, "--method", "nothing")
-    assert "method 'nothing' is unknown; use one of AttentionFlow" in refused(monkeypatch, capsys, *arguments)
+    assert "method 'nothing' is unknown. Use one of AttentionFlow" in refused(monkeypatch, capsys, *arguments)
 
 
 def test_what_is_refused(
@@ -160,7 +160,7 @@ def test_what_is_refused(
     truncated.write_bytes(photo.read_bytes()[:2000])
     for file, message in ((text, "not a readable image"), (truncated, "not a readable image"), ("no.png", "no file")):
         assert message in refused(monkeypatch, capsys, "attribute", "bundled", file)
-    assert "write bundled, timm:NAME, hf:NAME or torchvision:NAME" in refused(monkeypatch, capsys, "inspect", "vit")
+    assert "Write bundled, timm:NAME, hf:NAME or torchvision:NAME" in refused(monkeypatch, capsys, "inspect", "vit")
     assert "timm could not load 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
     assert "transformers could not load" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
     assert "needs at least two" in refused(monkeypatch, capsys, "demo", "--images", "1")

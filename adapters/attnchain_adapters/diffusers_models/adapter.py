@@ -26,6 +26,9 @@ class DiffusersAdapter:
 
     supported = f"{', '.join(FAMILIES)} (docs/diffusion.md)"
 
+    def __repr__(self) -> str:
+        return "DiffusersAdapter()"
+
     def recognises(self, source: Any) -> bool:
         return isinstance(source, ModelMixin)
 

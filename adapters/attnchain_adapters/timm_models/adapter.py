@@ -35,6 +35,9 @@ class TimmAdapter:
 
     supported = f"VisionTransformer, Eva, Beit and {len(FAMILIES) - 3} more classes of models (docs/models.md)"
 
+    def __repr__(self) -> str:
+        return "TimmAdapter()"
+
     def recognises(self, source: Any) -> bool:
         return isinstance(source, nn.Module) and any(kind.__module__.split(".")[0] == "timm" for kind in type(source).__mro__)
 

@@ -36,6 +36,9 @@ class TransformersAdapter:
         f"{len(FAMILIES)} families of encoders, decoders and encoder–decoders of text, images and sound (docs/models.md)"
     )
 
+    def __repr__(self) -> str:
+        return "TransformersAdapter()"
+
     def recognises(self, source: Any) -> bool:
         return isinstance(source, PreTrainedModel) or _generates(source)
 

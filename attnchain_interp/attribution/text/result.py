@@ -48,6 +48,10 @@ class TextAttributionResult(LLMAttributionResult):
         self.output_attr = output_attr
         self.policy = policy
 
+    def __repr__(self) -> str:
+        outputs = f"{len(self.output_tokens)} output" + ("s" if len(self.output_tokens) != 1 else "")
+        return f"TextAttributionResult({len(self.input_tokens)} input tokens × {outputs}; {self.policy})"
+
     @property
     def input_labels(self) -> list[str]:
         """The input tokens, those that occur more than once with their position: "the (0)", "cat", "the (2)"."""

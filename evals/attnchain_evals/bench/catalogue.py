@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from attnchain_evals.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def _class_of(spec: str) -> tuple[type[Any], dict[str, Any]]:
     name, fixed = ALIASES.get(name, (name, {}))
     classes = method_classes()
     if name not in classes:
-        raise AttentionError(f"method {name!r} is unknown; use one of {', '.join(method_names())}.")
+        raise AttentionError(
+            f"method {name!r} is unknown.{did_you_mean(name, method_names())} Use one of {', '.join(method_names())}."
+        )
     return classes[name], fixed | settings
 
 
@@ -169,7 +172,9 @@ def _metric(spec: str) -> ExampleMetric:
     if name in standard and not settings:
         return standard[name]
     if name not in PRESETS:
-        raise AttentionError(f"metric {spec!r} is unknown; use one of {', '.join(metric_names())}.")
+        raise AttentionError(
+            f"metric {spec!r} is unknown.{did_you_mean(name, metric_names())} Use one of {', '.join(metric_names())}."
+        )
     metric = preset(name, **settings)
     metric.name = spec if settings else name
     return metric
@@ -197,4 +202,4 @@ def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | N
         if preprocess is None:
             raise AttentionError("the model takes no images, so no folder of images can be read for it.")
         return ImageFolder(rest, preprocess)
-    raise AttentionError(f"data {name!r} is unknown; use one of {', '.join(DATA)}.")
+    raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)} Use one of {', '.join(DATA)}.")

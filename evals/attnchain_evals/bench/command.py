@@ -61,6 +61,7 @@ def run(
 def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
     """The names that `bench run` knows."""
     from attnchain_evals.bench import catalogue
+    from attnchain_evals.terminal import did_you_mean
     from attnchain_interp import AttentionError
 
     lists = {
@@ -69,7 +70,7 @@ def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) ->
         "data": lambda: [f"{name:<20} {text}" for name, text in catalogue.DATA.items()],
     }
     if what not in lists:
-        raise AttentionError(f"there is no list of {what!r}; use {', '.join(lists)}.")
+        raise AttentionError(f"there is no list of {what!r}.{did_you_mean(what, lists)} Use {', '.join(lists)}.")
     typer.echo("\n".join(lists[what]()))
 
 

@@ -79,6 +79,9 @@ class ImageFolder:
             if bare:
                 raise AttentionError(f"{len(bare)} of {len(self._files)} images have no mask; the first is {bare[0]}.")
 
+    def __repr__(self) -> str:
+        return f"ImageFolder({str(self._root)!r}: {len(self)} images{', with masks' if self._masks is not None else ''})"
+
     @property
     def identity(self) -> dict[str, Any]:
         """The sha256 of all names and contents, and of the first image as it is preprocessed."""

@@ -32,7 +32,7 @@ p, caption { color: var(--soft); } .note { color: var(--ink); background: var(--
   border-radius: 6px; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-td.best { font-weight: 700; } .soft { color: var(--soft); }
+.soft { color: var(--soft); }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); } .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; margin-top: 1rem; }
 figure { margin: 0; }
@@ -55,7 +55,7 @@ def page(
         *(f'<p class="note">{escape(note)}</p>' for note in notes),
         f"<p>{escape(method)}</p>",
         "<h2>Scores</h2>",
-        _table(["method", *(titled(result, name) for name in metrics)], _score_rows(result)),
+        score_table(result),
         '<div class="plots">',
         *(_figure(titled(result, n), interval_plot({m: result.scores[m][n] for m in result.methods})) for n in metrics),
         "</div>",
@@ -88,6 +88,11 @@ def page(
     )
 
 
+def score_table(result: BenchmarkResult) -> str:
+    """The scores with their intervals, methods × metrics, the best of each metric in bold."""
+    return _table(["method", *(titled(result, name) for name in result.metrics)], _score_rows(result))
+
+
 def _score_rows(result: BenchmarkResult) -> Iterable[str]:
     best = {}
     for name, metric in result.metrics.items():
@@ -98,7 +103,7 @@ def _score_rows(result: BenchmarkResult) -> Iterable[str]:
         cells = [f"<th>{escape(method)}</th>"]
         for name in result.metrics:
             score, missing = result.scores[method][name], result.undefined[method][name]
-            mark = ' class="best"' if score.value == best.get(name) else ""
+            mark = ' style="font-weight:700"' if score.value == best.get(name) else ""
             cells.append(f"<td{mark}>{score}{f' ({missing} undefined)' if missing else ''}</td>")
         yield "".join(cells)
 

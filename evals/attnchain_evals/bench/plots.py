@@ -78,5 +78,6 @@ def _short(name: str) -> str:
 
 
 def _svg(width: float, height: float, marks: Sequence[str], label: str) -> str:
-    inner = "".join(marks)
-    return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}" width="{width}">{inner}</svg>'
+    inner = "".join(marks).replace('class="axis"', 'class="axis" stroke="currentColor"')
+    plain = 'font-size="12" font-family="sans-serif" fill="currentColor"'  # where no style sheet says otherwise
+    return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}" width="{width}" {plain}>{inner}</svg>'

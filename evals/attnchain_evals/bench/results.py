@@ -74,6 +74,17 @@ class BenchmarkResult:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         return cls(manifest, read_parts(Path(folder), manifest["key"]), metrics, baseline)
 
+    def __repr__(self) -> str:
+        size = f"{len(self.methods)} methods × {len(self.metrics)} metrics on {len(self.examples)} examples"
+        unfinished = "" if self.finished else f" of {self.manifest['examples']}, unfinished"
+        return f"BenchmarkResult({size}{unfinished}; baseline {self.baseline!r})"
+
+    def _repr_html_(self) -> str:
+        """The scores as a table, in a notebook; the best of each metric in bold."""
+        from attnchain_evals.bench.page import score_table
+
+        return score_table(self)
+
     def table(self) -> pd.DataFrame:
         """Tidy and long: one row for each example × method × metric × column, in that order."""
         return self._rows.copy()

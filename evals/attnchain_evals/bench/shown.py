@@ -12,8 +12,8 @@ from torch import Tensor
 from attnchain_evals.bench.data import batches
 from attnchain_evals.bench.reading import Reading
 from attnchain_evals.bench.running import Plan
-from attnchain_evals.figures import displayable
-from attnchain_evals.files import whole
+from attnchain_interp.files import whole
+from attnchain_interp.pictures.images import displayable
 
 SHOWN = 4
 FILE = "examples.safetensors"

@@ -13,6 +13,8 @@ import torchmetrics
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnchain_interp.describing import with_fields
+
 T = TypeVar("T")
 
 
@@ -36,6 +38,9 @@ class Trial:
     mask: Tensor | None = None
     first: int = 0
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` returns, made at the first call with the key and kept with the trial.
@@ -72,6 +77,9 @@ class ExampleMetric(torchmetrics.Metric, ABC):
         self.add_state("total", torch.zeros(len(columns), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("defined", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("undefined", torch.tensor(0), dist_reduce_fx="sum")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
 
     @abstractmethod
     def measure(self, trial: Trial, attributions: Tensor) -> Tensor:

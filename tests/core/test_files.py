@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from attnchain_evals.files import whole, write_text
+from attnchain_evals.files import write_text
+from attnchain_interp.files import whole
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What objects say of themselves: sizes and types of tensors, and the settings that differ from the defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor, nn
+
+_LONGEST = 6  # entries of a list that are shown
+
+
+def brief(value: Any) -> str:
+    """One value in few characters: a tensor by type and shape, a model by its class.
+
+    >>> import torch
+    >>> brief([torch.zeros(2, 3), torch.zeros(2, 3)]), brief({"maps": torch.zeros(1)}), brief(0.5)
+    ('[2 × float32 (2, 3)]', '{maps}', '0.5')
+    """
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return "{" + _joined([str(name) for name in value]) + "}"
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        entries = [brief(each) for each in value]
+        if len(entries) > 1 and len(set(entries)) == 1 and isinstance(value[0], Tensor):
+            return f"[{len(entries)} × {entries[0]}]"
+        return _joined(entries).join("[]" if isinstance(value, list) else "()")
+    if isinstance(value, Callable) and hasattr(value, "__qualname__"):
+        return value.__qualname__
+    return repr(value)
+
+
+def with_fields(thing: Any) -> str:
+    """The repr of a dataclass or a named tuple whose fields hold tensors."""
+    names = thing._fields if hasattr(thing, "_fields") else [field.name for field in fields(thing) if field.repr]
+    return f"{type(thing).__name__}({', '.join(f'{name}={brief(getattr(thing, name))}' for name in names)})"
+
+
+def with_settings(thing: Any) -> str:
+    """The repr of what keeps its arguments as attributes: those that differ from their defaults."""
+    shown = []
+    for name, parameter in inspect.signature(type(thing)).parameters.items():
+        value = getattr(thing, name, parameter.default)
+        if name == "forward_func":
+            shown += [] if value is None else [brief(value)]
+        elif value is not parameter.default and not _equal(value, parameter.default):
+            shown.append(f"{name}={brief(value)}")
+    return f"{type(thing).__name__}({', '.join(shown)})"
+
+
+def _equal(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and not isinstance(value, Tensor) and bool(value == default)
+
+
+def _joined(entries: list[str]) -> str:
+    if len(entries) > _LONGEST:
+        entries = [*entries[:2], "…", entries[-1]]
+    return ", ".join(entries)

@@ -1,0 +1,93 @@
+"""The walk over an image as a film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
+from numpy.typing import NDArray
+
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.files import whole
+from attnchain_interp.layers import LayerSelection
+from attnchain_interp.pictures.bounces import Walk
+from attnchain_interp.pictures.files import checked_path
+from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column
+from attnchain_interp.pictures.scale import Scale
+from attnchain_interp.start import Start
+from attnchain_interp.store import AttentionStore
+from attnchain_interp.weighting import Heads
+
+_RATE: Final = 20  # frames a second, which a GIF can hold exactly: 5/100 s each
+_HELD, _BETWEEN = 6, 8  # frames that a bounce stands still, and on the way to the next
+
+
+def animate_bounces(
+    store: AttentionStore,
+    path: str | Path,
+    image: Any = None,
+    normalization: Any = None,
+    start: Start = "center",
+    steps: int = 10,
+    layers: LayerSelection = "all",
+    heads: Heads = "mean",
+    damping: float = 0.99,
+    example: int = 0,
+) -> Path:
+    """Writes a film of a walk from one token, n = 0, 1, … `steps`, ∞, as GIF or MP4 by the path's suffix; returns the path.
+
+    Each bounce stands for 0.3 s and passes into the next in 0.4 s, on the straight line between the two distributions. The
+    film is written atomically, and the same film is written again as the same bytes.
+
+    Args:
+        path: ending in .gif, or in .mp4, which needs the program ffmpeg.
+        steps: how many bounces are shown before n = ∞.
+        store, image, normalization, start, layers, heads, damping, example: as in `show_bounces`.
+
+    Raises:
+        AttentionError: another suffix, no folder for the path, no ffmpeg for an MP4, or as `show_bounces`.
+    """
+    path, writer = Path(path), _writer(Path(path))
+    found = Walk.over(store, start, steps, layers, heads, damping, example)
+    figure, axes = blank_axes(1, 1 if image is None else 2, cell=2.4)
+    if image is not None:
+        found.draw_start(axes[0, 0], displayable(image, normalization))
+    axis = axes[0, -1]
+    drawn = draw_map(axis, found.limit, Scale.of([found.limit]))
+    name_column(axis, "n = ∞")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what is laid out once stays where it is
+    with whole(path) as partial, writer.saving(figure, str(partial), dpi=100):
+        for name, grid in _frames(found):
+            drawn.set_array(grid)
+            drawn.set_norm(Scale.of([grid]).norm)
+            name_column(axis, name)
+            writer.grab_frame()
+    return path
+
+
+def _frames(found: Walk) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """The title and the map of every frame; the title is that of the nearer bounce."""
+    stages = [(f"n = {n}", grid) for n, grid in enumerate(found.maps)] + [("n = ∞", found.limit)]
+    eased = [(1 - np.cos(np.pi * k / (_BETWEEN + 1))) / 2 for k in range(1, _BETWEEN + 1)]
+    for (name, grid), (following, next_grid) in pairwise(stages):
+        yield from [(name, grid)] * _HELD
+        yield from ((name if t < 0.5 else following, (1 - t) * grid + t * next_grid) for t in eased)
+    yield from [stages[-1]] * (2 * _HELD)
+
+
+def _writer(path: Path) -> AbstractMovieWriter:
+    checked_path(path, ("gif", "mp4"))
+    if path.suffix == ".gif":
+        return PillowWriter(_RATE)
+    if not FFMpegWriter.isAvailable():
+        raise AttentionError(
+            f"{path} needs the program ffmpeg, which is not found; install it (apt install ffmpeg, brew install ffmpeg, conda"
+            f" install ffmpeg), or write {path.with_suffix('.gif')}."
+        )
+    return FFMpegWriter(_RATE, extra_args=["-pix_fmt", "yuv420p", "-fflags", "+bitexact"])

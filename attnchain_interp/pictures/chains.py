@@ -1,0 +1,107 @@
+"""A small chain as a graph: states as circles, transitions as arrows, and a walk over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnchain_interp.chain import Chain, as_chain, bounce
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.functionals.stationary_distribution import stationary
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.pictures.panels import blank_axes, name_column
+from attnchain_interp.pictures.scale import finite
+
+_MOST: Final = 12  # states that can be told apart on a circle
+_RADIUS, _ASIDE, _COLOURS, _INK = 0.25, 0.35, "Blues", "#444444"
+
+
+def show_chain(
+    P: Tensor | Factors | Chain,
+    start: int | Tensor | None = None,
+    steps: Sequence[int] = (0, 1, 2),
+    labels: Sequence[str] | None = None,
+    least: float = 0.05,
+    damping: float = 0.99,
+) -> Figure:
+    """A matplotlib `Figure` of one small chain as a graph, once for each number of bounces, and for n = ∞.
+
+    States stand in a circle, the first on top, in the colour of the walk's probability of being there, which is written in
+    them. Arrows are as wide as their transition is probable.
+
+    Args:
+        P: (token, token), of at most 12 tokens.
+        start: where the walk begins: a token by number, a distribution (token,), or everywhere alike when None.
+        steps: the numbers of bounces that are shown.
+        labels: of the states; their numbers when None.
+        least: transitions less probable than this have no arrow.
+        damping: of the stationary distribution, as in `stationary`; the bounces are not damped.
+
+    Raises:
+        AttentionError: several chains or a large one, no steps, labels that do not fit, or as `bounce` and `stationary`.
+
+    >>> figure = show_chain(Tensor([[0.9, 0.1], [0.5, 0.5]]), start=0, labels=["sun", "rain"])
+    >>> [axis.get_title() for axis in figure.axes[:4]]
+    ['n = 0', 'n = 1', 'n = 2', 'n = ∞']
+    """
+    chain = as_chain(P)
+    if chain.states.ndim != 1 or len(chain) > _MOST:
+        raise AttentionError(
+            f"the chain has the shape {tuple(chain.transitions.shape)}; a graph shows one chain (token, token) of at most"
+            f" {_MOST} tokens: take one of a batch (chain.matrix[0]), or a part of it (restrict)."
+        )
+    if not len(steps):
+        raise AttentionError("steps is empty; name at least one number of bounces: steps=(1, 2).")
+    names = [str(k) for k in range(len(chain))] if labels is None else [str(label) for label in labels]
+    if len(names) != len(chain):
+        raise AttentionError(f"labels holds {len(names)}; the chain has {len(chain)} tokens.")
+    path = finite(bounce(chain, chain.uniform if start is None else start, max(steps), path=True), "the walk")
+    shown = {f"n = {n}": path[n] for n in steps} | {"n = ∞": finite(stationary(chain, damping), "the stationary vector")}
+    transitions = finite(chain.matrix, "the matrix")
+    figure, axes = blank_axes(1, len(shown), cell=max(2.4, 0.3 * len(chain)))
+    for axis, (name, weights) in zip(axes[0], shown.items(), strict=True):
+        _draw_graph(axis, transitions, weights, names, least)
+        name_column(axis, name)
+    return figure
+
+
+def _draw_graph(
+    axis: Axes, transitions: NDArray[np.float64], weights: NDArray[np.float64], names: Sequence[str], least: float
+) -> None:
+    n = len(names)
+    angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
+    places, outward = np.stack([np.cos(angles), np.sin(angles)], 1), 1 + 1.6 * _RADIUS
+    radius = min(_RADIUS, 2 / n)
+    shown = np.argwhere(transitions >= max(least, 1e-12))
+    for i, j in sorted(shown.tolist(), key=lambda pair: transitions[*pair]):  # the most probable over the others
+        style: dict[str, Any] = {"linewidth": 0.3 + 3 * transitions[i, j], "color": _INK}
+        if i == j:
+            loop = Circle(tuple(places[i] * (1 + radius)), 0.75 * radius, fill=False, zorder=1, **style)
+            axis.add_patch(loop)
+            continue
+        way = (places[j] - places[i]) / np.linalg.norm(places[j] - places[i])
+        aside = _ASIDE * np.array([way[1], -way[0]])  # to the right, so that i → j and j → i are two arrows
+        along = np.sqrt(1 - _ASIDE**2) * way
+        ends = places[i] + radius * (along + aside), places[j] - 1.08 * radius * (along - aside)
+        head = f"-|>,head_width={1.4 + 1.6 * transitions[i, j]},head_length={2.5 + 2.5 * transitions[i, j]}"
+        arrow = FancyArrowPatch(
+            *ends, connectionstyle="arc3,rad=0.18", arrowstyle=head, shrinkA=0, shrinkB=0, zorder=2, **style
+        )
+        arrow.set_path_effects([withStroke(linewidth=style["linewidth"] + 1.5, foreground="white")])
+        axis.add_patch(arrow)
+    for place, weight, name in zip(places, weights, names, strict=True):
+        axis.add_patch(Circle(tuple(place), radius, facecolor=colormaps[_COLOURS](weight), edgecolor=_INK, zorder=3))
+        ink = "white" if weight > 0.55 else "black"
+        text: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "zorder": 4, "parse_math": False}
+        axis.text(place[0], place[1] + 0.33 * radius, name, fontsize=7, weight="bold", **text)
+        axis.text(place[0], place[1] - 0.38 * radius, f"{weight:.2f}", fontsize=6, **text)
+    axis.set(xlim=(-outward - 0.1, outward + 0.1), ylim=(-outward - 0.1, outward + 0.1), aspect="equal")

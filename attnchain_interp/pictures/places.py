@@ -1,0 +1,48 @@
+"""Where tokens are on an image: their scores on its grid, and a frame about one of its patches."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.pictures.scale import finite
+from attnchain_interp.start import token_position
+from attnchain_interp.tokens import Role, TokenLayout
+
+
+def on_grid(tokens: TokenLayout, scores: Tensor, example: int) -> NDArray[np.float64]:
+    """(…, rows, columns): the scores (batch, …, token) of one example.
+
+    Raises:
+        AttentionError: there is no image grid, or no such example.
+    """
+    if isinstance(example, bool) or not -len(scores) <= example < len(scores):
+        raise AttentionError(
+            f"example {example!r} does not exist; the store holds {len(scores)}, numbered 0 to {len(scores) - 1}."
+        )
+    return finite(tokens.to_grid(scores)[example], "the scores")
+
+
+def patch_at(tokens: TokenLayout, token: object) -> tuple[int, int] | None:
+    """(row, column) on the grid of the token "center", "class" or by number; None where it is no patch, or no token."""
+    if tokens.grid is None or not isinstance(token, str | int) or token in ("uniform", "last"):
+        return None
+    position = token_position(tokens, token)
+    if int(tokens.roles[0, position]) != Role.PATCH:
+        return None
+    patch = int((tokens.roles[0, :position] == Role.PATCH).sum())
+    return divmod(patch, tokens.grid[1])
+
+
+def frame_patch(axis: Axes, place: tuple[int, int], grid: tuple[int, int], size: tuple[int, int]) -> None:
+    """Draws a frame about the patch (row, column) of an image (height, width), or of a map that is as large as the grid."""
+    tall, wide = size[0] / grid[0], size[1] / grid[1]
+    corner = (place[1] * wide - 0.5, place[0] * tall - 0.5)
+    frame = Rectangle(corner, wide, tall, fill=False, edgecolor="#E69F00", linewidth=1.2)
+    frame.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
+    axis.add_patch(frame)

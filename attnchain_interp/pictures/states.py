@@ -1,0 +1,87 @@
+"""Metastable states as coloured regions of an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.panels import blank_axes, name_column
+from attnchain_interp.pictures.scale import finite
+
+_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito
+
+
+def show_states(memberships: Any, images: Any, normalization: Any = None, weights: Any = None) -> Figure:
+    """A matplotlib `Figure`: for each image, its metastable states as coloured regions over it, and what each state weighs.
+
+    Each patch has the colour of the state that it belongs to most, the stronger the more it does; each state's number stands
+    on its most typical patch. Colours come again after the seventh state; then the numbers tell them apart. A state that is
+    no patch's first is hollow in the legend.
+
+    Args:
+        memberships: (batch, state, rows, columns), as `tokens.to_grid(memberships.mT)` gives them.
+        images: (batch, channel, height, width) or channels last.
+        normalization: of the images, as in `displayable`.
+        weights: (batch, state) stationary weights, as from `coarse_grained_stationary`; states of weight 0 are not drawn.
+            When None, the share of the patches that belong to a state.
+
+    Raises:
+        AttentionError: shapes or numbers of examples that do not fit, NaN or infinite values, or as `displayable`.
+    """
+    grids = finite(memberships, "memberships")
+    if grids.ndim != 4 or 0 in grids.shape:
+        raise AttentionError(
+            f"memberships has shape {grids.shape}; it must be (batch, state, rows, columns):"
+            " store.tokens.to_grid(memberships.mT)."
+        )
+    shares = grids.mean((2, 3)) if weights is None else finite(weights, "weights")
+    if shares.shape != grids.shape[:2] or len(images) != len(grids):
+        raise AttentionError(
+            f"memberships holds {grids.shape[:2]} examples and states, weights has shape {shares.shape} and images holds"
+            f" {len(images)}; all must be of the same examples."
+        )
+    figure, axes = blank_axes(len(grids), 3)
+    for row, image, memberships_of, weights_of in zip(axes, images, grids, shares, strict=True):
+        picture = displayable(image, normalization)
+        row[0].imshow(picture)
+        handles = _draw_regions(row[1], picture, memberships_of, weights_of)
+        row[2].legend(handles=handles, loc="center left", fontsize=6, frameon=False, ncols=2 if len(handles) > 8 else 1)
+        row[2].set_box_aspect(picture.shape[0] / picture.shape[1])
+    for axis, title in zip(axes[0], ("input", "metastable states", "stationary weight"), strict=True):
+        name_column(axis, "share of the patches" if weights is None and axis is axes[0, 2] else title)
+    return figure
+
+
+def _draw_regions(
+    axis: Axes, picture: NDArray[np.float64], memberships: NDArray[np.float64], weights: NDArray[np.float64]
+) -> list[Patch]:
+    """Draws the regions of one image; returns what stands for each state in the legend."""
+    height, width, _ = picture.shape
+    share, state = memberships.max(0), memberships.argmax(0)
+    rows, columns = share.shape
+    regions = np.zeros((rows, columns, 4))
+    regions[..., :3] = np.array([to_rgb(colour) for colour in _COLOURS])[state % len(_COLOURS)]
+    regions[..., 3] = 0.15 + 0.6 * share.clip(0, 1)
+    axis.imshow(picture.mean(-1), cmap="gray", vmin=-0.3, vmax=1.3)
+    axis.imshow(regions, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+    handles = []
+    for number in np.flatnonzero(weights > 0):
+        colour, label = _COLOURS[number % len(_COLOURS)], f"{number + 1}: {weights[number]:.1%}"
+        if (state == number).any():
+            y, x = np.unravel_index(np.where(state == number, share, -1).argmax(), share.shape)
+            place = (width * (x + 0.5) / columns - 0.5, height * (y + 0.5) / rows - 0.5)
+            text = axis.text(*place, str(number + 1), fontsize=6, weight="bold", ha="center", va="center")
+            text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+            handles.append(Patch(color=colour, label=label))
+        else:
+            handles.append(Patch(edgecolor=colour, fill=False, label=f"{label} (no patch's first)"))
+    return handles

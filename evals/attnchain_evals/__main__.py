@@ -1,0 +1,6 @@
+"""`python -m attnchain_evals` is the command `attnchain`."""
+
+from attnchain_evals.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""`attnchain figure`: layers, heads, bounces, states, toy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from attnchain_evals.terminal import working
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnchain_interp import AttentionStore
+
+app = typer.Typer(no_args_is_help=True, help="Figures of a model's attention, as PDF, SVG or PNG by the file's suffix.")
+
+TOY = (
+    (0.01, 0.04, 0.02, 0.85, 0.08),
+    (0.82, 0.04, 0.07, 0.01, 0.06),
+    (0.80, 0.07, 0.03, 0.05, 0.05),
+    (0.06, 0.06, 0.03, 0.04, 0.81),
+    (0.53, 0.03, 0.03, 0.06, 0.35),
+)
+
+Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
+Image = Annotated[Path | None, typer.Argument(help="an image file; a test image for the bundled model if not given")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
+Damping = Annotated[float, typer.Option(help="of the stationary distribution: the probability of following attention")]
+Heads = Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2: how the heads of a layer are weighted")]
+
+
+@app.command()
+def layers(
+    model: Model,
+    image: Image = None,
+    output: Output = Path("layers.pdf"),
+    heads: Heads = "mean",
+    damping: Damping = 0.99,
+) -> None:
+    """Layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
+    from attnchain_interp import show_layers
+
+    read = _read(model, image)
+    _write(show_layers(read.store, read.pixels[0], read.normalization, heads=heads, damping=damping), output)
+
+
+@app.command()
+def heads(
+    model: Model,
+    image: Image = None,
+    output: Output = Path("heads.pdf"),
+    order: Annotated[
+        Literal["head", "lambda2"], typer.Option(help="of a layer's heads: by number, or slowest first")
+    ] = "head",
+    damping: Damping = 0.99,
+) -> None:
+    """Layers × heads: the TokenRank of every head, in a frame of the colour of its |λ₂|."""
+    from attnchain_interp import show_heads
+
+    _write(show_heads(_read(model, image).store, order=order, damping=damping), output)
+
+
+@app.command()
+def bounces(
+    model: Model,
+    image: Image = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="file to write; .gif and .mp4 (needs ffmpeg) are a film")
+    ] = Path("bounces.pdf"),
+    start: Annotated[str, typer.Option(help="center, class, uniform, or a token by number")] = "center",
+    steps: Annotated[
+        str, typer.Option(help="numbers of bounces with commas between; a film shows all up to the last")
+    ] = "0,1,2,3,5,10",
+    heads: Heads = "mean",
+    damping: Damping = 0.99,
+) -> None:
+    """A walk from one token after n bounces, and without end; or a film of it."""
+    from attnchain_interp import animate_bounces, show_bounces
+
+    begin = int(start) if start.lstrip("-").isdecimal() else start
+    numbers = _numbers(steps)
+    read = _read(model, image)
+    shown = (read.pixels[0], read.normalization, begin)
+    if output.suffix in (".gif", ".mp4"):
+        with working("drawing the film"):
+            animate_bounces(read.store, output, *shown, max(numbers), heads=heads, damping=damping)
+        typer.echo(output)
+    else:
+        _write(show_bounces(read.store, *shown, numbers, heads=heads, damping=damping), output)
+
+
+@app.command()
+def states(model: Model, image: Image = None, output: Output = Path("states.pdf")) -> None:
+    """The metastable states of the image as coloured regions."""
+    from attnchain_evals.demo import state_figure
+
+    read = _read(model, image)
+    _write(state_figure(read.store, read.pixels, read.normalization), output)
+
+
+@app.command()
+def toy(
+    output: Output = Path("toy.pdf"),
+    start: Annotated[str, typer.Option(help="a token by number, 0 to 4, or uniform")] = "4",
+    steps: Annotated[str, typer.Option(help="numbers of bounces with commas between")] = "0,1,2",
+) -> None:
+    """The authors' chain of five tokens as a graph, with the walk after n bounces."""
+    import torch
+
+    from attnchain_interp import AttentionError, show_chain
+
+    if start != "uniform" and not start.isdecimal():
+        raise AttentionError(f"--start is {start!r}; write a token by number, 0 to 4, or uniform.")
+    _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output)
+
+
+class _Reading(NamedTuple):
+    """The attention of an image, the image as the model is given it, and what undoes its preprocessing."""
+
+    store: AttentionStore
+    pixels: Tensor
+    normalization: Any
+
+
+def _read(model: str, image: Path | None) -> _Reading:
+    from attnchain_evals.cli import load, normalization_of, open_image
+    from attnchain_interp import AttentionError, capture
+
+    if image is None and model != "bundled":
+        raise AttentionError(f"{model} needs an image: attnchain figure … {model} photo.jpg")
+    loaded = load(model)
+    if loaded.preprocess is None:
+        raise AttentionError(
+            f"{model} takes no images, and these figures are of images; `attnchain inspect` shows what it has."
+        )
+    if image is None:
+        from attnchain_evals.cluttered_digits import ClutteredDigits
+
+        pixels = ClutteredDigits("test", 1)[0].image[None]
+    else:
+        pixels = loaded.preprocess(open_image(image))
+    with working("capturing attention"):
+        return _Reading(capture(loaded.model, pixels), pixels, normalization_of(loaded.preprocess))
+
+
+def _write(figure: Any, path: Path) -> None:
+    from attnchain_interp import write_figure
+
+    typer.echo(write_figure(figure, path))
+
+
+def _numbers(text: str) -> list[int]:
+    from attnchain_interp import AttentionError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise AttentionError(f"--steps is {text!r}; write numbers of bounces with commas between: 0,1,2,5.")
+    return [int(part) for part in parts]

@@ -1,0 +1,30 @@
+"""What a command says beside its result: what it is doing, and which name was perhaps meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Shows on a terminal what is being done, until it is done; writes nothing into a file or pipe."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(text) if console.is_terminal else nullcontext():
+        yield
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'Rollout'?", or nothing where no known name is near.
+
+    >>> did_you_mean("rolout", ["Rollout", "TokenRank"])
+    " Did you mean 'Rollout'?"
+    >>> did_you_mean("x", ["Rollout"])
+    ''
+    """
+    by_folded = {each.casefold(): each for each in known}
+    near = get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(by_folded[each]) for each in near)}?" if near else ""
