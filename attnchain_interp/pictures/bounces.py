@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from attnchain_interp.chain import bounce
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.functionals.bounce import bounce
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pictures.images import displayable

@@ -6,7 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from attnchain_interp.chain import Chain, bounce
+from attnchain_interp.chain import Chain
+from attnchain_interp.functionals.bounce import bounce
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pictures.images import displayable
