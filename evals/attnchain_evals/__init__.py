@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnchain_evals.bench.data import ImageFolder
+    from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
+    from attnchain_evals.bench.placement import WholeImage
     from attnchain_evals.bench.results import BenchmarkResult
     from attnchain_evals.benchmarking import benchmark
     from attnchain_evals.bundled import bundled_vit
@@ -43,6 +45,7 @@ _HOME = {
     "Example": "cluttered_digits",
     "ExampleMetric": "metrics",
     "ImageFolder": "bench.data",
+    "ImageNetSegmentation": "bench.imagenet_segmentation",
     "InputMagnitude": "controls",
     "KeyValues": "key_values",
     "KernelBlur": "occlusion",
@@ -60,6 +63,7 @@ _HOME = {
     "Superpixels": "features",
     "TokenDrop": "occlusion",
     "Trial": "metrics",
+    "WholeImage": "bench.placement",
     "Zero": "occlusion",
     "benchmark": "benchmarking",
     "bundled_decoder": "bundled.text_models",
@@ -81,6 +85,7 @@ __all__ = [
     "Example",
     "ExampleMetric",
     "ImageFolder",
+    "ImageNetSegmentation",
     "InputMagnitude",
     "KeyValues",
     "KernelBlur",
@@ -98,6 +103,7 @@ __all__ = [
     "Superpixels",
     "TokenDrop",
     "Trial",
+    "WholeImage",
     "Zero",
     "benchmark",
     "bundled_decoder",

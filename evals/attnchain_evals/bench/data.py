@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.bench.identity import digest
+from attnchain_evals.bench.placement import placed
 from attnchain_interp import AttentionError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -95,10 +96,7 @@ class ImageFolder:
         image = self._preprocess(_opened(file))[0]
         if self._masks is None:
             return Picture(image, None)
-        mask = _opened(self._masks[self._stem(file)]).convert("L").convert("RGB")
-        black, white = (self._preprocess(_plain(mask, level))[0] for level in (0, 255))
-        share = (self._preprocess(mask)[0] - black) / (white - black)
-        return Picture(image, share.mean(0) > 0.5)
+        return Picture(image, placed(_opened(self._masks[self._stem(file)]), self._preprocess))
 
     def _stem(self, file: Path) -> str:
         return file.relative_to(self._root).with_suffix("").as_posix()
@@ -181,10 +179,3 @@ def _opened(path: Path) -> Any:
             return image.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise AttentionError(f"{path} is not a readable image ({error}).") from error
-
-
-def _plain(image: Any, level: int) -> Any:
-    """An image of the same size, of one grey level."""
-    from PIL import Image
-
-    return Image.new("RGB", image.size, (level,) * 3)
