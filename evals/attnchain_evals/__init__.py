@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnchain_evals.bench.class_folder import ClassFolder
     from attnchain_evals.bench.data import ImageFolder
     from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
     from attnchain_evals.bench.placement import WholeImage
@@ -41,6 +42,7 @@ _HOME = {
     "BenchmarkResult": "bench.results",
     "Black": "occlusion",
     "Blur": "occlusion",
+    "ClassFolder": "bench.class_folder",
     "ClutteredDigits": "cluttered_digits",
     "Example": "cluttered_digits",
     "ExampleMetric": "metrics",
@@ -81,6 +83,7 @@ __all__ = [
     "BenchmarkResult",
     "Black",
     "Blur",
+    "ClassFolder",
     "ClutteredDigits",
     "Example",
     "ExampleMetric",

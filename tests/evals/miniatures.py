@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 SYNSETS = ("n01440764", "n02084071")  # tench; dog, which is in ImageNet-22k only
 
@@ -38,3 +44,29 @@ def write_gtsegs(path: Path, count: int = 3, seed: int = 0) -> list[tuple[np.nda
                 rows[name][index, 0] = store.create_dataset(f"{name}{index}", data=codes).ref
             made.append((pixels, mask))
     return made
+
+
+def write_timm(folder: Path, num_classes: int = 1000) -> str:
+    """Writes a random vision transformer of 4 × 4 patches, and returns the name by which the command line loads it."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 3}
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=num_classes, **arguments)
+    if num_classes:
+        model.get_parameter("head.weight").data[:3] *= 100  # the first three classes are predicted, and change with the image
+    save_file(model.state_dict(), folder / "model.safetensors")
+    config: dict[str, Any] = {"architecture": "vit_tiny_patch16_224", "num_classes": num_classes, "model_args": arguments}
+    config["pretrained_cfg"] = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3}
+    (folder / "config.json").write_text(json.dumps(config))
+    return f"timm:local-dir:{folder}"
+
+
+def write_classes(folder: Path, each: int = 3, seed: int = 0) -> Path:
+    """Writes images in one folder for each of two classes of ImageNet, and returns the folder."""
+    rng = np.random.default_rng(seed)
+    for synset in ("n01440764", "n01484850"):
+        (folder / synset).mkdir(parents=True)
+        for number in range(each):
+            pixels = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / synset / f"ILSVRC2012_val_{number:08d}.png")
+    return folder
