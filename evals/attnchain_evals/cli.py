@@ -1,4 +1,4 @@
-"""The command `attnchain`: demo, attribute, figure, inspect, bench."""
+"""The command `attnchain`: demo, attribute, figure, inspect, bench, reproduce."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
 
 from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
 from attnchain_evals.figure_command import app as figure  # noqa: E402
+from attnchain_evals.reproduce.command import app as reproduce  # noqa: E402
 from attnchain_evals.terminal import did_you_mean, working  # noqa: E402
 
 app.add_typer(bench, name="bench")
 app.add_typer(figure, name="figure")
+app.add_typer(reproduce, name="reproduce")
 
 Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}

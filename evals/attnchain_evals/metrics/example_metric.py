@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class Trial:
         inputs: (batch, …).
         target: (batch,) the class that is explained; that of the clean prediction.
         mask: (batch, height, width) bool, true on the object; None where the data have none.
+        label: (batch,) the classes that the data say are right; None where they say none.
         first: the number of the first example in the data, from which whatever is random is seeded, so that a result does not
             depend on how the examples were put into batches.
     """
@@ -37,6 +38,7 @@ class Trial:
     target: Tensor
     mask: Tensor | None = None
     first: int = 0
+    label: Tensor | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -62,7 +64,7 @@ class ExampleMetric(torchmetrics.Metric, ABC):
         columns: the names of the figures of an example.
     """
 
-    version: ClassVar[int]
+    version: int
     full_state_update = False
 
     name: str
