@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from benchmarks.measuring import ROOT
 
-
 TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 
