@@ -1,7 +1,7 @@
 """Runs the python blocks of a page of documentation, in order; `python -m benchmarks.documents` writes what they print.
 
 A block ```` ```text ```` right after a ```` ```python ```` block holds what this prints. The command writes these into the
-tutorials, and the `figure` that a tutorial makes into `docs/images/tutorial-….png`; the tests hold every page against its run.
+pages, and the `figure` that a tutorial makes into `docs/images/tutorial-….png`; the tests hold every page against its run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 
 from benchmarks.measuring import ROOT
 
-TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
+]
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 
 
@@ -51,11 +55,13 @@ def run(page: Path) -> Run:
 def main() -> None:
     from attnchain_evals.figures import write_figure
 
-    for page in TUTORIALS:
+    for page in PAGES:
+        if all(match["printed"] is None for match in BLOCK.finditer(page.read_text(encoding="utf-8"))):
+            continue
         text, names = run(page)
         page.write_text(text, encoding="utf-8")
         print(page.relative_to(ROOT))
-        if "figure" in names:
+        if page.parent.name == "tutorials" and "figure" in names:
             print(write_figure(names["figure"], ROOT / f"docs/images/tutorial-{page.stem}.png").relative_to(ROOT))
 
 

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.documents import ROOT, run
-
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
-]
+from benchmarks.documents import PAGES, ROOT, run
 
 
 def blocks(page: Path, language: str) -> list[str]:
