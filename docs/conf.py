@@ -1,7 +1,7 @@
 """The documentation site: `sphinx-build -W --keep-going -n docs docs/_build`, offline; docs/_build is not checked in.
 
 Docstrings are prose with `code` in single backticks. They become reStructuredText here: code that is a public name becomes a
-link to it, other code a literal, and bars (|λ₂|) and stars (P*) are what they are.
+link to it, other code a literal, and bars are bars (|λ₂|).
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ autodoc_class_signature = "mixed"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 80
 
@@ -46,26 +47,24 @@ nitpick_ignore_regex = [("py:.*", r"(?!attnchain).*"), ("py:.*", r"attnchain_\w+
 
 PUBLIC = {name: f"attnchain_evals.{name}" for name in attnchain_evals.__all__}
 PUBLIC |= {name: f"attnchain_interp.{name}" for name in dir(attnchain_interp)}
-CODE = re.compile(r"``(?P<literal>.+?)``|`(?P<code>[^`]+)`|(?P<special>[|*_](?=\W|$)|\|)")
+CODE = re.compile(r"``.+?``|`(?P<code>[^`]+)`|(?P<special>\||_(?=\W|$))")
 
 
 def marked_up(text: str) -> str:
     """A paragraph's prose as reStructuredText."""
 
     def replaced(match: re.Match[str]) -> str:
-        if match["literal"]:
-            return match[0]
-        if match["special"]:
-            return "\\" + match[0] if match["special"] != "*" else match[0]
         code = match["code"]
+        if code is None:
+            return f"\\{match[0]}" if match["special"] else match[0]
         return f":py:obj:`{code} <{PUBLIC[code]}>`" if code in PUBLIC else f"``{code}``"
 
     return CODE.sub(replaced, text)
 
 
 def docstring_as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Marks up what is neither a doctest nor an indented block."""
-    text = "\n".join(lines)
+    """Marks up all but doctests. Of a constant it leaves nothing, which would be the docstring of its type."""
+    text = "" if what == "data" else "\n".join(lines)
     parts = re.split(r"((?:^ *>>> .*\n?)(?:^ *\S.*\n?)*)", text, flags=re.MULTILINE)
     lines[:] = "".join(part if number % 2 else marked_up(part) for number, part in enumerate(parts)).split("\n")
 
