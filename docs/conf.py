@@ -29,7 +29,6 @@ html_copy_source = False
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 4
-suppress_warnings = ["misc.highlighting_failure"]  # `…` stands in code for what is left out
 
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
