@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import linecache
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+from benchmarks.documents import PAGES, ROOT, run
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -23,11 +20,7 @@ def blocks(page: Path, language: str) -> list[str]:
 )
 def test_code_blocks_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])  # nnsight puts it back in another order
-    names: dict[str, Any] = {"__name__": page.stem}
-    for number, block in enumerate(blocks(page, "python")):
-        file = f"<{page.name}, block {number}>"
-        linecache.cache[file] = len(block), None, block.splitlines(keepends=True), file  # nnsight reads the source of a trace
-        exec(compile(block, file, "exec"), names)  # noqa: S102
+    assert run(page).text == page.read_text(encoding="utf-8"), "what is printed: python -m benchmarks.documents writes it"
 
 
 def test_the_readme_holds_exactly_two_commands() -> None:

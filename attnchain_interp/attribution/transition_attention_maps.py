@@ -32,7 +32,7 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
         AttentionError: on attribution, for a start that does not exist, inputs that are not floating point and cannot be
             scaled, and as `capture_gradients`; at once, for fewer than two steps.
 
-    Source: Yuan, Li, Xiong, Cao & Dou, *Explaining Information Flow Inside Vision Transformers Using Markov Chain*,
+    Source: Yuan, Li, Xiong & Dou, *Explaining Information Flow Inside Vision Transformers Using Markov Chain*,
     XAI4Debugging workshop at NeurIPS 2021, and its published code.
     """
 

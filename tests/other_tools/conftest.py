@@ -38,10 +38,10 @@ def ids(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
 
 @pytest.fixture
 def run_page(tmp_path: Path) -> Any:
-    """Runs the block of docs/other-tools.md that is marked by a tool's name, and returns its names."""
+    """Runs the block of a page that is marked by a tool's name, and returns its names."""
 
-    def run(tool: str, **names: Any) -> dict[str, Any]:
-        (block,) = blocks(ROOT / "docs/other-tools.md", f"python {tool}")
+    def run(tool: str, page: str = "other-tools.md", **names: Any) -> dict[str, Any]:
+        (block,) = blocks(ROOT / "docs" / page, f"python {tool}")
         path = tmp_path / "block.py"  # nnsight reads the source of the code that runs
         path.write_text(block, encoding="utf-8")
         exec(compile(block, str(path), "exec"), names)  # noqa: S102

@@ -31,7 +31,7 @@ class NAOPC(ImageMetric):
         occlusion: how a region is removed.
         name: "naopc/" and the occlusion's name when None.
 
-    Source: Edin et al., *Normalized AOPC*, 2024 (arXiv 2408.08137).
+    Source: Edin et al., *Normalized AOPC*, ACL 2025 (arXiv 2408.08137).
     """
 
     version = 1

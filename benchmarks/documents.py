@@ -1,0 +1,69 @@
+"""Runs the python blocks of a page of documentation, in order; `python -m benchmarks.documents` writes what they print.
+
+A block ```` ```text ```` right after a ```` ```python ```` block holds what this prints. The command writes these into the
+pages, and the `figure` that a tutorial makes into `docs/images/tutorial-….png`; the tests hold every page against its run.
+"""
+
+from __future__ import annotations
+
+import io
+import linecache
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.measuring import ROOT
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
+]
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+
+
+class Run(NamedTuple):
+    """A page with the output that its blocks printed now, and the names that they left."""
+
+    text: str
+    names: dict[str, Any]
+
+
+def run(page: Path) -> Run:
+    """The page's blocks, run in order in one namespace.
+
+    Raises:
+        Exception: whatever a block raises.
+    """
+    names: dict[str, Any] = {"__name__": page.stem}
+
+    def replaced(match: re.Match[str]) -> str:
+        block = match["code"]
+        file = f"<{page.name}, from {match.start()}>"
+        linecache.cache[file] = len(block), None, block.splitlines(keepends=True), file  # nnsight reads the source of a trace
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile(block, file, "exec"), names)  # noqa: S102
+        if match["printed"] is None:
+            return match[0]
+        return f"```python\n{block}```\n\n```text\n{printed.getvalue()}```\n"
+
+    return Run(BLOCK.sub(replaced, page.read_text(encoding="utf-8")), names)
+
+
+def main() -> None:
+    from attnchain_evals.figures import write_figure
+
+    for page in PAGES:
+        if all(match["printed"] is None for match in BLOCK.finditer(page.read_text(encoding="utf-8"))):
+            continue
+        text, names = run(page)
+        page.write_text(text, encoding="utf-8")
+        print(page.relative_to(ROOT))
+        if page.parent.name == "tutorials" and "figure" in names:
+            print(write_figure(names["figure"], ROOT / f"docs/images/tutorial-{page.stem}.png").relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The documentation site: `sphinx-build -W --keep-going -n docs docs/_build`, offline; docs/_build is not checked in.
+
+Docstrings are prose with `code` in single backticks. They become reStructuredText here: code that is a public name becomes a
+link to it, other code a literal, and bars are bars (|λ₂|).
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version as installed
+from typing import Any
+
+import attnchain_evals
+import attnchain_interp
+
+project = "attnchain-interp"
+author = "The attnchain-interp authors"
+copyright = author  # noqa: A001 - Sphinx's name
+version = release = installed(project)
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_heading_anchors = 4
+
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_default_options = {"members": True}
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+python_maximum_signature_line_length = 80
+
+# Types of other packages, and aliases that the text around them explains; there is no network to look them up in.
+nitpick_ignore_regex = [("py:.*", r"(?!attnchain).*"), ("py:.*", r"attnchain_\w+\.(?:\w+\.)+(?!_)[A-Z]\w*")]
+
+PUBLIC = {name: f"attnchain_evals.{name}" for name in attnchain_evals.__all__}
+PUBLIC |= {name: f"attnchain_interp.{name}" for name in dir(attnchain_interp)}
+CODE = re.compile(r"``.+?``|`(?P<code>[^`]+)`|(?P<special>\||_(?=\W|$))")
+
+
+def marked_up(text: str) -> str:
+    """A paragraph's prose as reStructuredText."""
+
+    def replaced(match: re.Match[str]) -> str:
+        code = match["code"]
+        if code is None:
+            return f"\\{match[0]}" if match["special"] else match[0]
+        return f":py:obj:`{code} <{PUBLIC[code]}>`" if code in PUBLIC else f"``{code}``"
+
+    return CODE.sub(replaced, text)
+
+
+def docstring_as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Marks up all but doctests. Of a constant it leaves nothing, which would be the docstring of its type."""
+    text = "" if what == "data" else "\n".join(lines)
+    parts = re.split(r"((?:^ *>>> .*\n?)(?:^ *\S.*\n?)*)", text, flags=re.MULTILINE)
+    lines[:] = "".join(part if number % 2 else marked_up(part) for number, part in enumerate(parts)).split("\n")
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", docstring_as_rst, priority=100)  # before napoleon

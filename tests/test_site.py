@@ -1,0 +1,53 @@
+"""What the pages of the site must hold; that they are well-formed is Sphinx's to say (`.ci/run`)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.measuring import ROOT
+
+PACKAGES = ("attnchain_interp", "attnchain_evals", "attnchain_adapters.tracing", "attnchain_adapters.diffusers_models")
+SOURCES = [file for folder in ("attnchain_interp", "adapters", "evals") for file in (ROOT / folder).rglob("*.py")]
+
+
+def test_every_public_name_is_on_the_api_pages_once() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in sorted((ROOT / "docs/api").glob("*.md")))
+    found = Counter(re.findall(r"^\.\. auto\w+:: (\S+)$", text, re.MULTILINE))
+    public = {f"{package}.{name}" for package in PACKAGES for name in dir(import_module(package)) if shown(package, name)}
+    assert not (absent := public - set(found)), f"add to docs/api: {sorted(absent)}"
+    assert not (stale := set(found) - public), f"remove from docs/api: {sorted(stale)}"
+    assert not (twice := [name for name, count in found.items() if count > 1]), f"twice in docs/api: {twice}"
+
+
+def shown(package: str, name: str) -> bool:
+    """Whether a name is public: in `__all__`, or, where a package has lazy names, in its `dir`."""
+    module = import_module(package)
+    return name in module.__all__ or (package == "attnchain_interp" and not name.startswith("_"))
+
+
+def sources(file: Path) -> list[str]:
+    """The paragraphs "Source: …" of a file's docstrings, each on one line."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    texts = [
+        ast.get_docstring(node) or "" for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, documented)
+    ]
+    return [" ".join(found.split()) for text in texts for found in re.findall(r"Sources?:(.*?)(?:\n\n|\Z)", text, re.DOTALL)]
+
+
+def test_the_bibliography_is_what_docstrings_cite() -> None:
+    page = (ROOT / "docs/bibliography.md").read_text("utf-8")
+    entries = [" ".join(entry.split()) for entry in re.findall(r"^- (.*?)(?=\n- |\n\n|\Z)", page, re.DOTALL | re.MULTILINE)]
+    cited = [(file.name, source) for file in SOURCES for source in sources(file)]
+    assert len(cited) > 30
+    for name, source in cited:
+        for author, year in re.findall(r"([A-Z]\w+)(?:,? [^;()]*?| et al\.,? )[^;]*?\b((?:19|20)\d\d)\b", source):
+            assert any(author in entry and year in entry for entry in entries), (
+                f"{name} cites {author} {year}, absent from the page"
+            )
+    said = " ".join(source for _, source in cited)
+    for entry in entries:
+        assert entry.split(",")[0].split(" ")[0] in said, f"no docstring cites {entry}"
