@@ -6,7 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnchain_evals.bench.class_folder import ClassFolder
     from attnchain_evals.bench.data import ImageFolder
+    from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
+    from attnchain_evals.bench.placement import WholeImage
     from attnchain_evals.bench.results import BenchmarkResult
     from attnchain_evals.benchmarking import benchmark
     from attnchain_evals.bundled import bundled_vit
@@ -39,10 +42,12 @@ _HOME = {
     "BenchmarkResult": "bench.results",
     "Black": "occlusion",
     "Blur": "occlusion",
+    "ClassFolder": "bench.class_folder",
     "ClutteredDigits": "cluttered_digits",
     "Example": "cluttered_digits",
     "ExampleMetric": "metrics",
     "ImageFolder": "bench.data",
+    "ImageNetSegmentation": "bench.imagenet_segmentation",
     "InputMagnitude": "controls",
     "KeyValues": "key_values",
     "KernelBlur": "occlusion",
@@ -60,6 +65,7 @@ _HOME = {
     "Superpixels": "features",
     "TokenDrop": "occlusion",
     "Trial": "metrics",
+    "WholeImage": "bench.placement",
     "Zero": "occlusion",
     "benchmark": "benchmarking",
     "bundled_decoder": "bundled.text_models",
@@ -77,10 +83,12 @@ __all__ = [
     "BenchmarkResult",
     "Black",
     "Blur",
+    "ClassFolder",
     "ClutteredDigits",
     "Example",
     "ExampleMetric",
     "ImageFolder",
+    "ImageNetSegmentation",
     "InputMagnitude",
     "KeyValues",
     "KernelBlur",
@@ -98,6 +106,7 @@ __all__ = [
     "Superpixels",
     "TokenDrop",
     "Trial",
+    "WholeImage",
     "Zero",
     "benchmark",
     "bundled_decoder",

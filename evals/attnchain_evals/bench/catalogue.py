@@ -20,6 +20,8 @@ DATA = {
     "digits:validation": "ClutteredDigits, validation: tune on these",
     "digits:test": "ClutteredDigits, test: report these",
     "folder:PATH": "images at any depth; with PATH/images and PATH/masks (same names) localisation too",
+    "classes:PATH": "a folder for each class, its images inside at any depth: labels; ImageNet's by their WordNet ids",
+    "imagenet-segmentation:PATH": "the published gtsegs_ijcv.mat; whole images squeezed to the model's size, as published",
 }
 DIGITS = 512
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -187,14 +189,19 @@ def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | N
     Raises:
         AttentionError: an unknown name, or a folder without images.
     """
+    from attnchain_evals.bench.class_folder import ClassFolder
     from attnchain_evals.bench.data import ImageFolder
+    from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
+    from attnchain_evals.bench.placement import WholeImage
     from attnchain_evals.cluttered_digits import ClutteredDigits
 
     kind, _, rest = name.partition(":")
     if kind == "digits" and rest in ("train", "validation", "test"):
         return ClutteredDigits(rest, DIGITS if limit is None else max(DIGITS, limit), seed)
-    if kind == "folder" and rest:
+    if kind in ("folder", "classes", "imagenet-segmentation") and rest:
         if preprocess is None:
-            raise AttentionError("the model takes no images, so no folder of images can be read for it.")
-        return ImageFolder(rest, preprocess)
+            raise AttentionError("the model takes no images, so no images can be read for it.")
+        if kind == "imagenet-segmentation":
+            return ImageNetSegmentation(rest, WholeImage(preprocess))
+        return ImageFolder(rest, preprocess) if kind == "folder" else ClassFolder(rest, preprocess)
     raise AttentionError(f"data {name!r} is unknown; use one of {', '.join(DATA)}.")

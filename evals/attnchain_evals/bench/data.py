@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.bench.identity import digest
+from attnchain_evals.bench.placement import placed
 from attnchain_interp import AttentionError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -29,10 +30,11 @@ Data = Examples | Iterable[Any]
 
 
 class Picture(NamedTuple):
-    """An image (channel, height, width), and the mask (height, width) of its object where there is one."""
+    """An image (channel, height, width); the mask (height, width) of its object and the number of its class, where known."""
 
     image: Tensor
-    mask: Tensor | None
+    mask: Tensor | None = None
+    label: int | None = None
 
 
 class Batch(NamedTuple):
@@ -43,12 +45,14 @@ class Batch(NamedTuple):
         first: number of its first example.
         images: (batch, channel, height, width).
         masks: (batch, height, width) bool, or None.
+        labels: (batch,) classes as the data say, or None.
     """
 
     number: int
     first: int
     images: Tensor
     masks: Tensor | None
+    labels: Tensor | None = None
 
 
 @final
@@ -69,36 +73,33 @@ class ImageFolder:
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor]) -> None:
         root = Path(folder)
         self._root = root / "images" if (root / "images").is_dir() else root
-        self._files = sorted(file for file in self._root.rglob("*") if file.suffix.lower() in SUFFIXES)
-        if not self._files:
+        self.files = sorted(file for file in self._root.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not self.files:
             raise AttentionError(f"{self._root} holds no image ({', '.join(sorted(SUFFIXES))}).")
         self._preprocess = preprocess
         self._masks = _by_stem(root / "masks") if self._root != root and (root / "masks").is_dir() else None
         if self._masks is not None:
-            bare = [file for file in self._files if self._stem(file) not in self._masks]
+            bare = [file for file in self.files if self._stem(file) not in self._masks]
             if bare:
-                raise AttentionError(f"{len(bare)} of {len(self._files)} images have no mask; the first is {bare[0]}.")
+                raise AttentionError(f"{len(bare)} of {len(self.files)} images have no mask; the first is {bare[0]}.")
 
     @property
     def identity(self) -> dict[str, Any]:
         """The sha256 of all names and contents, and of the first image as it is preprocessed."""
         found = hashlib.sha256()
-        for file in (*self._files, *(self._masks or {}).values()):
+        for file in (*self.files, *(self._masks or {}).values()):
             found.update(file.relative_to(self._root.parent).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
         return {"name": "ImageFolder", "sha256": found.hexdigest(), "first": digest(self[0].image), "length": len(self)}
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> Picture:
-        file = self._files[index]
+        file = self.files[index]
         image = self._preprocess(_opened(file))[0]
         if self._masks is None:
-            return Picture(image, None)
-        mask = _opened(self._masks[self._stem(file)]).convert("L").convert("RGB")
-        black, white = (self._preprocess(_plain(mask, level))[0] for level in (0, 255))
-        share = (self._preprocess(mask)[0] - black) / (white - black)
-        return Picture(image, share.mean(0) > 0.5)
+            return Picture(image)
+        return Picture(image, placed(_opened(self._masks[self._stem(file)]), self._preprocess))
 
     def _stem(self, file: Path) -> str:
         return file.relative_to(self._root).with_suffix("").as_posix()
@@ -109,7 +110,7 @@ def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[in
 
     Args:
         data: a sequence (`len` and numbers), of which only wanted examples are read; or any iterable, read in order. An
-            example is an image, a tuple that begins with one, or has `image` and perhaps `mask`.
+            example is an image, a tuple of an image and perhaps its label, or has `image` and perhaps `mask` and `label`.
         wanted: number of the batch, how many examples it holds (None: not known yet) → whether it is.
     """
     total = size_of(data, limit)
@@ -151,21 +152,28 @@ def data_identity(data: Any) -> dict[str, Any]:
 def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
     parts = [_picture(row) for row in rows]
     masks = [part.mask for part in parts if part.mask is not None]
-    if masks and len(masks) < len(parts):
-        raise AttentionError(f"batch {number} has masks for {len(masks)} of {len(parts)} examples; give all of them, or none.")
-    return Batch(number, first, torch.stack([part.image for part in parts]), torch.stack(masks) if masks else None)
+    labels = [part.label for part in parts if part.label is not None]
+    for what, there in (("masks", masks), ("labels", labels)):
+        if there and len(there) < len(parts):
+            raise AttentionError(
+                f"batch {number} has {what} for {len(there)} of {len(parts)} examples; give all of them, or none."
+            )
+    images = torch.stack([part.image for part in parts])
+    return Batch(
+        number, first, images, torch.stack(masks) if masks else None, torch.as_tensor(labels).long() if labels else None
+    )
 
 
 def _picture(row: Any) -> Picture:
     if hasattr(row, "image"):
-        return Picture(row.image, getattr(row, "mask", None))
-    image = row[0] if isinstance(row, tuple | list) else row
+        return Picture(row.image, getattr(row, "mask", None), getattr(row, "label", None))
+    image, *rest = row if isinstance(row, tuple | list) and row else (row,)
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise AttentionError(
             f"an example is {type(row).__name__}; it must be an image (channel, height, width), begin with one, or have"
             " `image`."
         )
-    return Picture(image, None)
+    return Picture(image, label=rest[0] if rest and isinstance(rest[0], int) else None)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -181,10 +189,3 @@ def _opened(path: Path) -> Any:
             return image.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise AttentionError(f"{path} is not a readable image ({error}).") from error
-
-
-def _plain(image: Any, level: int) -> Any:
-    """An image of the same size, of one grey level."""
-    from PIL import Image
-
-    return Image.new("RGB", image.size, (level,) * 3)

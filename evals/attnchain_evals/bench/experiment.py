@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split
 from attnchain_evals.bench.report import write_report
@@ -16,7 +17,33 @@ from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.running import Share
 from attnchain_evals.benchmarking import benchmark, standard_metrics
 from attnchain_evals.files import write_text
-from attnchain_interp import AttentionError, capture
+from attnchain_interp import AttentionError, Role, capture
+
+
+class SetUp(NamedTuple):
+    """A model, the data for it, its grid of patches (rows, columns), and whether it has a class token."""
+
+    model: nn.Module
+    data: Any
+    grid: tuple[int, int]
+    class_token: bool
+
+
+def set_up(model: str, data: str, limit: int | None, seed: int, device: str | None) -> SetUp:
+    """What the names of the command line mean.
+
+    Raises:
+        AttentionError: an unknown name, or a model without an image grid.
+    """
+    from attnchain_evals.cli import load
+
+    loaded = load(model)
+    network = loaded.model.to(_device(device)).eval()
+    opened = open_data(data, loaded.preprocess, limit, seed)
+    tokens = capture(network, _images(opened, 1, network), layers=-1).tokens
+    if tokens.grid is None:
+        raise AttentionError(f"{model} has no image grid; the benchmark judges heat maps of images.")
+    return SetUp(network, opened, tokens.grid, Role.CLASS in tokens.roles[0])
 
 
 def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
@@ -28,15 +55,8 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
     Raises:
         AttentionError: a name or value that is not known, or what `benchmark` raises.
     """
-    from attnchain_evals.cli import load
-
-    loaded = load(settings["model"])
-    model = loaded.model.to(_device(settings["device"])).eval()
     limit, seed, share = settings["limit"], int(settings["seed"]), Share.from_environment()
-    data = open_data(settings["data"], loaded.preprocess, limit, seed)
-    grid = capture(model, _images(data, 1, model), layers=-1).tokens.grid
-    if grid is None:
-        raise AttentionError(f"{settings['model']} has no image grid; the benchmark judges heat maps of images.")
+    model, data, grid, _ = set_up(settings["model"], settings["data"], limit, seed, settings["device"])
     specs = [*_listed(settings["methods"]), *from_grid(settings["grid"])]
     methods = build_methods(specs, model, grid)
     metrics = standard_metrics(data) if settings["metrics"] is None else build_metrics(_listed(settings["metrics"]))
@@ -46,7 +66,7 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
         methods,
         metrics,
         baseline=settings["baseline"],
-        batch_size=_batch_size(settings["batch_size"]),
+        batch_size=batch_size_of(settings["batch_size"]),
         limit=limit,
         seed=seed,
         output=output,
@@ -98,7 +118,7 @@ def _listed(names: str | list[str]) -> list[str]:
     return split(names) if isinstance(names, str) else list(names)
 
 
-def _batch_size(text: str | int) -> Any:
+def batch_size_of(text: str | int) -> Any:
     if text == "auto":
         return "auto"
     try:

@@ -142,7 +142,8 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
     device = next(plan.model.parameters()).device
     images = batch.images.to(device)
     reading = Reading(plan.model, images, batch.first)
-    trial = Trial(plan.model, images, reading.target, batch.masks, batch.first)
+    label = None if batch.labels is None else batch.labels.to(device)
+    trial = Trial(plan.model, images, reading.target, batch.masks, batch.first, label)
     for name in names:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_seed(plan.seed, batch.first, name))

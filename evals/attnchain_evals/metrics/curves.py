@@ -206,4 +206,4 @@ def area_and_curve(protocol: Protocol, trial: Trial, attributions: Tensor, mode:
 
 def _clean(trial: Trial, protocol: Protocol) -> Tensor:
     experiment = perturbation(trial, protocol.occlusion, protocol.batch_size)
-    return class_score(experiment.clean, experiment.target(trial.target), protocol.score)[:, None]
+    return class_score(experiment.clean, experiment.target(protocol.classes(trial)), protocol.score)[:, None]

@@ -26,6 +26,7 @@ class Trial:
         inputs: (batch, …).
         target: (batch,) the class that is explained; that of the clean prediction.
         mask: (batch, height, width) bool, true on the object; None where the data have none.
+        label: (batch,) the classes that the data say are right; None where they say none.
         first: the number of the first example in the data, from which whatever is random is seeded, so that a result does not
             depend on how the examples were put into batches.
     """
@@ -35,6 +36,7 @@ class Trial:
     target: Tensor
     mask: Tensor | None = None
     first: int = 0
+    label: Tensor | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

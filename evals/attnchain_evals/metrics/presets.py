@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from attnchain_evals.metrics.curves import AOPC, SRG, Comprehensiveness, Deletion, Insertion, ReverseDeletion, Sufficiency
 from attnchain_evals.metrics.example_metric import ExampleMetric
@@ -40,6 +40,10 @@ def _road(noise: float, seed: int) -> Protocol:
     return Protocol(NoisyLinear(noise, seed), "pixel", ROAD_FRACTIONS, "accuracy", ends=False)
 
 
+def _masking(target: Literal["prediction", "label"]) -> Protocol:
+    return Protocol(TokenDrop(), score="accuracy", target=target)
+
+
 PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "rise/deletion": lambda: Deletion(_rise(Zero()), "rise/deletion"),
     "rise/insertion": lambda: Insertion(_rise(KernelBlur(11, 5.0)), "rise/insertion"),
@@ -55,7 +59,8 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "sensitivity-n": lambda **settings: SensitivityN(**settings, name="sensitivity-n"),
     "infidelity": lambda **settings: Infidelity(**settings, name="infidelity"),
     "saco": lambda **settings: SaCo(**settings, name="saco"),
-    "token-masking": lambda: Deletion(Protocol(TokenDrop(), score="accuracy"), "token-masking"),
+    "token-masking": lambda target="prediction": Deletion(_masking(target), "token-masking"),
+    "token-masking/lowest": lambda target="prediction": ReverseDeletion(_masking(target), "token-masking/lowest"),
     "acc": PixelAccuracy,
     "miou": MeanIoU,
     "map": MeanAP,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.image_metric import perturbation
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 from attnchain_evals.perturbation import Mode, Order, PerturbationCurve
+from attnchain_interp import AttentionError
 
 
 def trapezoid(curve: PerturbationCurve) -> Tensor:
@@ -38,6 +39,7 @@ class Protocol:
             callable, since it belongs to the images.
         fractions: as there, or a callable (height, width) → the numbers of pixels, with features="pixel".
         area: what a curve comes to.
+        target: whose class is scored: that of the clean "prediction", or the "label" of the data.
     """
 
     occlusion: str | Occlusion = "mean"
@@ -47,12 +49,13 @@ class Protocol:
     ends: bool = True
     area: Callable[[PerturbationCurve], Tensor] = trapezoid
     batch_size: int = 64
+    target: Literal["prediction", "label"] = "prediction"
 
     @property
     def name(self) -> str:
-        """Of the occlusion, and of the score where it is no probability."""
-        occlusion = occlusion_named(self.occlusion).name
-        return occlusion if self.score == "probability" else f"{occlusion}/{self.score}"
+        """Of the occlusion, and of score and target where they are not the probability of the prediction."""
+        named = (self.score, "probability"), (self.target, "prediction")
+        return "/".join((occlusion_named(self.occlusion).name, *(own for own, usual in named if own != usual)))
 
     @property
     def steps(self) -> tuple[float, ...]:
@@ -70,14 +73,29 @@ class Protocol:
         return bool(there) and there == {round(1 - step, 9) for step in there}
 
     def curve(self, trial: Trial, attributions: Tensor, mode: Mode, order: Order) -> PerturbationCurve:
-        """The curve of a trial, taken once for all metrics that read it; its class is that of the trial."""
+        """The curve of a trial, taken once for all metrics that read it."""
 
         def taken() -> PerturbationCurve:
             experiment = perturbation(trial, self.occlusion, self.batch_size)
             chosen: dict[str, Any] = {"features": self.features, "score": self.score, "ends": self.ends}
-            return experiment.curve(attributions, trial.target, mode, order, self._fractions(trial), **chosen)
+            return experiment.curve(attributions, self.classes(trial), mode, order, self._fractions(trial), **chosen)
 
         return trial.once((replace(self, area=trapezoid), attributions, mode, order), taken)
+
+    def classes(self, trial: Trial) -> Tensor:
+        """(batch,): the classes that are scored.
+
+        Raises:
+            AttentionError: labels are asked for, and the trial has none.
+        """
+        if self.target == "prediction":
+            return trial.target
+        if trial.label is None:
+            raise AttentionError(
+                'target="label" scores the classes that the data say are right, and these data say none: take labelled data,'
+                ' or target="prediction".'
+            )
+        return trial.label
 
     def sampled(self, curve: PerturbationCurve) -> Tensor:
         """(batch, step): the scores at `steps`, each at the fraction that rounding to whole features made of it."""

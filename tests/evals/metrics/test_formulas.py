@@ -23,6 +23,7 @@ from attnchain_evals.metrics import (
     Infidelity,
     Insertion,
     Protocol,
+    ReverseDeletion,
     SaCo,
     SensitivityN,
     Sufficiency,
@@ -32,6 +33,7 @@ from attnchain_evals.metrics import (
 from attnchain_evals.metrics.naopc import best_order
 from attnchain_evals.metrics.subsets import random_subsets
 from attnchain_evals.occlusion import KernelBlur
+from attnchain_interp import AttentionError
 
 from .planted import WEIGHTS, Planted, lit, trial, upscaled
 
@@ -208,6 +210,22 @@ def test_token_masking_is_the_area_under_accuracy(grid: Tensor) -> None:
     for row, example in enumerate(grid):
         kept = [logit_without(removed, left=0) > 0 for removed in removals(order_of(example), steps)]
         assert found[row] == pytest.approx(auc(np.array(steps) / 16, np.array(kept, float)), abs=1e-6)
+
+
+def test_token_masking_against_labels(grid: Tensor) -> None:
+    on = trial()
+    labelled = replace(on, label=torch.tensor([1, 0]))
+    for name, sign in (("token-masking", 1), ("token-masking/lowest", -1)):
+        metric = preset(name, target="label")
+        assert isinstance(metric, Deletion | ReverseDeletion)
+        steps = sorted({round(16 * step) for step in metric.protocol.steps})
+        for row, example in enumerate(grid):
+            kept = [logit_without(removed, left=0) > 0 for removed in removals(order_of(sign * example), steps)]
+            right = np.array(kept if row == 0 else ~np.array(kept), float)
+            assert metric.measure(labelled, grid)[row, 0] == pytest.approx(auc(np.array(steps) / 16, right), abs=1e-6)
+        with pytest.raises(AttentionError, match="scores the classes that the data say are right, and these data say none"):
+            metric.measure(on, grid)
+    assert Protocol(score="accuracy", target="label").name == "mean/accuracy/label"
 
 
 def test_curves_of_quantus() -> None:

@@ -1,0 +1,64 @@
+"""Where a model's preprocessing puts the pixels of an image, so that its mask goes to the same place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SIDE = 256  # of the images that a preprocessing is read off from; any size does
+
+
+@final
+class WholeImage:
+    """The whole image squeezed to the model's size, bilinearly, and normalised as the model's preprocessing does; not cropped.
+
+    What the published ImageNet-Segmentation protocol feeds to a model. Size and normalisation are read off what the
+    preprocessing makes of a black and of a white image.
+
+    Args:
+        preprocess: a PIL image → the model's input (1, channel, height, width), affine in the colours.
+    """
+
+    def __init__(self, preprocess: Callable[[Any], Tensor]) -> None:
+        from PIL import Image
+
+        levels = [preprocess(Image.new("RGB", (SIDE, SIDE), (level,) * 3))[0] for level in (0, 255)]
+        self.size = (levels[0].shape[1], levels[0].shape[2])
+        centre = self.size[0] // 2, self.size[1] // 2
+        self._black, white = (level[:, centre[0], centre[1], None, None] for level in levels)
+        self._range = white - self._black
+
+    def __call__(self, image: Any) -> Tensor:
+        from PIL import Image
+
+        small = image.convert("RGB").resize(self.size[::-1], Image.Resampling.BILINEAR)
+        shares = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
+        return (self._black + self._range * shares)[None]
+
+    def mask(self, mask: Any) -> Tensor:
+        """(height, width) bool: a mask squeezed alike, by nearest neighbour."""
+        from PIL import Image
+
+        small = mask.convert("L").resize(self.size[::-1], Image.Resampling.NEAREST)
+        return torch.from_numpy(np.array(small) > 127)
+
+
+def placed(mask: Any, preprocess: Callable[[Any], Tensor]) -> Tensor:
+    """(height, width) bool: a mask, white on the object, where the preprocessing puts its image.
+
+    By the preprocessing's own `mask` where it has one. Else the mask is preprocessed as an image, and a pixel lies on the
+    object where more than half of it is white: nearest neighbour, but for the pixels of a contour that interpolation blends.
+    """
+    own = getattr(preprocess, "mask", None)
+    if own is not None:
+        return own(mask)
+    from PIL import Image
+
+    levels = (Image.new("RGB", mask.size, (level,) * 3) for level in (0, 255))
+    black, white = (preprocess(level)[0] for level in levels)
+    share = (preprocess(mask.convert("L").convert("RGB"))[0] - black) / (white - black)
+    return share.mean(0) > 0.5

@@ -1,0 +1,84 @@
+"""What the reproductions share: a model, data, and methods that suit both; one page with our numbers and the reported ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+from attnchain_evals.bench.catalogue import build_methods, method_classes, parsed
+from attnchain_evals.bench.experiment import SetUp, set_up
+from attnchain_evals.bench.report import notes, write_report
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.running import Share
+from attnchain_evals.benchmarking import benchmark
+from attnchain_evals.files import write_text
+from attnchain_evals.metrics.example_metric import ExampleMetric
+from attnchain_evals.reproduce.reported import Reported, reported_table
+from attnchain_interp import AttentionGradientAttribution
+
+PAGE = "reproduction.md"
+
+
+@final
+@dataclass(frozen=True)
+class Settings:
+    """What a reproduction is run on: names as the command line has them, and the folder that keeps the run."""
+
+    data: str
+    model: str
+    output: Path
+    limit: int | None = None
+    batch_size: int | Literal["auto"] = 32
+    device: str | None = None
+
+    def set_up(self) -> SetUp:
+        return set_up(self.model, self.data, self.limit, 0, self.device)
+
+
+def measure(settings: Settings, where: SetUp, methods: Sequence[str], metrics: Sequence[ExampleMetric]) -> BenchmarkResult:
+    """The benchmark of the methods that suit the model, kept in the folder."""
+    built = build_methods(suited(methods, where), where.model, where.grid)
+    return benchmark(
+        where.model,
+        where.data,
+        built,
+        metrics,
+        batch_size=settings.batch_size,
+        limit=settings.limit,
+        output=settings.output,
+        progress=True,
+        name=settings.model,
+    )
+
+
+def suited(methods: Iterable[str], where: SetUp) -> list[str]:
+    """The methods without those that start at a class token the model lacks, or explain a class of a model without classes."""
+    headless = getattr(where.model, "num_classes", None) == 0
+
+    def suits(spec: str) -> bool:
+        name = parsed(spec)[0]
+        if name.startswith("class ") or name == "RawAttention":
+            return where.class_token
+        return not (headless and issubclass(method_classes().get(name, object), AttentionGradientAttribution))
+
+    return [spec for spec in methods if suits(spec)]
+
+
+def write_page(settings: Settings, title: str, result: BenchmarkResult, ours: str, reported: Sequence[Reported]) -> str:
+    """Writes the reports of the run and the page that sets its numbers beside the reported ones; returns the page."""
+    marks = [*notes(result, {}), f"{len(result.examples)} images of {settings.data}, model {settings.model}."]
+    parts = (
+        f"# {title}",
+        "## Measured here, by this library",
+        "\n".join(f"- {mark}" for mark in marks),
+        ours,
+        "## Reported by others, on their models and settings; not measured here",
+        reported_table(reported),
+    )
+    text = "\n\n".join(parts) + "\n"
+    if Share.from_environment().rank == 0:
+        write_report(result, settings.output)
+        write_text(settings.output / PAGE, text)
+    return text

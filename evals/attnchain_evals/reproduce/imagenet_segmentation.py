@@ -1,0 +1,72 @@
+"""ImageNet-Segmentation by the protocol of Chefer et al.: pixel accuracy, mean IoU and mean AP of attention maps."""
+
+from __future__ import annotations
+
+from attnchain_evals.bench.catalogue import open_data
+from attnchain_evals.bench.experiment import SetUp
+from attnchain_evals.bench.markdown import table
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.selection import Selection
+from attnchain_evals.metrics import localisation_metrics
+from attnchain_evals.reproduce.experiment import Settings, measure, write_page
+from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
+from attnchain_evals.reproduce.sweep import Sweep, sweep
+from attnchain_evals.statistics import Score
+
+TITLE = "ImageNet-Segmentation"
+METHODS = (
+    *("RawAttention(layers=-1)", "class row", "ColumnSum", "Rollout", "TokenRank", "MultiBounce(steps=2)"),
+    *("GradientAttention", "GradientRollout", "LeGrad", "RandomRanking", "input magnitude"),
+)
+NAMES = {"acc": "Acc", "miou": "mIoU", "map": "mAP"}
+VALIDATION = 5  # with --sweep every fifth image chooses the number of bounces
+
+
+def imagenet_segmentation(settings: Settings) -> str:
+    """Measures and returns the page.
+
+    Raises:
+        AttentionError: data without masks, or what `benchmark` raises.
+    """
+    result = measure(settings, settings.set_up(), METHODS, localisation_metrics())
+    return write_page(settings, TITLE, result, percentages(result), IMAGENET_SEGMENTATION)
+
+
+def sweep_bounces(settings: Settings) -> str:
+    """Chooses the number of bounces on validation images, measures all on test images, and returns the page.
+
+    `ClutteredDigits` have both sets. Of other data every fifth image is for validation.
+    """
+    where = settings.set_up()
+    validation, test = halves(settings, where)
+    found: Sweep = sweep(
+        where.model,
+        validation,
+        test,
+        settings.output,
+        batch_size=settings.batch_size,
+        limit=settings.limit,
+        name=settings.model,
+    )
+    return write_page(settings, f"{TITLE}: bounces swept", found.test, found.markdown(), IMAGENET_SEGMENTATION)
+
+
+def halves(settings: Settings, where: SetUp) -> tuple[object, object]:
+    """The validation and the test images."""
+    if settings.data.startswith("digits:"):
+        validation, test = (open_data(f"digits:{part}", None, settings.limit, 0) for part in ("validation", "test"))
+        return validation, test
+    numbers = range(len(where.data))
+    rest = [number for number in numbers if number % VALIDATION]
+    return Selection(where.data, numbers[::VALIDATION]), Selection(where.data, rest)
+
+
+def percentages(result: BenchmarkResult) -> str:
+    """Method × Acc, mIoU, mAP as Markdown, in per cent as the literature has them, with 95 % intervals."""
+
+    def cell(score: Score) -> str:
+        value, low, high = (100 * figure for figure in score)
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+    rows = [[method, *(cell(result.scores[method][name]) for name in NAMES)] for method in result.methods]
+    return table(["method", *NAMES.values()], rows)

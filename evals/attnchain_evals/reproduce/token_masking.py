@@ -1,0 +1,34 @@
+"""Token masking: the accuracy that is left when the tokens that a criterion ranks highest, or lowest, are taken away."""
+
+from __future__ import annotations
+
+from attnchain_evals.bench.catalogue import build_metrics
+from attnchain_evals.bench.markdown import table
+from attnchain_evals.reproduce.experiment import Settings, measure, write_page
+from attnchain_evals.reproduce.reported import TOKEN_MASKING
+
+TITLE = "Token masking"
+METHODS = (
+    *("TokenRank", "TokenRank(direction='outgoing')", "ColumnSum", "MultiBounce(steps=2)"),
+    *("class row", "class column", "centre row", "centre column", "RandomRanking"),
+)
+HIGHEST, LOWEST = "token-masking(target='label')", "token-masking/lowest(target='label')"
+
+
+def token_masking(settings: Settings) -> str:
+    """Measures and returns the page.
+
+    Steady state, column sum, and the row and the column of the class token and of the centre patch are the criteria that the
+    authors' code names; patches are dropped from the sequence, and right is what the label of the data says.
+
+    Raises:
+        AttentionError: data without labels, a model whose tokens cannot be dropped, or what `benchmark` raises.
+    """
+    result = measure(settings, settings.set_up(), METHODS, build_metrics([HIGHEST, LOWEST]))
+    head = ["criterion", "highest first: area ↓", "lowest first: area ↑", "accuracy, nothing masked"]
+    column = result.metrics[HIGHEST].columns.index("0")
+    rows = []
+    for method in result.methods:
+        scores, clean = result.scores[method], result.figures(method, HIGHEST)[:, column].mean()
+        rows.append([method, str(scores[HIGHEST]), str(scores[LOWEST]), f"{clean:.3f}"])
+    return write_page(settings, TITLE, result, table(head, rows), TOKEN_MASKING)

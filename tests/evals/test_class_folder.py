@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from attnchain_evals import ClassFolder, ClutteredDigits
+from attnchain_evals.bench.catalogue import open_data
+from attnchain_evals.bench.data import batches
+from attnchain_interp import AttentionError
+
+
+def preprocess(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image.resize((8, 8)))).permute(2, 0, 1)[None].float() / 255
+
+
+def classes_of(root: Path, *names: str) -> Path:
+    for level, name in enumerate(names):
+        for place in ("a.png", "deep/b.png"):
+            path = root / name / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (9, 9), (10 * level,) * 3).save(path)
+    return root
+
+
+def test_labels_are_the_sorted_names(tmp_path: Path) -> None:
+    data = ClassFolder(classes_of(tmp_path, "cat", "ant", "bee"), preprocess)
+    assert data.labels == [0, 0, 1, 1, 2, 2]
+    assert [round(float(data[k].image[0, 0, 0]) * 255) for k in (0, 2, 4)] == [10, 20, 0]
+    (batch,) = batches(data, 8, None, lambda *_: True)
+    assert batch.masks is None
+    assert batch.labels is not None
+    assert batch.labels.tolist() == data.labels
+    assert ClassFolder(tmp_path, preprocess, ["bee", "cat", "x", "ant"]).labels == [3, 3, 0, 0, 1, 1]
+
+
+def test_a_part_of_imagenet_keeps_its_numbers(tmp_path: Path) -> None:
+    data = open_data(f"classes:{classes_of(tmp_path, 'n01484850', 'n15075141')}", preprocess, None, 0)
+    assert data.labels == [2, 2, 999, 999]  # great white shark, toilet tissue
+
+
+def test_the_identity_knows_the_labels(tmp_path: Path) -> None:
+    data = ClassFolder(classes_of(tmp_path, "cat", "ant"), preprocess)
+    assert ClassFolder(tmp_path, preprocess).identity == data.identity
+    assert ClassFolder(tmp_path, preprocess, ["cat", "ant"]).identity != data.identity
+
+
+def test_labels_of_digits_and_of_pairs() -> None:
+    digits = ClutteredDigits("validation", 3)
+    for data in (digits, [(digits[k].image, int(digits[k].label)) for k in range(3)]):
+        (batch,) = batches(data, 3, None, lambda *_: True)
+        assert batch.labels is not None
+        assert batch.labels.tolist() == [int(digits[k].label) for k in range(3)]
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    classes_of(tmp_path, "cat", "ant")
+    with pytest.raises(AttentionError, match="1 folders of .* are not among the classes; the first is 'ant'"):
+        ClassFolder(tmp_path, preprocess, ["cat"])
+    Image.new("RGB", (9, 9)).save(tmp_path / "loose.png")
+    with pytest.raises(AttentionError, match="loose.png lies in no class's folder"):
+        ClassFolder(tmp_path, preprocess)
+    pairs = [(torch.rand(3, 2, 2), 1), torch.rand(3, 2, 2)]
+    with pytest.raises(AttentionError, match="batch 0 has labels for 1 of 2 examples"):
+        list(batches(pairs, 2, None, lambda *_: True))
