@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attnchain_interp.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
-from attnchain_interp.concepts import concept_map, word_map
+from attnchain_interp.concepts import capture_image, concept_map, word_map
 from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
@@ -97,6 +97,7 @@ __all__ = [
     "capture_contributions",
     "capture_encoder_decoder_gradients",
     "capture_gradients",
+    "capture_image",
     "capture_layer_gradients",
     "capture_pipeline",
     "coarse_grained_stationary",

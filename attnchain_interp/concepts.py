@@ -59,36 +59,30 @@ def word_map(
     return store.tokens.to_grid(bounce(store.chain(direction=direction), start, steps - 1))
 
 
-def concept_map(
+def capture_image(
     pipe: Any,
     image: Any,
     prompt: str,
-    word: str,
-    steps: int = 2,
-    direction: Direction = "incoming",
     heads: HeadWeights = "mean",
     layers: LayerSelection = "all",
     grid: Grid | None = None,
     timestep: float = TIMESTEP,
     generator: torch.Generator | None = None,
     **call: Any,
-) -> Tensor:
-    """Where a concept is in an image, by a diffusion model that was never trained for it: (batch, row, column).
+) -> tuple[AttentionStore, AttentionStore | None]:
+    """What a pipeline's denoiser attends to in a given image with its prompt, as `word_map` takes it: two stores of one map.
 
-    The image is noised to a timestep and shown to the denoiser once, with the prompt (`denoise_image`); the maps of its layers
-    are averaged as they pass (`capture_pipeline`); a walk starts at the concept's word (`word_map`). Scores sum to one over
-    image and text together.
+    Text and image in one sequence, and None; or where the image attends to the text from outside, the image's own attention
+    and that to the text. The image is noised to a timestep and shown to the denoiser once (`denoise_image`), and the maps of
+    its layers are averaged as they pass (`capture_pipeline`).
 
     Args:
         pipe, image, prompt, timestep, generator, call: as in `denoise_image`.
-        word, steps, direction: as in `word_map`.
-        heads, layers, grid: as in `capture_pipeline`; where the image attends to the text from outside, heads and layers are
-            of the image's own attention, on `grid`, and those of the attention to the text on it count the same.
+        heads, layers, grid: as in `capture_pipeline`; of the attention to the text, all heads and layers on the grid count
+            the same.
 
     Raises:
         AttentionError: as these.
-
-    Source: Erel et al. 2025; with one forward on a noised image, Helbling et al., *ConceptAttention*, ICML 2025.
     """
     joint = pipeline_adapter_of(pipe).joins_text(pipe)
     with ExitStack() as contexts:
@@ -97,4 +91,30 @@ def concept_map(
         )
         cross = None if joint else contexts.enter_context(capture_pipeline(pipe, "cross", grid, prompt=prompt))
         denoise_image(pipe, image, prompt, timestep, generator, **call)
-    return word_map(own.store, word, steps, direction, None if cross is None else cross.store)
+    return own.store, None if cross is None else cross.store
+
+
+def concept_map(
+    pipe: Any,
+    image: Any,
+    prompt: str,
+    word: str,
+    steps: int = 2,
+    direction: Direction = "incoming",
+    **options: Any,
+) -> Tensor:
+    """Where a concept is in an image, by a diffusion model that was never trained for it: (batch, row, column).
+
+    A walk from the concept's word (`word_map`) over what the denoiser attends to (`capture_image`).
+
+    Args:
+        pipe, image, prompt, options: as in `capture_image`.
+        word, steps, direction: as in `word_map`.
+
+    Raises:
+        AttentionError: as these.
+
+    Source: Erel et al. 2025; with one forward on a noised image, Helbling et al., *ConceptAttention*, ICML 2025.
+    """
+    store, cross = capture_image(pipe, image, prompt, **options)
+    return word_map(store, word, steps, direction, cross)

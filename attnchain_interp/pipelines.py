@@ -56,6 +56,10 @@ class PipelineAdapter(Adapter, Protocol):
         """Whether this pipeline has a denoiser of its framework."""
         ...
 
+    def load_pipeline(self, name: str, **options: Any) -> Any:
+        """The pretrained pipeline of this name, a hub's or a folder's; options are the framework's own (`torch_dtype`)."""
+        ...
+
     def joins_text(self, pipe: Any) -> bool:
         """Whether text and image are one sequence in its denoiser; else the image attends to the text, or there is none."""
         ...
@@ -202,9 +206,6 @@ def denoise_image(
     Raises:
         AttentionError: no pipeline that is known, or from something else than text; a scheduler that is not known, a timestep
             out of range, an image that is none. Errors of the pipeline pass through unchanged.
-
-    >>> with capture_pipeline(pipe, prompt="a cat") as run:  # doctest: +SKIP
-    ...     denoise_image(pipe, image, "a cat")
     """
     return pipeline_adapter_of(pipe).denoise_image(
         pipe, image, prompt=prompt, timestep=timestep, generator=generator, call=call

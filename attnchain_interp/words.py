@@ -16,7 +16,8 @@ log = logging.getLogger("attnchain_interp")
 def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int]:
     """The positions of every token of every occurrence of a word in the prompt, in the sequence of a store.
 
-    A word that the tokenizer splits has several tokens; all are given, and the log says so.
+    A word that the tokenizer splits has several tokens; all are given, and the log says so. Several words ("great white
+    shark") are those tokens one after another.
 
     Raises:
         AttentionError: a layout without labels, or a word that is not there.
@@ -29,13 +30,13 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     """
     if tokens.labels is None:
         raise AttentionError("these tokens have no labels; give the prompt: capture_pipeline(pipe, prompt=…).")
-    labels, wanted = [_plain(label) for label in tokens.labels[example]], word.casefold().strip()
+    labels, wanted = [_plain(label) for label in tokens.labels[example]], "".join(word.split()).casefold()
     found: list[int] = []
     for first in range(len(labels)):
         text = ""
         for last in range(first, len(labels)):
             text += labels[last]
-            if not labels[last] or not wanted.startswith(text):
+            if not tokens.labels[example][last] or not wanted.startswith(text) or not text:
                 break
             if text == wanted:
                 if last > first:

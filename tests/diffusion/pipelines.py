@@ -18,7 +18,7 @@ from transformers import (
 
 diffusers: Any = import_module("diffusers")  # its lazy names are not seen by a type checker
 
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "photo", "of", "cor", "##gi", "hat", "blue", "with"]
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "photo", "of", "cor", "##gi", "hat", "blue", "with", "tench", "dog"]
 LENGTH = 12
 
 

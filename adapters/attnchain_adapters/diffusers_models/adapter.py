@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
@@ -40,6 +41,9 @@ class DiffusersAdapter:
 
     def recognises_pipeline(self, pipe: Any) -> bool:
         return isinstance(denoiser_of(pipe), ModelMixin)
+
+    def load_pipeline(self, name: str, **options: Any) -> Any:
+        return DiffusionPipeline.from_pretrained(name, **options)
 
     def joins_text(self, pipe: Any) -> bool:
         return bool(family_of(denoiser_of(pipe)).joint)
