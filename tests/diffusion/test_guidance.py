@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
@@ -107,6 +108,18 @@ def test_with_a_prompt_the_half_without_it_leads() -> None:
             alone = pipe.unet(sample[:1], step, text[:1]).sample
     for half in (0, 1):
         torch.testing.assert_close((both - plain)[half], (alone - plain[:1])[0], atol=1e-5, rtol=1e-3)
+
+
+def test_offloaded_weights() -> None:
+    pipe = unconditional()
+    sample = torch.randn(1, 1, 16, 16)
+    with torch.no_grad(), ac.self_attention_guidance(pipe):
+        expected = pipe.unet(sample, 300).sample
+    accelerate.cpu_offload(pipe.unet, execution_device=torch.device("cpu"))
+    hooked = pipe.unet.forward
+    with torch.no_grad(), ac.self_attention_guidance(pipe):
+        torch.testing.assert_close(pipe.unet(sample, 300).sample, expected)
+    assert pipe.unet.forward is hooked
 
 
 def test_what_is_refused_says_why() -> None:

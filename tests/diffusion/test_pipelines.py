@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import accelerate
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 
 import attnchain_interp as ac
 
@@ -124,6 +126,35 @@ def test_what_is_refused_says_why() -> None:
         with pytest.raises(ac.AttentionError, match="when the with block is left"):
             _ = run.store
         sampled(pipe)
+
+
+def test_offloaded_weights() -> None:
+    def mean(pipe: Any) -> torch.Tensor:
+        with ac.capture_pipeline(pipe) as run:
+            sampled(pipe)
+        return run.store.maps()
+
+    expected = mean(flux())
+    by_layer, by_model, by_group, cpu = flux(), flux(), flux(), torch.device("cpu")
+    accelerate.cpu_offload(by_layer.transformer, execution_device=cpu)
+    by_model.enable_model_cpu_offload(device="cpu")
+    by_group.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
+    assert all(parameter.is_meta for parameter in by_layer.transformer.parameters())
+    for pipe in (by_layer, by_model, by_group):
+        torch.testing.assert_close(mean(pipe), expected)
+    assert all(parameter.is_meta for parameter in by_layer.transformer.parameters())
+
+
+def test_processors_of_the_users_are_read_and_stay() -> None:
+    which: Any = {"kind": "cross", "grid": (8, 8)}
+    pipe, own = stable_diffusion(), AttnProcessor()
+    with ac.capture_pipeline(pipe, **which) as fused:
+        sampled(pipe)
+    pipe.unet.set_attn_processor(own)
+    with ac.capture_pipeline(pipe, **which) as eager:
+        sampled(pipe)
+    torch.testing.assert_close(eager.store.maps(), fused.store.maps(), atol=1e-6, rtol=1e-4)
+    assert all(processor is own for processor in pipe.unet.attn_processors.values())
 
 
 def test_words() -> None:

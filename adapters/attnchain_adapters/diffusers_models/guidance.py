@@ -46,7 +46,7 @@ def guided_by_self_attention(
     check_importance(importance)
     if kernel < 1 or kernel % 2 == 0 or not sigma > 0:
         raise AttentionError(f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma: 9, 1.0.")
-    plain = unet.forward
+    plain, own = unet.forward, vars(unet).get("forward")  # its own where accelerate has put one there (offloading)
 
     def guided(*inputs: Any, **kwargs: Any) -> Any:
         given = arguments_of(unet, inputs, kwargs)
@@ -70,6 +70,8 @@ def guided_by_self_attention(
         yield
     finally:
         del unet.forward
+        if own is not None:
+            unet.forward = own
 
 
 def _prediction(output: Any) -> Tensor:
