@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attnchain_interp import AttentionError
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -20,6 +22,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the text, in UTF-8."""
-    with whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    """Writes the text, in UTF-8.
+
+    Raises:
+        AttentionError: the disk is full or fails; what was there before stays.
+    """
+    try:
+        with whole(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AttentionError(f"{path} could not be written ({error}).") from error

@@ -233,17 +233,48 @@ def test_random_numbers_depend_on_the_seed_and_leave_the_global_ones_alone(undis
     assert not np.isclose(noise[0], noise[1]).any()
 
 
-def test_auto_halves_the_batch_until_it_fits(tmp_path: Path) -> None:
-    class Tight(Reader):
-        def forward(self, images: Any) -> Any:
-            if len(images) > 5:
-                raise torch.OutOfMemoryError("tried to allocate too much")
-            return super().forward(images)
+class Tight(Reader):
+    """A model that fails on batches above a size; of a device that is full as CUDA says it, or the CPU's allocator."""
 
-    auto = plan(model=Tight().eval(), batch_size="auto")
+    def __init__(self, room: int, error: Exception) -> None:
+        super().__init__()
+        self.room, self.error = room, error
+
+    def forward(self, images: Any) -> Any:
+        if len(images) > self.room:
+            raise self.error
+        return super().forward(images)
+
+
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+CPU = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+@pytest.mark.parametrize("error", [CUDA, CPU])
+def test_auto_halves_the_batch_until_it_fits(tmp_path: Path, error: Exception) -> None:
+    auto = plan(model=Tight(5, error).eval(), batch_size="auto")
     assert run(auto, tmp_path, ALONE)["batch_size"] == 4
     assert run(auto, tmp_path, ALONE)["batch_size"] == 4
     assert len(table(tmp_path, auto)) == 99
+
+
+def test_errors_that_a_smaller_batch_does_not_mend(tmp_path: Path) -> None:
+    for room, error in ((0, CUDA), (5, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))):
+        with pytest.raises(RuntimeError, match="out of memory|shapes cannot be multiplied"):
+            run(plan(model=Tight(room, error).eval(), batch_size="auto"), tmp_path, ALONE)
+        assert not (tmp_path / "run.json").exists()
+
+
+def test_what_was_measured_before_memory_ran_out_is_kept(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    model = Tight(3, CUDA).eval()
+    calls = iter([3, 3, 3, 0])  # the fourth batch no longer fits: something else took the memory
+    model.register_forward_pre_hook(lambda *_: setattr(model, "room", next(calls, 3)))
+    with pytest.raises(torch.OutOfMemoryError):
+        run(plan(model=model), tmp_path, ALONE)
+    kept = (tmp_path / "rows-00000.csv").read_text().splitlines()
+    assert 1 < len(kept) < 100
+    run(plan(model=model), tmp_path, ALONE)
+    assert table(tmp_path, plan())["value"].equals(undisturbed["value"])
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class ExampleMetric(torchmetrics.Metric, ABC):
         columns: the names of the figures of an example.
     """
 
-    version: ClassVar[int]
+    version: int
     full_state_update = False
 
     name: str

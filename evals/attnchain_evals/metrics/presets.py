@@ -17,7 +17,8 @@ from attnchain_evals.occlusion import Black, KernelBlur, NoisyLinear, Occlusion,
 from attnchain_interp import AttentionError
 
 TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 10))
-ROAD_FRACTIONS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+ROAD_REMOVED: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+ROAD_KEPT: Final = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # what is removed of LeRF, where the same numbers say what is kept
 
 
 def _row_by_row(height: int, width: int) -> list[int]:
@@ -36,8 +37,14 @@ def _chefer(mean: tuple[float, ...], std: tuple[float, ...]) -> Protocol:
     return Protocol(Black(tuple(mean), tuple(std)), "pixel", _floored_tenths, "accuracy", ends=False)
 
 
-def _road(noise: float, seed: int) -> Protocol:
-    return Protocol(NoisyLinear(noise, seed), "pixel", ROAD_FRACTIONS, "accuracy", ends=False)
+def _road(noise: float, seed: int, fractions: tuple[float, ...]) -> Protocol:
+    return Protocol(NoisyLinear(noise, seed), "pixel", fractions, "accuracy", ends=False)
+
+
+def _road_lerf(noise: float = 0.01, seed: int = 0) -> ExampleMetric:
+    metric = ReverseDeletion(_road(noise, seed, ROAD_KEPT), "road/lerf")
+    metric.version = 2  # the fractions of 1 were those of MoRF
+    return metric
 
 
 def _masking(target: Literal["prediction", "label"]) -> Protocol:
@@ -49,8 +56,8 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "rise/insertion": lambda: Insertion(_rise(KernelBlur(11, 5.0)), "rise/insertion"),
     "chefer/positive": lambda mean, std: Deletion(_chefer(mean, std), "chefer/positive"),
     "chefer/negative": lambda mean, std: ReverseDeletion(_chefer(mean, std), "chefer/negative"),
-    "road/morf": lambda noise=0.01, seed=0: Deletion(_road(noise, seed), "road/morf"),
-    "road/lerf": lambda noise=0.01, seed=0: ReverseDeletion(_road(noise, seed), "road/lerf"),
+    "road/morf": lambda noise=0.01, seed=0: Deletion(_road(noise, seed, ROAD_REMOVED), "road/morf"),
+    "road/lerf": _road_lerf,
     "srg": lambda occlusion="mean": SRG(Protocol(occlusion), "srg"),
     "aopc": lambda occlusion="mean": AOPC(Protocol(occlusion), "aopc"),
     "naopc": lambda **settings: NAOPC(**settings, name="naopc"),

@@ -26,9 +26,12 @@ class SaCo(ImageMetric):
 
     Args:
         groups: K.
-        occlusion: how a group is removed; in the paper the image's mean colour.
+        occlusion: how a group is removed.
         features: "pixel" as in the paper, or "patch".
         name: "saco/" and the occlusion's name when None.
+
+    The sum over pairs is that of the published code, which leaves groups and removal open. Ten groups, the mean colour of the
+    image and the probability are as a reproduction of the paper describes it.
 
     Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
     """

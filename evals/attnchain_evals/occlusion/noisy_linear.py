@@ -29,10 +29,12 @@ class NoisyLinear(Occlusion):
     image's mean colour is taken.
 
     Attributes:
-        noise: standard deviation, in the model's input space.
+        noise: standard deviation, in the model's input space. The authors' code adds 0.01 before normalisation, which is
+            0.01 / std here; pytorch-grad-cam and Quantus add it to the model's input, as here.
         seed: of the noise; with the number of the image in the data it fixes the noise of each of its pixels.
 
-    Source: Rong et al., *A Consistent and Efficient Evaluation Strategy for Attribution Methods*, ICML 2022.
+    Source: Rong et al., *A Consistent and Efficient Evaluation Strategy for Attribution Methods*, ICML 2022, and its code:
+    weights and border are the same.
     """
 
     noise: float = 0.01

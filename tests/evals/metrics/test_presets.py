@@ -11,7 +11,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, bundled_vit
-from attnchain_evals.metrics import PRESETS, Deletion, ExampleMetric, Protocol, Trial, preset
+from attnchain_evals.metrics import PRESETS, Deletion, ExampleMetric, Protocol, ReverseDeletion, Trial, preset
 from attnchain_evals.occlusion import NoisyLinear
 
 from .planted import WEIGHTS, trial, upscaled
@@ -109,6 +109,7 @@ GOLDEN = {  # of two images
     "infidelity": [0.04588, 0.05749],
     "saco": [0.9439, 0.89317],
     "token-masking": [0.02551, 0.20153],
+    "token-masking/lowest": [0.875, 1.0],
     "acc": [0.87755, 0.85906],
     "miou": [0.83897, 0.80644],
     "map": [0.99955, 0.99863],
@@ -131,6 +132,15 @@ def test_golden_numbers(name: str, bundled: tuple[Trial, Tensor]) -> None:
     settings = {"sensitivity-n": {"samples": 5}, "infidelity": {"samples": 10}, "naopc": {"regions": (2, 2)}}.get(name, {})
     metric = preset(name, **(SETTINGS.get(name, {}) | settings))
     assert metric.measure(*bundled)[:, 0].tolist() == pytest.approx(GOLDEN[name], abs=2e-4)
+
+
+def test_road_counts_lerf_by_what_is_kept() -> None:
+    """Its code removes the first p of the order in MoRF, and all but the first p in LeRF."""
+    morf, lerf = preset("road/morf"), preset("road/lerf")
+    assert isinstance(morf, Deletion)
+    assert isinstance(lerf, ReverseDeletion)
+    assert sorted(round(1 - step, 9) for step in lerf.protocol.steps) == list(morf.protocol.steps)
+    assert (morf.version, lerf.version) == (1, 2)
 
 
 def test_bad_calls() -> None:
