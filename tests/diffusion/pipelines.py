@@ -51,7 +51,7 @@ def clip(projected: bool = False) -> Any:
 def autoencoder(channels: int) -> Any:
     options: dict[str, Any] = {"block_out_channels": (4, 4), "norm_num_groups": 2, "latent_channels": channels}
     blocks: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    return diffusers.AutoencoderKL(**options, **blocks, shift_factor=0.0, scaling_factor=1.0).eval()
+    return diffusers.AutoencoderKL(**options, **blocks, shift_factor=0.1, scaling_factor=0.7).eval()
 
 
 def unet(**options: Any) -> Any:

@@ -46,7 +46,7 @@ def test_noise_is_added_as_flow_matching_does() -> None:
 @torch.no_grad()
 def test_flux_predicts_what_it_does_by_hand() -> None:
     pipe = flux()
-    latents = pipe.vae.encode(2 * images() - 1).latent_dist.mode()
+    latents = 0.7 * (pipe.vae.encode(2 * images() - 1).latent_dist.mode() - 0.1)
     packed = pipe._pack_latents(0.75 * latents + 0.25 * noise_like(latents), 1, 1, 16, 16)
     embeddings, pooled, text_ids = pipe.encode_prompt(PROMPT, None, max_sequence_length=12)
     expected = pipe.transformer(
@@ -64,7 +64,7 @@ def test_flux_predicts_what_it_does_by_hand() -> None:
 @torch.no_grad()
 def test_a_unet_predicts_what_it_does_by_hand() -> None:
     pipe = stable_diffusion()
-    latents = pipe.vae.encode(2 * images(2) - 1).latent_dist.mode() * pipe.vae.config.scaling_factor
+    latents = 0.7 * (pipe.vae.encode(2 * images(2) - 1).latent_dist.mode() - 0.1)
     noised = pipe.scheduler.add_noise(latents, noise_like(latents), torch.tensor([400]))
     text, _ = pipe.encode_prompt(PROMPT, "cpu", 2, False)
     expected = pipe.unet(noised, torch.tensor(400), text).sample
@@ -149,6 +149,22 @@ def test_a_concept_through_cross_attention(build: Any, call: dict[str, Any], gri
     back = (own / own.sum(1, keepdim=True)).mT
     expected = ((column / column.sum(1, keepdim=True)).mT @ back @ back)[:, 0]
     torch.testing.assert_close(found().flatten(1), expected, atol=1e-6, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_latents_by_mean_and_deviation_and_of_a_vae_in_half_precision() -> None:
+    pipe = stable_diffusion_3()
+    plain = pipe.vae.encode(2 * images() - 1).latent_dist.mode()
+    pipe.vae.register_to_config(latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 3.0, 4.0])
+    pipe.vae.half()
+
+    def seen() -> torch.Tensor:
+        _, kwargs = calls_of(pipe.transformer, lambda: ac.denoise_image(pipe, images(), PROMPT, 0, **LENGTH))
+        return kwargs["hidden_states"]  # at timestep 0 there is no noise
+
+    count = torch.arange(1.0, 5).view(1, -1, 1, 1)
+    torch.testing.assert_close(seen(), 0.7 * (plain - count / 10) / count, atol=1e-2, rtol=1e-2)
+    assert pipe.vae.dtype == torch.float16
 
 
 def test_the_pipeline_is_left_as_it_was() -> None:
