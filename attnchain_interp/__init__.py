@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attnchain_interp.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, damp, restrict, reverse
+from attnchain_interp.concepts import capture_image, concept_map, word_map
 from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
@@ -25,10 +26,18 @@ from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, 
 from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
+from attnchain_interp.importance import important_tokens
 from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layer_gradients import capture_layer_gradients
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.pipelines import (
+    PipelineAdapter,
+    SamplingAttention,
+    capture_pipeline,
+    denoise_image,
+    self_attention_guidance,
+)
 from attnchain_interp.proof import LayerProof, Proof, prove
 from attnchain_interp.reducers import (
     Bounces,
@@ -39,9 +48,11 @@ from attnchain_interp.reducers import (
     SecondEigenvalues,
     StationaryVectors,
 )
+from attnchain_interp.resolutions import aggregated_attention
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import Role, TokenLayout
 from attnchain_interp.weighting import head_weights
+from attnchain_interp.words import tokens_of_word
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import *  # noqa: F403
@@ -68,28 +79,36 @@ __all__ = [
     "LayerSelection",
     "Loaded",
     "Mixing",
+    "PipelineAdapter",
     "Proof",
     "Reducer",
     "Reductions",
     "Role",
+    "SamplingAttention",
     "SecondEigenvalues",
     "StationaryVectors",
     "TokenLayout",
     "absorb",
     "adapter_named",
     "adapter_of",
+    "aggregated_attention",
     "as_chain",
     "bounce",
     "capture",
     "capture_contributions",
     "capture_encoder_decoder_gradients",
     "capture_gradients",
+    "capture_image",
     "capture_layer_gradients",
+    "capture_pipeline",
     "coarse_grained_stationary",
+    "concept_map",
     "damp",
+    "denoise_image",
     "diff_seg",
     "expected_visits",
     "head_weights",
+    "important_tokens",
     "metastable_states",
     "mixing",
     "prove",
@@ -98,8 +117,11 @@ __all__ = [
     "reverse",
     "second_eigenvalue",
     "select_layers",
+    "self_attention_guidance",
     "stationary",
+    "tokens_of_word",
     "uniform_anchors",
+    "word_map",
 ]
 
 

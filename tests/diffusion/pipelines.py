@@ -18,7 +18,7 @@ from transformers import (
 
 diffusers: Any = import_module("diffusers")  # its lazy names are not seen by a type checker
 
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "photo", "of", "cor", "##gi", "hat", "blue", "with"]
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "photo", "of", "cor", "##gi", "hat", "blue", "with", "tench", "dog"]
 LENGTH = 12
 
 
@@ -51,7 +51,7 @@ def clip(projected: bool = False) -> Any:
 def autoencoder(channels: int) -> Any:
     options: dict[str, Any] = {"block_out_channels": (4, 4), "norm_num_groups": 2, "latent_channels": channels}
     blocks: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    return diffusers.AutoencoderKL(**options, **blocks, shift_factor=0.0, scaling_factor=1.0).eval()
+    return diffusers.AutoencoderKL(**options, **blocks, shift_factor=0.1, scaling_factor=0.7).eval()
 
 
 def unet(**options: Any) -> Any:
@@ -120,6 +120,44 @@ def stable_diffusion_xl() -> Any:
         tokenizer_2=tokenizer(),
         unet=unet(**conditions),
         add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def stable_diffusion_3() -> Any:
+    torch.manual_seed(0)
+    t5 = T5Config(vocab_size=len(WORDS), d_model=64, d_ff=37, d_kv=8, num_layers=1, num_heads=4)
+    widths: dict[str, Any] = {"joint_attention_dim": 64, "caption_projection_dim": 24, "pooled_projection_dim": 64}
+    blocks: dict[str, Any] = {"num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 3, "in_channels": 4}
+    pipe = diffusers.StableDiffusion3Pipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=autoencoder(4),
+        text_encoder=clip(projected=True),
+        tokenizer=tokenizer(),
+        text_encoder_2=clip(projected=True),
+        tokenizer_2=tokenizer(),
+        text_encoder_3=T5EncoderModel(t5).eval(),
+        tokenizer_3=tokenizer(),
+        transformer=diffusers.SD3Transformer2DModel(sample_size=8, patch_size=2, out_channels=4, **widths, **blocks).eval(),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def pixart() -> Any:
+    torch.manual_seed(0)
+    t5 = T5Config(vocab_size=len(WORDS), d_model=32, d_ff=37, d_kv=8, num_layers=1, num_heads=4)
+    widths: dict[str, Any] = {"caption_channels": 32, "cross_attention_dim": 24, "in_channels": 4, "out_channels": 8}
+    blocks: dict[str, Any] = {"num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 3}
+    pipe = diffusers.PixArtSigmaPipeline(
+        scheduler=diffusers.DPMSolverMultistepScheduler(),
+        vae=autoencoder(4),
+        text_encoder=T5EncoderModel(t5).eval(),
+        tokenizer=tokenizer(),
+        transformer=diffusers.PixArtTransformer2DModel(
+            sample_size=8, patch_size=2, use_additional_conditions=False, **widths, **blocks
+        ).eval(),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import Any, final
 
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.diffusers_models.families import FAMILIES, Grid
+from attnchain_adapters.diffusers_models.families import FAMILIES
+from attnchain_adapters.diffusers_models.guidance import guided_by_self_attention
+from attnchain_adapters.diffusers_models.noising import denoised_image
+from attnchain_adapters.diffusers_models.pipelines import denoiser_of, sampling_attention
 from attnchain_adapters.diffusers_models.sequences import (
     ADVICE,
-    DiffusionKind,
     attention_modules,
+    family_of,
     layouts_of,
     sequence_meant,
     sequences_of,
 )
 from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
+from attnchain_interp.pipelines import DiffusionKind
+from attnchain_interp.tokens import Grid
 
 
 @final
@@ -26,11 +32,24 @@ class DiffusersAdapter:
 
     supported = f"{', '.join(FAMILIES)} (docs/diffusion.md)"
 
+    capture_pipeline = staticmethod(sampling_attention)
+    self_attention_guidance = staticmethod(guided_by_self_attention)
+    denoise_image = staticmethod(denoised_image)
+
     def __repr__(self) -> str:
         return "DiffusersAdapter()"
 
     def recognises(self, source: Any) -> bool:
         return isinstance(source, ModelMixin)
+
+    def recognises_pipeline(self, pipe: Any) -> bool:
+        return isinstance(denoiser_of(pipe), ModelMixin)
+
+    def load_pipeline(self, name: str, **options: Any) -> Any:
+        return DiffusionPipeline.from_pretrained(name, **options)
+
+    def joins_text(self, pipe: Any) -> bool:
+        return bool(family_of(denoiser_of(pipe)).joint)
 
     def capture(
         self,

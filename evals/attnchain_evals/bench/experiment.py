@@ -38,7 +38,7 @@ def set_up(model: str, data: str, limit: int | None, seed: int, device: str | No
     from attnchain_evals.cli import load
 
     loaded = load(model)
-    network = loaded.model.to(_device(device)).eval()
+    network = loaded.model.to(device_named(device)).eval()
     opened = open_data(data, loaded.preprocess, limit, seed)
     tokens = capture(network, _images(opened, 1, network), layers=-1).tokens
     if tokens.grid is None:
@@ -108,7 +108,8 @@ def _images(data: Any, count: int, model: Any) -> torch.Tensor:
     return images.to(next(model.parameters()).device)
 
 
-def _device(name: str | None) -> str:
+def device_named(name: str | None) -> str:
+    """The device of this name; when None, this process's CUDA device where there is one, else the CPU."""
     if name is not None:
         return name
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

@@ -133,7 +133,7 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
     manifest = {**manifest, "examples": seen}
     if share.rank == 0:
         write_text(folder / "run.json", json.dumps(manifest, indent=1))
-    _await_others(folder, key, seen * len(plan.methods) * columns, share)
+    await_others(folder, key, seen * len(plan.methods) * columns, share)
     return manifest
 
 
@@ -199,7 +199,7 @@ def _fitting(plan: Plan) -> int:
             torch.cuda.empty_cache()
 
 
-def _await_others(folder: Path, key: str, rows: int, share: Share) -> None:
+def await_others(folder: Path, key: str, rows: int, share: Share) -> None:
     """Returns once all rows are there; torchrun ends this process where another failed."""
     while share.world > 1 and len(read_parts(folder, key)) < rows:
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""`attnchain reproduce`: imagenet-segmentation, token-masking."""
+"""`attnchain reproduce`: imagenet-segmentation, flux-segmentation, token-masking."""
 
 from __future__ import annotations
 
@@ -36,6 +36,34 @@ def imagenet_segmentation(
 
     measure = experiment.sweep_bounces if sweep else experiment.imagenet_segmentation
     _show(measure(_settings(output, data, model, limit, batch_size, device)))
+
+
+@app.command("flux-segmentation")
+def flux_segmentation(
+    output: Output,
+    data: Annotated[Path, typer.Option(help="the published gtsegs_ijcv.mat")] = Path("gtsegs_ijcv.mat"),
+    model: Annotated[
+        str, typer.Option(help="a pipeline of diffusers, on the hub or in a folder")
+    ] = "black-forest-labs/FLUX.1-schnell",
+    size: Annotated[int, typer.Option(help="side of the square that images are squeezed to, in pixels")] = 512,
+    timestep: Annotated[float, typer.Option(help="that images are noised to, of the scheduler's (mostly 1,000)")] = 250,
+    heads: Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2")] = "lambda2",
+    layers: Annotated[str, typer.Option(help="all, or numbers and slices with commas between: 9:19,47:57")] = "all",
+    grid: Annotated[str | None, typer.Option(help="rows and columns of the tokens, of a UNet: 16x16")] = None,
+    text: Annotated[int | None, typer.Option(help="text tokens asked for (max_sequence_length)")] = None,
+    dtype: Annotated[str, typer.Option(help="of the weights: float32, float16 or bfloat16")] = "float32",
+    offload: Annotated[
+        bool, typer.Option("--offload", help="one model at a time on the device, the others on the CPU")
+    ] = False,
+    limit: Limit = None,
+    device: Device = None,
+) -> None:
+    """The same scores for bounces from the class's word through the attention of a diffusion model; one forward an image."""
+    from attnchain_evals.reproduce import flux_segmentation as experiment
+
+    seeing = experiment.Seeing(size, timestep, heads, experiment.layers_of(layers), experiment.grid_of(grid), text)
+    settings = _settings(output, str(data), model, limit, "1", device)
+    _show(experiment.flux_segmentation(settings, experiment.Loading(dtype, offload), seeing))
 
 
 @app.command("token-masking")

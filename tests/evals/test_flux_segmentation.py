@@ -1,0 +1,106 @@
+"""Segmentation by diffusion models, end to end: small copies of the published file, tiny pipelines loaded from a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+import attnchain_interp as ac
+from attnchain_evals import cli, segmentation_scores
+from attnchain_evals.reproduce.flux_segmentation import METHODS, grid_of, layers_of
+
+from ..diffusion.pipelines import flux, stable_diffusion
+from .miniatures import write_gtsegs
+
+WORDS = ("tench", "dog")
+
+
+def reproduce(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(cli.app, ["reproduce", "flux-segmentation", *map(str, arguments)])
+
+
+def scores_of(page: str, method: str) -> list[float]:
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| {method} |"))
+    return [float(cell.split()[0]) for cell in line.strip("|").split("|")[1:]]
+
+
+CASES: list[tuple[Any, tuple[str, ...], dict[str, Any]]] = [
+    (flux, ("--text", "12", "--heads", "mean"), {"max_sequence_length": 12}),
+    (stable_diffusion, ("--grid", "8x8"), {"grid": (8, 8), "heads": "lambda2"}),
+]
+
+
+@pytest.mark.parametrize(("build", "flags", "options"), CASES)
+def test_on_a_small_copy(build: Any, flags: tuple[str, ...], options: dict[str, Any], tmp_path: Path) -> None:
+    made = write_gtsegs(tmp_path / "small.mat", 3)
+    pipe = build()
+    pipe.save_pretrained(tmp_path / "pipe")
+    arguments = (
+        "--data",
+        tmp_path / "small.mat",
+        "--model",
+        tmp_path / "pipe",
+        "--size",
+        "32",
+        "-o",
+        tmp_path / "run",
+        *flags,
+    )
+    done = reproduce(*arguments)
+    assert done.exit_code == 0, done.output
+    ours, reported = done.stdout.split("## Reported by others")
+    assert "94.29" in reported
+    assert "secondary note" in reported
+
+    from PIL import Image
+
+    maps, masks = [], []
+    for number, (pixels, mask) in enumerate(made):
+        image = Image.fromarray(pixels).resize((32, 32))
+        generator, word = torch.Generator().manual_seed(number), WORDS[number % 2]
+        options = {"timestep": 250, **options}
+        found = ac.concept_map(pipe, image, f"a {word}", word, 2, generator=generator, **options)
+        maps.append(F.interpolate(found[:, None], (224, 224), mode="nearest")[0, 0])
+        masks.append(torch.from_numpy(np.array(Image.fromarray(mask).resize((224, 224), Image.Resampling.NEAREST)) > 0))
+    expected = segmentation_scores(torch.stack(maps), torch.stack(masks))
+    assert scores_of(ours, "2 bounces, incoming") == pytest.approx([100 * value for value in expected.values()], abs=0.006)
+    assert all(f"| {method} |" in ours for method in METHODS)
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    write_gtsegs(tmp_path / "small.mat", 2)
+    stable_diffusion().save_pretrained(tmp_path / "pipe")
+    run = tmp_path / "run"
+    flags = ("--size", "32", "--grid", "8x8", "--heads", "mean", "--limit", "1", "-o", run)
+    arguments = ("--data", tmp_path / "small.mat", "--model", tmp_path / "pipe", *flags)
+    done = reproduce(*arguments)
+    assert "For testing only: limited to 1 examples" in done.stdout
+    rows = (run / "rows-00000.csv").read_bytes()
+    os.truncate(run / "rows-00000.csv", len(rows) - 40)  # killed while it wrote the last row
+    assert reproduce(*arguments).stdout == done.stdout
+    other = reproduce(*arguments, "--timestep", "500")
+    assert "holds another run (seeing.timestep: 500.0, not 250.0)" in str(other.exception)
+
+
+def test_what_is_refused_says_why(tmp_path: Path) -> None:
+    assert layers_of("all") == "all"
+    assert layers_of("1:3,7") == [1, 2, 7]
+    assert grid_of("16x8") == (16, 8)
+    write_gtsegs(tmp_path / "small.mat", 1)
+    common = ("--data", tmp_path / "small.mat", "-o", tmp_path / "run", "--model", tmp_path)
+    for flags, message in (
+        (("--layers", "last"), "layers 'last' is neither \"all\" nor numbers"),
+        (("--grid", "16"), "grid '16' has no rows and columns"),
+        (("--dtype", "half"), "dtype='half' is unknown"),
+        ((), "diffusers could not load"),
+    ):
+        done = reproduce(*common, *flags, "-o", tmp_path / ("run" + "".join(flags)))
+        assert isinstance(done.exception, ac.AttentionError)
+        assert message in str(done.exception)
