@@ -47,7 +47,7 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "chefer/negative": lambda mean, std: ReverseDeletion(_chefer(mean, std), "chefer/negative"),
     "road/morf": lambda noise=0.01, seed=0: Deletion(_road(noise, seed), "road/morf"),
     "road/lerf": lambda noise=0.01, seed=0: ReverseDeletion(_road(noise, seed), "road/lerf"),
-    "srg": lambda occlusion="mean": SRG(Protocol(occlusion), "srg"),
+    "srg": lambda occlusion="mean", fractions=20: SRG(Protocol(occlusion, fractions=fractions), "srg"),
     "aopc": lambda occlusion="mean": AOPC(Protocol(occlusion), "aopc"),
     "naopc": lambda **settings: NAOPC(**settings, name="naopc"),
     "comprehensiveness": lambda: Comprehensiveness(name="comprehensiveness"),
