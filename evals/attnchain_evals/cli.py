@@ -22,7 +22,12 @@ from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typ
 
 app.add_typer(bench, name="bench")
 
-Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME"
+    ),
+]
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
 
 
@@ -84,7 +89,7 @@ def attribute(
     layout = reading.store.tokens
     if layout.grid is None:
         raise AttentionError(f"{model} has no image grid, so it has no heat map; `attnchain inspect` shows what it has.")
-    grid = reading.grid(build_methods([method], loaded.model, layout.grid)[method])
+    grid = reading.scores(build_methods([method], loaded.model, layout.grid)[method])
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{image.stem}-{re.sub(r'[^0-9A-Za-z]+', '-', method).strip('-')}"
     picture = write_figure(attribution_figure(pixels, None, {method: grid}), out / f"{stem}.png")
@@ -144,9 +149,18 @@ def load(name: str) -> Loaded:
         from attnchain_evals.bundled import bundled_vit, preprocess
 
         return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
+    if name in ("bundled-decoder", "bundled-encoder"):
+        from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
+        from attnchain_evals.key_values import KeyValues
+
+        model = bundled_decoder() if name == "bundled-decoder" else bundled_encoder()
+        return Loaded(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
     prefix, _, rest = name.partition(":")
     if prefix not in FRAMEWORKS or not rest:
-        raise AttentionError(f"model {name!r} is unknown; write bundled, timm:NAME, hf:NAME or torchvision:NAME.")
+        raise AttentionError(
+            f"model {name!r} is unknown; write bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME or"
+            " torchvision:NAME."
+        )
     adapter = adapter_named(FRAMEWORKS[prefix])
     try:
         return adapter.load(rest)

@@ -55,7 +55,7 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     files = write_report(result, out)
     first = next(data.batches(min(SHOWN, images)))
     reading = Reading(model, first.image)
-    store, maps = reading.store, {name: reading.grid(method) for name, method in methods.items()}
+    store, maps = reading.store, {name: reading.scores(method) for name, method in methods.items()}
     figures = {
         "attributions.png": attribution_figure(first.image, first.mask, maps),
         "layers.png": layer_figure(store, first.image[0]),

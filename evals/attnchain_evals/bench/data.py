@@ -35,20 +35,36 @@ class Picture(NamedTuple):
     mask: Tensor | None
 
 
+class Passage(NamedTuple):
+    """A text (token,), and where they are known the word of each token, −1 where it is not ranked, and the evidence (bool)."""
+
+    input_ids: Tensor
+    words: Tensor | None = None
+    evidence: Tensor | None = None
+
+
 class Batch(NamedTuple):
     """Consecutive examples.
 
     Attributes:
         number: of the batch.
         first: number of its first example.
-        images: (batch, channel, height, width).
-        masks: (batch, height, width) bool, or None.
+        inputs: (batch, channel, height, width) images, or (batch, token) texts.
+        masks: (batch, height, width) or (batch, token) bool, or None.
+        words: (batch, token) of texts, or None.
     """
 
     number: int
     first: int
-    images: Tensor
+    inputs: Tensor
     masks: Tensor | None
+    words: Tensor | None = None
+
+
+class _Example(NamedTuple):
+    inputs: Tensor
+    mask: Tensor | None = None
+    words: Tensor | None = None
 
 
 @final
@@ -109,7 +125,8 @@ def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[in
 
     Args:
         data: a sequence (`len` and numbers), of which only wanted examples are read; or any iterable, read in order. An
-            example is an image, a tuple that begins with one, or has `image` and perhaps `mask`.
+            example is an image, a tuple that begins with one, or has `image` and perhaps `mask`, or `input_ids` and perhaps
+            `words` and `evidence`, as `Passage`; all texts of a batch are equally long.
         wanted: number of the batch, how many examples it holds (None: not known yet) → whether it is.
     """
     total = size_of(data, limit)
@@ -149,23 +166,37 @@ def data_identity(data: Any) -> dict[str, Any]:
 
 
 def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
-    parts = [_picture(row) for row in rows]
-    masks = [part.mask for part in parts if part.mask is not None]
-    if masks and len(masks) < len(parts):
-        raise AttentionError(f"batch {number} has masks for {len(masks)} of {len(parts)} examples; give all of them, or none.")
-    return Batch(number, first, torch.stack([part.image for part in parts]), torch.stack(masks) if masks else None)
+    parts = [_example(row) for row in rows]
+    lengths = {tuple(part.inputs.shape) for part in parts}
+    if len(lengths) > 1:
+        raise AttentionError(
+            f"batch {number} has inputs of the shapes {sorted(lengths)}; give them one shape, or batch_size=1."
+        )
+    masks, words = (_all_or_none(number, what, [getattr(part, what) for part in parts]) for what in ("mask", "words"))
+    return Batch(number, first, torch.stack([part.inputs for part in parts]), masks, words)
 
 
-def _picture(row: Any) -> Picture:
+def _all_or_none(number: int, what: str, fields: list[Tensor | None]) -> Tensor | None:
+    there = [field for field in fields if field is not None]
+    if there and len(there) < len(fields):
+        raise AttentionError(
+            f"batch {number} has {what} for {len(there)} of {len(fields)} examples; give all of them, or none."
+        )
+    return torch.stack(there) if there else None
+
+
+def _example(row: Any) -> _Example:
     if hasattr(row, "image"):
-        return Picture(row.image, getattr(row, "mask", None))
+        return _Example(row.image, getattr(row, "mask", None))
+    if hasattr(row, "input_ids"):
+        return _Example(row.input_ids, getattr(row, "evidence", None), getattr(row, "words", None))
     image = row[0] if isinstance(row, tuple | list) else row
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise AttentionError(
             f"an example is {type(row).__name__}; it must be an image (channel, height, width), begin with one, or have"
-            " `image`."
+            " `image` or `input_ids`."
         )
-    return Picture(image, None)
+    return _Example(image)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split
+from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split, standard_methods
+from attnchain_evals.bench.data import batches
 from attnchain_evals.bench.report import write_report
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.running import Share
@@ -34,12 +35,14 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
     model = loaded.model.to(_device(settings["device"])).eval()
     limit, seed, share = settings["limit"], int(settings["seed"]), Share.from_environment()
     data = open_data(settings["data"], loaded.preprocess, limit, seed)
-    grid = capture(model, _images(data, 1, model), layers=-1).tokens.grid
-    if grid is None:
-        raise AttentionError(f"{settings['model']} has no image grid; the benchmark judges heat maps of images.")
-    specs = [*_listed(settings["methods"]), *from_grid(settings["grid"])]
+    text = hasattr(data[0], "input_ids")
+    grid = capture(model, _inputs(data, 1, model), layers=-1).tokens.grid
+    if grid is None and not text:
+        raise AttentionError(f"{settings['model']} has no image grid; the benchmark judges heat maps of images, and texts.")
+    chosen = standard_methods(text) if settings["methods"] is None else _listed(settings["methods"])
+    specs = [*chosen, *from_grid(settings["grid"])]
     methods = build_methods(specs, model, grid)
-    metrics = standard_metrics(data) if settings["metrics"] is None else build_metrics(_listed(settings["metrics"]))
+    metrics = standard_metrics(data) if settings["metrics"] is None else build_metrics(_listed(settings["metrics"]), text)
     result = benchmark(
         model,
         data,
@@ -72,20 +75,19 @@ def report_again(folder: Path, baseline: str | None) -> list[Path]:
     return write_report(BenchmarkResult.read(folder, metrics, baseline), folder)
 
 
-def _check(model: Any, data: Any, specs: list[str], grid: tuple[int, int], count: int, seed: int, path: Path) -> None:
+def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed: int, path: Path) -> None:
     from attnchain_evals.sanity import sanity_checks
 
     if path.exists() and json.loads(path.read_text(encoding="utf-8"))["examples"] == count:
         return
-    images = _images(data, count, model)
-    checks = sanity_checks(model, images, lambda model: build_methods(specs, model, grid), seed)
+    checks = sanity_checks(model, _inputs(data, count, model), lambda model: build_methods(specs, model, grid), seed)
     found = {method: {name: check._asdict() for name, check in row.items()} for method, row in checks.items()}
     write_text(path, json.dumps({"examples": count, "checks": found}, indent=1))
 
 
-def _images(data: Any, count: int, model: Any) -> torch.Tensor:
-    images = torch.stack([data[k].image for k in range(min(count, len(data)))])
-    return images.to(next(model.parameters()).device)
+def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
+    (batch,) = batches(data, count, count, lambda *_: True)
+    return batch.inputs.to(next(model.parameters()).device)
 
 
 def _device(name: str | None) -> str:
