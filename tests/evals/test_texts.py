@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import attnchain_interp as ac
 from attnchain_evals import (
@@ -23,6 +25,7 @@ from attnchain_evals import (
     benchmark,
     bundled_decoder,
     bundled_encoder,
+    cli,
     perturbation_curve,
     preset,
     words_of,
@@ -180,6 +183,29 @@ def test_a_benchmark_of_texts_goes_on_where_it_stopped(tmp_path: Path) -> None:
         bundled_encoder(), [Passage(text.input_ids) for text in (data[0], data[1])], {"Rollout": ac.Rollout()}
     )
     assert list(standard.metrics)[-2:] == ["comprehensiveness", "sufficiency"], "no evidence, no figure of it"
+
+
+def test_the_command(tmp_path: Path) -> None:
+    def invoke(*options: str) -> None:
+        arguments = ["bench", "run", "--model", "bundled-encoder", "--data", "key-values:test", "--limit", "3", *options]
+        result = CliRunner().invoke(cli.app, [*arguments, "-o", str(tmp_path)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    metrics = ("--metrics", "comprehensiveness,srg(features='word', fractions=4)", "--methods", "Rollout,RandomRanking")
+    invoke(*metrics, "--sanity", "2")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["scores"]["Rollout"]) == {"comprehensiveness", "srg(features='word', fractions=4)"}
+    protocol = report["run"]["configuration"]["metrics"]["comprehensiveness"]["protocol"]
+    assert (protocol["occlusion"], protocol["features"], protocol["rounding"]) == ("attention-mask", "token", "up")
+    assert report["sanity"]["Rollout"]["follows"]["passed"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<rect") == 3 * 2 * 27, "examples × methods × tokens"
+    assert ">&lt;start&gt;</text>" in page
+    before = (tmp_path / "rows-00000.csv").read_bytes()
+    invoke(*metrics)
+    assert (tmp_path / "rows-00000.csv").read_bytes() == before
+    with pytest.raises(ac.AttentionError, match="'input magnitude' is of images"):
+        invoke("--methods", "input magnitude")
 
 
 def test_sanity_of_texts() -> None:

@@ -93,7 +93,7 @@ def effects(
     found: dict[str, list[list[str]]] = {}
     for row in zip(*(report["effects"][name] for name in names), strict=True):
         first = row[0]
-        cells = [f"{first['setting']}={_written(first['value'])}"]
+        cells = [f"{first['setting']}={written(first['value'])}"]
         for effect in row:
             cells += [score(effect["score"]), "" if effect["difference"] is None else difference(effect["difference"])]
         found.setdefault(first["class"], []).append(cells)
@@ -119,6 +119,6 @@ def best_of(report: Report, metric: str) -> float:
     return choose(values) if values else float("nan")
 
 
-def _written(value: Any) -> str:
-    """A value of a setting as it is written in a spec, without quotes."""
-    return value if isinstance(value, str) else repr(value)
+def written(value: Any) -> str:
+    """A value of a setting as a table has it."""
+    return value if isinstance(value, str) else {True: "yes", False: "no"}[value] if isinstance(value, bool) else repr(value)

@@ -32,6 +32,8 @@ p, caption { color: var(--soft); } .note { color: var(--ink); background: var(--
   border-radius: 6px; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+thead th { white-space: normal; min-width: 6rem; vertical-align: bottom; overflow-wrap: break-word; }
+.wide + .wide { margin-top: 1.5rem; }
 td.best { font-weight: 700; } .soft { color: var(--soft); }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); } .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; margin-top: 1rem; }

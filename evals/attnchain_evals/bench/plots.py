@@ -76,14 +76,15 @@ def curve_plot(fractions: Sequence[float], means: Mapping[str, Sequence[float]])
 
 
 def token_plot(words: Sequence[str], scores: Mapping[str, Tensor]) -> str:
-    """A row for each method, a square for each token of a text: the darker, the higher, on the row's own scale."""
+    """A row for each method, a square for each token: the higher, the darker, on a scale of its own; NaN is white."""
     marks = [
         f'<text transform="translate({_LABEL + 14 + _ROW * k} 52) rotate(-60)">{escape(_short(word))}</text>'
         for k, word in enumerate(words)
     ]
     for row, (name, found) in enumerate(scores.items()):
         y = 60 + _ROW * row
-        low, high = (float(end) for end in found.aminmax())
+        defined = [score for score in found.tolist() if isfinite(score)] or [0.0]
+        low, high = min(defined), max(defined)
         marks.append(f'<text x="{_LABEL - 6}" y="{y + 14}" text-anchor="end">{escape(_short(name))}</text>')
         for k, score in enumerate(found.tolist()):
             share = (score - low) / ((high - low) or 1.0) if isfinite(score) else 0.0

@@ -23,7 +23,8 @@ FILE = "examples.safetensors"
 
 class Shown(NamedTuple):
     """`images` (example, height, width, 3) and `masks` (example, height, width) in 0 … 255, `maps` (method, example, rows,
-    columns) as the methods gave them. Of texts no images, `maps` (method, example, token), and the tokens as strings."""
+    columns) as the methods gave them. Of texts no images, `maps` (method, example, token) with NaN
+    where a token is not ranked, and the tokens as strings."""
 
     images: Tensor | None
     masks: Tensor | None
@@ -41,6 +42,8 @@ def write_shown(plan: Plan, folder: Path) -> None:
     texts: list[list[str]] = []
     if batch.inputs.ndim == 2:
         texts = [_labels(plan.data, ids) for ids in batch.inputs]
+        if batch.words is not None:
+            tensors["maps"] = tensors["maps"].masked_fill(batch.words < 0, torch.nan)
     else:
         pictures = torch.stack([torch.tensor(displayable(image)) for image in batch.inputs])
         tensors["images"] = (pictures * 255).round().byte().contiguous()
