@@ -20,14 +20,30 @@ from torch import Tensor
 from tqdm import tqdm
 
 import attnchain_interp as ac
-from attnchain_evals import KeyValues, TextExample, TokenErasure, bundled_decoder, bundled_encoder, evidence_scores
+from attnchain_evals import (
+    AttentionMask,
+    KeyValues,
+    ReplaceToken,
+    TextExample,
+    Trial,
+    bundled_decoder,
+    bundled_encoder,
+    preset,
+)
 from attnchain_evals.key_values import FILLERS
 from attnchain_evals.statistics import Score, interval
 from attnchain_interp import AttentionAttribution
 
 MARGIN: Final = 0.01
 BASELINE: Final = "Rollout"
-ERASURES: Final[dict[str, Any]] = {"mask": "mask", "filler": FILLERS.start}
+METRICS: Final = [
+    *(
+        preset(name, occlusion=occlusion, features="token")
+        for occlusion in (AttentionMask(), ReplaceToken(FILLERS.start))
+        for name in ("comprehensiveness", "sufficiency")
+    ),
+    *(preset(name) for name in ("evidence-ap", "evidence-first")),
+]
 FIGURES: Final = ("C mask", "S mask", "C filler", "S filler", "faithfulness", "evidence AP", "top is evidence")
 MARKOV: Final = ("TokenRank", "MultiBounce", "GradientTokenRank", "GradientMultiBounce", "ExpectedVisits")
 LAYERS: Final[dict[str, Any]] = {"all layers": "all", "last layer": -1}
@@ -163,14 +179,12 @@ def figures_of(decoder: bool, split: Any, examples: int, seed: int, chosen: list
     found: list[list[Tensor]] = [[] for _ in chosen]
     right = 0
 
-    def predict(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return answer_logits(model, input_ids=input_ids, attention_mask=attention_mask)
-
     generator = torch.Generator().manual_seed(seed)
     for batch in tqdm(list(KeyValues(split, examples, seed=seed).batches(128)), desc=f"{model.config.model_type} {split}"):
         ids = batch.input_ids
-        erasures = [TokenErasure(predict, ids, batch.context, by) for by in ERASURES.values()]
-        target = erasures[0].target
+        with torch.no_grad():
+            target = answer_logits(model, input_ids=ids).argmax(1)
+        trial = Trial(model, ids, target, batch.evidence, words=batch.words)
         right += int((target == (batch.answer if decoder else batch.label)).sum())
         gradients = ac.capture_gradients(model, input_ids=ids, target=score_of(target))
         seen = Seen(model, batch, target, ac.capture(model, input_ids=ids, keep="maps"), gradients)
@@ -178,9 +192,9 @@ def figures_of(decoder: bool, split: Any, examples: int, seed: int, chosen: list
             scores = candidate.scores(seen).float().cpu()
             if candidate.method == "RandomRanking":  # anew for every batch
                 scores = torch.rand(ids.shape, generator=generator)
-            columns = [figure.double() for erasure in erasures for figure in erasure.aopc(scores)]
+            columns = [metric.measure(trial, scores)[:, 0] for metric in METRICS]
             faithful = (columns[0] - columns[1] + columns[2] - columns[3]) / 2
-            rows.append(torch.stack([*columns, faithful, *evidence_scores(scores, batch.evidence, batch.context)], 1))
+            rows.append(torch.stack([*columns[:4], faithful, *columns[4:]], 1))
     return [torch.cat(rows).numpy() for rows in found], right / examples
 
 

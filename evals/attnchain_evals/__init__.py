@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnchain_evals.bench.class_folder import ClassFolder
-    from attnchain_evals.bench.data import ImageFolder
+    from attnchain_evals.bench.data import ImageFolder, Passage
     from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
     from attnchain_evals.bench.placement import WholeImage
     from attnchain_evals.bench.results import BenchmarkResult
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
     from attnchain_evals.cluttered_digits import ClutteredDigits, Example
     from attnchain_evals.controls import InputMagnitude
-    from attnchain_evals.erasure import TokenErasure, evidence_scores
     from attnchain_evals.explanation import explain_func
-    from attnchain_evals.features import Superpixels
+    from attnchain_evals.features import Superpixels, words_of
     from attnchain_evals.key_values import KeyValues, TextExample
     from attnchain_evals.metrics import PRESETS, ExampleMetric, Protocol, Trial, preset
     from attnchain_evals.occlusion import (
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
         MeanColour,
         NoisyLinear,
         Occlusion,
+        PadToken,
+        ReplaceToken,
+        TokenDelete,
         TokenDrop,
         Zero,
     )
@@ -56,13 +58,16 @@ _HOME = {
     "NoisyLinear": "occlusion",
     "Occlusion": "occlusion",
     "PRESETS": "metrics",
+    "PadToken": "occlusion",
+    "Passage": "bench.data",
     "Perturbation": "perturbation",
     "PerturbationCurve": "perturbation",
     "Protocol": "metrics",
+    "ReplaceToken": "occlusion",
     "Score": "statistics",
     "TextExample": "key_values",
-    "TokenErasure": "erasure",
     "Superpixels": "features",
+    "TokenDelete": "occlusion",
     "TokenDrop": "occlusion",
     "Trial": "metrics",
     "WholeImage": "bench.placement",
@@ -71,11 +76,11 @@ _HOME = {
     "bundled_decoder": "bundled.text_models",
     "bundled_encoder": "bundled.text_models",
     "bundled_vit": "bundled",
-    "evidence_scores": "erasure",
     "explain_func": "explanation",
     "perturbation_curve": "perturbation",
     "preset": "metrics",
     "segmentation_scores": "segmentation",
+    "words_of": "features",
 }
 
 __all__ = [
@@ -97,13 +102,16 @@ __all__ = [
     "NoisyLinear",
     "Occlusion",
     "PRESETS",
+    "PadToken",
+    "Passage",
     "Perturbation",
     "PerturbationCurve",
     "Protocol",
+    "ReplaceToken",
     "Score",
     "TextExample",
-    "TokenErasure",
     "Superpixels",
+    "TokenDelete",
     "TokenDrop",
     "Trial",
     "WholeImage",
@@ -112,11 +120,11 @@ __all__ = [
     "bundled_decoder",
     "bundled_encoder",
     "bundled_vit",
-    "evidence_scores",
     "explain_func",
     "perturbation_curve",
     "preset",
     "segmentation_scores",
+    "words_of",
 ]
 
 

@@ -14,7 +14,7 @@ from attnchain_evals.bench.data import Data
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.running import Plan, Share, run
 from attnchain_evals.bench.shown import write_shown
-from attnchain_evals.metrics import curve_metrics, localisation_metrics
+from attnchain_evals.metrics import EvidenceAP, EvidenceFirst, curve_metrics, localisation_metrics, text_metrics
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_interp import AttentionError
 
@@ -40,12 +40,13 @@ def benchmark(
     one stopped, and under torchrun or `accelerate launch` the processes share the batches; all of them get the whole result.
 
     Args:
-        model: images → logits, in eval mode.
+        model: images or token numbers → logits, in eval mode; of a language model, the class is the next token.
         data: a sequence of examples or an iterable of them; an example is an image (channel, height, width), begins with one,
-            or has `image` and perhaps `mask` (height, width). With `output` it needs an `identity`.
+            or has `image` and perhaps `mask` (height, width); or a text with `input_ids` (token,) and perhaps `words` and
+            `evidence`, as `Passage`. With `output` it needs an `identity`.
         methods: name → an `AttentionAttribution`, an `AttentionGradientAttribution`, or anything else with
-            `attribute(images, target, output="grid")`. A class-specific one without a model reads the shared gradients; one
-            that holds the model takes its own (`TransitionAttentionMaps` integrates).
+            `attribute(inputs, target, output="grid")`, "tokens" of texts. A class-specific one without a model reads the
+            shared gradients; one that holds the model takes its own (`TransitionAttentionMaps` integrates).
         metrics: deletion, insertion and SRG with the mean colour and with blur when None, and localisation where the first
             example has a mask.
         baseline: what the others are compared with; "Rollout" where it is among the methods, else the first.
@@ -84,8 +85,13 @@ def benchmark(
 
 
 def standard_metrics(data: Any) -> list[ExampleMetric]:
-    """Deletion, insertion, SRG; and localisation where the first example of a sequence has a mask."""
-    masked = hasattr(data, "__getitem__") and len(data) > 0 and getattr(data[0], "mask", None) is not None
+    """Deletion, insertion, SRG; localisation where the first example of a sequence has a mask; of texts also comprehensiveness
+    and sufficiency, and how the evidence ranks where it is known."""
+    first = data[0] if hasattr(data, "__getitem__") and len(data) > 0 else None
+    if hasattr(first, "input_ids"):
+        known = getattr(first, "evidence", None) is not None
+        return [*text_metrics(), *([EvidenceAP(), EvidenceFirst()] if known else [])]
+    masked = getattr(first, "mask", None) is not None
     return [*curve_metrics(), *(localisation_metrics() if masked else [])]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,6 +10,27 @@ from torch import Tensor
 from attnchain_interp import AttentionError
 
 ClassScore = Literal["probability", "logit", "log-odds", "accuracy"]
+
+
+def logits_of(output: Any, inputs: Tensor) -> Tensor:
+    """(batch, class): the logits of an output; of a language model (batch, token, class) those of the last token.
+
+    Args:
+        output: logits, or what has `.logits`.
+        inputs: of the model; only of token numbers (batch, token) is the last one taken.
+
+    Raises:
+        AttentionError: no logits (batch, class).
+    """
+    logits = getattr(output, "logits", output)
+    if isinstance(logits, Tensor) and logits.ndim == 3 and inputs.ndim == 2:
+        logits = logits[:, -1]
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise AttentionError(
+            f"the model returned {came}; logits (batch, class) are needed: take one with a classification head."
+        )
+    return logits
 
 
 def class_score(logits: Tensor, target: Tensor, kind: ClassScore = "probability") -> Tensor:

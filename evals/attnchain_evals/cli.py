@@ -27,7 +27,13 @@ app.add_typer(bench, name="bench")
 app.add_typer(figure, name="figure")
 app.add_typer(reproduce, name="reproduce")
 
-Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME"
+    ),
+]
+BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
 
 
@@ -107,7 +113,7 @@ def attribute(
     if layout.grid is None:
         raise AttentionError(f"{model} has no image grid, so it has no heat map; `attnchain inspect` shows what it has.")
     with working(method):
-        grid = reading.grid(build_methods([method], loaded.model, layout.grid)[method])
+        grid = reading.scores(build_methods([method], loaded.model, layout.grid)[method])
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{image.stem}-{re.sub(r'[^0-9A-Za-z]+', '-', method).strip('-')}"
     picture = write_figure(show_attribution(grid, pixels, normalization_of(loaded.preprocess), [method]), out / f"{stem}.png")
@@ -167,10 +173,18 @@ def load(name: str) -> Loaded:
         from attnchain_evals.bundled import bundled_vit, preprocess
 
         return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
+    if name in BUNDLED:
+        from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
+        from attnchain_evals.key_values import KeyValues
+
+        model = bundled_decoder() if name == "bundled-decoder" else bundled_encoder()
+        return Loaded(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
     prefix, _, rest = name.partition(":")
     if prefix not in FRAMEWORKS or not rest:
-        meant = did_you_mean(prefix, ("bundled", *FRAMEWORKS)) if prefix else ""
-        raise AttentionError(f"model {name!r} is unknown.{meant} Write bundled, timm:NAME, hf:NAME or torchvision:NAME.")
+        meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
+        raise AttentionError(
+            f"model {name!r} is unknown.{meant} Write {', '.join(BUNDLED)}, timm:NAME, hf:NAME or torchvision:NAME."
+        )
     try:
         with working(f"loading {name}"):
             return adapter_named(FRAMEWORKS[prefix]).load(rest)

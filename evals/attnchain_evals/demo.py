@@ -58,7 +58,7 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     files = write_report(result, out)
     first = next(data.batches(min(SHOWN, images)))
     reading = Reading(model, first.image)
-    store, maps = reading.store, {name: reading.grid(method) for name, method in methods.items()}
+    store, maps = reading.store, {name: reading.scores(method) for name, method in methods.items()}
     figures = {
         "attributions.png": show_grid({"mask": first.mask, **maps}, first.image, share="none"),
         "layers.png": show_layers(store, first.image[0]),

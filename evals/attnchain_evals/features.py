@@ -1,10 +1,10 @@
-"""What is removed together: patches, pixels, superpixels, or any regions that a label map names."""
+"""What is removed together: patches, pixels or superpixels of an image, tokens or words of a text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from attnchain_interp import AttentionError
 
-Features = Literal["patch", "pixel"] | Tensor | Callable[[Tensor], Tensor]
-"""The cells of the attributions' own grid, pixels, a label map (batch, height, width), or what makes one of the images."""
+Features = Literal["patch", "pixel", "token", "word"] | Tensor | Callable[[Tensor], Tensor]
+"""The cells of the attributions' own grid, pixels, tokens, words (of a `Trial` alone), a label map (batch, height, width) or
+(batch, token), or what makes one of the inputs."""
 
 
 class Ranked(NamedTuple):
@@ -22,7 +23,8 @@ class Ranked(NamedTuple):
 
     Attributes:
         scores: (batch, feature); of no meaning from the example's own number of features on.
-        labels: (batch, height, width) the feature of each pixel.
+        labels: (batch, height, width) the feature of each pixel, or (batch, token) that of each token; −1 for a token that
+            belongs to none and is never removed.
         sizes: (batch,) the number of features of each example.
     """
 
@@ -42,33 +44,35 @@ class Ranked(NamedTuple):
         return scores.argsort(dim=1, descending=descending, stable=True).argsort(1)
 
 
-def ranked(attributions: Tensor, images: Tensor, features: Features = "patch") -> Ranked:
-    """The features of images (batch, channel, height, width) with the scores that attributions give them.
+def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -> Ranked:
+    """The features of images (batch, channel, height, width) or texts (batch, token) with the scores that attributions give.
 
     Of "patch" each cell of the attributions is one feature, the nearest pixels belong to it. Of "pixel" the attributions are
-    enlarged bilinearly. The score of a region of a label map is the mean over its pixels of the enlarged attributions.
+    enlarged bilinearly. The score of a region of a label map is the mean over its pixels of the enlarged attributions. Of
+    "token" each token of a text is a feature; the score of a word that a label map names is the sum over its tokens.
 
     Args:
-        attributions: (batch, rows, columns).
-        images: (batch, channel, height, width).
-        features: "patch", "pixel", a label map (batch, height, width) of integers, or a callable images → label map.
+        attributions: (batch, rows, columns) of images, (batch, token) of texts.
+        inputs: (batch, channel, height, width), or token numbers (batch, token).
+        features: "patch", "pixel" or "token", a label map of integers, or a callable inputs → label map. A label map is
+            (batch, height, width), or (batch, token) with −1 for tokens that are never removed.
 
     Raises:
         AttentionError: shapes that do not fit, attributions that are not finite, or a label map with gaps.
     """
+    if inputs.ndim == 2:
+        return _ranked_text(attributions, inputs, features)
+    images = inputs
     if images.ndim != 4 or attributions.ndim != 3 or len(attributions) != len(images):
         raise AttentionError(
             f"attributions has shape {tuple(attributions.shape)} for {len(images)} inputs of shape {tuple(images.shape[1:])};"
             ' images are needed, and attributions (batch, rows, columns), one per patch: ask the method for output="grid".'
         )
-    if not bool(attributions.isfinite().all()):
-        bad = int((~attributions.isfinite()).flatten(1).any(1).sum())
-        raise AttentionError(f"{bad} attributions hold NaN or infinity; leave these out.")
+    attributions = _finite(attributions).to(images.device)
     size = images.shape[-2:]
-    attributions = attributions.to(images.device)
     if isinstance(features, str):
         if features not in ("patch", "pixel"):
-            raise AttentionError(f'features={features!r}; use "patch", "pixel", a label map or a callable images → label map.')
+            raise AttentionError(f'features={features!r}; an image has "patch", "pixel", a label map or a callable.')
         cells = attributions if features == "patch" else enlarged(attributions, size)
         rows, columns = cells.shape[1:]
         if rows > size[0] or columns > size[1]:
@@ -79,7 +83,54 @@ def ranked(attributions: Tensor, images: Tensor, features: Features = "patch") -
         labels = F.interpolate(numbers, size)[0].long().expand(len(images), -1, -1)
         return Ranked(cells.flatten(1), labels, torch.full((len(images),), rows * columns, device=images.device))
     labels = features if isinstance(features, Tensor) else features(images)
-    return _averaged(enlarged(attributions, size), _checked(labels.to(images.device), images))
+    found = _summed(enlarged(attributions, size), _checked(labels.to(images.device), (len(images), *size), 0))
+    areas = _summed(torch.ones_like(attributions[:, :1, :1]).expand(found.labels.shape), found.labels).scores
+    return found._replace(scores=found.scores / areas.clamp_min(1))
+
+
+def _ranked_text(attributions: Tensor, texts: Tensor, features: Features) -> Ranked:
+    if attributions.shape != texts.shape:
+        raise AttentionError(
+            f"attributions has shape {tuple(attributions.shape)} for texts {tuple(texts.shape)}; one score per token is"
+            ' needed: ask the method for output="tokens".'
+        )
+    attributions = _finite(attributions).to(texts.device)
+    if isinstance(features, str) and features != "token":
+        raise AttentionError(
+            f'features={features!r}; a text has "token", or a label map (batch, token) of words: `words_of(encoding)`.'
+        )
+    if isinstance(features, str):
+        labels = torch.arange(texts.shape[1], device=texts.device).expand(texts.shape)
+    else:
+        labels = features if isinstance(features, Tensor) else features(texts)
+    return _summed(attributions, _checked(labels.to(texts.device), tuple(texts.shape), -1))
+
+
+def words_of(encoding: Any) -> Tensor:
+    """(batch, token): the word of each token, from 0 on; −1 for special tokens and padding.
+
+    Args:
+        encoding: what a fast tokenizer of transformers made of texts.
+
+    Raises:
+        AttentionError: the encoding does not know its words.
+    """
+    try:
+        rows = [encoding.word_ids(k) for k in range(len(encoding["input_ids"]))]
+    except (AttributeError, ValueError) as error:
+        raise AttentionError(f"{type(encoding).__name__} knows no words ({error}); it takes a fast tokenizer.") from error
+    numbers = [{word: k for k, word in enumerate(dict.fromkeys(word for word in row if word is not None))} for row in rows]
+    return torch.tensor([[found.get(word, -1) for word in row] for row, found in zip(rows, numbers, strict=True)])
+
+
+def each_token(words: Tensor) -> Tensor:
+    """(batch, token): every token that belongs to a word as a feature of its own, in order; −1 for the others.
+
+    >>> each_token(torch.tensor([[-1, 0, 0, 1, -1]]))
+    tensor([[-1,  0,  1,  2, -1]])
+    """
+    there = words >= 0
+    return (there.cumsum(1) - 1).masked_fill(~there, -1)
 
 
 def enlarged(attributions: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -118,21 +169,38 @@ class Superpixels:
         return torch.from_numpy(np.stack(maps)).to(images.device)
 
 
-def _checked(labels: Tensor, images: Tensor) -> Tensor:
-    shape = (len(images), *images.shape[-2:])
-    if tuple(labels.shape) != shape or labels.is_floating_point() or labels.dtype == torch.bool or bool((labels < 0).any()):
+def _finite(attributions: Tensor) -> Tensor:
+    if not bool(attributions.isfinite().all()):
+        bad = int((~attributions.isfinite()).flatten(1).any(1).sum())
+        raise AttentionError(f"{bad} attributions hold NaN or infinity; leave these out.")
+    return attributions
+
+
+def _checked(labels: Tensor, shape: tuple[int, ...], least: int) -> Tensor:
+    if (
+        tuple(labels.shape) != shape
+        or labels.is_floating_point()
+        or labels.dtype == torch.bool
+        or bool((labels < least).any())
+    ):
         raise AttentionError(
-            f"the label map is {tuple(labels.shape)} of {labels.dtype}; these images need {shape} of integers from 0 on."
+            f"the label map is {tuple(labels.shape)} of {labels.dtype}; these inputs need {shape} of integers from {least} on."
         )
-    return labels.long()
-
-
-def _averaged(attributions: Tensor, labels: Tensor) -> Ranked:
-    sizes = labels.flatten(1).amax(1) + 1
-    zeros = attributions.new_zeros(len(labels), int(sizes.max()), dtype=torch.float64)
+    labels = labels.long()
     flat = labels.flatten(1)
-    areas = zeros.scatter_add(1, flat, torch.ones_like(flat, dtype=torch.float64))
-    found = Ranked(zeros.scatter_add(1, flat, attributions.flatten(1).double()) / areas.clamp_min(1), labels, sizes)
-    if bool((found.present & (areas == 0)).any()):
-        raise AttentionError("the label map has gaps: every number from 0 to an example's greatest must have a pixel.")
-    return found
+    sizes = flat.amax(1) + 1
+    there = torch.zeros(len(flat), int(sizes.max()) + 1, dtype=torch.bool, device=flat.device).scatter(1, flat + 1, True)
+    if bool((sizes == 0).any()):
+        raise AttentionError("an example has no feature: its labels are all −1; leave it out.")
+    if bool((there[:, 1:].sum(1) < sizes).any()):
+        raise AttentionError("the label map has gaps: every number from 0 to an example's greatest must be there.")
+    return labels
+
+
+def _summed(attributions: Tensor, labels: Tensor) -> Ranked:
+    """Features with the sums of the attributions of their places."""
+    flat = labels.flatten(1)
+    sizes = flat.amax(1) + 1
+    zeros = attributions.new_zeros(len(labels), int(sizes.max()), dtype=torch.float64)
+    values = attributions.flatten(1).double().masked_fill(flat < 0, 0)
+    return Ranked(zeros.scatter_add(1, flat.clamp_min(0), values), labels, sizes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -58,6 +58,11 @@ class TextExample(NamedTuple):
         """(…, token) true at all but the start and the query: the tokens that an attribution may rank."""
         return ~self.query & (self.input_ids != START)
 
+    @property
+    def words(self) -> Tensor:
+        """(…, token): the number of each token of the context, which is a word by itself; −1 of the others."""
+        return (self.context.cumsum(-1) - 1).masked_fill(~self.context, -1)
+
 
 class KeyValues(Dataset[TextExample]):
     """Sequences `start … key value … filler … ? key` whose answer is the value that follows this key in the context.
@@ -92,6 +97,21 @@ class KeyValues(Dataset[TextExample]):
         self.split: Split = split
         self.length, self.seed, self.pairs = length, seed, pairs
         self._cached: tuple[int, TextExample] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the examples depend on."""
+        return {
+            "name": "KeyValues",
+            "split": self.split,
+            "length": self.length,
+            "seed": self.seed,
+            "pairs": list(self.pairs),
+        }
+
+    def labels(self, input_ids: Tensor) -> list[str]:
+        """As `as_words`; reports show texts by them."""
+        return as_words(input_ids)
 
     def __repr__(self) -> str:
         return with_settings(self)

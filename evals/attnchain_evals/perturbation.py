@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.class_score import ClassScore, class_score
+from attnchain_evals.class_score import ClassScore, class_score, logits_of
 from attnchain_evals.features import Features, Ranked, ranked
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
@@ -20,6 +20,7 @@ from attnchain_interp.describing import brief
 
 Mode = Literal["deletion", "insertion"]
 Order = Literal["morf", "lerf", "random"]
+Rounding = Literal["nearest", "up"]
 
 
 @final
@@ -73,30 +74,34 @@ def perturbation_curve(
     score: ClassScore = "probability",
     ends: bool = True,
     seed: int = 0,
+    rounding: Rounding = "nearest",
 ) -> PerturbationCurve:
-    """Deletion: features are removed from the image in order. Insertion: they are put back into the removed image.
+    """Deletion: features are removed from the input in order. Insertion: they are put back into the occluded input.
 
-    The ends are the clean and the wholly occluded image. Patches are ranked, not pixels; equal scores keep raster order
+    The ends are the clean and the wholly occluded input. Patches are ranked, not pixels; equal scores keep raster order
     (stable sort). Inserting the most relevant first shows the same images as deleting the least relevant first, from the
     other end, so at symmetric fractions AUC(insertion) = AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) =
     insertion − deletion.
 
     Args:
-        model: images → logits (batch, class), or an output that has `.logits`; in eval mode.
-        inputs: (batch, channel, height, width).
-        attributions: (batch, rows, columns), one score per patch (`output="grid"`), or one per pixel.
+        model: inputs → logits (batch, class), or an output that has `.logits`; in eval mode. Of a language model's logits
+            (batch, token, class) those of the last token are meant.
+        inputs: images (batch, channel, height, width), or token numbers (batch, token) without padding.
+        attributions: (batch, rows, columns), one score per patch (`output="grid"`), or one per pixel; of texts (batch, token).
         target: class, or one per example; the clean prediction when None. The same for all steps.
         mode: "deletion" (lower AUC is better) or "insertion" (higher is better).
-        occlusion: "mean", "blur", "zero", "noisy-linear", "token-drop", "attention-mask", "mask-token", an `Occlusion`, or a
-            callable images → replacement.
+        occlusion: "mean", "blur", "zero", "noisy-linear", "token-drop", "attention-mask", "mask-token"; of texts
+            "attention-mask", "token-delete", "pad-token"; an `Occlusion`, or a callable inputs → replacement.
         order: "morf" takes the most relevant first, "lerf" the least relevant; "random" knows no attribution.
         fractions: a number of equal steps, or the fractions themselves; rounded to whole features.
-        batch_size: images per forward.
+        batch_size: inputs per forward.
         features: "patch", "pixel" (attributions enlarged bilinearly), a label map (batch, height, width), or a callable images
-            → label map, such as `Superpixels()`.
+            → label map, such as `Superpixels()`; of texts "token", or a label map (batch, token) of words, with −1 for tokens
+            that are never removed.
         score: "probability", "logit", "log-odds" or "accuracy", as in `class_score`.
         ends: add the fractions 0 and 1.
         seed: of the random order; the order of an example does not depend on its batch.
+        rounding: of fractions to whole features, to the "nearest" or "up".
 
     Raises:
         AttentionError: shapes that do not fit, NaN attributions, a model in train mode, a class that the model lacks,
@@ -105,12 +110,12 @@ def perturbation_curve(
     Source: Petsiuk et al. 2018 (RISE) for the two curves; Bluecher et al. 2024 (arXiv 2401.06654) for SRG.
     """
     experiment = Perturbation(model, inputs, occlusion, batch_size)
-    return experiment.curve(attributions, target, mode, order, fractions, features, score, ends, seed)
+    return experiment.curve(attributions, target, mode, order, fractions, features, score, ends, seed, rounding)
 
 
 @final
 class Perturbation:
-    """A model, inputs and an occlusion. Both ends of every curve, the clean and the wholly occluded image, are run once.
+    """A model, inputs and an occlusion. Both ends of every curve of images, clean and wholly occluded, are run once.
 
     Args:
         model, inputs, occlusion, batch_size: as in `perturbation_curve`.
@@ -131,16 +136,23 @@ class Perturbation:
     ) -> None:
         if isinstance(model, nn.Module) and model.training:
             raise AttentionError("the model is in train mode, so its scores are not those of use. Call model.eval() first.")
-        if inputs.ndim != 4:
-            raise AttentionError(f"inputs has shape {tuple(inputs.shape)}; images are (batch, channel, height, width).")
+        if inputs.ndim != 4 and (inputs.ndim != 2 or inputs.is_floating_point()):
+            raise AttentionError(
+                f"inputs has shape {tuple(inputs.shape)}; images are (batch, channel, height, width), texts the integers"
+                " (batch, token)."
+            )
+        occlusion = occlusion_named(occlusion)
+        if inputs.ndim not in occlusion.axes:
+            kind = "images" if inputs.ndim == 4 else "texts"
+            raise AttentionError(f"{occlusion.name!r} removes no parts of {kind}; docs/evaluation.md lists what does.")
         self.inputs = inputs
         self._batch_size, self._first = batch_size, first
-        self._model, self._occlusion = model, occlusion_named(occlusion)
-        self._view = self._occlusion.over(model, inputs, first)
-        self.clean = torch.cat([_logits(model(part)) for part in inputs.split(batch_size)])
+        self._model, self._occlusion = model, occlusion
+        self._view = occlusion.over(model, inputs, first)
+        self.clean = torch.cat([self._logits(model(part)) for part in inputs.split(batch_size)])
 
     def __repr__(self) -> str:
-        return f"Perturbation({brief(self._model)}, {len(self.inputs)} images, {self._occlusion!r})"
+        return f"Perturbation({brief(self._model)}, {len(self.inputs)} inputs, {self._occlusion!r})"
 
     @cached_property
     def occluded(self) -> Tensor:
@@ -151,12 +163,12 @@ class Perturbation:
 
     @torch.no_grad()
     def without(self, labels: Tensor, subsets: Iterable[Tensor]) -> Tensor:
-        """(batch, subset, class): logits of the images without the features of each subset.
+        """(batch, subset, class): logits of the inputs without the features of each subset.
 
         Subsets are drawn from the iterable as they are needed, and forwarded together as far as a batch has room.
 
         Args:
-            labels: (batch, height, width) the feature of each pixel.
+            labels: the feature of each place of the inputs, as of `Ranked`.
             subsets: each (batch, feature) bool, true where removed.
         """
         images = len(self.inputs)
@@ -165,8 +177,9 @@ class Perturbation:
             removed = torch.cat(group)
             examples = torch.arange(images, device=labels.device).repeat(len(group))
             for example, part in zip(examples.split(self._batch_size), removed.split(self._batch_size), strict=True):
-                pixels = part.gather(1, labels[example].flatten(1)).view(-1, *labels.shape[1:])
-                found.append(_logits(self._view(example, pixels)))
+                own = labels[example]
+                places = part.gather(1, own.flatten(1).clamp_min(0)).view(own.shape) & (own >= 0)
+                found.append(self._logits(self._view(example, places)))
         logits = torch.cat(found) if found else self.clean[:0]
         return logits.view(-1, images, self.clean.shape[1]).transpose(0, 1)
 
@@ -176,7 +189,7 @@ class Perturbation:
         pixels = subsets.to(labels.device)[:, labels.flatten()].view(-1, *labels.shape)
         number = torch.full((len(pixels),), example, device=labels.device)
         pairs = zip(number.split(self._batch_size), pixels.split(self._batch_size), strict=True)
-        return torch.cat([_logits(self._view(*pair)) for pair in pairs])
+        return torch.cat([self._logits(self._view(*pair)) for pair in pairs])
 
     def target(self, target: int | Tensor | None) -> Tensor:
         """(batch,): the classes, checked; those of the clean prediction when None."""
@@ -200,6 +213,7 @@ class Perturbation:
         score: ClassScore = "probability",
         ends: bool = True,
         seed: int = 0,
+        rounding: Rounding = "nearest",
     ) -> PerturbationCurve:
         """As `perturbation_curve`, with its arguments and errors."""
         if mode not in ("deletion", "insertion") or order not in ("morf", "lerf", "random"):
@@ -209,7 +223,7 @@ class Perturbation:
         found = ranked(attributions, self.inputs, features)
         if order == "random":
             found = found._replace(scores=self._shuffled(found, seed))
-        counts = _counts(fractions, found.sizes, ends)
+        counts = _counts(fractions, found.sizes, ends, rounding)
         chosen = self.target(target)
         ranks = found.ranks("lerf" if order == "lerf" else "morf")
         deleted = counts if mode == "deletion" else found.sizes[:, None] - counts
@@ -221,9 +235,16 @@ class Perturbation:
         logits[:, between] = shown
         logits[:, clean] = self.clean[:, None]
         if bool(occluded.any()):
-            logits[:, occluded] = self.occluded[:, None]
+            logits[:, occluded] = self._emptied(found)[:, None]
         actual = counts / found.sizes[:, None]
         return PerturbationCurve(actual[0] if isinstance(features, str) else actual, class_score(logits, chosen, score))
+
+    def _emptied(self, found: Ranked) -> Tensor:
+        """(batch, class): logits of the inputs without any feature; of a text, some tokens belong to none."""
+        return self.occluded if self.inputs.ndim == 4 else self.without(found.labels, [found.present])[:, 0]
+
+    def _logits(self, output: Any) -> Tensor:
+        return logits_of(output, self.inputs).float()
 
     def _shuffled(self, found: Ranked, seed: int) -> Tensor:
         rows = [
@@ -233,19 +254,16 @@ class Perturbation:
         return torch.from_numpy(np.stack(rows)).to(found.scores.device)
 
 
-def _logits(output: Any) -> Tensor:
-    logits = getattr(output, "logits", output)
-    if logits.ndim != 2:
-        raise AttentionError(f"the model returned shape {tuple(logits.shape)}; a curve needs logits (batch, class).")
-    return logits.float()
-
-
-def _counts(fractions: int | Sequence[float], sizes: Tensor, ends: bool) -> Tensor:
-    """(batch, step): how many features are taken, in rising order, no step twice."""
+def _counts(fractions: int | Sequence[float], sizes: Tensor, ends: bool, rounding: Rounding) -> Tensor:
+    """(batch, step): how many features are taken, in rising order; with ends no step twice."""
     if isinstance(fractions, int):
         fractions = [step / fractions for step in range(fractions + 1)] if fractions > 0 else []
     wanted = sorted({*fractions, 0, 1}) if ends else sorted({*fractions})
     if not fractions or not all(0 <= fraction <= 1 for fraction in wanted):
         raise AttentionError(f"fractions={fractions!r}; pass a number of steps above 0, or fractions between 0 and 1.")
     parts = torch.tensor(wanted, dtype=torch.float64, device=sizes.device)
-    return (parts * sizes[:, None]).round().long().unique(dim=1)
+    if rounding not in ("nearest", "up"):
+        raise AttentionError(f'rounding={rounding!r}; use "nearest" or "up".')
+    exact = parts * sizes[:, None]
+    counts = (exact.round() if rounding == "nearest" else (exact - 1e-9).ceil()).long()  # 0.1 of 30 is 3, not 4
+    return counts.unique(dim=1) if ends else counts

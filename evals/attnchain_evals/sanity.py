@@ -37,30 +37,29 @@ class Check(NamedTuple):
     passed: bool | None
 
 
-def sanity_checks(model: nn.Module, images: Tensor, methods: Methods, seed: int = 0) -> dict[str, dict[str, Check]]:
+def sanity_checks(model: nn.Module, inputs: Tensor, methods: Methods, seed: int = 0) -> dict[str, dict[str, Check]]:
     """Method → check → result.
 
     "randomised": rank correlation with the maps of the model whose parameters are all randomised; must fall below 0.5.
     "follows": how far the scores of permuted tokens are from the permuted scores. "class": rank correlation of the maps of
     the first and the second class; of class-specific methods, below 0.95. "agreement": rank correlation of two runs that
-    differ by noise of 2 % and by the numbers of the examples; above 0.5.
+    differ by noise of 2 % (texts have none) and by the numbers of the examples; above 0.5.
 
     Args:
-        images: (batch, channel, height, width), a few.
+        inputs: images (batch, channel, height, width), or texts (batch, token), a few.
         methods: a model → name → method, called for the model and for randomised copies.
         seed: of the permutations and the noise.
     """
     built = methods(model)
-    randomised = randomisation_curves(model, images, methods, stages=1, seed=seed)
-    reading = Reading(model, images)
-    second = Reading(model, images, target=reading.logits.topk(2, 1).indices[:, 1])
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
-    other = Reading(model, images + NOISE * images.std() * noise, first=len(images), target=reading.target)
+    randomised = randomisation_curves(model, inputs, methods, stages=1, seed=seed)
+    reading = Reading(model, inputs)
+    second = Reading(model, inputs, target=reading.logits.topk(2, 1).indices[:, 1])
+    other = Reading(model, _noisy(inputs, seed), first=len(inputs), target=reading.target)
     found: dict[str, dict[str, Check]] = {}
     for name, method in built.items():
-        grid = reading.grid(method)
-        correlation, swap = randomised[name][-1], float(rank_correlation(grid, second.grid(method)).mean())
-        agreement = float(rank_correlation(grid, other.grid(method)).mean())
+        grid = reading.scores(method)
+        correlation, swap = randomised[name][-1], float(rank_correlation(grid, second.scores(method)).mean())
+        agreement = float(rank_correlation(grid, other.scores(method)).mean())
         deviation = permutation_deviation(reading, method, seed)
         found[name] = {
             "randomised": Check(correlation, correlation < RANDOMISED_BELOW),
@@ -72,15 +71,15 @@ def sanity_checks(model: nn.Module, images: Tensor, methods: Methods, seed: int 
 
 
 def randomisation_curves(
-    model: nn.Module, images: Tensor, methods: Methods, stages: int = 4, seed: int = 0
+    model: nn.Module, inputs: Tensor, methods: Methods, stages: int = 4, seed: int = 0
 ) -> dict[str, list[float]]:
     """Method → mean rank correlation with its own maps, as the model's modules are randomised from the last to the first.
 
     Cascading: stage k has the last k / stages of the modules that hold parameters randomised. Each parameter keeps its values
     in a random order, so that its scale stays.
     """
-    reading = Reading(model, images)
-    clean = {name: reading.grid(method) for name, method in methods(model).items()}
+    reading = Reading(model, inputs)
+    clean = {name: reading.scores(method) for name, method in methods(model).items()}
     target, randomised = reading.target, copy.deepcopy(model)
     holders = [module for module in randomised.modules() if list(module.parameters(recurse=False))][::-1]
     generator = torch.Generator().manual_seed(seed)
@@ -90,28 +89,32 @@ def randomisation_curves(
             for parameter in module.parameters(recurse=False):
                 order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
                 parameter.data = parameter.data.flatten()[order].view_as(parameter)
-        reading = Reading(randomised, images, target=target)
+        reading = Reading(randomised, inputs, target=target)
         for name, method in methods(randomised).items():
-            found[name].append(float(rank_correlation(clean[name], reading.grid(method)).mean()))
+            found[name].append(float(rank_correlation(clean[name], reading.scores(method)).mean()))
     return found
 
 
-def data_randomisation(model: nn.Module, on_random_labels: nn.Module, images: Tensor, methods: Methods) -> dict[str, float]:
+def data_randomisation(model: nn.Module, on_random_labels: nn.Module, inputs: Tensor, methods: Methods) -> dict[str, float]:
     """Method → mean rank correlation of its maps of the model and of one of the same kind that learnt random labels.
 
     A method that explains what was learnt comes out low.
     """
-    readings = [Reading(model, images), Reading(on_random_labels, images, target=Reading(model, images).target)]
+    readings = [Reading(model, inputs), Reading(on_random_labels, inputs, target=Reading(model, inputs).target)]
     built = [methods(model), methods(on_random_labels)]
-    pairs = {name: [reading.grid(made[name]) for reading, made in zip(readings, built, strict=True)] for name in built[0]}
+    pairs = {name: [reading.scores(made[name]) for reading, made in zip(readings, built, strict=True)] for name in built[0]}
     return {name: float(rank_correlation(*pair).mean()) for name, pair in pairs.items()}
 
 
 def permutation_deviation(reading: Reading, method: Any, seed: int = 0) -> float | None:
-    """The greatest |score of permuted tokens − permuted score| over the greatest |score|; None without a `score` to ask.
+    """The greatest |score of permuted tokens − permuted score| over the greatest |score|; None without a `score` to ask,
+    and in a decoder, whose maps say where a token is.
 
-    All patches but the centre one change places, rows and columns of every map alike: what a token is called must not matter.
+    All patches but the centre one, or all tokens of a text but special ones, change places, rows and columns of every map
+    alike: what a token is called must not matter.
     """
+    if reading.store.causal:
+        return None
     if isinstance(method, AttentionAttribution):
         order = _order(reading.store, seed)
         clean, moved = method.score(reading.store), method.score(_permuted(reading.store, order))
@@ -137,12 +140,22 @@ def class_specific(method: Any) -> bool:
     return isinstance(method, AttentionGradientAttribution)
 
 
+def _noisy(inputs: Tensor, seed: int) -> Tensor:
+    """Images with noise; texts as they are."""
+    if not inputs.is_floating_point():
+        return inputs
+    noise = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(seed)).to(inputs)
+    return inputs + NOISE * inputs.std() * noise
+
+
 def _order(store: AttentionStore, seed: int) -> Tensor:
     """(token,): new place → old place."""
-    patches = store.tokens.select("patch")[0].nonzero()[:, 0].cpu()
-    patches = patches[patches != store.tokens.center]
-    order = torch.arange(len(store.tokens))
-    order[patches] = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(seed))]
+    layout = store.tokens
+    movable = layout.select("text" if layout.grid is None else "patch")[0].nonzero()[:, 0].cpu()
+    if layout.grid is not None:
+        movable = movable[movable != layout.center]
+    order = torch.arange(len(layout))
+    order[movable] = movable[torch.randperm(len(movable), generator=torch.Generator().manual_seed(seed))]
     return order.to(store[0].device)
 
 

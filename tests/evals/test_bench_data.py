@@ -65,7 +65,7 @@ def test_only_wanted_examples_are_read() -> None:
             return torch.full((3, 2, 2), float(index))
 
     found = list(batches(Counting(), 4, 9, lambda number, size: number != 1))
-    assert [(batch.number, batch.first, len(batch.images)) for batch in found] == [(0, 0, 4), (2, 8, 1)]
+    assert [(batch.number, batch.first, len(batch.inputs)) for batch in found] == [(0, 0, 4), (2, 8, 1)]
     assert read == [0, 1, 2, 3, 8]
 
 

@@ -91,7 +91,7 @@ def test_the_json_report_has_its_schema_and_no_nan(folder: Path) -> None:
         raise AssertionError(name)
 
     found = json.loads((folder / "report.json").read_text(), parse_constant=refuse)
-    assert found["schema"] == "attnchain-bench-report/1"
+    assert found["schema"] == "attnchain-bench-report/2"
     assert found["run"]["configuration"]["schema"] == "attnchain-bench/1"
     keys = {"scores", "undefined", "differences", "ranks", "wins", "effects", "sanity", "examples", "baseline", "notes"}
     assert keys <= set(found)
@@ -124,7 +124,9 @@ def test_the_commands(tmp_path: Path) -> None:
     report = invoke("report", out, "--baseline", "RandomRanking")
     assert "limited to 3 examples" in report
     assert "| minus RandomRanking |" in report
-    assert "| miou | MultiBounce | steps=2 |" in report
+    assert "| MultiBounce | acc ↑ | difference from the first | miou ↑ | difference from the first |" in report
+    assert "| steps=2 |" in report
+    assert "| layers=[-2, -1] |" in report
     assert "| MultiBounce(steps=2, layers=[-2, -1]) |" in report
     assert "| RandomRanking | 1.00 failed |" in report
     assert "Passes none of the sanity checks: RandomRanking." in report

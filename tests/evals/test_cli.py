@@ -160,7 +160,8 @@ def test_what_is_refused(
     truncated.write_bytes(photo.read_bytes()[:2000])
     for file, message in ((text, "not a readable image"), (truncated, "not a readable image"), ("no.png", "no file")):
         assert message in refused(monkeypatch, capsys, "attribute", "bundled", file)
-    assert "Write bundled, timm:NAME, hf:NAME or torchvision:NAME" in refused(monkeypatch, capsys, "inspect", "vit")
+    names = "bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME or torchvision:NAME"
+    assert f"Write {names}" in refused(monkeypatch, capsys, "inspect", "vit")
     assert "timm could not load 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
     assert "transformers could not load" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
     assert "needs at least two" in refused(monkeypatch, capsys, "demo", "--images", "1")

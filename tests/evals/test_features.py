@@ -89,7 +89,7 @@ def test_scores_of_a_class() -> None:
 def test_bad_features(images: Tensor) -> None:
     maps = torch.rand(2, 2, 4)
     for labels, message in (
-        (torch.zeros(2, 4, 4, dtype=torch.long), r"label map is \(2, 4, 4\) of torch.int64; these images need \(2, 2, 4\)"),
+        (torch.zeros(2, 4, 4, dtype=torch.long), r"label map is \(2, 4, 4\) of torch.int64; these inputs need \(2, 2, 4\)"),
         (torch.zeros(2, 2, 4), "of torch.float32"),
         (torch.full((2, 2, 4), -1), "integers from 0"),
         (torch.tensor([[[0, 0, 2, 2]] * 2] * 2), "has gaps"),

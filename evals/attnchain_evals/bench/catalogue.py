@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 DATA = {
     "digits:validation": "ClutteredDigits, validation: tune on these",
     "digits:test": "ClutteredDigits, test: report these",
+    "key-values:validation": "KeyValues, texts whose evidence is known, validation",
+    "key-values:test": "KeyValues, test",
     "folder:PATH": "images at any depth; with PATH/images and PATH/masks (same names) localisation too",
     "classes:PATH": "a folder for each class, its images inside at any depth: labels; ImageNet's by their WordNet ids",
     "imagenet-segmentation:PATH": "the published gtsegs_ijcv.mat; whole images squeezed to the model's size, as published",
 }
-DIGITS = 512
+EXAMPLES = 512
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "class row": ("RawAttention", {"token": "class"}),
     "class column": ("RawAttention", {"token": "class", "select": "column"}),
@@ -32,6 +34,7 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "centre column": ("RawAttention", {"token": "center", "select": "column"}),
 }
 CONTROL = "input magnitude"
+STANDARD = ("TokenRank", "MultiBounce", "Rollout", "GradientAttention", "RandomRanking")
 
 
 def method_classes() -> dict[str, type[Any]]:
@@ -51,7 +54,12 @@ def method_names() -> list[str]:
     return [*method_classes(), *ALIASES, CONTROL]
 
 
-def build_methods(specs: Iterable[str], model: nn.Module | None, grid: tuple[int, int]) -> dict[str, Any]:
+def standard_methods(text: bool) -> list[str]:
+    """What is measured where nothing else is said."""
+    return [*STANDARD, *([] if text else [CONTROL])]
+
+
+def build_methods(specs: Iterable[str], model: nn.Module | None, grid: tuple[int, int] | None) -> dict[str, Any]:
     """Spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')".
 
     Raises:
@@ -77,11 +85,13 @@ def method_of(spec: str) -> Callable[[Any], Any]:
     return build
 
 
-def _build(spec: str, model: nn.Module | None, grid: tuple[int, int]) -> Any:
+def _build(spec: str, model: nn.Module | None, grid: tuple[int, int] | None) -> Any:
     from attnchain_evals.controls import InputMagnitude
     from attnchain_interp import AttentionAttribution, AttentionGradientAttribution
 
     if spec == CONTROL:
+        if grid is None:
+            raise AttentionError(f"{CONTROL!r} is of images; texts have no such control but RandomRanking.")
         return InputMagnitude(grid)
     kind, _ = _class_of(spec)
     plain = AttentionGradientAttribution
@@ -157,17 +167,20 @@ def metric_names() -> list[str]:
     return list(dict.fromkeys([*_standard(), *PRESETS]))
 
 
-def build_metrics(specs: Iterable[str]) -> list[ExampleMetric]:
+def build_metrics(specs: Iterable[str], text: bool = False) -> list[ExampleMetric]:
     """The metrics of these specs: "deletion/mean", or a preset of the literature with its settings: "saco(groups=5)".
+
+    Args:
+        text: of presets that say what is removed, the settings for texts (`TEXT`) where the spec has none.
 
     Raises:
         AttentionError: an unknown name, or settings that the metric does not take.
     """
-    return [_metric(spec) for spec in specs]
+    return [_metric(spec, text) for spec in specs]
 
 
-def _metric(spec: str) -> ExampleMetric:
-    from attnchain_evals.metrics import PRESETS, preset
+def _metric(spec: str, text: bool) -> ExampleMetric:
+    from attnchain_evals.metrics import OF_TEXT, PRESETS, TEXT, preset
 
     name, settings = parsed(spec)
     standard = _standard()
@@ -177,15 +190,15 @@ def _metric(spec: str) -> ExampleMetric:
         raise AttentionError(
             f"metric {spec!r} is unknown.{did_you_mean(name, metric_names())} Use one of {', '.join(metric_names())}."
         )
-    metric = preset(name, **settings)
+    metric = preset(name, **((TEXT if text and name in OF_TEXT else {}) | settings))
     metric.name = spec if settings else name
     return metric
 
 
 def _standard() -> dict[str, ExampleMetric]:
-    from attnchain_evals.metrics import curve_metrics, localisation_metrics
+    from attnchain_evals.metrics import curve_metrics, localisation_metrics, text_metrics
 
-    return {metric.name: metric for metric in (*curve_metrics(), *localisation_metrics())}
+    return {metric.name: metric for metric in (*curve_metrics(), *localisation_metrics(), *text_metrics())}
 
 
 def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | None, seed: int) -> Any:
@@ -199,10 +212,13 @@ def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | N
     from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
     from attnchain_evals.bench.placement import WholeImage
     from attnchain_evals.cluttered_digits import ClutteredDigits
+    from attnchain_evals.key_values import KeyValues
 
     kind, _, rest = name.partition(":")
     if kind == "digits" and rest in ("train", "validation", "test"):
-        return ClutteredDigits(rest, DIGITS if limit is None else max(DIGITS, limit), seed)
+        return ClutteredDigits(rest, EXAMPLES if limit is None else max(EXAMPLES, limit), seed)
+    if kind == "key-values" and rest in ("train", "validation", "test"):
+        return KeyValues(rest, EXAMPLES if limit is None else max(EXAMPLES, limit), seed)
     if kind in ("folder", "classes", "imagenet-segmentation") and rest:
         if preprocess is None:
             raise AttentionError("the model takes no images, so no images can be read for it.")

@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Methods × metrics × data, kept r
 DEFAULTS: dict[str, Any] = {
     "model": "bundled",
     "data": "digits:validation",
-    "methods": ["TokenRank", "MultiBounce", "Rollout", "GradientAttention", "RandomRanking", "input magnitude"],
+    "methods": None,
     "metrics": None,
     "batch_size": "32",
     "limit": None,
@@ -33,10 +33,15 @@ def run(
         Path | None, typer.Option(help=".toml or .json with these options and `grid`; flags override it")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="bundled, timm:NAME, hf:NAME or torchvision:NAME; bundled if not given")
+        str | None,
+        typer.Option(
+            help="bundled, bundled-encoder, bundled-decoder, timm:NAME, hf:NAME or torchvision:NAME; bundled if not given"
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="see `bench ls data`; digits:validation if not given")] = None,
-    methods: Annotated[str | None, typer.Option(help="names with commas between; settings as MultiBounce(steps=3)")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="names with commas between; settings as MultiBounce(steps=3); some if not given")
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="names with commas between; all that the data allow if not given")
     ] = None,

@@ -37,22 +37,39 @@ class Picture(NamedTuple):
     label: int | None = None
 
 
+class Passage(NamedTuple):
+    """A text (token,), and where they are known the word of each token, −1 where it is not ranked, and the evidence (bool)."""
+
+    input_ids: Tensor
+    words: Tensor | None = None
+    evidence: Tensor | None = None
+
+
 class Batch(NamedTuple):
     """Consecutive examples.
 
     Attributes:
         number: of the batch.
         first: number of its first example.
-        images: (batch, channel, height, width).
-        masks: (batch, height, width) bool, or None.
+        inputs: (batch, channel, height, width) images, or (batch, token) texts.
+        masks: (batch, height, width) or (batch, token) bool, or None.
         labels: (batch,) classes as the data say, or None.
+        words: (batch, token) of texts, or None.
     """
 
     number: int
     first: int
-    images: Tensor
+    inputs: Tensor
     masks: Tensor | None
     labels: Tensor | None = None
+    words: Tensor | None = None
+
+
+class _Example(NamedTuple):
+    inputs: Tensor
+    mask: Tensor | None = None
+    label: Tensor | None = None
+    words: Tensor | None = None
 
 
 @final
@@ -113,7 +130,8 @@ def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[in
 
     Args:
         data: a sequence (`len` and numbers), of which only wanted examples are read; or any iterable, read in order. An
-            example is an image, a tuple of an image and perhaps its label, or has `image` and perhaps `mask` and `label`.
+            example is an image, a tuple of an image and perhaps its label, or has `image` and perhaps `mask` and `label`, or
+            `input_ids` and perhaps `words` and `evidence`, as `Passage`; all texts of a batch are equally long.
         wanted: number of the batch, how many examples it holds (None: not known yet) → whether it is.
     """
     total = size_of(data, limit)
@@ -153,30 +171,41 @@ def data_identity(data: Any) -> dict[str, Any]:
 
 
 def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
-    parts = [_picture(row) for row in rows]
-    masks = [part.mask for part in parts if part.mask is not None]
-    labels = [part.label for part in parts if part.label is not None]
-    for what, there in (("masks", masks), ("labels", labels)):
-        if there and len(there) < len(parts):
-            raise AttentionError(
-                f"batch {number} has {what} for {len(there)} of {len(parts)} examples; give all of them, or none."
-            )
-    images = torch.stack([part.image for part in parts])
-    return Batch(
-        number, first, images, torch.stack(masks) if masks else None, torch.as_tensor(labels).long() if labels else None
-    )
+    parts = [_example(row) for row in rows]
+    lengths = {tuple(part.inputs.shape) for part in parts}
+    if len(lengths) > 1:
+        raise AttentionError(
+            f"batch {number} has inputs of the shapes {sorted(lengths)}; give them one shape, or batch_size=1."
+        )
+    fields = (_all_or_none(number, what, [getattr(part, what) for part in parts]) for what in ("mask", "label", "words"))
+    return Batch(number, first, torch.stack([part.inputs for part in parts]), *fields)
 
 
-def _picture(row: Any) -> Picture:
+def _all_or_none(number: int, what: str, fields: list[Tensor | None]) -> Tensor | None:
+    there = [field for field in fields if field is not None]
+    if there and len(there) < len(fields):
+        raise AttentionError(
+            f"batch {number} has {what} for {len(there)} of {len(fields)} examples; give all of them, or none."
+        )
+    return torch.stack(there) if there else None
+
+
+def _example(row: Any) -> _Example:
     if hasattr(row, "image"):
-        return Picture(row.image, getattr(row, "mask", None), getattr(row, "label", None))
+        return _Example(row.image, getattr(row, "mask", None), _label(getattr(row, "label", None)))
+    if hasattr(row, "input_ids"):
+        return _Example(row.input_ids, getattr(row, "evidence", None), words=getattr(row, "words", None))
     image, *rest = row if isinstance(row, tuple | list) and row else (row,)
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise AttentionError(
             f"an example is {type(row).__name__}; it must be an image (channel, height, width), begin with one, or have"
-            " `image`."
+            " `image` or `input_ids`."
         )
-    return Picture(image, label=rest[0] if rest and isinstance(rest[0], int) else None)
+    return _Example(image, label=_label(rest[0]) if rest and isinstance(rest[0], int) else None)
+
+
+def _label(number: Any) -> Tensor | None:
+    return None if number is None else torch.as_tensor(number, dtype=torch.long)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

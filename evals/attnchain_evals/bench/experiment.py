@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split
+from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split, standard_methods
+from attnchain_evals.bench.data import batches
 from attnchain_evals.bench.report import write_report
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.running import Share
@@ -21,11 +22,11 @@ from attnchain_interp import AttentionError, Role, capture
 
 
 class SetUp(NamedTuple):
-    """A model, the data for it, its grid of patches (rows, columns), and whether it has a class token."""
+    """A model, the data for it, its grid of patches (rows, columns; None of texts), and whether it has a class token."""
 
     model: nn.Module
     data: Any
-    grid: tuple[int, int]
+    grid: tuple[int, int] | None
     class_token: bool
 
 
@@ -33,16 +34,16 @@ def set_up(model: str, data: str, limit: int | None, seed: int, device: str | No
     """What the names of the command line mean.
 
     Raises:
-        AttentionError: an unknown name, or a model without an image grid.
+        AttentionError: an unknown name, or a model of images without a grid.
     """
     from attnchain_evals.cli import load
 
     loaded = load(model)
     network = loaded.model.to(device_named(device)).eval()
     opened = open_data(data, loaded.preprocess, limit, seed)
-    tokens = capture(network, _images(opened, 1, network), layers=-1).tokens
-    if tokens.grid is None:
-        raise AttentionError(f"{model} has no image grid; the benchmark judges heat maps of images.")
+    tokens = capture(network, _inputs(opened, 1, network), layers=-1).tokens
+    if tokens.grid is None and not hasattr(opened[0], "input_ids"):
+        raise AttentionError(f"{model} has no image grid; the benchmark judges heat maps of images, and texts.")
     return SetUp(network, opened, tokens.grid, Role.CLASS in tokens.roles[0])
 
 
@@ -56,10 +57,13 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
         AttentionError: a name or value that is not known, or what `benchmark` raises.
     """
     limit, seed, share = settings["limit"], int(settings["seed"]), Share.from_environment()
-    model, data, grid, _ = set_up(settings["model"], settings["data"], limit, seed, settings["device"])
-    specs = [*_listed(settings["methods"]), *from_grid(settings["grid"])]
+    where = set_up(settings["model"], settings["data"], limit, seed, settings["device"])
+    model, data, grid = where.model, where.data, where.grid
+    text = grid is None
+    chosen = standard_methods(text) if settings["methods"] is None else _listed(settings["methods"])
+    specs = [*chosen, *from_grid(settings["grid"])]
     methods = build_methods(specs, model, grid)
-    metrics = standard_metrics(data) if settings["metrics"] is None else build_metrics(_listed(settings["metrics"]))
+    metrics = standard_metrics(data) if settings["metrics"] is None else build_metrics(_listed(settings["metrics"]), text)
     result = benchmark(
         model,
         data,
@@ -92,20 +96,19 @@ def report_again(folder: Path, baseline: str | None) -> list[Path]:
     return write_report(BenchmarkResult.read(folder, metrics, baseline), folder)
 
 
-def _check(model: Any, data: Any, specs: list[str], grid: tuple[int, int], count: int, seed: int, path: Path) -> None:
+def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed: int, path: Path) -> None:
     from attnchain_evals.sanity import sanity_checks
 
     if path.exists() and json.loads(path.read_text(encoding="utf-8"))["examples"] == count:
         return
-    images = _images(data, count, model)
-    checks = sanity_checks(model, images, lambda model: build_methods(specs, model, grid), seed)
+    checks = sanity_checks(model, _inputs(data, count, model), lambda model: build_methods(specs, model, grid), seed)
     found = {method: {name: check._asdict() for name, check in row.items()} for method, row in checks.items()}
     write_text(path, json.dumps({"examples": count, "checks": found}, indent=1))
 
 
-def _images(data: Any, count: int, model: Any) -> torch.Tensor:
-    images = torch.stack([data[k].image for k in range(min(count, len(data)))])
-    return images.to(next(model.parameters()).device)
+def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
+    (batch,) = batches(data, count, count, lambda *_: True)
+    return batch.inputs.to(next(model.parameters()).device)
 
 
 def device_named(name: str | None) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from attnchain_evals.bench.markdown import titled
-from attnchain_evals.bench.plots import curve_plot, interval_plot
+from attnchain_evals.bench.markdown import Report, best_of, by_rank, change, effects, figure, titled
+from attnchain_evals.bench.plots import curve_plot, interval_plot, token_plot
 
 if TYPE_CHECKING:
     from attnchain_evals.bench.results import BenchmarkResult
@@ -32,6 +32,8 @@ p, caption { color: var(--soft); } .note { color: var(--ink); background: var(--
   border-radius: 6px; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+thead th { white-space: normal; min-width: 6rem; vertical-align: bottom; overflow-wrap: break-word; }
+.wide + .wide { margin-top: 1.5rem; }
 .soft { color: var(--soft); }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); } .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; margin-top: 1rem; }
@@ -43,42 +45,40 @@ pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding
 """
 
 
-def page(
-    result: BenchmarkResult, notes: Sequence[str], method: str, sanity: dict[str, dict[str, Any]], shown: Shown | None
-) -> str:
-    """The page. `sanity` is method → check → {"value", "passed"}; empty where none was run."""
-    configuration = result.manifest["configuration"]
-    model, metrics = configuration["model"]["name"], list(result.metrics)
-    title = f"{model}: {len(result.examples)} examples, {len(result.methods)} methods"
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        *(f'<p class="note">{escape(note)}</p>' for note in notes),
-        f"<p>{escape(method)}</p>",
-        "<h2>Scores</h2>",
-        score_table(result),
-        '<div class="plots">',
-        *(_figure(titled(result, n), interval_plot({m: result.scores[m][n] for m in result.methods})) for n in metrics),
-        "</div>",
-    ]
+MANY = 40
+"""From so many methods on, what has a row for each is folded away, and what has a column for each left out."""
+
+
+def page(result: BenchmarkResult, report: Report, method: str, shown: Shown | None) -> str:
+    """The page of a result and of the report that was made of it; `method` says how its figures were made."""
+    configuration, sanity = report["run"]["configuration"], report["sanity"]
+    model, metrics, many = configuration["model"]["name"], list(result.metrics), len(result.methods) >= MANY
+    title = f"{model}: {report['examples']} examples, {len(result.methods)} methods"
+    body = [f"<h1>{escape(title)}</h1>", *(f'<p class="note">{escape(note)}</p>' for note in report["notes"])]
+    body.append(f"<p>{escape(method)}</p>")
+    if any(report["effects"].values()):
+        body += ["<h2>Effect of each choice</h2>", "<p>Means over all variants that share the value.</p>"]
+        body += [_table(head, _plain(rows)) for head, rows in effects(report, figure, change)]
+    titles = [titled(report, name) for name in metrics]
+    body.append("<h2>Scores</h2>")
+    body += _folded(many, [score_table(report)])
+    plots = (_figure(titled(report, n), interval_plot({m: result.scores[m][n] for m in result.methods})) for n in metrics)
+    body += _folded(many, ['<div class="plots">', *plots, "</div>"], "with intervals drawn")
     if curves := [name for name in metrics if _fractions(result, name)]:
-        body += ["<h2>Curves</h2>", '<div class="plots">', *(_curve(result, name) for name in curves), "</div>"]
+        drawn = ['<div class="plots">', *(_curve(result, name) for name in curves), "</div>"]
+        body += ["<h2>Curves</h2>", *_folded(many, drawn)]
     if len(result.methods) > 1:
-        body += [
-            f"<h2>Against {escape(result.baseline)}</h2>",
-            _table(["method", *(titled(result, name) for name in metrics)], _difference_rows(result)),
-            "<h2>Mean ranks</h2>",
-            _table(["method", "all", *metrics], _rank_rows(result)),
-            "<h2>Wins, row against column</h2>",
-            *(_wins(result, name) for name in metrics),
-        ]
-    if effects := [[n, k, f"{s}={v}", str(a), str(d)] for n in metrics for k, s, v, a, d in result.effects(n)]:
-        head = ["metric", "method", "choice", "score", "difference from the first"]
-        body += ["<h2>Effect of each choice</h2>", _table(head, _plain(effects))]
+        body.append(f"<h2>Against {escape(result.baseline)}</h2>")
+        body += _folded(many, [_table(["method", *titles], _difference_rows(report))])
+        body += ["<h2>Mean ranks</h2>", *_folded(many, [_table(["method", "all", *metrics], _rank_rows(report, metrics))])]
+        body.append("<h2>Wins, row against column</h2>")
+        body += [f"<p>Of {len(result.methods)} methods: in report.json.</p>"] if many else [_wins(report, n) for n in metrics]
     if sanity:
-        body += ["<h2>Sanity checks</h2>", _sanity(sanity)]
-    if shown is not None:
+        body += ["<h2>Sanity checks</h2>", *_folded(many, [_sanity(sanity)])]
+    if shown is not None and not many:
         body += ["<h2>Examples</h2>", _shown(result.methods, shown)]
-    body += ["<h2>Run</h2>", f"<pre>{escape(json.dumps(result.manifest, indent=1, ensure_ascii=False))}</pre>"]
+    manifest = json.dumps(result.manifest, indent=1, ensure_ascii=False)
+    body += ["<h2>Run</h2>", *_folded(many, [f"<pre>{escape(manifest)}</pre>"])]
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -88,46 +88,49 @@ def page(
     )
 
 
-def score_table(result: BenchmarkResult) -> str:
+def score_table(report: Report) -> str:
     """The scores with their intervals, methods × metrics, the best of each metric in bold."""
-    return _table(["method", *(titled(result, name) for name in result.metrics)], _score_rows(result))
+    titles = [titled(report, name) for name in report["run"]["configuration"]["metrics"]]
+    return _table(["method", *titles], _score_rows(report))
 
 
-def _score_rows(result: BenchmarkResult) -> Iterable[str]:
-    best = {}
-    for name, metric in result.metrics.items():
-        values = [result.scores[method][name].value for method in result.methods]
-        if not np.isnan(values).all():
-            best[name] = (np.nanmax if metric.higher_is_better else np.nanmin)(values)
-    for method in result.methods:
+def _folded(many: bool, parts: Sequence[str], what: str = "every method") -> list[str]:
+    return [f"<details><summary>{what}</summary>", *parts, "</details>"] if many else list(parts)
+
+
+def _score_rows(report: Report) -> Iterable[str]:
+    best = {name: best_of(report, name) for name in report["run"]["configuration"]["metrics"]}
+    for method, row in report["scores"].items():
         cells = [f"<th>{escape(method)}</th>"]
-        for name in result.metrics:
-            score, missing = result.scores[method][name], result.undefined[method][name]
-            mark = ' style="font-weight:700"' if score.value == best.get(name) else ""
-            cells.append(f"<td{mark}>{score}{f' ({missing} undefined)' if missing else ''}</td>")
+        for name, score in row.items():
+            missing = report["undefined"][method][name]
+            mark = ' style="font-weight:700"' if score["value"] == best[name] else ""
+            cells.append(f"<td{mark}>{figure(score)}{f' ({missing} undefined)' if missing else ''}</td>")
         yield "".join(cells)
 
 
-def _difference_rows(result: BenchmarkResult) -> Iterable[str]:
-    for method, row in result.differences.items():
-        cells = [
-            f'<td title="p = {d.p:.4f}, Holm {d.corrected:.4f}">{d.score}{"*" if d.corrected < 0.05 else ""}'
-            f'<br><span class="soft">wins {d.wins:.0%}, p {d.corrected:.3f}</span></td>'
-            for d in (row[name] for name in result.metrics)
-        ]
+def _difference_rows(report: Report) -> Iterable[str]:
+    for method, row in report["differences"].items():
+        cells = []
+        for found in row.values():
+            p, corrected, wins = (float("nan") if found[k] is None else found[k] for k in ("p", "p_holm", "wins"))
+            cells.append(
+                f'<td title="p = {p:.4f}, Holm {corrected:.4f}">{change(found)}'
+                f'<br><span class="soft">wins {wins:.0%}, p {corrected:.3f}</span></td>'
+            )
         yield f"<th>{escape(method)}</th>" + "".join(cells)
 
 
-def _rank_rows(result: BenchmarkResult) -> Iterable[str]:
-    ordered = sorted(result.ranks.items(), key=lambda item: item[1]["mean"])
-    return _plain([method, *(f"{row[name]:.2f}" for name in ("mean", *result.metrics))] for method, row in ordered)
+def _rank_rows(report: Report, metrics: Sequence[str]) -> Iterable[str]:
+    names = ("mean", *metrics)
+    return _plain([method, *(f"{row[n] or float('nan'):.2f}" for n in names)] for method, row in by_rank(report))
 
 
-def _wins(result: BenchmarkResult, metric: str) -> str:
-    wins = result.wins(metric)
-    rows = [[method, *(f"{share:.0%}" for share in row)] for method, row in zip(result.methods, wins, strict=True)]
-    inner = _table(["", *result.methods], _plain(rows))
-    return f"<details><summary>{escape(titled(result, metric))}</summary>{inner}</details>"
+def _wins(report: Report, metric: str) -> str:
+    shares = report["wins"][metric]
+    rows = [[method, *("nan" if share is None else f"{share:.0%}" for share in row)] for method, row in shares.items()]
+    inner = _table(["", *shares], _plain(rows))
+    return f"<details><summary>{escape(titled(report, metric))}</summary>{inner}</details>"
 
 
 def _sanity(sanity: dict[str, dict[str, Any]]) -> str:
@@ -152,6 +155,9 @@ def _curve(result: BenchmarkResult, metric: str) -> str:
 
 
 def _shown(methods: Sequence[str], shown: Shown) -> str:
+    if shown.images is None:
+        each = enumerate(shown.texts)
+        return "".join(f"<p>{token_plot(words, dict(zip(methods, shown.maps[:, k], strict=True)))}</p>" for k, words in each)
     names = ["input", *(["mask"] if shown.masks is not None else []), *methods]
     rows = []
     for k, image in enumerate(shown.images):

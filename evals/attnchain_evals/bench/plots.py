@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import isfinite
 
+from torch import Tensor
+
 from attnchain_evals.statistics import Score
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8A8A8A")  # Okabe and Ito, and grey
@@ -71,6 +73,26 @@ def curve_plot(fractions: Sequence[float], means: Mapping[str, Sequence[float]])
             f'<text x="{size + 92}" y="{y + 4}">{escape(_short(name))}</text></g>',
         ]
     return _svg(size + 270, max(top + size + 24, 17 * len(means) + 20), marks, "mean curves")
+
+
+def token_plot(words: Sequence[str], scores: Mapping[str, Tensor]) -> str:
+    """A row for each method, a square for each token: the higher, the darker, on a scale of its own; NaN is white."""
+    marks = [
+        f'<text transform="translate({_LABEL + 14 + _ROW * k} 52) rotate(-60)">{escape(_short(word))}</text>'
+        for k, word in enumerate(words)
+    ]
+    for row, (name, found) in enumerate(scores.items()):
+        y = 60 + _ROW * row
+        defined = [score for score in found.tolist() if isfinite(score)] or [0.0]
+        low, high = min(defined), max(defined)
+        marks.append(f'<text x="{_LABEL - 6}" y="{y + 14}" text-anchor="end">{escape(_short(name))}</text>')
+        for k, score in enumerate(found.tolist()):
+            share = (score - low) / ((high - low) or 1.0) if isfinite(score) else 0.0
+            marks.append(
+                f'<rect x="{_LABEL + _ROW * k}" y="{y}" width="18" height="18" fill="{COLOURS[4]}" fill-opacity="{share:.3f}"'
+                f' stroke="{COLOURS[6]}" stroke-width="0.5"><title>{escape(f"{name}, {words[k]}: {score:.4g}")}</title></rect>'
+            )
+    return _svg(_LABEL + _ROW * len(words) + 30, 64 + _ROW * len(scores), marks, "scores of tokens")
 
 
 def _short(name: str) -> str:

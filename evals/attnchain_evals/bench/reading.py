@@ -1,4 +1,4 @@
-"""A batch of images as the methods read it: one capture for all, gradients once for those that need them."""
+"""A batch of inputs as the methods read it: one capture for all, gradients once for those that need them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from attnchain_evals.class_score import logits_of
 from attnchain_interp import (
     AttentionAttribution,
-    AttentionError,
     AttentionGradientAttribution,
     AttentionGradients,
     AttentionStore,
+    TokenLayout,
     capture,
     capture_gradients,
 )
@@ -21,33 +22,28 @@ from attnchain_interp import (
 
 @final
 class Reading:
-    """A batch of images as the methods read it: one capture for all, and gradients once one of them asks for these.
+    """A batch of inputs as the methods read it: one capture for all, and gradients once one of them asks for these.
 
-    Class-specific methods explain the class of the clean prediction.
+    Class-specific methods explain the class of the clean prediction; of a language model, the token it puts next.
 
     Args:
-        model: images → logits, in eval mode.
-        images: (batch, channel, height, width).
+        model: inputs → logits, in eval mode.
+        inputs: images (batch, channel, height, width), or texts (batch, token).
         first: the number of the first example in the data; random scores depend on it.
         target: (batch,) classes, in the place of the predicted ones.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, first: int = 0, target: Tensor | None = None) -> None:
-        self._model, self._images, self._first, self._target = model, images, first, target
+    def __init__(self, model: nn.Module, inputs: Tensor, first: int = 0, target: Tensor | None = None) -> None:
+        self._model, self._inputs, self._first, self._target = model, inputs, first, target
 
     @cached_property
     def store(self) -> AttentionStore:
-        return capture(self._model, self._images)
+        return capture(self._model, self._inputs)
 
     @cached_property
     def logits(self) -> Tensor:
         """(batch, class)."""
-        with torch.no_grad():
-            output = self._model(self._images)
-        logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise AttentionError("the model gives no logits (batch, class); take one with a classification head.")
-        return logits
+        return logits_of(self._output, self._inputs)
 
     @cached_property
     def target(self) -> Tensor:
@@ -56,12 +52,29 @@ class Reading:
 
     @cached_property
     def gradients(self) -> AttentionGradients:
-        return capture_gradients(self._model, self._images, target=self.target)
+        return capture_gradients(self._model, self._inputs, target=self._selected)
 
-    def grid(self, method: Any) -> Tensor:
-        """Scores (batch, rows, columns) of a method; of one that reads more than maps and gradients, by its `attribute`."""
+    def scores(self, method: Any) -> Tensor:
+        """(batch, rows, columns) of images, (batch, token) of texts; by `attribute` of a method that reads more than maps and
+        gradients."""
         if isinstance(method, AttentionAttribution):
-            return self.store.tokens.to_grid(method.score_part(self.store, self._first))
+            return self._placed(self.store.tokens, method.score_part(self.store, self._first))
         if isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
-            return self.gradients.tokens.to_grid(method.score(self.gradients))
-        return method.attribute(self._images, self.target, output="grid")
+            return self._placed(self.gradients.tokens, method.score(self.gradients))
+        return method.attribute(self._inputs, self._selected, output="tokens" if self._inputs.ndim == 2 else "grid")
+
+    @cached_property
+    def _output(self) -> Any:
+        with torch.no_grad():
+            output = self._model(self._inputs)
+        return getattr(output, "logits", output)
+
+    @property
+    def _selected(self) -> Any:
+        """The target as methods take it: with a position, where the logits have one."""
+        if self._output.ndim == 2:
+            return self.target
+        return [(self._inputs.shape[1] - 1, number) for number in self.target.tolist()]
+
+    def _placed(self, tokens: TokenLayout, scores: Tensor) -> Tensor:
+        return scores if self._inputs.ndim == 2 else tokens.to_grid(scores)

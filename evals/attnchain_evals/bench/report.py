@@ -6,18 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attnchain_evals.bench.markdown import table, tables
+from attnchain_evals.bench.effects import effects
+from attnchain_evals.bench.markdown import Report, effect_tables, table, tables
 from attnchain_evals.bench.page import page
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.shown import read_shown
 from attnchain_evals.files import write_text
+from attnchain_evals.statistics import Difference
 
 METHOD = (
     "Mean over examples [95 % percentile bootstrap interval, 2,000 resamples]. Differences are paired, example by example;"
     " * marks p < 0.05 of a two-sided paired permutation test (9,999 resamples), corrected by Holm over the methods of each"
-    " metric. Wins are the share of examples on which a method is better than the baseline, ties half."
+    " metric, and for choices over all of its choices. Wins are the share of examples on which a method is better than the"
+    " baseline, ties half."
 )
-REPORT_SCHEMA = "attnchain-bench-report/1"
+EFFECTS = "Each figure is the mean over all variants that share the value, example by example."
+REPORT_SCHEMA = "attnchain-bench-report/2"
 
 
 def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
@@ -25,9 +29,9 @@ def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
     sanity = read_sanity(folder)
     found = as_json(result, sanity)
     texts = {
-        "report.md": as_markdown(result, sanity),
+        "report.md": as_markdown(found),
         "report.json": json.dumps(found, indent=1),
-        "report.html": page(result, notes(result, sanity), METHOD, sanity, read_shown(folder)),
+        "report.html": page(result, found, METHOD, read_shown(folder)),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
@@ -59,25 +63,19 @@ def notes(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> list[st
     return found
 
 
-def as_markdown(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> str:
-    configuration = result.manifest["configuration"]
-    head = f"# {configuration['model']['name']}: {len(result.examples)} examples, {len(result.methods)} methods"
-    parts = [head, *(f"> **{note}**" for note in notes(result, sanity)), METHOD, tables(result)]
-    if effects := [row for metric in result.metrics for row in _effects(result, metric)]:
-        parts += [
-            "## Effect of each choice",
-            table(["metric", "method", "choice", "score", "difference from the first"], effects),
-        ]
+def as_markdown(report: Report) -> str:
+    run, sanity = report["run"], report["sanity"]
+    head = f"# {run['configuration']['model']['name']}: {report['examples']} examples, {len(report['scores'])} methods"
+    parts = [head, *(f"> **{note}**" for note in report["notes"]), METHOD]
+    if any(report["effects"].values()):
+        parts += ["## Effect of each choice", EFFECTS, effect_tables(report), "## Scores"]
+    parts.append(tables(report))
     if sanity:
         checks = list(next(iter(sanity.values())))
         rows = [[method, *(verdict(row[check]) for check in checks)] for method, row in sanity.items()]
         parts += ["## Sanity checks", table(["method", *checks], rows)]
-    parts.append(f"Run {result.manifest['key']}; the whole configuration is in run.json.")
+    parts.append(f"Run {run['key']}; the whole configuration is in run.json.")
     return "\n\n".join(parts) + "\n"
-
-
-def _effects(result: BenchmarkResult, metric: str) -> list[list[str]]:
-    return [[metric, kind, f"{name}={value}", str(s), str(d)] for kind, name, value, s, d in result.effects(metric)]
 
 
 def verdict(check: dict[str, Any]) -> str:
@@ -91,28 +89,37 @@ def as_json(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> dict[
     """Everything that was computed; `docs/bench.md` has the schema. NaN is null."""
     found = {
         "schema": REPORT_SCHEMA,
-        "run": result.manifest,
         "notes": notes(result, sanity),
         "examples": len(result.examples),
         "baseline": result.baseline,
-        "scores": {m: {n: dict(s._asdict()) for n, s in row.items()} for m, row in result.scores.items()},
-        "undefined": result.undefined,
-        "differences": {
-            m: {n: {**d.score._asdict(), "p": d.p, "p_holm": d.corrected, "wins": d.wins} for n, d in row.items()}
-            for m, row in result.differences.items()
-        },
+        **scores_as_json(result),
+        "differences": {m: {n: _difference(d) for n, d in row.items()} for m, row in result.differences.items()},
         "ranks": result.ranks,
         "wins": {name: dict(zip(result.methods, result.wins(name).tolist(), strict=True)) for name in result.metrics},
         "effects": {
             name: [
-                {"class": k, "setting": n, "value": json.loads(v), "score": s._asdict(), "difference": d._asdict()}
-                for k, n, v, s, d in result.effects(name)
+                {"class": k, "setting": n, "value": json.loads(v), "score": s._asdict(), "difference": d and _difference(d)}
+                for k, n, v, s, d in effects(result, name)
             ]
             for name in result.metrics
         },
         "sanity": sanity,
     }
     return _without_nan(found)
+
+
+def scores_as_json(result: BenchmarkResult) -> Report:
+    """What `as_json` has of the scores by themselves."""
+    found = {
+        "run": result.manifest,
+        "scores": {m: {n: dict(s._asdict()) for n, s in row.items()} for m, row in result.scores.items()},
+        "undefined": result.undefined,
+    }
+    return _without_nan(found)
+
+
+def _difference(found: Difference) -> dict[str, float]:
+    return {**found.score._asdict(), "p": found.p, "p_holm": found.corrected, "wins": found.wins}
 
 
 def _without_nan(value: Any) -> Any:

@@ -82,8 +82,9 @@ class BenchmarkResult:
     def _repr_html_(self) -> str:
         """The scores as a table, in a notebook; the best of each metric in bold."""
         from attnchain_evals.bench.page import score_table
+        from attnchain_evals.bench.report import scores_as_json
 
-        return score_table(self)
+        return score_table(scores_as_json(self))
 
     def table(self) -> pd.DataFrame:
         """Tidy and long: one row for each example × method × metric × column, in that order."""
@@ -163,34 +164,12 @@ class BenchmarkResult:
                 found[method][name] = float(rank)
         return {method: {**row, "mean": float(np.mean(list(row.values())))} for method, row in found.items()}
 
-    def effects(self, metric: str) -> list[tuple[str, str, str, Score, Score]]:
-        """(class, setting, value, score, difference from the first value) wherever variants of a class differ in settings.
-
-        A value's score is the mean over all variants that have it, example by example.
-        """
-        settings: dict[str, Any] = self.manifest["configuration"]["methods"]
-        values = self.per_example(metric)
-        found = []
-        for kind in dict.fromkeys(entry["class"] for entry in settings.values()):
-            own = [k for k, method in enumerate(self.methods) if settings[method]["class"] == kind]
-            for name in [name for name in settings[self.methods[own[0]]] if name != "class"]:
-                groups: dict[str, list[int]] = {}
-                for k in own:
-                    groups.setdefault(json.dumps(settings[self.methods[k]].get(name)), []).append(k)
-                if len(groups) < 2:
-                    continue
-                first = values[next(iter(groups.values()))].mean(0)
-                for value, rows in groups.items():
-                    mean = values[rows].mean(0)
-                    pair = (self._mean(mean), self._mean(mean - first))
-                    found.append((kind.rsplit(".", 1)[-1], name, value, *pair))
-        return found
-
     def markdown(self) -> str:
         """Scores, differences and ranks as Markdown tables."""
         from attnchain_evals.bench.markdown import tables
+        from attnchain_evals.bench.report import as_json
 
-        return tables(self)
+        return tables(as_json(self, {}))
 
     @cached_property
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
@@ -220,9 +199,6 @@ class BenchmarkResult:
         columns = np.concatenate(parts, 1)
         columns = columns[~np.isnan(columns).any(1)]
         return interval(statistic, columns) if len(columns) > 1 else NAN
-
-    def _mean(self, values: NDArray[np.float64]) -> Score:
-        return self._interval("", (values[:, None],), lambda means: means[0])
 
     def _defined_for_all(self, metric: str) -> NDArray[np.float64]:
         """(method, example): `per_example` to 9 decimals, higher is better, where every method has a figure."""

@@ -37,7 +37,7 @@ class Plan:
     """What is to be measured.
 
     Attributes:
-        model: images → logits, in eval mode.
+        model: images or texts → logits, in eval mode.
         data: as `batches` takes them.
         methods: name → method, as `benchmark` takes them.
         metrics: their names differ.
@@ -121,7 +121,7 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
     try:
         with bar:
             for batch in batches(plan.data, size, plan.limit, wanted):
-                names = missing(batch.number, len(batch.images))
+                names = missing(batch.number, len(batch.inputs))
                 for name, found in measured(plan, batch, names):
                     bar.set_description(name)
                     part.append((key, *row) for row in found)
@@ -140,18 +140,18 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
 def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     """Method → its rows (without the run) on the batch. What is random depends on the seed, the batch and the names alone."""
     device = next(plan.model.parameters()).device
-    images = batch.images.to(device)
-    reading = Reading(plan.model, images, batch.first)
-    label = None if batch.labels is None else batch.labels.to(device)
-    trial = Trial(plan.model, images, reading.target, batch.masks, batch.first, label)
+    inputs = batch.inputs.to(device)
+    reading = Reading(plan.model, inputs, batch.first)
+    label, words = (None if part is None else part.to(device) for part in (batch.labels, batch.words))
+    trial = Trial(plan.model, inputs, reading.target, batch.masks, batch.first, label, words)
     for name in names:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_seed(plan.seed, batch.first, name))
-            grid = reading.grid(plan.methods[name])
+            scores = reading.scores(plan.methods[name])
             rows: list[tuple[Any, ...]] = []
             for metric in plan.metrics:
                 torch.manual_seed(_seed(plan.seed, batch.first, metric.name))  # the same for every method
-                figures = metric.measure(trial, grid).double().cpu().tolist()
+                figures = metric.measure(trial, scores).double().cpu().tolist()
                 rows += [
                     (batch.first + k, name, metric.name, metric.version, column, value)
                     for k, row in enumerate(figures)

@@ -1,12 +1,14 @@
-"""The examples that a report shows: images, masks and the heat map of every method, in one safetensors file."""
+"""The examples that a report shows, with the scores of every method, in one safetensors file."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_evals.bench.data import batches
@@ -20,12 +22,14 @@ FILE = "examples.safetensors"
 
 
 class Shown(NamedTuple):
-    """`images` (example, height, width, 3) and `masks` (example, height, width) in 0 … 255; `maps` (method, example, rows,
-    columns), as the methods gave them."""
+    """`images` (example, height, width, 3) and `masks` (example, height, width) in 0 … 255, `maps` (method, example, rows,
+    columns) as the methods gave them. Of texts no images, `maps` (method, example, token) with NaN
+    where a token is not ranked, and the tokens as strings."""
 
-    images: Tensor
+    images: Tensor | None
     masks: Tensor | None
     maps: Tensor
+    texts: list[list[str]]
 
 
 def write_shown(plan: Plan, folder: Path) -> None:
@@ -33,19 +37,33 @@ def write_shown(plan: Plan, folder: Path) -> None:
     if (folder / FILE).exists():
         return
     (batch,) = batches(plan.data, SHOWN, min(SHOWN, plan.limit or SHOWN), lambda *_: True)
-    reading = Reading(plan.model, batch.images.to(next(plan.model.parameters()).device), batch.first)
-    pictures = torch.stack([torch.tensor(displayable(image)) for image in batch.images])
-    tensors = {"images": (pictures * 255).round().byte().contiguous()}
-    tensors["maps"] = torch.stack([reading.grid(method).detach().float().cpu() for method in plan.methods.values()])
-    if batch.masks is not None:
-        tensors["masks"] = batch.masks.byte().mul(255).contiguous()
+    reading = Reading(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
+    tensors = {"maps": torch.stack([reading.scores(method).detach().float().cpu() for method in plan.methods.values()])}
+    texts: list[list[str]] = []
+    if batch.inputs.ndim == 2:
+        texts = [_labels(plan.data, ids) for ids in batch.inputs]
+        if batch.words is not None:
+            tensors["maps"] = tensors["maps"].masked_fill(batch.words < 0, torch.nan)
+    else:
+        pictures = torch.stack([torch.tensor(displayable(image)) for image in batch.inputs])
+        tensors["images"] = (pictures * 255).round().byte().contiguous()
+        if batch.masks is not None:
+            tensors["masks"] = batch.masks.byte().mul(255).contiguous()
     with whole(folder / FILE) as partial:
-        save_file(tensors, partial)
+        save_file(tensors, partial, {"texts": json.dumps(texts)})
 
 
 def read_shown(folder: Path) -> Shown | None:
     """What was written; None where nothing was."""
     if not (folder / FILE).exists():
         return None
-    tensors = load_file(folder / FILE)
-    return Shown(tensors["images"], tensors.get("masks"), tensors["maps"])
+    with safe_open(folder / FILE, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        texts = json.loads((file.metadata() or {}).get("texts", "[]"))
+    return Shown(tensors.get("images"), tensors.get("masks"), tensors["maps"], texts)
+
+
+def _labels(data: object, ids: Tensor) -> list[str]:
+    """The tokens as the data spell them, or their numbers."""
+    spell = getattr(data, "labels", None)
+    return [str(number) for number in ids.tolist()] if spell is None else spell(ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.curves import (
     AOPC,
     SRG,
@@ -12,8 +13,8 @@ from attnchain_evals.metrics.curves import (
     Sufficiency,
     curve_metrics,
 )
+from attnchain_evals.metrics.evidence import EvidenceAP, EvidenceFirst
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.metrics.image_metric import ImageMetric
 from attnchain_evals.metrics.infidelity import Infidelity
 from attnchain_evals.metrics.localisation import (
     EnergyInside,
@@ -24,7 +25,7 @@ from attnchain_evals.metrics.localisation import (
     localisation_metrics,
 )
 from attnchain_evals.metrics.naopc import NAOPC
-from attnchain_evals.metrics.presets import PRESETS, preset
+from attnchain_evals.metrics.presets import OF_TEXT, PRESETS, TEXT, preset, text_metrics
 from attnchain_evals.metrics.protocol import Protocol
 from attnchain_evals.metrics.saco import SaCo
 from attnchain_evals.metrics.sensitivity_n import SensitivityN
@@ -32,13 +33,17 @@ from attnchain_evals.metrics.sensitivity_n import SensitivityN
 __all__ = [
     "AOPC",
     "NAOPC",
+    "OF_TEXT",
     "PRESETS",
     "SRG",
+    "TEXT",
+    "AttributionMetric",
     "Comprehensiveness",
     "Deletion",
     "EnergyInside",
+    "EvidenceAP",
+    "EvidenceFirst",
     "ExampleMetric",
-    "ImageMetric",
     "Infidelity",
     "Insertion",
     "MeanAP",
@@ -54,4 +59,5 @@ __all__ = [
     "curve_metrics",
     "localisation_metrics",
     "preset",
+    "text_metrics",
 ]

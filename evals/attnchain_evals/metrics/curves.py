@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.class_score import class_score
+from attnchain_evals.features import Features
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
 from attnchain_evals.metrics.protocol import Protocol
 from attnchain_evals.occlusion import Occlusion
 from attnchain_evals.perturbation import Mode, Order
 
-ERASER = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False)
+ERASER = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False, rounding="up")
 
 
 @final
-class Deletion(ImageMetric):
+class Deletion(AttributionMetric):
     """The area under the deletion curve, most relevant first: low where an attribution finds the evidence.
 
     The first column is the area; where the fractions are known beforehand, the curve follows.
@@ -44,7 +45,7 @@ class Deletion(ImageMetric):
 
 
 @final
-class ReverseDeletion(ImageMetric):
+class ReverseDeletion(AttributionMetric):
     """The area under the deletion curve, least relevant first (LeRF): high where what is ranked low is no evidence.
 
     Args:
@@ -66,7 +67,7 @@ class ReverseDeletion(ImageMetric):
 
 
 @final
-class Insertion(ImageMetric):
+class Insertion(AttributionMetric):
     """The area under the insertion curve, most relevant first: high where an attribution finds the evidence.
 
     Columns as of `Deletion`.
@@ -90,7 +91,7 @@ class Insertion(ImageMetric):
 
 
 @final
-class SRG(ImageMetric):
+class SRG(AttributionMetric):
     """Symmetric relevance gain: AUC(LeRF) − AUC(MoRF), both of deletion. Zero for a random order, on average.
 
     The columns are the gain, AUC(LeRF) and AUC(MoRF). Where fractions are symmetric (with every f there is 1 − f), AUC(LeRF)
@@ -118,7 +119,7 @@ class SRG(ImageMetric):
 
 
 @final
-class AOPC(ImageMetric):
+class AOPC(AttributionMetric):
     """Area over the perturbation curve: the mean over k = 0 … K of f(x) − f(x_k), features removed most relevant first.
 
     Args:
@@ -141,17 +142,17 @@ class AOPC(ImageMetric):
 
 
 @final
-class Comprehensiveness(ImageMetric):
-    """The mean over fractions k of p(x) − p(x without the first k): high where the rationale was needed.
+class Comprehensiveness(AttributionMetric):
+    """The mean over fractions k, rounded up, of p(x) − p(x without the first k): high where the rationale was needed.
 
     Args:
         protocol: how the curve is taken; ends are left out, so that only the fractions named count.
         name: "comprehensiveness/" and the protocol's name when None.
 
-    Source: DeYoung et al., *ERASER*, ACL 2020, with patches in the place of words.
+    Source: DeYoung et al., *ERASER*, ACL 2020; of images with patches in the place of words.
     """
 
-    version = 1
+    version = 2
     higher_is_better = True
 
     def __init__(self, protocol: Protocol = ERASER, name: str | None = None) -> None:
@@ -164,17 +165,17 @@ class Comprehensiveness(ImageMetric):
 
 
 @final
-class Sufficiency(ImageMetric):
-    """The mean over fractions k of p(x) − p(the first k alone): low where the rationale is enough.
+class Sufficiency(AttributionMetric):
+    """The mean over fractions k, rounded up, of p(x) − p(the first k alone): low where the rationale is enough.
 
     Args:
         protocol: how the curve is taken; ends are left out, so that only the fractions named count.
         name: "sufficiency/" and the protocol's name when None.
 
-    Source: DeYoung et al., *ERASER*, ACL 2020, with patches in the place of words.
+    Source: DeYoung et al., *ERASER*, ACL 2020; of images with patches in the place of words.
     """
 
-    version = 1
+    version = 2
     higher_is_better = False
 
     def __init__(self, protocol: Protocol = ERASER, name: str | None = None) -> None:
@@ -187,11 +188,13 @@ class Sufficiency(ImageMetric):
 
 
 def curve_metrics(
-    occlusions: Sequence[str | Occlusion] = ("mean", "blur"), fractions: int | Sequence[float] = 20
+    occlusions: Sequence[str | Occlusion] = ("mean", "blur"),
+    fractions: int | Sequence[float] = 20,
+    features: Features = "patch",
 ) -> list[ExampleMetric]:
-    """Deletion, insertion and SRG of patches under each occlusion; they share their curves."""
+    """Deletion, insertion and SRG under each occlusion, of patches or other features; they share their curves."""
     steps = fractions if isinstance(fractions, int) else tuple(fractions)
-    return [kind(Protocol(occlusion, fractions=steps)) for occlusion in occlusions for kind in (Deletion, Insertion, SRG)]
+    return [kind(Protocol(occlusion, features, steps)) for occlusion in occlusions for kind in (Deletion, Insertion, SRG)]
 
 
 def columns_of(protocol: Protocol) -> tuple[str, ...]:

@@ -27,10 +27,11 @@ class Trial:
         model: inputs → logits (batch, class), or an output that has `.logits`; in eval mode.
         inputs: (batch, …).
         target: (batch,) the class that is explained; that of the clean prediction.
-        mask: (batch, height, width) bool, true on the object; None where the data have none.
+        mask: (batch, height, width) bool, true on the object, or (batch, token) on the evidence; None where there is none.
         label: (batch,) the classes that the data say are right; None where they say none.
         first: the number of the first example in the data, from which whatever is random is seeded, so that a result does not
             depend on how the examples were put into batches.
+        words: of texts, (batch, token) the word of each token, −1 where it is none that is ranked; all are when None.
     """
 
     model: Callable[[Tensor], Any]
@@ -39,6 +40,7 @@ class Trial:
     mask: Tensor | None = None
     first: int = 0
     label: Tensor | None = None
+    words: Tensor | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:

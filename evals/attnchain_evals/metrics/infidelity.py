@@ -9,14 +9,14 @@ from torch import Tensor
 
 from attnchain_evals.class_score import ClassScore, class_score
 from attnchain_evals.features import ranked
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
 from attnchain_evals.metrics.subsets import random_subsets
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 
 
 @final
-class Infidelity(ImageMetric):
+class Infidelity(AttributionMetric):
     """The mean over random subsets S of (β Σ_{i ∈ S} φ_i − (f(x) − f(x without S)))², by `captum.metrics.infidelity`.
 
     β = E[Σφ · Δf] / E[(Σφ)²] scales the attribution best (`normalize=True`): attention has no scale of its own, and φ and −φ

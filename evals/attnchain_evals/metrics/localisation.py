@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.features import enlarged
+from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.metrics.image_metric import ImageMetric
 from attnchain_evals.segmentation import segmentation_counts
 from attnchain_interp import AttentionError
 
 
-class LocalisationMetric(ImageMetric):
+class LocalisationMetric(AttributionMetric):
     """A metric against masks of objects. Where a mask is empty or full, there is nothing to localise: NaN."""
 
     version = 1

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from attnchain_evals.class_score import class_score
 from attnchain_evals.features import Ranked, ranked
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 from attnchain_evals.perturbation import Perturbation
 
 
 @final
-class NAOPC(ImageMetric):
+class NAOPC(AttributionMetric):
     """(AOPC − lower) / (upper − lower), the bounds over all orders in which features can be removed, by beam search.
 
     AOPC is the mean over k = 1 … n of f(x) − f(x without the first k). The bounds depend on model and example, which is why

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, Literal
 
-from attnchain_evals.metrics.curves import AOPC, SRG, Comprehensiveness, Deletion, Insertion, ReverseDeletion, Sufficiency
+from attnchain_evals.metrics.curves import (
+    AOPC,
+    ERASER,
+    SRG,
+    Comprehensiveness,
+    Deletion,
+    Insertion,
+    ReverseDeletion,
+    Sufficiency,
+    curve_metrics,
+)
+from attnchain_evals.metrics.evidence import EvidenceAP, EvidenceFirst
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.metrics.infidelity import Infidelity
 from attnchain_evals.metrics.localisation import EnergyInside, MeanAP, MeanIoU, PixelAccuracy, PointingGame
@@ -16,7 +28,9 @@ from attnchain_evals.metrics.sensitivity_n import SensitivityN
 from attnchain_evals.occlusion import Black, KernelBlur, NoisyLinear, Occlusion, TokenDrop, Zero
 from attnchain_interp import AttentionError
 
-TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 10))
+TEXT: Final[dict[str, Any]] = {"occlusion": "attention-mask", "features": "token"}
+OF_TEXT: Final = ("srg", "aopc", "comprehensiveness", "sufficiency", "saco")
+"""The presets of texts, too, and what these are given there unless told otherwise."""
 ROAD_REMOVED: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 ROAD_KEPT: Final = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # what is removed of LeRF, where the same numbers say what is kept
 
@@ -58,11 +72,11 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "chefer/negative": lambda mean, std: ReverseDeletion(_chefer(mean, std), "chefer/negative"),
     "road/morf": lambda noise=0.01, seed=0: Deletion(_road(noise, seed, ROAD_REMOVED), "road/morf"),
     "road/lerf": _road_lerf,
-    "srg": lambda occlusion="mean": SRG(Protocol(occlusion), "srg"),
-    "aopc": lambda occlusion="mean": AOPC(Protocol(occlusion), "aopc"),
+    "srg": lambda **settings: SRG(Protocol(**settings), "srg"),
+    "aopc": lambda **settings: AOPC(Protocol(**settings), "aopc"),
     "naopc": lambda **settings: NAOPC(**settings, name="naopc"),
-    "comprehensiveness": lambda: Comprehensiveness(name="comprehensiveness"),
-    "sufficiency": lambda: Sufficiency(name="sufficiency"),
+    "comprehensiveness": lambda **settings: Comprehensiveness(replace(ERASER, **settings), "comprehensiveness"),
+    "sufficiency": lambda **settings: Sufficiency(replace(ERASER, **settings), "sufficiency"),
     "sensitivity-n": lambda **settings: SensitivityN(**settings, name="sensitivity-n"),
     "infidelity": lambda **settings: Infidelity(**settings, name="infidelity"),
     "saco": lambda **settings: SaCo(**settings, name="saco"),
@@ -73,7 +87,15 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "map": MeanAP,
     "pointing-game": PointingGame,
     "energy-inside": EnergyInside,
+    "evidence-ap": EvidenceAP,
+    "evidence-first": EvidenceFirst,
 }
+
+
+def text_metrics() -> list[ExampleMetric]:
+    """What is measured of texts where nothing else is said: curves of tokens, and the two of ERASER."""
+    eraser = [preset(name, **TEXT) for name in ("comprehensiveness", "sufficiency")]
+    return [*curve_metrics((TEXT["occlusion"],), features="token"), *eraser]
 
 
 def preset(name: str, **settings: Any) -> ExampleMetric:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from attnchain_evals.class_score import ClassScore
 from attnchain_evals.features import Features
+from attnchain_evals.metrics.attribution_metric import features_of, perturbation
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.metrics.image_metric import perturbation
 from attnchain_evals.occlusion import Occlusion, occlusion_named
-from attnchain_evals.perturbation import Mode, Order, PerturbationCurve
+from attnchain_evals.perturbation import Mode, Order, PerturbationCurve, Rounding
 from attnchain_interp import AttentionError
 
 
@@ -35,8 +35,8 @@ class Protocol:
     """How curves are taken and integrated.
 
     Attributes:
-        occlusion, features, score, ends, batch_size: as in `perturbation_curve`; a label map for features must be made by a
-            callable, since it belongs to the images.
+        occlusion, features, score, ends, batch_size, rounding: as in `perturbation_curve`; a label map for features must be
+            made by a callable, since it belongs to the images. Of texts "token" and "word" are those of the trial's words.
         fractions: as there, or a callable (height, width) → the numbers of pixels, with features="pixel".
         area: what a curve comes to.
         target: whose class is scored: that of the clean "prediction", or the "label" of the data.
@@ -50,6 +50,7 @@ class Protocol:
     area: Callable[[PerturbationCurve], Tensor] = trapezoid
     batch_size: int = 64
     target: Literal["prediction", "label"] = "prediction"
+    rounding: Rounding = "nearest"
 
     @property
     def name(self) -> str:
@@ -77,7 +78,8 @@ class Protocol:
 
         def taken() -> PerturbationCurve:
             experiment = perturbation(trial, self.occlusion, self.batch_size)
-            chosen: dict[str, Any] = {"features": self.features, "score": self.score, "ends": self.ends}
+            chosen: dict[str, Any] = {"score": self.score, "ends": self.ends, "rounding": self.rounding}
+            chosen["features"] = features_of(trial, self.features)
             return experiment.curve(attributions, self.classes(trial), mode, order, self._fractions(trial), **chosen)
 
         return trial.once((replace(self, area=trapezoid), attributions, mode, order), taken)
@@ -100,7 +102,8 @@ class Protocol:
     def sampled(self, curve: PerturbationCurve) -> Tensor:
         """(batch, step): the scores at `steps`, each at the fraction that rounding to whole features made of it."""
         steps = torch.tensor(self.steps, dtype=curve.fractions.dtype, device=curve.fractions.device)
-        return curve.scores[:, (curve.fractions - steps[:, None]).abs().argmin(1)]
+        nearest = (curve.fractions.expand(curve.scores.shape)[:, None] - steps[:, None]).abs().argmin(2)
+        return curve.scores.gather(1, nearest)
 
     def _fractions(self, trial: Trial) -> int | Sequence[float]:
         if not callable(self.fractions):

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.features import Features, ranked
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, features_of, perturbation
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
 from attnchain_evals.metrics.subsets import drops
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
 
 
 @final
-class SaCo(ImageMetric):
+class SaCo(AttributionMetric):
     """The salience-guided faithfulness coefficient, in [−1, 1].
 
     Features are cut into groups G₁ … G_K of equal size by falling salience. With s(G) the mean salience of a group (sizes may
@@ -26,8 +26,8 @@ class SaCo(ImageMetric):
 
     Args:
         groups: K.
-        occlusion: how a group is removed.
-        features: "pixel" as in the paper, or "patch".
+        occlusion: how a group is removed; in the paper the image's mean colour.
+        features: "pixel" as in the paper, or "patch"; of texts "token" or "word".
         name: "saco/" and the occlusion's name when None.
 
     The sum over pairs is that of the published code, which leaves groups and removal open. Ten groups, the mean colour of the
@@ -54,7 +54,7 @@ class SaCo(ImageMetric):
         super().__init__(name or f"saco/{self.occlusion.name}")
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        found = ranked(attributions, trial.inputs, self.features)
+        found = ranked(attributions, trial.inputs, features_of(trial, self.features))
         experiment = perturbation(trial, self.occlusion, self.batch_size)
         group = found.ranks("morf") * self.groups // found.sizes[:, None]
         members = torch.stack([(group == k) & found.present for k in range(self.groups)], 1)

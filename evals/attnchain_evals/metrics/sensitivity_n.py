@@ -9,14 +9,14 @@ from torch import Tensor
 
 from attnchain_evals.class_score import ClassScore
 from attnchain_evals.features import ranked
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.metrics.image_metric import ImageMetric, perturbation
 from attnchain_evals.metrics.subsets import drops, random_subsets
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 
 
 @final
-class SensitivityN(ImageMetric):
+class SensitivityN(AttributionMetric):
     """The Pearson correlation of Σ_{i ∈ S} φ_i with f(x) − f(x without S), over random subsets S of n features.
 
     The first column is the mean over the sizes n, the others are one per size. Constant attributions have no correlation: NaN.

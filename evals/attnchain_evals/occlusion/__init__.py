@@ -10,17 +10,21 @@ from torch import Tensor
 from attnchain_evals.occlusion.noisy_linear import NoisyLinear
 from attnchain_evals.occlusion.occlusion import Occlusion, View
 from attnchain_evals.occlusion.replacements import Black, Blur, KernelBlur, MeanColour, Replacement, ReplaceWith, Zero
+from attnchain_evals.occlusion.text import PadToken, ReplaceToken, TokenDelete
 from attnchain_evals.occlusion.tokens import AttentionMask, MaskToken, TokenDrop
 from attnchain_interp import AttentionError
 
 NAMED: Final[dict[str, Occlusion]] = {
     occlusion.name: occlusion
-    for occlusion in (MeanColour(), Blur(), Zero(), NoisyLinear(), TokenDrop(), AttentionMask(), MaskToken())
+    for occlusion in (
+        *(MeanColour(), Blur(), Zero(), NoisyLinear(), TokenDrop(), AttentionMask(), MaskToken()),
+        *(TokenDelete(), PadToken()),
+    )
 }
 
 
 def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> Occlusion:
-    """The occlusion itself, the one of that name, or the one that replaces images by what a function makes of them.
+    """The occlusion itself, the one of that name, or the one that replaces inputs by what a function makes of them.
 
     Raises:
         AttentionError: an unknown name.
@@ -32,7 +36,7 @@ def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> 
     if occlusion not in NAMED:
         raise AttentionError(
             f"occlusion={occlusion!r} is unknown; use {', '.join(map(repr, NAMED))}, an occlusion such as Black(mean, std), or"
-            " a callable images → images."
+            " a callable inputs → inputs."
         )
     return NAMED[occlusion]
 
@@ -46,8 +50,11 @@ __all__ = [
     "MeanColour",
     "NoisyLinear",
     "Occlusion",
-    "Replacement",
+    "PadToken",
+    "ReplaceToken",
     "ReplaceWith",
+    "Replacement",
+    "TokenDelete",
     "TokenDrop",
     "View",
     "Zero",

@@ -42,8 +42,8 @@ class NoisyLinear(Occlusion):
     name = "noisy-linear"
     space = "the model's input, after normalisation"
 
-    def over(self, model: Callable[[Tensor], Any], images: Tensor, first: int = 0) -> View:
-        originals = images.cpu().double().numpy()
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        originals = inputs.cpu().double().numpy()
         noise = np.stack(
             [
                 self.noise * np.random.default_rng([self.seed, first + number]).standard_normal(image.shape)
@@ -56,7 +56,7 @@ class NoisyLinear(Occlusion):
                 np.where(hole, interpolated(originals[example], hole) + noise[example], originals[example])
                 for example, hole in zip(examples.tolist(), removed.cpu().numpy(), strict=True)
             ]
-            return model(torch.from_numpy(np.stack(filled)).to(images))
+            return model(torch.from_numpy(np.stack(filled)).to(inputs))
 
         return view
 

@@ -1,4 +1,4 @@
-"""Occlusions that put another image where pixels are removed."""
+"""Occlusions that put something else where parts of an input are removed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from attnchain_interp import AttentionError
 
 
 class Replacement(Occlusion):
-    """Calling it turns images (batch, channel, height, width) into what is seen where they are removed, in the same space."""
+    """Calling it turns inputs into what is seen where they are removed, of the same shape and in the same space."""
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor: ...
 
-    def over(self, model: Callable[[Tensor], Any], images: Tensor, first: int = 0) -> View:
-        replacement = self(images)
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        replacement = self(inputs)
 
         def view(examples: Tensor, removed: Tensor) -> Any:
-            return model(torch.where(removed[:, None], replacement[examples], images[examples]))
+            where = removed[:, None] if inputs.ndim == 4 else removed
+            return model(torch.where(where, replacement[examples], inputs[examples]))
 
         return view
 
@@ -34,15 +35,16 @@ class Replacement(Occlusion):
 @final
 @dataclass(frozen=True)
 class ReplaceWith(Replacement):
-    """Whatever a function makes of the images.
+    """Whatever a function makes of the inputs.
 
     Attributes:
-        function: images → replacement, both (batch, channel, height, width).
+        function: inputs → replacement, both (batch, channel, height, width) or (batch, token).
     """
 
     function: Callable[[Tensor], Tensor]
     name = "function"
     space = "as the function has it"
+    axes = frozenset({2, 4})
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.function(images)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnchain_evals.occlusion.occlusion import Occlusion, View
+from attnchain_evals.occlusion.text import unattended
 from attnchain_interp import AttentionError
 
 EMBEDDED: Final = ("patch_drop", "embeddings", "encoder.dropout")
@@ -43,12 +44,12 @@ class TokenOcclusion(Occlusion):
     def run(self, model: nn.Module, tokens: Tokens, images: Tensor, removed: Tensor) -> Any:
         """The model's output for images with the patches (batch, patch) removed."""
 
-    def over(self, model: Callable[[Tensor], Any], images: Tensor, first: int = 0) -> View:
-        tokens = tokens_of(model, images[:1])
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        tokens = tokens_of(model, inputs[:1])
         assert isinstance(model, nn.Module)  # noqa: S101 - tokens_of refuses others
 
         def view(examples: Tensor, removed: Tensor) -> Any:
-            return self.run(model, tokens, images[examples], whole_patches(removed, tokens.grid))
+            return self.run(model, tokens, inputs[examples], whole_patches(removed, tokens.grid))
 
         return view
 
@@ -66,9 +67,9 @@ class TokenDrop(TokenOcclusion):
 
     name = "token-drop"
 
-    def over(self, model: Callable[[Tensor], Any], images: Tensor, first: int = 0) -> View:
-        _check_positions(model, tokens_of(model, images[:1]), images[:1])
-        return super().over(model, images, first)
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        _check_positions(model, tokens_of(model, inputs[:1]), inputs[:1])
+        return super().over(model, inputs, first)
 
     def run(self, model: nn.Module, tokens: Tokens, images: Tensor, removed: Tensor) -> Tensor:
         counts = removed.sum(1)
@@ -93,24 +94,27 @@ class TokenDrop(TokenOcclusion):
 @final
 @dataclass(frozen=True)
 class AttentionMask(TokenOcclusion):
-    """No token may attend to the removed patches, in any layer.
+    """No token may attend to the removed patches of an image or tokens of a text, in any layer.
 
     They stay in the sequence: a head that averages over patches still reads them, so such models are refused. Where a class
     token is read, this is `TokenDrop` at a higher price, and also right for models whose layers know of positions.
     """
 
     name = "attention-mask"
+    axes = frozenset({2, 4})
 
-    def over(self, model: Callable[[Tensor], Any], images: Tensor, first: int = 0) -> View:
-        tokens = tokens_of(model, images[:1])
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        if inputs.ndim == 2:
+            return unattended(model, inputs)
+        tokens = tokens_of(model, inputs[:1])
         assert isinstance(model, nn.Module)  # noqa: S101 - tokens_of refuses others
         if not _mask_argument(model):
             raise AttentionError(
                 f"{type(model).__name__}.forward takes neither attn_mask nor attention_mask; use TokenDrop or an occlusion of"
                 " pixels."
             )
-        _check_unread(model, tokens, images[:1])
-        return super().over(model, images, first)
+        _check_unread(model, tokens, inputs[:1])
+        return super().over(model, inputs, first)
 
     def run(self, model: nn.Module, tokens: Tokens, images: Tensor, removed: Tensor) -> Any:
         return model(images, **_attention_mask(model, tokens, removed))
@@ -126,9 +130,9 @@ class MaskToken(TokenOcclusion):
 
     name = "mask-token"
 
-    def over(self, model: Callable[[Tensor], Any], images: Tensor, first: int = 0) -> View:
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
         _mask_token(model)
-        return super().over(model, images, first)
+        return super().over(model, inputs, first)
 
     def run(self, model: nn.Module, tokens: Tokens, images: Tensor, removed: Tensor) -> Any:
         embeddings = _mask_token(model)

@@ -1,0 +1,62 @@
+"""Where the evidence is known: are its tokens ranked first? It says nothing of what the model uses."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+from attnchain_evals.metrics.attribution_metric import AttributionMetric
+from attnchain_evals.metrics.example_metric import Trial
+from attnchain_interp import AttentionError
+
+
+class EvidenceMetric(AttributionMetric):
+    """A metric against the evidence of a text, among the tokens that are ranked. Where no or every one is evidence: NaN."""
+
+    version = 1
+    higher_is_better = True
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        if trial.inputs.ndim != 2 or trial.mask is None or trial.mask.shape != trial.inputs.shape:
+            came = None if trial.mask is None else tuple(trial.mask.shape)
+            raise AttentionError(
+                f"the trial's mask is {came}; {self.name} needs texts and (batch, token), true on the evidence."
+            )
+        every = torch.ones_like(trial.inputs, dtype=torch.bool) if trial.words is None else trial.words >= 0
+        rows = zip(attributions.cpu().double(), trial.mask.bool().cpu(), every.cpu(), strict=True)
+        found = [self._figure(scores[ranked], truth[ranked]) for scores, truth, ranked in rows]
+        return torch.tensor(found, dtype=torch.float64)[:, None]
+
+    @abstractmethod
+    def located(self, scores: Tensor, evidence: Tensor) -> float:
+        """The figure of the ranked tokens (token,), some of which are evidence, but not all."""
+
+    def _figure(self, scores: Tensor, evidence: Tensor) -> float:
+        return self.located(scores, evidence) if bool(evidence.any()) and not bool(evidence.all()) else float("nan")
+
+
+@final
+class EvidenceAP(EvidenceMetric):
+    """The average precision of the evidence among the ranked tokens. Equal scores are one threshold, as of scikit-learn."""
+
+    def __init__(self) -> None:
+        super().__init__("evidence-ap")
+
+    def located(self, scores: Tensor, evidence: Tensor) -> float:
+        from sklearn.metrics import average_precision_score
+
+        return float(average_precision_score(evidence.numpy(), scores.numpy()))
+
+
+@final
+class EvidenceFirst(EvidenceMetric):
+    """Whether the greatest score is on the evidence: 1 or 0; of several greatest, the share of them that is."""
+
+    def __init__(self) -> None:
+        super().__init__("evidence-first")
+
+    def located(self, scores: Tensor, evidence: Tensor) -> float:
+        return float(evidence[scores == scores.max()].double().mean())

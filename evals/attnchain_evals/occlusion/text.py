@@ -1,0 +1,105 @@
+"""Occlusions of texts: tokens that are deleted, that another takes the place of, or that no token may attend to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from attnchain_evals.class_score import logits_of
+from attnchain_evals.occlusion.occlusion import Occlusion, View
+from attnchain_evals.occlusion.replacements import Replacement
+from attnchain_interp import AttentionError
+
+
+@final
+@dataclass(frozen=True)
+class ReplaceToken(Replacement):
+    """Another token in the place of each removed one.
+
+    Attributes:
+        token: its number: of the tokenizer's mask token (`tokenizer.mask_token_id`), or of a word without meaning.
+    """
+
+    token: int
+    name = "replace-token"
+    space = "token numbers"
+    axes = frozenset({2})
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.full_like(images, self.token)
+
+
+@final
+@dataclass(frozen=True)
+class PadToken(Occlusion):
+    """The model's padding in the place of each removed token; the others still attend to it."""
+
+    name = "pad-token"
+    space = "token numbers"
+    axes = frozenset({2})
+
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        number = getattr(getattr(model, "config", None), "pad_token_id", None)
+        if number is None:
+            raise AttentionError(f"{type(model).__name__} names no padding in its config; use ReplaceToken(number).")
+        return ReplaceToken(number).over(model, inputs, first)
+
+
+@final
+@dataclass(frozen=True)
+class TokenDelete(Occlusion):
+    """Removed tokens leave the text, and those behind them move up: their positions change."""
+
+    name = "token-delete"
+    space = "token numbers"
+    axes = frozenset({2})
+
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        def view(examples: Tensor, removed: Tensor) -> Tensor:
+            counts = removed.sum(1)
+            if bool((counts == removed.shape[1]).any()):
+                raise AttentionError(
+                    "a text has no token left. Leave special tokens out of the features, or use ends=False and fractions"
+                    " below 1."
+                )
+            found: list[tuple[Tensor, Tensor]] = []
+            for count in counts.unique():  # rows of one tensor have equally many tokens
+                where = (counts == count).nonzero()[:, 0]
+                left = inputs[examples[where]][~removed[where]].view(len(where), -1)
+                found.append((where, logits_of(model(left), left)))
+            order = torch.cat([where for where, _ in found]).argsort()
+            return torch.cat([logits for _, logits in found])[order]
+
+        return view
+
+
+def unattended(model: Any, texts: Tensor) -> View:
+    """The model as it sees texts (batch, token) when no token attends to the removed ones; positions stay.
+
+    Raises:
+        AttentionError: a model that takes no attention mask, or whose output reads tokens between the first and the last
+            past the mask.
+    """
+    parameters = inspect.signature(getattr(model, "forward", model)).parameters
+    if "attention_mask" not in parameters:
+        raise AttentionError(f"{type(model).__name__} takes no attention_mask; use TokenDelete or ReplaceToken(number).")
+
+    def view(examples: Tensor, removed: Tensor) -> Any:
+        return model(texts[examples], attention_mask=(~removed).long())
+
+    between = torch.zeros_like(texts[:1], dtype=torch.bool)
+    between[:, 1:-1] = True
+    other = torch.where(between, texts[:1, :1], texts[:1])
+    hidden = (~between).long()
+    clean, moved = (logits_of(model(text, attention_mask=hidden), text) for text in (texts[:1], other))
+    if not torch.allclose(clean, moved, rtol=1e-3, atol=1e-4 * float(clean.abs().max().clamp_min(1e-6))):
+        raise AttentionError(
+            f"the output of {type(model).__name__} reads tokens past the attention mask, so masking does not remove them; use"
+            " TokenDelete or ReplaceToken(number)."
+        )
+    return view
