@@ -44,6 +44,7 @@ from attnchain_interp.weighting import head_weights
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import *  # noqa: F403
+    from attnchain_interp.explorer import *  # noqa: F403
     from attnchain_interp.pictures import *  # noqa: F403
 
 __all__ = [
@@ -102,7 +103,7 @@ __all__ = [
 ]
 
 
-_LAZY = ("attnchain_interp.attribution", "attnchain_interp.pictures")
+_LAZY = ("attnchain_interp.explorer", "attnchain_interp.attribution", "attnchain_interp.pictures")
 
 
 def __getattr__(name: str) -> Any:

@@ -103,7 +103,7 @@ def test_public_names_exist() -> None:
         "GMAR",
     }
     methods |= {"TransitionAttentionMaps", "GradientTokenRank", "GradientMultiBounce", "ExpectedVisits"}
-    pictures = {"displayable", "show_attribution", "show_grid", "text_html"}
+    pictures = {"displayable", "show_attribution", "show_grid", "text_html", "Explorer", "explore"}
     assert set(dir(attnchain_interp)) == {*attnchain_interp.__all__, *methods, *pictures}
     assert set(dir(attnchain_evals)) == set(attnchain_evals.__all__)
     for package in (attnchain_interp, attnchain_evals):
