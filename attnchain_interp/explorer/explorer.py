@@ -83,9 +83,9 @@ def explore(
     """A page in which a token is pointed at and its attention bounces, in one HTML file.
 
     The page computes chains itself, so everything of a chain can be changed in it: layers, heads and weights, direction,
-    steps, damping. It holds |λ₂| and the stationary vector of every head, and of the maps as much as fits: those of each head, on
-    256 to 32 levels; else the weighted means of every layer's heads; else the largest entries of their rows; else the same
-    of the mean over all layers; else none. Whatever was left out is written in the page, with the greatest error of a
+    steps, damping. It holds |λ₂| and the stationary vector of every head, and of the maps as much as fits: those of
+    every head, on 256 to 23 levels; else the weighted means of each layer's heads; else the largest entries of their rows;
+    else the same of the mean over all layers; else none. Whatever was left out is written in the page, with the greatest error of a
     probability.
 
     Args:

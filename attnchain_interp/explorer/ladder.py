@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from attnchain_interp.explorer.quantising import dequantise, largest, quantise, spread
 from attnchain_interp.explorer.reading import Floats, Reading, weights
 
-LEVELS: Final = (255, 127, 63, 31)
+LEVELS: Final = (255, 127, 63, 45, 31, 22)
 COUNTS: Final = (128, 64, 32, 16, 8)
 _DENSEST: Final = 20  # entries in a byte that no map is compressed to, or it is better given by its largest entries
 

@@ -1,4 +1,4 @@
-"""The command `attnchain`: demo, attribute, inspect, bench."""
+"""The command `attnchain`: demo, attribute, explore, inspect, bench."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
 
 from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.exploring_command import explore  # noqa: E402 - likewise
 
 app.add_typer(bench, name="bench")
+app.command()(explore)
 
 Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}

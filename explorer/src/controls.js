@@ -2,6 +2,14 @@ import { element } from "./element.js";
 
 let groups = 0;
 
+const group = (role, label, parts) =>
+  element(
+    "div",
+    { class: "choice", role, "aria-label": label },
+    element("span", { class: "name", "aria-hidden": "true" }, label),
+    element("div", { class: "row" }, parts),
+  );
+
 /** One of several, as radio buttons in a row. */
 export function choice(label, options, set) {
   const name = `attnchain-${groups++}`;
@@ -9,12 +17,7 @@ export function choice(label, options, set) {
     element("input", { type: "radio", name, on: { change: () => set(value) } }),
   );
   const labels = options.map(({ text, title }, k) => element("label", { title }, inputs[k], element("span", {}, text)));
-  const node = element(
-    "fieldset",
-    { class: "choice" },
-    element("legend", {}, label),
-    element("div", { class: "row" }, labels),
-  );
+  const node = group("radiogroup", label, labels);
   return {
     node,
     show(value, disabled = () => false) {
@@ -37,12 +40,7 @@ export function several(label, options, set) {
   const all = element("input", { type: "checkbox", on: { change: () => set(null) } });
   const inputs = options.map((_, k) => element("input", { type: "checkbox", on: { change: () => change(k) } }));
   const labels = options.map((text, k) => element("label", { title: text }, inputs[k], element("span", {}, String(k))));
-  const node = element(
-    "fieldset",
-    { class: "choice" },
-    element("legend", {}, label),
-    element("div", { class: "row" }, element("label", {}, all, element("span", {}, "all")), labels),
-  );
+  const node = group("group", label, [element("label", {}, all, element("span", {}, "All")), ...labels]);
   return {
     node,
     show(value, disabled = false) {

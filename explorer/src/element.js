@@ -30,3 +30,6 @@ export function prepared(canvas, width, height) {
 
 /** The value of a custom property of the style sheet. */
 export const token = (node, name) => getComputedStyle(node).getPropertyValue(name).trim();
+
+/** The parts of a name in which a line may break: before capitals within. */
+export const breakable = (name) => name.split(/(?<=[a-z0-9])(?=[A-Z])/).flatMap((part, k) => (k ? [element("wbr"), part] : [part]));

@@ -9,12 +9,12 @@ import { Legend } from "./legend.js";
 import { MethodsView } from "./methods_view.js";
 import { START } from "./state.js";
 import { TextView } from "./text_view.js";
-import { greatest, INFINITE, number, visible } from "./words.js";
+import { greatest, INFINITE, number, steps, visible } from "./words.js";
 
 /**
  * @typedef {Object} Shown what the view draws.
  * @property {ArrayLike<number> | null} values of every token.
- * @property {number} most the value of the last colour.
+ * @property {number} least the value of the first colour, and most, that of the last.
  * @property {{states, shares, marks} | null} regions in their place.
  * @property {number | null} start the token that the walk starts at.
  * @property {number | null} probe the token that is pointed at beside it.
@@ -102,8 +102,9 @@ export class Explorer {
   /** @returns {Shown} */
   shown() {
     const { state, header, probe } = this;
-    const nothing = { values: null, most: 0, regions: null, start: null, probe, title: "", missing: null };
+    const nothing = { values: null, least: 0, most: 0, regions: null, start: null, probe, title: "", missing: null };
     if (state.view === "states") return { ...nothing, ...this.regions() };
+    if (state.view === "method") return { ...nothing, ...this.scores() };
     const ranked = state.view === "rank" || state.n === INFINITE;
     const start = state.view === "rank" ? null : state.from;
     const { chain } = this.chain();
@@ -129,6 +130,12 @@ export class Explorer {
   ranking(values, doubt = "") {
     const title = `TokenRank (n = ∞), damping ${number(this.rankDamping)}${doubt}`;
     return { values, most: values[greatest(values)], title };
+  }
+
+  /** The scores of the chosen method; where some are negative, colours begin at the least. */
+  scores() {
+    const { name, values } = this.methods.methods[this.state.method];
+    return { values, least: Math.min(0, ...values), most: values[greatest(values)], title: `Scores of ${name}` };
   }
 
   fromVector() {
@@ -221,7 +228,7 @@ export class Explorer {
     this.grid = new HeadGrid(this.attention, {
       select: (head) => this.set(head === null ? { heads: "mean", head: null } : { heads: "one", head, target: null }),
     });
-    this.methods = header.methods.length ? new MethodsView(header, this.arrays) : null;
+    this.methods = header.methods.length ? new MethodsView(header, this.arrays, { select: (method) => this.set({ view: "method", method }) }) : null;
     this.legend = new Legend((share) => (header.grid === null ? shade(share, this.isDark) : mapColour(share)));
     this.shades = new Legend((share) => shade(share, this.isDark));
     this.caption = element("p", { class: "caption reading", role: "status" });
@@ -239,15 +246,16 @@ export class Explorer {
           { value: "bounce", text: "Bounces" },
           { value: "rank", text: "TokenRank" },
           { value: "states", text: "Metastable states" },
+          ...(header.methods.length ? [{ value: "method", text: "Method" }] : []),
         ],
         (view) => {
           this.probe = null;
           this.set({ view });
         },
       ),
-      n: slider("n", { least: 0, most: INFINITE, step: 1, describe: (n) => (n === INFINITE ? "∞ bounces" : n === 1 ? "1 bounce" : `${n} bounces`) }, (n) => this.set({ n })),
-      damping: slider("Damping", { least: 0.5, most: 1, step: 0.01, describe: (value) => (value === 1 ? "1 (none)" : value.toFixed(2)) }, (damping) => this.set({ damping })),
-      over: slider("Map over image", { least: 0, most: 1, step: 0.05, describe: (value) => `${Math.round(100 * value)} %` }, (over) => this.set({ over })),
+      n: slider("Bounces", { least: 0, most: INFINITE, step: 1, describe: (n) => `n = ${steps(n)}` }, (n) => this.set({ n })),
+      damping: slider("Damping", { least: 0.5, most: 1, step: 0.01, describe: (value) => (value === 1 ? "none" : value.toFixed(2)) }, (damping) => this.set({ damping })),
+      over: slider("Map opacity", { least: 0, most: 1, step: 0.05, describe: (value) => `${Math.round(100 * value)} %` }, (over) => this.set({ over })),
       direction: choice(
         "Direction",
         [
@@ -349,24 +357,25 @@ export class Explorer {
     this.current = shown;
     controls.view.show(state.view);
     controls.n.show(state.n, state.view !== "bounce");
-    controls.damping.show(state.damping, state.view === "states");
+    const fixed = state.view === "states" || state.view === "method"; // no chain of the page is walked
+    controls.damping.show(state.damping, fixed);
     controls.over.show(state.over);
-    controls.direction.show(state.direction);
-    controls.heads.show(state.heads, () => state.target !== null);
-    controls.layers.show(state.heads === "one" ? null : state.layers, state.heads === "one" || state.target !== null || state.view === "states");
-    controls.target.show(state.target);
+    controls.direction.show(state.direction, () => fixed);
+    controls.heads.show(state.heads, (heads) => state.view === "method" || state.target !== null || (fixed && heads === "one"));
+    controls.layers.show(state.heads === "one" ? null : state.layers, fixed || state.heads === "one" || state.target !== null);
+    controls.target.show(state.target, () => fixed);
     controls.theme.show(state.theme);
     this.view.draw(shown, { over: state.over, dark: this.isDark, description });
     this.legend.node.hidden = shown.regions !== null || shown.missing !== null;
-    if (!this.legend.node.hidden) this.legend.draw(shown.most);
+    if (!this.legend.node.hidden) this.legend.draw(shown.most, shown.least);
     this.showKey(shown);
     this.caption.textContent = description;
-    const look = `${state.head} ${this.isDark} ${this.root.clientWidth}`;
+    const look = `${state.head} ${state.view} ${state.method} ${this.isDark} ${this.root.clientWidth}`;
     if (look !== this.look) {
       this.look = look;
       this.grid.draw(state.head, this.isDark);
       this.shades.draw(1);
-      this.methods?.draw(this.isDark);
+      this.methods?.draw(this.isDark, state.view === "method" ? state.method : null);
     }
   }
 

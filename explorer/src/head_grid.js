@@ -1,6 +1,6 @@
 import { css, shade } from "./colours.js";
 import { element, prepared, token } from "./element.js";
-import { heat } from "./raster.js";
+import { heat, paintBars } from "./raster.js";
 import { number } from "./words.js";
 
 const LEFT = 26, TOP = 18;
@@ -31,23 +31,15 @@ export class HeadGrid {
     this.pictures = attention.heads.map((_, place) => this.picture(place));
   }
 
-  /** A small canvas of a head's stationary vector: on the image grid, or as a line of bars. */
+  /** A small canvas of a head's stationary vector on the image grid; null where there is none. */
   picture(place) {
     const { header, states } = this.attention;
+    if (header.grid === null) return null;
     const values = this.attention.vector(place);
-    const most = values.reduce((a, b) => Math.max(a, b), 0);
-    if (header.grid !== null) {
-      const patches = header.roles.flatMap((role, k) => (role === "patch" ? [k] : []));
-      const whole = new Float32Array(header.labels.length);
-      states.forEach((k, j) => (whole[k] = values[j]));
-      return heat(patches.map((k) => whole[k]), ...header.grid, most);
-    }
-    const columns = Math.min(48, values.length), bars = new Float32Array(columns);
-    values.forEach((value, j) => {
-      const at = Math.floor((j * columns) / values.length);
-      bars[at] = Math.max(bars[at], value);
-    });
-    return heat(bars, 1, columns, most);
+    const whole = new Float32Array(header.labels.length);
+    states.forEach((k, j) => (whole[k] = values[j]));
+    const patches = header.roles.flatMap((role, k) => (role === "patch" ? [whole[k]] : []));
+    return heat(patches, ...header.grid, values.reduce((a, b) => Math.max(a, b), 0));
   }
 
   at(event) {
@@ -96,7 +88,8 @@ export class HeadGrid {
     this.canvas.style.setProperty("width", `${width}px`);
     this.canvas.style.setProperty("height", `${height}px`);
     const context = prepared(this.canvas, width, height);
-    context.fillStyle = token(this.canvas, "--soft");
+    const soft = token(this.canvas, "--soft"), fill = token(this.canvas, "--paper");
+    context.fillStyle = soft;
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.textAlign = "center";
@@ -115,7 +108,14 @@ export class HeadGrid {
       context.fillStyle = css(shade(this.attention.arrays.lambda2[place], dark));
       context.fillRect(x + gap, y + gap, this.side - 2 * gap, this.side - 2 * gap);
       const inner = this.side - 2 * (gap + frame);
-      context.drawImage(this.pictures[place], x + gap + frame, y + gap + frame, inner, inner);
+      const picture = this.pictures[place], [left, top] = [x + gap + frame, y + gap + frame];
+      if (picture !== null) context.drawImage(picture, left, top, inner, inner);
+      else {
+        context.fillStyle = fill;
+        context.fillRect(left, top, inner, inner);
+        context.fillStyle = soft;
+        paintBars(context, this.attention.vector(place), left, top + 1, inner, inner - 1);
+      }
     });
     if (selected !== null) {
       const [layer, head] = selected;

@@ -1,4 +1,4 @@
-import { element, prepared, token } from "./element.js";
+import { element, prepared } from "./element.js";
 import { heat, territory } from "./raster.js";
 
 /** The image with a map over it; pointing, touching or the arrow keys name a patch. */
@@ -33,11 +33,12 @@ export class ImageView {
         header.labels[k],
       ),
     );
+    this.starts = element("div", { class: "chips" }, element("span", {}, "Start at"), this.chips);
     this.node = element(
       "div",
       { class: "image-view" },
       this.canvas,
-      this.chips.length ? element("div", { class: "chips" }, element("span", {}, "Start at"), this.chips) : null,
+      this.starts,
     );
   }
 
@@ -94,14 +95,14 @@ export class ImageView {
       for (const { state, token: k } of marks) this.mark(context, this.patches.indexOf(k), String(state + 1));
     } else if (shown.values) {
       context.globalAlpha = this.picture === null ? 1 : over;
-      context.drawImage(heat(on(shown.values), this.rows, this.columns, shown.most), 0, 0, width, height);
+      context.drawImage(heat(on(shown.values), this.rows, this.columns, shown.most, shown.least), 0, 0, width, height);
       context.globalAlpha = 1;
     }
     if (shown.start !== null) this.frame(context, this.patches.indexOf(shown.start), "#ffffff", 2.5);
     if (shown.probe !== null) this.frame(context, this.patches.indexOf(shown.probe), "#8fd3ff", 2);
     this.canvas.setAttribute("aria-label", description);
+    this.starts.hidden = !this.chips.length || shown.start === null;
     this.chips.forEach((chip, k) => chip.setAttribute("aria-pressed", String(this.others[k] === shown.start)));
-    this.canvas.style.setProperty("outline-color", token(this.canvas, "--accent"));
   }
 
   cell(place) {

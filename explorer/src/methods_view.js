@@ -1,6 +1,6 @@
 import { css } from "./colours.js";
-import { element, prepared, token } from "./element.js";
-import { heat } from "./raster.js";
+import { breakable, element, prepared, token } from "./element.js";
+import { bars, heat, sized } from "./raster.js";
 import { number } from "./words.js";
 
 /** Colours of curves, told apart in grey too; dashes tell them apart once more. */
@@ -12,25 +12,28 @@ export class MethodsView {
   constructor(header, arrays, told) {
     this.header = header;
     const n = header.labels.length;
-    const patches = header.roles.flatMap((role, k) => (role === "patch" ? [k] : []));
     this.methods = header.methods.map(({ name, curve }, k) => {
       const values = arrays.methods.subarray(k * n, (k + 1) * n);
-      const low = header.grid === null ? 0 : Math.min(...patches.map((at) => values[at]));
-      return { name, curve, values, low: Math.min(low, 0), area: curve === null ? null : area(curve) };
+      return { name, curve, values, area: curve === null ? null : area(curve) };
     });
-    this.figures = this.methods.map(({ name, values, area }, k) => {
-      const canvas = header.grid === null ? null : element("canvas", { role: "img", "aria-label": `${name}, its map` });
-      const line = header.grid === null ? element("canvas", { class: "strip", role: "img", "aria-label": `${name}, its scores` }) : null;
-      return element(
-        "figure",
-        { class: "method", on: { pointerenter: () => this.point(k), pointerleave: () => this.point(null) } },
-        canvas ?? line,
-        element("figcaption", {}, element("b", {}, name), area === null ? null : element("span", {}, `area ${number(area)}`)),
-      );
-    });
+    this.figures = this.methods.map(({ name, area }, k) =>
+      element(
+        "button",
+        {
+          class: "method",
+          type: "button",
+          title: `Show the scores of ${name} above`,
+          on: { click: () => told.select(k), pointerenter: () => this.point(k), pointerleave: () => this.point(null) },
+        },
+        element("canvas", { "aria-hidden": "true" }),
+        element("i"),
+        element("span", { class: "told" }, element("b", {}, breakable(name)), area === null ? null : `area ${number(area)}`),
+      ),
+    );
     this.curves = element("canvas", { class: "curves", role: "img" });
     this.curves.setAttribute("aria-label", this.described());
     this.pointed = null;
+    const what = header.grid === null ? "tokens" : "patches";
     const drawn = this.methods.some(({ curve }) => curve !== null);
     this.node = element(
       "div",
@@ -41,7 +44,7 @@ export class MethodsView {
             "div",
             { class: "plot" },
             this.curves,
-            element("p", { class: "caption" }, "Score of the class as the patches a method ranks highest are taken out first. Lower is better."),
+            element("p", { class: "caption" }, `Probability of the class as the ${what} that a method ranks highest are taken out first. A smaller area is better.`),
           )
         : null,
     );
@@ -57,31 +60,31 @@ export class MethodsView {
     this.drawCurves();
   }
 
-  draw(dark) {
+  draw(dark, selected) {
     this.dark = dark;
+    this.figures.forEach((figure, k) => figure.setAttribute("aria-pressed", String(k === selected)));
     const { header } = this;
     const patches = header.roles.flatMap((role, k) => (role === "patch" ? [k] : []));
     this.figures.forEach((figure, k) => {
       const canvas = figure.firstChild, { values } = this.methods[k];
-      const shown = header.grid === null ? [...values] : patches.map((at) => values[at]);
-      const least = Math.min(0, ...shown), moved = shown.map((value) => value - least);
-      const most = Math.max(...moved), width = canvas.clientWidth;
+      const width = canvas.clientWidth;
       if (!width) return;
-      const [rows, columns] = header.grid ?? [1, shown.length];
-      const height = header.grid === null ? 28 : (width * rows) / columns;
-      canvas.style.setProperty("height", `${height}px`);
-      const context = prepared(canvas, width, height);
+      if (header.grid === null) return bars(canvas, values, width, 36);
+      const [rows, columns] = header.grid;
+      const least = Math.min(0, ...values), shown = patches.map((at) => values[at] - least);
+      const context = sized(canvas, width, (width * rows) / columns);
       context.imageSmoothingEnabled = false;
-      context.drawImage(heat(moved, rows, columns, most), 0, 0, width, height);
+      context.drawImage(heat(shown, rows, columns, Math.max(...shown)), 0, 0, width, (width * rows) / columns);
     });
     this.drawCurves();
   }
 
   drawCurves() {
+    const { header } = this;
     const width = this.curves.clientWidth, height = this.curves.clientHeight;
     if (!width || !height) return;
     const context = prepared(this.curves, width, height);
-    const left = 36, bottom = 34, top = 8, right = 8;
+    const left = 44, bottom = 34, top = 8, right = 8;
     const drawn = this.methods.flatMap((method, k) => (method.curve === null ? [] : [{ ...method, k }]));
     const most = Math.max(...drawn.flatMap(({ curve }) => curve.scores), 1e-9);
     const least = Math.min(0, ...drawn.flatMap(({ curve }) => curve.scores));
@@ -104,7 +107,7 @@ export class MethodsView {
       context.fillText(`${100 * share} %`, x(share), height - bottom + 12);
     }
     context.textAlign = "center";
-    context.fillText("patches removed", x(0.5), height - 6);
+    context.fillText(`${header.grid === null ? "tokens" : "patches"} taken out`, x(0.5), height - 6);
     for (const { curve, k } of drawn) {
       context.globalAlpha = this.pointed === null || this.pointed === k ? 1 : 0.2;
       context.strokeStyle = this.dark ? lighter(LINES[k % LINES.length]) : LINES[k % LINES.length];

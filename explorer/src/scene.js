@@ -1,5 +1,5 @@
 import { css, ink, mapColour, REGIONS, shade } from "./colours.js";
-import { number, visible } from "./words.js";
+import { number, share, visible } from "./words.js";
 
 const WIDTH = 480, MARGIN = 16, FONT = "Helvetica, Arial, sans-serif";
 
@@ -37,7 +37,7 @@ function patches(scene, header, view, shown, { over }) {
       const { states, shares } = shown.regions;
       scene.items.push({ ...rect, fill: REGIONS[states[k] % REGIONS.length], opacity: opacity * (0.15 + 0.7 * shares[k]) });
     } else if (shown.values) {
-      scene.items.push({ ...rect, fill: css(mapColour(shown.most > 0 ? shown.values[k] / shown.most : 0)), opacity });
+      scene.items.push({ ...rect, fill: css(mapColour(share(shown, k))), opacity });
     }
     if (k === shown.start) scene.frame = { kind: "frame", ...at, width: side, height: side };
   });
@@ -59,7 +59,7 @@ function tokens(scene, header, shown) {
     if (x + width > MARGIN + WIDTH && x > MARGIN) [x, y] = [MARGIN, y + line];
     let fill = "#ffffff";
     if (shown.regions) fill = REGIONS[shown.regions.states[k] % REGIONS.length];
-    else if (shown.values) fill = css(shade(shown.most > 0 ? shown.values[k] / shown.most : 0, false));
+    else if (shown.values) fill = css(shade(share(shown, k), false));
     scene.items.push({ kind: "rect", x, y, width, height: line - 4, fill, opacity: 1 });
     if (k === shown.start) scene.items.push({ kind: "frame", x, y, width, height: line - 4, stroke: "#1f5fbf", thickness: 2 });
     const dark = [1, 3, 5].map((at) => parseInt(fill.slice(at, at + 2), 16));
@@ -72,9 +72,9 @@ function tokens(scene, header, shown) {
 function bar(scene, header, shown, y) {
   const colour = header.grid === null ? (share) => shade(share, false) : mapColour;
   const text = { kind: "text", y: y + 9, size: 11, fill: "#555555", behind: "#ffffff" };
-  scene.items.push({ ...text, x: MARGIN, text: "0" }, { ...text, x: MARGIN + 180, text: number(shown.most) });
+  scene.items.push({ ...text, x: MARGIN, text: number(shown.least) }, { ...text, x: MARGIN + 208, text: number(shown.most) });
   for (let k = 0; k < 64; k++) {
-    scene.items.push({ kind: "rect", x: MARGIN + 14 + 2.5 * k, y, width: 2.6, height: 10, fill: css(colour(k / 63)), opacity: 1 });
+    scene.items.push({ kind: "rect", x: MARGIN + 42 + 2.5 * k, y, width: 2.6, height: 10, fill: css(colour(k / 63)), opacity: 1 });
   }
   return y + 22;
 }

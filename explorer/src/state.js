@@ -2,7 +2,7 @@ import { INFINITE } from "./words.js";
 
 /** What is chosen in a page, and how a link says it. */
 export const START = Object.freeze({
-  view: "bounce", // "bounce" | "rank" | "states"
+  view: "bounce", // "bounce" | "rank" | "states" | "method"
   from: null, // token where the walk starts; null: the first patch of interest
   n: 2,
   direction: "incoming",
@@ -11,6 +11,7 @@ export const START = Object.freeze({
   head: null, // [layer, head] of "one"
   layers: null, // numbers, or null for all
   target: null, // number of a class, or null for plain attention
+  method: 0, // number of the method that is shown
   over: 0.75, // how much of the picture the map covers
   theme: "auto",
 });
@@ -33,7 +34,7 @@ export function fromHash(hash, header) {
     const value = Number.parseFloat(given.get(name));
     if (value >= least && value <= most) found[name] = value;
   };
-  among("view", ["bounce", "rank", "states"]);
+  among("view", ["bounce", "rank", "states", ...(header.methods.length ? ["method"] : [])]);
   among("direction", ["incoming", "outgoing"]);
   among("heads", header.weightings);
   among("theme", ["auto", "light", "dark"]);
@@ -41,6 +42,7 @@ export function fromHash(hash, header) {
   within("over", 0, 1);
   found.from = whole(given.get("from"), header.labels.length);
   found.n = whole(given.get("n"), INFINITE + 1) ?? START.n;
+  found.method = whole(given.get("method"), header.methods.length) ?? START.method;
   found.target = whole(given.get("target"), header.targets.length);
   const layers = (given.get("layers") ?? "").split(".").map((text) => whole(text, header.layers.length));
   if (layers.length && !layers.includes(null)) found.layers = layers;

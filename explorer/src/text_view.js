@@ -1,6 +1,6 @@
 import { css, ink, REGIONS, shade } from "./colours.js";
 import { element } from "./element.js";
-import { number, visible } from "./words.js";
+import { number, share, visible } from "./words.js";
 
 /** Tokens in line, shaded; pointing, touching or the arrow keys name one. */
 export class TextView {
@@ -65,7 +65,7 @@ export class TextView {
       return [colour, ink([1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)))];
     }
     if (!shown.values) return ["transparent", "inherit"];
-    const background = shade(shown.most > 0 ? shown.values[k] / shown.most : 0, dark);
+    const background = shade(share(shown, k), dark);
     return [css(background), ink(background)];
   }
 }

@@ -25,3 +25,6 @@ export function greatest(values) {
   for (let k = 1; k < values.length; k++) if (values[k] > values[best]) best = k;
   return best;
 }
+
+/** Where a token's value is between the first and the last colour, from 0 to 1. */
+export const share = ({ values, least, most }, k) => (most > least ? (values[k] - least) / (most - least) : 0);
