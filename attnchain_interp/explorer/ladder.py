@@ -92,7 +92,7 @@ class Ladder:
         if self._heads:
             maps, outer = (np.concatenate(several) for several in zip(*self._heads, strict=True))
             yield from (_dense("heads", maps, outer, levels) for levels in LEVELS)
-        layers = self.means.reshape(-1, *self.means.shape[2:]), self._outer.reshape(-1, *self._outer.shape[2:])
+        layers = np.concatenate(self.means), np.concatenate(self._outer)
         everything = self.means.mean(1), self._outer.mean(1)
         yield from (_dense("layers", *layers, levels) for levels in LEVELS)
         yield from (_sparse("layers", *layers, count) for count in COUNTS if count < layers[0].shape[-1])

@@ -125,6 +125,13 @@ def test_a_smaller_budget_gives_a_smaller_page_that_says_what_was_left_out() -> 
         ac.explore(store, max_mb=0.01)
 
 
+def test_a_text_without_tokens_outside_the_chain_has_every_rung() -> None:
+    reading = Reading(random_store(causal=True), 0, None)
+    rungs = list(Ladder(reading, 10**6).rungs())
+    assert {held.what for held in rungs} == {"heads", "layers", "all", "none"}
+    assert all(held.sections["outside"].size == 0 for held in rungs[:-1])
+
+
 def test_strings_are_inert_and_survive() -> None:
     n = len(NASTY)
     maps = torch.rand(1, 1, n, n)
