@@ -56,6 +56,7 @@ from attnchain_interp.words import tokens_of_word
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import *  # noqa: F403
+    from attnchain_interp.explorer import *  # noqa: F403
     from attnchain_interp.pictures import *  # noqa: F403
 
 __all__ = [
@@ -125,7 +126,7 @@ __all__ = [
 ]
 
 
-_LAZY = ("attnchain_interp.attribution", "attnchain_interp.pictures")
+_LAZY = ("attnchain_interp.explorer", "attnchain_interp.attribution", "attnchain_interp.pictures")
 
 
 def __getattr__(name: str) -> Any:

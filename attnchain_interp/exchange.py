@@ -98,11 +98,11 @@ def store_to_bertviz(store: AttentionStore, example: int) -> tuple[list[Tensor],
         )
     positions = store.tokens.mask[example].nonzero()[:, 0].tolist()
     maps = store.maps()[example].detach().to("cpu", torch.float32)[:, :, positions][..., positions]
-    labels = _labels(store.tokens, example)
+    labels = token_labels(store.tokens, example)
     return list(maps[:, None]), [labels[position] for position in positions]
 
 
-def _labels(tokens: TokenLayout, example: int) -> list[str]:
+def token_labels(tokens: TokenLayout, example: int) -> list[str]:
     """The labels of an example; made of role and position (row and column of a patch) where the layout has none."""
     if tokens.labels is not None:
         return tokens.labels[example]

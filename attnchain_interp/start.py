@@ -56,3 +56,9 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
         last = torch.nn.functional.one_hot(tokens.last, len(tokens)).to(chain.device, chain.dtype)
         return last.reshape(len(last), *[1] * (chain.states.ndim - 2), -1).expand_as(chain.states)
     return one_hot(chain, token_position(tokens, start)).expand_as(chain.states)
+
+
+def last_state(chain: Chain) -> Tensor:
+    """(…, token): one at the last state of each chain."""
+    places = torch.arange(1, len(chain) + 1, device=chain.device)
+    return torch.nn.functional.one_hot((chain.states * places).argmax(-1), len(chain)).to(chain.dtype)

@@ -104,7 +104,7 @@ def test_public_names_exist() -> None:
     }
     methods |= {"TransitionAttentionMaps", "GradientTokenRank", "GradientMultiBounce", "ExpectedVisits"}
     pictures = {"displayable", "show_attribution", "show_grid", "text_html", "write_figure", "animate_bounces"}
-    pictures |= {"show_bounces", "show_chain", "show_heads", "show_layers", "show_states"}
+    pictures |= {"show_bounces", "show_chain", "show_heads", "show_layers", "show_states", "Explorer", "explore"}
     assert set(dir(attnchain_interp)) == {*attnchain_interp.__all__, *methods, *pictures}
     assert set(dir(attnchain_evals)) == set(attnchain_evals.__all__)
     for package in (attnchain_interp, attnchain_evals):

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.gradient_chain import gradient_chain
-from attnchain_interp.attribution.token_rank import last_state
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
+from attnchain_interp.start import last_state
 from attnchain_interp.tokens import TokenSelection
 
 

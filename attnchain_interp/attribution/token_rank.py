@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, final, get_args
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.chain import Chain
@@ -14,6 +12,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.absorption import expected_visits
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.layers import LayerSelection
+from attnchain_interp.start import last_state
 from attnchain_interp.store import AttentionStore, Direction
 from attnchain_interp.tokens import TokenSelection
 from attnchain_interp.weighting import Heads
@@ -112,9 +111,3 @@ class TokenRank(AttentionAttribution):
     def _personalization(self, chain: Chain) -> Tensor | None:
         v = self.personalization
         return v[:, None] if v is not None and v.ndim == 2 and chain.states.ndim == 3 else v  # one for all heads
-
-
-def last_state(chain: Chain) -> Tensor:
-    """(…, token): one at the last state of each chain."""
-    places = torch.arange(1, len(chain) + 1, device=chain.device)
-    return F.one_hot((chain.states * places).argmax(-1), len(chain)).to(chain.dtype)

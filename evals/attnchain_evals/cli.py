@@ -1,4 +1,4 @@
-"""The command `attnchain`: demo, attribute, figure, inspect, bench, reproduce."""
+"""The command `attnchain`: demo, attribute, explore, figure, inspect, bench, reproduce."""
 
 from __future__ import annotations
 
@@ -6,35 +6,26 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 try:
     import typer
 except ImportError as error:
     raise SystemExit(f"{error}. The command line needs: pip install 'attnchain-interp[evals]'") from error
 
-if TYPE_CHECKING:
-    from attnchain_interp import Loaded
-
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
 from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.exploring_command import explore  # noqa: E402
 from attnchain_evals.figure_command import app as figure  # noqa: E402
+from attnchain_evals.loading import Model, load, normalization_of, open_image  # noqa: E402
 from attnchain_evals.reproduce.command import app as reproduce  # noqa: E402
-from attnchain_evals.terminal import did_you_mean, working  # noqa: E402
+from attnchain_evals.terminal import working  # noqa: E402
 
+app.command()(explore)
 app.add_typer(bench, name="bench")
 app.add_typer(figure, name="figure")
 app.add_typer(reproduce, name="reproduce")
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME"
-    ),
-]
-BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
-FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
 
 
 def _show_version(wanted: bool) -> None:
@@ -159,86 +150,6 @@ def inspect(
                 "these are not the maps that the model uses, or a layer does not count; please report the model."
             )
         typer.echo("the strong check holds")
-
-
-def load(name: str) -> Loaded:
-    """The model of a command-line name.
-
-    Raises:
-        AttentionError: the name has no known prefix, or the framework cannot find or load it.
-    """
-    from attnchain_interp import AttentionError, Loaded, adapter_named
-
-    if name == "bundled":
-        from attnchain_evals.bundled import bundled_vit, preprocess
-
-        return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
-    if name in BUNDLED:
-        from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
-        from attnchain_evals.key_values import KeyValues
-
-        model = bundled_decoder() if name == "bundled-decoder" else bundled_encoder()
-        return Loaded(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
-    prefix, _, rest = name.partition(":")
-    if prefix not in FRAMEWORKS or not rest:
-        meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
-        raise AttentionError(
-            f"model {name!r} is unknown.{meant} Write {', '.join(BUNDLED)}, timm:NAME, hf:NAME or torchvision:NAME."
-        )
-    try:
-        with working(f"loading {name}"):
-            return adapter_named(FRAMEWORKS[prefix]).load(rest)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise AttentionError(
-            f"{FRAMEWORKS[prefix]} could not load {rest!r}: {error}.{did_you_mean(rest, _model_names(prefix))}"
-        ) from error
-
-
-def _model_names(prefix: str) -> list[str]:
-    if prefix == "timm":
-        import timm
-
-        return timm.list_models()
-    if prefix == "torchvision":
-        from torchvision.models import list_models
-
-        return list_models()
-    return []  # the hub's
-
-
-def grey_noise() -> Any:
-    """An image to try a model with."""
-    import numpy as np
-    from PIL import Image
-
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
-
-
-def open_image(path: Path) -> Any:
-    """The image of a file.
-
-    Raises:
-        AttentionError: there is no such file, or it is no image.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    from attnchain_interp import AttentionError
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise AttentionError(f"there is no file {path}.") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise AttentionError(f"{path} is not a readable image ({error}); pass a PNG, a JPEG or the like.") from error
-
-
-def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:
-    """What a preprocessing subtracts and divides by, (mean, std) of each channel, found from a black and a white image."""
-    from PIL import Image
-
-    black, white = (preprocess(Image.new("RGB", (256, 256), colour)).double().mean((0, 2, 3)) for colour in ("black", "white"))
-    return (-black / (white - black)).tolist(), (1 / (white - black)).tolist()
 
 
 def main() -> None:

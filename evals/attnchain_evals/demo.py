@@ -1,4 +1,4 @@
-"""The main job end to end: the bundled model on test images, every method, scores with intervals, pictures."""
+"""The main job end to end: the bundled model on test images, every method, scores with intervals, pictures, a page."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.benchmarking import benchmark
 from attnchain_evals.bundled import bundled_vit
 from attnchain_evals.cluttered_digits import ClutteredDigits
+from attnchain_evals.exploring import explore_image
 from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_interp import (
     AttentionError,
@@ -44,7 +45,7 @@ class Demo(NamedTuple):
 
 
 def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions: Sequence[float] = FRACTIONS) -> Demo:
-    """Scores the methods on `images` test images, and writes the table, its reports and the pictures into `out`.
+    """Scores the methods on `images` test images, and writes the table, its reports, pictures and an explorer page to `out`.
 
     Raises:
         AttentionError: fewer than two images, of which no interval can be computed; or a folder that holds another run.
@@ -67,7 +68,8 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
         "states.png": state_figure(store, first.image),
     }
     files += [write_figure(figure, out / name) for name, figure in figures.items()]
-    return Demo(result, _accuracy(model, data), files)
+    page = explore_image(model, first.image[:1], title="bundled · test image 0").write(out / "explorer.html")
+    return Demo(result, _accuracy(model, data), [*files, page])
 
 
 def state_figure(store: AttentionStore, images: Tensor, normalization: Any = None) -> Figure:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from attnchain_evals.loading import Model, load, normalization_of, open_image
 from attnchain_evals.terminal import working
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ TOY = (
     (0.53, 0.03, 0.03, 0.06, 0.35),
 )
 
-Model = Annotated[str, typer.Argument(help="bundled, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")]
 Image = Annotated[Path | None, typer.Argument(help="an image file; a test image for the bundled model if not given")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
 Damping = Annotated[float, typer.Option(help="of the stationary distribution: the probability of following attention")]
@@ -125,7 +125,6 @@ class _Reading(NamedTuple):
 
 
 def _read(model: str, image: Path | None) -> _Reading:
-    from attnchain_evals.cli import load, normalization_of, open_image
     from attnchain_interp import AttentionError, capture
 
     if image is None and model != "bundled":

@@ -13,6 +13,7 @@ import attnchain_interp as ac
 from attnchain_evals import ImageNetSegmentation, WholeImage, benchmark, cli, perturbation_curve, segmentation_scores
 from attnchain_evals.bench.data import Picture
 from attnchain_evals.bench.selection import Selection
+from attnchain_evals.loading import load, open_image
 from attnchain_evals.perturbation import Order
 from attnchain_evals.reproduce.imagenet_segmentation import METHODS
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION, TOKEN_MASKING
@@ -52,7 +53,7 @@ def test_imagenet_segmentation(workplace: Path) -> None:
     assert (workplace / "run" / "reproduction.md").read_text() == page.rstrip("\n") + "\n"
     assert (workplace / "run" / "report.html").exists()
 
-    model = cli.load(name)
+    model = load(name)
     assert model.preprocess is not None
     data = ImageNetSegmentation("gtsegs_ijcv.mat", WholeImage(model.preprocess))
     pictures = [data[index] for index in range(4)]
@@ -127,10 +128,10 @@ def test_token_masking(workplace: Path) -> None:
     page = reproduce("token-masking", "--model", name, "--output", "run", "--batch-size", "4")
     ours, reported = page.split("## Reported by others")
     assert row_of(reported, "TokenRank")[2] == "0.26 to 0.64"
-    model = cli.load(name)
+    model = load(name)
     assert model.preprocess is not None
     files = sorted((workplace / "imagenet" / "val").rglob("*.png"))
-    images = torch.cat([model.preprocess(cli.open_image(file)) for file in files])
+    images = torch.cat([model.preprocess(open_image(file)) for file in files])
     labels = torch.tensor([0] * 3 + [2] * 3)
     grid = ac.TokenRank(model.model).attribute(images, output="grid")
     orders: tuple[tuple[int, Order], ...] = ((1, "morf"), (2, "lerf"))

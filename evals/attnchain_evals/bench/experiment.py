@@ -18,6 +18,7 @@ from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.running import Share
 from attnchain_evals.benchmarking import benchmark, standard_metrics
 from attnchain_evals.files import write_text
+from attnchain_evals.loading import load
 from attnchain_interp import AttentionError, Role, capture
 
 
@@ -36,8 +37,6 @@ def set_up(model: str, data: str, limit: int | None, seed: int, device: str | No
     Raises:
         AttentionError: an unknown name, or a model of images without a grid.
     """
-    from attnchain_evals.cli import load
-
     loaded = load(model)
     network = loaded.model.to(device_named(device)).eval()
     opened = open_data(data, loaded.preprocess, limit, seed)

@@ -1,0 +1,169 @@
+"""Explorer pages of a model and one input: attention, class-specific chains, methods side by side with deletion curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from attnchain_evals.bench.catalogue import build_methods
+from attnchain_evals.bench.reading import Reading
+from attnchain_evals.features import each_token
+from attnchain_evals.perturbation import PerturbationCurve, perturbation_curve
+from attnchain_interp import (
+    AttentionAttribution,
+    AttentionError,
+    AttentionGradients,
+    AttentionStore,
+    Chain,
+    Explorer,
+    Role,
+    capture,
+    capture_gradients,
+    explore,
+)
+from attnchain_interp.attribution.gradient_chain import gradient_chain
+
+IMAGE_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits", "RandomRanking")
+TEXT_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits")
+_STEPS: Final = 20  # of a deletion curve
+
+
+def explore_image(
+    model: nn.Module,
+    pixels: Tensor,
+    methods: Sequence[str] = IMAGE_METHODS,
+    target: int | None = None,
+    title: str | None = None,
+    max_mb: float = 4.5,
+    normalization: Any = None,
+) -> Explorer:
+    """The page of an image: the chains of its attention and of two classes, and methods with their deletion curves.
+
+    A model without logits has no classes and no curves; of it only the methods that read attention alone are shown.
+
+    Args:
+        model: in eval mode.
+        pixels: (1, channel, height, width).
+        methods: specs, as `attnchain bench ls methods` has them.
+        target: the class that is explained; the predicted one when None. The other class is the likeliest beside it.
+        title, max_mb, normalization: as in `explore`.
+
+    Raises:
+        AttentionError: a model without an image grid; as `explore` and `capture`.
+    """
+    reading = Reading(model, pixels, target=None if target is None else torch.tensor([target]))
+    store = reading.store
+    if store.tokens.grid is None:
+        raise AttentionError("the model has no image grid; its text is explored with explore_text.")
+    built = build_methods(methods, model, store.tokens.grid)
+    try:
+        logits = reading.logits[0]
+    except AttentionError:
+        grids = {name: reading.scores(method) for name, method in built.items() if isinstance(method, AttentionAttribution)}
+        return explore(store, pixels, methods=grids, title=title, normalization=normalization, max_mb=max_mb)
+    chosen = int(reading.target[0])
+    grids = {name: reading.scores(method) for name, method in built.items()}
+    curves = {name: perturbation_curve(model, pixels, grid, chosen, fractions=_STEPS) for name, grid in grids.items()}
+    targets = _class_chains(logits, chosen, reading.gradients, lambda k: capture_gradients(model, pixels, target=k), model)
+    return explore(
+        store, pixels, methods=grids, curves=curves, targets=targets, title=title, normalization=normalization, max_mb=max_mb
+    )
+
+
+def explore_text(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    tokenizer: Any,
+    methods: Sequence[str] = TEXT_METHODS,
+    target: int | None = None,
+    title: str | None = None,
+    max_mb: float = 4.5,
+) -> Explorer:
+    """The page of a text: as `explore_image`, of a classifier or of what a decoder goes on with.
+
+    Curves are of the answer's probability as attention to the top tokens is masked out.
+
+    Args:
+        model: of transformers, in eval mode.
+        inputs: what it is called with: input_ids (1, token), attention_mask, …
+        tokenizer: for labels.
+        methods, target, title, max_mb: as in `explore_image`; the classes of a decoder are its vocabulary.
+
+    Raises:
+        AttentionError: as `explore` and `capture`.
+    """
+    store = capture(model, **inputs, tokenizer=tokenizer)
+    built = build_methods(methods, None, (1, 1))
+    with torch.no_grad():
+        logits = _answer(model(**inputs))
+    if logits is None:
+        scores = {name: method.score(store) for name, method in built.items() if isinstance(method, AttentionAttribution)}
+        return explore(store, methods=scores, title=title, max_mb=max_mb)
+    chosen = int(logits[0].argmax()) if target is None else target
+    if not 0 <= chosen < logits.shape[1]:
+        raise AttentionError(f"target is {chosen}; the model has {logits.shape[1]} classes, numbered from 0.")
+
+    def gradients(k: int) -> AttentionGradients:
+        def score(output: Any) -> Tensor:
+            answer = _answer(output)
+            assert answer is not None, "it had one before"  # noqa: S101
+            return answer[:, k]
+
+        return capture_gradients(model, **inputs, target=score)
+
+    found = gradients(chosen)
+    scores = {
+        name: method.score(store) if isinstance(method, AttentionAttribution) else method.score(found)
+        for name, method in built.items()
+    }
+    words = tokenizer if store.causal else None
+    targets = _class_chains(logits[0], chosen, found, gradients, model, words)
+    curves = _text_curves(model, inputs["input_ids"], store, scores, chosen)
+    return explore(store, methods=scores, curves=curves, targets=targets, title=title, max_mb=max_mb)
+
+
+def _answer(output: Any) -> Tensor | None:
+    """Logits (batch, class), of a decoder those after the last token; None of a model that has none."""
+    logits = getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        return None
+    return logits[:, -1] if logits.ndim == 3 else logits
+
+
+def _class_chains(
+    logits: Tensor,
+    chosen: int,
+    found: AttentionGradients,
+    gradients: Callable[[int], AttentionGradients],
+    model: nn.Module,
+    tokenizer: Any = None,
+) -> dict[str, Chain]:
+    """The chains of the chosen class and of the likeliest beside it, by their names and probabilities."""
+    other = next(k for k in logits.argsort(descending=True).tolist() if k != chosen) if len(logits) > 1 else None
+    probabilities = logits.float().softmax(0)
+    names = getattr(getattr(model, "config", None), "id2label", None) or {}
+
+    def name(k: int) -> str:
+        told = repr(tokenizer.decode([k])) if tokenizer is not None else str(names.get(k, f"class {k}"))
+        return f"{told}, {float(probabilities[k]):.0%}"
+
+    chains = {name(chosen): gradient_chain(found, None)}
+    if other is not None:
+        chains[name(other)] = gradient_chain(gradients(other), None)
+    return chains
+
+
+def _text_curves(
+    model: nn.Module, ids: Tensor, store: AttentionStore, scores: Mapping[str, Tensor], chosen: int
+) -> dict[str, PerturbationCurve]:
+    ranked = store.tokens.roles == Role.TEXT
+    if store.causal:
+        ranked[torch.arange(len(ranked)), store.tokens.last] = False  # it gives the answer
+    if not bool(ranked.any()):
+        return {}
+    tokens = each_token(torch.where(ranked, 0, -1))
+    options: dict[str, Any] = {"occlusion": "attention-mask", "fractions": _STEPS, "features": tokens}
+    return {name: perturbation_curve(model, ids, score, chosen, **options) for name, score in scores.items()}

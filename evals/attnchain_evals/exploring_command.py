@@ -1,0 +1,57 @@
+"""`attnchain explore`: a page to point at, of a model and one input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnchain_evals.loading import Model, load, normalization_of, open_image
+from attnchain_evals.terminal import working
+
+
+def explore(
+    model: Model,
+    source: Annotated[
+        str | None, typer.Argument(metavar="INPUT", help="an image file, or a text for a model of text; bundled has its own")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the page")] = Path("explorer.html"),
+    methods: Annotated[
+        str | None, typer.Option(help="to see side by side: names with commas between; settings as MultiBounce(steps=3)")
+    ] = None,
+    target: Annotated[int | None, typer.Option(help="the class that is explained; the predicted one if not given")] = None,
+    max_mb: Annotated[float, typer.Option(help="size of the page, in 10⁶ bytes")] = 4.5,
+) -> None:
+    """One HTML page, without a server: point at a patch or a token and watch its attention bounce."""
+    from attnchain_evals.bench.catalogue import split
+    from attnchain_evals.exploring import IMAGE_METHODS, TEXT_METHODS, explore_image, explore_text
+    from attnchain_interp import AttentionError
+
+    loaded = load(model)
+    tokenizer = loaded.sample.get("tokenizer")
+    if source is None and model != "bundled":
+        raise AttentionError(f"{model} needs an INPUT: an image file, or a text in quotes for a model of text.")
+    options: dict[str, Any] = {"target": target, "max_mb": max_mb}
+    if loaded.preprocess is not None:
+        chosen = split(methods) if methods else IMAGE_METHODS
+        pixels = bundled_image() if source is None else loaded.preprocess(open_image(Path(source)))
+        title = f"{model} · {'test image' if source is None else Path(source).name}"
+        options |= {"title": title, "normalization": normalization_of(loaded.preprocess)}
+        with working("reading the model"):
+            page = explore_image(loaded.model, pixels, chosen, **options)
+    elif tokenizer is not None:
+        chosen = split(methods) if methods else TEXT_METHODS
+        inputs = tokenizer(source, return_tensors="pt")
+        with working("reading the model"):
+            page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, **options)
+    else:
+        raise AttentionError(f"{model} takes neither images nor text; explore what `capture` gives: ac.explore(store).")
+    typer.echo(page.write(out))
+
+
+def bundled_image() -> Any:
+    """The first test image of the bundled task (1, 3, 56, 56)."""
+    from attnchain_evals.cluttered_digits import ClutteredDigits
+
+    return next(ClutteredDigits("test", 1, seed=0).batches(1)).image

@@ -1,0 +1,99 @@
+"""What the names of models and images on the command line mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnchain_evals.terminal import did_you_mean, working
+
+if TYPE_CHECKING:
+    from attnchain_interp import Loaded
+
+BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
+FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
+Model = Annotated[
+    str, typer.Argument(help=f"{', '.join(BUNDLED)}, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")
+]
+
+
+def load(name: str) -> Loaded:
+    """The model of a command-line name.
+
+    Raises:
+        AttentionError: the name has no known prefix, or the framework cannot find or load it.
+    """
+    from attnchain_interp import AttentionError, Loaded, adapter_named
+
+    if name == "bundled":
+        from attnchain_evals.bundled import bundled_vit, preprocess
+
+        return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
+    if name in BUNDLED:
+        from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
+        from attnchain_evals.key_values import KeyValues
+
+        model = bundled_decoder() if name == "bundled-decoder" else bundled_encoder()
+        return Loaded(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
+    prefix, _, rest = name.partition(":")
+    if prefix not in FRAMEWORKS or not rest:
+        meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
+        raise AttentionError(
+            f"model {name!r} is unknown.{meant} Write {', '.join(BUNDLED)}, timm:NAME, hf:NAME or torchvision:NAME."
+        )
+    try:
+        with working(f"loading {name}"):
+            return adapter_named(FRAMEWORKS[prefix]).load(rest)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise AttentionError(
+            f"{FRAMEWORKS[prefix]} could not load {rest!r}: {error}.{did_you_mean(rest, _model_names(prefix))}"
+        ) from error
+
+
+def _model_names(prefix: str) -> list[str]:
+    if prefix == "timm":
+        import timm
+
+        return timm.list_models()
+    if prefix == "torchvision":
+        from torchvision.models import list_models
+
+        return list_models()
+    return []  # the hub's
+
+
+def grey_noise() -> Any:
+    """An image to try a model with."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
+
+
+def open_image(path: Path) -> Any:
+    """The image of a file.
+
+    Raises:
+        AttentionError: there is no such file, or it is no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    from attnchain_interp import AttentionError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise AttentionError(f"there is no file {path}.") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise AttentionError(f"{path} is not a readable image ({error}); pass a PNG, a JPEG or the like.") from error
+
+
+def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:
+    """What a preprocessing subtracts and divides by, (mean, std) of each channel, found from a black and a white image."""
+    from PIL import Image
+
+    black, white = (preprocess(Image.new("RGB", (256, 256), colour)).double().mean((0, 2, 3)) for colour in ("black", "white"))
+    return (-black / (white - black)).tolist(), (1 / (white - black)).tolist()

@@ -1,0 +1,16 @@
+/** Builds what the Python package ships: one script for the page. The same sources give the same bytes. */
+import { build } from "esbuild";
+
+const out = process.argv[2] ?? "../attnchain_interp/explorer/assets";
+
+await build({
+  entryPoints: { page: "src/page.js" },
+  outdir: out,
+  bundle: true,
+  minify: true,
+  format: "iife",
+  target: "es2022",
+  charset: "ascii",
+  loader: { ".css": "text" },
+  legalComments: "none",
+});

@@ -1,0 +1,25 @@
+import { element, prepared } from "./element.js";
+import { number } from "./words.js";
+
+/** The bar of colours with the numbers at its ends. */
+export class Legend {
+  constructor(colour) {
+    this.colour = colour;
+    this.canvas = element("canvas", { "aria-hidden": "true" });
+    this.low = element("span", {});
+    this.high = element("span", {});
+    this.node = element("div", { class: "legend" }, this.low, this.canvas, this.high);
+  }
+
+  draw(greatest, least = 0) {
+    this.low.textContent = number(least);
+    this.high.textContent = number(greatest);
+    const width = this.canvas.clientWidth || 160, height = 10;
+    const context = prepared(this.canvas, width, height);
+    for (let x = 0; x < width; x++) {
+      const [r, g, b] = this.colour(x / (width - 1));
+      context.fillStyle = `rgb(${r} ${g} ${b})`;
+      context.fillRect(x, 0, 1.5, height);
+    }
+  }
+}

@@ -1,0 +1,21 @@
+import { mount } from "./main.js";
+import { readPage } from "./payload.js";
+import { fromHash, toHash } from "./state.js";
+
+const payload = readPage(document);
+const linked = window.location.protocol !== "about:"; // a frame of srcdoc has no address of its own
+let waiting;
+
+/** Writes the state into the address, once it has settled: browsers refuse many changes in a short time. */
+function link(state) {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    const hash = `#${toHash(state)}`;
+    if (hash !== (window.location.hash || "#")) window.history.replaceState(null, "", hash);
+  }, 300);
+}
+
+mount(document.getElementById("explorer"), payload, {
+  state: linked ? fromHash(window.location.hash, payload.header) : {},
+  onState: linked ? link : () => {},
+});
