@@ -1,12 +1,13 @@
-/** Builds what the Python package ships: one script for the page. The same sources give the same bytes. */
+/** Builds what the Python package ships: one script for page and widget. The same sources give the same bytes. */
 import { build } from "esbuild";
 
 await build({
-  entryPoints: { page: "src/page.js" },
+  entryPoints: { page: "src/index.js" },
   outdir: "../attnchain_interp/explorer/assets",
   bundle: true,
   minify: true,
   format: "iife",
+  globalName: "attnchain",
   target: "es2022",
   charset: "ascii",
   loader: { ".css": "text" },
