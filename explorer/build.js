@@ -1,9 +1,11 @@
 /** Builds what the Python package ships: one script for page and widget. The same sources give the same bytes. */
 import { build } from "esbuild";
 
+const out = process.argv[2] ?? "../attnchain_interp/explorer/assets";
+
 await build({
   entryPoints: { page: "src/index.js" },
-  outdir: "../attnchain_interp/explorer/assets",
+  outdir: out,
   bundle: true,
   minify: true,
   format: "iife",

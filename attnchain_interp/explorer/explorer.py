@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.explorer.ladder import Held, Ladder
+from attnchain_interp.explorer.ladder import Ladder
 from attnchain_interp.explorer.page import page
 from attnchain_interp.explorer.payload import Curve, Payload, contents
 from attnchain_interp.explorer.reading import Reading
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenSelection
+
+if TYPE_CHECKING:
+    from attnchain_interp.explorer.widget import ExplorerWidget
 
 _HEIGHT: Final = 860  # pixels of the frame in a notebook
 
@@ -52,6 +55,24 @@ class Explorer:
             raise
         return path
 
+    def widget(self, view: str = "", height: int = _HEIGHT) -> ExplorerWidget:
+        """The same front end as a live widget of a notebook, whose `view` says what is chosen in it.
+
+        A notebook that is kept or converted shows the page itself, not widgets: end the cell with the explorer for that.
+
+        Args:
+            view: where to begin, as in the address of a page after #, such as "n=5&heads=lambda2".
+            height: in pixels.
+
+        Raises:
+            ImportError: anywidget is not installed; the message has the install line.
+        """
+        try:
+            from attnchain_interp.explorer.widget import ExplorerWidget
+        except ImportError as error:
+            raise ImportError(f"{error}. Install it with: pip install 'attnchain-interp[notebook]'") from error
+        return ExplorerWidget(self.payload, view, height)
+
     def __repr__(self) -> str:
         header, held = self.payload.header, self.payload.header["maps"]
         return (
@@ -85,8 +106,8 @@ def explore(
     The page computes chains itself, so everything of a chain can be changed in it: layers, heads and weights, direction,
     steps, damping. It holds |λ₂| and the stationary vector of every head, and of the maps as much as fits: those of
     every head, on 256 to 23 levels; else the weighted means of each layer's heads; else the largest entries of their rows;
-    else the same of the mean over all layers; else none. Whatever was left out is written in the page, with the greatest error of a
-    probability.
+    else the same of the mean over all layers; else none. Whatever was left out is written in the page, with the greatest
+    error of a probability.
 
     Args:
         store: maps or factors.
@@ -121,12 +142,11 @@ def explore(
     found = contents(reading, ladder, image, normalization, methods or {}, curves or {}, targets or {}, title)
     passed: list[str] = []
     size = 0
-    frame = len(page(Payload(found.with_maps(Held.nothing(), []).header, {})).encode())
     for held in ladder.rungs():
-        payload = found.with_maps(held, passed)
-        size = frame + payload.size
-        if size <= room:
-            return Explorer(payload)
+        result = Explorer(found.with_maps(held, passed))
+        size = result.payload.size
+        if size <= room and (size := len(result.html.encode())) <= room:
+            return result
         passed.append(held.name)
     raise AttentionError(
         f"max_mb is {max_mb}, and the page takes {size / 1e6:.2f} MB without any map; give it more room, an image of fewer"

@@ -85,7 +85,7 @@ def explore_image(
 
 def explore_text(
     model: nn.Module,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Any],
     tokenizer: Any,
     methods: Sequence[str] = TEXT_METHODS,
     target: int | None = None,
@@ -117,7 +117,12 @@ def explore_text(
         raise AttentionError(f"target is {chosen}; the model has {logits.shape[1]} classes, numbered from 0.")
 
     def gradients(k: int) -> AttentionGradients:
-        return capture_gradients(model, **inputs, target=lambda output: _answer(output)[:, k])  # type: ignore[index]
+        def score(output: Any) -> Tensor:
+            answer = _answer(output)
+            assert answer is not None, "it had one before"  # noqa: S101
+            return answer[:, k]
+
+        return capture_gradients(model, **inputs, target=score)
 
     found = gradients(chosen)
     scores = {
@@ -162,7 +167,7 @@ def _class_chains(
 
 
 def _erasure_curves(
-    model: nn.Module, inputs: Mapping[str, Tensor], store: AttentionStore, scores: Mapping[str, Tensor], chosen: int
+    model: nn.Module, inputs: Mapping[str, Any], store: AttentionStore, scores: Mapping[str, Tensor], chosen: int
 ) -> dict[str, _Curve]:
     ids = inputs["input_ids"]
     ranked = store.tokens.roles == Role.TEXT

@@ -51,10 +51,15 @@ export class Chain {
       for (let j = 0; j < m; j++) vector[this.states[j]] = 1 / m;
     }
     let residual = Infinity;
-    for (let done = 0; residual > tolerance && done < work; done += m * m) {
+    for (let done = 0; residual > tolerance && done < work; done += m * m + 1000) {
       const next = this.step(vector, damping, jump);
+      let sum = 0;
+      for (let i = 0; i < next.length; i++) sum += next[i];
       residual = 0;
-      for (let i = 0; i < next.length; i++) residual += Math.abs(next[i] - vector[i]);
+      for (let i = 0; i < next.length; i++) {
+        next[i] /= sum; // rows are off by their rounding, which would add up
+        residual += Math.abs(next[i] - vector[i]);
+      }
       vector = next;
     }
     return { vector, residual };

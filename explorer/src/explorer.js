@@ -128,7 +128,8 @@ export class Explorer {
   }
 
   ranking(values, doubt = "") {
-    const title = `TokenRank (n = ∞), damping ${number(this.rankDamping)}${doubt}`;
+    const jumps = this.header.rank.jump === null ? "" : ", jumps to the last token";
+    const title = `TokenRank (n = ∞), damping ${number(this.rankDamping)}${jumps}${doubt}`;
     return { values, most: values[greatest(values)], title };
   }
 

@@ -83,7 +83,7 @@ export class HeadGrid {
   draw(selected, dark) {
     this.selected = selected;
     const room = this.node.clientWidth - LEFT;
-    this.side = Math.max(14, Math.min(52, Math.floor(room / this.columns)));
+    this.side = Math.max(14, Math.min(64, Math.floor(room / this.columns)));
     const width = LEFT + this.side * this.columns, height = TOP + this.side * this.rows;
     this.canvas.style.setProperty("width", `${width}px`);
     this.canvas.style.setProperty("height", `${height}px`);
