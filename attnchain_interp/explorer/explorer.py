@@ -84,7 +84,7 @@ class Explorer:
         """The same page in a frame, which survives nbconvert and needs no widget."""
         return (
             f'<iframe srcdoc="{escape(self.html)}" title="{escape(self.payload.header["title"])}" loading="lazy"'
-            f' style="width:100%;height:{_HEIGHT}px;border:0" allow="clipboard-write"></iframe>'
+            f' style="width:100%;height:{_HEIGHT}px;border:0"></iframe>'
         )
 
 
@@ -142,12 +142,13 @@ def explore(
     found = contents(reading, ladder, image, normalization, methods or {}, curves or {}, targets or {}, title)
     passed: list[str] = []
     size = 0
-    for held in ladder.rungs():
-        result = Explorer(found.with_maps(held, passed))
-        size = result.payload.size
-        if size <= room and (size := len(result.html.encode())) <= room:
-            return result
-        passed.append(held.name)
+    for rung in ladder.rungs():
+        if rung.least_size() <= room:
+            result = Explorer(found.with_maps(rung, passed))
+            size = result.payload.size
+            if size <= room and (size := len(result.html.encode())) <= room:
+                return result
+        passed.append(rung.name)
     raise AttentionError(
         f"max_mb is {max_mb}, and the page takes {size / 1e6:.2f} MB without any map; give it more room, an image of fewer"
         " pixels, or a store of fewer layers."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal, final
 
@@ -27,17 +27,10 @@ class Held:
     """Maps as a page holds them.
 
     Attributes:
-        what: of every "heads"; the mean of the heads of "layers", once for each weighting; the mean of "all" layers, likewise;
-            or "none".
-        levels: of the codes; 0 without maps.
-        kept: how many entries of each row; 0 for all of them.
         error: the greatest difference of a probability from what was measured.
         sections: the arrays of the page, by name.
     """
 
-    what: What
-    levels: int
-    kept: int
     error: float
     sections: dict[str, NDArray[Any]]
 
@@ -45,19 +38,66 @@ class Held:
     def packed(self) -> dict[str, bytes]:
         return {name: zlib.compress(np.ascontiguousarray(array).tobytes(), 6) for name, array in self.sections.items()}
 
-    @classmethod
-    def nothing(cls) -> Held:
-        return cls("none", 0, 0, 0.0, {})
+    @property
+    def size(self) -> int:
+        """Bytes of the sections in base64."""
+        return sum(4 * -(-len(data) // 3) for data in self.packed.values())
+
+
+@final
+@dataclass(frozen=True)
+class Rung:
+    """What a page may hold of the maps.
+
+    Attributes:
+        what: of every "heads"; the mean of the heads of "layers", once for each weighting; the mean of "all" layers, likewise;
+            or "none".
+        levels: of the codes.
+        kept: how many entries of each row; 0 for all of them.
+        maps: (map, token, state), as measured.
+        outside: (map, state, other), what states send to tokens that are none.
+    """
+
+    what: What
+    levels: int
+    kept: int
+    maps: Floats
+    outside: Floats
 
     @property
     def name(self) -> str:
-        """What this rung holds, for the list of those that did not fit."""
+        """What this is, for the list of those that did not fit."""
         whose = {"heads": "every head", "layers": "means of each layer", "all": "means of all layers", "none": "no maps"}
         how = f"the {self.kept} largest entries of each row" if self.kept else f"{self.levels + 1} levels"
         return f"{whose[self.what]}, {how}"
 
     def described(self) -> dict[str, Any]:
-        return {"what": self.what, "levels": self.levels, "kept": self.kept, "error": self.error}
+        return {"what": self.what, "levels": self.levels, "kept": self.kept}
+
+    def held(self) -> Held:
+        if self.what == "none":
+            return Held(0.0, {})
+        return self._largest() if self.kept else self._dense()
+
+    def least_size(self) -> int:
+        """About how many bytes it takes in base64, by every 16th row, and rather less."""
+        rows = self.maps.shape[1] if self.maps.ndim == 3 else 0
+        if rows < 64:
+            return 0
+        sample = replace(self, maps=self.maps[:, ::16], outside=self.outside[:0]).held()
+        return int(0.85 * sample.size * rows / len(range(0, rows, 16)))
+
+    def _dense(self) -> Held:
+        codes = quantise(self.maps, self.levels)
+        error = max(float(np.abs(dequantise(code) - one).max()) for code, one in zip(codes, self.maps, strict=True))
+        return Held(error, {"maps": codes, "outside": self.outside})
+
+    def _largest(self) -> Held:
+        places, values, kept = largest(self.maps, self.kept)
+        codes, states = quantise(values, self.levels), self.maps.shape[-1]
+        several = zip(places, codes, kept, self.maps, strict=True)
+        error = max(float(np.abs(spread(*held, states) - whole).max()) for *held, whole in several)
+        return Held(error, {"places": places, "values": codes, "kept": kept, "outside": self.outside})
 
 
 @final
@@ -87,32 +127,15 @@ class Ladder:
         self.means, self._outer = np.stack(means, 1), np.stack(outer, 1)
         self._heads = heads
 
-    def rungs(self) -> Iterator[Held]:
+    def rungs(self) -> Iterator[Rung]:
         """What a page may hold, each smaller than the one before."""
         if self._heads:
             maps, outer = (np.concatenate(several) for several in zip(*self._heads, strict=True))
-            yield from (_dense("heads", maps, outer, levels) for levels in LEVELS)
-        layers = self.means.reshape(-1, *self.means.shape[2:]), self._outer.reshape(-1, *self._outer.shape[2:])
-        everything = self.means.mean(1), self._outer.mean(1)
-        yield from (_dense("layers", *layers, levels) for levels in LEVELS)
-        yield from (_sparse("layers", *layers, count) for count in COUNTS if count < layers[0].shape[-1])
-        yield from (_dense("all", *everything, levels) for levels in LEVELS)
-        yield from (_sparse("all", *everything, count) for count in COUNTS if count < layers[0].shape[-1])
-        yield Held.nothing()
-
-
-def _dense(what: What, maps: Floats, outer: Floats, levels: int) -> Held:
-    codes = quantise(maps, levels)
-    error = max(float(np.abs(dequantise(code) - one).max()) for code, one in zip(codes, maps, strict=True))
-    return Held(what, levels, 0, error, {"maps": codes, "outside": outer})
-
-
-def _sparse(what: What, maps: Floats, outer: Floats, count: int) -> Held:
-    places, values, kept = largest(maps, count)
-    codes, kept = quantise(values, LEVELS[0]), kept.astype(np.float32)
-    several = zip(places, codes, kept, maps, strict=True)
-    error = max(
-        float(np.abs(spread(place, code, sums, whole.shape[-1]) - whole).max()) for place, code, sums, whole in several
-    )
-    sections = {"places": places, "values": codes, "kept": kept, "outside": outer}
-    return Held(what, LEVELS[0], count, error, sections)
+            yield from (Rung("heads", levels, 0, maps, outer) for levels in LEVELS)
+        layers = np.concatenate(self.means), np.concatenate(self._outer)
+        counts = [count for count in COUNTS if count < self.means.shape[-1]]
+        means: dict[What, tuple[Floats, Floats]] = {"layers": layers, "all": (self.means.mean(1), self._outer.mean(1))}
+        for what, held in means.items():
+            yield from (Rung(what, levels, 0, *held) for levels in LEVELS)
+            yield from (Rung(what, LEVELS[0], count, *held) for count in counts)
+        yield Rung("none", 0, 0, np.zeros(0, np.float32), np.zeros(0, np.float32))

@@ -15,9 +15,9 @@ from torch import Tensor
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.exchange import token_labels
-from attnchain_interp.explorer.ladder import Held, Ladder
+from attnchain_interp.explorer.ladder import Ladder, Rung
 from attnchain_interp.explorer.png import png, shrunk
-from attnchain_interp.explorer.quantising import dequantise, quantise
+from attnchain_interp.explorer.quantising import dequantise, quantise, spread
 from attnchain_interp.explorer.reading import WEIGHTINGS, Floats, Reading
 from attnchain_interp.explorer.regions import regions
 from attnchain_interp.tokens import Role
@@ -61,8 +61,6 @@ class Payload:
 
     def maps(self) -> Floats:
         """The maps (map, token, state) as the page computes with them: dequantised."""
-        from attnchain_interp.explorer.quantising import spread
-
         if self.header["maps"]["kept"]:
             places, values, kept = (self.array(name) for name in ("places", "values", "kept"))
             return spread(places, values, kept, len(self.header["states"]))
@@ -77,10 +75,12 @@ class Contents:
         self._header, self._arrays = header, arrays
         self._sections = {name: _packed(array) for name, array in arrays.items()}
 
-    def with_maps(self, held: Held, passed: list[str]) -> Payload:
+    def with_maps(self, rung: Rung, passed: list[str]) -> Payload:
+        """The payload with the maps of a rung; `passed` are the names of those that did not fit."""
+        held = rung.held()
         arrays = {**self._arrays, **held.sections}
         described = {name: {"type": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
-        header = {**self._header, "maps": held.described() | {"passed": passed}, "sections": described}
+        header = {**self._header, "maps": rung.described() | {"error": held.error, "passed": [*passed]}, "sections": described}
         return Payload(header, self._sections | held.packed)
 
 

@@ -32,7 +32,7 @@ def largest(maps: Floats, count: int) -> tuple[NDArray[np.uint16], Floats, Float
     places = np.argpartition(-maps, count - 1, axis=-1)[..., :count]
     places.sort(axis=-1)
     values = np.take_along_axis(maps, places, axis=-1)
-    return places.astype(np.uint16), values, values.sum(-1)
+    return places.astype(np.uint16), values, values.sum(-1, dtype=np.float32)
 
 
 def spread(places: NDArray[np.uint16], codes: Codes, kept: Floats, states: int) -> Floats:

@@ -25,10 +25,10 @@ export function sceneOf({ header, view, current, state }, sentence) {
 
 function patches(scene, header, view, shown, { over }) {
   const [rows, columns] = header.grid;
-  const side = WIDTH / columns, height = side * rows;
+  const side = Math.max(1, Math.floor(WIDTH / columns)), height = side * rows; // whole, so that no seam is seen between patches
   const opacity = view.picture === null ? 1 : over;
   if (view.picture !== null) {
-    scene.items.push({ kind: "picture", x: MARGIN, y: MARGIN, width: WIDTH, height, canvas: grey(view.picture) });
+    scene.items.push({ kind: "picture", x: MARGIN, y: MARGIN, width: side * columns, height, canvas: grey(view.picture) });
   }
   view.patches.forEach((k, place) => {
     const at = { x: MARGIN + (place % columns) * side, y: MARGIN + Math.floor(place / columns) * side };

@@ -98,13 +98,14 @@ def test_every_rung_is_smaller_and_says_its_error() -> None:
     exact = np.concatenate([maps for maps, _ in reading.maps()])
     ladder = Ladder(reading, 10**6)
     rungs = list(ladder.rungs())
-    assert [held.what for held in rungs if not held.kept] == ["heads"] * 6 + ["layers"] * 6 + ["all"] * 6 + ["none"]
-    assert {held.kept for held in rungs} == {0, 32, 16, 8}
-    sizes = [sum(map(len, held.packed.values())) for held in rungs]
+    assert [rung.what for rung in rungs if not rung.kept] == ["heads"] * 6 + ["layers"] * 6 + ["all"] * 6 + ["none"]
+    assert {rung.kept for rung in rungs} == {0, 32, 16, 8}
+    helds = [rung.held() for rung in rungs]
+    sizes = [held.size for held in helds]
     for what in ("heads", "layers", "all"):
-        own = [size for size, held in zip(sizes, rungs, strict=True) if held.what == what and not held.kept]
+        own = [size for size, rung in zip(sizes, rungs, strict=True) if rung.what == what and not rung.kept]
         assert own == sorted(own, reverse=True)
-    assert rungs[0].error == pytest.approx(np.abs(dequantise(rungs[0].sections["maps"]) - exact).max())
+    assert helds[0].error == pytest.approx(np.abs(dequantise(helds[0].sections["maps"]) - exact).max())
 
 
 def test_a_smaller_budget_gives_a_smaller_page_that_says_what_was_left_out() -> None:
@@ -123,6 +124,19 @@ def test_a_smaller_budget_gives_a_smaller_page_that_says_what_was_left_out() -> 
     assert len(set(seen)) == 3
     with pytest.raises(ac.AttentionError, match=r"max_mb is 0.01, and the page takes 0\.\d+ MB without any map"):
         ac.explore(store, max_mb=0.01)
+
+
+def test_a_text_without_tokens_outside_the_chain_has_every_rung() -> None:
+    reading = Reading(random_store(causal=True), 0, None)
+    rungs = list(Ladder(reading, 10**6).rungs())
+    assert {rung.what for rung in rungs} == {"heads", "layers", "all", "none"}
+    assert all(rung.held().sections["outside"].size == 0 for rung in rungs[:-1])
+
+
+def test_the_size_of_a_rung_is_foreseen_and_never_too_high() -> None:
+    for rung in Ladder(Reading(random_store(layers=2, heads=2, n=145), 0, None), 10**6).rungs():
+        assert rung.least_size() <= rung.held().size
+        assert rung.what == "none" or rung.least_size() > 0.3 * rung.held().size
 
 
 def test_strings_are_inert_and_survive() -> None:
