@@ -64,7 +64,7 @@ class Screen:
 
     def open(self, html: str, view: str = "", ready: str = ".reading") -> Screen:
         """Opens a document of its own address, and waits until it shows something."""
-        path = self._folder / "page.html"
+        path = self._folder / f"{len(list(self._folder.iterdir()))}.html"  # another address: the same one is not loaded again
         path.write_text(html, encoding="utf-8")
         self.page.goto(f"{path.as_uri()}{view and '#' + view}")
         self.page.wait_for_function("(name) => document.querySelector(name)?.textContent", arg=ready)
