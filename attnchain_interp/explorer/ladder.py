@@ -95,8 +95,8 @@ class Rung:
     def _largest(self) -> Held:
         places, values, kept = largest(self.maps, self.kept)
         codes, states = quantise(values, self.levels), self.maps.shape[-1]
-        several = zip(places, codes, kept, self.maps, strict=True)
-        error = max(float(np.abs(spread(*held, states) - whole).max()) for *held, whole in several)
+        found = spread(places, codes, kept, states)
+        error = float(np.abs(found - self.maps).max())
         return Held(error, {"places": places, "values": codes, "kept": kept, "outside": self.outside})
 
 

@@ -69,15 +69,16 @@ class Reading:
         """
         for layer in self.store:
             every = layer.conditioned(self._selected).dense()[self.example].float().cpu().numpy()
-            every = every[:, self.shown][:, :, self.shown]
-            yield every[:, :, self.states], every[:, self.states][:, :, self.outside]
+            shown, states = run(self.shown), run(self.states)
+            every = every[:, shown][:, :, shown]
+            yield every[:, :, states], every[:, states][:, :, self.outside]
 
     def square(self, transitions: Floats) -> Chain:
         """The chain of transitions (…, token, state)."""
         n = len(self.shown)
-        matrix = torch.zeros(*transitions.shape[:-2], n, n)
-        matrix[..., torch.from_numpy(self.states)] = torch.from_numpy(np.ascontiguousarray(transitions))
-        states = torch.zeros(n, dtype=torch.bool)
+        matrix = np.zeros((*transitions.shape[:-2], n, n), np.float32)
+        matrix[..., run(self.states)] = transitions
+        matrix, states = torch.from_numpy(matrix), torch.zeros(n, dtype=torch.bool)
         states[torch.from_numpy(self.states)] = True
         return Chain(matrix, states.expand(matrix.shape[:-1]), check=False)
 
@@ -86,6 +87,12 @@ class Reading:
         chain = self.square(transitions)
         found = mixing(chain, self.damping, last_state(chain) if self.causal else None)
         return found.second_eigenvalue.float().numpy(), found.stationary.numpy()[:, self.states]
+
+
+def run(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """The places as a slice, which copies nothing, where they are without gaps."""
+    whole = len(places) > 0 and places[-1] - places[0] + 1 == len(places)
+    return slice(int(places[0]), int(places[-1]) + 1) if whole else places
 
 
 def weights(second: Floats) -> Floats:

@@ -246,7 +246,7 @@ export class Explorer {
         [
           { value: "bounce", text: "Bounces" },
           { value: "rank", text: "TokenRank" },
-          { value: "states", text: "Metastable states" },
+          { value: "states", text: "States", title: "metastable states: tokens that a walk rarely leaves" },
           ...(header.methods.length ? [{ value: "method", text: "Method" }] : []),
         ],
         (view) => {
@@ -346,7 +346,7 @@ export class Explorer {
     return element(
       "footer",
       {},
-      element("p", {}, `This page holds ${layers.length} layers, ${labels.length} tokens; TokenRank and |λ₂| of all ${heads} heads; ${whose}${rows}${accuracy}.${passed}`),
+      element("p", {}, `This page holds ${layers.length} layers, ${labels.length} tokens; TokenRank and |\u2060λ₂\u2060| of all ${heads} heads; ${whose}${rows}${accuracy}.${passed}`),
     );
   }
 

@@ -4,6 +4,7 @@ import { heat, paintBars } from "./raster.js";
 import { number } from "./words.js";
 
 const LEFT = 26, TOP = 18;
+const CHOSEN = "#e69f00"; // no colour of the frames
 
 /** Layers × heads: each head's own TokenRank, in a frame of its |λ₂|. */
 export class HeadGrid {
@@ -65,7 +66,7 @@ export class HeadGrid {
     else if (event.key in steps) {
       const [layer, head] = this.selected ?? [0, 0];
       const next = this.selected === null ? [0, 0] : [layer + steps[event.key][0], head + steps[event.key][1]];
-      if (this.attention.place(...next) >= 0) this.told.select(next);
+      if (this.attention.place(...next) >= 0) this.told.select((this.selected = next));
     } else return;
     event.preventDefault();
   }
@@ -119,9 +120,9 @@ export class HeadGrid {
     });
     if (selected !== null) {
       const [layer, head] = selected;
-      context.strokeStyle = token(this.canvas, "--accent");
-      context.lineWidth = 3;
-      context.strokeRect(LEFT + head * this.side + 1.5, TOP + layer * this.side + 1.5, this.side - 3, this.side - 3);
+      context.strokeStyle = CHOSEN;
+      context.lineWidth = 4;
+      context.strokeRect(LEFT + head * this.side + 1, TOP + layer * this.side + 1, this.side - 2, this.side - 2);
     }
     const label = selected === null ? "no head chosen" : `layer ${selected[0]}, head ${selected[1]} chosen`;
     this.canvas.setAttribute("aria-label", `${this.rows} layers by ${this.columns} heads; ${label}`);

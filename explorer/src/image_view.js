@@ -69,7 +69,7 @@ export class ImageView {
       const at = Math.max(0, this.patches.indexOf(this.named));
       const row = Math.min(this.rows - 1, Math.max(0, Math.floor(at / this.columns) + steps[event.key][0]));
       const column = Math.min(this.columns - 1, Math.max(0, (at % this.columns) + steps[event.key][1]));
-      told.go(this.patches[row * this.columns + column]);
+      told.go((this.named = this.patches[row * this.columns + column]));
     } else return;
     event.preventDefault();
   }

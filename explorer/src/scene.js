@@ -55,7 +55,7 @@ function tokens(scene, header, shown) {
   const size = 12, line = 24;
   let x = MARGIN, y = MARGIN;
   header.labels.forEach((label, k) => {
-    const text = visible(label), width = Math.min(WIDTH, measured(text, size)) + 8;
+    const text = shown.regions ? `${visible(label)} ${shown.regions.states[k] + 1}` : visible(label), width = Math.min(WIDTH, measured(text, size)) + 8;
     if (x + width > MARGIN + WIDTH && x > MARGIN) [x, y] = [MARGIN, y + line];
     let fill = "#ffffff";
     if (shown.regions) fill = REGIONS[shown.regions.states[k] % REGIONS.length];

@@ -6,7 +6,7 @@ import { number, share, visible } from "./words.js";
 export class TextView {
   constructor(header, told) {
     this.spans = header.labels.map((label, k) =>
-      element("span", { class: "token", id: `${told.prefix}-${k}`, role: "option", "data-token": k }, element("bdi", {}, visible(label))),
+      element("span", { class: "token", id: `${told.prefix}-${k}`, role: "option", "data-token": k }, element("bdi", {}, visible(label)), element("small")),
     );
     const named = (event, tell) => {
       const span = event.target.closest(".token");
@@ -36,8 +36,9 @@ export class TextView {
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -10, ArrowDown: 10, Home: -Infinity, End: Infinity };
     if (event.key === "Enter" || event.key === " ") told.pin(this.named);
     else if (event.key === "Escape") told.free();
-    else if (event.key in steps) told.go(Math.min(this.spans.length - 1, Math.max(0, this.named + steps[event.key])));
-    else return;
+    else if (event.key in steps) {
+      told.go((this.named = Math.min(this.spans.length - 1, Math.max(0, this.named + steps[event.key]))));
+    } else return;
     event.preventDefault();
   }
 
@@ -50,6 +51,7 @@ export class TextView {
       this.colours[k] = drawn;
       span.style.setProperty("background", background);
       span.style.setProperty("color", strength);
+      span.lastChild.textContent = shown.regions ? String(shown.regions.states[k] + 1) : "";
       span.classList.toggle("start", k === shown.start);
       span.classList.toggle("probe", k === shown.probe);
       span.setAttribute("aria-selected", String(k === this.named));
