@@ -60,8 +60,8 @@ def test_nbconvert_keeps_the_page(screen: Screens, image_page: ac.Explorer) -> N
 STUB = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><div id="cell"></div>
 <script type="application/json" id="given">GIVEN</script><script type="module">
   const { esm, sections, ...traits } = JSON.parse(document.getElementById("given").textContent);
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  traits.sections = Object.fromEntries(Object.entries(sections).map(([name, text]) => [name, new DataView(bytes(text).buffer)]));
+  const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  traits.sections = Object.fromEntries(Object.entries(sections).map(([name, text]) => [name, bytes(text)]));
   window.saved = [];
   const model = {
     get: (name) => traits[name],
