@@ -20,7 +20,7 @@ export function exportMenu(explorer) {
   return element("div", { class: "exports", role: "group", "aria-label": "Save what is shown" }, element("span", {}, "Save as"), buttons);
 }
 
-const scene = (explorer) => sceneOf(explorer, explorer.sentence({ ...explorer.current, probe: null }));
+const scene = (explorer) => sceneOf(explorer, explorer.readout.sentence({ ...explorer.current, probe: null }));
 
 function save(blob, name) {
   const link = element("a", { href: URL.createObjectURL(blob), download: name });
@@ -40,7 +40,7 @@ export function table({ header, current }) {
     token: k,
     label,
     role: header.roles[k],
-    ...(regions ? { state: header.states.includes(k) ? regions.states[k] + 1 : 0, share: regions.shares[k] } : {}),
+    ...(regions ? { state: regions.states[k] + 1, share: regions.shares[k] } : {}),
     ...(values ? { value: values[k] } : {}),
   }));
 }

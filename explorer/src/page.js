@@ -8,6 +8,17 @@ export function open(document) {
   const linked = window.location.protocol !== "about:"; // a frame of srcdoc has no address of its own
   mount(document.getElementById("explorer"), payload, {
     state: linked ? fromHash(window.location.hash, payload.header) : {},
-    onState: (state) => linked && window.history.replaceState(null, "", `#${toHash(state)}`),
+    onState: linked ? link : () => {},
   });
+}
+
+let waiting;
+
+/** Writes the state into the address, once it has settled: browsers refuse many changes in a short time. */
+function link(state) {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    const hash = `#${toHash(state)}`;
+    if (hash !== (window.location.hash || "#")) window.history.replaceState(null, "", hash);
+  }, 300);
 }

@@ -46,6 +46,7 @@ export function heat(values, rows, columns, most, least = 0) {
 export function territory(states, shares, rows, columns) {
   const pixels = new ImageData(columns, rows);
   for (let k = 0; k < rows * columns; k++) {
+    if (states[k] < 0) continue;
     const colour = REGIONS[states[k] % REGIONS.length];
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     pixels.data.set([r, g, b, Math.round(255 * (0.15 + 0.7 * shares[k]))], 4 * k);

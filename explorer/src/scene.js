@@ -35,7 +35,7 @@ function patches(scene, header, view, shown, { over }) {
     const rect = { kind: "rect", ...at, width: side, height: side };
     if (shown.regions) {
       const { states, shares } = shown.regions;
-      scene.items.push({ ...rect, fill: REGIONS[states[k] % REGIONS.length], opacity: opacity * (0.15 + 0.7 * shares[k]) });
+      if (states[k] >= 0) scene.items.push({ ...rect, fill: REGIONS[states[k] % REGIONS.length], opacity: opacity * (0.15 + 0.7 * shares[k]) });
     } else if (shown.values) {
       scene.items.push({ ...rect, fill: css(mapColour(share(shown, k))), opacity });
     }
@@ -55,10 +55,11 @@ function tokens(scene, header, shown) {
   const size = 12, line = 24;
   let x = MARGIN, y = MARGIN;
   header.labels.forEach((label, k) => {
-    const text = shown.regions ? `${visible(label)} ${shown.regions.states[k] + 1}` : visible(label), width = Math.min(WIDTH, measured(text, size)) + 8;
+    const state = shown.regions?.states[k] ?? -1;
+    const text = state >= 0 ? `${visible(label)} ${state + 1}` : visible(label), width = Math.min(WIDTH, measured(text, size)) + 8;
     if (x + width > MARGIN + WIDTH && x > MARGIN) [x, y] = [MARGIN, y + line];
     let fill = "#ffffff";
-    if (shown.regions) fill = REGIONS[shown.regions.states[k] % REGIONS.length];
+    if (state >= 0) fill = REGIONS[state % REGIONS.length];
     else if (shown.values) fill = css(shade(share(shown, k), false));
     scene.items.push({ kind: "rect", x, y, width, height: line - 4, fill, opacity: 1 });
     if (k === shown.start) scene.items.push({ kind: "frame", x, y, width, height: line - 4, stroke: "#1f5fbf", thickness: 2 });

@@ -47,6 +47,6 @@ export function fromHash(hash, header) {
   const layers = (given.get("layers") ?? "").split(".").map((text) => whole(text, header.layers.length));
   if (layers.length && !layers.includes(null)) found.layers = layers;
   const [layer, head] = (given.get("head") ?? "").split(".").map((text, k) => whole(text, k ? Infinity : header.layers.length));
-  if (layer !== null && head !== null && head < header.layers[layer]?.heads) Object.assign(found, { head: [layer, head], heads: "one" });
+  if (layer !== null && head !== null && head < header.layers[layer]?.heads) Object.assign(found, { head: [layer, head], heads: "one", target: null });
   return { ...START, ...found };
 }

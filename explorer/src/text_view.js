@@ -51,7 +51,7 @@ export class TextView {
       this.colours[k] = drawn;
       span.style.setProperty("background", background);
       span.style.setProperty("color", strength);
-      span.lastChild.textContent = shown.regions ? String(shown.regions.states[k] + 1) : "";
+      span.lastChild.textContent = shown.regions?.states[k] >= 0 ? String(shown.regions.states[k] + 1) : "";
       span.classList.toggle("start", k === shown.start);
       span.classList.toggle("probe", k === shown.probe);
       span.setAttribute("aria-selected", String(k === this.named));
@@ -62,7 +62,7 @@ export class TextView {
   }
 
   colour(shown, k, dark) {
-    if (shown.regions) {
+    if (shown.regions && shown.regions.states[k] >= 0) {
       const colour = REGIONS[shown.regions.states[k] % REGIONS.length];
       return [colour, ink([1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)))];
     }

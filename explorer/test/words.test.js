@@ -23,8 +23,10 @@ test("every character of a token is seen", () => {
 });
 
 test("a link says the state, and no more than the page has is believed", () => {
-  const state = { ...START, n: 21, heads: "one", head: [1, 2], layers: [0, 1], damping: 0.9, from: 4, target: 0 };
+  const state = { ...START, n: 21, heads: "one", head: [1, 2], layers: [0, 1], damping: 0.9, from: 4 };
   assert.deepEqual(fromHash(`#${toHash(state)}`, header), state);
+  const explained = { ...START, target: 0, view: "states", theme: "dark" };
+  assert.deepEqual(fromHash(toHash(explained), header), explained);
   assert.deepEqual(fromHash("#n=99&from=9&head=0.2&layers=7&damping=3&view=method&theme=<b>", header), START);
   assert.equal(toHash(START), "");
 });

@@ -144,6 +144,7 @@ def test_a_link_opens_the_same_view(screen: Screens, image_page: ac.Explorer) ->
     one.page.get_by_role("group", name="Layers", exact=True).get_by_role("checkbox", name="0", exact=True).check()
     values = one.values()
     assert values == walk(exact_store().chain(0, "lambda2", direction="outgoing"), 12, 5, 0.7)
+    one.page.wait_for_url("**#*heads=lambda2*layers=0*")  # it is written when it has settled
     view = one.page.url.split("#")[1]
     again = screen().open(image_page.html, view)
     assert again.values() == values

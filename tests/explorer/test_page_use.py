@@ -89,7 +89,7 @@ def test_a_theme_is_chosen_against_the_system(screen: Screens, image_page: ac.Ex
     before = one.page.evaluate(colour)
     one.choose("Theme", "Dark")
     one.page.wait_for_function(f"{colour} !== {before!r}")
-    assert "theme=dark" in one.page.url
+    one.page.wait_for_url("**#*theme=dark*")
 
 
 def test_strings_stay_strings(screen: Screens) -> None:

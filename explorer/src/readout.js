@@ -1,0 +1,146 @@
+import { Attention } from "./attention.js";
+import { greatest, INFINITE, number, visible } from "./words.js";
+
+const WEIGHTED = { mean: "their mean", lambda2: "λ₂", "inverse-lambda2": "1 − λ₂" };
+
+/**
+ * @typedef {Object} Shown what the view draws.
+ * @property {ArrayLike<number> | null} values of every token.
+ * @property {number} least the value of the first colour, and most, that of the last.
+ * @property {{states, shares, marks} | null} regions in their place.
+ * @property {number | null} start the token that the walk starts at.
+ * @property {number | null} probe the token that is pointed at beside it.
+ * @property {string} title what it is, in words.
+ * @property {string | null} missing why there is nothing.
+ */
+
+/** What a state of the page means in numbers and in words. */
+export class Readout {
+  constructor(header, arrays) {
+    Object.assign(this, { header, arrays, attention: new Attention(header, arrays), chains: new Map() });
+  }
+
+  /** Where a walk starts when nothing was pointed at: the patch of the greatest TokenRank, the last token of a decoder. */
+  beginning() {
+    const { header, attention } = this;
+    if (header.causal) return header.states.at(-1);
+    const sum = new Float64Array(attention.states.length);
+    attention.heads.forEach((_, place) => attention.vector(place).forEach((value, j) => (sum[j] += value)));
+    return header.states[greatest(sum)];
+  }
+
+  /** The chain that is chosen, and its stationary vectors by damping; kept while it is among the last few. */
+  chain({ layers, heads, head, target, direction }) {
+    const chosen = { layers, heads, head, target, direction };
+    const key = JSON.stringify(chosen);
+    if (!this.chains.has(key)) {
+      if (this.chains.size >= 8) this.chains.delete(this.chains.keys().next().value);
+      this.chains.set(key, { chain: this.attention.chain(chosen), ranks: new Map() });
+    }
+    return this.chains.get(key);
+  }
+
+  /** The damping at n = ∞, where a walk needs some. */
+  rankDamping({ damping }) {
+    return damping < 1 ? damping : this.header.rank.damping;
+  }
+
+  rank(state) {
+    const found = this.chain(state), damping = this.rankDamping(state);
+    if (!found.ranks.has(damping)) {
+      found.ranks.set(damping, found.chain.stationary(damping, this.header.rank.jump));
+    }
+    return found.ranks.get(damping);
+  }
+
+  /** @returns {Shown} */
+  shown(state, probe) {
+    const { header } = this;
+    const nothing = { values: null, least: 0, most: 0, regions: null, start: null, probe, title: "", missing: null };
+    if (state.view === "states") return { ...nothing, ...this.regions(state) };
+    if (state.view === "method") return { ...nothing, ...this.scores(state) };
+    const ranked = state.view === "rank" || state.n === INFINITE;
+    const start = state.view === "rank" ? null : state.from;
+    const { chain } = this.chain(state);
+    if (chain === null) {
+      if (ranked && state.heads === "one" && state.direction === "incoming" && state.damping === 1 && state.target === null) {
+        return { ...nothing, ...this.ranking(state, this.vectorOf(state.head)), start };
+      }
+      const missing = this.attention.missing(state) ?? "A token that no state attends to cannot be walked from backwards.";
+      return { ...nothing, start, missing };
+    }
+    if (ranked) {
+      const { vector, residual } = this.rank(state);
+      const doubt = residual > 1e-6 ? `, not settled (one more step moves ${number(residual)})` : "";
+      return { ...nothing, ...this.ranking(state, vector, doubt), start };
+    }
+    const values = chain.bounce(state.from, state.n, state.damping, header.rank.jump);
+    const many = state.n === 1 ? "1 bounce" : `${state.n} bounces`;
+    const title = `${many} ${state.direction === "incoming" ? "from" : "backwards from"} ${this.name(state.from)}`;
+    return { ...nothing, values, most: values[greatest(values)], start, title };
+  }
+
+  ranking(state, values, doubt = "") {
+    const jumps = this.header.rank.jump === null ? "" : ", jumps to the last token";
+    const title = `TokenRank (n = ∞), damping ${number(this.rankDamping(state))}${jumps}${doubt}`;
+    return { values, most: values[greatest(values)], title };
+  }
+
+  /** The scores of the chosen method; where some are negative, colours begin at the least. */
+  scores({ method }) {
+    const n = this.header.labels.length, values = this.arrays.methods.subarray(method * n, (method + 1) * n);
+    const { name } = this.header.methods[method];
+    return { values, least: Math.min(0, ...values), most: values[greatest(values)], title: `Scores of ${name}` };
+  }
+
+  /** The stationary vector of a head, over all tokens. */
+  vectorOf(head) {
+    const values = new Float64Array(this.header.labels.length);
+    this.attention.vector(this.attention.place(...head)).forEach((value, j) => {
+      values[this.header.states[j]] = value;
+    });
+    return values;
+  }
+
+  /** The metastable states of the mean over all layers, under the chosen weighting. */
+  regions(state) {
+    const { header, arrays } = this;
+    const heads = state.heads === "one" ? "mean" : state.heads;
+    const which = header.regions.findIndex((one) => one.heads === heads);
+    const { weights, missing } = header.regions[which];
+    if (missing) return { missing: `No metastable states: ${missing}.` };
+    const columns = header.regions.reduce((sum, one) => sum + (one.weights?.length ?? 0), 0);
+    const first = header.regions.slice(0, which).reduce((sum, one) => sum + (one.weights?.length ?? 0), 0);
+    const n = header.labels.length, states = new Int32Array(n).fill(-1), shares = new Float64Array(n);
+    header.states.forEach((k, j) => {
+      const row = arrays.regions.subarray(j * columns + first, j * columns + first + weights.length);
+      states[k] = greatest(row);
+      shares[k] = row[states[k]];
+    });
+    const marks = weights.flatMap((_, one) => {
+      const own = header.states.filter((k) => states[k] === one);
+      return own.length ? [{ state: one, token: own.reduce((a, b) => (shares[b] > shares[a] ? b : a)) }] : [];
+    });
+    const title = `${weights.length} metastable states of all layers, heads by ${WEIGHTED[heads]}`;
+    return { regions: { states, shares, marks, weights }, title };
+  }
+
+  name(k) {
+    const label = visible(this.header.labels[k]);
+    return this.header.grid === null ? `“${label}”` : label;
+  }
+
+  /** What is shown, in a sentence, with the numbers. */
+  sentence(shown) {
+    if (shown.missing) return shown.missing;
+    const { probe } = shown;
+    if (shown.regions) {
+      const { states, shares } = shown.regions;
+      const inside = probe !== null && states[probe] >= 0;
+      return `${shown.title}.${inside ? ` ${this.name(probe)} belongs to state ${states[probe] + 1} by ${number(shares[probe])}.` : ""}`;
+    }
+    const top = greatest(shown.values);
+    const at = probe === null ? "" : ` At ${this.name(probe)}: ${number(shown.values[probe])}.`;
+    return `${shown.title}: greatest ${number(shown.values[top])} at ${this.name(top)}.${at}`;
+  }
+}
