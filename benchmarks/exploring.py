@@ -116,6 +116,10 @@ def _timed(browser: Any, path: Path, selector: str) -> tuple[tuple[float, float]
 
 
 ROWS: Final = [
-    Row("explorer-image", "the explorer's page of 12 × 12 heads and 197 tokens", lambda: figures(image_page(), "canvas.map", Bar(16))),
+    Row(
+        "explorer-image",
+        "the explorer's page of 12 × 12 heads and 197 tokens",
+        lambda: figures(image_page(), "canvas.map", Bar(16)),
+    ),
     Row("explorer-text", "the same of 1,000 tokens of a text", lambda: figures(text_page(), ".text-view", None)),
 ]

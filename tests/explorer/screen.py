@@ -86,8 +86,13 @@ class Screen:
     def point(self, patch: int) -> None:
         self.page.mouse.move(*self.at(patch))
 
+    def settle(self) -> None:
+        """Waits until what was chosen is drawn, which is before the next frame."""
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+
     def saved(self, kind: str) -> bytes:
         """The file that the button of a kind saves."""
+        self.settle()
         with self.page.expect_download() as download:
             self.page.get_by_role("button", name=kind, exact=True).click()
         assert download.value.suggested_filename.endswith(f".{kind.lower()}")
@@ -102,6 +107,7 @@ class Screen:
 
     @property
     def sentence(self) -> str:
+        self.settle()
         return self.page.locator(".reading").first.inner_text()
 
 

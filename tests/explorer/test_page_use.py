@@ -68,8 +68,8 @@ def test_by_keyboard_alone(screen: Screens, image_page: ac.Explorer) -> None:
     assert f"greatest {float(found.max()):.3g} at" in label
     slider = one.page.get_by_role("slider", name="Bounces", exact=True)
     slider.press("End")
-    assert slider.get_attribute("aria-valuetext") == "n = ∞"
     assert one.sentence.startswith("TokenRank (n = ∞)")
+    assert slider.get_attribute("aria-valuetext") == "n = ∞"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -109,6 +109,16 @@ def test_strings_stay_strings(screen: Screens) -> None:
     assert [token["label"] for token in one.shown()["tokens"]] == NASTY
     for kind in ("PNG", "SVG", "PDF", "CSV"):
         assert len(one.saved(kind)) > 100
+
+
+def test_the_policy_forbids_requests_and_other_scripts(screen: Screens, image_page: ac.Explorer) -> None:
+    one = screen().open(image_page.html.replace("</main>", "</main><script>window.ran = true</script>"))
+    assert one.page.evaluate("window.ran === undefined")
+    assert one.page.evaluate("fetch('https://example.org').then(() => 'sent', (error) => error.name)") == "TypeError"
+    assert one.page.evaluate("fetch(URL.createObjectURL(new Blob(['a']))).then(() => 'sent', () => 'refused')") == "refused"
+    assert len(one.problems) >= 2
+    assert all("Content Security Policy" in problem for problem in one.problems)
+    one.problems.clear()
 
 
 def test_a_thousand_tokens_open_and_respond(screen: Screens) -> None:
