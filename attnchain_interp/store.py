@@ -136,6 +136,12 @@ class AttentionStore:
             f"  {' and '.join(sorted(kinds))}, {' and '.join(dtypes)} on {self[0].device}, {size:.1f} MB"
         )
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the explorer of the first example, or this text where there is none of the store."""
+        from attnchain_interp.explorer.of_store import store_html
+
+        return store_html(self)
+
     def select(self, layers: LayerSelection) -> list[LayerAttention]:
         """The layers meant by "all", a name, a number, a slice, or a list of names and numbers.
 

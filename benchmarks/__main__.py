@@ -19,13 +19,13 @@ from typing import Final
 import torch
 
 from attnchain_evals.files import write_text
-from benchmarks import attributing, capturing, chains, factored, importing, on_cuda, perturbing, sampling, tracing
+from benchmarks import attributing, capturing, chains, exploring, factored, importing, on_cuda, perturbing, sampling, tracing
 from benchmarks.measuring import ROOT
 from benchmarks.rows import BROKE, Result, Row, Skipped, table
 
 ROWS: Final[dict[str, Row]] = {
     row.name: row
-    for module in (chains, attributing, capturing, tracing, sampling, factored, perturbing, importing, on_cuda)
+    for module in (chains, attributing, capturing, tracing, sampling, factored, perturbing, exploring, importing, on_cuda)
     for row in module.ROWS
 }
 PAGE: Final = ROOT / "docs" / "performance.md"

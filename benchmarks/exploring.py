@@ -1,16 +1,14 @@
-"""Size and speed of explorer pages in Chromium: `python -m benchmarks.exploring` (needs Playwright and Chromium).
+"""Rows of explorer pages in Chromium: their size, and how soon they are there and follow the pointer.
 
-Pages of made-up attention of 12 × 12 heads: 197 tokens of an image, and 1,000 of a text. Prints for each its size, what it
-holds, and how long the page takes to be there and to follow the pointer. Times are of the page's main thread: its CPU time,
-which a shared machine does not lengthen, beside the wall's.
+Pages of made-up attention of 12 × 12 heads: 197 tokens of an image, and 1,000 of a text. Times are of the page's main thread:
+its CPU time, which a shared machine does not lengthen; the wall's is in the note.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
+import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +16,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionStore, Explorer, Role, TokenLayout, explore
+from benchmarks.rows import Bar, Figure, Row, Skipped
 
 LAYERS, HEADS = 12, 12
 HOVERS: Final = 40
+ROOM: Final = 4.0  # 10⁶ bytes of a page
 POINT: Final = """async ([selector, hovers]) => {
   const view = document.querySelector(selector), box = view.getBoundingClientRect(), told = document.querySelector(".reading");
   const painted = () => new Promise((done) => requestAnimationFrame(() => {
@@ -42,7 +42,7 @@ POINT: Final = """async ([selector, hovers]) => {
 }"""
 
 
-def image_page(max_mb: float) -> Explorer:
+def image_page() -> Explorer:
     """Twelve layers of twelve heads over a class token and 14 × 14 patches, nearer patches attended more."""
     generator = torch.Generator().manual_seed(0)
     place = torch.cartesian_prod(torch.arange(14.0), torch.arange(14.0))
@@ -51,17 +51,17 @@ def image_page(max_mb: float) -> Explorer:
     maps = [_maps(distance, 0.6, generator) for _ in range(LAYERS)]
     store = AttentionStore.from_maps(maps, TokenLayout.image(1, (14, 14), [Role.CLASS]))
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 28, 28, generator=generator), (224, 224), mode="bilinear")
-    return explore(store, picture[0], title="197 tokens", max_mb=max_mb)
+    return explore(store, picture[0], title="197 tokens", max_mb=ROOM)
 
 
-def text_page(max_mb: float) -> Explorer:
+def text_page() -> Explorer:
     """Twelve layers of twelve heads over a text of 1,000 tokens."""
     generator = torch.Generator().manual_seed(0)
     distance = (torch.arange(1000.0)[:, None] - torch.arange(1000.0)).abs()
     maps = [_maps(distance, 0.05, generator) for _ in range(LAYERS)]
     labels = [[f"word{k}" for k in range(1000)]]
     store = AttentionStore.from_maps(maps, TokenLayout.text(torch.ones(1, 1000), labels))
-    return explore(store, title="1,000 tokens", max_mb=max_mb)
+    return explore(store, title="1,000 tokens", max_mb=ROOM)
 
 
 def _maps(distance: Tensor, most: float, generator: torch.Generator) -> Tensor:
@@ -70,43 +70,56 @@ def _maps(distance: Tensor, most: float, generator: torch.Generator) -> Tensor:
     return (query @ key.mT / 2 - reach * distance).softmax(-1)[None]
 
 
-def measure(browser: Any, explorer: Explorer, selector: str, folder: Path) -> dict[str, float]:
-    """Milliseconds until the page is there and from pointing to painted, of the wall and of the main thread's CPU."""
+def figures(explorer: Explorer, selector: str, hover: Bar | None) -> list[Figure]:
+    """The size of a page, and seconds and milliseconds in a browser.
+
+    Raises:
+        Skipped: there is no Playwright, or no Chromium.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise Skipped("Playwright is not installed") from error
+    with sync_playwright() as started, tempfile.TemporaryDirectory() as folder:
+        found = shutil.which("chromium") or started.chromium.executable_path
+        if not Path(found).exists():
+            raise Skipped("neither the system nor Playwright has a Chromium")
+        browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        opened, followed = _timed(browser, explorer.write(Path(folder) / "page.html"), selector)
+        browser.close()
+    held = explorer.payload.header["maps"]
+    told = f"maps of {held['what']}, greatest error {held['error']:.2g}"
+    return [
+        Figure("size of the page", len(explorer.html.encode()) / 1e6, "MB", Bar(ROOM), told),
+        Figure("opened, until the map is drawn", opened[0], "s", Bar(1), f"wall {opened[1]:.2g} s"),
+        Figure("from pointing to drawn", followed[0], "ms", hover, f"wall, median of {HOVERS} {followed[1]:.3g} ms"),
+    ]
+
+
+def _timed(browser: Any, path: Path, selector: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """CPU and wall seconds until the page is there, milliseconds from pointing to drawn."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
     def cpu() -> float:
-        metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
-        return 1000 * metrics["TaskDuration"]
+        return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}["TaskDuration"]
 
-    page.goto(explorer.write(folder / "page.html").as_uri())
+    page.goto(path.as_uri())
     page.wait_for_function("document.querySelector('.reading')?.textContent.length > 0")
-    opened = {"open, wall": page.evaluate("performance.now()"), "open, CPU": cpu()}
+    opened = cpu(), page.evaluate("performance.now()") / 1000
     before = cpu()
-    times = sorted(page.evaluate(POINT, [selector, HOVERS]))
-    followed = {"hover, wall, median": times[len(times) // 2], "hover, wall, least": times[0]}
-    followed["hover, CPU"] = (cpu() - before) / HOVERS
+    times = page.evaluate(POINT, [selector, HOVERS])
+    followed = 1000 * (cpu() - before) / HOVERS, statistics.median(times)
     page.close()
-    return opened | followed
+    return opened, followed
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.exploring", description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--max-mb", type=float, default=4.0, help="of each page; default: %(default)s")
-    room = parser.parse_args().max_mb
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started, tempfile.TemporaryDirectory() as folder:
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for make, selector in ((image_page, "canvas.map"), (text_page, ".text-view")):
-            start = time.perf_counter()
-            explorer = make(room)
-            print(f"{explorer}\n  made in {time.perf_counter() - start:.1f} s")
-            for name, value in measure(browser, explorer, selector, Path(folder)).items():
-                print(f"  {name}: {value:.1f} ms")
-        browser.close()
-
-
-if __name__ == "__main__":
-    main()
+ROWS: Final = [
+    Row(
+        "explorer-image",
+        "the explorer's page of 12 × 12 heads and 197 tokens",
+        lambda: figures(image_page(), "canvas.map", Bar(16)),
+    ),
+    Row("explorer-text", "the same of 1,000 tokens of a text", lambda: figures(text_page(), ".text-view", None)),
+]

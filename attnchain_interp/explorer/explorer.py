@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
@@ -18,6 +18,9 @@ from attnchain_interp.explorer.payload import Curve, Payload, contents
 from attnchain_interp.explorer.reading import Reading
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenSelection
+
+if TYPE_CHECKING:
+    from attnchain_interp.explorer.widget import ExplorerWidget
 
 _HEIGHT: Final = 860  # pixels of the frame in a notebook
 
@@ -51,6 +54,24 @@ class Explorer:
             Path(partial).unlink(missing_ok=True)
             raise
         return path
+
+    def widget(self, view: str = "", height: int = _HEIGHT) -> ExplorerWidget:
+        """The same front end as a live widget of a notebook, whose `view` says what is chosen in it.
+
+        A notebook that is kept or converted shows the page itself, not widgets: end the cell with the explorer for that.
+
+        Args:
+            view: where to begin, as in the address of a page after #, such as "n=5&heads=lambda2".
+            height: in pixels.
+
+        Raises:
+            ImportError: anywidget is not installed; the message has the install line.
+        """
+        try:
+            from attnchain_interp.explorer.widget import ExplorerWidget
+        except ImportError as error:
+            raise ImportError(f"{error}. Install it with: pip install 'attnchain-interp[notebook]'") from error
+        return ExplorerWidget(self.payload, view, height)
 
     def __repr__(self) -> str:
         header, held = self.payload.header, self.payload.header["maps"]

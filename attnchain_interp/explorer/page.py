@@ -15,7 +15,7 @@ from attnchain_interp.explorer.payload import Payload
 
 @cache
 def script() -> str:
-    """The front end, as built from `explorer/` in the repository."""
+    """The front end, as built from `explorer/` in the repository: it defines `attnchain`."""
     return (files("attnchain_interp.explorer") / "assets" / "page.js").read_text(encoding="utf-8")
 
 
@@ -24,7 +24,7 @@ def page(payload: Payload) -> str:
 
     The policy in it forbids every request, and every script but the one whose hash it names.
     """
-    code = script()
+    code = f"{script()}attnchain.open(document);"
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:;"

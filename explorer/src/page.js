@@ -2,8 +2,16 @@ import { mount } from "./main.js";
 import { readPage } from "./payload.js";
 import { fromHash, toHash } from "./state.js";
 
-const payload = readPage(document);
-const linked = window.location.protocol !== "about:"; // a frame of srcdoc has no address of its own
+/** Shows what Python wrote into a document, and keeps what is chosen in the document's address. */
+export function open(document) {
+  const payload = readPage(document);
+  const linked = window.location.protocol !== "about:"; // a frame of srcdoc has no address of its own
+  mount(document.getElementById("explorer"), payload, {
+    state: linked ? fromHash(window.location.hash, payload.header) : {},
+    onState: linked ? link : () => {},
+  });
+}
+
 let waiting;
 
 /** Writes the state into the address, once it has settled: browsers refuse many changes in a short time. */
@@ -14,8 +22,3 @@ function link(state) {
     if (hash !== (window.location.hash || "#")) window.history.replaceState(null, "", hash);
   }, 300);
 }
-
-mount(document.getElementById("explorer"), payload, {
-  state: linked ? fromHash(window.location.hash, payload.header) : {},
-  onState: linked ? link : () => {},
-});

@@ -1,0 +1,33 @@
+"""The explorer as a widget of notebooks; needs anywidget."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import anywidget
+from traitlets import Bytes, Dict, Int, Unicode
+
+from attnchain_interp.explorer.page import inert_json, script
+from attnchain_interp.explorer.payload import Payload
+
+
+@final
+class ExplorerWidget(anywidget.AnyWidget):
+    """The front end of the page in a notebook cell. `Explorer.widget` makes it.
+
+    Attributes:
+        view: what is chosen, as in the address of a page after #, such as "n=5&heads=lambda2"; "" at the start. It follows
+            what is done in the notebook, and a cell that shows the widget again begins there.
+        height: of the cell's output, in pixels.
+        header, sections: of the payload; the arrays travel once, as bytes.
+    """
+
+    _esm = f"{script()}export default {{ render: attnchain.render }};\n"
+    header = Unicode().tag(sync=True)
+    sections = Dict(value_trait=Bytes()).tag(sync=True)
+    view = Unicode().tag(sync=True)
+    height = Int().tag(sync=True)
+
+    def __init__(self, payload: Payload, view: str, height: int) -> None:
+        given: dict[str, Any] = {"header": inert_json(payload.header), "sections": payload.sections}
+        super().__init__(view=view, height=height, **given)
