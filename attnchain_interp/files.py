@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,13 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` at the end; after an error nothing is left of it."""
-    partial = path.with_name(f".{path.name}")
+    """A path of the same suffix to write to, which takes the place of `path` at the end; after an error nothing is left."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    partial = Path(name)
     try:
         yield partial
+        partial.chmod(0o644)  # a temporary file is its owner's alone
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

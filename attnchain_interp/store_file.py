@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.files import whole
 from attnchain_interp.layers import LayerAttention
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.store import AttentionStore
@@ -39,14 +38,8 @@ def write_store(store: AttentionStore, path: Path) -> None:
     tensors["tokens.roles"] = store.tokens.roles.contiguous()
     if store.queries:
         tensors["queries.roles"] = store.queries.roles.contiguous()
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with whole(path) as partial:
         save_file(tensors, partial, {_KEY: json.dumps(header)})
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _tensors(layer: LayerAttention) -> dict[str, Tensor]:

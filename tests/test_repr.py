@@ -19,10 +19,12 @@ from attnchain_evals import metrics
 from attnchain_evals.bench.catalogue import method_classes
 from attnchain_interp.capturing import adapter_named
 
+from .evals.miniatures import write_gtsegs
+
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SHOWN_AS_TYPES = {"Role", "AttentionError", "Score"}  # an enumeration, an exception, three numbers
 ABSTRACT = {"Adapter", "AttentionAttribution", "AttentionGradientAttribution", "EncoderDecoderAdapter", "ExampleMetric"}
-ABSTRACT |= {"Occlusion", "Reducer"}
+ABSTRACT |= {"Occlusion", "PipelineAdapter", "Reducer"}
 
 
 class Linear(torch.nn.Module):
@@ -40,7 +42,9 @@ def linear() -> Linear:
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("images")
+    folder = tmp_path_factory.mktemp("classes") / "first"
+    folder.mkdir()
+    write_gtsegs(segments := tmp_path_factory.mktemp("segments") / "gtsegs_ijcv.mat")
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "one.png")
     sizes: dict[str, Any] = {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 3, "num_classes": 3}
     model = timm.create_model("vit_tiny_patch16_224", **sizes).eval()
@@ -82,12 +86,20 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         data,
         data[0],
         evals.ImageFolder(folder, lambda image: torch.zeros(1, 3, 8, 8)),
+        evals.ClassFolder(folder.parent, lambda image: torch.zeros(1, 3, 8, 8)),
+        evals.ImageNetSegmentation(segments, lambda image: torch.zeros(1, 3, 8, 8)),
+        evals.WholeImage(lambda image: torch.tensor(image.getpixel((0, 0)))[:, None, None].expand(1, 3, 8, 8) / 255),
+        evals.Passage(ids[0]),
+        evals.PadToken(),
+        evals.ReplaceToken(3),
+        evals.TokenDelete(),
+        ac.SamplingAttention(),
+        ac.explore(store, IMAGES[:1]),
         evals.InputMagnitude((2, 2)),
         (pairs := evals.KeyValues("test", 3)),
         pairs[0],
         evals.Perturbation(linear(), IMAGES),
         evals.perturbation_curve(linear(), IMAGES, torch.rand(2, 2, 2)),
-        evals.TokenErasure(lambda ids, mask: torch.ones(len(ids), 2), ids, ids.bool()),
         evals.Trial(linear(), IMAGES, ids[0]),
         result,
         *(getattr(metrics, name)() for name in ("Deletion", "Insertion", "SRG", "PixelAccuracy", "SaCo")),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.measuring import ROOT
 
-PACKAGES = ("attnchain_interp", "attnchain_evals", "attnchain_adapters.tracing", "attnchain_adapters.diffusers_models")
+PACKAGES = ("attnchain_interp", "attnchain_evals", "attnchain_adapters.tracing")
 SOURCES = [file for folder in ("attnchain_interp", "adapters", "evals") for file in (ROOT / folder).rglob("*.py")]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from html import escape
@@ -16,6 +14,7 @@ from attnchain_interp.explorer.ladder import Ladder
 from attnchain_interp.explorer.page import page
 from attnchain_interp.explorer.payload import Curve, Payload, contents
 from attnchain_interp.explorer.reading import Reading
+from attnchain_interp.files import whole
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenSelection
 
@@ -44,15 +43,8 @@ class Explorer:
     def write(self, path: str | Path) -> Path:
         """Writes the page, whole or not at all; returns the path."""
         path = Path(path)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(self.html)
-            os.chmod(partial, 0o644)  # a temporary file is its owner's alone
-            os.replace(partial, path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        with whole(path) as partial:
+            partial.write_text(self.html, encoding="utf-8", newline="\n")
         return path
 
     def widget(self, view: str = "", height: int = _HEIGHT) -> ExplorerWidget:

@@ -232,7 +232,12 @@ def test_bad_calls() -> None:
         ({"rounding": "down"}, 'use "nearest" or "up"'),
         ({"inputs": IDS.float()}, "texts the integers"),
     ):
-        arguments = {"inputs": IDS, "attributions": ORACLE, "occlusion": "pad-token", "features": WORDS} | options
+        arguments: dict[str, Any] = {
+            "inputs": IDS,
+            "attributions": ORACLE,
+            "occlusion": "pad-token",
+            "features": WORDS,
+        } | options
         with pytest.raises(ac.AttentionError, match=message):
             perturbation_curve(model, **arguments)
     with pytest.raises(ac.AttentionError, match="takes no attention_mask"):

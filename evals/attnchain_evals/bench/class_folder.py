@@ -47,6 +47,10 @@ class ClassFolder:
         if lacking:
             raise AttentionError(f"{len(lacking)} folders of {folder} are not among the classes; the first is {lacking[0]!r}.")
         self.labels = [numbers[name[0]] for name in names]
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return f"ClassFolder({str(self._folder)!r}: {len(self)} images of {len(set(self.labels))} classes)"
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from attnchain_evals.bench.identity import digest
 from attnchain_evals.bench.placement import placed
 from attnchain_interp import AttentionError
+from attnchain_interp.describing import with_fields
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -43,6 +44,9 @@ class Passage(NamedTuple):
     input_ids: Tensor
     words: Tensor | None = None
     evidence: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return with_fields(self)
 
 
 class Batch(NamedTuple):

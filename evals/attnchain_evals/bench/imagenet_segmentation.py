@@ -52,6 +52,9 @@ class ImageNetSegmentation:
                 raise AttentionError(f"{self._path} has no value/img and value/gt of one length; it is not gtsegs_ijcv.mat.")
             self._length = len(rows["img"])
 
+    def __repr__(self) -> str:
+        return f"ImageNetSegmentation({str(self._path)!r}: {len(self)} images)"
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """The sha256 of the file, and of the first image as it is preprocessed."""

@@ -32,6 +32,9 @@ class WholeImage:
         self._black, white = (level[:, centre[0], centre[1], None, None] for level in levels)
         self._range = white - self._black
 
+    def __repr__(self) -> str:
+        return f"WholeImage({self.size[0]}×{self.size[1]})"
+
     def __call__(self, image: Any) -> Tensor:
         from PIL import Image
 
