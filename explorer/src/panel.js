@@ -16,7 +16,7 @@ export function panel(header, state, set) {
     ),
     n: slider("Bounces", { least: 0, most: INFINITE, step: 1, describe: (n) => `n = ${steps(n)}` }, (n) => set({ n })),
     damping: slider("Damping", { least: 0.5, most: 1, step: 0.01, describe: (value) => (value === 1 ? "none" : value.toFixed(2)) }, (damping) => set({ damping })),
-    over: slider("Map opacity", { least: 0, most: 1, step: 0.05, describe: (value) => `${Math.round(100 * value)} %` }, (over) => set({ over })),
+    over: slider("Opacity", { least: 0, most: 1, step: 0.05, describe: (value) => `${Math.round(100 * value)} %` }, (over) => set({ over })),
     direction: choice(
       "Direction",
       [

@@ -76,14 +76,28 @@ export class Readout {
     }
     const values = chain.bounce(state.from, state.n, state.damping, header.rank.jump);
     const many = state.n === 1 ? "1 bounce" : `${state.n} bounces`;
-    const title = `${many} ${state.direction === "incoming" ? "from" : "backwards from"} ${this.name(state.from)}`;
+    const title = `${many} ${state.direction === "incoming" ? "from" : "backwards from"} ${this.name(state.from)}${this.about(state)}`;
     return { ...nothing, values, most: values[greatest(values)], start, title };
   }
 
   ranking(state, values, doubt = "") {
     const jumps = this.header.rank.jump === null ? "" : ", jumps to the last token";
-    const title = `TokenRank (n = ∞), damping ${number(this.rankDamping(state))}${jumps}${doubt}`;
+    const about = this.about({ ...state, damping: 1 }), way = state.direction === "incoming" ? "" : ", backwards";
+    const title = `TokenRank (n = ∞), damping ${number(this.rankDamping(state))}${jumps}${way}${about}${doubt}`;
     return { values, most: values[greatest(values)], title };
+  }
+
+  /** What is chosen other than at the start, in words that follow a title. */
+  about({ target, heads, head, layers, damping }) {
+    const { header } = this;
+    const parts = [
+      target !== null && `for ${visible(header.targets[target])}`,
+      target === null && heads === "one" && `${header.layers[head?.[0]]?.name}, head ${head?.[1]}`,
+      target === null && heads !== "one" && heads !== "mean" && `heads by ${WEIGHTED[heads]}`,
+      target === null && heads !== "one" && layers !== null && `layers ${layers.join(", ")}`,
+      damping < 1 && `damping ${damping}`,
+    ].filter(Boolean);
+    return parts.length ? `, ${parts.join(", ")}` : "";
   }
 
   /** The scores of the chosen method; where some are negative, colours begin at the least. */
