@@ -57,7 +57,7 @@ def test_nbconvert_keeps_the_page(screen: Screens, image_page: ac.Explorer) -> N
     one.problems.clear()
 
 
-STUB = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><div id="cell"></div>
+STUB = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><div id="cell" style="width:480px"></div>
 <script type="application/json" id="given">GIVEN</script><script type="module">
   const { esm, sections, ...traits } = JSON.parse(document.getElementById("given").textContent);
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
@@ -103,6 +103,10 @@ def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: 
     assert one.page.evaluate("typeof attnchain") == "undefined"
     assert one.page.locator("#cell > div").bounding_box()["height"] == 600
     assert one.values() == pytest.approx(ac.bounce(exact_store().chain(), 7, 3).flatten().tolist(), abs=2e-6)
+    columns = one.page.locator("#cell .columns").evaluate(
+        "(node) => getComputedStyle(node).gridTemplateColumns.split(' ').length"
+    )
+    assert columns == 1, "a narrow cell of a wide window"
     one.point(2)
     one.slide("Bounces", 5)
     assert one.page.evaluate("window.saved") == ["from=7&n=5"]
