@@ -24,10 +24,12 @@ from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, 
 from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
+from attnchain_interp.importance import important_tokens
 from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layer_gradients import capture_layer_gradients
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.pipelines import PipelineAdapter, SamplingAttention, capture_pipeline, self_attention_guidance
 from attnchain_interp.proof import LayerProof, Proof, prove
 from attnchain_interp.reducers import (
     Bounces,
@@ -38,9 +40,11 @@ from attnchain_interp.reducers import (
     SecondEigenvalues,
     StationaryVectors,
 )
+from attnchain_interp.resolutions import aggregated_attention
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import Role, TokenLayout
 from attnchain_interp.weighting import head_weights
+from attnchain_interp.words import tokens_of_word
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import *  # noqa: F403
@@ -67,16 +71,19 @@ __all__ = [
     "LayerSelection",
     "Loaded",
     "Mixing",
+    "PipelineAdapter",
     "Proof",
     "Reducer",
     "Reductions",
     "Role",
+    "SamplingAttention",
     "SecondEigenvalues",
     "StationaryVectors",
     "TokenLayout",
     "absorb",
     "adapter_named",
     "adapter_of",
+    "aggregated_attention",
     "as_chain",
     "bounce",
     "capture",
@@ -84,11 +91,13 @@ __all__ = [
     "capture_encoder_decoder_gradients",
     "capture_gradients",
     "capture_layer_gradients",
+    "capture_pipeline",
     "coarse_grained_stationary",
     "damp",
     "diff_seg",
     "expected_visits",
     "head_weights",
+    "important_tokens",
     "metastable_states",
     "mixing",
     "prove",
@@ -97,7 +106,9 @@ __all__ = [
     "reverse",
     "second_eigenvalue",
     "select_layers",
+    "self_attention_guidance",
     "stationary",
+    "tokens_of_word",
     "uniform_anchors",
 ]
 

@@ -38,6 +38,7 @@ class Role(IntEnum):
             raise AttentionError(f"{name!r} is no token role; the roles are {known}.") from None
 
 
+Grid = tuple[int, int]
 TokenSelection = str | Sequence[int] | Sequence[str] | Tensor | None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+import attnchain_interp as ac
 from benchmarks.measuring import memory_of, paired
 from benchmarks.rows import Bar, Figure, Row
 
@@ -49,11 +50,10 @@ def plain(model: Any, call: dict[str, Tensor]) -> Work:
 
 def captured(model: Any, call: dict[str, Tensor]) -> Work:
     """One step with the running mean of all blocks."""
-    from attnchain_adapters.diffusers_models import capture_pipeline
 
     @torch.no_grad()
     def work() -> Any:
-        with capture_pipeline(SimpleNamespace(transformer=model)) as run:
+        with ac.capture_pipeline(SimpleNamespace(transformer=model)) as run:
             model(**call)
         return run.store
 
@@ -62,11 +62,10 @@ def captured(model: Any, call: dict[str, Tensor]) -> Work:
 
 def watched(model: Any, call: dict[str, Tensor]) -> Work:
     """One step in an open context of which no step is taken."""
-    from attnchain_adapters.diffusers_models import capture_pipeline
 
     @torch.no_grad()
     def work() -> Any:
-        with capture_pipeline(SimpleNamespace(transformer=model), steps=[0]) as run:
+        with ac.capture_pipeline(SimpleNamespace(transformer=model), steps=[0]) as run:
             model(**inputs(1, 1))
             model(**call)
         return run.store

@@ -8,16 +8,19 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.diffusers_models.families import FAMILIES, Grid
+from attnchain_adapters.diffusers_models.families import FAMILIES
+from attnchain_adapters.diffusers_models.guidance import guided_by_self_attention
+from attnchain_adapters.diffusers_models.pipelines import denoiser_of, sampling_attention
 from attnchain_adapters.diffusers_models.sequences import (
     ADVICE,
-    DiffusionKind,
     attention_modules,
     layouts_of,
     sequence_meant,
     sequences_of,
 )
 from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
+from attnchain_interp.pipelines import DiffusionKind
+from attnchain_interp.tokens import Grid
 
 
 @final
@@ -26,8 +29,14 @@ class DiffusersAdapter:
 
     supported = f"{', '.join(FAMILIES)} (docs/diffusion.md)"
 
+    capture_pipeline = staticmethod(sampling_attention)
+    self_attention_guidance = staticmethod(guided_by_self_attention)
+
     def recognises(self, source: Any) -> bool:
         return isinstance(source, ModelMixin)
+
+    def recognises_pipeline(self, pipe: Any) -> bool:
+        return isinstance(denoiser_of(pipe), ModelMixin)
 
     def capture(
         self,

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, final
 
 from torch import Tensor
 
-Grid = tuple[int, int]
+from attnchain_interp.tokens import Grid
 
 
 @final

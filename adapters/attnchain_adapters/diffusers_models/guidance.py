@@ -4,60 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_adapters.checks import arguments_of, check_shown
-from attnchain_adapters.diffusers_models.families import Grid
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
 from attnchain_adapters.recording import AttentionRecorder
-from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, select_layers, stationary
-
-Importance = Literal["token-rank", "column-sum", "random"]
-
-_DAMPING: Final = 0.99
+from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, important_tokens, select_layers
+from attnchain_interp.importance import Importance, check_importance
+from attnchain_interp.tokens import Grid
 
 
 @contextmanager
-def self_attention_guidance(
+def guided_by_self_attention(
     pipe: Any,
-    scale: float = 0.75,
-    importance: Importance = "token-rank",
-    layers: LayerSelection = -1,
-    grid: Grid | None = None,
-    kernel: int = 9,
-    sigma: float = 1.0,
-    generator: torch.Generator | None = None,
+    *,
+    scale: float,
+    importance: Importance,
+    layers: LayerSelection,
+    grid: Grid | None,
+    kernel: int,
+    sigma: float,
+    generator: torch.Generator | None,
 ) -> Iterator[None]:
-    """While open, the UNet of a pipeline puts out ε + s (ε − ε̃): ε̃ is what it says once the image is blurred where it attends.
-
-    From its own ε follows the image x₀ that it expects; x₀ is blurred where a token is important, noised again with the same
-    ε, and shown to it a second time. Two forwards a step. Where classifier-free guidance puts both halves into one batch, the
-    difference is that of the half without prompt, added to both, as published.
-
-    Args:
-        pipe: a diffusers pipeline with a `unet` and a scheduler that has `alphas_cumprod`.
-        scale: s; 0 leaves the output as it is.
-        importance: which tokens are blurred. "column-sum", those to which more than one token's attention goes: Σ_i A_ij > 1,
-            as published. "token-rank", those whose share of the stationary distribution (damping 0.99) is greater than the
-            uniform one: N π_j > 1. "random", as many as "token-rank" has, anywhere: the control.
-        layers: of the self-attention on `grid`; their maps and heads are averaged. The last by default; published is the
-            middle block ("mid_block.attentions.0").
-        grid: (rows, columns) of the tokens, where the UNet attends on several.
-        kernel, sigma: of the Gaussian blur, in latent pixels; kernel is odd.
-        generator: of the random mask.
-
-    Raises:
-        AttentionError: no UNet, a scheduler or a kind of prediction that is not known, a mask or a kernel that is none; in a
-            step, as `capture`. Errors of the pipeline pass through; the UNet is put back in any case.
-
-    Source: Hong, Lee, Jang & Kim, *Improving Sample Quality of Diffusion Models Using Self-Attention Guidance*, ICCV 2023;
-    with TokenRank: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
-    """
+    """As `attnchain_interp.self_attention_guidance`."""
     unet: Any = getattr(pipe, "unet", None)
     scheduler: Any = getattr(pipe, "scheduler", None)
     if unet is None or not hasattr(scheduler, "alphas_cumprod"):
@@ -68,8 +42,7 @@ def self_attention_guidance(
     kinds = ("epsilon", "v_prediction", "sample")
     if scheduler.config.prediction_type not in kinds:
         raise AttentionError(f"the scheduler predicts {scheduler.config.prediction_type!r}; known are {', '.join(kinds)}.")
-    if importance not in ("token-rank", "column-sum", "random"):
-        raise AttentionError(f'importance={importance!r} is unknown; use "token-rank", "column-sum" or "random".')
+    check_importance(importance)
     if kernel < 1 or kernel % 2 == 0 or not sigma > 0:
         raise AttentionError(f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma: 9, 1.0.")
     plain = unet.forward
@@ -80,7 +53,7 @@ def self_attention_guidance(
         output, store = _read(unet, lambda: plain(*inputs, **kwargs), given, layers, grid)
         first = _prediction(output)
         sample, level = given["sample"], _level(scheduler, given["timestep"], given["sample"])
-        where = store.tokens.to_grid(token_mask(store, importance, generator))[:, None]
+        where = store.tokens.to_grid(important_tokens(store, importance, generator))[:, None]
         blurred = _blurred(*_parts(scheduler, first, sample, level), level, where, kernel, sigma)
         again = _prediction(plain(**{**given, "sample": blurred, "return_dict": False}))
         difference = scale * (first - again)
@@ -96,19 +69,6 @@ def self_attention_guidance(
         yield
     finally:
         del unet.forward
-
-
-def token_mask(store: AttentionStore, importance: Importance, generator: torch.Generator | None = None) -> Tensor:
-    """(batch, token) bool: the tokens that `self_attention_guidance` blurs, of a store of the image's own attention."""
-    chain = store.chain(tokens="all")
-    n = len(chain)
-    if importance == "column-sum":
-        return chain.step(torch.ones_like(chain.uniform)) > 1
-    rank = n * stationary(chain, damping=_DAMPING) > 1
-    if importance == "token-rank":
-        return rank
-    order = torch.rand(rank.shape, generator=generator).argsort(1).argsort(1).to(rank.device)
-    return order < rank.sum(1, keepdim=True)
 
 
 def _prediction(output: Any) -> Tensor:

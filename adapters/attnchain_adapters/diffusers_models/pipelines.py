@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 from attnchain_adapters.checks import arguments_of, check_shown
-from attnchain_adapters.diffusers_models.families import Grid
 from attnchain_adapters.diffusers_models.prompts import prompt_tokens
-from attnchain_adapters.diffusers_models.running_mean import HeadWeights, RunningMean
+from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import (
     ADVICE,
-    DiffusionKind,
     TokenSequence,
     attention_modules,
     family_of,
@@ -23,66 +20,24 @@ from attnchain_adapters.diffusers_models.sequences import (
 )
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, TokenLayout, select_layers
-
-
-@final
-@dataclass
-class SamplingAttention:
-    """What `capture_pipeline` has gathered.
-
-    Attributes:
-        forwards: how many forwards of the denoiser were averaged.
-    """
-
-    forwards: int = 0
-    _store: AttentionStore | None = None
-
-    @property
-    def store(self) -> AttentionStore:
-        """The mean maps, as a store of one head; there once the context is left.
-
-        Raises:
-            AttentionError: the context has not been left, or the pipeline was not called in it.
-        """
-        if self._store is None:
-            raise AttentionError("the mean is there when the with block is left; read `.store` after it.")
-        return self._store
+from attnchain_interp.pipelines import DiffusionKind, HeadWeights, SamplingAttention
+from attnchain_interp.tokens import Grid
 
 
 @contextmanager
-def capture_pipeline(
+def sampling_attention(
     pipe: Any,
-    kind: DiffusionKind | None = None,
-    grid: Grid | None = None,
-    layers: LayerSelection = "all",
-    steps: slice | Sequence[int] = slice(None),
-    heads: HeadWeights = "mean",
-    each_layer: bool = False,
-    prompt: str | None = None,
+    *,
+    kind: DiffusionKind | None,
+    grid: Grid | None,
+    layers: LayerSelection,
+    steps: slice | Sequence[int],
+    heads: HeadWeights,
+    each_layer: bool,
+    prompt: str | None,
 ) -> Iterator[SamplingAttention]:
-    """While open, adds up the attention of the denoiser of a pipeline; `.store` holds the mean afterwards.
-
-    One map is held, however many steps, layers and heads there are (one for each layer with `each_layer`); one head's map is
-    built at a time. The pipeline computes what it would, its processors are left alone, and every hook is removed, also when
-    the call raises. Where classifier-free guidance puts both halves into one batch, the prompt's half is taken.
-
-    Args:
-        pipe: a diffusers pipeline with a `transformer` or a `unet` that is known.
-        kind, grid: which sequence, as in `capture` of the denoiser; needed where there are several.
-        layers: of this sequence, as in `AttentionStore.select`.
-        steps: which forwards of the denoiser, numbered from 0: a slice, or numbers from 0. (FLUX with a negative prompt makes
-            two a step, the prompt's first: `slice(0, None, 2)`.)
-        heads: "mean", or weighted within each layer by |λ₂| ("lambda2", "inverse-lambda2").
-        each_layer: a mean for each layer, over heads and steps; else one over layers too.
-        prompt: what the pipeline is called with, for labels of the text's tokens (`tokens_of_word`).
-
-    Raises:
-        AttentionError: no denoiser that is known, a sequence or layer that does not exist, a processor that shows no
-            attention or attends twice, no forward in the block. Errors of the pipeline pass through unchanged.
-    """
-    denoiser = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
-    if denoiser is None:
-        raise AttentionError(f"{type(pipe).__name__} has neither a transformer nor a unet; capture its denoiser by itself.")
+    """As `attnchain_interp.capture_pipeline`."""
+    denoiser = denoiser_of(pipe)
     family = family_of(denoiser)
     found, mean = SamplingAttention(), RunningMean(heads, each_layer)
     numbers = None if isinstance(steps, slice) else frozenset(steps)
@@ -125,7 +80,12 @@ def capture_pipeline(
     several = [LayerAttention(name, (mean.sums[name] / mean.counts[name])[:, None]) for name in mean.sums]
     metadata = {"adapter": "diffusers", "model": type(denoiser).__name__, "kind": sequence.kind}
     metadata |= {"mean": f"{found.forwards} forwards, {len(wanted)} layers, heads by {heads}"}
-    found._store = AttentionStore(several, tokens, metadata, queries)
+    found.gathered = AttentionStore(several, tokens, metadata, queries)
+
+
+def denoiser_of(pipe: Any) -> Any:
+    """The `transformer` or `unet` of a pipeline; None where it has neither."""
+    return getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
 
 
 def _within(number: int, steps: Any) -> bool:

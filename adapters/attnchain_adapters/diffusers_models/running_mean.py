@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
 from attnchain_interp.keeping import Edit
-
-HeadWeights = Literal["mean", "lambda2", "inverse-lambda2"]
+from attnchain_interp.pipelines import HeadWeights
 
 
 @final

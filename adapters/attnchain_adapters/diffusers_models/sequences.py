@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, final, get_args
+from typing import Any, Final, final, get_args
 
 import torch
 from torch import Tensor
 
-from attnchain_adapters.diffusers_models.families import FAMILIES, Family, Grid
+from attnchain_adapters.diffusers_models.families import FAMILIES, Family
 from attnchain_interp import AttentionError, Role, TokenLayout
-
-DiffusionKind = Literal["joint", "self", "cross"]
+from attnchain_interp.pipelines import DiffusionKind
+from attnchain_interp.tokens import Grid
 
 ADVICE: Final = (
     "Its attention processor shows none (xFormers, a sliced or a third-party kernel). Use diffusers' own:"

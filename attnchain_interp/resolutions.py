@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_adapters.diffusers_models.families import Grid
-from attnchain_interp import AttentionError, AttentionStore, LayerAttention
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.layers import LayerAttention
+from attnchain_interp.store import AttentionStore
+from attnchain_interp.tokens import Grid
 
 
 def aggregated_attention(stores: Sequence[AttentionStore]) -> AttentionStore:
