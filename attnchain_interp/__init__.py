@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attnchain_interp.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
 from attnchain_interp.chain import Chain, absorb, as_chain, bounce, damp, restrict, reverse
+from attnchain_interp.concepts import concept_map, word_map
 from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
@@ -29,7 +30,13 @@ from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layer_gradients import capture_layer_gradients
 from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.pipelines import PipelineAdapter, SamplingAttention, capture_pipeline, self_attention_guidance
+from attnchain_interp.pipelines import (
+    PipelineAdapter,
+    SamplingAttention,
+    capture_pipeline,
+    denoise_image,
+    self_attention_guidance,
+)
 from attnchain_interp.proof import LayerProof, Proof, prove
 from attnchain_interp.reducers import (
     Bounces,
@@ -93,7 +100,9 @@ __all__ = [
     "capture_layer_gradients",
     "capture_pipeline",
     "coarse_grained_stationary",
+    "concept_map",
     "damp",
+    "denoise_image",
     "diff_seg",
     "expected_visits",
     "head_weights",
@@ -110,6 +119,7 @@ __all__ = [
     "stationary",
     "tokens_of_word",
     "uniform_anchors",
+    "word_map",
 ]
 
 

@@ -1,13 +1,14 @@
-"""Pipelines that sample with a denoiser: the attention of a whole sampling, and guidance by it."""
+"""Pipelines that sample with a denoiser: the attention of a whole sampling or of one image, and guidance by it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, final, runtime_checkable
+from typing import Any, Final, Literal, Protocol, final, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from attnchain_interp.capturing import Adapter, adapters
 from attnchain_interp.errors import AttentionError
@@ -18,6 +19,8 @@ from attnchain_interp.tokens import Grid
 
 DiffusionKind = Literal["joint", "self", "cross"]
 HeadWeights = Literal["mean", "lambda2", "inverse-lambda2"]
+
+TIMESTEP: Final = 250  # that an image is noised to: one of the four of FLUX.1-schnell
 
 
 @final
@@ -53,6 +56,10 @@ class PipelineAdapter(Adapter, Protocol):
         """Whether this pipeline has a denoiser of its framework."""
         ...
 
+    def joins_text(self, pipe: Any) -> bool:
+        """Whether text and image are one sequence in its denoiser; else the image attends to the text, or there is none."""
+        ...
+
     def capture_pipeline(
         self,
         pipe: Any,
@@ -81,6 +88,19 @@ class PipelineAdapter(Adapter, Protocol):
         generator: torch.Generator | None,
     ) -> AbstractContextManager[None]:
         """As `self_attention_guidance`."""
+        ...
+
+    def denoise_image(
+        self,
+        pipe: Any,
+        image: Any,
+        *,
+        prompt: str | None,
+        timestep: float,
+        generator: torch.Generator | None,
+        call: dict[str, Any],
+    ) -> Tensor:
+        """As `denoise_image`."""
         ...
 
 
@@ -154,6 +174,40 @@ def self_attention_guidance(
     """
     return pipeline_adapter_of(pipe).self_attention_guidance(
         pipe, scale=scale, importance=importance, layers=layers, grid=grid, kernel=kernel, sigma=sigma, generator=generator
+    )
+
+
+def denoise_image(
+    pipe: Any,
+    image: Any,
+    prompt: str | None = None,
+    timestep: float = TIMESTEP,
+    generator: torch.Generator | None = None,
+    **call: Any,
+) -> Tensor:
+    """What the denoiser of a pipeline predicts of an image that is given and noised: one forward, to be captured.
+
+    The image goes through the pipeline's VAE where it has one, is noised as its scheduler does (flow matching, or diffusion
+    by ᾱ), and is denoised for one step by the pipeline's own call, prompt encoding included, without classifier-free guidance.
+
+    Args:
+        pipe: as in `capture_pipeline`; with a prompt, a pipeline from text to image.
+        image: a PIL image or a list of them, or (batch, channel, height, width) between 0 and 1. The pipeline's image
+            processor makes it a multiple of the size of its latents, and nothing else of it.
+        prompt: of all images; None calls the denoiser without text.
+        timestep: of the scheduler's training timesteps, mostly 1,000: 0 is the image as it is, the last one noise.
+        generator: of the noise.
+        call: what else the pipeline, or without a prompt the denoiser, is called with (`max_sequence_length=256`).
+
+    Raises:
+        AttentionError: no pipeline that is known, or from something else than text; a scheduler that is not known, a timestep
+            out of range, an image that is none. Errors of the pipeline pass through unchanged.
+
+    >>> with capture_pipeline(pipe, prompt="a cat") as run:  # doctest: +SKIP
+    ...     denoise_image(pipe, image, "a cat")
+    """
+    return pipeline_adapter_of(pipe).denoise_image(
+        pipe, image, prompt=prompt, timestep=timestep, generator=generator, call=call
     )
 
 

@@ -123,3 +123,41 @@ def stable_diffusion_xl() -> Any:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def stable_diffusion_3() -> Any:
+    torch.manual_seed(0)
+    t5 = T5Config(vocab_size=len(WORDS), d_model=64, d_ff=37, d_kv=8, num_layers=1, num_heads=4)
+    widths: dict[str, Any] = {"joint_attention_dim": 64, "caption_projection_dim": 24, "pooled_projection_dim": 64}
+    blocks: dict[str, Any] = {"num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 3, "in_channels": 4}
+    pipe = diffusers.StableDiffusion3Pipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=autoencoder(4),
+        text_encoder=clip(projected=True),
+        tokenizer=tokenizer(),
+        text_encoder_2=clip(projected=True),
+        tokenizer_2=tokenizer(),
+        text_encoder_3=T5EncoderModel(t5).eval(),
+        tokenizer_3=tokenizer(),
+        transformer=diffusers.SD3Transformer2DModel(sample_size=8, patch_size=2, out_channels=4, **widths, **blocks).eval(),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def pixart() -> Any:
+    torch.manual_seed(0)
+    t5 = T5Config(vocab_size=len(WORDS), d_model=32, d_ff=37, d_kv=8, num_layers=1, num_heads=4)
+    widths: dict[str, Any] = {"caption_channels": 32, "cross_attention_dim": 24, "in_channels": 4, "out_channels": 8}
+    blocks: dict[str, Any] = {"num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 3}
+    pipe = diffusers.PixArtSigmaPipeline(
+        scheduler=diffusers.DPMSolverMultistepScheduler(),
+        vae=autoencoder(4),
+        text_encoder=T5EncoderModel(t5).eval(),
+        tokenizer=tokenizer(),
+        transformer=diffusers.PixArtTransformer2DModel(
+            sample_size=8, patch_size=2, use_additional_conditions=False, **widths, **blocks
+        ).eval(),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -10,10 +10,12 @@ from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
 from attnchain_adapters.diffusers_models.families import FAMILIES
 from attnchain_adapters.diffusers_models.guidance import guided_by_self_attention
+from attnchain_adapters.diffusers_models.noising import denoised_image
 from attnchain_adapters.diffusers_models.pipelines import denoiser_of, sampling_attention
 from attnchain_adapters.diffusers_models.sequences import (
     ADVICE,
     attention_modules,
+    family_of,
     layouts_of,
     sequence_meant,
     sequences_of,
@@ -31,12 +33,16 @@ class DiffusersAdapter:
 
     capture_pipeline = staticmethod(sampling_attention)
     self_attention_guidance = staticmethod(guided_by_self_attention)
+    denoise_image = staticmethod(denoised_image)
 
     def recognises(self, source: Any) -> bool:
         return isinstance(source, ModelMixin)
 
     def recognises_pipeline(self, pipe: Any) -> bool:
         return isinstance(denoiser_of(pipe), ModelMixin)
+
+    def joins_text(self, pipe: Any) -> bool:
+        return bool(family_of(denoiser_of(pipe)).joint)
 
     def capture(
         self,

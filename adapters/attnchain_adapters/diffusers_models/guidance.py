@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_adapters.checks import arguments_of, check_shown
+from attnchain_adapters.diffusers_models.noising import signal_level
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
 from attnchain_adapters.recording import AttentionRecorder
@@ -52,7 +53,7 @@ def guided_by_self_attention(
         del given["self"]
         output, store = _read(unet, lambda: plain(*inputs, **kwargs), given, layers, grid)
         first = _prediction(output)
-        sample, level = given["sample"], _level(scheduler, given["timestep"], given["sample"])
+        sample, level = given["sample"], signal_level(scheduler, given["timestep"], given["sample"])
         where = store.tokens.to_grid(important_tokens(store, importance, generator))[:, None]
         blurred = _blurred(*_parts(scheduler, first, sample, level), level, where, kernel, sigma)
         again = _prediction(plain(**{**given, "sample": blurred, "return_dict": False}))
@@ -88,12 +89,6 @@ def _read(
     check_shown(recorder.routes, list(wanted), ADVICE)
     maps = (mean.sums["mean"] / mean.counts["mean"])[:, None]
     return output, AttentionStore([LayerAttention("mean", maps)], layouts_of(unet, sequence, given)[0])
-
-
-def _level(scheduler: Any, timestep: Any, sample: Tensor) -> Tensor:
-    """ᾱ of the step: (batch or 1, 1, 1, 1)."""
-    steps = torch.as_tensor(timestep).reshape(-1).long().cpu()
-    return scheduler.alphas_cumprod[steps].to(sample).reshape(-1, 1, 1, 1)
 
 
 def _parts(scheduler: Any, output: Tensor, sample: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:

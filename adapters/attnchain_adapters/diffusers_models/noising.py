@@ -1,0 +1,154 @@
+"""One forward of a pipeline's denoiser on an image that was given, noised to a timestep."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from attnchain_adapters.checks import described
+from attnchain_adapters.diffusers_models.pipelines import denoiser_of
+from attnchain_adapters.diffusers_models.sequences import family_of
+from attnchain_interp import AttentionError
+
+
+@torch.no_grad()
+def denoised_image(
+    pipe: Any,
+    image: Any,
+    *,
+    prompt: str | None,
+    timestep: float,
+    generator: torch.Generator | None,
+    call: dict[str, Any],
+) -> Tensor:
+    """As `attnchain_interp.denoise_image`."""
+    denoiser = denoiser_of(pipe)
+    family_of(denoiser)
+    pixels = _pixels(pipe, image)
+    latents = _latents(pipe, pixels)
+    noise = torch.randn(latents.shape, generator=generator, device=generator.device if generator else None).to(latents)
+    noised, step = noised_to(pipe.scheduler, latents, noise, timestep)
+    noised = noised.to(denoiser.dtype)
+    if prompt is None:
+        return denoiser(noised, step.to(noised.device).expand(len(noised)), return_dict=False, **call)[0]
+    return _through_the_pipeline(pipe, prompt, noised, step, pixels, call)
+
+
+def noised_to(scheduler: Any, image: Tensor, noise: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
+    """The image as the denoiser sees it at a timestep, and the timestep as a tensor ().
+
+    Flow matching: (1 − σ) x₀ + σ ε with σ = timestep / training timesteps. Diffusion: √ᾱ x₀ + √(1 − ᾱ) ε, at a whole timestep;
+    schedulers that hold x₀ + σ ε scale it to this before the denoiser.
+
+    Raises:
+        AttentionError: a timestep out of range; a scheduler of neither kind.
+    """
+    several = scheduler.config.get("num_train_timesteps", 1000)
+    if not 0 <= timestep < several:
+        raise AttentionError(f"timestep={timestep} is outside 0 … {several}: 0 is the image as it is, the last one noise.")
+    if hasattr(scheduler, "scale_noise"):
+        share = timestep / several
+        return (1 - share) * image + share * noise, torch.tensor(float(timestep))
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise AttentionError(
+            f"how {type(scheduler).__name__} noises an image is not known: it has neither scale_noise (flow matching) nor"
+            " alphas_cumprod (DDPM, DDIM and their kin)."
+        )
+    step = torch.tensor(round(timestep))
+    level = signal_level(scheduler, step, image)
+    return level.sqrt() * image + (1 - level).sqrt() * noise, step
+
+
+def signal_level(scheduler: Any, timestep: Any, sample: Tensor) -> Tensor:
+    """ᾱ of a timestep: (batch or 1, 1, 1, 1)."""
+    steps = torch.as_tensor(timestep).reshape(-1).long().cpu()
+    return scheduler.alphas_cumprod[steps].to(sample).reshape(-1, 1, 1, 1)
+
+
+@final
+class OneTimestep:
+    """In a scheduler's place: one timestep, whose step puts out what the denoiser predicts."""
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    def __init__(self, config: Any, timestep: Tensor) -> None:
+        self.config, self.timesteps = config, timestep[None]
+
+    def set_timesteps(
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: Any = None
+    ) -> None:
+        self.timesteps = self.timesteps.to(device)
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        pass
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        return sample
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, return_dict: bool = False) -> tuple[Tensor, Tensor]:
+        return model_output, model_output
+
+
+def _through_the_pipeline(
+    pipe: Any, prompt: str, noised: Tensor, step: Tensor, pixels: Tensor, call: dict[str, Any]
+) -> Tensor:
+    """The prediction of one step of the pipeline's own call, without classifier-free guidance."""
+    known = inspect.signature(type(pipe).__call__).parameters
+    if "latents" not in known or "prompt" not in known or "image" in known:
+        raise AttentionError(
+            f"{type(pipe).__name__} takes no prompt with latents of one's own; load the weights as a pipeline from text to"
+            " image: AutoPipelineForText2Image.from_pipe(pipe)."
+        )
+    height, width = pixels.shape[-2:]
+    if type(pipe).__name__.startswith("Flux"):
+        noised = pipe._pack_latents(noised, *noised.shape)
+    given: dict[str, Any] = {"height": height, "width": width, "latents": noised, "num_inference_steps": 1}
+    given |= {"guidance_scale": 1.0, "output_type": "latent", "return_dict": False}
+    if "use_resolution_binning" in known:
+        given["use_resolution_binning"] = False
+    own = pipe.scheduler
+    object.__setattr__(pipe, "scheduler", OneTimestep(own.config, step))  # what the pipeline says of itself stays as it is
+    try:
+        return pipe([prompt] * len(noised), **given | call)[0]
+    finally:
+        object.__setattr__(pipe, "scheduler", own)
+
+
+def _pixels(pipe: Any, image: Any) -> Tensor:
+    """(batch, channel, height, width) between −1 and 1, of a size that the pipeline can take."""
+    processor = getattr(pipe, "image_processor", None)
+    if isinstance(image, Tensor):
+        if image.ndim != 4 or not image.is_floating_point() or float(image.min()) < 0 or float(image.max()) > 1:
+            between = f" between {float(image.min()):.3g} and {float(image.max()):.3g}" if image.numel() else ""
+            raise AttentionError(
+                f"the image is {described(image)}{between}; it must be floating point (batch, channel, height, width) between"
+                " 0 and 1, or a PIL image."
+            )
+    elif processor is None:
+        raise AttentionError(
+            f"{type(pipe).__name__} has no image processor, so the image must be a tensor (batch, channel, height, width)"
+            f" between 0 and 1; got {type(image).__name__}."
+        )
+    return 2 * image - 1 if processor is None else processor.preprocess(image)
+
+
+def _latents(pipe: Any, pixels: Tensor) -> Tensor:
+    """In float32, what the pipeline's VAE makes of the pixels (the mode); the pixels themselves where it has none."""
+    device = getattr(pipe, "_execution_device", None) or denoiser_of(pipe).device
+    vae = getattr(pipe, "vae", None)
+    if vae is None:
+        return pixels.to(device, torch.float32)
+    own, config = vae.dtype, vae.config
+    if own == torch.float16 and config.get("force_upcast", True):  # it overflows in float16
+        vae.to(torch.float32)
+    latents = vae.encode(pixels.to(device, vae.dtype)).latent_dist.mode().float()
+    if vae.dtype != own:
+        vae.to(own)
+    if config.get("latents_mean") is None:
+        return (latents - (config.get("shift_factor") or 0)) * config["scaling_factor"]
+    mean, deviation = (torch.tensor(config[name]).to(latents).view(1, -1, 1, 1) for name in ("latents_mean", "latents_std"))
+    return (latents - mean) / deviation * config["scaling_factor"]

@@ -1,0 +1,57 @@
+"""From a word to a region, on chains small enough to walk by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import attnchain_interp as ac
+
+PATCHES = ac.TokenLayout.image(1, (1, 2))
+TEXT = ac.TokenLayout(torch.full((1, 3), int(ac.Role.TEXT)), labels=[["a", "cor", "gi"]])
+
+
+def joint() -> ac.AttentionStore:
+    """Text "a cor gi" and two patches in one sequence."""
+    roles = torch.cat([TEXT.roles, PATCHES.roles], 1)
+    rows = [[0.2] * 5, [0, 0.5, 0, 0.5, 0], [0, 0, 0, 0, 1.0], [0.5, 0.1, 0.1, 0.1, 0.2], [0, 0.3, 0, 0.3, 0.4]]
+    assert TEXT.labels
+    layout = ac.TokenLayout(roles, (1, 2), [[*TEXT.labels[0], "", ""]])
+    return ac.AttentionStore.from_maps([torch.tensor(rows)[None, None]], layout)
+
+
+def test_in_one_sequence() -> None:
+    P = joint().maps()[0, 0, 0].double()
+    start = torch.tensor([0, 0.5, 0.5, 0, 0]).double()
+    back = (P / P.sum(0)).T
+    for steps in (1, 2, 3):
+        for direction, matrix in (("incoming", P), ("outgoing", back)):
+            expected = (start @ torch.linalg.matrix_power(matrix, steps))[3:]
+            found = ac.word_map(joint(), "corgi", steps, direction)  # type: ignore[arg-type]
+            torch.testing.assert_close(found, expected.float().view(1, 1, 2))
+
+
+def test_through_attention_to_the_text() -> None:
+    own = ac.AttentionStore.from_maps([torch.tensor([[[[0.9, 0.1], [0.4, 0.6]]]])], PATCHES)
+    heads = torch.tensor([[[[0.8, 0.1, 0.1], [0.4, 0.5, 0.1]], [[0.6, 0.3, 0.1], [0.6, 0.2, 0.2]]]])
+    cross = ac.AttentionStore.from_maps([heads], TEXT, queries=PATCHES)
+    columns = torch.tensor([(0.2 + 0.4) / 2, (0.6 + 0.4) / 2])
+    first = columns / columns.sum()
+    torch.testing.assert_close(ac.word_map(own, "corgi", 1, cross=cross), first.view(1, 1, 2))
+    torch.testing.assert_close(ac.word_map(own, "corgi", 2, cross=cross), (first @ own.maps()[0, 0, 0]).view(1, 1, 2))
+    back = (own.maps()[0, 0, 0] / own.maps()[0, 0, 0].sum(0)).T
+    torch.testing.assert_close(ac.word_map(own, "corgi", 2, "outgoing", cross), (first @ back).view(1, 1, 2))
+
+
+def test_what_is_refused_says_why() -> None:
+    own = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 2), 0.5)], PATCHES)
+    high = ac.TokenLayout.image(1, (2, 1))
+    cross = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 3), 1 / 3)], TEXT, queries=high)
+    for call, message in (
+        (lambda: ac.word_map(joint(), "hat"), "'hat' is not among the tokens of the prompt: a cor gi"),
+        (lambda: ac.word_map(joint(), "corgi", 0), "needs one or more"),
+        (lambda: ac.word_map(own, "corgi"), "no labels"),
+        (lambda: ac.word_map(own, "corgi", cross=cross), r"grid \(1, 2\), and that to the text on \(2, 1\)"),
+    ):
+        with pytest.raises(ac.AttentionError, match=message):
+            call()
