@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, final
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
@@ -53,24 +55,26 @@ class ClassConditionalPipeline(DiffusionPipeline):
         """
         config, device = self.unet.config, self.unet.device
         none = config.num_class_embeds - 1
-        if class_labels is None:
-            self._guidance_scale = 1.0
-            labels = torch.full((batch_size,), none, device=device)
-        else:
-            self._guidance_scale = guidance_scale
-            labels = torch.as_tensor(class_labels, device=device)
+        labels = torch.full((batch_size,), none) if class_labels is None else torch.as_tensor(class_labels)
+        labels = labels.to(device)
         shape = (len(labels), config.in_channels, config.sample_size, config.sample_size)
         image = randn_tensor(shape, generator=generator, device=device, dtype=self.unet.dtype)
         self.scheduler.set_timesteps(num_inference_steps, device=device)
-        for timestep in self.progress_bar(self.scheduler.timesteps):
-            if self.do_classifier_free_guidance:
-                both = torch.cat([torch.full_like(labels, none), labels])
-                free, told = self.unet(torch.cat([image, image]), timestep, both).sample.chunk(2)
-                predicted = free + self._guidance_scale * (told - free)
-            else:
-                predicted = self.unet(image, timestep, labels).sample
-            image = self.scheduler.step(predicted, timestep, image).prev_sample
+        self._guidance_scale = 1.0 if class_labels is None else guidance_scale
+        try:
+            steps: Any = self.progress_bar(self.scheduler.timesteps)  # pyright: ignore[reportCallIssue] - a decorated method
+            for timestep in steps:
+                image = self.scheduler.step(self._predicted(image, timestep, labels, none), timestep, image).prev_sample
+        finally:
+            self._guidance_scale = 1.0  # a call of the denoiser alone holds one half
         image = (image / 2 + 0.5).clamp(0, 1)
         if output_type == "pil":
             return ImagePipelineOutput(self.numpy_to_pil(image.cpu().permute(0, 2, 3, 1).float().numpy()))  # pyright: ignore
         return ImagePipelineOutput(image)  # pyright: ignore[reportArgumentType] - diffusers gives tensors in it too
+
+    def _predicted(self, image: Tensor, timestep: Tensor, labels: Tensor, none: int) -> Tensor:
+        if not self.do_classifier_free_guidance:
+            return self.unet(image, timestep, labels).sample
+        both = torch.cat([torch.full_like(labels, none), labels])
+        free, told = self.unet(torch.cat([image, image]), timestep, both).sample.chunk(2)
+        return free + self._guidance_scale * (told - free)

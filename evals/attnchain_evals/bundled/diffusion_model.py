@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from attnchain_evals.diffusion.digits import SIDE
 
 if TYPE_CHECKING:
-    from diffusers import DDIMScheduler, UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     from attnchain_evals.bundled.class_conditional import ClassConditionalPipeline
 
@@ -21,7 +22,7 @@ NO_CLASS = CLASSES  # the class that stands for none: of unconditional sampling 
 
 def build_unet() -> UNet2DModel:
     """The bundled architecture, freshly initialised: 16, 48 and 96 channels, attention on 16 × 16 and 8 × 8 tokens."""
-    from diffusers import UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
     return UNet2DModel(
         sample_size=SIDE,
@@ -39,7 +40,7 @@ def build_unet() -> UNet2DModel:
 
 def build_scheduler() -> DDIMScheduler:
     """DDIM on the cosine schedule; the model predicts v = √ᾱ ε − √(1 − ᾱ) x₀."""
-    from diffusers import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=True

@@ -6,6 +6,7 @@ import argparse
 import copy
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -27,11 +28,12 @@ def train(images: int, seed: int, out: Path, learning_rate: float = 1.5e-3) -> N
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     steps = images // BATCH
     data = DataLoader(TexturedDigits("train", steps * BATCH, seed=seed), BATCH)
-    levels = scheduler.config.num_train_timesteps
+    levels = len(scheduler.alphas_cumprod)
     started, mean_loss = time.time(), 1.0
-    for step, batch in enumerate(map(lambda fields: Example(*fields), data)):
+    for step, fields in enumerate(data):
+        batch = Example(*fields)
         clean, noise = 2 * batch.image - 1, torch.randn_like(batch.image)
-        timestep = ((torch.rand(()) + torch.arange(BATCH) / BATCH) % 1 * levels).long()  # evenly over the schedule
+        timestep: Any = ((torch.rand(()) + torch.arange(BATCH) / BATCH) % 1 * levels).long()  # evenly over the schedule
         label = batch.label.masked_fill(torch.rand(BATCH) < DROPPED, NO_CLASS)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 200, (1 - step / steps) / 0.5)

@@ -20,6 +20,7 @@ from attnchain_interp import AttentionError
 
 LAYER: Final = "mid_block.attentions.0"  # as published: the attention of the middle block
 GRID: Final = (8, 8)
+TITLES: Final = {"none": "none", "column-sum": "column sum", "token-rank": "TokenRank", "random": "random"}
 
 
 class Guidance(NamedTuple):
@@ -29,15 +30,13 @@ class Guidance(NamedTuple):
     scale: float
 
     def __str__(self) -> str:
-        return "none" if self.importance == "none" else f"{self.importance}, scale {self.scale:g}"
+        return TITLES[self.importance] + (f", scale {self.scale:g}" if self.scale else "")
 
 
 NONE: Final = Guidance("none", 0.0)
 
 
-def sample(
-    pipe: Any, guidance: Guidance, images: int, seed: int, steps: int, classes: bool
-) -> tuple[Tensor, Tensor | None]:
+def sample(pipe: Any, guidance: Guidance, images: int, seed: int, steps: int, classes: bool) -> tuple[Tensor, Tensor | None]:
     """Images (image, 1, 32, 32), and the classes asked for: each digit as often, or None without classes.
 
     The noise depends on the seed alone, so that guidances are paired image by image.

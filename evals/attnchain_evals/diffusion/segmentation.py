@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache, cached_property
-from typing import Any, Final, final
+from typing import Any, Final, Literal, NamedTuple, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,60 +15,96 @@ import attnchain_interp as ac
 from attnchain_evals.bundled.diffusion_model import NO_CLASS
 from attnchain_evals.diffusion.digits import Example
 from attnchain_evals.diffusion.segments import above, acc_and_miou, counts, matched
-from attnchain_interp import AttentionStore
+from attnchain_interp import AttentionError, AttentionStore
 
 GRIDS: Final = ((16, 16), (8, 8))
-TIMESTEPS: Final = (50, 150, 300)
 THRESHOLDS: Final = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # times the mean of a map
-DIVERGENCES: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.1)  # below which DiffSeg merges
+DIVERGENCES: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.1)  # below which DiffSeg merges
 ANCHOR_SIDE: Final = 4
+BRIGHTNESS: Final = "brightness, no model"
+CEILING: Final = "the mask itself on 16 × 16"
 
 Method = Callable[["Scene"], Tensor]
 
 
+class Reading(NamedTuple):
+    """How attention is read: the timestep that images are noised to, the resolutions that are joined, the weights of heads."""
+
+    timestep: int
+    grids: tuple[tuple[int, int], ...]
+    heads: Literal["mean", "lambda2"]
+
+    def __str__(self) -> str:
+        return (
+            f"t = {self.timestep}, {' and '.join(f'{rows} × {columns}' for rows, columns in self.grids)}, heads {self.heads}"
+        )
+
+
+READINGS: Final = tuple(
+    Reading(timestep, grids, heads)
+    for timestep in (50, 150, 300)
+    for grids in (GRIDS[:1], GRIDS)
+    for heads in ("mean", "lambda2")
+)
+
+
+class Choice(NamedTuple):
+    """The reading and the settings of a method, and the mean IoU on the images that they were chosen on."""
+
+    reading: Reading
+    setting: str
+    miou: float
+
+
 @final
 class Scene:
-    """Images at one timestep: their attention, and what several methods need of it.
+    """Images and their attention by one reading, and what several methods need of it.
 
     Args:
         pipe: the diffusion model.
         batch: images with masks.
-        timestep: that the images are noised to.
+        reading: how their attention is read.
         seed: of the noise.
     """
 
-    def __init__(self, pipe: Any, batch: Example, timestep: int, seed: int = 0) -> None:
+    def __init__(self, pipe: Any, batch: Example, reading: Reading, seed: int = 0) -> None:
         self.batch = batch
-        self.store = aggregated(pipe, batch.image, timestep, seed)
+        self.store = attention_of(pipe, batch.image, reading, seed)
         self.chain = self.store.chain()
         self.rank = ac.stationary(self.chain)
         self.reversed_rank = ac.stationary(ac.reverse(self.chain))
 
     @cached_property
     def point(self) -> Tensor:
-        """(batch, token): 1 at the patch that the mask covers most, what a user would click on."""
-        covered = F.adaptive_avg_pool2d(self.batch.mask[:, None].float(), GRIDS[0]).flatten(1)
-        return F.one_hot(covered.argmax(1), covered.shape[1]).float()
+        """(batch, token): 1 at the point that a user would click on."""
+        return F.one_hot(points(self.batch.mask), GRIDS[0][0] * GRIDS[0][1]).float()
 
     def grid(self, tokens: Tensor) -> Tensor:
         """Values (batch, token) as (batch, 16, 16)."""
         return self.store.tokens.to_grid(tokens)
 
 
-def aggregated(pipe: Any, images: Tensor, timestep: int, seed: int = 0) -> AttentionStore:
-    """The self-attention of both resolutions as one chain on 16 × 16 tokens, of images noised to a timestep."""
+def attention_of(pipe: Any, images: Tensor, reading: Reading, seed: int = 0) -> AttentionStore:
+    """The self-attention of images, noised and denoised once without a class: one chain on 16 × 16 tokens."""
     labels = torch.full((len(images),), NO_CLASS)
-    with ac.capture_pipeline(pipe, grid=GRIDS[0]) as fine, ac.capture_pipeline(pipe, grid=GRIDS[1]) as coarse:
-        ac.denoise_image(
-            pipe, images, timestep=timestep, generator=torch.Generator().manual_seed(seed), class_labels=labels
-        )
-    return ac.aggregated_attention([fine.store, coarse.store])
+    noise = torch.Generator().manual_seed(seed)
+    with ExitStack() as stack:
+        runs = [stack.enter_context(ac.capture_pipeline(pipe, grid=grid, heads=reading.heads)) for grid in reading.grids]
+        ac.denoise_image(pipe, images, timestep=reading.timestep, generator=noise, class_labels=labels)
+    return ac.aggregated_attention([run.store for run in runs])
+
+
+def points(masks: Tensor) -> Tensor:
+    """The token (batch,) whose patch each mask covers most."""
+    return F.adaptive_avg_pool2d(masks[:, None].float(), GRIDS[0]).flatten(1).argmax(1)
 
 
 def diff_seg(anchors: str, divergence: float) -> Method:
     def segments(scene: Scene) -> Tensor:
         chosen = (
-            ac.ranked_anchors(scene.rank, ANCHOR_SIDE**2) if anchors == "TokenRank" else ac.uniform_anchors(GRIDS[0], ANCHOR_SIDE)
+            ac.ranked_anchors(scene.rank, ANCHOR_SIDE**2)
+            if anchors == "TokenRank"
+            else ac.uniform_anchors(GRIDS[0], ANCHOR_SIDE)
         )
         return matched(scene.grid(ac.diff_seg(scene.chain, chosen, divergence)), scene.batch.mask)
 
@@ -77,7 +112,16 @@ def diff_seg(anchors: str, divergence: float) -> Method:
 
 
 def metastable(scene: Scene) -> Tensor:
-    return matched(scene.grid(ac.metastable_states(scene.chain, k=2).argmax(-1)), scene.batch.mask)
+    states = torch.stack([_two_states(matrix) for matrix in scene.chain.matrix])
+    return matched(scene.grid(states), scene.batch.mask)
+
+
+def _two_states(matrix: Tensor) -> Tensor:
+    """The state (token,) that each token belongs to most; of three, where two would split a complex pair of eigenvalues."""
+    try:
+        return ac.metastable_states(matrix, k=2).argmax(-1)
+    except AttentionError:
+        return ac.metastable_states(matrix, k=3).argmax(-1)
 
 
 def bounces(steps: int, threshold: float) -> Method:
@@ -121,9 +165,7 @@ def methods() -> Mapping[str, Mapping[str, Method]]:
         "DiffSeg, uniform anchors": {f"threshold {d:g}": diff_seg("uniform", d) for d in DIVERGENCES},
         "DiffSeg, TokenRank anchors": {f"threshold {d:g}": diff_seg("TokenRank", d) for d in DIVERGENCES},
         "two metastable states": {"": metastable},
-        "multi-bounce from a point": {
-            f"{n} steps, above {t:g}": bounces(n, t) for n in (1, 2, 3, 5) for t in THRESHOLDS
-        },
+        "multi-bounce from a point": {f"{n} steps, above {t:g}": bounces(n, t) for n in (1, 2, 3, 5) for t in THRESHOLDS},
         "TokenRank": {
             f"{direction}, {side} {t:g}": ranked(direction, t, front)
             for direction in ("incoming", "outgoing")
@@ -131,27 +173,25 @@ def methods() -> Mapping[str, Mapping[str, Method]]:
             for t in THRESHOLDS
         },
         "column sum": {f"{side} {t:g}": column_sum(t, front) for side, front in sides.items() for t in THRESHOLDS},
-        "brightness (no model)": {f"above {t:g}": brightness(t) for t in THRESHOLDS},
-        "the mask on 16 × 16 (ceiling)": {"": ceiling},
+        BRIGHTNESS: {f"above {t:g}": brightness(t) for t in THRESHOLDS},
+        CEILING: {"": ceiling},
     }
 
 
-def tuned(pipe: Any, batch: Example, timesteps: Sequence[int] = TIMESTEPS) -> dict[str, tuple[int, str, float]]:
-    """Method → timestep and settings of the best mean IoU on these images, and the mean IoU."""
-    best: dict[str, tuple[int, str, float]] = {}
-    for timestep in timesteps:
-        scene = Scene(pipe, batch, timestep)
+def tuned(pipe: Any, batch: Example, readings: Sequence[Reading] = READINGS) -> dict[str, Choice]:
+    """Method → the reading and settings of the best mean IoU on these images."""
+    best: dict[str, Choice] = {}
+    for reading in readings:
+        scene = Scene(pipe, batch, reading)
         for name, settings in methods().items():
             for setting, method in settings.items():
                 miou = float(acc_and_miou(counts(method(scene), batch.mask).mean(0))[1])
-                if name not in best or miou > best[name][2]:
-                    best[name] = timestep, setting, miou
+                if name not in best or miou > best[name].miou:
+                    best[name] = Choice(reading, setting, miou)
     return best
 
 
-def scored(pipe: Any, batch: Example, chosen: Mapping[str, tuple[int, str, float]]) -> dict[str, NDArray[np.float64]]:
-    """Method → `counts` on these images, with the settings that were chosen on others."""
-    scenes = {timestep: Scene(pipe, batch, timestep) for timestep in {timestep for timestep, _, _ in chosen.values()}}
-    return {
-        name: counts(methods()[name][setting](scenes[timestep]), batch.mask) for name, (timestep, setting, _) in chosen.items()
-    }
+def found(pipe: Any, batch: Example, chosen: Mapping[str, Choice]) -> dict[str, Tensor]:
+    """Method → object (1), background (0) or neither (−1) in (batch, height, width), as chosen on other images."""
+    scenes = {reading: Scene(pipe, batch, reading) for reading in {choice.reading for choice in chosen.values()}}
+    return {name: methods()[name][choice.setting](scenes[choice.reading]) for name, choice in chosen.items()}
