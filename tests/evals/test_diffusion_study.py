@@ -63,7 +63,7 @@ def test_samples_are_deterministic_and_of_the_class_asked_for(pipe: Any) -> None
     assert images.shape == (30, 1, 32, 32)
     with torch.no_grad():
         right = bundled_digit_classifier()(images).argmax(1) == labels
-    assert float(right.float().mean()) > 0.3  # … were measured with these settings
+    assert float(right.float().mean()) > 0.8  # 1.00 and 0.97 of these seeds 0 and 1
 
 
 def test_guidance_of_classes_mixes_both_predictions(pipe: Any) -> None:

@@ -100,6 +100,8 @@ def points(masks: Tensor) -> Tensor:
 
 
 def diff_seg(anchors: str, divergence: float) -> Method:
+    """DiffSeg from as many "uniform" or "TokenRank" anchors, matched with object and background."""
+
     def segments(scene: Scene) -> Tensor:
         chosen = (
             ac.ranked_anchors(scene.rank, ANCHOR_SIDE**2)
@@ -112,6 +114,7 @@ def diff_seg(anchors: str, divergence: float) -> Method:
 
 
 def metastable(scene: Scene) -> Tensor:
+    """The two sets of tokens that the walk rarely leaves, matched with object and background."""
     states = torch.stack([_two_states(matrix) for matrix in scene.chain.matrix])
     return matched(scene.grid(states), scene.batch.mask)
 
@@ -124,28 +127,18 @@ def _two_states(matrix: Tensor) -> Tensor:
         return ac.metastable_states(matrix, k=3).argmax(-1)
 
 
-def bounces(steps: int, threshold: float) -> Method:
+def cut(scores: Callable[[Scene], Tensor], threshold: float, front: bool = True) -> Method:
+    """Where scores (batch, token) are above a multiple of their mean; the rest where that is not the front."""
+
     def region(scene: Scene) -> Tensor:
-        return above(scene.grid(ac.bounce(scene.chain, scene.point, steps)), threshold, scene.batch.mask)
+        inside = above(scene.grid(scores(scene)), threshold, scene.batch.mask)
+        return inside if front else 1 - inside
 
     return region
 
 
-def ranked(direction: str, threshold: float, front: int) -> Method:
-    def region(scene: Scene) -> Tensor:
-        scores = scene.rank if direction == "incoming" else scene.reversed_rank
-        found = above(scene.grid(scores), threshold, scene.batch.mask)
-        return found if front else 1 - found
-
-    return region
-
-
-def column_sum(threshold: float, front: int) -> Method:
-    def region(scene: Scene) -> Tensor:
-        found = above(scene.grid(scene.chain.step(scene.chain.uniform)), threshold, scene.batch.mask)
-        return found if front else 1 - found
-
-    return region
+def bounced(steps: int) -> Callable[[Scene], Tensor]:
+    return lambda scene: ac.bounce(scene.chain, scene.point, steps)
 
 
 def brightness(threshold: float) -> Method:
@@ -153,6 +146,7 @@ def brightness(threshold: float) -> Method:
 
 
 def ceiling(scene: Scene) -> Tensor:
+    """The most that segments of 16 × 16 patches can reach, or nearly."""
     coarse = F.adaptive_avg_pool2d(scene.batch.mask[:, None].float(), GRIDS[0])[:, 0] > 0.5
     return matched(coarse.long(), scene.batch.mask)
 
@@ -160,19 +154,19 @@ def ceiling(scene: Scene) -> Tensor:
 @cache
 def methods() -> Mapping[str, Mapping[str, Method]]:
     """Method → settings → what it finds."""
-    sides = {"above": 1, "below": 0}
+    cuts = [(f"{'above' if front else 'below'} {t:g}", t, front) for front in (True, False) for t in THRESHOLDS]
+    ranks = {"incoming": lambda scene: scene.rank, "outgoing": lambda scene: scene.reversed_rank}
     return {
         "DiffSeg, uniform anchors": {f"threshold {d:g}": diff_seg("uniform", d) for d in DIVERGENCES},
         "DiffSeg, TokenRank anchors": {f"threshold {d:g}": diff_seg("TokenRank", d) for d in DIVERGENCES},
         "two metastable states": {"": metastable},
-        "multi-bounce from a point": {f"{n} steps, above {t:g}": bounces(n, t) for n in (1, 2, 3, 5) for t in THRESHOLDS},
-        "TokenRank": {
-            f"{direction}, {side} {t:g}": ranked(direction, t, front)
-            for direction in ("incoming", "outgoing")
-            for side, front in sides.items()
-            for t in THRESHOLDS
+        "multi-bounce from a point": {
+            f"{n} {'steps' if n > 1 else 'step'}, above {t:g}": cut(bounced(n), t) for n in (1, 2, 3, 5) for t in THRESHOLDS
         },
-        "column sum": {f"{side} {t:g}": column_sum(t, front) for side, front in sides.items() for t in THRESHOLDS},
+        "TokenRank": {
+            f"{direction}, {name}": cut(scores, t, front) for direction, scores in ranks.items() for name, t, front in cuts
+        },
+        "column sum": {name: cut(lambda scene: scene.chain.step(scene.chain.uniform), t, front) for name, t, front in cuts},
         BRIGHTNESS: {f"above {t:g}": brightness(t) for t in THRESHOLDS},
         CEILING: {"": ceiling},
     }
