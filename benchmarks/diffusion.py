@@ -41,7 +41,7 @@ def guidance(pipe: Any, images: int, choosing_seeds: int, seeds: int, classes: b
     write_figure(sample_figure(samples), IMAGES / f"diffusion-samples-{'classes' if classes else 'unconditional'}.png")
     return (
         f"{images} samples for each of {seeds} seeds, {STEPS} DDIM steps; mean [95 % interval over seeds]. Scales were chosen"
-        f" on {choosing_seeds} other seeds.\n\n{guidance_tables(study)}"
+        f" by the distance on other seeds ({choosing_seeds}).\n\n{guidance_tables(study)}"
     )
 
 
