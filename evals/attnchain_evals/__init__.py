@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnchain_evals.bench.results import BenchmarkResult
     from attnchain_evals.benchmarking import benchmark
     from attnchain_evals.bundled import bundled_vit
+    from attnchain_evals.bundled.diffusion_model import bundled_diffusion
     from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
     from attnchain_evals.cluttered_digits import ClutteredDigits, Example
     from attnchain_evals.controls import InputMagnitude
@@ -74,6 +75,7 @@ _HOME = {
     "Zero": "occlusion",
     "benchmark": "benchmarking",
     "bundled_decoder": "bundled.text_models",
+    "bundled_diffusion": "bundled.diffusion_model",
     "bundled_encoder": "bundled.text_models",
     "bundled_vit": "bundled",
     "explain_func": "explanation",
@@ -118,6 +120,7 @@ __all__ = [
     "Zero",
     "benchmark",
     "bundled_decoder",
+    "bundled_diffusion",
     "bundled_encoder",
     "bundled_vit",
     "explain_func",

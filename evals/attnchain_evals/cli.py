@@ -63,8 +63,14 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the table and the pictures")] = Path("attnchain-demo"),
     images: Annotated[int, typer.Option(help="test images to score")] = 64,
     seed: Annotated[int, typer.Option(help="of the test images")] = 0,
+    diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, segments")] = False,
 ) -> None:
     """The bundled model on its test images: every method, deletion and insertion, localisation, pictures."""
+    if diffusion:
+        from attnchain_evals.diffusion.command import demo_diffusion
+
+        demo_diffusion(out, images, seed)
+        return
     from attnchain_evals.demo import run
 
     found = run(demo_methods(), out, images, seed)

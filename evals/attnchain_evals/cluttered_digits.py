@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from attnchain_evals.digit_drawing import Split, column, crops, glyphs, render
 from attnchain_interp import AttentionError
 from attnchain_interp.describing import with_fields, with_settings
-
-Split = Literal["train", "validation", "test"]
 
 IMAGE_SIZE: Final = 56
 FRAGMENTS: Final = 5
 _BLOCK: Final = 128  # examples drawn together from one seed; an example never depends on who asks for it
-_GLYPH_SIZE: Final = 32  # the 8×8 scans are enlarged to this once, smoothly
 _CANDIDATES: Final = 24  # places tried for each object
 _OBJECTS: Final = 2 + FRAGMENTS  # deciding digit, decoy, fragments
 
@@ -69,7 +65,7 @@ class ClutteredDigits(Dataset[Example]):
             raise AttentionError(f"difficulty is {difficulty}; it lies between 0 (plain) and 1 (the task itself).")
         self.split: Split = split
         self.length, self.seed, self.difficulty = length, seed, difficulty
-        self._glyphs, self._labels = _glyphs(split)
+        self._glyphs, self._labels = glyphs(split)
         self._cached: tuple[int, Example] | None = None
 
     def __repr__(self) -> str:
@@ -117,7 +113,7 @@ class ClutteredDigits(Dataset[Example]):
         centre = _places(rng, reach)
         spread = min(1.0, 2 * d)
         centre[:, 0] = IMAGE_SIZE / 2 + spread * (centre[:, 0] - IMAGE_SIZE / 2)
-        ink = _render(rng, self._glyphs[torch.from_numpy(which)], centre, size)
+        ink = render(rng, self._glyphs[torch.from_numpy(which)], centre, size, IMAGE_SIZE)
         ink[:, 2:] *= torch.from_numpy(_windows(centre[:, 2:], reach[:, 2:]))
         ink *= torch.from_numpy(present)[:, :, None, None]
 
@@ -126,48 +122,14 @@ class ClutteredDigits(Dataset[Example]):
         contrast = rng.uniform(0.45 - 0.2 * d, 0.5, (n, _OBJECTS)) * np.where(light, 1, -1)
         roughness = rng.uniform(0.02, 0.02 + 0.08 * d, n)
         level = rng.uniform(0.5 - 0.08 * d, 0.5 + 0.08 * d, n)
-        canvas = _crops(rng, n) * _column(roughness, 3) + _column(level, 3)
+        canvas = crops(rng, n, IMAGE_SIZE) * column(roughness, 3) + column(level, 3)
         for k in range(_OBJECTS):
-            target = _column(level + contrast[:, k], 3)
+            target = column(level + contrast[:, k], 3)
             canvas += ink[:, k] * (target - canvas)
         tint = 1 + torch.from_numpy(rng.uniform(-0.12 * d, 0.12 * d, (n, 3, 1, 1))).float()
         image = (canvas[:, None] * tint).clamp_(0, 1)
         label = self._labels[torch.from_numpy(which[:, 0])]
         return Example(image, label, ink[:, 0] > 0.5, ink[:, 1] > 0.5)
-
-
-@cache
-def _glyphs(split: Split) -> tuple[Tensor, Tensor]:
-    """The scans of one split, enlarged: (scan, 32, 32) ink in [0, 1], and their labels."""
-    from sklearn.datasets import load_digits
-
-    digits: Any = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.target))
-    ids = dict(zip(get_args(Split), np.split(order, [1097, 1397]), strict=True))[split]
-    scans = torch.from_numpy(digits.images[ids]).float()[:, None] / 16
-    large = F.interpolate(scans, size=(_GLYPH_SIZE, _GLYPH_SIZE), mode="bicubic", align_corners=False)[:, 0]
-    return ((large - 0.25) * 2).clamp_(0, 1), torch.from_numpy(digits.target[ids])
-
-
-@cache
-def _textures() -> np.ndarray:
-    """(texture, 256, 256), each of mean 0 and standard deviation 1, at two scales."""
-    from skimage import data, transform
-
-    sheets = [sheet() / 255 for sheet in (data.brick, data.grass, data.gravel)]
-    halves = [transform.downscale_local_mean(sheet, (2, 2)) for sheet in sheets]
-    stack = np.stack([sheet[:256, :256] for sheet in sheets] + halves)
-    stack -= stack.mean((1, 2), keepdims=True)
-    return (stack / stack.std((1, 2), keepdims=True)).astype(np.float32)
-
-
-def _crops(rng: np.random.Generator, n: int) -> Tensor:
-    textures = _textures()
-    corner = rng.integers(textures.shape[-1] - IMAGE_SIZE, size=(n, 2))
-    span = np.arange(IMAGE_SIZE)
-    rows, columns = corner[:, :1] + span, corner[:, 1:] + span
-    which = rng.integers(len(textures), size=n)
-    return torch.from_numpy(textures[which[:, None, None], rows[:, :, None], columns[:, None, :]])
 
 
 def _places(rng: np.random.Generator, reach: np.ndarray) -> np.ndarray:
@@ -183,29 +145,8 @@ def _places(rng: np.random.Generator, reach: np.ndarray) -> np.ndarray:
     return centre
 
 
-def _render(rng: np.random.Generator, glyphs: Tensor, centre: np.ndarray, size: np.ndarray) -> Tensor:
-    """Glyphs (n, object, 32, 32) turned, sheared, stretched and placed on the canvas: ink (n, object, 56, 56)."""
-    n, objects = size.shape
-    turn = rng.uniform(-0.25, 0.25, (n, objects))
-    shear = rng.uniform(-0.2, 0.2, (n, objects))
-    stretch = rng.uniform(0.85, 1.15, (n, objects))
-    scale = IMAGE_SIZE / size  # canvas coordinates in [-1, 1] → glyph coordinates
-    cos, sin = np.cos(turn), np.sin(turn)
-    linear = np.stack([cos * stretch, sin * stretch, shear * cos - sin, shear * sin + cos], -1).reshape(n, objects, 2, 2)
-    linear *= scale[..., None, None]
-    offset = -(linear @ (2 * centre / IMAGE_SIZE - 1)[..., None])
-    theta = torch.from_numpy(np.concatenate([linear, offset], -1)).float().flatten(0, 1)
-    grid = F.affine_grid(theta, [n * objects, 1, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
-    ink = F.grid_sample(glyphs.reshape(-1, 1, _GLYPH_SIZE, _GLYPH_SIZE), grid, align_corners=False)
-    return ink.view(n, objects, IMAGE_SIZE, IMAGE_SIZE)
-
-
 def _windows(centre: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """1 inside the square of each fragment, 0 outside: (n, fragment, 56, 56)."""
     pixel = np.arange(IMAGE_SIZE) + 0.5
     inside = np.abs(pixel - centre[..., None]) < reach[..., None, None]  # (n, fragment, 2, 56)
     return (inside[:, :, 1, :, None] & inside[:, :, 0, None, :]).astype(np.float32)
-
-
-def _column(values: np.ndarray, ndim: int) -> Tensor:
-    return torch.from_numpy(values).float().view(-1, *[1] * (ndim - 1))

@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude
-from attnchain_evals.cluttered_digits import _glyphs
+from attnchain_evals.digit_drawing import glyphs
 
 
 def test_shapes_and_ranges() -> None:
@@ -31,8 +31,8 @@ def test_an_example_depends_on_seed_and_index_alone() -> None:
 
 
 def test_no_scan_is_in_two_splits() -> None:
-    splits = [{scan.numpy().tobytes() for scan in _glyphs(split)[0]} for split in ("train", "validation", "test")]
-    assert [len(_glyphs(split)[0]) for split in ("train", "validation", "test")] == [1097, 300, 400]
+    splits = [{scan.numpy().tobytes() for scan in glyphs(split)[0]} for split in ("train", "validation", "test")]
+    assert [len(glyphs(split)[0]) for split in ("train", "validation", "test")] == [1097, 300, 400]
     assert not splits[0] & splits[1]
     assert not splits[0] & splits[2]
     assert not splits[1] & splits[2]

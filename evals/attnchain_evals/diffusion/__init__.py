@@ -1,0 +1,1 @@
+"""Diffusion models: the bundled one and its task, guidance and segmentation by attention, their scores."""

@@ -1,0 +1,78 @@
+"""The diffusion job end to end: samples by guidance and segmentation without words, small; tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from attnchain_evals.bundled.diffusion_model import bundled_diffusion
+from attnchain_evals.diffusion.digits import Example, TexturedDigits
+from attnchain_evals.diffusion.figures import region_figure, sample_figure
+from attnchain_evals.diffusion.guidance import sample
+from attnchain_evals.diffusion.segmentation import BRIGHTNESS, CEILING, READINGS, Reading, attention_of, found, points
+from attnchain_evals.diffusion.study import (
+    SegmentationStudy,
+    guidance_tables,
+    segmentation_table,
+    study_guidance,
+    study_segmentation,
+)
+from attnchain_evals.figures import bounce_figure, write_figure
+from attnchain_evals.files import write_text
+
+SHOWN = 10  # samples of each guidance; of the images half as many
+SCALES = (1.0, 2.0)
+SEEDS = 3
+DEMO_READINGS = tuple(reading for reading in READINGS if reading.timestep == 50 and reading.heads == "lambda2")
+
+
+class DiffusionDemo(NamedTuple):
+    """What a demo of the diffusion model found, and the files it wrote."""
+
+    tables: str
+    files: list[Path]
+
+
+def run(
+    out: Path,
+    images: int,
+    seed: int,
+    steps: int = 10,
+    readings: Sequence[Reading] = DEMO_READINGS,
+    say: Callable[[str], object] = lambda line: None,
+) -> DiffusionDemo:
+    """Samples and segments `images` images each time, and writes both tables and the pictures into `out`.
+
+    Raises:
+        AttentionError: fewer than two images, of which no score can be computed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    pipe = bundled_diffusion()
+    sets = {"scales": SCALES, "images": images, "choosing_seeds": 1, "seeds": SEEDS, "steps": steps, "classes": True}
+    guidance = study_guidance(pipe, **sets, seed=seed, say=say)
+    validation = next(TexturedDigits("validation", images, seed=seed).batches(images))
+    test = next(TexturedDigits("test", images, seed=seed).batches(images))
+    segmentation = study_segmentation(pipe, validation, test, readings)
+    tables = (
+        f"Samples: {images} for each of {SEEDS} seeds, {steps} steps; mean [95 % interval over seeds]. The figures of the full"
+        f" study are in docs/diffusion-results.md.\n\n{guidance_tables(guidance)}\n"
+        f"Segments: {images} test images, choices on as many validation images; mean [95 % bootstrap interval].\n\n"
+        f"{segmentation_table(segmentation)}"
+    )
+    write_text(out / "tables.md", tables)
+    samples = {str(one): sample(pipe, one, SHOWN, seed, steps, classes=True)[0] for one in guidance.reported}
+    files = [out / "tables.md", write_figure(sample_figure(samples), out / "samples.png")]
+    return DiffusionDemo(tables, files + segmentation_pictures(pipe, segmentation, test, out))
+
+
+def segmentation_pictures(pipe: Any, study: SegmentationStudy, test: Example, out: Path, prefix: str = "") -> list[Path]:
+    """The files of the walk from a point and of what each method finds."""
+    few = Example(*(field[: SHOWN // 2] for field in test))
+    chosen = {name: choice for name, choice in study.chosen.items() if name not in (BRIGHTNESS, CEILING)}
+    store = attention_of(pipe, few.image, chosen["multi-bounce from a point"].reading)
+    figures = {
+        "bounces.png": bounce_figure(store, few.image[0], int(points(few.mask)[0])),
+        "segments.png": region_figure(few, found(pipe, few, chosen)),
+    }
+    return [write_figure(figure, out / f"{prefix}{name}") for name, figure in figures.items()]

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from scipy.stats import ttest_1samp
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnchain_evals.bundled.digit_classifier import DigitClassifier, bundled_digit_classifier
+from attnchain_evals.diffusion.digits import TexturedDigits
+from attnchain_evals.diffusion.guidance import over_seeds
+from attnchain_evals.diffusion.scores import SampleScores
+from attnchain_evals.diffusion.segments import above, acc_and_miou, counts, matched
+from attnchain_evals.statistics import Score
+from attnchain_interp import AttentionError
+
+
+def with_parts(features: nn.Module, head: nn.Module) -> DigitClassifier:
+    model = DigitClassifier()
+    model.features, model.head = features, head  # type: ignore[assignment]
+    return model
+
+
+class Corner(nn.Module):
+    """The first pixels as features."""
+
+    num_features = 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, 0, 0, :2]
+
+
+def images_of(features: Tensor) -> Tensor:
+    images = torch.zeros(len(features), 1, 32, 32)
+    images[:, 0, 0, :2] = features
+    return images
+
+
+def test_the_frechet_distance_is_its_closed_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    real, fake = torch.rand(40, 2, generator=generator), 0.5 * torch.rand(30, 2, generator=generator) + 0.2
+    found = SampleScores(with_parts(Corner(), nn.Linear(2, 10)), images_of(real))(images_of(fake)).frechet
+    first, second = np.cov(real.double().numpy().T), np.cov(fake.double().numpy().T)
+    shift = (real.double().mean(0) - fake.double().mean(0)).square().sum()
+    assert found == pytest.approx(float(shift) + np.trace(first + second - 2 * np.real(sqrtm(first @ second))), abs=1e-6)
+
+
+def test_a_shift_of_one_distribution_is_as_far_as_it_goes() -> None:
+    real = torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) / 2
+    scores = SampleScores(with_parts(Corner(), nn.Linear(2, 10)), images_of(real))
+    assert scores(images_of(real + torch.tensor([0.3, 0.4]))).frechet == pytest.approx(0.25, abs=1e-5)
+    assert scores(images_of(real)).frechet == pytest.approx(0, abs=1e-5)
+
+
+def test_the_inception_score_runs_from_one_to_the_number_of_classes_and_accuracy_counts() -> None:
+    class Sure(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            return 100 * F.one_hot((features[:, 0] * 10).round().long(), 10).float()
+
+    scores = SampleScores(with_parts(Corner(), Sure()), images_of(torch.rand(20, 2)))
+    each = images_of(torch.stack([torch.arange(10) / 10, torch.zeros(10)], 1))
+    assert scores(each).inception == pytest.approx(10, rel=1e-4)
+    assert scores(each[:1].expand(5, -1, -1, -1)).inception == pytest.approx(1, rel=1e-4)
+    assert scores(each, torch.arange(10)).accuracy == 1
+    assert scores(each, torch.tensor([0, 1, 2, 3, 4, 0, 0, 0, 0, 0])).accuracy == pytest.approx(0.5)
+    assert np.isnan(scores(each).accuracy)
+
+
+@pytest.mark.parametrize("samples", [torch.rand(1, 1, 32, 32), torch.rand(4, 3, 32, 32)])
+def test_what_is_no_set_of_samples_is_refused(samples: Tensor) -> None:
+    with pytest.raises(AttentionError, match="at least two"):
+        SampleScores(bundled_digit_classifier(), torch.rand(4, 1, 32, 32))(samples)
+
+
+def test_the_classifier_reads_digits_of_validation_images() -> None:
+    batch = next(TexturedDigits("validation", 128, seed=9).batches(128))
+    with torch.no_grad():
+        right = bundled_digit_classifier()(batch.image).argmax(1) == batch.label
+    assert float(right.float().mean()) > 0.93  # 0.979 by the training command
+
+
+def test_intervals_over_seeds_are_those_of_the_t_test() -> None:
+    values = np.array([1.0, 2.0, 4.0, 3.5])
+    low, high = ttest_1samp(values, 0).confidence_interval()
+    assert over_seeds(values) == pytest.approx(Score(2.625, float(low), float(high)))
+    with pytest.raises(AttentionError, match="two seeds"):
+        over_seeds(values[:1])
+
+
+def test_segments_are_matched_so_that_the_most_pixels_are_right() -> None:
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[:, 1:3, 1:3] = True
+    halves = torch.tensor([[[7, 7], [7, 3]]])  # enlarged: a quarter of the image is segment 3
+    found = matched(halves, mask)
+    assert found.tolist() == [[[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]]
+    assert matched(torch.arange(3)[None, None].repeat(1, 4, 1).repeat_interleave(2, 2)[..., :4], mask).unique().tolist() == [
+        0,
+        1,
+    ]
+    three = torch.tensor([[[0, 1, 1, 2]] * 4])
+    assert matched(three, mask)[0, 0].tolist() in ([0, 1, 1, -1], [-1, 1, 1, 0])
+
+
+def test_counts_are_those_of_the_pixels() -> None:
+    mask = torch.tensor([[[True, True], [False, False]]])
+    found = torch.tensor([[[1, -1], [1, 0]]])
+    assert counts(found, mask).tolist() == [[0.5, 0.25, 0.5, 0.25, 0.75]]
+    acc, miou = acc_and_miou(counts(found, mask).mean(0))
+    assert (float(acc), float(miou)) == (0.5, pytest.approx((1 / 2 + 1 / 3) / 2))
+    acc, miou = acc_and_miou(counts(mask.long(), mask).mean(0))
+    assert (float(acc), float(miou)) == (1, 1)
+
+
+def test_maps_are_cut_at_a_multiple_of_their_mean() -> None:
+    maps, mask = torch.tensor([[[1.0, 3.0]]]), torch.zeros(1, 1, 2, dtype=torch.bool)
+    assert above(maps, 1, mask).tolist() == [[[0, 1]]]
+    assert above(maps, 0.4, mask).tolist() == [[[1, 1]]]
+    assert above(maps, 2, mask).tolist() == [[[0, 0]]]
