@@ -42,7 +42,7 @@ def run(
     readings: Sequence[Reading] = DEMO_READINGS,
     say: Callable[[str], object] = lambda line: None,
 ) -> DiffusionDemo:
-    """Segments `images` images and samples half as many for each seed and guidance, and writes both tables and the pictures into `out`.
+    """Segments `images` images, samples half as many for each seed and guidance, and writes tables and pictures into `out`.
 
     Raises:
         AttentionError: fewer than two images, of which no score can be computed.
@@ -56,7 +56,7 @@ def run(
     test = next(TexturedDigits("test", images, seed=seed).batches(images))
     segmentation = study_segmentation(pipe, validation, test, readings)
     tables = (
-        f"Samples: {samples} for each of {SEEDS} seeds, {steps} steps; mean [95 % interval over seeds]. The figures of the full"
+        f"Samples: {samples} for each of {SEEDS} seeds, {steps} steps; mean [95 % interval over seeds]. Figures of the full"
         f" study are in docs/diffusion-results.md.\n\n{guidance_tables(guidance)}\n"
         f"Segments: {images} test images, choices on as many validation images; mean [95 % bootstrap interval].\n\n"
         f"{segmentation_table(segmentation)}"
