@@ -42,27 +42,28 @@ def run(
     readings: Sequence[Reading] = DEMO_READINGS,
     say: Callable[[str], object] = lambda line: None,
 ) -> DiffusionDemo:
-    """Samples and segments `images` images each time, and writes both tables and the pictures into `out`.
+    """Segments `images` images, samples half as many for each seed and guidance, and writes tables and pictures into `out`.
 
     Raises:
         AttentionError: fewer than two images, of which no score can be computed.
     """
     out.mkdir(parents=True, exist_ok=True)
     pipe = bundled_diffusion()
-    sets = {"scales": SCALES, "images": images, "choosing_seeds": 1, "seeds": SEEDS, "steps": steps, "classes": True}
+    samples = max(2, images // 2)
+    sets = {"scales": SCALES, "images": samples, "choosing_seeds": 1, "seeds": SEEDS, "steps": steps, "classes": True}
     guidance = study_guidance(pipe, **sets, seed=seed, say=say)
     validation = next(TexturedDigits("validation", images, seed=seed).batches(images))
     test = next(TexturedDigits("test", images, seed=seed).batches(images))
     segmentation = study_segmentation(pipe, validation, test, readings)
     tables = (
-        f"Samples: {images} for each of {SEEDS} seeds, {steps} steps; mean [95 % interval over seeds]. The figures of the full"
+        f"Samples: {samples} for each of {SEEDS} seeds, {steps} steps; mean [95 % interval over seeds]. Figures of the full"
         f" study are in docs/diffusion-results.md.\n\n{guidance_tables(guidance)}\n"
         f"Segments: {images} test images, choices on as many validation images; mean [95 % bootstrap interval].\n\n"
         f"{segmentation_table(segmentation)}"
     )
     write_text(out / "tables.md", tables)
-    samples = {str(one): sample(pipe, one, SHOWN, seed, steps, classes=True)[0] for one in guidance.reported}
-    files = [out / "tables.md", write_figure(sample_figure(samples), out / "samples.png")]
+    shown = {str(one): sample(pipe, one, SHOWN, seed, steps, classes=True)[0] for one in guidance.reported}
+    files = [out / "tables.md", write_figure(sample_figure(shown), out / "samples.png")]
     return DiffusionDemo(tables, files + segmentation_pictures(pipe, segmentation, test, out))
 
 
