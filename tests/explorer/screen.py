@@ -13,6 +13,16 @@ from torch import Tensor
 
 import attnchain_interp as ac
 
+SAVED = """() => new Promise((done) => {
+  const { createObjectURL } = URL, { click } = HTMLAnchorElement.prototype;
+  URL.createObjectURL = (blob) => {
+    URL.createObjectURL = createObjectURL;
+    blob.text().then(done);
+    return "about:blank";
+  };
+  HTMLAnchorElement.prototype.click = () => (HTMLAnchorElement.prototype.click = click);
+  [...document.querySelectorAll("button.export")].find((button) => button.textContent === "JSON").click();
+})"""
 LOCAL = ("file:", "data:", "blob:", "about:")
 GRID = (3, 4)
 TOKENS = 13  # a class token and the patches
@@ -99,8 +109,9 @@ class Screen:
         return Path(download.value.path()).read_bytes()
 
     def shown(self) -> dict[str, Any]:
-        """What is on screen, as JSON saves it."""
-        return json.loads(self.saved("JSON"))
+        """What is on screen, as JSON saves it; taken before it becomes a download, of which Chromium allows few a second."""
+        self.settle()
+        return json.loads(self.page.evaluate(SAVED))
 
     def values(self) -> list[float]:
         return [token["value"] for token in self.shown()["tokens"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from xml.etree import ElementTree
@@ -41,7 +42,7 @@ def test_csv_and_json(one: Screen) -> None:
     )
     assert [row["role"] for row in rows] == ["class"] + 12 * ["patch"]
     assert rows[7]["label"] == "patch 1,2"
-    shown = one.shown()
+    shown = json.loads(one.saved("JSON"))
     assert [row["value"] for row in shown["tokens"]] == [float(row["value"]) for row in rows]
     assert shown["shown"] == "3 bounces from patch 1,2"
     assert {name: shown["choices"][name] for name in ("n", "from", "heads", "direction")} == {

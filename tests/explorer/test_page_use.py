@@ -49,7 +49,7 @@ def test_by_keyboard_alone(screen: Screens, image_page: ac.Explorer) -> None:
         stops.append(one.page.evaluate(focused))
     chart = one.page.locator("canvas.map").get_attribute("aria-label")
     files = ["PNG", "SVG", "PDF", "CSV", "JSON"]
-    assert stops == ["Auto", "Bounces", chart, "class 0", "Bounces", "Map opacity", *files, "Attention", "Incoming", "Mean"]
+    assert stops == ["Auto", "Bounces", chart, "class 0", "Bounces", "Opacity", *files, "Attention", "Incoming", "Mean"]
     one.page.locator("canvas.map").focus()
     for key, patch in (
         ("ArrowRight", 1),
