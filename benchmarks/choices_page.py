@@ -49,7 +49,7 @@ def sentence(report: Report, setting: str) -> str:
     for metric, rows in report["effects"].items():
         found = [row["difference"] for row in rows if row["setting"] == setting and row["difference"] is not None]
         apart = sum((difference["p_holm"] or 0.0) < 0.05 for difference in found)
-        low, high = (choose(difference["value"] for difference in found) for choose in (min, max))
+        low, high = (round(choose(difference["value"] for difference in found), 3) + 0.0 for choose in (min, max))
         parts.append(f"{apart or 'none'} of {len(found)} by {metric} ({low:+.3f} to {high:+.3f})")
     return f"{ASKED[setting]}: a difference in {', '.join(parts[:-1])} and {parts[-1]}."
 

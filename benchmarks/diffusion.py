@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from attnchain_evals.figures import write_figure
-
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
 from attnchain_evals.diffusion.demo import segmentation_pictures
 from attnchain_evals.diffusion.digits import TexturedDigits
@@ -26,6 +24,7 @@ from attnchain_evals.diffusion.study import (
     study_segmentation,
 )
 from attnchain_evals.files import write_text
+from attnchain_interp import write_figure
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "diffusion-results.md"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import BenchmarkResult, ClutteredDigits
+from attnchain_evals.bench.identity import metric_identity
 from benchmarks import class_specific
 from benchmarks.backbones import BACKBONES, TRAINED
 from benchmarks.class_specific import OURS, Comparison, IntegratedPatches, methods, metrics
@@ -82,7 +83,7 @@ def measured(names: list[str], gain: float, level: str = "") -> Comparison:
     frame = pd.DataFrame(rows, columns=["run", "example", "method", "metric", "version", "column", "value"])
     stated = {
         "methods": {name: {"class": name} for name in names},
-        "metrics": {metric.name: {"columns": list(metric.columns)}},
+        "metrics": {metric.name: metric_identity(metric)},
     }
     manifest = {"key": "k", "examples": 20, "configuration": {**stated, "limit": None, "seed": 0}}
     return Comparison(BenchmarkResult(manifest, frame, [metric], names[0]), 0.9)

@@ -151,7 +151,7 @@ def test_names(tmp_path: Path) -> None:
     assert built["TransitionAttentionMaps(steps=2)"].forward_func is not None
     for spec, message in (
         ("TokenRank(speed=1)", "It takes"),
-        ("Nothing", "unknown; use one of"),
+        ("Nothing", "is unknown. Use one of"),
         ("TokenRank(1)", "must have names"),
         ("TokenRank(damping=x)", "is not understood"),
     ):

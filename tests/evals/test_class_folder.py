@@ -65,5 +65,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AttentionError, match="loose.png lies in no class's folder"):
         ClassFolder(tmp_path, preprocess)
     pairs = [(torch.rand(3, 2, 2), 1), torch.rand(3, 2, 2)]
-    with pytest.raises(AttentionError, match="batch 0 has labels for 1 of 2 examples"):
+    with pytest.raises(AttentionError, match="batch 0 has label for 1 of 2 examples"):
         list(batches(pairs, 2, None, lambda *_: True))

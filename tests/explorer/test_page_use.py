@@ -88,7 +88,7 @@ def test_a_theme_is_chosen_against_the_system(screen: Screens, image_page: ac.Ex
     colour = "getComputedStyle(document.querySelector('.attnchain')).backgroundColor"
     before = one.page.evaluate(colour)
     one.choose("Theme", "Dark")
-    one.page.wait_for_function(f"{colour} !== {before!r}")
+    one.page.wait_for_function(f"(before) => {colour} !== before", arg=before)
     one.page.wait_for_url("**#*theme=dark*")
 
 

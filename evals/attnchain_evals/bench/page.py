@@ -104,8 +104,8 @@ def _score_rows(report: Report) -> Iterable[str]:
         cells = [f"<th>{escape(method)}</th>"]
         for name, score in row.items():
             missing = report["undefined"][method][name]
-            mark = ' style="font-weight:700"' if score["value"] == best[name] else ""
-            cells.append(f"<td{mark}>{figure(score)}{f' ({missing} undefined)' if missing else ''}</td>")
+            shown = figure(score) + (f" ({missing} undefined)" if missing else "")
+            cells.append(f"<td><b>{shown}</b></td>" if score["value"] == best[name] else f"<td>{shown}</td>")
         yield "".join(cells)
 
 

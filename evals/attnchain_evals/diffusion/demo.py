@@ -18,8 +18,8 @@ from attnchain_evals.diffusion.study import (
     study_guidance,
     study_segmentation,
 )
-from attnchain_evals.figures import bounce_figure, write_figure
 from attnchain_evals.files import write_text
+from attnchain_interp import show_bounces, write_figure
 
 SHOWN = 10  # samples of each guidance; of the images half as many
 SCALES = (1.0, 2.0)
@@ -73,7 +73,7 @@ def segmentation_pictures(pipe: Any, study: SegmentationStudy, test: Example, ou
     chosen = {name: choice for name, choice in study.chosen.items() if name not in (BRIGHTNESS, CEILING)}
     store = attention_of(pipe, few.image, chosen["multi-bounce from a point"].reading)
     figures = {
-        "bounces.png": bounce_figure(store, few.image[0], int(points(few.mask)[0])),
+        "bounces.png": show_bounces(store, few.image[0], start=int(points(few.mask)[0])),
         "segments.png": region_figure(few, found(pipe, few, chosen)),
     }
     return [write_figure(figure, out / f"{prefix}{name}") for name, figure in figures.items()]
