@@ -153,11 +153,12 @@ def self_attention_guidance(
     sigma: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> AbstractContextManager[None]:
-    """While open, the UNet of a pipeline puts out ε + s (ε − ε̃): ε̃ is what it says once the image is blurred where it attends.
+    """While open, the UNet of a pipeline puts out o + s (o − õ): õ is what it says once the image is blurred where it attends.
 
-    From its own ε follows the image x₀ that it expects; x₀ is blurred where a token is important, noised again with the same
-    ε, and shown to it a second time. Two forwards a step. Where classifier-free guidance puts both halves into one batch, the
-    difference is that of the half without prompt, added to both, as published.
+    From its output o (ε, v or x₀, as its scheduler has it) follow the image x₀ that it expects and the noise; x₀ is blurred
+    where a token is important, noised again with the same noise, and shown to it a second time. Two forwards a step. Where
+    classifier-free guidance puts both halves into one batch, the difference is that of the half without prompt, added to
+    both, as published.
 
     Args:
         pipe: a diffusers pipeline with a `unet` and a scheduler that has `alphas_cumprod`.

@@ -94,6 +94,17 @@ def test_without_a_vae_or_a_prompt() -> None:
         ac.denoise_image(pipe, "hat.png")
 
 
+def test_guidance_of_an_earlier_call_does_not_halve_the_batch() -> None:
+    pipe = stable_diffusion()
+    text, _ = pipe.encode_prompt(PROMPT, "cpu", 2, False)
+    pipe(PROMPT, height=32, width=32, num_inference_steps=1, guidance_scale=5.0, output_type="latent")
+    assert pipe.do_classifier_free_guidance
+    with ac.capture_pipeline(pipe, "self", (8, 8)) as run:
+        ac.denoise_image(pipe, images(2), encoder_hidden_states=text)
+    assert run.store.batch == 2
+    assert pipe.do_classifier_free_guidance
+
+
 def calls_of(denoiser: Any, run: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     """The arguments of the denoiser's one forward."""
     seen: list[Any] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -33,8 +35,22 @@ def denoised_image(
     noised, step = noised_to(pipe.scheduler, latents, noise, timestep)
     noised = noised.to(denoiser.dtype)
     if prompt is None:
-        return denoiser(noised, step.to(noised.device).expand(len(noised)), return_dict=False, **call)[0]
+        with _guidance_off(pipe):
+            return denoiser(noised, step.to(noised.device).expand(len(noised)), return_dict=False, **call)[0]
     return _through_the_pipeline(pipe, prompt, noised, step, pixels, call)
+
+
+@contextmanager
+def _guidance_off(pipe: Any) -> Iterator[None]:
+    """Pipelines remember the guidance scale of their last call, by which a batch would be taken for two halves."""
+    scale = getattr(pipe, "_guidance_scale", None)
+    if scale is not None:
+        pipe._guidance_scale = 1.0
+    try:
+        yield
+    finally:
+        if scale is not None:
+            pipe._guidance_scale = scale
 
 
 def noised_to(scheduler: Any, image: Tensor, noise: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
