@@ -56,9 +56,8 @@ def page(result: BenchmarkResult, report: Report, method: str, shown: Shown | No
     title = f"{model}: {report['examples']} examples, {len(result.methods)} methods"
     body = [f"<h1>{escape(title)}</h1>", *(f'<p class="note">{escape(note)}</p>' for note in report["notes"])]
     body.append(f"<p>{escape(method)}</p>")
-    if any(report["effects"].values()):
-        body += ["<h2>Effect of each choice</h2>", "<p>Means over all variants that share the value.</p>"]
-        body += [_table(head, _plain(rows)) for head, rows in effects(report, figure, change)]
+    choices = _choices(report)
+    body += choices if many else []
     titles = [titled(report, name) for name in metrics]
     body.append("<h2>Scores</h2>")
     body += _folded(many, [score_table(report)])
@@ -73,6 +72,7 @@ def page(result: BenchmarkResult, report: Report, method: str, shown: Shown | No
         body += ["<h2>Mean ranks</h2>", *_folded(many, [_table(["method", "all", *metrics], _rank_rows(report, metrics))])]
         body.append("<h2>Wins, row against column</h2>")
         body += [f"<p>Of {len(result.methods)} methods: in report.json.</p>"] if many else [_wins(report, n) for n in metrics]
+    body += [] if many else choices
     if sanity:
         body += ["<h2>Sanity checks</h2>", *_folded(many, [_sanity(sanity)])]
     if shown is not None and not many:
@@ -86,6 +86,13 @@ def page(result: BenchmarkResult, report: Report, method: str, shown: Shown | No
         + "\n".join(body)
         + "\n</body></html>\n"
     )
+
+
+def _choices(report: Report) -> list[str]:
+    if not any(report["effects"].values()):
+        return []
+    head = ["<h2>Effect of each choice</h2>", "<p>Means over all variants that share the value.</p>"]
+    return head + [_table(titles, _plain(rows)) for titles, rows in effects(report, figure, change)]
 
 
 def score_table(report: Report) -> str:

@@ -67,9 +67,9 @@ def as_markdown(report: Report) -> str:
     run, sanity = report["run"], report["sanity"]
     head = f"# {run['configuration']['model']['name']}: {report['examples']} examples, {len(report['scores'])} methods"
     parts = [head, *(f"> **{note}**" for note in report["notes"]), METHOD]
-    if any(report["effects"].values()):
-        parts += ["## Effect of each choice", EFFECTS, effect_tables(report), "## Scores"]
     parts.append(tables(report))
+    if any(report["effects"].values()):
+        parts += ["## Effect of each choice", EFFECTS, effect_tables(report)]
     if sanity:
         checks = list(next(iter(sanity.values())))
         rows = [[method, *(verdict(row[check]) for check in checks)] for method, row in sanity.items()]
