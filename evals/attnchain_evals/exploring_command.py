@@ -46,7 +46,9 @@ def explore(
         with working("reading the model"):
             page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, **options)
     else:
-        raise AttentionError(f"{model} takes neither images nor text; explore what `capture` gives: ac.explore(store).")
+        raise AttentionError(
+            f"{model} takes no images and has no tokenizer for a text; explore what `capture` gives: ac.explore(store)."
+        )
     typer.echo(page.write(out))
 
 

@@ -72,7 +72,7 @@ def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) ->
     lists = {
         "methods": lambda: catalogue.method_names(),
         "metrics": lambda: catalogue.metric_names(),
-        "data": lambda: [f"{name:<20} {text}" for name, text in catalogue.DATA.items()],
+        "data": lambda: [f"{name:<27} {text}" for name, text in catalogue.DATA.items()],
     }
     if what not in lists:
         raise AttentionError(f"there is no list of {what!r}.{did_you_mean(what, lists)} Use {', '.join(lists)}.")
