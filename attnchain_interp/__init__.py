@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from attnchain_interp.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
-from attnchain_interp.chain import Chain, absorb, as_chain, damp, restrict, reverse
+from attnchain_interp.chain.absorption import expected_visits
+from attnchain_interp.chain.bounce import bounce
+from attnchain_interp.chain.chain import Chain, absorb, as_chain, damp, restrict, reverse
+from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
+from attnchain_interp.chain.mixing import Mixing, mixing
+from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
+from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.concepts import capture_image, concept_map, word_map
 from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.absorption import expected_visits
-from attnchain_interp.functionals.bounce import bounce
-from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
-from attnchain_interp.functionals.mixing import Mixing, mixing
 from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, uniform_anchors
-from attnchain_interp.functionals.spectrum import second_eigenvalue
-from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
 from attnchain_interp.importance import important_tokens
 from attnchain_interp.keeping import Keeping, Reductions

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.bounce import bounce
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pipelines import TIMESTEP, HeadWeights, capture_pipeline, denoise_image, pipeline_adapter_of
 from attnchain_interp.store import AttentionStore, Direction

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor
 
-from attnchain_interp.chain import in_float32
+from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.keeping import Keeping
 from attnchain_interp.layers import LayerSelection

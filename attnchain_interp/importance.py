@@ -7,8 +7,8 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor
 
+from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.store import AttentionStore
 
 Importance = Literal["token-rank", "column-sum", "random"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attention_block import AttentionBlock, Measure, check_measure
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
 from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerAttention

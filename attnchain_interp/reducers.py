@@ -8,10 +8,10 @@ from typing import ClassVar, Final, Protocol, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, check_damping
-from attnchain_interp.functionals.bounce import bounce
-from attnchain_interp.functionals.spectrum import second_eigenvalue
-from attnchain_interp.functionals.stationary_distribution import stationary
+from attnchain_interp.chain.bounce import bounce
+from attnchain_interp.chain.chain import Chain, check_damping
+from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
+from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.start import Start, start_distribution
 from attnchain_interp.tokens import TokenLayout, TokenSelection
 

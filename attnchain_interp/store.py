@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, reversed_over
+from attnchain_interp.chain.chain import Chain, reversed_over
+from attnchain_interp.chain.map_checks import check_rows
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.exchange import NamedMaps, named_maps, store_to_bertviz, store_to_xarray
 from attnchain_interp.layers import LayerAttention, LayerSelection, layer_name, select_layers
-from attnchain_interp.map_checks import check_rows
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Operator, mean
 from attnchain_interp.tokens import TokenLayout, TokenSelection

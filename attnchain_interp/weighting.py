@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.spectrum import second_eigenvalue
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.operators.operator import Operator
 from attnchain_interp.tokens import TokenSelection

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.rollout import layers_downward
+from attnchain_interp.chain.maximum_flow import maximum_flow
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.maximum_flow import maximum_flow
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start, start_distribution
 from attnchain_interp.store import AttentionStore

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.gradient_chain import evidence
-from attnchain_interp.chain import Chain, check_damping
-from attnchain_interp.functionals.absorption import expected_visits
+from attnchain_interp.chain.absorption import expected_visits
+from attnchain_interp.chain.chain import Chain, check_damping
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start, class_or_uniform

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.rollout import rolled_out
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.tokens import TokenSelection
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.gradient_chain import gradient_chain
-from attnchain_interp.functionals.bounce import bounce
+from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start, start_distribution

@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.functionals.metastable import metastable_states
+from attnchain_interp.chain.metastable import metastable_states
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.store import AttentionStore, Direction
 from attnchain_interp.tokens import TokenSelection

@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.functionals.bounce import bounce
+from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start, start_distribution
 from attnchain_interp.store import AttentionStore, Direction

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import Start, start_distribution

@@ -7,10 +7,10 @@ from typing import Any, Literal, final, get_args
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.absorption import expected_visits
+from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.absorption import expected_visits
-from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.start import last_state
 from attnchain_interp.store import AttentionStore, Direction

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.functionals.bounce import bounce
+from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenSelection

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.exchange import token_labels
 from attnchain_interp.explorer.ladder import Ladder, Rung

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain.mixing import mixing
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.mixing import mixing
 from attnchain_interp.start import last_state
 from attnchain_interp.store import AttentionStore
 from attnchain_interp.tokens import TokenSelection

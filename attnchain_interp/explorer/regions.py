@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.reading import WEIGHTINGS, Floats, Reading
-from attnchain_interp.functionals.metastable import coarse_grained_stationary, metastable_states
 
 MOST: Final = 512  # states of the chain, above which a Schur decomposition takes many seconds
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, as_chain
+from attnchain_interp.chain.chain import Chain, as_chain
 from attnchain_interp.errors import AttentionError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.krylov import SIZES, Basis
 from attnchain_interp.operators.operator import Dense

@@ -9,8 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from attnchain_interp.chain.mixing import mixing
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.mixing import mixing
 from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pictures.panels import blank_axes, colour_bar, draw_map, name_column, name_row
 from attnchain_interp.pictures.places import on_grid

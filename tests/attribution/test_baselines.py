@@ -14,7 +14,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore, Role, TokenLayout
-from attnchain_interp.functionals.maximum_flow import SCALE, maximum_flow
+from attnchain_interp.chain.maximum_flow import SCALE, maximum_flow
 
 
 def rollout_replica(maps: Tensor, discard: float, residual: float) -> Tensor:

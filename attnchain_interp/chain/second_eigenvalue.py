@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, as_chain
+from attnchain_interp.chain.chain import Chain, as_chain
+from attnchain_interp.chain.mixing import mixing
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.mixing import mixing
 from attnchain_interp.numerics.direct import second_of_spectrum
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, as_chain, distribution, one_hot
+from attnchain_interp.chain.chain import Chain, as_chain, distribution, one_hot
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 

@@ -7,8 +7,8 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, as_chain, check_damping, teleport
-from attnchain_interp.functionals.mixing import remembered, solve
+from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
+from attnchain_interp.chain.mixing import remembered, solve
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
 from attnchain_interp.operators.factors import Factors
 

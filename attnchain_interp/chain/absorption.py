@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, as_chain, distribution
+from attnchain_interp.chain.chain import Chain, as_chain, distribution
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import solve_lu, solve_triangular, solve_triangular_halves
 from attnchain_interp.numerics.krylov import SIZES, Basis

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, as_chain, check_damping, teleport
+from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
 from attnchain_interp.describing import with_fields
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import (

@@ -84,7 +84,7 @@ def test_what_does_not_converge_goes_to_the_dense_solver_and_says_so(monkeypatch
     P = attention(100, 4, 6.0)
     expected = ac.mixing(P)
     monkeypatch.setattr("attnchain_interp.numerics.iteration.SIZES", (8, 10))
-    monkeypatch.setattr("attnchain_interp.functionals.mixing._INVERTED", 0)
+    monkeypatch.setattr("attnchain_interp.chain.mixing._INVERTED", 0)
     found = ac.mixing(P)
     assert not found.converged.all()
     assert torch.allclose(found.second_eigenvalue, expected.second_eigenvalue, atol=1e-4)
@@ -187,7 +187,7 @@ def test_one_pass_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     def again(*_: object, **__: object) -> None:
         raise AssertionError("a second pass")
 
-    monkeypatch.setattr("attnchain_interp.functionals.stationary_distribution.solve", again)
+    monkeypatch.setattr("attnchain_interp.chain.stationary_distribution.solve", again)
     assert torch.allclose(ac.stationary(chain).sum(-1), torch.ones(4))
     with pytest.raises(AssertionError, match="a second pass"):
         ac.stationary(chain, 0.5)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, as_chain, check_damping
+from attnchain_interp.chain.chain import Chain, as_chain, check_damping
+from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.stationary_distribution import stationary
 from attnchain_interp.operators.factors import Factors
 
 _MOST = 20  # states that k=None may find
