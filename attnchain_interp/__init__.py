@@ -29,7 +29,6 @@ from attnchain_interp.gradients import AttentionGradients, capture_gradients
 from attnchain_interp.importance import important_tokens
 from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layer_gradients import capture_layer_gradients
-from attnchain_interp.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.pipelines import (
     PipelineAdapter,
@@ -49,9 +48,10 @@ from attnchain_interp.reducers import (
     StationaryVectors,
 )
 from attnchain_interp.resolutions import aggregated_attention
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import Role, TokenLayout
-from attnchain_interp.weighting import head_weights
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import head_weights
+from attnchain_interp.store.layers import LayerAttention, LayerSelection, select_layers
+from attnchain_interp.store.tokens import Role, TokenLayout
 from attnchain_interp.words import tokens_of_word
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.keeping import MAX_BYTES, Keep, Keeping, Reductions, kept
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.reducers import Reducer
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
 
 Kind = Literal["encoder", "decoder", "cross"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pipelines import TIMESTEP, HeadWeights, capture_pipeline, denoise_image, pipeline_adapter_of
-from attnchain_interp.store import AttentionStore, Direction
-from attnchain_interp.tokens import Grid
+from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.tokens import Grid
 from attnchain_interp.words import tokens_of_word
 
 

@@ -10,8 +10,8 @@ from attnchain_interp.attention_block import Measure
 from attnchain_interp.capturing import adapter_of, uncompiled
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.keeping import Keeping
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.keeping import Keeping
 from attnchain_interp.map_graph import MapGraph
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution.target import Target

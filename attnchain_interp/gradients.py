@@ -11,10 +11,10 @@ from torch import Tensor
 from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.keeping import Keeping
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.map_graph import MapGraph
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenLayout
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.tokens import TokenLayout
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution.target import Target

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
 
 Importance = Literal["token-rank", "column-sum", "random"]
 

@@ -15,11 +15,11 @@ from attnchain_interp.attention_block import AttentionBlock, Measure, check_meas
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerAttention
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.reducers import Reducer, SecondEigenvalues
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenLayout
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerAttention
+from attnchain_interp.store.tokens import TokenLayout
 
 Keep = Literal["auto", "maps", "factors"] | Sequence[Reducer]
 Edit = Callable[[str, Tensor], Tensor]

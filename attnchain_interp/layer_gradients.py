@@ -11,9 +11,9 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.keeping import Keeping
 from attnchain_interp.layer_outputs import INSTEAD, LayerOutputs
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.map_graph import MapGraph
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution.target import Target

@@ -13,9 +13,9 @@ from torch import Tensor
 from attnchain_interp.capturing import Adapter, adapters
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.importance import Importance
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import Grid
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.tokens import Grid
 
 DiffusionKind = Literal["joint", "self", "cross"]
 HeadWeights = Literal["mean", "lambda2", "inverse-lambda2"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from attnchain_interp.capturing import adapter_of, capture, uncompiled
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.keeping import Edit, Keeping
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
 
 AGREES: Final = 1e-4  # of the output's greatest entry: rounding of float32 over a model's layers
 

@@ -12,8 +12,8 @@ from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.chain import Chain, check_damping
 from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
 from attnchain_interp.chain.stationary_distribution import stationary
-from attnchain_interp.start import Start, start_distribution
-from attnchain_interp.tokens import TokenLayout, TokenSelection
+from attnchain_interp.store.starts import Start, start_distribution
+from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 _TILE: Final = 2**22
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerAttention
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import Grid
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerAttention
+from attnchain_interp.store.tokens import Grid
 
 
 def aggregated_attention(stores: Sequence[AttentionStore]) -> AttentionStore:

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.tokens import TokenLayout
+from attnchain_interp.store.tokens import TokenLayout
 
 _MARKS: Final = ("▁", "Ġ", "</w>", "##")  # of words' beginnings, ends and continuations
 
@@ -22,7 +22,7 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     Raises:
         AttentionError: a layout without labels, or a word that is not there.
 
-    >>> from attnchain_interp.tokens import Role
+    >>> from attnchain_interp.store.tokens import Role
     >>> import torch
     >>> roles = torch.full((1, 4), int(Role.TEXT), dtype=torch.uint8)
     >>> tokens_of_word(TokenLayout(roles, labels=[["▁a", "▁cor", "gi", "</s>"]]), "corgi")

@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from attnchain_adapters.diffusers_models.sequences import TokenSequence, attention_modules, sequences_of
 from attnchain_evals.bench.markdown import table
-from attnchain_interp.tokens import Grid
+from attnchain_interp.store.tokens import Grid
 
 diffusers: Any = import_module("diffusers")  # its lazy names are not seen by a type checker
 

@@ -13,10 +13,10 @@ from attnchain_interp.attribution.model_call import model_call
 from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution, no_residual
 from attnchain_interp.capturing import capture
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.store import AttentionStore, Direction
-from attnchain_interp.tokens import TokenSelection
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.tokens import TokenSelection
 
 
 class AttentionAttribution(TokenAttribution, ABC):

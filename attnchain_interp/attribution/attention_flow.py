@@ -11,11 +11,11 @@ from attnchain_interp.attribution.attention_attribution import AttentionAttribut
 from attnchain_interp.attribution.rollout import layers_downward
 from attnchain_interp.chain.maximum_flow import maximum_flow
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start, start_distribution
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenSelection
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, start_distribution
+from attnchain_interp.store.tokens import TokenSelection
 
 MAX_WORK: Final = 10**10  # edges of all flow problems together
 PER_SECOND: Final = 1.5e7  # of them, on one core

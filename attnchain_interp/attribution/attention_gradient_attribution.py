@@ -12,8 +12,8 @@ from torch import Tensor
 from attnchain_interp.attribution.model_call import model_call
 from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start, start_distribution
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, start_distribution
 
 
 class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.bounce import bounce
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
 
 
 @final

@@ -13,9 +13,9 @@ from attnchain_interp.attribution.rollout import layers_downward, rolled_out
 from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution
 from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start
 
 
 @final

@@ -12,8 +12,8 @@ from attnchain_interp.attribution.gradient_chain import evidence
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain, check_damping
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start, class_or_uniform
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, class_or_uniform
 
 
 @final

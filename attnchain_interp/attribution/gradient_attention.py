@@ -17,8 +17,8 @@ from attnchain_interp.encoder_decoder import (
 )
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start, class_or_uniform
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, class_or_uniform
 
 
 @final

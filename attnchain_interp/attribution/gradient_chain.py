@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.store.tokens import TokenSelection
 
 
 def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"]) -> Tensor:

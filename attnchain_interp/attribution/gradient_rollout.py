@@ -8,8 +8,8 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start, class_or_uniform
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, class_or_uniform
 
 
 @final

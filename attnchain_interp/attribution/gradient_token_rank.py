@@ -10,9 +10,9 @@ from attnchain_interp.attribution.attention_gradient_attribution import Attentio
 from attnchain_interp.attribution.gradient_chain import gradient_chain
 from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import last_state
-from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import last_state
+from attnchain_interp.store.tokens import TokenSelection
 
 
 @final

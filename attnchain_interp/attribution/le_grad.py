@@ -11,7 +11,7 @@ from attnchain_interp.attribution.model_call import model_call
 from attnchain_interp.attribution.token_attribution import Call
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.layer_gradients import capture_layer_gradients
-from attnchain_interp.layers import LayerSelection
+from attnchain_interp.store.layers import LayerSelection
 
 
 @final

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.metastable import metastable_states
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.store import AttentionStore, Direction
-from attnchain_interp.tokens import TokenSelection
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.tokens import TokenSelection
 
 
 @final

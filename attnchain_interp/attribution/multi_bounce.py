@@ -8,11 +8,11 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.bounce import bounce
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start, start_distribution
-from attnchain_interp.store import AttentionStore, Direction
-from attnchain_interp.tokens import TokenSelection
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, start_distribution
+from attnchain_interp.store.tokens import TokenSelection
 
 
 @final

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.tokens import TokenSelection
 
 
 @final

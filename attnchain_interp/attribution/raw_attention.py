@@ -8,11 +8,11 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import token_position
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenSelection
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import token_position
+from attnchain_interp.store.tokens import TokenSelection
 
 
 @final

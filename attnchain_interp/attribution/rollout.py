@@ -11,11 +11,11 @@ from torch import Tensor
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start, start_distribution
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import Role, TokenLayout, TokenSelection
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, start_distribution
+from attnchain_interp.store.tokens import Role, TokenLayout, TokenSelection
 
 
 @final

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from attnchain_interp.attribution.target import Target
 from attnchain_interp.describing import with_settings
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.tokens import TokenLayout
+from attnchain_interp.store.tokens import TokenLayout
 
 if TYPE_CHECKING:
     from captum.attr import TextTokenInput

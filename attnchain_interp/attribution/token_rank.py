@@ -11,11 +11,11 @@ from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import last_state
-from attnchain_interp.store import AttentionStore, Direction
-from attnchain_interp.tokens import TokenSelection
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import last_state
+from attnchain_interp.store.tokens import TokenSelection
 
 CausalPolicy = Literal["last", "damp", "drop-first", "reverse", "absorb"]
 

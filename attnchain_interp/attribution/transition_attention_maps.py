@@ -11,8 +11,8 @@ from attnchain_interp.attribution.attention_gradient_attribution import Attentio
 from attnchain_interp.attribution.token_attribution import Call
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.start import Start
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start
 
 
 @final

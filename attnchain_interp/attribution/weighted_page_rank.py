@@ -9,10 +9,10 @@ from torch import Tensor
 
 from attnchain_interp.attribution.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.bounce import bounce
-from attnchain_interp.layers import LayerSelection
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenSelection
-from attnchain_interp.weighting import Heads, head_weights
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads, head_weights
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.tokens import TokenSelection
 
 
 @final

@@ -15,8 +15,8 @@ from attnchain_interp.explorer.page import page
 from attnchain_interp.explorer.payload import Curve, Payload, contents
 from attnchain_interp.explorer.reading import Reading
 from attnchain_interp.files import whole
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.tokens import TokenSelection
 
 if TYPE_CHECKING:
     from attnchain_interp.explorer.widget import ExplorerWidget

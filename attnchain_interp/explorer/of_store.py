@@ -7,7 +7,7 @@ from typing import Final
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.explorer import explore
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
 
 ROOM: Final = 2.0  # 10⁶ bytes of the page
 MOST: Final = 6_000_000  # entries of the maps of an example, some seconds' work; a ViT-B/16 has 5.6 million

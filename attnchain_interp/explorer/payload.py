@@ -14,13 +14,13 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.exchange import token_labels
 from attnchain_interp.explorer.ladder import Ladder, Rung
 from attnchain_interp.explorer.png import png, shrunk
 from attnchain_interp.explorer.quantising import dequantise, quantise, spread
 from attnchain_interp.explorer.reading import WEIGHTINGS, Floats, Reading
 from attnchain_interp.explorer.regions import regions
-from attnchain_interp.tokens import Role
+from attnchain_interp.store.interop import token_labels
+from attnchain_interp.store.tokens import Role
 
 VERSION: Final = 1
 _SIDE: Final = 512  # pixels of the longer side of the picture, at most

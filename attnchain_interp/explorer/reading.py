@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.mixing import mixing
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.start import last_state
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.starts import last_state
+from attnchain_interp.store.tokens import TokenSelection
 
 WEIGHTINGS: Final = ("mean", "lambda2", "inverse-lambda2")
 Floats = NDArray[np.float32]

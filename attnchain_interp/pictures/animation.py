@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pictures.bounces import Walk
 from attnchain_interp.pictures.files import checked_path
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column
 from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.start import Start
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start
 
 _RATE: Final = 20  # frames a second, which a GIF can hold exactly: 5/100 s each
 _HELD, _BETWEEN = 6, 8  # frames that a bounce stands still, and on the way to the next

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column
 from attnchain_interp.pictures.places import frame_patch, on_grid, patch_at
 from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.start import Start, start_distribution
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import Start, start_distribution
 
 
 def show_bounces(

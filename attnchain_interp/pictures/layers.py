@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.stationary_distribution import stationary
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column, name_row
 from attnchain_interp.pictures.places import frame_patch, on_grid, patch_at
 from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.start import start_distribution
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import Role
-from attnchain_interp.weighting import Heads
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import start_distribution
+from attnchain_interp.store.tokens import Role
 
 
 def show_layers(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.scale import finite
-from attnchain_interp.start import token_position
-from attnchain_interp.tokens import Role, TokenLayout
+from attnchain_interp.store.starts import token_position
+from attnchain_interp.store.tokens import Role, TokenLayout
 
 
 def on_grid(tokens: TokenLayout, scores: Tensor, example: int) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_adapters.timm_models.families import FAMILIES, REFUSED
-from attnchain_interp.layers import select_layers
+from attnchain_interp.store.layers import select_layers
 
 from .conftest import Proofs, Proved
 from .timm_rows import REFUSED_ROWS, ROWS, Row, listed

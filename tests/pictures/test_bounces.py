@@ -11,7 +11,7 @@ from matplotlib.animation import FFMpegWriter
 from PIL import Image
 
 import attnchain_interp as ac
-from attnchain_interp.start import Start
+from attnchain_interp.store.starts import Start
 
 from .walks import GRID, power, shown, small_store
 

@@ -23,7 +23,7 @@ from attnchain_adapters.diffusers_models.sequences import (
 )
 from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
 from attnchain_interp.pipelines import DiffusionKind
-from attnchain_interp.tokens import Grid
+from attnchain_interp.store.tokens import Grid
 
 
 @final

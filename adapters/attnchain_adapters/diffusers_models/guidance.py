@@ -17,7 +17,7 @@ from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, se
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, important_tokens, select_layers
 from attnchain_interp.importance import Importance, check_importance
-from attnchain_interp.tokens import Grid
+from attnchain_interp.store.tokens import Grid
 
 
 @contextmanager

@@ -23,10 +23,10 @@ from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.layers import LayerAttention
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenLayout
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerAttention
+from attnchain_interp.store.tokens import TokenLayout
 
 
 class Rows(NamedTuple):

@@ -18,7 +18,7 @@ from attnchain_interp.attribution.token_rank import TokenRank
 from attnchain_interp.capturing import capture
 from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore
+from attnchain_interp.store.attention_store import AttentionStore
 
 CROSS_POLICY: Final = (
     "the walk over the encoder starts where cross-attention goes from the decoder's position that predicts the output token"

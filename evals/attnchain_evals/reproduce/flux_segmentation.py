@@ -27,8 +27,8 @@ from attnchain_evals.reproduce.imagenet_segmentation import percentages
 from attnchain_evals.reproduce.pipelines import Loading, load_pipeline
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_interp import AttentionError, LayerSelection, capture_image, word_map
-from attnchain_interp.store import Direction
-from attnchain_interp.tokens import Grid
+from attnchain_interp.store.attention_store import Direction
+from attnchain_interp.store.tokens import Grid
 
 TITLE: Final = "ImageNet-Segmentation by a diffusion model"
 SIDE: Final = 224  # that maps and masks are brought to, by nearest neighbour

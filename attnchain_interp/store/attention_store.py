@@ -12,12 +12,12 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain, reversed_over
 from attnchain_interp.chain.map_checks import check_rows
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.exchange import NamedMaps, named_maps, store_to_bertviz, store_to_xarray
-from attnchain_interp.layers import LayerAttention, LayerSelection, layer_name, select_layers
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Operator, mean
-from attnchain_interp.tokens import TokenLayout, TokenSelection
-from attnchain_interp.weighting import Heads, layer_weights
+from attnchain_interp.store.head_weights import Heads, layer_weights
+from attnchain_interp.store.interop import NamedMaps, named_maps, store_to_bertviz, store_to_xarray
+from attnchain_interp.store.layers import LayerAttention, LayerSelection, layer_name, select_layers
+from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -250,7 +250,7 @@ class AttentionStore:
 
     def write(self, path: str | Path) -> None:
         """Writes maps or factors, layout and metadata as one safetensors file, atomically."""
-        from attnchain_interp.store_file import write_store
+        from attnchain_interp.store.safetensors_file import write_store
 
         write_store(self, Path(path))
 
@@ -261,6 +261,6 @@ class AttentionStore:
         Raises:
             AttentionError: the file is truncated, is no safetensors file, or was not written by `write`.
         """
-        from attnchain_interp.store_file import read_store
+        from attnchain_interp.store.safetensors_file import read_store
 
         return read_store(Path(path))

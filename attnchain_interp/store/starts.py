@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, distribution, one_hot
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.tokens import Role, TokenLayout
+from attnchain_interp.store.tokens import Role, TokenLayout
 
 Start = str | int | Tensor
 

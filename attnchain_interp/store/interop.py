@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.tokens import Role, TokenLayout
+from attnchain_interp.store.tokens import Role, TokenLayout
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
-    from attnchain_interp.layers import LayerSelection
-    from attnchain_interp.store import AttentionStore
+    from attnchain_interp.store.attention_store import AttentionStore
+    from attnchain_interp.store.layers import LayerSelection
 
 
 class NamedMaps(Protocol):

@@ -11,12 +11,12 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.layers import LayerSelection
 from attnchain_interp.operators.operator import Operator
-from attnchain_interp.tokens import TokenSelection
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.tokens import TokenSelection
 
 if TYPE_CHECKING:
-    from attnchain_interp.store import AttentionStore
+    from attnchain_interp.store.attention_store import AttentionStore
 
 Heads = str | Sequence[int] | Callable[[Tensor], Tensor]
 

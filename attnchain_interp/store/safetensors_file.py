@@ -13,10 +13,10 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
-from attnchain_interp.layers import LayerAttention
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.store import AttentionStore
-from attnchain_interp.tokens import TokenLayout
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerAttention
+from attnchain_interp.store.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"
 _VERSION: Final = 3

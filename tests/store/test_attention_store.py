@@ -91,7 +91,7 @@ def test_a_failed_write_leaves_the_old_file(store: AttentionStore, tmp_path: Pat
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("attnchain_interp.store_file.save_file", full)
+    monkeypatch.setattr("attnchain_interp.store.safetensors_file.save_file", full)
     with pytest.raises(OSError, match="No space"):
         store.write(path)
     assert path.read_bytes() == before
