@@ -11,8 +11,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attnchain_interp.attention_block import AttentionBlock, LayerNorm
-from attnchain_interp.capturing import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
+from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
+from attnchain_interp.capture.capture import Adapter, EncoderDecoderAdapter, Loaded, adapter_named, adapter_of, capture
+from attnchain_interp.capture.collectors import Keeping, Reductions
+from attnchain_interp.capture.contributions import capture_contributions
+from attnchain_interp.capture.reducers import (
+    Bounces,
+    ClassRows,
+    ColumnSums,
+    Entropies,
+    Reducer,
+    SecondEigenvalues,
+    StationaryVectors,
+)
+from attnchain_interp.capture.verification import LayerProof, Proof, prove
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.chain import Chain, absorb, as_chain, damp, restrict, reverse
@@ -21,13 +33,11 @@ from attnchain_interp.chain.mixing import Mixing, mixing
 from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
 from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.concepts import capture_image, concept_map, word_map
-from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, uniform_anchors
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
 from attnchain_interp.importance import important_tokens
-from attnchain_interp.keeping import Keeping, Reductions
 from attnchain_interp.layer_gradients import capture_layer_gradients
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.pipelines import (
@@ -36,16 +46,6 @@ from attnchain_interp.pipelines import (
     capture_pipeline,
     denoise_image,
     self_attention_guidance,
-)
-from attnchain_interp.proof import LayerProof, Proof, prove
-from attnchain_interp.reducers import (
-    Bounces,
-    ClassRows,
-    ColumnSums,
-    Entropies,
-    Reducer,
-    SecondEigenvalues,
-    StationaryVectors,
 )
 from attnchain_interp.resolutions import aggregated_attention
 from attnchain_interp.store.attention_store import AttentionStore

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from torch import Tensor
 
-from attnchain_interp.capturing import EncoderDecoderAdapter, Kind, adapter_of, uncompiled
+from attnchain_interp.capture.capture import EncoderDecoderAdapter, Kind, adapter_of, uncompiled
+from attnchain_interp.capture.collectors import Keeping
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.keeping import Keeping
 from attnchain_interp.map_graph import MapGraph
 from attnchain_interp.store.attention_store import AttentionStore
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor
 
+from attnchain_interp.capture.collectors import Keeping
 from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.keeping import Keeping
 from attnchain_interp.map_graph import MapGraph
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from attnchain_interp.capture.collectors import Keeping
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.keeping import Keeping
 from attnchain_interp.layer_outputs import INSTEAD, LayerOutputs
 from attnchain_interp.map_graph import MapGraph
 from attnchain_interp.store.attention_store import AttentionStore

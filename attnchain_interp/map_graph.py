@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook
 
-from attnchain_interp.capturing import Adapter, adapter_of, uncompiled
+from attnchain_interp.capture.capture import Adapter, adapter_of, uncompiled
 from attnchain_interp.errors import AttentionError
 
 

@@ -17,7 +17,7 @@ import attnchain_evals as evals
 import attnchain_interp as ac
 from attnchain_evals import metrics
 from attnchain_evals.bench.catalogue import method_classes
-from attnchain_interp.capturing import adapter_named
+from attnchain_interp.capture.capture import adapter_named
 
 from .evals.miniatures import write_gtsegs
 

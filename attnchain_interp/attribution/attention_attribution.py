@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.model_call import model_call
 from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution, no_residual
-from attnchain_interp.capturing import capture
+from attnchain_interp.capture.capture import capture
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.store.attention_store import AttentionStore, Direction
 from attnchain_interp.store.head_weights import Heads

@@ -7,11 +7,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attention_block import Measure, check_measure
 from attnchain_interp.attribution.model_call import model_call
 from attnchain_interp.attribution.rollout import layers_downward, rolled_out
 from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution
-from attnchain_interp.contributions import capture_contributions
+from attnchain_interp.capture.attention_block import Measure, check_measure
+from attnchain_interp.capture.contributions import capture_contributions
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection

@@ -10,8 +10,8 @@ import transformers
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.attention_block import Measure
-from attnchain_interp.keeping import Keeping
+from attnchain_interp.capture.attention_block import Measure
+from attnchain_interp.capture.collectors import Keeping
 
 from ..attribution import small_models as small
 from .test_timm_models import made, pictures

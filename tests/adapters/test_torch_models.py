@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_adapters.torch_models import TorchAdapter
-from attnchain_interp.keeping import Keeping
+from attnchain_interp.capture.collectors import Keeping
 
 from .conftest import Proofs, Proved
 

@@ -11,7 +11,7 @@ from captum.attr import Attribution, NoiseTunnel
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp.attention_block import Measure
+from attnchain_interp.capture.attention_block import Measure
 
 from . import small_models as small
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
-from attnchain_interp.keeping import Edit
+from attnchain_interp.capture.collectors import Edit
 from attnchain_interp.pipelines import HeadWeights
 
 

@@ -25,7 +25,7 @@ from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.starts import policy_of
 from attnchain_interp.attribution.token_attribution import Call, TokenAttribution
 from attnchain_interp.attribution.token_rank import TokenRank
-from attnchain_interp.capturing import uncompiled
+from attnchain_interp.capture.capture import uncompiled
 from attnchain_interp.errors import AttentionError
 
 WHOLE_POLICY: Final = "the method as it is set up, over the whole text"

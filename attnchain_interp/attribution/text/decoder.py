@@ -18,9 +18,9 @@ from attnchain_interp.attribution.gradient_token_rank import GradientTokenRank
 from attnchain_interp.attribution.text.starts import started_at
 from attnchain_interp.attribution.token_attribution import Call, TokenAttribution
 from attnchain_interp.attribution.transition_attention_maps import TransitionAttentionMaps
-from attnchain_interp.capturing import capture
+from attnchain_interp.capture.capture import capture
+from attnchain_interp.capture.contributions import capture_contributions
 from attnchain_interp.chain.chain import in_float32
-from attnchain_interp.contributions import capture_contributions
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.operators.factors import Factors

@@ -15,7 +15,7 @@ from attnchain_interp.attribution.text.decoder import Rows, first_logits, probab
 from attnchain_interp.attribution.text.starts import started_at
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.attribution.token_rank import TokenRank
-from attnchain_interp.capturing import capture
+from attnchain_interp.capture.capture import capture
 from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from attnchain_interp.attention_block import Measure
-from attnchain_interp.capturing import adapter_of, uncompiled
+from attnchain_interp.capture.attention_block import Measure
+from attnchain_interp.capture.capture import adapter_of, uncompiled
+from attnchain_interp.capture.collectors import Keeping
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.keeping import Keeping
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 

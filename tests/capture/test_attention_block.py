@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_interp import attention_block
-from attnchain_interp.attention_block import Measure
+from attnchain_interp.capture.attention_block import Measure
 
 BATCH, HEADS, N, WIDTH = 2, 3, 5, 7
 MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "alti"]

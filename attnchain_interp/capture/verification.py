@@ -9,9 +9,9 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor, nn
 
-from attnchain_interp.capturing import adapter_of, capture, uncompiled
+from attnchain_interp.capture.capture import adapter_of, capture, uncompiled
+from attnchain_interp.capture.collectors import Edit, Keeping
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.keeping import Edit, Keeping
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from attnchain_interp.capture.collectors import MAX_BYTES, Keep, Keeping, Reductions, kept
+from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.keeping import MAX_BYTES, Keep, Keeping, Reductions, kept
-from attnchain_interp.reducers import Reducer
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.keeping import Keeping
+from attnchain_interp.capture.collectors import Keeping
 
 
 class Reader(nn.Module):

@@ -51,9 +51,9 @@ def test_reducers_give_what_the_whole_store_gives(
     vit: nn.Module, images: Tensor, built: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not built:
-        monkeypatch.setattr("attnchain_interp.keeping._BUILT", 0)
+        monkeypatch.setattr("attnchain_interp.capture.collectors._BUILT", 0)
     else:
-        monkeypatch.setattr("attnchain_interp.keeping._TOGETHER", 1)  # a head at a time
+        monkeypatch.setattr("attnchain_interp.capture.collectors._TOGETHER", 1)  # a head at a time
     store, found = ac.capture(vit, images), ac.capture(vit, images, keep=REDUCERS)
     assert found.names == store.names
     assert found.tokens.grid == (4, 4)
