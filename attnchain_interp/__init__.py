@@ -33,12 +33,12 @@ from attnchain_interp.chain.mixing import Mixing, mixing
 from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
 from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.concepts import capture_image, concept_map, word_map
-from attnchain_interp.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, uniform_anchors
-from attnchain_interp.gradients import AttentionGradients, capture_gradients
+from attnchain_interp.gradients.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
+from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
 from attnchain_interp.importance import important_tokens
-from attnchain_interp.layer_gradients import capture_layer_gradients
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.pipelines import (
     PipelineAdapter,

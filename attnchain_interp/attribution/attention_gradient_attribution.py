@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.model_call import model_call
 from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution
-from attnchain_interp.gradients import AttentionGradients, capture_gradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import Start, start_distribution
 

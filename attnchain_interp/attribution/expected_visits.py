@@ -11,7 +11,7 @@ from attnchain_interp.attribution.attention_gradient_attribution import Attentio
 from attnchain_interp.attribution.gradient_chain import evidence
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain, check_damping
-from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import Start, class_or_uniform
 

@@ -11,7 +11,7 @@ from attnchain_interp.attribution.attention_gradient_attribution import Attentio
 from attnchain_interp.attribution.rollout import rolled_out
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import Start
 

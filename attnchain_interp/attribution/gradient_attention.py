@@ -10,13 +10,13 @@ from torch import Tensor
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.model_call import model_call
 from attnchain_interp.attribution.token_attribution import Call, Scored
-from attnchain_interp.encoder_decoder import (
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.encoder_decoder import (
     EncoderDecoderGradients,
     capture_encoder_decoder_gradients,
     is_encoder_decoder,
 )
-from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import Start, class_or_uniform
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.tokens import TokenSelection
 
 

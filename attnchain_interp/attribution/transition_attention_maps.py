@@ -10,7 +10,7 @@ from torch import Tensor
 from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.token_attribution import Call
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import Start
 

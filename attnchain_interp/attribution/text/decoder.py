@@ -22,7 +22,7 @@ from attnchain_interp.capture.capture import capture
 from attnchain_interp.capture.contributions import capture_contributions
 from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerAttention

@@ -11,13 +11,13 @@ from torch import Tensor
 from attnchain_interp.capture.collectors import Keeping
 from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.map_graph import MapGraph
+from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.tokens import TokenLayout
 
 if TYPE_CHECKING:
-    from attnchain_interp.attribution.target import Target
+    from attnchain_interp.gradients.target import Target
 
 
 @final
@@ -89,7 +89,7 @@ def capture_gradients(
         AttentionError: as `capture`; attention from other queries than the keys' tokens; an output without logits, or a target
             that it does not hold; a model through which no gradient flows from the score to the maps.
     """
-    from attnchain_interp.attribution.target import selected_score  # captum loads pyplot
+    from attnchain_interp.gradients.target import selected_score  # captum loads pyplot
 
     with MapGraph(model) as graph:
         store = graph.adapter.capture(graph.model, inputs, layers, Keeping("maps", edit=graph.add), **kwargs)

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from attnchain_interp.capture.collectors import Keeping
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.layer_outputs import INSTEAD, LayerOutputs
-from attnchain_interp.map_graph import MapGraph
+from attnchain_interp.gradients.block_replay import INSTEAD, LayerOutputs
+from attnchain_interp.gradients.differentiable_maps import MapGraph
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 
 if TYPE_CHECKING:
-    from attnchain_interp.attribution.target import Target
+    from attnchain_interp.gradients.target import Target
 
 
 def capture_layer_gradients(
@@ -37,7 +37,7 @@ def capture_layer_gradients(
         AttentionError: as `capture_gradients`; layers that are not in blocks of one list, run once each and put out tokens of
             one shape; a model whose output is not computed from the last block's tokens alone.
     """
-    from attnchain_interp.attribution.target import selected_score  # captum loads pyplot
+    from attnchain_interp.gradients.target import selected_score  # captum loads pyplot
 
     with MapGraph(model) as graph:
         if not isinstance(graph.model, nn.Module):

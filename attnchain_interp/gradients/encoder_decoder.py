@@ -11,12 +11,12 @@ from torch import Tensor
 from attnchain_interp.capture.capture import EncoderDecoderAdapter, Kind, adapter_of, uncompiled
 from attnchain_interp.capture.collectors import Keeping
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.map_graph import MapGraph
+from attnchain_interp.gradients.differentiable_maps import MapGraph
+from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.attention_store import AttentionStore
 
 if TYPE_CHECKING:
-    from attnchain_interp.attribution.target import Target
+    from attnchain_interp.gradients.target import Target
 
 _KINDS: Final[tuple[Kind, ...]] = ("encoder", "decoder", "cross")
 
@@ -76,7 +76,7 @@ def capture_encoder_decoder_gradients(
     Raises:
         AttentionError: as `capture_gradients`; a model that is no encoder–decoder.
     """
-    from attnchain_interp.attribution.target import selected_score, target_position  # captum loads pyplot
+    from attnchain_interp.gradients.target import selected_score, target_position  # captum loads pyplot
 
     with MapGraph(model) as graph:
         adapter = graph.adapter
