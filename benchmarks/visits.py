@@ -9,7 +9,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionGradientAttribution, AttentionGradients, Chain
-from attnchain_interp.attribution.attention_gradient_attribution import start_row
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import start_row
 from attnchain_interp.attribution.token_attribution import Call
 
 

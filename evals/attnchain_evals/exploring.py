@@ -24,7 +24,7 @@ from attnchain_interp import (
     capture_gradients,
     explore,
 )
-from attnchain_interp.attribution.gradient_chain import gradient_chain
+from attnchain_interp.attribution.of_a_class.gradient_chain import gradient_chain
 
 IMAGE_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits", "RandomRanking")
 TEXT_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits")

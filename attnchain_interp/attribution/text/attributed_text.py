@@ -7,9 +7,10 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
-from attnchain_interp.attribution.metastable_states import MetastableStates
-from attnchain_interp.attribution.random_ranking import RandomRanking
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
+from attnchain_interp.attribution.of_attention.metastable_states import MetastableStates
+from attnchain_interp.attribution.of_attention.random_ranking import RandomRanking
+from attnchain_interp.attribution.of_attention.token_rank import TokenRank
 from attnchain_interp.attribution.text.continuation import (
     check_length,
     check_new_tokens,
@@ -24,7 +25,6 @@ from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.starts import policy_of
 from attnchain_interp.attribution.token_attribution import Call, TokenAttribution
-from attnchain_interp.attribution.token_rank import TokenRank
 from attnchain_interp.capture.capture import uncompiled
 from attnchain_interp.errors import AttentionError
 

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
-from attnchain_interp.attribution.contribution_rollout import ContributionRollout
-from attnchain_interp.attribution.gradient_multi_bounce import GradientMultiBounce
-from attnchain_interp.attribution.gradient_token_rank import GradientTokenRank
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
+from attnchain_interp.attribution.of_a_class.gradient_multi_bounce import GradientMultiBounce
+from attnchain_interp.attribution.of_a_class.gradient_token_rank import GradientTokenRank
+from attnchain_interp.attribution.of_a_class.transition_attention_maps import TransitionAttentionMaps
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.contribution_rollout import ContributionRollout
 from attnchain_interp.attribution.text.starts import started_at
 from attnchain_interp.attribution.token_attribution import Call, TokenAttribution
-from attnchain_interp.attribution.transition_attention_maps import TransitionAttentionMaps
 from attnchain_interp.capture.capture import capture
 from attnchain_interp.capture.contributions import capture_contributions
 from attnchain_interp.chain.chain import in_float32

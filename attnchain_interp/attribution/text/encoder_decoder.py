@@ -8,13 +8,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
-from attnchain_interp.attribution.random_ranking import RandomRanking
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.random_ranking import RandomRanking
+from attnchain_interp.attribution.of_attention.token_rank import TokenRank
 from attnchain_interp.attribution.text.decoder import Rows, first_logits, probabilities
 from attnchain_interp.attribution.text.starts import started_at
 from attnchain_interp.attribution.token_attribution import TokenAttribution
-from attnchain_interp.attribution.token_rank import TokenRank
 from attnchain_interp.capture.capture import capture
 from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError

@@ -6,12 +6,12 @@ import copy
 
 from torch import Tensor
 
-from attnchain_interp.attribution.gradient_token_rank import GradientTokenRank
-from attnchain_interp.attribution.multi_bounce import MultiBounce
-from attnchain_interp.attribution.random_ranking import RandomRanking
-from attnchain_interp.attribution.raw_attention import RawAttention
+from attnchain_interp.attribution.of_a_class.gradient_token_rank import GradientTokenRank
+from attnchain_interp.attribution.of_attention.multi_bounce import MultiBounce
+from attnchain_interp.attribution.of_attention.random_ranking import RandomRanking
+from attnchain_interp.attribution.of_attention.raw_attention import RawAttention
+from attnchain_interp.attribution.of_attention.token_rank import TokenRank
 from attnchain_interp.attribution.token_attribution import TokenAttribution
-from attnchain_interp.attribution.token_rank import TokenRank
 from attnchain_interp.errors import AttentionError
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, final, get_args
 
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.stationary_distribution import stationary

@@ -7,8 +7,8 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.rollout import layers_downward
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.rollout import layers_downward
 from attnchain_interp.chain.maximum_flow import maximum_flow
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.token_attribution import Call
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.map_gradients import AttentionGradients

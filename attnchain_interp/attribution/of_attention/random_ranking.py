@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.tokens import TokenSelection
 

@@ -7,8 +7,8 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
-from attnchain_interp.attribution.rollout import rolled_out
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
+from attnchain_interp.attribution.of_attention.rollout import rolled_out
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.map_gradients import AttentionGradients

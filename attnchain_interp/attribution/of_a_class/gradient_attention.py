@@ -7,8 +7,8 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.model_call import model_call
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.token_attribution import Call, Scored
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.encoder_decoder import (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.model_call import model_call
-from attnchain_interp.attribution.rollout import layers_downward, rolled_out
+from attnchain_interp.attribution.of_attention.rollout import layers_downward, rolled_out
 from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution
 from attnchain_interp.capture.attention_block import Measure, check_measure
 from attnchain_interp.capture.contributions import capture_contributions

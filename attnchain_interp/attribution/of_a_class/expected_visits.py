@@ -7,8 +7,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution, start_row
-from attnchain_interp.attribution.gradient_chain import evidence
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
+from attnchain_interp.attribution.of_a_class.gradient_chain import evidence
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain, check_damping
 from attnchain_interp.gradients.map_gradients import AttentionGradients

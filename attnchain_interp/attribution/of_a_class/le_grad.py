@@ -6,8 +6,8 @@ from typing import final
 
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.model_call import model_call
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.token_attribution import Call
 from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
 from attnchain_interp.gradients.map_gradients import AttentionGradients

@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore

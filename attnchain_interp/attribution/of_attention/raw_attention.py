@@ -6,7 +6,7 @@ from typing import Any, Literal, final
 
 from torch import Tensor
 
-from attnchain_interp.attribution.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.head_weights import Heads
