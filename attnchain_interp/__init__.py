@@ -32,27 +32,27 @@ from attnchain_interp.chain.metastable import coarse_grained_stationary, metasta
 from attnchain_interp.chain.mixing import Mixing, mixing
 from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
 from attnchain_interp.chain.stationary_distribution import stationary
-from attnchain_interp.concepts import capture_image, concept_map, word_map
-from attnchain_interp.errors import AttentionError
-from attnchain_interp.functionals.similar_rows import diff_seg, ranked_anchors, uniform_anchors
-from attnchain_interp.gradients.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
-from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
-from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
-from attnchain_interp.importance import important_tokens
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.pipelines import (
+from attnchain_interp.diffusion.diff_seg import diff_seg, ranked_anchors, uniform_anchors
+from attnchain_interp.diffusion.guidance_mask import important_tokens
+from attnchain_interp.diffusion.multi_resolution import aggregated_attention
+from attnchain_interp.diffusion.pipelines import (
     PipelineAdapter,
     SamplingAttention,
     capture_pipeline,
     denoise_image,
     self_attention_guidance,
 )
-from attnchain_interp.resolutions import aggregated_attention
+from attnchain_interp.diffusion.prompt_words import tokens_of_word
+from attnchain_interp.diffusion.word_maps import capture_image, concept_map, word_map
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
+from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
+from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
+from attnchain_interp.operators.factors import Factors
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.head_weights import head_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.store.tokens import Role, TokenLayout
-from attnchain_interp.words import tokens_of_word
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import *  # noqa: F403

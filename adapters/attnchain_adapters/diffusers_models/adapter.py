@@ -22,7 +22,7 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequences_of,
 )
 from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
-from attnchain_interp.pipelines import DiffusionKind
+from attnchain_interp.diffusion.pipelines import DiffusionKind
 from attnchain_interp.store.tokens import Grid
 
 

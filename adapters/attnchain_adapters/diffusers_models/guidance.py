@@ -16,7 +16,7 @@ from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, important_tokens, select_layers
-from attnchain_interp.importance import Importance, check_importance
+from attnchain_interp.diffusion.guidance_mask import Importance, check_importance
 from attnchain_interp.store.tokens import Grid
 
 

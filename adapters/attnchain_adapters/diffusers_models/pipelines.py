@@ -20,7 +20,7 @@ from attnchain_adapters.diffusers_models.sequences import (
 )
 from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, TokenLayout, select_layers
-from attnchain_interp.pipelines import DiffusionKind, HeadWeights, SamplingAttention
+from attnchain_interp.diffusion.pipelines import DiffusionKind, HeadWeights, SamplingAttention
 from attnchain_interp.store.tokens import Grid
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
 from attnchain_interp.capture.collectors import Edit
-from attnchain_interp.pipelines import HeadWeights
+from attnchain_interp.diffusion.pipelines import HeadWeights
 
 
 @final

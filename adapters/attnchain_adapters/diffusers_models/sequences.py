@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnchain_adapters.diffusers_models.families import FAMILIES, Family
 from attnchain_interp import AttentionError, Role, TokenLayout
-from attnchain_interp.pipelines import DiffusionKind
+from attnchain_interp.diffusion.pipelines import DiffusionKind
 from attnchain_interp.store.tokens import Grid
 
 ADVICE: Final = (

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.capture.capture import Adapter, adapters
+from attnchain_interp.diffusion.guidance_mask import Importance
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.importance import Importance
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.tokens import Grid

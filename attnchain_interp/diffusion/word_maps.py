@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.bounce import bounce
+from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeights, capture_pipeline, denoise_image, pipeline_adapter_of
+from attnchain_interp.diffusion.prompt_words import tokens_of_word
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.pipelines import TIMESTEP, HeadWeights, capture_pipeline, denoise_image, pipeline_adapter_of
 from attnchain_interp.store.attention_store import AttentionStore, Direction
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.tokens import Grid
-from attnchain_interp.words import tokens_of_word
 
 
 def word_map(
