@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from attnchain_interp.describing import with_settings
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
+from attnchain_interp.reprs import with_settings
 from attnchain_interp.store.tokens import TokenLayout
 
 if TYPE_CHECKING:

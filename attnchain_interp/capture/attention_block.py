@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_interp.describing import with_fields
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.reprs import with_fields
 
 Measure = Literal["norm", "norm-res", "norm-resln", "alti"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from attnchain_interp.capture.collectors import MAX_BYTES, Keep, Keeping, Reductions, kept
 from attnchain_interp.capture.reducers import Reducer
-from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.reprs import brief
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from attnchain_interp.capture.attention_block import AttentionBlock, Measure, check_measure
 from attnchain_interp.capture.reducers import Reducer, SecondEigenvalues
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.describing import brief
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.reprs import brief
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.tokens import TokenLayout

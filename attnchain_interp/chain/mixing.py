@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
-from attnchain_interp.describing import with_fields
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import (
     eliminate,
@@ -25,6 +24,7 @@ from attnchain_interp.numerics.iteration import Found, Maps, Products, invert, i
 from attnchain_interp.numerics.reducibility import require_irreducible
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense
+from attnchain_interp.reprs import with_fields
 
 RESIDUAL: Final = 1e-6  # ‖πP' − π‖₁ above which no vector of a map is returned
 FACTORED_RESIDUAL: Final = 1e-5  # the same for factored chains: float32 sums over tens of thousands of tokens

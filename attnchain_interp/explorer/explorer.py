@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.explorer.ladder import Ladder
+from attnchain_interp.explorer.map_quality import Ladder
 from attnchain_interp.explorer.page import page
 from attnchain_interp.explorer.payload import Curve, Payload, contents
 from attnchain_interp.explorer.reading import Reading

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.explorer.ladder import Ladder, Rung
+from attnchain_interp.explorer.map_quality import Ladder, Rung
 from attnchain_interp.explorer.png import png, shrunk
 from attnchain_interp.explorer.quantising import dequantise, quantise, spread
 from attnchain_interp.explorer.reading import WEIGHTINGS, Floats, Reading

@@ -9,8 +9,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.describing import with_fields
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.reprs import with_fields
 
 
 @final

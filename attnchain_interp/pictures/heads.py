@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from attnchain_interp.chain.mixing import mixing
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.panels import blank_axes, colour_bar, draw_map, name_column, name_row
-from attnchain_interp.pictures.places import on_grid
+from attnchain_interp.pictures.patches import on_grid
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection

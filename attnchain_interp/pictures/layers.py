@@ -11,7 +11,7 @@ from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.stationary_distribution import stationary
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column, name_row
-from attnchain_interp.pictures.places import frame_patch, on_grid, patch_at
+from attnchain_interp.pictures.patches import frame_patch, on_grid, patch_at
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.head_weights import Heads

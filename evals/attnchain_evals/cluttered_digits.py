@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from attnchain_evals.digit_drawing import Split, column, crops, glyphs, render
 from attnchain_interp import AttentionError
-from attnchain_interp.describing import with_fields, with_settings
+from attnchain_interp.reprs import with_fields, with_settings
 
 IMAGE_SIZE: Final = 56
 FRAGMENTS: Final = 5

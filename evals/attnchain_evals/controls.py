@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp import AttentionError
-from attnchain_interp.describing import with_settings
+from attnchain_interp.reprs import with_settings
 
 
 @final

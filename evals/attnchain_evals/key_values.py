@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from attnchain_interp import AttentionError
-from attnchain_interp.describing import with_fields, with_settings
+from attnchain_interp.reprs import with_fields, with_settings
 
 Split = Literal["train", "validation", "test"]
 

@@ -16,7 +16,7 @@ from attnchain_evals.class_score import ClassScore, class_score, logits_of
 from attnchain_evals.features import Features, Ranked, ranked
 from attnchain_evals.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
-from attnchain_interp.describing import brief
+from attnchain_interp.reprs import brief
 
 Mode = Literal["deletion", "insertion"]
 Order = Literal["morf", "lerf", "random"]

@@ -9,7 +9,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_interp.explorer import regions
-from attnchain_interp.explorer.ladder import Ladder
+from attnchain_interp.explorer.map_quality import Ladder
 from attnchain_interp.explorer.reading import Reading
 
 from .screen import Screen, exact_store

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp.explorer.ladder import Ladder
+from attnchain_interp.explorer.map_quality import Ladder
 from attnchain_interp.explorer.page import script
 from attnchain_interp.explorer.quantising import dequantise, largest, quantise, spread
 from attnchain_interp.explorer.reading import Reading, weights

@@ -14,7 +14,7 @@ from torch import Tensor
 from attnchain_evals.bench.identity import digest
 from attnchain_evals.bench.placement import placed
 from attnchain_interp import AttentionError
-from attnchain_interp.describing import with_fields
+from attnchain_interp.reprs import with_fields
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 

@@ -13,7 +13,7 @@ import torchmetrics
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_interp.describing import with_fields
+from attnchain_interp.reprs import with_fields
 
 T = TypeVar("T")
 
