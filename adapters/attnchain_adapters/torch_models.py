@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, final, get_args
 import torch
 from torch import Tensor, nn
 
-from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import CROSS_ATTENTION, check_image, check_ready, check_shown
+from attnchain_adapters.contribution_recorder import recorder
 from attnchain_interp import (
     AttentionError,
     AttentionStore,

@@ -7,8 +7,8 @@ from typing import Any, final
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
+from attnchain_adapters.contribution_recorder import recorder
 from attnchain_adapters.diffusers_models.families import FAMILIES
 from attnchain_adapters.diffusers_models.guidance import guided_by_self_attention
 from attnchain_adapters.diffusers_models.noising import denoised_image

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_shown
 from attnchain_adapters.diffusers_models.noising import signal_level
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
-from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, important_tokens, select_layers
 from attnchain_interp.diffusion.guidance_mask import Importance, check_importance
 from attnchain_interp.store.tokens import Grid

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_shown
 from attnchain_adapters.diffusers_models.prompts import prompt_tokens
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
@@ -18,7 +19,6 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequence_meant,
     sequences_of,
 )
-from attnchain_adapters.recording import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, TokenLayout, select_layers
 from attnchain_interp.diffusion.pipelines import DiffusionKind, HeadWeights, SamplingAttention
 from attnchain_interp.store.tokens import Grid

@@ -10,8 +10,8 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
-from attnchain_adapters.block_recording import recorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
+from attnchain_adapters.contribution_recorder import recorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
 from attnchain_interp import (

@@ -13,9 +13,9 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
-from attnchain_adapters.block_recording import recorder
+from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.recording import AttentionRecorder
+from attnchain_adapters.contribution_recorder import recorder
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_adapters.recording import multi_head_call, multi_head_output, multi_head_values
+from attnchain_adapters.attention_recorder import multi_head_call, multi_head_output, multi_head_values
 from attnchain_interp import AttentionBlock, AttentionError, Factors, LayerNorm
 
 Step = Callable[[Tensor], Tensor]

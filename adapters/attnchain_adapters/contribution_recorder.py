@@ -10,8 +10,8 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
-from attnchain_adapters.recording import AttentionRecorder, Taker, heads_of
-from attnchain_adapters.trail import Trail
+from attnchain_adapters.attention_recorder import AttentionRecorder, Taker, heads_of
+from attnchain_adapters.contribution_trace import Trail
 from attnchain_interp import AttentionError, Factors, Keeping
 
 
