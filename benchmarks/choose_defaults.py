@@ -19,8 +19,8 @@ from tqdm import tqdm
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, bundled_vit
 from attnchain_evals.demo import FRACTIONS
-from attnchain_evals.perturbation import Perturbation
-from attnchain_evals.statistics import interval
+from attnchain_evals.metrics.statistics import interval
+from attnchain_evals.perturbation.perturbation_curve import Perturbation
 from attnchain_interp import AttentionAttribution, AttentionStore, LayerAttention
 
 LAYERS: dict[str, Any] = {"all": "all", "last half": slice(-3, None), "last": -1}

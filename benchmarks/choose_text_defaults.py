@@ -31,7 +31,7 @@ from attnchain_evals import (
     preset,
 )
 from attnchain_evals.key_values import FILLERS
-from attnchain_evals.statistics import Score, interval
+from attnchain_evals.metrics.statistics import Score, interval
 from attnchain_interp import AttentionAttribution
 
 MARGIN: Final = 0.01

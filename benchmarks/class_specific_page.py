@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnchain_evals import BenchmarkResult
 from attnchain_evals.files import write_text
-from attnchain_evals.statistics import Score, interval
+from attnchain_evals.metrics.statistics import Score, interval
 from benchmarks.backbones import BACKBONES, FOLDER
 from benchmarks.class_specific import OURS, Comparison, run_of
 

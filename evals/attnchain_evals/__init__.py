@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from attnchain_evals.cluttered_digits import ClutteredDigits, Example
     from attnchain_evals.controls import InputMagnitude
     from attnchain_evals.explanation import explain_func
-    from attnchain_evals.features import Superpixels, words_of
     from attnchain_evals.key_values import KeyValues, TextExample
     from attnchain_evals.metrics import PRESETS, ExampleMetric, Protocol, Trial, preset
-    from attnchain_evals.occlusion import (
+    from attnchain_evals.metrics.segmentation_scores import segmentation_scores
+    from attnchain_evals.metrics.statistics import Score
+    from attnchain_evals.perturbation.features import Superpixels, words_of
+    from attnchain_evals.perturbation.occlusion import (
         AttentionMask,
         Black,
         Blur,
@@ -36,15 +38,13 @@ if TYPE_CHECKING:
         TokenDrop,
         Zero,
     )
-    from attnchain_evals.perturbation import Perturbation, PerturbationCurve, perturbation_curve
-    from attnchain_evals.segmentation import segmentation_scores
-    from attnchain_evals.statistics import Score
+    from attnchain_evals.perturbation.perturbation_curve import Perturbation, PerturbationCurve, perturbation_curve
 
 _HOME = {
-    "AttentionMask": "occlusion",
+    "AttentionMask": "perturbation.occlusion",
     "BenchmarkResult": "bench.results",
-    "Black": "occlusion",
-    "Blur": "occlusion",
+    "Black": "perturbation.occlusion",
+    "Blur": "perturbation.occlusion",
     "ClassFolder": "bench.class_folder",
     "ClutteredDigits": "cluttered_digits",
     "Example": "cluttered_digits",
@@ -52,37 +52,37 @@ _HOME = {
     "ImageFolder": "bench.data",
     "ImageNetSegmentation": "bench.imagenet_segmentation",
     "InputMagnitude": "controls",
+    "KernelBlur": "perturbation.occlusion",
     "KeyValues": "key_values",
-    "KernelBlur": "occlusion",
-    "MaskToken": "occlusion",
-    "MeanColour": "occlusion",
-    "NoisyLinear": "occlusion",
-    "Occlusion": "occlusion",
+    "MaskToken": "perturbation.occlusion",
+    "MeanColour": "perturbation.occlusion",
+    "NoisyLinear": "perturbation.occlusion",
+    "Occlusion": "perturbation.occlusion",
     "PRESETS": "metrics",
-    "PadToken": "occlusion",
+    "PadToken": "perturbation.occlusion",
     "Passage": "bench.data",
-    "Perturbation": "perturbation",
-    "PerturbationCurve": "perturbation",
+    "Perturbation": "perturbation.perturbation_curve",
+    "PerturbationCurve": "perturbation.perturbation_curve",
     "Protocol": "metrics",
-    "ReplaceToken": "occlusion",
-    "Score": "statistics",
+    "ReplaceToken": "perturbation.occlusion",
+    "Score": "metrics.statistics",
+    "Superpixels": "perturbation.features",
     "TextExample": "key_values",
-    "Superpixels": "features",
-    "TokenDelete": "occlusion",
-    "TokenDrop": "occlusion",
+    "TokenDelete": "perturbation.occlusion",
+    "TokenDrop": "perturbation.occlusion",
     "Trial": "metrics",
     "WholeImage": "bench.placement",
-    "Zero": "occlusion",
+    "Zero": "perturbation.occlusion",
     "benchmark": "benchmarking",
     "bundled_decoder": "bundled.text_models",
     "bundled_diffusion": "bundled.diffusion_model",
     "bundled_encoder": "bundled.text_models",
     "bundled_vit": "bundled",
     "explain_func": "explanation",
-    "perturbation_curve": "perturbation",
+    "perturbation_curve": "perturbation.perturbation_curve",
     "preset": "metrics",
-    "segmentation_scores": "segmentation",
-    "words_of": "features",
+    "segmentation_scores": "metrics.segmentation_scores",
+    "words_of": "perturbation.features",
 }
 
 __all__ = [

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from attnchain_evals.bench.catalogue import build_methods
 from attnchain_evals.bench.reading import Reading
-from attnchain_evals.features import each_token
-from attnchain_evals.perturbation import PerturbationCurve, perturbation_curve
+from attnchain_evals.perturbation.features import each_token
+from attnchain_evals.perturbation.perturbation_curve import PerturbationCurve, perturbation_curve
 from attnchain_interp import (
     AttentionAttribution,
     AttentionError,

@@ -11,7 +11,7 @@ from attnchain_evals.bench.effects import effects
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.benchmarking import benchmark
 from attnchain_evals.metrics import MeanIoU
-from attnchain_evals.statistics import holm, interval, permutation_p
+from attnchain_evals.metrics.statistics import holm, interval, permutation_p
 from attnchain_interp import AttentionError
 
 from .bench_tasks import Centre, Examples, Peak, Reader, plan
@@ -82,7 +82,7 @@ def test_holm_by_definition() -> None:
 def test_large_samples_are_resampled_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=(50, 1))
     whole, test = interval(lambda means: means[0], values), permutation_p(lambda means: means[0], values, -values)
-    monkeypatch.setattr("attnchain_evals.statistics._AT_ONCE", 5000)
+    monkeypatch.setattr("attnchain_evals.metrics.statistics._AT_ONCE", 5000)
     assert interval(lambda means: means[0], values) == whole
     assert permutation_p(lambda means: means[0], values, -values) == pytest.approx(test, abs=0.02)
 

@@ -15,7 +15,7 @@ from attnchain_evals.bench.data import Picture
 from attnchain_evals.bench.running import Plan, Share, run
 from attnchain_evals.demo import FRACTIONS
 from attnchain_evals.metrics import Protocol, curve_metrics, localisation_metrics
-from attnchain_evals.statistics import Score, interval
+from attnchain_evals.metrics.statistics import Score, interval
 
 from .bench_tasks import Centre, Examples, tiny_vit, vit_methods
 

@@ -10,8 +10,8 @@ from attnchain_evals.bundled.digit_classifier import DigitClassifier, bundled_di
 from attnchain_evals.diffusion.digits import TexturedDigits
 from attnchain_evals.diffusion.guidance import over_seeds
 from attnchain_evals.diffusion.scores import SampleScores
-from attnchain_evals.diffusion.segments import above, acc_and_miou, counts, matched
-from attnchain_evals.statistics import Score
+from attnchain_evals.metrics.segment_matching import above, acc_and_miou, counts, matched
+from attnchain_evals.metrics.statistics import Score
 from attnchain_interp import AttentionError
 
 

@@ -17,8 +17,8 @@ from attnchain_evals.diffusion.demo import DiffusionDemo, run
 from attnchain_evals.diffusion.digits import TexturedDigits
 from attnchain_evals.diffusion.guidance import NONE, Guidance, sample
 from attnchain_evals.diffusion.segmentation import CEILING, READINGS, attention_of, found, points, tuned
-from attnchain_evals.diffusion.segments import acc_and_miou, counts
 from attnchain_evals.diffusion.study import guidance_tables, segmentation_table, study_guidance, study_segmentation
+from attnchain_evals.metrics.segment_matching import acc_and_miou, counts
 from attnchain_interp import AttentionError
 
 

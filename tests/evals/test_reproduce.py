@@ -14,7 +14,7 @@ from attnchain_evals import ImageNetSegmentation, WholeImage, benchmark, cli, pe
 from attnchain_evals.bench.data import Picture
 from attnchain_evals.bench.selection import Selection
 from attnchain_evals.loading import load, open_image
-from attnchain_evals.perturbation import Order
+from attnchain_evals.perturbation.perturbation_curve import Order
 from attnchain_evals.reproduce.imagenet_segmentation import METHODS
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION, TOKEN_MASKING
 from attnchain_evals.reproduce.sweep import bounces, sweep

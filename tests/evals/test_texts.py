@@ -31,8 +31,8 @@ from attnchain_evals import (
     words_of,
 )
 from attnchain_evals.bench.reading import Reading
-from attnchain_evals.features import each_token, ranked
 from attnchain_evals.metrics import OF_TEXT, TEXT
+from attnchain_evals.perturbation.features import each_token, ranked
 from attnchain_evals.sanity import sanity_checks
 
 WEIGHTS = torch.tensor([9.0, 2.0, 1.0, 0.0, -1.0])

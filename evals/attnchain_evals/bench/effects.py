@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnchain_evals.statistics import Difference, Score, holm, interval, permutation_p
+from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
 
 if TYPE_CHECKING:
     from attnchain_evals.bench.results import BenchmarkResult

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attnchain_evals.statistics import Score
+from attnchain_evals.metrics.statistics import Score
 
 Report = Mapping[str, Any]
 """As `report.json` holds it; docs/bench.md has the schema."""

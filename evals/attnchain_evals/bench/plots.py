@@ -8,7 +8,7 @@ from math import isfinite
 
 from torch import Tensor
 
-from attnchain_evals.statistics import Score
+from attnchain_evals.metrics.statistics import Score
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8A8A8A")  # Okabe and Ito, and grey
 DASHES = ("", "6 3", "2 3")

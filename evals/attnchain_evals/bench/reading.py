@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.class_score import logits_of
+from attnchain_evals.perturbation.class_score import logits_of
 from attnchain_interp import (
     AttentionAttribution,
     AttentionGradientAttribution,

@@ -12,7 +12,7 @@ from attnchain_evals.bench.page import page
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.shown import read_shown
 from attnchain_evals.files import write_text
-from attnchain_evals.statistics import Difference
+from attnchain_evals.metrics.statistics import Difference
 
 METHOD = (
     "Mean over examples [95 % percentile bootstrap interval, 2,000 resamples]. Differences are paired, example by example;"

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from attnchain_evals.bench.parts import read_parts
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.statistics import Difference, Score, holm, interval, permutation_p
+from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
 from attnchain_interp import AttentionError
 
 NAN = Score(float("nan"), float("nan"), float("nan"))

@@ -14,8 +14,8 @@ from attnchain_evals.diffusion.digits import Example, TexturedDigits
 from attnchain_evals.diffusion.guidance import NONE, TITLES, Guidance, guidance_scores, over_seeds
 from attnchain_evals.diffusion.scores import SampleScores
 from attnchain_evals.diffusion.segmentation import BRIGHTNESS, CEILING, Choice, Reading, found, tuned
-from attnchain_evals.diffusion.segments import acc_and_miou, counts
-from attnchain_evals.statistics import interval
+from attnchain_evals.metrics.segment_matching import acc_and_miou, counts
+from attnchain_evals.metrics.statistics import interval
 
 REAL: Final = 2048  # test images that samples are held against
 Scored = dict[Guidance, NDArray[np.float64]]  # (seed, score): the columns of SampleScore

@@ -7,10 +7,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from attnchain_evals.features import Features, each_token
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.occlusion import Occlusion, occlusion_named
-from attnchain_evals.perturbation import Perturbation
+from attnchain_evals.perturbation.features import Features, each_token
+from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.perturbation_curve import Perturbation
 from attnchain_interp import AttentionError
 
 

@@ -9,13 +9,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.class_score import class_score
-from attnchain_evals.features import Features
 from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.metrics.protocol import Protocol
-from attnchain_evals.occlusion import Occlusion
-from attnchain_evals.perturbation import Mode, Order
+from attnchain_evals.perturbation.class_score import class_score
+from attnchain_evals.perturbation.features import Features
+from attnchain_evals.perturbation.occlusion import Occlusion
+from attnchain_evals.perturbation.perturbation_curve import Mode, Order
 
 ERASER = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False, rounding="up")
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_evals.features import enlarged
 from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.segmentation import segmentation_counts
+from attnchain_evals.metrics.segmentation_scores import segmentation_counts
+from attnchain_evals.perturbation.features import enlarged
 from attnchain_interp import AttentionError
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_evals.class_score import class_score
-from attnchain_evals.features import Ranked, ranked
 from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.occlusion import Occlusion, occlusion_named
-from attnchain_evals.perturbation import Perturbation
+from attnchain_evals.perturbation.class_score import class_score
+from attnchain_evals.perturbation.features import Ranked, ranked
+from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.perturbation_curve import Perturbation
 
 
 @final

@@ -25,7 +25,7 @@ from attnchain_evals.metrics.naopc import NAOPC
 from attnchain_evals.metrics.protocol import Protocol, equally_spaced
 from attnchain_evals.metrics.saco import SaCo
 from attnchain_evals.metrics.sensitivity_n import SensitivityN
-from attnchain_evals.occlusion import Black, KernelBlur, NoisyLinear, Occlusion, TokenDrop, Zero
+from attnchain_evals.perturbation.occlusion import Black, KernelBlur, NoisyLinear, Occlusion, TokenDrop, Zero
 from attnchain_interp import AttentionError
 
 TEXT: Final[dict[str, Any]] = {"occlusion": "attention-mask", "features": "token"}

@@ -9,12 +9,12 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from attnchain_evals.class_score import ClassScore
-from attnchain_evals.features import Features
 from attnchain_evals.metrics.attribution_metric import features_of, perturbation
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.occlusion import Occlusion, occlusion_named
-from attnchain_evals.perturbation import Mode, Order, PerturbationCurve, Rounding
+from attnchain_evals.perturbation.class_score import ClassScore
+from attnchain_evals.perturbation.features import Features
+from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.perturbation_curve import Mode, Order, PerturbationCurve, Rounding
 from attnchain_interp import AttentionError
 
 

@@ -7,11 +7,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.features import Features, ranked
 from attnchain_evals.metrics.attribution_metric import AttributionMetric, features_of, perturbation
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subsets import drops
-from attnchain_evals.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.features import Features, ranked
+from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
 
 

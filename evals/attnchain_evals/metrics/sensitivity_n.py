@@ -7,12 +7,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.class_score import ClassScore
-from attnchain_evals.features import ranked
 from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subsets import drops, random_subsets
-from attnchain_evals.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.class_score import ClassScore
+from attnchain_evals.perturbation.features import ranked
+from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 
 
 @final

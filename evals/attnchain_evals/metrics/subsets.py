@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_evals.class_score import ClassScore, class_score
-from attnchain_evals.perturbation import Perturbation
+from attnchain_evals.perturbation.class_score import ClassScore, class_score
+from attnchain_evals.perturbation.perturbation_curve import Perturbation
 
 
 def random_subsets(sizes: Sequence[int], features: int, examples: int, first: int, seed: int) -> Tensor:

@@ -32,7 +32,7 @@ from attnchain_evals.metrics import (
 )
 from attnchain_evals.metrics.naopc import best_order
 from attnchain_evals.metrics.subsets import random_subsets
-from attnchain_evals.occlusion import KernelBlur
+from attnchain_evals.perturbation.occlusion import KernelBlur
 from attnchain_interp import AttentionError
 
 from .planted import WEIGHTS, Planted, lit, trial, upscaled

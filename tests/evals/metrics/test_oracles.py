@@ -15,8 +15,8 @@ from torch import Tensor
 from torchcam.metrics import DeletionInsertionMetric
 
 from attnchain_evals.metrics import Deletion, EnergyInside, Insertion, Protocol, Trial
-from attnchain_evals.occlusion import Blur, Zero
-from attnchain_evals.occlusion.noisy_linear import interpolated
+from attnchain_evals.perturbation.occlusion import Blur, Zero
+from attnchain_evals.perturbation.occlusion.noisy_linear import interpolated
 
 from .planted import Planted
 

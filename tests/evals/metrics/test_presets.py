@@ -12,7 +12,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, bundled_vit
 from attnchain_evals.metrics import PRESETS, Deletion, ExampleMetric, Protocol, ReverseDeletion, Trial, preset
-from attnchain_evals.occlusion import NoisyLinear
+from attnchain_evals.perturbation.occlusion import NoisyLinear
 
 from .planted import WEIGHTS, trial, upscaled
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_evals.occlusion.occlusion import Occlusion, View
+from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
 from attnchain_interp import AttentionError
 
 

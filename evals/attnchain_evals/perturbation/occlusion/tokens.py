@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnchain_evals.occlusion.occlusion import Occlusion, View
-from attnchain_evals.occlusion.text import unattended
+from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
+from attnchain_evals.perturbation.occlusion.text import unattended
 from attnchain_interp import AttentionError
 
 EMBEDDED: Final = ("patch_drop", "embeddings", "encoder.dropout")

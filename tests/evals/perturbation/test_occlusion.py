@@ -14,8 +14,17 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_evals import bundled_vit, perturbation_curve
-from attnchain_evals.occlusion import AttentionMask, Black, KernelBlur, MaskToken, NoisyLinear, Occlusion, TokenDrop, Zero
-from attnchain_evals.occlusion.noisy_linear import interpolated
+from attnchain_evals.perturbation.occlusion import (
+    AttentionMask,
+    Black,
+    KernelBlur,
+    MaskToken,
+    NoisyLinear,
+    Occlusion,
+    TokenDrop,
+    Zero,
+)
+from attnchain_evals.perturbation.occlusion.noisy_linear import interpolated
 
 
 def seen(occlusion: Occlusion, images: Tensor, removed: Tensor, first: int = 0) -> Tensor:

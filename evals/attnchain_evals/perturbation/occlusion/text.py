@@ -10,9 +10,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_evals.class_score import logits_of
-from attnchain_evals.occlusion.occlusion import Occlusion, View
-from attnchain_evals.occlusion.replacements import Replacement
+from attnchain_evals.perturbation.class_score import logits_of
+from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
+from attnchain_evals.perturbation.occlusion.replacements import Replacement
 from attnchain_interp import AttentionError
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.class_score import ClassScore, class_score, logits_of
-from attnchain_evals.features import Features, Ranked, ranked
-from attnchain_evals.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.class_score import ClassScore, class_score, logits_of
+from attnchain_evals.perturbation.features import Features, Ranked, ranked
+from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import brief
 

@@ -7,11 +7,19 @@ from typing import Final
 
 from torch import Tensor
 
-from attnchain_evals.occlusion.noisy_linear import NoisyLinear
-from attnchain_evals.occlusion.occlusion import Occlusion, View
-from attnchain_evals.occlusion.replacements import Black, Blur, KernelBlur, MeanColour, Replacement, ReplaceWith, Zero
-from attnchain_evals.occlusion.text import PadToken, ReplaceToken, TokenDelete
-from attnchain_evals.occlusion.tokens import AttentionMask, MaskToken, TokenDrop
+from attnchain_evals.perturbation.occlusion.noisy_linear import NoisyLinear
+from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
+from attnchain_evals.perturbation.occlusion.replacements import (
+    Black,
+    Blur,
+    KernelBlur,
+    MeanColour,
+    Replacement,
+    ReplaceWith,
+    Zero,
+)
+from attnchain_evals.perturbation.occlusion.text import PadToken, ReplaceToken, TokenDelete
+from attnchain_evals.perturbation.occlusion.tokens import AttentionMask, MaskToken, TokenDrop
 from attnchain_interp import AttentionError
 
 NAMED: Final[dict[str, Occlusion]] = {

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, Perturbation, Superpixels, perturbation_curve
-from attnchain_evals.class_score import class_score
-from attnchain_evals.features import ranked
+from attnchain_evals.perturbation.class_score import class_score
+from attnchain_evals.perturbation.features import ranked
 
 WEIGHTS = torch.tensor([[4.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0]])
 

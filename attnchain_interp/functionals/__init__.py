@@ -1,1 +1,0 @@
-"""What is asked of a chain: its stationary vector, second eigenvalue, expected visits, metastable states."""
