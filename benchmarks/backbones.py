@@ -18,7 +18,7 @@ from timm.models import VisionTransformer
 
 from attnchain_evals import ClutteredDigits, bundled_vit
 from attnchain_evals.bundled import fresh_vit
-from attnchain_evals.bundled.train import accuracy, train
+from studies.training.vit import accuracy, train
 
 FOLDER: Final = Path(__file__).parents[1] / ".backbones"
 

@@ -30,8 +30,8 @@ from attnchain_evals import (
     bundled_encoder,
     preset,
 )
-from attnchain_evals.key_values import FILLERS
 from attnchain_evals.metrics.statistics import Score, interval
+from attnchain_evals.tasks.key_values import FILLERS
 from attnchain_interp import AttentionAttribution
 
 MARGIN: Final = 0.01

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_evals import BenchmarkResult, InputMagnitude, benchmark
-from attnchain_evals.bundled.train import accuracy
 from attnchain_evals.demo import FRACTIONS
 from attnchain_evals.files import write_text
 from attnchain_evals.metrics import ExampleMetric, curve_metrics, localisation_metrics
 from benchmarks.backbones import BACKBONES, FOLDER, load
 from benchmarks.visits import variants
+from studies.training.vit import accuracy
 
 OURS: Final = "ExpectedVisits"
 OCCLUSIONS: Final = ("mean",)

@@ -6,19 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnchain_evals.bench.class_folder import ClassFolder
-    from attnchain_evals.bench.data import ImageFolder, Passage
-    from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
-    from attnchain_evals.bench.placement import WholeImage
     from attnchain_evals.bench.results import BenchmarkResult
     from attnchain_evals.benchmarking import benchmark
     from attnchain_evals.bundled import bundled_vit
     from attnchain_evals.bundled.diffusion_model import bundled_diffusion
     from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
-    from attnchain_evals.cluttered_digits import ClutteredDigits, Example
     from attnchain_evals.controls import InputMagnitude
     from attnchain_evals.explanation import explain_func
-    from attnchain_evals.key_values import KeyValues, TextExample
     from attnchain_evals.metrics import PRESETS, ExampleMetric, Protocol, Trial, preset
     from attnchain_evals.metrics.segmentation_scores import segmentation_scores
     from attnchain_evals.metrics.statistics import Score
@@ -39,39 +33,45 @@ if TYPE_CHECKING:
         Zero,
     )
     from attnchain_evals.perturbation.perturbation_curve import Perturbation, PerturbationCurve, perturbation_curve
+    from attnchain_evals.tasks.class_folder import ClassFolder
+    from attnchain_evals.tasks.cluttered_digits import ClutteredDigits, Example
+    from attnchain_evals.tasks.examples import ImageFolder, Passage
+    from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
+    from attnchain_evals.tasks.key_values import KeyValues, TextExample
+    from attnchain_evals.tasks.mask_placement import WholeImage
 
 _HOME = {
     "AttentionMask": "perturbation.occlusion",
     "BenchmarkResult": "bench.results",
     "Black": "perturbation.occlusion",
     "Blur": "perturbation.occlusion",
-    "ClassFolder": "bench.class_folder",
-    "ClutteredDigits": "cluttered_digits",
-    "Example": "cluttered_digits",
+    "ClassFolder": "tasks.class_folder",
+    "ClutteredDigits": "tasks.cluttered_digits",
+    "Example": "tasks.cluttered_digits",
     "ExampleMetric": "metrics",
-    "ImageFolder": "bench.data",
-    "ImageNetSegmentation": "bench.imagenet_segmentation",
+    "ImageFolder": "tasks.examples",
+    "ImageNetSegmentation": "tasks.imagenet_segmentation",
     "InputMagnitude": "controls",
     "KernelBlur": "perturbation.occlusion",
-    "KeyValues": "key_values",
+    "KeyValues": "tasks.key_values",
     "MaskToken": "perturbation.occlusion",
     "MeanColour": "perturbation.occlusion",
     "NoisyLinear": "perturbation.occlusion",
     "Occlusion": "perturbation.occlusion",
     "PRESETS": "metrics",
     "PadToken": "perturbation.occlusion",
-    "Passage": "bench.data",
+    "Passage": "tasks.examples",
     "Perturbation": "perturbation.perturbation_curve",
     "PerturbationCurve": "perturbation.perturbation_curve",
     "Protocol": "metrics",
     "ReplaceToken": "perturbation.occlusion",
     "Score": "metrics.statistics",
     "Superpixels": "perturbation.features",
-    "TextExample": "key_values",
+    "TextExample": "tasks.key_values",
     "TokenDelete": "perturbation.occlusion",
     "TokenDrop": "perturbation.occlusion",
     "Trial": "metrics",
-    "WholeImage": "bench.placement",
+    "WholeImage": "tasks.mask_placement",
     "Zero": "perturbation.occlusion",
     "benchmark": "benchmarking",
     "bundled_decoder": "bundled.text_models",

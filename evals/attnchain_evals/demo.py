@@ -15,9 +15,9 @@ from attnchain_evals.bench.report import write_report
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.benchmarking import benchmark
 from attnchain_evals.bundled import bundled_vit
-from attnchain_evals.cluttered_digits import ClutteredDigits
 from attnchain_evals.exploring import explore_image
 from attnchain_evals.metrics import curve_metrics, localisation_metrics
+from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 from attnchain_interp import (
     AttentionError,
     AttentionStore,

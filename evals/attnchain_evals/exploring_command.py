@@ -54,6 +54,6 @@ def explore(
 
 def bundled_image() -> Any:
     """The first test image of the bundled task (1, 3, 56, 56)."""
-    from attnchain_evals.cluttered_digits import ClutteredDigits
+    from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 
     return next(ClutteredDigits("test", 1, seed=0).batches(1)).image

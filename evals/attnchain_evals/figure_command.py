@@ -135,7 +135,7 @@ def _read(model: str, image: Path | None) -> _Reading:
             f"{model} takes no images, and these figures are of images; `attnchain inspect` shows what it has."
         )
     if image is None:
-        from attnchain_evals.cluttered_digits import ClutteredDigits
+        from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 
         pixels = ClutteredDigits("test", 1)[0].image[None]
     else:

@@ -33,7 +33,7 @@ def load(name: str) -> Loaded:
         return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
     if name in BUNDLED:
         from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
-        from attnchain_evals.key_values import KeyValues
+        from attnchain_evals.tasks.key_values import KeyValues
 
         model = bundled_decoder() if name == "bundled-decoder" else bundled_encoder()
         return Loaded(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})

@@ -11,11 +11,11 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
-from attnchain_evals.bench.data import Picture
 from attnchain_evals.bench.running import Plan, Share, run
 from attnchain_evals.demo import FRACTIONS
 from attnchain_evals.metrics import Protocol, curve_metrics, localisation_metrics
 from attnchain_evals.metrics.statistics import Score, interval
+from attnchain_evals.tasks.examples import Picture
 
 from .bench_tasks import Centre, Examples, tiny_vit, vit_methods
 

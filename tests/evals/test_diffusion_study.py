@@ -10,16 +10,16 @@ import attnchain_interp as ac
 from attnchain_evals import bundled_diffusion
 from attnchain_evals.bundled.diffusion_model import NO_CLASS, WEIGHTS, build_unet
 from attnchain_evals.bundled.digit_classifier import bundled_digit_classifier
-from attnchain_evals.bundled.train_diffusion import train
 from attnchain_evals.cli import app
-from attnchain_evals.cluttered_digits import ClutteredDigits
 from attnchain_evals.diffusion.demo import DiffusionDemo, run
-from attnchain_evals.diffusion.digits import TexturedDigits
 from attnchain_evals.diffusion.guidance import NONE, Guidance, sample
 from attnchain_evals.diffusion.segmentation import CEILING, READINGS, attention_of, found, points, tuned
 from attnchain_evals.diffusion.study import guidance_tables, segmentation_table, study_guidance, study_segmentation
 from attnchain_evals.metrics.segment_matching import acc_and_miou, counts
+from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
+from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import AttentionError
+from studies.training.diffusion_model import train
 
 
 @pytest.fixture(scope="module")

@@ -207,12 +207,12 @@ def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | N
     Raises:
         AttentionError: an unknown name, or a folder without images.
     """
-    from attnchain_evals.bench.class_folder import ClassFolder
-    from attnchain_evals.bench.data import ImageFolder
-    from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
-    from attnchain_evals.bench.placement import WholeImage
-    from attnchain_evals.cluttered_digits import ClutteredDigits
-    from attnchain_evals.key_values import KeyValues
+    from attnchain_evals.tasks.class_folder import ClassFolder
+    from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
+    from attnchain_evals.tasks.examples import ImageFolder
+    from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
+    from attnchain_evals.tasks.key_values import KeyValues
+    from attnchain_evals.tasks.mask_placement import WholeImage
 
     kind, _, rest = name.partition(":")
     if kind == "digits" and rest in ("train", "validation", "test"):

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split, standard_methods
-from attnchain_evals.bench.data import batches
 from attnchain_evals.bench.report import write_report
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.running import Share
 from attnchain_evals.benchmarking import benchmark, standard_metrics
 from attnchain_evals.files import write_text
 from attnchain_evals.loading import load
+from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError, Role, capture
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from attnchain_evals.cluttered_digits import IMAGE_SIZE
+from attnchain_evals.tasks.cluttered_digits import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,7 +51,7 @@ def fresh_vit(**architecture: Any) -> VisionTransformer:
 def bundled_vit() -> VisionTransformer:
     """The trained model in eval mode; takes images (batch, 3, 56, 56) in [0, 1], gives logits (batch, 10).
 
-    See `CARD.md` beside the weights for data, training and accuracy; `python -m attnchain_evals.bundled.train` makes it.
+    See `CARD.md` beside the weights for data, training and accuracy; `python -m studies.training.vit` makes it.
     """
     model = build_vit()
     model.load_state_dict(load_file(WEIGHTS))

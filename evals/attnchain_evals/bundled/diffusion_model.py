@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file
 
-from attnchain_evals.diffusion.digits import SIDE
+from attnchain_evals.tasks.textured_digits import SIDE
 
 if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d import UNet2DModel
@@ -50,7 +50,7 @@ def build_scheduler() -> DDIMScheduler:
 def bundled_diffusion() -> ClassConditionalPipeline:
     """The trained model in its pipeline: `pipe(class_labels=[3, 5]).images` (batch, 1, 32, 32) in [0, 1].
 
-    See `CARD.md` beside the weights; `python -m attnchain_evals.bundled.train_diffusion` makes it.
+    See `CARD.md` beside the weights; `python -m studies.training.diffusion_model` makes it.
     """
     from attnchain_evals.bundled.class_conditional import ClassConditionalPipeline
 

@@ -29,7 +29,7 @@ class DigitClassifier(nn.Module):
 
 
 def bundled_digit_classifier() -> DigitClassifier:
-    """The trained classifier in eval mode; `python -m attnchain_evals.bundled.train_digit_classifier` makes it."""
+    """The trained classifier in eval mode; `python -m studies.training.digit_classifier` makes it."""
     model = DigitClassifier()
     model.load_state_dict(load_file(WEIGHTS))
     return model.eval()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_model
 
-from attnchain_evals.key_values import PAD, START, TOKENS, VALUES, VOCABULARY
+from attnchain_evals.tasks.key_values import PAD, START, TOKENS, VALUES, VOCABULARY
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, LlamaForCausalLM
@@ -71,7 +71,7 @@ def build_encoder() -> BertForSequenceClassification:
 def bundled_decoder() -> LlamaForCausalLM:
     """The trained decoder in eval mode; its logits at the last token rank the answer among the vocabulary.
 
-    See `CARD.md` beside the weights for data, training and accuracy; `python -m attnchain_evals.bundled.train_text` makes it.
+    See `CARD.md` beside the weights for data, training and accuracy; `python -m studies.training.text_models` makes it.
     """
     model = build_decoder()
     load_model(model, DECODER_WEIGHTS)
@@ -81,7 +81,7 @@ def bundled_decoder() -> LlamaForCausalLM:
 def bundled_encoder() -> BertForSequenceClassification:
     """The trained encoder in eval mode; takes token numbers (batch, token), gives logits (batch, value).
 
-    See `CARD.md` beside the weights for data, training and accuracy; `python -m attnchain_evals.bundled.train_text` makes it.
+    See `CARD.md` beside the weights for data, training and accuracy; `python -m studies.training.text_models` makes it.
     """
     model = build_encoder()
     load_model(model, ENCODER_WEIGHTS)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from attnchain_evals.diffusion.digits import Example
+from attnchain_evals.tasks.textured_digits import Example
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.bundled.digit_classifier import DigitClassifier
-from attnchain_evals.diffusion.digits import SIDE
+from attnchain_evals.tasks.textured_digits import SIDE
 from attnchain_interp import AttentionError
 
 _AT_ONCE: Final = 256  # images classified at a time

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_evals.bundled.diffusion_model import NO_CLASS
-from attnchain_evals.diffusion.digits import Example
 from attnchain_evals.metrics.segment_matching import above, acc_and_miou, counts, matched
+from attnchain_evals.tasks.textured_digits import Example
 from attnchain_interp import AttentionError, AttentionStore
 
 GRIDS: Final = ((16, 16), (8, 8))

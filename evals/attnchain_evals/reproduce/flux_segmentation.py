@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from attnchain_evals.bench.identity import code_identity, differences, key_of, metric_identity
-from attnchain_evals.bench.imagenet_segmentation import ImageNetSegmentation
 from attnchain_evals.bench.parts import PartFile, Row, read_parts
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.running import SCHEMA, Share, await_others
@@ -26,6 +25,7 @@ from attnchain_evals.reproduce.experiment import Settings, write_page
 from attnchain_evals.reproduce.imagenet_segmentation import percentages
 from attnchain_evals.reproduce.pipelines import Loading, load_pipeline
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
+from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
 from attnchain_interp import AttentionError, LayerSelection, capture_image, word_map
 from attnchain_interp.store.attention_store import Direction
 from attnchain_interp.store.tokens import Grid

@@ -4,8 +4,8 @@ from torch import Tensor
 
 from attnchain_evals import KeyValues, TextExample, bundled_decoder, bundled_encoder
 from attnchain_evals.bundled.text_models import DECODER_WEIGHTS, ENCODER_WEIGHTS, build_decoder, build_encoder
-from attnchain_evals.bundled.train_text import accuracy, predicted, thinned, train, wanted
-from attnchain_evals.key_values import FILLERS, VALUES
+from attnchain_evals.tasks.key_values import FILLERS, VALUES
+from studies.training.text_models import accuracy, predicted, thinned, train, wanted
 
 BATCH = next(KeyValues("test", 64, seed=1).batches(64))
 MODELS = pytest.mark.parametrize("bundled", [bundled_decoder, bundled_encoder])
@@ -69,5 +69,5 @@ def test_training_writes_weights_that_load(build, tmp_path) -> None:  # type: ig
 
 def test_the_card_says_where_they_come_from() -> None:
     card = DECODER_WEIGHTS.with_name("CARD.md").read_text(encoding="utf-8")
-    for word in ("attnchain_evals.bundled.train_text", "KeyValues", "decoder.safetensors", "encoder.safetensors"):
+    for word in ("studies.training.text_models", "KeyValues", "decoder.safetensors", "encoder.safetensors"):
         assert word in card

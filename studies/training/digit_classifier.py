@@ -1,4 +1,4 @@
-"""Trains the bundled digit classifier: `python -m attnchain_evals.bundled.train_digit_classifier`."""
+"""Trains the bundled digit classifier: `python -m studies.training.digit_classifier`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from attnchain_evals.bundled.digit_classifier import WEIGHTS, DigitClassifier
-from attnchain_evals.diffusion.digits import Example, TexturedDigits
+from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 
 BATCH = 64
 

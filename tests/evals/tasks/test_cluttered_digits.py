@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude
-from attnchain_evals.digit_drawing import glyphs
+from attnchain_evals.tasks.digit_drawing import glyphs
 
 
 def test_shapes_and_ranges() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from attnchain_evals.digit_drawing import Split, column, crops, glyphs, render
+from attnchain_evals.tasks.digit_drawing import Split, column, crops, glyphs, render
 from attnchain_interp import AttentionError
 
 SIDE: Final = 32

@@ -4,7 +4,7 @@ from torch.utils.data import DataLoader
 
 import attnchain_interp as ac
 from attnchain_evals import KeyValues
-from attnchain_evals.key_values import CONTEXT, KEYS, QUESTION, START, VALUES, as_words
+from attnchain_evals.tasks.key_values import CONTEXT, KEYS, QUESTION, START, VALUES, as_words
 
 
 def is_in(tokens: torch.Tensor, numbers: range) -> torch.Tensor:

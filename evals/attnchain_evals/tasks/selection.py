@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from attnchain_evals.bench.data import data_identity
+from attnchain_evals.tasks.examples import data_identity
 
 
 @final

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnchain_evals import ImageFolder
-from attnchain_evals.bench.data import batches
+from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError
 
 

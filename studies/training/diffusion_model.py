@@ -1,4 +1,4 @@
-"""Trains the bundled diffusion model on digits over textures: `python -m attnchain_evals.bundled.train_diffusion`."""
+"""Trains the bundled diffusion model on digits over textures: `python -m studies.training.diffusion_model`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from attnchain_evals.bundled.diffusion_model import NO_CLASS, WEIGHTS, build_scheduler, build_unet
-from attnchain_evals.diffusion.digits import Example, TexturedDigits
+from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 
 BATCH = 32
 DROPPED = 0.15  # share of images whose class is not told

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnchain_evals import ClassFolder, ClutteredDigits
 from attnchain_evals.bench.catalogue import open_data
-from attnchain_evals.bench.data import batches
+from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError
 
 

@@ -1,4 +1,4 @@
-"""Trains the bundled vision transformer on cluttered digits: `python -m attnchain_evals.bundled.train`.
+"""Trains the bundled vision transformer on cluttered digits: `python -m studies.training.vit`.
 
 Straight on the full task a small ViT stays at chance for a long time, so difficulty rises from plain to full. Early on
 the model also sees only a window of patches around the deciding digit, at its true place in the image: a quarter of the
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from attnchain_evals.bundled import WEIGHTS, build_vit
-from attnchain_evals.cluttered_digits import ClutteredDigits, Example
+from attnchain_evals.tasks.cluttered_digits import ClutteredDigits, Example
 
 if TYPE_CHECKING:
     from timm.models import VisionTransformer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.bench.identity import digest
-from attnchain_evals.bench.placement import placed
+from attnchain_evals.tasks.mask_placement import placed
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import with_fields
 

@@ -1,4 +1,4 @@
-"""Trains the bundled decoder and encoder of text: `python -m attnchain_evals.bundled.train_text` (minutes on two cores).
+"""Trains the bundled decoder and encoder of text: `python -m studies.training.text_models` (minutes on two cores).
 
 For the decoder the number of pairs rises from one to six while it keeps up; the loss sees the answer alone. The encoder,
 which sees all pairs from the start, also learns to tell the value at every key: the loss of the answer alone leaves it
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnchain_evals.bundled.text_models import DECODER_WEIGHTS, ENCODER_WEIGHTS, build_decoder, build_encoder
-from attnchain_evals.key_values import FILLERS, KEYS, MOST_PAIRS, VALUES, KeyValues, TextExample
+from attnchain_evals.tasks.key_values import FILLERS, KEYS, MOST_PAIRS, VALUES, KeyValues, TextExample
 
 BATCH = 128
 CHECK = 32  # steps between two looks at the curriculum

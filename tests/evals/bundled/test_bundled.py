@@ -1,9 +1,9 @@
 import torch
 
-import attnchain_evals.bundled.train as training
+import studies.training.vit as training
 from attnchain_evals import ClutteredDigits, bundled_vit
 from attnchain_evals.bundled import WEIGHTS, build_vit, fresh_vit
-from attnchain_evals.bundled.train import Curriculum, accuracy, train, window_logits
+from studies.training.vit import Curriculum, accuracy, train, window_logits
 
 
 def test_size() -> None:
@@ -20,7 +20,7 @@ def test_it_reads_test_digits_at_full_difficulty() -> None:
 
 def test_the_card_says_where_it_comes_from() -> None:
     card = WEIGHTS.with_name("CARD.md").read_text(encoding="utf-8")
-    for word in ("attnchain_evals.bundled.train", "load_digits", "accuracy", "seed"):
+    for word in ("studies.training.vit", "load_digits", "accuracy", "seed"):
         assert word in card
 
 
