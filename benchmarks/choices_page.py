@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attnchain_evals.bench.markdown import Report, effect_tables, figure, table
+from attnchain_evals.report.markdown import Report, effect_tables, figure, table
 from benchmarks.pages import as_kept, write
 
 KEPT = "docs/choices.json"

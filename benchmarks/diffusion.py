@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
 from attnchain_evals.diffusion.demo import segmentation_pictures
-from attnchain_evals.diffusion.figures import sample_figure
 from attnchain_evals.diffusion.guidance import sample
 from attnchain_evals.diffusion.segmentation import READINGS
 from attnchain_evals.diffusion.study import (
@@ -23,6 +22,7 @@ from attnchain_evals.diffusion.study import (
     study_segmentation,
 )
 from attnchain_evals.files import write_text
+from attnchain_evals.report.diffusion_figures import sample_figure
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import write_figure
 

@@ -16,7 +16,7 @@ from PIL import Image
 import attnchain_evals as evals
 import attnchain_interp as ac
 from attnchain_evals import metrics
-from attnchain_evals.bench.catalogue import method_classes
+from attnchain_evals.bench.names import method_classes
 from attnchain_interp.capture.capture import adapter_named
 
 from .evals.miniatures import write_gtsegs

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnchain_evals.bench.benchmark import benchmark
+    from attnchain_evals.bench.input_magnitude import InputMagnitude
+    from attnchain_evals.bench.quantus import explain_func
     from attnchain_evals.bench.results import BenchmarkResult
-    from attnchain_evals.benchmarking import benchmark
     from attnchain_evals.bundled import bundled_vit
     from attnchain_evals.bundled.diffusion_model import bundled_diffusion
     from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
-    from attnchain_evals.controls import InputMagnitude
-    from attnchain_evals.explanation import explain_func
     from attnchain_evals.metrics import PRESETS, ExampleMetric, Protocol, Trial, preset
     from attnchain_evals.metrics.segmentation_scores import segmentation_scores
     from attnchain_evals.metrics.statistics import Score
@@ -51,7 +51,7 @@ _HOME = {
     "ExampleMetric": "metrics",
     "ImageFolder": "tasks.examples",
     "ImageNetSegmentation": "tasks.imagenet_segmentation",
-    "InputMagnitude": "controls",
+    "InputMagnitude": "bench.input_magnitude",
     "KernelBlur": "perturbation.occlusion",
     "KeyValues": "tasks.key_values",
     "MaskToken": "perturbation.occlusion",
@@ -73,12 +73,12 @@ _HOME = {
     "Trial": "metrics",
     "WholeImage": "tasks.mask_placement",
     "Zero": "perturbation.occlusion",
-    "benchmark": "benchmarking",
+    "benchmark": "bench.benchmark",
     "bundled_decoder": "bundled.text_models",
     "bundled_diffusion": "bundled.diffusion_model",
     "bundled_encoder": "bundled.text_models",
     "bundled_vit": "bundled",
-    "explain_func": "explanation",
+    "explain_func": "bench.quantus",
     "perturbation_curve": "perturbation.perturbation_curve",
     "preset": "metrics",
     "segmentation_scores": "metrics.segmentation_scores",

@@ -16,9 +16,9 @@ except ImportError as error:
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
 from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image  # noqa: E402
 from attnchain_evals.exploring_command import explore  # noqa: E402
 from attnchain_evals.figure_command import app as figure  # noqa: E402
-from attnchain_evals.loading import Model, load, normalization_of, open_image  # noqa: E402
 from attnchain_evals.reproduce.command import app as reproduce  # noqa: E402
 from attnchain_evals.terminal import working  # noqa: E402
 
@@ -53,7 +53,7 @@ DEMO = (
 
 def demo_methods() -> dict[str, Any]:
     """What the demo scores: methods that read attention alone and take less than a second an image, and the controls."""
-    from attnchain_evals.bench.catalogue import build_methods
+    from attnchain_evals.bench.names import build_methods
 
     return build_methods(DEMO, None, (14, 14))
 
@@ -95,8 +95,8 @@ def attribute(
     """The heat map of an image: a picture, and the scores as JSON."""
     import torch
 
-    from attnchain_evals.bench.catalogue import build_methods
-    from attnchain_evals.bench.reading import Reading
+    from attnchain_evals.bench.names import build_methods
+    from attnchain_evals.bench.shared_capture import Reading
     from attnchain_evals.files import write_text
     from attnchain_interp import AttentionError, show_attribution, write_figure
 

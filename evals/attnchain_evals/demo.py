@@ -10,13 +10,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from attnchain_evals.bench.reading import Reading
-from attnchain_evals.bench.report import write_report
+from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.benchmarking import benchmark
+from attnchain_evals.bench.shared_capture import Reading
 from attnchain_evals.bundled import bundled_vit
-from attnchain_evals.exploring import explore_image
 from attnchain_evals.metrics import curve_metrics, localisation_metrics
+from attnchain_evals.report.explorer_pages import explore_image
+from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 from attnchain_interp import (
     AttentionError,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from attnchain_evals.loading import Model, load, normalization_of, open_image
+from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image
 from attnchain_evals.terminal import working
 
 if TYPE_CHECKING:

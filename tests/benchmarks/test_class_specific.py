@@ -11,7 +11,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import BenchmarkResult, ClutteredDigits
-from attnchain_evals.bench.identity import metric_identity
+from attnchain_evals.bench.fingerprint import metric_identity
 from benchmarks import class_specific
 from benchmarks.backbones import BACKBONES, TRAINED
 from benchmarks.class_specific import OURS, Comparison, IntegratedPatches, methods, metrics

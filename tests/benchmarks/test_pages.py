@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnchain_evals.bench.report import REPORT_SCHEMA
+from attnchain_evals.report.report import REPORT_SCHEMA
 from benchmarks import choices_page, results
 from benchmarks.pages import ROOT, kept
 

@@ -10,8 +10,8 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_evals.bench.running import Plan
-from attnchain_evals.controls import InputMagnitude
+from attnchain_evals.bench.input_magnitude import InputMagnitude
+from attnchain_evals.bench.runner import Plan
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.examples import Picture
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import attnchain_interp as ac
 from attnchain_evals import ImageNetSegmentation, WholeImage, benchmark, cli, perturbation_curve, segmentation_scores
-from attnchain_evals.loading import load, open_image
+from attnchain_evals.bench.model_loading import load, open_image
 from attnchain_evals.perturbation.perturbation_curve import Order
 from attnchain_evals.reproduce.imagenet_segmentation import METHODS
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION, TOKEN_MASKING

@@ -30,10 +30,10 @@ from attnchain_evals import (
     preset,
     words_of,
 )
-from attnchain_evals.bench.reading import Reading
+from attnchain_evals.bench.sanity_checks import sanity_checks
+from attnchain_evals.bench.shared_capture import Reading
 from attnchain_evals.metrics import OF_TEXT, TEXT
 from attnchain_evals.perturbation.features import each_token, ranked
-from attnchain_evals.sanity import sanity_checks
 
 WEIGHTS = torch.tensor([9.0, 2.0, 1.0, 0.0, -1.0])
 IDS = torch.arange(1, 6).expand(2, -1).clone()  # token t + 1 has weight WEIGHTS[t]; tokens 0 and 9 have none

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from attnchain_evals.bench.catalogue import build_methods, build_metrics, from_grid, open_data, split, standard_methods
-from attnchain_evals.bench.report import write_report
+from attnchain_evals.bench.benchmark import benchmark, standard_metrics
+from attnchain_evals.bench.model_loading import load
+from attnchain_evals.bench.names import build_methods, build_metrics, from_grid, open_data, split, standard_methods
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.running import Share
-from attnchain_evals.benchmarking import benchmark, standard_metrics
+from attnchain_evals.bench.runner import Share
 from attnchain_evals.files import write_text
-from attnchain_evals.loading import load
+from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError, Role, capture
 
@@ -96,7 +96,7 @@ def report_again(folder: Path, baseline: str | None) -> list[Path]:
 
 
 def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed: int, path: Path) -> None:
-    from attnchain_evals.sanity import sanity_checks
+    from attnchain_evals.bench.sanity_checks import sanity_checks
 
     if path.exists() and json.loads(path.read_text(encoding="utf-8"))["examples"] == count:
         return

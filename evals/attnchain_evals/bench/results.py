@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from attnchain_evals.bench.parts import read_parts
+from attnchain_evals.bench.row_files import read_parts
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
 from attnchain_interp import AttentionError
@@ -81,8 +81,8 @@ class BenchmarkResult:
 
     def _repr_html_(self) -> str:
         """The scores as a table, in a notebook; the best of each metric in bold."""
-        from attnchain_evals.bench.page import score_table
-        from attnchain_evals.bench.report import scores_as_json
+        from attnchain_evals.report.page import score_table
+        from attnchain_evals.report.report import scores_as_json
 
         return score_table(scores_as_json(self))
 
@@ -166,8 +166,8 @@ class BenchmarkResult:
 
     def markdown(self) -> str:
         """Scores, differences and ranks as Markdown tables."""
-        from attnchain_evals.bench.markdown import tables
-        from attnchain_evals.bench.report import as_json
+        from attnchain_evals.report.markdown import tables
+        from attnchain_evals.report.report import as_json
 
         return tables(as_json(self, {}))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
-from attnchain_evals.diffusion.figures import region_figure, sample_figure
 from attnchain_evals.diffusion.guidance import sample
 from attnchain_evals.diffusion.segmentation import BRIGHTNESS, CEILING, READINGS, Reading, attention_of, found, points
 from attnchain_evals.diffusion.study import (
@@ -18,6 +17,7 @@ from attnchain_evals.diffusion.study import (
     study_segmentation,
 )
 from attnchain_evals.files import write_text
+from attnchain_evals.report.diffusion_figures import region_figure, sample_figure
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 from attnchain_interp import show_bounces, write_figure
 

@@ -43,7 +43,7 @@ class PerturbationCurve:
 
     def _repr_html_(self) -> str | None:
         """The mean curve as inline SVG, in a notebook; None for what does not fit on axes from 0 that all examples share."""
-        from attnchain_evals.bench.plots import curve_plot
+        from attnchain_evals.report.plots import curve_plot
 
         if self.fractions.ndim != 1 or bool((self.scores < 0).any()):
             return None

@@ -83,7 +83,7 @@ def token_masking(
 
 def _show(page: str) -> None:
     """Prints the page; of several processes the first does."""
-    from attnchain_evals.bench.running import Share
+    from attnchain_evals.bench.runner import Share
 
     if Share.from_environment().rank == 0:
         typer.echo(page)

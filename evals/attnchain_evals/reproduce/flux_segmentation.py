@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from attnchain_evals.bench.identity import code_identity, differences, key_of, metric_identity
-from attnchain_evals.bench.parts import PartFile, Row, read_parts
+from attnchain_evals.bench.fingerprint import code_identity, differences, key_of, metric_identity
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.running import SCHEMA, Share, await_others
+from attnchain_evals.bench.row_files import PartFile, Row, read_parts
+from attnchain_evals.bench.runner import SCHEMA, Share, await_others
 from attnchain_evals.files import write_text
 from attnchain_evals.metrics import localisation_metrics
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial

@@ -9,10 +9,10 @@ from typing import Any, Literal, final
 
 from torch import nn
 
-from attnchain_evals.bench.markdown import table
+from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.benchmarking import benchmark
 from attnchain_evals.metrics import localisation_metrics
+from attnchain_evals.report.markdown import table
 from attnchain_interp import AttentionError, MultiBounce
 
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attnchain_evals.bench.catalogue import build_metrics
-from attnchain_evals.bench.markdown import table
+from attnchain_evals.bench.names import build_metrics
+from attnchain_evals.report.markdown import table
 from attnchain_evals.reproduce.experiment import Settings, measure, write_page
 from attnchain_evals.reproduce.reported import TOKEN_MASKING
 

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_evals.bench.identity import digest
+from attnchain_evals.bench.fingerprint import digest
 from attnchain_evals.tasks.examples import ImageFolder, Picture
 from attnchain_evals.tasks.synsets import synset_classes
 from attnchain_interp import AttentionError

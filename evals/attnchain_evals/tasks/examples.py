@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, final
 import torch
 from torch import Tensor
 
-from attnchain_evals.bench.identity import digest
+from attnchain_evals.bench.fingerprint import digest
 from attnchain_evals.tasks.mask_placement import placed
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import with_fields

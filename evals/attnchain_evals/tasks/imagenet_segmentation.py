@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_evals.bench.identity import digest
+from attnchain_evals.bench.fingerprint import digest
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.mask_placement import placed
 from attnchain_evals.tasks.synsets import synset_names

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnchain_evals import ClassFolder, ClutteredDigits
-from attnchain_evals.bench.catalogue import open_data
+from attnchain_evals.bench.names import open_data
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError
 

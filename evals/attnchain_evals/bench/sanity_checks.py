@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from attnchain_evals.bench.reading import Reading
+from attnchain_evals.bench.shared_capture import Reading
 from attnchain_interp import AttentionAttribution, AttentionGradientAttribution, AttentionGradients, AttentionStore
 
 RANDOMISED_BELOW = 0.5  # rank correlation of the maps of the model and of its randomised copy

@@ -86,7 +86,7 @@ def method_of(spec: str) -> Callable[[Any], Any]:
 
 
 def _build(spec: str, model: nn.Module | None, grid: tuple[int, int] | None) -> Any:
-    from attnchain_evals.controls import InputMagnitude
+    from attnchain_evals.bench.input_magnitude import InputMagnitude
     from attnchain_interp import AttentionAttribution, AttentionGradientAttribution
 
     if spec == CONTROL:

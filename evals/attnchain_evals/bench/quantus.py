@@ -41,7 +41,7 @@ def explain_func(
     if images.ndim != 4:
         raise AttentionError(f"inputs has shape {tuple(images.shape)}; images are (batch, channel, height, width).")
     if isinstance(method, str):
-        from attnchain_evals.bench.catalogue import method_of
+        from attnchain_evals.bench.names import method_of
 
         method = method_of(method)
     target = None if targets is None else torch.as_tensor(np.asarray(targets)).to(parameter.device)

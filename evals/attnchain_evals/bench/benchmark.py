@@ -11,10 +11,10 @@ from typing import Any, Literal
 from torch import nn
 
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.running import Plan, Share, run
-from attnchain_evals.bench.shown import write_shown
+from attnchain_evals.bench.runner import Plan, Share, run
 from attnchain_evals.metrics import EvidenceAP, EvidenceFirst, curve_metrics, localisation_metrics, text_metrics
 from attnchain_evals.metrics.example_metric import ExampleMetric
+from attnchain_evals.report.example_maps import write_shown
 from attnchain_evals.tasks.examples import Data
 from attnchain_interp import AttentionError
 

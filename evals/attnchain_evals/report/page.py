@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from attnchain_evals.bench.markdown import Report, best_of, by_rank, change, effects, figure, titled
-from attnchain_evals.bench.plots import curve_plot, interval_plot, token_plot
+from attnchain_evals.report.markdown import Report, best_of, by_rank, change, effects, figure, titled
+from attnchain_evals.report.plots import curve_plot, interval_plot, token_plot
 
 if TYPE_CHECKING:
     from attnchain_evals.bench.results import BenchmarkResult
-    from attnchain_evals.bench.shown import Shown
+    from attnchain_evals.report.example_maps import Shown
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
@@ -141,7 +141,7 @@ def _wins(report: Report, metric: str) -> str:
 
 
 def _sanity(sanity: dict[str, dict[str, Any]]) -> str:
-    from attnchain_evals.bench.report import verdict
+    from attnchain_evals.report.report import verdict
 
     checks = list(next(iter(sanity.values())))
     return _table(["method", *checks], _plain([method, *(verdict(row[c]) for c in checks)] for method, row in sanity.items()))

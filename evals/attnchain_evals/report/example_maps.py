@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attnchain_evals.bench.reading import Reading
-from attnchain_evals.bench.running import Plan
+from attnchain_evals.bench.runner import Plan
+from attnchain_evals.bench.shared_capture import Reading
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.images import displayable

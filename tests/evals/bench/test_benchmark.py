@@ -11,7 +11,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
-from attnchain_evals.bench.running import Plan, Share, run
+from attnchain_evals.bench.runner import Plan, Share, run
 from attnchain_evals.demo import FRACTIONS
 from attnchain_evals.metrics import Protocol, curve_metrics, localisation_metrics
 from attnchain_evals.metrics.statistics import Score, interval
@@ -82,7 +82,7 @@ def test_examples_do_not_depend_on_the_batch_nor_on_the_number_of_processes(tmp_
                 assert np.allclose(whole.figures(method, metric), parts.figures(method, metric), atol=1e-4)
     plan = Plan(model, Small(), vit_methods(model), metrics, batch_size=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attnchain_evals.bench.running.await_others", lambda *_: None)
+        patch.setattr("attnchain_evals.bench.runner.await_others", lambda *_: None)
         for rank in (0, 1):  # one after the other, each with its share
             run(plan, tmp_path, Share(rank, 2))
     shared = benchmark(model, Small(), vit_methods(model), metrics, batch_size=2, output=tmp_path)

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from attnchain_evals import cli
 from attnchain_evals.bench import catalogue
-from attnchain_evals.bench.report import write_report
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.running import Share, run
-from attnchain_evals.bench.shown import write_shown
+from attnchain_evals.bench.runner import Share, run
+from attnchain_evals.report.example_maps import write_shown
+from attnchain_evals.report.report import write_report
 from attnchain_interp import AttentionError
 
 from .bench_tasks import plan

@@ -18,9 +18,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from attnchain_evals.bench.identity import code_identity, differences, key_of, method_identity, metric_identity, model_identity
-from attnchain_evals.bench.parts import PartFile, read_parts
-from attnchain_evals.bench.reading import Reading
+from attnchain_evals.bench.fingerprint import (
+    code_identity,
+    differences,
+    key_of,
+    method_identity,
+    metric_identity,
+    model_identity,
+)
+from attnchain_evals.bench.row_files import PartFile, read_parts
+from attnchain_evals.bench.shared_capture import Reading
 from attnchain_evals.files import write_text
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, size_of

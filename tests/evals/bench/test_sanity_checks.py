@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 import attnchain_interp as ac
-from attnchain_evals.bench.reading import Reading
-from attnchain_evals.sanity import (
+from attnchain_evals.bench.sanity_checks import (
     data_randomisation,
     permutation_deviation,
     randomisation_curves,
     rank_correlation,
     sanity_checks,
 )
+from attnchain_evals.bench.shared_capture import Reading
 
 from .bench_tasks import tiny_vit, vit_methods
 

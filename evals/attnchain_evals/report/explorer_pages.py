@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.bench.catalogue import build_methods
-from attnchain_evals.bench.reading import Reading
+from attnchain_evals.bench.names import build_methods
+from attnchain_evals.bench.shared_capture import Reading
 from attnchain_evals.perturbation.features import each_token
 from attnchain_evals.perturbation.perturbation_curve import PerturbationCurve, perturbation_curve
 from attnchain_interp import (

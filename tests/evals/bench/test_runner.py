@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from attnchain_evals.bench import running
-from attnchain_evals.bench.parts import PartFile, read_parts
+from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.running import Plan, Share, run
-from attnchain_evals.benchmarking import benchmark
+from attnchain_evals.bench.row_files import PartFile, read_parts
+from attnchain_evals.bench.runner import Plan, Share, run
 from attnchain_interp import AttentionError
 
 from .bench_tasks import Examples, Peak, Reader, plan

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from attnchain_evals.bench.effects import effects
+from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.benchmarking import benchmark
 from attnchain_evals.metrics import MeanIoU
 from attnchain_evals.metrics.statistics import holm, interval, permutation_p
+from attnchain_evals.report.setting_effects import effects
 from attnchain_interp import AttentionError
 
 from .bench_tasks import Centre, Examples, Peak, Reader, plan
