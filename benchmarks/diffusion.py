@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
-from attnchain_evals.diffusion.demo import segmentation_pictures
-from attnchain_evals.diffusion.guidance import sample
-from attnchain_evals.diffusion.segmentation import READINGS
-from attnchain_evals.diffusion.study import (
+from attnchain_evals.cli.diffusion_demo import segmentation_pictures
+from attnchain_evals.files import write_text
+from attnchain_evals.report.diffusion_figures import sample_figure
+from attnchain_evals.reproduce.diffusion_study import (
     guidance_tables,
     segmentation_table,
     study_guidance,
     study_segmentation,
 )
-from attnchain_evals.files import write_text
-from attnchain_evals.report.diffusion_figures import sample_figure
+from attnchain_evals.reproduce.digit_segmentation import READINGS
+from attnchain_evals.reproduce.guided_samples import sample
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import write_figure
 

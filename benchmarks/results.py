@@ -13,8 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from attnchain_evals.cli import demo_methods
-from attnchain_evals.demo import run
+from attnchain_evals.cli.app import demo_methods
+from attnchain_evals.cli.demo import run
 from attnchain_evals.report.markdown import Report, figure, table, tables
 from benchmarks.pages import ROOT, as_kept, between, write
 

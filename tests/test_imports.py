@@ -48,7 +48,7 @@ def test_the_walk_sees_what_is_forbidden() -> None:
     assert forbidden(CORE, "def f():\n    from timm.layers import Attention") == {"timm"}
     assert forbidden(CORE, "from matplotlib.figure import Figure") == {"matplotlib"}
     assert forbidden(PICTURES, "import matplotlib, timm") == {"timm"}
-    assert forbidden(ADAPTERS, "import attnchain_evals.cli") == {"attnchain_evals"}
+    assert forbidden(ADAPTERS, "import attnchain_evals.cli.app") == {"attnchain_evals"}
     assert forbidden(EVALS, "from attnchain_adapters import recording") == {"attnchain_adapters"}
 
 
@@ -86,7 +86,7 @@ def test_the_core_loads_no_framework_and_no_pyplot() -> None:
 
 
 def test_the_command_line_answers_without_torch() -> None:
-    assert "torch" not in loaded_after("import attnchain_evals.cli")
+    assert "torch" not in loaded_after("import attnchain_evals.cli.app")
 
 
 def test_public_names_exist() -> None:

@@ -1,6 +1,6 @@
 """`python -m attnchain_evals` is the command `attnchain`."""
 
-from attnchain_evals.cli import main
+from attnchain_evals.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from attnchain_evals.terminal import did_you_mean
+from attnchain_evals.cli.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from attnchain_evals import cli
+from attnchain_evals.cli import app as cli
 from attnchain_evals.bench import catalogue
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share, run

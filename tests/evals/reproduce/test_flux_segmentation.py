@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 import attnchain_interp as ac
-from attnchain_evals import cli, segmentation_scores
+from attnchain_evals import segmentation_scores
+from attnchain_evals.cli import app as cli
 from attnchain_evals.reproduce.flux_segmentation import METHODS, grid_of, layers_of
 
 from ..diffusion.pipelines import flux, stable_diffusion

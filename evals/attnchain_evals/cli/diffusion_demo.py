@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
-from attnchain_evals.diffusion.guidance import sample
-from attnchain_evals.diffusion.segmentation import BRIGHTNESS, CEILING, READINGS, Reading, attention_of, found, points
-from attnchain_evals.diffusion.study import (
+from attnchain_evals.files import write_text
+from attnchain_evals.report.diffusion_figures import region_figure, sample_figure
+from attnchain_evals.reproduce.diffusion_study import (
     SegmentationStudy,
     guidance_tables,
     segmentation_table,
     study_guidance,
     study_segmentation,
 )
-from attnchain_evals.files import write_text
-from attnchain_evals.report.diffusion_figures import region_figure, sample_figure
+from attnchain_evals.reproduce.digit_segmentation import BRIGHTNESS, CEILING, READINGS, Reading, attention_of, found, points
+from attnchain_evals.reproduce.guided_samples import sample
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 from attnchain_interp import show_bounces, write_figure
 

@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from typer.testing import CliRunner
 
 import attnchain_interp as ac
-from attnchain_evals import cli
+from attnchain_evals.cli import app as cli
 
 
 def run(*arguments: str | Path) -> str:
@@ -248,7 +248,7 @@ def test_the_installed_command() -> None:
 
 def test_the_deciding_patch_is_found() -> None:
     from attnchain_evals import ClutteredDigits, bundled_vit
-    from attnchain_evals.demo import patch_on
+    from attnchain_evals.cli.demo import patch_on
     from attnchain_interp import capture
 
     example = ClutteredDigits("test", 1)[0]

@@ -15,12 +15,12 @@ except ImportError as error:
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
-from attnchain_evals.bench.command import app as bench  # noqa: E402 - needs typer, whose absence is explained above
 from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image  # noqa: E402
-from attnchain_evals.exploring_command import explore  # noqa: E402
-from attnchain_evals.figure_command import app as figure  # noqa: E402
-from attnchain_evals.reproduce.command import app as reproduce  # noqa: E402
-from attnchain_evals.terminal import working  # noqa: E402
+from attnchain_evals.cli.bench import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.cli.explore import explore  # noqa: E402
+from attnchain_evals.cli.figure import app as figure  # noqa: E402
+from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
+from attnchain_evals.cli.terminal import working  # noqa: E402
 
 app.command()(explore)
 app.add_typer(bench, name="bench")
@@ -67,11 +67,11 @@ def demo(
 ) -> None:
     """The bundled model on its test images: every method, deletion and insertion, localisation, pictures."""
     if diffusion:
-        from attnchain_evals.diffusion.command import demo_diffusion
+        from attnchain_evals.cli.demo_diffusion import demo_diffusion
 
         demo_diffusion(out, images, seed)
         return
-    from attnchain_evals.demo import run
+    from attnchain_evals.cli.demo import run
 
     found = run(demo_methods(), out, images, seed)
     typer.echo(f"\n{images} test images of ClutteredDigits, accuracy {found.accuracy:.3f}; mean [95 % bootstrap interval]")

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnchain_evals.bundled.digit_classifier import DigitClassifier, bundled_digit_classifier
-from attnchain_evals.diffusion.guidance import over_seeds
-from attnchain_evals.diffusion.scores import SampleScores
 from attnchain_evals.metrics.segment_matching import above, acc_and_miou, counts, matched
 from attnchain_evals.metrics.statistics import Score
+from attnchain_evals.reproduce.guided_samples import over_seeds
+from attnchain_evals.reproduce.sample_scores import SampleScores
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import AttentionError
 

@@ -66,7 +66,7 @@ def run(
 def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
     """The names that `bench run` knows."""
     from attnchain_evals.bench import catalogue
-    from attnchain_evals.terminal import did_you_mean
+    from attnchain_evals.cli.terminal import did_you_mean
     from attnchain_interp import AttentionError
 
     lists = {

@@ -10,12 +10,12 @@ import attnchain_interp as ac
 from attnchain_evals import bundled_diffusion
 from attnchain_evals.bundled.diffusion_model import NO_CLASS, WEIGHTS, build_unet
 from attnchain_evals.bundled.digit_classifier import bundled_digit_classifier
-from attnchain_evals.cli import app
-from attnchain_evals.diffusion.demo import DiffusionDemo, run
-from attnchain_evals.diffusion.guidance import NONE, Guidance, sample
-from attnchain_evals.diffusion.segmentation import CEILING, READINGS, attention_of, found, points, tuned
-from attnchain_evals.diffusion.study import guidance_tables, segmentation_table, study_guidance, study_segmentation
+from attnchain_evals.cli.app import app
+from attnchain_evals.cli.diffusion_demo import DiffusionDemo, run
 from attnchain_evals.metrics.segment_matching import acc_and_miou, counts
+from attnchain_evals.reproduce.diffusion_study import guidance_tables, segmentation_table, study_guidance, study_segmentation
+from attnchain_evals.reproduce.digit_segmentation import CEILING, READINGS, attention_of, found, points, tuned
+from attnchain_evals.reproduce.guided_samples import NONE, Guidance, sample
 from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import AttentionError
@@ -162,7 +162,7 @@ def test_the_command_runs_it_and_prints_what_it_found(tmp_path: Path, monkeypatc
     def ran(out: Path, images: int, seed: int, say: Any) -> DiffusionDemo:
         return DiffusionDemo(f"{images} images, seed {seed}", [out / "tables.md"])
 
-    monkeypatch.setattr("attnchain_evals.diffusion.demo.run", ran)
+    monkeypatch.setattr("attnchain_evals.cli.diffusion_demo.run", ran)
     said = CliRunner().invoke(app, ["demo", "--diffusion", "--images", "5", "--seed", "2", "--out", str(tmp_path)]).output
     assert "5 images, seed 2" in said
     assert str(tmp_path / "tables.md") in said.replace("\n", "")

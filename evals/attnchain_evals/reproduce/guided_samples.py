@@ -14,8 +14,8 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals.bundled.diffusion_model import CLASSES
-from attnchain_evals.diffusion.scores import SampleScores
 from attnchain_evals.metrics.statistics import Score
+from attnchain_evals.reproduce.sample_scores import SampleScores
 from attnchain_interp import AttentionError
 
 LAYER: Final = "mid_block.attentions.0"  # as published: the attention of the middle block

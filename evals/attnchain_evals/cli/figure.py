@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image
-from attnchain_evals.terminal import working
+from attnchain_evals.cli.terminal import working
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def bounces(
 @app.command()
 def states(model: Model, image: Image = None, output: Output = Path("states.pdf")) -> None:
     """The metastable states of the image as coloured regions."""
-    from attnchain_evals.demo import state_figure
+    from attnchain_evals.cli.demo import state_figure
 
     read = _read(model, image)
     _write(state_figure(read.store, read.pixels, read.normalization), output)

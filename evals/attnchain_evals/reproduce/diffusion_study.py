@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnchain_evals.bundled.digit_classifier import bundled_digit_classifier
-from attnchain_evals.diffusion.guidance import NONE, TITLES, Guidance, guidance_scores, over_seeds
-from attnchain_evals.diffusion.scores import SampleScores
-from attnchain_evals.diffusion.segmentation import BRIGHTNESS, CEILING, Choice, Reading, found, tuned
 from attnchain_evals.metrics.segment_matching import acc_and_miou, counts
 from attnchain_evals.metrics.statistics import interval
 from attnchain_evals.report.markdown import table
+from attnchain_evals.reproduce.digit_segmentation import BRIGHTNESS, CEILING, Choice, Reading, found, tuned
+from attnchain_evals.reproduce.guided_samples import NONE, TITLES, Guidance, guidance_scores, over_seeds
+from attnchain_evals.reproduce.sample_scores import SampleScores
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 
 REAL: Final = 2048  # test images that samples are held against

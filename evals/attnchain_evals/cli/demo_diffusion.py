@@ -9,7 +9,7 @@ import typer
 
 def demo_diffusion(out: Path, images: int, seed: int) -> None:
     """The bundled diffusion model: samples by guidance, segmentation without words, pictures."""
-    from attnchain_evals.diffusion.demo import run
+    from attnchain_evals.cli.diffusion_demo import run
 
     demo = run(out, images, seed, say=typer.echo)
     typer.echo(f"\n{demo.tables}")

@@ -1,1 +1,0 @@
-"""Diffusion models: the bundled one and its task, guidance and segmentation by attention, their scores."""
