@@ -1,0 +1,1 @@
+"""The commands behind every number: results, defaults, training of what is bundled; `studies.speed` has the bars."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.documents import PAGES, ROOT, run
+from studies.documents import PAGES, ROOT, run
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -20,7 +20,7 @@ def blocks(page: Path, language: str) -> list[str]:
 )
 def test_code_blocks_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])  # nnsight puts it back in another order
-    assert run(page).text == page.read_text(encoding="utf-8"), "what is printed: python -m benchmarks.documents writes it"
+    assert run(page).text == page.read_text(encoding="utf-8"), "what is printed: python -m studies.documents writes it"
 
 
 def test_the_readme_holds_exactly_two_commands() -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.measuring import ROOT
+from studies.speed.measuring import ROOT
 
 PACKAGES = ("attnchain_interp", "attnchain_evals", "attnchain_adapters.tracing")
 SOURCES = [file for folder in ("attnchain_interp", "adapters", "evals") for file in (ROOT / folder).rglob("*.py")]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_interp import attention_block
+from attnchain_interp.capture import attention_block
 from attnchain_interp.capture.attention_block import Measure
 
 BATCH, HEADS, N, WIDTH = 2, 3, 5, 7

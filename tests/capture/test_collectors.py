@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_interp.capture import collectors
 
 REDUCERS = [
     ac.StationaryVectors(),
@@ -51,9 +52,9 @@ def test_reducers_give_what_the_whole_store_gives(
     vit: nn.Module, images: Tensor, built: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not built:
-        monkeypatch.setattr("attnchain_interp.capture.collectors._BUILT", 0)
+        monkeypatch.setattr(collectors, "_BUILT", 0)
     else:
-        monkeypatch.setattr("attnchain_interp.capture.collectors._TOGETHER", 1)  # a head at a time
+        monkeypatch.setattr(collectors, "_TOGETHER", 1)  # a head at a time
     store, found = ac.capture(vit, images), ac.capture(vit, images, keep=REDUCERS)
     assert found.names == store.names
     assert found.tokens.grid == (4, 4)
@@ -97,10 +98,8 @@ def test_nothing_of_a_layer_outlives_its_reduction(vit: nn.Module, images: Tenso
     import gc
     import weakref
 
-    from attnchain_interp import keeping
-
     seen: list[Any] = []
-    take = keeping.Keeping.take
+    take = collectors.Keeping.take
 
     def watched(self: Any, name: str, attention: Any, sink: bool = False) -> None:
         gc.collect()
@@ -108,7 +107,7 @@ def test_nothing_of_a_layer_outlives_its_reduction(vit: nn.Module, images: Tenso
         seen.append(weakref.ref(attention))
         take(self, name, attention, sink)
 
-    monkeypatch.setattr(keeping.Keeping, "take", watched)
+    monkeypatch.setattr(collectors.Keeping, "take", watched)
     ac.capture(vit, images, keep=REDUCERS)
     assert len(seen) == 3
 

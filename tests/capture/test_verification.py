@@ -53,14 +53,14 @@ def test_a_decoy_moves_nothing(tokens: Tensor) -> None:
 
 def test_maps_that_are_not_the_models_deviate(tokens: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the recorder had read the maps in another order than the model does."""
-    from attnchain_adapters import recording
+    from attnchain_adapters import attention_recorder
 
-    mixed = recording._mixed
+    mixed = attention_recorder._mixed
 
     def swapped(weights: Tensor, given: Any) -> Tensor:
         return mixed(weights.flip(-1), given)
 
-    monkeypatch.setattr(recording, "_mixed", swapped)
+    monkeypatch.setattr(attention_recorder, "_mixed", swapped)
     proof = ac.prove(Reader(decoy=False).eval(), tokens)
     assert proof.deviation > 0.01
     assert not proof.holds

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp.functionals import absorption
+from attnchain_interp.chain import absorption
 from attnchain_interp.operators.factors import Factors
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp.functionals import mixing
+from attnchain_interp.chain import mixing
 from attnchain_interp.operators.factors import Factors
 
 from ..chains import random_logits

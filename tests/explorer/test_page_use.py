@@ -143,7 +143,7 @@ def test_a_thousand_tokens_open_and_respond(screen: Screens) -> None:
           return taken.sort((a, b) => a - b)[0];
         }"""
     )
-    assert frame < 200  # milliseconds; the bar is in benchmarks/, this is for a machine that does other things too
+    assert frame < 200  # milliseconds; the bar is in studies/speed/, this is for a machine that does other things too
 
 
 def test_each_rung_says_what_was_left_out(screen: Screens, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,14 +65,14 @@ def run(
 @app.command()
 def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
     """The names that `bench run` knows."""
-    from attnchain_evals.bench import catalogue
+    from attnchain_evals.bench import names
     from attnchain_evals.cli.terminal import did_you_mean
     from attnchain_interp import AttentionError
 
     lists = {
-        "methods": lambda: catalogue.method_names(),
-        "metrics": lambda: catalogue.metric_names(),
-        "data": lambda: [f"{name:<27} {text}" for name, text in catalogue.DATA.items()],
+        "methods": lambda: names.method_names(),
+        "metrics": lambda: names.metric_names(),
+        "data": lambda: [f"{name:<27} {text}" for name, text in names.DATA.items()],
     }
     if what not in lists:
         raise AttentionError(f"there is no list of {what!r}.{did_you_mean(what, lists)} Use {', '.join(lists)}.")

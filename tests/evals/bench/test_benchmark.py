@@ -17,7 +17,7 @@ from attnchain_evals.metrics import Protocol, curve_metrics, localisation_metric
 from attnchain_evals.metrics.statistics import Score, interval
 from attnchain_evals.tasks.examples import Picture
 
-from .bench_tasks import Centre, Examples, tiny_vit, vit_methods
+from ..bench_tasks import Centre, Examples, tiny_vit, vit_methods
 
 METHODS = {"Rollout": ac.Rollout(), "TokenRank": ac.TokenRank(), "magnitude": InputMagnitude((14, 14))}
 

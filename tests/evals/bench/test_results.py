@@ -14,7 +14,7 @@ from attnchain_evals.metrics.statistics import holm, interval, permutation_p
 from attnchain_evals.report.setting_effects import effects
 from attnchain_interp import AttentionError
 
-from .bench_tasks import Centre, Examples, Peak, Reader, plan
+from ..bench_tasks import Centre, Examples, Peak, Reader, plan
 
 
 def made(values: dict[str, list[float]], settings: dict[str, dict[str, object]] | None = None) -> BenchmarkResult:

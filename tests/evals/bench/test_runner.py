@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 import torch
 
-from attnchain_evals.bench import running
+from attnchain_evals.bench import runner
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.row_files import PartFile, read_parts
 from attnchain_evals.bench.runner import Plan, Share, run
 from attnchain_interp import AttentionError
 
-from .bench_tasks import Examples, Peak, Reader, plan
+from ..bench_tasks import Examples, Peak, Reader, plan
 
 fork = multiprocessing.get_context("fork")
 ALONE = Share()
@@ -171,14 +171,14 @@ def test_settings_of_a_method_and_changed_code_are_another_run(tmp_path: Path, m
     import attnchain_interp as ac
 
     keys = {
-        running.key_of(plan(methods={"m": ac.TokenRank(damping=d, layers=k)}).configuration)
+        runner.key_of(plan(methods={"m": ac.TokenRank(damping=d, layers=k)}).configuration)
         for d in (0.9, 0.99)
         for k in (-1, [0, 1])
     }
     assert len(keys) == 4
-    assert running.key_of(plan().configuration) == running.key_of(plan().configuration)
+    assert runner.key_of(plan().configuration) == runner.key_of(plan().configuration)
     run(plan(), tmp_path, ALONE)
-    monkeypatch.setattr(running, "code_identity", lambda: {"sources": "changed"})
+    monkeypatch.setattr(runner, "code_identity", lambda: {"sources": "changed"})
     with pytest.raises(AttentionError, match=r"code\.sources"):
         run(plan(), tmp_path, ALONE)
 

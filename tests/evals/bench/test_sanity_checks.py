@@ -20,7 +20,7 @@ from attnchain_evals.bench.sanity_checks import (
 )
 from attnchain_evals.bench.shared_capture import Reading
 
-from .bench_tasks import tiny_vit, vit_methods
+from ..bench_tasks import tiny_vit, vit_methods
 
 
 @pytest.fixture

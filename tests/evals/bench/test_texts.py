@@ -25,13 +25,13 @@ from attnchain_evals import (
     benchmark,
     bundled_decoder,
     bundled_encoder,
-    cli,
     perturbation_curve,
     preset,
     words_of,
 )
 from attnchain_evals.bench.sanity_checks import sanity_checks
 from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.cli import app as cli
 from attnchain_evals.metrics import OF_TEXT, TEXT
 from attnchain_evals.perturbation.features import each_token, ranked
 

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 import attnchain_interp as ac
 from attnchain_evals.cli import app as cli
+from attnchain_interp.capture import verification
 
 
 def run(*arguments: str | Path) -> str:
@@ -203,7 +204,7 @@ def test_inspect_of_models_of_text_and_sound(
 
 def test_the_strong_check_of_a_model_of_images(timm_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the strong check holds" in run("inspect", timm_folder, "--strong")
-    monkeypatch.setattr("attnchain_interp.capture.verification._overwritten", lambda _, maps: maps)
+    monkeypatch.setattr(verification, "_overwritten", lambda _, maps: maps)
     with pytest.raises(ac.AttentionError, match="these are not the maps that the model uses, or a layer does not count"):
         run("inspect", timm_folder, "--strong")
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from attnchain_evals.cli import app as cli
-from attnchain_evals.bench import catalogue
+from attnchain_evals.bench import names
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share, run
+from attnchain_evals.cli import app as cli
 from attnchain_evals.report.example_maps import write_shown
 from attnchain_evals.report.report import write_report
 from attnchain_interp import AttentionError
 
-from .bench_tasks import plan
+from ..bench_tasks import plan
 
 HOSTILE = "</script><img src=x onerror=alert(1)>|"
 VOID = {"meta", "img", "br", "line", "circle", "path", "polyline"}
@@ -144,7 +144,7 @@ def test_names(tmp_path: Path) -> None:
     with pytest.raises(AttentionError, match="no list of 'models'"):
         invoke("ls", "models")
     specs = ["class column", "TransitionAttentionMaps(steps=2)", "LeGrad", "GMAR"]
-    built = catalogue.build_methods(specs, torch.nn.Linear(1, 1), (2, 2))
+    built = names.build_methods(specs, torch.nn.Linear(1, 1), (2, 2))
     holds = [method.forward_func is not None for method in built.values()]
     assert holds == [False, True, True, False], "those that read more than maps and one backward hold the model"
     assert built["class column"].select == "column"
@@ -156,11 +156,11 @@ def test_names(tmp_path: Path) -> None:
         ("TokenRank(damping=x)", "is not understood"),
     ):
         with pytest.raises(AttentionError, match=message):
-            catalogue.build_methods([spec], torch.nn.Linear(1, 1), (2, 2))
+            names.build_methods([spec], torch.nn.Linear(1, 1), (2, 2))
     with pytest.raises(AttentionError, match="metric 'speed' is unknown"):
-        catalogue.build_metrics(["speed"])
+        names.build_metrics(["speed"])
     with pytest.raises(AttentionError, match="data 'imagenet' is unknown"):
-        catalogue.open_data("imagenet", None, None, 0)
+        names.open_data("imagenet", None, None, 0)
     bad = tmp_path / "bad.toml"
     bad.write_text("models = 3")
     with pytest.raises(AttentionError, match="has models; the options are model"):

@@ -10,8 +10,9 @@ import torch
 from typer.testing import CliRunner
 
 import attnchain_interp as ac
-from attnchain_evals import ImageNetSegmentation, WholeImage, benchmark, cli, perturbation_curve, segmentation_scores
+from attnchain_evals import ImageNetSegmentation, WholeImage, benchmark, perturbation_curve, segmentation_scores
 from attnchain_evals.bench.model_loading import load, open_image
+from attnchain_evals.cli import app as cli
 from attnchain_evals.perturbation.perturbation_curve import Order
 from attnchain_evals.reproduce.imagenet_segmentation import METHODS
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION, TOKEN_MASKING
@@ -20,8 +21,8 @@ from attnchain_evals.reproduce.token_masking import HIGHEST
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.selection import Selection
 
-from .bench_tasks import tiny_vit
-from .miniatures import write_classes, write_gtsegs, write_timm
+from ..bench_tasks import tiny_vit
+from ..miniatures import write_classes, write_gtsegs, write_timm
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from attnchain_evals import ImageFolder, ImageNetSegmentation, WholeImage
 from attnchain_evals.bench.names import open_data
 from attnchain_interp import AttentionError
 
-from .miniatures import write_gtsegs
+from ..miniatures import write_gtsegs
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 

@@ -1,4 +1,4 @@
-"""Regenerates the results on test images: `python -m benchmarks.results` (512 images, some fifteen minutes on two cores).
+"""Regenerates the results on test images: `python -m studies.results` (512 images, some fifteen minutes on two cores).
 
 Writes `docs/results.json`, the report without the wins, and the pictures in `docs/images/`; and from that file alone
 `docs/results.md` and the table in README.md between its two markers. With `--report FILE` nothing is measured: the report of a
@@ -16,11 +16,11 @@ from pathlib import Path
 from attnchain_evals.cli.app import demo_methods
 from attnchain_evals.cli.demo import run
 from attnchain_evals.report.markdown import Report, figure, table, tables
-from benchmarks.pages import ROOT, as_kept, between, write
+from studies.pages import ROOT, as_kept, between, write
 
 FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 7 / 8, 15 / 16, 1.0)
 KEPT = "docs/results.json"
-BEGIN, END = "<!-- results: python -m benchmarks.results -->\n", "<!-- end of results -->"
+BEGIN, END = "<!-- results: python -m studies.results -->\n", "<!-- end of results -->"
 DIFFERENCE = "SRG − Rollout"
 COLUMNS = {
     "deletion ↓": "deletion/mean",
@@ -52,7 +52,7 @@ def pages(report: Report) -> dict[str, str]:
     seed, fractions = configuration["seed"], ", ".join(f"{float(step):.3g}" for step in steps)
     page = f"""# Results on the bundled task
 
-By `python -m benchmarks.results`: {report["examples"]} test images of `ClutteredDigits` (seed {seed}) and the bundled
+By `python -m studies.results`: {report["examples"]} test images of `ClutteredDigits` (seed {seed}) and the bundled
 vision transformer. Mean over images [95 % bootstrap interval]. Curves are taken at the fractions {fractions};
 the class is that of the clean prediction. SRG is insertion − deletion (deletion in the reversed order is insertion).
 Differences are paired, image by image. The report behind this page is [results.json](results.json).

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks import baseline
-from benchmarks.maps import HELD_OUT_SEEDS, KINDS, TUNING_SEEDS, make_maps, make_queries_and_keys, second_eigenvalues
+from studies.speed import baseline
+from studies.speed.maps import HELD_OUT_SEEDS, KINDS, TUNING_SEEDS, make_maps, make_queries_and_keys, second_eigenvalues
 
 
 @pytest.mark.parametrize("kind", KINDS)

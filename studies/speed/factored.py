@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from benchmarks.maps import HELD_OUT_SEEDS, WIDTH, make_queries_and_keys
-from benchmarks.measuring import memory_of, paired, seconds_of
-from benchmarks.rows import Bar, Figure, Row
+from studies.speed.maps import HELD_OUT_SEEDS, WIDTH, make_queries_and_keys
+from studies.speed.measuring import memory_of, paired, seconds_of
+from studies.speed.rows import Bar, Figure, Row
 
 SEED: Final = HELD_OUT_SEEDS[0]
 HEADS: Final = 4

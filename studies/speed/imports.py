@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import Final
 
-from benchmarks.measuring import ROOT
-from benchmarks.rows import Bar, Figure, Row
+from studies.speed.measuring import ROOT
+from studies.speed.rows import Bar, Figure, Row
 
 SCRIPT: Final = """
 import time

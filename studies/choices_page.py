@@ -1,6 +1,6 @@
-"""Writes `docs/choices.md`, the effect of each choice: `python -m benchmarks.choices_page --report choices/report.json`.
+"""Writes `docs/choices.md`, the effect of each choice: `python -m studies.choices_page --report choices/report.json`.
 
-The report is that of `attnchain bench run --config benchmarks/choices.toml --output choices`; what the page needs of it is
+The report is that of `attnchain bench run --config studies/choices.toml --output choices`; what the page needs of it is
 kept as `docs/choices.json`.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attnchain_evals.report.markdown import Report, effect_tables, figure, table
-from benchmarks.pages import as_kept, write
+from studies.pages import as_kept, write
 
 KEPT = "docs/choices.json"
 TITLES = {"srg(occlusion='mean'": "SRG, mean colour", "srg(occlusion='blur'": "SRG, blur", "miou": "mean IoU"}
@@ -65,8 +65,8 @@ def pages(report: Report) -> dict[str, str]:
     options = "" if limit is None else f" --limit {limit}"
     page = f"""# The effect of each choice
 
-By `attnchain bench run --config benchmarks/choices.toml{options} --output choices` and
-`python -m benchmarks.choices_page --report choices/report.json`: {methods} methods with the bundled vision transformer,
+By `attnchain bench run --config studies/choices.toml{options} --output choices` and
+`python -m studies.choices_page --report choices/report.json`: {methods} methods with the bundled vision transformer,
 on the first {report["examples"]}{planned} validation images of `ClutteredDigits`. SRG is taken at 1/16, 1/4, 3/4 and 15/16
 of the patches. The report behind this page is [choices.json](choices.json); the defaults were chosen by
 [another run](defaults.md).

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from attnchain_evals.report.report import REPORT_SCHEMA
-from benchmarks import choices_page, results
-from benchmarks.pages import ROOT, kept
+from studies import choices_page, results
+from studies.pages import ROOT, kept
 
 
 @pytest.mark.parametrize("made", [results, choices_page])

@@ -1,4 +1,4 @@
-"""Trains small vision transformers besides the bundled one, on easier cluttered digits: `python -m benchmarks.backbones`.
+"""Trains small vision transformers besides the bundled one, on easier cluttered digits: `python -m studies.backbones`.
 
 What is missing is trained into a folder, some five minutes each on a core of its own, and the accuracy of each is printed, on
 validation and on test images. Deterministic by `--seed`, up to the rounding of the machine. What holds on one model may be a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.diffusion_memory import PIPELINES, built, memory_table, parameters
+from studies.diffusion_memory import PIPELINES, built, memory_table, parameters
 
 PAGE = Path(__file__).parents[2] / "docs/diffusion.md"
 MILLIONS = {

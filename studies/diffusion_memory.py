@@ -1,6 +1,6 @@
 """Memory of pipelines with real weights, computed from their published configurations on the meta device: nothing is loaded.
 
-`python -m benchmarks.diffusion_memory` prints the table of docs/diffusion.md.
+`python -m studies.diffusion_memory` prints the table of docs/diffusion.md.
 """
 
 from __future__ import annotations

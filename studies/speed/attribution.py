@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from benchmarks.measuring import paired
-from benchmarks.rows import Figure, Row
+from studies.speed.measuring import paired
+from studies.speed.rows import Figure, Row
 
 BATCH: Final = 4
 

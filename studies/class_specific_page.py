@@ -1,4 +1,4 @@
-"""Writes docs/class-specific.md from what `benchmarks.class_specific` found: `python -m benchmarks.class_specific_page`."""
+"""Writes docs/class-specific.md from what `studies.class_specific` found: `python -m studies.class_specific_page`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from attnchain_evals import BenchmarkResult
 from attnchain_evals.files import write_text
 from attnchain_evals.metrics.statistics import Score, interval
-from benchmarks.backbones import BACKBONES, FOLDER
-from benchmarks.class_specific import OURS, Comparison, run_of
+from studies.backbones import BACKBONES, FOLDER
+from studies.class_specific import OURS, Comparison, run_of
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "class-specific.md"
 RIVALS: Final = ("GradientAttention", "TransitionAttentionMaps", "LeGrad", "Rollout", "IntegratedGradients")
@@ -25,9 +25,9 @@ TEXT: Final = """# Class-specific methods compared
 Does `ExpectedVisits` find what speaks for a class better than the methods that are known? This page is written by
 
 ```text
-python -m benchmarks.backbones
+python -m studies.backbones
 {commands}
-python -m benchmarks.class_specific_page
+python -m studies.class_specific_page
 ```
 
 Figures are SRG, insertion − deletion by the mean colour at the fractions 1/16, 1/4, 3/4 and 15/16 between both ends, and
@@ -140,7 +140,7 @@ def page(validation: Measured, test: Measured) -> str:
     rest = {f"against {name}": (OURS, name) for name in _first(test).methods if name not in (OURS, *RIVALS)}
     return TEXT.format(
         commands="\n".join(
-            f"python -m benchmarks.class_specific --backbone {name} --split {split} --images {one.images} --seed {one.seed}"
+            f"python -m studies.class_specific --backbone {name} --split {split} --images {one.images} --seed {one.seed}"
             for split, several in (("validation", validation), ("test", test))
             for name, one in several.items()
         ),

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from benchmarks import baseline
-from benchmarks.maps import HELD_OUT_SEEDS, make_maps, make_queries_and_keys
-from benchmarks.measuring import seconds_of
-from benchmarks.rows import Bar, Figure, Row
+from studies.speed import baseline
+from studies.speed.maps import HELD_OUT_SEEDS, make_maps, make_queries_and_keys
+from studies.speed.measuring import seconds_of
+from studies.speed.rows import Bar, Figure, Row
 
 SEED: Final = HELD_OUT_SEEDS[0]
 HEADS: Final = 8

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from benchmarks.measuring import memory_of, paired
-from benchmarks.rows import Bar, Figure, Row
+from studies.speed.measuring import memory_of, paired
+from studies.speed.rows import Bar, Figure, Row
 
 HEADS: Final = 24
 SINGLE: Final = 2

@@ -1,4 +1,4 @@
-"""Runs the python blocks of a page of documentation, in order; `python -m benchmarks.documents` writes what they print.
+"""Runs the python blocks of a page of documentation, in order; `python -m studies.documents` writes what they print.
 
 A block ```` ```text ```` right after a ```` ```python ```` block holds what this prints. The command writes these into the
 pages, and the `figure` that a tutorial makes into `docs/images/tutorial-….png`; the tests hold every page against its run.
@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measuring import ROOT
+from studies.speed.measuring import ROOT
 
 PAGES = [
     ROOT / "README.md",

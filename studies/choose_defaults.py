@@ -1,4 +1,4 @@
-"""Chooses layers, heads, bounces and damping on validation images: `python -m benchmarks.choose_defaults`.
+"""Chooses layers, heads, bounces and damping on validation images: `python -m studies.choose_defaults`.
 
 Every combination of every method, baselines included, is scored by SRG (insertion AUC − deletion AUC), the mean over
 both occlusions. The table gives the paired difference from the plain choice (all layers, heads averaged) with its 95 %
@@ -75,7 +75,7 @@ def report(srg: dict[tuple[str, str, str, str], NDArray[np.float64]], images: in
     lines = [
         "# How the defaults were chosen",
         "",
-        f"By `python -m benchmarks.choose_defaults`: SRG on {images} validation images (seed {seed}) of the bundled task,",
+        f"By `python -m studies.choose_defaults`: SRG on {images} validation images (seed {seed}) of the bundled task,",
         "mean over both occlusions, for every combination. The last column is the paired difference from the plain choice",
         "(its first settings, all layers, heads averaged), with its 95 % bootstrap interval. The five best of each method:",
     ]

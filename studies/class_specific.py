@@ -1,9 +1,9 @@
-"""Class-specific methods compared on several backbones: `python -m benchmarks.class_specific`.
+"""Class-specific methods compared on several backbones: `python -m studies.class_specific`.
 
 On validation images: `ExpectedVisits` and its variants, from which it is chosen. On test images (`--split test`): it and the
 other methods, integrated gradients and controls. Prints deletion, insertion, SRG and localisation; differences of SRG are
 paired, image by image. Class-specific methods explain the class of the clean prediction. What was measured is kept in the
-folder of the backbones, and `python -m benchmarks.class_specific_page` makes `docs/class-specific.md` of it.
+folder of the backbones, and `python -m studies.class_specific_page` makes `docs/class-specific.md` of it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from attnchain_evals import BenchmarkResult, InputMagnitude, benchmark
 from attnchain_evals.cli.demo import FRACTIONS
 from attnchain_evals.files import write_text
 from attnchain_evals.metrics import ExampleMetric, curve_metrics, localisation_metrics
-from benchmarks.backbones import BACKBONES, FOLDER, load
-from benchmarks.visits import variants
+from studies.backbones import BACKBONES, FOLDER, load
 from studies.training.vit import accuracy
+from studies.visits import variants
 
 OURS: Final = "ExpectedVisits"
 OCCLUSIONS: Final = ("mean",)

@@ -9,10 +9,10 @@ from typing import Final
 import torch
 
 import attnchain_interp as ac
-from benchmarks import baseline
-from benchmarks.maps import HELD_OUT_SEEDS, make_maps
-from benchmarks.measuring import paired
-from benchmarks.rows import Bar, Figure, Row
+from studies.speed import baseline
+from studies.speed.maps import HELD_OUT_SEEDS, make_maps
+from studies.speed.measuring import paired
+from studies.speed.rows import Bar, Figure, Row
 
 RESIDUAL: Final = Bar(1e-6)
 EIGENVALUE: Final = Bar(1e-4)

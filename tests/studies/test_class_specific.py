@@ -12,11 +12,11 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_evals import BenchmarkResult, ClutteredDigits
 from attnchain_evals.bench.fingerprint import metric_identity
-from benchmarks import class_specific
-from benchmarks.backbones import BACKBONES, TRAINED
-from benchmarks.class_specific import OURS, Comparison, IntegratedPatches, methods, metrics
-from benchmarks.class_specific_page import RIVALS, answer, difference, page, table, verdict
-from benchmarks.visits import Walk, variants
+from studies import class_specific
+from studies.backbones import BACKBONES, TRAINED
+from studies.class_specific import OURS, Comparison, IntegratedPatches, methods, metrics
+from studies.class_specific_page import RIVALS, answer, difference, page, table, verdict
+from studies.visits import Walk, variants
 
 
 def images(count: int = 2) -> Tensor:

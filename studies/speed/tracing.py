@@ -8,9 +8,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from benchmarks.capturing import Work, encoder
-from benchmarks.measuring import memory_of, paired
-from benchmarks.rows import Bar, Figure, Row
+from studies.speed.capture import Work, encoder
+from studies.speed.measuring import memory_of, paired
+from studies.speed.rows import Bar, Figure, Row
 
 HEADS: Final = 6
 TOKENS: Final = 1025

@@ -1,4 +1,4 @@
-"""Speed and memory, each held against its bar: `python -m benchmarks` (some ten minutes on two cores).
+"""Speed and memory, each held against its bar: `python -m studies.speed` (some ten minutes on two cores).
 
 Prints every figure with its bar, and writes all of them to a JSON file; what is not run again keeps what the file holds. The
 exit status is 1 when a row on the CPU falls short. Rows, and how they are measured: `docs/performance.md`.
@@ -19,17 +19,28 @@ from typing import Final
 import torch
 
 from attnchain_evals.files import write_text
-from benchmarks import attributing, capturing, chains, exploring, factored, importing, on_cuda, perturbing, sampling, tracing
-from benchmarks.measuring import ROOT
-from benchmarks.rows import BROKE, Result, Row, Skipped, table
+from studies.speed import (
+    attribution,
+    capture,
+    chains,
+    cuda,
+    explorer_pages,
+    factored,
+    imports,
+    perturbation,
+    sampling,
+    tracing,
+)
+from studies.speed.measuring import ROOT
+from studies.speed.rows import BROKE, Result, Row, Skipped, table
 
 ROWS: Final[dict[str, Row]] = {
     row.name: row
-    for module in (chains, attributing, capturing, tracing, sampling, factored, perturbing, exploring, importing, on_cuda)
+    for module in (chains, attribution, capture, tracing, sampling, factored, perturbation, explorer_pages, imports, cuda)
     for row in module.ROWS
 }
 PAGE: Final = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- performance: python -m benchmarks -->\n", "<!-- end of performance -->"
+BEGIN, END = "<!-- performance: python -m studies.speed -->\n", "<!-- end of performance -->"
 
 
 def measure(row: Row) -> Result:
@@ -73,7 +84,7 @@ def refresh(page: str, results: Sequence[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks", description=str(__doc__).partition("\n")[0])
+    parser = argparse.ArgumentParser("python -m studies.speed", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="NAME", default=list(ROWS), help=", ".join(ROWS))
     parser.add_argument("--output", type=Path, default=Path("performance.json"), help="default: %(default)s")
     parser.add_argument("--markdown", action="store_true", help="write the table in docs/performance.md too")

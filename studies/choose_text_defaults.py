@@ -1,4 +1,4 @@
-"""Chooses settings for decoders and encoders of text: `python -m benchmarks.choose_text_defaults`.
+"""Chooses settings for decoders and encoders of text: `python -m studies.choose_text_defaults`.
 
 Every candidate is scored by faithfulness, comprehensiveness − sufficiency (ERASER, each the mean over the thresholds), the
 mean over two ways to erase a token: the attention mask, and a filler in its place. Of each method the plainest candidate
@@ -322,7 +322,7 @@ def main() -> None:
 
 PAGE: Final = """# How the defaults for text were chosen
 
-By `python -m benchmarks.choose_text_defaults --validation {validation} --test {test}`, with the bundled decoder and encoder
+By `python -m studies.choose_text_defaults --validation {validation} --test {test}`, with the bundled decoder and encoder
 on `KeyValues` (seed {seed}): a key is looked up among three to six pairs of a key and a value, so the tokens on which the
 answer stands are known. Settings were chosen on {validation} validation texts; the {test} test texts are reported.
 

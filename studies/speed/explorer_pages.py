@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionStore, Explorer, Role, TokenLayout, explore
-from benchmarks.rows import Bar, Figure, Row, Skipped
+from studies.speed.rows import Bar, Figure, Row, Skipped
 
 LAYERS, HEADS = 12, 12
 HOVERS: Final = 40

@@ -1,6 +1,6 @@
-"""Regenerates the results on the bundled diffusion model: `python -m benchmarks.diffusion` (an hour on two cores).
+"""Regenerates the results on the bundled diffusion model: `python -m studies.diffusion` (an hour on two cores).
 
-Each part alone: `python -m benchmarks.diffusion classes`, `unconditional` or `segmentation`. Writes its table in
+Each part alone: `python -m studies.diffusion classes`, `unconditional` or `segmentation`. Writes its table in
 `docs/diffusion-results.md`, between its markers, and its pictures in `docs/images/`.
 """
 
@@ -58,7 +58,7 @@ def segmentation(pipe: Any, validation: int, test: int) -> str:
 
 def refresh(part: str, text: str) -> None:
     """Puts the text between the markers of a part of the page."""
-    begin, end = f"<!-- {part}: python -m benchmarks.diffusion {part} -->\n", f"<!-- end of {part} -->"
+    begin, end = f"<!-- {part}: python -m studies.diffusion {part} -->\n", f"<!-- end of {part} -->"
     before, rest = PAGE.read_text(encoding="utf-8").split(begin)
     write_text(PAGE, before + begin + text + end + rest.split(end)[1])
 

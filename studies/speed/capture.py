@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from benchmarks.measuring import memory_of, paired
-from benchmarks.rows import Bar, Figure, Row
+from studies.speed.measuring import memory_of, paired
+from studies.speed.rows import Bar, Figure, Row
 
 Work = Callable[[], Any]
 

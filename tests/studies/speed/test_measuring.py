@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import BEGIN, END, PAGE, ROWS, main, measure, refresh
-from benchmarks.measuring import Paired, memory_of, paired
-from benchmarks.rows import Bar, Figure, Result, Row, Skipped, table
+from studies.speed.__main__ import BEGIN, END, PAGE, ROWS, main, measure, refresh
+from studies.speed.measuring import Paired, memory_of, paired
+from studies.speed.rows import Bar, Figure, Result, Row, Skipped, table
 
 FIGURES = (
     Figure("speed", 12.5, "×", Bar(10, "≥"), "0.1 s against 1.25 s"),

@@ -1,0 +1,1 @@
+"""Speed and memory, each held against its bar: `python -m studies.speed`."""
