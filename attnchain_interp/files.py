@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attnchain_interp.errors import AttentionError
+
+__all__ = ["whole", "write_text"]
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path of the same suffix to write to, which takes the place of `path` at the end; after an error nothing is left."""
+    """Yields a path of the same suffix to write to, and puts that file in the place of `path` at the end.
+
+    After an error nothing of the new file is left, and an earlier file at `path` stays as it was.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
     partial = Path(name)
@@ -21,3 +28,16 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes the text in UTF-8, whole or not at all.
+
+    Raises:
+        AttentionError: the disk is full or fails. An earlier file at `path` stays as it was.
+    """
+    try:
+        with whole(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AttentionError(f"{path} could not be written ({error}).", "Free some space, or name another folder.") from error

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+__all__ = ["brief", "with_fields", "with_settings"]
+
 _LONGEST = 6  # entries of a list that are shown
 
 

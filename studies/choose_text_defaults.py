@@ -58,7 +58,7 @@ class Seen(NamedTuple):
     batch: TextExample
     target: Tensor
     store: ac.AttentionStore
-    gradients: ac.AttentionGradients
+    gradients: ac.gradients.AttentionGradients
 
 
 class Candidate(NamedTuple):

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnchain_evals import BenchmarkResult
-from attnchain_evals.files import write_text
 from attnchain_evals.metrics.statistics import Score, interval
+from attnchain_interp.files import write_text
 from studies.backbones import BACKBONES, FOLDER
 from studies.class_specific import OURS, Comparison, run_of
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
 from attnchain_evals.cli.diffusion_demo import segmentation_pictures
-from attnchain_evals.files import write_text
 from attnchain_evals.report.diffusion_figures import sample_figure
 from attnchain_evals.reproduce.diffusion_study import (
     guidance_tables,
@@ -24,7 +23,8 @@ from attnchain_evals.reproduce.diffusion_study import (
 from attnchain_evals.reproduce.digit_segmentation import READINGS
 from attnchain_evals.reproduce.guided_samples import sample
 from attnchain_evals.tasks.textured_digits import TexturedDigits
-from attnchain_interp import write_figure
+from attnchain_interp.files import write_text
+from attnchain_interp.pictures import write_figure
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "diffusion-results.md"

@@ -53,7 +53,7 @@ def run(page: Path) -> Run:
 
 
 def main() -> None:
-    from attnchain_interp import write_figure
+    from attnchain_interp.pictures import write_figure
 
     for page in PAGES:
         if all(match["printed"] is None for match in BLOCK.finditer(page.read_text(encoding="utf-8"))):

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionGradientAttribution, AttentionGradients, Chain
+from attnchain_interp import AttentionGradientAttribution, Chain
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import start_row
 from attnchain_interp.attribution.token_attribution import Call
+from attnchain_interp.gradients import AttentionGradients
 
 
 @final

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from attnchain_evals.files import write_text
 from attnchain_interp import AttentionError
-from attnchain_interp.files import whole
+from attnchain_interp.files import whole, write_text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import attnchain_evals as evals
 import attnchain_interp as ac
 from attnchain_evals import metrics
 from attnchain_evals.bench.names import method_classes
+from attnchain_interp.capture import AttentionBlock, Keeping, LayerNorm, LoadedModel
 from attnchain_interp.capture.capture import adapter_named
 
 from .evals.miniatures import write_gtsegs
@@ -62,9 +63,9 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     made: list[Any] = [
         *(kind() for kind in method_classes().values()),
         ac.MetastableStates(),
-        ac.AttentionBlock("block", query[..., :3], query, query[0, 0, 0], query[0], query[0], None, query[0]),
+        AttentionBlock("block", query[..., :3], query, query[0, 0, 0], query[0], query[0], None, query[0]),
         gradients,
-        ac.EncoderDecoderGradients(gradients, gradients, gradients, store.names),
+        ac.gradients.EncoderDecoderGradients(gradients, gradients, gradients, store.names),
         store,
         store.chain(),
         store[0],
@@ -72,9 +73,9 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         *(kind() for kind in (ac.Bounces, ac.ClassRows, ac.ColumnSums, ac.Entropies, ac.SecondEigenvalues)),
         ac.StationaryVectors(),
         ac.Factors(query, query),
-        ac.Keeping(),
-        ac.LayerNorm(query[0, 0, 0]),
-        ac.Loaded(model, None, {"x": IMAGES}),
+        Keeping(),
+        LayerNorm(query[0, 0, 0]),
+        LoadedModel(model, None, {"x": IMAGES}),
         ac.mixing(store.chain()),
         (proof := ac.prove(model, IMAGES)),
         proof.layers[0],
@@ -93,7 +94,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         evals.PadToken(),
         evals.ReplaceToken(3),
         evals.TokenDelete(),
-        ac.SamplingAttention(),
+        ac.diffusion.SamplingAttention(),
         ac.explore(store, IMAGES[:1]),
         evals.InputMagnitude((2, 2)),
         (pairs := evals.KeyValues("test", 3)),

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture.collectors import Edit
+from attnchain_interp.capture import Edit
 
 _ROWS: Final = 1024  # of a mask that are looked at together
 SOFTMAX: Final = (torch.softmax, Tensor.softmax, F.softmax)

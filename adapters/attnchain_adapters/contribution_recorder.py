@@ -12,7 +12,8 @@ from torch._C import DisableTorchFunction
 
 from attnchain_adapters.attention_recorder import AttentionRecorder, Taker, heads_of
 from attnchain_adapters.contribution_trace import Trail
-from attnchain_interp import AttentionError, Factors, Keeping
+from attnchain_interp import AttentionError, Factors
+from attnchain_interp.capture import Keeping
 
 
 def recorder(model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], keeping: Taker) -> AttentionRecorder:

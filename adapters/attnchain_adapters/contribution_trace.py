@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_adapters.attention_recorder import multi_head_call, multi_head_output, multi_head_values
-from attnchain_interp import AttentionBlock, AttentionError, Factors, LayerNorm
+from attnchain_interp import AttentionError, Factors
+from attnchain_interp.capture import AttentionBlock, LayerNorm
 
 Step = Callable[[Tensor], Tensor]
 

@@ -8,16 +8,9 @@ from typing import Any, final
 from nnsight import Envoy, save
 
 from attnchain_adapters.tracing import warn_of_untried
-from attnchain_interp import (
-    AttentionError,
-    AttentionStore,
-    Keeping,
-    LayerSelection,
-    Loaded,
-    Reductions,
-    adapter_named,
-    adapter_of,
-)
+from attnchain_interp import AttentionError, AttentionStore
+from attnchain_interp.capture import Keeping, LoadedModel, Reductions, adapter_named, adapter_of
+from attnchain_interp.store import LayerSelection
 
 
 @final
@@ -58,7 +51,7 @@ class NnsightAdapter:
         found.metadata = metadata
         return found
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         return adapter_named("transformers").load(name)  # nnsight names models as the hub does
 
 

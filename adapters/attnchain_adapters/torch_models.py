@@ -12,17 +12,9 @@ from torch import Tensor, nn
 
 from attnchain_adapters.checks import CROSS_ATTENTION, check_image, check_ready, check_shown
 from attnchain_adapters.contribution_recorder import recorder
-from attnchain_interp import (
-    AttentionError,
-    AttentionStore,
-    Keeping,
-    LayerSelection,
-    Loaded,
-    Reductions,
-    Role,
-    TokenLayout,
-    select_layers,
-)
+from attnchain_interp import AttentionError, AttentionStore, Role, TokenLayout
+from attnchain_interp.capture import Keeping, LoadedModel, Reductions
+from attnchain_interp.store import LayerSelection, select_layers
 
 Kind = Literal["encoder", "decoder", "cross"]
 
@@ -101,7 +93,7 @@ class TorchAdapter:
         found: dict[Kind, AttentionStore | Reductions] = {kind: watch.result() for kind, watch in watches.items()}
         return found
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         """One of torchvision's models."""
         from torchvision.models import get_model, get_model_weights
 
@@ -112,7 +104,7 @@ class TorchAdapter:
         def preprocess(image: Any) -> Tensor:
             return transform(image.convert("RGB"))[None]
 
-        return Loaded(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
+        return LoadedModel(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
 
 
 class _Watch:

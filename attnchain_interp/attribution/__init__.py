@@ -4,6 +4,7 @@ from attnchain_interp.attribution.of_a_class.attention_gradient_attribution impo
 from attnchain_interp.attribution.of_a_class.expected_visits import ExpectedVisits
 from attnchain_interp.attribution.of_a_class.gmar import GMAR
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention
+from attnchain_interp.attribution.of_a_class.gradient_chain import gradient_chain as gradient_chain
 from attnchain_interp.attribution.of_a_class.gradient_multi_bounce import GradientMultiBounce
 from attnchain_interp.attribution.of_a_class.gradient_rollout import GradientRollout
 from attnchain_interp.attribution.of_a_class.gradient_token_rank import GradientTokenRank
@@ -21,6 +22,7 @@ from attnchain_interp.attribution.of_attention.rollout import Rollout
 from attnchain_interp.attribution.of_attention.token_rank import TokenRank
 from attnchain_interp.attribution.of_attention.weighted_page_rank import WeightedPageRank
 from attnchain_interp.attribution.text.result import TextAttributionResult
+from attnchain_interp.attribution.token_attribution import TokenAttribution
 
 __all__ = [
     "GMAR",
@@ -41,6 +43,7 @@ __all__ = [
     "RawAttention",
     "Rollout",
     "TextAttributionResult",
+    "TokenAttribution",
     "TokenRank",
     "WeightedPageRank",
     "TransitionAttentionMaps",

@@ -27,7 +27,7 @@ log = logging.getLogger("attnchain_interp")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model by name.
 
     Attributes:
@@ -41,9 +41,8 @@ class Loaded:
     sample: Mapping[str, Any]
 
     def __repr__(self) -> str:
-        return (
-            f"Loaded({type(self.model).__name__}, {'images' if self.preprocess else 'no images'}, sample {brief(self.sample)})"
-        )
+        images = "images" if self.preprocess else "no images"
+        return f"LoadedModel({type(self.model).__name__}, {images}, sample {brief(self.sample)})"
 
 
 class Adapter(Protocol):
@@ -73,7 +72,7 @@ class Adapter(Protocol):
         """
         ...
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         """The pretrained model of this name."""
         ...
 

@@ -1,0 +1,37 @@
+"""Attention of diffusion models: over a whole sampling, from a word to its region, as segments, and as guidance."""
+
+from attnchain_interp.diffusion.diff_seg import diff_seg, ranked_anchors, uniform_anchors
+from attnchain_interp.diffusion.guidance_mask import Importance, check_importance, important_tokens
+from attnchain_interp.diffusion.multi_resolution import aggregated_attention
+from attnchain_interp.diffusion.pipelines import (
+    DiffusionKind,
+    HeadWeights,
+    PipelineAdapter,
+    SamplingAttention,
+    capture_pipeline,
+    denoise_image,
+    self_attention_guidance,
+)
+from attnchain_interp.diffusion.prompt_words import tokens_of_word
+from attnchain_interp.diffusion.word_maps import capture_image, concept_map, word_map
+
+__all__ = [
+    "aggregated_attention",
+    "capture_image",
+    "capture_pipeline",
+    "check_importance",
+    "concept_map",
+    "denoise_image",
+    "diff_seg",
+    "DiffusionKind",
+    "HeadWeights",
+    "Importance",
+    "important_tokens",
+    "PipelineAdapter",
+    "ranked_anchors",
+    "SamplingAttention",
+    "self_attention_guidance",
+    "tokens_of_word",
+    "uniform_anchors",
+    "word_map",
+]

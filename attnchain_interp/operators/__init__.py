@@ -1,1 +1,9 @@
-"""Matrices over tokens known by their products, whether their map is held or not."""
+"""Products with an attention map that need not exist: dense maps, and maps that are held as queries and keys."""
+
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Operator
+
+__all__ = [
+    "Factors",
+    "Operator",
+]

@@ -8,11 +8,13 @@ from attnchain_interp.pictures.heads import show_heads
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.layers import show_layers
 from attnchain_interp.pictures.maps import show_attribution, show_grid
+from attnchain_interp.pictures.panels import blank_axes
 from attnchain_interp.pictures.states import show_states
 from attnchain_interp.pictures.text import text_html
 
 __all__ = [
     "animate_bounces",
+    "blank_axes",
     "displayable",
     "show_attribution",
     "show_bounces",

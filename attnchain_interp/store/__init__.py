@@ -1,0 +1,22 @@
+"""The layer × head store of attention: layers, tokens, starts, head weights, files, other tools."""
+
+from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.head_weights import Heads, head_weights
+from attnchain_interp.store.layers import LayerAttention, LayerSelection, select_layers
+from attnchain_interp.store.starts import Start
+from attnchain_interp.store.tokens import Grid, Role, TokenLayout, TokenSelection
+
+__all__ = [
+    "AttentionStore",
+    "Direction",
+    "Grid",
+    "head_weights",
+    "Heads",
+    "LayerAttention",
+    "LayerSelection",
+    "Role",
+    "select_layers",
+    "Start",
+    "TokenLayout",
+    "TokenSelection",
+]

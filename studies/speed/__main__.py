@@ -18,7 +18,7 @@ from typing import Final
 
 import torch
 
-from attnchain_evals.files import write_text
+from attnchain_interp.files import write_text
 from studies.speed import (
     attribution,
     capture,

@@ -15,7 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from attnchain_interp import AttentionStore, Explorer, Role, TokenLayout, explore
+from attnchain_interp import AttentionStore, Role, TokenLayout, explore
+from attnchain_interp.explorer import Explorer
 from studies.speed.rows import Bar, Figure, Row, Skipped
 
 LAYERS, HEADS = 12, 12

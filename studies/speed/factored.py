@@ -32,16 +32,16 @@ def start(tokens: int) -> Tensor:
 
 def step_job() -> Callable[[], Any]:
     """A step of a chain that has been prepared, and has made one."""
-    chain, v = ac.as_chain(factors(TOKENS)), start(TOKENS)
+    chain, v = ac.chain.as_chain(factors(TOKENS)), start(TOKENS)
     chain.step(v)
     return lambda: chain.step(v)
 
 
 def prepared_step_job() -> Callable[[], Any]:
     """The preparation of a chain and its first step."""
-    ac.as_chain(factors(256)).step(start(256))
+    ac.chain.as_chain(factors(256)).step(start(256))
     made, v = factors(TOKENS), start(TOKENS)
-    return lambda: ac.as_chain(made).step(v)
+    return lambda: ac.chain.as_chain(made).step(v)
 
 
 def attention_job() -> Callable[[], Any]:
@@ -60,9 +60,9 @@ def one_step() -> list[Figure]:
     step, whole, forward = memory_of(step_job), memory_of(prepared_step_job), memory_of(attention_job)
     made, v = factors(TOKENS), start(TOKENS)
     with torch.no_grad():
-        chain = ac.as_chain(made)
+        chain = ac.chain.as_chain(made)
         times = paired(lambda: chain.step(v), attention(TOKENS), 3)
-        first = seconds_of(lambda: ac.as_chain(made).step(v))
+        first = seconds_of(lambda: ac.chain.as_chain(made).step(v))
     note = f"the forward attention {forward.extra / 1e6:.0f} MB, the maps {HEADS * TOKENS**2 * 4 / 1e6:.0f} MB"
     return [
         Figure("peak extra memory of a step", step.extra / 1e6, "MB", MEMORY, note),

@@ -53,7 +53,7 @@ def captured(model: Any, call: dict[str, Tensor]) -> Work:
 
     @torch.no_grad()
     def work() -> Any:
-        with ac.capture_pipeline(SimpleNamespace(transformer=model)) as run:
+        with ac.diffusion.capture_pipeline(SimpleNamespace(transformer=model)) as run:
             model(**call)
         return run.store
 
@@ -65,7 +65,7 @@ def watched(model: Any, call: dict[str, Tensor]) -> Work:
 
     @torch.no_grad()
     def work() -> Any:
-        with ac.capture_pipeline(SimpleNamespace(transformer=model), steps=[0]) as run:
+        with ac.diffusion.capture_pipeline(SimpleNamespace(transformer=model), steps=[0]) as run:
             model(**inputs(1, 1))
             model(**call)
         return run.store

@@ -13,6 +13,7 @@ from nnsight import NNsight
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_interp.capture import Keeping
 from attnchain_interp.capture.capture import adapter_of
 
 from ..attribution import small_models as small
@@ -94,7 +95,7 @@ def test_the_gradient_is_the_change_of_the_score(name: str) -> None:
         with torch.no_grad():
             handle = model.register_forward_hook(remember)
             for step in (1e-3, -1e-3):
-                edit = ac.Keeping("maps", edit=lambda _, maps, move=step * direction: maps + move)
+                edit = Keeping("maps", edit=lambda _, maps, move=step * direction: maps + move)
                 adapter.capture(model, (inputs,), layer.name, edit)
             handle.remove()
         expected = (gradient * direction).sum((1, 2, 3)).double()

@@ -23,6 +23,7 @@ import attnchain_interp as ac
 from attnchain_adapters import tracing
 from attnchain_adapters.tracing import bounce, column_sum, entropy, reduce_layers, second_eigenvalue, stationary, token_rank
 from attnchain_adapters.tracing.reading import fused_maps
+from attnchain_interp.capture import adapter_named
 
 LONG, SHORT = "the tower in a city of light", "rain falls on glass"
 WORDS = ["[PAD]", "[UNK]", "[EOS]", *LONG.split(), *SHORT.split()]
@@ -622,4 +623,4 @@ def test_a_missing_extra_has_its_install_line(monkeypatch: pytest.MonkeyPatch) -
         tracing.register()
     monkeypatch.delitem(sys.modules, "attnchain_adapters.nnsight_models", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'attnchain-interp\[nnsight\]'"):
-        ac.adapter_named("nnsight")
+        adapter_named("nnsight")

@@ -127,7 +127,7 @@ def test_interpreting_question_answering_with_bert_part_1(build: Callable[..., A
     )
     page = str(viz.visualize_text([start_position_vis]).data)
     assert all(token in page for token in all_tokens)
-    ours = ac.text_html(all_tokens, attributions_start_sum)
+    ours = ac.pictures.text_html(all_tokens, attributions_start_sum)
     assert all(token in ours for token in all_tokens)
 
 
@@ -159,7 +159,7 @@ def test_attention_matrices_over_layers_and_heads() -> None:
     model.set_attn_implementation("eager")
     expected = torch.stack(model(input_ids, output_attentions=True).attentions)
     assert torch.allclose(output_attentions_all, expected, atol=1e-12)
-    figure = ac.show_grid(output_attentions_all[:, 0])
+    figure = ac.pictures.show_grid(output_attentions_all[:, 0])
     assert len(figure.get_axes()) == 2 * 3 + 1
 
 
@@ -187,7 +187,7 @@ def test_understanding_llama2_with_captum(build: Callable[..., Any]) -> None:
     import matplotlib.pyplot as plt
 
     plt.close(figure)
-    assert "out2" in ac.text_html(result.input_tokens, result.token_attr, rows=result.output_tokens)
+    assert "out2" in ac.pictures.text_html(result.input_tokens, result.token_attr, rows=result.output_tokens)
 
 
 @pytest.mark.parametrize("build", [ac.GradientAttention, ac.ExpectedVisits])

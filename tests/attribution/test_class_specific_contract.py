@@ -23,7 +23,7 @@ def _is_class_specific(method: type) -> bool:
 
 
 METHODS: dict[str, Callable[..., AttentionGradientAttribution]] = {
-    name: method for name in attribution.__all__ if _is_class_specific(method := getattr(ac, name))
+    name: method for name in attribution.__all__ if _is_class_specific(method := getattr(attribution, name))
 }
 every_method = pytest.mark.parametrize("build", METHODS.values(), ids=METHODS)
 Build = Callable[..., AttentionGradientAttribution]

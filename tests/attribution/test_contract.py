@@ -20,7 +20,7 @@ def _reads_attention_alone(method: type) -> bool:
 
 
 METHODS: dict[str, Callable[[Any], AttentionAttribution]] = {
-    **{name: method for name in attribution.__all__ if _reads_attention_alone(method := getattr(ac, name))},
+    **{name: method for name in attribution.__all__ if _reads_attention_alone(method := getattr(attribution, name))},
     "TokenRank, outgoing, lambda2": lambda source: ac.TokenRank(source, heads="lambda2", direction="outgoing"),
     "MultiBounce, center": lambda source: ac.MultiBounce(source, 3, "center", layers=[0, -1]),
     "RawAttention, column": lambda source: ac.RawAttention(source, 2, "column"),

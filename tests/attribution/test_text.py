@@ -192,8 +192,8 @@ def test_contributions_of_a_decoder() -> None:
         assert not rows[k, p:].any()
 
 
-METHODS = [name for name in attribution.__all__ if hasattr(getattr(ac, name), "attribute_text")]
-CONCRETE = [name for name in METHODS if not inspect.isabstract(getattr(ac, name))]
+METHODS = [name for name in attribution.__all__ if hasattr(getattr(attribution, name), "attribute_text")]
+CONCRETE = [name for name in METHODS if not inspect.isabstract(getattr(attribution, name))]
 every_method = pytest.mark.parametrize("name", CONCRETE)
 
 
@@ -204,7 +204,7 @@ def test_later_tokens_change_nothing_before(name: str) -> None:
         with pytest.raises(ac.AttentionError, match="cannot be summed"):
             ac.MetastableStates(model).attribute_text(TEXT, "a dog", DECODER)
         return
-    method = getattr(ac, name)(model, **({"steps": 2} if name == "TransitionAttentionMaps" else {}))
+    method = getattr(attribution, name)(model, **({"steps": 2} if name == "TransitionAttentionMaps" else {}))
     one, other = (method.attribute_text(TEXT, target, DECODER) for target in ("a dog walking", "a dog ."))
     assert torch.allclose(rows_of(one)[:2, :-2], rows_of(other)[:2, :-1], atol=1e-10)
     assert one.policy
@@ -302,7 +302,7 @@ def test_an_encoder_beside_eager_maps() -> None:
 @every_method
 def test_every_method_scores_an_encoder(name: str) -> None:
     model = small.bert()
-    result = getattr(ac, name)(model).attribute_text(TEXT, 2, ENCODER)
+    result = getattr(attribution, name)(model).attribute_text(TEXT, 2, ENCODER)
     assert isinstance(result, LLMAttributionResult)
     assert result.seq_attr.shape == (10,)
     assert bool(result.seq_attr.any())
@@ -374,10 +374,10 @@ def test_what_an_encoder_decoder_has_no_meaning_for() -> None:
     model = bart()
     for name in ("ColumnSum", "WeightedPageRank"):
         with pytest.raises(ac.AttentionError, match=f"{name} has no start, so it scores the encoder's tokens alike"):
-            getattr(ac, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
-    for name in (name for name in CONCRETE if issubclass(getattr(ac, name), AttentionGradientAttribution)):
+            getattr(attribution, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
+    for name in (name for name in CONCRETE if issubclass(getattr(attribution, name), AttentionGradientAttribution)):
         with pytest.raises(ac.AttentionError, match=f"{name} reads gradients"):
-            getattr(ac, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
+            getattr(attribution, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
     assert ac.RandomRanking(model).attribute_text(TEXT, "a dog", SEQ2SEQ).policy.startswith("random")
     with pytest.raises(ac.AttentionError, match="has no language-model head"):
         ac.MultiBounce(transformers.BartModel(model.config).eval()).attribute_text(TEXT, "a dog", SEQ2SEQ)

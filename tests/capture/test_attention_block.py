@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_interp.capture import attention_block
+from attnchain_interp.capture import AttentionBlock, LayerNorm, attention_block
 from attnchain_interp.capture.attention_block import Measure
 
 BATCH, HEADS, N, WIDTH = 2, 3, 5, 7
@@ -18,7 +18,7 @@ MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "alti"]
 EVERYONE = torch.ones(BATCH, N, dtype=torch.bool)
 
 
-def block(normalised: bool = True, dtype: torch.dtype = torch.float64, heads: int = HEADS) -> ac.AttentionBlock:
+def block(normalised: bool = True, dtype: torch.dtype = torch.float64, heads: int = HEADS) -> AttentionBlock:
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -31,14 +31,14 @@ def block(normalised: bool = True, dtype: torch.dtype = torch.float64, heads: in
     output = attended + residual
     if normalised:
         output = F.layer_norm(output, (WIDTH,), weight, shift, 1e-3)
-    norm = ac.LayerNorm(weight.to(dtype), shift.to(dtype), 1e-3) if normalised else None
+    norm = LayerNorm(weight.to(dtype), shift.to(dtype), 1e-3) if normalised else None
     maps, values, bias, attended, residual, output = (
         part.to(dtype) for part in (maps, values, bias, attended, residual, output)
     )
-    return ac.AttentionBlock("Model, layer 'x'", maps, values, bias, attended, residual, norm, output)
+    return AttentionBlock("Model, layer 'x'", maps, values, bias, attended, residual, norm, output)
 
 
-def dense(found: ac.AttentionBlock, measure: Measure) -> Tensor:
+def dense(found: AttentionBlock, measure: Measure) -> Tensor:
     """The same from all vectors T (batch, query, key, width)."""
     assert isinstance(found.attention, Tensor)
     T = torch.einsum("bhij,bhjd->bijd", found.attention, found.values)
@@ -146,7 +146,7 @@ def test_an_output_to_which_nothing_is_near() -> None:
     """y is the bias alone, the values cancel, and each of them leads away from it."""
     n, ones = 2, torch.ones(1, 2, 1)
     values = torch.tensor([[[[1.0], [-1.0]]]])
-    found = ac.AttentionBlock("M", torch.full((1, 1, n, n), 0.5), values, torch.zeros(1), 0 * ones, 0 * ones, None, 0 * ones)
+    found = AttentionBlock("M", torch.full((1, 1, n, n), 0.5), values, torch.zeros(1), 0 * ones, 0 * ones, None, 0 * ones)
     everyone = torch.ones(1, n, dtype=torch.bool)
     assert torch.allclose(found.contributions("norm", everyone), torch.full((1, 1, 2, 2), 0.5))
     with pytest.raises(ac.AttentionError, match="M: 2 tokens have outputs to which none contributes by measure='alti'"):

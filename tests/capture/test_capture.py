@@ -4,6 +4,7 @@ from torch import nn
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore
+from attnchain_interp.capture import adapter_named
 
 
 def test_any_callable_is_a_source(store: AttentionStore) -> None:
@@ -29,4 +30,4 @@ def test_an_adapter_that_is_not_announced() -> None:
     with pytest.raises(
         ac.AttentionError, match="no adapter for 'flax'; announced are diffusers, nnsight, timm, torch, transformers"
     ):
-        ac.adapter_named("flax")
+        adapter_named("flax")

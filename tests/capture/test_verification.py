@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_interp.capture import adapter_of
 from attnchain_interp.capture.collectors import Keeping
 
 
@@ -68,7 +69,7 @@ def test_maps_that_are_not_the_models_deviate(tokens: Tensor, monkeypatch: pytes
 
 def test_an_edit_is_what_the_model_goes_on_with(tokens: Tensor) -> None:
     model, seen = Reader(decoy=False).eval(), []
-    adapter = ac.adapter_of(model)
+    adapter = adapter_of(model)
     assert adapter is not None
 
     def uniform(name: str, maps: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def test_maps_below_one_are_said_to_be() -> None:
 
 def test_bad_input(five: Tensor) -> None:
     with pytest.raises(ac.AttentionError, match=r"walks of this chain never end.*absorb\(P, tokens\)"):
-        ac.expected_visits(ac.as_chain(five))
+        ac.expected_visits(ac.chain.as_chain(five))
     with pytest.raises(ac.AttentionError, match="every state absorbs"):
         ac.absorb(five, torch.ones(5, dtype=torch.bool))
     unreachable = torch.block_diag(torch.ones(1, 1), torch.full((2, 2), 0.5))

@@ -42,7 +42,7 @@ def test_blocks_in_closed_form() -> None:
     chi = ac.metastable_states(P, 3)
     assert torch.allclose(chi, ordered(one_hot, ac.stationary(P)), atol=1e-9)
     assert torch.equal(ac.metastable_states(P), chi), "the gap is after the third eigenvalue"
-    weight = ac.coarse_grained_stationary(P, chi)
+    weight = ac.chain.coarse_grained_stationary(P, chi)
     assert torch.allclose(weight, (ac.stationary(P) @ one_hot).sort(descending=True).values)
 
 
@@ -98,7 +98,7 @@ def test_the_gap_finds_the_number_of_blocks(k: int) -> None:
         labels = chi.argmax(-1).reshape(k, 8)
         assert bool((labels == labels[:, :1]).all()), "each block is one state"
         assert labels[:, 0].unique().numel() == k
-        weight = ac.coarse_grained_stationary(P, chi)
+        weight = ac.chain.coarse_grained_stationary(P, chi)
         assert bool((weight.diff() <= 1e-12).all())
         assert float(weight.sum()) == pytest.approx(1)
 
@@ -204,7 +204,7 @@ def test_each_example_of_a_batch_has_its_own_tokens_and_its_own_k() -> None:
         assert torch.allclose(chi[row][keep][:, :k], ac.metastable_states(alone), atol=1e-9)
         assert not chi[row][~keep].any()
     assert not chi[0, :, 2].any()
-    weight = ac.coarse_grained_stationary(chain, chi)
+    weight = ac.chain.coarse_grained_stationary(chain, chi)
     assert torch.allclose(weight.sum(-1), torch.ones(2, dtype=torch.float64))
     assert float(weight[0, 2]) == 0
     nested = ac.metastable_states(P[:, None].expand(2, 2, 24, 24))
@@ -218,7 +218,7 @@ def test_narrow_types_are_computed_in_float64(dtype: torch.dtype) -> None:
     chi = ac.metastable_states(P.to(dtype), 2)
     assert chi.dtype == torch.float32
     assert torch.allclose(chi.double(), ac.metastable_states(P, 2), atol=1e-5 if dtype == torch.float32 else 3e-2)
-    assert ac.coarse_grained_stationary(P.to(dtype), chi).dtype == torch.float32
+    assert ac.chain.coarse_grained_stationary(P.to(dtype), chi).dtype == torch.float32
 
 
 def test_causal_maps_and_many_equal_eigenvalues() -> None:
@@ -264,7 +264,7 @@ def test_bad_calls() -> None:
 def test_memberships_must_be_shares_of_this_chain() -> None:
     P = blocks(6, 2)
     with pytest.raises(ac.AttentionError, match=r"memberships has shape \(5, 5\); with this chain it must be \(6, 'k'\)"):
-        ac.coarse_grained_stationary(P, torch.eye(5))
+        ac.chain.coarse_grained_stationary(P, torch.eye(5))
     for wrong in (torch.ones(6, 2), torch.full((6, 2), torch.nan), torch.tensor([[2.0, -1.0]] * 6)):
         with pytest.raises(ac.AttentionError, match="memberships are not shares"):
-            ac.coarse_grained_stationary(P, wrong)
+            ac.chain.coarse_grained_stationary(P, wrong)

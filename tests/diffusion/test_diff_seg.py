@@ -9,6 +9,7 @@ import torch
 from scipy.special import rel_entr
 
 import attnchain_interp as ac
+from attnchain_interp import diffusion
 
 from ..chains import vit_like
 
@@ -48,30 +49,30 @@ def replica(matrix: torch.Tensor, anchors: list[int], threshold: float, rounds: 
 @pytest.mark.parametrize("threshold", [0.02, 0.1, 0.5])
 def test_beside_the_replica(rounds: int, threshold: float) -> None:
     matrix = vit_like(9, 3).double()
-    found = ac.diff_seg(matrix, [1, 4, 8], threshold, rounds)
+    found = diffusion.diff_seg(matrix, [1, 4, 8], threshold, rounds)
     assert found.tolist() == [replica(each, [1, 4, 8], threshold, rounds) for each in matrix]
 
 
 @pytest.mark.parametrize("anchors", [[0, 2, 6], [0, 1, 2, 3, 4, 5, 6, 7]])
 def test_planted_segments_are_found(anchors: list[int]) -> None:
-    assert ac.diff_seg(planted(), anchors).tolist() == [0, 0, 1, 1, 1, 0, 2, 2]
+    assert diffusion.diff_seg(planted(), anchors).tolist() == [0, 0, 1, 1, 1, 0, 2, 2]
 
 
 def test_segments_of_exact_blocks_with_zeros() -> None:
-    assert ac.diff_seg(planted(0.0), [6, 0, 3]).tolist() == [1, 1, 2, 2, 2, 1, 0, 0]
+    assert diffusion.diff_seg(planted(0.0), [6, 0, 3]).tolist() == [1, 1, 2, 2, 2, 1, 0, 0]
 
 
 def test_tokens_that_are_no_states_have_no_segment() -> None:
     states = torch.tensor([True, True, True, False, True, True, False, True])
     chain = ac.restrict(planted(), states)
-    assert ac.diff_seg(chain, [0, 2, 7]).tolist() == [0, 0, 1, -1, 1, 0, -1, 2]
+    assert diffusion.diff_seg(chain, [0, 2, 7]).tolist() == [0, 0, 1, -1, 1, 0, -1, 2]
 
 
 def test_anchors() -> None:
-    assert ac.uniform_anchors((6, 4), 2) == [1 * 4 + 1, 1 * 4 + 3, 4 * 4 + 1, 4 * 4 + 3]
+    assert diffusion.uniform_anchors((6, 4), 2) == [1 * 4 + 1, 1 * 4 + 3, 4 * 4 + 1, 4 * 4 + 3]
     scores = torch.tensor([[0.1, 0.5, 0.1, 0.3], [0.4, 0.1, 0.4, 0.1]])
-    assert ac.ranked_anchors(scores, 2).tolist() == [[1, 3], [0, 2]]
-    own = ac.diff_seg(torch.stack([planted(), planted()]), torch.tensor([[0, 2, 6], [5, 4, 7]]))
+    assert diffusion.ranked_anchors(scores, 2).tolist() == [[1, 3], [0, 2]]
+    own = diffusion.diff_seg(torch.stack([planted(), planted()]), torch.tensor([[0, 2, 6], [5, 4, 7]]))
     assert torch.equal(own[0], own[1])
 
 
@@ -85,10 +86,10 @@ def test_what_is_refused_says_why() -> None:
         ({"anchors": [0], "rounds": 0}, "must be positive"),
     ):
         with pytest.raises(ac.AttentionError, match=message):
-            ac.diff_seg(matrix, **options)  # type: ignore[arg-type]
+            diffusion.diff_seg(matrix, **options)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="no state of the chain"):
-        ac.diff_seg(ac.restrict(matrix, torch.arange(8) < 6), [7])
+        diffusion.diff_seg(ac.restrict(matrix, torch.arange(8) < 6), [7])
     with pytest.raises(ac.AttentionError, match="side is 5"):
-        ac.uniform_anchors((4, 6), 5)
+        diffusion.uniform_anchors((4, 6), 5)
     with pytest.raises(ac.AttentionError, match="count is 0"):
-        ac.ranked_anchors(torch.ones(4), 0)
+        diffusion.ranked_anchors(torch.ones(4), 0)

@@ -10,6 +10,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_adapters.diffusers_models.noising import noised_to
+from attnchain_interp import diffusion
 
 from .pipelines import diffusers, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 
@@ -57,7 +58,7 @@ def test_flux_predicts_what_it_does_by_hand() -> None:
         pipe._prepare_latent_image_ids(1, 8, 8, "cpu", packed.dtype),
         text_ids,
     )[0]
-    found = ac.denoise_image(pipe, images(), PROMPT, generator=torch.Generator().manual_seed(1), **LENGTH)
+    found = diffusion.denoise_image(pipe, images(), PROMPT, generator=torch.Generator().manual_seed(1), **LENGTH)
     torch.testing.assert_close(found, expected)
 
 
@@ -68,7 +69,7 @@ def test_a_unet_predicts_what_it_does_by_hand() -> None:
     noised = pipe.scheduler.add_noise(latents, noise_like(latents), torch.tensor([400]))
     text, _ = pipe.encode_prompt(PROMPT, "cpu", 2, False)
     expected = pipe.unet(noised, torch.tensor(400), text).sample
-    found = ac.denoise_image(pipe, images(2), PROMPT, 400, torch.Generator().manual_seed(1))
+    found = diffusion.denoise_image(pipe, images(2), PROMPT, 400, torch.Generator().manual_seed(1))
     torch.testing.assert_close(found, expected)
 
 
@@ -83,15 +84,15 @@ def test_without_a_vae_or_a_prompt() -> None:
     pipe = diffusers.DDIMPipeline(unet, diffusers.DDIMScheduler())
     image = images(2, 16)[:, :1]
     noised = pipe.scheduler.add_noise(2 * image - 1, noise_like(image), torch.tensor([250]))
-    with ac.capture_pipeline(pipe) as run:
-        found = ac.denoise_image(pipe, image, generator=torch.Generator().manual_seed(1))
+    with diffusion.capture_pipeline(pipe) as run:
+        found = diffusion.denoise_image(pipe, image, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(found, unet(noised, 250).sample)
     torch.testing.assert_close(run.store.maps()[:, 0, 0], ac.capture(unet, noised, 250).maps().mean((1, 2)))
     with pytest.raises(ac.AttentionError, match="DDIMPipeline takes no prompt with latents"):
-        ac.denoise_image(pipe, image, "a hat")
+        diffusion.denoise_image(pipe, image, "a hat")
     with pytest.raises(ac.AttentionError, match="has no image processor"):
-        ac.denoise_image(pipe, "hat.png")
+        diffusion.denoise_image(pipe, "hat.png")
 
 
 def test_guidance_of_an_earlier_call_does_not_halve_the_batch() -> None:
@@ -99,8 +100,8 @@ def test_guidance_of_an_earlier_call_does_not_halve_the_batch() -> None:
     text, _ = pipe.encode_prompt(PROMPT, "cpu", 2, False)
     pipe(PROMPT, height=32, width=32, num_inference_steps=1, guidance_scale=5.0, output_type="latent")
     assert pipe.do_classifier_free_guidance
-    with ac.capture_pipeline(pipe, "self", (8, 8)) as run:
-        ac.denoise_image(pipe, images(2), encoder_hidden_states=text)
+    with diffusion.capture_pipeline(pipe, "self", (8, 8)) as run:
+        diffusion.denoise_image(pipe, images(2), encoder_hidden_states=text)
     assert run.store.batch == 2
     assert pipe.do_classifier_free_guidance
 
@@ -124,7 +125,7 @@ def test_a_concept_in_one_sequence(build: Any, call: dict[str, Any], patches: sl
 
     def found() -> torch.Tensor:
         generator = torch.Generator().manual_seed(1)
-        return ac.concept_map(pipe, images(2), PROMPT, "corgi", heads="lambda2", generator=generator, **call)
+        return diffusion.concept_map(pipe, images(2), PROMPT, "corgi", heads="lambda2", generator=generator, **call)
 
     inputs, kwargs = calls_of(pipe.transformer, found)
     maps = ac.capture(pipe.transformer, *inputs, **kwargs).maps().double()
@@ -150,7 +151,7 @@ def test_a_concept_through_cross_attention(build: Any, call: dict[str, Any], gri
 
     def found() -> torch.Tensor:
         generator = torch.Generator().manual_seed(1)
-        return ac.concept_map(pipe, images(2), PROMPT, "corgi", 3, "outgoing", grid=grid, generator=generator, **call)
+        return diffusion.concept_map(pipe, images(2), PROMPT, "corgi", 3, "outgoing", grid=grid, generator=generator, **call)
 
     inputs, kwargs = calls_of(denoiser, found)
     own, cross = (
@@ -170,7 +171,7 @@ def test_latents_by_mean_and_deviation_and_of_a_vae_in_half_precision() -> None:
     pipe.vae.half()
 
     def seen() -> torch.Tensor:
-        _, kwargs = calls_of(pipe.transformer, lambda: ac.denoise_image(pipe, images(), PROMPT, 0, **LENGTH))
+        _, kwargs = calls_of(pipe.transformer, lambda: diffusion.denoise_image(pipe, images(), PROMPT, 0, **LENGTH))
         return kwargs["hidden_states"]  # at timestep 0 there is no noise
 
     count = torch.arange(1.0, 5).view(1, -1, 1, 1)
@@ -181,9 +182,9 @@ def test_latents_by_mean_and_deviation_and_of_a_vae_in_half_precision() -> None:
 def test_the_pipeline_is_left_as_it_was() -> None:
     pipe = stable_diffusion()
     scheduler, config = pipe.scheduler, dict(pipe.config)
-    ac.denoise_image(pipe, images(), PROMPT)
+    diffusion.denoise_image(pipe, images(), PROMPT)
     with pytest.raises(ZeroDivisionError):
-        ac.denoise_image(pipe, images(), PROMPT, callback_on_step_end=lambda *_: 1 / 0)
+        diffusion.denoise_image(pipe, images(), PROMPT, callback_on_step_end=lambda *_: 1 / 0)
     assert pipe.scheduler is scheduler
     assert dict(pipe.config) == config
 
@@ -193,7 +194,7 @@ def test_images_of_pil() -> None:
 
     pipe, pixels = stable_diffusion(), (images()[0].permute(1, 2, 0) * 255).byte()
     found, expected = (
-        ac.concept_map(pipe, image, PROMPT, "hat", grid=(8, 8), generator=torch.Generator().manual_seed(0))
+        diffusion.concept_map(pipe, image, PROMPT, "hat", grid=(8, 8), generator=torch.Generator().manual_seed(0))
         for image in (Image.fromarray(pixels.numpy()), pixels.permute(2, 0, 1)[None] / 255)
     )
     torch.testing.assert_close(found, expected)
@@ -206,15 +207,27 @@ def test_what_is_refused_says_why() -> None:
     changed = diffusers.StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     on: Any = {"grid": (8, 8)}
     cases: list[tuple[Callable[[], Any], str]] = [
-        (lambda: ac.concept_map(pipe, images(), PROMPT, "hat"), "several sequences; say which is meant"),
-        (lambda: ac.concept_map(pipe, images(), PROMPT, "cat", **on), "'cat' is not among the tokens of the prompt"),
-        (lambda: ac.concept_map(pipe, images(), "a hat " * 9, "hat", **on), "the prompt has 20 tokens and the model reads 12"),
-        (lambda: ac.concept_map(pipe, images(), PROMPT, "hat", timestep=1000, **on), "timestep=1000 is outside 0 … 1000"),
-        (lambda: ac.denoise_image(pipe, 2 * images(), PROMPT), "between 0 and 1"),
-        (lambda: ac.denoise_image(pipe, images()[0], PROMPT), r"must be floating point \(batch, channel, height, width\)"),
-        (lambda: ac.denoise_image(edm, images(), PROMPT), "how EDMEulerScheduler noises an image is not known"),
-        (lambda: ac.denoise_image(changed, images(), PROMPT), "StableDiffusionImg2ImgPipeline takes no prompt with latents"),
-        (lambda: ac.denoise_image(object(), images()), "object is no pipeline that is known"),
+        (lambda: diffusion.concept_map(pipe, images(), PROMPT, "hat"), "several sequences; say which is meant"),
+        (lambda: diffusion.concept_map(pipe, images(), PROMPT, "cat", **on), "'cat' is not among the tokens of the prompt"),
+        (
+            lambda: diffusion.concept_map(pipe, images(), "a hat " * 9, "hat", **on),
+            "the prompt has 20 tokens and the model reads 12",
+        ),
+        (
+            lambda: diffusion.concept_map(pipe, images(), PROMPT, "hat", timestep=1000, **on),
+            "timestep=1000 is outside 0 … 1000",
+        ),
+        (lambda: diffusion.denoise_image(pipe, 2 * images(), PROMPT), "between 0 and 1"),
+        (
+            lambda: diffusion.denoise_image(pipe, images()[0], PROMPT),
+            r"must be floating point \(batch, channel, height, width\)",
+        ),
+        (lambda: diffusion.denoise_image(edm, images(), PROMPT), "how EDMEulerScheduler noises an image is not known"),
+        (
+            lambda: diffusion.denoise_image(changed, images(), PROMPT),
+            "StableDiffusionImg2ImgPipeline takes no prompt with latents",
+        ),
+        (lambda: diffusion.denoise_image(object(), images()), "object is no pipeline that is known"),
     ]
     for call, message in cases:
         with pytest.raises(ac.AttentionError, match=message):

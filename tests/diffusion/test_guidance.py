@@ -10,6 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import attnchain_interp as ac
+from attnchain_interp import diffusion
 
 from .pipelines import diffusers, stable_diffusion
 
@@ -39,7 +40,7 @@ def test_the_prediction_is_the_formulas(prediction: str, importance: Any) -> Non
     sample = torch.randn(2, 1, 16, 16)
     with torch.no_grad():
         plain = pipe.unet(sample, step).sample
-        with ac.self_attention_guidance(pipe, 0.5, importance, kernel=5, sigma=1.0):
+        with diffusion.self_attention_guidance(pipe, 0.5, importance, kernel=5, sigma=1.0):
             guided = pipe.unet(sample, step).sample
         matrices = store_of(pipe, sample, step)[-1].maps.mean(1).double()
         if importance == "column-sum":
@@ -68,11 +69,11 @@ def test_the_prediction_is_the_formulas(prediction: str, importance: Any) -> Non
 def test_masks() -> None:
     pipe, sample = unconditional(), torch.randn(3, 1, 16, 16)
     store = store_of(pipe, sample, 300)
-    rank, column = ac.important_tokens(store, "token-rank"), ac.important_tokens(store, "column-sum")
-    drawn = ac.important_tokens(store, "random", torch.Generator().manual_seed(0))
+    rank, column = diffusion.important_tokens(store, "token-rank"), diffusion.important_tokens(store, "column-sum")
+    drawn = diffusion.important_tokens(store, "random", torch.Generator().manual_seed(0))
     assert torch.equal(drawn.sum(1), rank.sum(1))
     assert not torch.equal(drawn, rank)
-    assert torch.equal(drawn, ac.important_tokens(store, "random", torch.Generator().manual_seed(0)))
+    assert torch.equal(drawn, diffusion.important_tokens(store, "random", torch.Generator().manual_seed(0)))
     assert torch.equal(column, store[-1].maps.mean(1).sum(1) > 1)
 
 
@@ -84,11 +85,11 @@ def test_a_sampling_is_guided_and_the_unet_put_back() -> None:
         return torch.as_tensor(found)
 
     plain = image()
-    with ac.self_attention_guidance(pipe, scale=0.0):
+    with diffusion.self_attention_guidance(pipe, scale=0.0):
         torch.testing.assert_close(image(), plain)
-    with ac.self_attention_guidance(pipe, scale=2.0):
+    with diffusion.self_attention_guidance(pipe, scale=2.0):
         assert not torch.allclose(image(), plain, atol=1e-4)
-    with pytest.raises(ZeroDivisionError), ac.self_attention_guidance(pipe):
+    with pytest.raises(ZeroDivisionError), diffusion.self_attention_guidance(pipe):
         _ = 1 / 0
     assert "forward" not in vars(pipe.unet)
     assert torch.equal(image(), plain)
@@ -101,10 +102,10 @@ def test_with_a_prompt_the_half_without_it_leads() -> None:
     which: Any = {"grid": (8, 8), "layers": "mid_block.attentions.0.transformer_blocks.0.attn1"}
     with torch.no_grad():
         plain = pipe.unet(sample, step, text).sample
-        with ac.self_attention_guidance(pipe, **which):
+        with diffusion.self_attention_guidance(pipe, **which):
             both = pipe.unet(sample, step, text, return_dict=False)[0]
         pipe._guidance_scale = 1.0  # none
-        with ac.self_attention_guidance(pipe, **which):
+        with diffusion.self_attention_guidance(pipe, **which):
             alone = pipe.unet(sample[:1], step, text[:1]).sample
     for half in (0, 1):
         torch.testing.assert_close((both - plain)[half], (alone - plain[:1])[0], atol=1e-5, rtol=1e-3)
@@ -113,11 +114,11 @@ def test_with_a_prompt_the_half_without_it_leads() -> None:
 def test_offloaded_weights() -> None:
     pipe = unconditional()
     sample = torch.randn(1, 1, 16, 16)
-    with torch.no_grad(), ac.self_attention_guidance(pipe):
+    with torch.no_grad(), diffusion.self_attention_guidance(pipe):
         expected = pipe.unet(sample, 300).sample
     accelerate.cpu_offload(pipe.unet, execution_device=torch.device("cpu"))
     hooked = pipe.unet.forward
-    with torch.no_grad(), ac.self_attention_guidance(pipe):
+    with torch.no_grad(), diffusion.self_attention_guidance(pipe):
         torch.testing.assert_close(pipe.unet(sample, 300).sample, expected)
     assert pipe.unet.forward is hooked
 
@@ -131,7 +132,10 @@ def test_what_is_refused_says_why() -> None:
         (pipe, {"sigma": 0.0}, "positive sigma"),
     ]
     for given, options, message in cases:
-        with pytest.raises(ac.AttentionError, match=message), ac.self_attention_guidance(given, **options):
+        with pytest.raises(ac.AttentionError, match=message), diffusion.self_attention_guidance(given, **options):
             pass
-    with pytest.raises(ac.AttentionError, match="there is no layer 'mid'"), ac.self_attention_guidance(pipe, layers="mid"):
+    with (
+        pytest.raises(ac.AttentionError, match="there is no layer 'mid'"),
+        diffusion.self_attention_guidance(pipe, layers="mid"),
+    ):
         pipe.unet(torch.randn(1, 1, 16, 16), 3)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import attnchain_interp as ac
+from attnchain_interp import diffusion
 
 
 def store(rows: int, columns: int, seed: int = 0) -> ac.AttentionStore:
@@ -18,7 +19,7 @@ def store(rows: int, columns: int, seed: int = 0) -> ac.AttentionStore:
 
 def test_beside_a_map_written_out() -> None:
     fine, coarse = store(4, 6), store(2, 3, 1)
-    found = ac.aggregated_attention([coarse, fine])
+    found = diffusion.aggregated_attention([coarse, fine])
     assert (found.tokens.grid, found[0].heads) == ((4, 6), 1)
     for image in range(2):
         large, small = fine[0].maps[image].mean(0), coarse[0].maps[image].mean(0)
@@ -31,7 +32,7 @@ def test_beside_a_map_written_out() -> None:
 
 def test_one_resolution_stays_as_it_is() -> None:
     fine = store(4, 4)
-    torch.testing.assert_close(ac.aggregated_attention([fine])[0].maps[:, 0], fine[0].maps.mean(1))
+    torch.testing.assert_close(diffusion.aggregated_attention([fine])[0].maps[:, 0], fine[0].maps.mean(1))
 
 
 def test_what_is_refused_says_why() -> None:
@@ -42,4 +43,4 @@ def test_what_is_refused_says_why() -> None:
         ([store(4, 4), store(3, 3)], r"\(3, 3\) does not fit into \(4, 4\)"),
     ):
         with pytest.raises(ac.AttentionError, match=message):
-            ac.aggregated_attention(stores)
+            diffusion.aggregated_attention(stores)

@@ -11,6 +11,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 import attnchain_interp as ac
+from attnchain_interp import diffusion
 
 from .pipelines import flux, stable_diffusion, stable_diffusion_xl
 
@@ -49,7 +50,7 @@ CASES: list[tuple[Callable[[], Any], dict[str, Any]]] = [
 def test_the_mean_is_that_of_the_forwards(build: Callable[[], Any], which: dict[str, Any]) -> None:
     pipe = build()
     plain = sampled(pipe)
-    with ac.capture_pipeline(pipe, prompt=PROMPT, **which) as run:
+    with diffusion.capture_pipeline(pipe, prompt=PROMPT, **which) as run:
         image = sampled(pipe)
     assert torch.equal(image, plain)
     stores = by_hand(pipe, which, 2)
@@ -63,7 +64,7 @@ def test_the_mean_is_that_of_the_forwards(build: Callable[[], Any], which: dict[
 
 def test_some_steps_and_each_layer_with_heads_by_lambda2() -> None:
     pipe = flux()
-    with ac.capture_pipeline(pipe, steps=[1], heads="lambda2", each_layer=True) as run:
+    with diffusion.capture_pipeline(pipe, steps=[1], heads="lambda2", each_layer=True) as run:
         sampled(pipe, 3)
     second = by_hand(pipe, {}, 3)[1]
     weights = ac.head_weights(second, "lambda2", tokens="all")
@@ -74,10 +75,10 @@ def test_some_steps_and_each_layer_with_heads_by_lambda2() -> None:
 
 def test_a_word_is_bounced_through_text_and_image() -> None:
     pipe = flux()
-    with ac.capture_pipeline(pipe, prompt=PROMPT) as run:
+    with diffusion.capture_pipeline(pipe, prompt=PROMPT) as run:
         sampled(pipe)
     store = run.store
-    corgi = ac.tokens_of_word(store.tokens, "corgi")
+    corgi = diffusion.tokens_of_word(store.tokens, "corgi")
     assert corgi == [4, 5]
     start = torch.zeros(1, len(store.tokens))
     start[:, corgi] = 1 / len(corgi)
@@ -91,7 +92,7 @@ def test_everything_is_put_back_also_after_an_error() -> None:
     pipe = flux()
     hooks = {name: len(module._forward_hooks) for name, module in pipe.transformer.named_modules()}
     processors = dict(pipe.transformer.attn_processors)
-    with pytest.raises(ZeroDivisionError), ac.capture_pipeline(pipe):
+    with pytest.raises(ZeroDivisionError), diffusion.capture_pipeline(pipe):
         sampled(pipe, callback_on_step_end=lambda *_: 1 / 0)
     assert {name: len(module._forward_hooks) for name, module in pipe.transformer.named_modules()} == hooks
     assert not pipe.transformer._forward_pre_hooks
@@ -100,29 +101,35 @@ def test_everything_is_put_back_also_after_an_error() -> None:
 
 def test_what_is_refused_says_why() -> None:
     pipe = stable_diffusion()
-    with pytest.raises(ac.AttentionError, match="several sequences"), ac.capture_pipeline(pipe):
+    with pytest.raises(ac.AttentionError, match="several sequences"), diffusion.capture_pipeline(pipe):
         sampled(pipe)
-    with pytest.raises(ac.AttentionError, match="ran 0 times in the block"), ac.capture_pipeline(pipe):
+    with pytest.raises(ac.AttentionError, match="ran 0 times in the block"), diffusion.capture_pipeline(pipe):
         pass
-    with pytest.raises(ac.AttentionError, match="heads='max' is unknown"), ac.capture_pipeline(pipe, heads="max"):  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="heads='max' is unknown"), diffusion.capture_pipeline(pipe, heads="max"):  # type: ignore[arg-type]
         pass
-    with pytest.raises(ac.AttentionError, match="object is no pipeline that is known"), ac.capture_pipeline(object()):
+    with (
+        pytest.raises(ac.AttentionError, match="object is no pipeline that is known"),
+        diffusion.capture_pipeline(object()),
+    ):
         pass
-    with pytest.raises(ac.AttentionError, match="count from 0"), ac.capture_pipeline(pipe, steps=slice(-1, None)):
+    with pytest.raises(ac.AttentionError, match="count from 0"), diffusion.capture_pipeline(pipe, steps=slice(-1, None)):
         sampled(pipe)
     cross: Any = {"kind": "cross", "grid": (8, 8)}
-    with pytest.raises(ac.AttentionError, match="needs chains"), ac.capture_pipeline(pipe, heads="lambda2", **cross):
+    with pytest.raises(ac.AttentionError, match="needs chains"), diffusion.capture_pipeline(pipe, heads="lambda2", **cross):
         sampled(pipe)
     with (
         pytest.raises(ac.AttentionError, match=r"14 tokens and the model reads 12.*sees 'of hat'"),
-        ac.capture_pipeline(pipe, prompt="a photo of a blue hat with a blue hat of hat", **cross),
+        diffusion.capture_pipeline(pipe, prompt="a photo of a blue hat with a blue hat of hat", **cross),
     ):
         sampled(pipe)
     pipe.enable_attention_slicing("max")
-    with pytest.raises(ac.AttentionError, match=r"disable_attention_slicing\(\)"), ac.capture_pipeline(pipe, **cross):
+    with (
+        pytest.raises(ac.AttentionError, match=r"disable_attention_slicing\(\)"),
+        diffusion.capture_pipeline(pipe, **cross),
+    ):
         sampled(pipe)
     pipe.disable_attention_slicing()
-    with ac.capture_pipeline(pipe, **cross) as run:
+    with diffusion.capture_pipeline(pipe, **cross) as run:
         with pytest.raises(ac.AttentionError, match="when the with block is left"):
             _ = run.store
         sampled(pipe)
@@ -130,7 +137,7 @@ def test_what_is_refused_says_why() -> None:
 
 def test_offloaded_weights() -> None:
     def mean(pipe: Any) -> torch.Tensor:
-        with ac.capture_pipeline(pipe) as run:
+        with diffusion.capture_pipeline(pipe) as run:
             sampled(pipe)
         return run.store.maps()
 
@@ -148,10 +155,10 @@ def test_offloaded_weights() -> None:
 def test_processors_of_the_users_are_read_and_stay() -> None:
     which: Any = {"kind": "cross", "grid": (8, 8)}
     pipe, own = stable_diffusion(), AttnProcessor()
-    with ac.capture_pipeline(pipe, **which) as fused:
+    with diffusion.capture_pipeline(pipe, **which) as fused:
         sampled(pipe)
     pipe.unet.set_attn_processor(own)
-    with ac.capture_pipeline(pipe, **which) as eager:
+    with diffusion.capture_pipeline(pipe, **which) as eager:
         sampled(pipe)
     torch.testing.assert_close(eager.store.maps(), fused.store.maps(), atol=1e-6, rtol=1e-4)
     assert all(processor is own for processor in pipe.unet.attn_processors.values())
@@ -159,12 +166,12 @@ def test_processors_of_the_users_are_read_and_stay() -> None:
 
 def test_words() -> None:
     pipe = stable_diffusion()
-    with ac.capture_pipeline(pipe, kind="cross", grid=(8, 8), prompt="a hat of a corgi hat") as run:
+    with diffusion.capture_pipeline(pipe, kind="cross", grid=(8, 8), prompt="a hat of a corgi hat") as run:
         sampled(pipe, prompt="a hat of a corgi hat")
     tokens = run.store.tokens
-    assert ac.tokens_of_word(tokens, "hat") == [2, 7]
-    assert ac.tokens_of_word(tokens, "Corgi") == [5, 6]
+    assert diffusion.tokens_of_word(tokens, "hat") == [2, 7]
+    assert diffusion.tokens_of_word(tokens, "Corgi") == [5, 6]
     with pytest.raises(ac.AttentionError, match=r"'cat' is not among the tokens of the prompt: <s> a hat of cor ##gi"):
-        ac.tokens_of_word(tokens, "cat")
+        diffusion.tokens_of_word(tokens, "cat")
     with pytest.raises(ac.AttentionError, match="no labels"):
-        ac.tokens_of_word(ac.TokenLayout(tokens.roles), "hat")
+        diffusion.tokens_of_word(ac.TokenLayout(tokens.roles), "hat")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp import diffusion
 
 
 def layout(*labels: str) -> ac.TokenLayout:
@@ -27,16 +28,16 @@ def layout(*labels: str) -> ac.TokenLayout:
     ],
 )
 def test_all_tokens_of_every_place(labels: list[str], word: str, expected: list[int]) -> None:
-    assert ac.tokens_of_word(layout(*labels), word) == expected
+    assert diffusion.tokens_of_word(layout(*labels), word) == expected
 
 
 def test_a_split_word_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "attnchain_interp"):
-        ac.tokens_of_word(layout("▁a", "▁cor", "gi"), "corgi")
+        diffusion.tokens_of_word(layout("▁a", "▁cor", "gi"), "corgi")
     assert "'corgi' is 2 tokens; all are used" in caplog.text
 
 
 def test_what_is_not_there_is_refused() -> None:
     for word in ("cat", "", "great white"):
         with pytest.raises(ac.AttentionError, match="is not among the tokens of the prompt: ▁a ▁white ▁shark"):
-            ac.tokens_of_word(layout("▁a", "▁white", "▁shark", ""), word)
+            diffusion.tokens_of_word(layout("▁a", "▁white", "▁shark", ""), word)

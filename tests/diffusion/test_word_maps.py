@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp import diffusion
 
 PATCHES = ac.TokenLayout.image(1, (1, 2))
 TEXT = ac.TokenLayout(torch.full((1, 3), int(ac.Role.TEXT)), labels=[["a", "cor", "gi"]])
@@ -27,7 +28,7 @@ def test_in_one_sequence() -> None:
     for steps in (1, 2, 3):
         for direction, matrix in (("incoming", P), ("outgoing", back)):
             expected = (start @ torch.linalg.matrix_power(matrix, steps))[3:]
-            found = ac.word_map(joint(), "corgi", steps, direction)  # type: ignore[arg-type]
+            found = diffusion.word_map(joint(), "corgi", steps, direction)  # type: ignore[arg-type]
             torch.testing.assert_close(found, expected.float().view(1, 1, 2))
 
 
@@ -37,10 +38,10 @@ def test_through_attention_to_the_text() -> None:
     cross = ac.AttentionStore.from_maps([heads], TEXT, queries=PATCHES)
     columns = torch.tensor([(0.2 + 0.4) / 2, (0.6 + 0.4) / 2])
     first = columns / columns.sum()
-    torch.testing.assert_close(ac.word_map(own, "corgi", 1, cross=cross), first.view(1, 1, 2))
-    torch.testing.assert_close(ac.word_map(own, "corgi", 2, cross=cross), (first @ own.maps()[0, 0, 0]).view(1, 1, 2))
+    torch.testing.assert_close(diffusion.word_map(own, "corgi", 1, cross=cross), first.view(1, 1, 2))
+    torch.testing.assert_close(diffusion.word_map(own, "corgi", 2, cross=cross), (first @ own.maps()[0, 0, 0]).view(1, 1, 2))
     back = (own.maps()[0, 0, 0] / own.maps()[0, 0, 0].sum(0)).T
-    torch.testing.assert_close(ac.word_map(own, "corgi", 2, "outgoing", cross), (first @ back).view(1, 1, 2))
+    torch.testing.assert_close(diffusion.word_map(own, "corgi", 2, "outgoing", cross), (first @ back).view(1, 1, 2))
 
 
 def test_what_is_refused_says_why() -> None:
@@ -48,10 +49,10 @@ def test_what_is_refused_says_why() -> None:
     high = ac.TokenLayout.image(1, (2, 1))
     cross = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 3), 1 / 3)], TEXT, queries=high)
     for call, message in (
-        (lambda: ac.word_map(joint(), "hat"), "'hat' is not among the tokens of the prompt: a cor gi"),
-        (lambda: ac.word_map(joint(), "corgi", 0), "needs one or more"),
-        (lambda: ac.word_map(own, "corgi"), "no labels"),
-        (lambda: ac.word_map(own, "corgi", cross=cross), r"grid \(1, 2\), and that to the text on \(2, 1\)"),
+        (lambda: diffusion.word_map(joint(), "hat"), "'hat' is not among the tokens of the prompt: a cor gi"),
+        (lambda: diffusion.word_map(joint(), "corgi", 0), "needs one or more"),
+        (lambda: diffusion.word_map(own, "corgi"), "no labels"),
+        (lambda: diffusion.word_map(own, "corgi", cross=cross), r"grid \(1, 2\), and that to the text on \(2, 1\)"),
     ):
         with pytest.raises(ac.AttentionError, match=message):
             call()

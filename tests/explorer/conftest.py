@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import attnchain_interp as ac
+from attnchain_interp.explorer import Explorer
 
 from .screen import Screen, chromium, curve, exact_chain, exact_store
 
@@ -47,7 +48,7 @@ def screen(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Screen]]:
 
 
 @pytest.fixture(scope="package")
-def image_page() -> ac.Explorer:
+def image_page() -> Explorer:
     """Of `exact_store`, with a picture, two classes and two methods."""
     import torch
 

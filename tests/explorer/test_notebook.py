@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp.explorer import Explorer
 from attnchain_interp.explorer.page import inert_json, script
 
 from .screen import Screen, exact_store
@@ -38,7 +39,7 @@ def test_a_store_is_shown_by_its_explorer_or_in_words() -> None:
     assert ac.AttentionStore.from_maps([long], ac.TokenLayout.image(1, (50, 50), []))._repr_html_().startswith("<pre>")
 
 
-def test_nbconvert_keeps_the_page(screen: Screens, image_page: ac.Explorer) -> None:
+def test_nbconvert_keeps_the_page(screen: Screens, image_page: Explorer) -> None:
     nbformat, nbconvert = pytest.importorskip("nbformat"), pytest.importorskip("nbconvert")
     result = nbformat.v4.new_output(
         "execute_result", {"text/html": image_page._repr_html_(), "text/plain": repr(image_page)}, execution_count=1
@@ -90,7 +91,7 @@ STUB = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><div id="c
 </script>"""  # a host as AFM has it, with what it hears beside its own elements counted
 
 
-def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: ac.Explorer) -> None:
+def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: Explorer) -> None:
     pytest.importorskip("anywidget")
     widget: Any = image_page.widget(view="n=3&from=7", height=600)
     state = widget.get_state()
@@ -117,7 +118,7 @@ def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: 
     one.page.evaluate("new Promise(requestAnimationFrame)")  # in which nothing may go wrong
 
 
-def test_without_anywidget_the_install_line_is_told(monkeypatch: pytest.MonkeyPatch, image_page: ac.Explorer) -> None:
+def test_without_anywidget_the_install_line_is_told(monkeypatch: pytest.MonkeyPatch, image_page: Explorer) -> None:
     monkeypatch.setitem(sys.modules, "anywidget", None)
     monkeypatch.delitem(sys.modules, "attnchain_interp.explorer.widget", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'attnchain-interp\[notebook\]'"):

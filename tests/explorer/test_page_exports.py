@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import attnchain_interp as ac
+from attnchain_interp.explorer import Explorer
 
 from .screen import GRID, Screen, exact_store
 
@@ -25,7 +26,7 @@ MARGIN, WIDTH = 16, 480  # of a saved figure
 
 
 @pytest.fixture
-def one(screen: Screens, image_page: ac.Explorer) -> Screen:
+def one(screen: Screens, image_page: Explorer) -> Screen:
     return screen().open(image_page.html, VIEW)
 
 
@@ -100,7 +101,7 @@ def test_pdf(one: Screen) -> None:
     assert np.array([list(map(float, fill.split())) for fill in fills]) == pytest.approx(colours(), abs=0.012)
 
 
-def test_metastable_states_are_saved_too(screen: Screens, image_page: ac.Explorer) -> None:
+def test_metastable_states_are_saved_too(screen: Screens, image_page: Explorer) -> None:
     one = screen().open(image_page.html, "view=states")
     rows = list(csv.DictReader(io.StringIO(one.saved("CSV").decode("utf-8"))))
     assert [float(row["state"]) for row in rows] == ac.MetastableStates().score(exact_store())[0].tolist()

@@ -10,6 +10,7 @@ import torch
 from matplotlib import colormaps
 
 import attnchain_interp as ac
+from attnchain_interp.explorer import Explorer
 
 from .screen import GRID, Screen, exact_chain, exact_store
 
@@ -24,7 +25,7 @@ def rank(chain: ac.Chain, damping: float = 0.99) -> Any:
     return pytest.approx(ac.stationary(chain, damping).flatten().tolist(), abs=2e-6)
 
 
-def test_pointing_draws_the_bounce_from_there(screen: Screens, image_page: ac.Explorer) -> None:
+def test_pointing_draws_the_bounce_from_there(screen: Screens, image_page: Explorer) -> None:
     one, chain = screen().open(image_page.html, "over=1"), exact_store().chain()
     for patch in (6, 9):
         one.point(patch)
@@ -48,7 +49,7 @@ def test_pointing_draws_the_bounce_from_there(screen: Screens, image_page: ac.Ex
     assert torch.tensor(pixels).double() == pytest.approx(torch.tensor(wanted).double(), abs=3)
 
 
-def test_steps_damping_and_directions(screen: Screens, image_page: ac.Explorer) -> None:
+def test_steps_damping_and_directions(screen: Screens, image_page: Explorer) -> None:
     one, store = screen().open(image_page.html), exact_store()
     one.page.mouse.click(*one.at(2))
     one.point(7)  # a start that was clicked stays
@@ -74,7 +75,7 @@ def test_steps_damping_and_directions(screen: Screens, image_page: ac.Explorer) 
     assert one.values() == rank(store.chain())
 
 
-def test_heads_and_layers(screen: Screens, image_page: ac.Explorer) -> None:
+def test_heads_and_layers(screen: Screens, image_page: Explorer) -> None:
     one, store = screen().open(image_page.html, "from=5&n=3"), exact_store()
     for text, heads in (("λ₂", "lambda2"), ("1 − λ₂", "inverse-lambda2")):
         one.choose("Heads", text)
@@ -97,7 +98,7 @@ def test_heads_and_layers(screen: Screens, image_page: ac.Explorer) -> None:
     assert one.values() == walk(store.chain(), 5, 3)
 
 
-def test_classes(screen: Screens, image_page: ac.Explorer) -> None:
+def test_classes(screen: Screens, image_page: Explorer) -> None:
     one = screen().open(image_page.html, "from=5&n=2")
     for name, seed in (("cat", 2), ("dog", 3)):
         one.choose("Explain", name)
@@ -109,7 +110,7 @@ def test_classes(screen: Screens, image_page: ac.Explorer) -> None:
     assert one.values() == rank(exact_store().chain())
 
 
-def test_metastable_states(screen: Screens, image_page: ac.Explorer) -> None:
+def test_metastable_states(screen: Screens, image_page: Explorer) -> None:
     one, method = screen().open(image_page.html, "view=states"), ac.MetastableStates(heads="lambda2")
     assert one.page.get_by_role("slider", name="Damping").is_disabled()
     one.choose("Heads", "λ₂")
@@ -117,12 +118,14 @@ def test_metastable_states(screen: Screens, image_page: ac.Explorer) -> None:
     assert [token["state"] for token in tokens] == method.score(exact_store())[0].tolist()
     shares = method.memberships(exact_store())[0].max(-1).values
     assert [token["share"] for token in tokens] == pytest.approx(shares.tolist(), abs=1e-4)
-    weights = ac.coarse_grained_stationary(exact_store().chain(heads="lambda2"), method.memberships(exact_store()), 0.99)[0]
+    weights = ac.chain.coarse_grained_stationary(
+        exact_store().chain(heads="lambda2"), method.memberships(exact_store()), 0.99
+    )[0]
     told = [f"{k + 1}: {100 * weight:.1f} %" for k, weight in enumerate(weights.tolist())]
     assert one.page.locator(".key li").all_inner_texts() == told
 
 
-def test_methods_side_by_side(screen: Screens, image_page: ac.Explorer) -> None:
+def test_methods_side_by_side(screen: Screens, image_page: Explorer) -> None:
     one = screen().open(image_page.html)
     scores = image_page.payload.array("methods")
     for k, (name, area) in enumerate({"Alone": "0.5", "Signed": "0.35"}.items()):
@@ -134,7 +137,7 @@ def test_methods_side_by_side(screen: Screens, image_page: ac.Explorer) -> None:
     assert "Alone 0.5, Signed 0.35" in one.page.locator("canvas.curves").get_attribute("aria-label")
 
 
-def test_a_link_opens_the_same_view(screen: Screens, image_page: ac.Explorer) -> None:
+def test_a_link_opens_the_same_view(screen: Screens, image_page: Explorer) -> None:
     one = screen().open(image_page.html)
     one.page.mouse.click(*one.at(11))
     one.slide("Bounces", 5)
@@ -153,7 +156,7 @@ def test_a_link_opens_the_same_view(screen: Screens, image_page: ac.Explorer) ->
     assert screen().open(image_page.html, nonsense).values() == walk(exact_store().chain(), *start_of(image_page))
 
 
-def start_of(explorer: ac.Explorer) -> tuple[int, int]:
+def start_of(explorer: Explorer) -> tuple[int, int]:
     """Where an untouched page begins: the patch of the greatest TokenRank, summed over heads, and two bounces."""
     best = int(explorer.payload.array("vectors").sum(0).argmax())
     return explorer.payload.header["states"][best], 2

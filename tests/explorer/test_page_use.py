@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp.explorer import regions
+from attnchain_interp.explorer import Explorer, regions
 from attnchain_interp.explorer.map_quality import Ladder
 from attnchain_interp.explorer.reading import Reading
 
@@ -29,14 +29,14 @@ NASTY = [
 ]
 
 
-def text_page(labels: list[str], seed: int = 0) -> ac.Explorer:
+def text_page(labels: list[str], seed: int = 0) -> Explorer:
     n = len(labels)
     maps = torch.randn(1, 2, n, n, generator=torch.Generator().manual_seed(seed)).mul(2).softmax(-1)
     store = ac.AttentionStore.from_maps([maps], ac.TokenLayout.text(torch.ones(1, n), [labels]))
     return ac.explore(store, methods={NASTY[0]: torch.ones(n)}, title=NASTY[0] + "\ud800")
 
 
-def test_by_keyboard_alone(screen: Screens, image_page: ac.Explorer) -> None:
+def test_by_keyboard_alone(screen: Screens, image_page: Explorer) -> None:
     one = screen().open(image_page.html, "from=1")
     keys = one.page.keyboard
     focused = """() => {
@@ -73,7 +73,7 @@ def test_by_keyboard_alone(screen: Screens, image_page: ac.Explorer) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_a_phone_and_is_dark_where_the_system_is(screen: Screens, image_page: ac.Explorer, scheme: str) -> None:
+def test_fits_a_phone_and_is_dark_where_the_system_is(screen: Screens, image_page: Explorer, scheme: str) -> None:
     one = screen(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True).open(image_page.html)
     for html in (image_page.html, text_page(["word"] * 40 + ["w" * 200]).html):
         one.open(html)
@@ -83,7 +83,7 @@ def test_fits_a_phone_and_is_dark_where_the_system_is(screen: Screens, image_pag
     assert (sum(map(int, paper.removeprefix("rgb(").removesuffix(")").split(","))) > 3 * 128) == (scheme == "light")
 
 
-def test_a_theme_is_chosen_against_the_system(screen: Screens, image_page: ac.Explorer) -> None:
+def test_a_theme_is_chosen_against_the_system(screen: Screens, image_page: Explorer) -> None:
     one = screen(color_scheme="light").open(image_page.html)
     colour = "getComputedStyle(document.querySelector('.attnchain')).backgroundColor"
     before = one.page.evaluate(colour)
@@ -111,7 +111,7 @@ def test_strings_stay_strings(screen: Screens) -> None:
         assert len(one.saved(kind)) > 100
 
 
-def test_the_policy_forbids_requests_and_other_scripts(screen: Screens, image_page: ac.Explorer) -> None:
+def test_the_policy_forbids_requests_and_other_scripts(screen: Screens, image_page: Explorer) -> None:
     one = screen().open(image_page.html.replace("</main>", "</main><script>window.ran = true</script>"))
     assert one.page.evaluate("window.ran === undefined")
     assert one.page.evaluate("fetch('https://example.org').then(() => 'sent', (error) => error.name)") == "TypeError"

@@ -201,7 +201,7 @@ def test_regions_are_metastable_states() -> None:
         ({"methods": {"m": torch.full((10,), torch.nan)}}, "give finite scores"),
         ({"curves": {"m": None}}, "curves names m, of which methods has no scores"),
         ({"targets": {"c": torch.eye(10)}}, r"targets\['c'\] must be a Chain over the 10 tokens"),
-        ({"targets": {"c": ac.as_chain(torch.eye(10))}}, "a chain over other states than the page"),
+        ({"targets": {"c": ac.chain.as_chain(torch.eye(10))}}, "a chain over other states than the page"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:

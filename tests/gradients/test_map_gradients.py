@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_interp.capture import Keeping, adapter_named
 
 from ..attribution import small_models as small
 
 
-def stacked(found: ac.AttentionGradients) -> Tensor:
+def stacked(found: ac.gradients.AttentionGradients) -> Tensor:
     return torch.stack(found.gradients, 1)
 
 
@@ -74,7 +75,7 @@ def test_a_gradient_is_the_whole_derivative() -> None:
     """Earlier maps act through the queries and keys of later ones: beside finite differences of the model itself."""
     model, images = small.vit(3), small.images()
     found = ac.capture_gradients(model, images, target=1)
-    adapter, generator = ac.adapter_named("timm"), torch.Generator().manual_seed(0)
+    adapter, generator = adapter_named("timm"), torch.Generator().manual_seed(0)
     for layer, gradient in zip(found.store, found.gradients, strict=True):
         direction = torch.randn(layer.maps.shape, generator=generator, dtype=torch.float64)
         scores = []
@@ -85,7 +86,7 @@ def test_a_gradient_is_the_whole_derivative() -> None:
         with torch.no_grad():
             handle = model.register_forward_hook(remember)
             for step in (1e-5, -1e-5):
-                edit = ac.Keeping("maps", edit=lambda _, maps, move=step * direction: maps + move)
+                edit = Keeping("maps", edit=lambda _, maps, move=step * direction: maps + move)
                 adapter.capture(model, (images,), layer.name, edit)
             handle.remove()
         change = (scores[0] - scores[1]) / 2e-5

@@ -104,7 +104,7 @@ def test_some_heads_and_some_tokens(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_16_bit_factors_are_computed_in_float32(dtype: torch.dtype) -> None:
     factors = build(dtype=dtype, causal=True)
-    chain = ac.as_chain(factors)
+    chain = ac.chain.as_chain(factors)
     assert chain.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert torch.allclose(ac.bounce(chain, 3, 2).double(), ac.bounce(dense(factors), 3, 2), atol=1e-6)
 
@@ -117,7 +117,7 @@ def test_a_row_with_every_key_masked() -> None:
     own = FactoredMap(factors)
     assert torch.allclose(own.left(torch.eye(N).expand(2, 4, -1, -1)), factors.maps(), atol=1e-6)
     with pytest.raises(ac.AttentionError, match="token 4 .* has every key masked"):
-        ac.as_chain(factors)
+        ac.chain.as_chain(factors)
     others = (torch.arange(N) != 4).expand(2, 4, -1)
     padded = ac.Chain(own.conditioned(others).scaled(columns=others), others)
     assert float(ac.bounce(padded, 4, 1).max()) == pytest.approx(1 / (N - 1)), "padding starts anywhere"
@@ -157,7 +157,7 @@ def test_factored_is_dense_and_restriction_is_dropping_logits(factors: Factors, 
     assert torch.allclose(own.dense(), dense(factors), atol=1e-12)
     v = torch.rand(1, 4, 1, n, dtype=torch.float64)
     assert torch.allclose(own.left(v), v @ dense(factors), atol=1e-12)
-    chain = ac.as_chain(factors)
+    chain = ac.chain.as_chain(factors)
     assert torch.allclose(chain.matrix.sum(-1), torch.ones(1, 4, n, dtype=torch.float64))
     first = data.draw(st.integers(0, n - 1)) if not factors.causal else 0  # in causal attention every token sees the first
     keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n))) | (torch.arange(n) == first)
@@ -186,7 +186,7 @@ def test_no_map_is_ever_built(causal: bool) -> None:
     n = 4096
     query, key = torch.randn(2, 1, 2, n, 8, generator=torch.Generator().manual_seed(0))
     with Largest() as seen, torch.no_grad():
-        chain = ac.as_chain(Factors(query, key, causal=causal))
+        chain = ac.chain.as_chain(Factors(query, key, causal=causal))
         ac.stationary(chain)
         ac.second_eigenvalue(chain)
         ac.stationary(ac.reverse(ac.damp(chain, 0.9)))

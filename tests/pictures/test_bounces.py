@@ -11,6 +11,7 @@ from matplotlib.animation import FFMpegWriter
 from PIL import Image
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 from attnchain_interp.store.starts import Start
 
 from .walks import GRID, power, shown, small_store
@@ -19,7 +20,7 @@ from .walks import GRID, power, shown, small_store
 @pytest.mark.parametrize(("start", "row"), [("center", 5), ("class", 0), (-1, 6)])
 def test_the_strip_is_powers_of_the_matrix(start: Start, row: int) -> None:
     store = small_store()
-    axes = ac.show_bounces(store, torch.rand(3, 8, 12), start=start, steps=(1, 3, 2)).get_axes()
+    axes = pictures.show_bounces(store, torch.rand(3, 8, 12), start=start, steps=(1, 3, 2)).get_axes()
     assert [axis.get_title() for axis in axes] == ["input", "n = 1", "n = 3", "n = 2", "n = ∞"]
     patches = store.maps()[0].double()[..., 1:]
     matrix = (patches / patches.sum(-1, keepdim=True)).mean((0, 1))
@@ -36,7 +37,7 @@ def test_a_film_begins_at_the_token_and_is_the_same_when_it_is_written_again(
     monkeypatch.setattr("attnchain_interp.pictures.animation._HELD", 2)
     monkeypatch.setattr("attnchain_interp.pictures.animation._BETWEEN", 1)
     store = small_store()
-    path, again = (ac.animate_bounces(store, tmp_path / f"{k}.gif", steps=1) for k in "ab")
+    path, again = (pictures.animate_bounces(store, tmp_path / f"{k}.gif", steps=1) for k in "ab")
     assert path.read_bytes() == again.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.gif", "b.gif"]
     with Image.open(path) as film:
@@ -53,17 +54,17 @@ def test_a_film_begins_at_the_token_and_is_the_same_when_it_is_written_again(
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = small_store()
     with pytest.raises(ac.AttentionError, match="steps is empty"):
-        ac.show_bounces(store, steps=())
+        pictures.show_bounces(store, steps=())
     with pytest.raises(ac.AttentionError, match=r'heads="each" has a walk for every head; name the head: heads=\[0\]'):
-        ac.show_bounces(store, heads="each")
+        pictures.show_bounces(store, heads="each")
     with pytest.raises(ac.AttentionError, match="it must end in .gif, .mp4"):
-        ac.animate_bounces(store, tmp_path / "film.avi")
+        pictures.animate_bounces(store, tmp_path / "film.avi")
     monkeypatch.setattr(FFMpegWriter, "isAvailable", lambda: False)
     with pytest.raises(ac.AttentionError, match=r"needs the program ffmpeg, .*apt install ffmpeg.*or write .*film.gif"):
-        ac.animate_bounces(store, tmp_path / "film.mp4")
+        pictures.animate_bounces(store, tmp_path / "film.mp4")
 
 
 @pytest.mark.skipif(not FFMpegWriter.isAvailable(), reason="needs the program ffmpeg")
 def test_an_mp4(tmp_path: Path) -> None:
-    written = ac.animate_bounces(small_store(), tmp_path / "film.mp4", torch.rand(3, 8, 12), steps=1)
+    written = pictures.animate_bounces(small_store(), tmp_path / "film.mp4", torch.rand(3, 8, 12), steps=1)
     assert written.read_bytes()[4:8] == b"ftyp"

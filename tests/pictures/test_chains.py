@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 
 AUTHORS = torch.tensor(  # the example of the authors' project page
     [
@@ -25,7 +26,7 @@ def numbers(axis: Axes) -> list[float]:
 
 
 def test_the_authors_example_has_the_numbers_of_their_figure() -> None:
-    axes = ac.show_chain(AUTHORS, 4).get_axes()
+    axes = pictures.show_chain(AUTHORS, 4).get_axes()
     assert [axis.get_title() for axis in axes] == ["n = 0", "n = 1", "n = 2", "n = ∞"]
     assert [numbers(axis) for axis in axes] == [
         [0, 0, 0, 0, 1],
@@ -33,12 +34,12 @@ def test_the_authors_example_has_the_numbers_of_their_figure() -> None:
         pytest.approx([0.24, 0.04, 0.03, 0.48, 0.22]),
         pytest.approx([0.27, 0.04, 0.03, 0.27, 0.38], abs=0.0101),
     ]
-    assert numbers(ac.show_chain(AUTHORS, steps=(1,)).get_axes()[0]) == pytest.approx([0.44, 0.05, 0.04, 0.20, 0.27])
+    assert numbers(pictures.show_chain(AUTHORS, steps=(1,)).get_axes()[0]) == pytest.approx([0.44, 0.05, 0.04, 0.20, 0.27])
 
 
 def test_arrows_are_as_wide_as_transitions_are_probable() -> None:
     chain = torch.tensor([[0.9, 0.1, 0.0], [0.04, 0.0, 0.96], [0.5, 0.5, 0.0]])
-    axis = ac.show_chain(chain, labels=["a", "b", "$c"]).get_axes()[0]
+    axis = pictures.show_chain(chain, labels=["a", "b", "$c"]).get_axes()[0]
     assert [text.get_text() for text in axis.texts[::2]] == ["a", "b", "$c"]
     widths = sorted(patch.get_linewidth() for patch in axis.patches if isinstance(patch, FancyArrowPatch))
     assert widths == pytest.approx([0.3 + 3 * p for p in (0.1, 0.5, 0.5, 0.96)]), "0.04 is below the least"
@@ -59,4 +60,4 @@ def test_arrows_are_as_wide_as_transitions_are_probable() -> None:
 )
 def test_what_is_refused(chain: torch.Tensor, options: dict, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
-        ac.show_chain(chain, **options)
+        pictures.show_chain(chain, **options)

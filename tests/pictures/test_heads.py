@@ -8,6 +8,7 @@ import torch
 from matplotlib import colormaps
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 
 from .walks import GRID, power, shown, small_store
 
@@ -15,7 +16,7 @@ from .walks import GRID, power, shown, small_store
 @pytest.mark.parametrize("order", ["head", "lambda2"])
 def test_each_head_in_its_place(order: str) -> None:
     store = small_store()
-    axes = ac.show_heads(store, order=order, example=1).get_axes()  # type: ignore[arg-type]
+    axes = pictures.show_heads(store, order=order, example=1).get_axes()  # type: ignore[arg-type]
     panels = np.array(axes[:4]).reshape(2, 2)
     assert len(axes) == 5, "one bar of colours"
     for row, layer in zip(panels, store, strict=True):
@@ -33,4 +34,4 @@ def test_each_head_in_its_place(order: str) -> None:
 
 def test_what_is_refused() -> None:
     with pytest.raises(ac.AttentionError, match=r"order='slow' is unknown; use \"head\" or \"lambda2\""):
-        ac.show_heads(small_store(), order="slow")  # type: ignore[arg-type]
+        pictures.show_heads(small_store(), order="slow")  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivate
 from torchvision.transforms import Normalize
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BYTES = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
@@ -39,26 +40,26 @@ HOLDERS: dict[str, Any] = {
 @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
 def test_the_original_comes_back(holder: Any) -> None:
     for image in (NORMALIZED.permute(2, 0, 1), NORMALIZED.numpy(), NORMALIZED.permute(2, 0, 1).requires_grad_()):
-        found = ac.displayable(image, holder)
+        found = pictures.displayable(image, holder)
         assert found.shape == (8, 12, 3)
         assert np.abs(found - BYTES / 255).max() < 1e-6
-    assert ac.displayable(NORMALIZED.bfloat16(), holder) == pytest.approx(BYTES / 255, abs=0.01)
+    assert pictures.displayable(NORMALIZED.bfloat16(), holder) == pytest.approx(BYTES / 255, abs=0.01)
 
 
 def test_without_a_normalisation() -> None:
     for image in (BYTES, torch.from_numpy(BYTES).permute(2, 0, 1), Image.fromarray(BYTES), BYTES / 255):
-        assert np.allclose(ac.displayable(image), BYTES / 255)
-    stretched = ac.displayable(NORMALIZED)
+        assert np.allclose(pictures.displayable(image), BYTES / 255)
+    stretched = pictures.displayable(NORMALIZED)
     assert (stretched.min(), stretched.max()) == (0, 1)
-    assert not ac.displayable(torch.zeros(3, 4, 4)).any()
-    assert np.isfinite(ac.displayable(torch.full((3, 4, 4), 7.0))).all()
+    assert not pictures.displayable(torch.zeros(3, 4, 4)).any()
+    assert np.isfinite(pictures.displayable(torch.full((3, 4, 4), 7.0))).all()
 
 
 def test_grey_images_have_three_equal_channels() -> None:
     grey = torch.rand(1, 4, 6)
     for image in (grey, grey[0], grey.permute(1, 2, 0).numpy()):
-        assert np.allclose(ac.displayable(image), grey[0, ..., None].expand(-1, -1, 3))
-    assert np.allclose(ac.displayable(grey, (0.5, 0.25)), (grey[0, ..., None] * 0.25 + 0.5).clip(0, 1))
+        assert np.allclose(pictures.displayable(image), grey[0, ..., None].expand(-1, -1, 3))
+    assert np.allclose(pictures.displayable(grey, (0.5, 0.25)), (grey[0, ..., None] * 0.25 + 0.5).clip(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -77,4 +78,4 @@ def test_grey_images_have_three_equal_channels() -> None:
 )
 def test_what_is_no_image(image: Any, normalization: Any, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
-        ac.displayable(image, normalization)
+        pictures.displayable(image, normalization)

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 
 from .walks import GRID, power, shown, small_store
 
 
 def test_each_map_is_what_its_column_says() -> None:
     store = small_store()
-    figure = ac.show_layers(store, torch.rand(3, 8, 12), example=1)
+    figure = pictures.show_layers(store, torch.rand(3, 8, 12), example=1)
     axes = np.array(figure.get_axes()).reshape(3, 4)
     assert [axis.get_title() for axis in axes[1]] == ["centre token", "column sum", "class token", "TokenRank"]
     assert [axis.texts[0].get_text() for axis in axes[1:, 0]] == store.names
@@ -29,14 +30,14 @@ def test_each_map_is_what_its_column_says() -> None:
 
 
 def test_without_an_image_and_a_class_token() -> None:
-    axes = ac.show_layers(small_store(()), layers=-1).get_axes()
+    axes = pictures.show_layers(small_store(()), layers=-1).get_axes()
     assert [axis.get_title() for axis in axes] == ["centre token", "column sum", "TokenRank"]
     assert axes[0].texts[0].get_text() == "layer.1"
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(ac.AttentionError, match="example 2 does not exist; the store holds 2, numbered 0 to 1"):
-        ac.show_layers(small_store(), example=2)
+        pictures.show_layers(small_store(), example=2)
     text = ac.AttentionStore.from_maps([torch.full((1, 1, 3, 3), 1 / 3)])
     with pytest.raises(ac.AttentionError, match="needs an image grid"):
-        ac.show_layers(text)
+        pictures.show_layers(text)

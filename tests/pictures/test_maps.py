@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 
 GRID = torch.rand(2, 2, 3, generator=torch.Generator().manual_seed(0)) + 0.1
 IMAGES = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
@@ -41,7 +42,7 @@ def pixels(figure: Figure) -> Any:
 
 def test_an_attribution_beside_its_image_and_over_it() -> None:
     before = plt.get_fignums()
-    figure = ac.show_attribution(GRID, IMAGES, titles=["one", "$^two"])
+    figure = pictures.show_attribution(GRID, IMAGES, titles=["one", "$^two"])
     assert pixels(figure).std() > 1
     axes = figure.get_axes()
     assert [axis.get_title() for axis in axes[:3]] == ["input", "attribution", "over the input"]
@@ -61,14 +62,14 @@ def test_an_attribution_beside_its_image_and_over_it() -> None:
 
 
 def test_each_example_with_a_scale_of_its_own() -> None:
-    figure = ac.show_attribution(GRID, share=False)
+    figure = pictures.show_attribution(GRID, share=False)
     assert limits(figure) == [(0, pytest.approx(float(grid.max()))) for grid in GRID]
     assert bars(figure) == 2
 
 
 def test_channels_are_summed_as_captum_does() -> None:
     attributions = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(2))
-    figure = ac.show_attribution(attributions)
+    figure = pictures.show_attribution(attributions)
     assert np.allclose(np.asarray(drawn(figure)[1].get_array()), attributions[1].sum(0))
     greatest = float(attributions.sum(1).abs().max())
     assert limits(figure) == [(pytest.approx(-greatest), pytest.approx(greatest))] * 2
@@ -78,7 +79,7 @@ def test_channels_are_summed_as_captum_does() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.25, -0.25, 1e-30, 1e30])
 def test_constant_maps_are_drawn(value: float) -> None:
     constant = torch.full((1, 2, 3), value)
-    figure = ac.show_attribution(constant, IMAGES[:1])
+    figure = pictures.show_attribution(constant, IMAGES[:1])
     pixels(figure)
     low, high = limits(figure)[0]
     assert low < high
@@ -89,14 +90,14 @@ def test_constant_maps_are_drawn(value: float) -> None:
 
 
 def test_a_signed_map_of_zeros_is_in_the_middle() -> None:
-    image = drawn(ac.show_attribution(torch.zeros(1, 2, 2), signed=True))[0]
+    image = drawn(pictures.show_attribution(torch.zeros(1, 2, 2), signed=True))[0]
     assert image.get_clim() == (-1, 1)
     assert image.norm(np.zeros(1)) == 0.5
 
 
 def test_methods_and_images_share_a_scale() -> None:
     maps = {"a": GRID, "b": 3 * GRID.double().numpy(), "zero": torch.zeros(2, 3, 8, 12)}
-    figure = ac.show_grid(maps, IMAGES, rows=["first", "second"])
+    figure = pictures.show_grid(maps, IMAGES, rows=["first", "second"])
     pixels(figure)
     assert limits(figure) == [(0, pytest.approx(3 * float(GRID.max())))] * 6
     assert bars(figure) == 1
@@ -108,15 +109,15 @@ def test_methods_and_images_share_a_scale() -> None:
 
 def test_scales_of_rows_columns_and_each() -> None:
     maps = {"a": GRID, "b": -3 * GRID}
-    columns = limits(ac.show_grid(maps, share="column"))
+    columns = limits(pictures.show_grid(maps, share="column"))
     assert columns[0] == columns[2] == (pytest.approx(-float(GRID.max())), pytest.approx(float(GRID.max())))
     assert columns[1] == columns[3] == (pytest.approx(-3 * float(GRID.max())), pytest.approx(3 * float(GRID.max())))
-    rows = limits(ac.show_grid(maps, share="row"))
+    rows = limits(pictures.show_grid(maps, share="row"))
     assert rows[0] == rows[1] == (pytest.approx(-3 * float(GRID[0].max())), pytest.approx(3 * float(GRID[0].max())))
     assert rows[2] == rows[3] != rows[0]
-    each = limits(ac.show_grid(maps, share="none"))
+    each = limits(pictures.show_grid(maps, share="none"))
     assert len(set(each)) == 4
-    assert [bars(ac.show_grid(maps, share=share)) for share in ("all", "row", "column", "none")] == [1, 2, 2, 0]
+    assert [bars(pictures.show_grid(maps, share=share)) for share in ("all", "row", "column", "none")] == [1, 2, 2, 0]
 
 
 def test_layers_and_heads(store: Any) -> None:
@@ -124,37 +125,40 @@ def test_layers_and_heads(store: Any) -> None:
         [store.tokens.to_grid(ac.TokenRank(layers=k, heads="each").score(store))[0] for k in range(len(store))]
     )
     names = [f"head {k}" for k in range(3)]
-    figure = ac.show_grid(heads, rows=store.names, columns=names, cmap="viridis")
+    figure = pictures.show_grid(heads, rows=store.names, columns=names, cmap="viridis")
     assert len(drawn(figure)) == 9
     assert len(set(limits(figure))) == 1
     assert [axis.get_title() for axis in figure.get_axes()[:3]] == names
     assert drawn(figure)[0].cmap.name == "viridis"
-    ragged = ac.show_grid([list(heads[0]), list(heads[1, :2])])
+    ragged = pictures.show_grid([list(heads[0]), list(heads[1, :2])])
     assert len(drawn(ragged)) == 5
     pixels(ragged)
 
 
 def test_normalised_images_are_shown_as_they_were() -> None:
-    figure = ac.show_grid({"a": GRID}, (IMAGES - 0.5) / 0.25, (0.5, 0.25))
+    figure = pictures.show_grid({"a": GRID}, (IMAGES - 0.5) / 0.25, (0.5, 0.25))
     assert np.allclose(np.asarray(figure.get_axes()[0].images[0].get_array()), IMAGES[0].permute(1, 2, 0), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ac.show_attribution(GRID * torch.nan), "attributions holds 12 values of 12 .*NaN"),
-        (lambda: ac.show_attribution(torch.full((1, 2, 2), torch.inf)), "attributions holds 4 values of 4 .*infinite"),
-        (lambda: ac.show_attribution(GRID[0]), r"attributions has shape \(2, 3\).*map\[None\]"),
-        (lambda: ac.show_attribution(GRID, IMAGES[:1]), "images holds 1; there must be 2"),
-        (lambda: ac.show_attribution(GRID, titles=["a"]), "titles holds 1 names; there must be 2"),
-        (lambda: ac.show_attribution(-GRID, signed=False), r"signed=False, but the scores go down to -0.996"),
-        (lambda: ac.show_grid({"a": GRID, "b": GRID * torch.nan}), "the map of 'b' holds 12 values"),
-        (lambda: ac.show_grid({"a": GRID, "b": GRID[:1]}), r"numbers of images that differ.*\{'a': 2, 'b': 1\}"),
-        (lambda: ac.show_grid({}), "no method"),
-        (lambda: ac.show_grid([]), "maps holds nothing"),
-        (lambda: ac.show_grid(GRID), r"maps holds \[\(3,\)\]; it must be \(row, column, height, width\)"),
-        (lambda: ac.show_grid({"a": GRID}, share="both"), "share='both' is unknown"),  # type: ignore[arg-type]
-        (lambda: ac.show_grid({"a": GRID}, columns=["a", "b"]), "columns holds 2 names; there must be 1"),
+        (lambda: pictures.show_attribution(GRID * torch.nan), "attributions holds 12 values of 12 .*NaN"),
+        (
+            lambda: pictures.show_attribution(torch.full((1, 2, 2), torch.inf)),
+            "attributions holds 4 values of 4 .*infinite",
+        ),
+        (lambda: pictures.show_attribution(GRID[0]), r"attributions has shape \(2, 3\).*map\[None\]"),
+        (lambda: pictures.show_attribution(GRID, IMAGES[:1]), "images holds 1; there must be 2"),
+        (lambda: pictures.show_attribution(GRID, titles=["a"]), "titles holds 1 names; there must be 2"),
+        (lambda: pictures.show_attribution(-GRID, signed=False), r"signed=False, but the scores go down to -0.996"),
+        (lambda: pictures.show_grid({"a": GRID, "b": GRID * torch.nan}), "the map of 'b' holds 12 values"),
+        (lambda: pictures.show_grid({"a": GRID, "b": GRID[:1]}), r"numbers of images that differ.*\{'a': 2, 'b': 1\}"),
+        (lambda: pictures.show_grid({}), "no method"),
+        (lambda: pictures.show_grid([]), "maps holds nothing"),
+        (lambda: pictures.show_grid(GRID), r"maps holds \[\(3,\)\]; it must be \(row, column, height, width\)"),
+        (lambda: pictures.show_grid({"a": GRID}, share="both"), "share='both' is unknown"),  # type: ignore[arg-type]
+        (lambda: pictures.show_grid({"a": GRID}, columns=["a", "b"]), "columns holds 2 names; there must be 1"),
     ],
 )
 def test_what_cannot_be_drawn(call: Any, message: str) -> None:
@@ -163,7 +167,7 @@ def test_what_cannot_be_drawn(call: Any, message: str) -> None:
 
 
 def test_different_scales_have_different_pixels() -> None:
-    figures = [pixels(ac.show_grid({"a": GRID[:1], "b": k * GRID[:1]}, share="none")) for k in (1, 2)]
+    figures = [pixels(pictures.show_grid({"a": GRID[:1], "b": k * GRID[:1]}, share="none")) for k in (1, 2)]
     assert all(np.array_equal(one, other) for one, other in pairwise(figures)), "a scale of its own hides a factor"
-    figures = [pixels(ac.show_grid({"a": GRID[:1], "b": k * GRID[:1]})) for k in (1, 2)]
+    figures = [pixels(pictures.show_grid({"a": GRID[:1], "b": k * GRID[:1]})) for k in (1, 2)]
     assert not np.array_equal(*figures)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionStore, Role, TokenLayout
+from attnchain_interp import AttentionStore, Role, TokenLayout, pictures
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -17,9 +17,9 @@ def test_metastable_states_over_images(channels: int, tmp_path: Path) -> None:
     maps[..., 1:, 0], maps[:, 0, 1:, 1:] = 0, patches / patches.sum(-1, keepdim=True)
     store = AttentionStore.from_maps([maps], TokenLayout.image(2, (2, 3), [Role.CLASS]))
     chi = ac.MetastableStates().memberships(store)
-    weights = ac.coarse_grained_stationary(store.chain(), chi)
+    weights = ac.chain.coarse_grained_stationary(store.chain(), chi)
     images = torch.randn(2, channels, 8, 12, generator=torch.Generator().manual_seed(0))
-    figure = ac.show_states(store.tokens.to_grid(chi.mT), images, weights=weights)
+    figure = pictures.show_states(store.tokens.to_grid(chi.mT), images, weights=weights)
     axes = figure.get_axes()
     assert [axis.get_title() for axis in axes[:3]] == ["input", "metastable states", "stationary weight"]
     for row, k in enumerate((2, 3)):
@@ -31,13 +31,13 @@ def test_metastable_states_over_images(channels: int, tmp_path: Path) -> None:
         regions = axes[3 * row + 1].images[1].get_array()
         assert regions is not None
         assert len({tuple(pixel[:3]) for line in regions for pixel in line}) == k
-    written = matplotlib.image.imread(ac.write_figure(figure, tmp_path / "states.png"))
+    written = matplotlib.image.imread(pictures.write_figure(figure, tmp_path / "states.png"))
     assert written.std() > 0.1
 
 
 def test_a_state_that_is_no_patchs_first_is_said_to_be() -> None:
     memberships = torch.tensor([0.6, 0.4])[None, :, None, None].expand(1, 2, 2, 2)
-    axes = ac.show_states(memberships, torch.rand(1, 3, 8, 8), weights=torch.tensor([[0.6, 0.4]])).get_axes()
+    axes = pictures.show_states(memberships, torch.rand(1, 3, 8, 8), weights=torch.tensor([[0.6, 0.4]])).get_axes()
     assert [text.get_text() for text in axes[1].texts] == ["1"]
     legend = axes[2].get_legend()
     assert legend is not None
@@ -46,7 +46,7 @@ def test_a_state_that_is_no_patchs_first_is_said_to_be() -> None:
 
 def test_without_weights_a_state_counts_by_its_share_of_the_patches() -> None:
     memberships = torch.tensor([[1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]).view(1, 2, 2, 2)
-    axes = ac.show_states(memberships, torch.rand(1, 3, 8, 8)).get_axes()
+    axes = pictures.show_states(memberships, torch.rand(1, 3, 8, 8)).get_axes()
     assert axes[2].get_title() == "share of the patches"
     legend = axes[2].get_legend()
     assert legend is not None
@@ -65,4 +65,4 @@ def test_what_does_not_fit(
     memberships: torch.Tensor, images: torch.Tensor, weights: torch.Tensor | None, message: str
 ) -> None:
     with pytest.raises(ac.AttentionError, match=message):
-        ac.show_states(memberships, images, weights=weights)
+        pictures.show_states(memberships, images, weights=weights)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 from attnchain_interp.pictures.text import HTML, luminance
 
 NASTY = [
@@ -60,7 +61,7 @@ class Read(HTMLParser):
 
 def test_tokens_come_back_and_nothing_else_gets_in() -> None:
     scores = torch.linspace(0, 1, len(NASTY))
-    read = Read(ac.text_html(NASTY, scores))
+    read = Read(pictures.text_html(NASTY, scores))
     assert read.tokens == NASTY
     assert set(read.tags) <= OURS
     assert not read.open
@@ -70,7 +71,7 @@ def test_tokens_come_back_and_nothing_else_gets_in() -> None:
 
 def test_a_table_of_output_and_input_tokens() -> None:
     scores = torch.randn(2, len(NASTY), generator=torch.Generator().manual_seed(0))
-    read = Read(ac.text_html(NASTY, scores, rows=["<b>out", "two"]))
+    read = Read(pictures.text_html(NASTY, scores, rows=["<b>out", "two"]))
     assert read.tokens == [*NASTY, "<b>out", "two"]
     assert set(read.tags) <= OURS
     assert not read.open
@@ -80,7 +81,7 @@ def test_a_table_of_output_and_input_tokens() -> None:
 
 
 def test_what_cannot_be_printed_is_seen() -> None:
-    page = ac.text_html(["\ud800x", "a\nb\r", "\0", "\t"], [1, 2, 3, 4])
+    page = pictures.text_html(["\ud800x", "a\nb\r", "\0", "\t"], [1, 2, 3, 4])
     page.encode("utf-8")
     assert Read(page).tokens == ["\\ud800x", "a␊b␍", "␀", "␉"]
 
@@ -90,22 +91,25 @@ def colours(page: str) -> list[str]:
 
 
 def test_colours_say_how_much() -> None:
-    sequential = colours(ac.text_html(list("abc"), [0, 0.5, 1]))
+    sequential = colours(pictures.text_html(list("abc"), [0, 0.5, 1]))
     assert [luminance(colour) for colour in sequential] == sorted(map(luminance, sequential), reverse=True)
-    low, zero, high = colours(ac.text_html(list("abc"), [-1, 0, 1]))
+    low, zero, high = colours(pictures.text_html(list("abc"), [-1, 0, 1]))
     assert int(low[5:], 16) > int(low[1:3], 16), "against: blue"
     assert int(high[1:3], 16) > int(high[5:], 16), "for: red"
     assert luminance(zero) > 0.9
-    assert colours(ac.text_html(list("ab"), [0.5, 1], signed=True))[0] != colours(ac.text_html(list("ab"), [0.5, 1]))[0]
+    assert (
+        colours(pictures.text_html(list("ab"), [0.5, 1], signed=True))[0]
+        != colours(pictures.text_html(list("ab"), [0.5, 1]))[0]
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 2.0, -2.0])
 def test_constant_scores(value: float) -> None:
-    assert len(set(colours(ac.text_html(list("abc"), [value] * 3)))) == 1
+    assert len(set(colours(pictures.text_html(list("abc"), [value] * 3)))) == 1
 
 
 def test_text_is_readable_on_every_colour() -> None:
-    page = ac.text_html(["x"] * 41, torch.linspace(-1, 1, 41)) + ac.text_html(["x"] * 41, torch.linspace(0, 1, 41))
+    page = pictures.text_html(["x"] * 41, torch.linspace(-1, 1, 41)) + pictures.text_html(["x"] * 41, torch.linspace(0, 1, 41))
     pairs = re.findall(r"background:(#\w{6});color:(#\w{3})", page)
     assert len(pairs) == 82
     for background, text in pairs:
@@ -114,7 +118,7 @@ def test_text_is_readable_on_every_colour() -> None:
 
 
 def test_it_shows_itself_in_a_notebook() -> None:
-    page = ac.text_html(["a"], [1])
+    page = pictures.text_html(["a"], [1])
     assert isinstance(page, HTML)
     assert type(page._repr_html_()) is str
     assert page._repr_html_() == page
@@ -135,4 +139,4 @@ def test_it_shows_itself_in_a_notebook() -> None:
 )
 def test_what_cannot_be_shown(arguments: Any, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
-        ac.text_html(*arguments)
+        pictures.text_html(*arguments)

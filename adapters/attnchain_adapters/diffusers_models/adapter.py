@@ -21,9 +21,10 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequence_meant,
     sequences_of,
 )
-from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
-from attnchain_interp.diffusion.pipelines import DiffusionKind
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp import AttentionError, AttentionStore
+from attnchain_interp.capture import Keeping, LoadedModel, Reductions
+from attnchain_interp.diffusion import DiffusionKind
+from attnchain_interp.store import Grid, LayerSelection, select_layers
 
 
 @final
@@ -85,7 +86,7 @@ class DiffusersAdapter:
         metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind, "route": recording.route}
         return keeping.result(wanted, metadata)
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         raise AttentionError(
             f"{name}: a denoiser alone has no sample input. Load its pipeline in Python and use capture_pipeline"
             " (docs/diffusion.md)."

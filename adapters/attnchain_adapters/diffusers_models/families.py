@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, final
 
 from torch import Tensor
 
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp.store import Grid
 
 
 @final

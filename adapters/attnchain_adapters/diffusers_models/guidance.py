@@ -15,9 +15,9 @@ from attnchain_adapters.checks import arguments_of, check_shown
 from attnchain_adapters.diffusers_models.noising import signal_level
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
-from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, important_tokens, select_layers
-from attnchain_interp.diffusion.guidance_mask import Importance, check_importance
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp import AttentionError, AttentionStore, LayerAttention
+from attnchain_interp.diffusion import Importance, check_importance, important_tokens
+from attnchain_interp.store import Grid, LayerSelection, select_layers
 
 
 @contextmanager

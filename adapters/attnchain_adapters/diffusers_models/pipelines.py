@@ -19,9 +19,9 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequence_meant,
     sequences_of,
 )
-from attnchain_interp import AttentionError, AttentionStore, LayerAttention, LayerSelection, TokenLayout, select_layers
-from attnchain_interp.diffusion.pipelines import DiffusionKind, HeadWeights, SamplingAttention
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
+from attnchain_interp.diffusion import DiffusionKind, HeadWeights, SamplingAttention
+from attnchain_interp.store import Grid, LayerSelection, select_layers
 
 
 @contextmanager

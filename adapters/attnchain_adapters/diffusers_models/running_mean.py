@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
-from attnchain_interp.capture.collectors import Edit
-from attnchain_interp.diffusion.pipelines import HeadWeights
+from attnchain_interp.capture import Edit
+from attnchain_interp.diffusion import HeadWeights
 
 
 @final

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attnchain_adapters.diffusers_models.families import FAMILIES, Family
 from attnchain_interp import AttentionError, Role, TokenLayout
-from attnchain_interp.diffusion.pipelines import DiffusionKind
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp.diffusion import DiffusionKind
+from attnchain_interp.store import Grid
 
 ADVICE: Final = (
     "Its attention processor shows none (xFormers, a sliced or a third-party kernel). Use diffusers' own:"

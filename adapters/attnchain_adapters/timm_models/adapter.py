@@ -14,17 +14,9 @@ from attnchain_adapters.checks import arguments_of, check_ready, check_shown
 from attnchain_adapters.contribution_recorder import recorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
-from attnchain_interp import (
-    AttentionError,
-    AttentionStore,
-    Keeping,
-    LayerSelection,
-    Loaded,
-    Reductions,
-    Role,
-    TokenLayout,
-    select_layers,
-)
+from attnchain_interp import AttentionError, AttentionStore, Role, TokenLayout
+from attnchain_interp.capture import Keeping, LoadedModel, Reductions
+from attnchain_interp.store import LayerSelection, select_layers
 
 _POOLING: Final = ("AttentionPoolLatent", "AttentionPoolPrr")
 
@@ -85,7 +77,7 @@ class TimmAdapter:
         metadata = {"adapter": "timm", "model": name, "kind": kind or "encoder", "route": recording.route}
         return keeping.result(wanted, metadata)
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         model = timm.create_model(name, pretrained=True).eval()
         config = resolve_model_data_config(model)
         transform: Any = create_transform(**config)
@@ -93,7 +85,7 @@ class TimmAdapter:
         def preprocess(image: Any) -> torch.Tensor:
             return transform(image.convert("RGB"))[None]
 
-        return Loaded(model, preprocess, {"x": torch.rand(1, *config["input_size"])})
+        return LoadedModel(model, preprocess, {"x": torch.rand(1, *config["input_size"])})
 
 
 def _attention(model: nn.Module, family: Family) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
 from attnchain_adapters.transformers_models.stacks import Kind, Stack, family_of, stack_meant, stacks_of
-from attnchain_interp import AttentionError, AttentionStore, Keeping, LayerSelection, Loaded, Reductions, select_layers
+from attnchain_interp import AttentionError, AttentionStore
+from attnchain_interp.capture import Keeping, LoadedModel, Reductions
+from attnchain_interp.store import LayerSelection, select_layers
 
 _Kind = Literal["encoder", "decoder", "cross"]  # those that one forward gives together
 
@@ -123,7 +125,7 @@ class TransformersAdapter:
             found[kind] = keepings[kind].result(stack.names, metadata)
         return found
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         saved_as = (AutoConfig.from_pretrained(name).architectures or ["AutoModel"])[0]
         whole = getattr(transformers, saved_as).from_pretrained(name).eval()
         model = getattr(whole, "vision_model", whole)  # of a two-tower model, the one that sees
@@ -135,16 +137,16 @@ class TransformersAdapter:
                 return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
 
             image = processor(images=noise.integers(0, 256, (256, 256, 3), dtype=np.uint8), return_tensors="pt")
-            return Loaded(model, preprocess, {"pixel_values": image["pixel_values"], **_decoded(model, _START)})
+            return LoadedModel(model, preprocess, {"pixel_values": image["pixel_values"], **_decoded(model, _START)})
         if taken == "input_ids" and family_of(model).sequence == "text":
             tokenizer = AutoTokenizer.from_pretrained(name)
             text = dict(tokenizer(_SENTENCE, return_tensors="pt"))
-            return Loaded(model, None, {**text, **_decoded(model, text["input_ids"]), "tokenizer": tokenizer})
+            return LoadedModel(model, None, {**text, **_decoded(model, text["input_ids"]), "tokenizer": tokenizer})
         if taken in ("input_values", "input_features"):
             extractor: Any = AutoFeatureExtractor.from_pretrained(name)
             rate = extractor.sampling_rate
             sound = dict(extractor(noise.standard_normal(rate), sampling_rate=rate, return_tensors="pt"))
-            return Loaded(model, None, {**sound, **_decoded(model, _START)})
+            return LoadedModel(model, None, {**sound, **_decoded(model, _START)})
         raise AttentionError(
             f"{name} is a {saved_as}, for which no sample input is known here. Load it in Python and give it inputs of its"
             " own: attnchain_interp.prove(model, **inputs)."

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture.collectors import Edit
+from attnchain_interp.capture import Edit
 
 Step = Tensor | Factors
 

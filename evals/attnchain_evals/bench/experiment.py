@@ -16,10 +16,10 @@ from attnchain_evals.bench.model_loading import load
 from attnchain_evals.bench.names import build_methods, build_metrics, from_grid, open_data, split, standard_methods
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
-from attnchain_evals.files import write_text
 from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError, Role, capture
+from attnchain_interp.files import write_text
 
 
 class SetUp(NamedTuple):

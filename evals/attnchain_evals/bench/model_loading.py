@@ -10,7 +10,7 @@ import typer
 from attnchain_evals.cli.terminal import did_you_mean, working
 
 if TYPE_CHECKING:
-    from attnchain_interp import Loaded
+    from attnchain_interp.capture import LoadedModel
 
 BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
@@ -19,24 +19,25 @@ Model = Annotated[
 ]
 
 
-def load(name: str) -> Loaded:
+def load(name: str) -> LoadedModel:
     """The model of a command-line name.
 
     Raises:
         AttentionError: the name has no known prefix, or the framework cannot find or load it.
     """
-    from attnchain_interp import AttentionError, Loaded, adapter_named
+    from attnchain_interp import AttentionError
+    from attnchain_interp.capture import LoadedModel, adapter_named
 
     if name == "bundled":
         from attnchain_evals.bundled import bundled_vit, preprocess
 
-        return Loaded(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
+        return LoadedModel(bundled_vit(), preprocess, {"x": preprocess(grey_noise())})
     if name in BUNDLED:
         from attnchain_evals.bundled.text_models import bundled_decoder, bundled_encoder
         from attnchain_evals.tasks.key_values import KeyValues
 
         model = bundled_decoder() if name == "bundled-decoder" else bundled_encoder()
-        return Loaded(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
+        return LoadedModel(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
     prefix, _, rest = name.partition(":")
     if prefix not in FRAMEWORKS or not rest:
         meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""

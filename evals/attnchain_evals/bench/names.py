@@ -40,13 +40,16 @@ STANDARD = ("TokenRank", "MultiBounce", "Rollout", "GradientAttention", "RandomR
 def method_classes() -> dict[str, type[Any]]:
     """Every public attribution method that scores tokens, by name."""
     from attnchain_interp import attribution
-    from attnchain_interp.attribution.token_attribution import TokenAttribution
+    from attnchain_interp.attribution import TokenAttribution
 
     classes = {name: getattr(attribution, name) for name in attribution.__all__}
     return {
         name: kind
         for name, kind in sorted(classes.items())
-        if issubclass(kind, TokenAttribution) and not inspect.isabstract(kind) and name != "MetastableStates"  # gives labels
+        if isinstance(kind, type)
+        and issubclass(kind, TokenAttribution)
+        and not inspect.isabstract(kind)
+        and name != "MetastableStates"  # gives labels
     }
 
 

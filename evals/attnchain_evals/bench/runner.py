@@ -28,10 +28,10 @@ from attnchain_evals.bench.fingerprint import (
 )
 from attnchain_evals.bench.row_files import PartFile, read_parts
 from attnchain_evals.bench.shared_capture import Reading
-from attnchain_evals.files import write_text
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, size_of
 from attnchain_interp import AttentionError
+from attnchain_interp.files import write_text
 
 SCHEMA = "attnchain-bench/1"
 LARGEST = 64

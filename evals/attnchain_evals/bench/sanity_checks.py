@@ -19,7 +19,8 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from attnchain_evals.bench.shared_capture import Reading
-from attnchain_interp import AttentionAttribution, AttentionGradientAttribution, AttentionGradients, AttentionStore
+from attnchain_interp import AttentionAttribution, AttentionGradientAttribution, AttentionStore
+from attnchain_interp.gradients import AttentionGradients
 
 RANDOMISED_BELOW = 0.5  # rank correlation of the maps of the model and of its randomised copy
 FOLLOWS_WITHIN = 1e-3  # deviation, as a share of the greatest score

@@ -12,12 +12,12 @@ from attnchain_evals.perturbation.class_score import logits_of
 from attnchain_interp import (
     AttentionAttribution,
     AttentionGradientAttribution,
-    AttentionGradients,
     AttentionStore,
     TokenLayout,
     capture,
     capture_gradients,
 )
+from attnchain_interp.gradients import AttentionGradients
 
 
 @final

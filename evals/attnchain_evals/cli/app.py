@@ -97,8 +97,9 @@ def attribute(
 
     from attnchain_evals.bench.names import build_methods
     from attnchain_evals.bench.shared_capture import Reading
-    from attnchain_evals.files import write_text
-    from attnchain_interp import AttentionError, show_attribution, write_figure
+    from attnchain_interp import AttentionError
+    from attnchain_interp.files import write_text
+    from attnchain_interp.pictures import show_attribution, write_figure
 
     loaded = load(model)
     if loaded.preprocess is None:

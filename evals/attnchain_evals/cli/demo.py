@@ -18,18 +18,9 @@ from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_evals.report.explorer_pages import explore_image
 from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
-from attnchain_interp import (
-    AttentionError,
-    AttentionStore,
-    MetastableStates,
-    coarse_grained_stationary,
-    show_bounces,
-    show_grid,
-    show_heads,
-    show_layers,
-    show_states,
-    write_figure,
-)
+from attnchain_interp import AttentionError, AttentionStore, MetastableStates
+from attnchain_interp.chain import coarse_grained_stationary
+from attnchain_interp.pictures import show_bounces, show_grid, show_heads, show_layers, show_states, write_figure
 
 BATCH = 32
 FRACTIONS = (0.0, 1 / 16, 1 / 4, 3 / 4, 15 / 16, 1.0)  # dense where the evidence goes and comes, symmetric for SRG

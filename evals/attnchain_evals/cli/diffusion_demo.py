@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
-from attnchain_evals.files import write_text
 from attnchain_evals.report.diffusion_figures import region_figure, sample_figure
 from attnchain_evals.reproduce.diffusion_study import (
     SegmentationStudy,
@@ -19,7 +18,8 @@ from attnchain_evals.reproduce.diffusion_study import (
 from attnchain_evals.reproduce.digit_segmentation import BRIGHTNESS, CEILING, READINGS, Reading, attention_of, found, points
 from attnchain_evals.reproduce.guided_samples import sample
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
-from attnchain_interp import show_bounces, write_figure
+from attnchain_interp.files import write_text
+from attnchain_interp.pictures import show_bounces, write_figure
 
 SHOWN = 10  # samples of each guidance; of the images half as many
 SCALES = (1.0, 2.0)

@@ -40,7 +40,7 @@ def layers(
     damping: Damping = 0.99,
 ) -> None:
     """Layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
-    from attnchain_interp import show_layers
+    from attnchain_interp.pictures import show_layers
 
     read = _read(model, image)
     _write(show_layers(read.store, read.pixels[0], read.normalization, heads=heads, damping=damping), output)
@@ -57,7 +57,7 @@ def heads(
     damping: Damping = 0.99,
 ) -> None:
     """Layers × heads: the TokenRank of every head, in a frame of the colour of its |λ₂|."""
-    from attnchain_interp import show_heads
+    from attnchain_interp.pictures import show_heads
 
     _write(show_heads(_read(model, image).store, order=order, damping=damping), output)
 
@@ -77,7 +77,7 @@ def bounces(
     damping: Damping = 0.99,
 ) -> None:
     """A walk from one token after n bounces, and without end; or a film of it."""
-    from attnchain_interp import animate_bounces, show_bounces
+    from attnchain_interp.pictures import animate_bounces, show_bounces
 
     begin = int(start) if start.lstrip("-").isdecimal() else start
     numbers = _numbers(steps)
@@ -109,7 +109,8 @@ def toy(
     """The authors' chain of five tokens as a graph, with the walk after n bounces."""
     import torch
 
-    from attnchain_interp import AttentionError, show_chain
+    from attnchain_interp import AttentionError
+    from attnchain_interp.pictures import show_chain
 
     if start != "uniform" and not start.isdecimal():
         raise AttentionError(f"--start is {start!r}; write a token by number, 0 to 4, or uniform.")
@@ -145,7 +146,7 @@ def _read(model: str, image: Path | None) -> _Reading:
 
 
 def _write(figure: Any, path: Path) -> None:
-    from attnchain_interp import write_figure
+    from attnchain_interp.pictures import write_figure
 
     typer.echo(write_figure(figure, path))
 

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from attnchain_evals.tasks.textured_digits import Example
-from attnchain_interp.pictures.images import displayable
-from attnchain_interp.pictures.panels import blank_axes
+from attnchain_interp.pictures import blank_axes, displayable
 
 
 def sample_figure(samples: Mapping[str, Tensor]) -> Figure:

@@ -15,7 +15,7 @@ from attnchain_evals.bench.runner import Plan
 from attnchain_evals.bench.shared_capture import Reading
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp.files import whole
-from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures import displayable
 
 SHOWN = 4
 FILE = "examples.safetensors"

@@ -15,16 +15,16 @@ from attnchain_evals.perturbation.perturbation_curve import PerturbationCurve, p
 from attnchain_interp import (
     AttentionAttribution,
     AttentionError,
-    AttentionGradients,
     AttentionStore,
     Chain,
-    Explorer,
     Role,
     capture,
     capture_gradients,
     explore,
 )
-from attnchain_interp.attribution.of_a_class.gradient_chain import gradient_chain
+from attnchain_interp.attribution import gradient_chain
+from attnchain_interp.explorer import Explorer
+from attnchain_interp.gradients import AttentionGradients
 
 IMAGE_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits", "RandomRanking")
 TEXT_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.files import write_text
 from attnchain_evals.metrics.statistics import Difference
 from attnchain_evals.report.example_maps import read_shown
 from attnchain_evals.report.markdown import Report, effect_tables, table, tables
 from attnchain_evals.report.page import page
 from attnchain_evals.report.setting_effects import effects
+from attnchain_interp.files import write_text
 
 METHOD = (
     "Mean over examples [95 % percentile bootstrap interval, 2,000 resamples]. Differences are paired, example by example;"

@@ -15,7 +15,7 @@ import attnchain_interp as ac
 from attnchain_evals.bundled.diffusion_model import NO_CLASS
 from attnchain_evals.metrics.segment_matching import above, acc_and_miou, counts, matched
 from attnchain_evals.tasks.textured_digits import Example
-from attnchain_interp import AttentionError, AttentionStore
+from attnchain_interp import AttentionError, AttentionStore, diffusion
 
 GRIDS: Final = ((16, 16), (8, 8))
 THRESHOLDS: Final = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # times the mean of a map
@@ -89,9 +89,11 @@ def attention_of(pipe: Any, images: Tensor, reading: Reading, seed: int = 0) -> 
     labels = torch.full((len(images),), NO_CLASS)
     noise = torch.Generator().manual_seed(seed)
     with ExitStack() as stack:
-        runs = [stack.enter_context(ac.capture_pipeline(pipe, grid=grid, heads=reading.heads)) for grid in reading.grids]
-        ac.denoise_image(pipe, images, timestep=reading.timestep, generator=noise, class_labels=labels)
-    return ac.aggregated_attention([run.store for run in runs])
+        runs = [
+            stack.enter_context(diffusion.capture_pipeline(pipe, grid=grid, heads=reading.heads)) for grid in reading.grids
+        ]
+        diffusion.denoise_image(pipe, images, timestep=reading.timestep, generator=noise, class_labels=labels)
+    return diffusion.aggregated_attention([run.store for run in runs])
 
 
 def points(masks: Tensor) -> Tensor:
@@ -104,11 +106,11 @@ def diff_seg(anchors: str, divergence: float) -> Method:
 
     def segments(scene: Scene) -> Tensor:
         chosen = (
-            ac.ranked_anchors(scene.rank, ANCHOR_SIDE**2)
+            diffusion.ranked_anchors(scene.rank, ANCHOR_SIDE**2)
             if anchors == "TokenRank"
-            else ac.uniform_anchors(GRIDS[0], ANCHOR_SIDE)
+            else diffusion.uniform_anchors(GRIDS[0], ANCHOR_SIDE)
         )
-        return matched(scene.grid(ac.diff_seg(scene.chain, chosen, divergence)), scene.batch.mask)
+        return matched(scene.grid(diffusion.diff_seg(scene.chain, chosen, divergence)), scene.batch.mask)
 
     return segments
 

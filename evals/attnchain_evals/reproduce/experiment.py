@@ -12,11 +12,11 @@ from attnchain_evals.bench.experiment import SetUp, set_up
 from attnchain_evals.bench.names import build_methods, method_classes, parsed
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
-from attnchain_evals.files import write_text
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.report.report import notes, write_report
 from attnchain_evals.reproduce.reported import Reported, reported_table
 from attnchain_interp import AttentionGradientAttribution
+from attnchain_interp.files import write_text
 
 PAGE = "reproduction.md"
 

@@ -18,7 +18,6 @@ from attnchain_evals.bench.fingerprint import code_identity, differences, key_of
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.row_files import PartFile, Row, read_parts
 from attnchain_evals.bench.runner import SCHEMA, Share, await_others
-from attnchain_evals.files import write_text
 from attnchain_evals.metrics import localisation_metrics
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.reproduce.experiment import Settings, write_page
@@ -26,9 +25,10 @@ from attnchain_evals.reproduce.imagenet_segmentation import percentages
 from attnchain_evals.reproduce.pipelines import Loading, load_pipeline
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
-from attnchain_interp import AttentionError, LayerSelection, capture_image, word_map
-from attnchain_interp.store.attention_store import Direction
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp import AttentionError
+from attnchain_interp.diffusion import capture_image, word_map
+from attnchain_interp.files import write_text
+from attnchain_interp.store import Direction, Grid, LayerSelection
 
 TITLE: Final = "ImageNet-Segmentation by a diffusion model"
 SIDE: Final = 224  # that maps and masks are brought to, by nearest neighbour

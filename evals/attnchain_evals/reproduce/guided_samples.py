@@ -46,7 +46,7 @@ def sample(pipe: Any, guidance: Guidance, images: int, seed: int, steps: int, cl
     if guidance.importance != "none":
         options: Any = {"scale": guidance.scale, "importance": guidance.importance}
         random = torch.Generator().manual_seed(seed)
-        context = ac.self_attention_guidance(pipe, layers=LAYER, grid=GRID, generator=random, **options)
+        context = ac.diffusion.self_attention_guidance(pipe, layers=LAYER, grid=GRID, generator=random, **options)
     with context:
         noise = torch.Generator().manual_seed(seed)
         return pipe(labels, batch_size=images, num_inference_steps=steps, generator=noise).images, labels

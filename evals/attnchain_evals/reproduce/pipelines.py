@@ -8,7 +8,9 @@ from typing import Any, Final, final
 import torch
 
 from attnchain_evals.bench.experiment import device_named
-from attnchain_interp import AttentionError, PipelineAdapter, adapter_named
+from attnchain_interp import AttentionError
+from attnchain_interp.capture import adapter_named
+from attnchain_interp.diffusion import PipelineAdapter
 
 PRECISIONS: Final = ("float32", "float16", "bfloat16")
 

@@ -81,10 +81,10 @@ def test_guidance_of_classes_mixes_both_predictions(pipe: Any) -> None:
 
 
 def test_of_both_halves_capture_keeps_that_of_the_class(pipe: Any) -> None:
-    with ac.capture_pipeline(pipe, grid=(8, 8)) as run:
+    with ac.diffusion.capture_pipeline(pipe, grid=(8, 8)) as run:
         pipe([3, 4], num_inference_steps=2, guidance_scale=2.0)
     assert run.store.tokens.roles.shape == (2, 64)
-    with ac.capture_pipeline(pipe, grid=(16, 16)) as run:
+    with ac.diffusion.capture_pipeline(pipe, grid=(16, 16)) as run:
         pipe(batch_size=3, num_inference_steps=2)
     assert run.store.maps().shape == (3, 1, 1, 256, 256)
     assert not pipe.do_classifier_free_guidance

@@ -1,0 +1,69 @@
+"""Checks of plain arguments: whole numbers, names out of a list, probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from attnchain_interp.errors import AttentionError
+
+__all__ = ["check_one_of", "check_probability", "check_whole_number"]
+
+
+def check_whole_number(name: str, value: Any, meaning: str, least: int = 1) -> None:
+    """Refuses everything but a whole number that is at least `least`. A bool is not a number.
+
+    Args:
+        name: of the argument, for the message.
+        value: of the argument.
+        meaning: completes "steps is 0.5; it is …": "the number of steps of the walk".
+        least: the smallest number that is allowed.
+
+    Raises:
+        AttentionError: another type, or a smaller number.
+
+    >>> check_whole_number("steps", 0.5, "the number of steps of the walk")
+    Traceback (most recent call last):
+    ...
+    attnchain_interp.errors.AttentionError: steps is 0.5; it is the number of steps of the walk, a whole number from 1 on.
+    Pass steps=1 or more.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise AttentionError(
+            f"{name} is {value!r}; it is {meaning}, a whole number from {least} on.", f"Pass {name}={least} or more."
+        )
+
+
+def check_one_of(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Refuses a value that is not in `allowed`.
+
+    Raises:
+        AttentionError: another value. The message lists the allowed ones.
+
+    >>> check_one_of("direction", "left", ("incoming", "outgoing"))
+    Traceback (most recent call last):
+    ...
+    attnchain_interp.errors.AttentionError: direction='left' is unknown.
+    Use 'incoming' or 'outgoing'.
+    """
+    if value not in allowed:
+        *others, last = map(repr, allowed)
+        raise AttentionError(
+            f"{name}={value!r} is unknown.", f"Use {', '.join(others)} or {last}." if others else f"Use {last}."
+        )
+
+
+def check_probability(name: str, value: float, meaning: str, usual: float) -> None:
+    """Refuses a number outside [0, 1].
+
+    Args:
+        name: of the argument, for the message.
+        value: of the argument.
+        meaning: completes "damping is 2; it is …": "the probability of following the chain".
+        usual: a value that the message proposes.
+
+    Raises:
+        AttentionError: a number below 0 or above 1, or NaN.
+    """
+    if not 0 <= value <= 1:
+        raise AttentionError(f"{name} is {value}; it is {meaning}, from 0 to 1.", f"Pass {name}={usual}, which is usual.")
