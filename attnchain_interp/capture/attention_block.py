@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.precision import float32_or_wider as _wide
 from attnchain_interp.reprs import with_fields
 
 Measure = Literal["norm", "norm-res", "norm-resln", "alti"]
@@ -177,7 +178,3 @@ class AttentionBlock:
 def _by_key(maps: Tensor, vectors: Tensor) -> Tensor:
     """Σ_h A_ij^h u_j^h (batch, key, query, …) of maps (batch, head, query, key) and vectors (batch, key, head, …)."""
     return maps.permute(0, 3, 2, 1) @ vectors
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

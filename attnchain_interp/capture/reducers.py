@@ -8,10 +8,8 @@ from typing import ClassVar, Final, Protocol, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.chain import Chain, check_damping
-from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import bounce, second_eigenvalue, stationary
 from attnchain_interp.store.starts import Start, start_distribution
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 

@@ -1,12 +1,10 @@
 """Markov chains over tokens, and the functions of a chain: bounces, stationary vectors, spectra, absorption, states."""
 
 from attnchain_interp.chain.absorption import expected_visits
-from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.chain import Chain, absorb, as_chain, damp, restrict, reverse
+from attnchain_interp.chain.functionals import bounce, second_eigenvalue, stationary
 from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.chain.mixing import Mixing, mixing
-from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
-from attnchain_interp.chain.stationary_distribution import stationary
 
 __all__ = [
     "absorb",

@@ -17,6 +17,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense, Operator, uniform_over
+from attnchain_interp.operators.precision import float32_or_wider
 
 
 @final
@@ -105,13 +106,8 @@ def as_chain(P: Tensor | Factors | Chain) -> Chain:
         return Chain(P, every)
     check_square(P, "the transition matrix")
     check_rows(P, "the transition matrix")
-    matrix = in_float32(P)
+    matrix = float32_or_wider(P)
     return Chain(matrix / matrix.sum(-1, keepdim=True), every, check=False)
-
-
-def in_float32(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or as it is when it is wider."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.precision import wide_dtype
 
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
 
@@ -26,7 +27,7 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
     if not maps.is_floating_point():
         raise AttentionError(f"{name} is {maps.dtype}; attention probabilities are floating point.")
     low = maps.amin(-1)
-    sums = maps.sum(-1, dtype=torch.promote_types(maps.dtype, torch.float32))
+    sums = maps.sum(-1, dtype=wide_dtype(maps.dtype))
     if rows is not None:
         rows = rows.expand_as(sums)
         low, sums = low[rows], sums[rows]

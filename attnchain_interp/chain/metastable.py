@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore
 

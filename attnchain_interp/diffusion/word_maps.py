@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.bounce import bounce
+from attnchain_interp.chain.functionals import bounce
 from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeights, capture_pipeline, denoise_image, pipeline_adapter_of
 from attnchain_interp.diffusion.prompt_words import tokens_of_word
 from attnchain_interp.errors import AttentionError

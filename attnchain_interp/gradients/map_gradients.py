@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, final
 from torch import Tensor
 
 from attnchain_interp.capture.collectors import Keeping
-from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
+from attnchain_interp.operators.precision import float32_or_wider
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.tokens import TokenLayout
@@ -55,7 +55,7 @@ class AttentionGradients:
     def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
         gradient = self.gradients[layer]
         inside = (self.store.queries or self.tokens).mask[:, None, :, None].to(gradient.device)
-        return in_float32(self.store[layer].maps) * inside, in_float32(gradient) * inside
+        return float32_or_wider(self.store[layer].maps) * inside, float32_or_wider(gradient) * inside
 
     def select(self, layers: LayerSelection) -> AttentionGradients:
         """Some of the layers, in the order in which they run.

@@ -2,8 +2,11 @@
 
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Operator
+from attnchain_interp.operators.precision import float32_or_wider, wide_dtype
 
 __all__ = [
     "Factors",
+    "float32_or_wider",
     "Operator",
+    "wide_dtype",
 ]

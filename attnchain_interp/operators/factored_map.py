@@ -15,6 +15,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.fused_attention import fused_route
 from attnchain_interp.operators.operator import Operator
+from attnchain_interp.operators.precision import wide_dtype
 
 _TILE: Final = 2**22  # map entries that are built at once where no fused kernel serves
 _ROWS: Final = 1024  # of a mask that are looked at together
@@ -45,7 +46,7 @@ class FactoredMap(Operator):
         self._factors = factors
         self._rows = self._columns = slice(0, factors.shape[-1])
         self.shape = factors.shape
-        self.dtype = torch.promote_types(factors.query.dtype, torch.float32)
+        self.dtype = wide_dtype(factors.query.dtype)
         self.device = factors.query.device
         mask = factors.mask_of_four
         plain = factors.softcap is None and (mask is None or mask.shape[2] == 1) and not self.requires_grad

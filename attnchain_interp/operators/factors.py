@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.precision import wide_dtype
 from attnchain_interp.reprs import with_fields
 
 
@@ -62,9 +63,7 @@ class Factors:
             raise AttentionError(f"the factors are on different devices ({where}); move them to one.")
         if not query.is_floating_point() or not key.is_floating_point():
             raise AttentionError(f"factors must be floating point; got query {query.dtype}, key {key.dtype}.")
-        if not all(
-            bool(factor.sum(dtype=torch.promote_types(factor.dtype, torch.float32)).isfinite()) for factor in (query, key)
-        ):
+        if not all(bool(factor.sum(dtype=wide_dtype(factor.dtype)).isfinite()) for factor in (query, key)):
             raise AttentionError("query or key holds NaN or infinity, so the map would; find what overflowed in the model.")
         if mask is not None:
             if mask.dtype != torch.bool and not mask.is_floating_point():
@@ -140,7 +139,7 @@ class Factors:
 
     def logits(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """The logits (batch, head, query, key) of some queries and keys, masked with −∞, in float32 or better."""
-        dtype = torch.promote_types(self.query.dtype, torch.float32)
+        dtype = wide_dtype(self.query.dtype)
         groups = (self.key.shape[1], self.query.shape[1] // self.key.shape[1])
         query = self.query[:, :, rows].to(dtype).unflatten(1, groups) * self.factor
         logits = (query @ self.key[:, :, None, columns].to(dtype).mT).flatten(1, 2)

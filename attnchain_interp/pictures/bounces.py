@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from attnchain_interp.chain.bounce import bounce
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column

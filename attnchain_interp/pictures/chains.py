@@ -14,9 +14,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.chain import Chain, as_chain
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.pictures.panels import blank_axes, name_column

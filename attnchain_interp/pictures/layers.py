@@ -6,9 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from attnchain_interp.chain.bounce import bounce
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import bounce, stationary
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column, name_row
 from attnchain_interp.pictures.patches import frame_patch, on_grid, patch_at

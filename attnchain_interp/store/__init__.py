@@ -1,7 +1,7 @@
 """The layer × head store of attention: layers, tokens, starts, head weights, files, other tools."""
 
 from attnchain_interp.store.attention_store import AttentionStore, Direction
-from attnchain_interp.store.head_weights import Heads, head_weights
+from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue_weights, head_weights, normalised_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, select_layers
 from attnchain_interp.store.starts import Start
 from attnchain_interp.store.tokens import Grid, Role, TokenLayout, TokenSelection
@@ -9,11 +9,14 @@ from attnchain_interp.store.tokens import Grid, Role, TokenLayout, TokenSelectio
 __all__ = [
     "AttentionStore",
     "Direction",
+    "eigenvalue_weights",
     "Grid",
     "head_weights",
     "Heads",
     "LayerAttention",
     "LayerSelection",
+    "NAMED_WEIGHTS",
+    "normalised_weights",
     "Role",
     "select_layers",
     "Start",

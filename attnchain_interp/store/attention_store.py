@@ -11,10 +11,11 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, reversed_over
 from attnchain_interp.chain.map_checks import check_rows
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Operator, mean
-from attnchain_interp.store.head_weights import Heads, layer_weights
+from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, layer_weights
 from attnchain_interp.store.interop import NamedMaps, named_maps, store_to_bertviz, store_to_xarray
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, layer_name, select_layers
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
@@ -190,10 +191,10 @@ class AttentionStore:
             AttentionError: whatever does not exist; a token left without any attention to the chosen ones; layers with
                 different numbers of heads under "each", or on different devices.
         """
-        if direction not in ("incoming", "outgoing"):
-            raise AttentionError(f'direction={direction!r} is unknown; use "incoming" or "outgoing".')
-        if sink not in ("drop", "absorb"):
-            raise AttentionError(f'sink={sink!r} is unknown; use "drop" or "absorb".')
+        check_one_of("direction", direction, ("incoming", "outgoing"))
+        check_one_of("sink", sink, ("drop", "absorb"))
+        if isinstance(heads, str):
+            check_one_of("heads", heads, (*NAMED_WEIGHTS, "each"))
         if sink == "absorb" and direction == "outgoing":
             raise AttentionError('a reversed chain renormalises its rows, so it has no sink="absorb"; use "incoming".')
         chosen = self.select(layers)

@@ -1,43 +1,55 @@
-"""Which heads count how much when one chain is made of many."""
+"""The weight of each head when one chain is made of many: equal, by |λ₂|, chosen by hand, or a function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.second_eigenvalue import second_eigenvalue
+from attnchain_interp.chain.functionals import second_eigenvalue
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.operator import Operator
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.tokens import TokenSelection
-
-if TYPE_CHECKING:
-    from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerAttention, LayerSelection
+from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 Heads = str | Sequence[int] | Callable[[Tensor], Tensor]
+NAMED_WEIGHTS: Final = ("mean", "lambda2", "inverse-lambda2")
+
+
+class Layers(Protocol):
+    """The part of an `AttentionStore` that `head_weights` reads."""
+
+    tokens: TokenLayout
+
+    def select(self, layers: LayerSelection) -> list[LayerAttention]: ...
 
 
 def head_weights(
-    store: AttentionStore, heads: Heads = "lambda2", layers: LayerSelection = "all", tokens: TokenSelection = None
+    store: Layers, heads: Heads = "lambda2", layers: LayerSelection = "all", tokens: TokenSelection = None
 ) -> Tensor:
-    """The weight of every head in its layer (batch, layer, head); sums to one over heads.
+    """Returns the weight of every head in its layer (batch, layer, head); sums to one over heads.
 
-    - "mean": equal weights, the control.
-    - "lambda2": |λ₂| of each head's chain, normalised: slow mixing, metastable heads count more.
-    - "inverse-lambda2": 1 − |λ₂|, normalised: fast mixing heads count more.
-    - a list of heads: equal weights on these.
-    - a callable: transition matrices (batch, head, token, token) → non-negative weights (batch, head), normalised here.
-      Factored layers build their maps for it.
+    Args:
+        store: an `AttentionStore`.
+        heads: how the weights are found.
 
-    The chains are those over the selected `tokens` (the patches of an image by default), as the weights are meant for
-    them. Heads that are all of weight zero (every |λ₂| = 0, or every one = 1 for the inverse) count the same.
+            - "mean": equal weights, the control.
+            - "lambda2": |λ₂| of each head's chain, normalised. Slowly mixing (metastable) heads count more.
+            - "inverse-lambda2": 1 − |λ₂|, normalised. Fast mixing heads count more.
+            - a list of heads: equal weights on these heads, zero on the others.
+            - a function: takes the transition matrices (batch, head, token, token) and returns non-negative weights
+              (batch, head), which are normalised here. Factored layers build their maps for it.
+        layers: see `AttentionStore.select`.
+        tokens: the states of the chains: see `TokenLayout.select`. None means the patches of an image.
+
+    Heads whose weights are all zero (every |λ₂| is 0; every |λ₂| is 1 for the inverse) get equal weights.
 
     Raises:
-        AttentionError: an unknown name, a head that does not exist, weights of a wrong shape or sign, or layers of
+        AttentionError: an unknown name, a head that does not exist, weights of a wrong shape or sign, or layers with
             different numbers of heads.
 
     Source: Erel et al. 2025 (λ₂-weighted head averaging).
@@ -46,38 +58,65 @@ def head_weights(
     rows = [layer_weights(layer.conditioned(states), layer.over_heads(states), heads) for layer in store.select(layers)]
     if len({row.shape for row in rows}) > 1:
         raise AttentionError(
-            f"the layers have {[row.shape[1] for row in rows]} heads and cannot be stacked; ask for layers one by one."
+            f"the layers have {[row.shape[1] for row in rows]} heads, so their weights cannot be stacked.",
+            "Ask for one layer at a time: layers=0, layers=1, …",
         )
     return torch.stack(rows, 1)
 
 
 def layer_weights(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor:
-    """`head_weights` (batch, head) of one layer, whose maps are `conditioned` on `states` (batch, head, token)."""
+    """Returns `head_weights` (batch, head) of one layer whose maps are `conditioned` on `states` (batch, head, token)."""
     batch, count = conditioned.shape[:2]
-    equal = torch.ones(batch, count, dtype=conditioned.dtype, device=conditioned.device)
     if callable(heads):
         weights = heads(conditioned.scaled(columns=states).dense())
         if weights.shape != (batch, count) or bool((weights < 0).any()) or not bool(weights.isfinite().all()):
             raise AttentionError(
-                f"the heads function returned shape {tuple(weights.shape)}, least {float(weights.min()):.3g}; it must"
-                f" return finite, non-negative weights ({batch}, {count})."
+                f"the heads function returned weights of shape {tuple(weights.shape)}, the least {float(weights.min()):.3g}.",
+                f"Return finite, non-negative weights of shape (batch, head) = ({batch}, {count}).",
             )
     elif not isinstance(heads, str):
-        weights = torch.zeros_like(equal)
         if not len(heads):
-            raise AttentionError("heads is an empty list; name at least one head.")
+            raise AttentionError("heads is an empty list.", "Name at least one head.")
+        weights = torch.zeros(batch, count, dtype=conditioned.dtype, device=conditioned.device)
         for head in heads:
             if isinstance(head, bool) or not -count <= head < count:
-                raise AttentionError(f"head {head!r} does not exist; the layer has {count}, numbered 0 to {count - 1}.")
+                raise AttentionError(
+                    f"head {head!r} does not exist; the layer has {count} heads.", f"Use numbers from 0 to {count - 1}."
+                )
             weights[:, head] = 1
     elif heads == "mean":
-        weights = equal
-    elif heads in ("lambda2", "inverse-lambda2"):
-        weights = second_eigenvalue(Chain(conditioned.scaled(columns=states), states, check=False)).clamp(0, 1)
-        weights = weights if heads == "lambda2" else 1 - weights
+        weights = torch.ones(batch, count, dtype=conditioned.dtype, device=conditioned.device)
     else:
-        raise AttentionError(
-            f'heads={heads!r} is unknown; use "mean", "lambda2", "inverse-lambda2", "each", a list of heads or a function.'
-        )
-    total = weights.sum(1, keepdim=True)
-    return torch.where(total > 0, weights / total, 1 / count)
+        weights = eigenvalue_weights(second_eigenvalue(Chain(conditioned.scaled(columns=states), states, check=False)), heads)
+    return normalised_weights(weights)
+
+
+def eigenvalue_weights(second: Tensor, heads: str) -> Tensor:
+    """Returns the weights of heads with the second eigenvalues |λ₂| `second`, same shape, before they are normalised.
+
+    Args:
+        second: |λ₂|, clamped to [0, 1] here.
+        heads: "mean" (ones), "lambda2" (|λ₂|) or "inverse-lambda2" (1 − |λ₂|).
+
+    Raises:
+        AttentionError: another name.
+
+    >>> eigenvalue_weights(torch.tensor([0.25, 1.0]), "inverse-lambda2")
+    tensor([0.7500, 0.0000])
+    """
+    check_one_of("heads", heads, NAMED_WEIGHTS)
+    if heads == "mean":
+        return torch.ones_like(second)
+    second = second.clamp(0, 1)
+    return second if heads == "lambda2" else 1 - second
+
+
+def normalised_weights(weights: Tensor) -> Tensor:
+    """Returns non-negative weights (…, head) divided by their sum over heads; equal weights where all are zero.
+
+    >>> normalised_weights(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    tensor([[0.2500, 0.7500],
+            [0.5000, 0.5000]])
+    """
+    total = weights.sum(-1, keepdim=True)
+    return torch.where(total > 0, weights / total, 1 / weights.shape[-1])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.precision import float32_or_wider
 from attnchain_interp.store.tokens import Role, TokenLayout
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def store_to_xarray(store: AttentionStore, layers: LayerSelection) -> DataArray:
         coords[f"{axis}_role"] = (("batch", axis), roles[tokens.roles.cpu().numpy()])
         if tokens.labels is not None:
             coords[f"{axis}_label"] = (("batch", axis), np.array(tokens.labels))
-    values = maps.to(torch.promote_types(maps.dtype, torch.float32)).numpy()
+    values = float32_or_wider(maps).numpy()
     return DataArray(values, coords, ("batch", "layer", "head", "query", "key"), "attention", store.metadata)
 
 

@@ -13,6 +13,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense, Operator
+from attnchain_interp.operators.precision import float32_or_wider
 
 LayerSelection = str | int | slice | Sequence[int | str]
 
@@ -78,7 +79,7 @@ class LayerAttention:
             )
         if isinstance(self.attention, Factors):
             return FactoredMap(self.attention)
-        return Dense(self.attention.to(torch.promote_types(self.attention.dtype, torch.float32)))
+        return Dense(float32_or_wider(self.attention))
 
     def conditioned(self, states: Tensor) -> Operator:
         """The same with rows that sum to one over `states` (batch, token), as `Operator.conditioned`."""

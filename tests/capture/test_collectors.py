@@ -118,7 +118,7 @@ def test_stationary_vectors_come_with_the_second_eigenvalues(
     def again(*_: object, **__: object) -> None:
         raise AssertionError("a second pass")
 
-    monkeypatch.setattr("attnchain_interp.chain.stationary_distribution.solve", again)
+    monkeypatch.setattr("attnchain_interp.chain.functionals.solve", again)
     ac.capture(vit, images, keep=[ac.StationaryVectors(), ac.SecondEigenvalues()])
     with pytest.raises(AssertionError, match="a second pass"):
         ac.capture(vit, images, keep=[ac.StationaryVectors()])

@@ -190,7 +190,7 @@ def test_one_pass_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     def again(*_: object, **__: object) -> None:
         raise AssertionError("a second pass")
 
-    monkeypatch.setattr("attnchain_interp.chain.stationary_distribution.solve", again)
+    monkeypatch.setattr("attnchain_interp.chain.functionals.solve", again)
     assert torch.allclose(ac.stationary(chain).sum(-1), torch.ones(4))
     with pytest.raises(AssertionError, match="a second pass"):
         ac.stationary(chain, 0.5)

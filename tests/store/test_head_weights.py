@@ -4,6 +4,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore
+from attnchain_interp.store import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
 
 
 def lambda2(logits: Tensor) -> Tensor:
@@ -37,6 +38,16 @@ def test_the_weighted_chain(store: AttentionStore, logits: Tensor) -> None:
 def test_heads_that_all_mix_at_once_count_the_same() -> None:
     store = AttentionStore.from_maps([torch.full((1, 2, 4, 4), 0.25, dtype=torch.float64)])
     assert ac.head_weights(store, lambda maps: maps.new_zeros(1, 2)).tolist() == [[[0.5, 0.5]]]
+
+
+def test_the_one_formula() -> None:
+    """|λ₂| above 1 by rounding counts as 1; heads that never mix leave nothing to the inverse, so they count the same."""
+    second = torch.tensor([[0.2, 0.6], [1.0, 1.0 + 1e-6]])
+    found = [normalised_weights(eigenvalue_weights(second, name)) for name in NAMED_WEIGHTS]
+    expected = torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[0.25, 0.75], [0.5, 0.5]], [[2 / 3, 1 / 3], [0.5, 0.5]]])
+    assert torch.allclose(torch.stack(found), expected)
+    with pytest.raises(ac.AttentionError, match="heads='each' is unknown"):
+        eigenvalue_weights(second, "each")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.gradient_chain import gradient_chain
-from attnchain_interp.chain.bounce import bounce
+from attnchain_interp.chain.functionals import bounce
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import Start, start_distribution

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.gradient_chain import gradient_chain
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import last_state

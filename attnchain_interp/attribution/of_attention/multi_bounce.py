@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
-from attnchain_interp.chain.bounce import bounce
+from attnchain_interp.chain.functionals import bounce
 from attnchain_interp.store.attention_store import AttentionStore, Direction
 from attnchain_interp.store.head_weights import Heads
 from attnchain_interp.store.layers import LayerSelection

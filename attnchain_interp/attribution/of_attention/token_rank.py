@@ -9,7 +9,7 @@ from torch import Tensor
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.stationary_distribution import stationary
+from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore, Direction
 from attnchain_interp.store.head_weights import Heads

@@ -20,10 +20,10 @@ from attnchain_interp.attribution.text.starts import started_at
 from attnchain_interp.attribution.token_attribution import Call, TokenAttribution
 from attnchain_interp.capture.capture import capture
 from attnchain_interp.capture.contributions import capture_contributions
-from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.precision import float32_or_wider
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.tokens import TokenLayout
@@ -97,7 +97,7 @@ def _of_gradients(method: AttentionGradientAttribution, model: nn.Module, ids: T
         several = torch.arange(len(some))
 
         def log_probability(output: Any, some: Tensor = some, several: Tensor = several) -> Tensor:
-            predicted = in_float32(logits_of(output)[several, some - 1]).log_softmax(-1)
+            predicted = float32_or_wider(logits_of(output)[several, some - 1]).log_softmax(-1)
             return predicted[several, ids[0, some].to(predicted.device)]
 
         repeated = inputs.expand(len(some), *inputs.shape[1:])
@@ -174,7 +174,7 @@ def logits_of(output: Any) -> Tensor:
 
 def probabilities(logits: Tensor, ids: Tensor, first: int) -> Tensor:
     """(output token,): what the logits (…, token, vocabulary) give to each of ids[0, first:], on the CPU."""
-    predicted = in_float32(logits[0, first - 1 : ids.shape[1] - 1]).softmax(-1).cpu()
+    predicted = float32_or_wider(logits[0, first - 1 : ids.shape[1] - 1]).softmax(-1).cpu()
     return predicted.gather(1, ids[0, first:, None].cpu())[:, 0]
 
 

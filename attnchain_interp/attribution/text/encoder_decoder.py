@@ -16,8 +16,8 @@ from attnchain_interp.attribution.text.decoder import Rows, first_logits, probab
 from attnchain_interp.attribution.text.starts import started_at
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.capture.capture import capture
-from attnchain_interp.chain.chain import in_float32
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.precision import float32_or_wider
 from attnchain_interp.store.attention_store import AttentionStore
 
 CROSS_POLICY: Final = (
@@ -47,7 +47,7 @@ def encoder_decoder_rows(method: TokenAttribution, model: nn.Module, prompt: Ten
     store = capture(model, kind="encoder", layers=reading.layers, **given)
     reading = copy.copy(reading)
     reading.layers = "all"  # the store holds the chosen layers alone
-    attended = torch.stack([in_float32(layer.maps)[0].mean(0) for layer in cross]).mean(0)[first - 1 :]
+    attended = torch.stack([float32_or_wider(layer.maps)[0].mean(0) for layer in cross]).mean(0)[first - 1 :]
     with torch.no_grad():
         rows = [_from(reading, store, row / row.sum(), k).cpu().double() for k, row in enumerate(attended)]
     return Rows(torch.stack(rows), probabilities(seen[0], ids, first))

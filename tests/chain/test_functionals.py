@@ -1,6 +1,9 @@
+"""Bounces, stationary distributions and second eigenvalues beside closed forms, the authors' example and other libraries."""
+
 import networkx as nx
 import pytest
 import torch
+from deeptime.markov.tools.analysis import eigenvalues as deeptime_eigenvalues
 from deeptime.markov.tools.analysis import stationary_distribution as deeptime_stationary
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,57 @@ from torch import Tensor
 import attnchain_interp as ac
 
 from ..chains import random_logits, vit_like
+
+
+def test_the_authors_bounces(five: Tensor) -> None:
+    last = torch.eye(5, dtype=torch.float64)[4]
+    assert torch.allclose(ac.bounce(five, 4, steps=1), five[4])
+    printed = torch.tensor([0.24, 0.04, 0.03, 0.48, 0.22], dtype=torch.float64)
+    recomputed = torch.tensor([0.2430, 0.0386, 0.0259, 0.4757, 0.2168], dtype=torch.float64)
+    assert torch.allclose(ac.bounce(five, last, steps=2), printed, atol=0.01)
+    assert torch.allclose(ac.bounce(five, last, steps=2), recomputed, atol=1e-4)
+
+
+def test_the_authors_column_sum(five: Tensor) -> None:
+    uniform = torch.full((5,), 0.2, dtype=torch.float64)
+    once = torch.tensor([0.4440, 0.0480, 0.0360, 0.2020, 0.2700], dtype=torch.float64)
+    twice = torch.tensor([0.2278, 0.0424, 0.0275, 0.4040, 0.2983], dtype=torch.float64)
+    assert torch.allclose(ac.bounce(five, uniform, steps=1), once, atol=1e-4)
+    assert torch.allclose(ac.bounce(five, uniform, steps=1), five.sum(0) / 5)
+    assert torch.allclose(ac.bounce(five, uniform, steps=2), twice, atol=1e-4)
+
+
+def test_bounce_is_a_matrix_power(five: Tensor) -> None:
+    path = ac.bounce(five, 2, steps=4, path=True)
+    assert path.shape == (5, 5)
+    for n in range(5):
+        assert torch.allclose(path[n], torch.linalg.matrix_power(five, n)[2])
+
+
+def test_bounce_broadcasts_over_batches(five: Tensor) -> None:
+    P = torch.stack([five, five.flip(0)])
+    assert torch.allclose(ac.bounce(P, 1, steps=3)[1], ac.bounce(P[1], 1, steps=3))
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    P = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1).to(torch.bfloat16)
+    assert ac.bounce(P, 0).dtype == torch.float32
+    assert float(ac.bounce(P, 0, steps=50).sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_bad_starts_are_refused(five: Tensor) -> None:
+    with pytest.raises(ac.AttentionError, match="start token 5 does not exist; the chain has 5 tokens"):
+        ac.bounce(five, 5)
+    with pytest.raises(ac.AttentionError, match="start is not a distribution: it sums to 5"):
+        ac.bounce(five, torch.ones(5))
+    with pytest.raises(ac.AttentionError, match="not a distribution"):
+        ac.bounce(five, torch.tensor([1.5, -0.5, 0, 0, 0]))
+    with pytest.raises(ac.AttentionError, match="not a distribution"):
+        ac.bounce(five, torch.tensor([torch.nan, 1, 0, 0, 0]))
+    with pytest.raises(ac.AttentionError, match=r"start has shape \(4,\)"):
+        ac.bounce(five, torch.full((4,), 0.25))
+    with pytest.raises(ac.AttentionError, match="steps is -1; it is the number of steps"):
+        ac.bounce(five, 0, steps=-1)
 
 
 def eigenvector(P: Tensor) -> Tensor:
@@ -163,3 +217,43 @@ def test_personalization_must_be_a_distribution(five: Tensor) -> None:
         ac.stationary(five, personalization=torch.ones(5))
     with pytest.raises(ac.AttentionError, match="the chain has 5 tokens"):
         ac.stationary(five, personalization=torch.ones(4) / 4)
+
+
+def test_the_authors_complex_pair(five: Tensor) -> None:
+    """Eigenvalues 1, −.2775 ± .5613i: only the modulus, .6261, says how slowly the chain mixes."""
+    assert float(ac.second_eigenvalue(five)) == pytest.approx(0.6261, abs=1e-4)
+    assert float(ac.second_eigenvalue(ac.damp(five, 0.99))) == pytest.approx(0.6198, abs=1e-4)
+
+
+def test_closed_forms() -> None:
+    two = torch.tensor([[0.8, 0.2], [0.05, 0.95]])
+    assert float(ac.second_eigenvalue(two)) == pytest.approx(0.75, abs=1e-6)
+    assert float(ac.second_eigenvalue(torch.eye(5).roll(1, 1))) == pytest.approx(1, abs=1e-6)
+    assert float(ac.second_eigenvalue(torch.ones(1, 1))) == 0
+    assert float(ac.second_eigenvalue(torch.full((4, 4), 0.25))) == pytest.approx(0, abs=1e-6)
+
+
+def test_against_float64_eigenvalues_and_deeptime() -> None:
+    P = vit_like()
+    expected = torch.linalg.eigvals(P.double()).abs().topk(2).values[:, 1]
+    assert torch.allclose(ac.second_eigenvalue(P).double(), expected, atol=1e-5)
+    double = P[0].double() / P[0].double().sum(-1, keepdim=True)
+    theirs = abs(deeptime_eigenvalues(double.numpy()))[1]
+    assert float(ac.second_eigenvalue(double)) == pytest.approx(float(theirs), abs=1e-9)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_triangular_maps_are_read_off_the_diagonal(flip: bool) -> None:
+    raw = torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    P = raw.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(-1)
+    P = P.flip(-1, -2) if flip else P
+    expected = P.diagonal(dim1=-2, dim2=-1).sort(-1).values[:, -2]
+    assert torch.equal(ac.second_eigenvalue(P), expected)
+
+
+@given(random_logits(least=3))
+def test_tokens_outside_the_chain_change_nothing(raw: Tensor) -> None:
+    P = raw.softmax(-1)
+    keep = torch.arange(len(P)) > 0
+    inside = P[1:, 1:] / P[1:, 1:].sum(-1, keepdim=True)
+    assert float(ac.second_eigenvalue(ac.restrict(P, keep))) == pytest.approx(float(ac.second_eigenvalue(inside)), abs=1e-6)

@@ -1,0 +1,136 @@
+"""Functionals of a chain: multi-bounce attention, the stationary distribution (TokenRank), the second eigenvalue."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.chain.chain import Chain, as_chain, check_damping, distribution, one_hot, teleport
+from attnchain_interp.chain.mixing import mixing, remembered, solve
+from attnchain_interp.checks import check_whole_number
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.numerics.adjoint import with_implicit_gradient
+from attnchain_interp.numerics.direct import second_of_spectrum
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Dense
+
+
+def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:
+    """Where a walk from `start` is after `steps` steps: v Pⁿ (…, token), the multi-bounce attention.
+
+    From one token, one step is its row of P; from the uniform distribution, one step is the column sum divided by the
+    number of states; many steps tend to `stationary`.
+
+    Args:
+        P: (…, token, token).
+        start: a token by number, or distributions (…, token).
+        steps: how many, 0 or more.
+        path: return every distribution on the way, (…, steps + 1, token), the start first.
+
+    Raises:
+        AttentionError: a start out of range or not a distribution, or a negative number of steps.
+
+    Source: Erel et al. 2025, "multi-bounce attention".
+
+    >>> bounce(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), 1, steps=2)
+    tensor([0.5000, 0.5000])
+    """
+    chain = as_chain(P)
+    check_whole_number("steps", steps, "the number of steps of the walk", least=0)
+    v = distribution(chain, one_hot(chain, start) if isinstance(start, int) else start, "start")
+    visited = [v]
+    for _ in range(steps):
+        v = chain.step(v)
+        visited.append(v)
+    return torch.stack(visited, -2) if path else v
+
+
+@overload
+def stationary(
+    P: Tensor | Factors | Chain,
+    damping: float = ...,
+    personalization: Tensor | None = ...,
+    return_residual: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def stationary(
+    P: Tensor | Factors | Chain,
+    damping: float = ...,
+    personalization: Tensor | None = ...,
+    *,
+    return_residual: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def stationary(
+    P: Tensor | Factors | Chain,
+    damping: float = 0.99,
+    personalization: Tensor | None = None,
+    return_residual: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The distribution π (…, token) with π P' = π, where P' = damping · P + (1 − damping) · 1 vᵀ.
+
+    Below damping 1 the chain P' has exactly one. Triangular maps (causal attention) are solved exactly, small ones by LU in
+    float64, large and factored ones by GMRES until a residual bound holds. At damping 1 the chain itself must be
+    irreducible, and the elimination of Grassmann, Taksar & Heyman (1985) is used, which subtracts nothing and so stays
+    accurate for nearly reducible chains. Differentiable once, by the implicit function theorem: no iteration is recorded.
+
+    Args:
+        P: (…, token, token) map, `Factors` (batch, head, …) or `Chain`. 16-bit inputs are computed in float32.
+        damping: probability of following the chain rather than jumping.
+        personalization: v (…, token), where jumps land; uniform over the states when None.
+        return_residual: also return ‖πP' − π‖₁ (…). It is at most 1e-6, 1e-5 for factored chains of more than 512 tokens;
+            the L1 error of π is at most that divided by 1 − damping.
+
+    Raises:
+        AttentionError: a reducible chain at damping 1 (the message names its closed classes), damping outside [0, 1],
+            personalization not a distribution, a chain that ends (`absorb`), or no convergence.
+
+    Source: Erel et al. 2025 (TokenRank); Page et al. 1999 (damping).
+
+    >>> stationary(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), damping=1)
+    tensor([0.7500, 0.2500])
+    """
+    chain = as_chain(P)
+    check_damping(damping)
+    jump = teleport(chain, personalization)
+    known = remembered(chain, damping) if personalization is None else None
+    found = known or solve(chain, damping, jump, radius=False)
+    pi = found.stationary
+    if torch.is_grad_enabled() and (chain.transitions.requires_grad or jump.requires_grad):
+        pi = with_implicit_gradient(chain, pi, damping, jump)
+    return (pi, found.residual) if return_residual else pi
+
+
+def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:
+    """|λ₂| (…): the second largest modulus among the eigenvalues of each chain; 0 for a single state.
+
+    The eigenvalues of a non-symmetric map may be complex, hence the modulus. Triangular maps (causal attention) are read
+    off the diagonal, which is exact; iterating or a dense solver is not, since they are far from normal. Others go through
+    `mixing`, to within 1e-4; where a map requires gradients, and below 49 tokens, through a dense eigensolver. On the same
+    `Chain`, a later `stationary` finds its vector ready.
+
+    Args:
+        P: (…, token, token) map, `Factors` or `Chain`.
+
+    Raises:
+        AttentionError: the map is not row-stochastic; a chain that ends (`absorb`); gradients of a factored chain; a
+            factored chain of more than 4,096 tokens that did not converge.
+
+    Source: Erel et al. 2025 (λ₂ weighting).
+
+    >>> round(float(second_eigenvalue(torch.tensor([[0.9, 0.1], [0.3, 0.7]]))), 4)
+    0.6
+    """
+    chain = as_chain(P)
+    if not (torch.is_grad_enabled() and chain.transitions.requires_grad):
+        return mixing(chain).second_eigenvalue
+    if not isinstance(chain.transitions, Dense):
+        raise AttentionError(
+            "|λ₂| of a factored chain has no gradient here. Use torch.no_grad(), or pass the map: factors.maps()."
+        )
+    return second_of_spectrum(chain.matrix)
