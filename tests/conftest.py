@@ -1,8 +1,10 @@
-"""What several test files use."""
+"""Fixtures that several test files use, and the rule of `.ci/run` about skipped tests."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Generator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models of a test are too small to be worth a second thread
@@ -19,6 +21,15 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+# `.ci/run` sets this variable. A test that skips for another reason than these then fails.
+NO_SKIPS = "ATTNCHAIN_CI"
+ALLOWED_SKIPS = (
+    "needs a CUDA device and there is none",
+    "nnterp is not installed",  # .ci/run tests these two in a second environment
+    "transformer-lens is not installed",
+    "transformers builds no (dinat|funnel) from its defaults here",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-models", action="store_true", help="write docs/models.md as tests/adapters proves it")
@@ -27,6 +38,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device and there is none")
+
+
+def red_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turns a skip into a failure where `NO_SKIPS` is set, unless its reason is allowed."""
+    if not report.skipped or hasattr(report, "wasxfail") or not os.environ.get(NO_SKIPS):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(re.search(allowed, reason) for allowed in ALLOWED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\n{NO_SKIPS} is set: a test fails, and does not skip, unless tests/conftest.py lists why."
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    red_if_skipped(report := (yield))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    red_if_skipped(report := (yield))
+    return report
 
 
 @pytest.fixture
