@@ -17,6 +17,7 @@ from .attribution import MultiBounce as MultiBounce
 from .attribution import RandomRanking as RandomRanking
 from .attribution import RawAttention as RawAttention
 from .attribution import Rollout as Rollout
+from .attribution import TextAttribution as TextAttribution
 from .attribution import TextAttributionResult as TextAttributionResult
 from .attribution import TokenRank as TokenRank
 from .attribution import TransitionAttentionMaps as TransitionAttentionMaps

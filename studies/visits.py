@@ -9,8 +9,8 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionGradientAttribution, Chain
+from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import start_row
-from attnchain_interp.attribution.token_attribution import Call
 from attnchain_interp.gradients import AttentionGradients
 
 
@@ -45,8 +45,8 @@ class Walk(AttentionGradientAttribution):
         self.rectify, self.heads, self.divisor, self.damping = rectify, heads, divisor, damping
         self.start, self.bounces, self.steps = start, bounces, steps
 
-    def gradients(self, call: Call) -> AttentionGradients:
-        found = super().gradients(call)
+    def read(self, call: Call) -> AttentionGradients:
+        found = super().read(call)
         total, mean = list(found.gradients), call.inputs.mean((2, 3), keepdim=True)
         for step in range(1, self.steps):
             part = self.captured(call._replace(inputs=torch.lerp(mean, call.inputs, step / self.steps)), self.layers)

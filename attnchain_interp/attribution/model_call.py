@@ -1,24 +1,49 @@
-"""How a model is called with the tensor that is attributed: by position, or by keyword."""
+"""One call of a model: the inputs, the target, and how the inputs are passed."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.target import Target
+
+
+class Call(NamedTuple):
+    """Some examples of a batch, as the model is called with them.
+
+    Attributes:
+        inputs: the tensor that is attributed.
+        target: the score of each example that is explained.
+        extra: further positional arguments of the model.
+        first: the number of the first example in the whole batch.
+        options: keyword arguments of the model and of the capture.
+    """
+
+    inputs: Tensor
+    target: Target = None
+    extra: tuple[Any, ...] = ()
+    first: int = 0
+    options: Mapping[str, Any] | None = None
+
+    def arguments(self, model: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Returns the positional and keyword arguments of the call. See `model_call`."""
+        positional, named = model_call(model, self.inputs, self.extra)
+        return positional, {**named, **(self.options or {})}
 
 
 def model_call(model: Any, inputs: Tensor, extra: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and keyword arguments of a call of `model` on `inputs`, as Captum would make it: (inputs, *extra).
+    """Returns the positional and keyword arguments of a call of `model` on `inputs`: (inputs, *extra), as in Captum.
 
-    A model whose first argument is `input_ids` and which takes `inputs_embeds` gets a floating-point (batch, token, width)
-    tensor as the latter, and None in its place. A model that takes keywords alone gets `inputs` as the first of them.
+    A model whose first argument is `input_ids` and which takes `inputs_embeds` gets a floating-point tensor (batch, token,
+    width) as `inputs_embeds`. A model that takes keywords alone gets `inputs` as its first keyword.
 
     Raises:
-        AttentionError: floating-point inputs of another shape for a model of token numbers; further arguments for a model
-            that takes keywords alone.
+        AttentionError: floating-point inputs of another shape for a model of token ids; further arguments for a model that
+            takes keywords alone.
     """
     if not isinstance(model, nn.Module):
         return (inputs, *extra), {}
@@ -28,15 +53,17 @@ def model_call(model: Any, inputs: Tensor, extra: tuple[Any, ...]) -> tuple[tupl
     if embedded and (inputs.ndim != 3 or "inputs_embeds" not in names):
         raise AttentionError(
             f"inputs is {inputs.dtype} of shape {tuple(inputs.shape)}; {type(model).__name__} takes token numbers (integers),"
-            " or embeddings (batch, token, width) where it has inputs_embeds. Noise cannot be added to token numbers"
-            " (NoiseTunnel, sensitivity_max): attribute the embeddings, model.get_input_embeddings()(input_ids)."
+            " or embeddings (batch, token, width) where it has inputs_embeds.",
+            "Noise cannot be added to token numbers (NoiseTunnel, sensitivity_max): attribute the embeddings,"
+            " model.get_input_embeddings()(input_ids).",
         )
     if parameters and parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
         if extra:
             raise AttentionError(
                 f"additional_forward_args holds {len(extra)}, which are passed by position, and {type(model).__name__} takes"
-                f" keywords alone. Capture with them, capture(model, {names[0]}=…, …) or capture_gradients(model, …,"
-                " target=…), and give the result to the method's score."
+                " keywords alone.",
+                f"Capture with the keywords, capture(model, {names[0]}=…, …) or capture_gradients(model, …, target=…), and"
+                " pass the result to the method's score.",
             )
         return (), {"inputs_embeds" if embedded else names[0]: inputs}
     return ((None, *extra), {"inputs_embeds": inputs}) if embedded else ((inputs, *extra), {})

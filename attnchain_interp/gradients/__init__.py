@@ -3,6 +3,7 @@
 from attnchain_interp.gradients.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
 from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
+from attnchain_interp.gradients.target import logits_of
 
 __all__ = [
     "AttentionGradients",
@@ -10,4 +11,5 @@ __all__ = [
     "capture_gradients",
     "capture_layer_gradients",
     "EncoderDecoderGradients",
+    "logits_of",
 ]

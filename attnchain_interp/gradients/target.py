@@ -1,24 +1,38 @@
-"""The score of a target: which number of a model's output is to be explained."""
+"""The score of a target: the number of a model's output that is explained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
-from captum._utils.common import _select_targets
-from captum._utils.typing import TargetType
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 
-Target = TargetType | Callable[[Any], Tensor]
+Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor]
 
-_FUNCTION = "target=lambda output: …, which gives one score per example"
+_FUNCTION: Final = "target=lambda output: …, which gives one score per example"
+
+
+def logits_of(output: Any, fix: str = "Load the model with the head that gives them.") -> Tensor:
+    """Returns the logits of a model's output: its `logits`, as in transformers, or the output itself where it is a tensor.
+
+    Args:
+        output: of the model.
+        fix: the second line of the error.
+
+    Raises:
+        AttentionError: an output without logits.
+    """
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise AttentionError(f"the model outputs {type(output).__name__} without logits.", fix)
+    return logits
 
 
 def selected_score(output: Any, target: Target, batch: int) -> Tensor:
-    """The score of each example (batch,): what Captum selects of the logits, or what a function makes of the output.
+    """Returns the score of each example (batch,): the number that Captum selects, or the result of a function.
 
     Args:
         output: logits (batch, …), or an output of transformers that has `logits`.
@@ -26,39 +40,41 @@ def selected_score(output: Any, target: Target, batch: int) -> Tensor:
         batch: the number of examples.
 
     Raises:
-        AttentionError: an output without logits, or a target that does not give one number of each example's.
+        AttentionError: an output without logits, or a target that does not select one number of each example.
     """
+    from captum._utils.common import _select_targets  # captum loads pyplot
+
     if callable(target):
         return _one_each(target(output), "the function", batch)
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if not isinstance(logits, Tensor):
-        raise AttentionError(
-            f"the model puts out {type(output).__name__} without logits, so no class can be chosen by number. Load it with the"
-            f" head that gives them, or say what its score is: {_FUNCTION} (for instance output.pooler_output[:, 0])."
-        )
+    logits = logits_of(
+        output,
+        "A class cannot be chosen by number here. Load the model with the head that gives logits, or pass a function:"
+        f" {_FUNCTION} (for instance output.pooler_output[:, 0]).",
+    )
     try:
         chosen = _select_targets(logits, target)
     except (AssertionError, IndexError, RuntimeError, TypeError) as error:
         raise AttentionError(
-            f"target={target!r} cannot be selected from logits of shape {tuple(logits.shape)} ({error}). Pass a class below"
-            f" {logits.shape[-1]}, or one for each of the {batch} examples; for logits with more axes a tuple of indices, or a"
-            " list of tuples."
+            f"target={target!r} cannot be selected from logits of shape {tuple(logits.shape)} ({error}).",
+            f"Pass a class below {logits.shape[-1]}, or one for each of the {batch} examples. For logits with more axes pass a"
+            " tuple of indices, or a list of tuples.",
         ) from error
     return _one_each(chosen, f"target={target!r}", batch)
 
 
 def target_position(target: Target, batch: int) -> Tensor | None:
-    """(batch,) the first of the indices by which a target chooses a number; None where it does not choose by several."""
+    """Returns the first index (batch,) of each target that is a tuple of indices; None where the targets have one index."""
     each = target if isinstance(target, list) else [target] * batch
     several = [indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1]
     return torch.tensor(several) if len(several) == batch else None
 
 
-def _one_each(score: Any, what: str, batch: int) -> Tensor:
+def _one_each(score: Any, source: str, batch: int) -> Tensor:
     if not isinstance(score, Tensor) or score.ndim == 0 or len(score) != batch or score.numel() != batch:
         came = f"a tensor {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
         raise AttentionError(
-            f"{what} gives {came}, and a gradient is of one score per example: ({batch},). Pass the index of a class, a"
-            f" tuple of indices for logits with more axes (position, class), or a function: {_FUNCTION}."
+            f"{source} gives {came}, and a gradient is of one score per example: ({batch},).",
+            "Pass the index of a class, a tuple of indices for logits with more axes (position, class), or a function:"
+            f" {_FUNCTION}.",
         )
     return score.reshape(batch)

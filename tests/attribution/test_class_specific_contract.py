@@ -18,8 +18,12 @@ from attnchain_interp import AttentionGradientAttribution, attribution
 from . import small_models as small
 
 
-def _is_class_specific(method: type) -> bool:
-    return issubclass(method, AttentionGradientAttribution) and method is not AttentionGradientAttribution
+def _is_class_specific(method: object) -> bool:
+    return (
+        isinstance(method, type)
+        and issubclass(method, AttentionGradientAttribution)
+        and method is not AttentionGradientAttribution
+    )
 
 
 METHODS: dict[str, Callable[..., AttentionGradientAttribution]] = {

@@ -12,11 +12,13 @@ from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionAttribution, AttentionStore, Role, TokenLayout, attribution
+from attnchain_interp import AttentionAttribution, AttentionStore, attribution
+
+from .miniature import source
 
 
-def _reads_attention_alone(method: type) -> bool:
-    return issubclass(method, AttentionAttribution) and method is not AttentionAttribution
+def _reads_attention_alone(method: object) -> bool:
+    return isinstance(method, type) and issubclass(method, AttentionAttribution) and method is not AttentionAttribution
 
 
 METHODS: dict[str, Callable[[Any], AttentionAttribution]] = {
@@ -29,20 +31,6 @@ METHODS: dict[str, Callable[[Any], AttentionAttribution]] = {
 READING = {name: build for name, build in METHODS.items() if name != "RandomRanking"}
 every_method = pytest.mark.parametrize("build", METHODS.values(), ids=METHODS)
 every_method_that_reads_maps = pytest.mark.parametrize("build", READING.values(), ids=READING)
-
-
-def source(images: Tensor, temperature: Tensor | float = 1.0) -> AttentionStore:
-    """A model in miniature: two layers of attention among a class token and 2 × 2 patches, made of the image."""
-    patches = images.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).mean(-1).flatten(2).mT  # (batch, patch, channel)
-    features = torch.cat([patches.mean(1, keepdim=True), patches], 1).float()
-    scores = features @ features.mT / temperature
-    maps = [torch.stack([(scores * k).softmax(-1), (scores.roll(k, 1)).softmax(-1)], 1) for k in (1, 2)]
-    return AttentionStore.from_maps(maps, TokenLayout.image(len(images), (2, 2), [Role.CLASS]))
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 @every_method
@@ -112,44 +100,6 @@ def test_further_arguments_reach_the_model(build: Callable[[Any], AttentionAttri
     same = method.attribute(images, None, 1.0)
     assert torch.equal(same, method.attribute(images))
     assert not torch.equal(method.attribute(images, additional_forward_args=(torch.tensor(0.1),)), same)
-
-
-def test_token_numbers_as_inputs() -> None:
-    def text(ids: Tensor) -> AttentionStore:
-        return AttentionStore.from_maps([torch.eye(ids.shape[1]).expand(len(ids), 1, -1, -1)])
-
-    scores = ac.ColumnSum(text).attribute(torch.tensor([[5, 6, 7]]))
-    assert torch.allclose(scores, torch.full((1, 3), 1 / 3))
-    with pytest.raises(ac.AttentionError, match="no image grid"):
-        ac.ColumnSum(text).attribute(torch.tensor([[5, 6, 7]]), output="grid")
-
-
-def test_bad_calls(images: Tensor) -> None:
-    method = ac.TokenRank(source)
-    with pytest.raises(ac.AttentionError, match="inputs holds 2 items"):
-        method.attribute((images, images))
-    for size in (0, -1, 1.5, True):
-        with pytest.raises(ac.AttentionError, match=f"internal_batch_size is {size}"):
-            method.attribute(images, internal_batch_size=size)  # type: ignore[arg-type]
-    for size in (None, 2):
-        with pytest.raises(ac.AttentionError, match=r"roles has shape \(0, 5\)"):
-            method.attribute(images[:0], internal_batch_size=size)
-    with pytest.raises(ac.AttentionError, match="output='pixels' is unknown"):
-        method.attribute(images, output="pixels")  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="the source is a NoneType"):
-        ac.TokenRank().attribute(images)
-    with pytest.raises(ac.AttentionError, match="layer 2 does not exist"):
-        ac.TokenRank(source, layers=2).attribute(images)
-    with pytest.raises(ac.AttentionError, match="damping is 1.5"):
-        ac.TokenRank(source, damping=1.5).attribute(images)
-    with pytest.raises(ac.AttentionError, match="token 5 does not exist"):
-        ac.MultiBounce(source, start=5).attribute(images)
-    with pytest.raises(ac.AttentionError, match="'middle' is unknown"):
-        ac.MultiBounce(source, start="middle").attribute(images)
-    with pytest.raises(ac.AttentionError, match="start is not a distribution"):
-        ac.MultiBounce(source, start=torch.ones(5)).attribute(images)
-    with pytest.raises(ac.AttentionError, match="select='diagonal'"):
-        ac.RawAttention(source, select="diagonal")  # type: ignore[arg-type]
 
 
 @every_method
@@ -231,22 +181,3 @@ def test_the_residual_where_there_is_one(build: Callable[[Any], AttentionAttribu
     assert torch.equal(scores, solved)
     smooth = NoiseTunnel(method).attribute(images, nt_samples=2, stdevs=0.1, return_convergence_delta=True)
     assert [part.shape for part in smooth if isinstance(part, Tensor)] == [images.shape, (6,)]
-
-
-def test_the_residual_of_what_is_not_solved_to_the_end(images: Tensor) -> None:
-    method = ac.TokenRank(source, heads="each")
-    _, delta = method.attribute(images, output="tokens", return_convergence_delta=True)
-    assert delta.shape == (3, 2)
-    absorbing = ac.TokenRank(source, causal="absorb")
-    assert not absorbing.has_convergence_delta()
-    with pytest.raises(ac.AttentionError, match='every causal policy but "absorb"'):
-        absorbing.attribute(images, return_convergence_delta=True)
-
-
-def test_progress_is_shown_when_asked_for(images: Tensor, capsys: pytest.CaptureFixture[str]) -> None:
-    ac.ColumnSum(source).attribute(images, internal_batch_size=1)
-    assert capsys.readouterr().err == ""
-    ac.ColumnSum(source).attribute(images, internal_batch_size=1, show_progress=True)
-    shown = capsys.readouterr().err
-    assert "Column Sum attribution" in shown
-    assert "3/3" in shown

@@ -68,7 +68,7 @@ def test_noise_goes_on_embeddings(ids: Tensor) -> None:
 def test_noise_on_token_numbers_is_refused(ids: Tensor) -> None:
     method = ac.Rollout(bert())
     message = (
-        r"inputs is torch.float32 of shape \(4, 7\); BertModel takes token numbers .* attribute the embeddings, model.get_i"
+        r"(?s)inputs is torch.float32 of shape \(4, 7\); BertModel takes token numbers .* attribute the embeddings, model.get"
     )
     with pytest.raises(ac.AttentionError, match=message):
         NoiseTunnel(method).attribute(ids, nt_samples=2)
@@ -107,7 +107,7 @@ def test_a_model_that_takes_keywords_alone(build: Any) -> None:
     plain.load_state_dict(model.state_dict())
     assert torch.equal(build(model).attribute(images, 1), build(plain).attribute(images, 1))
     with pytest.raises(
-        ac.AttentionError, match=r"additional_forward_args holds 1, .* Keywords takes keywords alone.*pixel_val"
+        ac.AttentionError, match=r"(?s)additional_forward_args holds 1, .* Keywords takes keywords alone.*pixel_val"
     ):
         build(model).attribute(images, 1, additional_forward_args=(None,))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.model_call import model_call
+from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
-from attnchain_interp.attribution.token_attribution import Call, Scored
+from attnchain_interp.attribution.token_attribution import Scored
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.encoder_decoder import (
     EncoderDecoderGradients,
@@ -17,92 +18,96 @@ from attnchain_interp.gradients.encoder_decoder import (
     is_encoder_decoder,
 )
 from attnchain_interp.gradients.map_gradients import AttentionGradients
+from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import Start, class_or_uniform
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start
 
 
 @final
 class GradientAttention(AttentionGradientAttribution):
     """The row of a start token in R = (I + Ā_L) · · · (I + Ā_1), where Ā = mean_h ReLU(∇A ⊙ A).
 
-    R ← R + Ā R from the first layer to the last: what reaches the start token from each input token, through attention that
-    speaks for the target and through the residual connection, whose weight is one. No product of layers is built: the row is
-    passed down. The start token's own score holds the 1 of the residual path. One forward and one backward.
+    R ← R + Ā R from the first layer to the last: the relevance of each input token that reaches the start token, through
+    attention that speaks for the target and through the residual connection, whose weight is one. The product of the layers is
+    not built: the row is passed down. The start token's own score holds the 1 of the residual path. One forward and one
+    backward.
 
-    Of an encoder–decoder, the row of a decoder's token in R_de (what reaches it from the encoder's tokens) or in R_dd (from
-    the decoder's own). From R_ee = I, R_dd = I, R_de = 0 each layer in its turn does, of
+    For an encoder–decoder, the score is the row of a decoder's token in R_de (relevance of the encoder's tokens) or in R_dd
+    (relevance of the decoder's own tokens). From R_ee = I, R_dd = I, R_de = 0 each layer in its turn updates:
 
-    - the encoder: R_ee ← R_ee + Ā R_ee;
-    - the decoder: R_dd ← R_dd + Ā R_dd and R_de ← R_de + Ā R_de;
-    - cross-attention: R_de ← R_de + R̄_ddᵀ Ā R̄_ee, where R̄ = I + (R − I with each row divided by its sum); a row of zeros,
-      which nothing has reached yet, stays one.
+    - encoder: R_ee ← R_ee + Ā R_ee;
+    - decoder: R_dd ← R_dd + Ā R_dd and R_de ← R_de + Ā R_de;
+    - cross-attention: R_de ← R_de + R̄_ddᵀ Ā R̄_ee, where R̄ = I + (R − I with each row divided by its sum). A row of zeros,
+      which no relevance has reached yet, stays a row of zeros.
 
     Args:
-        forward_func: as in `AttentionGradientAttribution`; or an encoder–decoder.
-        layers: as in `AttentionGradientAttribution`; "all" of an encoder–decoder.
-        start: as in `MultiBounce`; but None means "uniform" in a decoder too, where that is more faithful than "last"
-            (docs/text-defaults.md). Of an encoder–decoder, a token of the decoder; None means the position that the target
-            names, (position, token), and every token of the decoder evenly where it names none.
-        sequence: of an encoder–decoder, whose tokens are scored. `attribute` gives scores the shape of the inputs, so the
-            decoder's need output="tokens".
+        forward_func: see `AttentionGradientAttribution`; or an encoder–decoder.
+        start: see `MultiBounce`. The default means the class token, and "uniform" where there is none, also in a decoder,
+            where that is more faithful than "last" (docs/text-defaults.md). For an encoder–decoder, a token of the decoder;
+            the default means the position that the target names, (position, token), and every token of the decoder evenly
+            where the target names none.
+        layers: see `AttentionGradientAttribution`. An encoder–decoder needs "all".
+        sequence: for an encoder–decoder, whose tokens are scored. `attribute` gives scores the shape of the inputs, so the
+            decoder's tokens need output="tokens".
 
     Raises:
         AttentionError: at once, for another sequence; on attribution, for a start that does not exist, chosen layers of an
-            encoder–decoder, and as `capture_gradients`.
+            encoder–decoder, and the errors of `capture_gradients`.
 
     Source: Chefer, Gur & Wolf, *Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
-    Transformers*, ICCV 2021, equations 5 to 11 (in 11 an encoder–decoder adds nothing: no relevance leads from the encoder to
-    the decoder).
+    Transformers*, ICCV 2021, equations 5 to 11 (equation 11 adds nothing for an encoder–decoder: no relevance leads from the
+    encoder to the decoder).
     """
 
     def __init__(
         self,
         forward_func: Any = None,
-        start: Start | None = None,
+        start: Start | None = CLASS_OR_UNIFORM,
         layers: LayerSelection = "all",
         sequence: Literal["encoder", "decoder"] = "encoder",
     ) -> None:
-        if sequence not in ("encoder", "decoder"):
-            raise AttentionError(f'sequence={sequence!r} is unknown; use "encoder" or "decoder".')
+        check_one_of("sequence", sequence, ("encoder", "decoder"))
         super().__init__(forward_func, layers)
         self.start, self.sequence = start, sequence
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        row = start_row(found, class_or_uniform(found.tokens, self.start))[:, None]
+        row = start_row(found, self.start)[:, None]
         for maps, gradients in reversed(found):
             row = row + row @ _evidence(maps, gradients)
         return row[:, 0]
 
     @torch.no_grad()
     def score(self, found: AttentionGradients | EncoderDecoderGradients) -> Tensor:
-        """One score per token (batch, token), of what `capture_gradients` or `capture_encoder_decoder_gradients` found.
+        """Returns one score per token (batch, token), from `capture_gradients` or `capture_encoder_decoder_gradients`.
 
         Raises:
-            AttentionError: a layer or token that the method needs is not there.
+            AttentionError: a layer or token that the method needs does not exist.
         """
         if isinstance(found, AttentionGradients):
             return super().score(found)
         if self.layers != "all":
-            raise AttentionError(f'layers={self.layers!r}; of an encoder–decoder every layer is read: layers="all".')
+            raise AttentionError(f"layers={self.layers!r}; of an encoder–decoder every layer is read.", 'Pass layers="all".')
         start = self.start
-        if start is None and found.position is not None:
+        if isinstance(start, str) and start == CLASS_OR_UNIFORM and found.position is not None:
             start = torch.eye(len(found.decoder.tokens))[found.position]
         among_decoder, to_encoder = encoder_decoder_relevance(found)
         relevance = to_encoder if self.sequence == "encoder" else among_decoder
-        return (start_row(found.decoder, class_or_uniform(found.decoder.tokens, start)).to(relevance)[:, None] @ relevance)[
-            :, 0
-        ]
+        row = start_row(found.decoder, start).to(relevance)
+        return (row[:, None] @ relevance)[:, 0]
 
     def scored(self, call: Call, with_residual: bool) -> Scored:
         if not is_encoder_decoder(self.forward_func):
             return super().scored(call, with_residual)
-        positional, named = model_call(self.forward_func, call.inputs, call.extra)
+        positional, named = call.arguments(self.forward_func)
         found = capture_encoder_decoder_gradients(self.forward_func, *positional, target=call.target, **named)
         return Scored(self.score(found), (found.encoder if self.sequence == "encoder" else found.decoder).tokens)
 
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self.changed(start=start)
+
 
 def encoder_decoder_relevance(found: EncoderDecoderGradients) -> tuple[Tensor, Tensor]:
-    """R_dd (batch, decoder token, decoder token) and R_de (batch, decoder token, encoder token); see `GradientAttention`."""
+    """Returns R_dd (batch, decoder token, decoder token) and R_de (batch, decoder token, encoder token)."""
     maps, _ = found.cross[0]
     ee, dd = (torch.eye(size, dtype=maps.dtype, device=maps.device) for size in (maps.shape[-1], maps.shape[-2]))
     de = maps.new_zeros(())
@@ -123,7 +128,7 @@ def _evidence(maps: Tensor, gradients: Tensor) -> Tensor:
 
 
 def _normalised(relevance: Tensor) -> Tensor:
-    """I + (R − I with each row divided by its sum)."""
+    """Returns I + (R − I with each row divided by its sum)."""
     identity = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
     gained = relevance - identity
     sums = gained.sum(-1, keepdim=True)

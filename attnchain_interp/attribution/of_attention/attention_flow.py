@@ -1,8 +1,8 @@
-"""Attention flow: how much of the output could have come from each input token."""
+"""Attention flow: the maximum flow from the output to each input token."""
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Any, Final, Self, final
 
 import torch
 from torch import Tensor
@@ -25,22 +25,22 @@ PER_SECOND: Final = 1.5e7  # of them, on one core
 class AttentionFlow(AttentionAttribution):
     """The maximum flow from a start token above the last layer to each token of the input, capacities Â = (A + I) / 2.
 
-    Where rollout multiplies the weights along a path and adds the paths, a flow is limited by each path's narrowest edge,
-    and paths share their edges. Each token is a flow problem of its own: scores lie between 0 and 1 and do not sum to one.
-    (The published code divides them by their sum, which keeps their order.)
+    Rollout multiplies the weights along a path and adds the paths. The narrowest edge of each path limits a flow, and paths
+    share their edges. Each token is a flow problem of its own: scores lie between 0 and 1 and do not sum to one. (The
+    published code divides the scores by their sum, which keeps their order.)
 
-    Cost: a flow for every token on a graph of layers × tokens² edges, so of tokens³; it runs on the CPU, by scipy. Seconds for
-    an image of 197 tokens.
+    Cost: a flow for every token on a graph of layers × tokens² edges, in total proportional to tokens³. It runs on the CPU, by
+    scipy: seconds for an image of 197 tokens.
 
     Args:
-        forward_func: as in `AttentionAttribution`.
-        start: as in `MultiBounce`.
-        layers, heads, tokens: as in `AttentionAttribution`; every layer and every token by default. Layers are taken in
-            the order of the model.
+        forward_func: see `AttentionAttribution`.
+        start: see `MultiBounce`.
+        layers, heads, tokens: see `AttentionAttribution`; every layer and every token by default. Layers are taken in the
+            order of the model.
 
     Raises:
         AttentionError: on attribution, for more than 10¹⁰ edges in all flow problems together, for a start that does not
-            exist, and as `capture`.
+            exist, and the errors of `capture`.
 
     Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020.
     """
@@ -74,7 +74,10 @@ class AttentionFlow(AttentionAttribution):
         if work > MAX_WORK:
             raise AttentionError(
                 f"attention flow on {store.batch * heads} graphs of {layers} layers, up to {int(counts.max())} tokens, takes"
-                f" {work:.1e} edges in all, about {work / PER_SECOND / 60:.0f} minutes; refused over {MAX_WORK:.0e}. Take"
-                " fewer examples at a time (internal_batch_size=…), fewer layers=… or tokens=… (the cost is of tokens³), or"
-                " Rollout, which needs one pass."
+                f" {work:.1e} edges in all, about {work / PER_SECOND / 60:.0f} minutes; refused over {MAX_WORK:.0e}.",
+                "Take fewer examples at a time (internal_batch_size=…), fewer layers=… or tokens=… (the cost grows as tokens³)"
+                ", or take Rollout, which needs one pass.",
             )
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self.changed(start=start)

@@ -1,15 +1,15 @@
-"""Contribution rollout: rollout of what tokens contribute, in place of attention."""
+"""Contribution rollout: rollout of the contributions of tokens, in place of attention."""
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.model_call import model_call
+from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_attention.rollout import layers_downward, rolled_out
-from attnchain_interp.attribution.token_attribution import Call, Scored, TokenAttribution
+from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.capture.attention_block import Measure, check_measure
 from attnchain_interp.capture.contributions import capture_contributions
 from attnchain_interp.errors import AttentionError
@@ -20,21 +20,21 @@ from attnchain_interp.store.starts import Start
 
 @final
 class ContributionRollout(TokenAttribution):
-    """The row of a start token in C_L · · · C_1, C the maps of `capture_contributions`.
+    """The row of a start token in C_L · · · C_1, where C are the maps of `capture_contributions`.
 
-    Nothing is mixed with the identity: residual connections are inside the contributions. It is class-agnostic: `target` has
-    no effect. Any other method reads the same maps from a callable: `TokenRank(lambda x: capture_contributions(model, x))`.
+    The maps are not mixed with the identity: residual connections are inside the contributions. `target` has no effect. Any
+    other method reads the same maps from a callable: `TokenRank(lambda x: capture_contributions(model, x))`.
 
     Args:
-        forward_func: a model that an adapter recognises. Left as it was. None where only `score` is used.
-        start: as in `Rollout`.
-        layers: as in `Rollout`.
-        measure: "alti"; "norm-resln", GlobEnc of the attention block alone (its second residual and layer norm, those of the
-            feed-forward network, are left out); or "norm-res".
+        forward_func: a model that an adapter recognises. It is left as it was. None where only `score` is used.
+        start: see `MultiBounce`.
+        layers: see `AttentionAttribution`. Layers are taken in the order of the model.
+        measure: "alti"; "norm-resln", GlobEnc of the attention block alone (without the second residual and layer norm, those
+            of the feed-forward network); or "norm-res".
 
     Raises:
         AttentionError: at once, for a measure that is unknown or leaves the residual connection out; on attribution, for a
-            start that does not exist, and as `capture_contributions`.
+            start that does not exist, and the errors of `capture_contributions`.
 
     Source: Ferrando, Gállego & Costa-jussà, *Measuring the Mixing of Contextual Information in the Transformer*, EMNLP 2022
     ("alti"); Modarressi et al., *GlobEnc: Quantifying Global Token Attribution by Incorporating the Whole Encoder Layer in
@@ -51,8 +51,8 @@ class ContributionRollout(TokenAttribution):
         check_measure(measure)
         if measure == "norm":
             raise AttentionError(
-                'measure="norm" leaves the residual connection out; use "norm-res", or mix it in:'
-                ' Rollout().score(capture_contributions(model, …, measure="norm")).'
+                'measure="norm" leaves the residual connection out.',
+                'Use "norm-res", or mix the residual in: Rollout().score(capture_contributions(model, …, measure="norm")).',
             )
         super().__init__(forward_func)
         self.start, self.layers = start, layers
@@ -60,25 +60,29 @@ class ContributionRollout(TokenAttribution):
 
     @torch.no_grad()
     def score(self, store: AttentionStore) -> Tensor:
-        """One score per token (batch, token), summing to one, of what `capture_contributions` gave for the same measure.
+        """Returns one score per token (batch, token), summing to one, from a store of `capture_contributions`.
 
         Raises:
-            AttentionError: a store of attention, or of another measure; a layer or start that is not there.
+            AttentionError: a store of attention, or of another measure; a layer or start that does not exist.
         """
         found = store.metadata.get("measure")
         if found != self.measure:
             came = "attention" if found is None else f"contributions by {found!r}"
             raise AttentionError(
-                f"the store holds {came}, and this method reads contributions by {self.measure!r}; get them with"
-                f" capture_contributions(model, …, measure={self.measure!r})."
+                f"the store holds {came}, and this method reads contributions by {self.measure!r}.",
+                f"Use capture_contributions(model, …, measure={self.measure!r}).",
             )
         return self._rolled(store, self.layers)
 
-    def scored(self, call: Call, with_residual: bool) -> Scored:
-        positional, named = model_call(self.forward_func, call.inputs, call.extra)
-        store = capture_contributions(self.forward_func, *positional, measure=self.measure, layers=self.layers, **named)
-        with torch.no_grad():
-            return Scored(self._rolled(store, "all"), store.tokens)
+    def read(self, call: Call) -> AttentionStore:
+        positional, named = call.arguments(self.forward_func)
+        return capture_contributions(self.forward_func, *positional, measure=self.measure, layers=self.layers, **named)
+
+    def scores(self, source: AttentionStore, first: int = 0) -> Tensor:
+        return self._rolled(source, "all")
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self.changed(start=start)
 
     def _rolled(self, store: AttentionStore, layers: LayerSelection) -> Tensor:
         chains = (store.chain(name, tokens="all") for name in layers_downward(store, layers))

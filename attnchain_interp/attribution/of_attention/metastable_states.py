@@ -1,8 +1,8 @@
-"""MetastableStates: which tokens attention keeps together."""
+"""Metastable states: the groups of tokens that attention keeps together."""
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -18,19 +18,21 @@ from attnchain_interp.store.tokens import TokenSelection
 class MetastableStates(AttentionAttribution):
     """The number of the metastable state that each token belongs to most: a segmentation, not an importance.
 
-    1 is the state with the greatest stationary weight, 2 the next, and so on; 0 is for tokens outside the chain. Numbers are
-    names: they may be compared and drawn, but not averaged. A state that is nowhere the greatest does not appear.
+    1 is the state with the greatest stationary weight, 2 the next, and so on. 0 is for tokens outside the chain. The numbers
+    are names: they may be compared and drawn, but not averaged. A state that is the greatest of no token does not appear.
 
     Args:
-        forward_func, layers, heads, tokens, direction: as in `AttentionAttribution`.
-        k: how many states; None finds the largest gap of each chain's spectrum.
-        damping: of the chain whose stationary distribution weighs the tokens.
+        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        k: the number of states. None finds the largest gap of each chain's spectrum.
+        damping: the probability of following the chain, for the stationary distribution that weighs the tokens.
 
     Raises:
-        AttentionError: on attribution, as `metastable_states` and `capture`.
+        AttentionError: on attribution, the errors of `metastable_states` and `capture`.
 
     Source: Reuter, Weber, Fackeldey, Röblitz, Garcia 2018 (GPCCA), here of attention.
     """
+
+    is_additive: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -46,10 +48,10 @@ class MetastableStates(AttentionAttribution):
         self.k, self.damping = k, damping
 
     def memberships(self, store: AttentionStore) -> Tensor:
-        """The share of each token in each state: (batch, token, k), or (batch, head, token, k) for `heads="each"`.
+        """Returns the share of each token in each state: (batch, token, k), or (batch, head, token, k) for `heads="each"`.
 
         Raises:
-            AttentionError: as `metastable_states`, and where the store lacks what is asked for.
+            AttentionError: the errors of `metastable_states`, and a layer, head or token that the store lacks.
         """
         return metastable_states(self.chain(store), self.k, self.damping)
 
@@ -58,6 +60,6 @@ class MetastableStates(AttentionAttribution):
 
 
 def state_numbers(memberships: Tensor) -> Tensor:
-    """(…, token): the number of the state with the greatest share, from 1; 0 where all shares are zero."""
+    """Returns the number (…, token) of the state with the greatest share, from 1; 0 where all shares are zero."""
     share, state = memberships.max(-1)
     return ((state + 1) * (share > 0)).to(memberships.dtype)

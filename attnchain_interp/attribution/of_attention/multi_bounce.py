@@ -1,8 +1,8 @@
-"""Multi-bounce attention: where attention from a token goes in several steps."""
+"""Multi-bounce attention: several steps of a walk that follows attention."""
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 from torch import Tensor
 
@@ -17,22 +17,22 @@ from attnchain_interp.store.tokens import TokenSelection
 
 @final
 class MultiBounce(AttentionAttribution):
-    """The distribution of a walk after `steps` steps from a start: v Pⁿ. Scores of an example sum to one.
+    """The distribution v Pⁿ of a walk after `steps` steps from a start v. The scores of an example sum to one.
 
-    One step from the class token is its row of attention over the states, renormalised; a start that is no state enters
-    the chain by its own row and is never returned to.
+    One step from the class token is its row of attention over the states, renormalised. A start that is not a state enters
+    the chain by its own row, and the walk does not return to it.
 
     Args:
-        forward_func: as in `AttentionAttribution`.
-        steps: how many, 0 or more.
-        start: "class", "last" (the last token that is no padding: in a decoder the one that predicts the next), "center" (the
-            centre patch), "uniform", a token by number, or distributions (token,) or (batch, token) over all tokens. None
-            means the class token where there is one; else "last" in a decoder, and "uniform" in any other model.
-        layers, heads, tokens, direction: as in `AttentionAttribution`.
+        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        steps: n, 0 or more.
+        start: "class", "last" (the last token that is not padding, which predicts the next token in a decoder), "center" (the
+            centre patch), "uniform", "class-or-uniform", the position of a token, or distributions (token,) or (batch, token)
+            over all tokens. None means the class token where there is one; else "last" in a decoder, and "uniform" in any
+            other model.
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist or is no distribution, negative steps, and as
-            `capture`.
+        AttentionError: on attribution, for a start that does not exist or is not a distribution, negative steps, and the
+            errors of `capture`.
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
@@ -53,3 +53,6 @@ class MultiBounce(AttentionAttribution):
     def score(self, store: AttentionStore) -> Tensor:
         chain = self.chain(store)
         return bounce(chain, start_distribution(chain, store.tokens, self.start), self.steps)
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self.changed(start=start)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.chain.chain import Chain
+from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.head_weights import Heads
@@ -22,26 +23,26 @@ from attnchain_interp.store.tokens import Role, TokenLayout, TokenSelection
 class Rollout(AttentionAttribution):
     """The row of a start token in Â_L · · · Â_1, where Â = r I + (1 − r) A is a layer's map with its residual connection.
 
-    A walk that at each layer, the last first, stays with probability r and else follows attention; what it finds at the
-    input is the score, which sums to one. No layer product is built: the start row is passed down, through one layer at a
-    time. Only "max", "min" and a discard ratio build that layer's map.
+    At each layer, the last first, a walk stays with probability r and else follows attention. The score of a token is the
+    probability that the walk ends there; scores sum to one. The product of the layers is not built: the start row is passed
+    down, through one layer at a time. Only "max", "min" and a discard ratio build the map of that layer.
 
-    What fusing and discarding leave of a row of A is divided by its sum before it is mixed with I, so that r is the
-    probability of staying whatever the fusion. (Published code with these options mixes first: what a layer loses there
-    goes to the residual.) A row of which nothing is left stays where it is.
+    After fusing and discarding, each row of A is divided by its sum before it is mixed with I, so that r is the probability of
+    staying whatever the fusion. (Published code with these options mixes first, and the residual gets the discarded share.) A
+    row that loses all its entries stays where it is.
 
     Args:
-        forward_func: as in `AttentionAttribution`.
-        start: as in `MultiBounce`.
-        layers, heads, tokens: as in `AttentionAttribution`; every layer and every token by default. Layers are taken in
-            the order of the model. `heads` may also be "max" or "min": the greatest or the least entry over the heads.
-        discard: the share of the lowest entries of each row, of those over the chosen tokens, that is dropped; never in
-            the column of the class token or of the one start token. 0.9 is usual.
-        residual: r, from 0 to 1; one half, as published, when not given.
+        forward_func: see `AttentionAttribution`.
+        start: see `MultiBounce`.
+        layers, heads, tokens: see `AttentionAttribution`; every layer and every token by default. Layers are taken in the
+            order of the model. `heads` may also be "max" or "min": the greatest or the least entry over the heads.
+        discard: the share of the lowest entries of each row that is dropped, among the chosen tokens, and never in the column
+            of the class token or of the one start token. 0.9 is usual.
+        residual: r, from 0 to 1; one half, as published, by default.
 
     Raises:
-        AttentionError: at once, for a ratio or a weight out of range; on attribution, for a start that does not exist, and
-            as `capture`.
+        AttentionError: at once, for a discard ratio or a residual out of range; on attribution, for a start that does not
+            exist, and the errors of `capture`.
 
     Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020; fusion and discard ratio: Gildenblat,
     *Exploring Explainability for Vision Transformers*, 2020, which drops of the whole map and of the first example alone.
@@ -58,9 +59,10 @@ class Rollout(AttentionAttribution):
         residual: float = 0.5,
     ) -> None:
         if not 0 <= discard < 1:
-            raise AttentionError(f"discard is {discard}; it is the share of a row that is dropped, from 0 to below 1 (0.9).")
-        if not 0 <= residual <= 1:
-            raise AttentionError(f"residual is {residual}; it is the probability of staying, from 0 to 1 (0.5 is usual).")
+            raise AttentionError(
+                f"discard is {discard}; it is the share of a row that is dropped, from 0 to below 1.", "Pass discard=0.9."
+            )
+        check_probability("residual", residual, "the probability of staying", 0.5)
         super().__init__(forward_func, layers, heads, tokens)
         self.start, self.discard, self.residual = start, discard, residual
 
@@ -69,6 +71,9 @@ class Rollout(AttentionAttribution):
         if self.discard:
             chains = self._thinned(chains, store.tokens)
         return rolled_out(chains, store.tokens, self.start, self.residual)
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self.changed(start=start)
 
     def _thinned(self, chains: Iterable[Chain], tokens: TokenLayout) -> Iterator[Chain]:
         kept = None
@@ -88,22 +93,26 @@ class Rollout(AttentionAttribution):
 
 
 def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
-    """The names of the chosen layers in the order of the model, the last first.
+    """Returns the names of the chosen layers in the order of the model, the last first.
 
     Raises:
-        AttentionError: as `AttentionStore.select`.
+        AttentionError: the errors of `AttentionStore.select`.
     """
     chosen = {layer.name for layer in store.select(layers)}
     return [name for name in reversed(store.names) if name in chosen]
 
 
 def rolled_out(chains: Iterable[Chain], tokens: TokenLayout, start: Start | None, residual: float = 0.5) -> Tensor:
-    """Where a walk from `start` is after one step of each chain, (…, token), if at each it stays with this probability."""
-    row = None
-    for chain in chains:
-        row = start_distribution(chain, tokens, start) if row is None else row
+    """Returns the distribution (…, token) of a walk from `start` after one step of each chain.
+
+    At each chain the walk stays with probability `residual`.
+    """
+    downward = iter(chains)
+    chain = next(downward)  # a selection of layers is never empty
+    row = start_distribution(chain, tokens, start)
+    row = torch.lerp(row, chain.step(row), 1 - residual)
+    for chain in downward:
         row = torch.lerp(row, chain.step(row), 1 - residual)
-    assert row is not None, "a selection of layers is never empty"  # noqa: S101
     return row
 
 
@@ -114,7 +123,7 @@ def _renormalised(matrix: Tensor, states: Tensor) -> Chain:
 
 
 def _discarded(chain: Chain, ratio: float, kept: Tensor) -> Chain:
-    """The chain without the lowest entries of each row; columns that are `kept` (…, token) stay."""
+    """Returns the chain without the lowest entries of each row. The columns in `kept` (…, token) stay."""
     matrix, droppable = chain.matrix, (chain.states & ~kept)[..., None, :]
     count = (chain.states.sum(-1).double() * ratio).long()[..., None, None]
     order = matrix.masked_fill(~droppable, torch.inf).argsort(dim=-1, stable=True)

@@ -1,54 +1,60 @@
-"""TokenRank: the stationary distribution as a token's global importance."""
+"""TokenRank: the stationary distribution of the attention chain."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, final, get_args
+from typing import Any, Final, Literal, Self, final, get_args
 
 from torch import Tensor
 
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.text.hooks import POLICIES, Begin
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.functionals import stationary
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.decoder_defaults import default_damping
 from attnchain_interp.store.head_weights import Heads
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import last_state
 from attnchain_interp.store.tokens import TokenSelection
 
 CausalPolicy = Literal["last", "damp", "drop-first", "reverse", "absorb"]
+JUMPS_TO_LAST: Final = "jumps lead to the position that predicts the output token"
 
 
 @final
 class TokenRank(AttentionAttribution):
     """The stationary distribution of the attention chain: the share of time that an endless walk spends on each token.
 
-    π = π (damping · P + (1 − damping) · 1 vᵀ). Scores of an example sum to one.
+    π = π (damping · P + (1 − damping) · 1 vᵀ). The scores of an example sum to one.
 
-    In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score it alone. What
-    is done about it is said by `causal`:
+    In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score that token alone.
+    `causal` says how this is avoided:
 
-    - "last": jumps lead to the last state, which predicts the next token, so that a token counts by how much of what is read
-      there comes from it. The most faithful of the policies on a trained decoder whose evidence is known, with damping 0.5
-      (docs/text-defaults.md), and what None means in a decoder.
-    - "damp": nothing but the damping. The first token keeps most of the mass; the others are ranked by what passes them.
-    - "drop-first": the first state is left out and rows are renormalised. (The second then absorbs; the damping matters.)
-    - "reverse": the reversed chain, from a token to those that attend to it; the last token absorbs.
-    - "absorb": walks begin everywhere and end when they reach the first state or a sink in the softmax; the score is each
-      token's share of the `expected_visits` until then, itself undamped. The first state scores 0.
+    - "last": jumps lead to the last state, which predicts the next token. A token counts by how much of the last state's
+      reading comes from it. With damping 0.5 it is the most faithful of the policies on a trained decoder whose evidence is
+      known (docs/text-defaults.md). It is the default in a decoder.
+    - "damp": the damping alone. The first token keeps most of the mass. The other tokens are ranked by the mass that passes
+      them.
+    - "drop-first": the first state is left out, and rows are renormalised. (The second state then absorbs, so the damping
+      matters.)
+    - "reverse": the reversed chain, from a token to the tokens that attend to it. The last token absorbs.
+    - "absorb": walks begin everywhere and end when they reach the first state or a sink in the softmax. The score is each
+      token's share of the `expected_visits` until then, without damping. The first state scores 0.
 
     Args:
-        forward_func, layers, heads, tokens, direction: as in `AttentionAttribution`.
-        damping: probability of following attention rather than jumping; when None 0.5 under "last", else 0.99.
-        personalization: v (token,) or (batch, token) over all tokens, where jumps land (under "absorb", where walks begin);
-            uniform over the states when None.
-        causal: as above. None means "last" where maps are causal and neither a personalization nor the outgoing direction is
-            asked for, else "damp".
+        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        damping: the probability of following attention rather than jumping. None means 0.5 under "last", else 0.99.
+        personalization: v (token,) or (batch, token) over all tokens, where jumps land, or where walks begin under "absorb".
+            None means uniform over the states.
+        causal: see above. None means "last" where maps are causal and neither a personalization nor the outgoing direction is
+            given, else "damp".
 
     Raises:
-        AttentionError: on attribution, as `stationary`, `expected_visits` and `capture`; at once, for another policy, for
-            "last" with a personalization, or "last", "reverse" or "absorb" with direction="outgoing".
+        AttentionError: on attribution, the errors of `stationary`, `expected_visits` and `capture`; at once, for another
+            policy, for "last" with a personalization, or "last", "reverse" or "absorb" with direction="outgoing".
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
@@ -64,22 +70,24 @@ class TokenRank(AttentionAttribution):
         personalization: Tensor | None = None,
         causal: CausalPolicy | None = None,
     ) -> None:
-        if causal not in (None, *get_args(CausalPolicy)):
-            raise AttentionError(f"causal={causal!r} is unknown; use one of {', '.join(map(repr, get_args(CausalPolicy)))}.")
+        if causal is not None:
+            check_one_of("causal", causal, get_args(CausalPolicy))
         if causal == "last" and personalization is not None:
-            raise AttentionError('causal="last" says where jumps lead, and so does personalization; leave one of them out.')
+            raise AttentionError(
+                'causal="last" says where jumps lead, and so does personalization.', "Leave one of the two out."
+            )
         if causal in ("last", "reverse", "absorb") and direction == "outgoing":
-            raise AttentionError(f'causal={causal!r} has its own direction; leave direction="incoming".')
+            raise AttentionError(f"causal={causal!r} has its own direction.", 'Leave direction="incoming".')
         super().__init__(forward_func, layers, heads, tokens, direction)
         self.damping, self.personalization = damping, personalization
-        self.causal: CausalPolicy | None = causal  # type: ignore[assignment] - checked above
+        self.causal: CausalPolicy | None = causal
 
     def policy(self, decoder: bool) -> tuple[CausalPolicy, float]:
-        """What is done about the first token, and the damping, where maps are causal (`decoder`) or not."""
+        """Returns the causal policy and the damping, where maps are causal (`decoder`) or not."""
         free = self.personalization is None and self.direction == "incoming"
         default: CausalPolicy = "last" if decoder and free else "damp"
         policy = default if self.causal is None else self.causal
-        return policy, (0.5 if policy == "last" else 0.99) if self.damping is None else self.damping
+        return policy, default_damping(policy == "last") if self.damping is None else self.damping
 
     def chain(self, store: AttentionStore) -> Chain:
         if self.causal in (None, "damp", "last"):
@@ -91,7 +99,7 @@ class TokenRank(AttentionAttribution):
         return store.chain(self.layers, self.heads, later, self.direction, "absorb" if self.causal == "absorb" else "drop")
 
     def has_convergence_delta(self) -> bool:
-        """Whether `attribute(…, return_convergence_delta=True)` has ‖πP − π‖₁ to give: under every policy but "absorb"."""
+        """Returns whether `return_convergence_delta=True` gives ‖πP − π‖₁: under every policy but "absorb"."""
         return self.causal != "absorb"
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -107,6 +115,23 @@ class TokenRank(AttentionAttribution):
         chain, (policy, damping) = self.chain(store), self.policy(self.causal is None and store.causal)
         jumps = last_state(chain) if policy == "last" else self._personalization(chain)
         return stationary(chain, damping, jumps, return_residual=True)
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self | None:
+        """Returns a copy whose jumps land in the distribution `start`; None for a position, where the policy applies."""
+        if not isinstance(start, Tensor):
+            return None
+        inside = start * self.changed(layers="all").chain(store).states[0].to(start.device)
+        if not float(inside.sum()) > 0:
+            raise AttentionError("an output token attends to none of the chosen tokens.", "Choose other tokens by tokens=….")
+        return self.changed(personalization=inside / inside.sum())
+
+    def text_policy(self, begin: Begin | None) -> str:
+        if begin is not None:
+            return POLICIES[begin].replace("starts", "starts and restarts")
+        policy, damping = self.policy(decoder=True)
+        rank = f"causal={policy!r}" + (f", damping={damping}" if policy != "absorb" else "")
+        where = JUMPS_TO_LAST if policy == "last" else "no start"
+        return f"{where}: the context of each output token is ranked as a whole, {rank}"
 
     def _personalization(self, chain: Chain) -> Tensor | None:
         v = self.personalization

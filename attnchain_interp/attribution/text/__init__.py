@@ -1,1 +1,1 @@
-"""Attribution of texts: a prompt's tokens, for what a model says of it or goes on with."""
+"""Attribution of texts: hooks of the methods, prompts, outputs, rows of decoders and of encoder–decoders, results."""

@@ -1,23 +1,22 @@
-"""The text that a model goes on with: given as a string or as token numbers, or generated."""
+"""The output text of a model: given as a string or as token ids, or generated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 
-TextTarget = str | int | Sequence[int] | Tensor | None
+GREEDY: Final[dict[str, Any]] = {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}
 
 
 def given_tokens(target: Any, encode: Any) -> Tensor | None:
-    """The token numbers (output token,) of a target, a string by `encode`; None where the model is to generate.
+    """Returns the token ids (output token,) of a target, a string by `encode`; None where the model generates.
 
     Raises:
-        AttentionError: another kind of target, or one without tokens.
+        AttentionError: another kind of target, or a target without tokens.
     """
     if target is None:
         return None
@@ -33,64 +32,83 @@ def given_tokens(target: Any, encode: Any) -> Tensor | None:
         tokens = tokens.reshape(1) if tokens.ndim == 0 else tokens
     integers = not tokens.is_floating_point() and not tokens.is_complex() and tokens.dtype != torch.bool
     if tokens.ndim != 1 or not (integers or not tokens.numel()):
+        came = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
         raise AttentionError(
-            f"target is {_described(target)}; of a model that generates it is the text it goes on with, as a string or as"
-            " token numbers (output token,), or None to let it generate."
+            f"target is {came}; of a model that generates it is the text it goes on with.",
+            "Pass a string, token numbers (output token,), or None to let the model generate.",
         )
     if not tokens.numel():
-        raise AttentionError(f"target={target!r} has no tokens; give at least one, or None to let the model generate.")
+        raise AttentionError(
+            f"target={target!r} has no tokens; give at least one.", "Pass None to let the model generate the target."
+        )
     return tokens.long().cpu()
 
 
-def generated(model: Any, prompt: Tensor, max_new_tokens: int) -> Tensor:
-    """The whole sequence (token,) that greedy generation from the prompt (1, token) ends with, on the CPU."""
-    options = {"attention_mask": torch.ones_like(prompt), "do_sample": False, "num_beams": 1}
-    output = model.generate(prompt, max_new_tokens=max_new_tokens, **options)
+def generated(model: Any, prompt: Tensor, gen_args: dict[str, Any]) -> Tensor:
+    """Returns the whole sequence (token,) that the model generates from the prompt (1, token), on the CPU."""
+    output = model.generate(prompt, attention_mask=torch.ones_like(prompt), **gen_args)
     sequences = output if isinstance(output, Tensor) else output.sequences
     return sequences[0].cpu()
 
 
-def check_new_tokens(max_new_tokens: Any) -> None:
-    """
+def decoder_start(model: Any) -> Tensor:
+    """Returns the token ids that a decoder starts with, before its own choices.
+
     Raises:
-        AttentionError: not a positive number.
+        AttentionError: the configuration does not say.
     """
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise AttentionError(f"max_new_tokens is {max_new_tokens!r}; it is how many tokens may be generated: 1, 2, …")
+    configs = [getattr(model, "generation_config", None), model.config]
+
+    def first(name: str) -> int | None:
+        values = [getattr(config, name, None) for config in configs]
+        return next((value for value in values if isinstance(value, int)), None)
+
+    start, forced = first("decoder_start_token_id"), first("forced_bos_token_id")
+    start = first("bos_token_id") if start is None else start  # as generate does
+    if start is None:
+        raise AttentionError(
+            f"{type(model).__name__} does not say what its decoder starts with.",
+            "Set model.generation_config.decoder_start_token_id.",
+        )
+    return torch.tensor([start] if forced is None else [start, forced])
 
 
-def check_tokens(model: Any, tokens: Tensor, what: str) -> None:
-    """
+def check_tokens(model: Any, tokens: Tensor, name: str) -> None:
+    """Refuses token ids that the model has no embedding for.
+
     Raises:
-        AttentionError: numbers that the model has no token for.
+        AttentionError: such an id.
     """
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
     count = getattr(embeddings, "num_embeddings", None)
     if count is not None and bool(((tokens < 0) | (tokens >= count)).any()):
         raise AttentionError(
-            f"{what} holds token numbers from {int(tokens.min())} to {int(tokens.max())}, but {type(model).__name__} has"
-            f" tokens 0 to {count - 1}: a number out of range, or the tokenizer of another model."
+            f"{name} holds token numbers from {int(tokens.min())} to {int(tokens.max())}, but {type(model).__name__} has"
+            f" tokens 0 to {count - 1}.",
+            "Pass the tokenizer of this model, or numbers within its range.",
         )
 
 
-def check_length(model: Any, tokens: int, what: str) -> None:
-    """
+def check_length(model: Any, tokens: int, name: str) -> None:
+    """Refuses more tokens than the model has positions for.
+
     Raises:
-        AttentionError: more tokens than the model has positions for.
+        AttentionError: too many tokens.
     """
     config = getattr(model, "config", None)
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < tokens:
         raise AttentionError(
-            f"{what} takes {tokens} tokens but {type(model).__name__} has positions for {positions}"
-            " (max_position_embeddings); shorten the text, or lower max_new_tokens."
+            f"{name} takes {tokens} tokens but {type(model).__name__} has positions for {positions}"
+            " (max_position_embeddings).",
+            "Shorten the text, or lower max_new_tokens.",
         )
 
 
 def output_labels(tokens: Tensor, tokenizer: Any) -> list[str]:
-    """The text of each token by itself; the vocabulary's own entry where it has none (a space, a part of a character).
+    """Returns the text of each token, or its entry in the vocabulary where its text is a space or a part of a character.
 
-    Models may have more tokens than their tokenizer; such a one is called by its number.
+    A token that the tokenizer does not know is called by its number.
     """
 
     def label(token: int, entry: str | None) -> str:
@@ -101,7 +119,3 @@ def output_labels(tokens: Tensor, tokenizer: Any) -> list[str]:
 
     numbers = tokens.tolist()
     return [label(*pair) for pair in zip(numbers, tokenizer.convert_ids_to_tokens(numbers), strict=True)]
-
-
-def _described(target: Any) -> str:
-    return f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)

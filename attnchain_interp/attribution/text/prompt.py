@@ -1,4 +1,4 @@
-"""The text that is attributed: its token numbers, and which of them each label stands for."""
+"""The text that is attributed: its token ids, and the tokens of each label."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TOKENIZER: Final = ("__call__", "encode", "decode", "convert_ids_to_tokens")
 @final
 @dataclass(frozen=True)
 class Prompt:
-    """One text for the model, and the units that it is scored by.
+    """One text for the model, and its units: tokens or words.
 
     Attributes:
-        ids: (1, token).
-        labels: of the units, tokens or words.
-        units: (unit, token): 1 where a token belongs to a unit. Skipped tokens belong to none.
+        ids: the token ids (1, token).
+        labels: one string per unit.
+        units: (unit, token): 1 where a token belongs to a unit. A skipped token belongs to none.
         inp: Captum's input.
         tokenizer: of the text.
     """
@@ -38,12 +38,12 @@ class Prompt:
         return self.ids.shape[1]
 
     def by_unit(self, scores: Tensor) -> Tensor:
-        """(…, unit): scores (…, token) summed over the tokens of each unit."""
+        """Returns the sums (…, unit) of scores (…, token) over the tokens of each unit."""
         return scores @ self.units.to(scores.dtype).mT
 
 
 def prompt_of(text: Any, tokenizer: Any, words: bool) -> Prompt:
-    """The prompt that a string, or Captum's `TextTokenInput`, is.
+    """Returns the prompt of a string or of Captum's `TextTokenInput`.
 
     Raises:
         AttentionError: several texts, another kind of input, no tokenizer or one that lacks a method, an empty text, or words
@@ -57,10 +57,10 @@ def prompt_of(text: Any, tokenizer: Any, words: bool) -> Prompt:
     else:
         check_tokenizer(tokenizer)
         if not text.strip():
-            raise AttentionError(f"text is {text!r}; an empty prompt has no tokens to score.")
+            raise AttentionError(f"text is {text!r}; an empty prompt has no tokens to score.", "Pass at least one word.")
         inp = TextTokenInput(text, tokenizer)
     if inp.n_itp_features == 0:
-        raise AttentionError("text has no tokens, or skip_tokens skips all of them; keep at least one.")
+        raise AttentionError("text has no tokens, or skip_tokens skips all of them.", "Keep at least one token.")
     ids, kept = inp.inp_tensor, torch.ones_like(inp.inp_tensor[0], dtype=torch.bool)
     if inp.itp_mask is not None:
         kept = inp.itp_mask[0]
@@ -74,15 +74,16 @@ def prompt_of(text: Any, tokenizer: Any, words: bool) -> Prompt:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """
+    """Refuses None, and an object without the methods of a tokenizer.
+
     Raises:
-        AttentionError: None, or an object without the methods that are needed.
+        AttentionError: a method is not there.
     """
     absent = [name for name in _TOKENIZER if not callable(getattr(tokenizer, name, None))]
     if absent:
         raise AttentionError(
-            f"tokenizer is {type(tokenizer).__name__}, which lacks {', '.join(absent)}. A string needs the model's tokenizer:"
-            " attribute_text(text, tokenizer=AutoTokenizer.from_pretrained(…)); a captum TextTokenInput brings its own."
+            f"tokenizer is {type(tokenizer).__name__}, which lacks {', '.join(absent)}. A string needs the model's tokenizer.",
+            "Pass tokenizer=AutoTokenizer.from_pretrained(…), or a captum TextTokenInput, which brings its own.",
         )
 
 
@@ -96,29 +97,29 @@ def _units(groups: list[list[int]], tokens: int) -> Tensor:
 @final
 @dataclass(frozen=True)
 class _Spelled:
-    """A text, and the characters (start, end) that each token stands for; None for what is not in the text."""
+    """A text, and the characters (start, end) of each token; None for a token that is not in the text."""
 
     text: str
     spans: list[tuple[int, int] | None]
 
 
 def _words(text: str | None, ids: list[int], tokenizer: Any) -> tuple[_Spelled, list[list[int]]]:
-    """The text with its tokens' spans, and the tokens of each word.
+    """Returns the text with the spans of its tokens, and the tokens of each word.
 
-    A word begins where the tokenizer's own split into words begins one, or after a space: some tokenizers split nothing. A
-    token that it added is a word by itself.
+    A word begins where the tokenizer begins a word, or after a space: some tokenizers do not split. A token that the tokenizer
+    added is a word by itself.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise AttentionError(
-            f"words=True needs to know which tokens make a word, which {type(tokenizer).__name__} does not tell; pass a fast"
-            " tokenizer (AutoTokenizer.from_pretrained(…, use_fast=True)), or leave words out."
+            f"words=True needs the tokens of each word, which {type(tokenizer).__name__} does not tell.",
+            "Leave words out, or pass a fast tokenizer: AutoTokenizer.from_pretrained(…, use_fast=True).",
         )
     spelling: str = tokenizer.decode(ids) if text is None else text
     encoding = tokenizer(spelling, add_special_tokens=text is not None, return_offsets_mapping=True)
     if encoding["input_ids"] != ids:
         raise AttentionError(
-            "words=True: a TextTokenInput holds token numbers alone, and read as text and tokenised again these give others."
-            " Pass the text as a string."
+            "words=True: a TextTokenInput holds token ids alone. Decoded and tokenised again, they give other ids.",
+            "Pass the text as a string.",
         )
     numbers = encoding.word_ids(0)
     spans = [None if number is None else tuple(span) for number, span in zip(numbers, encoding["offset_mapping"], strict=True)]
@@ -133,7 +134,7 @@ def _words(text: str | None, ids: list[int], tokenizer: Any) -> tuple[_Spelled, 
 
 
 def _space_between(spelled: _Spelled, before: int, place: int) -> bool:
-    """Whether one token ends with a space, the next begins with one, or there is one between them."""
+    """Returns whether one token ends with a space, the next begins with one, or a space lies between them."""
     (_, end), (start, stop) = spelled.spans[before] or (0, 0), spelled.spans[place] or (0, 0)
     border = spelled.text[max(end - 1, 0) : start + 1] if stop > start >= end else ""  # bytes of one character overlap
     return any(character.isspace() for character in border)

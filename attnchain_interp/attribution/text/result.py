@@ -1,4 +1,4 @@
-"""The attribution of a text, as Captum's language-model classes give it, with what these have no place for."""
+"""The result of `TextAttribution`: Captum's `LLMAttributionResult`, with the earlier output and the policy added."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 
 @final
 class TextAttributionResult(LLMAttributionResult):
-    """Scores of the tokens (or words) of a prompt for each output; Captum's plots work on it.
+    """Scores of the tokens (or words) of a prompt for each output. Captum's plots work on it.
 
     Attributes:
-        input_tokens, output_tokens: labels; a classifier has one output.
-        token_attr: (output token, input token). Each row is what the method gives for one output token.
-        seq_attr: (input token,): the sum of these rows, as Captum's gradient methods have it.
-        output_probs: (output token,): the model's probability of each output token after those before it; None where the
-            model puts out no text.
-        output_attr: (output token, output token): the rest of each row, over the earlier output tokens, zero for itself and
-            for later ones; None where rows hold the prompt alone (classifiers, encoder–decoders).
-        policy: where the walks start, or what is done in their place, and what they see.
+        input_tokens, output_tokens: labels. A classifier has one output.
+        token_attr: (output token, input token). Each row holds the scores for one output token.
+        seq_attr: (input token,): the sum of the rows, as in Captum's gradient methods.
+        output_probs: (output token,): the model's probability of each output token after the tokens before it. None where
+            the model outputs no text.
+        output_attr: (output token, output token): the rest of each row, over the earlier output tokens. It is zero for the
+            token itself and for later ones. None where rows hold the prompt alone (classifiers, encoder–decoders).
+        policy: where the walks start, and which tokens they see.
         inp: Captum's input.
     """
 
@@ -54,11 +54,11 @@ class TextAttributionResult(LLMAttributionResult):
 
     @property
     def input_labels(self) -> list[str]:
-        """The input tokens, those that occur more than once with their position: "the (0)", "cat", "the (2)"."""
+        """The input tokens. A token that occurs more than once has its position: "the (0)", "cat", "the (2)"."""
         counts = Counter(self.input_tokens)
         return [f"{token} ({k})" if counts[token] > 1 else token for k, token in enumerate(self.input_tokens)]
 
     @property
     def seq_attr_dict(self) -> dict[str, float]:
-        """`seq_attr` by `input_labels`: unlike Captum's, with an entry for every token."""
+        """`seq_attr` by `input_labels`. It has an entry for every token, unlike Captum's."""
         return dict(zip(self.input_labels, self.seq_attr.tolist(), strict=True))

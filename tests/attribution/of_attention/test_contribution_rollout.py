@@ -13,7 +13,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_interp.capture.attention_block import Measure
 
-from . import small_models as small
+from .. import small_models as small
 
 
 def product(store: ac.AttentionStore) -> Tensor:

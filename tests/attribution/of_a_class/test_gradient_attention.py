@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 
-from . import small_models as small
+from .. import small_models as small
 
 # One example: (maps, gradients) of each layer, (head, query, key)
 Layers = list[tuple[Tensor, Tensor]]
@@ -292,7 +292,7 @@ def test_what_is_refused() -> None:
         ac.GradientAttention(model, layers=-1).attribute(IDS, (3, 8), case.extra)
     with pytest.raises(ac.AttentionError, match="BertForSequenceClassification is no encoder–decoder"):
         ac.capture_encoder_decoder_gradients(small.bert(), IDS, target=1)
-    with pytest.raises(ac.AttentionError, match=r"logits of shape \(2, 5, 60\) .* a tuple of indices"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)logits of shape \(2, 5, 60\) .* a tuple of indices"):
         ac.GradientAttention(model).attribute(IDS, 8, case.extra)
     model.model.decoder.layers[0].encoder_attn.out_proj.register_forward_hook(lambda _, __, output: output.detach())
     with pytest.raises(ac.AttentionError, match="no gradient flows from the score to 2 of 3 attention layers"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 
-from . import small_models as small
+from .. import small_models as small
 
 TARGET = [3, 1]
 

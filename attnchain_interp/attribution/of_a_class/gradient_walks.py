@@ -1,0 +1,183 @@
+"""Walks that follow attention where it speaks for the target: their stationary distribution, their steps, their visits."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self, final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
+from attnchain_interp.attribution.of_attention.token_rank import JUMPS_TO_LAST
+from attnchain_interp.attribution.text.hooks import Begin
+from attnchain_interp.chain.absorption import expected_visits
+from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain.functionals import bounce, stationary
+from attnchain_interp.checks import check_probability
+from attnchain_interp.gradients.map_gradients import AttentionGradients
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.decoder_defaults import default_damping
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start, last_state, start_distribution
+from attnchain_interp.store.tokens import TokenSelection
+
+
+def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"]) -> Tensor:
+    """Returns A ⊙ ∇A (batch, query, key), heads averaged and layers summed.
+
+    `rectify` places the ReLU: "entries" (Σ_l mean_h ReLU(A ⊙ ∇A)) or "layers" (ReLU(Σ_l mean_h A ⊙ ∇A)).
+    """
+    total = found[0][0].new_zeros(())
+    for maps, gradients in found:
+        products = maps * gradients
+        if rectify == "entries":
+            products = products.relu()
+        total = total + products.mean(1)
+    return total.relu()
+
+
+def gradient_chain(found: AttentionGradients, tokens: TokenSelection = None) -> Chain:
+    """Returns the chain over `tokens` whose transitions are W = Σ_l mean_h A ⊙ ReLU(∇A), each row divided by its sum.
+
+    Heads and layers with a greater gradient count more, and the scale of the score cancels. A row without evidence keeps the
+    plain attention of its token (the mean over heads and layers), so that the walk continues as the model does.
+
+    Raises:
+        AttentionError: `tokens` selects no token in an example, or a state attends to no state.
+    """
+    attention = found.store.chain(tokens=tokens)
+    states = attention.states
+    weights = evidence(found, "entries") * states[:, None]
+    sums = weights.sum(-1, keepdim=True)
+    there = sums > torch.finfo(sums.dtype).tiny
+    transitions = torch.where(there, weights / torch.where(there, sums, 1), attention.matrix)
+    return Chain(transitions, states, check=False)
+
+
+@final
+class GradientTokenRank(AttentionGradientAttribution):
+    """The stationary distribution of the `gradient_chain` P: W = Σ_l mean_h A ⊙ ReLU(∇A), rows divided by their sums.
+
+    π = π (damping · P + (1 − damping) · 1 vᵀ), as TokenRank. The walk takes a transition the more often the more the
+    transition raises the target's score. Rows of W that are zero keep the plain attention of their token. The scores of an
+    example sum to one. One forward and one backward.
+
+    Args:
+        forward_func, layers: see `AttentionGradientAttribution`.
+        tokens: the states, see `TokenLayout.select`. None means the patches of an image, else everything but padding.
+        damping: the probability of following the chain rather than jumping. None means 0.5 where jumps lead to the last state,
+            else 0.99.
+        personalization: v (token,) or (batch, token) over all tokens, where jumps land. None means the last state in a
+            decoder (docs/text-defaults.md), else uniform over the states.
+
+    Raises:
+        AttentionError: on attribution, the errors of `stationary` and `capture_gradients`.
+
+    Source: this library; the chain of Erel et al. 2025 with the weights of Chefer et al. 2021.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        layers: LayerSelection = "all",
+        tokens: TokenSelection = None,
+        damping: float | None = None,
+        personalization: Tensor | None = None,
+    ) -> None:
+        super().__init__(forward_func, layers)
+        self.tokens, self.damping, self.personalization = tokens, damping, personalization
+
+    def relevance(self, found: AttentionGradients) -> Tensor:
+        chain, to_last = gradient_chain(found, self.tokens), self.personalization is None and found.store.causal
+        damping = default_damping(to_last) if self.damping is None else self.damping
+        return stationary(chain, damping, last_state(chain) if to_last else self.personalization)
+
+    def text_policy(self, begin: Begin | None) -> str:
+        if self.personalization is None:
+            return f"{JUMPS_TO_LAST}: its context is ranked as a whole"
+        return super().text_policy(begin)
+
+
+@final
+class GradientMultiBounce(AttentionGradientAttribution):
+    """The distribution v Pⁿ after `steps` steps from a start v, where P is the `gradient_chain`.
+
+    It is MultiBounce of a walk that takes a transition the more often the more the transition raises the target's score. Rows
+    of W that are zero keep the plain attention of their token. The scores of an example sum to one. One forward and one
+    backward.
+
+    Args:
+        forward_func, layers: see `AttentionGradientAttribution`.
+        steps: n, 0 or more.
+        start: see `MultiBounce`.
+        tokens: the states, see `TokenLayout.select`. None means the patches of an image, else everything but padding.
+
+    Raises:
+        AttentionError: on attribution, for a start that does not exist or is not a distribution, negative steps, and the
+            errors of `capture_gradients`.
+
+    Source: this library; the bounces of Erel et al. 2025 with the weights of Chefer et al. 2021.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        steps: int = 2,
+        start: Start | None = None,
+        layers: LayerSelection = "all",
+        tokens: TokenSelection = None,
+    ) -> None:
+        super().__init__(forward_func, layers)
+        self.steps, self.start, self.tokens = steps, start, tokens
+
+    def relevance(self, found: AttentionGradients) -> Tensor:
+        chain = gradient_chain(found, self.tokens)
+        return bounce(chain, start_distribution(chain, found.tokens, self.start), self.steps)
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self.changed(start=start)
+
+
+@final
+class ExpectedVisits(AttentionGradientAttribution):
+    """e (I − Q)⁻¹ from a start token e, where Q = damping · W / (its greatest row sum) and W = ReLU(Σ_l mean_h A ⊙ ∇A).
+
+    W is the evidence: how much attention from one token to another raises the target's score. Heads and layers are summed
+    before the ReLU, so that evidence for and against cancels. At the token with the most evidence the walk continues with
+    probability `damping`; at another token it ends with the probability by which the evidence falls short. A token scores by
+    how much evidence leads to it, directly and over other tokens. The start's own score holds the 1 of the walk's beginning.
+    One forward and one backward.
+
+    Args:
+        forward_func, layers: see `AttentionGradientAttribution`.
+        start: see `MultiBounce`. The default means the class token, and "uniform" where there is none, also in a decoder.
+        damping: the probability that the walk continues at the token with the most evidence. At 1 there may be no finite
+            answer: in a causal model the first token attends to itself alone.
+
+    Raises:
+        AttentionError: on attribution, for a start that does not exist, walks that do not end (damping 1), and the errors of
+            `capture_gradients`; at once, for a damping outside [0, 1].
+
+    Source: this library; the fundamental matrix of Kemeny & Snell, *Finite Markov Chains*, 1960.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        start: Start | None = CLASS_OR_UNIFORM,
+        layers: LayerSelection = "all",
+        damping: float = 0.99,
+    ) -> None:
+        check_probability("damping", damping, "the probability of following the chain", 0.99)
+        super().__init__(forward_func, layers)
+        self.start, self.damping = start, damping
+
+    def relevance(self, found: AttentionGradients) -> Tensor:
+        weights = evidence(found, "layers")
+        greatest = weights.sum(-1).amax(-1)[:, None, None]
+        transitions = self.damping * weights / greatest.clamp_min(torch.finfo(weights.dtype).tiny)
+        states = found.tokens.mask.to(weights.device)
+        return expected_visits(Chain(transitions, states, absorbing=True, check=False), start_row(found, self.start))
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self.changed(start=start)

@@ -1,0 +1,164 @@
+"""Baselines of few steps: column sums, rows of raw attention, weighted PageRank, and the random control."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self, final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.multi_bounce import MultiBounce
+from attnchain_interp.attribution.text.hooks import Begin
+from attnchain_interp.chain.functionals import bounce
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads, head_weights
+from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store.starts import token_position
+from attnchain_interp.store.tokens import TokenSelection
+
+
+@final
+class ColumnSum(AttentionAttribution):
+    """The column sums of the map over its states, divided by their number: one bounce from the uniform start.
+
+    The scores of an example sum to one. Attention-based token pruning (H2O) and self-attention guidance (SAG) use this
+    baseline.
+
+    Args:
+        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+
+    Raises:
+        AttentionError: on attribution, the errors of `capture`.
+    """
+
+    def score(self, store: AttentionStore) -> Tensor:
+        chain = self.chain(store)
+        return bounce(chain, chain.uniform, steps=1)
+
+
+@final
+class RawAttention(AttentionAttribution):
+    """The row of one token (where it attends to) or its column (which tokens attend to it): one hop, without a chain.
+
+    It keeps every token by default, unlike the chain methods, so nothing is renormalised. The row of the class token is
+    `store.maps()[..., 0, :]`, averaged over layers and heads.
+
+    Args:
+        forward_func, heads: see `AttentionAttribution`.
+        token: "class", "center" (the centre patch) or the position of a token.
+        select: "row" or "column".
+        layers: see `AttentionAttribution`. Pictures often show the last layer alone (`layers=-1`).
+        tokens: see `AttentionAttribution`; every token by default.
+
+    Raises:
+        AttentionError: on attribution, for a token that does not exist, and the errors of `capture`; at once, for another
+            `select`.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        token: str | int = "class",
+        select: Literal["row", "column"] = "row",
+        layers: LayerSelection = "all",
+        heads: Heads = "mean",
+        tokens: TokenSelection = "all",
+    ) -> None:
+        check_one_of("select", select, ("row", "column"))
+        super().__init__(forward_func, layers, heads, tokens)
+        self.token, self.select = token, select
+
+    def score(self, store: AttentionStore) -> Tensor:
+        transitions = self.chain(store).transitions
+        position = token_position(store.tokens, self.token)
+        picked = transitions.rows if self.select == "row" else transitions.columns
+        return picked(position, position + 1)[..., 0, :]
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> AttentionAttribution:
+        if self.select == "column":
+            raise AttentionError(
+                'RawAttention(select="column") scores the tokens that attend to a token, and no token before an output token'
+                " attends to it.",
+                'Instead use select="row".',
+            )
+        if isinstance(start, Tensor):  # the mean of the rows, each with its share
+            return MultiBounce(None, 1, start, self.layers, self.heads, self.tokens)
+        return self.changed(token=start)
+
+
+@final
+class WeightedPageRank(AttentionAttribution):
+    """s ← Aᵀ s from uniform importance, in each head by itself; then the root of the mean square over heads.
+
+    A few steps of an undamped walk: between the column sum (one step) and TokenRank (many steps, damped). The root mean
+    square lets a token stand out that is important to one head, where a mean would level it. Scores therefore do not sum to
+    one. The method was published for one layer at a time. Over several layers, every layer counts the same under the root.
+    The paper's filter of heads, by the variance of their scores, is not applied.
+
+    Args:
+        forward_func: see `AttentionAttribution`.
+        steps: the number of steps in every layer. The paper takes more steps in the first layers than in the last.
+        layers, tokens: see `AttentionAttribution`; every layer and every token by default.
+        heads: see `AttentionAttribution`; the weights of the mean under the root.
+
+    Raises:
+        AttentionError: on attribution, for negative steps, and the errors of `capture`.
+
+    Source: Wang, Dedhia & Jha, *Zero-TPrune: Zero-Shot Token Pruning through Leveraging of the Attention Graph in
+    Pre-Trained Transformers*, CVPR 2024 (Weighted Page Rank; emphasizing informative regions).
+    """
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        steps: int = 30,
+        layers: LayerSelection = "all",
+        heads: Heads = "mean",
+        tokens: TokenSelection = "all",
+    ) -> None:
+        super().__init__(forward_func, layers, heads, tokens)
+        self.steps = steps
+
+    def score(self, store: AttentionStore) -> Tensor:
+        return torch.stack([self._mean_square(store, layer.name) for layer in store.select(self.layers)]).mean(0).sqrt()
+
+    def _mean_square(self, store: AttentionStore, layer: str) -> Tensor:
+        chain = store.chain(layer, "each", self.tokens)
+        squares = bounce(chain, chain.uniform, self.steps).square()
+        if self.heads == "each":
+            return squares
+        return torch.einsum("bh,bhi->bi", head_weights(store, self.heads, layer, self.tokens)[:, 0], squares)
+
+
+@final
+class RandomRanking(AttentionAttribution):
+    """Uniform random scores in [0, 1) for the selected tokens: the control that every method must beat.
+
+    Args:
+        forward_func, tokens: see `AttentionAttribution`. The model only tells how many tokens there are.
+        seed: the same seed gives the same scores. One generator serves the whole batch.
+
+    Raises:
+        AttentionError: on attribution, the errors of `capture`.
+    """
+
+    def __init__(self, forward_func: Any = None, seed: int = 0, tokens: TokenSelection = None) -> None:
+        super().__init__(forward_func, layers=-1, tokens=tokens)
+        self.seed = seed
+
+    def score(self, store: AttentionStore) -> Tensor:
+        return self.score_part(store, 0)
+
+    def score_part(self, store: AttentionStore, first: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        scores = torch.rand(first + store.batch, len(store.tokens), generator=generator)[first:]
+        return scores * store.tokens.select(self.tokens)
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+        return self
+
+    def text_policy(self, begin: Begin | None) -> str:
+        return "random scores of every token of the context"

@@ -1,0 +1,96 @@
+"""The hooks by which a method says how it reads texts. `TextAttribution` knows a method by these hooks alone."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final, Literal, Self
+
+from captum.attr import Attribution
+from torch import Tensor
+
+from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.head_weights import Heads
+from attnchain_interp.store.tokens import TokenSelection
+
+Begin = Literal["position", "cross-attention"]
+
+POLICIES: Final[dict[Begin | None, str]] = {
+    "position": "the walk starts at the position that predicts the output token and sees the context alone",
+    "cross-attention": "the walk over the encoder starts where cross-attention goes from the decoder's position that predicts"
+    " the output token (mean over layers and heads)",
+    None: "no start: the context of each output token is scored as a whole",
+}
+
+
+class TextHooks(Attribution, ABC):
+    """What a method says about texts. Every attribution method has these hooks.
+
+    `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with a start overrides
+    `started_at`. Few methods override more.
+
+    Attributes:
+        forward_func: the model.
+        tokens: the states of the method; see `TokenLayout.select`. A method without states reads "all" tokens.
+        heads: the weights of the heads. "each" gives one row per head, which a text has no place for.
+        reads_gradients: whether the source depends on the target. Each output token of a decoder then takes a forward and a
+            backward of its own; else one forward serves all output tokens.
+        reads_embeddings: whether the model is called with embeddings in place of token ids.
+        is_additive: whether scores may be summed, over the tokens of a word and over the output tokens.
+    """
+
+    forward_func: Any
+    tokens: TokenSelection = "all"
+    heads: Heads = "mean"
+    reads_gradients: ClassVar[bool] = False
+    reads_embeddings: ClassVar[bool] = False
+    is_additive: ClassVar[bool] = True
+
+    @abstractmethod
+    def read(self, call: Call) -> Any:
+        """Captures the source of the scores, only the layers that the method reads.
+
+        Returns:
+            An `AttentionStore` (of attention or of contributions), or `AttentionGradients`.
+        """
+
+    @abstractmethod
+    def scores(self, source: Any, first: int = 0) -> Tensor:
+        """Returns the scores (batch, token), or (batch, head, token), of a source from `read`.
+
+        Args:
+            source: `read` returned it. `TextAttribution` cuts it to the context of one output token.
+            first: the number of the first example, or of the output token. Only a random score depends on it.
+        """
+
+    def started_at(self, start: int | Tensor, store: AttentionStore) -> TextHooks | None:
+        """Returns a copy whose walk starts elsewhere; None where the method does not start at tokens.
+
+        A method with a `start` argument returns `self.changed(start=start)`.
+
+        Args:
+            start: in a decoder the position that predicts the output token. In an encoder–decoder the distribution (token,)
+                of cross-attention from that position, over the tokens of the encoder.
+            store: the attention that the walk follows.
+        """
+        return None
+
+    def restricted_to(self, states: Tensor) -> TextHooks:
+        """Returns a copy whose states are chosen by a bool tensor (batch, token)."""
+        return self.changed(tokens=states)
+
+    def text_policy(self, begin: Begin | None) -> str:
+        """Returns the words of `TextAttributionResult.policy`.
+
+        Args:
+            begin: where `started_at` started the walk; None where `started_at` returned None.
+        """
+        return POLICIES[begin]
+
+    def changed(self, **settings: Any) -> Self:
+        """Returns a copy with other attributes."""
+        copied = copy.copy(self)
+        for name, value in settings.items():
+            setattr(copied, name, value)
+        return copied

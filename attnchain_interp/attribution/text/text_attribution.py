@@ -1,0 +1,204 @@
+"""Attribution of texts, in the shape of Captum's `LLMAttribution`, for every kind of model that reads text."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import torch
+from captum.attr import Attribution, TextTokenInput
+from torch import Tensor, nn
+
+from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.text.continuation import (
+    GREEDY,
+    check_length,
+    check_tokens,
+    decoder_start,
+    generated,
+    given_tokens,
+    output_labels,
+)
+from attnchain_interp.attribution.text.decoder import decoder_rows, model_inputs
+from attnchain_interp.attribution.text.encoder_decoder import encoder_decoder_rows
+from attnchain_interp.attribution.text.hooks import TextHooks
+from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
+from attnchain_interp.attribution.text.result import TextAttributionResult
+from attnchain_interp.capture.capture import uncompiled
+from attnchain_interp.checks import check_whole_number
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.target import Target
+
+WHOLE_POLICY: Final = "the method as it is set up, over the whole text"
+
+
+class TextAttribution(Attribution):
+    """Scores the tokens of a prompt for each output token of a model. It wraps an attribution method of this library.
+
+    - A decoder (causal language model) continues the prompt. Each output token has a row of scores over the tokens before it.
+      A method with a start is started at the position that predicts the output token; another method scores the context as
+      a whole. One forward over prompt and target serves all rows. A method of gradients differentiates the log-probability
+      of each output token, with a backward for each.
+    - An encoder–decoder translates the prompt. The walk of each output token goes over the encoder. It starts in the
+      distribution of the decoder's cross-attention from the position that predicts the token. TokenRank also restarts there.
+    - Another model reads the prompt as a whole. The result has one row: that of the method as it is set up.
+
+    Args:
+        attr_method: any method of this library, or one of your own. Its `forward_func` is the model.
+        tokenizer: of the model. A prompt that is a `TextTokenInput` brings its own.
+
+    Raises:
+        AttentionError: a method without a model, or with heads="each".
+    """
+
+    def __init__(self, attr_method: TextHooks, tokenizer: Any = None) -> None:
+        if attr_method.forward_func is None:
+            raise AttentionError(
+                "the method was made without a model, which attribute_text needs.", "Give the model as forward_func."
+            )
+        if attr_method.heads == "each":
+            raise AttentionError(
+                'heads="each" gives a row for every head, and a text has one for every output token.', 'Pass heads="mean".'
+            )
+        super().__init__(attr_method.forward_func)
+        self.attr_method, self.tokenizer = attr_method, tokenizer
+        self.model: Any = uncompiled(attr_method.forward_func)
+        parameter = next(self.model.parameters(), None) if isinstance(self.model, nn.Module) else None
+        self.device = torch.device("cpu") if parameter is None else parameter.device
+
+    def attribute(  # type: ignore[override]
+        self,
+        inp: str | TextTokenInput,
+        target: Target | str = None,
+        gen_args: dict[str, Any] | None = None,
+        words: bool = False,
+        internal_batch_size: int = 1,
+    ) -> TextAttributionResult:
+        """Returns the scores of one prompt, on the CPU.
+
+        Args:
+            inp: one text, or Captum's `TextTokenInput`. The model reads its skipped tokens, which have no score.
+            target: of a model that generates, the text after the prompt: a string, token ids, or None to let the model
+                generate it. A string is tokenised by itself, without special tokens, and appended, so the tokens at the
+                border may differ from those of the whole text. Of another model, the target of `attribute`.
+            gen_args: arguments of `model.generate`, where the target is None. The defaults are greedy:
+                {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}.
+            words: sum the scores over the tokens of each word of the prompt. It needs a fast tokenizer. Output tokens stay
+                tokens.
+            internal_batch_size: how many output tokens a method of gradients differentiates together.
+
+        Raises:
+            AttentionError: several texts, an empty text, or one longer than the positions of the model; a string without a
+                tokenizer; a target of another kind, without tokens, or with ids that the model does not have; a method that
+                has no meaning for this kind of model; and the errors of the method's `attribute`.
+        """
+        check_whole_number("internal_batch_size", internal_batch_size, "how many output tokens are taken at a time")
+        kind = _kind(self.model)
+        if not self.attr_method.is_additive and (words or kind != "encoder"):
+            raise AttentionError(
+                f"{type(self.attr_method).__name__} gives scores that cannot be summed over the tokens of a word or over"
+                " output tokens.",
+                "Score a capture: score(capture(model, ids)).",
+            )
+        prompt = prompt_of(inp, self.tokenizer, words)
+        check_tokens(self.model, prompt.ids, "text")
+        check_length(self.model, len(prompt), "text")
+        ids = prompt.ids.to(self.device)
+        if kind == "encoder":
+            return self._of_encoder(prompt, ids, target)
+        options = {**GREEDY, **(gen_args or {})}
+        check_whole_number("max_new_tokens", options["max_new_tokens"], "how many tokens may be generated")
+        if kind == "decoder":
+            return self._of_decoder(prompt, ids, target, options, internal_batch_size)
+        return self._of_encoder_decoder(prompt, ids, target, options)
+
+    def _of_encoder(self, prompt: Prompt, ids: Tensor, target: Any) -> TextAttributionResult:
+        method = self.attr_method
+        if isinstance(target, str):
+            raise AttentionError(
+                f"target is a string, and {type(self.model).__name__} puts out no text.",
+                "Pass the index of a class, as in Captum, or (position, token) of a masked language model. Load a decoder with"
+                " its language-model head.",
+            )
+        source = method.read(Call(model_inputs(method, self.model, ids), target))
+        with torch.no_grad():
+            scores = method.scores(source)
+        label = _class_name(self.model, target, prompt) if method.reads_gradients else method.get_name()
+        return TextAttributionResult(
+            input_tokens=prompt.labels,
+            output_tokens=[label],
+            token_attr=prompt.by_unit(scores.cpu()),
+            policy=WHOLE_POLICY,
+            inp=prompt.inp,
+        )
+
+    def _of_decoder(
+        self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any], size: int
+    ) -> TextAttributionResult:
+        n = len(prompt)
+        tokens = given_tokens(target, lambda text: prompt.tokenizer.encode(text, add_special_tokens=False))
+        new_tokens = options["max_new_tokens"] if tokens is None else len(tokens)
+        check_length(self.model, n + new_tokens - 1, "text and target")
+        if tokens is None:
+            tokens = generated(self.model, ids, options)[n:]
+        check_tokens(self.model, tokens, "target")
+        rows = decoder_rows(self.attr_method, self.model, torch.cat([ids, tokens[None].to(ids)], 1), n, size)
+        scores = rows.scores.to(rows.probabilities.dtype)
+        return TextAttributionResult(
+            input_tokens=prompt.labels,
+            output_tokens=output_labels(tokens, prompt.tokenizer),
+            token_attr=prompt.by_unit(scores[:, :n]),
+            output_attr=torch.cat([scores[:, n:], scores.new_zeros(len(tokens), 1)], 1),
+            output_probs=rows.probabilities,
+            policy=rows.policy,
+            inp=prompt.inp,
+        )
+
+    def _of_encoder_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any]) -> TextAttributionResult:
+        tokens = given_tokens(target, lambda text: prompt.tokenizer(text_target=text, add_special_tokens=False)["input_ids"])
+        if tokens is None:
+            check_length(self.model, options["max_new_tokens"], "target")
+            sequence, first = generated(self.model, ids, options), 1
+            tokens = sequence[first:]
+        else:
+            before = decoder_start(self.model)
+            sequence, first = torch.cat([before, tokens]), len(before)
+            check_length(self.model, len(sequence) - 1, "target")
+        check_tokens(self.model, sequence, "target with the start of the decoder")
+        rows = encoder_decoder_rows(self.attr_method, self.model, ids, sequence[None].to(ids), first)
+        return TextAttributionResult(
+            input_tokens=prompt.labels,
+            output_tokens=output_labels(tokens, prompt.tokenizer),
+            token_attr=prompt.by_unit(rows.scores.to(rows.probabilities.dtype)),
+            output_probs=rows.probabilities,
+            policy=rows.policy,
+            inp=prompt.inp,
+        )
+
+
+def _kind(model: Any) -> Literal["encoder", "decoder", "encoder-decoder"]:
+    """Returns which parts of a model continue a text; "encoder" where the model only reads it."""
+    if not isinstance(model, nn.Module):
+        return "encoder"
+    generates = getattr(model, "can_generate", lambda: False)()
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return "decoder" if generates else "encoder"
+    taken = getattr(model, "main_input_name", "input_ids")
+    if not generates or taken != "input_ids":
+        why = "has no language-model head" if not generates else f"reads {taken}"
+        raise AttentionError(
+            f"{type(model).__name__} is an encoder–decoder that {why}; attribute_text takes those that read a text and write"
+            " another.",
+            'Score its encoder: method.score(capture(model, …, kind="encoder")).',
+        )
+    return "encoder-decoder"
+
+
+def _class_name(model: Any, target: Any, prompt: Prompt) -> str:
+    """Returns the label of a target: the name of a class, or the token of a masked language model."""
+    while isinstance(target, list | tuple):  # one per example, or indices of which the last is the class
+        target = target[0] if isinstance(target, list) else target[-1]
+    if target is None or callable(target):
+        return "target"
+    if getattr(model, "get_output_embeddings", lambda: None)() is not None:
+        return prompt.tokenizer.convert_ids_to_tokens([int(target)])[0]
+    return str(getattr(getattr(model, "config", None), "id2label", {}).get(int(target), int(target)))

@@ -1,0 +1,17 @@
+"""The default damping of TokenRank, in decoders and elsewhere. docs/text-defaults.md says how the defaults were chosen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DAMPING: Final = 0.99
+DECODER_DAMPING: Final = 0.5
+
+
+def default_damping(jumps_to_last: bool) -> float:
+    """Returns the default probability that the walk follows attention rather than jumps.
+
+    Args:
+        jumps_to_last: whether jumps lead to the last state, as they do in a decoder by default. Else jumps lead everywhere.
+    """
+    return DECODER_DAMPING if jumps_to_last else DAMPING

@@ -1,0 +1,132 @@
+"""Each class-specific method beside a dense replica of its formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionGradientAttribution
+
+from .. import small_models as small
+from .replicas import (
+    Replica,
+    expected_visits,
+    eye,
+    gmar,
+    gradient_attention,
+    gradient_multi_bounce,
+    gradient_rollout,
+    gradient_token_rank,
+    one_hot,
+)
+
+Build = Callable[..., AttentionGradientAttribution]
+
+METHODS: dict[str, tuple[Build, Replica]] = {
+    "GradientAttention": (ac.GradientAttention, gradient_attention),
+    "GradientRollout": (ac.GradientRollout, gradient_rollout),
+    "GMAR, l1": (ac.GMAR, gmar(1)),
+    "GMAR, l2": (lambda model, start=None: ac.GMAR(model, "l2", start), gmar(2)),
+    "GradientTokenRank": (
+        lambda model, start=None: ac.GradientTokenRank(
+            model, tokens="all", damping=0.9, personalization=None if start is None else torch.full((7,), 1 / 7)
+        ),
+        gradient_token_rank,
+    ),
+    "GradientMultiBounce": (
+        lambda model, start=None: ac.GradientMultiBounce(model, 3, start, tokens="all"),
+        gradient_multi_bounce,
+    ),
+    "ExpectedVisits": (lambda model, start=None: ac.ExpectedVisits(model, start=start, damping=0.9), expected_visits),
+}
+
+every_method = pytest.mark.parametrize(("build", "replica"), METHODS.values(), ids=METHODS)
+
+
+@every_method
+@pytest.mark.parametrize(("depth", "heads", "fused"), [(1, 3, True), (2, 1, True), (3, 5, False)])
+def test_on_a_vit(build: Build, replica: Replica, depth: int, heads: int, fused: bool) -> None:
+    model, images, target = small.vit(depth, heads, fused), small.images(), [3, 1]
+    maps, gradients = small.of_vit(model, images, target)
+    scores = build(model).attribute(images, torch.tensor(target), output="tokens")
+    for row in range(2):
+        expected = replica([A[row] for A in maps], [G[row] for G in gradients], one_hot(0, 7))
+        assert torch.allclose(scores[row], expected, atol=1e-10)
+    assert torch.allclose(build(model, start=4).attribute(images, target, output="grid").flatten(1), _patches(build, model))
+
+
+def _patches(build: Build, model: Any) -> Tensor:
+    """The scores from token 4, computed without a second forward from what one capture found."""
+    return build(None, start=4).score(ac.capture_gradients(model, small.images(), target=[3, 1]))[:, 1:]
+
+
+@every_method
+def test_on_an_encoder_with_padding(build: Build, replica: Replica) -> None:
+    model, ids, mask = small.bert(), small.ids(), torch.ones(2, 7, dtype=torch.long)
+    mask[1, 5:] = 0
+    maps, gradients = small.of_transformers(model, [2, 0], input_ids=ids, attention_mask=mask)
+    scores = build(model).attribute(ids, [2, 0], mask)
+    for row, length in ((0, 7), (1, 5)):
+        A, G = ([each[row, :, :length, :length] for each in several] for several in (maps, gradients))
+        assert torch.allclose(scores[row, :length], replica(A, G, one_hot(0, length)), atol=1e-10)
+    assert not scores[1, 5:].any()
+    alone = build(model).attribute(ids[1:, :5], 0)
+    assert torch.allclose(scores[1, :5], alone[0], atol=1e-10)
+
+
+@every_method
+def test_on_a_decoder(build: Build, replica: Replica) -> None:
+    """The score of one next token at position 5, whose walk starts there."""
+    model, ids = small.llama(), small.ids()
+    maps, gradients = small.of_transformers(model, [(5, 8)] * 2, input_ids=ids)
+    scores = build(model, start=5).attribute(ids, (5, 8))
+    for row in range(2):
+        A, G = ([each[row] for each in several] for several in (maps, gradients))
+        assert torch.allclose(scores[row], replica(A, G, one_hot(5, 7)), atol=1e-9)
+
+
+def test_without_any_evidence_a_walk_stays_where_it_starts() -> None:
+    found = ac.capture_gradients(small.vit(), small.images(), target=lambda logits: 0 * logits[:, 0])
+    stays = torch.eye(7, dtype=torch.float64)[[0, 0]]
+    for method in (ac.ExpectedVisits(), ac.GradientAttention(), ac.GradientRollout()):
+        assert torch.equal(method.score(found), stays)
+    assert torch.allclose(ac.GMAR().score(found), ac.Rollout().score(found.store)), (
+        "heads that matter as little count the same"
+    )
+
+
+def test_layers_are_taken_in_the_order_in_which_they_run() -> None:
+    model, images = small.vit(3), small.images()
+    for build, _ in METHODS.values():
+        straight, mixed = build(model), build(model)
+        straight.layers, mixed.layers = [0, 2], [2, 0]
+        expected = straight.attribute(images, 1, output="tokens")
+        assert torch.equal(mixed.attribute(images, 1, output="tokens"), expected)
+        assert torch.allclose(mixed.score(ac.capture_gradients(model, images, target=1)), expected, atol=1e-12)
+
+
+def test_known_mistakes_of_published_code_are_not_here() -> None:
+    """Gradients of backward hooks come last layer first; heads folded into the batch mix examples; rows need keepdim."""
+    model, images, target = small.vit(3), small.images(), [3, 1]
+    maps, gradients = small.of_vit(model, images, target)
+    start = one_hot(0, 7)
+    of = [[each[0] for each in several] for several in (maps, gradients)]
+    rollout = ac.GradientRollout(model).attribute(images, target, output="tokens")
+    reversed_layers = gradient_rollout(of[0], of[1][::-1], start)
+    assert not torch.allclose(rollout[0], reversed_layers, atol=1e-4)
+    R = eye(of[0][0])
+    for A, G in zip(*of, strict=True):
+        mixed = ((A * G).mean(0).clamp(min=0) + eye(A)) / 2
+        R = mixed / mixed.sum(-1) @ R
+    assert not torch.allclose(rollout[0], start @ R, atol=1e-4)
+    assert torch.allclose(rollout.sum(1), torch.ones(2, dtype=torch.float64)), "rows sum to one"
+
+    chefer = ac.GradientAttention(model).attribute(images, target, output="tokens")
+    folded = gradient_attention([A.flatten(0, 1) for A in maps], [G.flatten(0, 1) for G in gradients], start)
+    assert not torch.allclose(chefer, folded.expand(2, -1), atol=1e-4)
+    assert not torch.allclose(chefer[1], chefer[0], atol=1e-4), "every example has its own, not that of the first"

@@ -1,0 +1,69 @@
+"""The arguments of `attribute`: token ids, refused calls, parts of a batch, progress."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionStore
+
+from .miniature import source
+
+
+def test_token_numbers_as_inputs() -> None:
+    def text(ids: Tensor) -> AttentionStore:
+        return AttentionStore.from_maps([torch.eye(ids.shape[1]).expand(len(ids), 1, -1, -1)])
+
+    scores = ac.ColumnSum(text).attribute(torch.tensor([[5, 6, 7]]))
+    assert torch.allclose(scores, torch.full((1, 3), 1 / 3))
+    with pytest.raises(ac.AttentionError, match="no image grid"):
+        ac.ColumnSum(text).attribute(torch.tensor([[5, 6, 7]]), output="grid")
+
+
+def test_bad_calls(images: Tensor) -> None:
+    method = ac.TokenRank(source)
+    with pytest.raises(ac.AttentionError, match="inputs holds 2 items"):
+        method.attribute((images, images))
+    for size in (0, -1, 1.5, True):
+        with pytest.raises(ac.AttentionError, match=f"internal_batch_size is {size}"):
+            method.attribute(images, internal_batch_size=size)  # type: ignore[arg-type]
+    for size in (None, 2):
+        with pytest.raises(ac.AttentionError, match=r"roles has shape \(0, 5\)"):
+            method.attribute(images[:0], internal_batch_size=size)
+    with pytest.raises(ac.AttentionError, match="output='pixels' is unknown"):
+        method.attribute(images, output="pixels")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="the source is a NoneType"):
+        ac.TokenRank().attribute(images)
+    with pytest.raises(ac.AttentionError, match="layer 2 does not exist"):
+        ac.TokenRank(source, layers=2).attribute(images)
+    with pytest.raises(ac.AttentionError, match="damping is 1.5"):
+        ac.TokenRank(source, damping=1.5).attribute(images)
+    with pytest.raises(ac.AttentionError, match="token 5 does not exist"):
+        ac.MultiBounce(source, start=5).attribute(images)
+    with pytest.raises(ac.AttentionError, match="'middle' is unknown"):
+        ac.MultiBounce(source, start="middle").attribute(images)
+    with pytest.raises(ac.AttentionError, match="start is not a distribution"):
+        ac.MultiBounce(source, start=torch.ones(5)).attribute(images)
+    with pytest.raises(ac.AttentionError, match="select='diagonal'"):
+        ac.RawAttention(source, select="diagonal")  # type: ignore[arg-type]
+
+
+def test_the_residual_of_what_is_not_solved_to_the_end(images: Tensor) -> None:
+    method = ac.TokenRank(source, heads="each")
+    _, delta = method.attribute(images, output="tokens", return_convergence_delta=True)
+    assert delta.shape == (3, 2)
+    absorbing = ac.TokenRank(source, causal="absorb")
+    assert not absorbing.has_convergence_delta()
+    with pytest.raises(ac.AttentionError, match='every causal policy but "absorb"'):
+        absorbing.attribute(images, return_convergence_delta=True)
+
+
+def test_progress_is_shown_when_asked_for(images: Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    ac.ColumnSum(source).attribute(images, internal_batch_size=1)
+    assert capsys.readouterr().err == ""
+    ac.ColumnSum(source).attribute(images, internal_batch_size=1, show_progress=True)
+    shown = capsys.readouterr().err
+    assert "Column Sum attribution" in shown
+    assert "3/3" in shown

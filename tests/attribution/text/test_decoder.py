@@ -1,0 +1,138 @@
+"""Rows of a decoder beside eager maps, one forward for each context."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import attnchain_interp as ac
+from attnchain_interp import attribution
+from attnchain_interp.attribution.of_attention import attention_attribution
+from attnchain_interp.attribution.text.decoder import context
+
+from .. import small_models as small
+from .texts import BERT, DECODER, ENCODER, TEXT, averaged, decoder_ids, eager, every_method, ranked, rolled, rows_of, uniform
+
+
+def test_a_decoder_beside_eager_maps() -> None:
+    """Each row from a forward of the text before its output token alone."""
+    model, target = small.llama(), "a dog walking"
+    ids, n = decoder_ids(target)
+    methods = [ac.MultiBounce(model), ac.Rollout(model), ac.TokenRank(model, damping=0.9, causal="damp"),
+               ac.RawAttention(model), ac.ColumnSum(model), ac.MultiBounce(model, layers=-1), ac.TokenRank(model)]  # fmt: skip
+    results = [method.attribute_text(TEXT, target, DECODER) for method in methods]
+    found = [rows_of(result) for result in results]
+    for k, p in enumerate(range(n, ids.shape[1])):
+        output = eager(model, input_ids=ids[:, :p])
+        P, R, last = averaged(output.attentions), rolled(output.attentions), averaged(output.attentions[-1:])
+        end = torch.eye(p, dtype=P.dtype)[-1]
+        expected = [(P @ P)[-1], R[-1], ranked(P, 0.9, uniform(p)), P[-1], P.mean(0), (last @ last)[-1], ranked(P, 0.5, end)]
+        for rows, row in zip(found, expected, strict=True):
+            assert torch.allclose(rows[k, :p], row, atol=1e-8)
+            assert not rows[k, p:].any()
+        assert results[0].output_probs is not None
+        assert torch.isclose(results[0].output_probs[k], output.logits[0, -1].softmax(-1)[ids[0, p]])
+    first = results[0]
+    assert first.input_tokens == ["<s>", "the", "cat", "##s", "sat", "on", "the", "mat", "."]
+    assert first.output_tokens == ["a", "dog", "walk", "##ing"]
+    assert first.token_attr is not None
+    assert torch.allclose(first.seq_attr, first.token_attr.sum(0))
+    assert "starts at the position that predicts" in first.policy
+    assert "ranked as a whole, causal='damp', damping=0.9" in results[2].policy
+    assert results[6].policy.startswith("jumps lead to the position that predicts the output token")
+    assert "causal='last', damping=0.5" in results[6].policy
+    assert (method := methods[0]).start is None, "the method is left as it was"  # type: ignore[attr-defined]
+    assert isinstance(method, ac.MultiBounce)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_gradients_of_a_decoder(size: int) -> None:
+    model, target = small.llama(), "a dog walking"
+    ids, n = decoder_ids(target)
+    result = ac.GradientAttention(model).attribute_text(TEXT, target, DECODER, internal_batch_size=size)
+    last = rows_of(ac.LeGrad(model, layers=-1).attribute_text(TEXT, target, DECODER, internal_batch_size=size))
+    rows = rows_of(result)
+    for k, p in enumerate(range(n, ids.shape[1])):
+        own = copy.deepcopy(model)
+        own.set_attn_implementation("eager")
+        output = own(ids[:, :p], output_attentions=True)
+        score = output.logits[0, -1].log_softmax(-1)[ids[0, p]]
+        gradients = torch.autograd.grad(score, output.attentions)
+        R = torch.eye(p, dtype=torch.float64)
+        for A, G in zip(output.attentions, gradients, strict=True):
+            R = R + (A * G)[0].clamp(min=0).mean(0) @ R
+        assert torch.allclose(rows[k, :p], R[-1], atol=1e-8)
+        assert not rows[k, p:].any()
+        received = (gradients[-1] * (output.attentions[-1] > 0))[0].clamp(min=0).mean((0, 1))
+        assert torch.allclose(last[k, :p], received, atol=1e-8), "of the last layer, LeGrad's score is the model's own"
+        assert result.output_probs is not None
+        assert torch.isclose(result.output_probs[k].log(), score)
+
+
+def test_contributions_of_a_decoder() -> None:
+    model, target = small.llama(), "a dog walking"
+    ids, n = decoder_ids(target)
+    rows = rows_of(ac.ContributionRollout(model, layers=slice(1, None)).attribute_text(TEXT, target, DECODER))
+    for k, p in enumerate(range(n, ids.shape[1])):
+        store = ac.capture_contributions(model, ids[:, :p], layers=slice(1, None))
+        row = torch.eye(p, dtype=torch.float64)[-1]
+        for layer in reversed(list(store)):
+            row = row @ layer.maps[0, 0].double()
+        assert torch.allclose(rows[k, :p], row, atol=1e-6)
+        assert not rows[k, p:].any()
+
+
+@every_method
+def test_later_tokens_change_nothing_before(name: str) -> None:
+    model = small.llama()
+    if name == "MetastableStates":
+        with pytest.raises(ac.AttentionError, match="cannot be summed"):
+            ac.MetastableStates(model).attribute_text(TEXT, "a dog", DECODER)
+        return
+    method = getattr(attribution, name)(model, **({"steps": 2} if name == "TransitionAttentionMaps" else {}))
+    one, other = (method.attribute_text(TEXT, target, DECODER) for target in ("a dog walking", "a dog ."))
+    assert torch.allclose(rows_of(one)[:2, :-2], rows_of(other)[:2, :-1], atol=1e-10)
+    assert one.policy
+    assert one.token_attr.shape == (4, 9)
+    assert bool(one.token_attr.any(1).all())
+
+
+def test_factors_serve_as_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the maps are too large to be kept."""
+    model, stores = small.llama(), []
+
+    def factored(*inputs: Any, **options: Any) -> ac.AttentionStore:
+        stores.append(ac.capture(*inputs, keep="factors", **options))
+        return stores[-1]
+
+    methods = [ac.MultiBounce(model), ac.Rollout(model), ac.TokenRank(model), ac.TokenRank(model, causal="absorb")]
+    maps = [rows_of(method.attribute_text(TEXT, "a dog walking", DECODER)) for method in methods]
+    monkeypatch.setattr(attention_attribution, "capture", factored)
+    for method, expected in zip(methods, maps, strict=True):
+        assert torch.allclose(rows_of(method.attribute_text(TEXT, "a dog walking", DECODER)), expected, atol=1e-8)
+    assert all(isinstance(layer.attention, ac.Factors) for layer in context(stores[0], 9))
+
+
+def test_chosen_tokens_are_those_of_the_whole_text() -> None:
+    model, (ids, n) = small.llama(), decoder_ids("a dog")
+    result = ac.MultiBounce(model, steps=1, tokens=[1, 4, -2]).attribute_text(TEXT, "a dog", DECODER)
+    for k, p in enumerate(range(n, ids.shape[1])):
+        inside = [place for place in (1, 4, 8) if place < p]
+        row = torch.zeros(p, dtype=torch.float64)
+        each = torch.stack([one[0, :, p - 1, inside] for one in eager(model, input_ids=ids).attentions]).flatten(0, 1)
+        row[inside] = (each / each.sum(-1, keepdim=True)).mean(0)
+        assert torch.allclose(rows_of(result)[k, :p], row, atol=1e-8)
+    for build in (ac.GradientMultiBounce, ac.GradientTokenRank):
+        rows = rows_of(build(model, tokens=[0, 4, -2]).attribute_text(TEXT, "a dog", DECODER, internal_batch_size=2))
+        assert (rows > 0).any(0).nonzero()[:, 0].tolist() == [0, 4, 8]
+
+
+def test_a_language_model_that_sees_later_tokens_is_refused() -> None:
+    model = transformers.BertLMHeadModel(transformers.BertConfig(**BERT)).eval()
+    for method in (ac.MultiBounce(model), ac.GradientAttention(model)):
+        with pytest.raises(ac.AttentionError, match="attends to later tokens"):
+            method.attribute_text(TEXT, "a dog", ENCODER)

@@ -1,0 +1,88 @@
+"""Encoders, and what `TextAttribution` shares with Captum's `LLMAttribution`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from captum.attr._core.llm_attr import LLMAttributionResult
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import attribution
+
+from .. import small_models as small
+from .texts import BERT, DECODER, ENCODER, TEXT, VOCABULARY, averaged, eager, every_method
+
+
+def test_an_encoder_beside_eager_maps() -> None:
+    model = small.bert()
+    model.config.id2label = {0: "good", 1: "bad", 2: "odd", 3: "even"}
+    ids = torch.tensor([ENCODER.encode(TEXT)])
+    P = averaged(eager(model, input_ids=ids).attentions)
+    result = ac.MultiBounce(model).attribute_text(TEXT, 1, ENCODER)
+    assert result.token_attr is not None
+    assert torch.allclose(result.token_attr[0], (P @ P)[0], atol=1e-8)
+    assert torch.equal(result.seq_attr, result.token_attr[0])
+    assert result.input_tokens == ["[CLS]", "the", "cat", "##s", "sat", "on", "the", "mat", ".", "[SEP]"]
+    assert result.output_tokens == ["Multi Bounce"], "attention alone knows no class"
+    assert torch.equal(ac.MultiBounce(model).attribute_text(TEXT, tokenizer=ENCODER).seq_attr, result.seq_attr)
+    maps, gradients = small.of_transformers(model, [1], input_ids=ids)
+    R = torch.eye(10, dtype=torch.float64)
+    for A, G in zip(maps, gradients, strict=True):
+        R = R + (A * G)[0].clamp(min=0).mean(0) @ R
+    specific = ac.GradientAttention(model).attribute_text(TEXT, 1, ENCODER)
+    assert torch.allclose(specific.seq_attr, R[0], atol=1e-8)
+    assert (specific.output_tokens, specific.output_probs, specific.output_attr) == (["bad"], None, None)
+    for target in ([1], torch.tensor(1), torch.tensor([1])):
+        assert ac.GradientAttention(model).attribute_text(TEXT, target, ENCODER).output_tokens == ["bad"]
+
+
+@every_method
+def test_every_method_scores_an_encoder(name: str) -> None:
+    model = small.bert()
+    result = getattr(attribution, name)(model).attribute_text(TEXT, 2, ENCODER)
+    assert isinstance(result, LLMAttributionResult)
+    assert result.seq_attr.shape == (10,)
+    assert bool(result.seq_attr.any())
+
+
+def test_a_masked_language_model() -> None:
+    torch.manual_seed(0)
+    model: Any = small.sharpened(transformers.BertForMaskedLM(transformers.BertConfig(**BERT)))
+    result = ac.GradientAttention(model, start=4).attribute_text(
+        "the cats [MASK] on the mat.", (4, VOCABULARY["sat"]), ENCODER
+    )
+    assert result.output_tokens == ["sat"]
+    assert result.input_tokens[4] == "[MASK]"
+    assert result.seq_attr[4] >= 1, "the start keeps the 1 of its residual path"
+
+
+def test_a_source_that_is_no_model() -> None:
+    def source(ids: Tensor) -> ac.AttentionStore:
+        return ac.AttentionStore.from_maps([torch.eye(ids.shape[1]).expand(1, 1, -1, -1)])
+
+    assert torch.allclose(ac.ColumnSum(source).attribute_text(TEXT, tokenizer=ENCODER).seq_attr, torch.full((10,), 0.1))
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = small.llama()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for method in (ac.MultiBounce(model), ac.GradientAttention(model)):
+        with torch.no_grad():
+            method.attribute_text(TEXT, "a dog", DECODER)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not model._forward_hooks
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_bad_methods() -> None:
+    model = small.llama()
+    with pytest.raises(ac.AttentionError, match='heads="each"'):
+        ac.TokenRank(model, heads="each").attribute_text(TEXT, "a dog", DECODER)
+    with pytest.raises(ac.AttentionError, match='use select="row"'):
+        ac.RawAttention(model, select="column").attribute_text(TEXT, "a dog", DECODER)
+    with pytest.raises(ac.AttentionError, match="cannot be summed over the tokens of a word"):
+        ac.MetastableStates(small.bert()).attribute_text(TEXT, tokenizer=ENCODER, words=True)

@@ -1,0 +1,53 @@
+"""The number of an output that a target means."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from attnchain_interp import AttentionError
+from attnchain_interp.gradients import logits_of
+from attnchain_interp.gradients.target import selected_score, target_position
+
+LOGITS = torch.arange(24.0).reshape(2, 3, 4)
+
+
+def test_logits_are_the_output_or_its_attribute() -> None:
+    assert logits_of(LOGITS) is LOGITS
+    assert logits_of(SimpleNamespace(logits=LOGITS)) is LOGITS
+    for output in (SimpleNamespace(pooled=LOGITS), SimpleNamespace(logits=None), (LOGITS,)):
+        with pytest.raises(AttentionError, match=r"(?s)outputs \w+ without logits\.\nDo this\."):
+            logits_of(output, "Do this.")
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ((1, 2), LOGITS[:, 1, 2]),
+        ([(1, 2), (0, 3)], torch.stack([LOGITS[0, 1, 2], LOGITS[1, 0, 3]])),
+        (lambda output: output[:, -1, 0], LOGITS[:, -1, 0]),
+    ],
+)
+def test_scores_of_logits_with_a_position(target: Any, expected: torch.Tensor) -> None:
+    assert torch.equal(selected_score(LOGITS, target, 2), expected)
+
+
+def test_scores_of_plain_logits() -> None:
+    logits = LOGITS[:, 0]
+    for target in (3, torch.tensor(3), torch.tensor([3, 3]), [3, 3], (3,)):
+        assert torch.equal(selected_score(SimpleNamespace(logits=logits), target, 2), logits[:, 3])
+    assert torch.equal(selected_score(logits[:, :1], None, 2), logits[:, 0])
+    with pytest.raises(AttentionError, match=r"(?s)target=4 cannot be selected .*\nPass a class below 4"):
+        selected_score(logits, 4, 2)
+    with pytest.raises(AttentionError, match="one score per example"):
+        selected_score(logits, lambda output: output, 2)
+
+
+def test_the_position_that_a_target_names() -> None:
+    assert target_position((4, 7), 2).tolist() == [4, 4]  # type: ignore[union-attr]
+    assert target_position([(4, 7), (2, 9)], 2).tolist() == [4, 2]  # type: ignore[union-attr]
+    for target in (3, (3,), None, [1, 2], torch.tensor([1, 2])):
+        assert target_position(target, 2) is None

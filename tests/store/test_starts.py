@@ -1,0 +1,55 @@
+"""Where a walk begins, by every name that a start has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attnchain_interp import AttentionError, AttentionStore, Role, TokenLayout
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM, last_state, start_distribution, token_position
+
+IMAGE = TokenLayout.image(2, (2, 2), [Role.CLASS])
+
+
+@pytest.fixture
+def decoder() -> AttentionStore:
+    """A causal map of five tokens; the second example ends with two pads."""
+    maps = torch.ones(2, 1, 5, 5).tril() / torch.arange(1.0, 6)[:, None]
+    return AttentionStore.from_maps([maps], TokenLayout.text(torch.tensor([[1] * 5, [1, 1, 1, 0, 0]])))
+
+
+def test_a_class_token_comes_first(store: AttentionStore) -> None:
+    chain = store.chain(tokens="all")
+    for start in (None, CLASS_OR_UNIFORM, "class", 0, torch.eye(5)[0], torch.eye(5)[[0, 0]]):
+        assert start_distribution(chain, IMAGE, start).tolist() == [[1, 0, 0, 0, 0]] * 2
+    assert start_distribution(chain, IMAGE, "center").tolist() == [[0, 0, 0, 0, 1]] * 2
+
+
+def test_without_a_class_token_a_decoder_starts_at_its_last(decoder: AttentionStore, logits: torch.Tensor) -> None:
+    chain, tokens = decoder.chain(tokens="all"), decoder.tokens
+    last = [[0, 0, 0, 0, 1], [0, 0, 1, 0, 0]]
+    for start in (None, "last"):
+        assert start_distribution(chain, tokens, start).tolist() == last
+    third = 1 / torch.tensor([[5.0] * 5, [3, 3, 3, torch.inf, torch.inf]])
+    for start in ("uniform", CLASS_OR_UNIFORM):
+        assert torch.allclose(start_distribution(chain, tokens, start), third)
+    other = AttentionStore.from_maps(list(logits.softmax(-1)))
+    assert torch.allclose(start_distribution(other.chain(tokens="all"), other.tokens, None), torch.tensor(0.2).double())
+
+
+def test_one_start_for_every_head(store: AttentionStore) -> None:
+    chain = store.chain(heads="each", tokens="all")
+    each = torch.eye(5)[[1, 3]]
+    assert torch.equal(start_distribution(chain, IMAGE, each)[:, 2], each.double())
+    assert start_distribution(chain, IMAGE, "last").shape == (2, 3, 5)
+
+
+def test_the_last_state_is_the_last_of_the_chain(decoder: AttentionStore) -> None:
+    assert last_state(decoder.chain(tokens=[0, 2])).argmax(-1).tolist() == [2, 2]
+
+
+def test_starts_that_do_not_exist(store: AttentionStore) -> None:
+    with pytest.raises(AttentionError, match=r"(?s)'middle' is unknown\.\nUse \"class\", \"center\" or a number"):
+        token_position(IMAGE, "middle")
+    with pytest.raises(AttentionError, match="start is not a distribution"):
+        start_distribution(store.chain(), IMAGE, torch.ones(5))
