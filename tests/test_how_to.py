@@ -15,7 +15,7 @@ import pytest
 from studies.speed.measuring import ROOT
 
 PAGES = ("add-a-method", "add-a-metric", "add-an-adapter")
-SELECTED = "row_focus or RowFocus or rank-accuracy or test_the_share_of_the_top or tinyformer"
+SELECTED = "lazy_walk or LazyWalk or rank-accuracy or test_the_share_of_the_top or tinyformer"
 
 
 def patch(page: str) -> str:
@@ -39,7 +39,12 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_the_patches_bring_passes(patched: Path) -> None:
-    files = ["attribution/test_methods.py", "attribution/test_contract.py", "adapters/test_tinyformer_models.py"]
+    files = [
+        "attribution/of_attention/test_lazy_walk.py",
+        "attribution/test_contract.py",
+        "attribution/text",
+        "adapters/test_tinyformer_models.py",
+    ]
     files += ["evals/metrics/test_rank_accuracy.py", "evals/metrics/test_presets.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", SELECTED]
     done = subprocess.run(  # noqa: S603

@@ -80,6 +80,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (proof := ac.prove(model, IMAGES)),
         proof.layers[0],
         ac.capture(model, IMAGES, keep=[ac.StationaryVectors()]),
+        ac.TextAttribution(ac.TokenRank(model)),
         ac.TextAttributionResult(input_tokens=["a"], output_tokens=["b"], token_attr=torch.ones(1, 1), policy="last"),
         *(kind() for kind in (evals.AttentionMask, evals.Blur, evals.KernelBlur, evals.MaskToken, evals.MeanColour)),
         *(kind() for kind in (evals.NoisyLinear, evals.TokenDrop, evals.Zero, evals.Protocol, evals.Superpixels)),

@@ -102,7 +102,7 @@ def test_some_heads_and_some_tokens(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_16_bit_factors_are_computed_float32_or_wider(dtype: torch.dtype) -> None:
+def test_16_bit_factors_are_computed_in_float32(dtype: torch.dtype) -> None:
     factors = build(dtype=dtype, causal=True)
     chain = ac.chain.as_chain(factors)
     assert chain.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)

@@ -65,6 +65,9 @@ class TextAttribution(Attribution):
         parameter = next(self.model.parameters(), None) if isinstance(self.model, nn.Module) else None
         self.device = torch.device("cpu") if parameter is None else parameter.device
 
+    def __repr__(self) -> str:
+        return f"TextAttribution({self.attr_method}, {type(self.tokenizer).__name__})"
+
     def attribute(  # type: ignore[override]
         self,
         inp: str | TextTokenInput,
