@@ -18,7 +18,7 @@ author = "The attnchain-interp authors"
 copyright = author  # noqa: A001 - Sphinx's name
 version = release = installed(project)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
@@ -27,7 +27,7 @@ html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 
-myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
