@@ -1,7 +1,8 @@
 """Writes a picture of each method for docs/methods.md: `python -m studies.method_pictures` (a minute).
 
 Each picture in `docs/images/methods/` shows two images of cluttered digits, each beside its scores on the bundled vision
-transformer. A line surrounds the light digit, which decides the label. `text.png` shows scores of a text on the bundled decoder.
+transformer. A line surrounds the light digit, which decides the label. `text.png`
+shows scores of a text on the bundled decoder.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ def picture(images: Tensor, masks: Tensor, grids: Tensor, labels: bool) -> Figur
         height, width = mask.shape
         shown.imshow(displayable(image))
         scores.imshow(
-            grid, cmap="tab10" if labels else "magma", vmin=0, vmax=9 if labels else None,
+            grid.numpy(), cmap="tab10" if labels else "magma", vmin=0, vmax=9 if labels else None,
             extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest",
         )  # fmt: skip
         for axis in (shown, scores):
-            axis.contour(mask.float(), levels=[0.5], colors="white" if axis is scores else "#E69F00", linewidths=0.8)
+            axis.contour(mask.float().numpy(), levels=[0.5], colors="white" if axis is scores else "#E69F00", linewidths=0.8)
     figure.set_size_inches(4, 1)
     return figure
 
@@ -68,7 +69,7 @@ def text_picture(rows: Mapping[str, Tensor], words: list[str], evidence: Tensor)
     """One row of scores for each method, over the tokens; each row has its own scale; the tokens of the evidence are bold."""
     figure = Figure(figsize=(6, 1.3), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(torch.stack([row / row.max() for row in rows.values()]), cmap="magma", aspect="auto", vmin=0)
+    axis.imshow(torch.stack([row / row.max() for row in rows.values()]).numpy(), cmap="magma", aspect="auto", vmin=0)
     axis.set_yticks(range(len(rows)), list(rows), fontsize=6)
     axis.set_xticks(range(len(words)), words, fontsize=6, rotation=90)
     for label, known in zip(axis.get_xticklabels(), evidence.tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from studies.documents import PAGES, ROOT, run
+
+HOMES = [ROOT, *(ROOT / folder for folder in ("attnchain_interp", "adapters/attnchain_adapters", "evals/attnchain_evals"))]
+MAPS = ("docs/architecture.md", "CONTRIBUTING.md")
+PATH = re.compile(r"(?:[\w.-]+/)*[\w.-]+(?:/|\.(?:py|pyi|md|toml|js|json|css|safetensors))")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -35,3 +40,62 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def found(path: str) -> list[Path]:
+    """Where a path of docs/architecture.md is: below the repository, or below one of the packages."""
+    return [home / path for home in HOMES if (home / path).exists()]
+
+
+def defined(file: Path) -> set[str]:
+    """The names of a module and, after a dot, those of its classes."""
+    names = set()
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            names |= {node.name} | {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def absent(text: str) -> list[str]:
+    """The paths in backticks that do not exist, and the `file.py: name` whose file does not define the name."""
+    wrong = []
+    for span in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)):
+        path, _, name = span.partition(": ")
+        if PATH.fullmatch(path) and not [file for file in found(path) if not name or name in defined(file)]:
+            wrong.append(span)
+    return wrong
+
+
+@pytest.mark.parametrize("page", MAPS)
+def test_every_path_and_name_of_the_maps_exists(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    assert len(re.findall(r"`[^`\n]+/[^`\n]*`", text)) > 20
+    assert not absent(text)
+
+
+def test_what_is_absent_is_found() -> None:
+    text = "`chain/chain.py: Chain.step` `chain/chain.py: Chian` `chain/chian.py` `errors.py` `roms/` `a / b` `MAX/2`"
+    assert absent(text) == ["chain/chain.py: Chian", "chain/chian.py", "roms/"]
+
+
+def test_every_folder_of_the_tree_exists() -> None:
+    tree = re.findall(r"^```text\n(attnchain_interp/ .*?)^```", (ROOT / MAPS[0]).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    (lines,) = (text.splitlines() for text in tree)
+    above: list[tuple[int, str]] = []
+    shown = set()
+    for line in lines:
+        name = line.split()[0]
+        indent = len(line) - len(line.lstrip())
+        above = [(depth, folder) for depth, folder in above if depth < indent]
+        path = "".join(folder for _, folder in above) + name
+        assert (ROOT / path).exists(), f"{path} is in the tree of {MAPS[0]} and does not exist"
+        shown.add(path.rstrip("/"))
+        above.append((indent, name))
+    for home in HOMES[1:]:
+        rooms = {room.parent.relative_to(ROOT).as_posix() for room in home.glob("*/__init__.py")}
+        assert not (missing := rooms - shown), f"add to the tree of {MAPS[0]}: {sorted(missing)}"
