@@ -1,13 +1,13 @@
 """Attention of diffusion models: over a whole sampling, from a word to its region, as segments, and as guidance."""
 
 from attnchain_interp.diffusion.diff_seg import diff_seg, ranked_anchors, uniform_anchors
-from attnchain_interp.diffusion.guidance_mask import Importance, check_importance, important_tokens
+from attnchain_interp.diffusion.guidance_mask import Importance, important_tokens
 from attnchain_interp.diffusion.multi_resolution import aggregated_attention
 from attnchain_interp.diffusion.pipelines import (
-    DiffusionKind,
-    HeadWeights,
+    HeadWeighting,
     PipelineAdapter,
     SamplingAttention,
+    SequenceKind,
     capture_pipeline,
     denoise_image,
     self_attention_guidance,
@@ -19,12 +19,11 @@ __all__ = [
     "aggregated_attention",
     "capture_image",
     "capture_pipeline",
-    "check_importance",
     "concept_map",
     "denoise_image",
     "diff_seg",
-    "DiffusionKind",
-    "HeadWeights",
+    "SequenceKind",
+    "HeadWeighting",
     "Importance",
     "important_tokens",
     "PipelineAdapter",

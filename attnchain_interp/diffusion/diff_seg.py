@@ -1,4 +1,4 @@
-"""Segments of an image: tokens whose attention is alike, found by merging around anchors (DiffSeg)."""
+"""Segments of an image: tokens with similar attention, found by merging around anchors (DiffSeg)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain
+from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.store.tokens import Grid
 
 
 @torch.no_grad()
 def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: float = 1.1, rounds: int = 3) -> Tensor:
-    """The segment (…, token) of every token, numbered from 0: −1 for tokens that are no states.
+    """Returns the segment (…, token) of every token, numbered from 0; −1 for tokens that are not states.
 
-    Rows of the chain are compared by (KL(p‖q) + KL(q‖p)) / 2. In the first round each anchor's proposal is the mean of all
-    rows closer to the anchor's than the threshold. In later rounds proposals merge: the first takes the mean of all those
-    closer to it than the threshold, then the first of what is left, and so on. In the end a token belongs to the proposal that
-    is most likely to lead to it; numbers that no token has are closed up.
+    Rows of the chain are compared by (KL(p‖q) + KL(q‖p)) / 2. In the first round, the proposal of each anchor is the mean of
+    all rows closer to the anchor's row than the threshold. In later rounds proposals merge: the first proposal takes the mean
+    of all proposals closer to it than the threshold, then the first of the rest, and so on. In the end each token belongs to
+    the proposal that most probably leads to it. Segments without tokens get no number.
 
     Args:
-        P: transitions (…, token, token), as of the mean self-attention of a diffusion model.
-        anchors: positions (anchor,): those of a uniform grid, as published (`uniform_anchors`), or the tokens of the
-            highest `stationary` probability (`ranked_anchors`); or (…, anchor), for each chain its own.
-        threshold: above which rows are different; 1.1 as published for COCO-Stuff.
-        rounds: of merging, the first included; 3 as published.
+        P: transitions (…, token, token), for example the mean self-attention of a diffusion model.
+        anchors: positions (anchor,), or (…, anchor) for each chain its own. Published is a uniform grid (`uniform_anchors`);
+            `ranked_anchors` takes the tokens with the highest scores.
+        threshold: the distance above which rows are different; 1.1 as published for COCO-Stuff.
+        rounds: number of rounds; 3 as published.
 
     Raises:
-        AttentionError: anchors that are no states, a threshold or rounds that are not positive.
+        AttentionError: anchors that are not states, a threshold or a number of rounds that is not positive.
 
     Source: Tian, Aggarwal, Colaco, Kira & Gonzalez-Franco, *Diffuse, Attend, and Segment*, CVPR 2024; anchors by TokenRank:
     Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
@@ -38,15 +40,20 @@ def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: floa
     tensor([0, 0, 1])
     """
     chain = as_chain(P)
-    if not threshold > 0 or isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        raise AttentionError(f"threshold={threshold}, rounds={rounds}; both must be positive: 1.1, 3.")
+    check_whole_number("rounds", rounds, "the number of rounds in which proposals merge")
+    if not threshold > 0:
+        raise AttentionError(f"threshold is {threshold}; it is a distance between rows, above 0.", "Pass threshold=1.1.")
     chosen = torch.as_tensor(anchors, device=chain.states.device)
     if chosen.is_floating_point() or not chosen.numel() or chosen.min() < 0 or chosen.max() >= len(chain):
-        raise AttentionError(f"anchors={anchors!r}; give positions of tokens, from 0 to {len(chain) - 1}.")
+        raise AttentionError(
+            f"anchors is {anchors!r}; it is a list of positions of tokens.", f"Give numbers from 0 to {len(chain) - 1}."
+        )
     states = chain.states.reshape(-1, len(chain))
     chosen = chosen.expand(*chain.states.shape[:-1], -1).reshape(len(states), -1)
     if not bool(states.gather(1, chosen).all()):
-        raise AttentionError("an anchor is no state of the chain (padding, or a token that was not chosen); leave it out.")
+        raise AttentionError(
+            "an anchor is not a state of the chain: it is padding, or a token that was not chosen.", "Leave it out."
+        )
     matrices = chain.matrix.reshape(-1, len(chain), len(chain))
     found = [
         _segments(matrix[inside][:, inside], (inside.cumsum(0) - 1)[own], threshold, rounds)
@@ -58,29 +65,35 @@ def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: floa
     return labels.reshape(chain.states.shape)
 
 
-def uniform_anchors(grid: tuple[int, int], side: int) -> list[int]:
-    """The patches at the centres of side × side equal parts of a grid (rows, columns), by their number in the grid.
+def uniform_anchors(grid: Grid, side: int) -> list[int]:
+    """Returns the patches at the centres of side × side equal parts of a grid (rows, columns), by their number in the grid.
 
     Raises:
-        AttentionError: a side of less than 1, or more than the grid has.
+        AttentionError: a side below 1, or above a side of the grid.
 
     >>> uniform_anchors((4, 4), 2)
     [5, 7, 13, 15]
     """
     if not 1 <= side <= min(grid):
-        raise AttentionError(f"side is {side}; on a grid of {grid[0]} × {grid[1]} it is from 1 to {min(grid)}.")
+        raise AttentionError(
+            f"side is {side}; it is the number of parts along each side of a grid of {grid[0]} × {grid[1]}.",
+            f"Pass a number from 1 to {min(grid)}.",
+        )
     rows, columns = ([(2 * k + 1) * length // (2 * side) for k in range(side)] for length in grid)
     return [row * grid[1] + column for row in rows for column in columns]
 
 
 def ranked_anchors(scores: Tensor, count: int) -> Tensor:
-    """The positions (…, count) of the highest scores (…, token), as of `stationary`: the anchors by TokenRank.
+    """Returns the positions (…, count) of the highest scores (…, token). With scores of `stationary`: anchors by TokenRank.
 
     Raises:
-        AttentionError: a count of less than 1, or more than there are tokens.
+        AttentionError: a count below 1, or above the number of tokens.
     """
     if not 1 <= count <= scores.shape[-1]:
-        raise AttentionError(f"count is {count}; of {scores.shape[-1]} tokens it is from 1 to as many.")
+        raise AttentionError(
+            f"count is {count}; it is the number of anchors among {scores.shape[-1]} tokens.",
+            f"Pass a number from 1 to {scores.shape[-1]}.",
+        )
     return scores.argsort(dim=-1, descending=True, stable=True)[..., :count]
 
 
@@ -103,7 +116,7 @@ def _merged(proposals: Tensor, threshold: float) -> Tensor:
 
 
 def _divergences(some: Tensor, others: Tensor) -> Tensor:
-    """(KL(p‖q) + KL(q‖p)) / 2 of every pair (some, others); zeros count as the least positive number of their type."""
+    """Returns (KL(p‖q) + KL(q‖p)) / 2 of every pair (some, others). Zeros count as the least positive number of their type."""
     least = torch.finfo(some.dtype).tiny
     p, q = some.clamp_min(least).log(), others.clamp_min(least).log()
     own, other = (some * p).sum(-1)[:, None], (others * q).sum(-1)

@@ -1,4 +1,4 @@
-"""Which tokens of an image attention makes important: the mask of self-attention guidance."""
+"""The mask of self-attention guidance: which tokens of an image attention makes important."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.functionals import stationary
-from attnchain_interp.errors import AttentionError
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.store.attention_store import AttentionStore
 
 Importance = Literal["token-rank", "column-sum", "random"]
@@ -17,23 +17,24 @@ _DAMPING: Final = 0.99
 
 
 def important_tokens(store: AttentionStore, importance: Importance, generator: torch.Generator | None = None) -> Tensor:
-    """(batch, token) bool: the tokens of an image to which more attention goes than to the mean one.
+    """Returns (batch, token) bool: the tokens of an image that receive more attention than the average token.
 
-    - "column-sum": more than one token's attention goes there, Σ_i A_ij > 1, as published for self-attention guidance.
-    - "token-rank": the share of the stationary distribution (damping 0.99) is greater than the uniform one, N π_j > 1.
-    - "random": as many as "token-rank" has, anywhere: the control.
+    - "column-sum": tokens that receive more than the attention of one token, Σ_i A_ij > 1, as published for self-attention
+      guidance.
+    - "token-rank": tokens with more than the uniform share of the stationary distribution (damping 0.99), N π_j > 1.
+    - "random": as many tokens as "token-rank" selects, at random places: the control.
 
     Args:
-        store: of the image's own attention; layers and heads are averaged.
-        importance: which of these.
-        generator: of the random tokens.
+        store: attention of the image to itself; layers and heads are averaged.
+        importance: one of the three.
+        generator: draws the random tokens.
 
     Raises:
         AttentionError: another importance.
 
     Source: Hong et al., ICCV 2023 (column sum); Erel et al., NeurIPS 2025 (TokenRank).
     """
-    check_importance(importance)
+    check_one_of("importance", importance, get_args(Importance))
     chain = store.chain(tokens="all")
     if importance == "column-sum":
         return chain.step(torch.ones_like(chain.uniform)) > 1
@@ -42,13 +43,3 @@ def important_tokens(store: AttentionStore, importance: Importance, generator: t
         return rank
     order = torch.rand(rank.shape, generator=generator).argsort(1).argsort(1).to(rank.device)
     return order < rank.sum(1, keepdim=True)
-
-
-def check_importance(importance: Importance) -> None:
-    """
-    Raises:
-        AttentionError: no importance that is known.
-    """
-    known = get_args(Importance)
-    if importance not in known:
-        raise AttentionError(f"importance={importance!r} is unknown; use {', '.join(map(repr, known))}.")

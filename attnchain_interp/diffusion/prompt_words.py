@@ -14,13 +14,13 @@ log = logging.getLogger("attnchain_interp")
 
 
 def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int]:
-    """The positions of every token of every occurrence of a word in the prompt, in the sequence of a store.
+    """Returns the positions of a word's tokens in the sequence of a store, for every occurrence of the word in the prompt.
 
-    A word that the tokenizer splits has several tokens; all are given, and the log says so. Several words ("great white
-    shark") are those tokens one after another.
+    A word that the tokenizer splits has several tokens. All are returned, and the log says so. Several words ("great white
+    shark") are the tokens of each in turn.
 
     Raises:
-        AttentionError: a layout without labels, or a word that is not there.
+        AttentionError: a layout without labels, or a word that is not in the prompt.
 
     >>> from attnchain_interp.store.tokens import Role
     >>> import torch
@@ -29,7 +29,7 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     [1, 2]
     """
     if tokens.labels is None:
-        raise AttentionError("these tokens have no labels; give the prompt: capture_pipeline(pipe, prompt=…).")
+        raise AttentionError("these tokens have no labels.", "Give the prompt: capture_pipeline(pipe, prompt=…).")
     labels, wanted = [_plain(label) for label in tokens.labels[example]], "".join(word.split()).casefold()
     found: list[int] = []
     for first in range(len(labels)):
@@ -45,7 +45,7 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
                 break
     if not found:
         there = " ".join(label for label in dict.fromkeys(tokens.labels[example]) if label)
-        raise AttentionError(f"{word!r} is not among the tokens of the prompt: {there}.")
+        raise AttentionError(f"{word!r} is not among the tokens of the prompt: {there}.", "Use one of its words.")
     return sorted(set(found))
 
 

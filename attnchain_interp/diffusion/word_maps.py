@@ -1,4 +1,4 @@
-"""From a word of the prompt to its region of the image: zero-shot segmentation by a walk through text and image."""
+"""The region of a word in an image: zero-shot segmentation by a walk through text and image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.functionals import bounce
-from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeights, capture_pipeline, denoise_image, pipeline_adapter_of
+from attnchain_interp.checks import check_whole_number
+from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeighting, capture_pipeline, denoise_image, pipeline_adapter_of
 from attnchain_interp.diffusion.prompt_words import tokens_of_word
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore, Direction
@@ -24,28 +25,27 @@ def word_map(
     direction: Direction = "incoming",
     cross: AttentionStore | None = None,
 ) -> Tensor:
-    """Where on the image a walk from a word is after some steps: (batch, row, column), on the grid of the tokens.
+    """Returns where a walk from a word is after some steps: probabilities (batch, row, column) on the grid of the image.
 
-    The walk starts at the tokens of the word, equally likely. Over text and image in one sequence it is v Pⁿ; one step is the
-    mean row of these tokens ("incoming") or their mean column, each normalised ("outgoing"). Where the image attends to the
-    text from outside, the first step is the sum of the word's columns of `cross`, normalised, and n − 1 steps over the image's
-    own chain follow.
+    The walk starts at the tokens of the word, equally likely. Where text and image are one sequence, the walk is v Pⁿ: one
+    step is the mean row of the word's tokens ("incoming") or their normalised mean column ("outgoing"). Where the image
+    attends to the text from outside, the first step is the normalised sum of the word's columns of `cross`, and n − 1 steps
+    over the image's own chain follow.
 
     Args:
-        store: of text and image in one sequence, with labels; or of the image alone, with `cross`. Layers and heads are
-            averaged (`capture_pipeline`, of a sampling or of `denoise_image`, holds one mean).
-        word: of the prompt; all tokens of it, at every place.
+        store: text and image in one sequence, with labels; or the image alone, together with `cross`. Layers and heads are
+            averaged. `capture_pipeline` holds one mean, of a sampling or of one image (`denoise_image`).
+        word: a word of the prompt. All its tokens are used, at every place.
         steps: n, one or more.
-        direction: of the chain, as in `AttentionStore.chain`.
-        cross: from the image, on the same grid, to the text, with labels.
+        direction: of the chain: see `AttentionStore.chain`.
+        cross: attention from the image, on the same grid, to the text, with labels.
 
     Raises:
-        AttentionError: a word that is not in the prompt or text without labels; no grid, or grids that differ; no steps.
+        AttentionError: a word that is not in the prompt, text without labels, no grid, grids that differ, or no steps.
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025 (bounces from the class's word).
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise AttentionError(f"steps is {steps!r}; the walk from a word to the image needs one or more.")
+    check_whole_number("steps", steps, "the number of steps of the walk from the word")
     if cross is None:
         chain = store.chain(tokens="all", direction=direction)
         start = torch.zeros(len(store.tokens))
@@ -53,7 +53,10 @@ def word_map(
         return store.tokens.to_grid(bounce(chain, start / start.sum(), steps))
     grids = store.tokens.grid, None if cross.queries is None else cross.queries.grid
     if grids[0] != grids[1]:
-        raise AttentionError(f"the image's own attention is on the grid {grids[0]}, and that to the text on {grids[1]}.")
+        raise AttentionError(
+            f"store is on the grid {grids[0]}, and cross on {grids[1]}; both must be on the same grid.",
+            "Capture both with the same grid=.",
+        )
     columns = cross.maps().float().mean((1, 2))[..., tokens_of_word(cross.tokens, word)].sum(-1)
     start = columns / columns.sum(-1, keepdim=True)
     return store.tokens.to_grid(bounce(store.chain(direction=direction), start, steps - 1))
@@ -63,26 +66,26 @@ def capture_image(
     pipe: Any,
     image: Any,
     prompt: str,
-    heads: HeadWeights = "mean",
+    heads: HeadWeighting = "mean",
     layers: LayerSelection = "all",
     grid: Grid | None = None,
     timestep: float = TIMESTEP,
     generator: torch.Generator | None = None,
     **call: Any,
 ) -> tuple[AttentionStore, AttentionStore | None]:
-    """What a pipeline's denoiser attends to in a given image with its prompt, as `word_map` takes it: two stores of one map.
+    """Captures the attention of a pipeline's denoiser on an image with its prompt. Returns the two stores of `word_map`.
 
-    Text and image in one sequence, and None; or where the image attends to the text from outside, the image's own attention
-    and that to the text. The image is noised to a timestep and shown to the denoiser once (`denoise_image`), and the maps of
-    its layers are averaged as they pass (`capture_pipeline`).
+    The stores are text and image in one sequence, and None; or the image's own attention, and the attention to the text. The
+    image is noised to a timestep and denoised once (`denoise_image`), and the maps of the layers are averaged as they pass
+    (`capture_pipeline`).
 
     Args:
-        pipe, image, prompt, timestep, generator, call: as in `denoise_image`.
-        heads, layers, grid: as in `capture_pipeline`; of the attention to the text, all heads and layers on the grid count
-            the same.
+        pipe, image, prompt, timestep, generator, call: see `denoise_image`.
+        heads, layers, grid: see `capture_pipeline`. In the attention to the text all heads and layers on the grid count the
+            same.
 
     Raises:
-        AttentionError: as these.
+        AttentionError: as `denoise_image` and `capture_pipeline`.
     """
     joint = pipeline_adapter_of(pipe).joins_text(pipe)
     with ExitStack() as contexts:
@@ -103,16 +106,16 @@ def concept_map(
     direction: Direction = "incoming",
     **options: Any,
 ) -> Tensor:
-    """Where a concept is in an image, by a diffusion model that was never trained for it: (batch, row, column).
+    """Returns where a concept is in an image (batch, row, column), by a diffusion model that was not trained for it.
 
-    A walk from the concept's word (`word_map`) over what the denoiser attends to (`capture_image`).
+    A walk from the concept's word (`word_map`) over the attention of the denoiser (`capture_image`).
 
     Args:
-        pipe, image, prompt, options: as in `capture_image`.
-        word, steps, direction: as in `word_map`.
+        pipe, image, prompt, options: see `capture_image`.
+        word, steps, direction: see `word_map`.
 
     Raises:
-        AttentionError: as these.
+        AttentionError: as `capture_image` and `word_map`.
 
     Source: Erel et al. 2025; with one forward on a noised image, Helbling et al., *ConceptAttention*, ICML 2025.
     """

@@ -1,4 +1,4 @@
-"""The page: one HTML file that fetches nothing and trusts no string that it is given."""
+"""The page as one HTML file, which fetches nothing and trusts no string."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from attnchain_interp.explorer.payload import Payload
 
 @cache
 def script() -> str:
-    """The front end, as built from `explorer/` in the repository: it defines `attnchain`."""
+    """Returns the front end, which is built from `explorer/` in the repository. It defines `attnchain`."""
     return (files("attnchain_interp.explorer") / "assets" / "page.js").read_text(encoding="utf-8")
 
 
 def page(payload: Payload) -> str:
-    """The HTML of a payload.
+    """Returns the HTML of a payload.
 
-    The policy in it forbids every request, and every script but the one whose hash it names.
+    Its policy forbids every request, and every script except the one whose hash it names.
     """
     code = f"{script()}attnchain.open(document);"
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -47,7 +47,7 @@ def page(payload: Payload) -> str:
 
 
 def inert_json(value: Any) -> str:
-    """JSON in ASCII that no HTML parser takes for markup, whatever strings it holds; lone surrogates survive.
+    """Returns JSON in ASCII that no HTML parser takes for markup. Every string survives, lone surrogates too.
 
     >>> inert_json("</script>")
     '"\\\\u003c/script\\\\u003e"'

@@ -16,8 +16,8 @@ class ExplorerWidget(anywidget.AnyWidget):
     """The front end of the page in a notebook cell. `Explorer.widget` makes it.
 
     Attributes:
-        view: what is chosen, as in the address of a page after #, such as "n=5&heads=lambda2"; "" at the start. It follows
-            what is done in the notebook, and a cell that shows the widget again begins there.
+        view: the current choices, such as "n=5&heads=lambda2": the part after # in the address of a page. It follows the
+            user, and a cell that shows the widget again begins there.
         height: of the cell's output, in pixels.
         header, sections: of the payload; the arrays travel once, as bytes.
     """

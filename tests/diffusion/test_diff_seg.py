@@ -80,14 +80,14 @@ def test_what_is_refused_says_why() -> None:
     matrix = planted()
     for options, message in (
         ({"anchors": [8]}, "from 0 to 7"),
-        ({"anchors": []}, "give positions"),
-        ({"anchors": [0], "threshold": 0.0}, "must be positive"),
-        ({"anchors": [0], "threshold": math.nan}, "must be positive"),
-        ({"anchors": [0], "rounds": 0}, "must be positive"),
+        ({"anchors": []}, "a list of positions of tokens"),
+        ({"anchors": [0], "threshold": 0.0}, "threshold is 0.0; it is a distance between rows, above 0"),
+        ({"anchors": [0], "threshold": math.nan}, "threshold is nan"),
+        ({"anchors": [0], "rounds": 0}, "rounds is 0; it is the number of rounds"),
     ):
         with pytest.raises(ac.AttentionError, match=message):
             diffusion.diff_seg(matrix, **options)  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="no state of the chain"):
+    with pytest.raises(ac.AttentionError, match="not a state of the chain"):
         diffusion.diff_seg(ac.restrict(matrix, torch.arange(8) < 6), [7])
     with pytest.raises(ac.AttentionError, match="side is 5"):
         diffusion.uniform_anchors((4, 6), 5)

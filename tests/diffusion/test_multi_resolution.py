@@ -39,7 +39,7 @@ def test_what_is_refused_says_why() -> None:
     text = ac.AttentionStore.from_maps([torch.full((1, 1, 4, 4), 0.25)])
     for stores, message in (
         ([], "stores is empty"),
-        ([text], "not those of an image alone"),
+        ([text], "not the patches of an image alone"),
         ([store(4, 4), store(3, 3)], r"\(3, 3\) does not fit into \(4, 4\)"),
     ):
         with pytest.raises(ac.AttentionError, match=message):

@@ -50,9 +50,9 @@ def test_what_is_refused_says_why() -> None:
     cross = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 3), 1 / 3)], TEXT, queries=high)
     for call, message in (
         (lambda: diffusion.word_map(joint(), "hat"), "'hat' is not among the tokens of the prompt: a cor gi"),
-        (lambda: diffusion.word_map(joint(), "corgi", 0), "needs one or more"),
+        (lambda: diffusion.word_map(joint(), "corgi", 0), "steps is 0; it is the number of steps of the walk"),
         (lambda: diffusion.word_map(own, "corgi"), "no labels"),
-        (lambda: diffusion.word_map(own, "corgi", cross=cross), r"grid \(1, 2\), and that to the text on \(2, 1\)"),
+        (lambda: diffusion.word_map(own, "corgi", cross=cross), r"store is on the grid \(1, 2\), and cross on \(2, 1\)"),
     ):
         with pytest.raises(ac.AttentionError, match=message):
             call()

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp.explorer import Explorer, regions
-from attnchain_interp.explorer.map_quality import Ladder
-from attnchain_interp.explorer.reading import Reading
+from attnchain_interp.explorer import Explorer, metastable_regions
+from attnchain_interp.explorer.example_chains import ExampleChains
+from attnchain_interp.explorer.map_quality import MeasuredMaps
 
 from .screen import Screen, exact_store
 
@@ -146,19 +146,19 @@ def test_a_thousand_tokens_open_and_respond(screen: Screens) -> None:
     assert frame < 200  # milliseconds; the bar is in studies/speed/, this is for a machine that does other things too
 
 
-def test_each_rung_says_what_was_left_out(screen: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regions, "MOST", 0)  # metastable states would take seconds
+def test_each_quality_says_what_was_left_out(screen: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metastable_regions, "MOST", 0)  # metastable states would take seconds
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(1, 6, 101, 101, generator=generator).mul(2).softmax(-1) for _ in range(6)]
     store = ac.AttentionStore.from_maps(maps, ac.TokenLayout.image(1, (10, 10), [ac.Role.CLASS]))
     frame = ac.explore(store)
     least = len(frame.html) - frame.payload.size
-    ladder, rungs = Ladder(Reading(store, 0, None), 10**8), {}
-    for rung in ladder.rungs():
-        rungs[rung.what, rung.kept > 0] = rung.held().size  # the least of its kind
+    qualities = {}
+    for quality in MeasuredMaps(ExampleChains(store, 0, None), 10**8).qualities():
+        qualities[quality.scope, quality.kept > 0] = quality.encoded().size  # the least of its kind
     others = sum(4 * len(data) // 3 for name, data in frame.payload.sections.items() if name not in ("maps", "outside"))
     one, seen = screen(), {}
-    for (what, sparse), size in rungs.items():
+    for (what, sparse), size in qualities.items():
         page = ac.explore(store, max_mb=(least + others + size + 1500) / 1e6)
         header = page.payload.header["maps"]
         assert (header["what"], header["kept"] > 0) == (what, sparse)

@@ -23,7 +23,7 @@ from attnchain_adapters.diffusers_models.sequences import (
 )
 from attnchain_interp import AttentionError, AttentionStore
 from attnchain_interp.capture import Keeping, LoadedModel, Reductions
-from attnchain_interp.diffusion import DiffusionKind
+from attnchain_interp.diffusion import SequenceKind
 from attnchain_interp.store import Grid, LayerSelection, select_layers
 
 
@@ -58,7 +58,7 @@ class DiffusersAdapter:
         inputs: tuple[Any, ...],
         layers: LayerSelection,
         keeping: Keeping,
-        kind: DiffusionKind | None = None,
+        kind: SequenceKind | None = None,
         grid: Grid | None = None,
         labels: list[str] | None = None,
         **kwargs: Any,

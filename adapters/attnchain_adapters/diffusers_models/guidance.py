@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from attnchain_adapters.diffusers_models.noising import signal_level
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention
-from attnchain_interp.diffusion import Importance, check_importance, important_tokens
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.diffusion import Importance, important_tokens
 from attnchain_interp.store import Grid, LayerSelection, select_layers
 
 
@@ -43,7 +44,7 @@ def guided_by_self_attention(
     kinds = ("epsilon", "v_prediction", "sample")
     if scheduler.config.prediction_type not in kinds:
         raise AttentionError(f"the scheduler predicts {scheduler.config.prediction_type!r}; known are {', '.join(kinds)}.")
-    check_importance(importance)
+    check_one_of("importance", importance, get_args(Importance))
     if kernel < 1 or kernel % 2 == 0 or not sigma > 0:
         raise AttentionError(f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma: 9, 1.0.")
     plain, own = unet.forward, vars(unet).get("forward")  # its own where accelerate has put one there (offloading)

@@ -20,7 +20,7 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequences_of,
 )
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
-from attnchain_interp.diffusion import DiffusionKind, HeadWeights, SamplingAttention
+from attnchain_interp.diffusion import HeadWeighting, SamplingAttention, SequenceKind
 from attnchain_interp.store import Grid, LayerSelection, select_layers
 
 
@@ -28,11 +28,11 @@ from attnchain_interp.store import Grid, LayerSelection, select_layers
 def sampling_attention(
     pipe: Any,
     *,
-    kind: DiffusionKind | None,
+    kind: SequenceKind | None,
     grid: Grid | None,
     layers: LayerSelection,
     steps: slice | Sequence[int],
-    heads: HeadWeights,
+    heads: HeadWeighting,
     each_layer: bool,
     prompt: str | None,
 ) -> Iterator[SamplingAttention]:

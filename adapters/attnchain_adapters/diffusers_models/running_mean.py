@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import final, get_args
 
 import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
 from attnchain_interp.capture import Edit
-from attnchain_interp.diffusion import HeadWeights
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.diffusion import HeadWeighting
 
 
 @final
@@ -25,9 +26,8 @@ class RunningMean:
         counts: how many maps a sum holds.
     """
 
-    def __init__(self, heads: HeadWeights, each_layer: bool) -> None:
-        if heads not in ("mean", "lambda2", "inverse-lambda2"):
-            raise AttentionError(f'heads={heads!r} is unknown; use "mean", "lambda2" or "inverse-lambda2".')
+    def __init__(self, heads: HeadWeighting, each_layer: bool) -> None:
+        check_one_of("heads", heads, get_args(HeadWeighting))
         self.edit: Edit | None = None
         self.layers: frozenset[str] = frozenset()
         self.examples = slice(None)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnchain_adapters.diffusers_models.families import FAMILIES, Family
 from attnchain_interp import AttentionError, Role, TokenLayout
-from attnchain_interp.diffusion import DiffusionKind
+from attnchain_interp.diffusion import SequenceKind
 from attnchain_interp.store import Grid
 
 ADVICE: Final = (
@@ -31,7 +31,7 @@ class TokenSequence:
         layers: names of the modules, in the order of the model.
     """
 
-    kind: DiffusionKind
+    kind: SequenceKind
     grid: Grid
     layers: list[str] = field(default_factory=list)
 
@@ -70,15 +70,15 @@ def sequences_of(model: Any, given: Mapping[str, Any]) -> list[TokenSequence]:
 
 
 def sequence_meant(
-    sequences: Sequence[TokenSequence], name: str, kind: DiffusionKind | None, grid: Grid | None
+    sequences: Sequence[TokenSequence], name: str, kind: SequenceKind | None, grid: Grid | None
 ) -> TokenSequence:
     """The one sequence of this kind and grid; where no kind is asked for, cross-attention is not meant.
 
     Raises:
         AttentionError: none, or several.
     """
-    if kind is not None and kind not in get_args(DiffusionKind):
-        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(DiffusionKind)))}.")
+    if kind is not None and kind not in get_args(SequenceKind):
+        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(SequenceKind)))}.")
     meant = [each for each in sequences if grid in (None, each.grid)]
     meant = [each for each in meant if (each.kind == kind if kind else each.kind != "cross")]
     if len(meant) == 1:
@@ -134,7 +134,7 @@ def _text_roles(given: Mapping[str, Any], batch: int) -> Tensor:
     return roles if mask is None else roles.masked_fill(~mask.bool().cpu(), int(Role.PAD))
 
 
-def _kind(module: Any, family: Family, name: str) -> DiffusionKind:
+def _kind(module: Any, family: Family, name: str) -> SequenceKind:
     added = getattr(module, "added_kv_proj_dim", None) is not None
     if added and not family.joint:
         raise AttentionError(

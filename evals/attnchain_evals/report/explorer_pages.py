@@ -16,13 +16,11 @@ from attnchain_interp import (
     AttentionAttribution,
     AttentionError,
     AttentionStore,
-    Chain,
     Role,
     capture,
     capture_gradients,
     explore,
 )
-from attnchain_interp.attribution import gradient_chain
 from attnchain_interp.explorer import Explorer
 from attnchain_interp.gradients import AttentionGradients
 
@@ -67,7 +65,7 @@ def explore_image(
     chosen = int(reading.target[0])
     grids = {name: reading.scores(method) for name, method in built.items()}
     curves = {name: perturbation_curve(model, pixels, grid, chosen, fractions=_STEPS) for name, grid in grids.items()}
-    targets = _class_chains(logits, chosen, reading.gradients, lambda k: capture_gradients(model, pixels, target=k), model)
+    targets = _class_gradients(logits, chosen, reading.gradients, lambda k: capture_gradients(model, pixels, target=k), model)
     return explore(
         store, pixels, methods=grids, curves=curves, targets=targets, title=title, normalization=normalization, max_mb=max_mb
     )
@@ -120,7 +118,7 @@ def explore_text(
         for name, method in built.items()
     }
     words = tokenizer if store.causal else None
-    targets = _class_chains(logits[0], chosen, found, gradients, model, words)
+    targets = _class_gradients(logits[0], chosen, found, gradients, model, words)
     curves = _text_curves(model, inputs["input_ids"], store, scores, chosen)
     return explore(store, methods=scores, curves=curves, targets=targets, title=title, max_mb=max_mb)
 
@@ -133,15 +131,15 @@ def _answer(output: Any) -> Tensor | None:
     return logits[:, -1] if logits.ndim == 3 else logits
 
 
-def _class_chains(
+def _class_gradients(
     logits: Tensor,
     chosen: int,
     found: AttentionGradients,
     gradients: Callable[[int], AttentionGradients],
     model: nn.Module,
     tokenizer: Any = None,
-) -> dict[str, Chain]:
-    """The chains of the chosen class and of the likeliest beside it, by their names and probabilities."""
+) -> dict[str, AttentionGradients]:
+    """The gradients of the chosen class and of the likeliest beside it, by their names and probabilities."""
     other = next(k for k in logits.argsort(descending=True).tolist() if k != chosen) if len(logits) > 1 else None
     probabilities = logits.float().softmax(0)
     names = getattr(getattr(model, "config", None), "id2label", None) or {}
@@ -150,10 +148,7 @@ def _class_chains(
         told = repr(tokenizer.decode([k])) if tokenizer is not None else str(names.get(k, f"class {k}"))
         return f"{told}, {float(probabilities[k]):.0%}"
 
-    chains = {name(chosen): gradient_chain(found, None)}
-    if other is not None:
-        chains[name(other)] = gradient_chain(gradients(other), None)
-    return chains
+    return {name(chosen): found} | ({} if other is None else {name(other): gradients(other)})
 
 
 def _text_curves(

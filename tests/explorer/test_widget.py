@@ -13,7 +13,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_interp.explorer import Explorer
-from attnchain_interp.explorer.page import inert_json, script
+from attnchain_interp.explorer.page import inert_json
 
 from .screen import Screen, exact_store
 
@@ -129,8 +129,3 @@ def test_the_widget_is_loaded_only_when_asked_for() -> None:
     code = "import sys, attnchain_interp as ac; ac.explore; print({'anywidget', 'IPython', 'traitlets'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.strip() == "set()"
-
-
-def test_the_script_defines_one_name() -> None:
-    assert script().startswith("var attnchain=(()=>{")
-    assert "export default { render: attnchain.render };" not in script()

@@ -1,0 +1,48 @@
+"""What a page shows beside the maps, and what does not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+import attnchain_interp as ac
+
+from .stores import random_store
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"example": 1}, "the store has 1, numbered 0 to 0"),
+        ({"max_mb": 0}, "max_mb is 0; it is the size"),
+        ({"methods": {"m": torch.ones(3)}}, r"(?s)methods\['m'\] has shape \(3,\).*Give finite scores"),
+        ({"methods": {"m": torch.full((10,), torch.nan)}}, "Give finite scores"),
+        ({"curves": {"m": None}}, "curves names m, of which methods has no scores"),
+        (
+            {"targets": {"c": torch.eye(10)}},
+            r"targets\['c'\] is a Tensor that does not fit; it must be a Chain over the 10\s+tokens",
+        ),
+        ({"targets": {"c": ac.chain.as_chain(torch.eye(10))}}, "a chain over other states than the page"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ac.AttentionError, match=message):
+        ac.explore(random_store(), **changes)
+
+
+def test_gradients_of_a_class_give_its_chain() -> None:
+    model = timm.create_model("test_vit", num_classes=3).eval()
+    image = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    store, gradients = ac.capture(model, image), ac.capture_gradients(model, image, target=1)
+    payload = ac.explore(store, targets={"one": gradients}).payload
+    chain = ac.attribution.gradient_chain(gradients, None)
+    states = chain.states[0]
+    assert payload.header["targets"] == ["one"]
+    held = payload.array("targets")[0].astype(float) ** 2
+    held = (held / held.sum(-1, keepdims=True))[payload.header["states"]]
+    assert held == pytest.approx(chain.matrix[0][states][:, states].detach().numpy(), abs=2e-3)
+    with pytest.raises(ac.AttentionError, match=r"targets\['one'\] is a Chain that does not fit"):
+        ac.explore(random_store(), targets={"one": gradients})
