@@ -10,8 +10,7 @@ import re
 from importlib.metadata import version as installed
 from typing import Any
 
-import attnchain_evals
-import attnchain_interp
+from studies.public_names import public_names
 
 project = "attnchain-interp"
 author = "The attnchain-interp authors"
@@ -44,8 +43,9 @@ python_maximum_signature_line_length = 80
 # Types of other packages, and aliases that the text around them explains; there is no network to look them up in.
 nitpick_ignore_regex = [("py:.*", r"(?!attnchain).*"), ("py:.*", r"attnchain_\w+\.(?:\w+\.)+(?!_)[A-Z]\w*")]
 
-PUBLIC = {name: f"attnchain_evals.{name}" for name in attnchain_evals.__all__}
-PUBLIC |= {name: f"attnchain_interp.{name}" for name in dir(attnchain_interp)}
+PUBLIC = {name: dotted for dotted, name in reversed(public_names().items())}  # of the core where several have it
+PUBLIC |= {f"{dotted.split('.')[1]}.{name}": dotted for dotted, name in public_names().items()}  # diffusion.concept_map
+PUBLIC |= {f"ac.{name}": PUBLIC[name] for name in [*PUBLIC]}
 CODE = re.compile(r"``.+?``|`(?P<code>[^`]+)`|(?P<special>\||_(?=\W|$))")
 
 

@@ -1,32 +1,25 @@
-"""What the pages of the site must hold; that they are well-formed is Sphinx's to say (`.ci/run`)."""
+"""The pages of the site hold every public name and every source. Sphinx checks their form (`.ci/run`)."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 
+from studies.public_names import public_names
 from studies.speed.measuring import ROOT
 
-PACKAGES = ("attnchain_interp", "attnchain_evals", "attnchain_adapters.tracing")
 SOURCES = [file for folder in ("attnchain_interp", "adapters", "evals") for file in (ROOT / folder).rglob("*.py")]
 
 
 def test_every_public_name_is_on_the_api_pages_once() -> None:
     text = "\n".join(page.read_text("utf-8") for page in sorted((ROOT / "docs/api").glob("*.md")))
     found = Counter(re.findall(r"^\.\. auto\w+:: (\S+)$", text, re.MULTILINE))
-    public = {f"{package}.{name}" for package in PACKAGES for name in dir(import_module(package)) if shown(package, name)}
+    public = set(public_names())
     assert not (absent := public - set(found)), f"add to docs/api: {sorted(absent)}"
     assert not (stale := set(found) - public), f"remove from docs/api: {sorted(stale)}"
     assert not (twice := [name for name, count in found.items() if count > 1]), f"twice in docs/api: {twice}"
-
-
-def shown(package: str, name: str) -> bool:
-    """Whether a name is public: in `__all__`, or, where a package has lazy names, in its `dir`."""
-    module = import_module(package)
-    return name in module.__all__ or (package == "attnchain_interp" and not name.startswith("_"))
 
 
 def sources(file: Path) -> list[str]:
