@@ -18,6 +18,7 @@ from attnchain_interp.attribution.of_attention.metastable_states import Metastab
 from attnchain_interp.attribution.of_attention.multi_bounce import MultiBounce
 from attnchain_interp.attribution.of_attention.rollout import Rollout
 from attnchain_interp.attribution.of_attention.token_rank import TokenRank
+from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
 from attnchain_interp.attribution.token_attribution import TokenAttribution
@@ -43,6 +44,7 @@ __all__ = [
     "Rollout",
     "TextAttribution",
     "TextAttributionResult",
+    "TextHooks",
     "TokenAttribution",
     "TokenRank",
     "TransitionAttentionMaps",

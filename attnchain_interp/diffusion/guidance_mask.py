@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ from torch import Tensor
 from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.decoder_defaults import DAMPING
 
 Importance = Literal["token-rank", "column-sum", "random"]
-
-_DAMPING: Final = 0.99
 
 
 def important_tokens(store: AttentionStore, importance: Importance, generator: torch.Generator | None = None) -> Tensor:
@@ -38,7 +37,7 @@ def important_tokens(store: AttentionStore, importance: Importance, generator: t
     chain = store.chain(tokens="all")
     if importance == "column-sum":
         return chain.step(torch.ones_like(chain.uniform)) > 1
-    rank = len(chain) * stationary(chain, damping=_DAMPING) > 1
+    rank = len(chain) * stationary(chain, damping=DAMPING) > 1
     if importance == "token-rank":
         return rank
     order = torch.rand(rank.shape, generator=generator).argsort(1).argsort(1).to(rank.device)

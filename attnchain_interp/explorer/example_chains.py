@@ -15,6 +15,7 @@ from attnchain_interp.chain.mixing import mixing
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.encoding import Floats
 from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.decoder_defaults import default_damping
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
 from attnchain_interp.store.starts import last_state
 from attnchain_interp.store.tokens import TokenSelection
@@ -56,8 +57,8 @@ class ExampleChains:
 
     @property
     def damping(self) -> float:
-        """The damping of the stationary vectors, the default of `TokenRank`: 0.5 in a decoder, else 0.99."""
-        return 0.5 if self.causal else 0.99
+        """The damping of the stationary vectors, which is the default of `TokenRank`."""
+        return default_damping(self.causal)
 
     @property
     def jump(self) -> int | None:
