@@ -98,9 +98,7 @@ def _build(spec: str, model: nn.Module | None, grid: tuple[int, int] | None) -> 
         return InputMagnitude(grid)
     kind, _ = _class_of(spec)
     plain = AttentionGradientAttribution
-    reads_shared = issubclass(kind, AttentionAttribution) or (
-        issubclass(kind, plain) and (kind.gradients, kind.captured) == (plain.gradients, plain.captured)
-    )
+    reads_shared = issubclass(kind, AttentionAttribution) or (issubclass(kind, plain) and kind.captured is plain.captured)
     return method_of(spec)(None if reads_shared else model)
 
 
