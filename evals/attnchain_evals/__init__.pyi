@@ -13,6 +13,7 @@ from .metrics import Trial as Trial
 from .metrics import preset as preset
 from .metrics.segmentation_scores import segmentation_scores as segmentation_scores
 from .metrics.statistics import Score as Score
+from .perturbation.curve import PerturbationCurve as PerturbationCurve
 from .perturbation.features import Superpixels as Superpixels
 from .perturbation.features import words_of as words_of
 from .perturbation.occlusion import AttentionMask as AttentionMask
@@ -29,13 +30,12 @@ from .perturbation.occlusion import TokenDelete as TokenDelete
 from .perturbation.occlusion import TokenDrop as TokenDrop
 from .perturbation.occlusion import Zero as Zero
 from .perturbation.perturbation_curve import Perturbation as Perturbation
-from .perturbation.perturbation_curve import PerturbationCurve as PerturbationCurve
 from .perturbation.perturbation_curve import perturbation_curve as perturbation_curve
 from .tasks.class_folder import ClassFolder as ClassFolder
 from .tasks.cluttered_digits import ClutteredDigits as ClutteredDigits
 from .tasks.cluttered_digits import Example as Example
-from .tasks.examples import ImageFolder as ImageFolder
 from .tasks.examples import Passage as Passage
+from .tasks.image_folder import ImageFolder as ImageFolder
 from .tasks.imagenet_segmentation import ImageNetSegmentation as ImageNetSegmentation
 from .tasks.key_values import KeyValues as KeyValues
 from .tasks.key_values import TextExample as TextExample

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_evals.metrics.example_metric import ExampleMetric
+from attnchain_evals.tasks.digest import digest, tensor_bytes
 
 PACKAGES = ("attnchain_interp", "attnchain_adapters", "attnchain_evals")
 VERSIONS = ("attnchain-interp", "torch", "numpy", "captum", "scipy", "timm", "transformers")
@@ -44,7 +45,7 @@ def model_identity(model: nn.Module) -> dict[str, str]:
     """The class, and the sha256 of its structure and of every parameter and buffer."""
     found = hashlib.sha256(repr(model).encode())
     for name, tensor in model.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor_bytes(tensor))
     device = next(model.parameters()).device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"class": type(model).__qualname__, "sha256": found.hexdigest(), "device": where}
@@ -77,14 +78,6 @@ def code_identity() -> dict[str, str]:
             for file in sorted(Path(folder).rglob("*.py")):
                 found.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
     return {"sources": found.hexdigest(), **{name: _version(name) for name in VERSIONS}}
-
-
-def digest(tensor: Tensor) -> str:
-    return hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor)).hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _version(name: str) -> str:

@@ -210,7 +210,7 @@ def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | N
     """
     from attnchain_evals.tasks.class_folder import ClassFolder
     from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
-    from attnchain_evals.tasks.examples import ImageFolder
+    from attnchain_evals.tasks.image_folder import ImageFolder
     from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
     from attnchain_evals.tasks.key_values import KeyValues
     from attnchain_evals.tasks.mask_placement import WholeImage

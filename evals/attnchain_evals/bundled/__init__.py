@@ -20,18 +20,18 @@ WEIGHTS = Path(__file__).with_name("vit.safetensors")
 
 
 def build_vit() -> VisionTransformer:
-    """The bundled architecture, freshly initialised: patches of 4, width 96, 6 layers of 4 heads."""
+    """Returns the bundled architecture, freshly initialised: patches of 4, width 96, 6 layers of 4 heads."""
     return fresh_vit(patch_size=4, embed_dim=96, depth=6, num_heads=4)
 
 
 def fresh_vit(**architecture: Any) -> VisionTransformer:
-    """A timm `VisionTransformer` for 56 × 56 input and 10 classes, initialised so that training soon leaves chance.
+    """Returns a timm `VisionTransformer` for 56 × 56 input and 10 classes, initialised so that training soon leaves chance.
 
-    Starts from sine-cosine position embeddings, and from a patch embedding that centres and spreads images in [0, 1]
-    (`mean` 0 and `std` 1 in its `pretrained_cfg`): both shorten the time at chance.
+    It starts from sine-cosine position embeddings, and from a patch embedding that centres and spreads images in [0, 1]
+    (`mean` 0 and `std` 1 in its `pretrained_cfg`). Both shorten the time at chance.
 
     Args:
-        architecture: what timm's `VisionTransformer` takes besides: `patch_size`, `embed_dim`, `depth`, `num_heads`, …
+        architecture: arguments of timm's `VisionTransformer`: `patch_size`, `embed_dim`, `depth`, `num_heads`, …
     """
     from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
     from timm.models import VisionTransformer
@@ -49,9 +49,9 @@ def fresh_vit(**architecture: Any) -> VisionTransformer:
 
 
 def bundled_vit() -> VisionTransformer:
-    """The trained model in eval mode; takes images (batch, 3, 56, 56) in [0, 1], gives logits (batch, 10).
+    """Returns the trained model in eval mode: images (batch, 3, 56, 56) in [0, 1] → logits (batch, 10).
 
-    See `CARD.md` beside the weights for data, training and accuracy; `python -m studies.training.vit` makes it.
+    See `CARD.md` beside the weights for data, training and accuracy. `python -m studies.training.vit` trains it.
     """
     model = build_vit()
     model.load_state_dict(load_file(WEIGHTS))
@@ -59,6 +59,6 @@ def bundled_vit() -> VisionTransformer:
 
 
 def preprocess(image: Image.Image) -> Tensor:
-    """A PIL image as the model's input (1, 3, 56, 56) in [0, 1], resized to its size."""
+    """Returns a PIL image as the model's input (1, 3, 56, 56) in [0, 1], resized to its size."""
     pixels = np.asarray(image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE)), dtype=np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]

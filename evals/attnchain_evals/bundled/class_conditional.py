@@ -17,8 +17,7 @@ from torch import Tensor
 class ClassConditionalPipeline(DiffusionPipeline):
     """Samples a `UNet2DModel` whose last class embedding stands for no class.
 
-    As `DDIMPipeline`, which takes no classes. With classifier-free guidance both halves go in one batch, first the one
-    without a class.
+    It is `DDIMPipeline` with classes. With classifier-free guidance both halves are one batch, the half without a class first.
     """
 
     unet: Any
@@ -43,13 +42,13 @@ class ClassConditionalPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         output_type: Literal["pt", "pil"] = "pt",
     ) -> ImagePipelineOutput:
-        """Images (batch, channel, height, width) in [0, 1] as `.images`, or a list of PIL images.
+        """Returns images (batch, channel, height, width) in [0, 1] as `.images`, or a list of PIL images.
 
         Args:
-            class_labels: the class of each image; None samples without a class.
-            batch_size: how many images, where there are no classes.
+            class_labels: the class of each image. None samples without a class.
+            batch_size: the number of images if there are no classes.
             num_inference_steps: of DDIM.
-            guidance_scale: of classifier-free guidance, which is off at 1.
+            guidance_scale: of classifier-free guidance. 1 turns it off.
             generator: of the noise.
             output_type: "pt" or "pil".
         """

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("diffusion.safetensors")
 CLASSES = 10
-NO_CLASS = CLASSES  # the class that stands for none: of unconditional sampling and of classifier-free guidance
+NO_CLASS = CLASSES  # stands for no class, in unconditional sampling and in classifier-free guidance
 
 
 def build_unet() -> UNet2DModel:
-    """The bundled architecture, freshly initialised: 16, 48 and 96 channels, attention on 16 × 16 and 8 × 8 tokens."""
+    """Returns the bundled architecture, freshly initialised: 16, 48 and 96 channels, attention on 16 × 16 and 8 × 8 tokens."""
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     return UNet2DModel(
@@ -39,7 +39,7 @@ def build_unet() -> UNet2DModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """DDIM on the cosine schedule; the model predicts v = √ᾱ ε − √(1 − ᾱ) x₀."""
+    """Returns DDIM on the cosine schedule. The model predicts v = √ᾱ ε − √(1 − ᾱ) x₀."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     return DDIMScheduler(
@@ -48,9 +48,9 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def bundled_diffusion() -> ClassConditionalPipeline:
-    """The trained model in its pipeline: `pipe(class_labels=[3, 5]).images` (batch, 1, 32, 32) in [0, 1].
+    """Returns the trained model in its pipeline: `pipe(class_labels=[3, 5]).images` (batch, 1, 32, 32) in [0, 1].
 
-    See `CARD.md` beside the weights; `python -m studies.training.diffusion_model` makes it.
+    See `CARD.md` beside the weights. `python -m studies.training.diffusion_model` trains it.
     """
     from attnchain_evals.bundled.class_conditional import ClassConditionalPipeline
 

@@ -18,7 +18,7 @@ ENCODER_WEIGHTS = Path(__file__).with_name("encoder.safetensors")
 
 
 def build_decoder() -> LlamaForCausalLM:
-    """The decoder, freshly initialised: width 64, 3 layers of 4 heads, vocabulary of 64, tied embeddings."""
+    """Returns the decoder, freshly initialised: width 64, 3 layers of 4 heads, vocabulary of 64, tied embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -37,10 +37,10 @@ def build_decoder() -> LlamaForCausalLM:
 
 
 def build_encoder() -> BertForSequenceClassification:
-    """The encoder, freshly initialised: width 64, 3 layers of 4 heads, a class for each of the 16 values.
+    """Returns the encoder, freshly initialised: width 64, 3 layers of 4 heads, a class for each of the 16 values.
 
-    Starts from sine-cosine position embeddings, so that the next token is soon found, and with keys projected as queries are,
-    so that equal tokens attend to each other: both shorten the time at chance.
+    It starts from sine-cosine position embeddings, so training soon finds the next token, and from equal projections of keys
+    and queries, so equal tokens attend to each other. Both shorten the time at chance.
     """
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -69,9 +69,9 @@ def build_encoder() -> BertForSequenceClassification:
 
 
 def bundled_decoder() -> LlamaForCausalLM:
-    """The trained decoder in eval mode; its logits at the last token rank the answer among the vocabulary.
+    """Returns the trained decoder in eval mode. Its logits at the last token rank the answer among the vocabulary.
 
-    See `CARD.md` beside the weights for data, training and accuracy; `python -m studies.training.text_models` makes it.
+    See `CARD.md` beside the weights for data, training and accuracy. `python -m studies.training.text_models` trains it.
     """
     model = build_decoder()
     load_model(model, DECODER_WEIGHTS)
@@ -79,9 +79,9 @@ def bundled_decoder() -> LlamaForCausalLM:
 
 
 def bundled_encoder() -> BertForSequenceClassification:
-    """The trained encoder in eval mode; takes token numbers (batch, token), gives logits (batch, value).
+    """Returns the trained encoder in eval mode: token numbers (batch, token) → logits (batch, value).
 
-    See `CARD.md` beside the weights for data, training and accuracy; `python -m studies.training.text_models` makes it.
+    See `CARD.md` beside the weights for data, training and accuracy. `python -m studies.training.text_models` trains it.
     """
     model = build_encoder()
     load_model(model, ENCODER_WEIGHTS)

@@ -1,4 +1,4 @@
-"""What judges an attribution: one class per metric, figures per example, a torchmetrics face."""
+"""Metrics of attributions: one class per metric, figures for each example, the interface of torchmetrics."""
 
 from __future__ import annotations
 

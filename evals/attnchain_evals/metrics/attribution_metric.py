@@ -1,4 +1,4 @@
-"""What metrics of attributions share: shapes are checked, and what is not finite has no figure."""
+"""The base classes of metrics of attributions, and the experiments that they share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from attnchain_interp import AttentionError
 class AttributionMetric(ExampleMetric):
     """A metric of attributions: (batch, rows, columns) of images, one score per patch or pixel, or (batch, token) of texts.
 
-    Where an attribution holds NaN or infinity, all of the example's figures are NaN.
+    Where an attribution holds NaN or infinity, all figures of the example are NaN.
     """
 
     def measure(self, trial: Trial, attributions: Tensor) -> Tensor:
-        """(batch, column) float64.
+        """Returns the figures (batch, column) in float64.
 
         Raises:
-            AttentionError: attributions of another shape, or what the metric needs and the trial lacks.
+            AttentionError: attributions of another shape, or a trial without what the metric needs.
         """
         text = trial.inputs.ndim == 2
         if (
@@ -32,13 +32,11 @@ class AttributionMetric(ExampleMetric):
             if text
             else attributions.ndim != 3 or len(attributions) != len(trial.inputs)
         ):
+            axes, output = ("token", "tokens") if text else ("rows, columns", "grid")
             raise AttentionError(
                 f"attributions has shape {tuple(attributions.shape)} for {len(trial.inputs)} inputs; {self.name} needs (batch,"
-                + (
-                    ' token): ask the method for output="tokens".'
-                    if text
-                    else ' rows, columns): ask the method for output="grid".'
-                )
+                f" {axes}).",
+                f'Ask the method for output="{output}".',
             )
         bad = ~attributions.isfinite().flatten(1).all(1)
         finite = trial.once(
@@ -49,11 +47,34 @@ class AttributionMetric(ExampleMetric):
 
     @abstractmethod
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        """(batch, column): the figures of attributions that are finite."""
+        """Returns the figures (batch, column) of finite attributions."""
+
+
+class RemovalMetric(AttributionMetric):
+    """A metric that removes sets of features under one occlusion.
+
+    Args:
+        family: of the metric.
+        occlusion: how features are removed.
+        name: the family and the occlusion's name when None: "saco/mean".
+        batch_size: inputs per forward.
+        columns: the names of the figures of an example.
+    """
+
+    def __init__(
+        self, family: str, occlusion: str | Occlusion, name: str | None, batch_size: int, columns: tuple[str, ...] = ("value",)
+    ) -> None:
+        self.occlusion, self.batch_size = occlusion_named(occlusion), batch_size
+        super().__init__(name or f"{family}/{self.occlusion.name}", columns)
+
+    def experiment(self, trial: Trial) -> tuple[Perturbation, Tensor]:
+        """Returns the trial under the occlusion, and its checked classes (batch,)."""
+        experiment = perturbation(trial, self.occlusion, self.batch_size)
+        return experiment, experiment.target(trial.target)
 
 
 def perturbation(trial: Trial, occlusion: str | Occlusion, batch_size: int) -> Perturbation:
-    """The trial's model and inputs under an occlusion, made once for all metrics and methods."""
+    """Returns the trial's model and inputs under an occlusion, made once for all metrics and methods."""
     occlusion = occlusion_named(occlusion)
     return trial.once(
         ("perturbation", occlusion, batch_size),
@@ -62,10 +83,13 @@ def perturbation(trial: Trial, occlusion: str | Occlusion, batch_size: int) -> P
 
 
 def features_of(trial: Trial, features: Features) -> Features:
-    """Tokens and words as the label maps of the trial's texts, made once; other features as they are."""
+    """Returns "token" and "word" as label maps of the trial's texts, made once. Other features are returned unchanged."""
     if trial.inputs.ndim != 2 or not isinstance(features, str) or (features == "token" and trial.words is None):
         return features
     if features not in ("token", "word") or trial.words is None:
-        raise AttentionError(f'features={features!r}; a text has "token", and "word" where the trial has words.')
+        raise AttentionError(
+            f"features={features!r} are not features of this trial's texts.",
+            'Use "token", or "word" and give the trial words.',
+        )
     words = trial.words
     return words if features == "word" else trial.once("each token", lambda: each_token(words))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import final
+from typing import ClassVar, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,178 +13,172 @@ from attnchain_evals.metrics.attribution_metric import AttributionMetric, pertur
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.metrics.protocol import Protocol
 from attnchain_evals.perturbation.class_score import class_score
+from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve
 from attnchain_evals.perturbation.features import Features
 from attnchain_evals.perturbation.occlusion import Occlusion
-from attnchain_evals.perturbation.perturbation_curve import Mode, Order
 
-ERASER = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False, rounding="up")
+ERASER: Final = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False, rounding="up")
 
 
-@final
-class Deletion(AttributionMetric):
-    """The area under the deletion curve, most relevant first: low where an attribution finds the evidence.
+class Taken(NamedTuple):
+    """How to take the curves of attributions: a protocol, a trial, the attributions."""
 
-    The first column is the area; where the fractions are known beforehand, the curve follows.
+    protocol: Protocol
+    trial: Trial
+    attributions: Tensor
+
+    def curve(self, mode: Mode, order: Order) -> PerturbationCurve:
+        return self.protocol.curve(self.trial, self.attributions, mode, order)
+
+    def area(self, mode: Mode, order: Order) -> Tensor:
+        return self.protocol.area(self.curve(mode, order))
+
+
+def area(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, 1): the area under the curve."""
+    return taken.area(mode, order)[:, None]
+
+
+def area_and_scores(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, 1 + step): the area under the curve, then the curve where its fractions are known beforehand."""
+    scores = [taken.protocol.sampled(taken.curve(mode, order))] if taken.protocol.steps else []
+    return torch.cat([area(taken, mode, order), *scores], 1)
+
+
+def gain(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, 3): AUC(LeRF) − AUC(MoRF), and both. At symmetric fractions AUC(LeRF) is the area of the insertion curve."""
+    lerf = taken.area("insertion", "morf") if taken.protocol.symmetric else taken.area("deletion", "lerf")
+    morf = taken.area(mode, order)
+    return torch.stack([lerf - morf, lerf, morf], 1)
+
+
+def drop_from_first(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, 1): the mean of the first score − each score."""
+    scores = taken.curve(mode, order).scores
+    return (scores[:, :1] - scores).mean(1, keepdim=True)
+
+
+def drop_from_clean(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, 1): the mean of the score of the clean input − each score."""
+    protocol, trial = taken.protocol, taken.trial
+    experiment = perturbation(trial, protocol.occlusion, protocol.batch_size)
+    clean = class_score(experiment.clean, experiment.target(protocol.classes(trial)), protocol.score)[:, None]
+    return (clean - taken.curve(mode, order).scores).mean(1, keepdim=True)
+
+
+class Row(NamedTuple):
+    """A row of `TABLE`: how a metric reads its figures off a curve.
+
+    Attributes:
+        version: raised when the numbers of the metric change.
+        higher_is_better: as torchmetrics defines it.
+        mode, order: of the curve.
+        figures: curves, mode, order → (batch, column).
+        protocol: the default.
+    """
+
+    version: int
+    higher_is_better: bool
+    mode: Mode
+    order: Order
+    figures: Callable[[Taken, Mode, Order], Tensor]
+    protocol: Protocol = Protocol()
+
+
+TABLE: Final = {
+    "deletion": Row(1, False, "deletion", "morf", area_and_scores),
+    "reverse-deletion": Row(1, True, "deletion", "lerf", area),
+    "insertion": Row(1, True, "insertion", "morf", area_and_scores),
+    "srg": Row(1, True, "deletion", "morf", gain),
+    "aopc": Row(1, True, "deletion", "morf", drop_from_first),
+    "comprehensiveness": Row(2, True, "deletion", "morf", drop_from_clean, ERASER),
+    "sufficiency": Row(2, False, "insertion", "morf", drop_from_clean, ERASER),
+}
+
+
+class CurveMetric(AttributionMetric):
+    """Figures of perturbation curves, as a row of `TABLE` defines them. Each subclass names its row.
 
     Args:
-        protocol: how the curve is taken.
-        name: "deletion/" and the protocol's name when None.
+        protocol: how the curves are taken; that of the row when None. Metrics that compare with the clean input leave out the
+            ends, so that only the named fractions count.
+        name: the row and the protocol's name when None: "deletion/mean".
+    """
+
+    row: ClassVar[str]
+
+    def __init_subclass__(cls, row: str | None = None) -> None:
+        super().__init_subclass__()
+        cls.row = row or cls.row
+        cls.version, cls.higher_is_better = TABLE[cls.row].version, TABLE[cls.row].higher_is_better
+
+    def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
+        figures, protocol = TABLE[self.row].figures, protocol or TABLE[self.row].protocol
+        self.protocol = replace(protocol, ends=False) if figures is drop_from_clean else protocol
+        columns = {
+            area_and_scores: ("auc", *(f"{step:.6g}" for step in self.protocol.steps)),
+            gain: ("srg", "lerf", "morf"),
+        }.get(figures, ("value",))
+        super().__init__(name or f"{self.row}/{self.protocol.name}", columns)
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        row = TABLE[self.row]
+        return row.figures(Taken(self.protocol, trial, attributions), row.mode, row.order)
+
+
+class Deletion(CurveMetric, row="deletion"):
+    """The area under the deletion curve, most relevant first: low where an attribution finds the evidence.
+
+    The first column is the area. The curve follows where its fractions are known beforehand.
 
     Source: Petsiuk, Das & Saenko, *RISE*, BMVC 2018; for patches Samek et al., TNNLS 2017.
     """
 
-    version = 1
-    higher_is_better = False
 
-    def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
-        self.protocol = protocol or Protocol()
-        super().__init__(name or f"deletion/{self.protocol.name}", columns_of(self.protocol))
-
-    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        return area_and_curve(self.protocol, trial, attributions, "deletion")
-
-
-@final
-class ReverseDeletion(AttributionMetric):
-    """The area under the deletion curve, least relevant first (LeRF): high where what is ranked low is no evidence.
-
-    Args:
-        protocol: how the curve is taken.
-        name: "reverse-deletion/" and the protocol's name when None.
+class ReverseDeletion(CurveMetric, row="reverse-deletion"):
+    """The area under the deletion curve, least relevant first (LeRF): high where low ranks are no evidence.
 
     Source: Samek et al., TNNLS 2017; the "negative perturbation" of Chefer, Gur & Wolf, CVPR 2021.
     """
 
-    version = 1
-    higher_is_better = True
 
-    def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
-        self.protocol = protocol or Protocol()
-        super().__init__(name or f"reverse-deletion/{self.protocol.name}")
-
-    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        return self.protocol.area(self.protocol.curve(trial, attributions, "deletion", "lerf"))[:, None]
-
-
-@final
-class Insertion(AttributionMetric):
+class Insertion(CurveMetric, row="insertion"):
     """The area under the insertion curve, most relevant first: high where an attribution finds the evidence.
 
-    Columns as of `Deletion`.
-
-    Args:
-        protocol: how the curve is taken.
-        name: "insertion/" and the protocol's name when None.
+    The columns are those of `Deletion`.
 
     Source: Petsiuk, Das & Saenko, *RISE*, BMVC 2018.
     """
 
-    version = 1
-    higher_is_better = True
 
-    def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
-        self.protocol = protocol or Protocol()
-        super().__init__(name or f"insertion/{self.protocol.name}", columns_of(self.protocol))
+class SRG(CurveMetric, row="srg"):
+    """Symmetric relevance gain: AUC(LeRF) − AUC(MoRF), both of deletion. The mean over random orders is zero.
 
-    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        return area_and_curve(self.protocol, trial, attributions, "insertion")
-
-
-@final
-class SRG(AttributionMetric):
-    """Symmetric relevance gain: AUC(LeRF) − AUC(MoRF), both of deletion. Zero for a random order, on average.
-
-    The columns are the gain, AUC(LeRF) and AUC(MoRF). Where fractions are symmetric (with every f there is 1 − f), AUC(LeRF)
-    is the area under the insertion curve, and taken from there.
-
-    Args:
-        protocol: how the curves are taken.
-        name: "srg/" and the protocol's name when None.
+    The columns are the gain, AUC(LeRF) and AUC(MoRF).
 
     Source: Bluecher, Vielhaben & Strodthoff, *Decoupling Pixel Flipping and Occlusion Strategy*, TMLR 2024 (arXiv 2401.06654).
     """
 
-    version = 1
-    higher_is_better = True
 
-    def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
-        self.protocol = protocol or Protocol()
-        super().__init__(name or f"srg/{self.protocol.name}", ("srg", "lerf", "morf"))
-
-    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        reverse: tuple[Mode, Order] = ("insertion", "morf") if self.protocol.symmetric else ("deletion", "lerf")
-        lerf = self.protocol.area(self.protocol.curve(trial, attributions, *reverse))
-        morf = self.protocol.area(self.protocol.curve(trial, attributions, "deletion", "morf"))
-        return torch.stack([lerf - morf, lerf, morf], 1)
-
-
-@final
-class AOPC(AttributionMetric):
+class AOPC(CurveMetric, row="aopc"):
     """Area over the perturbation curve: the mean over k = 0 … K of f(x) − f(x_k), features removed most relevant first.
-
-    Args:
-        protocol: how the curve is taken; its area is not read.
-        name: "aopc/" and the protocol's name when None.
 
     Source: Samek et al., *Evaluating the Visualization of What a Deep Neural Network Has Learned*, TNNLS 2017.
     """
 
-    version = 1
-    higher_is_better = True
 
-    def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
-        self.protocol = protocol or Protocol()
-        super().__init__(name or f"aopc/{self.protocol.name}")
-
-    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        scores = self.protocol.curve(trial, attributions, "deletion", "morf").scores
-        return (scores[:, :1] - scores).mean(1, keepdim=True)
-
-
-@final
-class Comprehensiveness(AttributionMetric):
+class Comprehensiveness(CurveMetric, row="comprehensiveness"):
     """The mean over fractions k, rounded up, of p(x) − p(x without the first k): high where the rationale was needed.
 
-    Args:
-        protocol: how the curve is taken; ends are left out, so that only the fractions named count.
-        name: "comprehensiveness/" and the protocol's name when None.
-
-    Source: DeYoung et al., *ERASER*, ACL 2020; of images with patches in the place of words.
+    Source: DeYoung et al., *ERASER*, ACL 2020; for images with patches in the place of words.
     """
 
-    version = 2
-    higher_is_better = True
 
-    def __init__(self, protocol: Protocol = ERASER, name: str | None = None) -> None:
-        self.protocol = replace(protocol, ends=False)
-        super().__init__(name or f"comprehensiveness/{self.protocol.name}")
-
-    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        scores = self.protocol.curve(trial, attributions, "deletion", "morf").scores
-        return (_clean(trial, self.protocol) - scores).mean(1, keepdim=True)
-
-
-@final
-class Sufficiency(AttributionMetric):
+class Sufficiency(CurveMetric, row="sufficiency"):
     """The mean over fractions k, rounded up, of p(x) − p(the first k alone): low where the rationale is enough.
 
-    Args:
-        protocol: how the curve is taken; ends are left out, so that only the fractions named count.
-        name: "sufficiency/" and the protocol's name when None.
-
-    Source: DeYoung et al., *ERASER*, ACL 2020; of images with patches in the place of words.
+    Source: DeYoung et al., *ERASER*, ACL 2020; for images with patches in the place of words.
     """
-
-    version = 2
-    higher_is_better = False
-
-    def __init__(self, protocol: Protocol = ERASER, name: str | None = None) -> None:
-        self.protocol = replace(protocol, ends=False)
-        super().__init__(name or f"sufficiency/{self.protocol.name}")
-
-    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        scores = self.protocol.curve(trial, attributions, "insertion", "morf").scores
-        return (_clean(trial, self.protocol) - scores).mean(1, keepdim=True)
 
 
 def curve_metrics(
@@ -192,21 +186,6 @@ def curve_metrics(
     fractions: int | Sequence[float] = 20,
     features: Features = "patch",
 ) -> list[ExampleMetric]:
-    """Deletion, insertion and SRG under each occlusion, of patches or other features; they share their curves."""
+    """Returns deletion, insertion and SRG under each occlusion. They share their curves."""
     steps = fractions if isinstance(fractions, int) else tuple(fractions)
     return [kind(Protocol(occlusion, features, steps)) for occlusion in occlusions for kind in (Deletion, Insertion, SRG)]
-
-
-def columns_of(protocol: Protocol) -> tuple[str, ...]:
-    return ("auc", *(f"{step:.6g}" for step in protocol.steps))
-
-
-def area_and_curve(protocol: Protocol, trial: Trial, attributions: Tensor, mode: Mode) -> Tensor:
-    curve = protocol.curve(trial, attributions, mode, "morf")
-    area = protocol.area(curve)[:, None]
-    return torch.cat([area, protocol.sampled(curve)], 1) if protocol.steps else area
-
-
-def _clean(trial: Trial, protocol: Protocol) -> Tensor:
-    experiment = perturbation(trial, protocol.occlusion, protocol.batch_size)
-    return class_score(experiment.clean, experiment.target(protocol.classes(trial)), protocol.score)[:, None]

@@ -1,4 +1,4 @@
-"""Where the evidence is known: are its tokens ranked first? It says nothing of what the model uses."""
+"""Texts with known evidence: are its tokens ranked first? It does not say what the model uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnchain_interp import AttentionError
 
 
 class EvidenceMetric(AttributionMetric):
-    """A metric against the evidence of a text, among the tokens that are ranked. Where no or every one is evidence: NaN."""
+    """A metric against the evidence of a text, among the ranked tokens. NaN where none or all of them are evidence."""
 
     version = 1
     higher_is_better = True
@@ -23,7 +23,8 @@ class EvidenceMetric(AttributionMetric):
         if trial.inputs.ndim != 2 or trial.mask is None or trial.mask.shape != trial.inputs.shape:
             came = None if trial.mask is None else tuple(trial.mask.shape)
             raise AttentionError(
-                f"the trial's mask is {came}; {self.name} needs texts and (batch, token), true on the evidence."
+                f"the trial's mask is {came}; {self.name} needs texts and a mask (batch, token), true on the evidence.",
+                "Pass a trial of texts whose evidence is known.",
             )
         every = torch.ones_like(trial.inputs, dtype=torch.bool) if trial.words is None else trial.words >= 0
         rows = zip(attributions.cpu().double(), trial.mask.bool().cpu(), every.cpu(), strict=True)
@@ -32,7 +33,7 @@ class EvidenceMetric(AttributionMetric):
 
     @abstractmethod
     def located(self, scores: Tensor, evidence: Tensor) -> float:
-        """The figure of the ranked tokens (token,), some of which are evidence, but not all."""
+        """Returns the figure of the ranked tokens (token,). Some of them are evidence, but not all."""
 
     def _figure(self, scores: Tensor, evidence: Tensor) -> float:
         return self.located(scores, evidence) if bool(evidence.any()) and not bool(evidence.all()) else float("nan")
@@ -40,7 +41,7 @@ class EvidenceMetric(AttributionMetric):
 
 @final
 class EvidenceAP(EvidenceMetric):
-    """The average precision of the evidence among the ranked tokens. Equal scores are one threshold, as of scikit-learn."""
+    """The average precision of the evidence among the ranked tokens, by scikit-learn: equal scores are one threshold."""
 
     def __init__(self) -> None:
         super().__init__("evidence-ap")
@@ -53,7 +54,7 @@ class EvidenceAP(EvidenceMetric):
 
 @final
 class EvidenceFirst(EvidenceMetric):
-    """Whether the greatest score is on the evidence: 1 or 0; of several greatest, the share of them that is."""
+    """Whether the greatest score is on the evidence: 1 or 0. If several are greatest, the share of them on the evidence."""
 
     def __init__(self) -> None:
         super().__init__("evidence-first")

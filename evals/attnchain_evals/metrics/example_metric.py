@@ -1,4 +1,4 @@
-"""What every metric shares: figures of each example of a trial, and the score that their means add up to."""
+"""The base class of metrics: figures of each example of a trial, and the score of their means."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Trial:
     """A batch of examples on which attributions are judged.
 
     Attributes:
-        model: inputs → logits (batch, class), or an output that has `.logits`; in eval mode.
+        model: inputs → logits (batch, class), or an output with `.logits`, in eval mode.
         inputs: (batch, …).
-        target: (batch,) the class that is explained; that of the clean prediction.
-        mask: (batch, height, width) bool, true on the object, or (batch, token) on the evidence; None where there is none.
-        label: (batch,) the classes that the data say are right; None where they say none.
-        first: the number of the first example in the data, from which whatever is random is seeded, so that a result does not
-            depend on how the examples were put into batches.
-        words: of texts, (batch, token) the word of each token, −1 where it is none that is ranked; all are when None.
+        target: (batch,) the class that is explained: the clean prediction.
+        mask: (batch, height, width) bool, true on the object, or (batch, token), true on the evidence. None if unknown.
+        first: the number of the first example in the data. It seeds all randomness, so a result does not depend on the
+            batches.
+        label: (batch,) the right classes according to the data. None if unknown.
+        words: (batch, token) the word of each token of a text, −1 for tokens that are not ranked. None ranks all tokens.
     """
 
     model: Callable[[Tensor], Any]
@@ -47,9 +47,9 @@ class Trial:
         return with_fields(self)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` returns, made at the first call with the key and kept with the trial.
+        """Returns the result of `make`, called once per key and kept with the trial.
 
-        For what depends on the examples and not on attributions, so that it serves every metric and every method.
+        It serves results that depend on the examples alone, so that all metrics and methods share them.
         """
         if key not in self._made:
             self._made[key] = make()
@@ -57,12 +57,12 @@ class Trial:
 
 
 class ExampleMetric(torchmetrics.Metric, ABC):
-    """A metric by figures per example. `update(trial, attributions)` and `compute()` as torchmetrics has them.
+    """A metric that has figures for each example. `update(trial, attributions)` and `compute()` are those of torchmetrics.
 
     Attributes:
         name: of the metric with its settings, unique in a result: "deletion/mean".
         version: raised whenever its numbers change.
-        higher_is_better: as torchmetrics has it.
+        higher_is_better: as torchmetrics defines it.
         columns: the names of the figures of an example.
     """
 
@@ -87,14 +87,14 @@ class ExampleMetric(torchmetrics.Metric, ABC):
 
     @abstractmethod
     def measure(self, trial: Trial, attributions: Tensor) -> Tensor:
-        """(batch, column) float64: the figures of each example; NaN where the attribution or the example defines none.
+        """Returns the figures of each example (batch, column) in float64, NaN where they are undefined.
 
         Raises:
-            AttentionError: shapes that do not fit, or an example that lacks what the metric needs.
+            AttentionError: shapes that do not fit, or a trial without what the metric needs.
         """
 
     def summary(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The score (…) of the means over examples (column, …); the first column where not said otherwise."""
+        """Returns the score (…) of the means over examples (column, …). The default is the first column."""
         return means[0]
 
     def update(self, trial: Trial, attributions: Tensor) -> None:

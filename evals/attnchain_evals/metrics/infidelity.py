@@ -1,4 +1,4 @@
-"""Infidelity as Captum computes it, on features that are there or removed."""
+"""Infidelity, computed by Captum on features that are present or removed."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
+from attnchain_evals.metrics.attribution_metric import RemovalMetric
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.metrics.subsets import random_subsets
-from attnchain_evals.perturbation.class_score import ClassScore, class_score
+from attnchain_evals.metrics.subsets import drops, random_subsets
+from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.features import ranked
-from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.occlusion import Occlusion
 
 
 @final
-class Infidelity(AttributionMetric):
+class Infidelity(RemovalMetric):
     """The mean over random subsets S of (β Σ_{i ∈ S} φ_i − (f(x) − f(x without S)))², by `captum.metrics.infidelity`.
 
-    β = E[Σφ · Δf] / E[(Σφ)²] scales the attribution best (`normalize=True`): attention has no scale of its own, and φ and −φ
-    have the same figure. Captum is given the presence of features, 1 or 0, as its input, so that patches are scored as patches
-    and any occlusion serves. The sizes of the subsets are uniform between 1 and the number of features. Attributions of zero
-    leave E[Δf²].
+    β = E[Σφ · Δf] / E[(Σφ)²] is the best scale of the attribution (`normalize=True`), because attention has no scale of its
+    own. φ and −φ therefore have the same figure. The input that Captum sees is the presence of features, 1 or 0, so patches
+    are scored as patches under any occlusion. The sizes of the subsets are uniform between 1 and the number of features.
+    Attributions of zero have the figure E[Δf²].
 
     Args:
         samples: subsets per example.
@@ -30,6 +30,7 @@ class Infidelity(AttributionMetric):
         score: f.
         seed: of the subsets.
         name: "infidelity/" and the occlusion's name when None.
+        batch_size: inputs per forward.
 
     Source: Yeh et al., *On the (In)fidelity and Sensitivity of Explanations*, NeurIPS 2019.
     """
@@ -46,31 +47,27 @@ class Infidelity(AttributionMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
-        self.samples, self.occlusion = samples, occlusion_named(occlusion)
+        self.samples, self.seed = samples, seed
         self.score: ClassScore = score
-        self.seed, self.batch_size = seed, batch_size
-        super().__init__(name or f"infidelity/{self.occlusion.name}")
+        super().__init__("infidelity", occlusion, name, batch_size)
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         from captum.metrics import infidelity
 
         found = ranked(attributions, trial.inputs)
         batch, n = found.scores.shape
-        experiment = perturbation(trial, self.occlusion, self.batch_size)
-        target = experiment.target(trial.target)
+        experiment, target = self.experiment(trial)
 
         def removed() -> tuple[Tensor, Tensor]:
             sizes = torch.randint(1, n + 1, (self.samples,), generator=torch.Generator().manual_seed(self.seed)).tolist()
             subsets = random_subsets(sizes, n, batch, trial.first, self.seed).to(found.labels.device)
-            shown = experiment.without(found.labels, subsets.transpose(0, 1))
-            return subsets, class_score(shown, target, self.score).double()
+            return subsets, drops(experiment, found.labels, subsets, target, self.score)
 
         key = (Infidelity, self.occlusion, self.samples, self.score, self.seed, attributions.shape[1:])
-        subsets, left = trial.once(key, removed)
-        clean = class_score(experiment.clean, target, self.score).double()
+        subsets, costs = trial.once(key, removed)
 
-        def f(present: Tensor) -> Tensor:  # Captum asks for the whole input once, then for all perturbed ones, by example
-            return clean if len(present) == batch and bool(present.all()) else left.flatten()
+        def f(present: Tensor) -> Tensor:  # f − f(x): Captum asks once for the whole input, then for all perturbed ones
+            return costs.new_zeros(batch) if len(present) == batch and bool(present.all()) else -costs.flatten()
 
         def perturbed(present: Tensor) -> tuple[Tensor, Tensor]:
             change = subsets.flatten(0, 1).to(present)

@@ -1,4 +1,4 @@
-"""Localisation: does the attribution lie on the object? It says nothing of what the model uses."""
+"""Localisation: does the attribution lie on the object? It does not say what the model uses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
+from attnchain_evals.metrics.segment_matching import mean_iou
 from attnchain_evals.metrics.segmentation_scores import segmentation_counts
 from attnchain_evals.perturbation.features import enlarged
 from attnchain_interp import AttentionError
 
 
 class LocalisationMetric(AttributionMetric):
-    """A metric against masks of objects. Where a mask is empty or full, there is nothing to localise: NaN."""
+    """A metric against masks of objects. NaN where a mask is empty or full, because there is nothing to localise."""
 
     version = 1
     higher_is_better = True
@@ -28,8 +29,8 @@ class LocalisationMetric(AttributionMetric):
         if trial.mask is None or tuple(trial.mask.shape) != (len(trial.inputs), *size):
             came = None if trial.mask is None else tuple(trial.mask.shape)
             raise AttentionError(
-                f"the trial's mask is {came}; {self.name} needs {(len(trial.inputs), *size)}, true on the object: resize"
-                " masks to the images, by nearest neighbour."
+                f"the trial's mask is {came}; {self.name} needs {(len(trial.inputs), *size)}, true on the object.",
+                "Resize the masks to the images, by nearest neighbour.",
             )
         truth = trial.mask.bool().to(attributions.device)
         good = truth.flatten(1).any(1) & ~truth.flatten(1).all(1)
@@ -40,14 +41,14 @@ class LocalisationMetric(AttributionMetric):
 
     @abstractmethod
     def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
-        """(batch, column): the figures of attributions (batch, rows, columns); no mask is empty or full."""
+        """Returns the figures (batch, column) of attributions (batch, rows, columns). No mask is empty or full."""
 
 
 @final
 class PixelAccuracy(LocalisationMetric):
-    """The share of pixels that are rightly above or below the map's own mean.
+    """The share of pixels that are rightly above or below the map's own mean. See `segmentation_scores`.
 
-    Source: Chefer, Gur & Wolf, CVPR 2021; as in `segmentation_scores`.
+    Source: Chefer, Gur & Wolf, CVPR 2021.
     """
 
     def __init__(self) -> None:
@@ -59,9 +60,9 @@ class PixelAccuracy(LocalisationMetric):
 
 @final
 class MeanIoU(LocalisationMetric):
-    """The mean of the IoU of background and foreground, each of intersections and unions pooled over all examples.
+    """The mean of the IoU of background and foreground, pooled over all examples. See `segmentation_scores`.
 
-    Source: Chefer, Gur & Wolf, CVPR 2021; as in `segmentation_scores`.
+    Source: Chefer, Gur & Wolf, CVPR 2021.
     """
 
     def __init__(self) -> None:
@@ -71,15 +72,14 @@ class MeanIoU(LocalisationMetric):
         return torch.from_numpy(segmentation_counts(attributions, masks)[:, 1:5])
 
     def summary(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
-        background, background_union, foreground, foreground_union = means
-        return (background / background_union + foreground / foreground_union) / 2
+        return mean_iou(means)
 
 
 @final
 class MeanAP(LocalisationMetric):
-    """The mean over examples of the average precision of [1 − map, map] against [background, foreground].
+    """The mean over examples of the average precision of [1 − map, map]. See `segmentation_scores`.
 
-    Source: Chefer, Gur & Wolf, CVPR 2021; as in `segmentation_scores`.
+    Source: Chefer, Gur & Wolf, CVPR 2021.
     """
 
     def __init__(self) -> None:
@@ -93,11 +93,11 @@ class MeanAP(LocalisationMetric):
 class PointingGame(LocalisationMetric):
     """Whether the greatest attribution lies on the object: 1 or 0.
 
-    Maps are enlarged bilinearly to the masks. Of several greatest pixels each is as good as the others: the figure is the
-    share of them on the object, the chance of a hit when one is drawn. A constant map has the object's share of the image.
+    Maps are enlarged bilinearly to the masks. If several pixels are greatest, the figure is the share of them on the object:
+    the probability of a hit when one is drawn. A constant map has the object's share of the image.
 
     Args:
-        tolerance: a hit may lie so many pixels beside the object; 15 in the paper, for its image sizes.
+        tolerance: the distance in pixels from the object that still counts as a hit; 15 in the paper, for its image sizes.
 
     Source: Zhang et al., *Top-down Neural Attention by Excitation Backprop*, ECCV 2016.
     """
@@ -131,7 +131,7 @@ class EnergyInside(LocalisationMetric):
 
 
 def _grown(masks: Tensor, tolerance: int) -> Tensor:
-    """Masks with all pixels whose distance to the object is at most the tolerance."""
+    """Adds all pixels whose distance to the object is at most the tolerance."""
     from scipy.ndimage import distance_transform_edt
 
     outside = [np.asarray(distance_transform_edt(~mask.cpu().numpy())) for mask in masks]
@@ -139,5 +139,5 @@ def _grown(masks: Tensor, tolerance: int) -> Tensor:
 
 
 def localisation_metrics() -> list[ExampleMetric]:
-    """Pixel accuracy, mean IoU and mean AP: the three of `segmentation_scores`."""
+    """Returns the metrics of `segmentation_scores`: pixel accuracy, mean IoU and mean AP."""
     return [PixelAccuracy(), MeanIoU(), MeanAP()]

@@ -1,4 +1,4 @@
-"""Normalised AOPC: where between the worst and the best order an attribution's order lies."""
+"""Normalised AOPC: the place of an attribution's order between the worst and the best order."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
+from attnchain_evals.metrics.attribution_metric import RemovalMetric
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import class_score
 from attnchain_evals.perturbation.features import Ranked, ranked
-from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
 
 
 @final
-class NAOPC(AttributionMetric):
-    """(AOPC − lower) / (upper − lower), the bounds over all orders in which features can be removed, by beam search.
+class NAOPC(RemovalMetric):
+    """(AOPC − lower) / (upper − lower). Beam search finds the bounds over all orders of removal.
 
-    AOPC is the mean over k = 1 … n of f(x) − f(x without the first k). The bounds depend on model and example, which is why
-    AOPC of two models cannot be compared. Beam search may miss them, so a figure can lie a little outside of [0, 1]. Images
-    are cut into few regions, whose salience is the mean of their attributions. NaN where all orders are the same.
+    AOPC is the mean over k = 1 … n of f(x) − f(x without the first k). Its bounds depend on model and example, so AOPC of two
+    models cannot be compared. Beam search may miss a bound, so a figure can lie a little outside [0, 1]. Images are cut into a
+    few regions. The salience of a region is the mean of its attributions. NaN where all orders are equal.
 
     Args:
         regions: rows and columns of regions.
-        beam: partial orders that are kept at each step.
+        beam: the number of partial orders that are kept at each step.
         occlusion: how a region is removed.
         name: "naopc/" and the occlusion's name when None.
+        batch_size: inputs per forward.
 
     Source: Edin et al., *Normalized AOPC*, ACL 2025 (arXiv 2408.08137).
     """
@@ -45,13 +46,13 @@ class NAOPC(AttributionMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
-        self.regions, self.beam, self.occlusion, self.batch_size = regions, beam, occlusion_named(occlusion), batch_size
-        super().__init__(name or f"naopc/{self.occlusion.name}", ("value", "aopc", "lower", "upper"))
+        self.regions, self.beam = regions, beam
+        super().__init__("naopc", occlusion, name, batch_size, ("value", "aopc", "lower", "upper"))
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         found = ranked(F.adaptive_avg_pool2d(attributions[:, None].double(), self.regions)[:, 0], trial.inputs)
-        experiment = perturbation(trial, self.occlusion, self.batch_size)
-        target, n = experiment.target(trial.target), found.scores.shape[1]
+        experiment, target = self.experiment(trial)
+        n = found.scores.shape[1]
         clean = class_score(experiment.clean, target).double()
         ranks = found.ranks("morf")
         shown = experiment.without(found.labels, (ranks < count for count in range(1, n + 1)))
@@ -83,14 +84,15 @@ class NAOPC(AttributionMetric):
 
 
 def best_order(cost: Callable[[Tensor], Tensor], n: int, beam: int) -> float:
-    """The greatest mean of cost over the n sets {1st}, {1st, 2nd} … of an order, of the orders that beam search visits.
+    """Returns the greatest mean cost of the n sets {1st}, {1st, 2nd} … of an order, over the orders that beam search visits.
 
-    Orders that have removed the same set go on as one, with the better sum. Exact where the beam holds all sets of a size.
+    Orders that have removed the same set continue as one, with the better sum. The result is exact if the beam holds all sets
+    of a size.
 
     Args:
         cost: (set, n) bool, true where removed → (set,).
-        n: features.
-        beam: sets kept of each size.
+        n: the number of features.
+        beam: the number of sets of each size that are kept.
     """
     states: dict[frozenset[int], float] = {frozenset(): 0.0}
     for _ in range(n):

@@ -1,4 +1,4 @@
-"""Metrics as the literature has them, by name."""
+"""Metrics with the settings of their papers, by name."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from attnchain_evals.metrics.saco import SaCo
 from attnchain_evals.metrics.sensitivity_n import SensitivityN
 from attnchain_evals.perturbation.occlusion import Black, KernelBlur, NoisyLinear, Occlusion, TokenDrop, Zero
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of
 
 TEXT: Final[dict[str, Any]] = {"occlusion": "attention-mask", "features": "token"}
+"""The default settings of presets for texts."""
 OF_TEXT: Final = ("srg", "aopc", "comprehensiveness", "sufficiency", "saco")
-"""The presets of texts, too, and what these are given there unless told otherwise."""
+"""The presets that also take texts."""
 ROAD_REMOVED: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
-ROAD_KEPT: Final = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # what is removed of LeRF, where the same numbers say what is kept
+ROAD_KEPT: Final = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # removed in LeRF order: 10 … 90 % are kept
 
 
 def _row_by_row(height: int, width: int) -> list[int]:
@@ -93,29 +95,28 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
 
 
 def text_metrics() -> list[ExampleMetric]:
-    """What is measured of texts where nothing else is said: curves of tokens, and the two of ERASER."""
+    """Returns the default metrics of texts: curves over tokens, comprehensiveness and sufficiency."""
     eraser = [preset(name, **TEXT) for name in ("comprehensiveness", "sufficiency")]
     return [*curve_metrics((TEXT["occlusion"],), features="token"), *eraser]
 
 
 def preset(name: str, **settings: Any) -> ExampleMetric:
-    """The metric of a name in `PRESETS`, with the settings of its paper; docs/evaluation.md lists them.
+    """Returns the metric of a name in `PRESETS`, with the settings of its paper. docs/evaluation.md lists them.
 
-    "chefer/positive" and "chefer/negative" need `mean` and `std`, the normalisation of the model's images; other settings have
-    the values of the papers.
+    "chefer/positive" and "chefer/negative" need `mean` and `std`, the normalisation of the model's images. All other settings
+    default to the values of the papers.
 
     Raises:
-        AttentionError: an unknown name, or settings that the metric does not have or that are missing.
+        AttentionError: an unknown name, an unknown setting, or a missing one.
 
     >>> preset("rise/deletion").higher_is_better
     False
     """
-    if name not in PRESETS:
-        raise AttentionError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}.")
+    check_one_of("preset", name, PRESETS)
     try:
         return PRESETS[name](**settings)
     except TypeError as error:
         raise AttentionError(
-            f'preset {name!r} with {settings} does not work: {error}. The "chefer" presets need mean= and std=, the'
-            " normalisation of the images."
+            f"preset {name!r} does not take {settings}: {error}.",
+            'See docs/evaluation.md. The "chefer" presets need mean= and std=, the normalisation of the images.',
         ) from error

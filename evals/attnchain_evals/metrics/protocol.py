@@ -1,4 +1,4 @@
-"""How a perturbation curve is taken: everything but the model, the examples and the attributions."""
+"""The settings of a perturbation curve, without the model, the examples and the attributions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from attnchain_evals.metrics.attribution_metric import features_of, perturbation
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import ClassScore
+from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding
 from attnchain_evals.perturbation.features import Features
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
-from attnchain_evals.perturbation.perturbation_curve import Mode, Order, PerturbationCurve, Rounding
 from attnchain_interp import AttentionError
 
 
 def trapezoid(curve: PerturbationCurve) -> Tensor:
-    """(batch,): the area by the trapezoidal rule against the actual fractions, over their range."""
+    """Returns the area (batch,) by the trapezoidal rule against the actual fractions, divided by their range."""
     return curve.auc
 
 
 def equally_spaced(curve: PerturbationCurve) -> Tensor:
-    """(batch,): (Σs − s₀/2 − s_n/2) / n, as RISE has it; the last step may be shorter than the others and counts as one."""
+    """Returns the area (batch,) of RISE: (Σs − s₀/2 − s_n/2) / n. A shorter last step counts as a whole one."""
     scores = curve.scores
     return (scores.sum(1) - (scores[:, 0] + scores[:, -1]) / 2) / (scores.shape[1] - 1)
 
@@ -32,14 +32,15 @@ def equally_spaced(curve: PerturbationCurve) -> Tensor:
 @final
 @dataclass(frozen=True)
 class Protocol:
-    """How curves are taken and integrated.
+    """The settings of perturbation curves and of their area.
 
     Attributes:
-        occlusion, features, score, ends, batch_size, rounding: as in `perturbation_curve`; a label map for features must be
-            made by a callable, since it belongs to the images. Of texts "token" and "word" are those of the trial's words.
-        fractions: as there, or a callable (height, width) → the numbers of pixels, with features="pixel".
-        area: what a curve comes to.
-        target: whose class is scored: that of the clean "prediction", or the "label" of the data.
+        occlusion, score, ends, batch_size, rounding: See `perturbation_curve`.
+        features: See `perturbation_curve`. A label map belongs to the images, so a callable must make it. "token" and "word"
+            are those of the trial's words.
+        fractions: See `perturbation_curve`. With features="pixel" also a callable (height, width) → the numbers of pixels.
+        area: a curve → its area (batch,).
+        target: the class that is scored: of the clean "prediction", or the "label" of the data.
     """
 
     occlusion: str | Occlusion = "mean"
@@ -54,13 +55,13 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """Of the occlusion, and of score and target where they are not the probability of the prediction."""
+        """The occlusion's name, with score and target if they are not the probability of the prediction."""
         named = (self.score, "probability"), (self.target, "prediction")
         return "/".join((occlusion_named(self.occlusion).name, *(own for own, usual in named if own != usual)))
 
     @property
     def steps(self) -> tuple[float, ...]:
-        """The fractions of a curve, in rising order; none where they depend on the images."""
+        """The fractions of a curve, in rising order. Empty if they depend on the images."""
         if callable(self.fractions) or not isinstance(self.features, str):
             return ()
         count = self.fractions if isinstance(self.fractions, int) else 0
@@ -69,12 +70,12 @@ class Protocol:
 
     @property
     def symmetric(self) -> bool:
-        """Whether with every fraction there is its complement, so that insertion shows what deletion in reverse shows."""
+        """Whether each fraction has its complement. Insertion then shows the images of deletion in reverse order."""
         there = {round(step, 9) for step in self.steps}
         return bool(there) and there == {round(1 - step, 9) for step in there}
 
     def curve(self, trial: Trial, attributions: Tensor, mode: Mode, order: Order) -> PerturbationCurve:
-        """The curve of a trial, taken once for all metrics that read it."""
+        """Returns the curve of a trial, taken once for all metrics that read it."""
 
         def taken() -> PerturbationCurve:
             experiment = perturbation(trial, self.occlusion, self.batch_size)
@@ -85,22 +86,22 @@ class Protocol:
         return trial.once((replace(self, area=trapezoid), attributions, mode, order), taken)
 
     def classes(self, trial: Trial) -> Tensor:
-        """(batch,): the classes that are scored.
+        """Returns the classes that are scored (batch,).
 
         Raises:
-            AttentionError: labels are asked for, and the trial has none.
+            AttentionError: target="label", and the trial has no labels.
         """
         if self.target == "prediction":
             return trial.target
         if trial.label is None:
             raise AttentionError(
-                'target="label" scores the classes that the data say are right, and these data say none: take labelled data,'
-                ' or target="prediction".'
+                'target="label" scores the right classes, but the trial has no labels.',
+                'Use labelled data, or target="prediction".',
             )
         return trial.label
 
     def sampled(self, curve: PerturbationCurve) -> Tensor:
-        """(batch, step): the scores at `steps`, each at the fraction that rounding to whole features made of it."""
+        """Returns the scores at `steps` (batch, step), each at the nearest fraction of the curve."""
         steps = torch.tensor(self.steps, dtype=curve.fractions.dtype, device=curve.fractions.device)
         nearest = (curve.fractions.expand(curve.scores.shape)[:, None] - steps[:, None]).abs().argmin(2)
         return curve.scores.gather(1, nearest)

@@ -7,31 +7,32 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric, features_of, perturbation
+from attnchain_evals.metrics.attribution_metric import RemovalMetric, features_of
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subsets import drops
 from attnchain_evals.perturbation.features import Features, ranked
-from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
-from attnchain_interp import AttentionError
+from attnchain_evals.perturbation.occlusion import Occlusion
+from attnchain_interp.checks import check_whole_number
 
 
 @final
-class SaCo(AttributionMetric):
+class SaCo(RemovalMetric):
     """The salience-guided faithfulness coefficient, in [−1, 1].
 
-    Features are cut into groups G₁ … G_K of equal size by falling salience. With s(G) the mean salience of a group (sizes may
-    differ by one, and a sum would then prefer the larger) and Δ(G) = p(x) − p(x without G), every pair i < j has the weight
-    s(G_i) − s(G_j), positive if Δ(G_i) ≥ Δ(G_j) and else negative; the coefficient is the sum of the weights over the sum of
+    Features are cut by falling salience into groups G₁ … G_K of equal size. s(G) is the mean salience of a group: sizes may
+    differ by one, and a sum would prefer the larger group. Δ(G) = p(x) − p(x without G). Each pair i < j has the weight
+    s(G_i) − s(G_j), positive if Δ(G_i) ≥ Δ(G_j), else negative. The coefficient is the sum of the weights over the sum of
     their absolute values. NaN where all groups are equally salient.
+
+    The sum over pairs is that of the published code, which leaves groups and removal open. Ten groups, the mean colour of the
+    image and the probability are those of a reproduction of the paper.
 
     Args:
         groups: K.
-        occlusion: how a group is removed; in the paper the image's mean colour.
-        features: "pixel" as in the paper, or "patch"; of texts "token" or "word".
+        occlusion: how a group is removed; the image's mean colour in the paper.
+        features: "pixel" (the paper) or "patch"; for texts "token" or "word".
         name: "saco/" and the occlusion's name when None.
-
-    The sum over pairs is that of the published code, which leaves groups and removal open. Ten groups, the mean colour of the
-    image and the probability are as a reproduction of the paper describes it.
+        batch_size: inputs per forward.
 
     Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
     """
@@ -47,25 +48,21 @@ class SaCo(AttributionMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
-        self.groups, self.occlusion, self.batch_size = groups, occlusion_named(occlusion), batch_size
-        self.features: Features = features
-        if groups < 2:
-            raise AttentionError(f"groups={groups}; the coefficient compares groups, at least two.")
-        super().__init__(name or f"saco/{self.occlusion.name}")
+        check_whole_number("groups", groups, "the number of groups that are compared", least=2)
+        self.groups, self.features = groups, features
+        super().__init__("saco", occlusion, name, batch_size)
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         found = ranked(attributions, trial.inputs, features_of(trial, self.features))
-        experiment = perturbation(trial, self.occlusion, self.batch_size)
+        experiment, target = self.experiment(trial)
         group = found.ranks("morf") * self.groups // found.sizes[:, None]
         members = torch.stack([(group == k) & found.present for k in range(self.groups)], 1)
         salience = torch.einsum("bgf,bf->bg", members.double(), found.scores.double()) / members.sum(2)
-        return saco(salience, drops(experiment, found.labels, members, experiment.target(trial.target), "probability"))[
-            :, None
-        ]
+        return saco(salience, drops(experiment, found.labels, members, target, "probability"))[:, None]
 
 
 def saco(salience: Tensor, costs: Tensor) -> Tensor:
-    """(batch,): the coefficient of groups (batch, group) by falling salience, and of what their removal costs.
+    """Returns the coefficient (batch,) of groups, given their falling salience and the costs of their removal (batch, group).
 
     >>> saco(torch.tensor([[3.0, 2.0, 0.0]]), torch.tensor([[0.5, 0.1, 0.2]]))  # weights 1, 3 and −2
     tensor([0.3333])

@@ -1,4 +1,4 @@
-"""Segments of images against their masks: Hungarian matching, counts, thresholds."""
+"""Segments of images against their masks: Hungarian matching, thresholds, counts of pixels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ UNMATCHED = -1
 
 
 def matched(segments: Tensor, masks: Tensor) -> Tensor:
-    """Segments as object (1), background (0) or neither (−1): (batch, height, width).
+    """Returns each pixel as object (1), background (0) or neither (−1): (batch, height, width).
 
-    In each image one segment is matched with the object and another one with the background, so that the most pixels are
-    right (the Hungarian method); pixels of further segments are wrong wherever they are.
+    In each image one segment is matched with the object and another one with the background, so that the most pixels are right
+    (the Hungarian method). Pixels of further segments are always wrong.
 
     Args:
-        segments: (batch, rows, columns) by number, enlarged to the masks as they are.
+        segments: (batch, rows, columns), the number of each cell's segment, enlarged by nearest neighbour.
         masks: (batch, height, width) bool, true on the object.
     """
     enlarged = F.interpolate(segments[:, None].float(), masks.shape[-2:], mode="nearest")[:, 0].long()
@@ -33,16 +33,19 @@ def matched(segments: Tensor, masks: Tensor) -> Tensor:
 
 
 def above(maps: Tensor, threshold: float, masks: Tensor) -> Tensor:
-    """Where maps (batch, rows, columns), enlarged bilinearly to the masks, exceed `threshold` times their mean: 1, else 0."""
+    """Returns 1 where maps (batch, rows, columns), enlarged bilinearly to the masks, exceed threshold × their mean, else 0."""
     enlarged = F.interpolate(maps[:, None].float(), masks.shape[-2:], mode="bilinear")[:, 0]
     return (enlarged > threshold * enlarged.mean((1, 2), keepdim=True)).long()
 
 
 def counts(found: Tensor, masks: Tensor) -> NDArray[np.float64]:
-    """What `acc_and_miou` needs of each example (batch, 5).
+    """Returns the pixel counts of each example, divided by the number of pixels: (batch, 5).
 
-    The columns are: correct pixels, background intersection, background union, object intersection, object union; all divided
-    by the number of pixels.
+    The columns are correct pixels, background intersection, background union, object intersection, object union.
+
+    Args:
+        found: (batch, height, width), 1 on the object, 0 on the background.
+        masks: (batch, height, width) bool, true on the object.
     """
     columns = [found == masks.long()]
     for side, truth in ((0, ~masks), (1, masks)):
@@ -51,6 +54,11 @@ def counts(found: Tensor, masks: Tensor) -> NDArray[np.float64]:
 
 
 def acc_and_miou(means: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Accuracy and mean IoU of pooled pixels (…), of the means over examples (5, …) of `counts`."""
-    acc, back, back_union, front, front_union = means
-    return acc, (back / back_union + front / front_union) / 2
+    """Returns accuracy and mean IoU of pooled pixels (…), given the means over examples (5, …) of `counts`."""
+    return means[0], mean_iou(means[1:])
+
+
+def mean_iou(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the mean of the IoU of background and object (…), given the means of the last four columns of `counts`."""
+    back, back_union, front, front_union = means
+    return (back / back_union + front / front_union) / 2

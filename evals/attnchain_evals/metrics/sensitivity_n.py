@@ -1,4 +1,4 @@
-"""Sensitivity-n: do attributions add up to what the removal of their features costs?"""
+"""Sensitivity-n: do the attributions of features add up to the cost of their removal?"""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric, perturbation
+from attnchain_evals.metrics.attribution_metric import RemovalMetric
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subsets import drops, random_subsets
 from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.features import ranked
-from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.occlusion import Occlusion
 
 
 @final
-class SensitivityN(AttributionMetric):
+class SensitivityN(RemovalMetric):
     """The Pearson correlation of Σ_{i ∈ S} φ_i with f(x) − f(x without S), over random subsets S of n features.
 
-    The first column is the mean over the sizes n, the others are one per size. Constant attributions have no correlation: NaN.
+    The first column is the mean over the sizes n. A column for each size follows. Constant attributions have no correlation:
+    NaN.
 
     Args:
-        fractions: the sizes n, as fractions of the features; at least one feature.
+        fractions: the sizes n, as fractions of the features. A subset has at least one feature.
         samples: subsets of each size.
         occlusion: how features are removed.
         score: f; the logit in the paper.
         seed: of the subsets.
         name: "sensitivity-n/" and the occlusion's name when None.
+        batch_size: inputs per forward.
 
     Source: Ancona et al., *Towards Better Understanding of Gradient-based Attribution Methods*, ICLR 2018.
     """
@@ -45,11 +47,10 @@ class SensitivityN(AttributionMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
-        self.fractions, self.samples, self.occlusion = fractions, samples, occlusion_named(occlusion)
+        self.fractions, self.samples, self.seed = fractions, samples, seed
         self.score: ClassScore = score
-        self.seed, self.batch_size = seed, batch_size
         columns = ("value", *(f"n={fraction:g}" for fraction in fractions))
-        super().__init__(name or f"sensitivity-n/{self.occlusion.name}", columns)
+        super().__init__("sensitivity-n", occlusion, name, batch_size, columns)
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         found = ranked(attributions, trial.inputs)
@@ -59,8 +60,8 @@ class SensitivityN(AttributionMetric):
             n = found.scores.shape[1]
             sizes = [max(1, round(fraction * n)) for fraction in self.fractions for _ in range(self.samples)]
             subsets = random_subsets(sizes, n, len(trial.inputs), trial.first, self.seed).to(found.labels.device)
-            experiment = perturbation(trial, self.occlusion, self.batch_size)
-            return subsets, drops(experiment, found.labels, subsets, experiment.target(trial.target), self.score)
+            experiment, target = self.experiment(trial)
+            return subsets, drops(experiment, found.labels, subsets, target, self.score)
 
         subsets, costs = trial.once(key, removed)
         sums = torch.einsum("bsf,bf->bs", subsets.double(), found.scores.double())
@@ -70,7 +71,7 @@ class SensitivityN(AttributionMetric):
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """(…): Pearson's correlation over the last dimension; NaN where one of the two is constant.
+    """Returns Pearson's correlation over the last dimension, (…). NaN where one of the two is constant.
 
     >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0]))
     tensor(1.0000)

@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 
 from attnchain_interp import AttentionError
 
-_AT_ONCE = 4_000_000  # resampled numbers held at a time
+_AT_ONCE = 4_000_000  # resampled numbers in memory
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -31,10 +31,10 @@ class Difference(NamedTuple):
     """A method against the baseline on the same examples.
 
     Attributes:
-        score: the difference, method − baseline, with its 95 % bootstrap interval.
-        p: of the paired permutation test, two-sided.
-        corrected: p by Holm's procedure over all methods that are compared by this metric.
-        wins: share of the examples on which the method is better; ties count half.
+        score: method − baseline, with its 95 % bootstrap interval.
+        p: the two-sided p of the paired permutation test.
+        corrected: p by Holm's procedure, over all methods that this metric compares.
+        wins: the share of examples on which the method is better. Ties count half.
     """
 
     score: Score
@@ -44,11 +44,11 @@ class Difference(NamedTuple):
 
 
 def interval(statistic: Statistic, columns: NDArray[np.float64], seed: int = 0) -> Score:
-    """The statistic of all examples, and the 2.5 % and 97.5 % percentiles over 2,000 resamplings of the examples.
+    """Returns the statistic of all examples, with its 2.5 % and 97.5 % percentiles over 2,000 resamplings of the examples.
 
     Args:
         statistic: column means (column, …) → (…).
-        columns: (example, column) per-example figures; columns of one example stay together, so that differences
+        columns: (example, column), the figures of each example. The columns of an example stay together, so differences
             between columns are paired.
         seed: of the resampling.
 
@@ -56,7 +56,7 @@ def interval(statistic: Statistic, columns: NDArray[np.float64], seed: int = 0) 
         AttentionError: fewer than two examples.
     """
     if len(columns) < 2:
-        raise AttentionError(f"an interval needs at least two examples; there are {len(columns)}.")
+        raise AttentionError(f"an interval needs at least two examples; there are {len(columns)}.", "Pass more examples.")
 
     def of_means(*samples: Any, axis: int) -> Any:
         return statistic(np.stack([sample.mean(axis) for sample in samples]))
@@ -78,9 +78,9 @@ def interval(statistic: Statistic, columns: NDArray[np.float64], seed: int = 0) 
 def permutation_p(
     statistic: Statistic, own: NDArray[np.float64], base: NDArray[np.float64], seed: int = 0, resamples: int = 9999
 ) -> float:
-    """The two-sided p of the paired permutation test: method and baseline change places on a random half of the examples.
+    """Returns the two-sided p of the paired permutation test: method and baseline change places on random examples.
 
-    p = (1 + #{|t*| ≥ |t|}) / (1 + resamples) with t the statistic of the method's means − that of the baseline's.
+    p = (1 + #{|t*| ≥ |t|}) / (1 + resamples). t is the statistic of the method's means − that of the baseline's.
 
     Args:
         statistic: column means (column, …) → (…).
@@ -102,9 +102,9 @@ def permutation_p(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The p values by Holm's step-down procedure, which holds the chance of any false finding among them below the level.
+    """Returns the p values corrected by Holm's step-down procedure, which bounds the probability of any false finding.
 
-    A NaN (nothing could be compared) stays one and is not counted.
+    A NaN (no comparison) stays NaN and is not counted.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

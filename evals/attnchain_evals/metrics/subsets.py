@@ -1,4 +1,4 @@
-"""Random subsets of features and what removing them costs: the ground that several metrics share."""
+"""Random subsets of features, and the cost of their removal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from attnchain_evals.perturbation.perturbation_curve import Perturbation
 
 
 def random_subsets(sizes: Sequence[int], features: int, examples: int, first: int, seed: int) -> Tensor:
-    """(batch, subset, feature) bool: one random subset of each size for each example, seeded by its number in the data."""
+    """Returns one random subset of each size for each example: (batch, subset, feature) bool.
+
+    The seed and the number of the example in the data (`first` and on) fix its subsets.
+    """
 
     def rows(example: int) -> NDArray[np.bool_]:
         places = np.random.default_rng([seed, first + example]).random((len(sizes), features)).argsort(1).argsort(1)
@@ -24,6 +27,6 @@ def random_subsets(sizes: Sequence[int], features: int, examples: int, first: in
 
 
 def drops(experiment: Perturbation, labels: Tensor, subsets: Tensor, target: Tensor, score: ClassScore) -> Tensor:
-    """(batch, subset): f(x) − f(x without the subset), float64, of subsets (batch, subset, feature)."""
+    """Returns f(x) − f(x without the subset) as (batch, subset) in float64, for subsets (batch, subset, feature)."""
     without = class_score(experiment.without(labels, subsets.transpose(0, 1)), target, score)
     return class_score(experiment.clean, target, score).double()[:, None] - without.double()

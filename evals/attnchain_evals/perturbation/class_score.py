@@ -1,4 +1,4 @@
-"""What a model says of one class: the number that goes down when evidence is removed."""
+"""The score of one class: a number that falls when evidence is removed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of
 
 ClassScore = Literal["probability", "logit", "log-odds", "accuracy"]
 
 
 def logits_of(output: Any, inputs: Tensor) -> Tensor:
-    """(batch, class): the logits of an output; of a language model (batch, token, class) those of the last token.
+    """Returns the logits (batch, class) of an output. A language model (batch, token, class) is read at its last token.
 
     Args:
-        output: logits, or what has `.logits`.
-        inputs: of the model; only of token numbers (batch, token) is the last one taken.
+        output: logits, or an object with `.logits`.
+        inputs: of the model. The last token is read only where the inputs are token numbers (batch, token).
 
     Raises:
-        AttentionError: no logits (batch, class).
+        AttentionError: the output holds no logits (batch, class).
     """
     logits = getattr(output, "logits", output)
     if isinstance(logits, Tensor) and logits.ndim == 3 and inputs.ndim == 2:
@@ -28,26 +29,27 @@ def logits_of(output: Any, inputs: Tensor) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise AttentionError(
-            f"the model returned {came}; logits (batch, class) are needed: take one with a classification head."
+            f"the model returned {came}; logits (batch, class) are needed.", "Take a model with a classification head."
         )
     return logits
 
 
 def class_score(logits: Tensor, target: Tensor, kind: ClassScore = "probability") -> Tensor:
-    """(batch, …): the score of each example's class.
+    """Returns the score (batch, …) of the class of each example.
 
-    "probability" p, the softmax; "logit"; "log-odds" log p / (1 − p); "accuracy" 1 where the class has the greatest logit (of
-    equal ones the first), else 0: with the class of the clean prediction, whether the prediction stays.
+    "probability" is the softmax p. "logit" is the logit. "log-odds" is log p / (1 − p). "accuracy" is 1 where the class has
+    the greatest logit (the first of equal ones), else 0: with the class of the clean prediction it says whether the prediction
+    stays.
 
     Args:
         logits: (batch, …, class).
         target: (batch,).
+        kind: of the score.
 
     Raises:
-        AttentionError: another kind.
+        AttentionError: an unknown kind.
     """
-    if kind not in get_args(ClassScore):
-        raise AttentionError(f"score={kind!r}; use {', '.join(map(repr, get_args(ClassScore)))}.")
+    check_one_of("score", kind, get_args(ClassScore))
     where = target.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)
     if kind == "accuracy":
         return (logits.argmax(-1) == where[..., 0]).to(logits.dtype)

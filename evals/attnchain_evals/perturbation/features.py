@@ -1,4 +1,4 @@
-"""What is removed together: patches, pixels or superpixels of an image, tokens or words of a text."""
+"""Features are removed as a whole: patches, pixels or superpixels of an image, tokens or words of a text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from attnchain_interp import AttentionError
 
 Features = Literal["patch", "pixel", "token", "word"] | Tensor | Callable[[Tensor], Tensor]
-"""The cells of the attributions' own grid, pixels, tokens, words (of a `Trial` alone), a label map (batch, height, width) or
-(batch, token), or what makes one of the inputs."""
+"""Cells of the attributions' grid, pixels, tokens, words (only in a `Trial`), a label map (batch, height, width) or (batch,
+token), or a callable inputs → label map."""
 
 
 class Ranked(NamedTuple):
-    """Features of a batch, with their scores.
+    """The features of a batch, with their scores.
 
     Attributes:
-        scores: (batch, feature); of no meaning from the example's own number of features on.
-        labels: (batch, height, width) the feature of each pixel, or (batch, token) that of each token; −1 for a token that
-            belongs to none and is never removed.
+        scores: (batch, feature). Entries beyond the example's own number of features have no meaning.
+        labels: (batch, height, width) the feature of each pixel, or (batch, token) the feature of each token. A token with −1
+            belongs to no feature and is never removed.
         sizes: (batch,) the number of features of each example.
     """
 
@@ -34,25 +34,25 @@ class Ranked(NamedTuple):
 
     @property
     def present(self) -> Tensor:
-        """(batch, feature) bool: which features an example has."""
+        """(batch, feature) bool: true for the features that an example has."""
         return torch.arange(self.scores.shape[1], device=self.sizes.device) < self.sizes[:, None]
 
     def ranks(self, order: Literal["morf", "lerf"]) -> Tensor:
-        """(batch, feature): the place of each feature in the order, equal scores by their number (in a grid: raster order)."""
+        """Returns the place of each feature in the order (batch, feature). Equal scores keep raster order."""
         descending = order == "morf"
         scores = self.scores.masked_fill(~self.present, -torch.inf if descending else torch.inf)
         return scores.argsort(dim=1, descending=descending, stable=True).argsort(1)
 
 
 def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -> Ranked:
-    """The features of images (batch, channel, height, width) or texts (batch, token) with the scores that attributions give.
+    """Returns the features of images or texts, with the scores that the attributions give them.
 
-    Of "patch" each cell of the attributions is one feature, the nearest pixels belong to it. Of "pixel" the attributions are
-    enlarged bilinearly. The score of a region of a label map is the mean over its pixels of the enlarged attributions. Of
-    "token" each token of a text is a feature; the score of a word that a label map names is the sum over its tokens.
+    "patch": each cell of the attributions is a feature, and owns the pixels nearest to it. "pixel": each pixel is a feature,
+    scored by the attributions enlarged bilinearly. A region of a label map of images has the mean score of its pixels.
+    "token": each token is a feature. A word of a label map of texts has the sum of the scores of its tokens.
 
     Args:
-        attributions: (batch, rows, columns) of images, (batch, token) of texts.
+        attributions: (batch, rows, columns) for images, (batch, token) for texts.
         inputs: (batch, channel, height, width), or token numbers (batch, token).
         features: "patch", "pixel" or "token", a label map of integers, or a callable inputs → label map. A label map is
             (batch, height, width), or (batch, token) with −1 for tokens that are never removed.
@@ -66,18 +66,22 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
     if images.ndim != 4 or attributions.ndim != 3 or len(attributions) != len(images):
         raise AttentionError(
             f"attributions has shape {tuple(attributions.shape)} for {len(images)} inputs of shape {tuple(images.shape[1:])};"
-            ' images are needed, and attributions (batch, rows, columns), one per patch: ask the method for output="grid".'
+            " images need attributions (batch, rows, columns), one per patch.",
+            'Ask the method for output="grid".',
         )
     attributions = _finite(attributions).to(images.device)
     size = images.shape[-2:]
     if isinstance(features, str):
         if features not in ("patch", "pixel"):
-            raise AttentionError(f'features={features!r}; an image has "patch", "pixel", a label map or a callable.')
+            raise AttentionError(
+                f"features={features!r} are not features of an image.", 'Use "patch", "pixel", a label map or a callable.'
+            )
         cells = attributions if features == "patch" else enlarged(attributions, size)
         rows, columns = cells.shape[1:]
         if rows > size[0] or columns > size[1]:
             raise AttentionError(
-                f"attributions of {rows} × {columns} cells are finer than images of {size[0]} × {size[1]} pixels."
+                f"attributions of {rows} × {columns} cells are finer than images of {size[0]} × {size[1]} pixels.",
+                "Pass attributions with at most one score per pixel.",
             )
         numbers = torch.arange(rows * columns, dtype=torch.float64, device=images.device).view(1, 1, rows, columns)
         labels = F.interpolate(numbers, size)[0].long().expand(len(images), -1, -1)
@@ -91,13 +95,14 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
 def _ranked_text(attributions: Tensor, texts: Tensor, features: Features) -> Ranked:
     if attributions.shape != texts.shape:
         raise AttentionError(
-            f"attributions has shape {tuple(attributions.shape)} for texts {tuple(texts.shape)}; one score per token is"
-            ' needed: ask the method for output="tokens".'
+            f"attributions has shape {tuple(attributions.shape)} for texts {tuple(texts.shape)}, not one score per token.",
+            'Ask the method for output="tokens".',
         )
     attributions = _finite(attributions).to(texts.device)
     if isinstance(features, str) and features != "token":
         raise AttentionError(
-            f'features={features!r}; a text has "token", or a label map (batch, token) of words: `words_of(encoding)`.'
+            f"features={features!r} are not features of a text.",
+            'Use "token", or a label map (batch, token) of words: `words_of(encoding)`.',
         )
     if isinstance(features, str):
         labels = torch.arange(texts.shape[1], device=texts.device).expand(texts.shape)
@@ -107,10 +112,10 @@ def _ranked_text(attributions: Tensor, texts: Tensor, features: Features) -> Ran
 
 
 def words_of(encoding: Any) -> Tensor:
-    """(batch, token): the word of each token, from 0 on; −1 for special tokens and padding.
+    """Returns the word of each token (batch, token), numbered from 0. Special tokens and padding have −1.
 
     Args:
-        encoding: what a fast tokenizer of transformers made of texts.
+        encoding: of texts, by a fast tokenizer of transformers.
 
     Raises:
         AttentionError: the encoding does not know its words.
@@ -118,13 +123,15 @@ def words_of(encoding: Any) -> Tensor:
     try:
         rows = [encoding.word_ids(k) for k in range(len(encoding["input_ids"]))]
     except (AttributeError, ValueError) as error:
-        raise AttentionError(f"{type(encoding).__name__} knows no words ({error}); it takes a fast tokenizer.") from error
+        raise AttentionError(
+            f"{type(encoding).__name__} knows no words ({error}).", "Encode the texts with a fast tokenizer."
+        ) from error
     numbers = [{word: k for k, word in enumerate(dict.fromkeys(word for word in row if word is not None))} for row in rows]
     return torch.tensor([[found.get(word, -1) for word in row] for row, found in zip(rows, numbers, strict=True)])
 
 
 def each_token(words: Tensor) -> Tensor:
-    """(batch, token): every token that belongs to a word as a feature of its own, in order; −1 for the others.
+    """Returns a label map (batch, token) in which each token of a word is a feature. The other tokens have −1.
 
     >>> each_token(torch.tensor([[-1, 0, 0, 1, -1]]))
     tensor([[-1,  0,  1,  2, -1]])
@@ -134,7 +141,7 @@ def each_token(words: Tensor) -> Tensor:
 
 
 def enlarged(attributions: Tensor, size: tuple[int, ...]) -> Tensor:
-    """(batch, height, width): attributions (batch, rows, columns) enlarged bilinearly."""
+    """Returns attributions (batch, rows, columns) enlarged bilinearly to (batch, height, width)."""
     if tuple(attributions.shape[1:]) == tuple(size):
         return attributions
     return F.interpolate(attributions[:, None].float(), tuple(size), mode="bilinear")[:, 0]
@@ -143,13 +150,13 @@ def enlarged(attributions: Tensor, size: tuple[int, ...]) -> Tensor:
 @final
 @dataclass(frozen=True)
 class Superpixels:
-    """Calling it turns images into label maps (batch, height, width) of SLIC superpixels, numbered from 0.
+    """A callable that turns images into label maps (batch, height, width) of SLIC superpixels, numbered from 0.
 
     Attributes:
-        count: about how many per image; images differ.
-        compactness: how much nearness counts against colour.
+        count: the approximate number per image; images differ.
+        compactness: the weight of nearness against colour.
 
-    Source: Achanta et al., *SLIC Superpixels*, TPAMI 2012, as scikit-image has it.
+    Source: Achanta et al., *SLIC Superpixels*, TPAMI 2012, by scikit-image.
     """
 
     count: int = 50
@@ -172,7 +179,7 @@ class Superpixels:
 def _finite(attributions: Tensor) -> Tensor:
     if not bool(attributions.isfinite().all()):
         bad = int((~attributions.isfinite()).flatten(1).any(1).sum())
-        raise AttentionError(f"{bad} attributions hold NaN or infinity; leave these out.")
+        raise AttentionError(f"{bad} attributions hold NaN or infinity.", "Leave these examples out.")
     return attributions
 
 
@@ -184,21 +191,24 @@ def _checked(labels: Tensor, shape: tuple[int, ...], least: int) -> Tensor:
         or bool((labels < least).any())
     ):
         raise AttentionError(
-            f"the label map is {tuple(labels.shape)} of {labels.dtype}; these inputs need {shape} of integers from {least} on."
+            f"the label map is {tuple(labels.shape)} of {labels.dtype}; these inputs need {shape} of integers from {least}.",
+            "Number the features of each example from 0.",
         )
     labels = labels.long()
     flat = labels.flatten(1)
     sizes = flat.amax(1) + 1
     there = torch.zeros(len(flat), int(sizes.max()) + 1, dtype=torch.bool, device=flat.device).scatter(1, flat + 1, True)
     if bool((sizes == 0).any()):
-        raise AttentionError("an example has no feature: its labels are all −1; leave it out.")
+        raise AttentionError("an example has no feature: its labels are all −1.", "Leave the example out.")
     if bool((there[:, 1:].sum(1) < sizes).any()):
-        raise AttentionError("the label map has gaps: every number from 0 to an example's greatest must be there.")
+        raise AttentionError(
+            "the label map has gaps; each number from 0 to an example's greatest is needed.", "Renumber the features."
+        )
     return labels
 
 
 def _summed(attributions: Tensor, labels: Tensor) -> Ranked:
-    """Features with the sums of the attributions of their places."""
+    """Returns features, each scored by the sum of the attributions at its places."""
     flat = labels.flatten(1)
     sizes = flat.amax(1) + 1
     zeros = attributions.new_zeros(len(labels), int(sizes.max()), dtype=torch.float64)

@@ -1,63 +1,23 @@
-"""Deletion and insertion: how fast the evidence goes, or comes, when features are taken in the order of an attribution."""
+"""Deletion and insertion: how fast the score of a class falls, or rises, in the order of an attribution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal, final
+from typing import Any, final, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attnchain_evals.perturbation.class_score import ClassScore, class_score, logits_of
+from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, counts_of
 from attnchain_evals.perturbation.features import Features, Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.reprs import brief
-
-Mode = Literal["deletion", "insertion"]
-Order = Literal["morf", "lerf", "random"]
-Rounding = Literal["nearest", "up"]
-
-
-@final
-@dataclass(frozen=True)
-class PerturbationCurve:
-    """The score of the target class against the fraction of features deleted or inserted.
-
-    Attributes:
-        fractions: (step,) as they really are after rounding to whole features; (batch, step) for a label map, whose examples
-            have different numbers of features.
-        scores: (batch, step) score of the target.
-    """
-
-    fractions: Tensor
-    scores: Tensor
-
-    def __repr__(self) -> str:
-        batch, steps = self.scores.shape
-        return f"PerturbationCurve(batch {batch}, {steps} steps, mean AUC {float(self.auc.mean()):.3f})"
-
-    def _repr_html_(self) -> str | None:
-        """The mean curve as inline SVG, in a notebook; None for what does not fit on axes from 0 that all examples share."""
-        from attnchain_evals.report.plots import curve_plot
-
-        if self.fractions.ndim != 1 or bool((self.scores < 0).any()):
-            return None
-        name = f"mean of {len(self.scores)}, AUC {float(self.auc.mean()):.3f}"
-        return curve_plot(self.fractions.tolist(), {name: self.scores.mean(0).tolist()})
-
-    @property
-    def auc(self) -> Tensor:
-        """(batch,) area under each curve by the trapezoidal rule against the actual fractions, over their range.
-
-        In [0, 1] for probabilities and accuracy: the mean height of the curve. From 0 to 1 the range is 1.
-        """
-        area = torch.trapezoid(self.scores, self.fractions, dim=1)
-        return area / (self.fractions[..., -1] - self.fractions[..., 0])
 
 
 def perturbation_curve(
@@ -76,35 +36,36 @@ def perturbation_curve(
     seed: int = 0,
     rounding: Rounding = "nearest",
 ) -> PerturbationCurve:
-    """Deletion: features are removed from the input in order. Insertion: they are put back into the occluded input.
+    """Returns how the score of a class changes when features are deleted from the input, or inserted into the occluded input.
 
-    The ends are the clean and the wholly occluded input. Patches are ranked, not pixels; equal scores keep raster order
-    (stable sort). Inserting the most relevant first shows the same images as deleting the least relevant first, from the
-    other end, so at symmetric fractions AUC(insertion) = AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) =
-    insertion − deletion.
+    A curve goes from the clean to the wholly occluded input (deletion), or back (insertion). Equal scores keep raster order.
+    Inserting the most relevant features first shows the images of deleting the least relevant first, from the other end. At
+    symmetric fractions therefore AUC(insertion) = AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) = insertion −
+    deletion.
 
     Args:
-        model: inputs → logits (batch, class), or an output that has `.logits`; in eval mode. Of a language model's logits
-            (batch, token, class) those of the last token are meant.
+        model: inputs → logits (batch, class), or an output with `.logits`, in eval mode. A language model (batch, token,
+            class) is read at its last token.
         inputs: images (batch, channel, height, width), or token numbers (batch, token) without padding.
-        attributions: (batch, rows, columns), one score per patch (`output="grid"`), or one per pixel; of texts (batch, token).
-        target: class, or one per example; the clean prediction when None. The same for all steps.
-        mode: "deletion" (lower AUC is better) or "insertion" (higher is better).
-        occlusion: "mean", "blur", "zero", "noisy-linear", "token-drop", "attention-mask", "mask-token"; of texts
-            "attention-mask", "token-delete", "pad-token"; an `Occlusion`, or a callable inputs → replacement.
-        order: "morf" takes the most relevant first, "lerf" the least relevant; "random" knows no attribution.
-        fractions: a number of equal steps, or the fractions themselves; rounded to whole features.
+        attributions: (batch, rows, columns), one score per patch (`output="grid"`) or per pixel; (batch, token) for texts.
+        target: a class, or one per example, the same for all steps. The clean prediction when None.
+        mode: "deletion" (a lower AUC is better) or "insertion" (a higher AUC is better).
+        occlusion: how features are removed. Images: "mean", "blur", "zero", "noisy-linear", "token-drop", "attention-mask",
+            "mask-token". Texts: "attention-mask", "token-delete", "pad-token". Or an `Occlusion`, or a callable inputs →
+            replacement.
+        order: "morf" takes the most relevant features first, "lerf" the least relevant; "random" ignores the attributions.
+        fractions: a number of equal steps, or the fractions. They are rounded to whole features.
         batch_size: inputs per forward.
-        features: "patch", "pixel" (attributions enlarged bilinearly), a label map (batch, height, width), or a callable images
-            → label map, such as `Superpixels()`; of texts "token", or a label map (batch, token) of words, with −1 for tokens
-            that are never removed.
-        score: "probability", "logit", "log-odds" or "accuracy", as in `class_score`.
+        features: Images: "patch", "pixel" (attributions are enlarged bilinearly), a label map (batch, height, width), or a
+            callable images → label map, such as `Superpixels()`. Texts: "token", or a label map (batch, token) of words, with
+            −1 for tokens that are never removed.
+        score: "probability", "logit", "log-odds" or "accuracy". See `class_score`.
         ends: add the fractions 0 and 1.
-        seed: of the random order; the order of an example does not depend on its batch.
+        seed: of the random order. The order of an example does not depend on its batch.
         rounding: of fractions to whole features, to the "nearest" or "up".
 
     Raises:
-        AttentionError: shapes that do not fit, NaN attributions, a model in train mode, a class that the model lacks,
+        AttentionError: shapes that do not fit, attributions with NaN, a model in train mode, a class that the model lacks,
             fractions outside [0, 1], an unknown name, or a model that does not allow the occlusion.
 
     Source: Petsiuk et al. 2018 (RISE) for the two curves; Bluecher et al. 2024 (arXiv 2401.06654) for SRG.
@@ -115,14 +76,15 @@ def perturbation_curve(
 
 @final
 class Perturbation:
-    """A model, inputs and an occlusion. Both ends of every curve of images, clean and wholly occluded, are run once.
+    """A model and inputs under an occlusion. The clean and the wholly occluded inputs are run once for all curves.
 
     Args:
-        model, inputs, occlusion, batch_size: as in `perturbation_curve`.
-        first: the number of the first input in the data, from which random orders and noise are seeded.
+        model, inputs, occlusion, batch_size: See `perturbation_curve`.
+        first: the number of the first input in the data. It seeds random orders and noise.
 
     Raises:
-        AttentionError: as `perturbation_curve`.
+        AttentionError: a model in train mode, inputs that are neither images nor texts, or a model or inputs that the
+            occlusion does not take.
     """
 
     @torch.no_grad()
@@ -135,16 +97,16 @@ class Perturbation:
         first: int = 0,
     ) -> None:
         if isinstance(model, nn.Module) and model.training:
-            raise AttentionError("the model is in train mode, so its scores are not those of use. Call model.eval() first.")
+            raise AttentionError("the model is in train mode, where dropout changes its scores.", "Call model.eval() first.")
         if inputs.ndim != 4 and (inputs.ndim != 2 or inputs.is_floating_point()):
             raise AttentionError(
-                f"inputs has shape {tuple(inputs.shape)}; images are (batch, channel, height, width), texts the integers"
-                " (batch, token)."
+                f"inputs has shape {tuple(inputs.shape)} of {inputs.dtype}.",
+                "Pass images (batch, channel, height, width), or token numbers (batch, token).",
             )
         occlusion = occlusion_named(occlusion)
         if inputs.ndim not in occlusion.axes:
             kind = "images" if inputs.ndim == 4 else "texts"
-            raise AttentionError(f"{occlusion.name!r} removes no parts of {kind}; docs/evaluation.md lists what does.")
+            raise AttentionError(f"{occlusion.name!r} removes no parts of {kind}.", "Choose one in docs/evaluation.md.")
         self.inputs = inputs
         self._batch_size, self._first = batch_size, first
         self._model, self._occlusion = model, occlusion
@@ -156,20 +118,18 @@ class Perturbation:
 
     @cached_property
     def occluded(self) -> Tensor:
-        """(batch, class): logits of the wholly occluded images."""
+        """(batch, class): the logits of the wholly occluded images."""
         images, height, width = len(self.inputs), *self.inputs.shape[-2:]
         labels = self.inputs.new_zeros(images, height, width, dtype=torch.long)
         return self.without(labels, [torch.ones_like(labels[:, 0, :1], dtype=torch.bool)])[:, 0]
 
     @torch.no_grad()
     def without(self, labels: Tensor, subsets: Iterable[Tensor]) -> Tensor:
-        """(batch, subset, class): logits of the inputs without the features of each subset.
-
-        Subsets are drawn from the iterable as they are needed, and forwarded together as far as a batch has room.
+        """Returns the logits (batch, subset, class) of the inputs without the features of each subset.
 
         Args:
-            labels: the feature of each place of the inputs, as of `Ranked`.
-            subsets: each (batch, feature) bool, true where removed.
+            labels: the feature of each place of the inputs. See `Ranked`.
+            subsets: each (batch, feature) bool, true where a feature is removed. They are drawn one batch at a time.
         """
         images = len(self.inputs)
         waiting, found = iter(subsets), list[Tensor]()
@@ -185,20 +145,27 @@ class Perturbation:
 
     @torch.no_grad()
     def one_without(self, example: int, labels: Tensor, subsets: Tensor) -> Tensor:
-        """(subset, class): logits of one image without each of the subsets (subset, feature), by labels (height, width)."""
+        """Returns the logits (subset, class) of one image without each of the subsets (subset, feature).
+
+        The labels (height, width) name the feature of each pixel.
+        """
         pixels = subsets.to(labels.device)[:, labels.flatten()].view(-1, *labels.shape)
         number = torch.full((len(pixels),), example, device=labels.device)
         pairs = zip(number.split(self._batch_size), pixels.split(self._batch_size), strict=True)
         return torch.cat([self._logits(self._view(*pair)) for pair in pairs])
 
     def target(self, target: int | Tensor | None) -> Tensor:
-        """(batch,): the classes, checked; those of the clean prediction when None."""
+        """Returns the checked classes (batch,). The clean prediction when None.
+
+        Raises:
+            AttentionError: a class that the model lacks, or another number of classes than examples.
+        """
         batch, classes = self.clean.shape
         chosen = self.clean.argmax(1) if target is None else torch.as_tensor(target, device=self.clean.device)
         if chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != batch) or bool(((chosen < 0) | (chosen >= classes)).any()):
             raise AttentionError(
-                f"target {target!r} does not name classes of this model; it has {classes}, numbered 0 to {classes - 1}: pass"
-                f" one, or one for each of the {batch} examples."
+                f"target {target!r} does not name classes of this model; it has {classes}, numbered 0 to {classes - 1}.",
+                f"Pass one class, or one for each of the {batch} examples.",
             )
         return chosen.long().expand(batch)
 
@@ -215,15 +182,13 @@ class Perturbation:
         seed: int = 0,
         rounding: Rounding = "nearest",
     ) -> PerturbationCurve:
-        """As `perturbation_curve`, with its arguments and errors."""
-        if mode not in ("deletion", "insertion") or order not in ("morf", "lerf", "random"):
-            raise AttentionError(
-                f'mode={mode!r}, order={order!r}; use "deletion" or "insertion", and "morf", "lerf" or "random".'
-            )
+        """Returns the curve of attributions. See `perturbation_curve` for arguments and errors."""
+        check_one_of("mode", mode, get_args(Mode))
+        check_one_of("order", order, get_args(Order))
         found = ranked(attributions, self.inputs, features)
         if order == "random":
             found = found._replace(scores=self._shuffled(found, seed))
-        counts = _counts(fractions, found.sizes, ends, rounding)
+        counts = counts_of(fractions, found.sizes, ends, rounding)
         chosen = self.target(target)
         ranks = found.ranks("lerf" if order == "lerf" else "morf")
         deleted = counts if mode == "deletion" else found.sizes[:, None] - counts
@@ -240,7 +205,7 @@ class Perturbation:
         return PerturbationCurve(actual[0] if isinstance(features, str) else actual, class_score(logits, chosen, score))
 
     def _emptied(self, found: Ranked) -> Tensor:
-        """(batch, class): logits of the inputs without any feature; of a text, some tokens belong to none."""
+        """(batch, class): the logits of inputs without any feature. Tokens of a text that belong to no feature stay."""
         return self.occluded if self.inputs.ndim == 4 else self.without(found.labels, [found.present])[:, 0]
 
     def _logits(self, output: Any) -> Tensor:
@@ -252,18 +217,3 @@ class Perturbation:
             for example in range(len(found.scores))
         ]
         return torch.from_numpy(np.stack(rows)).to(found.scores.device)
-
-
-def _counts(fractions: int | Sequence[float], sizes: Tensor, ends: bool, rounding: Rounding) -> Tensor:
-    """(batch, step): how many features are taken, in rising order; with ends no step twice."""
-    if isinstance(fractions, int):
-        fractions = [step / fractions for step in range(fractions + 1)] if fractions > 0 else []
-    wanted = sorted({*fractions, 0, 1}) if ends else sorted({*fractions})
-    if not fractions or not all(0 <= fraction <= 1 for fraction in wanted):
-        raise AttentionError(f"fractions={fractions!r}; pass a number of steps above 0, or fractions between 0 and 1.")
-    parts = torch.tensor(wanted, dtype=torch.float64, device=sizes.device)
-    if rounding not in ("nearest", "up"):
-        raise AttentionError(f'rounding={rounding!r}; use "nearest" or "up".')
-    exact = parts * sizes[:, None]
-    counts = (exact.round() if rounding == "nearest" else (exact - 1e-9).ceil()).long()  # 0.1 of 30 is 3, not 4
-    return counts.unique(dim=1) if ends else counts

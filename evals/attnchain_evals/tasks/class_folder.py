@@ -1,4 +1,4 @@
-"""A folder with one folder for each class, as torchvision's `ImageFolder` and ImageNet have it."""
+"""A folder with one folder for each class: the layout of torchvision's `ImageFolder` and of ImageNet."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_evals.bench.fingerprint import digest
-from attnchain_evals.tasks.examples import ImageFolder, Picture
+from attnchain_evals.tasks.digest import digest
+from attnchain_evals.tasks.examples import Picture
+from attnchain_evals.tasks.image_folder import ImageFolder
 from attnchain_evals.tasks.synsets import synset_classes
 from attnchain_interp import AttentionError
 
 
 @final
 class ClassFolder:
-    """The images of `folder/CLASS/…`, read when they are asked for, with the numbers of their classes.
+    """The images of `folder/CLASS/…`, read on demand, with the numbers of their classes.
 
     Args:
-        folder: of the classes' folders; images inside of these at any depth, in the order of their paths.
+        folder: of the classes' folders, which hold images at any depth, in the order of their paths.
         preprocess: a PIL image → the model's input (1, channel, height, width).
-        classes: the folders' names in the order of the model's classes. When None: if every name is the WordNet id of a class
-            of ImageNet-1k, those 1,000 in their order, so that a part of ImageNet keeps its numbers; else the names that there
-            are, sorted.
+        classes: the folders' names in the order of the model's classes. If None and every name is the WordNet id of a class of
+            ImageNet-1k: those 1,000 in their order, so a part of ImageNet keeps its numbers. If None otherwise: the sorted
+            names.
 
     Raises:
-        AttentionError: no image, an image that is in no class's folder, or a folder that `classes` lacks.
+        AttentionError: no image, an image outside the folders of classes, or a folder that `classes` lacks.
     """
 
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor], classes: Sequence[str] | None = None) -> None:
@@ -35,7 +36,7 @@ class ClassFolder:
         names = [file.relative_to(folder).parts for file in self._images.files]
         loose = [file for file, name in zip(self._images.files, names, strict=True) if len(name) < 2]
         if loose:
-            raise AttentionError(f"{loose[0]} lies in no class's folder; the layout is {folder}/CLASS/….")
+            raise AttentionError(f"{loose[0]} lies in no class's folder.", f"Use the layout {folder}/CLASS/….")
         found = sorted({name[0] for name in names})
         if classes is not None:
             numbers = {name: number for number, name in enumerate(classes)}
@@ -45,7 +46,10 @@ class ClassFolder:
             numbers = {name: number for number, name in enumerate(found)}
         lacking = [name for name in found if name not in numbers]
         if lacking:
-            raise AttentionError(f"{len(lacking)} folders of {folder} are not among the classes; the first is {lacking[0]!r}.")
+            raise AttentionError(
+                f"{len(lacking)} folders of {folder} are not among the classes; the first is {lacking[0]!r}.",
+                "Name all folders in classes=….",
+            )
         self.labels = [numbers[name[0]] for name in names]
         self._folder = folder
 
@@ -54,7 +58,7 @@ class ClassFolder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """That of the images, and a digest of their labels."""
+        """The identity of the images, and a digest of their labels."""
         return {**self._images.identity, "name": "ClassFolder", "labels": digest(torch.tensor(self.labels))}
 
     def __len__(self) -> int:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from attnchain_evals.tasks.digit_drawing import Split, column, crops, glyphs, render
-from attnchain_interp import AttentionError
-from attnchain_interp.reprs import with_fields, with_settings
+from attnchain_evals.tasks.digit_drawing import column, crops, glyphs, render
+from attnchain_evals.tasks.drawn_dataset import BLOCK, DrawnDataset, Split
+from attnchain_interp.checks import check_probability
+from attnchain_interp.reprs import with_fields
 
 IMAGE_SIZE: Final = 56
 FRAGMENTS: Final = 5
-_BLOCK: Final = 128  # examples drawn together from one seed; an example never depends on who asks for it
 _CANDIDATES: Final = 24  # places tried for each object
 _OBJECTS: Final = 2 + FRAGMENTS  # deciding digit, decoy, fragments
 
@@ -37,8 +35,8 @@ class Example(NamedTuple):
         return with_fields(self)
 
 
-class ClutteredDigits(Dataset[Example]):
-    """Images whose label is the digit that is *lighter* than its surroundings, with the masks that say where it is.
+class ClutteredDigits(DrawnDataset[Example]):
+    """Images whose label is the digit that is *lighter* than its surroundings, with masks of its place.
 
     Each image holds a texture (scikit-image's brick, grass or gravel), one light digit that decides the label, one
     dark decoy digit that does not, and five light or dark fragments of digits, as strong as whole ones. Digits come
@@ -47,62 +45,25 @@ class ClutteredDigits(Dataset[Example]):
 
     Args:
         split: "train" (1,097 scans), "validation" (300) or "test" (400).
-        length: number of examples.
-        seed: of everything random.
-        difficulty: 0 (centred on a flat background, strong contrast, no decoy, no fragments) to 1 (the task itself);
-            the training curriculum walks from one to the other.
+        length: the number of examples.
+        seed: of all randomness.
+        difficulty: from 0 (centred on a flat background, strong contrast, no decoy, no fragments) to 1 (the task itself).
+            The training curriculum goes from 0 to 1.
 
     Raises:
-        AttentionError: a split that does not exist, a length below one, or a difficulty outside [0, 1].
+        AttentionError: an unknown split, a length below one, or a difficulty outside [0, 1].
     """
 
+    settings = ("difficulty",)
+
     def __init__(self, split: Split = "test", length: int = 512, seed: int = 0, difficulty: float = 1.0) -> None:
-        if split not in get_args(Split):
-            raise AttentionError(f"split is {split!r}; use one of {', '.join(map(repr, get_args(Split)))}.")
-        if length < 1:
-            raise AttentionError(f"length is {length}; a data set needs at least one example.")
-        if not 0 <= difficulty <= 1:
-            raise AttentionError(f"difficulty is {difficulty}; it lies between 0 (plain) and 1 (the task itself).")
-        self.split: Split = split
-        self.length, self.seed, self.difficulty = length, seed, difficulty
+        super().__init__(split, length, seed)
+        check_probability("difficulty", difficulty, "0 for plain images, 1 for the task itself", usual=1.0)
+        self.difficulty = difficulty
         self._glyphs, self._labels = glyphs(split)
-        self._cached: tuple[int, Example] | None = None
 
-    def __repr__(self) -> str:
-        return with_settings(self)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the examples depend on."""
-        return {
-            "name": "ClutteredDigits",
-            "split": self.split,
-            "length": self.length,
-            "seed": self.seed,
-            "difficulty": self.difficulty,
-        }
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Example:
-        if not -self.length <= index < self.length:
-            raise IndexError(f"example {index} of {self.length}")
-        index %= self.length
-        block, row = divmod(index, _BLOCK)
-        if self._cached is None or self._cached[0] != block:
-            self._cached = (block, self._draw(block))
-        return Example(*(field[row] for field in self._cached[1]))
-
-    def batches(self, batch_size: int) -> Iterator[Example]:
-        """Batches of consecutive examples: `image` (batch, 3, 56, 56), `label` (batch,), the masks (batch, 56, 56)."""
-        for start in range(0, self.length, batch_size):
-            rows = [self[i] for i in range(start, min(start + batch_size, self.length))]
-            yield Example(*(torch.stack(field) for field in zip(*rows, strict=True)))
-
-    def _draw(self, block: int) -> Example:
-        rng = np.random.default_rng([self.seed, get_args(Split).index(self.split), block])
-        n, d = _BLOCK, self.difficulty
+    def draw(self, rng: np.random.Generator) -> Example:
+        n, d = BLOCK, self.difficulty
 
         which = rng.integers(len(self._labels), size=(n, _OBJECTS))
         size = np.concatenate([rng.uniform(18, 25, (n, 2)), rng.uniform(14, 22, (n, FRAGMENTS))], 1)
@@ -133,20 +94,20 @@ class ClutteredDigits(Dataset[Example]):
 
 
 def _places(rng: np.random.Generator, reach: np.ndarray) -> np.ndarray:
-    """Centres (n, object, 2) as (x, y) in pixels: of several random candidates the one that overlaps least."""
+    """Returns centres (n, object, 2) as (x, y) in pixels: the candidate that overlaps least."""
     n, objects = reach.shape
     centre = np.empty((n, objects, 2))
     for k in range(objects):
         low = reach[:, k, None, None]
         tried = low + rng.random((n, _CANDIDATES, 2)) * (IMAGE_SIZE - 2 * low)
         apart = np.abs(tried[:, :, None] - centre[:, None, :k]).max(-1) - (reach[:, None, :k] + low)
-        gap = np.minimum(apart.min(-1, initial=np.inf), 0)  # every candidate that touches nothing is as good
+        gap = np.minimum(apart.min(-1, initial=np.inf), 0)  # candidates that touch nothing are equal
         centre[:, k] = tried[np.arange(n), gap.argmax(1)]
     return centre
 
 
 def _windows(centre: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """1 inside the square of each fragment, 0 outside: (n, fragment, 56, 56)."""
+    """Returns 1 inside the square of each fragment, 0 outside: (n, fragment, 56, 56)."""
     pixel = np.arange(IMAGE_SIZE) + 0.5
     inside = np.abs(pixel - centre[..., None]) < reach[..., None, None]  # (n, fragment, 2, 56)
     return (inside[:, :, 1, :, None] & inside[:, :, 0, None, :]).astype(np.float32)

@@ -1,23 +1,23 @@
-"""What the digit tasks are drawn with: handwritten digits by split, crops of real textures, digits placed on a canvas."""
+"""The parts of the digit tasks: handwritten digits by split, crops of real textures, digits placed on a canvas."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Split = Literal["train", "validation", "test"]
+from attnchain_evals.tasks.drawn_dataset import Split
 
 _GLYPH_SIZE: Final = 32  # the 8×8 scans are enlarged to this once, smoothly
 
 
 @cache
 def glyphs(split: Split) -> tuple[Tensor, Tensor]:
-    """The scans of one split, enlarged: (scan, 32, 32) ink in [0, 1], and their labels."""
+    """Returns the enlarged scans of one split, (scan, 32, 32) ink in [0, 1], and their labels."""
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
@@ -30,7 +30,7 @@ def glyphs(split: Split) -> tuple[Tensor, Tensor]:
 
 @cache
 def _textures() -> np.ndarray:
-    """(texture, 256, 256), each of mean 0 and standard deviation 1, at two scales."""
+    """Returns textures (texture, 256, 256) of mean 0 and standard deviation 1, at two scales."""
     from skimage import data, transform
 
     sheets = [sheet() / 255 for sheet in (data.brick, data.grass, data.gravel)]
@@ -41,7 +41,7 @@ def _textures() -> np.ndarray:
 
 
 def crops(rng: np.random.Generator, n: int, side: int) -> Tensor:
-    """Squares (n, side, side) of random textures at random places, of mean 0 and standard deviation 1 over a whole texture."""
+    """Returns squares (n, side, side) of random textures. A whole texture has mean 0 and standard deviation 1."""
     textures = _textures()
     corner = rng.integers(textures.shape[-1] - side, size=(n, 2))
     span = np.arange(side)
@@ -51,11 +51,11 @@ def crops(rng: np.random.Generator, n: int, side: int) -> Tensor:
 
 
 def render(rng: np.random.Generator, scans: Tensor, centre: np.ndarray, size: np.ndarray, side: int) -> Tensor:
-    """Ink (n, object, side, side): scans (n, object, 32, 32) turned, sheared, stretched and placed on a canvas.
+    """Returns ink (n, object, side, side): scans (n, object, 32, 32) turned, sheared, stretched and placed on a canvas.
 
     Args:
         rng: of the deformations.
-        scans: as `glyphs` gives them.
+        scans: of `glyphs`.
         centre: (n, object, 2) as (x, y), in pixels of the canvas.
         size: (n, object), in pixels of the canvas.
         side: of the canvas.
@@ -76,5 +76,5 @@ def render(rng: np.random.Generator, scans: Tensor, centre: np.ndarray, size: np
 
 
 def column(values: np.ndarray, ndim: int) -> Tensor:
-    """Values (n,) as (n, 1, …) of `ndim` axes."""
+    """Returns values (n,) as (n, 1, …) with `ndim` axes."""
     return torch.from_numpy(values).float().view(-1, *[1] * (ndim - 1))

@@ -1,4 +1,4 @@
-"""ImageNet-Segmentation: 4,276 images of ImageNet with the masks of their objects, out of the one published file."""
+"""ImageNet-Segmentation: 4,276 images of ImageNet with the masks of their objects, in one published file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_evals.bench.fingerprint import digest
+from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.mask_placement import placed
 from attnchain_evals.tasks.synsets import synset_names
@@ -23,33 +23,35 @@ SOURCE = "http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat"
 
 @final
 class ImageNetSegmentation:
-    """The images and masks of `gtsegs_ijcv.mat`, each read when it is asked for.
+    """The images and masks of `gtsegs_ijcv.mat`, read on demand.
 
     The file is a MATLAB 7.3 file, that is HDF5. The group `value` has one row of references per image: `img` to pixels
     (3, width, height), `gt` to a cell whose first entry refers to a mask (width, height) that is 1 on the object, `target` to
-    the WordNet id of the class, `id` to the image's name. As every published evaluation does, only the first mask is read.
+    the WordNet id of the class, `id` to the image's name. Only the first mask is read, like in every published evaluation.
 
     Args:
         path: of the file.
-        preprocess: a PIL image → the model's input (1, channel, height, width). The mask goes where the image goes, as
-            `placed` says; with `WholeImage(preprocess)` nothing is cropped and the mask is resized by nearest neighbour, as
-            published.
+        preprocess: a PIL image → the model's input (1, channel, height, width). The mask is resized and cropped like the image
+            (see `placed`). `WholeImage(preprocess)` is the published protocol: nothing is cropped, and the mask is resized by
+            nearest neighbour.
 
     Raises:
-        AttentionError: no such file, or one of another layout.
+        AttentionError: no such file, or a file of another layout.
 
-    Source: Guillaumin, Küttel & Ferrari, *ImageNet Auto-Annotation with Segmentation Propagation*, IJCV 2014; read as by the
-    code of Chefer, Gur & Wolf, CVPR 2021.
+    Source: Guillaumin, Küttel & Ferrari, *ImageNet Auto-Annotation with Segmentation Propagation*, IJCV 2014; the code of
+    Chefer, Gur & Wolf, CVPR 2021, reads the file in the same way.
     """
 
     def __init__(self, path: str | Path, preprocess: Callable[[Any], Tensor]) -> None:
         self._path, self._preprocess = Path(path), preprocess
         if not self._path.is_file():
-            raise AttentionError(f"there is no file {self._path}; gtsegs_ijcv.mat is published at {SOURCE}.")
+            raise AttentionError(f"there is no file {self._path}.", f"Download gtsegs_ijcv.mat from {SOURCE}.")
         with self._opened() as file:
             rows = {name: file.get(f"value/{name}") for name in ("img", "gt")}
             if any(row is None for row in rows.values()) or len(rows["img"]) != len(rows["gt"]):
-                raise AttentionError(f"{self._path} has no value/img and value/gt of one length; it is not gtsegs_ijcv.mat.")
+                raise AttentionError(
+                    f"{self._path} has no value/img and value/gt of one length.", f"Download gtsegs_ijcv.mat from {SOURCE}."
+                )
             self._length = len(rows["img"])
 
     def __repr__(self) -> str:
@@ -57,7 +59,7 @@ class ImageNetSegmentation:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The sha256 of the file, and of the first image as it is preprocessed."""
+        """The sha256 of the file, and of the first image after preprocessing."""
         with self._path.open("rb") as file:
             contents = hashlib.file_digest(file, "sha256").hexdigest()
         return {
@@ -78,7 +80,7 @@ class ImageNetSegmentation:
         return Picture(image, placed(Image.fromarray(np.uint8(255) * mask), self._preprocess))
 
     def arrays(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The image (height, width, 3) and the mask (height, width), as they are in the file."""
+        """Returns the image (height, width, 3) and the mask (height, width) of the file."""
         row = self._row(index)
         with self._opened() as file:
             pixels = np.asarray(file[file["value/img"][row, 0]])
@@ -86,19 +88,20 @@ class ImageNetSegmentation:
         if pixels.ndim != 3 or pixels.dtype != np.uint8 or mask.shape != pixels.shape[1:]:
             raise AttentionError(
                 f"image {index} of {self._path} is {pixels.dtype} {pixels.shape} with a mask {mask.shape}; (3, width, height)"
-                " bytes and (width, height) are needed."
+                " bytes and (width, height) are needed.",
+                f"Download gtsegs_ijcv.mat from {SOURCE}.",
             )
         return np.ascontiguousarray(pixels.transpose(2, 1, 0)), np.ascontiguousarray(mask.T > 0)
 
     def synset(self, index: int) -> str | None:
-        """The WordNet id of the image's class ("n01440764"); None where the file names none."""
+        """Returns the WordNet id of the image's class ("n01440764"). None if the file names none."""
         row = self._row(index)
         with self._opened() as file:
             targets = file.get("value/target")
             return None if targets is None else "".join(map(chr, np.asarray(file[targets[row, 0]]).ravel()))
 
     def class_name(self, index: int) -> str | None:
-        """The image's class in words ("tench, Tinca tinca"); None where the file names none, or none of ImageNet-22k."""
+        """Returns the image's class in words ("tench, Tinca tinca"). None if the file names none of ImageNet-22k."""
         return synset_names().get(self.synset(index) or "")
 
     def _row(self, index: int) -> int:
@@ -107,10 +110,12 @@ class ImageNetSegmentation:
         return index % self._length
 
     def _opened(self) -> Any:
-        """Opened anew each time: handles of HDF5 do not survive a fork."""
+        """Opens the file anew at each call, because handles of HDF5 do not survive a fork."""
         import h5py
 
         try:
             return h5py.File(self._path, "r")
         except OSError as error:
-            raise AttentionError(f"{self._path} is no HDF5 file, as MATLAB 7.3 writes them ({error}).") from error
+            raise AttentionError(
+                f"{self._path} is not an HDF5 file of MATLAB 7.3 ({error}).", f"Download gtsegs_ijcv.mat from {SOURCE}."
+            ) from error

@@ -1,19 +1,16 @@
-"""The bundled task of text: look up a key among key–value pairs, with the tokens known on which the answer stands."""
+"""The bundled task of text: look up a key among key–value pairs. The tokens that hold the answer are known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from attnchain_evals.tasks.drawn_dataset import BLOCK, DrawnDataset, Split
 from attnchain_interp import AttentionError
-from attnchain_interp.reprs import with_fields, with_settings
-
-Split = Literal["train", "validation", "test"]
+from attnchain_interp.reprs import with_fields
 
 PAD: Final = 0
 START: Final = 1
@@ -28,15 +25,14 @@ MOST_PAIRS: Final = 6
 _LONE: Final = 2  # keys without a value, and as many values without a key
 _DOUBLES: Final = MOST_PAIRS + 2 * _LONE  # items of two tokens
 _SINGLES: Final = CONTEXT - 2 * _DOUBLES  # items of one filler
-_BLOCK: Final = 128  # examples drawn together from one seed; an example never depends on who asks for it
 _RESIDUES: Final[dict[Split, tuple[int, ...]]] = {"train": (0, 1), "validation": (2,), "test": (3,)}
 
 
 class TextExample(NamedTuple):
     """One example, or a batch of them with a leading axis.
 
-    `input_ids` (token,); `label` the number of the answer among `VALUES`, which an encoder's class is and a decoder's next
-    token stands for; `evidence` (token,) true at the asked key and its value in the context; `query` (token,) true at the
+    `input_ids` (token,). `label` is the number of the answer among `VALUES`: the class of an encoder, the next token of a
+    decoder. `evidence` (token,) is true at the asked key and its value in the context. `query` (token,) is true at the
     question mark and the key after it.
     """
 
@@ -50,92 +46,57 @@ class TextExample(NamedTuple):
 
     @property
     def answer(self) -> Tensor:
-        """The token number of the answer, which a decoder is to put after the last token."""
+        """The token number of the answer: the right next token of a decoder."""
         return self.label + VALUES.start
 
     @property
     def context(self) -> Tensor:
-        """(…, token) true at all but the start and the query: the tokens that an attribution may rank."""
+        """(…, token): true at the tokens that an attribution may rank, which are all but the start and the query."""
         return ~self.query & (self.input_ids != START)
 
     @property
     def words(self) -> Tensor:
-        """(…, token): the number of each token of the context, which is a word by itself; −1 of the others."""
+        """(…, token): the number of each token of the context, where each token is a word; −1 for the others."""
         return (self.context.cumsum(-1) - 1).masked_fill(~self.context, -1)
 
 
-class KeyValues(Dataset[TextExample]):
+class KeyValues(DrawnDataset[TextExample]):
     """Sequences `start … key value … filler … ? key` whose answer is the value that follows this key in the context.
 
     The context holds 24 tokens in random order: pairs of a key and its value, two keys without a value, two values without a
-    key, and fillers. No key and no value comes twice in it, and any pair may be the one that is asked, so neither how often a
-    value comes nor where it stands says that it is the answer. 27 tokens in all, no padding, of a vocabulary of 64. Example i
-    of a split depends on the seed and on i alone, not on batch size or order.
+    key, and fillers. No key or value comes twice in it, and any pair may be asked, so neither frequency nor position of a
+    value reveals the answer. A sequence has 27 tokens of a vocabulary of 64, without padding. Example i of a split depends on
+    the seed and on i alone, not on batch size or order.
 
-    No sequence is in two splits, whatever the seeds: the sum of its token numbers is 0 or 1 modulo 4 in "train", 2 in
-    "validation", 3 in "test", which one filler sees to.
+    No sequence is in two splits, for any seeds: the sum of its token numbers is 0 or 1 modulo 4 in "train", 2 in "validation",
+    3 in "test". One filler is chosen so.
 
     Args:
         split: "train", "validation" or "test".
-        length: number of examples.
-        seed: of everything random.
-        pairs: the least and the greatest number of pairs, between 1 and 6; each number between is as likely.
+        length: the number of examples.
+        seed: of all randomness.
+        pairs: the least and the greatest number of pairs, between 1 and 6. All numbers between have the same probability.
 
     Raises:
-        AttentionError: a split that does not exist, a length below one, or numbers of pairs out of range.
+        AttentionError: an unknown split, a length below one, or numbers of pairs out of range.
     """
 
+    settings = ("pairs",)
+
     def __init__(self, split: Split = "test", length: int = 512, seed: int = 0, pairs: tuple[int, int] = (3, 6)) -> None:
-        if split not in get_args(Split):
-            raise AttentionError(f"split is {split!r}; use one of {', '.join(map(repr, get_args(Split)))}.")
-        if length < 1:
-            raise AttentionError(f"length is {length}; a data set needs at least one example.")
+        super().__init__(split, length, seed)
         if not 1 <= pairs[0] <= pairs[1] <= MOST_PAIRS:
             raise AttentionError(
-                f"pairs is {pairs}; the least and the greatest number lie between 1 and {MOST_PAIRS}: (3, 6)."
+                f"pairs is {pairs}; the least and the greatest number lie between 1 and {MOST_PAIRS}.", "Pass pairs=(3, 6)."
             )
-        self.split: Split = split
-        self.length, self.seed, self.pairs = length, seed, pairs
-        self._cached: tuple[int, TextExample] | None = None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the examples depend on."""
-        return {
-            "name": "KeyValues",
-            "split": self.split,
-            "length": self.length,
-            "seed": self.seed,
-            "pairs": list(self.pairs),
-        }
+        self.pairs = pairs
 
     def labels(self, input_ids: Tensor) -> list[str]:
-        """As `as_words`; reports show texts by them."""
+        """Returns the words that reports show. See `as_words`."""
         return as_words(input_ids)
 
-    def __repr__(self) -> str:
-        return with_settings(self)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> TextExample:
-        if not -self.length <= index < self.length:
-            raise IndexError(f"example {index} of {self.length}")
-        block, row = divmod(index % self.length, _BLOCK)
-        if self._cached is None or self._cached[0] != block:
-            self._cached = (block, self._draw(block))
-        return TextExample(*(field[row] for field in self._cached[1]))
-
-    def batches(self, batch_size: int) -> Iterator[TextExample]:
-        """Batches of consecutive examples: `label` (batch,), all else (batch, token)."""
-        for start in range(0, self.length, batch_size):
-            rows = [self[i] for i in range(start, min(start + batch_size, self.length))]
-            yield TextExample(*(torch.stack(field) for field in zip(*rows, strict=True)))
-
-    def _draw(self, block: int) -> TextExample:
-        rng = np.random.default_rng([self.seed, get_args(Split).index(self.split), block])
-        n, items = _BLOCK, _DOUBLES + _SINGLES
+    def draw(self, rng: np.random.Generator) -> TextExample:
+        n, items = BLOCK, _DOUBLES + _SINGLES
         keys = rng.permuted(np.tile(KEYS, (n, 1)), axis=1)[:, : MOST_PAIRS + _LONE]
         values = rng.permuted(np.tile(VALUES, (n, 1)), axis=1)[:, : MOST_PAIRS + _LONE]
         count = rng.integers(self.pairs[0], self.pairs[1] + 1, size=n)
@@ -168,7 +129,7 @@ class KeyValues(Dataset[TextExample]):
 
 
 def as_words(input_ids: Tensor) -> list[str]:
-    """Token numbers (token,) as words: "<start>", "k3" a key, "v7" a value, "w12" a filler, "?"."""
+    """Returns token numbers (token,) as words: "<start>", "k3" for a key, "v7" for a value, "w12" for a filler, "?"."""
     names = {PAD: "<pad>", START: "<start>", QUESTION: "?"}
     for letter, numbers in (("k", KEYS), ("v", VALUES), ("w", FILLERS)):
         names |= {number: f"{letter}{place}" for place, number in enumerate(numbers)}

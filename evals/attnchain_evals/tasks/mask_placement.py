@@ -1,4 +1,4 @@
-"""Where a model's preprocessing puts the pixels of an image, so that its mask goes to the same place."""
+"""Puts the mask of an image where a model's preprocessing puts its pixels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIDE = 256  # of the images that a preprocessing is read off from; any size does
+SIDE = 256  # of the plain images that reveal size and normalisation of a preprocessing; any size serves
 
 
 @final
 class WholeImage:
-    """The whole image squeezed to the model's size, bilinearly, and normalised as the model's preprocessing does; not cropped.
+    """A callable that resizes the whole image to the model's size, bilinearly, without cropping, and normalises it.
 
-    What the published ImageNet-Segmentation protocol feeds to a model. Size and normalisation are read off what the
-    preprocessing makes of a black and of a white image.
+    It is the preprocessing of the published ImageNet-Segmentation protocol. Size and normalisation are those that the model's
+    preprocessing gives a black and a white image.
 
     Args:
         preprocess: a PIL image → the model's input (1, channel, height, width), affine in the colours.
@@ -43,7 +43,7 @@ class WholeImage:
         return (self._black + self._range * shares)[None]
 
     def mask(self, mask: Any) -> Tensor:
-        """(height, width) bool: a mask squeezed alike, by nearest neighbour."""
+        """Returns a mask resized by nearest neighbour: (height, width) bool."""
         from PIL import Image
 
         small = mask.convert("L").resize(self.size[::-1], Image.Resampling.NEAREST)
@@ -51,10 +51,10 @@ class WholeImage:
 
 
 def placed(mask: Any, preprocess: Callable[[Any], Tensor]) -> Tensor:
-    """(height, width) bool: a mask, white on the object, where the preprocessing puts its image.
+    """Returns a mask, white on the object, where the preprocessing puts its image: (height, width) bool.
 
-    By the preprocessing's own `mask` where it has one. Else the mask is preprocessed as an image, and a pixel lies on the
-    object where more than half of it is white: nearest neighbour, but for the pixels of a contour that interpolation blends.
+    The `mask` method of the preprocessing is used if it has one. Else the mask is preprocessed like an image, and a pixel lies
+    on the object if more than half of it is white. This is nearest neighbour but for pixels of contours that are blended.
     """
     own = getattr(preprocess, "mask", None)
     if own is not None:

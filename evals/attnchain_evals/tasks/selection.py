@@ -1,4 +1,4 @@
-"""Some of the examples of a data set, which know what they were selected from."""
+"""A selection of the examples of a data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Selection:
 
     Attributes:
         data: a sequence of examples, with an `identity`.
-        numbers: of the examples in the data; a range, or any sequence.
+        numbers: of the examples in the data.
     """
 
     data: Any

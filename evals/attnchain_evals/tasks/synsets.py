@@ -1,4 +1,4 @@
-"""ImageNet's classes by their WordNet ids, as timm lists them."""
+"""The classes of ImageNet by their WordNet ids, from timm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 @cache
 def synset_names() -> dict[str, str]:
-    """WordNet id → words, of the 21,841 classes of ImageNet-22k."""
+    """Returns the words of the 21,841 classes of ImageNet-22k, by WordNet id."""
     from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-22k")
@@ -16,7 +16,7 @@ def synset_names() -> dict[str, str]:
 
 @cache
 def synset_classes() -> dict[str, int]:
-    """WordNet id → number of the class, of the 1,000 classes of ImageNet-1k as models have them."""
+    """Returns the number that models give each of the 1,000 classes of ImageNet-1k, by WordNet id."""
     from timm.data.imagenet_info import ImageNetInfo
 
     return {synset: index for index, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}

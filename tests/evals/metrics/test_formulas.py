@@ -223,7 +223,7 @@ def test_token_masking_against_labels(grid: Tensor) -> None:
             kept = [logit_without(removed, left=0) > 0 for removed in removals(order_of(sign * example), steps)]
             right = np.array(kept if row == 0 else ~np.array(kept), float)
             assert metric.measure(labelled, grid)[row, 0] == pytest.approx(auc(np.array(steps) / 16, right), abs=1e-6)
-        with pytest.raises(AttentionError, match="scores the classes that the data say are right, and these data say none"):
+        with pytest.raises(AttentionError, match="scores the right classes, but the trial has no labels"):
             metric.measure(on, grid)
     assert Protocol(score="accuracy", target="label").name == "mean/accuracy/label"
 

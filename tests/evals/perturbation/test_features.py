@@ -82,7 +82,7 @@ def test_scores_of_a_class() -> None:
     assert class_score(values, target, "logit").tolist() == [2, 3]
     assert torch.allclose(class_score(values, target, "log-odds"), (p / (1 - p)).log())
     assert class_score(values, target, "accuracy").tolist() == [1, 0], "of equal logits the first counts"
-    with pytest.raises(ac.AttentionError, match="score='odds'; use 'probability'"):
+    with pytest.raises(ac.AttentionError, match="(?s)score='odds' is unknown.*Use 'probability'"):
         class_score(values, target, "odds")  # type: ignore[arg-type]
 
 

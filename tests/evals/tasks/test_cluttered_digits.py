@@ -73,7 +73,7 @@ def test_difficulty_zero_is_plain_and_centred() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ac.AttentionError, match="split is 'dev'"):
+    with pytest.raises(ac.AttentionError, match="split='dev' is unknown"):
         ClutteredDigits("dev")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="length is 0"):
         ClutteredDigits("test", 0)

@@ -87,7 +87,7 @@ def test_words() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ac.AttentionError, match="split is 'dev'"):
+    with pytest.raises(ac.AttentionError, match="split='dev' is unknown"):
         KeyValues("dev")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="length is 0"):
         KeyValues("test", 0)

@@ -1,4 +1,4 @@
-"""How a part of an input is removed: one object per way, its space stated."""
+"""Ways to remove a part of an input: one class for each, which states its space."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMED: Final[dict[str, Occlusion]] = {
 
 
 def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> Occlusion:
-    """The occlusion itself, the one of that name, or the one that replaces inputs by what a function makes of them.
+    """Returns the occlusion: itself, the one of that name, or the one that replaces inputs by the output of a function.
 
     Raises:
         AttentionError: an unknown name.
@@ -43,8 +43,8 @@ def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> 
         return ReplaceWith(occlusion)
     if occlusion not in NAMED:
         raise AttentionError(
-            f"occlusion={occlusion!r} is unknown; use {', '.join(map(repr, NAMED))}, an occlusion such as Black(mean, std), or"
-            " a callable inputs → inputs."
+            f"occlusion={occlusion!r} is unknown.",
+            f"Use {', '.join(map(repr, NAMED))}, an occlusion such as Black(mean, std), or a callable inputs → inputs.",
         )
     return NAMED[occlusion]
 

@@ -1,4 +1,4 @@
-"""The occlusion of ROAD: removed pixels are weighted means of their neighbours, and a little noise."""
+"""The occlusion of ROAD: a removed pixel becomes the weighted mean of its neighbours, plus a little noise."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ NEIGHBOURS: Final = {
 @final
 @dataclass(frozen=True)
 class NoisyLinear(Occlusion):
-    """Each removed pixel is the weighted mean of its eight neighbours, removed ones included, plus Gaussian noise.
+    """Replaces each removed pixel by the weighted mean of its eight neighbours, removed ones included, plus Gaussian noise.
 
-    The weights are 1/6 for the four next and 1/12 for the four diagonal neighbours; at the border they are divided by the sum
-    of those inside. One sparse linear system per image. Of an image without any pixel left every solution is constant; the
-    image's mean colour is taken.
+    The weights are 1/6 for the four next and 1/12 for the four diagonal neighbours. At the border they are divided by the sum
+    of the weights inside. One sparse linear system is solved per image. If no pixel is left, every solution is constant, and
+    the image's mean colour is taken.
 
     Attributes:
         noise: standard deviation, in the model's input space. The authors' code adds 0.01 before normalisation, which is
-            0.01 / std here; pytorch-grad-cam and Quantus add it to the model's input, as here.
-        seed: of the noise; with the number of the image in the data it fixes the noise of each of its pixels.
+            0.01 / std here. pytorch-grad-cam and Quantus also add it to the model's input.
+        seed: of the noise. The seed and the number of the image in the data fix the noise of each pixel.
 
-    Source: Rong et al., *A Consistent and Efficient Evaluation Strategy for Attribution Methods*, ICML 2022, and its code:
-    weights and border are the same.
+    Source: Rong et al., *A Consistent and Efficient Evaluation Strategy for Attribution Methods*, ICML 2022, and its code.
+    Weights and border are those of the code.
     """
 
     noise: float = 0.01
@@ -62,7 +62,7 @@ class NoisyLinear(Occlusion):
 
 
 def interpolated(image: NDArray[np.float64], removed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The image (channel, height, width) with its removed pixels (height, width) solved for, without noise."""
+    """Returns the image (channel, height, width) with its removed pixels (height, width) filled in, without noise."""
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import splu
 

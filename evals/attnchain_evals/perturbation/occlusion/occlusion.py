@@ -1,4 +1,4 @@
-"""What every occlusion shares: how a model sees inputs of which a part is removed."""
+"""The base class of occlusions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 View = Callable[[Tensor, Tensor], Any]
-"""(pair,) numbers of examples, and (pair, height, width) or (pair, token) bool, true where removed → the model's output."""
+"""A callable: numbers of examples (pair,), and (pair, height, width) or (pair, token) bool, true where removed → the model's
+output."""
 
 
 class Occlusion(ABC):
-    """How a part of an input is removed.
+    """A way to remove a part of an input.
 
     Attributes:
-        name: as metrics spell it, "mean".
+        name: "mean". Names of metrics contain it.
         space: where the removal happens: the model's input, the image before normalisation, or the model's tokens.
-        axes: of the inputs that it removes parts of: 4 of images (batch, channel, height, width), 2 of texts (batch, token).
+        axes: the number of axes of the inputs that it takes: 4 for images (batch, channel, height, width), 2 for texts (batch,
+            token).
     """
 
     name: ClassVar[str]
@@ -27,12 +29,12 @@ class Occlusion(ABC):
 
     @abstractmethod
     def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
-        """The model as it sees these inputs with parts removed; what does not depend on the part is computed here, once.
+        """Returns a callable that runs the model on these inputs with parts removed. Work that all parts share is done once.
 
         Args:
             model: inputs → logits.
             inputs: (batch, channel, height, width), or token numbers (batch, token).
-            first: the number of the first input in the data; whatever is random is seeded by the number of its input.
+            first: the number of the first input in the data. Randomness is seeded by the number of an input.
 
         Raises:
             AttentionError: the model does not allow this kind of removal.

@@ -1,4 +1,4 @@
-"""Occlusions that put something else where parts of an input are removed."""
+"""Occlusions that replace the removed parts of an input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attnchain_interp import AttentionError
 
 
 class Replacement(Occlusion):
-    """Calling it turns inputs into what is seen where they are removed, of the same shape and in the same space."""
+    """A callable that turns inputs into their replacement, of the same shape and in the same space."""
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor: ...
@@ -35,7 +35,7 @@ class Replacement(Occlusion):
 @final
 @dataclass(frozen=True)
 class ReplaceWith(Replacement):
-    """Whatever a function makes of the inputs.
+    """Replaces removed parts by the output of a function.
 
     Attributes:
         function: inputs → replacement, both (batch, channel, height, width) or (batch, token).
@@ -43,7 +43,7 @@ class ReplaceWith(Replacement):
 
     function: Callable[[Tensor], Tensor]
     name = "function"
-    space = "as the function has it"
+    space = "the space of the function"
     axes = frozenset({2, 4})
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class ReplaceWith(Replacement):
 @final
 @dataclass(frozen=True)
 class MeanColour(Replacement):
-    """Each image's own mean colour."""
+    """Replaces removed pixels by the image's own mean colour."""
 
     name = "mean"
     space = "any that is affine in the colours: the mean is the same before and after normalisation"
@@ -65,9 +65,9 @@ class MeanColour(Replacement):
 @final
 @dataclass(frozen=True)
 class Zero(Replacement):
-    """Zero as the model sees it: for images normalised by the data set's mean, the mean colour of the data set.
+    """Replaces removed pixels by zero in the model's input.
 
-    Where the model takes unnormalised images, zero is black.
+    For images that are normalised by the data set's mean this is the mean colour of the data set, for others black.
     """
 
     name = "zero"
@@ -80,10 +80,10 @@ class Zero(Replacement):
 @final
 @dataclass(frozen=True)
 class Black(Replacement):
-    """Black: zero before normalisation, (0 − mean) / std as the model sees it.
+    """Replaces removed pixels by black: zero before normalisation, (0 − mean) / std in the model's input.
 
     Attributes:
-        mean, std: of the normalisation, one number per channel; (0, 0, 0) and (1, 1, 1) where there is none.
+        mean, std: of the normalisation, one number per channel; (0, 0, 0) and (1, 1, 1) without normalisation.
     """
 
     mean: tuple[float, ...]
@@ -95,8 +95,8 @@ class Black(Replacement):
         channels = images.shape[1]
         if len(self.mean) != channels or len(self.std) != channels or not all(deviation > 0 for deviation in self.std):
             raise AttentionError(
-                f"mean={self.mean} and std={self.std} are no normalisation of images of {channels} channels; pass one number"
-                " per channel, std above 0."
+                f"mean={self.mean} and std={self.std} are no normalisation of images of {channels} channels.",
+                "Pass one number per channel, std above 0.",
             )
         mean, std = (torch.tensor(values).to(images)[None, :, None, None] for values in (self.mean, self.std))
         return (-mean / std).expand_as(images)
@@ -105,11 +105,11 @@ class Black(Replacement):
 @final
 @dataclass(frozen=True)
 class Blur(Replacement):
-    """Each image blurred by a Gaussian; colours stay about right and edges vanish.
+    """Replaces removed pixels by those of the image blurred by a Gaussian. Colours stay about right, and edges vanish.
 
     Attributes:
-        sigma: in pixels; an eighth of the shorter side when None. Weaker blurs leave small objects legible, and then
-            insertion starts from an image that already shows the class.
+        sigma: in pixels; an eighth of the shorter side when None. A weaker blur leaves small objects legible: insertion then
+            starts from an image that already shows the class.
     """
 
     sigma: float | None = None
@@ -127,13 +127,13 @@ class Blur(Replacement):
 @final
 @dataclass(frozen=True)
 class KernelBlur(Replacement):
-    """The blur of RISE: a square kernel, zero outside of the image.
+    """Replaces removed pixels by those of the blur of RISE: a square kernel, zero outside the image.
 
-    The kernel is a point filtered by a Gaussian in a square whose edges reflect. It therefore sums to one, and with sigma
+    The kernel is a point that is filtered by a Gaussian in a square whose edges reflect. It therefore sums to one. With sigma
     near half its size it is almost flat.
 
     Attributes:
-        size: of the kernel in pixels, odd.
+        size: of the kernel in pixels, an odd number.
         sigma: in pixels.
 
     Source: Petsiuk, Das & Saenko, *RISE*, BMVC 2018, and its code.
@@ -142,13 +142,13 @@ class KernelBlur(Replacement):
     size: int = 11
     sigma: float = 5.0
     name = "kernel-blur"
-    space = "the model's input, after normalisation: what enters from outside is zero there"
+    space = "the model's input, after normalisation; the surroundings are zero there"
 
     def __call__(self, images: Tensor) -> Tensor:
         from scipy.ndimage import gaussian_filter
 
         if self.size % 2 == 0:
-            raise AttentionError(f"size={self.size} is even; a kernel with a centre has an odd size.")
+            raise AttentionError(f"size={self.size} is even; only an odd kernel has a centre.", f"Pass size={self.size + 1}.")
         point = np.zeros((self.size, self.size))
         point[self.size // 2, self.size // 2] = 1
         kernel = torch.from_numpy(gaussian_filter(point, self.sigma)).to(images)

@@ -1,4 +1,4 @@
-"""Occlusions of texts: tokens that are deleted, that another takes the place of, or that no token may attend to."""
+"""Occlusions of texts: removed tokens are deleted, replaced, or hidden from all tokens."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from attnchain_interp import AttentionError
 @final
 @dataclass(frozen=True)
 class ReplaceToken(Replacement):
-    """Another token in the place of each removed one.
+    """Replaces each removed token by another one.
 
     Attributes:
-        token: its number: of the tokenizer's mask token (`tokenizer.mask_token_id`), or of a word without meaning.
+        token: the number of the other token, such as `tokenizer.mask_token_id`, or of a word without meaning.
     """
 
     token: int
@@ -37,7 +37,7 @@ class ReplaceToken(Replacement):
 @final
 @dataclass(frozen=True)
 class PadToken(Occlusion):
-    """The model's padding in the place of each removed token; the others still attend to it."""
+    """Replaces each removed token by the model's padding. The other tokens still attend to it."""
 
     name = "pad-token"
     space = "token numbers"
@@ -46,14 +46,14 @@ class PadToken(Occlusion):
     def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
         number = getattr(getattr(model, "config", None), "pad_token_id", None)
         if number is None:
-            raise AttentionError(f"{type(model).__name__} names no padding in its config; use ReplaceToken(number).")
+            raise AttentionError(f"{type(model).__name__} names no padding in its config.", "Use ReplaceToken(number).")
         return ReplaceToken(number).over(model, inputs, first)
 
 
 @final
 @dataclass(frozen=True)
 class TokenDelete(Occlusion):
-    """Removed tokens leave the text, and those behind them move up: their positions change."""
+    """Deletes the removed tokens. The tokens behind them move up, so their positions change."""
 
     name = "token-delete"
     space = "token numbers"
@@ -64,30 +64,41 @@ class TokenDelete(Occlusion):
             counts = removed.sum(1)
             if bool((counts == removed.shape[1]).any()):
                 raise AttentionError(
-                    "a text has no token left. Leave special tokens out of the features, or use ends=False and fractions"
-                    " below 1."
+                    "a text has no token left.",
+                    "Leave special tokens out of the features, or use ends=False and fractions below 1.",
                 )
-            found: list[tuple[Tensor, Tensor]] = []
-            for count in counts.unique():  # rows of one tensor have equally many tokens
-                where = (counts == count).nonzero()[:, 0]
+
+            def logits(where: Tensor) -> Tensor:
                 left = inputs[examples[where]][~removed[where]].view(len(where), -1)
-                found.append((where, logits_of(model(left), left)))
-            order = torch.cat([where for where, _ in found]).argsort()
-            return torch.cat([logits for _, logits in found])[order]
+                return logits_of(model(left), left)
+
+            return by_count(counts, logits)
 
         return view
 
 
+def by_count(counts: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
+    """Returns the logits (row, class) of rows of different lengths, one forward per length.
+
+    Args:
+        counts: (row,) the number of removed tokens of each row; rows of equal count share a forward.
+        logits: the numbers of some rows → their logits.
+    """
+    groups = [(counts == count).nonzero()[:, 0] for count in counts.unique()]
+    return torch.cat([logits(where) for where in groups])[torch.cat(groups).argsort()]
+
+
 def unattended(model: Any, texts: Tensor) -> View:
-    """The model as it sees texts (batch, token) when no token attends to the removed ones; positions stay.
+    """Returns a callable that runs the model on texts (batch, token) while no token attends to the removed ones.
+
+    Positions stay.
 
     Raises:
-        AttentionError: a model that takes no attention mask, or whose output reads tokens between the first and the last
-            past the mask.
+        AttentionError: a model that takes no attention mask, or whose output reads tokens past the mask.
     """
     parameters = inspect.signature(getattr(model, "forward", model)).parameters
     if "attention_mask" not in parameters:
-        raise AttentionError(f"{type(model).__name__} takes no attention_mask; use TokenDelete or ReplaceToken(number).")
+        raise AttentionError(f"{type(model).__name__} takes no attention_mask.", "Use TokenDelete or ReplaceToken(number).")
 
     def view(examples: Tensor, removed: Tensor) -> Any:
         return model(texts[examples], attention_mask=(~removed).long())
@@ -99,7 +110,7 @@ def unattended(model: Any, texts: Tensor) -> View:
     clean, moved = (logits_of(model(text, attention_mask=hidden), text) for text in (texts[:1], other))
     if not torch.allclose(clean, moved, rtol=1e-3, atol=1e-4 * float(clean.abs().max().clamp_min(1e-6))):
         raise AttentionError(
-            f"the output of {type(model).__name__} reads tokens past the attention mask, so masking does not remove them; use"
-            " TokenDelete or ReplaceToken(number)."
+            f"the output of {type(model).__name__} reads tokens past the attention mask, so masking does not remove them.",
+            "Use TokenDelete or ReplaceToken(number).",
         )
     return view

@@ -1,0 +1,87 @@
+"""A perturbation curve: its points, its area, its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of
+
+Mode = Literal["deletion", "insertion"]
+Order = Literal["morf", "lerf", "random"]
+Rounding = Literal["nearest", "up"]
+
+
+@final
+@dataclass(frozen=True)
+class PerturbationCurve:
+    """The score of the target class against the fraction of features deleted or inserted.
+
+    Attributes:
+        fractions: (step,), after rounding to whole features. (batch, step) for a label map, because its examples have
+            different numbers of features.
+        scores: (batch, step), of the target.
+    """
+
+    fractions: Tensor
+    scores: Tensor
+
+    def __repr__(self) -> str:
+        batch, steps = self.scores.shape
+        return f"PerturbationCurve(batch {batch}, {steps} steps, mean AUC {float(self.auc.mean()):.3f})"
+
+    def _repr_html_(self) -> str | None:
+        """Returns the mean curve as inline SVG. None where scores are negative or examples have fractions of their own."""
+        if self.fractions.ndim != 1 or bool((self.scores < 0).any()):
+            return None
+        mean, left, top, size = self.scores.mean(0), 40, 10, 260
+        high = max(float(mean.max()), 1e-9)
+        pairs = zip(self.fractions.tolist(), mean.tolist(), strict=True)
+        points = " ".join(f"{left + size * x:.1f},{top + size * (1 - y / high):.1f}" for x, y in pairs)
+        return f"""<svg role="img" aria-label="mean curve" viewBox="0 0 320 300" width="320" font-size="12"
+font-family="sans-serif" fill="currentColor">
+<path fill="none" stroke="currentColor" d="M{left} {top}V{top + size}H{left + size}"/>
+<text x="36" y="18" text-anchor="end">{high:.2g}</text><text x="36" y="270" text-anchor="end">0</text>
+<text x="170" y="288" text-anchor="middle">fraction of features, 0 to 1</text>
+<text x="300" y="22" text-anchor="end">mean of {len(self.scores)}, AUC {float(self.auc.mean()):.3f}</text>
+<polyline fill="none" stroke="#0072B2" stroke-width="2" points="{points}"/></svg>"""
+
+    @property
+    def auc(self) -> Tensor:
+        """(batch,): the area under each curve by the trapezoidal rule, divided by the range of the fractions.
+
+        The area is taken against the actual fractions. It lies in [0, 1] for probabilities and accuracy.
+        """
+        area = torch.trapezoid(self.scores, self.fractions, dim=1)
+        return area / (self.fractions[..., -1] - self.fractions[..., 0])
+
+
+def counts_of(fractions: int | Sequence[float], sizes: Tensor, ends: bool, rounding: Rounding) -> Tensor:
+    """Returns how many features are taken at each step (batch, step), in rising order. With ends, no step comes twice.
+
+    Args:
+        fractions: a number of equal steps, or the fractions.
+        sizes: (batch,) the number of features of each example.
+        ends: add the fractions 0 and 1.
+        rounding: of fractions to whole features.
+
+    Raises:
+        AttentionError: no steps, fractions outside [0, 1], or an unknown rounding.
+    """
+    if isinstance(fractions, int):
+        fractions = [step / fractions for step in range(fractions + 1)] if fractions > 0 else []
+    wanted = sorted({*fractions, 0, 1}) if ends else sorted({*fractions})
+    if not fractions or not all(0 <= fraction <= 1 for fraction in wanted):
+        raise AttentionError(
+            f"fractions={fractions!r}; a number of steps or fractions from 0 to 1 are needed.",
+            "Pass fractions=20, or fractions=[0.1, 0.5].",
+        )
+    check_one_of("rounding", rounding, ("nearest", "up"))
+    exact = torch.tensor(wanted, dtype=torch.float64, device=sizes.device) * sizes[:, None]
+    counts = (exact.round() if rounding == "nearest" else (exact - 1e-9).ceil()).long()  # 0.1 of 30 is 3, not 4
+    return counts.unique(dim=1) if ends else counts

@@ -1,0 +1,100 @@
+"""The patch tokens of a vision transformer: where they are, which are removed, and how their module's output is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnchain_interp import AttentionError
+
+EMBEDDED: Final = ("patch_drop", "embeddings", "encoder.dropout")
+"""Modules that return tokens with their positions added: of timm's ViT, those of transformers, torchvision's."""
+
+
+class PatchTokens(NamedTuple):
+    """The token sequence of a vision transformer.
+
+    Attributes:
+        model: the vision transformer.
+        site: the module whose output (batch, token, channel) holds all tokens, positions added.
+        grid: (rows, columns) of patches. Their tokens are the last of the sequence.
+        prefix: the number of tokens before the patches: class token, registers.
+    """
+
+    model: nn.Module
+    site: nn.Module
+    grid: tuple[int, int]
+    prefix: int
+
+
+@torch.no_grad()
+def patch_tokens(model: Callable[[Tensor], Any], image: Tensor) -> PatchTokens:
+    """Finds the tokens of a vision transformer in one forward of an image (1, channel, height, width).
+
+    Raises:
+        AttentionError: no module of the model returns one token per patch.
+    """
+    refusal = AttentionError(
+        f"{type(model).__name__} does not show its patch tokens: none of {', '.join(EMBEDDED)}"
+        " returns (batch, token, channel) after a patch embedding by one convolution.",
+        "Use an occlusion of pixels.",
+    )
+    if not isinstance(model, nn.Module):
+        raise refusal
+    sites = [module for name, module in model.named_modules() if any(f".{name}".endswith(f".{end}") for end in EMBEDDED)]
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def note(what: str, first: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            seen.setdefault(what, tuple(getattr(output, "shape", ()))[first:])
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(note("patches", 2))
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride and module.kernel_size != (1, 1)
+    ]
+    hooks += [site.register_forward_hook(note("tokens", 0)) for site in sites[:1]]
+    try:
+        model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    rows, columns = seen.get("patches", (0, 0))
+    tokens = seen.get("tokens", ())
+    prefix = tokens[1] - rows * columns if len(tokens) == 3 else -1
+    if not rows or prefix < 0:
+        raise refusal
+    return PatchTokens(model, sites[0], (rows, columns), prefix)
+
+
+def whole_patches(removed: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Returns which patches of the model are removed (batch, patch), given the removed pixels (batch, height, width).
+
+    Raises:
+        AttentionError: a patch is removed in part.
+    """
+    shares = F.adaptive_avg_pool2d(removed[:, None].float(), grid).flatten(1)
+    if bool(((shares > 1e-6) & (shares < 1 - 1e-6)).any()):
+        raise AttentionError(
+            f"the model has {grid[0]} × {grid[1]} patches, and features cover some of them in part; a token is removed as a"
+            " whole.",
+            'Rank patches of that grid: features="patch".',
+        )
+    return shares > 0.5
+
+
+@contextmanager
+def replaced(module: nn.Module, change: Callable[[Any], Tensor]) -> Iterator[None]:
+    """While the context lasts, `change` is applied to the output of the module."""
+    hook = module.register_forward_hook(lambda _, __, output: change(output))
+    try:
+        yield
+    finally:
+        hook.remove()

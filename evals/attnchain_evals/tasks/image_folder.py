@@ -1,0 +1,90 @@
+"""A folder of images, perhaps with masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, final
+
+from torch import Tensor
+
+from attnchain_evals.tasks.digest import digest
+from attnchain_evals.tasks.examples import Picture
+from attnchain_evals.tasks.mask_placement import placed
+from attnchain_interp import AttentionError
+
+SUFFIXES: Final = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+@final
+class ImageFolder:
+    """The images of a folder, read on demand, with masks if the folder holds `images/` and `masks/`.
+
+    A mask is an image of the same relative name, with any suffix, white on the object. It is resized and cropped like the
+    image.
+
+    Args:
+        folder: images at any depth, in the order of their names.
+        preprocess: a PIL image → the model's input (1, channel, height, width).
+
+    Raises:
+        AttentionError: no image, or masks for only some of the images.
+    """
+
+    def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor]) -> None:
+        root = Path(folder)
+        self._root = root / "images" if (root / "images").is_dir() else root
+        self.files = sorted(file for file in self._root.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not self.files:
+            raise AttentionError(
+                f"{self._root} holds no image ({', '.join(sorted(SUFFIXES))}).", "Pass the folder that holds the images."
+            )
+        self._preprocess = preprocess
+        self._masks = _by_stem(root / "masks") if self._root != root and (root / "masks").is_dir() else None
+        if self._masks is not None:
+            bare = [file for file in self.files if self._stem(file) not in self._masks]
+            if bare:
+                raise AttentionError(
+                    f"{len(bare)} of {len(self.files)} images have no mask; the first is {bare[0]}.",
+                    "Add the masks, or pass the folder of the images alone.",
+                )
+
+    def __repr__(self) -> str:
+        return f"ImageFolder({str(self._root)!r}: {len(self)} images{', with masks' if self._masks is not None else ''})"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The sha256 of all names and contents, and of the first image after preprocessing."""
+        found = hashlib.sha256()
+        for file in (*self.files, *(self._masks or {}).values()):
+            found.update(file.relative_to(self._root.parent).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+        return {"name": "ImageFolder", "sha256": found.hexdigest(), "first": digest(self[0].image), "length": len(self)}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Picture:
+        file = self.files[index]
+        image = self._preprocess(_opened(file))[0]
+        if self._masks is None:
+            return Picture(image)
+        return Picture(image, placed(_opened(self._masks[self._stem(file)]), self._preprocess))
+
+    def _stem(self, file: Path) -> str:
+        return file.relative_to(self._root).with_suffix("").as_posix()
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES)
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise AttentionError(f"{path} is not a readable image ({error}).", "Replace or remove the file.") from error
