@@ -14,9 +14,10 @@ from torch import Tensor
 
 from attnchain_interp.chain.map_checks import check_rows, check_square
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Dense, Operator, uniform_over
+from attnchain_interp.operators.operator import Operator, uniform_over
 from attnchain_interp.operators.precision import float32_or_wider
 
 

@@ -13,8 +13,8 @@ from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
 from attnchain_interp.numerics.direct import second_of_spectrum
+from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Dense
 
 
 def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:

@@ -22,8 +22,8 @@ from attnchain_interp.numerics.direct import (
 )
 from attnchain_interp.numerics.iteration import Found, Maps, Products, invert, iterate
 from attnchain_interp.numerics.reducibility import require_irreducible
+from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Dense
 from attnchain_interp.reprs import with_fields
 
 RESIDUAL: Final = 1e-6  # ‖πP' − π‖₁ above which no vector of a map is returned

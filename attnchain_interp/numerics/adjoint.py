@@ -10,7 +10,7 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.krylov import SIZES, Basis
-from attnchain_interp.operators.operator import Dense
+from attnchain_interp.operators.dense import Dense
 
 _ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-12}
 _RESTARTS = 20

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.composed import Remembering
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.fused_attention import fused_route
-from attnchain_interp.operators.operator import Operator
 from attnchain_interp.operators.precision import wide_dtype
 
 _TILE: Final = 2**22  # map entries that are built at once where no fused kernel serves
@@ -24,24 +24,25 @@ _LOST: Final = 1e-5  # share of the mass that a fused product may miss before ti
 
 
 @final
-class FactoredMap(Operator):
+class FactoredMap(Remembering):
     """The map A of `Factors` as an operator: (batch, head, token, token), in memory linear in the number of tokens.
 
-    A step v ↦ vA is attention with the roles of queries and keys swapped: with L the log-sum-exp of a query's logits,
-    (vA)_j = Σ_i v_i exp(q_i·k_j − L_i), so queries [k, 1] and keys [q, −L] attend over i, and the output times its own
-    exponentiated log-sum-exp is the step. Causal attention is causal again once the order of tokens is reversed; a mask of
-    keys (padding) is one more feature. Where no fused kernel serves (soft-caps, masks that differ by query, gradients) or it
-    loses mass to rounding (logits of 10⁴), tiles of the map are built one after another.
+    A step v ↦ vA is attention with the roles of queries and keys swapped. With L the log-sum-exp of a query's logits,
+    (vA)_j = Σ_i v_i exp(q_i·k_j − L_i). Queries [k, 1] and keys [q, −L] attend over i; their output times its own
+    exponentiated log-sum-exp is the step. Causal attention is causal again in reverse order of the tokens. A mask of keys
+    (padding) is one more feature. Tiles of the map are built one after another where no fused kernel serves (soft-caps,
+    masks that differ by query, gradients) or the kernel loses mass to rounding (logits of 10⁴).
 
     Raises:
-        AttentionError: queries and keys of different tokens, logits that overflow.
+        AttentionError: queries and keys are of different tokens, or logits overflow.
     """
 
     def __init__(self, factors: Factors) -> None:
         if factors.shape[-1] != factors.shape[-2]:
             raise AttentionError(
                 f"query and key are of {factors.shape[-2]} and {factors.shape[-1]} tokens. A chain needs them for the same"
-                " tokens: cross-attention and a cache of earlier keys give rectangular maps."
+                " tokens: cross-attention and a cache of earlier keys give rectangular maps.",
+                "Use factors.maps() for such a map, or capture without a cache.",
             )
         self._factors = factors
         self._rows = self._columns = slice(0, factors.shape[-1])
@@ -55,15 +56,32 @@ class FactoredMap(Operator):
         self._empty = own == -torch.inf  # every key masked: a row of zeros
         own = own.masked_fill(self._empty, 0)
         if not bool(own.isfinite().all()):
-            raise AttentionError("the logits of a row overflow (a query times a key is infinite); rescale the factors.")
+            raise AttentionError("the logits of a row overflow: a query times a key is infinite.", "Rescale the factors.")
         sinks = torch.full_like(own[:1, :, :1], -torch.inf) if factors.sinks is None else factors.sinks.to(own)[:, None]
         self._log_norm = torch.logaddexp(own, sinks.expand_as(own))
         self._mass = torch.sigmoid(own - sinks).masked_fill(self._empty, 0)
+        if not self._keeps_mass():
+            self._route = None
 
     @property
     def requires_grad(self) -> bool:
         held = (self._factors.query, self._factors.key, self._factors.mask, self._factors.sinks)
         return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in held)
+
+    def _keeps_mass(self) -> bool:
+        """Whether fused steps from groups of tokens lose no mass. Small logits, whose rounding is small, are not tried."""
+        largest = float(self._log_norm.detach().abs().amax()) if self._route is not None else 0.0
+        if largest * torch.finfo(self.dtype).eps < _LOST / 10:
+            return True
+        width = self._factors.query.shape[-1]
+        groups = torch.arange(self.shape[-2], device=self.device) % width == torch.arange(width, device=self.device)[:, None]
+        v = (groups & ~self._empty[..., None, :]).to(self.dtype)
+        return not self._loses(v, self._fused_left(v))
+
+    def _loses(self, v: Tensor, out: Tensor) -> bool:
+        """Whether the fused product `out` of v with all columns has less or more mass than it should."""
+        missing = (out.sum(-1) - (v * self._mass[..., None, :]).sum(-1)).abs()
+        return not bool((missing <= _LOST * v.abs().sum(-1)).all())
 
     def part(self, rows: slice, columns: slice) -> FactoredMap:
         found = copy(self)
@@ -87,12 +105,8 @@ class FactoredMap(Operator):
         v = v.masked_fill(self._empty[..., None, :], 0)
         if self._serves(v):
             out = torch.cat([self._fused_left(part) for part in v.split(self._factors.query.shape[-1], -2)], -2)
-            if _length(self._columns) < self._factors.shape[-1]:
+            if _length(self._columns) < self._factors.shape[-1] or not self._loses(v, out):
                 return out
-            missing = (out.sum(-1) - (v * self._mass[..., None, :]).sum(-1)).abs()
-            if bool((missing <= _LOST * v.abs().sum(-1)).all()):
-                return out
-            self._route = None
         total = v.new_zeros(*v.shape[:-1], self.shape[-1])
         for tile in self._tiled(lambda a, b: v[..., a:b] @ self.rows(a, b)):
             total = total + tile
@@ -108,7 +122,7 @@ class FactoredMap(Operator):
         return self._mass if whole else super().sent_to(states)
 
     def diagonal(self) -> Tensor:
-        """Of a square part on the diagonal."""
+        """Returns the entries M_ii (batch, head, token) of the map, or of a square part on its diagonal."""
         return torch.cat([self._diagonal_tile(a) for a in range(self._rows.start, self._rows.stop, 64)], -1)
 
     def _diagonal_tile(self, start: int) -> Tensor:
@@ -135,7 +149,7 @@ class FactoredMap(Operator):
 
     @property
     def _masked(self) -> bool | None:
-        """Whether fused attention over this part is causal; None where it is cut by the diagonal and no kernel serves."""
+        """Whether fused attention over this part is causal. None: the diagonal cuts the part, and no kernel serves it."""
         if not self._factors.causal or self._columns.stop <= self._rows.start + 1:
             return False
         return True if self._rows == self._columns else None
@@ -163,7 +177,7 @@ class FactoredMap(Operator):
         return (out[..., : x.shape[-2]] * share[..., None]).mT.contiguous()
 
     def _log_sum_exp(self) -> Tensor:
-        """(batch, head, token): of every query's logits without the sink; −∞ where every key is masked."""
+        """Returns the log-sum-exp of each query's logits without the sink (batch, head, token); −∞ if every key is masked."""
         if self._route is None:
             return torch.cat(list(self._tiled(lambda a, b: self._factors.logits(slice(a, b)).logsumexp(-1))), -1)
         query, key = self._features()
@@ -175,7 +189,7 @@ class FactoredMap(Operator):
         return self._route(query, key, value, bool(self._masked))
 
     def _features(self) -> tuple[Tensor, Tensor]:
-        """Scaled queries and keys expanded to the query heads (batch, head, token, dim), whose products are the logits."""
+        """Returns queries and keys (batch, head, token, dim) whose products are the logits; key heads are expanded."""
         factors, mask = self._factors, self._factors.mask_of_four
         query = factors.query[:, :, self._rows].to(self.dtype) * factors.factor
         key = factors.key[:, :, self._columns].to(self.dtype)
@@ -188,7 +202,7 @@ class FactoredMap(Operator):
         return F.pad(query, (0, 1), value=1.0), torch.cat([key, bias], -1)
 
     def _tiled(self, product: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
-        """`product` of one tile of rows after another; under gradients, tiles are built again when they are needed."""
+        """Yields `product` of one tile of rows after another. Under gradients the backward pass builds the tiles again."""
         n = self.shape[-2]
         size = max(1, _TILE // (self.shape[0] * self.shape[1] * self.shape[-1]))
         for start in range(0, n, size):

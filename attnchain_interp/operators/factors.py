@@ -21,13 +21,13 @@ class Factors:
 
     Attributes:
         query: (batch, head, query, dim), floating point.
-        key: (batch, key head, key, dim); each key head serves head / key head query heads (grouped queries). As many keys as
-            queries, of the same tokens, make a chain; other numbers are those of cross-attention.
+        key: (batch, key head, key, dim). Each key head serves head / key head query heads (grouped queries). A chain needs
+            queries and keys of the same tokens; cross-attention has other numbers.
         scale: 1/√dim when None.
         mask: broadcastable to (batch, head, query, key): bool (true: may attend) or added to the logits.
-        causal: tokens attend to themselves and to earlier tokens only; needs as many keys as queries.
+        causal: tokens attend to themselves and to earlier tokens only. Needs as many keys as queries.
         softcap: logits become softcap · tanh(logits / softcap), before the mask.
-        sinks: (head,) logits of a sink that takes part in the softmax and is then dropped: rows sum to less than one.
+        sinks: (head,) logits of a sink that takes part in the softmax and is then dropped. Rows sum to less than one.
 
     Raises:
         AttentionError: shapes that do not fit, tensors on different devices, NaN or infinite factors, a mask of integers,
@@ -49,40 +49,58 @@ class Factors:
         query, key, mask = self.query, self.key, self.mask
         shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}"
         if query.ndim != 4 or key.ndim != 4 or 0 in query.shape:
-            raise AttentionError(f"factors must be (batch, head, token, dim), none empty; got {shapes}.")
+            raise AttentionError(
+                f"factors must be (batch, head, token, dim), none empty; got {shapes}.", "Add the missing axes."
+            )
         if query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
-            raise AttentionError(f"query and key differ in batch or dim ({shapes}).")
+            raise AttentionError(f"query and key differ in batch or dim ({shapes}).", "Pass the factors of one layer.")
         if self.causal and query.shape[2] != key.shape[2]:
-            raise AttentionError(f"causal attention needs as many keys as queries ({shapes}); say by a mask what is seen.")
+            raise AttentionError(
+                f"causal attention needs as many keys as queries ({shapes}).", "Pass mask= instead of causal=True."
+            )
         if query.shape[1] % key.shape[1]:
-            raise AttentionError(f"{query.shape[1]} query heads cannot share {key.shape[1]} key heads evenly ({shapes}).")
+            raise AttentionError(
+                f"{query.shape[1]} query heads cannot share {key.shape[1]} key heads evenly ({shapes}).",
+                "Pass as many key heads as query heads, or a divisor of that number.",
+            )
         others = {"key": key, "mask": mask, "sinks": self.sinks}
         devices = {"query": query.device} | {name: t.device for name, t in others.items() if t is not None}
         if len(set(devices.values())) > 1:
             where = ", ".join(f"{name} on {device}" for name, device in devices.items())
-            raise AttentionError(f"the factors are on different devices ({where}); move them to one.")
+            raise AttentionError(f"the factors are on different devices ({where}).", "Move them to one device.")
         if not query.is_floating_point() or not key.is_floating_point():
-            raise AttentionError(f"factors must be floating point; got query {query.dtype}, key {key.dtype}.")
+            raise AttentionError(
+                f"factors must be floating point; got query {query.dtype}, key {key.dtype}.", "Pass .float() tensors."
+            )
         if not all(bool(factor.sum(dtype=wide_dtype(factor.dtype)).isfinite()) for factor in (query, key)):
-            raise AttentionError("query or key holds NaN or infinity, so the map would; find what overflowed in the model.")
+            raise AttentionError(
+                "query or key holds NaN or infinity, so the map would too.", "Find the overflow in the model."
+            )
         if mask is not None:
             if mask.dtype != torch.bool and not mask.is_floating_point():
-                raise AttentionError(f"mask is {mask.dtype}; pass bool (true: may attend) or floats added to the logits.")
+                raise AttentionError(
+                    f"mask is {mask.dtype}.", "Pass bool (true: may attend), or floats that are added to the logits."
+                )
             full = self.shape
             try:
                 fits = torch.broadcast_shapes(mask.shape, full) == full
             except RuntimeError:
                 fits = False
             if not fits:
-                raise AttentionError(f"mask has shape {tuple(mask.shape)}; it must broadcast to {tuple(full)}.")
+                raise AttentionError(
+                    f"mask has shape {tuple(mask.shape)}; it must broadcast to {tuple(full)}.",
+                    "Use the axes (batch, head, query, key); an axis of length 1 is broadcast.",
+                )
         if self.softcap is not None and not self.softcap > 0:
-            raise AttentionError(f"softcap is {self.softcap}; it must be positive, or None for no cap.")
+            raise AttentionError(f"softcap is {self.softcap}; it must be positive.", "Pass softcap=None for no cap.")
         if self.sinks is not None and self.sinks.shape != (query.shape[1],):
-            raise AttentionError(f"sinks has shape {tuple(self.sinks.shape)}; it must be ({query.shape[1]},): one a head.")
+            raise AttentionError(
+                f"sinks has shape {tuple(self.sinks.shape)}; it must be ({query.shape[1]},).", "Pass one logit a head."
+            )
 
     @property
     def shape(self) -> torch.Size:
-        """(batch, head, query, key): the shape of the map."""
+        """The shape of the map: (batch, head, query, key)."""
         return torch.Size([*self.query.shape[:3], self.key.shape[2]])
 
     @property
@@ -96,24 +114,24 @@ class Factors:
         return sum(t.numel() * t.element_size() for t in held if t is not None)
 
     def to(self, device: torch.device | str) -> Factors:
-        """The factors on another device."""
+        """Returns the factors on another device."""
         mask, sinks = (None if t is None else t.to(device) for t in (self.mask, self.sinks))
         return Factors(self.query.to(device), self.key.to(device), self.scale, mask, self.causal, self.softcap, sinks)
 
     def detach(self) -> Factors:
-        """The factors outside the graph in which they were computed."""
+        """Returns the factors outside the graph in which they were computed."""
         held = {name: getattr(self, name) for name in ("query", "key", "mask", "sinks")}
         return self._derived(**{name: None if t is None else t.detach() for name, t in held.items()})
 
     def owned(self) -> Factors:
-        """The factors without the rest of the storage that they are views of (queries of a joint projection)."""
+        """Returns the factors with a storage of their own, where they are views (queries of a joint projection)."""
         held = {name: getattr(self, name) for name in ("query", "key")}
         return self._derived(
             **{name: t.clone() for name, t in held.items() if t.untyped_storage().nbytes() > t.nbytes},
         )
 
     def among(self, tokens: Tensor | slice) -> Factors:
-        """The factors of attention among some tokens (numbers, ascending): their logits alone enter the softmax."""
+        """Returns the factors of attention among `tokens` (positions, ascending). Only their logits enter the softmax."""
         mask = self.mask_of_four
         if mask is not None:
             mask = mask[:, :, tokens] if mask.shape[2] > 1 else mask
@@ -121,14 +139,14 @@ class Factors:
         return self._derived(query=self.query[:, :, tokens], key=self.key[:, :, tokens], mask=mask)
 
     def _derived(self, **changes: Any) -> Factors:
-        """These factors with some tensors in parts, which need no second look."""
+        """Returns these factors with some fields changed, without the checks."""
         made = object.__new__(Factors)
         for field in fields(self):
             object.__setattr__(made, field.name, changes.get(field.name, getattr(self, field.name)))
         return made
 
     def heads(self, chosen: slice) -> Factors:
-        """The factors of some query heads."""
+        """Returns the factors of some query heads."""
         group = self.query.shape[1] // self.key.shape[1]
         key = self.key.repeat_interleave(group, 1)[:, chosen] if group > 1 else self.key[:, chosen]
         mask = self.mask_of_four
@@ -138,7 +156,7 @@ class Factors:
         return self._derived(query=self.query[:, chosen], key=key, mask=mask, sinks=sinks)
 
     def logits(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
-        """The logits (batch, head, query, key) of some queries and keys, masked with −∞, in float32 or better."""
+        """Returns the logits (batch, head, query, key) of some queries and keys, masked with −∞, in float32 or wider."""
         dtype = wide_dtype(self.query.dtype)
         groups = (self.key.shape[1], self.query.shape[1] // self.key.shape[1])
         query = self.query[:, :, rows].to(dtype).unflatten(1, groups) * self.factor
@@ -156,21 +174,21 @@ class Factors:
 
     @property
     def mask_of_four(self) -> Tensor | None:
-        """The mask with four axes, those it is broadcast along of length 1."""
+        """The mask with four axes; an axis along which it is broadcast has length 1."""
         return None if self.mask is None else self.mask.reshape((1,) * (4 - self.mask.ndim) + self.mask.shape)
 
     @property
     def factor(self) -> float:
-        """What q·k is multiplied by."""
+        """The scale that q·k is multiplied by."""
         return 1 / math.sqrt(self.query.shape[-1]) if self.scale is None else self.scale
 
     def maps(self, rows: slice = slice(None)) -> Tensor:
-        """The map (batch, head, query, key) of some queries, built, in float32 or better; rows without a key are zero."""
+        """Builds the map (batch, head, query, key) of some queries in float32 or wider. Rows without a key are zero."""
         return _probabilities(self.logits(rows), self.sinks)
 
 
 def _probabilities(logits: Tensor, sinks: Tensor | None) -> Tensor:
-    """Softmax of (batch, head, query, key) logits beside a sink; zero where every key is masked."""
+    """Returns the softmax of logits (batch, head, query, key) beside a sink; zero where every key is masked."""
     maps = logits.softmax(-1)
     if bool(maps[..., 0].isnan().any()):
         empty = (logits == -torch.inf).all(-1, keepdim=True)

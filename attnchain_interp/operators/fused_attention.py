@@ -1,8 +1,9 @@
-"""Attention that also returns its log-sum-exp, by whichever fused kernel serves a device, proved before it is used.
+"""Attention that also returns its log-sum-exp, by the fused kernel that serves a device, tried before it is used.
 
 Every route computes, for queries, keys and values (batch, head, token, dim) and logits q·k (+ mask), the output of
-attention and the log-sum-exp of each query's logits, in memory linear in the number of tokens. The kernels' own names are
-private to torch and change, so each route is first tried on a small problem; one that fails or deviates is passed over.
+attention and the log-sum-exp of each query's logits, in memory linear in the number of tokens. The names of the kernels are
+private to torch and change. Each route is therefore tried on a small problem first; a route that fails or deviates is passed
+over.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ Route = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 
 
 def cpu_flash(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    """torch's flash attention for CPUs, which returns the log-sum-exp."""
+    """Calls torch's flash attention for CPUs, which returns the log-sum-exp."""
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=1.0)
 
 
 def cuda_efficient(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    """torch's memory-efficient attention, the fused CUDA kernel that computes in float32; its widths are multiples of 8."""
+    """Calls torch's memory-efficient attention, the fused CUDA kernel in float32. Its widths are multiples of 8."""
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
     wide = [F.pad(tensor, (0, -tensor.shape[-1] % 8)) for tensor in (query, key, value)]
     out, total, *_ = kernel(*wide, None, True, 0.0, causal, scale=1.0)
@@ -32,10 +33,10 @@ def cuda_efficient(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> t
 
 
 def dummy_key(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    """The public function alone: one more key, of logit 0, whose share w of the attention tells the sum of all others.
+    """Calls the public function with one more key, of logit 0, whose share w of the attention gives the sum of all others.
 
-    output = (what comes out) / (1 − w) and log-sum-exp = log((1 − w) / w). The dummy stands first, so that causal attention
-    sees it from everywhere.
+    The output is (the function's output) / (1 − w), and the log-sum-exp is log((1 − w) / w). The dummy key stands first:
+    causal attention sees it from everywhere.
     """
     width = max(query.shape[-1], value.shape[-1] + 1)
     query, key = (F.pad(tensor, (0, width - tensor.shape[-1], 1, 0)) for tensor in (query, key))
@@ -52,13 +53,13 @@ _ROUTES: Final[dict[str, tuple[Route, ...]]] = {"cpu": (cpu_flash, dummy_key), "
 
 @lru_cache
 def fused_route(device: str, dtype: torch.dtype) -> Route | None:
-    """The first route that gives the right answer on this kind of device in this type."""
+    """Returns the first route that gives the right answer on this kind of device in this type; None if no route does."""
     return next((route for route in _ROUTES.get(device, (dummy_key,)) if proves_itself(route, device, dtype)), None)
 
 
 @torch.no_grad()
 def proves_itself(route: Route, device: str, dtype: torch.dtype) -> bool:
-    """Whether a route equals the dense product on 64 tokens, full and causal."""
+    """Returns whether a route equals the dense product on 64 tokens, full and causal."""
     generator = torch.Generator().manual_seed(0)
     query, key, value = torch.randn(3, 1, 2, 64, 17, generator=generator).to(device, dtype)
     for causal in (False, True):

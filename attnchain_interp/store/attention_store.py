@@ -13,8 +13,9 @@ from attnchain_interp.chain.chain import Chain, reversed_over
 from attnchain_interp.chain.map_checks import check_rows
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.composed import mean
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Operator, mean
+from attnchain_interp.operators.operator import Operator
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, layer_weights
 from attnchain_interp.store.interop import NamedMaps, named_maps, store_to_bertviz, store_to_xarray
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, layer_name, select_layers

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Dense, Operator
+from attnchain_interp.operators.operator import Operator
 from attnchain_interp.operators.precision import float32_or_wider
 
 LayerSelection = str | int | slice | Sequence[int | str]
