@@ -7,7 +7,7 @@ Discrete-Time Markov) Chains*, NeurIPS 2025.
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Chain:
         self.transitions = Dense(transitions) if isinstance(transitions, Tensor) else transitions
         self.states = states
         self.absorbing = absorbing
+        self.answers: dict[float, Any] = {}  # of `mixing`, by damping
         shape = self.transitions.shape[:-1]
         if states.dtype != torch.bool or states.shape != shape:
             raise AttentionError(

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, distribution, one_hot, teleport
-from attnchain_interp.chain.mixing import mixing, remembered, solve
+from attnchain_interp.chain.mixing import mixing, refuse_absorbing, remembered
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
 from attnchain_interp.numerics.direct import second_of_spectrum
+from attnchain_interp.numerics.solver import solve
 from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factors import Factors
 
@@ -99,11 +100,15 @@ def stationary(
     check_damping(damping)
     jump = teleport(chain, personalization)
     known = remembered(chain, damping) if personalization is None else None
-    found = known or solve(chain, damping, jump, radius=False)
-    pi = found.stationary
+    if known is not None:
+        pi, residual = known.stationary, known.residual
+    else:
+        refuse_absorbing(chain)
+        found, residual = solve(chain.transitions, chain.states, damping, jump, radius=False)
+        pi = found.vector
     if torch.is_grad_enabled() and (chain.transitions.requires_grad or jump.requires_grad):
-        pi = with_implicit_gradient(chain, pi, damping, jump)
-    return (pi, found.residual) if return_residual else pi
+        pi = with_implicit_gradient(chain.transitions, chain.states, pi, damping, jump)
+    return (pi, residual) if return_residual else pi
 
 
 def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:

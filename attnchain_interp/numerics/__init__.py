@@ -1,1 +1,1 @@
-"""How it is found: Krylov subspaces, exact solvers, the gradient of a fixed point."""
+"""Solvers of chains: exact ones, Krylov subspaces, their strategy, the gradient of a fixed point, GPCCA."""

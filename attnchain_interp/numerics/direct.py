@@ -1,20 +1,22 @@
-"""Exact solutions for maps that are held: triangular systems, LU, elimination, dense eigenvalues.
+"""Exact solutions: LU, triangular systems, elimination, dense eigenvalues, and the test for irreducibility.
 
 Maps are (chain, token, token); `jump` (chain, token) is where a damped walk lands when it jumps.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.operator import Operator
 
 _BLOCK = 256  # tokens of a triangular operator whose map is built
 
 
 def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor | None:
-    """x (chain, token) with x (I − damping · M) = jump in float64; None where the library's LU fails (bad pivots)."""
+    """Returns x (chain, token) with x (I − damping · M) = jump in float64; None if the library's LU fails (bad pivots)."""
     system = torch.eye(maps.shape[-1], dtype=torch.float64, device=maps.device) - damping * maps.double().mT
     try:
         found = torch.linalg.solve(system, jump.double()[..., None])[..., 0]
@@ -24,18 +26,18 @@ def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor | None:
 
 
 def solve_triangular(maps: Tensor, damping: float, jump: Tensor, upper: bool) -> Tensor:
-    """The same for triangular maps (chain, token, token), in their own type."""
+    """Returns x as `solve_lu` does, for triangular maps and in their own type."""
     system = maps.mT * -damping
     system.diagonal(dim1=-2, dim2=-1).add_(1)
     return torch.linalg.solve_triangular(system, jump[..., None].to(maps.dtype), upper=not upper)[..., 0]
 
 
 def solve_triangular_halves(transitions: Operator, damping: float, jump: Tensor, upper: bool) -> Tensor:
-    """The same for a triangular operator (…, token, token): no iteration, and no map.
+    """Returns x as `solve_lu` does, for a triangular operator (…, token, token), without iteration and without its map.
 
-    What a token receives comes from later tokens alone (upper: from earlier ones), so the later half is solved first, hands
-    on what it sends to the earlier, and that is solved then; each half in the same way, down to blocks that are built. All
-    in all this costs about one product with the operator.
+    A token receives mass from later tokens only (upper: from earlier tokens). The later half is therefore solved first; its
+    mass is sent on, and the earlier half is solved then. Each half is solved in the same way, down to blocks that are built.
+    The cost is about one product with the operator.
     """
     n = transitions.shape[-1]
     if n <= _BLOCK:
@@ -49,9 +51,9 @@ def solve_triangular_halves(transitions: Operator, damping: float, jump: Tensor,
 
 
 def eliminate(maps: Tensor, states: Tensor) -> Tensor:
-    """The stationary vector (…, token) of irreducible chains: tokens leave one by one, the rest censored on them.
+    """Returns the stationary vector (…, token) of irreducible chains, by elimination of one token after another.
 
-    Nothing is subtracted, so it stays accurate for nearly reducible chains. Source: Grassmann, Taksar & Heyman 1985.
+    Nothing is subtracted, so the result is accurate for nearly reducible chains too. Source: Grassmann, Taksar & Heyman 1985.
     """
     maps = maps.double()
     order = (~states).long().argsort(dim=-1, stable=True)  # states first: the others are never entered and leave first
@@ -69,14 +71,44 @@ def eliminate(maps: Tensor, states: Tensor) -> Tensor:
 
 
 def second_of_diagonal(diagonal: Tensor, states: Tensor) -> Tensor:
-    """|λ₂| (…) of triangular chains, whose eigenvalues are their diagonal (…, token)."""
+    """Returns |λ₂| (…) of triangular chains, whose eigenvalues are their diagonal (…, token)."""
     ordered = torch.where(states, diagonal, 0)
     return ordered.topk(2, -1).values[..., 1] if ordered.shape[-1] > 1 else torch.zeros_like(ordered[..., 0])
 
 
 def second_of_spectrum(maps: Tensor) -> Tensor:
-    """|λ₂| (…) by a dense eigensolver; on the CPU also for CUDA maps: there is no batched eigensolver there."""
+    """Returns |λ₂| (…) by a dense eigensolver. CUDA maps are solved on the CPU: CUDA has no batched eigensolver."""
     if maps.shape[-1] == 1:
         return maps.new_zeros(maps.shape[:-2])
     eigenvalues = torch.linalg.eigvals(maps.cpu() if maps.is_cuda else maps)
     return eigenvalues.abs().topk(2, -1).values[..., 1].to(maps.device)
+
+
+def require_irreducible(maps: Tensor, states: Tensor) -> None:
+    """Checks that every state of each chain (…, token, token) can be reached from every other: one stationary vector.
+
+    Raises:
+        AttentionError: a reducible chain. The message names its closed classes.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    for index in np.ndindex(*states.shape[:-1]):
+        inside = states[index].nonzero()[:, 0]
+        reached = (maps[index][inside][:, inside] > 0).cpu().numpy()
+        count, labels = connected_components(reached, connection="strong")
+        if count == 1:
+            continue
+        members = [inside.cpu().numpy()[labels == label] for label in range(count)]
+        closed = [tokens for label, tokens in enumerate(members) if not reached[labels == label][:, labels != label].any()]
+        transient = len(inside) - sum(map(len, closed))
+        shown = ", ".join(_class_text(tokens) for tokens in sorted(closed, key=lambda tokens: tokens[0])[:4])
+        raise AttentionError(
+            f"the chain is reducible: {len(closed)} closed classes{f' of chain {list(index)}' if index else ''} ({shown}"
+            f"{' …' if len(closed) > 4 else ''}) and {transient} transient tokens, so at damping=1 the walk ends in a closed"
+            " class and says nothing about the other tokens. Causal maps are always reducible: their first token absorbs.",
+            "Pass damping=0.99, or restrict the chain to one class.",
+        )
+
+
+def _class_text(tokens: np.ndarray) -> str:
+    return "{" + ", ".join(map(str, tokens[:6])) + (f", … {len(tokens)} tokens" if len(tokens) > 6 else "") + "}"

@@ -22,12 +22,12 @@ _APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands ap
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What has to hold before a result is believed.
+    """The bounds under which a result is believed.
 
     Attributes:
         vector: bound on ‖πP' − π‖₁.
-        radius: change of the spectral radius between two sizes of the basis.
-        ritz: residual of its Ritz vector. Either alone can be small by accident.
+        radius: bound on the change of the spectral radius between two sizes of the basis.
+        ritz: bound on the residual of its Ritz vector. Either of the two can be small by accident, so both must hold.
     """
 
     vector: float
@@ -39,8 +39,8 @@ TOLERANCE: Final = {torch.float32: Tolerance(4e-7, 1e-5, 3e-4), torch.float64: T
 
 
 @dataclass
-class Found:
-    """What is known of each chain: vector (chain, token), |λ₂| (chain,) float64, and whether they are to be believed."""
+class Solutions:
+    """Stationary vectors (chain, token), |λ₂| (chain,) float64, and whether each is to be believed."""
 
     vector: Tensor
     radius: Tensor
@@ -48,22 +48,23 @@ class Found:
     has_radius: Tensor
 
     @classmethod
-    def joined(cls, parts: Sequence[Found]) -> Found:
-        """What was found of one part of the chains after another."""
+    def joined(cls, parts: Sequence[Solutions]) -> Solutions:
+        """Returns the solutions of one part of the chains after another, as one."""
         columns = zip(*((part.vector, part.radius, part.has_vector, part.has_radius) for part in parts), strict=True)
         return cls(*map(torch.cat, columns))
 
-    def put(self, chains: Tensor, other: Found) -> None:
-        """Takes over what another has found of some chains."""
+    def put(self, chains: Tensor, other: Solutions) -> None:
+        """Replaces the solutions of some chains."""
         self.vector[chains], self.radius[chains] = other.vector.to(self.vector.dtype), other.radius.double()
         self.has_vector[chains], self.has_radius[chains] = other.has_vector, other.has_radius
 
-    def of(self, chains: Tensor) -> Found:
-        return Found(self.vector[chains], self.radius[chains], self.has_vector[chains], self.has_radius[chains])
+    def of(self, chains: Tensor) -> Solutions:
+        """Returns the solutions of some chains."""
+        return Solutions(self.vector[chains], self.radius[chains], self.has_vector[chains], self.has_radius[chains])
 
 
 class Maps:
-    """Maps (chain, token, token) as a product; chains that are done are dropped."""
+    """The product with maps (chain, token, token). Chains that are done are dropped."""
 
     def __init__(self, maps: Tensor) -> None:
         self._maps = maps
@@ -78,7 +79,7 @@ class Maps:
 
 
 class Products:
-    """An operator (…, token, token) as a product; its chains stay together to the end."""
+    """The product with an operator (…, token, token). Its chains stay together to the end."""
 
     invertible = False
 
@@ -100,22 +101,22 @@ def iterate(
     vector: bool = True,
     radius: bool = True,
     begin: Tensor | None = None,
-) -> Found:
-    """One Arnoldi process per chain, looked at when its basis reaches each of `SIZES`.
+) -> Solutions:
+    """Runs one Arnoldi process per chain, and tests for convergence at each size of its basis in `SIZES`.
 
-    Chains that mix slowly are given up early where an inverse will serve them better (`invert`); of these, `radius` is the
-    largest modulus among the Ritz values that are not near one.
+    Slowly mixing chains are given up early where an inverse serves them better (`invert`). Their `radius` is the largest
+    modulus among the Ritz values that are not near one.
 
     Args:
         product: v ↦ vP of all chains.
         states: (chain, token) bool.
         jump: (chain, token), where the damped walk lands when it jumps.
-        vector, radius: what is wanted; the other counts as found.
+        vector, radius: what is wanted. The other counts as found.
         begin: (chain, token) near the stationary vector; `jump`, scattered, when None.
     """
     chains, n = jump.shape
     tolerance, here = TOLERANCE[jump.dtype], torch.arange(chains, device=jump.device)
-    found = Found(
+    found = Solutions(
         torch.empty_like(jump),
         torch.zeros(chains, dtype=torch.float64, device=jump.device),
         torch.full_like(states[:, 0], not vector),
@@ -166,16 +167,16 @@ def iterate(
 
 
 def _away_from_one(square: Tensor) -> Tensor:
-    """The largest modulus (chain,) among the eigenvalues of H that an inverse does not part from the many."""
+    """Returns the largest modulus (chain,) among the eigenvalues of H that an inverse does not set apart."""
     ritz = torch.linalg.eigvals(square.cpu()).to(square.device)
     return ritz.abs().masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1).double()
 
 
-def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Found) -> Found:
-    """What (I − 0.99 M)⁻¹, by LU, tells of chains that mix slowly: it parts the eigenvalues near one.
+def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Solutions) -> Solutions:
+    """Solves slowly mixing chains by (I − 0.99 M)⁻¹ from an LU decomposition, which sets the eigenvalues near one apart.
 
-    So a short basis is enough. Damped by as much, the stationary vector is one product with it. An eigenvalue far from one
-    may still have the larger modulus, so the largest of those that `iterate` has `found` must not exceed what is seen here.
+    A short basis is then enough. At damping 0.99 the stationary vector is one product with the inverse. An eigenvalue far
+    from one may still have the larger modulus: |λ₂| is believed if the radius that `iterate` has `found` is not larger.
     """
     system = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device) - _SHIFT * maps.mT
     factors, pivots, failed = torch.linalg.lu_factor_ex(system)
@@ -189,7 +190,7 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Fo
         return found
     sound = (failed == 0) & vector.isfinite().all(-1)
     if damping == _SHIFT:
-        found = Found(vector, found.radius, sound, found.has_radius)
+        found = Solutions(vector, found.radius, sound, found.has_radius)
     pending = (sound & ~found.has_radius).nonzero()[:, 0]
     factors, pivots, before = factors[pending], pivots[pending], torch.zeros_like(found.radius[pending])
     uniform = uniform_over(states[pending], jump.dtype)[:, None]
@@ -210,4 +211,4 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Fo
         basis.keep(~settled)
         factors, pivots, uniform = factors[~settled], pivots[~settled], uniform[~settled]
         pending, before = pending[~settled], seen[~settled]
-    return Found(found.vector, radius, found.has_vector, has_radius)
+    return Solutions(found.vector, radius, found.has_vector, has_radius)

@@ -1,7 +1,7 @@
 """Krylov subspaces of many chains at once: one Arnoldi process gives stationary vectors and second eigenvalues.
 
-v ↦ vP leaves the row vectors that sum to zero to themselves, and there the eigenvalues are λ₂ … λₙ: the first is gone,
-exactly. A basis V of the Krylov space of a start in that space, with V P = H V up to one vector, gives
+v ↦ vP maps row vectors that sum to zero to such vectors, and there the eigenvalues are λ₂ … λₙ: the first is gone, exactly.
+A basis V of the Krylov space of a start in that space, with V P = H V up to one vector, gives
 
 - the stationary vector of the damped chain for any damping: GMRES, a least-squares problem with I − damping · H;
 - |λ₂|: the spectral radius of H.
@@ -32,9 +32,9 @@ class Basis:
     """An orthonormal basis and the projected product, grown step by step.
 
     Attributes:
-        vectors: (chain, room, token), orthonormal rows as far as `size` + 1.
-        projected: (chain, room, room): H, whose entry ij is the part of (vector j times P) along vector i.
-        size: how many products have been projected.
+        vectors: (chain, room, token). The first `size` + 1 rows are orthonormal.
+        projected: (chain, room, room), H. Its entry ij is the part of (vector j times P) along vector i.
+        size: the number of products that have been projected.
     """
 
     vectors: Tensor
@@ -43,7 +43,7 @@ class Basis:
 
     @classmethod
     def started_at(cls, start: Tensor) -> Basis:
-        """A basis of one vector (chain, 1, token), normalised here."""
+        """Returns a basis of one vector (chain, 1, token), normalised here."""
         length = start.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
         return cls(start / length, start.new_zeros(len(start), 1, 1))
 
@@ -71,7 +71,7 @@ class Basis:
         self.size = size
 
     def keep(self, chains: Tensor) -> None:
-        """Drops all chains but some."""
+        """Drops all chains but `chains`."""
         self.vectors, self.projected = self.vectors[chains], self.projected[chains]
 
     @property
@@ -81,13 +81,13 @@ class Basis:
 
     @property
     def tail(self) -> Tensor:
-        """(chain,): the length of what the basis does not hold of its last product."""
+        """(chain,): the length of the part of the last product that lies outside the basis."""
         return self.projected[:, self.size, self.size - 1]
 
     def minimal_residual(self, coefficient: float, beta: Tensor) -> tuple[Tensor, Tensor]:
-        """The y (chain, 1, token) in the basis with least ‖β·start − y (I − coefficient·P)‖₂, and that norm (chain,).
+        """Returns the y (chain, 1, token) in the basis with least ‖β·start − y (I − coefficient·P)‖₂, and that norm (chain,).
 
-        Infinite where the small problem is singular to working precision.
+        The norm is infinite where the small problem is singular to working precision.
         """
         m = self.size
         system = -coefficient * self.projected[:, : m + 1, :m].double()
@@ -102,11 +102,11 @@ class Basis:
 
 
 def spectral_radius(square: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest modulus among the eigenvalues of H (chain, m, m) and the residual of its Ritz vector, both (chain,).
+    """Returns the largest modulus among the eigenvalues of H (chain, m, m) and the residual of its Ritz vector, (chain,).
 
-    By Gelfand's formula, ‖H^k‖^(1/k) with k = 2¹⁶ by repeated squaring: batched products alone, complex pairs included. The
-    limiting power has rank one (two for a pair), and its last row tells how much of the Ritz vector lies at the end of the
-    basis, that is the residual.
+    Gelfand's formula ‖H^k‖^(1/k) with k = 2¹⁶, by repeated squaring, needs batched products only and includes complex pairs.
+    The limiting power has rank one (two for a pair). Its last row is the part of the Ritz vector at the end of the basis,
+    which gives the residual.
     """
     power, share, least = square, 1.0, torch.finfo(square.dtype).tiny
     logarithm = torch.zeros(len(square), dtype=torch.float64, device=square.device)
@@ -118,21 +118,21 @@ def spectral_radius(square: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         share /= 2
     size = torch.linalg.matrix_norm(power)
     radius = (logarithm + share * size.clamp_min(least).log()).exp()
-    # a nilpotent H has no Ritz vector in its limit, so nothing but an exhausted space speaks for its radius of zero
+    # a nilpotent H has no Ritz vector in its limit: only an exhausted space makes its radius of zero believable
     share_at_end = torch.where(size > least, power[:, -1].norm(dim=-1) / size.clamp_min(least), 1)
     return radius, tail * share_at_end
 
 
 def centred(v: Tensor, uniform: Tensor) -> Tensor:
-    """v (chain, 1, token) less its mean over the states, whose uniform distribution is given: it sums to zero."""
+    """Returns v (chain, 1, token) minus its sum times the uniform distribution over the states: it sums to zero."""
     return torch.addcmul(v, v.sum(-1, keepdim=True), uniform, value=-1)
 
 
 def scattered(jump: Tensor, uniform: Tensor) -> Tensor:
-    """The distribution `jump` (chain, 1, token) with a tenth of unevenness over all states, whose distribution is `uniform`.
+    """Returns the distribution `jump` (chain, 1, token) with a tenth of unevenness over all states.
 
-    A Krylov space never leaves the symmetries of its start, nor the states that can be reached from it: of two equal blocks
-    it would see one, and miss that the chain hardly mixes. The unevenness is the same at every call.
+    A Krylov space keeps the symmetries of its start, and the states that can be reached from it. It would see one of two
+    equal blocks, and miss that the chain hardly mixes. The unevenness is the same at every call.
     """
     noise = torch.rand(jump.shape[-1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     uneven = jump + 0.2 * noise.to(jump.device, jump.dtype) * uniform
@@ -140,5 +140,5 @@ def scattered(jump: Tensor, uniform: Tensor) -> Tensor:
 
 
 def l1_bound(residual: Tensor, states: Tensor) -> Tensor:
-    """What an L2 norm (chain,) of vectors over the states says of the L1 norm."""
+    """Returns a bound on the L1 norm of vectors over the states, from their L2 norm (chain,)."""
     return residual * math.sqrt(int(states.sum(-1).max()))

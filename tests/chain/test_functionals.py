@@ -201,7 +201,7 @@ def test_it_can_be_differentiated(five: Tensor) -> None:
 def test_a_reducible_chain_names_its_closed_classes() -> None:
     P = torch.block_diag(torch.full((2, 2), 0.5), torch.eye(1), torch.eye(1))
     P[3] = torch.tensor([0.25, 0.25, 0.25, 0.25])
-    with pytest.raises(ac.AttentionError, match=r"2 closed classes \(\{0, 1\}, \{2\}\) and 1 transient.*damping=0\.99"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)2 closed classes \(\{0, 1\}, \{2\}\) and 1 transient.*damping=0\.99"):
         ac.stationary(P, damping=1)
     assert float(ac.stationary(P).sum()) == pytest.approx(1)
 
