@@ -28,3 +28,25 @@ def attention(n: int, batch: int = 4, size: float = 2.0, seed: int = 0, causal: 
 
 def exact_second(P: Tensor) -> Tensor:
     return torch.linalg.eigvals(P.double()).abs().topk(2).values[..., 1]
+
+
+def lumped(Q: Tensor, sizes: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A chain that moves among blocks by Q whatever the token, and each token's block as a one-hot."""
+    block = torch.arange(len(Q)).repeat_interleave(torch.tensor(sizes))
+    inside = torch.rand(len(block), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
+    one_hot = torch.eye(len(Q), dtype=torch.float64)[block]
+    return Q.double()[block][:, block] * inside / (inside @ one_hot)[block], one_hot
+
+
+def blocks(n: int, k: int, leak: float = 0.02, seed: int = 0) -> Tensor:
+    """A random chain, not reversible, of k blocks of about equal size that it leaves at about the rate `leak`."""
+    generator = torch.Generator().manual_seed(seed)
+    block = torch.arange(n) * k // n
+    weights = (0.7 * torch.randn(n, n, generator=generator, dtype=torch.float64)).exp()
+    weights = weights * torch.where(block[:, None] == block, 1, leak)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def ordered(chi: Tensor, eta: Tensor) -> Tensor:
+    """χ with the states in order of falling weight."""
+    return chi[:, (eta @ chi).argsort(descending=True)]

@@ -1,4 +1,4 @@
-"""Walks that end: how often each token is visited before."""
+"""Walks that end: the expected number of visits to each token before."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _RESTARTS: Final = 20
 
 @torch.no_grad()
 def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
-    """How often a walk from `start` is expected at each state before it ends: v (I − Q)⁻¹ (…, token), the start included.
+    """Returns the expected visits of a walk from `start` to each state before it ends: v (I − Q)⁻¹ (…, token).
 
     Q are the transitions of an absorbing chain, whose rows sum to one or less (`absorb`, or `AttentionStore.chain` with
-    `sink="absorb"`); with the missing probability the walk ends. Undamped: what makes the answer finite is that it ends.
-    Causal chains are solved exactly, one block of tokens after another.
+    `sink="absorb"`). With the missing probability the walk ends, so the visits are finite without damping. The start counts
+    as a visit. Causal chains are solved exactly, one block of tokens after another.
 
     Args:
         P: an absorbing `Chain` (…, token, token).
-        start: distributions over its states (…, token); uniform when None.
+        start: v, distributions over the states (…, token). None means uniform.
 
     Raises:
-        AttentionError: a chain whose walks do not end; a start that is no distribution or not on the states.
+        AttentionError: walks of the chain do not end; the start is not a distribution over the states.
 
     Source: Kemeny & Snell, *Finite Markov Chains*, 1960 (the fundamental matrix).
 
@@ -43,19 +43,17 @@ def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
     chain = as_chain(P)
     if not chain.absorbing:
         raise AttentionError(
-            "walks of this chain never end, so every token is visited without end. Pass absorb(P, tokens), or"
-            ' store.chain(sink="absorb").'
+            "walks of this chain never end, so every token is visited without end.",
+            'Pass absorb(P, tokens), or store.chain(sink="absorb").',
         )
-    v = chain.uniform if start is None else distribution(chain, start, "start")
-    if bool((v[~chain.states] > 0).any()):
-        raise AttentionError("start has mass on tokens that are no states of the chain; set it to zero there.")
+    v = chain.uniform if start is None else distribution(chain, start, "start", states_only=True)
     visits = _visits(chain, v)
     visits = torch.where(chain.states, visits, 0)
     residual = (v + chain.step(visits) - visits).abs().sum(-1)
     if not bool((residual <= _ACCURACY * 10 * visits.abs().sum(-1)).all()) or not bool((visits >= -_ACCURACY).all()):
         raise AttentionError(
-            "the walk does not end from every state (or too rarely to count its visits), so they have no finite number. Let"
-            " more tokens absorb, or damp the chain and ask for its stationary distribution."
+            "the walk does not end from every state (or too rarely to count its visits), so their number is not finite.",
+            "Let more tokens absorb, or damp the chain and ask for its stationary distribution.",
         )
     return visits.clamp_min(0)
 

@@ -19,19 +19,19 @@ from attnchain_interp.operators.factors import Factors
 
 
 def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:
-    """Where a walk from `start` is after `steps` steps: v Pⁿ (…, token), the multi-bounce attention.
+    """Returns the distribution of a walk from `start` after `steps` steps: v Pⁿ (…, token), the multi-bounce attention.
 
-    From one token, one step is its row of P; from the uniform distribution, one step is the column sum divided by the
-    number of states; many steps tend to `stationary`.
+    One step from one token is the row of that token. One step from the uniform distribution is the column sum divided by
+    the number of states. Many steps tend to `stationary`.
 
     Args:
-        P: (…, token, token).
-        start: a token by number, or distributions (…, token).
-        steps: how many, 0 or more.
+        P: (…, token, token) map, `Factors` or `Chain`.
+        start: v, a token by number, or distributions (…, token).
+        steps: n, 0 or more.
         path: return every distribution on the way, (…, steps + 1, token), the start first.
 
     Raises:
-        AttentionError: a start out of range or not a distribution, or a negative number of steps.
+        AttentionError: the start is out of range or not a distribution; steps is not a whole number from 0 on.
 
     Source: Erel et al. 2025, "multi-bounce attention".
 
@@ -73,23 +73,23 @@ def stationary(
     personalization: Tensor | None = None,
     return_residual: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The distribution π (…, token) with π P' = π, where P' = damping · P + (1 − damping) · 1 vᵀ.
+    """Returns the distribution π (…, token) with π P' = π, where P' = damping · P + (1 − damping) · 1 vᵀ.
 
-    Below damping 1 the chain P' has exactly one. Triangular maps (causal attention) are solved exactly, small ones by LU in
-    float64, large and factored ones by GMRES until a residual bound holds. At damping 1 the chain itself must be
-    irreducible, and the elimination of Grassmann, Taksar & Heyman (1985) is used, which subtracts nothing and so stays
-    accurate for nearly reducible chains. Differentiable once, by the implicit function theorem: no iteration is recorded.
+    Below damping 1 there is exactly one. Triangular maps (causal attention) are solved exactly, small maps by LU in float64,
+    large maps and factored chains by GMRES until a residual bound holds. At damping 1 the chain itself must be irreducible;
+    it is solved by the elimination of Grassmann, Taksar & Heyman (1985), which subtracts nothing and is accurate for nearly
+    reducible chains. Differentiable once, by the implicit function theorem: no iteration is recorded.
 
     Args:
         P: (…, token, token) map, `Factors` (batch, head, …) or `Chain`. 16-bit inputs are computed in float32.
-        damping: probability of following the chain rather than jumping.
-        personalization: v (…, token), where jumps land; uniform over the states when None.
-        return_residual: also return ‖πP' − π‖₁ (…). It is at most 1e-6, 1e-5 for factored chains of more than 512 tokens;
-            the L1 error of π is at most that divided by 1 − damping.
+        damping: probability of following the chain rather than jumping, in [0, 1].
+        personalization: v (…, token), where jumps land. None means uniform over the states.
+        return_residual: also return ‖πP' − π‖₁ (…). It is at most 1e-6 (1e-5 for factored chains of more than 512 tokens).
+            The L1 error of π is at most that divided by 1 − damping.
 
     Raises:
         AttentionError: a reducible chain at damping 1 (the message names its closed classes), damping outside [0, 1],
-            personalization not a distribution, a chain that ends (`absorb`), or no convergence.
+            a personalization that is not a distribution, a chain that ends (`absorb`), or no convergence.
 
     Source: Erel et al. 2025 (TokenRank); Page et al. 1999 (damping).
 
@@ -112,19 +112,19 @@ def stationary(
 
 
 def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:
-    """|λ₂| (…): the second largest modulus among the eigenvalues of each chain; 0 for a single state.
+    """Returns |λ₂| (…), the second largest modulus among the eigenvalues of each chain; 0 for a single state.
 
-    The eigenvalues of a non-symmetric map may be complex, hence the modulus. Triangular maps (causal attention) are read
-    off the diagonal, which is exact; iterating or a dense solver is not, since they are far from normal. Others go through
-    `mixing`, to within 1e-4; where a map requires gradients, and below 49 tokens, through a dense eigensolver. On the same
-    `Chain`, a later `stationary` finds its vector ready.
+    The eigenvalues of a non-symmetric map may be complex, hence the modulus. Near 1 the chain mixes slowly. The eigenvalues
+    of triangular maps (causal attention) are read off the diagonal, which is exact; such maps are far from normal, and
+    iterations and dense solvers are not exact there. `mixing` solves the others to within 1e-4. A dense eigensolver is used
+    below 49 tokens and for maps that require gradients. A later `stationary` of the same `Chain` costs nothing.
 
     Args:
         P: (…, token, token) map, `Factors` or `Chain`.
 
     Raises:
-        AttentionError: the map is not row-stochastic; a chain that ends (`absorb`); gradients of a factored chain; a
-            factored chain of more than 4,096 tokens that did not converge.
+        AttentionError: the map is not row-stochastic, the chain ends (`absorb`), gradients of a factored chain are asked
+            for, or a factored chain of more than 4,096 tokens did not converge.
 
     Source: Erel et al. 2025 (λ₂ weighting).
 
@@ -136,6 +136,6 @@ def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:
         return mixing(chain).second_eigenvalue
     if not isinstance(chain.transitions, Dense):
         raise AttentionError(
-            "|λ₂| of a factored chain has no gradient here. Use torch.no_grad(), or pass the map: factors.maps()."
+            "|λ₂| of a factored chain has no gradient here.", "Use torch.no_grad(), or pass the map: factors.maps()."
         )
     return second_of_spectrum(chain.matrix)

@@ -1,4 +1,4 @@
-"""Maximum flow through the layers of a transformer, each layer's map the capacities of its edges."""
+"""Maximum flow through the layers of a transformer, with the map of each layer as the capacities of its edges."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ SCALE: Final = 2**30  # capacity 1; scipy's capacities are int32, and a row sums
 
 @torch.no_grad()
 def maximum_flow(capacities: Tensor, start: Tensor, targets: Tensor) -> Tensor:
-    """How much can flow from the start, above the first layer, to each target token (token,), below the last.
+    """Returns the maximum flow from the start, above the first layer, to each target token (token,), below the last layer.
 
-    The graph has the tokens once above every layer and once below the last, and an edge of capacity `capacities[l, i, j]`
-    from token i above layer l to token j below it; a source feeds token i above the first with `start[i]`. Every target is a
-    problem of its own, so flows do not sum to one. With one layer and one start token the flow is its row.
+    The graph has every token above each layer and below the last. An edge of capacity `capacities[l, i, j]` leads from token
+    i above layer l to token j below it. A source feeds token i above the first layer with `start[i]`. Each target is a
+    problem of its own, so flows do not sum to one. With one layer and one start token the flow is the row of that token.
 
-    Capacities are rounded to multiples of 2⁻³⁰, since scipy's solver counts in whole numbers: a flow is wrong by at most
+    scipy's solver counts in whole numbers: capacities are rounded to multiples of 2⁻³⁰, and the error of a flow is at most
     2⁻³¹ for each edge of its minimum cut.
 
     Args:
-        capacities: (layer, token, token), rows summing to one, the layer nearest to the start first.
+        capacities: (layer, token, token), rows sum to one, the layer nearest to the start first.
         start: (token,), a distribution.
-        targets: (token,) bool; the other tokens are given 0.
+        targets: (token,) bool. The flow to the other tokens is 0.
 
-    Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020; Dinic's algorithm, of scipy.
+    Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020; Dinic's algorithm, by scipy.
 
     >>> P = torch.tensor([[0.5, 0.5], [0.25, 0.75]])
     >>> maximum_flow(torch.stack([P, P]), torch.tensor([1.0, 0.0]), torch.tensor([True, True]))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain, reversed_over
+from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.map_checks import check_rows
+from attnchain_interp.chain.transformations import reversed_over
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.composed import mean

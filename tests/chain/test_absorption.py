@@ -49,7 +49,7 @@ def test_factored_chains(monkeypatch: pytest.MonkeyPatch, causal: bool, sinks: T
 def test_maps_below_one_are_said_to_be() -> None:
     maps = torch.tensor([[0.9, 0.0], [0.3, 0.5]])[None, None]
     tokens = ac.TokenLayout.text(torch.ones(1, 2))
-    with pytest.raises(ac.AttentionError, match=r"row-stochastic.*sink=True"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)row-stochastic.*sink=True"):
         ac.AttentionStore([ac.LayerAttention("a", maps)], tokens)
     store = ac.AttentionStore([ac.LayerAttention("a", maps, sink=True)], tokens)
     assert torch.allclose(store.chain().matrix.sum(-1), torch.ones(1, 2)), "dropped: renormalised"
@@ -61,7 +61,7 @@ def test_maps_below_one_are_said_to_be() -> None:
 
 
 def test_bad_input(five: Tensor) -> None:
-    with pytest.raises(ac.AttentionError, match=r"walks of this chain never end.*absorb\(P, tokens\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)walks of this chain never end.*absorb\(P, tokens\)"):
         ac.expected_visits(ac.chain.as_chain(five))
     with pytest.raises(ac.AttentionError, match="every state absorbs"):
         ac.absorb(five, torch.ones(5, dtype=torch.bool))

@@ -1,69 +1,34 @@
+"""A chain keeps to its states, and keeps its answers."""
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 import attnchain_interp as ac
 
-from ..chains import random_logits
+
+def test_a_chain_keeps_its_answers(five: Tensor) -> None:
+    chain = ac.chain.as_chain(five)
+    assert ac.mixing(chain) is ac.mixing(chain) is chain.answers[0.99]
+    ac.mixing(chain, personalization=torch.eye(5).double()[0])
+    ac.stationary(chain, 0.5)
+    assert list(chain.answers) == [0.99], "for uniform jumps, and by `mixing` alone"
 
 
-@given(random_logits(), st.data())
-def test_restriction_equals_dropping_logits(raw: Tensor, data: st.DataObject) -> None:
-    n = len(raw)
-    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(any)))
-    chain = ac.restrict(raw.softmax(-1), keep)
-    assert torch.allclose(chain.matrix[keep][:, keep], raw[keep][:, keep].softmax(-1))
-    assert not chain.matrix[:, ~keep].any()
-    assert torch.allclose(chain.matrix.sum(-1), torch.ones(n, dtype=torch.float64))
-
-
-def test_a_dropped_token_may_still_start(five: Tensor) -> None:
-    chain = ac.restrict(five, torch.tensor([False, True, True, True, True]))
-    assert torch.allclose(ac.bounce(chain, 0, steps=1)[1:], five[0, 1:] / five[0, 1:].sum())
-    assert float(ac.bounce(chain, 0, steps=1)[0]) == 0
-
-
-@given(random_logits())
-def test_damping_scales_every_eigenvalue_but_the_first(raw: Tensor) -> None:
-    P = raw.softmax(-1)
-    own = torch.linalg.eigvals(P).abs().sort(descending=True).values
-    damped = torch.linalg.eigvals(ac.damp(P, 0.8).matrix).abs().sort(descending=True).values
-    assert torch.allclose(damped[0], torch.tensor(1.0, dtype=torch.float64))
-    assert torch.allclose(damped[1:], 0.8 * own[1:], atol=1e-6)
-
-
-def test_personalized_damping_stays_stochastic(five: Tensor) -> None:
-    v = torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0], dtype=torch.float64)
-    with pytest.raises(ac.AttentionError, match="not a distribution: it sums to 6"):
-        ac.damp(five, 0.9, v)
-    damped = ac.damp(five, 0.9, v / 6).matrix
-    assert torch.allclose(damped, 0.9 * five + 0.1 * v / 6)
-    assert torch.allclose(damped.sum(-1), torch.ones(5, dtype=torch.float64))
-
-
-def test_reversal_of_a_reversible_chain_is_its_own_inverse() -> None:
-    weights = torch.rand(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    P = (weights + weights.T) / (weights + weights.T).sum(-1, keepdim=True)
-    received = P / P.sum(0)
-    assert torch.allclose(ac.reverse(P).matrix, received.T)
-    doubly = torch.full((3, 3), 0.25, dtype=torch.float64) + 0.25 * torch.eye(3, dtype=torch.float64)
-    assert torch.allclose(ac.reverse(ac.reverse(doubly)).matrix, doubly)
-
-
-def test_reversing_a_restriction_follows_who_attends(five: Tensor) -> None:
-    keep = torch.tensor([False, True, True, True, True])
-    kept = five[1:, 1:] / five[1:, 1:].sum(-1, keepdim=True)
-    chain = ac.reverse(ac.restrict(five, keep))
-    assert torch.allclose(chain.matrix[1:, 1:], (kept / kept.sum(0)).T)
-    assert not chain.matrix[:, 0].any()
+def test_steps_and_sizes(five: Tensor) -> None:
+    chain = ac.Chain(five, torch.ones(5, dtype=torch.bool))
+    assert torch.equal(chain.step(five[2]), five[2] @ five)
+    assert len(chain) == 5
+    assert repr(chain) == "Chain((5, 5), torch.float64, held as a matrix)"
+    assert chain.uniform.tolist() == [0.2] * 5
+    assert not chain.causal
+    assert ac.chain.as_chain(five.tril() / five.tril().sum(-1, keepdim=True)).causal
 
 
 @pytest.mark.parametrize(
     ("P", "message"),
     [
-        (torch.tensor([[0.5, 0.4], [0.5, 0.5]]), r"a row sums to 1 ± 0\.1.*\.eval\(\)"),
+        (torch.tensor([[0.5, 0.4], [0.5, 0.5]]), r"(?s)a row sums to 1 ± 0\.1.*\.eval\(\)"),
         (torch.tensor([[torch.nan, 0.5], [0.5, 0.5]]), "1 rows with NaN"),
         (torch.tensor([[1.5, -0.5], [0.5, 0.5]]), "negative entries .least -0.5"),
         (torch.full((2, 3), 1 / 3), r"shape \(2, 3\); a chain needs square maps"),
@@ -76,32 +41,8 @@ def test_maps_that_are_no_chains_are_refused(P: Tensor, message: str) -> None:
             function()
 
 
-@pytest.mark.parametrize("damping", [-0.1, 1.01, float("nan")])
-def test_damping_outside_the_unit_interval_is_refused(five: Tensor, damping: float) -> None:
-    with pytest.raises(ac.AttentionError, match="between 0 and 1"):
-        ac.damp(five, damping)
-    with pytest.raises(ac.AttentionError, match="between 0 and 1"):
-        ac.stationary(five, damping)
-
-
-def test_a_row_without_mass_is_refused() -> None:
-    P = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.3, 0.3, 0.4]])
-    with pytest.raises(ac.AttentionError, match="token 1 .* sends all its attention to tokens outside"):
-        ac.restrict(P, torch.tensor([False, True, True]))
-    with pytest.raises(ac.AttentionError, match="leaves no state"):
-        ac.restrict(P, torch.tensor([False, False, False]))
-    with pytest.raises(ac.AttentionError, match="no state attends to token 1"):
-        ac.reverse(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-
-
 def test_a_chain_by_hand_must_keep_to_its_states(five: Tensor) -> None:
-    with pytest.raises(ac.AttentionError, match="leads to a token that is no state"):
+    with pytest.raises(ac.AttentionError, match="leads to a token that is not a state"):
         ac.Chain(five, torch.tensor([True, True, True, True, False]))
     with pytest.raises(ac.AttentionError, match=r"states is torch.float32 of shape \(5,\); it must be bool"):
         ac.Chain(five, torch.ones(5))
-
-
-def test_personalization_outside_the_states_is_refused(five: Tensor) -> None:
-    chain = ac.restrict(five, torch.tensor([False, True, True, True, True]))
-    with pytest.raises(ac.AttentionError, match="no states of the chain"):
-        ac.damp(chain, 0.9, torch.full((5,), 0.2))

@@ -1,5 +1,4 @@
-from collections.abc import Callable
-from typing import Any
+"""Metastable states beside closed forms."""
 
 import pytest
 import torch
@@ -8,32 +7,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 
-from ..chains import random_logits
-
-
-def lumped(Q: Tensor, sizes: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A chain that moves among blocks by Q whatever the token, and each token's block as a one-hot."""
-    block = torch.arange(len(Q)).repeat_interleave(torch.tensor(sizes))
-    inside = torch.rand(len(block), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
-    one_hot = torch.eye(len(Q), dtype=torch.float64)[block]
-    return Q.double()[block][:, block] * inside / (inside @ one_hot)[block], one_hot
-
-
-def blocks(n: int, k: int, leak: float = 0.02, seed: int = 0) -> Tensor:
-    """A random chain, not reversible, of k blocks of about equal size that it leaves at about the rate `leak`."""
-    generator = torch.Generator().manual_seed(seed)
-    block = torch.arange(n) * k // n
-    weights = (0.7 * torch.randn(n, n, generator=generator, dtype=torch.float64)).exp()
-    weights = weights * torch.where(block[:, None] == block, 1, leak)
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def crispness(chi: Tensor, eta: Tensor) -> float:
-    return float(((eta @ chi**2) / (eta @ chi)).mean())
-
-
-def ordered(chi: Tensor, eta: Tensor) -> Tensor:
-    return chi[:, (eta @ chi).argsort(descending=True)]
+from ..chains import blocks, lumped, ordered, random_logits
 
 
 def test_blocks_in_closed_form() -> None:
@@ -80,7 +54,7 @@ def test_cycles_are_no_metastable_states() -> None:
 def test_a_complex_pair_is_never_split() -> None:
     """Three blocks in a slow cycle: eigenvalues 1 and .85 ± .087i, then zeros."""
     P, one_hot = lumped(torch.tensor([[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]]), [2, 3, 4])
-    with pytest.raises(ac.AttentionError, match=r"k=2 would split .* 0\.85 ± 0\.0866i; use k=1 or k=3"):
+    with pytest.raises(ac.AttentionError, match=r"k=2 would split .* 0\.85 ± 0\.0866i\.\nUse k=1 or k=3"):
         ac.metastable_states(P, 2)
     assert ac.metastable_states(P).argmax(-1).unique().tolist() == [0, 1, 2]
     assert sorted(ac.metastable_states(P, 3).round(decimals=9).T.tolist()) == sorted(one_hot.T.tolist())
@@ -101,70 +75,6 @@ def test_the_gap_finds_the_number_of_blocks(k: int) -> None:
         weight = ac.chain.coarse_grained_stationary(P, chi)
         assert bool((weight.diff() <= 1e-12).all())
         assert float(weight.sum()) == pytest.approx(1)
-
-
-@pytest.fixture
-def gpcca(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """pyGPCCA, and its changes to the warnings of later processes taken back."""
-    monkeypatch.setenv("PYTHONWARNINGS", "")
-    from pygpcca import GPCCA
-
-    return GPCCA
-
-
-@pytest.mark.parametrize(("k", "tolerance"), [(2, 1e-9), (3, 1e-4), (4, 1e-2), (5, 2e-2)])
-def test_against_pygpcca(k: int, tolerance: float, gpcca: Callable[..., Any]) -> None:
-    """Theirs stops within a tolerance of Nelder and Mead, so only the subspace and two states agree to every digit."""
-    for seed in range(3):
-        P = blocks(10 * k, k, leak=0.03, seed=seed)
-        eta = ac.stationary(P)
-        theirs = gpcca(P.numpy(), eta=eta.numpy(), z="LR").optimize(k)
-        expected, X = torch.from_numpy(theirs.memberships), torch.from_numpy(theirs.schur_vectors)
-        chi = ac.metastable_states(P, k)
-        assert torch.allclose(X @ torch.linalg.lstsq(X, chi).solution, chi, atol=1e-9), "the same subspace"
-        assert torch.allclose(chi, ordered(expected, eta), atol=tolerance)
-        assert crispness(chi, eta) >= float(theirs.optimal_crispness) - 1e-12
-
-
-def greatest_crispness(P: Tensor, k: int) -> float:
-    """The maximum over every corner of the feasible set, each found from the entries of χ that are zero there."""
-    n, eta = len(P), ac.stationary(P)
-    values, vectors = torch.linalg.eig(P)
-    chosen = vectors[:, values.real.argsort(descending=True, stable=True)[1:k]]
-    paired = torch.stack([chosen[:, 0].real, chosen[:, 0].imag], 1)  # k = 3: a complex pair, or two real vectors
-    X = torch.cat([torch.ones(n, 1).double(), paired if bool(chosen.imag.any()) else chosen.real], 1)
-    entries, sums = torch.block_diag(*[X] * k), torch.eye(k, dtype=torch.float64).repeat(1, k)
-    zero = torch.combinations(torch.arange(n * k), k * k - k)
-    systems = torch.cat([sums.expand(len(zero), k, k * k), entries[zero]], 1)
-    corners, singular = torch.linalg.solve_ex(systems, torch.eye(k * k, dtype=torch.float64)[0].expand(len(zero), -1))
-    chi = (corners @ entries.mT).unflatten(-1, (k, n))
-    off = (chi.sum(1) - 1).abs().amax(1)
-    chi = chi[(singular == 0) & (off < 1e-9) & (chi.amin((1, 2)) > -1e-9) & ((chi @ eta).amin(1) > 1e-9)]
-    return float(((chi**2 @ eta) / (chi @ eta)).mean(1).max())
-
-
-@pytest.mark.parametrize("seed", [4, 22, 24])
-def test_the_crispest_of_all_corners(seed: int) -> None:
-    """Random chains; on these the climb from the plain inner simplex ends at a lower corner."""
-    generator = torch.Generator().manual_seed(seed)
-    for P in (blocks(7, 3, seed=seed), (2 * torch.randn(7, 7, generator=generator, dtype=torch.float64)).softmax(-1)):
-        chi = ac.metastable_states(P, 3)
-        assert crispness(chi, ac.stationary(P)) == pytest.approx(greatest_crispness(P, 3), abs=1e-9)
-
-
-def test_crispness_where_states_are_not_sharp(gpcca: Callable[..., Any]) -> None:
-    """No gap, many local maxima: no less crisp than theirs, and every state is some token's."""
-    for seed, k in ((1, 3), (2, 4), (4, 5), (6, 6)):
-        P = blocks(40, 3, leak=0.4, seed=seed)
-        eta = ac.stationary(P)
-        try:
-            chi = ac.metastable_states(P, k)
-        except ac.AttentionError:
-            k += 1
-            chi = ac.metastable_states(P, k)
-        theirs = gpcca(P.numpy(), eta=eta.numpy(), z="LR").optimize(k)
-        assert crispness(chi, eta) >= float(theirs.optimal_crispness) - 1e-12
-        assert bool((chi.amax(0) > 0).all())
 
 
 @given(random_logits(least=1))
@@ -241,11 +151,11 @@ def test_damping_changes_nothing_but_the_weights() -> None:
 def test_bad_calls() -> None:
     P = blocks(6, 2)
     for k in (0, -1, True, 2.0):
-        with pytest.raises(ac.AttentionError, match=f"k is {k}; it counts metastable states"):
+        with pytest.raises(ac.AttentionError, match=f"k is {k}; it is the number of metastable states"):
             ac.metastable_states(P, k)  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="k is 7, and the chain has 6 states; use k=6 or fewer"):
+    with pytest.raises(ac.AttentionError, match="k is 7, and the chain has 6 states.\nUse k=6 or fewer"):
         ac.metastable_states(P, 7)
-    with pytest.raises(ac.AttentionError, match="k is 2, and the chain has 1 state; use k=1 or fewer"):
+    with pytest.raises(ac.AttentionError, match="k is 2, and the chain has 1 state.\nUse k=1 or fewer"):
         ac.metastable_states(torch.ones(1, 1), 2)
     some = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
     with pytest.raises(ac.AttentionError, match=r"chain \[1\]: k is 3, and the chain has 2 states"):
@@ -257,7 +167,7 @@ def test_bad_calls() -> None:
     n = 30
     drift = torch.diag(torch.full((n - 1,), 0.9), 1) + torch.diag(torch.full((n - 1,), 0.01), -1)
     drift = drift.double() + torch.diag(1 - drift.double().sum(-1))
-    with pytest.raises(ac.AttentionError, match=r"too little to weigh it by\. Lower the damping"):
+    with pytest.raises(ac.AttentionError, match=r"too little to weigh it by\.\nLower the damping"):
         ac.metastable_states(drift, 2, damping=1)
 
 

@@ -65,3 +65,8 @@ def test_the_second_eigenvalue_of_factors_has_none() -> None:
         ac.second_eigenvalue(Factors(query, query))
     maps = Factors(query, query).maps()
     assert torch.autograd.grad(ac.second_eigenvalue(maps).sum(), query)[0].abs().sum() > 0
+
+
+def test_it_can_be_differentiated(five: Tensor) -> None:
+    raw = five.log().requires_grad_()
+    assert torch.autograd.gradcheck(lambda raw: ac.stationary(raw.softmax(-1), 0.9), raw)

@@ -5,7 +5,7 @@ import torch
 
 from attnchain_interp.numerics import iteration
 from attnchain_interp.numerics.iteration import Maps, Products, invert, iterate
-from attnchain_interp.numerics.krylov import Basis, centred, spectral_radius
+from attnchain_interp.numerics.krylov import centred
 from attnchain_interp.operators.dense import Dense
 
 
@@ -32,25 +32,3 @@ def test_an_inverse_near_one_does_not_outvote_what_lies_elsewhere() -> None:
     assert abs(float(found.radius) - 0.95) < 1e-6
     found.has_radius[:] = False
     assert not invert(P, states, jump, 0.99, found).has_radius.any()
-
-
-def test_spectral_radius_of_real_and_complex_matrices() -> None:
-    generator = torch.Generator().manual_seed(0)
-    H = torch.randn(20, 12, 12, generator=generator, dtype=torch.float64) / 4
-    radius, residual = spectral_radius(H, torch.ones(20, dtype=torch.float64))
-    values = torch.linalg.eigvals(H)
-    assert torch.allclose(radius, values.abs().amax(-1), rtol=1e-4)
-    assert bool((residual <= 1 + 1e-9).all())
-    assert float(spectral_radius(torch.diag(torch.tensor([3.0, 1.0, 0.5]))[None], torch.ones(1))[1]) < 1e-6
-
-
-def test_an_exhausted_space_stops_growing() -> None:
-    """Three different rows: after two products nothing new is left, and rounding is not taken for more."""
-    P = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).softmax(-1).repeat_interleave(20, 0)
-    P = (P.repeat_interleave(20, 1) / 20)[None].double()
-    start = torch.linspace(-1, 1, 60).double()[None, None]
-    basis = Basis.started_at(start)
-    basis.grow(lambda v: torch.bmm(v, P), 10)
-    assert not basis.vectors[0, 5:].any()
-    gram = basis.vectors[0] @ basis.vectors[0].T
-    assert torch.allclose(gram, torch.diag(gram.diagonal()), atol=1e-10)

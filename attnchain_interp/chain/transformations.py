@@ -1,0 +1,104 @@
+"""New chains of given ones: restriction, absorption, damping and reversal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators.operator import Operator
+
+
+def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:
+    """Returns the chain that visits `states` only: other columns are dropped, rows are renormalised.
+
+    The result equals dropping the logits of the other tokens before the softmax. A walk may still start at another token;
+    one that sends nothing to the states (padding) starts uniformly.
+
+    Args:
+        P: (…, token, token).
+        states: bool, broadcastable to (…, token).
+
+    Raises:
+        AttentionError: a state whose whole row led to dropped tokens, or no state at all.
+
+    >>> P = torch.tensor([[0.2, 0.4, 0.4], [0.5, 0.3, 0.2], [0.0, 0.5, 0.5]])
+    >>> restrict(P, torch.tensor([False, True, True])).matrix[1]
+    tensor([0.0000, 0.6000, 0.4000])
+    """
+    chain = as_chain(P)
+    states = states.to(chain.device).broadcast_to(chain.states.shape) & chain.states
+    return Chain(chain.transitions.conditioned(states).scaled(columns=states), states, check=False)
+
+
+def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
+    """Returns the chain that ends as soon as it reaches one of `tokens`: they are not states, rows are not renormalised.
+
+    The probability that a row sent to `tokens` is the probability that the walk ends. See `expected_visits`.
+
+    Args:
+        P: (…, token, token).
+        tokens: bool, broadcastable to (…, token).
+
+    Raises:
+        AttentionError: no state is left.
+
+    >>> absorb(torch.tensor([[1.0, 0.0], [0.4, 0.6]]), torch.tensor([True, False])).matrix
+    tensor([[0.0000, 0.0000],
+            [0.0000, 0.6000]])
+    """
+    chain = as_chain(P)
+    states = chain.states & ~tokens.to(chain.device).broadcast_to(chain.states.shape)
+    if not bool(states.any(-1).all()):
+        raise AttentionError("every state absorbs.", "Keep at least one state in every example that does not.")
+    return Chain(chain.transitions.scaled(columns=states), states, absorbing=True, check=False)
+
+
+def damp(P: Tensor | Factors | Chain, damping: float, personalization: Tensor | None = None) -> Chain:
+    """Returns damping · P + (1 − damping) · 1 vᵀ: with probability 1 − damping the walk jumps to a state drawn from v.
+
+    Every eigenvalue but the first is multiplied by `damping`.
+
+    Args:
+        P: (…, token, token).
+        damping: in [0, 1].
+        personalization: v (…, token), a distribution over the states. None means uniform.
+
+    Raises:
+        AttentionError: damping outside [0, 1]; personalization not a distribution, or with mass outside the states.
+
+    >>> damp(torch.eye(2), 0.9).matrix
+    tensor([[0.9500, 0.0500],
+            [0.0500, 0.9500]])
+    """
+    chain = as_chain(P)
+    check_damping(damping)
+    jump = teleport(chain, personalization)
+    followed = chain.transitions.scaled(torch.full_like(jump, damping))
+    return Chain(followed.plus(torch.full_like(jump, 1 - damping), jump), chain.states, chain.absorbing, check=False)
+
+
+def reverse(P: Tensor | Factors | Chain) -> Chain:
+    """Returns the reversed chain, which follows attention backwards: columns of P normalised, then transposed.
+
+    From token j it moves to a token i that attends to j, with probability P_ij / Σ_k P_kj.
+
+    Raises:
+        AttentionError: no state attends to some state; its reversed row would have no mass.
+    """
+    chain = as_chain(P)
+    received = chain.step(chain.states.to(chain.dtype))
+    if bool((chain.states & ~(received > 0)).any()):
+        where = (chain.states & ~(received > 0)).nonzero()[0].tolist()
+        raise AttentionError(
+            f"no state attends to token {where[-1]} (index {where}), so the chain cannot be reversed there.",
+            "Damp it first: reverse(damp(P, 0.99)).",
+        )
+    return reversed_over(chain.transitions, chain.states)
+
+
+def reversed_over(transitions: Operator, states: Tensor) -> Chain:
+    """Returns the reversed chain of `conditioned` maps. Tokens outside `states` start where attention to them comes from."""
+    return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states, check=False)

@@ -1,0 +1,64 @@
+"""Exact solvers beside inverses, and closed classes by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnchain_interp import AttentionError
+from attnchain_interp.numerics import direct
+from attnchain_interp.operators.dense import Dense
+
+from ..chains import attention
+
+
+def inverted(maps: Tensor, damping: float, jump: Tensor) -> Tensor:
+    """jump (I − damping · M)⁻¹ in float64."""
+    return (jump.double()[:, None] @ torch.linalg.inv(torch.eye(maps.shape[-1]).double() - damping * maps.double()))[:, 0]
+
+
+def test_lu_beside_the_inverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps, jump = attention(12, 3), torch.full((3, 12), 1 / 12)
+    found = direct.solve_lu(maps, 0.9, jump)
+    assert found is not None
+    assert torch.allclose(found, inverted(maps, 0.9, jump))
+
+    def broken(*_: object) -> Tensor:
+        raise RuntimeError("Pivots given to lu_solve must all be greater or equal to 1.")
+
+    monkeypatch.setattr(torch.linalg, "solve", broken)
+    assert direct.solve_lu(maps, 0.9, jump) is None
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_triangular_solvers_beside_the_inverse(monkeypatch: pytest.MonkeyPatch, upper: bool) -> None:
+    """Halved down to blocks of five tokens."""
+    monkeypatch.setattr(direct, "_BLOCK", 5)
+    maps = attention(33, 3, causal=True).double()
+    maps = maps.flip(-1, -2) if upper else maps
+    jump = torch.full((3, 33), 1 / 33).double()
+    expected = inverted(maps, 0.9, jump)
+    assert torch.allclose(direct.solve_triangular(maps, 0.9, jump, upper), expected)
+    assert torch.allclose(direct.solve_triangular_halves(Dense(maps), 0.9, jump, upper), expected)
+
+
+def test_elimination_leaves_other_tokens_out() -> None:
+    a, b = 0.2, 0.05
+    P = torch.tensor([[1 - a, 0, a], [0.5, 0, 0.5], [b, 0, 1 - b]]).double()
+    pi = direct.eliminate(P[None], torch.tensor([[True, False, True]]))
+    assert torch.allclose(pi, torch.tensor([[b, 0, a]]).double() / (a + b))
+
+
+def test_second_eigenvalues() -> None:
+    states = torch.tensor([[True, True, True], [True, False, True]])
+    assert direct.second_of_diagonal(torch.tensor([1.0, 0.7, 0.4]).expand(2, 3), states).tolist() == pytest.approx([0.7, 0.4])
+    assert direct.second_of_spectrum(torch.eye(5).roll(1, 1)[None]).tolist() == pytest.approx([1])
+    assert direct.second_of_spectrum(torch.ones(2, 1, 1)).tolist() == [0, 0]
+
+
+def test_closed_classes_are_named() -> None:
+    P = torch.block_diag(torch.full((2, 2), 0.5), torch.eye(1), torch.eye(1))
+    P[3] = 0.25
+    every = torch.ones(4, dtype=torch.bool)
+    with pytest.raises(AttentionError, match=r"2 closed classes \(\{0, 1\}, \{2\}\) and 1 transient"):
+        direct.require_irreducible(P, every)
+    direct.require_irreducible(P, torch.tensor([True, True, False, False]))

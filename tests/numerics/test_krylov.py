@@ -1,0 +1,50 @@
+"""Krylov subspaces beside dense linear algebra."""
+
+import pytest
+import torch
+
+from attnchain_interp.numerics.krylov import Basis, centred, l1_bound, scattered, spectral_radius
+
+
+def test_spectral_radius_of_real_and_complex_matrices() -> None:
+    generator = torch.Generator().manual_seed(0)
+    H = torch.randn(20, 12, 12, generator=generator, dtype=torch.float64) / 4
+    radius, residual = spectral_radius(H, torch.ones(20, dtype=torch.float64))
+    values = torch.linalg.eigvals(H)
+    assert torch.allclose(radius, values.abs().amax(-1), rtol=1e-4)
+    assert bool((residual <= 1 + 1e-9).all())
+    assert float(spectral_radius(torch.diag(torch.tensor([3.0, 1.0, 0.5]))[None], torch.ones(1))[1]) < 1e-6
+
+
+def test_an_exhausted_space_stops_growing() -> None:
+    """Three different rows: after two products nothing new is left, and rounding is not taken for more."""
+    P = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).softmax(-1).repeat_interleave(20, 0)
+    P = (P.repeat_interleave(20, 1) / 20)[None].double()
+    start = torch.linspace(-1, 1, 60).double()[None, None]
+    basis = Basis.started_at(start)
+    basis.grow(lambda v: torch.bmm(v, P), 10)
+    assert not basis.vectors[0, 5:].any()
+    gram = basis.vectors[0] @ basis.vectors[0].T
+    assert torch.allclose(gram, torch.diag(gram.diagonal()), atol=1e-10)
+
+
+def test_the_minimal_residual_of_a_full_basis_solves_the_system() -> None:
+    P = torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(1)).softmax(-1).double()
+    start = torch.eye(6).double()[:1].expand(2, 1, 6)
+    basis = Basis.started_at(3 * start)
+    basis.grow(lambda v: torch.bmm(v, P), 6)
+    y, residual = basis.minimal_residual(0.9, torch.full((2,), 3.0).double())
+    assert torch.allclose(y, 3 * start @ torch.linalg.inv(torch.eye(6).double() - 0.9 * P), atol=1e-9)
+    assert float(residual.max()) < 1e-9
+
+
+def test_starts_are_centred_and_scattered_over_the_states() -> None:
+    uniform = torch.tensor([[[0.5, 0.5, 0.0]]])
+    jump = torch.tensor([[[1.0, 0.0, 0.0]]])
+    assert centred(jump, uniform).tolist() == [[[0.5, -0.5, 0.0]]]
+    uneven = scattered(jump, uniform)
+    assert float(uneven.sum()) == pytest.approx(1)
+    assert uneven[0, 0, 1] > 0
+    assert uneven[0, 0, 2] == 0
+    states = torch.tensor([[True, True, False], [True, True, True]])
+    assert torch.allclose(l1_bound(torch.tensor([2.0]), states), torch.tensor(2 * 3**0.5))
