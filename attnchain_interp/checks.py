@@ -1,4 +1,4 @@
-"""Checks of plain arguments: whole numbers, names out of a list, probabilities."""
+"""Checks of plain arguments: whole numbers, positions in a sequence, names out of a list, probabilities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from attnchain_interp.errors import AttentionError
 
-__all__ = ["check_one_of", "check_probability", "check_whole_number"]
+__all__ = ["check_one_of", "check_position", "check_probability", "check_whole_number"]
 
 
 def check_whole_number(name: str, value: Any, meaning: str, least: int = 1) -> None:
@@ -32,6 +32,28 @@ def check_whole_number(name: str, value: Any, meaning: str, least: int = 1) -> N
         raise AttentionError(
             f"{name} is {value!r}; it is {meaning}, a whole number from {least} on.", f"Pass {name}={least} or more."
         )
+
+
+def check_position(name: str, value: Any, count: int) -> int:
+    """Returns the position, from 0 to `count` − 1, of a number that is counted from either end. A bool is not a number.
+
+    Raises:
+        AttentionError: another type, or out of range.
+
+    >>> check_position("layer", -1, 12)
+    11
+    >>> check_position("layer", 12, 12)
+    Traceback (most recent call last):
+    ...
+    attnchain_interp.errors.AttentionError: layer 12 does not exist; there are 12, numbered 0 to 11.
+    Use one of these numbers, or a negative number to count from the end.
+    """
+    if isinstance(value, bool) or not -count <= int(value) < count:
+        raise AttentionError(
+            f"{name} {value!r} does not exist; there are {count}, numbered 0 to {count - 1}.",
+            "Use one of these numbers, or a negative number to count from the end.",
+        )
+    return int(value) % count
 
 
 def check_one_of(name: str, value: Any, allowed: Collection[Any]) -> None:

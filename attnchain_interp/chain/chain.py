@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.map_checks import check_rows, check_square
-from attnchain_interp.checks import check_probability
+from attnchain_interp.checks import check_position, check_probability
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factored_map import FactoredMap
@@ -166,11 +166,6 @@ def one_hot(chain: Chain, token: int) -> Tensor:
     Raises:
         AttentionError: the token does not exist.
     """
-    n = len(chain)
-    if not -n <= token < n:
-        raise AttentionError(
-            f"start token {token} does not exist; the chain has {n} tokens.", f"Use a number from 0 to {n - 1}."
-        )
-    v = torch.zeros(n, dtype=chain.dtype, device=chain.device)
-    v[token] = 1
+    v = torch.zeros(len(chain), dtype=chain.dtype, device=chain.device)
+    v[check_position("start token", token, len(chain))] = 1
     return v

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.map_checks import check_rows
 from attnchain_interp.chain.transformations import reversed_over
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
@@ -18,8 +18,9 @@ from attnchain_interp.operators.composed import mean
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Operator
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, layer_weights
-from attnchain_interp.store.interop import NamedMaps, named_maps, store_to_bertviz, store_to_xarray
+from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, layer_name, select_layers
+from attnchain_interp.store.safetensors_file import read_layers, write_layers
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 if TYPE_CHECKING:
@@ -31,17 +32,17 @@ Sink = Literal["drop", "absorb"]
 
 @final
 class AttentionStore:
-    """Attention by layer and head, as maps or as their factors, with what the tokens are.
+    """Attention by layer and head, as maps or as their factors, with the layout of the tokens.
 
-    `len(store)` counts layers; `store[-1]` and `store["blocks.11.attn"]` are one `LayerAttention`; iteration goes from
-    the first layer to the last.
+    `len(store)` counts layers. `store[-1]` and `store["blocks.11.attn"]` are one `LayerAttention`. Iteration goes from the
+    first layer to the last.
 
     Args:
-        layers: from the first to the last, names unique, maps (batch, head, query, key) row-stochastic or `Factors`.
+        layers: from the first to the last, with unique names. Maps (batch, head, query, key) are row-stochastic.
         tokens: the layout of the tokens, same batch and number of tokens as the maps. Rows of padding are not checked.
         metadata: strings to keep with the maps (model, adapter, …).
-        queries: the layout of the queries where they are other tokens than the keys: cross-attention of a decoder to its
-            encoder, or the probe of a pooling head. Such maps are held and written like others, but are no chain.
+        queries: the layout of the queries, if these are other tokens than the keys: cross-attention of a decoder to its
+            encoder, or the probe of a pooling head. A store holds and writes such maps, but they are not a chain.
 
     Raises:
         AttentionError: no layers, a name used twice, maps of a wrong shape, of another batch or number of tokens than
@@ -58,24 +59,14 @@ class AttentionStore:
         self._layers = {}
         self.tokens = tokens
         self.queries = queries
-        of_queries = tokens if queries is None else queries
         self.metadata = dict(metadata or {})
         for layer in layers:
             if layer.name in self._layers:
-                raise AttentionError(f"two layers are named {layer.name!r}; a layer is known by its name.")
-            shape = tuple(layer.attention.shape)
-            if len(shape) != 4 or (shape[0], *shape[2:]) != (tokens.batch, len(of_queries), len(tokens)):
-                raise AttentionError(
-                    f"layer {layer.name!r} has maps of shape {shape}; with this TokenLayout they must be"
-                    f" ({tokens.batch}, head, {len(of_queries)}, {len(tokens)}): (batch, head, query, key). Cross-attention"
-                    " and pooled attention are not square: give queries=…, the layout of their queries."
-                )
-            if not isinstance(layer.attention, Factors):
-                rows = of_queries.mask[:, None].to(layer.device)
-                check_rows(layer.attention, f"layer {layer.name!r}", rows, layer.below_one)
+                raise AttentionError(f"two layers are named {layer.name!r}.", "Give each layer a name of its own.")
+            layer.check(tokens if queries is None else queries, tokens)
             self._layers[layer.name] = layer
         if not self._layers:
-            raise AttentionError("a store needs at least one layer and none was given.")
+            raise AttentionError("a store needs at least one layer, and none was given.", "Pass a LayerAttention.")
 
     @classmethod
     def from_maps(
@@ -85,18 +76,18 @@ class AttentionStore:
         names: Sequence[str] | None = None,
         queries: TokenLayout | None = None,
     ) -> AttentionStore:
-        """A store of attention tensors that another tool made.
+        """Returns a store of attention tensors that another tool made.
 
         Args:
-            maps: one tensor (batch, head, query, key) per layer, as in transformers' `output.attentions`, nnterp's
-                `attention_probabilities` or a BertViz list; a mapping from names to them; a TransformerLens cache, of
-                which the patterns are taken, with or without batch; or one tensor (layer, batch, head, query, key).
-            tokens: the layout; every token is a text token when None.
-            names: of the layers, where `maps` is no mapping; "layer.0" and so on when None.
-            queries: as of the class.
+            maps: one tensor (batch, head, query, key) per layer (transformers' `output.attentions`, nnterp's
+                `attention_probabilities`, a BertViz list); a mapping from names to such tensors; a TransformerLens cache,
+                whose patterns are taken, with or without batch; or one tensor (layer, batch, head, query, key).
+            tokens: the layout. None means that every token is a text token.
+            names: of the layers, if `maps` is not a mapping. None means "layer.0" and so on.
+            queries: the layout of the queries, if these are other tokens than the keys.
 
         Raises:
-            AttentionError: as the class, maps of another number than names, or what holds no maps.
+            AttentionError: the errors of the class, another number of names than maps, or no maps.
         """
         named = named_maps(maps, names)
         if tokens is None:
@@ -106,7 +97,7 @@ class AttentionStore:
 
     @property
     def causal(self) -> bool:
-        """Whether no token attends to a later one, in any layer: the maps are those of a decoder."""
+        """Whether no token attends to a later one, in any layer: the model is a decoder."""
         return all(layer.causal(self.tokens.mask) for layer in self)
 
     def __len__(self) -> int:
@@ -140,29 +131,26 @@ class AttentionStore:
         )
 
     def _repr_html_(self) -> str:
-        """In a notebook: the explorer of the first example, or this text where there is none of the store."""
-        from attnchain_interp.explorer.of_store import store_html
-
-        return store_html(self)
+        return f"<pre>{escape(repr(self))}\n  ac.explore(store) shows it as an interactive page.</pre>"
 
     def select(self, layers: LayerSelection) -> list[LayerAttention]:
-        """The layers meant by "all", a name, a number, a slice, or a list of names and numbers.
+        """Returns the selected layers: "all", a name, a number, a slice, or a list of names and numbers.
 
         Raises:
-            AttentionError: a layer that does not exist, or an empty selection.
+            AttentionError: a layer does not exist, or nothing is selected.
         """
         return [self[name] for name in select_layers(self.names, layers)]
 
     def maps(self, layers: LayerSelection = "all") -> Tensor:
-        """The maps as one tensor (batch, layer, head, query, key); factors are multiplied out.
+        """Returns the maps as one tensor (batch, layer, head, query, key). Factors are multiplied out.
 
         Raises:
-            AttentionError: a layer that does not exist, or layers of different shapes.
+            AttentionError: a layer does not exist, or the layers have different shapes.
         """
         chosen = self.select(layers)
         if len({layer.attention.shape for layer in chosen}) > 1:
             shapes = ", ".join(f"{layer.name} {tuple(layer.attention.shape)}" for layer in chosen)
-            raise AttentionError(f"layers of different shapes cannot be stacked ({shapes}); take them one by one.")
+            raise AttentionError(f"layers of different shapes cannot be stacked ({shapes}).", "Take them one by one.")
         return torch.stack([layer.maps for layer in chosen], 1)
 
     def chain(
@@ -173,43 +161,43 @@ class AttentionStore:
         direction: Direction = "incoming",
         sink: Sink = "drop",
     ) -> Chain:
-        """One Markov chain per example: heads restricted to the chosen tokens, weighted, and averaged over layers.
+        """Returns one Markov chain per example: heads restricted to the chosen tokens, weighted, and averaged over layers.
 
         A store of factors gives a factored chain, whose map is never built.
 
         Args:
-            layers: "all", a name, a number, a slice, or a list; the mean of several maps is again a chain.
-            heads: as in `head_weights`; or "each", which keeps the heads apart.
-            tokens: the states, as in `TokenLayout.select`: the patches of an image by default.
-            direction: "incoming" follows attention from query to key, so mass gathers where attention goes;
-                "outgoing" is the reversed chain, in which it gathers where attention comes from.
-            sink: what becomes of attention to tokens that are no states, and to a sink in the softmax: "drop"
-                renormalises the rows; "absorb" keeps them below one, and a walk that goes there ends (`expected_visits`).
+            layers: see `select`. The mean of several maps is again a chain.
+            heads: see `head_weights`; or "each", which keeps the heads apart.
+            tokens: the states. See `TokenLayout.select`. None means the patches of an image.
+            direction: "incoming" follows attention from query to key: mass gathers where attention goes. "outgoing" is the
+                reversed chain: mass gathers where attention comes from.
+            sink: the treatment of attention to tokens that are not states, and to a sink in the softmax. "drop" renormalises
+                the rows. "absorb" leaves them below one, and a walk that goes there ends (`expected_visits`).
 
         Returns:
             A chain (batch, token, token), or (batch, head, token, token) for "each".
 
         Raises:
-            AttentionError: whatever does not exist; a token left without any attention to the chosen ones; layers with
-                different numbers of heads under "each", or on different devices.
+            AttentionError: a layer, a head or a token does not exist; a token attends to none of the chosen tokens; layers
+                have different numbers of heads under "each", or are on different devices.
         """
         check_one_of("direction", direction, ("incoming", "outgoing"))
         check_one_of("sink", sink, ("drop", "absorb"))
         if isinstance(heads, str):
             check_one_of("heads", heads, (*NAMED_WEIGHTS, "each"))
         if sink == "absorb" and direction == "outgoing":
-            raise AttentionError('a reversed chain renormalises its rows, so it has no sink="absorb"; use "incoming".')
+            raise AttentionError('a reversed chain renormalises its rows, so it has no sink="absorb".', 'Use "incoming".')
         chosen = self.select(layers)
         if len({layer.device for layer in chosen}) > 1:
-            raise AttentionError("the layers are on different devices; bring them together with store.to(device).")
+            raise AttentionError("the layers are on different devices.", "Bring them together with store.to(device).")
         states = self.tokens.select(tokens).to(chosen[0].device)
         each = heads == "each"
         if each and len({layer.heads for layer in chosen}) > 1:
-            raise AttentionError('heads="each" needs layers with equally many heads; ask for layers one by one.')
+            raise AttentionError('heads="each" needs layers with equally many heads.', "Ask for layers one by one.")
 
         def combined(layer: LayerAttention) -> Operator:
             conditioned = layer.conditioned(states)
-            kept = conditioned if sink == "drop" else self._unpadded(layer)
+            kept = conditioned if sink == "drop" else layer.unpadded(self.tokens.mask)
             return kept if each else kept.head_mean(layer_weights(conditioned, layer.over_heads(states), heads))
 
         total = mean([combined(layer) for layer in chosen])
@@ -219,51 +207,43 @@ class AttentionStore:
             return reversed_over(total, states)
         return Chain(total.scaled(columns=states), states, absorbing=sink == "absorb", check=False)
 
-    def _unpadded(self, layer: LayerAttention) -> Operator:
-        """The maps as they are, rows of padding (which may hold anything) emptied."""
-        transitions, rows = layer.transitions(), layer.over_heads(self.tokens.mask)
-        return transitions.transposed().scaled(columns=rows).transposed()
-
     def to(self, device: torch.device | str) -> AttentionStore:
-        """The store with its maps on another device."""
+        """Returns the store with its maps on another device."""
         return AttentionStore([layer.to(device) for layer in self], self.tokens, self.metadata, self.queries)
 
     def to_xarray(self, layers: LayerSelection = "all") -> DataArray:
-        """The maps as an xarray `DataArray` (batch, layer, head, query, key) in float32 or better, on the CPU.
+        """Returns the maps as an xarray `DataArray` (batch, layer, head, query, key) in float32 or wider, on the CPU.
 
-        Coordinates: names of the layers; `query_role` and `key_role`, and `query_label` and `key_label` where the layout
+        Coordinates: the names of the layers; `query_role` and `key_role`, and `query_label` and `key_label` if the layout
         has labels, each (batch, token). The metadata are its attributes. Factors are multiplied out.
 
         Raises:
-            AttentionError: a layer that does not exist, or layers of different shapes.
-            ImportError: xarray is not installed; the message has the install line.
+            AttentionError: a layer does not exist, or the layers have different shapes.
+            ImportError: xarray is not installed. The message has the install line.
         """
-        return store_to_xarray(self, layers)
+        names = [layer.name for layer in self.select(layers)]
+        return maps_to_xarray(self.maps(layers), names, self.queries or self.tokens, self.tokens, self.metadata)
 
     def to_bertviz(self, example: int = 0) -> tuple[list[Tensor], list[str]]:
-        """Attention and tokens as BertViz takes them: `head_view(*store.to_bertviz())`, and `model_view` likewise.
+        """Returns the arguments of BertViz: `head_view(*store.to_bertviz())`, and `model_view` likewise.
 
-        The attention is one float32 tensor (1, head, query, key) per layer, on the CPU, without padding. The tokens are
-        the labels of the layout; where it has none, role and position ("text 3"), or row and column ("patch 0,5").
+        The attention is one float32 tensor (1, head, query, key) per layer, on the CPU, without padding. The tokens are the
+        labels of the layout; without labels, role and position ("text 3"), or row and column ("patch 0,5").
 
         Raises:
-            AttentionError: there is no such example, or layers of different shapes.
+            AttentionError: the example does not exist, or the layers have different shapes.
         """
-        return store_to_bertviz(self, example)
+        return maps_to_bertviz(self.maps(), self.queries, self.tokens, example)
 
     def write(self, path: str | Path) -> None:
         """Writes maps or factors, layout and metadata as one safetensors file, atomically."""
-        from attnchain_interp.store.safetensors_file import write_store
-
-        write_store(self, Path(path))
+        write_layers(Path(path), self, self.tokens, self.metadata, self.queries)
 
     @staticmethod
     def read(path: str | Path) -> AttentionStore:
-        """The store that `write` put into a file.
+        """Returns the store that `write` put into a file.
 
         Raises:
-            AttentionError: the file is truncated, is no safetensors file, or was not written by `write`.
+            AttentionError: the file is truncated, is not a safetensors file, or was not written by `write`.
         """
-        from attnchain_interp.store.safetensors_file import read_store
-
-        return read_store(Path(path))
+        return AttentionStore(*read_layers(Path(path)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.functionals import second_eigenvalue
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.operator import Operator
 from attnchain_interp.store.layers import LayerAttention, LayerSelection
@@ -79,11 +79,7 @@ def layer_weights(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor
             raise AttentionError("heads is an empty list.", "Name at least one head.")
         weights = torch.zeros(batch, count, dtype=conditioned.dtype, device=conditioned.device)
         for head in heads:
-            if isinstance(head, bool) or not -count <= head < count:
-                raise AttentionError(
-                    f"head {head!r} does not exist; the layer has {count} heads.", f"Use numbers from 0 to {count - 1}."
-                )
-            weights[:, head] = 1
+            weights[:, check_position("head", head, count)] = 1
     elif heads == "mean":
         weights = torch.ones(batch, count, dtype=conditioned.dtype, device=conditioned.device)
     else:

@@ -9,12 +9,15 @@ from typing import final
 import torch
 from torch import Tensor
 
+from attnchain_interp.chain.map_checks import check_rows
+from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Operator
 from attnchain_interp.operators.precision import float32_or_wider
+from attnchain_interp.store.tokens import TokenLayout
 
 LayerSelection = str | int | slice | Sequence[int | str]
 
@@ -22,11 +25,11 @@ LayerSelection = str | int | slice | Sequence[int | str]
 @final
 @dataclass(frozen=True)
 class LayerAttention:
-    """The attention of one layer, as maps or as the factors they are made of.
+    """The attention of one layer, as maps or as their factors.
 
     Attributes:
-        name: as the model calls the module.
-        attention: maps (batch, head, query, key), or `Factors`. Of cross-attention and pooled attention they are not square.
+        name: the module name in the model.
+        attention: maps (batch, head, query, key), or `Factors`. Cross-attention and pooled attention are not square.
         sink: the softmax had a sink that was dropped, so the rows of the maps sum to less than one.
     """
 
@@ -43,7 +46,7 @@ class LayerAttention:
 
     @property
     def maps(self) -> Tensor:
-        """(batch, head, query, key); factors are multiplied out here."""
+        """The maps (batch, head, query, key). Factors are multiplied out here."""
         return self.attention.maps() if isinstance(self.attention, Factors) else self.attention
 
     @property
@@ -64,10 +67,27 @@ class LayerAttention:
         return self.sink or (isinstance(self.attention, Factors) and self.attention.sinks is not None)
 
     def to(self, device: torch.device | str) -> LayerAttention:
+        """Returns the layer on another device."""
         return LayerAttention(self.name, self.attention.to(device), self.sink)
 
+    def check(self, queries: TokenLayout, keys: TokenLayout) -> None:
+        """Checks that the maps are those of these tokens, and row-stochastic. Rows of padding are not looked at.
+
+        Raises:
+            AttentionError: another shape, NaN or negative entries, or rows that do not sum to one.
+        """
+        shape = tuple(self.attention.shape)
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (keys.batch, len(queries), len(keys)):
+            raise AttentionError(
+                f"layer {self.name!r} has maps of shape {shape}; with this TokenLayout they must be"
+                f" ({keys.batch}, head, {len(queries)}, {len(keys)}): (batch, head, query, key).",
+                "If the maps are not square (cross-attention, pooled attention), pass the layout of the queries: queries=….",
+            )
+        if not isinstance(self.attention, Factors):
+            check_rows(self.attention, f"layer {self.name!r}", queries.mask[:, None].to(self.device), self.below_one)
+
     def transitions(self) -> Operator:
-        """The map of each head (batch, head, token, token) in float32 or better, not restricted to anything.
+        """Returns the map of each head (batch, head, token, token) in float32 or wider, without a restriction.
 
         Raises:
             AttentionError: queries and keys are of different tokens.
@@ -75,33 +95,42 @@ class LayerAttention:
         if self.attention.shape[-1] != self.attention.shape[-2]:
             raise AttentionError(
                 f"layer {self.name!r} leads from {self.attention.shape[-2]} queries to {self.attention.shape[-1]} other tokens"
-                " (cross-attention, or a pooling head), which is no chain. Its rows are starts of a walk over the keys' own"
-                " chain: bounce(store.chain(), cross.maps()[:, layer, head, query])."
+                " (cross-attention, or a pooling head), which is no chain.",
+                "Use its rows as starts of a walk over the keys' own chain:"
+                " bounce(store.chain(), cross.maps()[:, layer, head, query]).",
             )
         if isinstance(self.attention, Factors):
             return FactoredMap(self.attention)
         return Dense(float32_or_wider(self.attention))
 
     def conditioned(self, states: Tensor) -> Operator:
-        """The same with rows that sum to one over `states` (batch, token), as `Operator.conditioned`."""
+        """Returns `transitions` with rows that sum to one over `states` (batch, token)."""
         return self.transitions().conditioned(self.over_heads(states))
 
+    def unpadded(self, mask: Tensor) -> Operator:
+        """Returns `transitions` with empty rows where `mask` (batch, token) is false: padding may hold anything."""
+        return self.transitions().transposed().scaled(columns=self.over_heads(mask)).transposed()
+
     def causal(self, states: Tensor) -> bool:
-        """Whether no token among `states` (batch, token) attends to a later one, in any head."""
+        """Returns whether no token among `states` (batch, token) attends to a later one, in any head."""
         if self.attention.shape[-1] != self.attention.shape[-2]:
             return False
         return bool(self.transitions().triangular(self.over_heads(states), upper=False).all())
 
     def over_heads(self, states: Tensor) -> Tensor:
-        """`states` (batch, token) once for every head: (batch, head, token)."""
+        """Returns `states` (batch, token) once for every head: (batch, head, token)."""
         return states.to(self.device)[:, None].expand(self.attention.shape[:-1])
 
 
 def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
-    """The names meant by a layer selection; also used before a forward, to watch only these.
+    """Returns the names of the selected layers. A capture uses it before a forward, to record only these.
+
+    Args:
+        names: of all layers, from the first to the last.
+        layers: "all", a name, a number, a slice, or a list of names and numbers.
 
     Raises:
-        AttentionError: a layer that does not exist, or an empty selection.
+        AttentionError: a layer does not exist, or nothing is selected.
     """
     if isinstance(layers, str):
         chosen = list(names) if layers == "all" else [layers]
@@ -112,22 +141,20 @@ def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
     else:
         chosen = [layer_name(names, layers)]
     if not chosen:
-        raise AttentionError(f"layers={layers!r} selects none of the {len(names)} layers.")
+        raise AttentionError(f"layers={layers!r} selects none of the {len(names)} layers.", 'Use layers="all" for all.')
     for name in chosen:
         layer_name(names, name)
     return chosen
 
 
 def layer_name(names: Sequence[str], layer: int | str) -> str:
-    """The name of a layer given by name or by number, counted from either end.
+    """Returns the name of a layer given by name or by number, counted from either end.
 
     Raises:
-        AttentionError: there is no such layer.
+        AttentionError: the layer does not exist.
     """
     if isinstance(layer, str):
         if layer in names:
             return layer
-        raise AttentionError(f"there is no layer {layer!r}; the layers are {', '.join(names)}.")
-    if isinstance(layer, bool) or not -len(names) <= layer < len(names):
-        raise AttentionError(f"layer {layer!r} does not exist; there are {len(names)}, numbered 0 to {len(names) - 1}.")
-    return names[layer]
+        raise AttentionError(f"there is no layer {layer!r}.", f"The layers are {', '.join(names)}.")
+    return names[check_position("layer", layer, len(names))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.tokens import TokenLayout
 
@@ -23,21 +22,29 @@ _VERSION: Final = 3
 _READ: Final = (2, 3)
 
 
-def write_store(store: AttentionStore, path: Path) -> None:
+def write_layers(
+    path: Path,
+    layers: Iterable[LayerAttention],
+    tokens: TokenLayout,
+    metadata: Mapping[str, str],
+    queries: TokenLayout | None,
+) -> None:
+    """Writes a file, whole or not at all. The arguments are those of an `AttentionStore`."""
+    layers = list(layers)
     header = {
         "version": _VERSION,
-        "layers": [_described(layer) for layer in store],
-        "grid": store.tokens.grid,
-        "labels": store.tokens.labels,
-        "queries": store.queries and {"grid": store.queries.grid, "labels": store.queries.labels},
-        "metadata": store.metadata,
+        "layers": [_described(layer) for layer in layers],
+        "grid": tokens.grid,
+        "labels": tokens.labels,
+        "queries": queries and {"grid": queries.grid, "labels": queries.labels},
+        "metadata": metadata,
     }
     tensors = {
-        f"layers.{i}.{name}": tensor.contiguous() for i, layer in enumerate(store) for name, tensor in _tensors(layer).items()
+        f"layers.{i}.{name}": tensor.contiguous() for i, layer in enumerate(layers) for name, tensor in _tensors(layer).items()
     }
-    tensors["tokens.roles"] = store.tokens.roles.contiguous()
-    if store.queries:
-        tensors["queries.roles"] = store.queries.roles.contiguous()
+    tensors["tokens.roles"] = tokens.roles.contiguous()
+    if queries:
+        tensors["queries.roles"] = queries.roles.contiguous()
     with whole(path) as partial:
         save_file(tensors, partial, {_KEY: json.dumps(header)})
 
@@ -69,24 +76,29 @@ def _layout(name: str, described: dict[str, Any], file: Any) -> TokenLayout:
     return TokenLayout(file.get_tensor(f"{name}.roles"), tuple(grid) if grid else None, labels)
 
 
-def read_store(path: Path) -> AttentionStore:
+def read_layers(path: Path) -> tuple[list[LayerAttention], TokenLayout, dict[str, str], TokenLayout | None]:
+    """Returns the layers, the layout, the metadata and the layout of the queries that `write_layers` put into a file.
+
+    Raises:
+        AttentionError: there is no file, the file is truncated or damaged, or `write_layers` did not write it.
+    """
     if not path.is_file():
-        raise AttentionError(f"there is no file {path}.")
+        raise AttentionError(f"there is no file {path}.", "Pass the path of a file that AttentionStore.write made.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if _KEY not in metadata:
                 raise AttentionError(
-                    f"{path} is a safetensors file but no attention store; read what AttentionStore.write made, or build a"
-                    " store of your tensors with AttentionStore.from_maps."
+                    f"{path} is a safetensors file but no attention store.",
+                    "Read a file that AttentionStore.write made, or build a store of tensors with AttentionStore.from_maps.",
                 )
             header = json.loads(metadata[_KEY])
             if header["version"] not in _READ:
                 readable = " and ".join(map(str, _READ))
                 raise AttentionError(
-                    f"{path} has store format {header['version']}; this version reads {readable}. Update attnchain-interp."
+                    f"{path} has store format {header['version']}; this version reads {readable}.", "Update attnchain-interp."
                 )
-            header = {"queries": None, **header}  # there were none in format 2
+            header = {"queries": None, **header}  # format 2 had none
             tokens = _layout("tokens", header, file)
             queries = header["queries"] and _layout("queries", header["queries"], file)
             layers = [
@@ -94,7 +106,7 @@ def read_store(path: Path) -> AttentionStore:
                 for i, described in enumerate(header["layers"])
             ]
     except SafetensorError as error:
-        raise AttentionError(f"{path} is not a complete safetensors file ({error}); write it again.") from error
+        raise AttentionError(f"{path} is not a complete safetensors file ({error}).", "Write it again.") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AttentionError(f"{path} has a damaged store header ({error!r}); write it again.") from error
-    return AttentionStore(layers, tokens, header["metadata"], queries)
+        raise AttentionError(f"{path} has a damaged store header ({error!r}).", "Write it again.") from error
+    return layers, tokens, header["metadata"], queries

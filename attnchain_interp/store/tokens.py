@@ -1,4 +1,4 @@
-"""What the tokens of a sequence are: their roles, the image grid, the labels, the padding."""
+"""The layout of the tokens of a sequence: roles, image grid, labels, padding."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 
 
 class Role(IntEnum):
-    """What a token stands for; written by its lower-case name in arguments: `tokens="patch"`."""
+    """The role of a token. Arguments take its lower-case name: `tokens="patch"`."""
 
     CLASS = 0
     REGISTER = 1
@@ -26,7 +27,7 @@ class Role(IntEnum):
 
     @classmethod
     def named(cls, name: str) -> Role:
-        """The role of this name.
+        """Returns the role of this name.
 
         Raises:
             AttentionError: no role has the name.
@@ -35,7 +36,7 @@ class Role(IntEnum):
             return cls[name.upper()]
         except KeyError:
             known = ", ".join(repr(role.name.lower()) for role in cls)
-            raise AttentionError(f"{name!r} is no token role; the roles are {known}.") from None
+            raise AttentionError(f"{name!r} is no token role.", f"The roles are {known}.") from None
 
 
 Grid = tuple[int, int]
@@ -45,7 +46,7 @@ TokenSelection = str | Sequence[int] | Sequence[str] | Tensor | None
 @final
 @dataclass(frozen=True)
 class TokenLayout:
-    """Which token is what, for every example of a batch.
+    """The role of every token, for every example of a batch.
 
     Attributes:
         roles: (batch, token) `Role` codes, uint8.
@@ -58,32 +59,39 @@ class TokenLayout:
     """
 
     roles: Tensor
-    grid: tuple[int, int] | None = None
+    grid: Grid | None = None
     labels: list[list[str]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.roles.ndim != 2 or 0 in self.roles.shape:
-            raise AttentionError(f"roles has shape {tuple(self.roles.shape)}; it must be (batch, token), none empty.")
+            raise AttentionError(
+                f"roles has shape {tuple(self.roles.shape)}; it must be (batch, token), none empty.", "Use TokenLayout.text."
+            )
         if self.roles.is_floating_point() or self.roles.min() < 0 or self.roles.max() > max(Role):
-            raise AttentionError(f"roles holds codes outside 0…{max(Role)}; build it from `Role` members.")
+            raise AttentionError(f"roles holds codes outside 0…{max(Role)}.", "Build it from `Role` members.")
         object.__setattr__(self, "roles", self.roles.to(torch.uint8))
         if not self.mask.any(1).all():
-            raise AttentionError("an example has only padding; every example needs a token that is not Role.PAD.")
+            raise AttentionError("an example has only padding.", "Give every example a token that is not Role.PAD.")
         if self.grid is not None:
             patches = (self.roles == Role.PATCH).sum(1)
             if bool((patches != self.grid[0] * self.grid[1]).any()):
                 raise AttentionError(
                     f"grid {self.grid} has {self.grid[0] * self.grid[1]} places but there are {patches.tolist()} patch"
-                    " tokens; pass the grid of the patch embedding, as (rows, columns)."
+                    " tokens.",
+                    "Pass the grid of the patch embedding, as (rows, columns).",
                 )
             if bool(((self.roles == Role.PATCH) != (self.roles[:1] == Role.PATCH)).any()):
-                raise AttentionError("a grid needs the patches at the same positions in every example.")
+                raise AttentionError(
+                    "the patches of a grid are not at the same positions in every example.", "Pass grid=None."
+                )
         if self.labels is not None and [len(row) for row in self.labels] != [len(self)] * self.batch:
-            raise AttentionError(f"labels must hold {self.batch} lists of {len(self)} strings, one for each token.")
+            raise AttentionError(
+                f"labels must hold {self.batch} lists of {len(self)} strings.", "Pass one string for each token."
+            )
 
     @classmethod
-    def image(cls, batch: int, grid: tuple[int, int], prefix: Sequence[Role] = (), suffix: Sequence[Role] = ()) -> TokenLayout:
-        """Prefix tokens (class, registers …), the patches of an image, and suffix tokens (detection queries …).
+    def image(cls, batch: int, grid: Grid, prefix: Sequence[Role] = (), suffix: Sequence[Role] = ()) -> TokenLayout:
+        """Returns the layout of prefix tokens (class, registers), the patches of an image, and suffix tokens (queries).
 
         >>> TokenLayout.image(1, (1, 2), [Role.CLASS]).roles.tolist()
         [[0, 2, 2]]
@@ -93,7 +101,7 @@ class TokenLayout:
 
     @classmethod
     def text(cls, mask: Tensor, labels: list[list[str]] | None = None) -> TokenLayout:
-        """Text tokens where `mask` (batch, token) is true, padding elsewhere."""
+        """Returns the layout of text tokens where `mask` (batch, token) is true, and padding elsewhere."""
         roles = torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD))
         return cls(roles, labels=labels)
 
@@ -105,7 +113,7 @@ class TokenLayout:
 
     @property
     def described(self) -> str:
-        """ "197 tokens: 1 class, 196 patch; grid 14×14": how many there are of each role in the first example."""
+        """The number of tokens of each role in the first example: "197 tokens: 1 class, 196 patch; grid 14×14"."""
         codes = self.roles[0].tolist()
         roles = ", ".join(f"{codes.count(role)} {role.name.lower()}" for role in Role if role in codes)
         same = bool((self.roles == self.roles[:1]).all())
@@ -118,19 +126,20 @@ class TokenLayout:
 
     @property
     def mask(self) -> Tensor:
-        """(batch, token) bool: false for padding."""
+        """Which tokens are not padding, (batch, token) bool."""
         return self.roles != Role.PAD
 
     @property
     def last(self) -> Tensor:
-        """(batch,): the position of the last token that is no padding."""
+        """The position of the last token that is not padding, (batch,)."""
         return (self.mask * torch.arange(1, len(self) + 1)).argmax(1)
 
     def select(self, tokens: TokenSelection) -> Tensor:
-        """(batch, token) bool: the tokens that are meant; padding never is.
+        """Returns the selected tokens (batch, token) bool. Padding is never selected.
 
-        `tokens` is None (the patches where there are any, else everything), "all", a role or several by name, a list of
-        positions, or a bool tensor (batch, token).
+        Args:
+            tokens: None (the patches if there are any, else all tokens), "all", the name of a role, a list of roles and
+                positions, or a bool tensor (batch, token).
 
         Raises:
             AttentionError: an unknown role, a position out of range, a tensor of another shape, or an example in which
@@ -140,7 +149,8 @@ class TokenLayout:
             if tokens.dtype != torch.bool or tokens.shape != self.roles.shape:
                 raise AttentionError(
                     f"tokens is {tokens.dtype} of shape {tuple(tokens.shape)}; as a tensor it must be bool of shape"
-                    f" {tuple(self.roles.shape)}."
+                    f" {tuple(self.roles.shape)}.",
+                    "Pass true for each selected token.",
                 )
             return self._selected(tokens.to(self.roles.device) & self.mask, "the given tensor")
         if tokens is None:
@@ -154,7 +164,7 @@ class TokenLayout:
     def _selected(self, chosen: Tensor, by: str) -> Tensor:
         if not chosen.any(1).all():
             present = sorted({Role(code).name.lower() for code in self.roles.unique().tolist()})
-            raise AttentionError(f"{by} selects nothing in an example; this layout holds {', '.join(present)}.")
+            raise AttentionError(f"{by} selects nothing in an example.", f"This layout holds {', '.join(present)}.")
         return chosen
 
     def _select_several(self, tokens: Iterable[Any]) -> Tensor:
@@ -167,32 +177,29 @@ class TokenLayout:
         return chosen
 
     def position(self, token: int) -> int:
-        """The position of a token counted from either end.
+        """Returns the position of a token that is counted from either end.
 
         Raises:
             AttentionError: out of range.
         """
-        n = len(self)
-        if isinstance(token, bool) or not -n <= int(token) < n:
-            raise AttentionError(f"token {token!r} does not exist; there are {n}, numbered 0 to {n - 1}.")
-        return int(token) % n
+        return check_position("token", token, len(self))
 
     @property
     def center(self) -> int:
-        """Position of the centre patch, (rows // 2, columns // 2) of the grid.
+        """The position of the centre patch, (rows // 2, columns // 2) of the grid.
 
         Raises:
             AttentionError: there is no grid.
         """
         if self.grid is None:
-            raise AttentionError("the centre token needs an image grid and this layout has none; name a token by number.")
+            raise AttentionError("the centre token needs an image grid, and this layout has none.", "Pass a token by number.")
         rows, columns = self.grid
         patches = (self.roles[0] == Role.PATCH).nonzero()[:, 0]
         return int(patches[rows // 2 * columns + columns // 2])
 
     @property
     def class_token(self) -> int:
-        """Position of the class token.
+        """The position of the class token.
 
         Raises:
             AttentionError: there is none, or more than one.
@@ -200,18 +207,18 @@ class TokenLayout:
         found = (self.roles[0] == Role.CLASS).nonzero()[:, 0].tolist()
         if len(found) != 1 or bool((self.roles[:, found] != Role.CLASS).any()):
             raise AttentionError(
-                f'this layout has {len(found)} class tokens; "class" needs exactly one. Start at "center" or at a token'
-                " by number."
+                f'this layout has {len(found)} class tokens; "class" needs exactly one.',
+                'Start at "center" or at a token by number.',
             )
         return found[0]
 
     def to_grid(self, scores: Tensor) -> Tensor:
-        """The patch scores of `scores` (batch, …, token) on the image grid: (batch, …, rows, columns).
+        """Returns the patch scores of `scores` (batch, …, token) on the image grid: (batch, …, rows, columns).
 
         Raises:
             AttentionError: there is no grid.
         """
         if self.grid is None:
-            raise AttentionError('there is no image grid in this layout; ask for output="tokens".')
+            raise AttentionError("there is no image grid in this layout.", 'Ask for output="tokens".')
         patches = (self.roles[0] == Role.PATCH).to(scores.device)
         return scores[..., patches].unflatten(-1, self.grid)

@@ -51,7 +51,7 @@ def test_half_precision_is_computed_float32_or_wider() -> None:
 
 
 def test_bad_starts_are_refused(five: Tensor) -> None:
-    with pytest.raises(ac.AttentionError, match="start token 5 does not exist; the chain has 5 tokens"):
+    with pytest.raises(ac.AttentionError, match="start token 5 does not exist; there are 5"):
         ac.bounce(five, 5)
     with pytest.raises(ac.AttentionError, match="start is not a distribution: it sums to 5"):
         ac.bounce(five, torch.ones(5))

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 import attnchain_interp as ac
 from attnchain_interp.explorer import Explorer
@@ -18,25 +17,6 @@ from attnchain_interp.explorer.page import inert_json
 from .screen import Screen, exact_store
 
 Screens = Callable[..., Screen]
-
-
-def test_a_store_is_shown_by_its_explorer_or_in_words() -> None:
-    shown = exact_store()._repr_html_()
-    assert shown.startswith('<iframe srcdoc="&lt;!DOCTYPE html&gt;')
-    assert len(shown.encode()) < 2.1e6
-    maps = torch.rand(1, 1, 4, 4).softmax(-1)
-    labels = [["a", "<b>", "c", "d"]]
-    assert (
-        ac.AttentionStore.from_maps([maps], ac.TokenLayout.text(torch.ones(1, 4), labels))._repr_html_().startswith("<iframe")
-    )
-    plain = ac.AttentionStore.from_maps({"<b>": maps})
-    assert plain._repr_html_() == f"<pre>{repr(plain).replace('<', '&lt;').replace('>', '&gt;')}</pre>"
-    assert plain._repr_html_().count("\n") == 2
-    tokens, queries = ac.TokenLayout.text(torch.ones(1, 4), labels), ac.TokenLayout.text(torch.ones(1, 2))
-    crossing = ac.AttentionStore.from_maps([maps[:, :, :2]], tokens, queries=queries)
-    assert crossing._repr_html_().startswith("<pre>")
-    long = torch.eye(2500)[None, None]
-    assert ac.AttentionStore.from_maps([long], ac.TokenLayout.image(1, (50, 50), []))._repr_html_().startswith("<pre>")
 
 
 def test_nbconvert_keeps_the_page(screen: Screens, image_page: Explorer) -> None:

@@ -126,7 +126,7 @@ def test_files_that_are_no_stores(store: AttentionStore, tmp_path: Path) -> None
         (torch.full((1, 1, 2, 2), 0.4), "'layer.0' is not row-stochastic"),
         (torch.full((1, 1, 2, 2), torch.nan), "NaN"),
         (torch.tensor([[[[1.5, -0.5], [0.5, 0.5]]]]), "negative"),
-        (torch.full((1, 1, 2, 4), 0.25), "are not square: give queries="),
+        (torch.full((1, 1, 2, 4), 0.25), "(?s)are not square .*queries="),
     ],
 )
 def test_maps_that_are_refused(maps: Tensor, message: str) -> None:
@@ -145,9 +145,9 @@ def test_what_does_not_exist(store: AttentionStore) -> None:
             store.chain(layers=layer)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="there are 3, numbered 0 to 2"):
         store[3]
-    with pytest.raises(ac.AttentionError, match="the layers are layer.0, layer.1"):
+    with pytest.raises(ac.AttentionError, match="\nThe layers are layer.0, layer.1"):
         store["nothing"]
-    with pytest.raises(ac.AttentionError, match="head 3 does not exist; the layer has 3"):
+    with pytest.raises(ac.AttentionError, match="head 3 does not exist; there are 3"):
         store.chain(heads=[3])
     with pytest.raises(ac.AttentionError, match="heads='sum' is unknown"):
         store.chain(heads="sum")
@@ -162,3 +162,11 @@ def test_layers_of_different_shapes_are_not_stacked(store: AttentionStore) -> No
     with pytest.raises(ac.AttentionError, match="equally many heads"):
         mixed.chain(heads="each")
     assert mixed.chain().matrix.shape == (2, 5, 5)
+
+
+def test_a_notebook_shows_three_lines_and_the_way_to_the_page() -> None:
+    plain = AttentionStore.from_maps({"<b>": torch.rand(1, 1, 4, 4).softmax(-1)})
+    shown = plain._repr_html_()
+    assert shown.startswith("<pre>" + repr(plain).replace("<", "&lt;").replace(">", "&gt;"))
+    assert shown.count("\n") == 3
+    assert "ac.explore(store)" in shown

@@ -43,7 +43,7 @@ def test_attentions_of_transformers(output: Any) -> None:
     store = AttentionStore.from_maps(output.attentions)
     assert store.names == ["layer.0", "layer.1"]
     assert torch.equal(store[1].maps, output.attentions[1])
-    with pytest.raises(ac.AttentionError, match=r"'last_hidden_state' is of shape \(1, 6, 16\).*pass output.attentions"):
+    with pytest.raises(ac.AttentionError, match=r"'last_hidden_state' is of shape \(1, 6, 16\).*\nPass output.attentions"):
         AttentionStore.from_maps(output)
 
 
@@ -57,20 +57,20 @@ def test_patterns_of_a_cache(logits: Tensor) -> None:
     assert torch.equal(whole.maps(), maps.transpose(0, 1))
     alone = AttentionStore.from_maps({name: activation[0] for name, activation in cache.items()})
     assert torch.equal(alone.maps(), whole.maps())
-    with pytest.raises(ac.AttentionError, match=r"cache of 1 activations without an attention pattern.*names_filter="):
+    with pytest.raises(ac.AttentionError, match=r"cache of 1 activations without an attention pattern.\n.*names_filter="):
         AttentionStore.from_maps({"blocks.0.hook_resid_pre": torch.randn(1, 5, 16)})
 
 
 @pytest.mark.parametrize(
     ("maps", "names", "message"),
     [
-        ((), None, "returns no attentions: capture it"),
-        ({}, None, "returns no attentions: capture it"),
+        ((), None, "returns no attentions.\nCapture it"),
+        ({}, None, "returns no attentions.\nCapture it"),
         ([None], None, "'layer.0' is of type NoneType"),
-        ([torch.eye(2)[None, None], None], None, "'layer.1' is of type NoneType.*leave out layers"),
+        ([torch.eye(2)[None, None], None], None, "'layer.1' is of type (?s:.*)leave out layers"),
         ([torch.eye(2)], None, r"'layer.0' is of shape \(2, 2\)"),
         ([(torch.eye(2)[None, None],)], None, "'layer.0' is of type tuple"),
-        (torch.eye(2)[None, None], None, r"one tensor of shape \(1, 1, 2, 2\).*into a list"),
+        (torch.eye(2)[None, None], None, r"one tensor of shape \(1, 1, 2, 2\)(?s:.*)into a list"),
         ([torch.eye(2)[None, None]], [], "0 names for 1 maps"),
         ([torch.eye(2)[None, None]] * 2, ["a", "a"], "two layers are named 'a'"),
     ],
