@@ -118,7 +118,7 @@ class TextAttribution(Attribution):
         method = self.attr_method
         if isinstance(target, str):
             raise AttentionError(
-                f"target is a string, and {type(self.model).__name__} puts out no text.",
+                f"target is a string, and {type(self.model).__name__} outputs no text.",
                 "Pass the index of a class, as in Captum, or (position, token) of a masked language model. Load a decoder with"
                 " its language-model head.",
             )

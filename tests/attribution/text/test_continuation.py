@@ -54,7 +54,7 @@ def test_bad_targets() -> None:
             method.attribute_text(TEXT, tokenizer=DECODER, max_new_tokens=number)  # type: ignore[arg-type]
         with pytest.raises(ac.AttentionError, match="internal_batch_size is"):
             method.attribute_text(TEXT, "a", DECODER, internal_batch_size=number)  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="target is a string, and BertForSequenceClassification puts out no text"):
+    with pytest.raises(ac.AttentionError, match="target is a string, and BertForSequenceClassification outputs no text"):
         ac.TokenRank(small.bert()).attribute_text(TEXT, "a dog", ENCODER)
     with pytest.raises(ac.AttentionError, match="target=9 cannot be selected"):
         ac.GradientAttention(small.bert()).attribute_text(TEXT, 9, ENCODER)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from captum.attr import Attribution, LLMAttribution, LLMGradientAttribution
 from captum.attr._core.llm_attr import LLMAttributionResult
 from torch import Tensor
 
@@ -14,7 +16,7 @@ import attnchain_interp as ac
 from attnchain_interp import attribution
 
 from .. import small_models as small
-from .texts import BERT, DECODER, ENCODER, TEXT, VOCABULARY, averaged, eager, every_method
+from .texts import BERT, DECODER, ENCODER, SPECIAL, TEXT, VOCABULARY, averaged, eager, every_method
 
 
 def test_an_encoder_beside_eager_maps() -> None:
@@ -86,3 +88,38 @@ def test_bad_methods() -> None:
         ac.RawAttention(model, select="column").attribute_text(TEXT, "a dog", DECODER)
     with pytest.raises(ac.AttentionError, match="cannot be summed over the tokens of a word"):
         ac.MetastableStates(small.bert()).attribute_text(TEXT, tokenizer=ENCODER, words=True)
+
+
+def test_the_class_has_the_shape_of_captums() -> None:
+    """Its arguments have Captum's names, in Captum's order; `attribute_text` is a call of it."""
+    for theirs, ours in ((LLMAttribution.__init__, ac.TextAttribution.__init__),
+                         (LLMGradientAttribution.attribute, ac.TextAttribution.attribute)):  # fmt: skip
+        names = [list(inspect.signature(function).parameters) for function in (theirs, ours)]
+        assert names[0][:3] == names[1][:3]
+    model = small.llama()
+    method = ac.MultiBounce(model)
+    wrapped = ac.TextAttribution(method, DECODER)
+    assert isinstance(wrapped, Attribution)
+    assert (wrapped.attr_method, wrapped.model, wrapped.tokenizer) == (method, model, DECODER)
+    assert wrapped.device == torch.device("cpu")
+    one, other = wrapped.attribute(TEXT, "a dog", words=True), method.attribute_text(TEXT, "a dog", DECODER, words=True)
+    assert torch.equal(one.token_attr, other.token_attr)  # type: ignore[arg-type]
+    assert one.input_tokens == other.input_tokens
+    assert repr(wrapped) == f"TextAttribution(MultiBounce(LlamaForCausalLM), {type(DECODER).__name__})"
+
+
+def test_generation_takes_the_arguments_of_generate() -> None:
+    wrapped = ac.TextAttribution(ac.MultiBounce(small.llama()), DECODER)
+    greedy = wrapped.attribute(TEXT, gen_args={"max_new_tokens": 4})
+    assert len(greedy.output_tokens) == 4
+    refused = wrapped.attribute(TEXT, gen_args={"max_new_tokens": 4, "suppress_tokens": [0, *range(7, 60)]})
+    assert len(refused.output_tokens) == 4
+    assert refused.output_tokens != greedy.output_tokens
+    assert set(refused.output_tokens) <= set(SPECIAL)
+
+
+def test_methods_that_cannot_be_wrapped() -> None:
+    with pytest.raises(ac.AttentionError, match=r"(?s)made without a model.*\nGive the model as forward_func"):
+        ac.TextAttribution(ac.MultiBounce(), DECODER)
+    with pytest.raises(ac.AttentionError, match='heads="each" gives a row for every head'):
+        ac.TextAttribution(ac.MultiBounce(small.llama(), heads="each"), DECODER)
