@@ -18,7 +18,7 @@ from attnchain_interp.attribution.text.continuation import (
     given_tokens,
     output_labels,
 )
-from attnchain_interp.attribution.text.decoder import decoder_rows, model_inputs
+from attnchain_interp.attribution.text.decoder import Rows, decoder_rows, model_inputs
 from attnchain_interp.attribution.text.encoder_decoder import encoder_decoder_rows
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
@@ -111,8 +111,19 @@ class TextAttribution(Attribution):
         options = {**GREEDY, **(gen_args or {})}
         check_whole_number("max_new_tokens", options["max_new_tokens"], "how many tokens may be generated")
         if kind == "decoder":
-            return self._of_decoder(prompt, ids, target, options, internal_batch_size)
-        return self._of_encoder_decoder(prompt, ids, target, options)
+            tokens, rows = self._of_decoder(prompt, ids, target, options, internal_batch_size)
+        else:
+            tokens, rows = self._of_encoder_decoder(prompt, ids, target, options)
+        n, scores = len(prompt), rows.scores.to(rows.probabilities.dtype)
+        return TextAttributionResult(
+            input_tokens=prompt.labels,
+            output_tokens=output_labels(tokens, prompt.tokenizer),
+            token_attr=prompt.by_unit(scores[:, :n]),
+            output_attr=torch.cat([scores[:, n:], scores.new_zeros(len(tokens), 1)], 1) if kind == "decoder" else None,
+            output_probs=rows.probabilities,
+            policy=rows.policy,
+            inp=prompt.inp,
+        )
 
     def _of_encoder(self, prompt: Prompt, ids: Tensor, target: Any) -> TextAttributionResult:
         method = self.attr_method
@@ -134,9 +145,7 @@ class TextAttribution(Attribution):
             inp=prompt.inp,
         )
 
-    def _of_decoder(
-        self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any], size: int
-    ) -> TextAttributionResult:
+    def _of_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any], size: int) -> tuple[Tensor, Rows]:
         n = len(prompt)
         tokens = given_tokens(target, lambda text: prompt.tokenizer.encode(text, add_special_tokens=False))
         new_tokens = options["max_new_tokens"] if tokens is None else len(tokens)
@@ -144,38 +153,19 @@ class TextAttribution(Attribution):
         if tokens is None:
             tokens = generated(self.model, ids, options)[n:]
         check_tokens(self.model, tokens, "target")
-        rows = decoder_rows(self.attr_method, self.model, torch.cat([ids, tokens[None].to(ids)], 1), n, size)
-        scores = rows.scores.to(rows.probabilities.dtype)
-        return TextAttributionResult(
-            input_tokens=prompt.labels,
-            output_tokens=output_labels(tokens, prompt.tokenizer),
-            token_attr=prompt.by_unit(scores[:, :n]),
-            output_attr=torch.cat([scores[:, n:], scores.new_zeros(len(tokens), 1)], 1),
-            output_probs=rows.probabilities,
-            policy=rows.policy,
-            inp=prompt.inp,
-        )
+        return tokens, decoder_rows(self.attr_method, self.model, torch.cat([ids, tokens[None].to(ids)], 1), n, size)
 
-    def _of_encoder_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any]) -> TextAttributionResult:
+    def _of_encoder_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any]) -> tuple[Tensor, Rows]:
         tokens = given_tokens(target, lambda text: prompt.tokenizer(text_target=text, add_special_tokens=False)["input_ids"])
         if tokens is None:
             check_length(self.model, options["max_new_tokens"], "target")
             sequence, first = generated(self.model, ids, options), 1
-            tokens = sequence[first:]
         else:
             before = decoder_start(self.model)
             sequence, first = torch.cat([before, tokens]), len(before)
             check_length(self.model, len(sequence) - 1, "target")
         check_tokens(self.model, sequence, "target with the start of the decoder")
-        rows = encoder_decoder_rows(self.attr_method, self.model, ids, sequence[None].to(ids), first)
-        return TextAttributionResult(
-            input_tokens=prompt.labels,
-            output_tokens=output_labels(tokens, prompt.tokenizer),
-            token_attr=prompt.by_unit(rows.scores.to(rows.probabilities.dtype)),
-            output_probs=rows.probabilities,
-            policy=rows.policy,
-            inp=prompt.inp,
-        )
+        return sequence[first:], encoder_decoder_rows(self.attr_method, self.model, ids, sequence[None].to(ids), first)
 
 
 def _kind(model: Any) -> Literal["encoder", "decoder", "encoder-decoder"]:
