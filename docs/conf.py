@@ -1,7 +1,8 @@
 """The documentation site: `sphinx-build -W --keep-going -n docs docs/_build`, offline; docs/_build is not checked in.
 
-Docstrings are prose with `code` in single backticks. They become reStructuredText here: code that is a public name becomes a
-link to it, other code a literal, and bars are bars (|λ₂|).
+Docstrings are prose with `code` in single backticks. This file turns them into reStructuredText: a public name becomes a link,
+other code becomes a literal, and bars stay bars (|λ₂|). Formulas between dollars are set by MathJax, whose script the reader's
+browser loads; the build needs no network.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 80
 
-# Types of other packages, and aliases that the text around them explains; there is no network to look them up in.
+# Types of other packages, which there is no network to look up, and aliases that the text around them explains.
 nitpick_ignore_regex = [("py:.*", r"(?!attnchain).*"), ("py:.*", r"attnchain_\w+\.(?:\w+\.)+(?!_)[A-Z]\w*")]
 
 PUBLIC = {name: dotted for dotted, name in reversed(public_names().items())}  # of the core where several have it
@@ -50,7 +51,7 @@ CODE = re.compile(r"``.+?``|`(?P<code>[^`]+)`|(?P<special>\||_(?=\W|$))")
 
 
 def marked_up(text: str) -> str:
-    """A paragraph's prose as reStructuredText."""
+    """Returns a paragraph's prose as reStructuredText."""
 
     def replaced(match: re.Match[str]) -> str:
         code = match["code"]
@@ -62,7 +63,7 @@ def marked_up(text: str) -> str:
 
 
 def docstring_as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Marks up all but doctests. Of a constant it leaves nothing, which would be the docstring of its type."""
+    """Marks up all but doctests. A constant has the docstring of its type, which is left out."""
     text = "" if what == "data" else "\n".join(lines)
     parts = re.split(r"((?:^ *>>> .*\n?)(?:^ *\S.*\n?)*)", text, flags=re.MULTILINE)
     lines[:] = "".join(part if number % 2 else marked_up(part) for number, part in enumerate(parts)).split("\n")
