@@ -1,9 +1,9 @@
-"""Pictures of scores: over images by matplotlib, over text as HTML; of layers, heads, walks and chains; and their files."""
+"""Pictures of scores over images (matplotlib) and over text (HTML), of layers, heads, walks and chains; figure files."""
 
 from attnchain_interp.pictures.animation import animate_bounces
 from attnchain_interp.pictures.bounces import show_bounces
 from attnchain_interp.pictures.chains import show_chain
-from attnchain_interp.pictures.files import write_figure
+from attnchain_interp.pictures.figure_files import write_figure
 from attnchain_interp.pictures.heads import show_heads
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.layers import show_layers

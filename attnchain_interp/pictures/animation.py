@@ -1,4 +1,4 @@
-"""The walk over an image as a film."""
+"""A walk over an image as a film."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.bounces import Walk
-from attnchain_interp.pictures.files import checked_path
+from attnchain_interp.pictures.figure_files import checked_path
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column
 from attnchain_interp.pictures.scale import Scale
@@ -39,15 +39,15 @@ def animate_bounces(
     damping: float = 0.99,
     example: int = 0,
 ) -> Path:
-    """Writes a film of a walk from one token, n = 0, 1, … `steps`, ∞, as GIF or MP4 by the path's suffix; returns the path.
+    """Writes a film of a walk from one token, n = 0, 1, … `steps`, ∞, as GIF or MP4. Returns the path.
 
-    Each bounce stands for 0.3 s and passes into the next in 0.4 s, on the straight line between the two distributions. The
-    film is written atomically, and the same film is written again as the same bytes.
+    Each bounce stands still for 0.3 s and becomes the next in 0.4 s, on the straight line between the two distributions. The
+    film is written atomically. The same film is always the same bytes.
 
     Args:
-        path: ending in .gif, or in .mp4, which needs the program ffmpeg.
+        path: ends in .gif, or in .mp4, which needs the program ffmpeg.
         steps: how many bounces are shown before n = ∞.
-        store, image, normalization, start, layers, heads, damping, example: as in `show_bounces`.
+        store, image, normalization, start, layers, heads, damping, example: see `show_bounces`.
 
     Raises:
         AttentionError: another suffix, no folder for the path, no ffmpeg for an MP4, or as `show_bounces`.
@@ -72,7 +72,7 @@ def animate_bounces(
 
 
 def _frames(found: Walk) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """The title and the map of every frame; the title is that of the nearer bounce."""
+    """Yields the title and the map of every frame. The title names the nearer bounce."""
     stages = [(f"n = {n}", grid) for n, grid in enumerate(found.maps)] + [("n = ∞", found.limit)]
     eased = [(1 - np.cos(np.pi * k / (_BETWEEN + 1))) / 2 for k in range(1, _BETWEEN + 1)]
     for (name, grid), (following, next_grid) in pairwise(stages):
@@ -87,7 +87,8 @@ def _writer(path: Path) -> AbstractMovieWriter:
         return PillowWriter(_RATE)
     if not FFMpegWriter.isAvailable():
         raise AttentionError(
-            f"{path} needs the program ffmpeg, which is not found; install it (apt install ffmpeg, brew install ffmpeg, conda"
-            f" install ffmpeg), or write {path.with_suffix('.gif')}."
+            f"{path} needs the program ffmpeg, which is not found.",
+            "Install it (apt install ffmpeg, brew install ffmpeg, conda install ffmpeg), or write"
+            f" {path.with_suffix('.gif')}.",
         )
     return FFMpegWriter(_RATE, extra_args=["-pix_fmt", "yuv420p", "-fflags", "+bitexact"])

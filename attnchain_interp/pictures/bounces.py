@@ -1,4 +1,4 @@
-"""A walk over an image: where it is after 0, 1, 2 … bounces."""
+"""A walk over an image after 0, 1, 2 … bounces."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def show_bounces(
     damping: float = 0.99,
     example: int = 0,
 ) -> Figure:
-    """A matplotlib `Figure`: where a walk from one token is after n bounces, and at n = ∞ the stationary distribution.
+    """Returns a matplotlib `Figure`: a walk from one token after n bounces, and the stationary distribution at n = ∞.
 
     Each map has its own scale, from zero to its greatest value.
 
     Args:
-        store: with an image grid.
-        image: (channel, height, width) of the example, shown first, with a frame about the patch where the walk starts.
-        normalization: of the image, as in `displayable`.
+        store: a store with an image grid.
+        image: the input of the example (channel, height, width). It is shown first, with a frame around the start patch.
+        normalization: how the image was normalised: see `displayable`.
         start: "center", "class", "uniform", a token by number, or a distribution (batch, token).
         steps: the numbers of bounces that are shown.
-        layers, heads: as in `AttentionStore.chain`.
-        damping: of the stationary distribution, as in `stationary`; the bounces are not damped.
-        example: which of the batch.
+        layers, heads: see `AttentionStore.chain`.
+        damping: of the stationary distribution: see `stationary`. The bounces are not damped.
+        example: number of the example in the batch.
 
     Raises:
         AttentionError: no steps, no image grid, no such example, or as `AttentionStore.chain`, `bounce`, `stationary` and
@@ -54,7 +54,7 @@ def show_bounces(
     Source: Erel et al. 2025, multi-bounce attention.
     """
     if not len(steps):
-        raise AttentionError("steps is empty; name at least one number of bounces: steps=(1, 2).")
+        raise AttentionError("steps is empty.", "Name at least one number of bounces: steps=(1, 2).")
     found = Walk.over(store, start, max(steps), layers, heads, damping, example)
     shown = {f"n = {n}": found.maps[n] for n in steps} | {"n = ∞": found.limit}
     before = int(image is not None)
@@ -70,12 +70,12 @@ def show_bounces(
 @final
 @dataclass(frozen=True)
 class Walk:
-    """Where a walk is after each step, on the image grid.
+    """The distributions of a walk on the image grid.
 
     Attributes:
         maps: (step, rows, columns), the start first.
         limit: (rows, columns), the stationary distribution.
-        origin: (row, column) of the patch where it starts, where it starts at one.
+        origin: (row, column) of the start patch; None if the walk does not start at one patch.
     """
 
     maps: NDArray[np.float64]
@@ -93,16 +93,16 @@ class Walk:
         damping: float,
         example: int,
     ) -> Walk:
-        """The walk over the chain of a store; arguments and errors as of `show_bounces`."""
+        """Returns the walk over the chain of a store. Arguments and errors: see `show_bounces`."""
         if isinstance(heads, str) and heads == "each":
-            raise AttentionError('heads="each" has a walk for every head; name the head: heads=[0].')
+            raise AttentionError('heads="each" gives a walk for every head; one walk is drawn.', "Name the head: heads=[0].")
         chain, tokens = store.chain(layers, heads), store.tokens
         path = bounce(chain, start_distribution(chain, tokens, start), steps, path=True)
         limit = stationary(chain, damping)
         return cls(on_grid(tokens, path, example), on_grid(tokens, limit, example), patch_at(tokens, start))
 
     def draw_start(self, axis: Any, picture: NDArray[np.float64]) -> None:
-        """The image (height, width, channel), with a frame about the patch where the walk starts."""
+        """Draws the image (height, width, channel), with a frame around the start patch."""
         axis.imshow(picture)
         name_column(axis, "input")
         if self.origin is not None:

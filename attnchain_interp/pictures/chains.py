@@ -1,4 +1,4 @@
-"""A small chain as a graph: states as circles, transitions as arrows, and a walk over them."""
+"""A small chain as a graph: states are circles, transitions are arrows, and a walk goes over them."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def show_chain(
     least: float = 0.05,
     damping: float = 0.99,
 ) -> Figure:
-    """A matplotlib `Figure` of one small chain as a graph, once for each number of bounces, and for n = ∞.
+    """Returns a matplotlib `Figure` of one small chain as a graph, once for each number of bounces, and for n = ∞.
 
-    States stand in a circle, the first on top, in the colour of the walk's probability of being there, which is written in
-    them. Arrows are as wide as their transition is probable.
+    States stand in a circle, the first on top. The colour of a state is the probability of the walk being there; the number is
+    written in it. The width of an arrow is the probability of its transition.
 
     Args:
-        P: (token, token), of at most 12 tokens.
-        start: where the walk begins: a token by number, a distribution (token,), or everywhere alike when None.
+        P: (token, token), at most 12 tokens.
+        start: where the walk starts: a token by number, or a distribution (token,). None means every token equally likely.
         steps: the numbers of bounces that are shown.
-        labels: of the states; their numbers when None.
-        least: transitions less probable than this have no arrow.
-        damping: of the stationary distribution, as in `stationary`; the bounces are not damped.
+        labels: names of the states. None means their numbers.
+        least: transitions with a smaller probability have no arrow.
+        damping: of the stationary distribution: see `stationary`. The bounces are not damped.
 
     Raises:
-        AttentionError: several chains or a large one, no steps, labels that do not fit, or as `bounce` and `stationary`.
+        AttentionError: several chains, more than 12 tokens, no steps, labels that do not fit, or as `bounce` and `stationary`.
 
     >>> figure = show_chain(Tensor([[0.9, 0.1], [0.5, 0.5]]), start=0, labels=["sun", "rain"])
     >>> [axis.get_title() for axis in figure.axes[:4]]
@@ -57,13 +57,14 @@ def show_chain(
     if chain.states.ndim != 1 or len(chain) > _MOST:
         raise AttentionError(
             f"the chain has the shape {tuple(chain.transitions.shape)}; a graph shows one chain (token, token) of at most"
-            f" {_MOST} tokens: take one of a batch (chain.matrix[0]), or a part of it (restrict)."
+            f" {_MOST} tokens.",
+            "Take one of a batch (chain.matrix[0]), or a part of it (restrict).",
         )
     if not len(steps):
-        raise AttentionError("steps is empty; name at least one number of bounces: steps=(1, 2).")
+        raise AttentionError("steps is empty.", "Name at least one number of bounces: steps=(1, 2).")
     names = [str(k) for k in range(len(chain))] if labels is None else [str(label) for label in labels]
     if len(names) != len(chain):
-        raise AttentionError(f"labels holds {len(names)}; the chain has {len(chain)} tokens.")
+        raise AttentionError(f"labels holds {len(names)}; the chain has {len(chain)} tokens.", "Give one label per token.")
     path = finite(bounce(chain, chain.uniform if start is None else start, max(steps), path=True), "the walk")
     shown = {f"n = {n}": path[n] for n in steps} | {"n = ∞": finite(stationary(chain, damping), "the stationary vector")}
     transitions = finite(chain.matrix, "the matrix")

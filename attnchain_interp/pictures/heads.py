@@ -1,4 +1,4 @@
-"""Every head by itself: where an endless walk over it stays, and how slowly it mixes."""
+"""Every head by itself: its stationary distribution, and how slowly it mixes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from attnchain_interp.chain.mixing import mixing
-from attnchain_interp.errors import AttentionError
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.pictures.panels import blank_axes, colour_bar, draw_map, name_column, name_row
 from attnchain_interp.pictures.patches import on_grid
 from attnchain_interp.pictures.scale import Scale
@@ -27,23 +27,22 @@ def show_heads(
     damping: float = 0.99,
     example: int = 0,
 ) -> Figure:
-    """A matplotlib `Figure`: layer × head, the TokenRank of every head by itself in a frame of the colour of its |λ₂|.
+    """Returns a matplotlib `Figure`, layer × head: the TokenRank of every head, in a frame with the colour of its |λ₂|.
 
-    A head with a |λ₂| near one mixes slowly: it holds regions in which a walk stays long. Each map has its own scale, from
-    zero to its greatest value.
+    A head with |λ₂| near one mixes slowly: it holds regions in which a walk stays long. Each map has its own scale, from zero
+    to its greatest value.
 
     Args:
-        store: with an image grid.
-        layers: as in `AttentionStore.select`.
-        order: of the heads of a layer: "head" by number, or "lambda2" from the slowest mixing to the fastest.
-        damping: of TokenRank; |λ₂| is that of the chain without it.
-        example: which of the batch.
+        store: a store with an image grid.
+        layers: see `AttentionStore.select`.
+        order: order of the heads of a layer: "head" by number, or "lambda2" from the slowest mixing to the fastest.
+        damping: of TokenRank. |λ₂| is that of the undamped chain.
+        example: number of the example in the batch.
 
     Raises:
         AttentionError: another order, no image grid, no such example, or as `AttentionStore.chain` and `mixing`.
     """
-    if order not in ("head", "lambda2"):
-        raise AttentionError(f'order={order!r} is unknown; use "head" or "lambda2".')
+    check_one_of("order", order, ("head", "lambda2"))
     chosen = store.select(layers)
     figure, axes = blank_axes(len(chosen), max(layer.heads for layer in chosen))
     colours = ScalarMappable(Normalize(0, 1), colormaps[_SLOW])

@@ -1,4 +1,4 @@
-"""Images as they are looked at: what normalisation did to them undone, channels last, in [0, 1]."""
+"""Images for display: without their normalisation, channels last, in [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ _WAYS = "(mean, std), a timm model or its data config, an image processor of tra
 
 
 def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
-    """(height, width, 3) in [0, 1] of one image.
+    """Returns one image as (height, width, 3) in [0, 1].
 
-    With a normalisation, image · std + mean, cut off at 0 and 1. Without one, bytes are divided by 255, an image in [0, 1]
-    stays as it is, and one in any other range is stretched from its least to its greatest value.
+    With a normalisation: image · std + mean, clipped to [0, 1]. Without one, bytes are divided by 255, an image in [0, 1] is
+    unchanged, and an image in another range is stretched from its least to its greatest value.
 
     Args:
         image: (channel, height, width), (height, width, channel) or (height, width); 1 or 3 channels.
-        normalization: what the model's preprocessing subtracted and divided by: (mean, std), each a number or one for each
-            channel; or what holds them: a timm model or its data config, an image processor of transformers, a `Normalize` of
-            torchvision.
+        normalization: the mean and standard deviation of the model's preprocessing: (mean, std), each a number or one number
+            per channel; or an object that holds them: a timm model or its data config, an image processor of transformers, a
+            `Normalize` of torchvision.
 
     Raises:
-        AttentionError: no image, NaN or infinite values, a normalisation in which no mean and std are found or that does not
-            fit.
+        AttentionError: another shape, NaN or infinite values, a normalisation without mean and std, or one that does not fit.
     """
     pixels = finite(image, "image")
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
@@ -39,7 +38,8 @@ def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or 0 in pixels.shape:
         raise AttentionError(
             f"image has shape {pixels.shape}; one image is (channel, height, width) or (height, width, channel), with 1 or 3"
-            " channels. Of a batch, take images[0]."
+            " channels.",
+            "Take images[0] from a batch.",
         )
     if normalization is not None:
         mean, std = mean_and_std(normalization, pixels.shape[-1])
@@ -53,19 +53,19 @@ def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
 
 
 def mean_and_std(source: Any, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean and standard deviation of each channel that `source` holds.
+    """Returns the mean and the standard deviation of each channel from `source`.
 
     Raises:
-        AttentionError: there are none, or they are not one for each channel, or the deviation is not positive.
+        AttentionError: `source` has none, not one for each channel, or a deviation that is not positive.
     """
     found = source if isinstance(source, tuple | list) else _held(source)
     if found is None or len(found) != 2:
-        raise AttentionError(f"normalization is a {type(source).__name__} in which no mean and std are found; pass {_WAYS}.")
+        raise AttentionError(f"normalization is a {type(source).__name__} without mean and std.", f"Pass {_WAYS}.")
     mean, std = (finite(part, f"the {name} of normalization") for part, name in zip(found, ("mean", "std"), strict=True))
     if any(part.shape not in ((), (1,), (channels,)) for part in (mean, std)) or not (std > 0).all():
         raise AttentionError(
-            f"normalization has the mean {mean.tolist()} and the std {std.tolist()}; each must be a number or {channels}, one"
-            " for each channel, and the std positive."
+            f"normalization has the mean {mean.tolist()} and the std {std.tolist()}; the std must be positive.",
+            f"Give a number for each, or {channels} numbers, one per channel.",
         )
     return mean, std
 

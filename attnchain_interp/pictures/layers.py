@@ -1,4 +1,4 @@
-"""The authors' figure: what each layer attends to, by four ways of reading it."""
+"""The figure of the paper: the attention of each layer, read in four ways."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def show_layers(
     damping: float = 0.99,
     example: int = 0,
 ) -> Figure:
-    """A matplotlib `Figure`: rows are layers; columns centre row, column sum, class row, TokenRank.
+    """Returns a matplotlib `Figure` with layers as rows; the columns are centre row, column sum, class row and TokenRank.
 
-    Each map has its own scale, from zero to its greatest value. Without a class token its column is left out.
+    Each map has its own scale, from zero to its greatest value. Without a class token there is no class row.
 
     Args:
-        store: with an image grid.
-        image: (channel, height, width) of the example, shown on top, with a frame about the centre token's patch.
-        normalization: of the image, as in `displayable`.
-        layers, heads: as in `AttentionStore.chain`; each layer is shown by itself.
+        store: a store with an image grid.
+        image: the input of the example (channel, height, width), shown on top with a frame around the centre patch.
+        normalization: how the image was normalised: see `displayable`.
+        layers, heads: see `AttentionStore.chain`. Each layer is shown by itself.
         damping: of TokenRank.
-        example: which of the batch.
+        example: number of the example in the batch.
 
     Raises:
         AttentionError: no image grid, no such example, or as `AttentionStore.chain`, `stationary` and `displayable`.

@@ -1,14 +1,15 @@
-"""Attributions over their images, and many maps in a grid with one scale."""
+"""Attributions over their images, and many maps in a grid with a common scale."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.panels import blank_axes, colour_bar, draw_map, name_column, name_row
@@ -27,19 +28,19 @@ def show_attribution(
     share: bool = True,
     cmap: str | None = None,
 ) -> Figure:
-    """A matplotlib `Figure`: for each example the image, its attribution in colours, and this over the image.
+    """Returns a matplotlib `Figure`: for each example the image, its attribution, and the attribution over the image.
 
-    Nothing is registered with pyplot: a notebook shows the figure when it is a cell's value, `figure.savefig` writes it.
+    Nothing is registered with pyplot. A notebook shows the figure as the value of a cell; `figure.savefig` writes it.
 
     Args:
-        attributions: as `attribute` gives them: (batch, rows, columns) with `output="grid"`, or (batch, channel, height,
-            width), whose channels are summed, as Captum does. On a scale from zero, or about zero where any is negative.
-        images: (batch, channel, height, width) or channels last; the attribution alone without.
-        normalization: of the images, as in `displayable`.
+        attributions: the result of `attribute`: (batch, rows, columns) with `output="grid"`, or (batch, channel, height,
+            width), whose channels are summed as Captum does.
+        images: (batch, channel, height, width), or channels last. Without images the attribution stands alone.
+        normalization: how the images were normalised: see `displayable`.
         titles: a name for each example.
-        signed: whether the colours are for both signs; when None, where a value is negative.
-        share: one scale for all examples; or one for each.
-        cmap: matplotlib's name for the colours; when None, of "magma" and "RdBu_r" the one for these signs.
+        signed: whether the scale is symmetric about zero; it starts at zero else. None means: if a value is negative.
+        share: whether all examples have one scale; each has its own else.
+        cmap: matplotlib's name of the colours. None means "magma", and "RdBu_r" for a symmetric scale.
 
     Raises:
         AttentionError: NaN or infinite values, shapes or numbers of examples that do not fit, or as `displayable`.
@@ -75,23 +76,22 @@ def show_grid(
     signed: bool | None = None,
     cmap: str | None = None,
 ) -> Figure:
-    """A matplotlib `Figure` of many maps in rows and columns, with a common scale and one bar for its colours.
+    """Returns a matplotlib `Figure` of many maps in rows and columns, with a common scale and a colour bar.
 
     Args:
-        maps: methods × images, as a mapping from a method's name to what `attribute` gave for the images (each (batch, rows,
-            columns) or (batch, channel, height, width)): images are rows, methods columns. Or rows of maps, say layer × head:
-            (row, column, height, width), or lists of lists of (height, width), not all of the same length.
-        images: one for each row, (row, channel, height, width): shown in a column of their own, and under every map.
-        normalization: of the images, as in `displayable`.
-        rows, columns: their names; of a mapping, the columns are named by its keys.
-        share: what has one scale: "all" maps, each "row" or each "column" (methods whose scores have other units), or "none".
-        signed, cmap: as in `show_attribution`.
+        maps: a mapping from a method's name to the result of `attribute` for the images, each (batch, rows, columns) or
+            (batch, channel, height, width): images are rows, methods are columns. Or rows of maps, for example layer × head:
+            (row, column, height, width), or lists of lists of (height, width), which may have different lengths.
+        images: one for each row (row, channel, height, width), shown in a column of their own and under every map.
+        normalization: how the images were normalised: see `displayable`.
+        rows, columns: names. The default for the columns of a mapping is its keys.
+        share: the maps that share a scale: "all", each "row", each "column" (methods with different units), or "none".
+        signed, cmap: see `show_attribution`.
 
     Raises:
         AttentionError: no maps, NaN or infinite values, shapes or numbers that do not fit, or as `displayable`.
     """
-    if share not in ("all", "row", "column", "none"):
-        raise AttentionError(f'share={share!r} is unknown; use "all", "row", "column" or "none".')
+    check_one_of("share", share, get_args(Share))
     if isinstance(maps, Mapping) and columns is None:
         columns = [str(name) for name in maps]
     cells = _cells(maps)
@@ -129,8 +129,9 @@ def _batch_of_maps(values: Any, name: str) -> NDArray[np.float64]:
         found = found.sum(1)
     if found.ndim != 3 or 0 in found.shape:
         raise AttentionError(
-            f"{name} has shape {found.shape}; it must be (batch, rows, columns), or (batch, channel, height, width) as"
-            ' `attribute` gives it. Of one map, pass map[None]; of token scores, ask for output="grid".'
+            f"{name} has shape {found.shape}; it must be (batch, rows, columns) or (batch, channel, height, width), as from"
+            " `attribute`.",
+            'Pass map[None] for one map; ask for output="grid" instead of token scores.',
         )
     return found
 
@@ -141,15 +142,16 @@ def _cells(maps: Any) -> Cells:
         sizes = {str(name): len(values) for name, values in columns.items()}
         if len(set(sizes.values())) != 1:
             raise AttentionError(
-                f"maps has numbers of images that differ, or no method: {sizes}; each needs one map per image."
+                f"maps has numbers of images that differ, or no method: {sizes}.", "Give each method one map per image."
             )
         return [list(row) for row in zip(*columns.values(), strict=True)]
     cells = [[finite(cell, f"the map in row {i}, column {j}") for j, cell in enumerate(row)] for i, row in enumerate(maps)]
     shapes = {cell.shape for row in cells for cell in row}
     if not shapes or any(len(shape) != 2 or 0 in shape for shape in shapes):
         raise AttentionError(
-            f"maps holds {sorted(shapes) or 'nothing'}; it must be (row, column, height, width), lists of lists of (height,"
-            " width), or a mapping from a method's name to (batch, rows, columns)."
+            f"maps holds {sorted(shapes) or 'nothing'}.",
+            "Give (row, column, height, width), lists of lists of (height, width), or a mapping from a method's name to"
+            " (batch, rows, columns).",
         )
     return cells
 
@@ -158,11 +160,11 @@ def _pictures(images: Any, normalization: Any, needed: int) -> list[NDArray[np.f
     if images is None:
         return []
     if len(images) != needed:
-        raise AttentionError(f"images holds {len(images)}; there must be {needed}, one for each example or row of maps.")
+        raise AttentionError(f"images holds {len(images)}, for {needed} examples or rows of maps.", "Give one image for each.")
     return [displayable(image, normalization) for image in images]
 
 
 def _names(names: Sequence[str] | None, argument: str, needed: int) -> list[str]:
     if names is not None and len(names) != needed:
-        raise AttentionError(f"{argument} holds {len(names)} names; there must be {needed}.")
+        raise AttentionError(f"{argument} holds {len(names)} names; {needed} are needed.", "Give one for each.")
     return [str(name) for name in names or ()]

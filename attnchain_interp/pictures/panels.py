@@ -1,4 +1,4 @@
-"""Axes in a grid, an image or a map in one of them, and the bar of colours; figures that pyplot does not know of."""
+"""Axes in a grid, maps and names in them, and colour bars. Figures are not registered with pyplot."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from attnchain_interp.pictures.scale import Scale
 
-SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both told apart without red or green
+SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
 
 
 def blank_axes(rows: int, columns: int, cell: float = 1.5) -> tuple[Figure, NDArray[Any]]:
-    """A figure of its own and its axes (row, column), each `cell` inches wide, without ticks or frames."""
+    """Returns a new figure and its axes (row, column), each `cell` inches wide, without ticks or frames."""
     figure = Figure(figsize=(cell * columns, cell * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -27,7 +27,7 @@ def blank_axes(rows: int, columns: int, cell: float = 1.5) -> tuple[Figure, NDAr
 def draw_map(
     axis: Axes, scores: NDArray[Any], scale: Scale, image: NDArray[Any] | None = None, cmap: str | None = None
 ) -> ScalarMappable:
-    """The map in colours; over an image in grey, each patch as large as its part of it."""
+    """Draws the map in colours. Over an image, which is drawn in grey, each patch covers its part of the image."""
     extent = None
     if image is not None:
         height, width, _ = image.shape
@@ -44,7 +44,7 @@ def draw_map(
 
 
 def name_row(axis: Axes, name: str) -> None:
-    """Writes the name of a row at its left."""
+    """Writes the name of a row to its left."""
     axis.text(-0.08, 0.5, name, fontsize=6, rotation=90, va="center", ha="right", transform=axis.transAxes, parse_math=False)
 
 
@@ -54,8 +54,8 @@ def name_column(axis: Axes, name: str) -> None:
 
 
 def colour_bar(figure: Figure, drawn: ScalarMappable, axes: NDArray[Any], location: str = "right") -> None:
-    """The bar of colours beside the axes that share it."""
+    """Draws a colour bar beside the axes that share it."""
     bar = figure.colorbar(drawn, ax=list(np.ravel(axes)), location=location, shrink=0.8, aspect=30, pad=0.02)
     bar.ax.tick_params(labelsize=6)
     if bar.solids is not None:
-        bar.solids.set_alpha(1)  # of a map over an image it would be pale
+        bar.solids.set_alpha(1)  # it would be pale for a map over an image

@@ -1,4 +1,4 @@
-"""Where tokens are on an image: their scores on its grid, and a frame about one of its patches."""
+"""Patches of an image: scores on its grid, the place of a token, and a frame around a patch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from attnchain_interp.store.tokens import Role, TokenLayout
 
 
 def on_grid(tokens: TokenLayout, scores: Tensor, example: int) -> NDArray[np.float64]:
-    """(…, rows, columns): the scores (batch, …, token) of one example.
+    """Returns the scores (batch, …, token) of one example as (…, rows, columns).
 
     Raises:
-        AttentionError: there is no image grid, or no such example.
+        AttentionError: no image grid, or an example that does not exist.
     """
     if isinstance(example, bool) or not -len(scores) <= example < len(scores):
         raise AttentionError(
-            f"example {example!r} does not exist; the store holds {len(scores)}, numbered 0 to {len(scores) - 1}."
+            f"example {example!r} does not exist; the store holds {len(scores)}.", f"Use a number from 0 to {len(scores) - 1}."
         )
     return finite(tokens.to_grid(scores)[example], "the scores")
 
 
 def patch_at(tokens: TokenLayout, token: object) -> tuple[int, int] | None:
-    """(row, column) on the grid of the token "center", "class" or by number; None where it is no patch, or no token."""
+    """Returns (row, column) of a token ("center", "class" or a number) on the grid; None if it is not a patch."""
     if tokens.grid is None or not isinstance(token, str | int) or token in ("uniform", "last"):
         return None
     position = token_position(tokens, token)
@@ -40,7 +40,7 @@ def patch_at(tokens: TokenLayout, token: object) -> tuple[int, int] | None:
 
 
 def frame_patch(axis: Axes, place: tuple[int, int], grid: tuple[int, int], size: tuple[int, int]) -> None:
-    """Draws a frame about the patch (row, column) of an image (height, width), or of a map that is as large as the grid."""
+    """Draws a frame around the patch (row, column) of an image or a map of `size` (height, width)."""
     tall, wide = size[0] / grid[0], size[1] / grid[1]
     corner = (place[1] * wide - 0.5, place[0] * tall - 0.5)
     frame = Rectangle(corner, wide, tall, fill=False, edgecolor="#E69F00", linewidth=1.2)

@@ -1,4 +1,4 @@
-"""Which value has which colour."""
+"""The scale of colours that maps share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from attnchain_interp.errors import AttentionError
 @final
 @dataclass(frozen=True)
 class Scale:
-    """Colours from zero to the greatest value; of scores with a sign, from minus the greatest magnitude to plus it.
+    """A scale of colours from zero to the greatest value, or symmetric about zero for scores with a sign.
 
-    Zero is always in its own place, so a constant map has a colour of its own and an all-zero map that of zero.
+    Zero always has its own colour: a constant map differs from an all-zero map.
 
     Attributes:
         greatest: the value, or the magnitude, at the end of the colours; positive.
@@ -31,7 +31,7 @@ class Scale:
 
     @classmethod
     def of(cls, maps: Iterable[NDArray[np.float64]], signed: bool | None = None) -> Scale:
-        """The scale that all of these share; signed, when None, where a value is negative.
+        """Returns the scale that all of these maps share. `signed=None` means: signed if a value is negative.
 
         Raises:
             AttentionError: negative values on a scale without a sign.
@@ -43,7 +43,7 @@ class Scale:
             signed = least < 0
         if not signed and least < 0:
             raise AttentionError(
-                f"signed=False, but the scores go down to {least:.3g}; leave signed out, or pass their abs()."
+                f"signed=False, but the scores go down to {least:.3g}.", "Leave signed out, or pass their abs()."
             )
         return cls(greatest or 1.0, signed)
 
@@ -57,10 +57,10 @@ class Scale:
 
 
 def finite(values: Any, name: str) -> NDArray[np.float64]:
-    """The numbers of a tensor, an array or a list, in float64.
+    """Returns the numbers of a tensor, an array or a list in float64.
 
     Raises:
-        AttentionError: these are no real numbers, or some are NaN or infinite.
+        AttentionError: values that are not real numbers, or are NaN or infinite.
     """
     if isinstance(values, Tensor) and not values.is_complex():
         values = values.detach().cpu().double().numpy()
@@ -69,13 +69,15 @@ def finite(values: Any, name: str) -> NDArray[np.float64]:
         if numbers.dtype.kind not in "biuf":
             raise TypeError(f"they are {numbers.dtype}")
     except (TypeError, ValueError) as error:
-        raise AttentionError(f"{name} is a {type(values).__name__} that holds no array of real numbers ({error}).") from error
+        raise AttentionError(
+            f"{name} is a {type(values).__name__} without an array of real numbers ({error}).", "Pass a tensor or an array."
+        ) from error
     numbers = numbers.astype(np.float64)
     wrong = numbers.size - int(np.isfinite(numbers).sum())
     if wrong:
         kind = "NaN" if np.isnan(numbers).any() else "infinite"
         raise AttentionError(
-            f"{name} holds {wrong} values of {numbers.size} that are no finite numbers ({kind}), which have no colour; see"
-            " where they come from, or replace them yourself (torch.nan_to_num)."
+            f"{name} holds {wrong} values of {numbers.size} that are not finite ({kind}), which have no colour.",
+            "Find where they come from, or replace them (torch.nan_to_num).",
         )
     return numbers

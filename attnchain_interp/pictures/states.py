@@ -21,18 +21,18 @@ _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#
 
 
 def show_states(memberships: Any, images: Any, normalization: Any = None, weights: Any = None) -> Figure:
-    """A matplotlib `Figure`: for each image, its metastable states as coloured regions over it, and what each state weighs.
+    """Returns a matplotlib `Figure`: for each image its metastable states as coloured regions, and the weight of each state.
 
-    Each patch has the colour of the state that it belongs to most, the stronger the more it does; each state's number stands
-    on its most typical patch. Colours come again after the seventh state; then the numbers tell them apart. A state that is
-    no patch's first is hollow in the legend.
+    Each patch has the colour of the state with its greatest membership; a stronger colour is a greater membership. The number
+    of a state stands on its most typical patch. Colours repeat after seven states; the numbers tell those states apart. A
+    state that is the first of no patch is hollow in the legend.
 
     Args:
-        memberships: (batch, state, rows, columns), as `tokens.to_grid(memberships.mT)` gives them.
-        images: (batch, channel, height, width) or channels last.
-        normalization: of the images, as in `displayable`.
-        weights: (batch, state) stationary weights, as from `coarse_grained_stationary`; states of weight 0 are not drawn.
-            When None, the share of the patches that belong to a state.
+        memberships: (batch, state, rows, columns): `store.tokens.to_grid(memberships.mT)`.
+        images: (batch, channel, height, width), or channels last.
+        normalization: how the images were normalised: see `displayable`.
+        weights: (batch, state) stationary weights (`coarse_grained_stationary`). States of weight 0 are not drawn. None means
+            the share of the patches that belong to a state.
 
     Raises:
         AttentionError: shapes or numbers of examples that do not fit, NaN or infinite values, or as `displayable`.
@@ -40,14 +40,15 @@ def show_states(memberships: Any, images: Any, normalization: Any = None, weight
     grids = finite(memberships, "memberships")
     if grids.ndim != 4 or 0 in grids.shape:
         raise AttentionError(
-            f"memberships has shape {grids.shape}; it must be (batch, state, rows, columns):"
-            " store.tokens.to_grid(memberships.mT)."
+            f"memberships has shape {grids.shape}; it must be (batch, state, rows, columns).",
+            "Pass store.tokens.to_grid(memberships.mT).",
         )
     shares = grids.mean((2, 3)) if weights is None else finite(weights, "weights")
     if shares.shape != grids.shape[:2] or len(images) != len(grids):
         raise AttentionError(
             f"memberships holds {grids.shape[:2]} examples and states, weights has shape {shares.shape} and images holds"
-            f" {len(images)}; all must be of the same examples."
+            f" {len(images)}.",
+            "Give all three for the same examples.",
         )
     figure, axes = blank_axes(len(grids), 3)
     for row, image, memberships_of, weights_of in zip(axes, images, grids, shares, strict=True):
@@ -64,7 +65,7 @@ def show_states(memberships: Any, images: Any, normalization: Any = None, weight
 def _draw_regions(
     axis: Axes, picture: NDArray[np.float64], memberships: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> list[Patch]:
-    """Draws the regions of one image; returns what stands for each state in the legend."""
+    """Draws the regions of one image. Returns the entry of each state in the legend."""
     height, width, _ = picture.shape
     share, state = memberships.max(0), memberships.argmax(0)
     rows, columns = share.shape

@@ -1,4 +1,4 @@
-"""Scores of tokens as HTML: nothing but elements with inline styles, every token escaped."""
+"""Scores of tokens as HTML: only elements with inline styles, and every token is escaped."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class HTML(str):
 
 
 def text_html(tokens: Sequence[str], scores: Any, rows: Sequence[str] | None = None, signed: bool | None = None) -> HTML:
-    """HTML of the tokens in colours by their scores, each with its value on hover; a string that a notebook shows.
+    """Returns HTML of the tokens, coloured by their scores, each with its value on hover. A notebook shows the string.
 
-    Self-contained: no script, no style sheet, nothing is loaded. Text stands in black or white on its colour, whichever is
-    easier to read, so that it suits light and dark pages. Control characters are shown by their pictures (a newline as ␊),
-    lone surrogates by their escape, and a token's writing direction does not reach its neighbours.
+    The HTML has no script and no style sheet, and loads nothing. Text is black or white on its colour, whichever is easier to
+    read, so it suits light and dark pages. Control characters are shown by their pictures (a newline as ␊), lone surrogates by
+    their escape. The writing direction of a token does not change its neighbours.
 
     Args:
-        tokens: the tokens as text, such as `store.tokens.labels[0]`.
-        scores: (token,); or (row, token) for a table of, say, output tokens × input tokens. On a scale from zero (white to
-            blue), or about zero where any is negative (blue, white, red).
-        rows: of a table, the names of its rows.
-        signed: whether the colours are for both signs; when None, where a value is negative.
+        tokens: the tokens as text, for example `store.tokens.labels[0]`.
+        scores: (token,); or (row, token) for a table, for example output tokens × input tokens.
+        rows: names of the rows of a table.
+        signed: whether the scale is symmetric about zero (blue, white, red); it goes from zero (white) to blue else. None
+            means: if a value is negative.
 
     Raises:
-        AttentionError: NaN or infinite scores, numbers of tokens, rows and scores that do not fit, tokens that are no text.
+        AttentionError: NaN or infinite scores, numbers of tokens, rows and scores that differ, or tokens that are not text.
 
     >>> text_html(["a", "<b>"], [1, 0.25]).count("&lt;b&gt;")
     1
@@ -53,15 +53,9 @@ def text_html(tokens: Sequence[str], scores: Any, rows: Sequence[str] | None = N
     values = finite(scores, "scores")
     wanted = (len(tokens),) if rows is None else (len(rows), len(tokens))
     if values.shape != wanted or not values.size:
-        raise AttentionError(
-            f"scores has shape {values.shape}; with {len(tokens)} tokens"
-            + (
-                " it must be (token,), or (row, token) with rows=[…]"
-                if rows is None
-                else f" and {len(rows)} rows (row, token)"
-            )
-            + f": {wanted}, none empty."
-        )
+        shape = "(token,)" if rows is None else "(row, token)"
+        fix = "Pass rows=[…] for a table (row, token)." if rows is None else "Pass one row of scores for each name in rows."
+        raise AttentionError(f"scores has shape {values.shape}; it must be {shape} = {wanted}, and not empty.", fix)
     scale = Scale.of([values], signed)
     columns, names = (_texts(texts, what) for texts, what in ((tokens, "tokens"), (rows or (), "rows")))
     body = _table(columns, names, values, scale) if rows is not None else _line(columns, values, scale)
@@ -100,7 +94,7 @@ def _texts(texts: Sequence[str], name: str) -> list[str]:
     for k, text in enumerate(texts):
         if not isinstance(text, str):
             raise AttentionError(
-                f"{name}[{k}] is a {type(text).__name__}; it must be text: tokenizer.convert_ids_to_tokens(ids) gives that."
+                f"{name}[{k}] is a {type(text).__name__}; it must be text.", "Use tokenizer.convert_ids_to_tokens(ids)."
             )
     return [f"<bdi>{escape(_printable(text))}</bdi>" for text in texts]
 
@@ -119,7 +113,7 @@ def _colours(value: float, scale: Scale) -> str:
 
 
 def luminance(colour: str) -> float:
-    """The relative luminance of "#rrggbb", from 0 (black) to 1 (WCAG 2); above 0.179 black is easier to read than white."""
+    """Returns the relative luminance of "#rrggbb", from 0 (black) to 1 (WCAG 2). Above 0.179, black is easier to read."""
     channels = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))

@@ -33,5 +33,5 @@ def test_each_head_in_its_place(order: str) -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ac.AttentionError, match=r"order='slow' is unknown; use \"head\" or \"lambda2\""):
+    with pytest.raises(ac.AttentionError, match="order='slow' is unknown.\nUse 'head' or 'lambda2'"):
         pictures.show_heads(small_store(), order="slow")  # type: ignore[arg-type]

@@ -148,17 +148,17 @@ def test_normalised_images_are_shown_as_they_were() -> None:
             lambda: pictures.show_attribution(torch.full((1, 2, 2), torch.inf)),
             "attributions holds 4 values of 4 .*infinite",
         ),
-        (lambda: pictures.show_attribution(GRID[0]), r"attributions has shape \(2, 3\).*map\[None\]"),
-        (lambda: pictures.show_attribution(GRID, IMAGES[:1]), "images holds 1; there must be 2"),
-        (lambda: pictures.show_attribution(GRID, titles=["a"]), "titles holds 1 names; there must be 2"),
+        (lambda: pictures.show_attribution(GRID[0]), r"(?s)attributions has shape \(2, 3\).*map\[None\]"),
+        (lambda: pictures.show_attribution(GRID, IMAGES[:1]), "images holds 1, for 2 examples"),
+        (lambda: pictures.show_attribution(GRID, titles=["a"]), "titles holds 1 names; 2 are needed"),
         (lambda: pictures.show_attribution(-GRID, signed=False), r"signed=False, but the scores go down to -0.996"),
         (lambda: pictures.show_grid({"a": GRID, "b": GRID * torch.nan}), "the map of 'b' holds 12 values"),
         (lambda: pictures.show_grid({"a": GRID, "b": GRID[:1]}), r"numbers of images that differ.*\{'a': 2, 'b': 1\}"),
         (lambda: pictures.show_grid({}), "no method"),
         (lambda: pictures.show_grid([]), "maps holds nothing"),
-        (lambda: pictures.show_grid(GRID), r"maps holds \[\(3,\)\]; it must be \(row, column, height, width\)"),
+        (lambda: pictures.show_grid(GRID), r"maps holds \[\(3,\)\].\nGive \(row, column, height, width\)"),
         (lambda: pictures.show_grid({"a": GRID}, share="both"), "share='both' is unknown"),  # type: ignore[arg-type]
-        (lambda: pictures.show_grid({"a": GRID}, columns=["a", "b"]), "columns holds 2 names; there must be 1"),
+        (lambda: pictures.show_grid({"a": GRID}, columns=["a", "b"]), "columns holds 2 names; 1 are needed"),
     ],
 )
 def test_what_cannot_be_drawn(call: Any, message: str) -> None:

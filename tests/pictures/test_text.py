@@ -128,10 +128,10 @@ def test_it_shows_itself_in_a_notebook() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["a", "b"], [1.0]), r"scores has shape \(1,\); with 2 tokens it must be \(token,\)"),
-        ((["a"], [[1.0]]), r"or \(row, token\) with rows="),
-        ((["a"], [[1.0]], ["x", "y"]), r"and 2 rows \(row, token\): \(2, 1\)"),
-        (([], []), "none empty"),
+        ((["a", "b"], [1.0]), r"scores has shape \(1,\); it must be \(token,\) = \(2,\)"),
+        ((["a"], [[1.0]]), r"rows=\[…\] for a table \(row, token\)"),
+        ((["a"], [[1.0]], ["x", "y"]), r"it must be \(row, token\) = \(2, 1\)"),
+        (([], []), "and not empty"),
         ((["a", "b"], [1.0, float("nan")]), "scores holds 1 values of 2"),
         ((["a", 5], [1.0, 2.0]), r"tokens\[1\] is a int; it must be text"),
         ((["a"], [[1.0]], [b"x"]), r"rows\[0\] is a bytes"),

@@ -1,4 +1,4 @@
-"""Figures as files: text as text, nothing that changes from one day to the next."""
+"""Figures as files. Text stays text, and the same figure is always the same bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ _STYLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "svg.hashsalt": "attnch
 
 
 def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
-    """Writes the figure as PDF, SVG or PNG by the path's suffix, atomically; returns the path.
+    """Writes the figure as PDF, SVG or PNG by the suffix of the path, atomically. Returns the path.
 
-    In PDF and SVG text stays text, which can be searched and edited. There are no dates in the file: the same figure is
-    written again as the same bytes.
+    In PDF and SVG text stays text, which can be searched and edited. The file holds no date: the same figure is always the
+    same bytes.
 
     Args:
-        dpi: pixels an inch of a PNG, and of what is no line or text in the others.
+        figure: a matplotlib figure.
+        path: ends in .pdf, .svg or .png.
+        dpi: pixels per inch of a PNG, and of the images inside the other kinds.
 
     Raises:
         AttentionError: another suffix, or no folder for the path.
@@ -36,13 +38,15 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
 
 
 def checked_path(path: Path, kinds: Sequence[str]) -> Path:
-    """The path, whose suffix is of these kinds and whose folder exists.
+    """Returns the path if its suffix is one of these kinds and its folder exists.
 
     Raises:
-        AttentionError: otherwise.
+        AttentionError: another suffix, or no folder.
     """
     if path.suffix[1:] not in kinds:
-        raise AttentionError(f"{path} ends in {path.suffix or 'no suffix'!r}; it must end in .{', .'.join(kinds)}.")
+        raise AttentionError(
+            f"{path} ends in {path.suffix or 'no suffix'!r}.", f"Choose a name that ends in .{', .'.join(kinds)}."
+        )
     if not path.parent.is_dir():
-        raise AttentionError(f"there is no folder {path.parent} to write {path.name} into; make it first.")
+        raise AttentionError(f"there is no folder {path.parent} to write {path.name} into.", "Make the folder first.")
     return path

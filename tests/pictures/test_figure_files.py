@@ -36,7 +36,7 @@ def test_text_stays_text(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     figure = pictures.show_chain(torch.eye(2) / 2 + 0.25)
     for name, message in (
-        ("a.jpg", "it must end in .pdf, .svg, .png"),
+        ("a.jpg", "ends in .pdf, .svg, .png"),
         ("a", "no suffix"),
         ("no/a.pdf", "there is no folder"),
     ):
