@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.mixing import mixing
+from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.encoding import Floats
 from attnchain_interp.store.attention_store import AttentionStore
@@ -40,15 +41,10 @@ class ExampleChains:
                 " tokens on both sides.",
                 "Capture the self-attention of the model: kind='encoder' or kind='decoder'.",
             )
-        if isinstance(example, bool) or not isinstance(example, int) or not 0 <= example < store.batch:
-            raise AttentionError(
-                f"example is {example!r}; the store has {store.batch}, numbered 0 to {store.batch - 1}.",
-                "Pass the number of one of them.",
-            )
-        self.store, self.example = store, example
+        self.store, self.example = store, check_position("example", example, store.batch)
         self._selected = store.tokens.select(tokens)
-        self.shown = store.tokens.mask[example].cpu().numpy().nonzero()[0]
-        inside = self._selected[example].cpu().numpy()[self.shown]
+        self.shown = store.tokens.mask[self.example].cpu().numpy().nonzero()[0]
+        inside = self._selected[self.example].cpu().numpy()[self.shown]
         self.states, self.outside = inside.nonzero()[0], (~inside).nonzero()[0]
 
     @cached_property

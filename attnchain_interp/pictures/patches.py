@@ -9,7 +9,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_interp.errors import AttentionError
+from attnchain_interp.checks import check_position
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.store.starts import token_position
 from attnchain_interp.store.tokens import Role, TokenLayout
@@ -21,11 +21,7 @@ def on_grid(tokens: TokenLayout, scores: Tensor, example: int) -> NDArray[np.flo
     Raises:
         AttentionError: no image grid, or an example that does not exist.
     """
-    if isinstance(example, bool) or not -len(scores) <= example < len(scores):
-        raise AttentionError(
-            f"example {example!r} does not exist; the store holds {len(scores)}.", f"Use a number from 0 to {len(scores) - 1}."
-        )
-    return finite(tokens.to_grid(scores)[example], "the scores")
+    return finite(tokens.to_grid(scores)[check_position("example", example, len(scores))], "the scores")
 
 
 def patch_at(tokens: TokenLayout, token: object) -> tuple[int, int] | None:

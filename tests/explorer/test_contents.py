@@ -16,7 +16,7 @@ from .stores import random_store
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"example": 1}, "the store has 1, numbered 0 to 0"),
+        ({"example": 1}, "example 1 does not exist; there are 1, numbered 0 to 0"),
         ({"max_mb": 0}, "max_mb is 0; it is the size"),
         ({"methods": {"m": torch.ones(3)}}, r"(?s)methods\['m'\] has shape \(3,\).*Give finite scores"),
         ({"methods": {"m": torch.full((10,), torch.nan)}}, "Give finite scores"),

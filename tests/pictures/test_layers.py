@@ -36,7 +36,7 @@ def test_without_an_image_and_a_class_token() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ac.AttentionError, match="example 2 does not exist; the store holds 2.\nUse a number from 0 to 1"):
+    with pytest.raises(ac.AttentionError, match="example 2 does not exist; there are 2, numbered 0 to 1"):
         pictures.show_layers(small_store(), example=2)
     text = ac.AttentionStore.from_maps([torch.full((1, 1, 3, 3), 1 / 3)])
     with pytest.raises(ac.AttentionError, match="needs an image grid"):
