@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.perturbation.class_score import logits_of
+from attnchain_evals.perturbation.class_score import class_logits
 from attnchain_interp import (
     AttentionAttribution,
     AttentionGradientAttribution,
@@ -43,7 +43,7 @@ class Reading:
     @cached_property
     def logits(self) -> Tensor:
         """(batch, class)."""
-        return logits_of(self._output, self._inputs)
+        return class_logits(self._output, self._inputs)
 
     @cached_property
     def target(self) -> Tensor:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
+from attnchain_interp.gradients import logits_of
 
 ClassScore = Literal["probability", "logit", "log-odds", "accuracy"]
 
 
-def logits_of(output: Any, inputs: Tensor) -> Tensor:
+def class_logits(output: Any, inputs: Tensor) -> Tensor:
     """Returns the logits (batch, class) of an output. A language model (batch, token, class) is read at its last token.
 
     Args:
@@ -23,14 +24,12 @@ def logits_of(output: Any, inputs: Tensor) -> Tensor:
     Raises:
         AttentionError: the output holds no logits (batch, class).
     """
-    logits = getattr(output, "logits", output)
-    if isinstance(logits, Tensor) and logits.ndim == 3 and inputs.ndim == 2:
+    fix = "Take a model with a classification head."
+    logits = logits_of(output, fix)
+    if logits.ndim == 3 and inputs.ndim == 2:
         logits = logits[:, -1]
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise AttentionError(
-            f"the model returned {came}; logits (batch, class) are needed.", "Take a model with a classification head."
-        )
+    if logits.ndim != 2:
+        raise AttentionError(f"the model returned shape {tuple(logits.shape)}; logits (batch, class) are needed.", fix)
     return logits
 
 

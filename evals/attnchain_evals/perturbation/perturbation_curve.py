@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.perturbation.class_score import ClassScore, class_score, logits_of
+from attnchain_evals.perturbation.class_score import ClassScore, class_logits, class_score
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, counts_of
 from attnchain_evals.perturbation.features import Features, Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
@@ -209,7 +209,7 @@ class Perturbation:
         return self.occluded if self.inputs.ndim == 4 else self.without(found.labels, [found.present])[:, 0]
 
     def _logits(self, output: Any) -> Tensor:
-        return logits_of(output, self.inputs).float()
+        return class_logits(output, self.inputs).float()
 
     def _shuffled(self, found: Ranked, seed: int) -> Tensor:
         rows = [

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.metrics import MeanIoU
-from attnchain_evals.metrics.statistics import holm, interval, permutation_p
+from attnchain_evals.metrics.statistics import holm
 from attnchain_evals.report.setting_effects import effects
 from attnchain_interp import AttentionError
 
@@ -43,48 +41,6 @@ def test_scores_wins_and_ranks_by_hand() -> None:
     difference = result.differences["b"]["centre"]
     assert (result.baseline, difference.score.value, difference.wins) == ("a", 0.25, pytest.approx(1 / 3))
     assert result.differences["c"]["centre"].score.value == pytest.approx((-1 + 6 + 5) / 3)
-
-
-def test_the_permutation_test_is_that_of_scipy() -> None:
-    rng = np.random.default_rng(0)
-    own, base = rng.normal(0.3, 1, (40, 1)), rng.normal(0, 1, (40, 1))
-    theirs = scipy.stats.permutation_test(
-        (own[:, 0], base[:, 0]), lambda x, y: np.mean(x) - np.mean(y), permutation_type="samples", n_resamples=9999, rng=1
-    )
-    assert permutation_p(lambda means: means[0], own, base) == pytest.approx(theirs.pvalue, abs=0.02)
-    few = permutation_p(lambda means: means[0], np.array([[1.0], [2.0], [3.0]]), np.zeros((3, 1)))
-    assert few == pytest.approx(2 / 8, abs=0.02), "only all signs alike reach the difference"
-
-
-def test_the_permutation_test_of_a_pooled_score_permutes_whole_examples() -> None:
-    rng, metric = np.random.default_rng(0), MeanIoU()
-    own, base = (np.sort(rng.random((12, 4)), 1)[:, [0, 1, 0, 2]] + 0.1 for _ in range(2))
-
-    def difference(first: np.ndarray, second: np.ndarray) -> float:
-        return float(metric.summary(first.mean(0)) - metric.summary(second.mean(0)))
-
-    found, hits = abs(difference(own, base)), 0
-    for _ in range(4000):
-        swap = rng.random((12, 1)) < 0.5
-        hits += abs(difference(np.where(swap, base, own), np.where(swap, own, base))) >= found - 1e-12
-    assert permutation_p(metric.summary, own, base) == pytest.approx(hits / 4000, abs=0.03)
-
-
-def test_holm_by_definition() -> None:
-    p = [0.02, 0.001, 0.5, 0.012, float("nan")]
-    assert holm(p)[:4] == pytest.approx([0.04, 0.004, 0.5, 0.036])
-    assert np.isnan(holm(p)[4])
-    assert holm([0.6, 0.7]) == [1, 1]
-    random = np.random.default_rng(0).random(9)
-    assert (scipy.stats.false_discovery_control(random) <= holm(random.tolist())).all()
-
-
-def test_large_samples_are_resampled_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).normal(size=(50, 1))
-    whole, test = interval(lambda means: means[0], values), permutation_p(lambda means: means[0], values, -values)
-    monkeypatch.setattr("attnchain_evals.metrics.statistics._AT_ONCE", 5000)
-    assert interval(lambda means: means[0], values) == whole
-    assert permutation_p(lambda means: means[0], values, -values) == pytest.approx(test, abs=0.02)
 
 
 def test_effects_of_a_choice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,3 +41,25 @@ def upscaled(grid: Tensor) -> Tensor:
 def trial(batch: int = 2, first: int = 0) -> Trial:
     images = lit(batch)
     return Trial(Planted().eval(), images, torch.ones(batch, dtype=torch.long), images[:, 0] > 0.5, first)
+
+
+def probability(logit: np.ndarray | float) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.asarray(logit)))
+
+
+def logit_without(removed: np.ndarray, left: float = 0.5) -> float:
+    """Of the planted images, all evidence 1 and the rest 0; a removed patch keeps the share `left` (mean colour: 1/2)."""
+    weights = WEIGHTS.double().numpy().ravel()
+    return 8 * float((weights * np.where(removed, left, 1)).sum()) - 3.2
+
+
+def order_of(row: Tensor) -> list[int]:
+    return np.argsort(-row.double().numpy().ravel(), kind="stable").tolist()
+
+
+def removals(order: list[int], counts: list[int]) -> np.ndarray:
+    return np.array([[place in order[:count] for place in range(16)] for count in counts])
+
+
+def curve_by_hand(row: Tensor, counts: list[int]) -> np.ndarray:
+    return probability(np.array([logit_without(removed) for removed in removals(order_of(row), counts)]))

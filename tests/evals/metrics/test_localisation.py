@@ -81,3 +81,23 @@ def test_masks_that_are_empty_full_missing_or_of_another_size(kind: type[Localis
     for wrong in (None, mask[:, :4], mask[:2]):
         with pytest.raises(ac.AttentionError, match=r"trial's mask is .* needs \(3, 8, 8\)"):
             metric.measure(Trial(trial.model, trial.inputs, trial.target, wrong), torch.rand(3, 8, 8))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_energy_inside_is_the_relevance_mass_accuracy_of_quantus(images: Tensor) -> None:
+    maps = images.mean(1)
+    mask = torch.zeros(3, 16, 16, dtype=torch.bool)
+    mask[:, 3:9, 2:12] = True
+    expected = quantus.RelevanceMassAccuracy(disable_warnings=True, display_progressbar=False, normalise=False)(
+        model=None,
+        x_batch=images.numpy(),
+        y_batch=np.zeros(3, int),
+        a_batch=maps[:, None].numpy(),
+        s_batch=mask[:, None].numpy(),
+    )
+    found = EnergyInside().measure(Trial(lambda images: images[:, :2, 0, 0], images, torch.zeros(3), mask), maps)[:, 0]
+    assert found.tolist() == pytest.approx([float(share) for share in expected], abs=1e-6)

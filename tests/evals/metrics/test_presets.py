@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import auc
 from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, bundled_vit
-from attnchain_evals.metrics import PRESETS, Deletion, ExampleMetric, Protocol, ReverseDeletion, Trial, preset
-from attnchain_evals.perturbation.occlusion import NoisyLinear
+from attnchain_evals.metrics import OF_TEXT, PRESETS, TEXT, Deletion, ExampleMetric, Protocol, ReverseDeletion, Trial, preset
+from attnchain_evals.perturbation.occlusion import KernelBlur, NoisyLinear
 
-from .planted import WEIGHTS, trial, upscaled
+from ..summed_tokens import ORACLE
+from ..summed_tokens import trial as text_trial
+from .planted import WEIGHTS, Planted, logit_without, order_of, removals, trial, upscaled
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "chefer/positive": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
@@ -158,3 +162,70 @@ def test_bad_calls() -> None:
     for name in ("srg", "sensitivity-n", "saco", "infidelity", "naopc", "sufficiency"):
         with pytest.raises(ac.AttentionError, match="does not name classes of this model; it has 2"):
             preset(name).measure(lacking, torch.rand(2, 4, 4))
+
+
+def test_rise_as_its_code_has_it(grid: Tensor) -> None:
+    """Pixels by saliency, 16 (a row's number) at a time; (Σs − s₀/2 − s_n/2) / n; blurred start for insertion."""
+    on, saliency = trial(), torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(1))
+    for name, start, finish in (
+        ("rise/deletion", on.inputs, torch.zeros_like(on.inputs)),
+        ("rise/insertion", KernelBlur()(on.inputs), on.inputs),
+    ):
+        found = preset(name).measure(on, saliency)[:, 0]
+        for row in range(2):
+            image, order = start[row].clone().flatten(1), np.argsort(-saliency[row].numpy().ravel(), kind="stable")
+            scores = []
+            for step in range(17):
+                taken = order[: 16 * step]
+                image[:, taken] = finish[row].flatten(1)[:, taken]
+                scores.append(float(Planted()(image.view(1, 3, 16, 16)).softmax(1)[0, 1].detach()))
+            area = (np.sum(scores) - scores[0] / 2 - scores[-1] / 2) / 16
+            assert found[row] == pytest.approx(area, abs=1e-6)
+
+
+def test_chefer_takes_floors_of_tenths_black_before_normalisation() -> None:
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    raw, saliency = torch.rand(1, 3, 16, 16), torch.rand(1, 16, 16)
+    shift, scale = (torch.tensor(values)[None, :, None, None] for values in (mean, std))
+    seen: list[Tensor] = []
+
+    def model(images: Tensor) -> Tensor:
+        seen.append(images * scale + shift)  # before normalisation
+        return torch.tensor([[0.0, float(len(seen) < 6)]]).expand(len(images), -1)
+
+    on = Trial(model, (raw - shift) / scale, torch.tensor([1]))
+    metric = preset("chefer/positive", mean=mean, std=std)
+    assert isinstance(metric, Deletion)
+    metric.protocol = replace(metric.protocol, batch_size=1)
+    figure = float(metric.measure(on, saliency))
+    removed = [int(256 * tenth / 10) for tenth in range(1, 10)]
+    black = [int((image.abs() < 1e-5).all(1).sum()) for image in seen[1:]]
+    assert black == removed
+    right = [1.0] * 4 + [0.0] * 5
+    assert figure == pytest.approx(auc(removed, right) / (removed[-1] - removed[0]))
+
+
+def test_token_masking_is_the_area_under_accuracy(grid: Tensor) -> None:
+    counts = [0, 1, 2, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 10, 11, 12, 13, 14, 14, 15, 16]
+    steps = sorted({*counts})
+    found = preset("token-masking").measure(trial(), grid)[:, 0]
+    for row, example in enumerate(grid):
+        kept = [logit_without(removed, left=0) > 0 for removed in removals(order_of(example), steps)]
+        assert found[row] == pytest.approx(auc(np.array(steps) / 16, np.array(kept, float)), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OF_TEXT)
+def test_the_oracle_is_best_and_its_reverse_worst(name: str) -> None:
+    settings = {**TEXT, "occlusion": "pad-token"} | ({"groups": 4} if name == "saco" else {})
+    metric = preset(name, **settings)
+    sign = 1 if metric.higher_is_better else -1
+    generator = torch.Generator().manual_seed(0)
+
+    def score(scores: Tensor) -> float:
+        return sign * float(metric.measure(text_trial(), scores)[:, 0].mean())
+
+    best, worst = score(ORACLE), score(-ORACLE)
+    others = [score(torch.rand(2, 5, generator=generator)) for _ in range(20)]
+    assert worst < best
+    assert best >= max(others) - 1e-6
+    assert name == "saco" or worst <= min(others) + 1e-6

@@ -1,11 +1,14 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_evals import ClutteredDigits, Perturbation, Superpixels, perturbation_curve
-from attnchain_evals.perturbation.class_score import class_score
-from attnchain_evals.perturbation.features import ranked
+from attnchain_evals import ClutteredDigits, Perturbation, Superpixels, perturbation_curve, preset, words_of
+from attnchain_evals.perturbation.features import each_token, ranked
+
+from ..summed_tokens import IDS, ORACLE, Sum, p, trial
 
 WEIGHTS = torch.tensor([[4.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0]])
 
@@ -74,18 +77,6 @@ def test_a_random_order_is_seeded_by_example(images: Tensor) -> None:
     assert not torch.equal(order(3, 2, seed=1), both)
 
 
-def test_scores_of_a_class() -> None:
-    values = torch.tensor([[1.0, 2.0, 0.5], [3.0, 1.0, 3.0]], dtype=torch.float64)
-    target = torch.tensor([1, 2])
-    p = values.softmax(1)[[0, 1], [1, 2]]
-    assert torch.equal(class_score(values, target), p)
-    assert class_score(values, target, "logit").tolist() == [2, 3]
-    assert torch.allclose(class_score(values, target, "log-odds"), (p / (1 - p)).log())
-    assert class_score(values, target, "accuracy").tolist() == [1, 0], "of equal logits the first counts"
-    with pytest.raises(ac.AttentionError, match="(?s)score='odds' is unknown.*Use 'probability'"):
-        class_score(values, target, "odds")  # type: ignore[arg-type]
-
-
 def test_bad_features(images: Tensor) -> None:
     maps = torch.rand(2, 2, 4)
     for labels, message in (
@@ -102,3 +93,28 @@ def test_bad_features(images: Tensor) -> None:
         ranked(torch.rand(2, 3, 4), images)
     with pytest.raises(ac.AttentionError, match="1 attributions hold NaN or infinity"):
         ranked(torch.stack([maps[0], maps[1] / 0]), images)
+
+
+def test_words_are_removed_together_and_score_the_sum_of_their_tokens() -> None:
+    words = torch.tensor([[-1, 0, 1, 1, 0], [-1, 0, 0, 0, 1]])
+    found = ranked(ORACLE, IDS, words)
+    assert found.scores.tolist() == [[1, 1], [3, -1]]
+    assert found.sizes.tolist() == [2, 2]
+    curve = perturbation_curve(Sum().eval(), IDS, ORACLE, 1, occlusion="pad-token", features=words, fractions=2)
+    assert curve.scores[0].tolist() == pytest.approx(p(0.5, -0.5, -1.5))
+    assert curve.scores[1].tolist() == pytest.approx(p(0.5, -2.5, -1.5))
+    metric = preset("srg", occlusion="pad-token", features="word", fractions=2)
+    areas = metric.measure(trial(words=words), ORACLE)[1].tolist()
+    clean, last, first, none = p(0.5, 1.5, -2.5, -1.5)
+    assert areas[1:] == pytest.approx([(clean + none) / 4 + last / 2, (clean + none) / 4 + first / 2])
+    assert each_token(words).tolist() == [[-1, 0, 1, 2, 3]] * 2
+
+
+def test_words_of_a_tokenizer() -> None:
+    class Encoding(dict[str, Any]):
+        def word_ids(self, k: int) -> list[int | None]:
+            return [[None, 0, 0, 2, None], [None, 5, 6, None, None]][k]
+
+    assert words_of(Encoding(input_ids=[0, 0])).tolist() == [[-1, 0, 0, 1, -1], [-1, 0, 1, -1, -1]]
+    with pytest.raises(ac.AttentionError, match="(?s)dict knows no words .* fast tokenizer"):
+        words_of({"input_ids": [0]})

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_evals import Blur, MeanColour, perturbation_curve
+from attnchain_evals import Perturbation, perturbation_curve
+
+from ..summed_tokens import IDS, WORDS, Sum
 
 WEIGHTS = torch.tensor([[0.4, 0.0, 0.1], [0.2, 0.0, 0.3]])
 
@@ -108,21 +110,6 @@ def test_batches_and_wrapped_outputs_change_nothing(model: nn.Module, images: Te
     assert torch.equal(perturbation_curve(AsHuggingFace().eval(), images, scores).scores, whole.scores)
 
 
-def test_occlusions() -> None:
-    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    mean = MeanColour()(images)
-    assert mean.shape == images.shape
-    assert torch.allclose(mean[1, 2], images[1, 2].mean())
-    blurred = Blur(2.0)(images)
-    assert float(blurred.std()) < float(images.std()) / 2
-    assert torch.allclose(Blur()(torch.ones(1, 3, 16, 16)), torch.ones(1, 3, 16, 16))
-    assert torch.equal(Blur()(images), Blur(2.0)(images)), "an eighth of the side"
-    dot = torch.zeros(1, 1, 15, 15)
-    dot[0, 0, 7, 7] = 1
-    kernel = torch.exp(-((torch.arange(15) - 7.0) ** 2) / 2)
-    assert torch.allclose(Blur(1.0)(dot)[0, 0], torch.outer(kernel, kernel) / kernel.sum() ** 2, atol=1e-4)
-
-
 def test_bad_calls(model: nn.Module, images: Tensor) -> None:
     good = WEIGHTS.expand(2, -1, -1)
     with pytest.raises(ac.AttentionError, match=r'(?s)shape \(2, 3, 8, 12\) for 2 inputs.*output="grid"'):
@@ -143,3 +130,9 @@ def test_bad_calls(model: nn.Module, images: Tensor) -> None:
         perturbation_curve(model, images, good, occlusion="noise")
     with pytest.raises(ac.AttentionError, match="mode='remove'"):
         perturbation_curve(model, images, good, mode="remove")  # type: ignore[arg-type]
+
+
+def test_a_text_is_in_no_batch_of_its_own_making() -> None:
+    experiments = [Perturbation(Sum().eval(), IDS, "pad-token", batch_size=size) for size in (1, 64)]
+    curves = [each.curve(torch.rand(2, 5, generator=torch.Generator().manual_seed(0)), features=WORDS) for each in experiments]
+    assert torch.equal(curves[0].scores, curves[1].scores)

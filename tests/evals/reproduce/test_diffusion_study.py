@@ -6,9 +6,8 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import attnchain_interp as ac
 from attnchain_evals import bundled_diffusion
-from attnchain_evals.bundled.diffusion_model import NO_CLASS, WEIGHTS, build_unet
+from attnchain_evals.bundled.diffusion_model import WEIGHTS, build_unet
 from attnchain_evals.bundled.digit_classifier import bundled_digit_classifier
 from attnchain_evals.cli.app import app
 from attnchain_evals.cli.diffusion_demo import DiffusionDemo, run
@@ -16,37 +15,13 @@ from attnchain_evals.metrics.segment_matching import acc_and_miou, counts
 from attnchain_evals.reproduce.diffusion_study import guidance_tables, segmentation_table, study_guidance, study_segmentation
 from attnchain_evals.reproduce.digit_segmentation import CEILING, READINGS, attention_of, found, points, tuned
 from attnchain_evals.reproduce.guided_samples import NONE, Guidance, sample
-from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 from attnchain_evals.tasks.textured_digits import TexturedDigits
-from attnchain_interp import AttentionError
 from studies.training.diffusion_model import train
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Any:
     return bundled_diffusion()
-
-
-def test_digits_depend_on_seed_and_index_alone_and_lie_under_their_mask() -> None:
-    batch = next(TexturedDigits("validation", 40).batches(40))
-    assert batch.image.shape == (40, 1, 32, 32)
-    assert batch.mask.shape == (40, 32, 32)
-    assert 0 <= float(batch.image.min()) <= float(batch.image.max()) <= 1
-    again = TexturedDigits("validation", 10)
-    assert torch.equal(again[7].image, batch.image[7])
-    assert not torch.equal(TexturedDigits("validation", 10, seed=1)[7].image, batch.image[7])
-    inside, outside = (batch.image[:, 0].where(where, torch.nan).nanmean((1, 2)) for where in (batch.mask, ~batch.mask))
-    assert bool((inside > outside + 0.15).all())
-
-
-@pytest.mark.parametrize(("given", "said"), [({"split": "all"}, "split"), ({"length": 0}, "length")])
-def test_digits_refuse_what_they_cannot_draw(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(AttentionError, match=said):
-        TexturedDigits(**given)
-
-
-def test_the_two_tasks_share_scans_of_a_split() -> None:
-    assert torch.equal(TexturedDigits("test", 1)._glyphs, ClutteredDigits("test", 1)._glyphs)
 
 
 def test_samples_are_deterministic_and_of_the_class_asked_for(pipe: Any) -> None:
@@ -64,30 +39,6 @@ def test_samples_are_deterministic_and_of_the_class_asked_for(pipe: Any) -> None
     with torch.no_grad():
         right = bundled_digit_classifier()(images).argmax(1) == labels
     assert float(right.float().mean()) > 0.8  # 1.00 and 0.97 of these seeds 0 and 1
-
-
-def test_guidance_of_classes_mixes_both_predictions(pipe: Any) -> None:
-    noise = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    pipe.scheduler.set_timesteps(1)
-    step = pipe.scheduler.timesteps[0]
-    with torch.no_grad():
-        free, told = (pipe.unet(noise, step, torch.tensor([label])).sample for label in (NO_CLASS, 3))
-    expected = pipe.scheduler.step(free + 2.5 * (told - free), step, noise).prev_sample
-    generator = torch.Generator().manual_seed(0)
-    mixed = pipe([3], num_inference_steps=1, guidance_scale=2.5, generator=generator).images
-    torch.testing.assert_close(mixed, (expected / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
-    images = pipe([3], num_inference_steps=1, output_type="pil").images
-    assert (len(images), images[0].size) == (1, (32, 32))
-
-
-def test_of_both_halves_capture_keeps_that_of_the_class(pipe: Any) -> None:
-    with ac.diffusion.capture_pipeline(pipe, grid=(8, 8)) as run:
-        pipe([3, 4], num_inference_steps=2, guidance_scale=2.0)
-    assert run.store.tokens.roles.shape == (2, 64)
-    with ac.diffusion.capture_pipeline(pipe, grid=(16, 16)) as run:
-        pipe(batch_size=3, num_inference_steps=2)
-    assert run.store.maps().shape == (3, 1, 1, 256, 256)
-    assert not pipe.do_classifier_free_guidance
 
 
 def test_guidances_start_from_the_same_noise_and_differ(pipe: Any) -> None:

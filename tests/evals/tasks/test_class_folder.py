@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from attnchain_evals import ClassFolder, ClutteredDigits
+from attnchain_evals import ClassFolder
 from attnchain_evals.bench.names import open_data
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError
@@ -47,14 +47,6 @@ def test_the_identity_knows_the_labels(tmp_path: Path) -> None:
     data = ClassFolder(classes_of(tmp_path, "cat", "ant"), preprocess)
     assert ClassFolder(tmp_path, preprocess).identity == data.identity
     assert ClassFolder(tmp_path, preprocess, ["cat", "ant"]).identity != data.identity
-
-
-def test_labels_of_digits_and_of_pairs() -> None:
-    digits = ClutteredDigits("validation", 3)
-    for data in (digits, [(digits[k].image, int(digits[k].label)) for k in range(3)]):
-        (batch,) = batches(data, 3, None, lambda *_: True)
-        assert batch.labels is not None
-        assert batch.labels.tolist() == [int(digits[k].label) for k in range(3)]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from torch.utils.data import DataLoader
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude
-from attnchain_evals.tasks.digit_drawing import glyphs
 
 
 def test_shapes_and_ranges() -> None:
@@ -28,14 +27,6 @@ def test_an_example_depends_on_seed_and_index_alone() -> None:
     assert torch.equal(data[-1].image, data[299].image)
     for other in (ClutteredDigits("test", 4, seed=6), ClutteredDigits("validation", 4, seed=5)):
         assert not torch.equal(other[3].image, data[3].image)
-
-
-def test_no_scan_is_in_two_splits() -> None:
-    splits = [{scan.numpy().tobytes() for scan in glyphs(split)[0]} for split in ("train", "validation", "test")]
-    assert [len(glyphs(split)[0]) for split in ("train", "validation", "test")] == [1097, 300, 400]
-    assert not splits[0] & splits[1]
-    assert not splits[0] & splits[2]
-    assert not splits[1] & splits[2]
 
 
 def test_the_deciding_digit_is_lighter_and_the_decoy_darker_than_the_rest() -> None:

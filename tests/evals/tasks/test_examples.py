@@ -1,56 +1,8 @@
-from pathlib import Path
-
-import numpy as np
-import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-from attnchain_evals import ImageFolder
+from attnchain_evals import ClutteredDigits
 from attnchain_evals.tasks.examples import batches
-from attnchain_interp import AttentionError
-
-
-def preprocess(image: Image.Image) -> Tensor:
-    """Half the size, the middle cropped, normalised."""
-    small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BILINEAR).crop((2, 2, 14, 14))
-    return (torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255 - 0.4) / 0.2
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for name in ("b", "a", "inner/c"):
-        for kind, suffix in (("images", "jpg"), ("masks", "png")):
-            path = tmp_path / kind / f"{name}.{suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            if kind == "masks":
-                pixels[:] = np.where(np.arange(32) < 16, 255, 0)[None, :, None]
-            Image.fromarray(pixels).save(path)
-    return tmp_path
-
-
-def test_a_mask_goes_where_its_image_goes(folder: Path) -> None:
-    data = ImageFolder(folder, preprocess)
-    assert len(data) == 3
-    picture = data[0]
-    assert picture.image.shape == (3, 12, 12)
-    assert picture.mask is not None
-    assert torch.equal(picture.mask, (torch.arange(12) < 6).expand(12, 12))
-    (batch,) = batches(data, 8, None, lambda *_: True)
-    assert batch.masks is not None
-    assert batch.masks.shape == (3, 12, 12)
-    assert ImageFolder(folder / "images" / "inner", preprocess)[0].mask is None
-
-
-def test_the_identity_follows_contents_names_and_preprocessing(folder: Path) -> None:
-    identity = ImageFolder(folder, preprocess).identity
-    assert ImageFolder(folder, preprocess).identity == identity
-    assert ImageFolder(folder, lambda image: preprocess(image) + 1).identity != identity
-    mask = folder / "masks" / "a.png"
-    Image.new("RGB", (32, 32)).save(mask)
-    assert ImageFolder(folder, preprocess).identity != identity
 
 
 def test_only_wanted_examples_are_read() -> None:
@@ -69,12 +21,9 @@ def test_only_wanted_examples_are_read() -> None:
     assert read == [0, 1, 2, 3, 8]
 
 
-def test_what_is_refused(folder: Path) -> None:
-    with pytest.raises(AttentionError, match="holds no image"):
-        ImageFolder(folder / "nothing", preprocess)
-    (folder / "masks" / "a.png").unlink()
-    with pytest.raises(AttentionError, match="1 of 3 images have no mask; the first is"):
-        ImageFolder(folder, preprocess)
-    (folder / "images" / "inner" / "c.jpg").write_text("no image")
-    with pytest.raises(AttentionError, match="c.jpg is not a readable image"):
-        ImageFolder(folder / "images" / "inner", preprocess)[0]
+def test_labels_of_digits_and_of_pairs() -> None:
+    digits = ClutteredDigits("validation", 3)
+    for data in (digits, [(digits[k].image, int(digits[k].label)) for k in range(3)]):
+        (batch,) = batches(data, 3, None, lambda *_: True)
+        assert batch.labels is not None
+        assert batch.labels.tolist() == [int(digits[k].label) for k in range(3)]

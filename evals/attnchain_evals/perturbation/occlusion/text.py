@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_evals.perturbation.class_score import logits_of
+from attnchain_evals.perturbation.class_score import class_logits
 from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
 from attnchain_evals.perturbation.occlusion.replacements import Replacement
 from attnchain_interp import AttentionError
@@ -70,7 +70,7 @@ class TokenDelete(Occlusion):
 
             def logits(where: Tensor) -> Tensor:
                 left = inputs[examples[where]][~removed[where]].view(len(where), -1)
-                return logits_of(model(left), left)
+                return class_logits(model(left), left)
 
             return by_count(counts, logits)
 
@@ -107,7 +107,7 @@ def unattended(model: Any, texts: Tensor) -> View:
     between[:, 1:-1] = True
     other = torch.where(between, texts[:1, :1], texts[:1])
     hidden = (~between).long()
-    clean, moved = (logits_of(model(text, attention_mask=hidden), text) for text in (texts[:1], other))
+    clean, moved = (class_logits(model(text, attention_mask=hidden), text) for text in (texts[:1], other))
     if not torch.allclose(clean, moved, rtol=1e-3, atol=1e-4 * float(clean.abs().max().clamp_min(1e-6))):
         raise AttentionError(
             f"the output of {type(model).__name__} reads tokens past the attention mask, so masking does not remove them.",

@@ -15,6 +15,7 @@ from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
 from attnchain_evals.perturbation.occlusion.patch_tokens import PatchTokens, patch_tokens, replaced, whole_patches
 from attnchain_evals.perturbation.occlusion.text import by_count, unattended
 from attnchain_interp import AttentionError
+from attnchain_interp.gradients import logits_of
 
 
 class TokenOcclusion(Occlusion):
@@ -57,9 +58,9 @@ class TokenDrop(TokenOcclusion):
         n = tokens.grid[0] * tokens.grid[1]
         shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(image.device) + tokens.prefix
         places = torch.cat([torch.arange(tokens.prefix, device=image.device), shuffled])[None]
-        clean = _logits(tokens.model(image))
+        clean = logits_of(tokens.model(image))
         with replaced(tokens.site, lambda output: _taken(output, places)):
-            moved = _logits(tokens.model(image))
+            moved = logits_of(tokens.model(image))
         if not _close(clean, moved):
             raise AttentionError(
                 f"the layers of {type(tokens.model).__name__} know where a token is (rotary or relative positions, windows):"
@@ -73,7 +74,7 @@ class TokenDrop(TokenOcclusion):
             prefix = torch.arange(tokens.prefix, device=kept.device).expand(len(where), -1)
             places = torch.cat([prefix, kept], 1)
             with replaced(tokens.site, lambda output: _taken(output, places)):
-                return _logits(tokens.model(images[where]))
+                return logits_of(tokens.model(images[where]))
 
         logits = by_count(removed.sum(1), without)
         if bool(logits.isnan().any()) and bool(removed.all(1).any()):
@@ -109,7 +110,7 @@ class AttentionMask(TokenOcclusion):
             )
         removed = torch.ones(1, tokens.grid[0] * tokens.grid[1], dtype=torch.bool, device=image.device)
         mask = _attention_mask(tokens, removed)
-        if tokens.prefix == 0 or not _close(_logits(model(image, **mask)), _logits(model(image.flip(-1) * 0.5, **mask))):
+        if tokens.prefix == 0 or not _close(logits_of(model(image, **mask)), logits_of(model(image.flip(-1) * 0.5, **mask))):
             raise AttentionError(
                 f"the output of {type(model).__name__} reads patch tokens directly, so hiding them does not remove them.",
                 "Use TokenDrop.",
@@ -146,10 +147,6 @@ class MaskToken(TokenOcclusion):
 
 def _taken(output: Tensor, places: Tensor) -> Tensor:
     return output.gather(1, places[:, :, None].expand(-1, -1, output.shape[-1]))
-
-
-def _logits(output: Any) -> Tensor:
-    return getattr(output, "logits", output)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

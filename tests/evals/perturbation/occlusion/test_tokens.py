@@ -1,91 +1,22 @@
-"""Occlusions beside dense replicas; what happens inside a model, beside the same done by hand."""
+"""Occlusions inside a model beside the same done by hand."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import timm
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_evals import bundled_vit, perturbation_curve
 from attnchain_evals.perturbation.occlusion import (
     AttentionMask,
-    Black,
-    KernelBlur,
     MaskToken,
-    NoisyLinear,
-    Occlusion,
     TokenDrop,
-    Zero,
 )
-from attnchain_evals.perturbation.occlusion.noisy_linear import interpolated
-
-
-def seen(occlusion: Occlusion, images: Tensor, removed: Tensor, first: int = 0) -> Tensor:
-    """The images that a model is given."""
-    return occlusion.over(lambda batch: batch, images, first)(torch.arange(len(images)), removed)
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-
-
-def test_black_is_zero_before_normalisation_and_zero_after(images: Tensor) -> None:
-    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4])
-    black = Black((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))(images)
-    assert torch.allclose(black * std[:, None, None] + mean[:, None, None], torch.zeros(1), atol=1e-6)
-    assert torch.equal(Zero()(images), torch.zeros_like(images))
-    with pytest.raises(ac.AttentionError, match="std above 0"):
-        Black((0.0,) * 3, (1.0, 0.0, 1.0))(images)
-
-
-def test_the_kernel_of_rise(images: Tensor) -> None:
-    weights = np.zeros(11)
-    for place in range(-33, 44):  # a Gaussian round pixel 5, of σ 5 and cut at 4σ, folded back at the edges
-        if abs(place - 5) <= 20:
-            folded = place % 22
-            weights[folded if folded < 11 else 21 - folded] += np.exp(-((place - 5) ** 2) / 50)
-    kernel = torch.from_numpy(np.outer(weights, weights) / weights.sum() ** 2).float()
-    expected = F.conv2d(images.flatten(0, 1)[:, None], kernel[None, None], padding=5).view_as(images)
-    assert torch.allclose(KernelBlur(11, 5.0)(images), expected, atol=1e-5)
-    with pytest.raises(ac.AttentionError, match="size=10 is even"):
-        KernelBlur(10)(images)
-
-
-def test_noisy_linear_solves_the_dense_system(images: Tensor) -> None:
-    removed = torch.rand(12, 12, generator=torch.Generator().manual_seed(1)) < 0.7
-    removed[:4, :4] = True
-    image, hole = images[0].double().numpy(), removed.numpy()
-    system, known = np.eye(144), image.reshape(3, 144).T.copy()
-    for i, j in zip(*hole.nonzero(), strict=True):
-        weights = {
-            (i + di) * 12 + j + dj: 1 / 6 if di == 0 or dj == 0 else 1 / 12
-            for di in (-1, 0, 1)
-            for dj in (-1, 0, 1)
-            if (di, dj) != (0, 0) and 0 <= i + di < 12 and 0 <= j + dj < 12
-        }
-        known[12 * i + j] = 0
-        for place, weight in weights.items():
-            system[12 * i + j, place] = -weight / sum(weights.values())
-    expected = np.linalg.solve(system, known).T.reshape(3, 12, 12)
-    assert np.allclose(interpolated(image, hole), expected)
-    assert np.allclose(interpolated(image, np.ones((12, 12), bool)), image.mean((1, 2), keepdims=True))
-
-
-def test_the_noise_is_of_the_image_and_not_of_its_batch(images: Tensor) -> None:
-    removed = torch.zeros(2, 12, 12, dtype=torch.bool)
-    removed[:, 3:9, 3:9] = True
-    noisy, clean = (seen(NoisyLinear(noise), images, removed, first=4) for noise in (0.01, 0.0))
-    assert torch.equal(noisy[:, :, :3], images[:, :, :3])
-    assert 0.005 < float((noisy - clean)[:, :, 3:9, 3:9].std()) < 0.02
-    assert torch.equal(seen(NoisyLinear(), images[1:], removed[1:], first=5), noisy[1:])
 
 
 def halves(size: int) -> Tensor:

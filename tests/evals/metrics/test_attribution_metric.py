@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+import attnchain_interp as ac
+from attnchain_evals.metrics import TEXT, preset
+from attnchain_evals.metrics.attribution_metric import features_of, perturbation
+
+from ..summed_tokens import ORACLE, WORDS, trial
+
+
+def test_an_attribution_that_is_not_finite_has_no_figures() -> None:
+    scores = ORACLE.clone()
+    scores[1, 2] = torch.inf
+    metric = preset("srg", **TEXT)
+    figures = metric.measure(trial(), scores)
+    assert torch.equal(figures[0], metric.measure(trial(), ORACLE)[0])
+    assert figures[1].isnan().all()
+
+
+def test_an_experiment_is_made_once_for_each_occlusion_and_batch_size() -> None:
+    on = trial()
+    first = perturbation(on, "pad-token", 8)
+    assert perturbation(on, "pad-token", 8) is first
+    assert perturbation(on, "pad-token", 4) is not first
+    assert perturbation(on, "token-delete", 8) is not first
+
+
+def test_tokens_and_words_are_those_of_the_trial() -> None:
+    words = torch.tensor([[-1, 0, 0, 1, -1]] * 2)
+    on = trial(words=words)
+    assert features_of(on, "word") is words
+    tokens = features_of(on, "token")
+    assert isinstance(tokens, torch.Tensor)
+    assert tokens[0].tolist() == [-1, 0, 1, 2, -1]
+    assert features_of(on, "token") is tokens, "made once"
+    assert features_of(trial(words=None), "token") == "token"
+    assert features_of(on, WORDS) is WORDS
+
+
+def test_bad_calls() -> None:
+    with pytest.raises(ac.AttentionError, match="give the trial words"):
+        preset("srg", occlusion="pad-token", features="word").measure(trial(words=None), ORACLE)
+    with pytest.raises(ac.AttentionError, match=r"shape \(2, 4\) for 2 inputs; srg needs \(batch, token\)"):
+        preset("srg", **TEXT).measure(trial(), ORACLE[:, :4])

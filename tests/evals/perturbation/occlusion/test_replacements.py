@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import attnchain_interp as ac
+from attnchain_evals.perturbation.occlusion import (
+    Black,
+    Blur,
+    KernelBlur,
+    MeanColour,
+    Zero,
+)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def test_black_is_zero_before_normalisation_and_zero_after(images: Tensor) -> None:
+    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4])
+    black = Black((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))(images)
+    assert torch.allclose(black * std[:, None, None] + mean[:, None, None], torch.zeros(1), atol=1e-6)
+    assert torch.equal(Zero()(images), torch.zeros_like(images))
+    with pytest.raises(ac.AttentionError, match="std above 0"):
+        Black((0.0,) * 3, (1.0, 0.0, 1.0))(images)
+
+
+def test_the_kernel_of_rise(images: Tensor) -> None:
+    weights = np.zeros(11)
+    for place in range(-33, 44):  # a Gaussian round pixel 5, of σ 5 and cut at 4σ, folded back at the edges
+        if abs(place - 5) <= 20:
+            folded = place % 22
+            weights[folded if folded < 11 else 21 - folded] += np.exp(-((place - 5) ** 2) / 50)
+    kernel = torch.from_numpy(np.outer(weights, weights) / weights.sum() ** 2).float()
+    expected = F.conv2d(images.flatten(0, 1)[:, None], kernel[None, None], padding=5).view_as(images)
+    assert torch.allclose(KernelBlur(11, 5.0)(images), expected, atol=1e-5)
+    with pytest.raises(ac.AttentionError, match="size=10 is even"):
+        KernelBlur(10)(images)
+
+
+def test_occlusions() -> None:
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mean = MeanColour()(images)
+    assert mean.shape == images.shape
+    assert torch.allclose(mean[1, 2], images[1, 2].mean())
+    blurred = Blur(2.0)(images)
+    assert float(blurred.std()) < float(images.std()) / 2
+    assert torch.allclose(Blur()(torch.ones(1, 3, 16, 16)), torch.ones(1, 3, 16, 16))
+    assert torch.equal(Blur()(images), Blur(2.0)(images)), "an eighth of the side"
+    dot = torch.zeros(1, 1, 15, 15)
+    dot[0, 0, 7, 7] = 1
+    kernel = torch.exp(-((torch.arange(15) - 7.0) ** 2) / 2)
+    assert torch.allclose(Blur(1.0)(dot)[0, 0], torch.outer(kernel, kernel) / kernel.sum() ** 2, atol=1e-4)

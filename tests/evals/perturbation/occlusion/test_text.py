@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import attnchain_interp as ac
+from attnchain_evals import Perturbation, perturbation_curve
+from attnchain_evals.perturbation.occlusion import (
+    AttentionMask,
+    MeanColour,
+    PadToken,
+    ReplaceToken,
+    TokenDelete,
+)
+
+from ...summed_tokens import IDS, ORACLE, WORDS, Next, Sum, p
+
+
+@pytest.mark.parametrize("occlusion", [AttentionMask(), ReplaceToken(9), PadToken(), TokenDelete(), "pad-token"])
+@pytest.mark.parametrize("model", [Sum(), Next()])
+def test_curves_by_hand(occlusion: Any, model: nn.Module) -> None:
+    """x: 2 + 1 + 0 − 1 − 1.5 = 0.5; then without 2, without 1, without 0, without all. The first token stays."""
+    options: dict[str, Any] = {"occlusion": occlusion, "features": WORDS, "fractions": 4, "target": 1}
+    curve = perturbation_curve(model.eval(), IDS, ORACLE, **options)
+    assert curve.fractions.tolist() == [[0, 0.25, 0.5, 0.75, 1]] * 2
+    assert curve.scores[1].tolist() == pytest.approx(p(0.5, -1.5, -2.5, -2.5, -1.5))
+    insertion = perturbation_curve(model, IDS, ORACLE, mode="insertion", **options)
+    assert insertion.scores[0].tolist() == pytest.approx(p(-1.5, 0.5, 1.5, 1.5, 0.5))
+    random = perturbation_curve(model, IDS, ORACLE, order="random", **options)
+    assert random.scores[0, [0, -1]].tolist() == pytest.approx(p(0.5, -1.5))
+
+
+def test_bad_calls() -> None:
+    model = Sum().eval()
+    for options, message in (
+        ({"occlusion": MeanColour()}, "'mean' removes no parts of texts"),
+        ({"features": "patch"}, "features='patch' are not features of a text"),
+        ({"features": "word"}, 'Use "token", or a label map'),
+        ({"features": WORDS[:, :4]}, r"label map is \(2, 4\) .* need \(2, 5\) of integers from -1"),
+        ({"features": torch.full((2, 5), -1)}, "an example has no feature"),
+        ({"features": torch.tensor([[0, 2, 2, 2, 2]] * 2)}, "has gaps"),
+        ({"attributions": ORACLE[:, :4]}, '(?s)not one score per token.*Ask the method for output="tokens"'),
+        ({"occlusion": "token-delete", "features": "token"}, "has no token left"),
+        ({"rounding": "down"}, "rounding='down' is unknown.\nUse 'nearest' or 'up'"),
+        ({"inputs": IDS.float()}, "or token numbers"),
+    ):
+        arguments: dict[str, Any] = {
+            "inputs": IDS,
+            "attributions": ORACLE,
+            "occlusion": "pad-token",
+            "features": WORDS,
+        } | options
+        with pytest.raises(ac.AttentionError, match=message):
+            perturbation_curve(model, **arguments)
+    with pytest.raises(ac.AttentionError, match="takes no attention_mask"):
+        Perturbation(lambda ids: model(ids), IDS, "attention-mask")
+    with pytest.raises(ac.AttentionError, match="reads tokens past the attention mask"):
+        Perturbation(lambda ids, attention_mask=None: model(ids), torch.tensor([[1, 2, 3, 4, 5, 5]]), "attention-mask")
+    with pytest.raises(ac.AttentionError, match="names no padding"):
+        Perturbation(lambda ids: model(ids), IDS, "pad-token")

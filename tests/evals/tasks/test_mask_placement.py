@@ -1,0 +1,31 @@
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from attnchain_evals.tasks.mask_placement import WholeImage, placed
+
+
+def middle(image: Image.Image) -> Tensor:
+    """The middle 8 × 8 pixels, normalised."""
+    left, top = (image.width - 8) // 2, (image.height - 8) // 2
+    pixels = np.array(image.crop((left, top, left + 8, top + 8)))
+    return (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.25
+
+
+def mask() -> Image.Image:
+    return Image.fromarray(np.where(np.arange(16) < 8, 255, 0).astype(np.uint8)[:, None].repeat(16, 1))
+
+
+def test_a_mask_is_cropped_with_its_image() -> None:
+    assert torch.equal(placed(mask(), middle), (torch.arange(8) < 4)[:, None].expand(8, 8))
+
+
+def test_the_whole_image_is_resized_and_normalised() -> None:
+    whole = WholeImage(middle)
+    assert repr(whole) == "WholeImage(8×8)"
+    image = whole(Image.new("RGB", (20, 10), (51, 51, 51)))
+    assert image.shape == (1, 3, 8, 8)
+    assert torch.allclose(image, torch.tensor((0.2 - 0.5) / 0.25))
+    assert torch.equal(placed(mask(), whole), whole.mask(mask()))
+    assert whole.mask(mask()).sum(1).tolist() == [8, 8, 8, 8, 0, 0, 0, 0]
