@@ -244,12 +244,12 @@ def test_table(made: list[Candidate], figures: list[Figures]) -> list[str]:
 
 
 def summary(kind: str, made: list[Candidate], figures: list[Figures]) -> str:
-    """What the test table says, from its numbers."""
+    """Returns the sentences about the test table."""
     column = FIGURES.index("faithfulness")
     faithful = {candidate.method: found[:, column] for candidate, found in zip(made, figures, strict=True)}
     means = {method: found.mean() for method, found in faithful.items()}
     sentences = []
-    for family, what in (("attention", "attention alone"), ("gradients", "gradients too")):
+    for family, reading in (("attention", "read attention alone"), ("gradients", "also read gradients")):
         own = [candidate.method for candidate in made if candidate.family == family and candidate.method != "RandomRanking"]
         best = max(own, key=lambda method: means[method])
         equal: list[str] = []
@@ -258,13 +258,15 @@ def summary(kind: str, made: list[Candidate], figures: list[Figures]) -> str:
             gap = mean_of(faithful[method] - faithful[best])
             (worse if gap.high < 0 else equal).append(f"{method} by {-gap.value:.3f} [{-gap.high:.3f}, {-gap.low:.3f}]")
         lost = [method for method in own if means[method] <= means["RandomRanking"]]
-        sentences.append(f"Of the methods that read {what}, {best} is the most faithful ({means[best]:.3f}).")
+        sentences.append(f"{best} ({means[best]:.3f}) is the most faithful of the methods that {reading}.")
         if worse:
-            sentences.append(f"Markov methods that lose to it: {', '.join(worse)}.")
+            sentences.append(f"These Markov methods are less faithful: {', '.join(worse)}.")
         if equal:
-            sentences.append(f"Not told apart from it: {', '.join(equal)}.")
+            sentences.append(f"These are not told apart from it: {', '.join(equal)}.")
         if lost:
-            sentences.append(f"By the mean no better than a random order ({means['RandomRanking']:.3f}): {', '.join(lost)}.")
+            sentences.append(
+                f"These are not better than a random order by the mean ({means['RandomRanking']:.3f}): {', '.join(lost)}."
+            )
     sentences.append(f"The evidence itself, ranked first, has {means['the evidence itself']:.3f}.")
     return f"**{kind}.** " + " ".join(sentences)
 
@@ -322,17 +324,19 @@ def main() -> None:
 
 PAGE: Final = """# How the defaults for text were chosen
 
-By `python -m studies.choose_text_defaults --validation {validation} --test {test}`, with the bundled decoder and encoder
-on `KeyValues` (seed {seed}): a key is looked up among three to six pairs of a key and a value, so the tokens on which the
-answer stands are known. Settings were chosen on {validation} validation texts; the {test} test texts are reported.
+The command `python -m studies.choose_text_defaults --validation {validation} --test {test}` writes this page. It runs the
+bundled decoder and encoder on `KeyValues` (seed {seed}): a key is looked up among three to six pairs of a key and a value, so
+the tokens that hold the answer are known. Settings are chosen on {validation} validation texts. The {test} test texts are
+reported.
 
-C is comprehensiveness, p(x) − p(x without its top tokens), and S sufficiency, p(x) − p(only its top tokens), of the clean
-prediction, each the mean over the top 1, 5, 10, 20 and 50 % of the 24 tokens of the context. The start, the question and the
-asked key are never ranked or erased. A token is erased by the attention mask, or by a filler in its place. Faithfulness is C
-− S, the mean over both. Evidence AP is the average precision of the asked pair among the ranked tokens.
+C is comprehensiveness, p(x) − p(x without its top tokens). S is sufficiency, p(x) − p(only its top tokens). p is the
+probability of the clean prediction, and each is the mean over the top 1, 5, 10, 20 and 50 % of the 24 tokens of the context.
+The start, the question and the asked key are never ranked or erased. A token is erased by the attention mask, or by a filler
+in its place. Faithfulness is C − S, the mean over both ways to erase. Evidence AP is the average precision of the asked pair
+among the ranked tokens.
 
-The rule: of each method the plainest candidate (they are listed with the plainest first) whose faithfulness is within
-{margin} of the method's best. Intervals are 95 % bootstrap intervals; differences are paired, text by text.
+The rule: each method gets its plainest candidate whose faithfulness is within {margin} of the method's best. Candidates are
+listed with the plainest first. Intervals are 95 % bootstrap intervals. Differences are paired, text by text.
 
 ## What it says
 
@@ -340,11 +344,15 @@ The rule: of each method the plainest candidate (they are listed with the plaine
 
 ## What follows
 
-In a decoder `TokenRank` lets jumps lead to the last token, with damping 0.5 (`causal="last"`), and so does
-`GradientTokenRank`: with jumps to everywhere all policies for the absorbing first token fall far short of it (the table
-below). `MultiBounce`, `Rollout`, `AttentionFlow`, `GMAR` and other walks start at the last token of a decoder unless told
-otherwise; `GradientAttention`, `GradientRollout` and `ExpectedVisits` start everywhere, which is more faithful here. On one
-small task and one model of each kind; nothing more is claimed.
+These are the defaults in a decoder:
+
+- The jumps of `TokenRank` and of `GradientTokenRank` lead to the last token, with damping 0.5 (`causal="last"`). With jumps to
+  everywhere, all policies for the absorbing first token are far less faithful (the table below).
+- `MultiBounce`, `Rollout`, `AttentionFlow`, `GMAR` and other walks start at the last token (`start=None`).
+- `GradientAttention`, `GradientRollout` and `ExpectedVisits` start everywhere (`start="class-or-uniform"`), which is more
+  faithful here.
+
+The evidence is one small task and one model of each kind. Nothing more is claimed.
 
 {parts}"""
 

@@ -1,4 +1,7 @@
-"""The default damping of TokenRank, in decoders and elsewhere. docs/text-defaults.md says how the defaults were chosen."""
+"""The default damping of TokenRank, in decoders and elsewhere. docs/text-defaults.md says how the defaults were chosen.
+
+Traces, `attnchain_adapters.tracing`, import torch alone, so they repeat the two numbers; a test compares them.
+"""
 
 from __future__ import annotations
 
