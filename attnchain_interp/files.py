@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["whole", "write_text"]
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a path of the same suffix to write to, and puts that file in the place of `path` at the end.
+    """Yields a path of the same suffix to write to. At the end that file replaces `path`.
 
-    After an error nothing of the new file is left, and an earlier file at `path` stays as it was.
+    After an error the new file is removed, and an earlier file at `path` stays as it was.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)

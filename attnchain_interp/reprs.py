@@ -1,4 +1,4 @@
-"""What objects say of themselves: sizes and types of tensors, and the settings that differ from the defaults."""
+"""Short reprs: types and shapes of tensors, and the settings that differ from the defaults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST = 6  # entries of a list that are shown
 
 
 def brief(value: Any) -> str:
-    """One value in few characters: a tensor by type and shape, a model by its class.
+    """Returns a value in few characters: a tensor by type and shape, a model by its class.
 
     >>> import torch
     >>> brief([torch.zeros(2, 3), torch.zeros(2, 3)]), brief({"maps": torch.zeros(1)}), brief(0.5)
@@ -38,13 +38,13 @@ def brief(value: Any) -> str:
 
 
 def with_fields(thing: Any) -> str:
-    """The repr of a dataclass or a named tuple whose fields hold tensors."""
+    """Returns the repr of a dataclass or a named tuple whose fields hold tensors."""
     names = thing._fields if hasattr(thing, "_fields") else [field.name for field in fields(thing) if field.repr]
     return f"{type(thing).__name__}({', '.join(f'{name}={brief(getattr(thing, name))}' for name in names)})"
 
 
 def with_settings(thing: Any) -> str:
-    """The repr of what keeps its arguments as attributes: those that differ from their defaults."""
+    """Returns the repr of an object that keeps its arguments as attributes: those that differ from their defaults."""
     shown = []
     for name, parameter in inspect.signature(type(thing)).parameters.items():
         value = getattr(thing, name, parameter.default)

@@ -19,6 +19,7 @@ from attnchain_evals import metrics
 from attnchain_evals.bench.names import method_classes
 from attnchain_interp.capture import AttentionBlock, Keeping, LayerNorm, LoadedModel
 from attnchain_interp.capture.capture import adapter_named
+from attnchain_interp.reprs import brief, with_settings
 
 from .evals.miniatures import write_gtsegs
 
@@ -154,3 +155,10 @@ def test_what_a_notebook_shows(objects: dict[str, Any], tmp_path: Path) -> None:
     assert 'points="40.0,10.0 170.0,140.0 300.0,270.0"' in svg
     assert "mean of 1, AUC 0.500" in svg
     assert evals.PerturbationCurve(curve.fractions, -curve.scores)._repr_html_() is None
+
+
+def test_long_lists_are_shortened_and_settings_compared() -> None:
+    assert brief(list(range(9))) == "[0, 1, …, 8]"
+    assert brief((torch.zeros(2), 1)) == "(float32 (2,), 1)"
+    assert brief(torch.nn.Linear(1, 1)) == "Linear"
+    assert with_settings(ac.MultiBounce(steps=3)) == "MultiBounce(steps=3)"

@@ -1,0 +1,50 @@
+"""One layer: its operator, and the selection of layers by name and number."""
+
+import pytest
+import torch
+
+from attnchain_interp import AttentionError, Factors, LayerAttention, TokenLayout
+from attnchain_interp.store import select_layers
+from attnchain_interp.store.layers import layer_name
+
+NAMES = ["blocks.0", "blocks.1", "head"]
+
+
+def test_selections() -> None:
+    assert select_layers(NAMES, "all") == NAMES
+    assert select_layers(NAMES, -1) == select_layers(NAMES, "head") == ["head"]
+    assert select_layers(NAMES, slice(2)) == ["blocks.0", "blocks.1"]
+    assert select_layers(NAMES, [2, "blocks.0", -1]) == ["head", "blocks.0"], "each once, in the order asked for"
+    assert layer_name(NAMES, -3) == "blocks.0"
+    with pytest.raises(AttentionError, match="layers=.* selects none of the 3 layers"):
+        select_layers(NAMES, slice(3, None))
+    with pytest.raises(AttentionError, match="layer True does not exist; there are 3, numbered 0 to 2"):
+        layer_name(NAMES, True)
+
+
+def test_sixteen_bits_become_float32_and_padding_becomes_empty() -> None:
+    maps = torch.rand(1, 2, 3, 3).softmax(-1).to(torch.bfloat16)
+    layer = LayerAttention("a", maps)
+    assert torch.equal(layer.transitions().dense(), maps.float())
+    emptied = layer.unpadded(torch.tensor([[True, True, False]])).dense()
+    assert torch.equal(emptied[:, :, :2], maps[:, :, :2].float())
+    assert not emptied[:, :, 2].any()
+
+
+def test_causal_and_sinks_of_maps_and_factors() -> None:
+    query, every = torch.randn(1, 2, 4, 8), torch.ones(1, 4, dtype=torch.bool)
+    for causal in (False, True):
+        factors = Factors(query, query, causal=causal)
+        assert LayerAttention("a", factors).causal(every) == LayerAttention("a", factors.maps()).causal(every) == causal
+    assert LayerAttention("a", Factors(query, query, sinks=torch.zeros(2))).below_one
+    assert not LayerAttention("a", factors).below_one
+
+
+def test_maps_must_be_those_of_the_tokens() -> None:
+    tokens, probe = TokenLayout.text(torch.ones(1, 3)), TokenLayout.text(torch.ones(1, 1))
+    pooled = LayerAttention("pool", torch.full((1, 2, 1, 3), 1 / 3))
+    pooled.check(probe, tokens)
+    with pytest.raises(AttentionError, match=r"maps of shape \(1, 2, 1, 3\); .* must be \(1, head, 3, 3\)"):
+        pooled.check(tokens, tokens)
+    with pytest.raises(AttentionError, match="leads from 1 queries to 3 other tokens"):
+        pooled.transitions()

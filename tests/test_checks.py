@@ -1,0 +1,37 @@
+from typing import Any
+
+import pytest
+
+from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of, check_position, check_probability, check_whole_number
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, "1", True, None])
+def test_whole_numbers(value: Any) -> None:
+    check_whole_number("steps", 1, "the number of steps")
+    check_whole_number("steps", 0, "the number of steps", least=0)
+    with pytest.raises(AttentionError, match="it is the number of steps, a whole number from 1 on"):
+        check_whole_number("steps", value, "the number of steps")
+
+
+def test_positions_count_from_either_end() -> None:
+    assert [check_position("head", value, 3) for value in (0, 2, -1, -3)] == [0, 2, 2, 0]
+    for value in (3, -4, True):
+        with pytest.raises(AttentionError, match=f"head {value} does not exist; there are 3, numbered 0 to 2"):
+            check_position("head", value, 3)
+
+
+def test_one_of() -> None:
+    check_one_of("kind", "a", ("a", "b"))
+    with pytest.raises(AttentionError, match="kind='c' is unknown.\nUse 'a' or 'b'."):
+        check_one_of("kind", "c", ("a", "b"))
+    with pytest.raises(AttentionError, match="Use 'a'."):
+        check_one_of("kind", None, ["a"])
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan")])
+def test_probabilities(value: float) -> None:
+    for fine in (0, 0.5, 1):
+        check_probability("damping", fine, "the probability of following the chain", 0.99)
+    with pytest.raises(AttentionError, match=f"damping is {value}; it is the probability"):
+        check_probability("damping", value, "the probability of following the chain", 0.99)
