@@ -1,7 +1,7 @@
 """Markov chains over tokens, and the functions of a chain: bounces, stationary vectors, spectra, absorption, states."""
 
 from attnchain_interp.chain.absorption import expected_visits
-from attnchain_interp.chain.chain import Chain, as_chain, check_damping
+from attnchain_interp.chain.chain import Chain, as_chain
 from attnchain_interp.chain.functionals import bounce, second_eigenvalue, stationary
 from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.chain.mixing import Mixing, mixing
@@ -12,7 +12,6 @@ __all__ = [
     "as_chain",
     "bounce",
     "Chain",
-    "check_damping",
     "coarse_grained_stationary",
     "damp",
     "expected_visits",
