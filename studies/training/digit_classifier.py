@@ -1,4 +1,4 @@
-"""Trains the bundled digit classifier: `python -m studies.training.digit_classifier`."""
+"""Trains the digit classifier of the diffusion study: `python -m studies.training.digit_classifier`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from attnchain_evals.bundled.digit_classifier import WEIGHTS, DigitClassifier
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
+from studies.diffusion.digit_classifier import WEIGHTS, DigitClassifier
 
 BATCH = 64
 

@@ -67,7 +67,7 @@ def demo(
 ) -> None:
     """The bundled model on its test images: every method, deletion and insertion, localisation, pictures."""
     if diffusion:
-        from attnchain_evals.cli.demo_diffusion import demo_diffusion
+        from attnchain_evals.cli.diffusion_demo import demo_diffusion
 
         demo_diffusion(out, images, seed)
         return

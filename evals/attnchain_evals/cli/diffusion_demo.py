@@ -1,4 +1,4 @@
-"""The diffusion job end to end: samples by guidance and segmentation without words, small; tables and pictures."""
+"""`attnchain demo --diffusion`: samples under guidance, a walk from a point, and segmentation without words."""
 
 from __future__ import annotations
 
@@ -6,32 +6,45 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import typer
+
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
 from attnchain_evals.report.diffusion_figures import region_figure, sample_figure
-from attnchain_evals.reproduce.diffusion_study import (
+from attnchain_evals.reproduce.digit_segmentation import (
+    BRIGHTNESS,
+    CANDIDATES,
+    CEILING,
     SegmentationStudy,
-    guidance_tables,
+    SelfAttention,
+    attention_of,
+    points,
+    segment,
     segmentation_table,
-    study_guidance,
     study_segmentation,
 )
-from attnchain_evals.reproduce.digit_segmentation import BRIGHTNESS, CEILING, READINGS, Reading, attention_of, found, points
-from attnchain_evals.reproduce.guided_samples import sample
+from attnchain_evals.reproduce.guided_samples import IMPORTANCES, NONE, Guidance, sample
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 from attnchain_interp.files import write_text
 from attnchain_interp.pictures import show_bounces, write_figure
 
-SHOWN = 10  # samples of each guidance; of the images half as many
-SCALES = (1.0, 2.0)
-SEEDS = 3
-DEMO_READINGS = tuple(reading for reading in READINGS if reading.timestep == 50 and reading.heads == "lambda2")
+SHOWN = 10  # samples of each guidance; half as many images
+SCALE = 2.0
+DEMO_CANDIDATES = tuple(one for one in CANDIDATES if one.timestep == 50 and one.heads == "lambda2")
 
 
 class DiffusionDemo(NamedTuple):
-    """What a demo of the diffusion model found, and the files it wrote."""
+    """The tables of a demo of the diffusion model, and the files it wrote."""
 
     tables: str
     files: list[Path]
+
+
+def demo_diffusion(out: Path, images: int, seed: int) -> None:
+    """Runs the demo of the bundled diffusion model and prints its table and the files it wrote."""
+    demo = run(out, images, seed, say=typer.echo)
+    typer.echo(f"\n{demo.tables}")
+    for file in demo.files:
+        typer.echo(file)
 
 
 def run(
@@ -39,41 +52,41 @@ def run(
     images: int,
     seed: int,
     steps: int = 10,
-    readings: Sequence[Reading] = DEMO_READINGS,
+    candidates: Sequence[SelfAttention] = DEMO_CANDIDATES,
     say: Callable[[str], object] = lambda line: None,
 ) -> DiffusionDemo:
-    """Segments `images` images, samples half as many for each seed and guidance, and writes tables and pictures into `out`.
+    """Samples digits under each guidance, segments `images` images, and writes a table and pictures into `out`.
 
     Raises:
-        AttentionError: fewer than two images, of which no score can be computed.
+        AttentionError: fewer than two images; an interval needs two.
     """
     out.mkdir(parents=True, exist_ok=True)
     pipe = bundled_diffusion()
-    samples = max(2, images // 2)
-    sets = {"scales": SCALES, "images": samples, "choosing_seeds": 1, "seeds": SEEDS, "steps": steps, "classes": True}
-    guidance = study_guidance(pipe, **sets, seed=seed, say=say)
     validation = next(TexturedDigits("validation", images, seed=seed).batches(images))
     test = next(TexturedDigits("test", images, seed=seed).batches(images))
-    segmentation = study_segmentation(pipe, validation, test, readings)
+    samples: dict[str, Any] = {}
+    for guidance in (NONE, *(Guidance(name, SCALE) for name in IMPORTANCES)):
+        say(f"sampling, guidance: {guidance}")
+        samples[str(guidance)] = sample(pipe, guidance, SHOWN, seed, steps, classes=True)[0]
+    picture = write_figure(sample_figure(samples), out / "samples.png")
+    say(f"segmenting {images} images")
+    segmentation = study_segmentation(pipe, validation, test, candidates)
     tables = (
-        f"Samples: {samples} for each of {SEEDS} seeds, {steps} steps; mean [95 % interval over seeds]. Figures of the full"
-        f" study are in docs/diffusion-results.md.\n\n{guidance_tables(guidance)}\n"
-        f"Segments: {images} test images, choices on as many validation images; mean [95 % bootstrap interval].\n\n"
+        f"Segments: {images} test images, choices on as many validation images; mean [95 % bootstrap interval]. The full"
+        " study, with scores of samples under guidance, is in docs/diffusion-results.md.\n\n"
         f"{segmentation_table(segmentation)}"
     )
     write_text(out / "tables.md", tables)
-    shown = {str(one): sample(pipe, one, SHOWN, seed, steps, classes=True)[0] for one in guidance.reported}
-    files = [out / "tables.md", write_figure(sample_figure(shown), out / "samples.png")]
-    return DiffusionDemo(tables, files + segmentation_pictures(pipe, segmentation, test, out))
+    return DiffusionDemo(tables, [out / "tables.md", picture, *segmentation_pictures(pipe, segmentation, test, out)])
 
 
 def segmentation_pictures(pipe: Any, study: SegmentationStudy, test: Example, out: Path, prefix: str = "") -> list[Path]:
-    """The files of the walk from a point and of what each method finds."""
+    """Draws the walk from a point and the segments of each method; returns the files."""
     few = Example(*(field[: SHOWN // 2] for field in test))
     chosen = {name: choice for name, choice in study.chosen.items() if name not in (BRIGHTNESS, CEILING)}
-    store = attention_of(pipe, few.image, chosen["multi-bounce from a point"].reading)
+    store = attention_of(pipe, few.image, chosen["multi-bounce from a point"].attention)
     figures = {
         "bounces.png": show_bounces(store, few.image[0], start=int(points(few.mask)[0])),
-        "segments.png": region_figure(few, found(pipe, few, chosen)),
+        "segments.png": region_figure(few, segment(pipe, few, chosen)),
     }
     return [write_figure(figure, out / f"{prefix}{name}") for name, figure in figures.items()]

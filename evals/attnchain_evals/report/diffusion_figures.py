@@ -12,7 +12,7 @@ from attnchain_interp.pictures import blank_axes, displayable
 
 
 def sample_figure(samples: Mapping[str, Tensor]) -> Figure:
-    """One row for each guidance: its samples; a column shares its noise.
+    """Draws one row of samples for each guidance. The samples of a column share their noise.
 
     Args:
         samples: guidance → (sample, 1, height, width).
@@ -27,9 +27,9 @@ def sample_figure(samples: Mapping[str, Tensor]) -> Figure:
 
 
 def region_figure(batch: Example, regions: Mapping[str, Tensor]) -> Figure:
-    """One row for each image: the image, its mask, and what each method finds.
+    """Draws one row for each image: the image, its mask, and the segments of each method.
 
-    White is the object, dark the background, grey what was matched with neither.
+    White is the object, dark the background, grey neither.
 
     Args:
         batch: the images.

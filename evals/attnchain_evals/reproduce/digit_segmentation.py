@@ -1,4 +1,4 @@
-"""Segmentation without words: what the self-attention of a diffusion model says of the digit in an image."""
+"""Segmentation without words: finds the digit of an image in the self-attention of the bundled diffusion model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from contextlib import ExitStack
 from functools import cache, cached_property
 from typing import Any, Final, Literal, NamedTuple, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_evals.bundled.diffusion_model import NO_CLASS
 from attnchain_evals.metrics.segment_matching import above, acc_and_miou, counts, matched
+from attnchain_evals.metrics.statistics import interval
+from attnchain_evals.report.markdown import table
 from attnchain_evals.tasks.textured_digits import Example
 from attnchain_interp import AttentionError, AttentionStore, diffusion
 
@@ -27,21 +31,20 @@ CEILING: Final = "the mask itself on 16 × 16"
 Method = Callable[["Scene"], Tensor]
 
 
-class Reading(NamedTuple):
-    """How attention is read: the timestep that images are noised to, the resolutions that are joined, the weights of heads."""
+class SelfAttention(NamedTuple):
+    """The self-attention that methods read: the timestep of the noise, the joined resolutions, the weights of heads."""
 
     timestep: int
     grids: tuple[tuple[int, int], ...]
     heads: Literal["mean", "lambda2"]
 
     def __str__(self) -> str:
-        return (
-            f"t = {self.timestep}, {' and '.join(f'{rows} × {columns}' for rows, columns in self.grids)}, heads {self.heads}"
-        )
+        sizes = " and ".join(f"{rows} × {columns}" for rows, columns in self.grids)
+        return f"t = {self.timestep}, {sizes}, heads {self.heads}"
 
 
-READINGS: Final = tuple(
-    Reading(timestep, grids, heads)
+CANDIDATES: Final = tuple(
+    SelfAttention(timestep, grids, heads)
     for timestep in (50, 150, 300)
     for grids in (GRIDS[:1], GRIDS)
     for heads in ("mean", "lambda2")
@@ -49,60 +52,67 @@ READINGS: Final = tuple(
 
 
 class Choice(NamedTuple):
-    """The reading and the settings of a method, and the mean IoU on the images that they were chosen on."""
+    """The chosen attention and setting of a method, and its mean IoU on the images that chose them."""
 
-    reading: Reading
+    attention: SelfAttention
     setting: str
     miou: float
 
 
+class SegmentationStudy(NamedTuple):
+    """The choice of each method on validation images, and its pixel counts (image, 5) on test images."""
+
+    chosen: dict[str, Choice]
+    counts: dict[str, NDArray[np.float64]]
+
+
 @final
 class Scene:
-    """Images and their attention by one reading, and what several methods need of it.
+    """Images with their attention, and the values that several methods share.
 
     Args:
         pipe: the diffusion model.
         batch: images with masks.
-        reading: how their attention is read.
-        seed: of the noise.
+        attention: the attention to capture.
+        seed: seed of the noise.
     """
 
-    def __init__(self, pipe: Any, batch: Example, reading: Reading, seed: int = 0) -> None:
+    def __init__(self, pipe: Any, batch: Example, attention: SelfAttention, seed: int = 0) -> None:
         self.batch = batch
-        self.store = attention_of(pipe, batch.image, reading, seed)
+        self.store = attention_of(pipe, batch.image, attention, seed)
         self.chain = self.store.chain()
         self.rank = ac.stationary(self.chain)
         self.reversed_rank = ac.stationary(ac.reverse(self.chain))
 
     @cached_property
     def point(self) -> Tensor:
-        """(batch, token): 1 at the point that a user would click on."""
+        """Returns (batch, token): 1 at the point that a user would click on."""
         return F.one_hot(points(self.batch.mask), GRIDS[0][0] * GRIDS[0][1]).float()
 
     def grid(self, tokens: Tensor) -> Tensor:
-        """Values (batch, token) as (batch, 16, 16)."""
+        """Returns values (batch, token) as (batch, 16, 16)."""
         return self.store.tokens.to_grid(tokens)
 
 
-def attention_of(pipe: Any, images: Tensor, reading: Reading, seed: int = 0) -> AttentionStore:
-    """The self-attention of images, noised and denoised once without a class: one chain on 16 × 16 tokens."""
+def attention_of(pipe: Any, images: Tensor, attention: SelfAttention, seed: int = 0) -> AttentionStore:
+    """Returns one chain on 16 × 16 tokens for each image, noised and denoised once without a class."""
     labels = torch.full((len(images),), NO_CLASS)
     noise = torch.Generator().manual_seed(seed)
     with ExitStack() as stack:
         runs = [
-            stack.enter_context(diffusion.capture_pipeline(pipe, grid=grid, heads=reading.heads)) for grid in reading.grids
+            stack.enter_context(diffusion.capture_pipeline(pipe, grid=grid, heads=attention.heads)) for grid in attention.grids
         ]
-        diffusion.denoise_image(pipe, images, timestep=reading.timestep, generator=noise, class_labels=labels)
+        diffusion.denoise_image(pipe, images, timestep=attention.timestep, generator=noise, class_labels=labels)
     return diffusion.aggregated_attention([run.store for run in runs])
 
 
 def points(masks: Tensor) -> Tensor:
-    """The token (batch,) whose patch each mask covers most."""
+    """Returns the token (batch,) whose patch each mask covers most."""
     return F.adaptive_avg_pool2d(masks[:, None].float(), GRIDS[0]).flatten(1).argmax(1)
 
 
 def diff_seg(anchors: str, divergence: float) -> Method:
-    """DiffSeg from as many "uniform" or "TokenRank" anchors, matched with object and background."""
+    """Returns DiffSeg from "uniform" or "TokenRank" anchors, matched with object and background."""
 
     def segments(scene: Scene) -> Tensor:
         chosen = (
@@ -116,13 +126,13 @@ def diff_seg(anchors: str, divergence: float) -> Method:
 
 
 def metastable(scene: Scene) -> Tensor:
-    """The two sets of tokens that the walk rarely leaves, matched with object and background."""
+    """Returns the two sets of tokens that the walk rarely leaves, matched with object and background."""
     states = torch.stack([_two_states(matrix) for matrix in scene.chain.matrix])
     return matched(scene.grid(states), scene.batch.mask)
 
 
 def _two_states(matrix: Tensor) -> Tensor:
-    """The state (token,) that each token belongs to most; of three, where two would split a complex pair of eigenvalues."""
+    """Returns the most likely state (token,): one of two, or of three where two would split a complex pair of eigenvalues."""
     try:
         return ac.metastable_states(matrix, k=2).argmax(-1)
     except AttentionError:
@@ -130,7 +140,7 @@ def _two_states(matrix: Tensor) -> Tensor:
 
 
 def cut(scores: Callable[[Scene], Tensor], threshold: float, front: bool = True) -> Method:
-    """Where scores (batch, token) are above a multiple of their mean; the rest where that is not the front."""
+    """Returns a method: scores (batch, token) above a multiple of their mean are the object (background if not `front`)."""
 
     def region(scene: Scene) -> Tensor:
         inside = above(scene.grid(scores(scene)), threshold, scene.batch.mask)
@@ -148,14 +158,14 @@ def brightness(threshold: float) -> Method:
 
 
 def ceiling(scene: Scene) -> Tensor:
-    """The most that segments of 16 × 16 patches can reach, or nearly."""
+    """Returns the mask on 16 × 16 patches: about the best that segments of patches can reach."""
     coarse = F.adaptive_avg_pool2d(scene.batch.mask[:, None].float(), GRIDS[0])[:, 0] > 0.5
     return matched(coarse.long(), scene.batch.mask)
 
 
 @cache
 def methods() -> Mapping[str, Mapping[str, Method]]:
-    """Method → settings → what it finds."""
+    """Returns method → setting → the function that segments a scene."""
     cuts = [(f"{'above' if front else 'below'} {t:g}", t, front) for front in (True, False) for t in THRESHOLDS]
     ranks = {"incoming": lambda scene: scene.rank, "outgoing": lambda scene: scene.reversed_rank}
     return {
@@ -174,20 +184,49 @@ def methods() -> Mapping[str, Mapping[str, Method]]:
     }
 
 
-def tuned(pipe: Any, batch: Example, readings: Sequence[Reading] = READINGS) -> dict[str, Choice]:
-    """Method → the reading and settings of the best mean IoU on these images."""
+def study_segmentation(
+    pipe: Any, validation: Example, test: Example, candidates: Sequence[SelfAttention] = CANDIDATES
+) -> SegmentationStudy:
+    """Tunes every method on validation images and counts its pixels on test images."""
+    chosen = tune(pipe, validation, candidates)
+    regions = segment(pipe, test, chosen)
+    return SegmentationStudy(chosen, {name: counts(region, test.mask) for name, region in regions.items()})
+
+
+def tune(pipe: Any, batch: Example, candidates: Sequence[SelfAttention] = CANDIDATES) -> dict[str, Choice]:
+    """Returns method → the attention and setting of the best mean IoU on these images."""
     best: dict[str, Choice] = {}
-    for reading in readings:
-        scene = Scene(pipe, batch, reading)
+    for attention in candidates:
+        scene = Scene(pipe, batch, attention)
         for name, settings in methods().items():
             for setting, method in settings.items():
                 miou = float(acc_and_miou(counts(method(scene), batch.mask).mean(0))[1])
                 if name not in best or miou > best[name].miou:
-                    best[name] = Choice(reading, setting, miou)
+                    best[name] = Choice(attention, setting, miou)
     return best
 
 
-def found(pipe: Any, batch: Example, chosen: Mapping[str, Choice]) -> dict[str, Tensor]:
-    """Method → object (1), background (0) or neither (−1) in (batch, height, width), as chosen on other images."""
-    scenes = {reading: Scene(pipe, batch, reading) for reading in {choice.reading for choice in chosen.values()}}
-    return {name: methods()[name][choice.setting](scenes[choice.reading]) for name, choice in chosen.items()}
+def segment(pipe: Any, batch: Example, chosen: Mapping[str, Choice]) -> dict[str, Tensor]:
+    """Returns method → object (1), background (0) or neither (−1), (batch, height, width), by the given choices."""
+    scenes = {attention: Scene(pipe, batch, attention) for attention in {choice.attention for choice in chosen.values()}}
+    return {name: methods()[name][choice.setting](scenes[choice.attention]) for name, choice in chosen.items()}
+
+
+def segmentation_table(study: SegmentationStudy) -> str:
+    """Returns a Markdown table: accuracy, mean IoU and its paired difference from DiffSeg as published, by method."""
+    base = study.counts["DiffSeg, uniform anchors"]
+
+    def miou(means: NDArray[np.float64]) -> NDArray[np.float64]:
+        return acc_and_miou(means)[1]
+
+    rows = []
+    for name, own in study.counts.items():
+        both = np.concatenate([own, base], 1)
+        difference = "" if own is base else str(interval(lambda means: miou(means[:5]) - miou(means[5:]), both))
+        choice = study.chosen[name]
+        acc = interval(lambda means: acc_and_miou(means)[0], own)
+        read = [] if name in (BRIGHTNESS, CEILING) else [str(choice.attention)]
+        told = ", ".join(filter(None, [*read, choice.setting]))
+        rows.append([name, str(acc), str(interval(miou, own)), difference, told])
+    head = ["method", "accuracy ↑", "mean IoU ↑", "mean IoU − DiffSeg, uniform", "chosen on validation images"]
+    return table(head, rows) + "\n"

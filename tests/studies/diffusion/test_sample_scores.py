@@ -2,16 +2,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from scipy.stats import ttest_1samp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnchain_evals.bundled.digit_classifier import DigitClassifier, bundled_digit_classifier
-from attnchain_evals.metrics.statistics import Score
-from attnchain_evals.reproduce.guided_samples import over_seeds
-from attnchain_evals.reproduce.sample_scores import SampleScores
-from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import AttentionError
+from studies.diffusion.digit_classifier import DigitClassifier, trained_digit_classifier
+from studies.diffusion.sample_scores import SampleScores
 
 
 def with_parts(features: nn.Module, head: nn.Module) -> DigitClassifier:
@@ -66,21 +62,6 @@ def test_the_inception_score_runs_from_one_to_the_number_of_classes_and_accuracy
 
 
 @pytest.mark.parametrize("samples", [torch.rand(1, 1, 32, 32), torch.rand(4, 3, 32, 32)])
-def test_what_is_no_set_of_samples_is_refused(samples: Tensor) -> None:
+def test_one_sample_and_colour_images_are_refused(samples: Tensor) -> None:
     with pytest.raises(AttentionError, match="at least two"):
-        SampleScores(bundled_digit_classifier(), torch.rand(4, 1, 32, 32))(samples)
-
-
-def test_the_classifier_reads_digits_of_validation_images() -> None:
-    batch = next(TexturedDigits("validation", 128, seed=9).batches(128))
-    with torch.no_grad():
-        right = bundled_digit_classifier()(batch.image).argmax(1) == batch.label
-    assert float(right.float().mean()) > 0.93  # 0.979 by the training command
-
-
-def test_intervals_over_seeds_are_those_of_the_t_test() -> None:
-    values = np.array([1.0, 2.0, 4.0, 3.5])
-    low, high = ttest_1samp(values, 0).confidence_interval()
-    assert over_seeds(values) == pytest.approx(Score(2.625, float(low), float(high)))
-    with pytest.raises(AttentionError, match="two seeds"):
-        over_seeds(values[:1])
+        SampleScores(trained_digit_classifier(), torch.rand(4, 1, 32, 32))(samples)

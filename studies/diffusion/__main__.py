@@ -1,7 +1,7 @@
 """Regenerates the results on the bundled diffusion model: `python -m studies.diffusion` (an hour on two cores).
 
-Each part alone: `python -m studies.diffusion classes`, `unconditional` or `segmentation`. Writes its table in
-`docs/diffusion-results.md`, between its markers, and its pictures in `docs/images/`.
+`python -m studies.diffusion classes`, `unconditional` or `segmentation` runs one part. Each part writes its table into
+`docs/diffusion-results.md`, between its markers, and its pictures into `docs/images/`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ from typing import Any, Final
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
 from attnchain_evals.cli.diffusion_demo import segmentation_pictures
 from attnchain_evals.report.diffusion_figures import sample_figure
-from attnchain_evals.reproduce.diffusion_study import (
-    guidance_tables,
-    segmentation_table,
-    study_guidance,
-    study_segmentation,
-)
-from attnchain_evals.reproduce.digit_segmentation import READINGS
+from attnchain_evals.reproduce.digit_segmentation import segmentation_table, study_segmentation
 from attnchain_evals.reproduce.guided_samples import sample
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp.files import write_text
 from attnchain_interp.pictures import write_figure
+from studies.diffusion.guidance import guidance_tables, study_guidance
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "diffusion-results.md"
 IMAGES: Final = ROOT / "docs" / "images"
 SCALES: Final = (1.0, 2.0, 4.0)
@@ -34,6 +29,7 @@ STEPS: Final = 12
 
 
 def guidance(pipe: Any, images: int, choosing_seeds: int, seeds: int, classes: bool) -> str:
+    """Scores guidances, draws their samples, and returns the text of the page's section."""
     study = study_guidance(
         pipe, SCALES, images, choosing_seeds, seeds, STEPS, classes, say=lambda line: print(line, flush=True)
     )
@@ -46,9 +42,10 @@ def guidance(pipe: Any, images: int, choosing_seeds: int, seeds: int, classes: b
 
 
 def segmentation(pipe: Any, validation: int, test: int) -> str:
+    """Segments images, draws the segments, and returns the text of the page's section."""
     held = next(TexturedDigits("validation", validation).batches(validation))
     batch = next(TexturedDigits("test", test).batches(test))
-    study = study_segmentation(pipe, held, batch, READINGS)
+    study = study_segmentation(pipe, held, batch)
     segmentation_pictures(pipe, study, batch, IMAGES, "diffusion-")
     return (
         f"{test} test images; mean [95 % bootstrap interval over images]. Choices by mean IoU on {validation} validation"
@@ -57,7 +54,7 @@ def segmentation(pipe: Any, validation: int, test: int) -> str:
 
 
 def refresh(part: str, text: str) -> None:
-    """Puts the text between the markers of a part of the page."""
+    """Replaces the text between the markers of a part of the page."""
     begin, end = f"<!-- {part}: python -m studies.diffusion {part} -->\n", f"<!-- end of {part} -->"
     before, rest = PAGE.read_text(encoding="utf-8").split(begin)
     write_text(PAGE, before + begin + text + end + rest.split(end)[1])

@@ -1,4 +1,4 @@
-"""How near samples of digits come to real ones: Fréchet distance and inception score, on a digit classifier."""
+"""Scores of sampled digits against real ones: Fréchet distance and inception score, on the digit classifier."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final, NamedTuple, final
 import torch
 from torch import Tensor
 
-from attnchain_evals.bundled.digit_classifier import DigitClassifier
 from attnchain_evals.tasks.textured_digits import SIDE
 from attnchain_interp import AttentionError
+from studies.diffusion.digit_classifier import DigitClassifier
 
 _AT_ONCE: Final = 256  # images classified at a time
 
 
 class SampleScore(NamedTuple):
-    """Of one set of samples.
+    """The scores of one set of samples.
 
     Attributes:
-        frechet: distance ‖μ − μ'‖² + tr(Σ + Σ' − 2 (Σ Σ')^½) of the features from those of the real images; lower is better.
-        inception: exp of the mean KL(p(y | x) ‖ p(y)) of the classes, from 1 to their number; higher is better.
-        accuracy: share of the samples that are classified as the class asked for; NaN where none was.
+        frechet: distance ‖μ − μ'‖² + tr(Σ + Σ' − 2 (Σ Σ')^½) between the features of samples and real images; lower is better.
+        inception: exp of the mean KL(p(y | x) ‖ p(y)) of the classes, from 1 to the number of classes; higher is better.
+        accuracy: share of the samples that the classifier gives the requested class; NaN without requested classes.
     """
 
     frechet: float
@@ -33,12 +33,12 @@ class SampleScore(NamedTuple):
 class SampleScores:
     """Scores sets of samples (batch, 1, 32, 32) in [0, 1] against real images.
 
-    Both scores are torchmetrics', with the classifier in the place of Inception. The Fréchet distance is biased upwards by
-    few samples, so compare sets of one size.
+    torchmetrics computes both scores; the classifier takes the place of Inception. Few samples bias the Fréchet distance
+    upwards, so compare sets of one size.
 
     Args:
-        classifier: its `features` are those of the distance, its logits those of the score.
-        real: (batch, 1, 32, 32), of the images that samples should be like.
+        classifier: its `features` give the distance, its logits give the inception score.
+        real: (batch, 1, 32, 32), the images that samples should resemble.
     """
 
     def __init__(self, classifier: DigitClassifier, real: Tensor) -> None:
@@ -53,19 +53,22 @@ class SampleScores:
 
     @torch.no_grad()
     def __call__(self, samples: Tensor, labels: Tensor | None = None) -> SampleScore:
-        """The scores of samples, and how many show the class `labels` (batch,) that was asked for.
+        """Returns the scores of samples, and the share of them that show the requested class `labels` (batch,).
 
         Raises:
             AttentionError: fewer than two samples, or images of another shape.
         """
         if samples.shape[1:] != (1, SIDE, SIDE) or len(samples) < 2:
-            raise AttentionError(f"samples are {tuple(samples.shape)}; give at least two, (batch, 1, {SIDE}, {SIDE}).")
+            raise AttentionError(
+                f"samples have the shape {tuple(samples.shape)}; at least two of (1, {SIDE}, {SIDE}) are required.",
+                f"Give samples (batch, 1, {SIDE}, {SIDE}) with a batch of two or more.",
+            )
         from torchmetrics.image.inception import InceptionScore
 
         self._distance.reset()
         self._update(samples, real=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it holds ten numbers an image, and has no deviation over one split
+            warnings.simplefilter("ignore")  # its memory is ten numbers an image; one split has no deviation
             inception = InceptionScore(self._classifier, splits=1)
             for part in samples.split(_AT_ONCE):
                 inception.update(part)

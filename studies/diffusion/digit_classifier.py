@@ -1,4 +1,4 @@
-"""The bundled digit classifier: a small convolutional network whose features and classes score samples of digits."""
+"""The digit classifier: a small convolutional network. Its features and classes score samples of digits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEATURES = 64
 
 @final
 class DigitClassifier(nn.Module):
-    """Logits (batch, 10) of images (batch, 1, 32, 32) in [0, 1]; `features` (batch, 64) are what they are read from."""
+    """Maps images (batch, 1, 32, 32) in [0, 1] to logits (batch, 10). `features` (batch, 64) feed the last layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class DigitClassifier(nn.Module):
         return self.head(self.features(images))
 
 
-def bundled_digit_classifier() -> DigitClassifier:
-    """The trained classifier in eval mode; `python -m studies.training.digit_classifier` makes it."""
+def trained_digit_classifier() -> DigitClassifier:
+    """Returns the trained classifier in eval mode. `python -m studies.training.digit_classifier` trains it."""
     model = DigitClassifier()
     model.load_state_dict(load_file(WEIGHTS))
     return model.eval()
