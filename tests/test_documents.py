@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,12 @@ def test_every_path_and_name_of_the_maps_exists(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     assert len(re.findall(r"`[^`\n]+/[^`\n]*`", text)) > 20
     assert not absent(text)
+
+
+def test_every_study_that_a_page_names_exists() -> None:
+    for page in PAGES:
+        for name in re.findall(r"python -m (studies(?:\.\w+)+)", page.read_text("utf-8")):
+            assert find_spec(name), f"{page.name}: python -m {name}"
 
 
 def test_what_is_absent_is_found() -> None:
