@@ -10,12 +10,11 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain, as_chain, distribution
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import solve_lu, solve_triangular, solve_triangular_halves
-from attnchain_interp.numerics.krylov import SIZES, Basis
+from attnchain_interp.numerics.krylov import gmres
 from attnchain_interp.operators.dense import Dense
 
 _ACCURACY: Final = 1e-6  # residual of the visits, relative to their number
 _DIRECT: Final = 2048  # tokens up to which LU is used
-_RESTARTS: Final = 20
 
 
 @torch.no_grad()
@@ -74,23 +73,13 @@ def _visits(chain: Chain, v: Tensor) -> Tensor:
 
 
 def _by_gmres(chain: Chain, v: Tensor) -> Tensor:
-    shape, n = chain.states.shape, len(chain)
+    shape = chain.states.shape
 
     def product(row: Tensor) -> Tensor:
         return chain.step(row.reshape(shape)).reshape(row.shape)
 
-    right = v.reshape(-1, 1, n)
-    visits, residual = torch.zeros_like(right), right
-    sizes = [size for size in SIZES if size < n] or [n]
-    for _ in range(_RESTARTS):
-        basis, beta = Basis.started_at(residual), residual.norm(dim=-1)[:, 0]
-        for size in sizes:
-            basis.grow(product, size)
-            correction, left = basis.minimal_residual(1.0, beta)
-            if bool((left <= _ACCURACY / 10 * right.norm(dim=-1)[:, 0]).all()) or size == sizes[-1]:
-                visits = visits + correction
-                break
-        residual = right + product(visits) - visits
-        if bool((residual.abs().sum(-1) <= _ACCURACY * visits.abs().sum(-1)).all()):
-            break
-    return visits.reshape(shape)
+    def enough(visits: Tensor, residual: Tensor) -> bool:
+        return bool((residual.abs().sum(-1) <= _ACCURACY * visits.abs().sum(-1)).all())
+
+    right = v.reshape(-1, 1, len(chain))
+    return gmres(product, right, _ACCURACY / 10 * right.norm(dim=-1)[:, 0], enough)[0].reshape(shape)

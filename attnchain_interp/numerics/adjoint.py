@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.numerics.krylov import SIZES, Basis
+from attnchain_interp.numerics.krylov import gmres
 from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.operator import Operator
 
 _ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-12}
-_RESTARTS = 20
 
 
 def with_implicit_gradient(transitions: Operator, states: Tensor, pi: Tensor, damping: float, jump: Tensor) -> Tensor:
@@ -77,20 +76,9 @@ def _by_gmres(transitions: Operator, states: Tensor, g: Tensor, pi: Tensor, damp
         return against(damping * followed + (1 - damping) * (z * jump).sum(-1, keepdim=True) * ones)
 
     whole = g.reshape(-1, 1, n)
-    constant = (whole * pi).sum(-1, keepdim=True) * ones
-    residual, z = against(whole), torch.zeros_like(whole)
-    target = _ACCURACY[g.dtype] * residual.norm(dim=-1).clamp_min(torch.finfo(g.dtype).tiny)
-    sizes = [size for size in SIZES if size < n] or [n]
-    for _ in range(_RESTARTS):
-        basis, beta = Basis.started_at(residual), residual.norm(dim=-1)[:, 0]
-        correction = torch.zeros_like(z)
-        for size in sizes:
-            basis.grow(product, size)
-            correction, left = basis.minimal_residual(1.0, beta)
-            if bool((left <= target[:, 0]).all()):
-                break
-        z = z + correction
-        residual = against(whole) - (z - product(z))
-        if bool((residual.norm(dim=-1) <= 10 * target).all()):
-            return (z + constant).reshape(g.shape)
-    raise AttentionError("the gradient of the stationary distribution did not converge.", "Lower the damping.")
+    right = against(whole)
+    target = _ACCURACY[g.dtype] * right.norm(dim=-1)[:, 0].clamp_min(torch.finfo(g.dtype).tiny)
+    z, found = gmres(product, right, target, lambda _, residual: bool((residual.norm(dim=-1)[:, 0] <= 10 * target).all()))
+    if not found:
+        raise AttentionError("the gradient of the stationary distribution did not converge.", "Lower the damping.")
+    return (z + (whole * pi).sum(-1, keepdim=True) * ones).reshape(g.shape)

@@ -25,6 +25,7 @@ Product = Callable[[Tensor], Tensor]
 
 SIZES: Final = (16, 24, 36, 52, 76, 104, 144)  # of the basis, where convergence is looked at
 _SQUARINGS: Final = 16
+_RESTARTS: Final = 20
 
 
 @dataclass
@@ -142,3 +143,29 @@ def scattered(jump: Tensor, uniform: Tensor) -> Tensor:
 def l1_bound(residual: Tensor, states: Tensor) -> Tensor:
     """Returns a bound on the L1 norm of vectors over the states, from their L2 norm (chain,)."""
     return residual * math.sqrt(int(states.sum(-1).max()))
+
+
+def gmres(product: Product, right: Tensor, target: Tensor, enough: Callable[[Tensor, Tensor], bool]) -> tuple[Tensor, bool]:
+    """Returns the x (chain, 1, token) with x − product(x) = right by restarted GMRES, and whether it is found.
+
+    Args:
+        product: v ↦ vM.
+        right: (chain, 1, token).
+        target: (chain,), the L2 norm of the residual at which a basis has grown enough.
+        enough: whether an x and its residual are good enough.
+    """
+    n, residual, x = right.shape[-1], right, torch.zeros_like(right)
+    sizes = [size for size in SIZES if size < n] or [n]
+    for _ in range(_RESTARTS):
+        basis, beta = Basis.started_at(residual), residual.norm(dim=-1)[:, 0]
+        correction = x
+        for size in sizes:
+            basis.grow(product, size)
+            correction, left = basis.minimal_residual(1.0, beta)
+            if bool((left <= target).all()):
+                break
+        x = x + correction
+        residual = right - (x - product(x))
+        if enough(x, residual):
+            return x, True
+    return x, False

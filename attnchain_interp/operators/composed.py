@@ -41,13 +41,25 @@ def _average(parts: Sequence[Tensor]) -> Tensor:
     return reduce(torch.add, parts) / len(parts)
 
 
+class Composed(Remembering):
+    """An operator of `shape`, made of other operators and of tensors."""
+
+    def __init__(self, shape: Sequence[int], first: Operator, *others: Operator | Tensor | None) -> None:
+        self.shape, self.dtype, self.device = torch.Size(shape), first.dtype, first.device
+        self._parts = (first, *others)
+
+    @property
+    def requires_grad(self) -> bool:
+        return any(part is not None and part.requires_grad for part in self._parts)
+
+
 @final
-class Scaled(Remembering):
+class Scaled(Composed):
     """diag(rows) M diag(columns)."""
 
     def __init__(self, inner: Operator, rows: Tensor | None, columns: Tensor | None) -> None:
+        super().__init__(inner.shape, inner, rows, columns)
         self._inner, self._rows, self._columns = inner, rows, columns
-        self.shape, self.dtype, self.device = inner.shape, inner.dtype, inner.device
 
     @staticmethod
     def _times(v: Tensor, factor: Tensor | None) -> Tensor:
@@ -60,10 +72,7 @@ class Scaled(Remembering):
         return self._times(self._inner.right(self._times(x, self._columns)), self._rows)
 
     def part(self, rows: slice, columns: slice) -> Operator:
-        kept = (
-            None if self._rows is None else self._rows[..., rows],
-            None if self._columns is None else self._columns[..., columns],
-        )
+        kept = (None if t is None else t[..., some] for t, some in ((self._rows, rows), (self._columns, columns)))
         return Scaled(self._inner.part(rows, columns), *kept)
 
     def dense(self) -> Tensor:
@@ -78,20 +87,14 @@ class Scaled(Remembering):
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
         return self._inner.triangular(among, upper)
 
-    @property
-    def requires_grad(self) -> bool:
-        factors = (self._rows, self._columns)
-        return self._inner.requires_grad or any(factor is not None and factor.requires_grad for factor in factors)
-
 
 @final
-class Transposed(Remembering):
+class Transposed(Composed):
     """Mᵀ."""
 
     def __init__(self, inner: Operator) -> None:
+        super().__init__([*inner.shape[:-2], inner.shape[-1], inner.shape[-2]], inner)
         self._inner = inner
-        self.shape = torch.Size([*inner.shape[:-2], inner.shape[-1], inner.shape[-2]])
-        self.dtype, self.device = inner.dtype, inner.device
 
     def left(self, v: Tensor) -> Tensor:
         return self._inner.right(v)
@@ -111,21 +114,17 @@ class Transposed(Remembering):
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
         return self._inner.triangular(among, not upper)
 
-    @property
-    def requires_grad(self) -> bool:
-        return self._inner.requires_grad
-
     def transposed(self) -> Operator:
         return self._inner
 
 
 @final
-class PlusOuter(Remembering):
+class PlusOuter(Composed):
     """M + column rowᵀ."""
 
     def __init__(self, inner: Operator, column: Tensor, row: Tensor) -> None:
+        super().__init__(inner.shape, inner, column, row)
         self._inner, self._column, self._row = inner, column, row
-        self.shape, self.dtype, self.device = inner.shape, inner.dtype, inner.device
 
     def left(self, v: Tensor) -> Tensor:
         return self._inner.left(v) + (v * self._column[..., None, :]).sum(-1, keepdim=True) * self._row[..., None, :]
@@ -145,19 +144,14 @@ class PlusOuter(Remembering):
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
         return self._inner.triangular(among, upper) & ~(self._column.bool() & among).any(-1)
 
-    @property
-    def requires_grad(self) -> bool:
-        return self._inner.requires_grad or self._column.requires_grad or self._row.requires_grad
-
 
 @final
-class HeadMean(Remembering):
+class HeadMean(Composed):
     """Σ_h weights_h M_h."""
 
     def __init__(self, inner: Operator, weights: Tensor) -> None:
+        super().__init__([inner.shape[0], *inner.shape[2:]], inner, weights)
         self._inner, self._weights = inner, weights.to(inner.dtype)
-        self.shape = torch.Size([inner.shape[0], *inner.shape[2:]])
-        self.dtype, self.device = inner.dtype, inner.device
 
     def _over_heads(self, v: Tensor) -> Tensor:
         return v[:, None] * self._weights[:, :, None, None]
@@ -178,21 +172,16 @@ class HeadMean(Remembering):
         return torch.einsum("bh,bhi->bi", self._weights, self._inner.diagonal())
 
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
-        heads = among[:, None].expand(self._inner.shape[:-1])
-        return self._inner.triangular(heads, upper).all(1)
-
-    @property
-    def requires_grad(self) -> bool:
-        return self._inner.requires_grad or self._weights.requires_grad
+        return self._inner.triangular(among[:, None].expand(self._inner.shape[:-1]), upper).all(1)
 
 
 @final
-class Mean(Remembering):
+class Mean(Composed):
     """The mean of several matrices."""
 
     def __init__(self, inners: Sequence[Operator]) -> None:
+        super().__init__(inners[0].shape, *inners)
         self._inners = inners
-        self.shape, self.dtype, self.device = inners[0].shape, inners[0].dtype, inners[0].device
 
     def left(self, v: Tensor) -> Tensor:
         return _average([inner.left(v) for inner in self._inners])
@@ -211,7 +200,3 @@ class Mean(Remembering):
 
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
         return torch.stack([inner.triangular(among, upper) for inner in self._inners]).all(0)
-
-    @property
-    def requires_grad(self) -> bool:
-        return any(inner.requires_grad for inner in self._inners)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnchain_interp.numerics.krylov import Basis, centred, l1_bound, scattered, spectral_radius
+from attnchain_interp.numerics.krylov import Basis, centred, gmres, l1_bound, scattered, spectral_radius
 
 
 def test_spectral_radius_of_real_and_complex_matrices() -> None:
@@ -48,3 +48,14 @@ def test_starts_are_centred_and_scattered_over_the_states() -> None:
     assert uneven[0, 0, 2] == 0
     states = torch.tensor([[True, True, False], [True, True, True]])
     assert torch.allclose(l1_bound(torch.tensor([2.0]), states), torch.tensor(2 * 3**0.5))
+
+
+def test_gmres_solves_or_says_so() -> None:
+    P = torch.randn(2, 30, 30, generator=torch.Generator().manual_seed(2)).softmax(-1).double()
+    right = torch.rand(2, 1, 30, generator=torch.Generator().manual_seed(3)).double()
+    target = torch.full((2,), 1e-10).double()
+    small = lambda _, residual: bool((residual.norm(dim=-1) < 1e-9).all())  # noqa: E731
+    x, found = gmres(lambda v: torch.bmm(v, 0.9 * P), right, target, small)
+    assert found
+    assert torch.allclose(x, right @ torch.linalg.inv(torch.eye(30).double() - 0.9 * P))
+    assert not gmres(lambda v: torch.bmm(v, P), right, target, small)[1], "I − P is singular"
