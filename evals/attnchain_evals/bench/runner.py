@@ -7,15 +7,15 @@ import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from attnchain_evals.bench.fingerprint import (
@@ -53,6 +53,9 @@ class Plan:
         seed: of whatever is random in methods and metrics.
         name: what the model is called in reports.
         identity: of the data; what they say of themselves when None.
+        capture: (model, inputs, number of the first example) → an object with the `target` (batch,) and `scores(method)`.
+            Methods of a batch share it.
+        settings: further entries of the configuration, such as the settings of `capture`.
     """
 
     model: nn.Module
@@ -64,6 +67,8 @@ class Plan:
     seed: int = 0
     name: str = ""
     identity: Any = None
+    capture: Callable[[nn.Module, Tensor, int], Any] = Reading
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
@@ -78,6 +83,7 @@ class Plan:
             "limit": self.limit,
             "seed": self.seed,
             "code": code_identity(),
+            **self.settings,
         }
 
 
@@ -148,7 +154,7 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
     """Method → its rows (without the run) on the batch. What is random depends on the seed, the batch and the names alone."""
     device = next(plan.model.parameters()).device
     inputs = batch.inputs.to(device)
-    reading = Reading(plan.model, inputs, batch.first)
+    reading = plan.capture(plan.model, inputs, batch.first)
     label, words = (None if part is None else part.to(device) for part in (batch.labels, batch.words))
     trial = Trial(plan.model, inputs, reading.target, batch.masks, batch.first, label, words)
     for name in names:

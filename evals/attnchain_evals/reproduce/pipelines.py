@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, final
 
 import torch
+from torch import nn
 
 from attnchain_evals.bench.experiment import device_named
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import adapter_named
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.diffusion import PipelineAdapter
 
 PRECISIONS: Final = ("float32", "float16", "bfloat16")
@@ -22,35 +25,51 @@ class Loading:
 
     Attributes:
         dtype: of the weights: "float32", "float16" or "bfloat16".
-        offload: keep the weights on the CPU and bring one model at a time to the device.
+        offload: keeps the weights on the CPU and brings one model at a time to the device.
     """
 
     dtype: str = "float32"
     offload: bool = False
 
 
-def load_pipeline(name: str, device: str | None, loading: Loading) -> Any:
-    """The pipeline of diffusers of this name, without progress bars.
+@final
+class LazyPipeline(nn.Module):
+    """A pipeline of diffusers as the model of a benchmark. It is loaded on the first use of `pipe`: a finished run loads none.
 
     Args:
-        name: on the hub, or a folder that `save_pretrained` wrote.
+        name: a name on the hub, or a folder of `save_pretrained`.
         device: CUDA where there is one when None.
-        loading: how.
+        loading: dtype and offloading.
+    """
+
+    def __init__(self, name: str, device: str | None, loading: Loading) -> None:
+        super().__init__()
+        self._name, self._device, self._loading = name, device_named(device), loading
+        self.place = nn.Parameter(torch.empty(0, device=self._device))  # tells the benchmark the device
+
+    @cached_property
+    def pipe(self) -> Any:
+        return load_pipeline(self._name, self._device, self._loading)
+
+
+def load_pipeline(name: str, device: str, loading: Loading) -> Any:
+    """Returns the pipeline of diffusers of this name on the device, without progress bars.
 
     Raises:
-        AttentionError: diffusers cannot find or load it, or a dtype that is none of these.
+        AttentionError: diffusers cannot find or load the pipeline, or an unknown dtype.
         ImportError: diffusers is not installed; the message has the install line.
     """
-    if loading.dtype not in PRECISIONS:
-        raise AttentionError(f"dtype={loading.dtype!r} is unknown; use {', '.join(PRECISIONS)}.")
+    check_one_of("dtype", loading.dtype, PRECISIONS)
     adapter = adapter_named("diffusers")
-    assert isinstance(adapter, PipelineAdapter), "that of diffusers is one"  # noqa: S101
+    assert isinstance(adapter, PipelineAdapter), "the adapter of diffusers is one"  # noqa: S101
     try:
         pipe = adapter.load_pipeline(name, torch_dtype=getattr(torch, loading.dtype))
     except (OSError, RuntimeError, ValueError) as error:
-        raise AttentionError(f"diffusers could not load {name!r}: {error}") from error
+        raise AttentionError(
+            f"diffusers could not load {name!r}: {error}", "Give a name on the hub, or a folder of `save_pretrained`."
+        ) from error
     pipe.set_progress_bar_config(disable=True)
     if loading.offload:
-        pipe.enable_model_cpu_offload(device=device_named(device))
+        pipe.enable_model_cpu_offload(device=device)
         return pipe
-    return pipe.to(device_named(device))
+    return pipe.to(device)
