@@ -1,7 +1,7 @@
 """Captum attribution methods that read attention, contributions or gradients; and `TextAttribution` for all of them."""
 
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
-from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention
+from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention, LeGrad
 from attnchain_interp.attribution.of_a_class.gradient_rollouts import GMAR, GradientRollout, TransitionAttentionMaps
 from attnchain_interp.attribution.of_a_class.gradient_walks import (
     ExpectedVisits,
@@ -9,7 +9,6 @@ from attnchain_interp.attribution.of_a_class.gradient_walks import (
     GradientTokenRank,
     gradient_chain,
 )
-from attnchain_interp.attribution.of_a_class.le_grad import LeGrad
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank

@@ -20,11 +20,14 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
     """A Captum gradient attribution method whose scores come from attention maps A and the gradients ∇A of a target's score.
 
     It answers "which tokens speak for this class". Gradients are enabled where they are needed, also inside `torch.no_grad()`.
-    A subclass defines `relevance`; with a start it also overrides `started_at`.
+    A subclass defines `relevance`; with a `start` it also sets `has_start = True`.
 
     Args:
         forward_func: a model that an adapter recognises. It is left as it was. None where only `score` is used.
         layers: which layers ("all", a number, a slice, a name, a list), taken in the order in which they run.
+
+    Raises:
+        AttentionError: on attribution, for a start, layer or token that does not exist, and the errors of `capture_gradients`.
     """
 
     reads_gradients: ClassVar[bool] = True

@@ -1,8 +1,8 @@
-"""Gradient attention: the generic relevance of Chefer, Gur and Wolf, for self-attention and for encoder–decoders."""
+"""Relevance by gradients of attention: Chefer, Gur and Wolf's (also of encoder–decoders), and LeGrad layer by layer."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ from attnchain_interp.gradients.encoder_decoder import (
     capture_encoder_decoder_gradients,
     is_encoder_decoder,
 )
+from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start
 
@@ -51,13 +51,14 @@ class GradientAttention(AttentionGradientAttribution):
             decoder's tokens need output="tokens".
 
     Raises:
-        AttentionError: at once, for another sequence; on attribution, for a start that does not exist, chosen layers of an
-            encoder–decoder, and the errors of `capture_gradients`.
+        AttentionError: at once, for another sequence; on attribution, for chosen layers of an encoder–decoder.
 
     Source: Chefer, Gur & Wolf, *Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
     Transformers*, ICCV 2021, equations 5 to 11 (equation 11 adds nothing for an encoder–decoder: no relevance leads from the
     encoder to the decoder).
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -102,8 +103,30 @@ class GradientAttention(AttentionGradientAttribution):
         found = capture_encoder_decoder_gradients(self.forward_func, *positional, target=call.target, **named)
         return Scored(self.score(found), (found.encoder if self.sequence == "encoder" else found.decoder).tokens)
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)
+
+@final
+class LeGrad(AttentionGradientAttribution):
+    """ReLU(∂s_l/∂A_l), averaged over heads, queries and layers, for the patches of an image, else for every token.
+
+    s_l is the target's score of the tokens of layer l: the model's head reads them in place of the last layer's tokens. Only
+    the gradient of the map enters, not the map itself. One forward, and for each layer the model's head and one block
+    backward. The paper scales the result to [0, 1]; here pictures do that.
+
+    Args:
+        forward_func, layers: see `AttentionGradientAttribution`.
+
+    Source: Bousselham, Boggust, Chaybouti, Strobelt & Kuehne, *LeGrad: An Explainability Method for Vision Transformers via
+    Feature Formation Sensitivity*, ICCV 2025.
+    """
+
+    def captured(self, call: Call, layers: LayerSelection) -> AttentionGradients:
+        positional, named = call.arguments(self.forward_func)
+        return capture_layer_gradients(self.forward_func, *positional, target=call.target, layers=layers, **named)
+
+    def relevance(self, found: AttentionGradients) -> Tensor:
+        received = sum((gradients.relu().mean(1).sum(1) for _, gradients in found), found[0][1].new_zeros(()))
+        queries = found.tokens.mask.sum(1, keepdim=True).to(received.device)
+        return received / queries / len(found) * found.tokens.select(None).to(received.device)
 
 
 def encoder_decoder_relevance(found: EncoderDecoderGradients) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from attnchain_interp.chain.chain import Chain
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start
 
@@ -31,13 +30,12 @@ class GradientRollout(AttentionGradientAttribution):
         forward_func, layers: see `AttentionGradientAttribution`.
         start: see `MultiBounce`. The default means the class token, and "uniform" where there is none, also in a decoder.
 
-    Raises:
-        AttentionError: on attribution, for a start that does not exist, and the errors of `capture_gradients`.
-
     Source: Gildenblat, *Exploring Explainability for Vision Transformers*, 2020 (`vit-explain`, "gradient attention rollout"),
     after Abnar & Zuidema 2020; here for every example of a batch, with gradients in the order of the layers, and nothing
     discarded.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, start: Start | None = CLASS_OR_UNIFORM, layers: LayerSelection = "all"
@@ -53,9 +51,6 @@ class GradientRollout(AttentionGradientAttribution):
             row = row + row @ evidence
         return row[:, 0]
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)
-
 
 @final
 class GMAR(AttentionGradientAttribution):
@@ -70,12 +65,13 @@ class GMAR(AttentionGradientAttribution):
         start: see `MultiBounce`.
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist, and the errors of `capture_gradients`; at once, for
-            another norm.
+        AttentionError: at once, for another norm.
 
     Source: Jo, Jang & Park, *GMAR: Gradient-Driven Multi-Head Attention Rollout for Vision Transformer Interpretability*,
     2025.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -96,9 +92,6 @@ class GMAR(AttentionGradientAttribution):
 
         return rolled_out(map(weighted, reversed(range(len(found)))), found.tokens, self.start)
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)
-
 
 @final
 class TransitionAttentionMaps(AttentionGradientAttribution):
@@ -115,14 +108,14 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
         start: see `MultiBounce`.
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist, inputs that are not floating point and cannot be
-            scaled, and the errors of `capture_gradients`; at once, for fewer than two steps.
+        AttentionError: at once, for fewer than two steps; on attribution, for inputs that cannot be scaled (token ids).
 
     Source: Yuan, Li, Xiong & Dou, *Explaining Information Flow Inside Vision Transformers Using Markov Chain*,
     XAI4Debugging workshop at NeurIPS 2021, and its published code.
     """
 
     reads_embeddings: ClassVar[bool] = True
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, steps: int = 20, start: Start | None = None, layers: LayerSelection = "all"
@@ -150,6 +143,3 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
             row = torch.lerp(row, found.store.chain(layer, tokens="all").step(row), 0.5)
         _, gradients = found[-1]
         return row * (start[:, None] @ gradients.relu().mean(1))[:, 0]
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from attnchain_interp.chain.chain import Chain
 from attnchain_interp.chain.functionals import bounce, stationary
 from attnchain_interp.checks import check_probability
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.decoder_defaults import default_damping
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start, last_state, start_distribution
@@ -70,9 +69,6 @@ class GradientTokenRank(AttentionGradientAttribution):
         personalization: v (token,) or (batch, token) over all tokens, where jumps land. None means the last state in a
             decoder (docs/text-defaults.md), else uniform over the states.
 
-    Raises:
-        AttentionError: on attribution, the errors of `stationary` and `capture_gradients`.
-
     Source: this library; the chain of Erel et al. 2025 with the weights of Chefer et al. 2021.
     """
 
@@ -113,11 +109,12 @@ class GradientMultiBounce(AttentionGradientAttribution):
         tokens: the states, see `TokenLayout.select`. None means the patches of an image, else everything but padding.
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist or is not a distribution, negative steps, and the
-            errors of `capture_gradients`.
+        AttentionError: on attribution, for negative steps.
 
     Source: this library; the bounces of Erel et al. 2025 with the weights of Chefer et al. 2021.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -133,9 +130,6 @@ class GradientMultiBounce(AttentionGradientAttribution):
     def relevance(self, found: AttentionGradients) -> Tensor:
         chain = gradient_chain(found, self.tokens)
         return bounce(chain, start_distribution(chain, found.tokens, self.start), self.steps)
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)
 
 
 @final
@@ -155,11 +149,12 @@ class ExpectedVisits(AttentionGradientAttribution):
             answer: in a causal model the first token attends to itself alone.
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist, walks that do not end (damping 1), and the errors of
-            `capture_gradients`; at once, for a damping outside [0, 1].
+        AttentionError: at once, for a damping outside [0, 1]; on attribution, for walks that do not end (damping 1).
 
     Source: this library; the fundamental matrix of Kemeny & Snell, *Finite Markov Chains*, 1960.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -178,6 +173,3 @@ class ExpectedVisits(AttentionGradientAttribution):
         transitions = self.damping * weights / greatest.clamp_min(torch.finfo(weights.dtype).tiny)
         states = found.tokens.mask.to(weights.device)
         return expected_visits(Chain(transitions, states, absorbing=True, check=False), start_row(found, self.start))
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)

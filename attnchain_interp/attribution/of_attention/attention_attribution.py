@@ -22,7 +22,7 @@ class AttentionAttribution(TokenAttribution, ABC):
     """A Captum attribution method whose scores come from attention alone.
 
     It answers "which tokens does the model attend to", not "which tokens speak for this class". `target` is accepted, as in
-    Captum, and does not change the result. A subclass defines `score`; with a start it also overrides `started_at`.
+    Captum, and does not change the result. A subclass defines `score`; with a `start` it also sets `has_start = True`.
 
     Args:
         forward_func: a model that an adapter recognises, or a callable inputs → `AttentionStore`. It is left as it was. None
@@ -33,6 +33,9 @@ class AttentionAttribution(TokenAttribution, ABC):
         tokens: the states of the chain, see `TokenLayout.select`. None means the patches of an image, else everything but
             padding. The other tokens score 0.
         direction: "incoming" (mass gathers where attention goes) or "outgoing" (the reversed chain).
+
+    Raises:
+        AttentionError: on attribution, for a start, layer, head or token that does not exist, and the errors of `capture`.
     """
 
     layers: LayerSelection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self, final
+from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import Tensor
@@ -39,11 +39,12 @@ class AttentionFlow(AttentionAttribution):
             order of the model.
 
     Raises:
-        AttentionError: on attribution, for more than 10¹⁰ edges in all flow problems together, for a start that does not
-            exist, and the errors of `capture`.
+        AttentionError: on attribution, for more than 10¹⁰ edges in all flow problems together.
 
     Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,6 +79,3 @@ class AttentionFlow(AttentionAttribution):
                 "Take fewer examples at a time (internal_batch_size=…), fewer layers=… or tokens=… (the cost grows as tokens³)"
                 ", or take Rollout, which needs one pass.",
             )
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)

@@ -29,9 +29,6 @@ class ColumnSum(AttentionAttribution):
 
     Args:
         forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
-
-    Raises:
-        AttentionError: on attribution, the errors of `capture`.
     """
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -54,8 +51,7 @@ class RawAttention(AttentionAttribution):
         tokens: see `AttentionAttribution`; every token by default.
 
     Raises:
-        AttentionError: on attribution, for a token that does not exist, and the errors of `capture`; at once, for another
-            `select`.
+        AttentionError: at once, for another `select`.
     """
 
     def __init__(
@@ -105,7 +101,7 @@ class WeightedPageRank(AttentionAttribution):
         heads: see `AttentionAttribution`; the weights of the mean under the root.
 
     Raises:
-        AttentionError: on attribution, for negative steps, and the errors of `capture`.
+        AttentionError: on attribution, for negative steps.
 
     Source: Wang, Dedhia & Jha, *Zero-TPrune: Zero-Shot Token Pruning through Leveraging of the Attention Graph in
     Pre-Trained Transformers*, CVPR 2024 (Weighted Page Rank; emphasizing informative regions).
@@ -140,9 +136,6 @@ class RandomRanking(AttentionAttribution):
     Args:
         forward_func, tokens: see `AttentionAttribution`. The model only tells how many tokens there are.
         seed: the same seed gives the same scores. One generator serves the whole batch.
-
-    Raises:
-        AttentionError: on attribution, the errors of `capture`.
     """
 
     def __init__(self, forward_func: Any = None, seed: int = 0, tokens: TokenSelection = None) -> None:

@@ -26,9 +26,6 @@ class MetastableStates(AttentionAttribution):
         k: the number of states. None finds the largest gap of each chain's spectrum.
         damping: the probability of following the chain, for the stationary distribution that weighs the tokens.
 
-    Raises:
-        AttentionError: on attribution, the errors of `metastable_states` and `capture`.
-
     Source: Reuter, Weber, Fackeldey, Röblitz, Garcia 2018 (GPCCA), here of attention.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -31,11 +31,12 @@ class MultiBounce(AttentionAttribution):
             other model.
 
     Raises:
-        AttentionError: on attribution, for a start that does not exist or is not a distribution, negative steps, and the
-            errors of `capture`.
+        AttentionError: on attribution, for negative steps.
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -53,6 +54,3 @@ class MultiBounce(AttentionAttribution):
     def score(self, store: AttentionStore) -> Tensor:
         chain = self.chain(store)
         return bounce(chain, start_distribution(chain, store.tokens, self.start), self.steps)
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)

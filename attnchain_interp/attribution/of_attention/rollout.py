@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Self, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -45,12 +45,13 @@ class Rollout(AttentionAttribution):
         residual: r, from 0 to 1; one half, as published, by default.
 
     Raises:
-        AttentionError: at once, for a discard ratio or a residual out of range; on attribution, for a start that does not
-            exist, and the errors of `capture`.
+        AttentionError: at once, for a discard ratio or a residual out of range.
 
     Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020; fusion and discard ratio: Gildenblat,
     *Exploring Explainability for Vision Transformers*, 2020, which drops of the whole map and of the first example alone.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -75,9 +76,6 @@ class Rollout(AttentionAttribution):
         if self.discard:
             chains = self._thinned(chains, store.tokens)
         return rolled_out(chains, store.tokens, self.start, self.residual)
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)
 
     def _thinned(self, chains: Iterable[Chain], tokens: TokenLayout) -> Iterator[Chain]:
         kept = None
@@ -119,6 +117,8 @@ class ContributionRollout(TokenAttribution):
     Transformers*, NAACL 2022, with its N_ResLN ("norm-resln").
     """
 
+    has_start: ClassVar[bool] = True
+
     def __init__(
         self, forward_func: Any = None, start: Start | None = None, layers: LayerSelection = "all", measure: Measure = "alti"
     ) -> None:
@@ -154,9 +154,6 @@ class ContributionRollout(TokenAttribution):
 
     def scores(self, source: AttentionStore, first: int = 0) -> Tensor:
         return self._rolled(source, "all")
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(start=start)
 
     def _rolled(self, store: AttentionStore, layers: LayerSelection) -> Tensor:
         chains = (store.chain(name, tokens="all") for name in layers_downward(store, layers))

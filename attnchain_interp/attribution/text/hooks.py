@@ -27,13 +27,14 @@ POLICIES: Final[dict[Begin | None, str]] = {
 class TextHooks(Attribution, ABC):
     """What a method says about texts. Every attribution method has these hooks.
 
-    `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with a start overrides
-    `started_at`. Few methods override more.
+    `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with a `start` sets
+    `has_start = True`. Few methods need more.
 
     Attributes:
         forward_func: the model.
         tokens: the states of the method; see `TokenLayout.select`. A method without states reads "all" tokens.
         heads: the weights of the heads. "each" gives one row per head, which a text has no place for.
+        has_start: whether the method has a `start`, where its walk starts.
         reads_gradients: whether the source depends on the target. Each output token of a decoder then takes a forward and a
             backward of its own; else one forward serves all output tokens.
         reads_embeddings: whether the model is called with embeddings in place of token ids.
@@ -43,6 +44,7 @@ class TextHooks(Attribution, ABC):
     forward_func: Any
     tokens: TokenSelection = "all"
     heads: Heads = "mean"
+    has_start: ClassVar[bool] = False
     reads_gradients: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
     is_additive: ClassVar[bool] = True
@@ -67,14 +69,12 @@ class TextHooks(Attribution, ABC):
     def started_at(self, start: int | Tensor, store: AttentionStore) -> TextHooks | None:
         """Returns a copy whose walk starts elsewhere; None where the method does not start at tokens.
 
-        A method with a `start` argument returns `self.changed(start=start)`.
-
         Args:
             start: in a decoder the position that predicts the output token. In an encoder–decoder the distribution (token,)
                 of cross-attention from that position, over the tokens of the encoder.
             store: the attention that the walk follows.
         """
-        return None
+        return self.changed(start=start) if self.has_start else None
 
     def restricted_to(self, states: Tensor) -> TextHooks:
         """Returns a copy whose states are chosen by a bool tensor (batch, token)."""

@@ -50,17 +50,15 @@ class Popularity(AttentionAttribution):
 class Steep(AttentionGradientAttribution):
     """As GradientRollout."""
 
-    origin: int | Tensor = 0
+    has_start: ClassVar[bool] = True
+    start: int | Tensor = 0
 
     def relevance(self, found: Any) -> Tensor:
         product = torch.eye(len(found.tokens), dtype=found[0][0].dtype)
         for maps, gradients in found:
             A = (maps * gradients).mean(1).relu() + torch.eye(maps.shape[-1], dtype=maps.dtype)
             product = A / A.sum(-1, keepdim=True) @ product
-        return product[:, self.origin]
-
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
-        return self.changed(origin=start)
+        return product[:, self.start]
 
 
 class Fame(AttentionGradientAttribution):
