@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attnchain_evals.report.markdown import Report, effect_tables, figure, table
+from attnchain_evals.bench.tables import Report, figure, setting_tables, table
 from studies.pages import as_kept, write
 
 KEPT = "docs/choices.json"
@@ -83,7 +83,7 @@ In how many cases a choice makes a difference after the correction, and the lowe
 
 ## Effects
 
-{effect_tables(found)}
+{setting_tables(found)}
 
 ## The best of all
 

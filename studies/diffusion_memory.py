@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from attnchain_adapters.diffusers_models.sequences import TokenSequence, attention_modules, sequences_of
-from attnchain_evals.report.markdown import table
+from attnchain_evals.bench.tables import table
 from attnchain_interp.store.tokens import Grid
 
 diffusers: Any = import_module("diffusers")  # its lazy names are not seen by a type checker

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics.statistics import Score
-from attnchain_evals.report.markdown import table
 from attnchain_evals.reproduce.guided_samples import IMPORTANCES, NONE, TITLES, Guidance, sample
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import AttentionError

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from torch import nn
 
+from attnchain_evals.bench.example_maps import write_example_maps
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Plan, Share, run
 from attnchain_evals.metrics import EvidenceAP, EvidenceFirst, curve_metrics, localisation_metrics, text_metrics
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.report.example_maps import write_shown
 from attnchain_evals.tasks.examples import Data
 from attnchain_interp import AttentionError
 
@@ -80,7 +80,7 @@ def benchmark(
     with _folder(output) as folder:
         run(plan, folder, share, progress)
         if output is not None and share.rank == 0 and hasattr(data, "__getitem__"):
-            write_shown(plan, folder)
+            write_example_maps(plan, folder)
         return BenchmarkResult.read(folder, metrics, baseline)
 
 

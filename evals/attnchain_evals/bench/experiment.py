@@ -1,4 +1,4 @@
-"""A benchmark from names to reports: what `attnchain bench run` and `report` do."""
+"""A benchmark from names: the model, the data, the methods and the metrics of `attnchain bench run`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from attnchain_evals.bench.model_loading import load
 from attnchain_evals.bench.names import build_methods, build_metrics, from_grid, open_data, split, standard_methods
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
-from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError, Role, capture
 from attnchain_interp.files import write_text
@@ -46,8 +45,8 @@ def set_up(model: str, data: str, limit: int | None, seed: int, device: str | No
     return SetUp(network, opened, tokens.grid, Role.CLASS in tokens.roles[0])
 
 
-def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
-    """Measures and returns the paths of the reports; of several processes, the first writes them.
+def carry_out(settings: Mapping[str, Any], output: Path) -> BenchmarkResult:
+    """Measures, checks the methods if asked to, and returns the result.
 
     Args:
         settings: the options of `attnchain bench run`, by name; lists, or text with commas between.
@@ -55,7 +54,7 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
     Raises:
         AttentionError: a name or value that is not known, or what `benchmark` raises.
     """
-    limit, seed, share = settings["limit"], int(settings["seed"]), Share.from_environment()
+    limit, seed = settings["limit"], int(settings["seed"])
     where = set_up(settings["model"], settings["data"], limit, seed, settings["device"])
     model, data, grid = where.model, where.data, where.grid
     text = grid is None
@@ -76,15 +75,13 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> list[Path]:
         progress=True,
         name=settings["model"],
     )
-    if share.rank:
-        return []
-    if settings["sanity"]:
+    if settings["sanity"] and not Share.from_environment().rank:
         _check(model, data, specs, grid, int(settings["sanity"]), seed, output / "sanity.json")
-    return write_report(result, output)
+    return result
 
 
-def report_again(folder: Path, baseline: str | None) -> list[Path]:
-    """Writes the reports of a folder from its table.
+def read_result(folder: Path, baseline: str | None) -> BenchmarkResult:
+    """Returns the result of a folder. The metrics are built from their names in `run.json`.
 
     Raises:
         AttentionError: there is no run, or metrics that this command line does not know.
@@ -92,7 +89,7 @@ def report_again(folder: Path, baseline: str | None) -> list[Path]:
     path = folder / "run.json"
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"configuration": {"metrics": {}}}
     metrics = build_metrics(manifest["configuration"]["metrics"])
-    return write_report(BenchmarkResult.read(folder, metrics, baseline), folder)
+    return BenchmarkResult.read(folder, metrics, baseline)
 
 
 def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed: int, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnchain_evals.cli.terminal import did_you_mean, working
+from attnchain_evals.terminal import did_you_mean, working
 
 if TYPE_CHECKING:
     from attnchain_interp.capture import LoadedModel

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from attnchain_evals.cli.terminal import did_you_mean
+from attnchain_evals.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def _build(spec: str, model: nn.Module | None, grid: tuple[int, int] | None) -> 
         return InputMagnitude(grid)
     kind, _ = _class_of(spec)
     plain = AttentionGradientAttribution
-    reads_shared = issubclass(kind, AttentionAttribution) or (issubclass(kind, plain) and kind.captured is plain.captured)
+    one_backward = issubclass(kind, plain) and (kind.read, kind.captured) == (plain.read, plain.captured)
+    reads_shared = one_backward or issubclass(kind, AttentionAttribution)
     return method_of(spec)(None if reads_shared else model)
 
 

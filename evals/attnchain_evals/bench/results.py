@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from attnchain_evals.bench.row_files import read_parts
+from attnchain_evals.bench.tables import score_html, tables
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
 from attnchain_interp import AttentionError
@@ -81,10 +82,7 @@ class BenchmarkResult:
 
     def _repr_html_(self) -> str:
         """The scores as a table, in a notebook; the best of each metric in bold."""
-        from attnchain_evals.report.page import score_table
-        from attnchain_evals.report.report import scores_as_json
-
-        return score_table(scores_as_json(self))
+        return score_html(self._scored())
 
     def table(self) -> pd.DataFrame:
         """Tidy and long: one row for each example × method × metric × column, in that order."""
@@ -166,10 +164,24 @@ class BenchmarkResult:
 
     def markdown(self) -> str:
         """Scores, differences and ranks as Markdown tables."""
-        from attnchain_evals.report.markdown import tables
-        from attnchain_evals.report.report import as_json
+        return tables(self.summary())
 
-        return tables(as_json(self, {}))
+    def summary(self) -> dict[str, Any]:
+        """Returns scores, differences, ranks and wins as plain data; NaN is None. docs/bench.md has the schema."""
+        return self._scored() | without_nan(
+            {
+                "examples": len(self.examples),
+                "baseline": self.baseline,
+                "differences": {m: {n: plain(found) for n, found in row.items()} for m, row in self.differences.items()},
+                "ranks": self.ranks,
+                "wins": {name: dict(zip(self.methods, self.wins(name).tolist(), strict=True)) for name in self.metrics},
+            }
+        )
+
+    def _scored(self) -> dict[str, Any]:
+        """Returns the part of `summary` that needs no test of differences."""
+        scores = {m: {n: score._asdict() for n, score in row.items()} for m, row in self.scores.items()}
+        return without_nan({"run": self.manifest, "scores": scores, "undefined": self.undefined})
 
     @cached_property
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
@@ -204,3 +216,17 @@ class BenchmarkResult:
         """(method, example): `per_example` to 9 decimals, higher is better, where every method has a figure."""
         values = self.per_example(metric).round(9) * (1 if self.metrics[metric].higher_is_better else -1)
         return values[:, ~np.isnan(values).any(0)]
+
+
+def plain(found: Difference) -> dict[str, float]:
+    """Returns a difference as plain data."""
+    return {**found.score._asdict(), "p": found.p, "p_holm": found.corrected, "wins": found.wins}
+
+
+def without_nan(value: Any) -> Any:
+    """Returns nested dictionaries and lists with None in the place of NaN."""
+    if isinstance(value, dict):
+        return {name: without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and value != value else value

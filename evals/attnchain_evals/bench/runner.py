@@ -27,7 +27,7 @@ from attnchain_evals.bench.fingerprint import (
     model_identity,
 )
 from attnchain_evals.bench.row_files import PartFile, read_parts
-from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, size_of
 from attnchain_interp import AttentionError
@@ -67,7 +67,7 @@ class Plan:
     seed: int = 0
     name: str = ""
     identity: Any = None
-    capture: Callable[[nn.Module, Tensor, int], Any] = Reading
+    capture: Callable[[nn.Module, Tensor, int], Any] = SharedCapture
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -154,13 +154,13 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
     """Method → its rows (without the run) on the batch. What is random depends on the seed, the batch and the names alone."""
     device = next(plan.model.parameters()).device
     inputs = batch.inputs.to(device)
-    reading = plan.capture(plan.model, inputs, batch.first)
+    shared = plan.capture(plan.model, inputs, batch.first)
     label, words = (None if part is None else part.to(device) for part in (batch.labels, batch.words))
-    trial = Trial(plan.model, inputs, reading.target, batch.masks, batch.first, label, words)
+    trial = Trial(plan.model, inputs, shared.target, batch.masks, batch.first, label, words)
     for name in names:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_seed(plan.seed, batch.first, name))
-            scores = reading.scores(plan.methods[name])
+            scores = shared.scores(plan.methods[name])
             rows: list[tuple[Any, ...]] = []
             for metric in plan.metrics:
                 torch.manual_seed(_seed(plan.seed, batch.first, metric.name))  # the same for every method

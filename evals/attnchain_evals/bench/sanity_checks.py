@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_interp import AttentionAttribution, AttentionGradientAttribution, AttentionStore
 from attnchain_interp.gradients import AttentionGradients
 
@@ -53,15 +53,15 @@ def sanity_checks(model: nn.Module, inputs: Tensor, methods: Methods, seed: int 
     """
     built = methods(model)
     randomised = randomisation_curves(model, inputs, methods, stages=1, seed=seed)
-    reading = Reading(model, inputs)
-    second = Reading(model, inputs, target=reading.logits.topk(2, 1).indices[:, 1])
-    other = Reading(model, _noisy(inputs, seed), first=len(inputs), target=reading.target)
+    shared = SharedCapture(model, inputs)
+    second = SharedCapture(model, inputs, target=shared.logits.topk(2, 1).indices[:, 1])
+    other = SharedCapture(model, _noisy(inputs, seed), first=len(inputs), target=shared.target)
     found: dict[str, dict[str, Check]] = {}
     for name, method in built.items():
-        grid = reading.scores(method)
+        grid = shared.scores(method)
         correlation, swap = randomised[name][-1], float(rank_correlation(grid, second.scores(method)).mean())
         agreement = float(rank_correlation(grid, other.scores(method)).mean())
-        deviation = permutation_deviation(reading, method, seed)
+        deviation = permutation_deviation(shared, method, seed)
         found[name] = {
             "randomised": Check(correlation, correlation < RANDOMISED_BELOW),
             "follows": Check(None, None) if deviation is None else Check(deviation, deviation <= FOLLOWS_WITHIN),
@@ -79,9 +79,9 @@ def randomisation_curves(
     Cascading: stage k has the last k / stages of the modules that hold parameters randomised. Each parameter keeps its values
     in a random order, so that its scale stays.
     """
-    reading = Reading(model, inputs)
-    clean = {name: reading.scores(method) for name, method in methods(model).items()}
-    target, randomised = reading.target, copy.deepcopy(model)
+    shared = SharedCapture(model, inputs)
+    clean = {name: shared.scores(method) for name, method in methods(model).items()}
+    target, randomised = shared.target, copy.deepcopy(model)
     holders = [module for module in randomised.modules() if list(module.parameters(recurse=False))][::-1]
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, list[float]] = {name: [] for name in clean}
@@ -90,9 +90,9 @@ def randomisation_curves(
             for parameter in module.parameters(recurse=False):
                 order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
                 parameter.data = parameter.data.flatten()[order].view_as(parameter)
-        reading = Reading(randomised, inputs, target=target)
+        shared = SharedCapture(randomised, inputs, target=target)
         for name, method in methods(randomised).items():
-            found[name].append(float(rank_correlation(clean[name], reading.scores(method)).mean()))
+            found[name].append(float(rank_correlation(clean[name], shared.scores(method)).mean()))
     return found
 
 
@@ -101,26 +101,27 @@ def data_randomisation(model: nn.Module, on_random_labels: nn.Module, inputs: Te
 
     A method that explains what was learnt comes out low.
     """
-    readings = [Reading(model, inputs), Reading(on_random_labels, inputs, target=Reading(model, inputs).target)]
+    first = SharedCapture(model, inputs)
+    captures = [first, SharedCapture(on_random_labels, inputs, target=first.target)]
     built = [methods(model), methods(on_random_labels)]
-    pairs = {name: [reading.scores(made[name]) for reading, made in zip(readings, built, strict=True)] for name in built[0]}
+    pairs = {name: [shared.scores(made[name]) for shared, made in zip(captures, built, strict=True)] for name in built[0]}
     return {name: float(rank_correlation(*pair).mean()) for name, pair in pairs.items()}
 
 
-def permutation_deviation(reading: Reading, method: Any, seed: int = 0) -> float | None:
+def permutation_deviation(shared: SharedCapture, method: Any, seed: int = 0) -> float | None:
     """The greatest |score of permuted tokens − permuted score| over the greatest |score|; None without a `score` to ask,
     and in a decoder, whose maps say where a token is.
 
     All patches but the centre one, or all tokens of a text but special ones, change places, rows and columns of every map
     alike: what a token is called must not matter.
     """
-    if reading.store.causal:
+    if shared.store.causal:
         return None
     if isinstance(method, AttentionAttribution):
-        order = _order(reading.store, seed)
-        clean, moved = method.score(reading.store), method.score(_permuted(reading.store, order))
+        order = _order(shared.store, seed)
+        clean, moved = method.score(shared.store), method.score(_permuted(shared.store, order))
     elif isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
-        found = reading.gradients
+        found = shared.gradients
         order = _order(found.store, seed)
         gradients = [gradient[..., order, :][..., order] for gradient in found.gradients]
         clean, moved = method.score(found), method.score(AttentionGradients(_permuted(found.store, order), gradients))

@@ -21,7 +21,7 @@ from attnchain_interp.gradients import AttentionGradients
 
 
 @final
-class Reading:
+class SharedCapture:
     """A batch of inputs as the methods read it: one capture for all, and gradients once one of them asks for these.
 
     Class-specific methods explain the class of the clean prediction; of a language model, the token it puts next.

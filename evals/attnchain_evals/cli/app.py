@@ -20,7 +20,7 @@ from attnchain_evals.cli.bench import app as bench  # noqa: E402 - needs typer, 
 from attnchain_evals.cli.explore import explore  # noqa: E402
 from attnchain_evals.cli.figure import app as figure  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
-from attnchain_evals.cli.terminal import working  # noqa: E402
+from attnchain_evals.terminal import working  # noqa: E402
 
 app.command()(explore)
 app.add_typer(bench, name="bench")
@@ -96,7 +96,7 @@ def attribute(
     import torch
 
     from attnchain_evals.bench.names import build_methods
-    from attnchain_evals.bench.shared_capture import Reading
+    from attnchain_evals.bench.shared_capture import SharedCapture
     from attnchain_interp import AttentionError
     from attnchain_interp.files import write_text
     from attnchain_interp.pictures import show_attribution, write_figure
@@ -105,13 +105,13 @@ def attribute(
     if loaded.preprocess is None:
         raise AttentionError(f"{model} takes no images, so it has no heat map of one; `attnchain inspect` shows what it has.")
     pixels = loaded.preprocess(open_image(image))
-    reading = Reading(loaded.model, pixels, target=None if target is None else torch.tensor([target]))
+    shared = SharedCapture(loaded.model, pixels, target=None if target is None else torch.tensor([target]))
     with working("capturing attention"):
-        layout = reading.store.tokens
+        layout = shared.store.tokens
     if layout.grid is None:
         raise AttentionError(f"{model} has no image grid, so it has no heat map; `attnchain inspect` shows what it has.")
     with working(method):
-        grid = reading.scores(build_methods([method], loaded.model, layout.grid)[method])
+        grid = shared.scores(build_methods([method], loaded.model, layout.grid)[method])
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{image.stem}-{re.sub(r'[^0-9A-Za-z]+', '-', method).strip('-')}"
     picture = write_figure(show_attribution(grid, pixels, normalization_of(loaded.preprocess), [method]), out / f"{stem}.png")

@@ -57,16 +57,19 @@ def run(
     settings = DEFAULTS | (_read(config) if config else {}) | given
 
     from attnchain_evals.bench.experiment import carry_out
+    from attnchain_evals.bench.runner import Share
+    from attnchain_evals.report.report import write_report
 
-    for path in carry_out(settings, output):
-        typer.echo(path)
+    result = carry_out(settings, output)
+    if not Share.from_environment().rank:
+        typer.echo("\n".join(map(str, write_report(result, output))))
 
 
 @app.command()
 def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
     """The names that `bench run` knows."""
     from attnchain_evals.bench import names
-    from attnchain_evals.cli.terminal import did_you_mean
+    from attnchain_evals.terminal import did_you_mean
     from attnchain_interp import AttentionError
 
     lists = {
@@ -85,9 +88,10 @@ def report(
     baseline: Annotated[str | None, typer.Option(help="the method to compare with (that of the run)")] = None,
 ) -> None:
     """Writes report.md, report.json and report.html from the table alone, and prints the first."""
-    from attnchain_evals.bench.experiment import report_again
+    from attnchain_evals.bench.experiment import read_result
+    from attnchain_evals.report.report import write_report
 
-    paths = report_again(folder, baseline)
+    paths = write_report(read_result(folder, baseline), folder)
     typer.echo(paths[0].read_text(encoding="utf-8"))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.bundled import bundled_vit
 from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_evals.report.explorer_pages import explore_image
@@ -49,8 +49,8 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     result = benchmark(model, data, methods, metrics, batch_size=BATCH, seed=seed, output=out, progress=True, name="bundled")
     files = write_report(result, out)
     first = next(data.batches(min(SHOWN, images)))
-    reading = Reading(model, first.image)
-    store, maps = reading.store, {name: reading.scores(method) for name, method in methods.items()}
+    shared = SharedCapture(model, first.image)
+    store, maps = shared.store, {name: shared.scores(method) for name, method in methods.items()}
     figures = {
         "attributions.png": show_grid({"mask": first.mask, **maps}, first.image, share="none"),
         "layers.png": show_layers(store, first.image[0]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image
-from attnchain_evals.cli.terminal import working
+from attnchain_evals.terminal import working
 
 if TYPE_CHECKING:
     from torch import Tensor

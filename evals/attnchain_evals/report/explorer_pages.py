@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_evals.bench.names import build_methods
-from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.perturbation.features import each_token
 from attnchain_evals.perturbation.perturbation_curve import PerturbationCurve, perturbation_curve
 from attnchain_interp import (
@@ -52,20 +52,20 @@ def explore_image(
     Raises:
         AttentionError: a model without an image grid; as `explore` and `capture`.
     """
-    reading = Reading(model, pixels, target=None if target is None else torch.tensor([target]))
-    store = reading.store
+    shared = SharedCapture(model, pixels, target=None if target is None else torch.tensor([target]))
+    store = shared.store
     if store.tokens.grid is None:
         raise AttentionError("the model has no image grid; its text is explored with explore_text.")
     built = build_methods(methods, model, store.tokens.grid)
     try:
-        logits = reading.logits[0]
+        logits = shared.logits[0]
     except AttentionError:
-        grids = {name: reading.scores(method) for name, method in built.items() if isinstance(method, AttentionAttribution)}
+        grids = {name: shared.scores(method) for name, method in built.items() if isinstance(method, AttentionAttribution)}
         return explore(store, pixels, methods=grids, title=title, normalization=normalization, max_mb=max_mb)
-    chosen = int(reading.target[0])
-    grids = {name: reading.scores(method) for name, method in built.items()}
+    chosen = int(shared.target[0])
+    grids = {name: shared.scores(method) for name, method in built.items()}
     curves = {name: perturbation_curve(model, pixels, grid, chosen, fractions=_STEPS) for name, grid in grids.items()}
-    targets = _class_gradients(logits, chosen, reading.gradients, lambda k: capture_gradients(model, pixels, target=k), model)
+    targets = _class_gradients(logits, chosen, shared.gradients, lambda k: capture_gradients(model, pixels, target=k), model)
     return explore(
         store, pixels, methods=grids, curves=curves, targets=targets, title=title, normalization=normalization, max_mb=max_mb
     )

@@ -1,105 +1,85 @@
-"""Plots as inline SVG: intervals of scores, and curves."""
+"""Plots of a report as inline SVG by matplotlib. Equal figures give equal text."""
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
-from math import isfinite
+from itertools import count, cycle
+from math import isfinite, nan
+from typing import Any
 
-from torch import Tensor
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
 from attnchain_evals.metrics.statistics import Score
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8A8A8A")  # Okabe and Ito, and grey
-DASHES = ("", "6 3", "2 3")
-_ROW, _WIDTH, _LABEL = 20, 460, 190
+DASHES = ("-", "--", ":")
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "attnchain",
+    "text.parse_math": False,  # names are text, whatever they hold
+    "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans", "sans-serif"],
+    "axes.edgecolor": "#8A8A8A",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#8A8A8A",
+    "ytick.color": "#8A8A8A",
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.6,
+}
 
 
-def interval_plot(scores: Mapping[str, Score]) -> str:
-    """A row for each method: the score as a dot, its interval as a line."""
-    ends = [end for score in scores.values() for end in (score.low, score.high) if isfinite(end)]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    span = (high - low) or 1.0
-    height = _ROW * len(scores) + 28
-
-    def x(value: float) -> float:
-        return round(_LABEL + 10 + (_WIDTH - _LABEL - 30) * (value - low) / span, 1)
-
-    marks = []
-    for k, (name, score) in enumerate(scores.items()):
-        y = _ROW * k + 14
-        marks.append(f'<text x="{_LABEL}" y="{y + 4}" text-anchor="end">{escape(_short(name))}</text>')
-        if isfinite(score.value):
-            marks.append(
-                f'<g stroke="{COLOURS[4]}" fill="{COLOURS[1]}"><title>{escape(f"{name}: {score}")}</title>'
-                f'<line x1="{x(score.low)}" x2="{x(score.high)}" y1="{y}" y2="{y}" stroke-width="2"/>'
-                f'<circle cx="{x(score.value)}" cy="{y}" r="4"/></g>'
-            )
-    base = height - 20
-    marks += [
-        f'<line class="axis" x1="{x(low)}" x2="{x(high)}" y1="{base}" y2="{base}"/>',
-        f'<text x="{x(low)}" y="{base + 15}" text-anchor="middle">{low:.3g}</text>',
-        f'<text x="{x(high)}" y="{base + 15}" text-anchor="middle">{high:.3g}</text>',
-    ]
-    return _svg(_WIDTH, height, marks, "scores with 95 % intervals")
+def interval_plot(scores: Mapping[str, Score]) -> Markup:
+    """Draws a row for each method: a dot at the score, a line along its interval."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.4, 0.21 * len(scores) + 0.4))
+        axes = figure.subplots()
+        axes.set_yticks(range(len(scores)), [_short(name) for name in scores])
+        axes.set_ylim(len(scores) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.locator_params(axis="x", nbins=4)
+        for row, score in enumerate(scores.values()):
+            ends = [end if isfinite(end) else nan for end in (score.low, score.value, score.high)]
+            axes.plot(ends, [row] * 3, "o-", color=COLOURS[4], markersize=4.5, markevery=[1], clip_on=False, gid=f"tip{row}")
+        return _inline(figure, "scores with 95 % intervals", [f"{name}: {score}" for name, score in scores.items()])
 
 
-def curve_plot(fractions: Sequence[float], means: Mapping[str, Sequence[float]]) -> str:
-    """The mean score of the target against the fraction of patches, a line for each method."""
-    top, size = 10, 260
-    values = [value for curve in means.values() for value in curve if isfinite(value)]
-    high = max([*values, 1e-9])
-    marks = [
-        f'<path class="axis" fill="none" d="M40 {top}V{top + size}H{40 + size}"/>',
-        f'<text x="36" y="{top + 8}" text-anchor="end">{high:.2g}</text>',
-        f'<text x="36" y="{top + size}" text-anchor="end">0</text>',
-        f'<text x="40" y="{top + size + 16}">0</text>',
-        f'<text x="{40 + size}" y="{top + size + 16}" text-anchor="end">1</text>',
-        f'<text x="{40 + size / 2}" y="{top + size + 16}" text-anchor="middle">fraction of patches</text>',
-    ]
-    for k, (name, curve) in enumerate(means.items()):
-        points = " ".join(
-            f"{40 + size * fraction:.1f},{top + size * (1 - value / high):.1f}"
-            for fraction, value in zip(fractions, curve, strict=True)
-            if isfinite(value)
-        )
-        style = f'fill="none" stroke="{COLOURS[k % len(COLOURS)]}" stroke-width="2"'
-        style += f' stroke-dasharray="{DASHES[k // len(COLOURS) % len(DASHES)]}"'
-        y = top + 8 + 17 * k
-        marks += [
-            f"<g><title>{escape(name)}</title>",
-            f'<polyline {style} points="{points}"/>',
-            f'<line {style} x1="{size + 60}" x2="{size + 85}" y1="{y}" y2="{y}"/>',
-            f'<text x="{size + 92}" y="{y + 4}">{escape(_short(name))}</text></g>',
+def curve_plot(fractions: Sequence[float], means: Mapping[str, Sequence[float]]) -> Markup:
+    """Draws the mean score of the target against the fraction of features, a line for each method."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.2, 3.2))
+        axes = figure.subplots()
+        looks = zip(cycle(COLOURS), (dash for dash in cycle(DASHES) for _ in COLOURS), count(), strict=False)
+        lines = [
+            axes.plot(fractions, curve, color=colour, linestyle=dash, clip_on=False, gid=f"tip{k}")[0]
+            for curve, (colour, dash, k) in zip(means.values(), looks, strict=False)
         ]
-    return _svg(size + 270, max(top + size + 24, 17 * len(means) + 20), marks, "mean curves")
-
-
-def token_plot(words: Sequence[str], scores: Mapping[str, Tensor]) -> str:
-    """A row for each method, a square for each token: the higher, the darker, on a scale of its own; NaN is white."""
-    marks = [
-        f'<text transform="translate({_LABEL + 14 + _ROW * k} 52) rotate(-60)">{escape(_short(word))}</text>'
-        for k, word in enumerate(words)
-    ]
-    for row, (name, found) in enumerate(scores.items()):
-        y = 60 + _ROW * row
-        defined = [score for score in found.tolist() if isfinite(score)] or [0.0]
-        low, high = min(defined), max(defined)
-        marks.append(f'<text x="{_LABEL - 6}" y="{y + 14}" text-anchor="end">{escape(_short(name))}</text>')
-        for k, score in enumerate(found.tolist()):
-            share = (score - low) / ((high - low) or 1.0) if isfinite(score) else 0.0
-            marks.append(
-                f'<rect x="{_LABEL + _ROW * k}" y="{y}" width="18" height="18" fill="{COLOURS[4]}" fill-opacity="{share:.3f}"'
-                f' stroke="{COLOURS[6]}" stroke-width="0.5"><title>{escape(f"{name}, {words[k]}: {score:.4g}")}</title></rect>'
-            )
-    return _svg(_LABEL + _ROW * len(words) + 30, 64 + _ROW * len(scores), marks, "scores of tokens")
+        finite = [value for curve in means.values() for value in curve if isfinite(value)]
+        axes.set(xlim=(0, 1), ylim=(min([0.0, *finite]), max([1e-9, *finite])), xlabel="fraction of features")
+        legend = axes.legend(lines, map(str, range(len(lines))), loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
+        for text, name in zip(legend.get_texts(), means, strict=True):
+            text.set_text(_short(name))  # a label that begins with "_" is left out
+        return _inline(figure, "mean curves", list(means))
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 26 else f"{name[:25]}…"
 
 
-def _svg(width: float, height: float, marks: Sequence[str], label: str) -> str:
-    inner = "".join(marks).replace('class="axis"', 'class="axis" stroke="currentColor"')
-    plain = 'font-size="12" font-family="sans-serif" fill="currentColor"'  # where no style sheet says otherwise
-    return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}" width="{width}" {plain}>{inner}</svg>'
+def _inline(figure: Figure, label: str, tips: Sequence[str]) -> Markup:
+    """Returns the figure as an `<svg>` element. The artist of gid "tip3" shows `tips[3]` under the pointer."""
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(text, format="svg", metadata=nothing, transparent=True, bbox_inches="tight")  # pyright: ignore[reportArgumentType]
+    (parts,) = re.findall(r'<svg[^>]*?(width=.*?viewBox="[^"]*").*?</defs>(.*)', text.getvalue(), re.DOTALL)
+    head, body = parts
+    for k, tip in enumerate(tips):
+        body = body.replace(f'<g id="tip{k}">', f"<g><title>{escape(tip)}</title>")
+    body = re.sub(r' id="[a-z.]+_\d+"', "", body)  # each figure has the same
+    return Markup(f'<svg role="img" aria-label="{label}" {head}>{body}')  # noqa: S704 - matplotlib escapes text

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnchain_evals.bench.results import NAN, BenchmarkResult
 from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
 
-if TYPE_CHECKING:
-    from attnchain_evals.bench.results import BenchmarkResult
-
-NAN = Score(float("nan"), float("nan"), float("nan"))
 CLASS_SPECIFIC = "class-specific"
 
 
@@ -36,7 +33,7 @@ class Effect(NamedTuple):
     difference: Difference | None
 
 
-def effects(result: BenchmarkResult, metric: str) -> list[Effect]:
+def setting_effects(result: BenchmarkResult, metric: str) -> list[Effect]:
     """The effects wherever variants of a class differ in a setting, or its class-specific sister has the same settings."""
     values, sign = result.per_example(metric), 1 if result.metrics[metric].higher_is_better else -1
     found: list[Effect] = []

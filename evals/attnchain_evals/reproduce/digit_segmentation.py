@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
+from attnchain_evals.bench.tables import table
 from attnchain_evals.bundled.diffusion_model import NO_CLASS
 from attnchain_evals.metrics.segment_matching import above, acc_and_miou, counts, matched
 from attnchain_evals.metrics.statistics import interval
-from attnchain_evals.report.markdown import table
 from attnchain_evals.tasks.textured_digits import Example
 from attnchain_interp import AttentionError, AttentionStore, diffusion
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from attnchain_evals.bench.experiment import SetUp
 from attnchain_evals.bench.names import open_data
 from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics import localisation_metrics
 from attnchain_evals.metrics.statistics import Score
-from attnchain_evals.report.markdown import table
 from attnchain_evals.reproduce.experiment import Settings, measure, write_page
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_evals.reproduce.sweep import Sweep, sweep

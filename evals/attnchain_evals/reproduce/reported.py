@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, final
 
-from attnchain_evals.report.markdown import table
+from attnchain_evals.bench.tables import table
 
 
 @final

@@ -11,8 +11,8 @@ from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics import localisation_metrics
-from attnchain_evals.report.markdown import table
 from attnchain_interp import AttentionError, MultiBounce
 
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnchain_evals.bench.names import build_metrics
-from attnchain_evals.report.markdown import table
+from attnchain_evals.bench.tables import table
 from attnchain_evals.reproduce.experiment import Settings, measure, write_page
 from attnchain_evals.reproduce.reported import TOKEN_MASKING
 

@@ -9,7 +9,7 @@ import pytest
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.metrics.statistics import holm
-from attnchain_evals.report.setting_effects import effects
+from attnchain_evals.report.setting_effects import setting_effects
 from attnchain_interp import AttentionError
 
 from ..bench_tasks import Centre, Examples, Peak, Reader, plan
@@ -47,7 +47,8 @@ def test_effects_of_a_choice() -> None:
     settings = {f"m{s}{h}": {"class": "x.Method", "steps": s, "heads": h, "fixed": 1} for s in (1, 2) for h in ("p", "q")}
     result = made({name: [float(k), float(k + 1), 0.0, 1.0] for k, name in enumerate(settings)}, settings)
     found = {
-        (e.setting, e.value): (e.score.value, e.difference and e.difference.score.value) for e in effects(result, "centre")
+        (e.setting, e.value): (e.score.value, e.difference and e.difference.score.value)
+        for e in setting_effects(result, "centre")
     }
     assert found == {
         ("steps", "1"): (0.75, None),
@@ -55,7 +56,7 @@ def test_effects_of_a_choice() -> None:
         ("heads", '"p"'): (1, None),
         ("heads", '"q"'): (1.5, 0.5),
     }
-    changes = [e.difference for e in effects(result, "centre") if e.difference is not None]
+    changes = [e.difference for e in setting_effects(result, "centre") if e.difference is not None]
     assert [change.corrected for change in changes] == holm([change.p for change in changes])
     assert [change.wins for change in changes] == [0.25, 0.25], "less is better, and two of four are equal"
 
@@ -67,7 +68,7 @@ def test_class_specific_or_not_is_compared_on_equal_settings() -> None:
     settings: dict[str, dict[str, object]] = {**plain, **sisters}
     values = {"p1mean": 1.0, "p2mean": 3.0, "p3mean": 90.0, "g1": 4.0, "g2": 8.0}
     result = made({name: [values.get(name, 50.0)] * 4 for name in settings}, settings)
-    found = [e for e in effects(result, "centre") if e.setting == "class-specific"]
+    found = [e for e in setting_effects(result, "centre") if e.setting == "class-specific"]
     assert [(e.kind, e.value, e.score.value) for e in found] == [("Bounce", "false", 2), ("Bounce", "true", 6)]
     assert found[1].difference is not None
     assert (found[1].difference.score.value, found[1].difference.wins) == (4, 0)

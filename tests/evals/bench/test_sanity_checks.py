@@ -18,7 +18,7 @@ from attnchain_evals.bench.sanity_checks import (
     rank_correlation,
     sanity_checks,
 )
-from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.bench.shared_capture import SharedCapture
 
 from ..bench_tasks import tiny_vit, vit_methods
 
@@ -49,10 +49,10 @@ def test_a_method_that_knows_places_does_not_follow(images: torch.Tensor) -> Non
         def score(self, store: ac.AttentionStore) -> torch.Tensor:
             return torch.arange(len(store.tokens)).expand(store.batch, -1).float()
 
-    reading = Reading(tiny_vit(), images)
-    assert permutation_deviation(reading, Places()) > 0.1  # type: ignore[operator]
+    shared = SharedCapture(tiny_vit(), images)
+    assert permutation_deviation(shared, Places()) > 0.1  # type: ignore[operator]
     for method in (ac.TokenRank(), ac.MultiBounce(start="center"), ac.ColumnSum(), ac.LeGrad(), ac.ExpectedVisits()):
-        assert permutation_deviation(reading, method) < 1e-4  # type: ignore[operator]
+        assert permutation_deviation(shared, method) < 1e-4  # type: ignore[operator]
 
 
 def test_randomisation_goes_from_the_last_module_to_the_first(images: torch.Tensor) -> None:

@@ -22,7 +22,7 @@ from attnchain_evals import (
     preset,
 )
 from attnchain_evals.bench.sanity_checks import sanity_checks
-from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.cli import app as cli
 from attnchain_evals.metrics import TEXT
 
@@ -31,7 +31,7 @@ def test_the_bundled_models_answer_by_the_asked_pair() -> None:
     """Without the asked pair, and of it alone, in every way of removal that the models know."""
     batch = next(KeyValues("validation", 8).batches(8))
     for model in (bundled_encoder(), bundled_decoder()):
-        target = Reading(model, batch.input_ids).target
+        target = SharedCapture(model, batch.input_ids).target
         for occlusion in (AttentionMask(), ReplaceToken(40)):
             experiment = Perturbation(model, batch.input_ids, occlusion)
             curve = experiment.curve(batch.evidence.float(), target, features=batch.words, fractions=[2 / 24])
@@ -74,7 +74,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert report["sanity"]["Rollout"]["follows"]["passed"]
     page = (tmp_path / "report.html").read_text()
     assert page.count("<rect") == 3 * 2 * 27, "examples × methods × tokens"
-    assert ">&lt;start&gt;</text>" in page
+    assert ">&lt;start&gt;</span>" in page
     before = (tmp_path / "rows-00000.csv").read_bytes()
     invoke(*metrics)
     assert (tmp_path / "rows-00000.csv").read_bytes() == before

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_evals.bench.runner import Plan
-from attnchain_evals.bench.shared_capture import Reading
+from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp.files import whole
 from attnchain_interp.pictures import displayable
@@ -21,7 +21,7 @@ SHOWN = 4
 FILE = "examples.safetensors"
 
 
-class Shown(NamedTuple):
+class ExampleMaps(NamedTuple):
     """`images` (example, height, width, 3) and `masks` (example, height, width) in 0 … 255, `maps` (method, example, rows,
     columns) as the methods gave them. Of texts no images, `maps` (method, example, token) with NaN
     where a token is not ranked, and the tokens as strings."""
@@ -32,13 +32,13 @@ class Shown(NamedTuple):
     texts: list[list[str]]
 
 
-def write_shown(plan: Plan, folder: Path) -> None:
+def write_example_maps(plan: Plan, folder: Path) -> None:
     """Writes the first examples, where the folder does not hold them yet."""
     if (folder / FILE).exists():
         return
     (batch,) = batches(plan.data, SHOWN, min(SHOWN, plan.limit or SHOWN), lambda *_: True)
-    reading = Reading(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
-    tensors = {"maps": torch.stack([reading.scores(method).detach().float().cpu() for method in plan.methods.values()])}
+    shared = SharedCapture(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
+    tensors = {"maps": torch.stack([shared.scores(method).detach().float().cpu() for method in plan.methods.values()])}
     texts: list[list[str]] = []
     if batch.inputs.ndim == 2:
         texts = [_labels(plan.data, ids) for ids in batch.inputs]
@@ -53,14 +53,14 @@ def write_shown(plan: Plan, folder: Path) -> None:
         save_file(tensors, partial, {"texts": json.dumps(texts)})
 
 
-def read_shown(folder: Path) -> Shown | None:
+def read_example_maps(folder: Path) -> ExampleMaps | None:
     """What was written; None where nothing was."""
     if not (folder / FILE).exists():
         return None
     with safe_open(folder / FILE, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         texts = json.loads((file.metadata() or {}).get("texts", "[]"))
-    return Shown(tensors.get("images"), tensors.get("masks"), tensors["maps"], texts)
+    return ExampleMaps(tensors.get("images"), tensors.get("masks"), tensors["maps"], texts)
 
 
 def _labels(data: object, ids: Tensor) -> list[str]:
