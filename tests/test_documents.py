@@ -14,7 +14,7 @@ from studies.documents import PAGES, ROOT, run
 
 HOMES = [ROOT, *(ROOT / folder for folder in ("attnchain_interp", "adapters/attnchain_adapters", "evals/attnchain_evals"))]
 MAPS = ("docs/architecture.md", "CONTRIBUTING.md")
-PATH = re.compile(r"(?:[\w.-]+/)*[\w.-]+(?:/|\.(?:py|pyi|md|toml|js|json|css|safetensors))")
+PATH = re.compile(r"(?:[\w.-]+/)*[\w.-]+(?:/|\.(?:py|pyi|md|toml|js|json|html|css|safetensors))")
 
 
 def blocks(page: Path, language: str) -> list[str]:
