@@ -65,8 +65,7 @@ class FactoredMap(Remembering):
 
     @property
     def requires_grad(self) -> bool:
-        held = (self._factors.query, self._factors.key, self._factors.mask, self._factors.sinks)
-        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in held)
+        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in self._factors.tensors.values())
 
     def _loses(self, v: Tensor, out: Tensor) -> bool:
         """Whether the fused product `out` of v with all columns has less or more mass than it should."""

@@ -63,8 +63,7 @@ class Factors:
                 f"{query.shape[1]} query heads cannot share {key.shape[1]} key heads evenly ({shapes}).",
                 "Pass as many key heads as query heads, or a divisor of that number.",
             )
-        others = {"key": key, "mask": mask, "sinks": self.sinks}
-        devices = {"query": query.device} | {name: t.device for name, t in others.items() if t is not None}
+        devices = {name: tensor.device for name, tensor in self.tensors.items()}
         if len(set(devices.values())) > 1:
             where = ", ".join(f"{name} on {device}" for name, device in devices.items())
             raise AttentionError(f"the factors are on different devices ({where}).", "Move them to one device.")
@@ -108,27 +107,28 @@ class Factors:
         return self.query.device
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, by name."""
+        held = {name: getattr(self, name) for name in ("query", "key", "mask", "sinks")}
+        return {name: tensor for name, tensor in held.items() if tensor is not None}
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the factors hold."""
-        held = (self.query, self.key, self.mask, self.sinks)
-        return sum(t.numel() * t.element_size() for t in held if t is not None)
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
     def to(self, device: torch.device | str) -> Factors:
         """Returns the factors on another device."""
-        mask, sinks = (None if t is None else t.to(device) for t in (self.mask, self.sinks))
-        return Factors(self.query.to(device), self.key.to(device), self.scale, mask, self.causal, self.softcap, sinks)
+        return self._derived(**{name: tensor.to(device) for name, tensor in self.tensors.items()})
 
     def detach(self) -> Factors:
         """Returns the factors outside the graph in which they were computed."""
-        held = {name: getattr(self, name) for name in ("query", "key", "mask", "sinks")}
-        return self._derived(**{name: None if t is None else t.detach() for name, t in held.items()})
+        return self._derived(**{name: tensor.detach() for name, tensor in self.tensors.items()})
 
     def owned(self) -> Factors:
         """Returns the factors with a storage of their own, where they are views (queries of a joint projection)."""
-        held = {name: getattr(self, name) for name in ("query", "key")}
-        return self._derived(
-            **{name: t.clone() for name, t in held.items() if t.untyped_storage().nbytes() > t.nbytes},
-        )
+        held = {"query": self.query, "key": self.key}
+        return self._derived(**{name: t.clone() for name, t in held.items() if t.untyped_storage().nbytes() > t.nbytes})
 
     def among(self, tokens: Tensor | slice) -> Factors:
         """Returns the factors of attention among `tokens` (positions, ascending). Only their logits enter the softmax."""

@@ -50,10 +50,7 @@ def write_layers(
 
 
 def _tensors(layer: LayerAttention) -> dict[str, Tensor]:
-    if not isinstance(layer.attention, Factors):
-        return {"maps": layer.attention}
-    held = {name: getattr(layer.attention, name) for name in ("query", "key", "mask", "sinks")}
-    return {name: tensor for name, tensor in held.items() if tensor is not None}
+    return layer.attention.tensors if isinstance(layer.attention, Factors) else {"maps": layer.attention}
 
 
 def _described(layer: LayerAttention) -> dict[str, Any]:
