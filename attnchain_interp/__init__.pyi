@@ -26,6 +26,7 @@ from .capture import Bounces as Bounces
 from .capture import ClassRows as ClassRows
 from .capture import ColumnSums as ColumnSums
 from .capture import Entropies as Entropies
+from .capture import Reading as Reading
 from .capture import SecondEigenvalues as SecondEigenvalues
 from .capture import StationaryVectors as StationaryVectors
 from .capture import capture as capture

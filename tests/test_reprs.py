@@ -17,8 +17,7 @@ import attnchain_evals as evals
 import attnchain_interp as ac
 from attnchain_evals import metrics
 from attnchain_evals.bench.names import method_classes
-from attnchain_interp.capture import AttentionBlock, Keeping, LayerNorm, LoadedModel
-from attnchain_interp.capture.capture import adapter_named
+from attnchain_interp.capture import AttentionBlock, LayerNorm, LoadedModel, adapter_named
 from attnchain_interp.reprs import brief, with_settings
 
 from .evals.miniatures import write_gtsegs
@@ -74,7 +73,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         *(kind() for kind in (ac.Bounces, ac.ClassRows, ac.ColumnSums, ac.Entropies, ac.SecondEigenvalues)),
         ac.StationaryVectors(),
         ac.Factors(query, query),
-        Keeping(),
+        ac.Reading(kind="encoder"),
         LayerNorm(query[0, 0, 0]),
         LoadedModel(model, None, {"x": IMAGES}),
         ac.mixing(store.chain()),

@@ -24,15 +24,13 @@ _MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
 
 
 class Taker(Protocol):
-    """What attention is handed over to: a `Keeping`, or what gathers for one."""
-
-    edit: Edit | None
+    """Takes the attention of each layer: a `Collector`, or an object that gathers for one."""
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None: ...
 
 
 class AttentionRecorder(TorchFunctionMode):
-    """While open, hands the attention of each watched module to `keeping`, and notes by which route it came.
+    """While open, hands the attention of each watched module to `taker`, and notes by which route it came.
 
     Three routes, told apart by the torch function that a watched module calls:
 
@@ -40,25 +38,33 @@ class AttentionRecorder(TorchFunctionMode):
     - "softmax": a softmax over keys, whose result is the map, before any dropout.
     - "multi-head": `multi_head_attention_forward` (of `nn.MultiheadAttention`), asked for the weights of each head.
 
-    Where `keeping` edits maps, it takes maps by every route, and the module goes on with the edited ones. What the edit is
-    given belongs to the graph that the model builds where gradients are enabled; what is kept does not. The mode belongs to
-    the thread that opened it, and the hooks ignore other threads.
+    With an edit, every route gives maps, and the module goes on with the edited ones. The edit gets maps in the graph that the
+    model builds where gradients are enabled; the taker gets them detached. The mode belongs to the thread that opened it, and
+    the hooks ignore other threads.
 
     Args:
         model: the model.
-        layers: for each module to watch, the names of the layers that its calls are, one after another: usually its own name
+        layers: name of a module to watch → the names of the layers that its calls are, one after another: usually its own name
             alone; several where layers share one module. A module's last name stands for all later calls.
-        wanted: the layers to record; of the others nothing is computed.
-        keeping: what is done with their attention.
+        wanted: the layers to record. Nothing is computed for the others.
+        taker: takes their attention.
+        edit: layer name and map (batch, head, query, key) → the map that the model goes on with.
 
     Raises:
-        AttentionError: dropout is active in the model's attention, or what `keeping` raises.
+        AttentionError: dropout is active in the model's attention, or as `taker.take`.
     """
 
-    def __init__(self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], keeping: Taker) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, Sequence[str]],
+        wanted: Set[str],
+        taker: Taker,
+        edit: Edit | None = None,
+    ) -> None:
         super().__init__()
         self.routes: dict[str, str] = {}
-        self._model, self._keeping, self._wanted = model, keeping, wanted
+        self._model, self._taker, self._wanted, self._edit = model, taker, wanted, edit
         self._layers = {name: several for name, several in layers.items() if wanted & set(several)}
         self._calls = dict.fromkeys(self._layers, 0)
         self._inside: list[tuple[nn.Module, str]] = []
@@ -112,14 +118,14 @@ class AttentionRecorder(TorchFunctionMode):
 
     def _fused(self, layer: str, *args: Any, **kwargs: Any) -> Tensor:
         factors = fused_factors(*args, **kwargs)
-        if self._keeping.edit is None:
+        if self._edit is None:
             self._take(layer, factors, "sdpa")
             return F.scaled_dot_product_attention(*args, **kwargs)
         maps = factors.maps()
         self._take(layer, maps, "sdpa")
         value: Tensor = args[2] if len(args) > 2 else kwargs["value"]
         value = value.repeat_interleave(maps.shape[1] // value.shape[1], 1)
-        return self._keeping.edit(layer, maps).to(value.dtype) @ value
+        return self._edit(layer, maps).to(value.dtype) @ value
 
     def _softmax(self, module: nn.Module, layer: str, result: Tensor) -> Tensor:
         """The map is the whole result, but for a sink in the softmax, whose probability is its last column."""
@@ -131,9 +137,9 @@ class AttentionRecorder(TorchFunctionMode):
         if maps.ndim != 4:
             return result
         self._take(layer, maps, "softmax", sink)
-        if self._keeping.edit is None:
+        if self._edit is None:
             return result
-        edited = self._keeping.edit(layer, maps).to(result.dtype).reshape(*result.shape[:-1], -1)
+        edited = self._edit(layer, maps).to(result.dtype).reshape(*result.shape[:-1], -1)
         return torch.cat([edited, result[..., -1:]], -1) if sink else edited
 
     def _multi_head(self, layer: str, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -146,8 +152,8 @@ class AttentionRecorder(TorchFunctionMode):
         assert weights is not None, "they were asked for"  # noqa: S101
         maps = weights if weights.ndim == 4 else weights[None]  # one example, without a batch
         self._take(layer, maps, "multi-head")
-        if self._keeping.edit is not None:
-            weights = self._keeping.edit(layer, maps).to(weights.dtype).reshape(weights.shape)
+        if self._edit is not None:
+            weights = self._edit(layer, maps).to(weights.dtype).reshape(weights.shape)
             output = _mixed(weights, given).reshape(output.shape)
         if not given["need_weights"]:
             return output, None
@@ -156,7 +162,7 @@ class AttentionRecorder(TorchFunctionMode):
     def _take(self, layer: str, attention: Tensor | Factors, route: str, sink: bool = False) -> None:
         self.routes[layer] = route
         with DisableTorchFunction():
-            self._keeping.take(layer, attention.detach(), sink)
+            self._taker.take(layer, attention.detach(), sink)
 
 
 def fused_factors(

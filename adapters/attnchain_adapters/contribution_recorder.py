@@ -10,39 +10,35 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
-from attnchain_adapters.attention_recorder import AttentionRecorder, Taker, heads_of
-from attnchain_adapters.contribution_trace import Trail
+from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
+from attnchain_adapters.contribution_trace import ContributionTrace
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import Keeping
-
-
-def recorder(model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], keeping: Taker) -> AttentionRecorder:
-    """What hands over to `keeping` what it keeps: attention, or where it has a measure, whole attention blocks."""
-    if isinstance(keeping, Keeping) and keeping.measure is not None:
-        return BlockRecorder(model, layers, wanted, keeping)
-    return AttentionRecorder(model, layers, wanted, keeping)
+from attnchain_interp.capture import ContributionCollector
 
 
 @final
-class BlockRecorder(AttentionRecorder):
-    """While open, follows the attention of each watched module, and hands its block over once the next one was followed so far
-    that it is known what the first one's output is used for.
+class ContributionRecorder(AttentionRecorder):
+    """While open, traces the output of each watched attention module through its block, and hands the block over.
+
+    A block is handed over once the trace of the next one shows where the first one's output was added.
 
     Args:
-        model, layers, wanted: as in `AttentionRecorder`.
-        keeping: takes the blocks.
+        model, layers, wanted: See `AttentionRecorder`.
+        collector: takes the blocks.
 
     Raises:
-        AttentionError: as `AttentionRecorder`, and as `Trail.block`.
+        AttentionError: as `AttentionRecorder`, and as `ContributionTrace.block`.
     """
 
-    def __init__(self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], keeping: Keeping) -> None:
-        super().__init__(model, layers, wanted, keeping)
-        self._blocks = keeping
-        self._trails: list[tuple[str, Trail]] = []  # the one before and the one that is followed now
+    def __init__(
+        self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], collector: ContributionCollector
+    ) -> None:
+        super().__init__(model, layers, wanted, collector)
+        self._blocks = collector
+        self._traces: list[tuple[str, ContributionTrace]] = []  # the one before and the one that is followed now
         self._open: list[list[Tensor]] = []
 
-    def __enter__(self) -> BlockRecorder:
+    def __enter__(self) -> ContributionRecorder:
         around = {".".join(parts[:k]) for parts in (name.split(".") for name in self._layers) for k in range(len(parts) + 1)}
         for module in (self._model.get_submodule(name) for name in around):
             self._handles.append(module.register_forward_pre_hook(self._given, with_kwargs=True))
@@ -52,17 +48,17 @@ class BlockRecorder(AttentionRecorder):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
-        while kind is None and self._trails:
+        while kind is None and self._traces:
             self._settle()
-        self._trails.clear()
+        self._traces.clear()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = super().__torch_function__(func, types, args, kwargs)
-        for _, trail in self._trails:
-            trail.follow(func, args, kwargs or {}, result)
-        if len(self._trails) > 1 and self._trails[-1][1].added:
+        for _, trace in self._traces:
+            trace.follow(func, args, kwargs or {}, result)
+        if len(self._traces) > 1 and self._traces[-1][1].added:
             self._settle()
         return result
 
@@ -78,20 +74,23 @@ class BlockRecorder(AttentionRecorder):
         super()._enter(module, name)
         if get_ident() == self._thread:
             layer = self._inside[-1][1]
-            while len(self._trails) > 1:
+            while len(self._traces) > 1:
                 self._settle()
             if layer in self._wanted:
                 where = f"{type(self._model).__name__}, layer {layer!r}"
-                self._trails.append((layer, Trail(where, heads_of(module), self._open)))
+                self._traces.append((layer, ContributionTrace(where, heads_of(module), self._open)))
 
     def _take(self, layer: str, attention: Tensor | Factors, route: str, sink: bool = False) -> None:
-        trail = self._trails[-1][1]
-        if trail.attention is not None:
-            raise AttentionError(f"layer {layer!r} computed attention twice in one forward; its maps cannot be told apart.")
-        self.routes[layer], trail.attention = route, attention
+        trace = self._traces[-1][1]
+        if trace.attention is not None:
+            raise AttentionError(
+                f"layer {layer!r} computed attention twice in one forward; its maps cannot be told apart.",
+                "Choose other layers by layers=….",
+            )
+        self.routes[layer], trace.attention = route, attention
 
     def _settle(self) -> None:
-        layer, trail = self._trails.pop(0)
-        if trail.attention is not None:
+        layer, trace = self._traces.pop(0)
+        if trace.attention is not None:
             with DisableTorchFunction():
-                self._blocks.take_block(layer, trail.block())
+                self._blocks.take_block(layer, trace.block())

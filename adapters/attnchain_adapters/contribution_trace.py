@@ -24,7 +24,7 @@ _ALIKE: Final = 1e-3  # of the greatest entry: how far the biases of two tokens 
 
 
 @final
-class Trail:
+class ContributionTrace:
     """Follows one layer, function by function, and takes the output of its attention block apart.
 
     The model's own functions between the output of the heads and the addition are kept, and each head's values are sent

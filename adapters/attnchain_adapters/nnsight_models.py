@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from nnsight import Envoy, save
 
 from attnchain_adapters.tracing import warn_of_untried
-from attnchain_interp import AttentionError, AttentionStore
-from attnchain_interp.capture import Keeping, LoadedModel, Reductions, adapter_named, adapter_of
-from attnchain_interp.store import LayerSelection
+from attnchain_interp import AttentionError
+from attnchain_interp.capture import CaptureRequest, LoadedModel, adapter_named, adapter_of
+
+Result = TypeVar("Result")
 
 
 @final
@@ -30,8 +32,8 @@ class NnsightAdapter:
         return isinstance(source, Envoy)
 
     def capture(
-        self, source: Any, inputs: tuple[Any, ...], layers: LayerSelection, keeping: Keeping, **kwargs: Any
-    ) -> AttentionStore | Reductions:
+        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
+    ) -> Result:
         warn_of_untried()
         _refuse(source, inputs, kwargs)
         args, kwargs = _prepared(source, inputs, kwargs)
@@ -42,20 +44,16 @@ class NnsightAdapter:
                 f"the nnsight model wraps a {type(module).__name__}, which no adapter recognises. Inside a trace its attention"
                 " modules can be named: attnchain_adapters.tracing.reduce_layers(model, stationary, layers=[…])."
             )
-        tokenizer = getattr(source, "tokenizer", None)
-        labels = {"tokenizer": tokenizer} if tokenizer is not None and "input_ids" in kwargs else {}
-        found = adapter.capture(module, args, layers, keeping, **labels, **kwargs)
-        metadata = {**found.metadata, "adapter": f"nnsight, {found.metadata['adapter']}"}
-        if isinstance(found, Reductions):
-            return replace(found, metadata=metadata)
-        found.metadata = metadata
-        return found
+        reading, tokenizer = request.reading, getattr(source, "tokenizer", None)
+        if tokenizer is not None and "input_ids" in kwargs:
+            reading = replace(reading, tokenizer=tokenizer)
+        return adapter.capture(module, args, kwargs, replace(request, reading=reading, wrapper="nnsight"))
 
     def load(self, name: str) -> LoadedModel:
         return adapter_named("transformers").load(name)  # nnsight names models as the hub does
 
 
-def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """
     Raises:
         AttentionError: a capture where a forward of the module itself would not give what was asked for.
@@ -73,7 +71,7 @@ def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
         )
 
 
-def _prepared(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _prepared(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What the module is called with in a trace of these inputs, which stops there."""
     with model.trace(*inputs, **kwargs) as tracer:
         called = save(model.inputs)

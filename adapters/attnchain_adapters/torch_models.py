@@ -5,18 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Final, Literal, final, get_args
+from dataclasses import replace
+from typing import Any, Final, Generic, TypeVar, final, get_args
 
 import torch
 from torch import Tensor, nn
 
 from attnchain_adapters.checks import CROSS_ATTENTION, check_image, check_ready, check_shown
-from attnchain_adapters.contribution_recorder import recorder
-from attnchain_interp import AttentionError, AttentionStore, Role, TokenLayout
-from attnchain_interp.capture import Keeping, LoadedModel, Reductions
-from attnchain_interp.store import LayerSelection, select_layers
+from attnchain_adapters.recorders import recorder
+from attnchain_interp import AttentionError, Role, TokenLayout
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.store import select_layers
 
-Kind = Literal["encoder", "decoder", "cross"]
+Result = TypeVar("Result")
 
 _WINDOWS: Final = "attends within windows, which are folded into the batch; a walk over the image cannot cross them"
 _REFUSED: Final = {
@@ -44,27 +46,15 @@ class TorchAdapter:
         return attends or not _REFUSED.keys().isdisjoint(_classes(source))
 
     def capture(
-        self,
-        source: Any,
-        inputs: tuple[Any, ...],
-        layers: LayerSelection,
-        keeping: Keeping,
-        kind: Kind | None = None,
-        tokens: TokenLayout | Any = None,
-        **kwargs: Any,
-    ) -> AttentionStore | Reductions:
-        """As `Adapter.capture`.
+        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
+    ) -> Result:
+        """See `Adapter.capture`.
 
-        Args:
-            source: the model.
-            inputs, layers, keeping, kwargs: as there.
-            kind: "encoder", "decoder" or "cross" (from a decoder's tokens to the encoder's); needed where a model has several.
-            tokens: the layout of the tokens (of the keys, in cross-attention). Without it they are text, as many as the first
-                layer is given, and padding where its key padding mask says so. Anything but a layout is the model's own
-                argument of this name.
+        `Reading.kind` is "encoder", "decoder" or "cross"; a model with several sequences needs it. `Reading.tokens` is the
+        layout of the tokens (of the keys, in cross-attention). Without a layout the tokens are text, as many as the first
+        layer gets, and padding where its key padding mask says so.
         """
-        tokens, kwargs = _layout_or_argument(tokens, kwargs)
-        with _Watch(source, inputs, kwargs, layers, keeping, kind, tokens) as watch:
+        with _Watch(source, inputs, kwargs, request) as watch:
             source(*inputs, **kwargs)
         return watch.result()
 
@@ -73,25 +63,21 @@ class TorchAdapter:
         return {"encoder", "decoder", "cross"} <= {_kind(source, name) for name in attention}
 
     def capture_encoder_decoder(
-        self, source: Any, inputs: tuple[Any, ...], keepings: Mapping[Kind, Keeping], tokens: Any = None, **kwargs: Any
-    ) -> Mapping[Kind, AttentionStore | Reductions]:
-        """As `EncoderDecoderAdapter.capture_encoder_decoder`.
-
-        Args:
-            source, inputs, keepings, kwargs: as there.
-            tokens: the layout of the encoder's tokens, as in `capture`.
-        """
-        tokens, kwargs = _layout_or_argument(tokens, kwargs)
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        requests: Mapping[StackKind, CaptureRequest[Result]],
+    ) -> Mapping[StackKind, Result]:
+        """See `EncoderDecoderAdapter.capture_encoder_decoder`. `Reading.tokens` is the layout of the encoder's tokens."""
         with ExitStack() as opened:
-            watches: dict[Kind, _Watch] = {
-                kind: opened.enter_context(
-                    _Watch(source, inputs, kwargs, "all", keeping, kind, None if kind == "decoder" else tokens)
-                )
-                for kind, keeping in keepings.items()
-            }
+            watches: dict[StackKind, _Watch[Result]] = {}
+            for kind, request in requests.items():
+                tokens = None if kind == "decoder" else request.reading.tokens
+                own = replace(request, reading=replace(request.reading, kind=kind, tokens=tokens))
+                watches[kind] = opened.enter_context(_Watch(source, inputs, kwargs, own))
             source(*inputs, **kwargs)
-        found: dict[Kind, AttentionStore | Reductions] = {kind: watch.result() for kind, watch in watches.items()}
-        return found
+        return {kind: watch.result() for kind, watch in watches.items()}
 
     def load(self, name: str) -> LoadedModel:
         """One of torchvision's models."""
@@ -107,36 +93,31 @@ class TorchAdapter:
         return LoadedModel(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
 
 
-class _Watch:
-    """While open, `keeping` is told what comes and takes the attention of the chosen layers of one kind."""
+class _Watch(Generic[Result]):
+    """While open, tells the collector what comes, and gives it the attention of the chosen layers of one kind."""
 
     def __init__(
-        self,
-        source: Any,
-        inputs: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        layers: LayerSelection,
-        keeping: Keeping,
-        kind: Kind | None,
-        tokens: TokenLayout | None,
+        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
     ) -> None:
+        request.reading.check_known("a plain PyTorch model", "kind", "tokens")
+        kind, tokens = _kind_asked(request.reading.kind), request.reading.tokens
         for each in _classes(source):
             if each in _REFUSED:
                 raise AttentionError(f"{each} {_REFUSED[each]}. There is no chain over its tokens to capture.")
         places = {name or type(source).__name__: name for name in _meant(source, kind)}
         attention: dict[str, Any] = {name: source.get_submodule(place) for name, place in places.items()}
         check_ready(source)
-        self._source, self._keeping, self._tokens = source, keeping, tokens
-        self._wanted = select_layers(list(attention), layers)
+        self._source, self._request, self._tokens = source, request, tokens
+        self._wanted = select_layers(list(attention), request.layers)
         self._chosen = [attention[name] for name in self._wanted]
-        self._kind: Kind = kind or _kind(source, places[self._wanted[0]]) or "encoder"
+        self._kind: StackKind = kind or _kind(source, places[self._wanted[0]]) or "encoder"
         self._layout = tokens or _image(source, inputs, kwargs)
         self._given = next((value for value in (*inputs, *kwargs.values()) if isinstance(value, Tensor)), None)
         self._told = False
         watched = {places[name]: [name] for name in self._wanted}
-        self._recorder = recorder(source, watched, set(self._wanted), keeping)
+        self._recorder = recorder(source, watched, set(self._wanted), request.collector, request.edit)
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _Watch[Result]:
         self._handles = [module.register_forward_pre_hook(self._shown, with_kwargs=True) for module in self._chosen]
         self._recorder.__enter__()
         return self
@@ -147,7 +128,7 @@ class _Watch:
             handle.remove()
 
     def _shown(self, module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Tells `keeping` what comes, when the first layer is given its tokens."""
+        """Tells the collector what comes, when the first layer is given its tokens."""
         call = inspect.signature(type(module).forward).bind(module, *args, **options).arguments
         if self._tokens is None:
             _doubt(call, module.batch_first, self._kind, self._given)
@@ -156,30 +137,27 @@ class _Watch:
             keys = self._layout or _text(call["key"], module.batch_first, call.get("key_padding_mask"))
             queries = _text(call["query"], module.batch_first) if self._kind == "cross" else None
             heads = max(each.num_heads for each in self._chosen)
-            self._keeping.expect(keys, len(self._chosen), heads, fused=False, queries=queries)
+            self._request.collector.expect(Expected(keys, len(self._chosen), heads, False, queries))
 
-    def result(self) -> AttentionStore | Reductions:
-        """After the forward: what was kept."""
+    def result(self) -> Result:
+        """Returns the collector's result, after the forward."""
         check_shown(self._recorder.routes, self._wanted, "The model did not call them; choose others by layers=….")
         metadata = {"adapter": "torch", "model": type(self._source).__name__, "kind": self._kind}
-        return self._keeping.result(self._wanted, metadata | {"route": self._recorder.route})
+        return self._request.result(self._wanted, metadata | {"route": self._recorder.route})
 
 
-def _layout_or_argument(tokens: Any, kwargs: dict[str, Any]) -> tuple[TokenLayout | None, dict[str, Any]]:
-    """`tokens` as a layout; anything else is the model's own argument of this name."""
-    if tokens is None or isinstance(tokens, TokenLayout):
-        return tokens, kwargs
-    return None, kwargs | {"tokens": tokens}
+def _kind_asked(kind: Any) -> StackKind | None:
+    if kind is not None:
+        check_one_of("kind", kind, get_args(StackKind))
+    return kind
 
 
-def _meant(model: nn.Module, kind: Kind | None) -> list[str]:
+def _meant(model: nn.Module, kind: StackKind | None) -> list[str]:
     """The names of the attention modules of a kind; where none is asked for, cross-attention is not meant.
 
     Raises:
         AttentionError: an unknown kind, none of it, or several; modules with an extra key, or of another framework's model.
     """
-    if kind is not None and kind not in get_args(Kind):
-        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(Kind)))}.")
     found = {name: module for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)}
     kinds = {name: _kind(model, name) for name in found}
     there = sorted({each or "encoder" for each in kinds.values()})
@@ -197,7 +175,7 @@ def _meant(model: nn.Module, kind: Kind | None) -> list[str]:
     return chosen
 
 
-def _kind(model: nn.Module, name: str) -> Kind | None:
+def _kind(model: nn.Module, name: str) -> StackKind | None:
     """What a module is, where its place or its name tells."""
     parent, _, own = name.rpartition(".")
     around = model.get_submodule(parent)
@@ -208,7 +186,7 @@ def _kind(model: nn.Module, name: str) -> Kind | None:
     return "encoder" if isinstance(around, nn.TransformerEncoderLayer) else None
 
 
-def _doubt(call: Mapping[str, Any], batch_first: bool, kind: Kind, given: Tensor | None) -> None:
+def _doubt(call: Mapping[str, Any], batch_first: bool, kind: StackKind, given: Tensor | None) -> None:
     """
     Raises:
         AttentionError: self-attention from other tokens than to them, or within another batch than the model was given.

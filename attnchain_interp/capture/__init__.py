@@ -1,18 +1,22 @@
 """From a model and its inputs to an `AttentionStore`: adapters, collectors, reducers, contributions, verification."""
 
-from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
-from attnchain_interp.capture.capture import (
+from attnchain_interp.capture.adapter import (
     Adapter,
+    CaptureRequest,
+    Edit,
     EncoderDecoderAdapter,
     LoadedModel,
+    StackKind,
     adapter_named,
     adapter_of,
     adapters,
-    capture,
     uncompiled,
 )
-from attnchain_interp.capture.collectors import Edit, Keeping, Reductions
-from attnchain_interp.capture.contributions import capture_contributions
+from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
+from attnchain_interp.capture.capture import capture
+from attnchain_interp.capture.collector import Collector, Expected
+from attnchain_interp.capture.contributions import ContributionCollector, capture_contributions
+from attnchain_interp.capture.reading import Reading
 from attnchain_interp.capture.reducers import (
     Bounces,
     ClassRows,
@@ -22,31 +26,40 @@ from attnchain_interp.capture.reducers import (
     SecondEigenvalues,
     StationaryVectors,
 )
+from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
+from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.capture.verification import LayerProof, Proof, prove
 
 __all__ = [
     "Adapter",
-    "adapter_named",
-    "adapter_of",
-    "adapters",
     "AttentionBlock",
     "Bounces",
-    "capture",
-    "capture_contributions",
+    "CaptureRequest",
     "ClassRows",
+    "Collector",
     "ColumnSums",
+    "ContributionCollector",
     "Edit",
     "EncoderDecoderAdapter",
     "Entropies",
-    "Keeping",
+    "Expected",
     "LayerNorm",
     "LayerProof",
     "LoadedModel",
     "Proof",
-    "prove",
+    "Reading",
     "Reducer",
+    "ReductionCollector",
     "Reductions",
     "SecondEigenvalues",
+    "StackKind",
     "StationaryVectors",
+    "StoreCollector",
+    "adapter_named",
+    "adapter_of",
+    "adapters",
+    "capture",
+    "capture_contributions",
+    "prove",
     "uncompiled",
 ]

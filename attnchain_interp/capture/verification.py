@@ -9,8 +9,9 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor, nn
 
-from attnchain_interp.capture.capture import adapter_of, capture, uncompiled
-from attnchain_interp.capture.collectors import Edit, Keeping
+from attnchain_interp.capture.adapter import CaptureRequest, Edit, required_adapter, uncompiled
+from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
@@ -63,36 +64,40 @@ class Proof:
 
 
 @torch.no_grad()
-def prove(model: nn.Module, *inputs: Any, layers: LayerSelection = "all", **kwargs: Any) -> Proof:
-    """The evidence that the captured maps are those that the model computes with, layer by layer.
+def prove(
+    model: nn.Module, *inputs: Any, layers: LayerSelection = "all", reading: Reading | None = None, **kwargs: Any
+) -> Proof:
+    """Proves that the captured maps are those that the model computes with, layer by layer.
 
     The model runs once as it is, once with its own captured maps put back in, and once per layer with that layer's map
     overwritten by a random one that leaves the same entries at zero. Shapes and row sums prove little: a hook can sit on a
     copy that nothing reads.
 
     Args:
-        model, inputs, layers, kwargs: as in `capture`.
+        model: a module that an adapter recognises.
+        inputs, kwargs: the arguments of the model.
+        layers: the layers to prove. See `AttentionStore.select`.
+        reading: says which attention is meant. See `Reading`.
 
     Raises:
-        AttentionError: as `capture`; a source that is no module; an output without floating-point tensors.
+        AttentionError: as `capture`; a source that is not a module; an output without floating-point tensors.
     """
     model = uncompiled(model)
-    adapter = adapter_of(model)
-    if not isinstance(model, nn.Module) or adapter is None:
-        raise AttentionError(f"prove needs a model that an adapter recognises; got {type(model).__name__}.")
+    adapter = required_adapter(model, "prove needs", "Pass the module itself.")
+    if not isinstance(model, nn.Module):
+        raise AttentionError(f"prove needs a module; got {type(model).__name__}.", "Pass the module itself.")
+    reading, kwargs = separated(model, reading, kwargs)
 
-    def output(edit: Edit, among: LayerSelection) -> Tensor:
+    def captured(edit: Edit | None, among: LayerSelection) -> tuple[AttentionStore, Tensor]:
         with _Outputs(model) as outputs:
-            adapter.capture(model, inputs, among, Keeping("maps", edit=edit), **kwargs)
-        return outputs.last()
+            store = adapter.capture(model, inputs, kwargs, CaptureRequest(StoreCollector("maps"), among, reading, edit))
+        return store, outputs.last()
 
-    with _Outputs(model) as outputs:
-        store = capture(model, *inputs, layers=layers, keep="maps", **kwargs)
-    own = outputs.last()
+    store, own = captured(None, layers)
     scale = float(own.abs().max())
 
     def moved(edit: Edit, among: LayerSelection) -> float:
-        return float((output(edit, among) - own).abs().max()) / scale
+        return float((captured(edit, among)[1] - own).abs().max()) / scale
 
     deviation = moved(lambda _, maps: maps, store.names)
     return Proof(store, deviation, [LayerProof(name, moved(_overwritten, name)) for name in store.names])

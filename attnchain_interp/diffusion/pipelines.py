@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture.capture import Adapter, adapters
+from attnchain_interp.capture.adapter import Adapter, adapters
 from attnchain_interp.diffusion.guidance_mask import Importance
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore

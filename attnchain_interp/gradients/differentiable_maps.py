@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook
 
-from attnchain_interp.capture.capture import Adapter, adapter_of, uncompiled
+from attnchain_interp.capture.adapter import CaptureRequest, required_adapter, uncompiled
+from attnchain_interp.capture.reading import Reading
+from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.layers import LayerSelection
 
 
 @final
@@ -33,17 +37,15 @@ class MapGraph:
     def __init__(self, model: Any) -> None:
         if torch.is_inference_mode_enabled():
             raise AttentionError(
-                "torch.inference_mode() is on, in which no gradient can be had; use torch.no_grad() around this."
+                "torch.inference_mode() is on, in which no gradient can be had.", "Use torch.no_grad() around this."
             )
         self.model = uncompiled(model)
-        adapter = adapter_of(self.model)
-        if adapter is None:
-            raise AttentionError(
-                f"gradients need a model that an adapter recognises; got {type(self.model).__name__}. Of a callable that"
-                " returns a store there is no score to differentiate: use a method that reads attention alone, such as"
-                " TokenRank."
-            )
-        self.adapter: Adapter = adapter
+        self.adapter = required_adapter(
+            self.model,
+            "gradients need",
+            "A callable that returns a store has no score to differentiate: use a method that reads attention alone, such as"
+            " TokenRank.",
+        )
         self.maps: dict[str, Tensor] = {}
         self.output: Any = None
 
@@ -64,9 +66,13 @@ class MapGraph:
         self._enabled.__exit__(*error)
 
     def add(self, name: str, attention: Tensor) -> Tensor:
-        """The edit of a `Keeping`: the map of a layer, in the graph."""
+        """Puts the map of a layer into the graph. This is the edit of the capture."""
         self.maps[name] = attention if attention.requires_grad else attention.detach().requires_grad_()
         return self.maps[name]
+
+    def request(self, layers: LayerSelection, reading: Reading) -> CaptureRequest[AttentionStore]:
+        """Asks an adapter for maps in the graph."""
+        return CaptureRequest(StoreCollector("maps"), layers, reading, self.add)
 
     def gradients(self, score: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """How `score` (batch,) changes with the maps of these layers.

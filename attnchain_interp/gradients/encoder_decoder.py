@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from torch import Tensor
 
-from attnchain_interp.capture.capture import EncoderDecoderAdapter, Kind, adapter_of, uncompiled
-from attnchain_interp.capture.collectors import Keeping
+from attnchain_interp.capture.adapter import EncoderDecoderAdapter, StackKind, adapter_of, uncompiled
+from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.attention_store import AttentionStore
 
 if TYPE_CHECKING:
     from attnchain_interp.gradients.target import Target
 
-_KINDS: Final[tuple[Kind, ...]] = ("encoder", "decoder", "cross")
+_KINDS: Final[tuple[StackKind, ...]] = ("encoder", "decoder", "cross")
 
 
 @final
@@ -46,9 +45,9 @@ class EncoderDecoderGradients:
         shown = ", ".join(f"{kind} of {len(part)} layers" for kind, part in kinds.items())
         return f"EncoderDecoderGradients(batch {self.encoder.store.batch}, {shown})"
 
-    def __iter__(self) -> Iterator[tuple[Kind, Tensor, Tensor]]:
-        parts: dict[Kind, AttentionGradients] = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
-        where: dict[str, tuple[Kind, int]]
+    def __iter__(self) -> Iterator[tuple[StackKind, Tensor, Tensor]]:
+        parts: dict[StackKind, AttentionGradients] = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
+        where: dict[str, tuple[StackKind, int]]
         where = {name: (kind, layer) for kind, part in parts.items() for layer, name in enumerate(part.store.names)}
         for name in self.names:
             kind, layer = where[name]
@@ -64,14 +63,15 @@ def is_encoder_decoder(model: Any) -> bool:
 
 
 def capture_encoder_decoder_gradients(
-    model: Any, *inputs: Any, target: Target = None, **kwargs: Any
+    model: Any, *inputs: Any, target: Target = None, reading: Reading | None = None, **kwargs: Any
 ) -> EncoderDecoderGradients:
-    """The maps of encoder, decoder and cross-attention and the gradients of a score: one forward and one backward.
+    """Captures the maps of encoder, decoder and cross-attention, and the gradients of a score, by one backward.
 
     Args:
         model: a model that an adapter recognises and that has all three.
-        inputs, kwargs: as in `capture`; without `kind`.
-        target: as in `capture_gradients`; of a token that the decoder predicts, (position, token).
+        inputs, kwargs: the arguments of the model.
+        target: See `capture_gradients`; (position, token) for a token that the decoder predicts.
+        reading: labels of the tokens. Its `kind` is not used.
 
     Raises:
         AttentionError: as `capture_gradients`; a model that is no encoder–decoder.
@@ -83,17 +83,14 @@ def capture_encoder_decoder_gradients(
         if not isinstance(adapter, EncoderDecoderAdapter) or not adapter.is_encoder_decoder(graph.model):
             raise AttentionError(
                 f"{type(graph.model).__name__} is no encoder–decoder that is known here: it has no decoder of its own that"
-                " attends to an encoder of its own. Of one sequence take capture_gradients(model, …)."
+                " attends to an encoder of its own.",
+                "For one sequence use capture_gradients(model, …).",
             )
-        keepings: dict[Kind, Keeping] = {kind: Keeping("maps", edit=graph.add) for kind in _KINDS}
-        stores = adapter.capture_encoder_decoder(graph.model, inputs, keepings, **kwargs)
+        reading, kwargs = separated(graph.model, reading, kwargs)
+        requests = {kind: graph.request("all", reading) for kind in _KINDS}
+        stores = adapter.capture_encoder_decoder(graph.model, inputs, kwargs, requests)
         score = selected_score(graph.output, target, stores["encoder"].tokens.batch)
         gradients = graph.gradients(score, list(graph.maps))
 
-        def of(kind: Kind) -> AttentionGradients:
-            store = stores[kind]
-            assert isinstance(store, AttentionStore), "maps are kept"  # noqa: S101
-            return AttentionGradients.named(store, gradients)
-
-        position = target_position(target, len(score))
-        return EncoderDecoderGradients(of("encoder"), of("decoder"), of("cross"), list(graph.maps), position)
+        encoder, decoder, cross = (AttentionGradients.named(stores[kind], gradients) for kind in _KINDS)
+        return EncoderDecoderGradients(encoder, decoder, cross, list(graph.maps), target_position(target, len(score)))

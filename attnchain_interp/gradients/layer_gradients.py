@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from attnchain_interp.capture.collectors import Keeping
+from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import INSTEAD, LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 
 if TYPE_CHECKING:
@@ -20,22 +19,27 @@ if TYPE_CHECKING:
 
 
 def capture_layer_gradients(
-    model: Any, *inputs: Any, target: Target = None, layers: LayerSelection = "all", **kwargs: Any
+    model: Any,
+    *inputs: Any,
+    target: Target = None,
+    layers: LayerSelection = "all",
+    reading: Reading | None = None,
+    **kwargs: Any,
 ) -> AttentionGradients:
-    """The maps A_l of one forward pass and ∂s_l/∂A_l, where s_l is the target's score read off layer l's own tokens.
+    """Captures the maps A_l of one forward pass and ∂s_l/∂A_l, where s_l is the target's score read off layer l's tokens.
 
-    What a model computes after its last layer (a norm, a pooling, a classifier) is computed of the tokens that the block of
-    layer l puts out, in place of the last block's. Only what lies between a map and the end of its block is differentiated; of
-    the last layer the gradient is that of `capture_gradients`. One forward, and for each layer what surrounds the blocks and
-    the backward of one block.
+    The model's head (a norm, a pooling, a classifier) is applied to the tokens that the block of layer l outputs, in place of
+    the last block's. Only the path from a map to the end of its block is differentiated. The gradient of the last layer equals
+    that of `capture_gradients`. The cost is one forward, and for each layer the head and the backward of one block.
 
     Args:
         model: a model that an adapter recognises, whose blocks are entries of an `nn.ModuleList` or `nn.Sequential`.
-        inputs, target, layers, kwargs: as in `capture_gradients`.
+        inputs, kwargs: the arguments of the model.
+        target, layers, reading: See `capture_gradients`.
 
     Raises:
-        AttentionError: as `capture_gradients`; layers that are not in blocks of one list, run once each and put out tokens of
-            one shape; a model whose output is not computed from the last block's tokens alone.
+        AttentionError: as `capture_gradients`; layers that are not in blocks of one list, each run once with tokens
+            of one shape; a model whose output is not computed from the last block's tokens alone.
     """
     from attnchain_interp.gradients.target import selected_score  # captum loads pyplot
 
@@ -43,8 +47,8 @@ def capture_layer_gradients(
         if not isinstance(graph.model, nn.Module):
             raise AttentionError(f"the tokens of each layer are read off a module; got {type(graph.model).__name__}.")
         with LayerOutputs(graph.model) as outputs:
-            store = graph.adapter.capture(graph.model, inputs, layers, Keeping("maps", edit=graph.add), **kwargs)
-        assert isinstance(store, AttentionStore), "maps are kept"  # noqa: S101
+            reading, kwargs = separated(graph.model, reading, kwargs)
+            store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))
         own = graph.output
 
         def score(output: Any) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor
 
-from attnchain_interp.capture.collectors import Keeping
+from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.operators.precision import float32_or_wider
@@ -70,9 +70,14 @@ class AttentionGradients:
 
 
 def capture_gradients(
-    model: Any, *inputs: Any, target: Target = None, layers: LayerSelection = "all", **kwargs: Any
+    model: Any,
+    *inputs: Any,
+    target: Target = None,
+    layers: LayerSelection = "all",
+    reading: Reading | None = None,
+    **kwargs: Any,
 ) -> AttentionGradients:
-    """The maps of one forward pass and the gradients of a score with respect to them: one forward and one backward.
+    """Captures the maps of one forward pass and the gradients of a score with respect to them, by one backward.
 
     The gradient is the whole derivative: an earlier map also acts through the queries and keys of later ones. Gradients are
     enabled here, whatever the caller disabled; fused attention is computed by its maps for this one forward. Parameters need
@@ -80,7 +85,9 @@ def capture_gradients(
 
     Args:
         model: a model that an adapter recognises.
-        inputs, layers, kwargs: as in `capture`.
+        inputs, kwargs: the arguments of the model.
+        layers: the layers to differentiate. See `AttentionStore.select`.
+        reading: says which attention is meant. See `Reading`.
         target: which number of each example's output is its score, as Captum selects it: an index of the class, or one per
             example (tensor or list); a tuple of indices, or one per example, for outputs with more axes; None where the
             output has one number per example. Or a function from the model's output to scores (batch,).
@@ -92,12 +99,13 @@ def capture_gradients(
     from attnchain_interp.gradients.target import selected_score  # captum loads pyplot
 
     with MapGraph(model) as graph:
-        store = graph.adapter.capture(graph.model, inputs, layers, Keeping("maps", edit=graph.add), **kwargs)
-        assert isinstance(store, AttentionStore), "maps are kept"  # noqa: S101
+        reading, kwargs = separated(graph.model, reading, kwargs)
+        store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))
         if store.queries is not None:
             raise AttentionError(
-                'gradients are taken of self-attention; this is attention to other tokens. Choose kind="encoder" or "decoder",'
-                " or take those of a whole encoder–decoder: capture_encoder_decoder_gradients."
+                "gradients are taken of self-attention; this is attention to other tokens.",
+                'Choose Reading(kind="encoder") or Reading(kind="decoder"), or take those of a whole encoder–decoder:'
+                " capture_encoder_decoder_gradients.",
             )
         score = selected_score(graph.output, target, store.batch)
         return AttentionGradients.named(store, graph.gradients(score, store.names))

@@ -13,7 +13,7 @@ from nnsight import NNsight
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import Keeping
+from attnchain_interp.capture import CaptureRequest, StoreCollector
 from attnchain_interp.capture.capture import adapter_of
 
 from ..attribution import small_models as small
@@ -95,8 +95,8 @@ def test_the_gradient_is_the_change_of_the_score(name: str) -> None:
         with torch.no_grad():
             handle = model.register_forward_hook(remember)
             for step in (1e-3, -1e-3):
-                edit = Keeping("maps", edit=lambda _, maps, move=step * direction: maps + move)
-                adapter.capture(model, (inputs,), layer.name, edit)
+                request = CaptureRequest(StoreCollector(), layer.name, edit=lambda _, maps, move=step * direction: maps + move)
+                adapter.capture(model, (inputs,), {}, request)
             handle.remove()
         expected = (gradient * direction).sum((1, 2, 3)).double()
         assert float(expected.abs().max()) > 1e-6, "the map counts"
@@ -117,7 +117,7 @@ def test_attention_to_other_tokens_has_no_chain() -> None:
     config = transformers.BartConfig(vocab_size=60, d_model=48, max_position_embeddings=32, **sizes, **heads)
     model = small.sharpened(transformers.BartForConditionalGeneration(config))
     ids = small.ids()
-    with pytest.raises(ac.AttentionError, match='this is attention to other tokens. Choose kind="encoder" or "decoder"'):
-        ac.capture_gradients(model, ids, decoder_input_ids=ids[:, :4], target=(3, 5), kind="cross")
-    found = ac.capture_gradients(model, ids, decoder_input_ids=ids[:, :4], target=(3, 5), kind="encoder")
+    with pytest.raises(ac.AttentionError, match='(?s)this is attention to other tokens.*Choose Reading.kind="encoder". or'):
+        ac.capture_gradients(model, ids, decoder_input_ids=ids[:, :4], target=(3, 5), reading=ac.Reading(kind="cross"))
+    found = ac.capture_gradients(model, ids, decoder_input_ids=ids[:, :4], target=(3, 5), reading=ac.Reading(kind="encoder"))
     assert all(gradient.any() for gradient in found.gradients)

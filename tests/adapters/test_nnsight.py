@@ -129,7 +129,7 @@ def test_a_capture_is_that_of_the_module(build: Callable[[], Any], inputs: Any) 
 
 def test_a_capture_keeps_what_is_asked_for() -> None:
     model = decoder("sdpa")
-    whole = ac.capture(model, LONG, kind="decoder")
+    whole = ac.capture(model, LONG, reading=ac.Reading(kind="decoder"))
     assert whole.tokens.labels == [LONG.split()]
     factors = ac.capture(model, LONG, keep="factors", layers=-1)
     assert isinstance(factors[0].attention, ac.Factors)

@@ -148,7 +148,7 @@ def test_a_pooling_head_leads_from_its_probes_to_the_tokens(name: str) -> None:
     row, model = ROWS[name], built(name)
     assert row.pool is not None
     images = pictures(row)
-    proof = ac.prove(model, images, kind="pool")
+    proof = ac.prove(model, images, reading=ac.Reading(kind="pool"))
     assert proof.holds, (proof.deviation, proof.layers)
     store = proof.store
     assert (store.names, store.metadata["kind"], store.tokens.grid) == (["attn_pool"], "pool", row.grid)
@@ -164,16 +164,16 @@ def test_a_pooling_head_leads_from_its_probes_to_the_tokens(name: str) -> None:
 
 def test_a_pool_of_all_tokens_is_a_chain_of_its_own() -> None:
     model = made("vit_tiny_patch16_224", global_pool="prr")
-    store = ac.capture(model, pictures(ROWS["vit_tiny_patch16_224"]), kind="pool")
+    store = ac.capture(model, pictures(ROWS["vit_tiny_patch16_224"]), reading=ac.Reading(kind="pool"))
     assert (store.names, store.queries, store.tokens.grid) == (["attn_pool"], None, (4, 4))
     store.chain()
 
 
 def test_kinds_that_a_model_does_not_have() -> None:
     with pytest.raises(ac.AttentionError, match='kind="pool": this VisionTransformer has no pooling head that attends'):
-        ac.capture(built("vit_tiny_patch16_224"), torch.rand(1, 3, 64, 64), kind="pool")
+        ac.capture(built("vit_tiny_patch16_224"), torch.rand(1, 3, 64, 64), reading=ac.Reading(kind="pool"))
     with pytest.raises(ac.AttentionError, match="kind='decoder' is unknown"):
-        ac.capture(built("vit_tiny_patch16_224"), torch.rand(1, 3, 64, 64), kind="decoder")
+        ac.capture(built("vit_tiny_patch16_224"), torch.rand(1, 3, 64, 64), reading=ac.Reading(kind="decoder"))
 
 
 @pytest.mark.parametrize("name", REFUSED_ROWS)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_adapters.torch_models import TorchAdapter
-from attnchain_interp.capture.collectors import Keeping
+from attnchain_interp.capture import CaptureRequest, StoreCollector
 
 from .conftest import Proofs, Proved
 
@@ -230,37 +230,37 @@ def test_an_encoder_and_a_decoder_are_told_apart() -> None:
     }
     wanted = {"encoder": expected[:2], "decoder": expected[2::2], "cross": expected[3::2]}
     for kind, names in by_kind.items():
-        proof = ac.prove(model, source, target, kind=kind, **called)
+        proof = ac.prove(model, source, target, reading=ac.Reading(kind=kind), **called)
         assert proof.holds, kind
         assert (proof.store.names, proof.store.metadata["kind"]) == (names, kind)
         for layer, maps in zip(proof.store, wanted[kind], strict=True):
             assert torch.allclose(layer.maps, maps, atol=1e-5), layer.name
-    cross = ac.capture(model, source, target, kind="cross", **called)
+    cross = ac.capture(model, source, target, reading=ac.Reading(kind="cross"), **called)
     assert cross.queries is not None
     assert (len(cross.queries), len(cross.tokens), cross.tokens.mask.sum(1).tolist()) == (LENGTH, 5, [5, 2])
     decoder = ac.capture(model.decoder, target, source, tgt_mask=CAUSAL)
     assert decoder.metadata["kind"] == "decoder"
     with pytest.raises(ac.AttentionError, match='has no attention of kind="decoder"; it has kind="encoder"'):
-        ac.capture(model.encoder, source, kind="decoder")
+        ac.capture(model.encoder, source, reading=ac.Reading(kind="decoder"))
     with pytest.raises(ac.AttentionError, match="kind='pool' is unknown"):
-        ac.capture(model, source, target, kind="pool")
+        ac.capture(model, source, target, reading=ac.Reading(kind="pool"))
 
 
 def test_attention_to_other_tokens_is_not_taken_for_a_chain() -> None:
     model = wakened(Reading())
     with pytest.raises(ac.AttentionError, match=r"queries \(2, 7, 24\) that are not its keys \(2, 7, 24\).*kind=\"cross\""):
         ac.capture(model, sequences())
-    cross = ac.capture(model, sequences(), kind="cross")
+    cross = ac.capture(model, sequences(), reading=ac.Reading(kind="cross"))
     assert cross.queries is not None
     said = ac.TokenLayout.text(torch.ones(2, LENGTH))
-    assert torch.equal(ac.capture(model, sequences(), tokens=said).maps(), cross.maps())
+    assert torch.equal(ac.capture(model, sequences(), reading=ac.Reading(tokens=said)).maps(), cross.maps())
 
 
 def test_windows_are_refused_unless_said_to_be_chains() -> None:
     model = wakened(Windows())
     with pytest.raises(ac.AttentionError, match=r"within a batch of 4, and the model was given \(2, 8, 24\).*of batch 4"):
         ac.capture(model, sequences(length=8))
-    store = ac.capture(model, sequences(length=8), tokens=ac.TokenLayout.image(4, (2, 2)))
+    store = ac.capture(model, sequences(length=8), reading=ac.Reading(tokens=ac.TokenLayout.image(4, (2, 2))))
     assert (store.batch, store.tokens.grid) == (4, (2, 2))
 
 
@@ -385,4 +385,4 @@ def test_torchvisions_models_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch)
     loaded = adapter.load("vit_b_16")
     assert not loaded.model.training
     assert tuple(loaded.sample["x"].shape) == (1, 3, 32, 32)
-    adapter.capture(loaded.model, (), "all", Keeping(), **loaded.sample)
+    adapter.capture(loaded.model, (), loaded.sample, CaptureRequest(StoreCollector()))

@@ -26,10 +26,10 @@ def test_contract(member: Member, proofs: Proofs) -> None:
     proved = Proved(remark=FAMILIES[member.model_type].remark)
     for tower, kind in member.stacks:
         options = named(tower, kind)
-        store = ac.capture(model, **given, **options, keep="maps")
+        store = ac.capture(model, **given, reading=ac.Reading(**options), keep="maps")
         check_maps(store, member, returned_maps(eager, given, {module_of(name) for name in store.names}))
         check_layout(store, kind, member.prefix if (tower, kind) == member.stacks[0] else ())
-        proof = ac.prove(model, **given, **options)
+        proof = ac.prove(model, **given, reading=ac.Reading(**options))
         assert proof.holds, (proof.deviation, proof.layers)
         proved.kinds.append(" ".join(f'{name}="{value}"' for name, value in options.items()))
         proved.routes.add(store.metadata["route"])
@@ -95,11 +95,11 @@ def check_failing_forward(model: Any, given: dict[str, Any], options: dict[str, 
     def fail(*_: object) -> None:
         raise RuntimeError("the model's own trouble")
 
-    layer = module_of(ac.capture(model, **given, **options).names[-1])
+    layer = module_of(ac.capture(model, **given, reading=ac.Reading(**options)).names[-1])
     handle = model.get_submodule(layer).register_forward_hook(fail)
     before = state(model)
     with pytest.raises(RuntimeError, match="the model's own trouble"):
-        ac.capture(model, **given, **options)
+        ac.capture(model, **given, reading=ac.Reading(**options))
     assert state(model) == before
     handle.remove()
 
@@ -108,7 +108,7 @@ def check_train_mode(model: Any, given: dict[str, Any], options: dict[str, Any])
     dropout = nn.Dropout(0.1)
     model.register_module("some_dropout", dropout)
     with pytest.raises(ac.AttentionError, match=r"train mode with dropout .* = 0\.\d.*model\.eval\(\)"):
-        ac.capture(model.train(), **given, **options)
+        ac.capture(model.train(), **given, reading=ac.Reading(**options))
 
 
 def state(model: nn.Module) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def test_several_sequences_are_told_apart() -> None:
     model, given = member("bart")
     with pytest.raises(ac.AttentionError, match='several sequences; .*: kind="encoder"; kind="decoder"; kind="cross"'):
         ac.capture(model, **given)
-    encoder, decoder, cross = (ac.capture(model, **given, kind=kind) for kind in ("encoder", "decoder", "cross"))
+    encoder, decoder, cross = (
+        ac.capture(model, **given, reading=ac.Reading(kind=kind)) for kind in ("encoder", "decoder", "cross")
+    )
     assert [len(store.tokens) for store in (encoder, decoder, cross)] == [12, 9, 12]
     assert cross.queries is not None
     assert torch.equal(cross.queries.roles, decoder.tokens.roles)
@@ -49,27 +51,27 @@ def test_several_sequences_are_told_apart() -> None:
     start = cross.maps()[:, -1].mean(1)[:, -1]
     assert ac.bounce(encoder.chain(), start, 2).shape == (2, 12)
     with pytest.raises(ac.AttentionError, match="kind='both' is unknown; use one of 'encoder', 'decoder'"):
-        ac.capture(model, **given, kind="both")
+        ac.capture(model, **given, reading=ac.Reading(kind="both"))
     with pytest.raises(ac.AttentionError, match=r'no attention of kind=.pool.; it has kind="encoder"'):
-        ac.capture(model, **given, kind="pool")
-    with pytest.raises(ac.AttentionError, match="is none; keep maps or factors"):
-        ac.capture(model, **given, kind="cross", keep=[ac.ColumnSums()])
+        ac.capture(model, **given, reading=ac.Reading(kind="pool"))
+    with pytest.raises(ac.AttentionError, match="(?s)is not a chain.*Keep maps or factors"):
+        ac.capture(model, **given, reading=ac.Reading(kind="cross"), keep=[ac.ColumnSums()])
 
 
 def test_a_decoder_that_makes_its_own_tokens() -> None:
     model, given = member("bart")
     ids, mask = given["input_ids"], torch.ones_like(given["input_ids"])
     mask[1, 9:] = 0
-    tokens = ac.capture(model, ids, mask, kind="decoder").tokens
+    tokens = ac.capture(model, ids, mask, reading=ac.Reading(kind="decoder")).tokens
     assert tokens.mask.all(), "the mask is the encoder's"
-    assert torch.equal(ac.capture(model, ids, mask, kind="encoder").tokens.mask, mask.bool())
+    assert torch.equal(ac.capture(model, ids, mask, reading=ac.Reading(kind="encoder")).tokens.mask, mask.bool())
     labelled = build(replace(MEMBERS["bart"], model="BartForConditionalGeneration"))
-    assert len(ac.capture(labelled, ids, labels=ids[:, :7].contiguous(), kind="decoder").tokens) == 7
+    assert len(ac.capture(labelled, ids, labels=ids[:, :7].contiguous(), reading=ac.Reading(kind="decoder")).tokens) == 7
 
 
 def test_cross_attention_as_factors_and_as_a_file(tmp_path: Any) -> None:
     model, given = member("bart")
-    maps, factors = (ac.capture(model, **given, kind="cross", keep=keep) for keep in ("maps", "factors"))
+    maps, factors = (ac.capture(model, **given, reading=ac.Reading(kind="cross"), keep=keep) for keep in ("maps", "factors"))
     assert torch.allclose(maps.maps(), factors.maps(), atol=1e-6)
     factors.write(tmp_path / "cross.safetensors")
     read = ac.AttentionStore.read(tmp_path / "cross.safetensors")
@@ -81,18 +83,18 @@ def test_cross_attention_as_factors_and_as_a_file(tmp_path: Any) -> None:
 
 def test_towers_are_told_apart() -> None:
     model, given = member("clip")
-    text, vision = (ac.capture(model, **given, tower=tower) for tower in ("text", "vision"))
+    text, vision = (ac.capture(model, **given, reading=ac.Reading(tower=tower)) for tower in ("text", "vision"))
     assert (text.tokens.grid, vision.tokens.grid) == (None, (4, 4))
     assert all(name.startswith("vision_model.") for name in vision.names)
     alone = ac.capture(model.vision_model, given["pixel_values"])
     assert torch.equal(alone.maps(), vision.maps())
     with pytest.raises(ac.AttentionError, match=r"no attention of tower='audio'; it has tower=\"text\""):
-        ac.capture(model, **given, tower="audio")
+        ac.capture(model, **given, reading=ac.Reading(tower="audio"))
 
 
 def test_image_tokens_of_a_language_model_are_patches() -> None:
     model, given = member("llava")
-    store = ac.capture(model, **given, tower="text")
+    store = ac.capture(model, **given, reading=ac.Reading(tower="text"))
     assert store.tokens.roles[0].tolist() == [ac.Role.TEXT, *[ac.Role.PATCH] * 16, *[ac.Role.TEXT] * 6]
 
 
@@ -121,7 +123,7 @@ def test_a_tokenizer_gives_labels_and_special_tokens(tokenizer: Any) -> None:
     model, _ = member("bert")
     given = tokenizer(["a walk moves on", "a walk"], return_tensors="pt", padding=True)
     given.pop("token_type_ids", None)
-    tokens = ac.capture(model, **given, tokenizer=tokenizer).tokens
+    tokens = ac.capture(model, **given, reading=ac.Reading(tokenizer=tokenizer)).tokens
     assert tokens.labels is not None
     assert tokens.labels[0] == ["[CLS]", "a", "walk", "moves", "on", "[SEP]"]
     assert tokens.labels[1][:2] == ["[PAD]", "[PAD]"]
@@ -136,7 +138,7 @@ def test_embeddings_in_place_of_numbers(tokenizer: Any) -> None:
     model, given = member("gpt2")
     embedded = model.wte(given["input_ids"]).detach()
     store = ac.capture(model, inputs_embeds=embedded)
-    assert ac.capture(model, inputs_embeds=embedded, tokenizer=tokenizer).tokens.labels is None
+    assert ac.capture(model, inputs_embeds=embedded, reading=ac.Reading(tokenizer=tokenizer)).tokens.labels is None
     assert torch.allclose(store.maps(), ac.capture(model, **given).maps(), atol=1e-6)
 
 
@@ -196,8 +198,8 @@ def test_generation_of_an_encoder_decoder() -> None:
     model.generation_config.eos_token_id = model.generation_config.forced_eos_token_id = None
     text = model.generate(**given)
     for kind, shape in (("encoder", (12, 12)), ("decoder", (5, 5)), ("cross", (5, 12))):
-        store = ac.capture(model.generate, **given, kind=kind)
-        whole = ac.capture(model, given["input_ids"], decoder_input_ids=text[:, :-1], kind=kind)
+        store = ac.capture(model.generate, **given, reading=ac.Reading(kind=kind))
+        whole = ac.capture(model, given["input_ids"], decoder_input_ids=text[:, :-1], reading=ac.Reading(kind=kind))
         assert store.maps().shape[-2:] == shape
         assert torch.allclose(store.maps(), whole.maps(), atol=1e-5)
 

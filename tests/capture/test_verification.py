@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import adapter_of
-from attnchain_interp.capture.collectors import Keeping
+from attnchain_interp.capture import CaptureRequest, StoreCollector, adapter_of
 
 
 class Reader(nn.Module):
@@ -79,9 +78,8 @@ def test_an_edit_is_what_the_model_goes_on_with(tokens: Tensor) -> None:
     outputs: list[Tensor] = []
     handle = model.first.register_forward_hook(lambda *args: outputs.append(args[-1][0]))
     with torch.no_grad():
-        store = adapter.capture(model, (tokens,), "first", Keeping("maps", edit=uniform))
+        store = adapter.capture(model, (tokens,), {}, CaptureRequest(StoreCollector(), "first", edit=uniform))
     handle.remove()
-    assert isinstance(store, ac.AttentionStore)
     assert seen == ["first"]
     assert float(store.maps().std(-1).mean()) > 0.01, "what is kept is the model's own"
     assert torch.allclose(outputs[0], outputs[0][:, :1].expand_as(outputs[0]), atol=1e-6), "each token saw the same"

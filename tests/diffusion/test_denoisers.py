@@ -90,11 +90,11 @@ CASES: list[tuple[Any, dict[str, Any], int, tuple[int, int]]] = [
 def test_the_maps_are_the_models(build: Any, which: dict[str, Any], layers: int, grid: tuple[int, int]) -> None:
     torch.manual_seed(0)
     model, call = build()
-    store = ac.capture(model.eval(), **which, **call)
+    store = ac.capture(model.eval(), reading=ac.Reading(**which), **call)
     image = store.tokens if store.queries is None else store.queries
     assert (len(store), image.grid, store.metadata["adapter"]) == (layers, grid, "diffusers")
     assert int((image.roles[0] == ac.Role.PATCH).sum()) == grid[0] * grid[1]
-    proof = ac.prove(model, **which, **call)
+    proof = ac.prove(model, reading=ac.Reading(**which), **call)
     assert proof.holds
     assert len(proof.layers) == layers
 
@@ -108,7 +108,7 @@ def test_text_comes_first_in_flux_and_last_in_sd3() -> None:
 
 def test_padding_of_the_text_is_padding() -> None:
     model, call = pixart()
-    store = ac.capture(model.eval(), kind="cross", **call)
+    store = ac.capture(model.eval(), reading=ac.Reading(kind="cross"), **call)
     assert store.tokens.mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
     assert float(store[0].maps[0, ..., 3:].max()) < 1e-4
 
@@ -116,9 +116,9 @@ def test_padding_of_the_text_is_padding() -> None:
 def test_the_same_maps_by_an_eager_processor() -> None:
     model, call = conditional_unet()
     which: Any = {"kind": "self", "grid": (8, 8)}
-    fused = ac.capture(model, **which, **call)
+    fused = ac.capture(model, reading=ac.Reading(**which), **call)
     model.set_attn_processor(AttnProcessor())
-    eager = ac.capture(model, **which, **call)
+    eager = ac.capture(model, reading=ac.Reading(**which), **call)
     assert (fused.metadata["route"], eager.metadata["route"]) == ("sdpa", "softmax")
     for name in fused.names:
         torch.testing.assert_close(fused[name].maps, eager[name].maps)
@@ -175,11 +175,11 @@ def test_what_is_refused_says_why() -> None:
     with pytest.raises(ac.AttentionError, match=r"several sequences; say which is meant: kind=\"self\", grid=\(16, 16\)"):
         ac.capture(model, **call)
     with pytest.raises(ac.AttentionError, match=r"no attention of kind='joint', grid=None"):
-        ac.capture(model, kind="joint", **call)
+        ac.capture(model, reading=ac.Reading(kind="joint"), **call)
     with pytest.raises(ac.AttentionError, match=r"kind='encoder' is unknown"):
-        ac.capture(model, kind="encoder", **call)
+        ac.capture(model, reading=ac.Reading(kind="encoder"), **call)
     with pytest.raises(ac.AttentionError, match="2 labels for 5 text tokens"):
-        ac.capture(model, kind="cross", grid=(8, 8), labels=["a", "b"], **call)
+        ac.capture(model, reading=ac.Reading(kind="cross", grid=(8, 8), labels=["a", "b"]), **call)
 
     class Silent:
         def __call__(self, attn: Any, hidden_states: Any, *_: Any, **__: Any) -> Any:
@@ -187,7 +187,7 @@ def test_what_is_refused_says_why() -> None:
 
     model.set_attn_processor(Silent())  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match=r"showed no map.*xFormers"):
-        ac.capture(model, kind="self", grid=(8, 8), **call)
+        ac.capture(model, reading=ac.Reading(kind="self", grid=(8, 8)), **call)
 
 
 def test_a_denoiser_that_is_not_known_is_refused_by_name() -> None:

@@ -155,7 +155,8 @@ def test_a_concept_through_cross_attention(build: Any, call: dict[str, Any], gri
 
     inputs, kwargs = calls_of(denoiser, found)
     own, cross = (
-        ac.capture(denoiser, *inputs, kind=kind, grid=grid, **kwargs).maps().mean((1, 2)) for kind in ("self", "cross")
+        ac.capture(denoiser, *inputs, reading=ac.Reading(kind=kind, grid=grid), **kwargs).maps().mean((1, 2))
+        for kind in ("self", "cross")
     )
     column = cross[..., [4, 5]].sum(-1, keepdim=True)
     back = (own / own.sum(1, keepdim=True)).mT

@@ -30,7 +30,7 @@ def unconditional(prediction: str = "epsilon") -> Any:
 
 
 def store_of(pipe: Any, sample: torch.Tensor, step: int, layers: Any = -1) -> ac.AttentionStore:
-    return ac.capture(pipe.unet, sample, step, grid=(8, 8), layers=layers)
+    return ac.capture(pipe.unet, sample, step, reading=ac.Reading(grid=(8, 8)), layers=layers)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

@@ -35,7 +35,7 @@ def by_hand(pipe: Any, which: dict[str, Any], steps: int, **options: Any) -> lis
     handle = denoiser.register_forward_pre_hook(remember, with_kwargs=True)
     sampled(pipe, steps, **options)
     handle.remove()
-    return [ac.capture(denoiser, *inputs, **which, **kwargs) for inputs, kwargs in calls]
+    return [ac.capture(denoiser, *inputs, reading=ac.Reading(**which), **kwargs) for inputs, kwargs in calls]
 
 
 CASES: list[tuple[Callable[[], Any], dict[str, Any]]] = [

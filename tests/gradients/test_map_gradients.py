@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import Keeping, adapter_named
+from attnchain_interp.capture import CaptureRequest, StoreCollector, adapter_named
 
 from ..attribution import small_models as small
 
@@ -86,8 +86,8 @@ def test_a_gradient_is_the_whole_derivative() -> None:
         with torch.no_grad():
             handle = model.register_forward_hook(remember)
             for step in (1e-5, -1e-5):
-                edit = Keeping("maps", edit=lambda _, maps, move=step * direction: maps + move)
-                adapter.capture(model, (images,), layer.name, edit)
+                request = CaptureRequest(StoreCollector(), layer.name, edit=lambda _, maps, move=step * direction: maps + move)
+                adapter.capture(model, (images,), {}, request)
             handle.remove()
         change = (scores[0] - scores[1]) / 2e-5
         assert torch.allclose(change, (gradient * direction).sum((1, 2, 3)), atol=1e-6)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, TypeVar, final
 
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.contribution_recorder import recorder
 from attnchain_adapters.diffusers_models.families import FAMILIES
 from attnchain_adapters.diffusers_models.guidance import guided_by_self_attention
 from attnchain_adapters.diffusers_models.noising import denoised_image
@@ -21,10 +21,12 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequence_meant,
     sequences_of,
 )
-from attnchain_interp import AttentionError, AttentionStore
-from attnchain_interp.capture import Keeping, LoadedModel, Reductions
-from attnchain_interp.diffusion import SequenceKind
-from attnchain_interp.store import Grid, LayerSelection, select_layers
+from attnchain_adapters.recorders import recorder
+from attnchain_interp import AttentionError
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel
+from attnchain_interp.store import select_layers
+
+Result = TypeVar("Result")
 
 
 @final
@@ -53,41 +55,31 @@ class DiffusersAdapter:
         return bool(family_of(denoiser_of(pipe)).joint)
 
     def capture(
-        self,
-        source: Any,
-        inputs: tuple[Any, ...],
-        layers: LayerSelection,
-        keeping: Keeping,
-        kind: SequenceKind | None = None,
-        grid: Grid | None = None,
-        labels: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AttentionStore | Reductions:
-        """As `Adapter.capture`.
+        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
+    ) -> Result:
+        """See `Adapter.capture`. The source is a denoiser: the `transformer` or `unet` of a pipeline.
 
-        Args:
-            source: the denoiser: a pipeline's `transformer` or `unet`.
-            inputs, layers, keeping, kwargs: as there.
-            kind: "joint", text and image in one sequence; "self", the image alone; or "cross", from the image to the text.
-            grid: (rows, columns) of the image's tokens, where a UNet has several.
-            labels: of the text's tokens (`prompt_tokens`).
+        `Reading.kind` is "joint" (text and image in one sequence), "self" (the image alone) or "cross" (from the image to the
+        text); `Reading.grid` chooses among the grids of a UNet; `Reading.labels` are the texts of the prompt's tokens.
         """
+        request.reading.check_known("a denoiser of diffusers", "kind", "grid", "labels")
         name = type(source).__name__
         given = arguments_of(source, inputs, kwargs)
-        sequence = sequence_meant(sequences_of(source, given), name, kind, grid)
+        sequence = sequence_meant(sequences_of(source, given), name, request.reading.kind, request.reading.grid)
         check_ready(source)
-        wanted = select_layers(sequence.layers, layers)
-        tokens, queries = layouts_of(source, sequence, given, labels)
+        wanted = select_layers(sequence.layers, request.layers)
+        tokens, queries = layouts_of(source, sequence, given, request.reading.labels)
         heads = max(module.heads for layer, module in attention_modules(source).items() if layer in wanted)
-        keeping.expect(tokens, len(wanted), heads, fused=True, queries=queries)
-        with recorder(source, {layer: [layer] for layer in sequence.layers}, set(wanted), keeping) as recording:
+        request.collector.expect(Expected(tokens, len(wanted), heads, True, queries))
+        watched = {layer: [layer] for layer in sequence.layers}
+        with recorder(source, watched, set(wanted), request.collector, request.edit) as recording:
             source(*inputs, **kwargs)
         check_shown(recording.routes, wanted, ADVICE)
         metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind, "route": recording.route}
-        return keeping.result(wanted, metadata)
+        return request.result(wanted, metadata)
 
     def load(self, name: str) -> LoadedModel:
         raise AttentionError(
-            f"{name}: a denoiser alone has no sample input. Load its pipeline in Python and use capture_pipeline"
-            " (docs/diffusion.md)."
+            f"{name}: a denoiser alone has no sample input.",
+            "Load its pipeline in Python and use capture_pipeline (docs/diffusion.md).",
         )

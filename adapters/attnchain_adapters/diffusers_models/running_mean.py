@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
-from attnchain_interp.capture import Edit
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.diffusion import HeadWeighting
 
 
 @final
 class RunningMean:
-    """Takes the attention of layer after layer, as a `Keeping` does, and adds it up head by head.
+    """Takes the attention of layer after layer and adds it up head by head.
 
     One head's map is built at a time. Within a layer, heads are weighted; layers and steps count the same.
 
@@ -28,7 +27,6 @@ class RunningMean:
 
     def __init__(self, heads: HeadWeighting, each_layer: bool) -> None:
         check_one_of("heads", heads, get_args(HeadWeighting))
-        self.edit: Edit | None = None
         self.layers: frozenset[str] = frozenset()
         self.examples = slice(None)
         self.sums: dict[str, Tensor] = {}

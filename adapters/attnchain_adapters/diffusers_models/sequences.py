@@ -69,9 +69,7 @@ def sequences_of(model: Any, given: Mapping[str, Any]) -> list[TokenSequence]:
     return list(found.values())
 
 
-def sequence_meant(
-    sequences: Sequence[TokenSequence], name: str, kind: SequenceKind | None, grid: Grid | None
-) -> TokenSequence:
+def sequence_meant(sequences: Sequence[TokenSequence], name: str, kind: str | None, grid: Grid | None) -> TokenSequence:
     """The one sequence of this kind and grid; where no kind is asked for, cross-attention is not meant.
 
     Raises:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, final
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar, final
 
 import timm
 import torch
@@ -11,12 +12,15 @@ from timm.data.transforms_factory import create_transform
 from torch import nn
 
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.contribution_recorder import recorder
+from attnchain_adapters.recorders import recorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
-from attnchain_interp import AttentionError, AttentionStore, Role, TokenLayout
-from attnchain_interp.capture import Keeping, LoadedModel, Reductions
-from attnchain_interp.store import LayerSelection, select_layers
+from attnchain_interp import AttentionError, Role, TokenLayout
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.store import select_layers
+
+Result = TypeVar("Result")
 
 _POOLING: Final = ("AttentionPoolLatent", "AttentionPoolPrr")
 
@@ -34,33 +38,21 @@ class TimmAdapter:
         return isinstance(source, nn.Module) and any(kind.__module__.split(".")[0] == "timm" for kind in type(source).__mro__)
 
     def capture(
-        self,
-        source: Any,
-        inputs: tuple[Any, ...],
-        layers: LayerSelection,
-        keeping: Keeping,
-        kind: Literal["encoder", "pool"] | None = None,
-        **kwargs: Any,
-    ) -> AttentionStore | Reductions:
-        """As `Adapter.capture`.
-
-        Args:
-            source: the model.
-            inputs, layers, keeping, kwargs: as there.
-            kind: "encoder" or None, attention among the tokens; or "pool", that of a pooling head, whose probes are the
-                queries.
-        """
-        if kind not in (None, "encoder", "pool"):
-            raise AttentionError(f'kind={kind!r} is unknown; use "encoder" (or None) or "pool".')
+        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
+    ) -> Result:
+        """See `Adapter.capture`. `Reading.kind` is "encoder" (the default) or "pool", whose queries are a head's probes."""
+        request.reading.check_known("a model of timm", "kind")
+        kind = request.reading.kind or "encoder"
+        check_one_of("kind", kind, ("encoder", "pool"))
         family = family_of(source)
         name = type(source).__name__
         encoder, pooling = _attention(source, family), _of_classes(source, _POOLING)
         attention = pooling if kind == "pool" else encoder
         if not attention:
             absent = "pooling head that attends" if kind == "pool" else f"attention module ({', '.join(family.attention)})"
-            raise AttentionError(f'kind="{kind or "encoder"}": this {name} has no {absent}.')
+            raise AttentionError(f'kind="{kind}": this {name} has no {absent}.')
         check_ready(source)
-        wanted = select_layers(list(attention), layers)
+        wanted = select_layers(list(attention), request.layers)
         given = arguments_of(source, inputs, kwargs)
         shared = list(encoder)[-1:] if kind == "pool" else wanted
         tokens, queries = layout_of(source, family, list(encoder), shared, given), None
@@ -70,12 +62,13 @@ class TimmAdapter:
             if (probes := getattr(chosen[0], "latent_len", None)) is not None:
                 queries = TokenLayout(torch.full((tokens.batch, probes), int(Role.SPECIAL)))
         heads, fused = max(getattr(m, "num_heads", 1) for m in chosen), all(getattr(m, "fused_attn", False) for m in chosen)
-        keeping.expect(tokens, len(chosen), heads, fused, queries=queries)
-        with recorder(source, {layer: [layer] for layer in attention}, set(wanted), keeping) as recording:
+        request.collector.expect(Expected(tokens, len(chosen), heads, fused, queries))
+        watched = {layer: [layer] for layer in attention}
+        with recorder(source, watched, set(wanted), request.collector, request.edit) as recording:
             source(*inputs, **kwargs)
         check_shown(recording.routes, wanted, "This version of timm computes it in a way that is not known here.")
-        metadata = {"adapter": "timm", "model": name, "kind": kind or "encoder", "route": recording.route}
-        return keeping.result(wanted, metadata)
+        metadata = {"adapter": "timm", "model": name, "kind": kind, "route": recording.route}
+        return request.result(wanted, metadata)
 
     def load(self, name: str) -> LoadedModel:
         model = timm.create_model(name, pretrained=True).eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, Final, Literal, final
+from typing import Any, Final, TypeVar, final
 
 import numpy as np
 import torch
@@ -15,16 +15,16 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, A
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
-from attnchain_adapters.contribution_recorder import recorder
+from attnchain_adapters.recorders import recorder
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
-from attnchain_adapters.transformers_models.stacks import Kind, Stack, family_of, stack_meant, stacks_of
-from attnchain_interp import AttentionError, AttentionStore
-from attnchain_interp.capture import Keeping, LoadedModel, Reductions
-from attnchain_interp.store import LayerSelection, select_layers
+from attnchain_adapters.transformers_models.stacks import Stack, family_of, stack_meant, stacks_of
+from attnchain_interp import AttentionError
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Reading, StackKind
+from attnchain_interp.store import select_layers
 
-_Kind = Literal["encoder", "decoder", "cross"]  # those that one forward gives together
+Result = TypeVar("Result")
 
 _START: Final = torch.tensor([[0, 1]])
 _SENTENCE: Final = "Attention moves from token to token, as a walker on a Markov chain does."
@@ -45,49 +45,40 @@ class TransformersAdapter:
         return isinstance(source, PreTrainedModel) or _generates(source)
 
     def capture(
-        self,
-        source: Any,
-        inputs: tuple[Any, ...],
-        layers: LayerSelection,
-        keeping: Keeping,
-        kind: Kind | None = None,
-        tower: str | None = None,
-        tokenizer: Any = None,
-        **kwargs: Any,
-    ) -> AttentionStore | Reductions:
-        """As `Adapter.capture`.
+        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
+    ) -> Result:
+        """See `Adapter.capture`. The source is a model, or its bound method `generate`, whose steps are put together.
 
-        Args:
-            source: the model, or its bound method `generate`, whose steps are put together.
-            inputs, layers, keeping, kwargs: as there.
-            kind: "encoder", "decoder", "cross" (from a decoder's tokens to the encoder's) or "pool" (a pooling head).
-            tower: of a model of several, as its configuration calls them without `_config`: "text", "vision", …
-            tokenizer: the layout then has labels, and its special tokens.
+        `Reading.kind` is "encoder", "decoder", "cross" or "pool". `Reading.tower` is a name in the configuration without
+        `_config`: "text", "vision", … `Reading.tokenizer` gives labels and special tokens.
         """
-        generates = _generates(source)
+        reading, generates = request.reading, _generates(source)
+        reading.check_known("a model of transformers", "kind", "tower", "tokenizer")
+        if generates and request.edit is not None:
+            raise AttentionError("the maps of generated text cannot be edited.", "Use one forward of the finished text.")
         model: Any = source.__self__ if generates else source
-        stack = stack_meant(stacks_of(model), type(model).__name__, kind, tower)
+        stack = stack_meant(stacks_of(model), type(model).__name__, reading.kind, reading.tower)
         check_ready(model)
-        wanted = select_layers(stack.names, layers)
+        wanted = select_layers(stack.names, request.layers)
         steps = Steps()
 
         def expect(arguments: dict[str, Any]) -> bool:
-            """Tells `keeping` what comes; whether queries are the keys."""
-            tokens, queries = layouts_of(model, stack, arguments, tokenizer)
-            keeping.expect(tokens, len(wanted), stack.heads, stack.fused, queries=queries)
+            """Tells the collector what comes; returns whether queries are the keys."""
+            tokens, queries = layouts_of(model, stack, arguments, reading.tokenizer)
+            request.collector.expect(Expected(tokens, len(wanted), stack.heads, stack.fused, queries))
             return queries is None
 
         if not generates:
             expect(arguments_of(model, inputs, kwargs))
-        with recorder(model, stack.layers, set(wanted), steps if generates else keeping) as recording:
+        with recorder(model, stack.layers, set(wanted), steps if generates else request.collector, request.edit) as recording:
             output = source(*inputs, **kwargs)
         check_shown(recording.routes, wanted, stack.advice)
         if generates:
             square = expect(_finished(model, output, inputs, kwargs))
             for name in (name for name in stack.names if name in wanted):
-                keeping.take(name, *steps.whole(name, square))
+                request.collector.take(name, *steps.whole(name, square))
         metadata = {"adapter": "transformers", "model": type(model).__name__, "route": recording.route}
-        return keeping.result(wanted, metadata | stack.metadata)
+        return request.result(wanted, metadata | stack.metadata)
 
     def is_encoder_decoder(self, source: Any) -> bool:
         return isinstance(source, PreTrainedModel) and {"encoder", "decoder", "cross"} <= {s.kind for s in stacks_of(source)}
@@ -96,33 +87,28 @@ class TransformersAdapter:
         self,
         source: Any,
         inputs: tuple[Any, ...],
-        keepings: Mapping[_Kind, Keeping],
-        tokenizer: Any = None,
-        **kwargs: Any,
-    ) -> Mapping[_Kind, AttentionStore | Reductions]:
-        """As `EncoderDecoderAdapter.capture_encoder_decoder`.
-
-        Args:
-            source, inputs, keepings, kwargs: as there.
-            tokenizer: as in `capture`, of both sequences.
-        """
+        kwargs: Mapping[str, Any],
+        requests: Mapping[StackKind, CaptureRequest[Result]],
+    ) -> Mapping[StackKind, Result]:
+        """See `EncoderDecoderAdapter.capture_encoder_decoder`. `Reading.tokenizer` labels both sequences."""
         name, stacks = type(source).__name__, stacks_of(source)
-        meant: dict[_Kind, Stack] = {kind: stack_meant(stacks, name, kind, None) for kind in keepings}
+        meant: dict[StackKind, Stack] = {kind: stack_meant(stacks, name, kind, None) for kind in requests}
         check_ready(source)
         arguments = arguments_of(source, inputs, kwargs)
         with ExitStack() as opened:
             recorders: dict[str, AttentionRecorder] = {}
             for kind, stack in meant.items():
-                tokens, queries = layouts_of(source, stack, arguments, tokenizer)
-                keepings[kind].expect(tokens, len(stack.names), stack.heads, stack.fused, queries=queries)
-                watching = recorder(source, stack.layers, set(stack.names), keepings[kind])
+                request = requests[kind]
+                tokens, queries = layouts_of(source, stack, arguments, request.reading.tokenizer)
+                request.collector.expect(Expected(tokens, len(stack.names), stack.heads, stack.fused, queries))
+                watching = recorder(source, stack.layers, set(stack.names), request.collector, request.edit)
                 recorders[kind] = opened.enter_context(watching)
             source(*inputs, **kwargs)
-        found: dict[_Kind, AttentionStore | Reductions] = {}
+        found: dict[StackKind, Result] = {}
         for kind, stack in meant.items():
             check_shown(recorders[kind].routes, stack.names, stack.advice)
             metadata = {"adapter": "transformers", "model": name, "route": recorders[kind].route} | stack.metadata
-            found[kind] = keepings[kind].result(stack.names, metadata)
+            found[kind] = requests[kind].result(stack.names, metadata)
         return found
 
     def load(self, name: str) -> LoadedModel:
@@ -141,15 +127,15 @@ class TransformersAdapter:
         if taken == "input_ids" and family_of(model).sequence == "text":
             tokenizer = AutoTokenizer.from_pretrained(name)
             text = dict(tokenizer(_SENTENCE, return_tensors="pt"))
-            return LoadedModel(model, None, {**text, **_decoded(model, text["input_ids"]), "tokenizer": tokenizer})
+            return LoadedModel(model, None, text | _decoded(model, text["input_ids"]), Reading(tokenizer=tokenizer))
         if taken in ("input_values", "input_features"):
             extractor: Any = AutoFeatureExtractor.from_pretrained(name)
             rate = extractor.sampling_rate
             sound = dict(extractor(noise.standard_normal(rate), sampling_rate=rate, return_tensors="pt"))
             return LoadedModel(model, None, {**sound, **_decoded(model, _START)})
         raise AttentionError(
-            f"{name} is a {saved_as}, for which no sample input is known here. Load it in Python and give it inputs of its"
-            " own: attnchain_interp.prove(model, **inputs)."
+            f"{name} is a {saved_as}, for which no sample input is known here.",
+            "Load it in Python and give it inputs of its own: attnchain_interp.prove(model, **inputs).",
         )
 
 
@@ -162,11 +148,11 @@ def _generates(source: Any) -> bool:
     return inspect.ismethod(source) and source.__name__ == "generate" and isinstance(source.__self__, PreTrainedModel)
 
 
-def _finished(model: Any, output: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _finished(model: Any, output: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of one forward of the finished text, whose last token was never read."""
     text: Tensor = (output if isinstance(output, Tensor) else output.sequences)[:, :-1]
     if model.config.is_encoder_decoder:
-        named = dict(zip([model.main_input_name], inputs, strict=False)) | kwargs
+        named = dict(zip([model.main_input_name], inputs, strict=False)) | dict(kwargs)
         return named | {"decoder_input_ids": text, "decoder_attention_mask": ended(text, 1, model.generation_config)}
     prompt: Any = inputs[0] if inputs else kwargs.get("input_ids", kwargs.get("inputs"))
     start = 0 if prompt is None else prompt.shape[1]
@@ -174,4 +160,4 @@ def _finished(model: Any, output: Any, inputs: tuple[Any, ...], kwargs: dict[str
     mask = ended(text, start, model.generation_config)
     if given is not None:
         mask[:, : given.shape[1]] *= given
-    return kwargs | {"input_ids": text, "attention_mask": mask}
+    return dict(kwargs) | {"input_ids": text, "attention_mask": mask}

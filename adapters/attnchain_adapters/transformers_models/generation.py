@@ -10,21 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import Edit
 
 Step = Tensor | Factors
 
 
 @final
 class Steps:
-    """Takes the attention of each step of a layer, as a `Keeping` takes that of a forward.
+    """Takes the attention of each step of a layer.
 
     The first step attends from the prompt to itself, each later one from the newest token to all before it and to itself (or,
     in cross-attention, every one to the encoder).
     """
 
     def __init__(self) -> None:
-        self.edit: Edit | None = None
         self._layers: dict[str, _Layer] = {}
 
     def take(self, name: str, attention: Step, sink: bool = False) -> None:

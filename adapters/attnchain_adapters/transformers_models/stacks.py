@@ -107,7 +107,7 @@ def stacks_of(model: Any) -> list[Stack]:
     return list(found.values())
 
 
-def stack_meant(stacks: Sequence[Stack], model_name: str, kind: Kind | None, tower: str | None) -> Stack:
+def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, tower: str | None) -> Stack:
     """The one stack of this tower and kind; where no kind is asked for, cross-attention and pooling heads are not meant.
 
     Raises:

@@ -9,6 +9,7 @@ from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.decoder import Rows, first_logits, probabilities
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.capture.capture import capture
+from attnchain_interp.capture.reading import Reading
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.precision import float32_or_wider
 
@@ -33,7 +34,7 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
             "Use a method that reads attention alone: MultiBounce, Rollout, TokenRank.",
         )
     with first_logits(model) as seen:
-        cross = capture(model, kind="cross", input_ids=prompt, decoder_input_ids=ids[:, :-1])
+        cross = capture(model, reading=Reading(kind="cross"), input_ids=prompt, decoder_input_ids=ids[:, :-1])
     source = method.read(Call(prompt, options={"kind": "encoder", "decoder_input_ids": ids[:, :-1]}))
     attended = torch.stack([float32_or_wider(layer.maps)[0].mean(0) for layer in cross]).mean(0)[first - 1 :]
     rows = []
@@ -44,7 +45,8 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
                 raise AttentionError(
                     f"{name} has no start, so it scores the encoder's tokens alike for every output token.",
                     "Use a method that cross-attention can start: MultiBounce, Rollout, RawAttention, AttentionFlow, or"
-                    ' TokenRank, which restarts there. Or score the encoder alone: score(capture(model, …, kind="encoder")).',
+                    " TokenRank, which restarts there. Or score the encoder alone:"
+                    ' score(capture(model, …, reading=Reading(kind="encoder"))).',
                 )
             rows.append(started.scores(source, k)[-1].cpu().double())
     return Rows(torch.stack(rows), probabilities(seen[0], ids, first), method.text_policy("cross-attention"))

@@ -23,7 +23,7 @@ from attnchain_interp.attribution.text.encoder_decoder import encoder_decoder_ro
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
-from attnchain_interp.capture.capture import uncompiled
+from attnchain_interp.capture.adapter import uncompiled
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
@@ -181,7 +181,7 @@ def _kind(model: Any) -> Literal["encoder", "decoder", "encoder-decoder"]:
         raise AttentionError(
             f"{type(model).__name__} is an encoder–decoder that {why}; attribute_text takes those that read a text and write"
             " another.",
-            'Score its encoder: method.score(capture(model, …, kind="encoder")).',
+            'Score its encoder: method.score(capture(model, …, reading=ac.Reading(kind="encoder"))).',
         )
     return "encoder-decoder"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,9 +132,9 @@ def inspect(
     from attnchain_interp import AttentionError, capture, prove
 
     loaded = load(model)
-    options: dict[str, Any] = {name: value for name, value in (("kind", kind), ("tower", tower)) if value is not None}
+    reading = replace(loaded.reading, kind=kind, tower=tower)
     with working("capturing attention"):
-        store = capture(loaded.model, **loaded.sample, **options)
+        store = capture(loaded.model, reading=reading, **loaded.sample)
     typer.echo(
         f"{model}: {store.metadata['model']} by the {store.metadata['adapter']} adapter, route {store.metadata['route']}"
     )
@@ -146,7 +147,7 @@ def inspect(
         )
     if strong:
         with working("overwriting one layer after the other"):
-            proof = prove(loaded.model, **loaded.sample, **options)
+            proof = prove(loaded.model, reading=reading, **loaded.sample)
         typer.echo(
             f"with the captured maps in the model's place its output deviates by {proof.deviation:.1e} of its greatest entry"
         )

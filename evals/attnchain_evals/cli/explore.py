@@ -29,7 +29,7 @@ def explore(
     from attnchain_interp import AttentionError
 
     loaded = load(model)
-    tokenizer = loaded.sample.get("tokenizer")
+    tokenizer = loaded.reading.tokenizer
     if source is None and model != "bundled":
         raise AttentionError(f"{model} needs an INPUT: an image file, or a text in quotes for a model of text.")
     options: dict[str, Any] = {"target": target, "max_mb": max_mb}

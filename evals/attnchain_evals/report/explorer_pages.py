@@ -21,6 +21,7 @@ from attnchain_interp import (
     capture_gradients,
     explore,
 )
+from attnchain_interp import Reading as CaptureReading
 from attnchain_interp.explorer import Explorer
 from attnchain_interp.gradients import AttentionGradients
 
@@ -93,7 +94,7 @@ def explore_text(
     Raises:
         AttentionError: as `explore` and `capture`.
     """
-    store = capture(model, **inputs, tokenizer=tokenizer)
+    store = capture(model, **inputs, reading=CaptureReading(tokenizer=tokenizer))
     built = build_methods(methods, None, (1, 1))
     with torch.no_grad():
         logits = _answer(model(**inputs))

@@ -1,0 +1,101 @@
+"""The protocol of a collector: takes each layer's attention during a forward, and makes the result of the capture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.factors import Factors
+from attnchain_interp.store.tokens import TokenLayout
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Says what a forward will show, before it runs.
+
+    Attributes:
+        tokens: the layout of the keys' tokens.
+        layers, heads: the numbers of layers to record and of heads in a layer.
+        fused: whether attention goes through `scaled_dot_product_attention`, so that factors can be had.
+        queries: the layout of the queries where they are other tokens (cross-attention, a pooling head); else None.
+    """
+
+    tokens: TokenLayout
+    layers: int
+    heads: int
+    fused: bool
+    queries: TokenLayout | None = None
+
+    @property
+    def map_bytes(self) -> int:
+        """The size of all maps in float32."""
+        return 4 * self.layers * self.heads * self.tokens.batch * len(self.queries or self.tokens) * len(self.tokens)
+
+    def check_layer(self, name: str, attention: Tensor | Factors, taken: Iterable[str]) -> None:
+        """Refuses a layer that comes for the second time, or with other tokens than expected.
+
+        Raises:
+            AttentionError: either of them.
+        """
+        if name in taken:
+            raise AttentionError(
+                f"layer {name!r} computed attention twice in one forward; its maps cannot be told apart.",
+                "Choose other layers by layers=….",
+            )
+        batch, queries, keys = self.tokens.batch, len(self.queries or self.tokens), len(self.tokens)
+        if (attention.shape[0], *attention.shape[2:]) != (batch, queries, keys):
+            beside = " (a cache of earlier keys, or a pooled sequence, gives rectangular maps)"
+            raise AttentionError(
+                f"layer {name!r} attends from {attention.shape[-2]} to {attention.shape[-1]} tokens in a batch of"
+                f" {attention.shape[0]}{'' if attention.shape[-2] == attention.shape[-1] else beside}, not from {queries} to"
+                f" {keys} in a batch of {batch} as its inputs say. Its sequence is not laid out as usual for this family, so"
+                " scores could not be put back onto the input.",
+                "Choose the layers that attend among the input's tokens: layers=….",
+            )
+
+
+def told(expected: Expected | None) -> Expected:
+    """Returns what `expect` was told.
+
+    Raises:
+        AttentionError: `expect` has not been called.
+    """
+    if expected is None:
+        raise AttentionError("a collector was given attention before expect.", "Call expect before the forward.")
+    return expected
+
+
+class Collector(Protocol[Result_co]):
+    """Takes attention as it is recorded. An adapter calls `expect`, then `take` for every layer, then `result`."""
+
+    def expect(self, expected: Expected) -> None:
+        """Is told before the forward what will come.
+
+        Raises:
+            AttentionError: the collector cannot keep it: maps that do not fit, factors that are not to be had, or maps that
+                are not chains.
+        """
+        ...
+
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+        """Takes the attention of one layer: maps (batch, head, query, key), or factors.
+
+        Args:
+            name: of the layer.
+            attention: detached from the model's graph.
+            sink: whether the softmax had a sink, which was dropped from the maps.
+
+        Raises:
+            AttentionError: as `Expected.check_layer`.
+        """
+        ...
+
+    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result_co:
+        """Returns the result for the layers `names`, in the order in which they ran."""
+        ...

@@ -1,0 +1,87 @@
+"""The options of a capture that are not arguments of the model."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, final
+
+from torch import nn
+
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.reprs import brief
+from attnchain_interp.store.tokens import Grid, TokenLayout
+
+
+@final
+@dataclass(frozen=True)
+class Reading:
+    """Says which attention of a model is meant, and how its tokens are laid out.
+
+    Pass it as `reading=` to `capture`, `prove` and the captures of gradients and contributions. The model never sees it, so
+    its fields cannot collide with arguments of the model.
+
+    Args:
+        kind: the sequence that is read: "encoder", "decoder", "cross" (from a decoder's tokens to the encoder's), "pool" (a
+            pooling head); for a diffusion model "self", "cross" or "joint".
+        tower: the part of a transformers model with several towers: "text", "vision", …
+        tokenizer: adds the tokens' texts as labels to the layout, and marks the special tokens.
+        tokens: the layout of the tokens, for a plain PyTorch model whose tokens are not text.
+        grid: (rows, columns) of the image tokens, for a UNet that attends on several grids.
+        labels: the texts of the prompt's tokens, for a diffusion model.
+        arguments: keyword arguments for the model whose names `capture` uses itself: {"layers": …}.
+    """
+
+    kind: str | None = None
+    tower: str | None = None
+    tokenizer: Any = None
+    tokens: TokenLayout | None = None
+    grid: Grid | None = None
+    labels: list[str] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Reading({', '.join(f'{name}={brief(getattr(self, name))}' for name in self.given)})"
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the fields that are set."""
+        return [name for name in (*OPTIONS, "arguments") if getattr(self, name) not in (None, {})]
+
+    def check_known(self, source: str, *known: str) -> None:
+        """Refuses a field that has no meaning for a source.
+
+        Raises:
+            AttentionError: a field is set that is not among `known`.
+        """
+        for name in self.given:
+            if name not in (*known, "arguments"):
+                rest = f"It knows {', '.join(known)}." if known else "It knows no options."
+                raise AttentionError(f"Reading({name}=…) has no meaning for {source}. {rest}", f"Leave {name} out.")
+
+
+OPTIONS: Final = tuple(each.name for each in fields(Reading) if each.name != "arguments")
+
+
+def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
+    """Returns the options of a capture and the model's own keyword arguments.
+
+    For this release an option may also come among the keyword arguments, with a `DeprecationWarning`; not where the model's
+    own forward has an argument of that name.
+    """
+    reading = reading or Reading()
+    own = set(inspect.signature(type(source).forward).parameters) if isinstance(source, nn.Module) else set()
+    options = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
+    if not isinstance(options.get("tokens"), TokenLayout):
+        options.pop("tokens", None)
+    if options:
+        written = ", ".join(f"{name}={brief(value)}" for name, value in options.items())
+        warnings.warn(
+            f"{', '.join(options)} of a capture moved out of the model's arguments. Write reading=Reading({written}).",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        reading = replace(reading, **options)
+    return reading, {name: value for name, value in kwargs.items() if name not in options} | dict(reading.arguments)

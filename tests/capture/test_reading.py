@@ -1,0 +1,57 @@
+"""Options of a capture stand apart from the model's own arguments."""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attnchain_interp as ac
+from attnchain_interp.capture.reading import separated
+
+
+class Named(nn.Module):
+    """A model whose own arguments have the names of options, and of arguments of `capture`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.seen: dict[str, Any] = {}
+
+    def forward(self, x: Tensor, kind: str = "", tokens: Any = None, layers: int = 0) -> Tensor:
+        self.seen = {"kind": kind, "tokens": tokens, "layers": layers}
+        return self.attention(x, x, x)[0]
+
+
+def test_the_models_own_arguments_go_to_the_model() -> None:
+    model, x = Named().eval(), torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(0))
+    layout = ac.TokenLayout.image(1, (2, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reading = ac.Reading(kind="encoder", tokens=layout, arguments={"layers": 3})
+        store = ac.capture(model, x, reading=reading, kind="own", tokens="theirs")
+    assert model.seen == {"kind": "own", "tokens": "theirs", "layers": 3}
+    assert store.tokens.grid == (2, 2)
+
+
+def test_the_old_form_works_and_says_the_new_one() -> None:
+    model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
+    with pytest.warns(DeprecationWarning, match="Write reading=Reading.kind='encoder'."):
+        old = ac.capture(model, x, kind="encoder")
+    assert torch.equal(old.maps(), ac.capture(model, x, reading=ac.Reading(kind="encoder")).maps())
+
+
+def test_a_field_without_a_meaning_is_refused() -> None:
+    model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
+    with pytest.raises(ac.AttentionError, match=r"Reading.tower=…. has no meaning for a plain PyTorch model.*kind, tokens"):
+        ac.capture(model, x, reading=ac.Reading(tower="text"))
+    with pytest.raises(ac.AttentionError, match="has no meaning for a callable"):
+        ac.capture(lambda: None, reading=ac.Reading(kind="encoder"))
+
+
+def test_fields_that_are_set() -> None:
+    assert ac.Reading().given == []
+    assert repr(ac.Reading(kind="cross", grid=(2, 3))) == "Reading(kind='cross', grid=(2, 3))"
+    reading, kwargs = separated(None, None, {"x": 1})
+    assert (reading, kwargs) == (ac.Reading(), {"x": 1})
