@@ -13,8 +13,7 @@ from nnsight import NNsight
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import CaptureRequest, StoreCollector
-from attnchain_interp.capture.capture import adapter_of
+from attnchain_interp.capture import CaptureRequest, StoreCollector, adapter_of
 
 from ..attribution import small_models as small
 

@@ -35,7 +35,7 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
         )
     with first_logits(model) as seen:
         cross = capture(model, reading=Reading(kind="cross"), input_ids=prompt, decoder_input_ids=ids[:, :-1])
-    source = method.read(Call(prompt, options={"kind": "encoder", "decoder_input_ids": ids[:, :-1]}))
+    source = method.read(Call(prompt, options={"reading": Reading(kind="encoder"), "decoder_input_ids": ids[:, :-1]}))
     attended = torch.stack([float32_or_wider(layer.maps)[0].mean(0) for layer in cross]).mean(0)[first - 1 :]
     rows = []
     with torch.no_grad():
