@@ -16,12 +16,12 @@ from attnchain_interp import (
     AttentionAttribution,
     AttentionError,
     AttentionStore,
+    Reading,
     Role,
     capture,
     capture_gradients,
     explore,
 )
-from attnchain_interp import Reading as CaptureReading
 from attnchain_interp.explorer import Explorer
 from attnchain_interp.gradients import AttentionGradients
 
@@ -94,7 +94,7 @@ def explore_text(
     Raises:
         AttentionError: as `explore` and `capture`.
     """
-    store = capture(model, **inputs, reading=CaptureReading(tokenizer=tokenizer))
+    store = capture(model, **inputs, reading=Reading(tokenizer=tokenizer))
     built = build_methods(methods, None, (1, 1))
     with torch.no_grad():
         logits = _answer(model(**inputs))
