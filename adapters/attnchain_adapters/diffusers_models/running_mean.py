@@ -10,6 +10,7 @@ from torch import Tensor
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.diffusion import HeadWeighting
+from attnchain_interp.store import eigenvalue_weights
 
 
 @final
@@ -78,5 +79,4 @@ class RunningMean:
             return maps.new_ones(len(maps))
         if maps.shape[-1] != maps.shape[-2]:
             raise AttentionError(f'heads="{self._heads}" needs chains, and this is cross-attention; use heads="mean".')
-        eigenvalue = second_eigenvalue(maps)
-        return eigenvalue if self._heads == "lambda2" else 1 - eigenvalue
+        return eigenvalue_weights(second_eigenvalue(maps), self._heads)
