@@ -17,7 +17,7 @@ from attnchain_evals import segmentation_scores
 from attnchain_evals.cli import app as cli
 from attnchain_evals.reproduce.flux_segmentation import METHODS, grid_of, layers_of
 
-from ...diffusion.pipelines import flux, stable_diffusion
+from ...tiny_pipelines import flux, stable_diffusion
 from ..miniatures import write_gtsegs
 
 WORDS = ("tench", "dog")

@@ -12,7 +12,7 @@ import attnchain_interp as ac
 from attnchain_adapters.diffusers_models.noising import noised_to
 from attnchain_interp import diffusion
 
-from .pipelines import diffusers, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from ...tiny_pipelines import diffusers, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 
 PROMPT = "a photo of corgi with blue hat"
 LENGTH: Any = {"max_sequence_length": 12}

@@ -11,7 +11,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 
 import attnchain_interp as ac
 
-from .pipelines import diffusers, flux_transformer, unet
+from ...tiny_pipelines import diffusers, flux_transformer, unet
 
 PATCHES: dict[str, Any] = {"num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 3, "in_channels": 4}
 

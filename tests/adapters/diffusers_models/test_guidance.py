@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 import attnchain_interp as ac
 from attnchain_interp import diffusion
 
-from .pipelines import diffusers, stable_diffusion
+from ...tiny_pipelines import diffusers, stable_diffusion
 
 
 def unconditional(prediction: str = "epsilon") -> Any:
