@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -15,7 +14,6 @@ FOLDERS = {"attnchain_interp": ROOT, "attnchain_adapters": ROOT / "adapters", "a
 Sources = Mapping[str, str]  # dotted name of a module → its source; a package is its `__init__`
 
 
-@cache
 def sources() -> dict[str, str]:
     """The source of every module of the three packages. The names of a lazy package stand in its `__init__.pyi`."""
     return {

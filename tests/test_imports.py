@@ -1,4 +1,4 @@
-"""Who may import whom, and what the import of the core does not load."""
+"""Which module may import which, and what an import of the core does not load."""
 
 from __future__ import annotations
 
@@ -10,9 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from .import_graph import (
+    cycles,
+    definer,
+    edges,
+    is_door,
+    private_uses,
+    public_names,
+    sources,
+    through_own_door,
+    upward,
+)
+
 ROOT = Path(__file__).parents[1]
 CORE, PICTURES = ROOT / "attnchain_interp", ROOT / "attnchain_interp/pictures"
 ADAPTERS, EVALS = ROOT / "adapters/attnchain_adapters", ROOT / "evals/attnchain_evals"
+CORE_ROOMS = ["errors", "checks", "reprs", "files", "operators", "numerics", "chain", "store", "capture", "gradients"]
+CORE_ROOMS += ["attribution", "diffusion", "pictures", "explorer"]
+EVALS_ROOMS = ["terminal", "perturbation", "metrics", "tasks", "bundled", "bench", "report", "reproduce", "cli"]
+SOURCES = sources()
+EDGES = edges(SOURCES)
 FRAMEWORKS = {"timm", "transformers", "nnsight", "diffusers"}
 HEAVY = {"scipy", "xarray", "pandas", "sklearn", "skimage", "typer", "matplotlib"}
 FORBIDDEN = {
@@ -101,7 +118,92 @@ def test_public_names_exist() -> None:
             package.nothing  # noqa: B018
 
 
-def test_asking_for_names_loads_nothing() -> None:
-    loaded = loaded_after("import attnchain_interp as ac; dir(ac), hasattr(ac, 'nothing')")
-    assert not loaded & {"captum", "matplotlib", "attnchain_interp.attribution", "attnchain_interp.pictures"}
-    assert "torch" not in loaded_after("import attnchain_evals; dir(attnchain_evals), hasattr(attnchain_evals, 'nothing')")
+@pytest.mark.parametrize("package", ["attnchain_interp", "attnchain_evals"])
+def test_asking_for_names_loads_nothing(package: str) -> None:
+    imported_alone = loaded_after(f"import {package}")
+    asked = f"import {package} as p; dir(p), p.__all__, repr(p), hasattr(p, 'nothing'), hasattr(p, '__wrapped__')"
+    assert loaded_after(asked) == imported_alone
+    assert "torch" not in imported_alone or package == "attnchain_interp"
+
+
+def test_a_name_loads_only_rooms_above_it() -> None:
+    loaded = loaded_after("import attnchain_interp as ac; ac.capture, ac.Chain, ac.AttentionStore, ac.stationary")
+    assert not [room for room in CORE_ROOMS[CORE_ROOMS.index("gradients") :] if f"attnchain_interp.{room}" in loaded]
+    assert not loaded & {"captum", "matplotlib"}
+
+
+def test_the_core_has_at_most_fourteen_rooms() -> None:
+    entries = {entry.name.removesuffix(".py") for entry in CORE.iterdir() if entry.suffix in ("", ".py")}
+    assert entries - {"__init__", "__pycache__"} == set(CORE_ROOMS)
+    assert len(CORE_ROOMS) <= 14
+    entries = {entry.name.removesuffix(".py") for entry in EVALS.iterdir() if entry.suffix in ("", ".py")}
+    assert entries - {"__init__", "__main__", "__pycache__"} == set(EVALS_ROOMS)
+
+
+@pytest.mark.parametrize(("package", "rooms"), [("attnchain_interp", CORE_ROOMS), ("attnchain_evals", EVALS_ROOMS)])
+def test_a_room_imports_only_from_rooms_above(package: str, rooms: list[str]) -> None:
+    forbidden_edges = upward(EDGES, package, rooms)
+    assert not forbidden_edges
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from p.low.deep import g",
+        "def f():\n    import p.low.deep",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.low import g",
+        "def f():\n    from ..low import deep",
+        "import p.low as low\nlow.g()",
+        "from p import g",
+    ],
+)
+def test_an_upward_import_is_seen_wherever_it_stands(source: str) -> None:
+    door = "from p.low.deep import g as g"
+    made_up = {"p": door, "p.high": "", "p.high.one": source, "p.low": door, "p.low.deep": "def g(): ..."}
+    assert upward(edges(made_up), "p", ["high", "low"]) == {("p.high.one", "p.low.deep")}
+    assert upward(edges(made_up), "p", ["low", "high"]) == set()
+
+
+def test_no_modules_import_one_another() -> None:
+    groups, inside = cycles(EDGES), through_own_door(SOURCES)
+    assert not groups
+    assert not inside
+
+
+def test_a_cycle_is_seen_also_through_a_door() -> None:
+    made_up = {
+        "p": "",
+        "p.a": "from p.a.one import f as f",
+        "p.a.one": "def f():\n    from p.b import g",
+        "p.b": "from p.b.two import g as g",
+        "p.b.two": "from p.a import f\ndef g(): ...",
+    }
+    assert cycles(edges(made_up)) == [["p.a.one", "p.b.two"]]
+    assert through_own_door(made_up) == set()
+    assert through_own_door({**made_up, "p.a.three": "from p.a import f"}) == {("p.a.three", "p.a")}
+    assert not is_door("p.a", {**made_up, "p.a": "def f(): ..."}), "what is defined in an __init__ is a module's"
+    assert definer("p.a", "f", made_up) == "p.a.one"
+
+
+def test_adapters_and_evals_take_public_names_alone() -> None:
+    public = public_names(SOURCES, "attnchain_interp")
+    assert {("attnchain_interp", "TokenRank"), ("attnchain_interp.checks", "check_one_of")} <= public
+    private = private_uses(SOURCES, "attnchain_interp", ["attnchain_adapters", "attnchain_evals"])
+    assert not private
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from core import f\nfrom core.room import g\nimport core as c\nc.f, c.room.g", set()),
+        ("from core.room.file import g", {"core.room.file.g"}),
+        ("import core.room.file", {"core.room.file"}),
+        ("from core.room import _hidden", {"core.room._hidden"}),
+        ("import core as c\nc.room.h", {"core.room.h"}),
+        ("from core import room\nroom.h", {"core.room.h"}),
+    ],
+)
+def test_a_private_name_is_seen(source: str, found: set[str]) -> None:
+    room = "from core.room.file import g\n__all__ = ['g']"
+    made_up = {"core": "from .room import f as f", "core.room": room, "core.room.file": "", "user": "", "user.one": source}
+    assert {what for _, what in private_uses(made_up, "core", ["user"])} == found
