@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_evals.bench.input_magnitude import InputMagnitude
-from attnchain_evals.bench.runner import Plan
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.bench.runner import Plan, Share
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.examples import Picture
+
+ALONE = Share()
+HOSTILE = "</script><img src=x onerror=alert(1)>|"  # the name of a method
 
 
 class Examples:
@@ -110,3 +116,24 @@ def vit_methods(model: nn.Module) -> dict[str, Any]:
         "RandomRanking": ac.RandomRanking(),
         "magnitude": InputMagnitude((4, 4)),
     }
+
+
+def table(folder: Path, of: Plan) -> pd.DataFrame:
+    return BenchmarkResult.read(folder, of.metrics).table()
+
+
+def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+
+def made(values: dict[str, list[float]], settings: dict[str, dict[str, object]] | None = None) -> BenchmarkResult:
+    """A result of one metric, less is better, with these figures."""
+    rows = [("k", e, m, "centre", 1, "value", v) for m, column in values.items() for e, v in enumerate(column)]
+    frame = pd.DataFrame(rows, columns=["run", "example", "method", "metric", "version", "column", "value"])
+    methods = settings or {name: {"class": name} for name in values}
+    configuration: dict[str, Any] = {
+        "methods": methods,
+        "metrics": {"centre": {"columns": ["value"], "higher_is_better": False}},
+    }
+    configuration |= {"limit": None, "model": {"name": "made"}}
+    return BenchmarkResult({"key": "k", "examples": 4, "configuration": configuration}, frame, [Centre()])

@@ -17,6 +17,7 @@ from attnchain_evals.metrics import EvidenceAP, EvidenceFirst, curve_metrics, lo
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.tasks.examples import Data
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_whole_number
 
 
 def benchmark(
@@ -62,19 +63,20 @@ def benchmark(
             or limit below one, several processes without `output`, or what capture, the metrics and `run` raise.
     """
     if baseline is not None and baseline not in methods:
-        raise AttentionError(f"baseline={baseline!r} is not among the methods: {', '.join(methods)}.")
-    for what, value in (("batch_size", batch_size), ("limit", limit)):
-        if isinstance(value, int) and value < 1:
-            raise AttentionError(f"{what} is {value}; it must be 1 or more.")
+        raise AttentionError(f"baseline={baseline!r} is not among the methods.", f"Use one of {', '.join(methods)}.")
+    if batch_size != "auto":
+        check_whole_number("batch_size", batch_size, "the number of examples in a forward pass")
+    if limit is not None:
+        check_whole_number("limit", limit, "the greatest number of examples")
     metrics = standard_metrics(data) if metrics is None else list(metrics)
     if not methods or not metrics or len({metric.name for metric in metrics}) < len(metrics):
         raise AttentionError(
-            f"there are {len(methods)} methods and the metrics {[metric.name for metric in metrics]}; give at least one of"
-            " each, and every metric a name of its own."
+            f"there are {len(methods)} methods and the metrics {[metric.name for metric in metrics]}.",
+            "Pass at least one of each, and metrics with different names.",
         )
     share = Share.from_environment()
     if output is None and share.world > 1:
-        raise AttentionError(f"this is one of {share.world} processes, which share their rows in a folder: pass output=….")
+        raise AttentionError(f"this is one of {share.world} processes, which share their rows in a folder.", "Pass output=….")
     identity = getattr(data, "identity", "in memory") if output is None else None
     plan = Plan(model, data, dict(methods), metrics, batch_size, limit, seed, name, identity)
     with _folder(output) as folder:

@@ -41,7 +41,9 @@ def set_up(model: str, data: str, limit: int | None, seed: int, device: str | No
     opened = open_data(data, loaded.preprocess, limit, seed)
     tokens = capture(network, _inputs(opened, 1, network), layers=-1).tokens
     if tokens.grid is None and not hasattr(opened[0], "input_ids"):
-        raise AttentionError(f"{model} has no image grid; the benchmark judges heat maps of images, and texts.")
+        raise AttentionError(
+            f"{model} has no image grid. The benchmark scores heat maps of images, and texts.", "Choose another model or data."
+        )
     return SetUp(network, opened, tokens.grid, Role.CLASS in tokens.roles[0])
 
 
@@ -124,4 +126,6 @@ def batch_size_of(text: str | int) -> Any:
     try:
         return int(text)
     except ValueError:
-        raise AttentionError(f"batch size {text!r} is neither a number nor auto.") from None
+        raise AttentionError(
+            f"batch size {text!r} is neither a number nor auto.", "Write --batch-size 32 or --batch-size auto."
+        ) from None

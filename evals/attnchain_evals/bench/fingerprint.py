@@ -1,10 +1,11 @@
-"""What a run is: digests of weights and code, settings of methods and metrics; any difference makes it another run."""
+"""The identity of a run: digests of weights and code, settings of methods and metrics."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,12 +23,12 @@ VERSIONS = ("attnchain-interp", "torch", "numpy", "captum", "scipy", "timm", "tr
 
 
 def key_of(configuration: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that name a configuration."""
+    """Returns 16 hexadecimal digits that name a configuration."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """What differs between two configurations, each by its path: "methods.TokenRank.damping: 0.99, not 0.85"."""
+    """Returns the differences of two configurations, each with its path: "methods.TokenRank.damping: 0.99, not 0.85"."""
     left, right = dict(_flat(here)), dict(_flat(there))
     paths = [path for path in {**left, **right} if left.get(path, "nothing") != right.get(path, "nothing")]
     return [f"{path}: {left.get(path, 'nothing')}, not {right.get(path, 'nothing')}" for path in paths]
@@ -42,7 +43,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def model_identity(model: nn.Module) -> dict[str, str]:
-    """The class, and the sha256 of its structure and of every parameter and buffer."""
+    """Returns the class, the device, and the sha256 of the structure and of every parameter and buffer."""
     found = hashlib.sha256(repr(model).encode())
     for name, tensor in model.state_dict().items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor_bytes(tensor))
@@ -52,13 +53,24 @@ def model_identity(model: nn.Module) -> dict[str, str]:
 
 
 def method_identity(method: Any) -> dict[str, Any]:
-    """The class and the settings; the model that a method holds is named by the run."""
+    """Returns the class and the settings. The run names the model that a method holds."""
     settings = {name: _plain(value) for name, value in vars(method).items() if name[0] != "_" and name != "forward_func"}
-    return {"class": f"{type(method).__module__}.{type(method).__qualname__}", **settings}
+    return {"class": public_name(type(method)), **settings}
+
+
+def public_name(value: Any) -> str:
+    """Returns the name of a class or function in the outermost package that offers it: "attnchain_interp.TokenRank".
+
+    A public name stays when the code moves to another module. So digests stay, too.
+    """
+    parts = value.__module__.split(".")
+    packages = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    offers = (name for name in packages if getattr(sys.modules.get(name), value.__qualname__, None) is value)
+    return f"{next(offers, value.__module__)}.{value.__qualname__}"
 
 
 def metric_identity(metric: ExampleMetric) -> dict[str, Any]:
-    """What a table says of a metric, and its settings: the arguments of its class that it keeps."""
+    """Returns version, columns and direction of a metric, and its settings: the arguments of its class that it keeps."""
     arguments = inspect.signature(type(metric).__init__).parameters
     settings = {name: _plain(getattr(metric, name)) for name in arguments if name != "name" and hasattr(metric, name)}
     return {
@@ -70,7 +82,7 @@ def metric_identity(metric: ExampleMetric) -> dict[str, Any]:
 
 
 def code_identity() -> dict[str, str]:
-    """The versions of what computes, and the sha256 of our own sources: an editable install keeps its version."""
+    """Returns the versions of the libraries, and the sha256 of our sources, since an editable install keeps its version."""
     found = hashlib.sha256()
     for package in PACKAGES:
         spec = find_spec(package)
@@ -102,6 +114,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return model_identity(value)
     if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+        return public_name(value)
     inner = {name: _plain(part) for name, part in vars(value).items()} if hasattr(value, "__dict__") else {}
     return {"class": type(value).__qualname__, **inner}

@@ -36,7 +36,10 @@ class InputMagnitude(Attribution):
             AttentionError: inputs that are no images, or another output.
         """
         if inputs.ndim != 4 or output not in ("input", "grid"):
-            raise AttentionError(f'images (batch, channel, height, width) and output "input" or "grid"; got {output!r}.')
+            raise AttentionError(
+                f"inputs is {tuple(inputs.shape)} and output is {output!r}; this control is of images.",
+                'Pass images (batch, channel, height, width) and output="input" or "grid".',
+            )
         distance = (inputs - inputs.mean((2, 3), keepdim=True)).abs().mean(1, keepdim=True)
         patches = F.adaptive_avg_pool2d(distance, self.grid)
         if output == "grid":

@@ -42,14 +42,15 @@ def load(name: str) -> LoadedModel:
     if prefix not in FRAMEWORKS or not rest:
         meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
         raise AttentionError(
-            f"model {name!r} is unknown.{meant} Write {', '.join(BUNDLED)}, timm:NAME, hf:NAME or torchvision:NAME."
+            f"model {name!r} is unknown.{meant}", f"Use {', '.join(BUNDLED)}, timm:NAME, hf:NAME or torchvision:NAME."
         )
     try:
         with working(f"loading {name}"):
             return adapter_named(FRAMEWORKS[prefix]).load(rest)
     except (OSError, RuntimeError, ValueError) as error:
         raise AttentionError(
-            f"{FRAMEWORKS[prefix]} could not load {rest!r}: {error}.{did_you_mean(rest, _model_names(prefix))}"
+            f"{FRAMEWORKS[prefix]} could not load {rest!r}: {' '.join(str(error).split())}.",
+            f"Check the name and the connection.{did_you_mean(rest, _model_names(prefix))}",
         ) from error
 
 
@@ -87,9 +88,9 @@ def open_image(path: Path) -> Any:
         with Image.open(path) as image:
             return image.convert("RGB")
     except FileNotFoundError:
-        raise AttentionError(f"there is no file {path}.") from None
+        raise AttentionError(f"there is no file {path}.", "Pass the path of an image file.") from None
     except (UnidentifiedImageError, OSError) as error:
-        raise AttentionError(f"{path} is not a readable image ({error}); pass a PNG, a JPEG or the like.") from error
+        raise AttentionError(f"{path} is not a readable image ({error}).", "Pass a PNG, a JPEG or the like.") from error
 
 
 def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:

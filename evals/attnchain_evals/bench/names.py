@@ -83,7 +83,7 @@ def method_of(spec: str) -> Callable[[Any], Any]:
         try:
             return kind(model, **settings)
         except TypeError as error:
-            raise AttentionError(f"method {spec!r}: {error}. It takes {inspect.signature(kind)}.") from error
+            raise AttentionError(f"method {spec!r}: {error}.", f"Pass settings out of {inspect.signature(kind)}.") from error
 
     return build
 
@@ -94,7 +94,7 @@ def _build(spec: str, model: nn.Module | None, grid: tuple[int, int] | None) -> 
 
     if spec == CONTROL:
         if grid is None:
-            raise AttentionError(f"{CONTROL!r} is of images; texts have no such control but RandomRanking.")
+            raise AttentionError(f"{CONTROL!r} is a control for images, not for texts.", "Use RandomRanking.")
         return InputMagnitude(grid)
     kind, _ = _class_of(spec)
     plain = AttentionGradientAttribution
@@ -109,7 +109,7 @@ def _class_of(spec: str) -> tuple[type[Any], dict[str, Any]]:
     classes = method_classes()
     if name not in classes:
         raise AttentionError(
-            f"method {name!r} is unknown.{did_you_mean(name, method_names())} Use one of {', '.join(method_names())}."
+            f"method {name!r} is unknown.{did_you_mean(name, method_names())}", f"Use one of {', '.join(method_names())}."
         )
     return classes[name], fixed | settings
 
@@ -132,7 +132,7 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
             raise ValueError("settings must have names")
         return match[1], {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError) as error:
-        raise AttentionError(f"{spec!r} is not understood ({error}); write NAME or NAME(setting=value, …).") from error
+        raise AttentionError(f"{spec!r} is not understood ({error}).", "Write NAME or NAME(setting=value, …).") from error
 
 
 def split(text: str) -> list[str]:
@@ -190,7 +190,7 @@ def _metric(spec: str, text: bool) -> ExampleMetric:
         return standard[name]
     if name not in PRESETS:
         raise AttentionError(
-            f"metric {spec!r} is unknown.{did_you_mean(name, metric_names())} Use one of {', '.join(metric_names())}."
+            f"metric {spec!r} is unknown.{did_you_mean(name, metric_names())}", f"Use one of {', '.join(metric_names())}."
         )
     metric = preset(name, **((TEXT if text and name in OF_TEXT else {}) | settings))
     metric.name = spec if settings else name
@@ -223,8 +223,10 @@ def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | N
         return KeyValues(rest, EXAMPLES if limit is None else max(EXAMPLES, limit), seed)
     if kind in ("folder", "classes", "imagenet-segmentation") and rest:
         if preprocess is None:
-            raise AttentionError("the model takes no images, so no images can be read for it.")
+            raise AttentionError(
+                "the model takes no images, so no images can be read for it.", "Use key-values:validation or a vision model."
+            )
         if kind == "imagenet-segmentation":
             return ImageNetSegmentation(rest, WholeImage(preprocess))
         return ImageFolder(rest, preprocess) if kind == "folder" else ClassFolder(rest, preprocess)
-    raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)} Use one of {', '.join(DATA)}.")
+    raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)}", f"Use one of {', '.join(DATA)}.")

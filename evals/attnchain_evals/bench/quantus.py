@@ -39,7 +39,10 @@ def explain_func(
     parameter = next(model.parameters())
     images = torch.as_tensor(np.asarray(inputs)).to(parameter)  # perturbed inputs come as float64
     if images.ndim != 4:
-        raise AttentionError(f"inputs has shape {tuple(images.shape)}; images are (batch, channel, height, width).")
+        raise AttentionError(
+            f"inputs has shape {tuple(images.shape)}; it must have four dimensions.",
+            "Pass images (batch, channel, height, width).",
+        )
     if isinstance(method, str):
         from attnchain_evals.bench.names import method_of
 

@@ -49,18 +49,18 @@ class BenchmarkResult:
         known = {metric.name: metric for metric in metrics}
         lacking = [name for name in configuration["metrics"] if name not in known]
         if lacking:
-            raise AttentionError(f"the run holds the metrics {', '.join(lacking)}; pass them in metrics=[…].")
+            raise AttentionError(f"the run holds the metrics {', '.join(lacking)}, too.", "Pass them in metrics=[…].")
         self.metrics = {name: known[name] for name in configuration["metrics"]}
         for name, metric in self.metrics.items():
             if list(metric.columns) != configuration["metrics"][name]["columns"]:
-                raise AttentionError(f"the metric {name!r} has other columns than in the run; pass that of the run.")
+                raise AttentionError(f"the metric {name!r} has other columns than in the run.", "Pass the metric of the run.")
         if baseline is not None and baseline not in self.methods:
-            raise AttentionError(f"baseline={baseline!r} is not among the methods: {', '.join(self.methods)}.")
+            raise AttentionError(f"baseline={baseline!r} is not among the methods.", f"Use one of {', '.join(self.methods)}.")
         self.baseline = baseline or ("Rollout" if "Rollout" in self.methods else self.methods[0])
         self._rows = self._complete(rows)
         self.examples: list[int] = sorted(self._rows["example"].unique())
         if not self.examples:
-            raise AttentionError("no example has all its rows yet; run the same command again to go on.")
+            raise AttentionError("no example has all its rows yet.", "Run the same command again. It continues the run.")
 
     @classmethod
     def read(cls, folder: str | Path, metrics: Sequence[ExampleMetric], baseline: str | None = None) -> BenchmarkResult:
@@ -71,7 +71,7 @@ class BenchmarkResult:
         """
         path = Path(folder) / "run.json"
         if not path.exists():
-            raise AttentionError(f"there is no {path}; `attnchain bench run --output {folder}` writes it.")
+            raise AttentionError(f"there is no {path}.", f"Run `attnchain bench run --output {folder}`, which writes it.")
         manifest = json.loads(path.read_text(encoding="utf-8"))
         return cls(manifest, read_parts(Path(folder), manifest["key"]), metrics, baseline)
 

@@ -59,8 +59,8 @@ class PartFile:
         except OSError as error:
             os.ftruncate(self._descriptor, end)
             raise AttentionError(
-                f"{self._path} could not be written ({error}). The rows before are whole: make room and run the same"
-                " command again."
+                f"{self._path} could not be written ({error}). The rows before are whole.",
+                "Free some space and run the same command again.",
             ) from error
 
 
@@ -84,9 +84,11 @@ def _read(path: Path, run: str) -> pd.DataFrame:
         rows["value"] = rows["value"].map(float)  # pandas' own reader may miss the last bit
         foreign = rows.loc[rows["run"] != run, "run"]
     except (ValueError, KeyError) as error:
-        raise AttentionError(f"{path} is damaged ({error}); remove it, and its rows are computed again.") from error
+        raise AttentionError(
+            f"{path} is damaged ({error}).", "Remove it and run again. Its rows are then computed again."
+        ) from error
     if len(foreign):
-        raise AttentionError(f"{path} holds rows of the run {foreign.iloc[0]!r}, not of {run!r}; remove it.")
+        raise AttentionError(f"{path} holds rows of the run {foreign.iloc[0]!r}, not of {run!r}.", "Remove the file.")
     return rows
 
 
@@ -99,4 +101,6 @@ def _lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise AttentionError(f"{path} is being written by another process; wait for it, or use another folder.") from error
+        raise AttentionError(
+            f"{path} is being written by another process.", "Wait for that process, or use another folder."
+        ) from error

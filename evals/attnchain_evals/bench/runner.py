@@ -33,7 +33,7 @@ from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, 
 from attnchain_interp import AttentionError
 from attnchain_interp.files import write_text
 
-SCHEMA = "attnchain-bench/1"
+SCHEMA = "attnchain-bench/2"
 LARGEST = 64
 WAIT = 600.0  # seconds for the first process to have settled the batch size
 
@@ -142,7 +142,7 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
     finally:
         part.close()
     if not seen:
-        raise AttentionError("the data held no example.")
+        raise AttentionError("the data held no example.", "Pass data with at least two examples.")
     manifest = {**manifest, "examples": seen}
     if share.rank == 0:
         write_text(folder / "run.json", json.dumps(manifest, indent=1))
@@ -179,13 +179,19 @@ def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
     started = time.monotonic()
     while not path.exists() and share.rank:
         if time.monotonic() - started > WAIT:
-            raise AttentionError(f"the first process wrote no {path} in {WAIT:.0f} s; see what it says.")
+            raise AttentionError(f"the first process wrote no {path} in {WAIT:.0f} s.", "Read the output of that process.")
         time.sleep(0.2)
     if path.exists():
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        written = manifest["configuration"].get("schema")
+        if written != SCHEMA:
+            raise AttentionError(
+                f"{folder} holds a run of the schema {written}. This version writes {SCHEMA} and cannot continue the run.",
+                "Choose another folder. `attnchain bench report` still reads the old one.",
+            )
         if manifest["key"] != key:
             changed = "; ".join(differences(plan.configuration, manifest["configuration"])[:5])
-            raise AttentionError(f"{folder} holds another run ({changed}). Choose another folder, or remove this one.")
+            raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or remove this one.")
         return manifest
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
     total = size_of(plan.data, plan.limit)

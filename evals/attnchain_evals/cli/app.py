@@ -104,13 +104,13 @@ def attribute(
 
     loaded = load(model)
     if loaded.preprocess is None:
-        raise AttentionError(f"{model} takes no images, so it has no heat map of one; `attnchain inspect` shows what it has.")
+        raise AttentionError(f"{model} takes no images, so it has no heat map.", "See its tokens with `attnchain inspect`.")
     pixels = loaded.preprocess(open_image(image))
     shared = SharedCapture(loaded.model, pixels, target=None if target is None else torch.tensor([target]))
     with working("capturing attention"):
         layout = shared.store.tokens
     if layout.grid is None:
-        raise AttentionError(f"{model} has no image grid, so it has no heat map; `attnchain inspect` shows what it has.")
+        raise AttentionError(f"{model} has no image grid, so it has no heat map.", "See its tokens with `attnchain inspect`.")
     with working(method):
         grid = shared.scores(build_methods([method], loaded.model, layout.grid)[method])
     out.mkdir(parents=True, exist_ok=True)
@@ -155,13 +155,14 @@ def inspect(
             typer.echo(f"{layer.name:<40} overwritten, the output moves by {layer.moved:.1e}")
         if not proof.holds:
             raise AttentionError(
-                "these are not the maps that the model uses, or a layer does not count; please report the model."
+                "these are not the maps that the model uses, or a layer does not count.",
+                "Please report the model.",
             )
         typer.echo("the strong check holds")
 
 
 def main() -> None:
-    """Runs the command line; what we refuse ends as one line, everything else as the traceback it is."""
+    """Runs the command line. Prints an expected error as its cause and its fix; raises every other error."""
     try:
         app()
     except (ImportError, OSError, ValueError) as error:
@@ -169,7 +170,8 @@ def main() -> None:
 
         if not isinstance(error, AttentionError | ImportError | OSError):
             raise
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        text = str(error) if isinstance(error, AttentionError) else " ".join(str(error).split())
+        typer.echo(f"error: {text}", err=True)
         sys.exit(1)
 
 

@@ -78,7 +78,7 @@ def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) ->
         "data": lambda: [f"{name:<27} {text}" for name, text in names.DATA.items()],
     }
     if what not in lists:
-        raise AttentionError(f"there is no list of {what!r}.{did_you_mean(what, lists)} Use {', '.join(lists)}.")
+        raise AttentionError(f"there is no list of {what!r}.{did_you_mean(what, lists)}", f"Use {', '.join(lists)}.")
     typer.echo("\n".join(lists[what]()))
 
 
@@ -102,8 +102,10 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
-        raise AttentionError(f"{path} is no readable .toml or .json ({error}).") from error
+        raise AttentionError(
+            f"{path} is not a readable .toml or .json file ({error}).", "Correct the file or its path."
+        ) from error
     unknown = [name for name in found if name not in DEFAULTS]
     if unknown:
-        raise AttentionError(f"{path} has {', '.join(unknown)}; the options are {', '.join(DEFAULTS)}.")
+        raise AttentionError(f"{path} has the unknown options {', '.join(unknown)}.", f"Use {', '.join(DEFAULTS)}.")
     return found

@@ -20,6 +20,7 @@ from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 from attnchain_interp import AttentionError, AttentionStore, MetastableStates
 from attnchain_interp.chain import coarse_grained_stationary
+from attnchain_interp.checks import check_whole_number
 from attnchain_interp.pictures import show_bounces, show_grid, show_heads, show_layers, show_states, write_figure
 
 BATCH = 32
@@ -41,8 +42,7 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     Raises:
         AttentionError: fewer than two images, of which no interval can be computed; or a folder that holds another run.
     """
-    if images < 2:
-        raise AttentionError(f"images is {images}; an interval needs at least two.")
+    check_whole_number("images", images, "the number of test images, of which an interval needs two", 2)
     model = bundled_vit()
     data = ClutteredDigits("test", images, seed=seed)
     metrics = [*curve_metrics(fractions=fractions), *localisation_metrics()]
@@ -74,7 +74,7 @@ def state_figure(store: AttentionStore, images: Tensor, normalization: Any = Non
 def patch_on(mask: Tensor, store: AttentionStore) -> int:
     """The position of the token whose patch the mask (height, width) covers most."""
     if store.tokens.grid is None:
-        raise AttentionError("the store has no image grid.")
+        raise AttentionError("the store has no image grid.", "Capture a model of images.")
     covered = nn.functional.adaptive_avg_pool2d(mask[None].float(), store.tokens.grid).flatten()
     patches = store.tokens.select("patch")[0].nonzero()[:, 0]
     return int(patches[covered.argmax()])

@@ -31,7 +31,7 @@ def explore(
     loaded = load(model)
     tokenizer = loaded.reading.tokenizer
     if source is None and model != "bundled":
-        raise AttentionError(f"{model} needs an INPUT: an image file, or a text in quotes for a model of text.")
+        raise AttentionError(f"{model} needs an INPUT.", "Write an image file, or a text in quotes for a model of text.")
     options: dict[str, Any] = {"target": target, "max_mb": max_mb}
     if loaded.preprocess is not None:
         chosen = split(methods) if methods else IMAGE_METHODS
@@ -47,7 +47,7 @@ def explore(
             page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, **options)
     else:
         raise AttentionError(
-            f"{model} takes no images and has no tokenizer for a text; explore what `capture` gives: ac.explore(store)."
+            f"{model} takes no images and has no tokenizer for a text.", "Call ac.explore(store) on a captured store."
         )
     typer.echo(page.write(out))
 

@@ -113,7 +113,7 @@ def toy(
     from attnchain_interp.pictures import show_chain
 
     if start != "uniform" and not start.isdecimal():
-        raise AttentionError(f"--start is {start!r}; write a token by number, 0 to 4, or uniform.")
+        raise AttentionError(f"--start is {start!r}; it is a token or uniform.", "Write a number from 0 to 4, or uniform.")
     _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output)
 
 
@@ -129,11 +129,11 @@ def _read(model: str, image: Path | None) -> _Reading:
     from attnchain_interp import AttentionError, capture
 
     if image is None and model != "bundled":
-        raise AttentionError(f"{model} needs an image: attnchain figure … {model} photo.jpg")
+        raise AttentionError(f"{model} needs an image.", f"Write attnchain figure … {model} photo.jpg")
     loaded = load(model)
     if loaded.preprocess is None:
         raise AttentionError(
-            f"{model} takes no images, and these figures are of images; `attnchain inspect` shows what it has."
+            f"{model} takes no images, and these figures show images.", "See its tokens with `attnchain inspect`."
         )
     if image is None:
         from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
@@ -156,5 +156,7 @@ def _numbers(text: str) -> list[int]:
 
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise AttentionError(f"--steps is {text!r}; write numbers of bounces with commas between: 0,1,2,5.")
+        raise AttentionError(
+            f"--steps is {text!r}; it lists numbers of bounces.", "Write numbers with commas between: 0,1,2,5."
+        )
     return [int(part) for part in parts]

@@ -56,7 +56,7 @@ def explore_image(
     shared = SharedCapture(model, pixels, target=None if target is None else torch.tensor([target]))
     store = shared.store
     if store.tokens.grid is None:
-        raise AttentionError("the model has no image grid; its text is explored with explore_text.")
+        raise AttentionError("the model has no image grid.", "Use explore_text for a model of text.")
     built = build_methods(methods, model, store.tokens.grid)
     try:
         logits = shared.logits[0]
@@ -103,7 +103,9 @@ def explore_text(
         return explore(store, methods=scores, title=title, max_mb=max_mb)
     chosen = int(logits[0].argmax()) if target is None else target
     if not 0 <= chosen < logits.shape[1]:
-        raise AttentionError(f"target is {chosen}; the model has {logits.shape[1]} classes, numbered from 0.")
+        raise AttentionError(
+            f"target is {chosen}; the model has {logits.shape[1]} classes, numbered from 0.", "Pass the number of a class."
+        )
 
     def gradients(k: int) -> AttentionGradients:
         def score(output: Any) -> Tensor:

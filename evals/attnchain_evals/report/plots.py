@@ -81,5 +81,5 @@ def _inline(figure: Figure, label: str, tips: Sequence[str]) -> Markup:
     head, body = parts
     for k, tip in enumerate(tips):
         body = body.replace(f'<g id="tip{k}">', f"<g><title>{escape(tip)}</title>")
-    body = re.sub(r' id="[a-z.]+_\d+"', "", body)  # each figure has the same
+    body = re.sub(r' id="[a-z0-9.]+_\d+"', "", body)  # each figure has the same
     return Markup(f'<svg role="img" aria-label="{label}" {head}>{body}')  # noqa: S704 - matplotlib escapes text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,28 +19,13 @@ import torch
 from attnchain_evals.bench import runner
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.row_files import PartFile, read_parts
-from attnchain_evals.bench.runner import Plan, Share, run
+from attnchain_evals.bench.row_files import read_parts
+from attnchain_evals.bench.runner import Share, run
 from attnchain_interp import AttentionError
 
-from ..bench_tasks import Examples, Peak, Reader, plan
+from ..bench_tasks import ALONE, Examples, Peak, Reader, plan, same, table
 
 fork = multiprocessing.get_context("fork")
-ALONE = Share()
-
-
-def table(folder: Path, of: Plan) -> pd.DataFrame:
-    return BenchmarkResult.read(folder, of.metrics).table()
-
-
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> pd.DataFrame:
-    run(plan(), tmp_path / "whole", ALONE)
-    return table(tmp_path / "whole", plan())
-
-
-def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(left, right, check_exact=True)
 
 
 def test_the_table(undisturbed: pd.DataFrame) -> None:
@@ -183,43 +167,6 @@ def test_settings_of_a_method_and_changed_code_are_another_run(tmp_path: Path, m
         run(plan(), tmp_path, ALONE)
 
 
-def test_rows_carried_from_another_folder_are_refused(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
-    run(plan(seed=1), tmp_path / "other", ALONE)
-    (tmp_path / "whole" / "rows-00001.csv").write_bytes((tmp_path / "other" / "rows-00000.csv").read_bytes())
-    with pytest.raises(AttentionError, match="rows-00001.csv holds rows of the run"):
-        run(plan(), tmp_path / "whole", ALONE)
-
-
-def test_garbage_is_named(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
-    path = tmp_path / "whole" / "rows-00000.csv"
-    path.write_bytes(path.read_bytes() + b"\0\0\0,\0\n")
-    with pytest.raises(AttentionError, match="rows-00000.csv"):
-        run(plan(), tmp_path / "whole", ALONE)
-
-
-def test_a_full_disk_is_an_error_and_corrupts_nothing(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3500, hard))  # the manifest fits, the rows do not
-    try:
-        with pytest.raises(AttentionError, match="could not be written .* run the same command again"):
-            run(plan(), tmp_path / "full", ALONE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    kept = (tmp_path / "full" / "rows-00000.csv").read_bytes()
-    assert kept.endswith(b"\n")
-    assert 0 < len(kept) <= 3500
-    run(plan(), tmp_path / "full", ALONE)
-    same(table(tmp_path / "full", plan()), undisturbed)
-
-
-def test_two_runs_of_one_folder_are_refused(tmp_path: Path) -> None:
-    first = PartFile(tmp_path / "rows-00000.csv")
-    with pytest.raises(AttentionError, match="being written by another process"):
-        PartFile(tmp_path / "rows-00000.csv")
-    first.close()
-    PartFile(tmp_path / "rows-00000.csv").close()
-
-
 def test_random_numbers_depend_on_the_seed_and_leave_the_global_ones_alone(undisturbed: pd.DataFrame, tmp_path: Path) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -286,9 +233,19 @@ def test_what_is_refused(tmp_path: Path) -> None:
         benchmark(Reader().eval(), ["image"], plan().methods, plan().metrics)
     with pytest.raises(AttentionError, match="limit is 0"):
         benchmark(Reader().eval(), Examples(), plan().methods, plan().metrics, limit=0)
-    with pytest.raises(AttentionError, match="every metric a name of its own"):
+    with pytest.raises(AttentionError, match="metrics with different names"):
         benchmark(Reader().eval(), Examples(), plan().methods, [Peak(), Peak()])
-    (tmp_path / "run.json").write_text(json.dumps({"key": "other", "configuration": {}}))
+    (tmp_path / "run.json").write_text(json.dumps({"key": "other", "configuration": {"schema": runner.SCHEMA}}))
     with pytest.raises(AttentionError, match="holds another run"):
         run(plan(), tmp_path, ALONE)
     assert read_parts(tmp_path, "none").empty
+
+
+def test_a_folder_of_the_schema_before_is_refused_in_words_and_still_reported(tmp_path: Path) -> None:
+    run(plan(), tmp_path, ALONE)
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    manifest["configuration"]["schema"] = "attnchain-bench/1"
+    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    with pytest.raises(AttentionError, match=r"(?s)a run of the schema attnchain-bench/1\..*\nChoose another folder"):
+        run(plan(), tmp_path, ALONE)
+    assert BenchmarkResult.read(tmp_path, plan().metrics).examples == list(range(11))

@@ -78,7 +78,7 @@ def test_the_command(tmp_path: Path) -> None:
     before = (tmp_path / "rows-00000.csv").read_bytes()
     invoke(*metrics)
     assert (tmp_path / "rows-00000.csv").read_bytes() == before
-    with pytest.raises(ac.AttentionError, match="'input magnitude' is of images"):
+    with pytest.raises(ac.AttentionError, match="'input magnitude' is a control for images"):
         invoke("--methods", "input magnitude")
 
 

@@ -1,0 +1,42 @@
+"""The examples that a report shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+import attnchain_interp as ac
+from attnchain_evals.bench.example_maps import SHOWN, read_example_maps, write_example_maps
+from attnchain_evals.bench.runner import Plan
+from attnchain_evals.bundled.text_models import bundled_encoder
+from attnchain_evals.metrics import EvidenceAP
+from attnchain_evals.tasks.key_values import KeyValues
+
+from ..bench_tasks import plan
+
+
+def test_images_masks_and_maps_come_back(tmp_path: Path) -> None:
+    assert read_example_maps(tmp_path) is None
+    alike = plan(methods={"magnitude": plan().methods["magnitude"]})
+    write_example_maps(alike, tmp_path)
+    found = read_example_maps(tmp_path)
+    assert found is not None
+    assert found.images is not None
+    assert found.masks is not None
+    assert (found.images.shape, found.masks.shape, found.maps.shape) == ((SHOWN, 8, 8, 3), (SHOWN, 8, 8), (1, SHOWN, 2, 2))
+    expected = alike.methods["magnitude"].attribute(torch.stack([alike.data[k].image for k in range(SHOWN)]), output="grid")  # type: ignore[index]
+    assert torch.allclose(found.maps[0], expected)
+    before = (tmp_path / "examples.safetensors").stat().st_mtime_ns
+    write_example_maps(alike, tmp_path)
+    assert (tmp_path / "examples.safetensors").stat().st_mtime_ns == before
+
+
+def test_texts_keep_their_tokens(tmp_path: Path) -> None:
+    data = KeyValues("validation", 2)
+    write_example_maps(Plan(bundled_encoder(), data, {"Rollout": ac.Rollout()}, [EvidenceAP()]), tmp_path)
+    found = read_example_maps(tmp_path)
+    assert found is not None
+    assert found.images is None
+    assert found.texts == [data.labels(data[k].input_ids) for k in range(2)]
+    assert found.maps.shape == (1, 2, len(found.texts[0]))

@@ -1,0 +1,78 @@
+"""The identity of a run: what changes it, and what does not."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+
+import attnchain_interp as ac
+from attnchain_evals.bench.fingerprint import (
+    code_identity,
+    differences,
+    key_of,
+    method_identity,
+    metric_identity,
+    model_identity,
+    public_name,
+)
+from attnchain_evals.bench.names import method_classes
+from attnchain_evals.metrics import MeanIoU
+
+from ..bench_tasks import Noise, tiny_vit
+
+
+def test_the_key_depends_on_every_entry_and_not_on_their_order() -> None:
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    assert key_of({"a": 1, "b": 2}) != key_of({"a": 1, "b": 3})
+
+
+def test_differences_are_named_by_their_paths() -> None:
+    here, there = {"methods": {"TokenRank": {"damping": 0.99}}, "limit": 3}, {"methods": {"TokenRank": {"damping": 0.85}}}
+    assert differences(here, there) == ["methods.TokenRank.damping: 0.99, not 0.85", "limit: 3, not nothing"]
+
+
+def test_a_weight_and_the_structure_change_the_identity_of_a_model() -> None:
+    model, before = tiny_vit(), model_identity(tiny_vit())
+    assert model_identity(model) == before
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1
+    assert model_identity(model)["sha256"] != before["sha256"]
+    one, other = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()), torch.nn.Sequential(torch.nn.Linear(2, 2))
+    other.load_state_dict(one.state_dict())
+    assert model_identity(one)["sha256"] != model_identity(other)["sha256"]
+
+
+def test_a_method_is_its_public_name_and_its_settings() -> None:
+    found = method_identity(ac.MultiBounce(tiny_vit(), steps=3))
+    assert (found["class"], found["steps"]) == ("attnchain_interp.MultiBounce", 3)
+    assert "forward_func" not in found
+    assert method_identity(IntegratedGradients(torch.nn.ReLU()))["class"] == "captum.attr.IntegratedGradients"
+    assert public_name(Noise).endswith("bench_tasks.Noise"), "a class that no package offers is named by its module"
+
+
+def test_no_move_within_the_package_changes_the_name_of_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Public names only: none has a module in it."""
+    rooms = {"attnchain_interp", "attnchain_interp.attribution"}
+    assert {public_name(kind).rpartition(".")[0] for kind in method_classes().values()} <= rooms
+    elsewhere = ModuleType("attnchain_interp.elsewhere")
+    monkeypatch.setitem(sys.modules, elsewhere.__name__, elsewhere)
+    before = public_name(ac.TokenRank)
+    monkeypatch.setattr(ac.TokenRank, "__module__", elsewhere.__name__)
+    assert public_name(ac.TokenRank) == before == "attnchain_interp.TokenRank"
+
+
+def test_a_metric_is_its_version_columns_direction_and_settings() -> None:
+    found = metric_identity(MeanIoU())
+    assert {"version", "columns", "higher_is_better"} <= set(found)
+    assert found["higher_is_better"] is True
+
+
+def test_the_sources_have_one_digest() -> None:
+    found = code_identity()
+    assert found == code_identity()
+    assert len(found["sources"]) == 64
+    assert torch.__version__.startswith(found["torch"])

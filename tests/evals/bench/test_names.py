@@ -1,0 +1,30 @@
+"""Names of the command line: methods with settings, metrics, data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attnchain_evals.bench import names
+from attnchain_interp import AttentionError
+
+
+def test_names() -> None:
+    specs = ["class column", "TransitionAttentionMaps(steps=2)", "LeGrad", "GMAR"]
+    built = names.build_methods(specs, torch.nn.Linear(1, 1), (2, 2))
+    holds = [method.forward_func is not None for method in built.values()]
+    assert holds == [False, True, True, False], "those that read more than maps and one backward hold the model"
+    assert built["class column"].select == "column"
+    assert built["TransitionAttentionMaps(steps=2)"].forward_func is not None
+    for spec, message in (
+        ("TokenRank(speed=1)", "Pass settings out of"),
+        ("Nothing", "is unknown.\nUse one of"),
+        ("TokenRank(1)", "must have names"),
+        ("TokenRank(damping=x)", "is not understood"),
+    ):
+        with pytest.raises(AttentionError, match=message):
+            names.build_methods([spec], torch.nn.Linear(1, 1), (2, 2))
+    with pytest.raises(AttentionError, match="metric 'speed' is unknown"):
+        names.build_metrics(["speed"])
+    with pytest.raises(AttentionError, match="data 'imagenet' is unknown"):
+        names.open_data("imagenet", None, None, 0)

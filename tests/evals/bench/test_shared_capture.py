@@ -1,0 +1,31 @@
+"""A batch is captured once, whatever the number of methods."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import attnchain_interp as ac
+from attnchain_evals.bench import shared_capture
+from attnchain_evals.bench.shared_capture import SharedCapture
+
+from ..bench_tasks import tiny_vit, vit_methods
+
+
+def test_methods_share_one_capture_and_one_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images, calls = tiny_vit(), torch.rand(2, 3, 16, 16), []
+    for name in ("capture", "capture_gradients"):
+        real = getattr(shared_capture, name)
+        monkeypatch.setattr(shared_capture, name, lambda *a, _n=name, _f=real, **k: calls.append(_n) or _f(*a, **k))
+    shared = SharedCapture(model, images)
+    found = {name: shared.scores(method) for name, method in vit_methods(model).items()}
+    assert sorted(calls) == ["capture", "capture_gradients"]
+    assert {tuple(scores.shape) for scores in found.values()} == {(2, 4, 4)}
+    assert torch.equal(found["TokenRank"], ac.TokenRank(model).attribute(images, output="grid"))
+
+
+def test_the_target_is_the_predicted_class_unless_given() -> None:
+    model, images = tiny_vit(), torch.rand(2, 3, 16, 16)
+    assert torch.equal(SharedCapture(model, images).target, model(images).argmax(1))
+    one, other = (SharedCapture(model, images, target=torch.full((2,), k)).scores(ac.GradientAttention()) for k in (0, 1))
+    assert not torch.allclose(one, other)

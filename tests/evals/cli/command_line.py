@@ -1,0 +1,26 @@
+"""The command line, called as its user calls it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from attnchain_evals.cli import app as cli
+
+
+def run(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What the program says when it exits with 1."""
+    monkeypatch.setattr(sys, "argv", ["attnchain", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    return capsys.readouterr().err

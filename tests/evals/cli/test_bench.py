@@ -1,0 +1,54 @@
+"""`attnchain bench`: run, ls, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from attnchain_evals.cli import app as cli
+from attnchain_interp import AttentionError
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(cli.app, ["bench", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    config = tmp_path / "choices.toml"
+    config.write_text(
+        'metrics = "acc,miou"\nmethods = ["RandomRanking"]\nlimit = 9\n'
+        '[grid.MultiBounce]\nsteps = [1, 2]\nlayers = ["all", [-2, -1]]\n'
+    )
+    out = tmp_path / "out"
+    printed = invoke("run", "--config", config, "--limit", 3, "--sanity", 2, "-o", out)
+    assert printed.split() == [str(out / f"report.{kind}") for kind in ("md", "json", "html")]
+    report = invoke("report", out, "--baseline", "RandomRanking")
+    assert "limited to 3 examples" in report
+    assert "| minus RandomRanking |" in report
+    assert "| MultiBounce | acc ↑ | difference from the first | miou ↑ | difference from the first |" in report
+    assert "| steps=2 |" in report
+    assert "| layers=[-2, -1] |" in report
+    assert "| MultiBounce(steps=2, layers=[-2, -1]) |" in report
+    assert "| RandomRanking | 1.00 failed |" in report
+    assert "Passes none of the sanity checks: RandomRanking." in report
+    before = (out / "rows-00000.csv").read_bytes()
+    invoke("run", "--config", config, "--limit", 3, "-o", out)
+    assert (out / "rows-00000.csv").read_bytes() == before
+    with pytest.raises(AttentionError, match="holds another run .*limit: 4, not 3"):
+        invoke("run", "--config", config, "--limit", 4, "-o", out)
+
+
+def test_the_lists_and_what_is_refused(tmp_path: Path) -> None:
+    assert "TokenRank" in invoke("ls", "methods").split("\n")
+    assert "deletion/mean" in invoke("ls", "metrics").split("\n")
+    assert "folder:PATH" in invoke("ls", "data")
+    with pytest.raises(AttentionError, match="no list of 'models'"):
+        invoke("ls", "models")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("models = 3")
+    with pytest.raises(AttentionError, match="has the unknown options models.\nUse model"):
+        invoke("run", "--config", bad, "-o", tmp_path / "x")

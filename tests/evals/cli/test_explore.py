@@ -1,0 +1,71 @@
+"""`attnchain explore`, of images and of texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from .command_line import refused, run
+
+
+def header(page: Path) -> dict[str, Any]:
+    """What an explorer page says of itself."""
+    found = re.search(r'id="header">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_explore_images(photo: Path, timm_folder: str, hf_folder: str, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    assert run("explore", "bundled", "--out", out, "--methods", "TokenRank,ExpectedVisits").strip() == str(out)
+    bundled = header(out)
+    assert bundled["title"] == "bundled · test image"
+    assert [method["name"] for method in bundled["methods"]] == ["TokenRank", "ExpectedVisits"]
+    assert all(len(method["curve"]["scores"]) == 21 for method in bundled["methods"])
+    assert len(bundled["targets"]) == 2
+    run("explore", timm_folder, photo, "--out", out, "--methods", "ColumnSum", "--target", "7", "--max-mb", "0.2")
+    named = header(out)
+    assert named["title"] == f"{timm_folder} · photo.png"
+    assert named["targets"][0].startswith("class 7, ")
+    assert out.stat().st_size <= 200_000
+    run("explore", hf_folder, photo, "--out", out, "--methods", "ColumnSum,GradientTokenRank")
+    without = header(out)
+    assert (without["targets"], [method["name"] for method in without["methods"]]) == ([], ["ColumnSum"])
+    assert without["methods"][0]["curve"] is None
+
+
+def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = Tokenizer(WordLevel({"[UNK]": 0, "[PAD]": 1, "attention": 2, "moves": 3, "on": 4}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
+    small: dict[str, Any] = {"vocab_size": 5, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    encoder = transformers.BertConfig(**small, num_attention_heads=2, id2label={0: "dull", 1: "<b>"})
+    models = {
+        "encoder": transformers.BertForSequenceClassification(encoder),
+        "decoder": transformers.LlamaForCausalLM(transformers.LlamaConfig(**small, num_attention_heads=2)),
+        "headless": transformers.BertModel(encoder),
+    }
+    out = tmp_path / "page.html"
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        run("explore", f"hf:{tmp_path / name}", "attention moves on and on", "--out", out)
+        found = header(out)
+        assert found["labels"] == ["attention", "moves", "on", "[UNK]", "on"]
+        assert found["causal"] == (name == "decoder")
+        if name == "headless":
+            assert found["targets"] == []
+            continue
+        assert len(found["methods"]) == 5
+        expected = {"dull", "<b>"} if name == "encoder" else {repr(word) for word in words.get_vocab()}
+        assert {target.rsplit(",", 1)[0] for target in found["targets"]} <= expected
+        assert all(method["curve"]["fractions"][-1] == 1 for method in found["methods"])
+    assert "needs an INPUT" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}")
