@@ -74,6 +74,7 @@ class Row(NamedTuple):
         higher_is_better: as torchmetrics defines it.
         mode, order: of the curve.
         figures: curves, mode, order → (batch, column).
+        columns: the names of the figures. Those of `area_and_scores` continue with the fractions of the curve.
         protocol: the default.
     """
 
@@ -82,17 +83,18 @@ class Row(NamedTuple):
     mode: Mode
     order: Order
     figures: Callable[[Taken, Mode, Order], Tensor]
+    columns: tuple[str, ...] = ("value",)
     protocol: Protocol = Protocol()
 
 
 TABLE: Final = {
-    "deletion": Row(1, False, "deletion", "morf", area_and_scores),
+    "deletion": Row(1, False, "deletion", "morf", area_and_scores, ("auc",)),
     "reverse-deletion": Row(1, True, "deletion", "lerf", area),
-    "insertion": Row(1, True, "insertion", "morf", area_and_scores),
-    "srg": Row(1, True, "deletion", "morf", gain),
+    "insertion": Row(1, True, "insertion", "morf", area_and_scores, ("auc",)),
+    "srg": Row(1, True, "deletion", "morf", gain, ("srg", "lerf", "morf")),
     "aopc": Row(1, True, "deletion", "morf", drop_from_first),
-    "comprehensiveness": Row(2, True, "deletion", "morf", drop_from_clean, ERASER),
-    "sufficiency": Row(2, False, "insertion", "morf", drop_from_clean, ERASER),
+    "comprehensiveness": Row(2, True, "deletion", "morf", drop_from_clean, protocol=ERASER),
+    "sufficiency": Row(2, False, "insertion", "morf", drop_from_clean, protocol=ERASER),
 }
 
 
@@ -113,13 +115,11 @@ class CurveMetric(AttributionMetric):
         cls.version, cls.higher_is_better = TABLE[cls.row].version, TABLE[cls.row].higher_is_better
 
     def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
-        figures, protocol = TABLE[self.row].figures, protocol or TABLE[self.row].protocol
-        self.protocol = replace(protocol, ends=False) if figures is drop_from_clean else protocol
-        columns = {
-            area_and_scores: ("auc", *(f"{step:.6g}" for step in self.protocol.steps)),
-            gain: ("srg", "lerf", "morf"),
-        }.get(figures, ("value",))
-        super().__init__(name or f"{self.row}/{self.protocol.name}", columns)
+        row = TABLE[self.row]
+        protocol = protocol or row.protocol
+        self.protocol = replace(protocol, ends=False) if row.figures is drop_from_clean else protocol
+        steps = self.protocol.steps if row.figures is area_and_scores else ()
+        super().__init__(name or f"{self.row}/{self.protocol.name}", (*row.columns, *(f"{step:.6g}" for step in steps)))
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         row = TABLE[self.row]

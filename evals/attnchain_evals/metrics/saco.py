@@ -49,7 +49,8 @@ class SaCo(RemovalMetric):
         batch_size: int = 64,
     ) -> None:
         check_whole_number("groups", groups, "the number of groups that are compared", least=2)
-        self.groups, self.features = groups, features
+        self.groups = groups
+        self.features: Features = features
         super().__init__("saco", occlusion, name, batch_size)
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:

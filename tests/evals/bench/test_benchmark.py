@@ -79,7 +79,9 @@ def test_examples_do_not_depend_on_the_batch_nor_on_the_number_of_processes(tmp_
     for method in whole.methods:
         if method != "RandomRanking":
             for metric in whole.metrics:
-                assert np.allclose(whole.figures(method, metric), parts.figures(method, metric), atol=1e-4)
+                # "map" ranks pixels: batches round maps differently, and two pixels that are nearly equal may change places
+                bound = 2e-3 if metric == "map" else 1e-4
+                assert np.allclose(whole.figures(method, metric), parts.figures(method, metric), atol=bound)
     plan = Plan(model, Small(), vit_methods(model), metrics, batch_size=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attnchain_evals.bench.runner.await_others", lambda *_: None)
