@@ -94,7 +94,7 @@ def contents(
         ],
     }
     if unknown := [name for name in curves if name not in methods]:
-        raise AttentionError(f"curves names {', '.join(unknown)}, of which methods has no scores.", "Name both alike.")
+        raise AttentionError(f"curves names {', '.join(unknown)}, but methods has no scores of that name.", "Name both alike.")
     scores = [_scores(name, values, chains) for name, values in methods.items()]
     n, m = len(shown), len(chains.states)
     arrays = {

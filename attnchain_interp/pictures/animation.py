@@ -61,7 +61,7 @@ def animate_bounces(
     drawn = draw_map(axis, found.limit, Scale.of([found.limit]))
     name_column(axis, "n = ∞")
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # what is laid out once stays where it is
+    figure.set_layout_engine("none")  # the layout stays as it is now
     with whole(path) as partial, writer.saving(figure, str(partial), dpi=100):
         for name, grid in _frames(found):
             drawn.set_array(grid)

@@ -20,7 +20,7 @@ from .stores import random_store
         ({"max_mb": 0}, "max_mb is 0; it is the size"),
         ({"methods": {"m": torch.ones(3)}}, r"(?s)methods\['m'\] has shape \(3,\).*Give finite scores"),
         ({"methods": {"m": torch.full((10,), torch.nan)}}, "Give finite scores"),
-        ({"curves": {"m": None}}, "curves names m, of which methods has no scores"),
+        ({"curves": {"m": None}}, "curves names m, but methods has no scores"),
         (
             {"targets": {"c": torch.eye(10)}},
             r"targets\['c'\] is a Tensor that does not fit; it must be a Chain over the 10\s+tokens",
