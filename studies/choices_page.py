@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attnchain_evals.bench.tables import Report, figure, setting_tables, table
-from studies.pages import as_kept, write
+from studies.report_pages import as_kept, write
 
 KEPT = "docs/choices.json"
 TITLES = {"srg(occlusion='mean'": "SRG, mean colour", "srg(occlusion='blur'": "SRG, blur", "miou": "mean IoU"}

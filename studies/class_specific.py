@@ -24,8 +24,8 @@ from attnchain_evals.cli.demo import FRACTIONS
 from attnchain_evals.metrics import ExampleMetric, curve_metrics, localisation_metrics
 from attnchain_interp.files import write_text
 from studies.backbones import BACKBONES, FOLDER, load
+from studies.expected_visits_variants import variants
 from studies.training.vit import accuracy
-from studies.visits import variants
 
 OURS: Final = "ExpectedVisits"
 OCCLUSIONS: Final = ("mean",)

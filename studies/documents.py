@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from studies.speed.measuring import ROOT
+from studies.speed.measurement import ROOT
 
 PAGES = [
     ROOT / "README.md",

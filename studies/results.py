@@ -16,7 +16,7 @@ from pathlib import Path
 from attnchain_evals.bench.tables import Report, figure, table, tables
 from attnchain_evals.cli.app import demo_methods
 from attnchain_evals.cli.demo import run
-from studies.pages import ROOT, as_kept, between, write
+from studies.report_pages import ROOT, as_kept, between, write
 
 FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 7 / 8, 15 / 16, 1.0)
 KEPT = "docs/results.json"

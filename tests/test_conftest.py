@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.speed.measuring import ROOT
+from studies.speed.measurement import ROOT
 
 TESTS = """
 import pytest

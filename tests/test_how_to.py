@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.speed.measuring import ROOT
+from studies.speed.measurement import ROOT
 
 PAGES = ("add-a-method", "add-a-metric", "add-an-adapter")
 SELECTED = "lazy_walk or LazyWalk or rank-accuracy or test_the_share_of_the_top or tinyformer"

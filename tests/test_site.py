@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from studies.public_names import public_names
-from studies.speed.measuring import ROOT
+from studies.speed.measurement import ROOT
 
 SOURCES = [file for folder in ("attnchain_interp", "adapters", "evals") for file in (ROOT / folder).rglob("*.py")]
 

@@ -31,7 +31,7 @@ from studies.speed import (
     sampling,
     tracing,
 )
-from studies.speed.measuring import ROOT
+from studies.speed.measurement import ROOT
 from studies.speed.rows import BROKE, Result, Row, Skipped, table
 
 ROWS: Final[dict[str, Row]] = {

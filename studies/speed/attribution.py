@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from studies.speed.measuring import paired
+from studies.speed.measurement import paired
 from studies.speed.rows import Figure, Row
 
 BATCH: Final = 4

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from studies.speed.measuring import memory_of, paired
+from studies.speed.measurement import memory_of, paired
 from studies.speed.rows import Bar, Figure, Row
 
 Work = Callable[[], Any]

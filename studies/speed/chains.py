@@ -11,7 +11,7 @@ import torch
 import attnchain_interp as ac
 from studies.speed import baseline
 from studies.speed.maps import HELD_OUT_SEEDS, make_maps
-from studies.speed.measuring import paired
+from studies.speed.measurement import paired
 from studies.speed.rows import Bar, Figure, Row
 
 RESIDUAL: Final = Bar(1e-6)

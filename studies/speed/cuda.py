@@ -11,7 +11,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from studies.speed import baseline
 from studies.speed.maps import HELD_OUT_SEEDS, make_maps, make_queries_and_keys
-from studies.speed.measuring import seconds_of
+from studies.speed.measurement import seconds_of
 from studies.speed.rows import Bar, Figure, Row
 
 SEED: Final = HELD_OUT_SEEDS[0]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from studies.speed.maps import HELD_OUT_SEEDS, WIDTH, make_queries_and_keys
-from studies.speed.measuring import memory_of, paired, seconds_of
+from studies.speed.measurement import memory_of, paired, seconds_of
 from studies.speed.rows import Bar, Figure, Row
 
 SEED: Final = HELD_OUT_SEEDS[0]

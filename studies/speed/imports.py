@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Final
 
-from studies.speed.measuring import ROOT
+from studies.speed.measurement import ROOT
 from studies.speed.rows import Bar, Figure, Row
 
 SCRIPT: Final = """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_evals import ClutteredDigits, bundled_vit, perturbation_curve
-from studies.speed.measuring import paired
+from studies.speed.measurement import paired
 from studies.speed.rows import Figure, Row
 
 BATCH: Final = 64  # images in a bare forward, and the default of `perturbation_curve`

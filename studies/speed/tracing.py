@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from studies.speed.capture import Work, encoder
-from studies.speed.measuring import memory_of, paired
+from studies.speed.measurement import memory_of, paired
 from studies.speed.rows import Bar, Figure, Row
 
 HEADS: Final = 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from attnchain_evals.bundled.diffusion_model import NO_CLASS, WEIGHTS, build_scheduler, build_unet
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
+from studies.training.arguments import image_training_arguments
 
 BATCH = 32
 DROPPED = 0.15  # share of images whose class is not told
@@ -55,12 +55,7 @@ def train(images: int, seed: int, out: Path, learning_rate: float = 1.5e-3) -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=72_000, help="how many training images to draw")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go (safetensors)")
-    arguments = parser.parse_args()
-    train(arguments.images, arguments.seed, arguments.out)
+    train(*image_training_arguments(__doc__, WEIGHTS, 72_000))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 from studies.diffusion.digit_classifier import WEIGHTS, DigitClassifier
+from studies.training.arguments import image_training_arguments
 
 BATCH = 64
 
@@ -43,12 +43,7 @@ def train(images: int, seed: int, out: Path, learning_rate: float = 2e-3) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=64_000, help="how many training images to draw")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go (safetensors)")
-    arguments = parser.parse_args()
-    train(arguments.images, arguments.seed, arguments.out)
+    train(*image_training_arguments(__doc__, WEIGHTS, 64_000))
 
 
 if __name__ == "__main__":

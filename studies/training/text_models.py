@@ -9,7 +9,6 @@ knows.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 
 from attnchain_evals.bundled.text_models import DECODER_WEIGHTS, ENCODER_WEIGHTS, build_decoder, build_encoder
 from attnchain_evals.tasks.key_values import FILLERS, KEYS, MOST_PAIRS, VALUES, KeyValues, TextExample
+from studies.training.arguments import training_arguments
 
 BATCH = 128
 CHECK = 32  # steps between two looks at the curriculum
@@ -119,13 +119,9 @@ def train(model: Any, steps: int, seed: int, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, help=f"of {BATCH} sequences each; where not given {STEPS}")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("decoder", "encoder"), help="one of the two models")
-    parser.add_argument(
-        "--out", type=Path, default=DECODER_WEIGHTS.parent, help="the folder where the weights go (safetensors)"
-    )
+    parser = training_arguments(__doc__, DECODER_WEIGHTS.parent)
+    parser.add_argument("--steps", type=int, help=f"number of steps of {BATCH} sequences: {STEPS}")
+    parser.add_argument("--only", choices=("decoder", "encoder"), help="trains one of the two models")
     arguments = parser.parse_args()
     for name, build, path in (("decoder", build_decoder, DECODER_WEIGHTS), ("encoder", build_encoder, ENCODER_WEIGHTS)):
         if arguments.only in (None, name):

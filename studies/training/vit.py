@@ -8,7 +8,6 @@ up; the rest of the run is the task as it is, all tokens. The loss sees labels a
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from attnchain_evals.bundled import WEIGHTS, build_vit
 from attnchain_evals.tasks.cluttered_digits import ClutteredDigits, Example
+from studies.training.arguments import image_training_arguments
 
 if TYPE_CHECKING:
     from timm.models import VisionTransformer
@@ -142,12 +142,7 @@ def train(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=320_000, help="how many training images to draw")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go (safetensors)")
-    arguments = parser.parse_args()
-    train(arguments.images, arguments.seed, arguments.out)
+    train(*image_training_arguments(__doc__, WEIGHTS, 320_000))
 
 
 if __name__ == "__main__":

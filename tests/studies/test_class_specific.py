@@ -16,7 +16,7 @@ from studies import class_specific
 from studies.backbones import BACKBONES, TRAINED
 from studies.class_specific import OURS, Comparison, IntegratedPatches, methods, metrics
 from studies.class_specific_page import RIVALS, answer, difference, page, table, verdict
-from studies.visits import Walk, variants
+from studies.expected_visits_variants import Walk, variants
 
 
 def images(count: int = 2) -> Tensor:

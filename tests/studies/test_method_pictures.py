@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from attnchain_evals.bench.names import method_classes
 from studies.method_pictures import FOLDER, methods, picture, text_picture
-from studies.speed.measuring import ROOT
+from studies.speed.measurement import ROOT
 
 
 def test_every_method_has_a_picture_on_the_page() -> None:

@@ -66,10 +66,6 @@ class Seeing:
     grid: Grid | None = None
     text: int | None = None
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Returns a PIL image as (1, 3, size, size) in [0, 1]."""
-        return _squeezed(image, self.size)
-
 
 @final
 class WordMaps:
@@ -108,7 +104,7 @@ class WordMaps:
         seeing = self._seeing
         options: dict[str, Any] = {} if seeing.text is None else {"max_sequence_length": seeing.text}
         options |= {"heads": seeing.heads, "layers": seeing.layers, "grid": seeing.grid, "timestep": seeing.timestep}
-        image = seeing(Image.fromarray(self._data.arrays(self._number)[0]))
+        image = _squeezed(Image.fromarray(self._data.arrays(self._number)[0]), seeing.size)
         generator = torch.Generator().manual_seed(self._number)
         return capture_image(self._model.pipe, image, f"a {self._word}", generator=generator, **options)
 
@@ -124,10 +120,8 @@ def flux_segmentation(settings: Settings, loading: Loading, seeing: Seeing) -> s
         AttentionError: a file of another layout or without classes, a folder with another run, or an error of `capture_image`
             or `word_map`.
     """
-    data, metrics = (
-        ImageNetSegmentation(settings.data, WholeImage(lambda image: _squeezed(image, SIDE))),
-        localisation_metrics(),
-    )
+    data = ImageNetSegmentation(settings.data, WholeImage(lambda image: _squeezed(image, SIDE)))
+    metrics = localisation_metrics()
     plan = Plan(
         LazyPipeline(settings.model, settings.device, loading),
         data,
@@ -179,4 +173,5 @@ def grid_of(text: str | None) -> Grid | None:
 
 
 def _squeezed(image: Image.Image, side: int) -> Tensor:
+    """Returns a PIL image as (1, 3, side, side) in [0, 1]."""
     return torch.from_numpy(np.array(image.convert("RGB").resize((side, side)))).permute(2, 0, 1)[None] / 255

@@ -121,7 +121,7 @@ def memory_of(job: Callable[[], Callable[[], Any]]) -> Memory:
     """
     if not _RESET.exists():
         raise Skipped("memory is measured by Linux's /proc, which is not here")
-    command = [sys.executable, "-m", "studies.speed.measuring", f"{job.__module__}:{job.__name__}"]
+    command = [sys.executable, "-m", "studies.speed.measurement", f"{job.__module__}:{job.__name__}"]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return Memory(**json.loads(done.stdout.splitlines()[-1]))

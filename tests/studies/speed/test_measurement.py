@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from studies.speed.__main__ import BEGIN, END, PAGE, ROWS, main, measure, refresh
-from studies.speed.measuring import Paired, memory_of, paired
+from studies.speed.measurement import Paired, memory_of, paired
 from studies.speed.rows import Bar, Figure, Result, Row, Skipped, table
 
 FIGURES = (

@@ -6,7 +6,7 @@ import pytest
 
 from attnchain_evals.report.report import REPORT_SCHEMA
 from studies import choices_page, results
-from studies.pages import ROOT, kept
+from studies.report_pages import ROOT, kept
 
 
 @pytest.mark.parametrize("made", [results, choices_page])

@@ -1,0 +1,29 @@
+"""Chooses settings for decoders and encoders of text: `python -m studies.choose_text_defaults`.
+
+Every candidate is scored by faithfulness: comprehensiveness − sufficiency (ERASER, each the mean over the thresholds), the
+mean over two ways to erase a token: the attention mask, and a filler in its place. Each method gets its plainest candidate
+within the margin of its best on validation texts. Test texts are only reported. Writes docs/text-defaults.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from studies.choose_text_defaults.page import page, report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--validation", type=int, default=256)
+    parser.add_argument("--test", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("docs/text-defaults.md"))
+    arguments = parser.parse_args()
+    size = (arguments.validation, arguments.test, arguments.seed)
+    arguments.out.write_text(page(*size, [report("Decoder", True, *size), report("Encoder", False, *size)]), encoding="utf-8")
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
