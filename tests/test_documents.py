@@ -12,6 +12,8 @@ import pytest
 
 from studies.documents import PAGES, ROOT, run
 
+from .test_imports import CORE_ROOMS, EVALS_ROOMS
+
 HOMES = [ROOT, *(ROOT / folder for folder in ("attnchain_interp", "adapters/attnchain_adapters", "evals/attnchain_evals"))]
 MAPS = ("docs/architecture.md", "CONTRIBUTING.md")
 PATH = re.compile(r"(?:[\w.-]+/)*[\w.-]+(?:/|\.(?:py|pyi|md|toml|js|json|html|css|safetensors))")
@@ -83,6 +85,12 @@ def test_every_study_that_a_page_names_exists() -> None:
     for page in PAGES:
         for name in re.findall(r"python -m (studies(?:\.\w+)+)", page.read_text("utf-8")):
             assert find_spec(name), f"{page.name}: python -m {name}"
+
+
+def test_the_order_of_rooms_is_the_order_that_is_tested() -> None:
+    text = (ROOT / MAPS[0]).read_text("utf-8")
+    shown = [paragraph.split(" → ") for paragraph in text.replace(" →\n", " → ").split("\n") if paragraph.count(" → ") > 5]
+    assert shown == [CORE_ROOMS, EVALS_ROOMS]
 
 
 def test_what_is_absent_is_found() -> None:
