@@ -1,1 +1,1 @@
-"""Benchmarks that last: methods × metrics × data, row by row into files, resumed where they stopped, reported in one page."""
+"""Benchmarks of methods × metrics × data. Rows go to files one by one, and a stopped run continues."""

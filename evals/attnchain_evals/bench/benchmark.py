@@ -1,4 +1,4 @@
-"""Methods × metrics over a data set: one table, per-example figures kept, every figure with its interval."""
+"""Scores methods × metrics on a data set: one table of all figures of each example, and every score with its interval."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def benchmark(
     progress: bool = False,
     name: str = "",
 ) -> BenchmarkResult:
-    """Every figure of every method on every example, and what they add up to.
+    """Measures every metric of every method on every example, and returns the result.
 
-    Attention methods share one capture per batch, class-specific ones one forward and backward. The class is that of the
-    clean prediction. With `output`, each row is on the disk before the next is computed: the same call goes on where a killed
-    one stopped, and under torchrun or `accelerate launch` the processes share the batches; all of them get the whole result.
+    Attention methods share one capture per batch, class-specific methods one forward and backward. These explain the class
+    of the clean prediction. With `output`, each row is on the disk before the next is computed, and the same call continues a
+    killed one. Under torchrun or `accelerate launch` the processes share the batches, and all of them return the whole result.
 
     Args:
         model: images or token numbers → logits, in eval mode; of a language model, the class is the next token.
@@ -51,12 +51,12 @@ def benchmark(
         metrics: deletion, insertion and SRG with the mean colour and with blur when None, and localisation where the first
             example has a mask.
         baseline: what the others are compared with; "Rollout" where it is among the methods, else the first.
-        batch_size: examples a forward; with "auto" as many as fit. Figures may depend on it in their last bits.
+        batch_size: examples in a forward pass; "auto" takes as many as fit. Figures may depend on it in their last bits.
         limit: how many examples at most, for testing.
-        seed: of whatever is random.
-        output: a folder; it holds one run, and refuses any other.
-        progress: a bar with the time left.
-        name: what reports call the model.
+        seed: of random methods and metrics.
+        output: a folder. It holds one run and refuses any other.
+        progress: show a bar with the time left.
+        name: of the model in reports.
 
     Raises:
         AttentionError: a baseline that is not among the methods, no method, names of metrics that are not unique, a batch size
@@ -87,8 +87,10 @@ def benchmark(
 
 
 def standard_metrics(data: Any) -> list[ExampleMetric]:
-    """Deletion, insertion, SRG; localisation where the first example of a sequence has a mask; of texts also comprehensiveness
-    and sufficiency, and how the evidence ranks where it is known."""
+    """Returns deletion, insertion and SRG; also localisation, where the first example of a sequence has a mask.
+
+    Texts also get comprehensiveness and sufficiency, and the rank of the evidence where the evidence is known.
+    """
     first = data[0] if hasattr(data, "__getitem__") and len(data) > 0 else None
     if hasattr(first, "input_ids"):
         known = getattr(first, "evidence", None) is not None

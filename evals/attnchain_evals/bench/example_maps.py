@@ -22,9 +22,14 @@ FILE = "examples.safetensors"
 
 
 class ExampleMaps(NamedTuple):
-    """`images` (example, height, width, 3) and `masks` (example, height, width) in 0 … 255, `maps` (method, example, rows,
-    columns) as the methods gave them. Of texts no images, `maps` (method, example, token) with NaN
-    where a token is not ranked, and the tokens as strings."""
+    """The first examples with the map of every method.
+
+    Attributes:
+        images: (example, height, width, 3), 0 … 255; None for texts.
+        masks: (example, height, width), 0 … 255; None without masks.
+        maps: (method, example, rows, columns); (method, example, token) for texts, NaN where a token is not ranked.
+        texts: the tokens of each text; empty for images.
+    """
 
     images: Tensor | None
     masks: Tensor | None
@@ -33,7 +38,7 @@ class ExampleMaps(NamedTuple):
 
 
 def write_example_maps(plan: Plan, folder: Path) -> None:
-    """Writes the first examples, where the folder does not hold them yet."""
+    """Writes the first examples, if the folder does not hold them yet."""
     if (folder / FILE).exists():
         return
     (batch,) = batches(plan.data, SHOWN, min(SHOWN, plan.limit or SHOWN), lambda *_: True)
@@ -54,7 +59,7 @@ def write_example_maps(plan: Plan, folder: Path) -> None:
 
 
 def read_example_maps(folder: Path) -> ExampleMaps | None:
-    """What was written; None where nothing was."""
+    """Returns the written examples; None if there are none."""
     if not (folder / FILE).exists():
         return None
     with safe_open(folder / FILE, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
@@ -64,6 +69,6 @@ def read_example_maps(folder: Path) -> ExampleMaps | None:
 
 
 def _labels(data: object, ids: Tensor) -> list[str]:
-    """The tokens as the data spell them, or their numbers."""
+    """Returns the tokens as the data spell them, or their numbers."""
     spell = getattr(data, "labels", None)
     return [str(number) for number in ids.tolist()] if spell is None else spell(ids)

@@ -22,7 +22,7 @@ from attnchain_interp.files import write_text
 
 
 class SetUp(NamedTuple):
-    """A model, the data for it, its grid of patches (rows, columns; None of texts), and whether it has a class token."""
+    """A model, its data, its grid of patches (rows, columns; None for texts), and whether it has a class token."""
 
     model: nn.Module
     data: Any
@@ -31,7 +31,7 @@ class SetUp(NamedTuple):
 
 
 def set_up(model: str, data: str, limit: int | None, seed: int, device: str | None) -> SetUp:
-    """What the names of the command line mean.
+    """Loads the model and opens the data of these names.
 
     Raises:
         AttentionError: an unknown name, or a model of images without a grid.
@@ -110,7 +110,7 @@ def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
 
 
 def device_named(name: str | None) -> str:
-    """The device of this name; when None, this process's CUDA device where there is one, else the CPU."""
+    """Returns the device of this name. None gives the CUDA device of this process, or the CPU without CUDA."""
     if name is not None:
         return name
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

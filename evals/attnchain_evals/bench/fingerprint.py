@@ -100,7 +100,7 @@ def _version(name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON has it."""
+    """Returns a setting as JSON can hold it."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Controls that know nothing of the model: what they reach, no method may claim as its own."""
+"""A control that does not read the model. A method explains something only where it scores above this control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnchain_interp.reprs import with_settings
 
 @final
 class InputMagnitude(Attribution):
-    """How far a patch is from the image's mean colour: |x − mean|, averaged over channels and over the patch.
+    """The distance of a patch from the image's mean colour: |x − mean|, averaged over channels and over the patch.
 
     Args:
         grid: (rows, columns) of patches.
@@ -30,10 +30,10 @@ class InputMagnitude(Attribution):
     def attribute(  # type: ignore[override]
         self, inputs: Tensor, target: Any = None, additional_forward_args: Any = None, output: str = "input"
     ) -> Tensor:
-        """As the attention methods: output "input" (batch, channel, height, width) or "grid" (batch, rows, columns).
+        """Returns the distances: output "input" (batch, channel, height, width) or "grid" (batch, rows, columns).
 
         Raises:
-            AttentionError: inputs that are no images, or another output.
+            AttentionError: inputs that are not images, or another output.
         """
         if inputs.ndim != 4 or output not in ("input", "grid"):
             raise AttentionError(

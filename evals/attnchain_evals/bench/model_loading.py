@@ -1,4 +1,4 @@
-"""What the names of models and images on the command line mean."""
+"""Models and images by their names on the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Model = Annotated[
 
 
 def load(name: str) -> LoadedModel:
-    """The model of a command-line name.
+    """Loads the model of a command-line name.
 
     Raises:
         AttentionError: the name has no known prefix, or the framework cannot find or load it.
@@ -67,7 +67,7 @@ def _model_names(prefix: str) -> list[str]:
 
 
 def grey_noise() -> Any:
-    """An image to try a model with."""
+    """Returns an image of noise to try a model with."""
     import numpy as np
     from PIL import Image
 
@@ -75,10 +75,10 @@ def grey_noise() -> Any:
 
 
 def open_image(path: Path) -> Any:
-    """The image of a file.
+    """Reads the image of a file.
 
     Raises:
-        AttentionError: there is no such file, or it is no image.
+        AttentionError: there is no such file, or the file is not an image.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -94,7 +94,7 @@ def open_image(path: Path) -> Any:
 
 
 def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:
-    """What a preprocessing subtracts and divides by, (mean, std) of each channel, found from a black and a white image."""
+    """Returns (mean, std) of each channel that a preprocessing subtracts and divides by, from a black and a white image."""
     from PIL import Image
 
     black, white = (preprocess(Image.new("RGB", (256, 256), colour)).double().mean((0, 2, 3)) for colour in ("black", "white"))

@@ -1,4 +1,4 @@
-"""What the command line calls things: methods with settings, metrics, data."""
+"""The names of methods with settings, of metrics and of data on the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STANDARD = ("TokenRank", "MultiBounce", "Rollout", "GradientAttention", "RandomR
 
 
 def method_classes() -> dict[str, type[Any]]:
-    """Every public attribution method that scores tokens, by name."""
+    """Returns name → class of every public attribution method that scores tokens."""
     from attnchain_interp import attribution
     from attnchain_interp.attribution import TokenAttribution
 
@@ -58,12 +58,12 @@ def method_names() -> list[str]:
 
 
 def standard_methods(text: bool) -> list[str]:
-    """What is measured where nothing else is said."""
+    """Returns the methods that are measured by default."""
     return [*STANDARD, *([] if text else [CONTROL])]
 
 
 def build_methods(specs: Iterable[str], model: nn.Module | None, grid: tuple[int, int] | None) -> dict[str, Any]:
-    """Spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')".
+    """Returns spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')".
 
     Raises:
         AttentionError: an unknown name, or settings that the method does not take.
@@ -72,7 +72,7 @@ def build_methods(specs: Iterable[str], model: nn.Module | None, grid: tuple[int
 
 
 def method_of(spec: str) -> Callable[[Any], Any]:
-    """From a model to the method of a spec.
+    """Returns a function from a model to the method of a spec.
 
     Raises:
         AttentionError: as `build_methods`.
@@ -115,7 +115,7 @@ def _class_of(spec: str) -> tuple[type[Any], dict[str, Any]]:
 
 
 def parsed(spec: str) -> tuple[str, dict[str, Any]]:
-    """The name and the settings of a spec.
+    """Returns the name and the settings of a spec.
 
     Raises:
         AttentionError: settings that are not name=literal.
@@ -136,7 +136,7 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def split(text: str) -> list[str]:
-    """The parts between commas that stand in no bracket.
+    """Splits a text at the commas outside brackets.
 
     >>> split("TokenRank, MultiBounce(steps=3, layers=(-2, -1))")
     ['TokenRank', 'MultiBounce(steps=3, layers=(-2, -1))']
@@ -152,7 +152,7 @@ def split(text: str) -> list[str]:
 
 
 def from_grid(grid: Mapping[str, Mapping[str, list[Any]]]) -> Iterator[str]:
-    """The spec of every combination.
+    """Yields the spec of every combination of settings.
 
     >>> list(from_grid({"TokenRank": {"damping": [0.85, 0.99], "heads": ["mean"]}}))
     ["TokenRank(damping=0.85, heads='mean')", "TokenRank(damping=0.99, heads='mean')"]
@@ -170,10 +170,10 @@ def metric_names() -> list[str]:
 
 
 def build_metrics(specs: Iterable[str], text: bool = False) -> list[ExampleMetric]:
-    """The metrics of these specs: "deletion/mean", or a preset of the literature with its settings: "saco(groups=5)".
+    """Builds metrics from specs: "deletion/mean", or a preset of the literature with its settings: "saco(groups=5)".
 
     Args:
-        text: of presets that say what is removed, the settings for texts (`TEXT`) where the spec has none.
+        text: give presets the settings for texts (`TEXT`) where they say what is removed and the spec does not.
 
     Raises:
         AttentionError: an unknown name, or settings that the metric does not take.
@@ -204,7 +204,7 @@ def _standard() -> dict[str, ExampleMetric]:
 
 
 def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | None, seed: int) -> Any:
-    """The data of a name.
+    """Opens the data of a name.
 
     Raises:
         AttentionError: an unknown name, or a folder without images.

@@ -1,4 +1,4 @@
-"""Explanations as Quantus asks for them: arrays in, arrays out."""
+"""Attribution in the shape that Quantus calls: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def explain_func(
     method: str | Callable[[nn.Module], Any] = "TokenRank",
     device: Any = None,
 ) -> NDArray[np.float32]:
-    """Attributions (batch, 1, height, width) of images, each pixel with the score of its patch.
+    """Returns attributions (batch, 1, height, width) of images. Each pixel has the score of its patch.
 
-    What Quantus' metrics call: `metric(model=…, x_batch=…, y_batch=…, explain_func=explain_func, explain_func_kwargs=
+    Quantus' metrics call it: `metric(model=…, x_batch=…, y_batch=…, explain_func=explain_func, explain_func_kwargs=
     {"method": "Rollout"})`; and `quantus.evaluate(…, xai_methods={"Rollout": explain_func})`, which gives `method` the name.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a run found: the table, and every statistic that is computed of it."""
+"""The result of a run: its table, and the statistics of the table."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ NAN = Score(float("nan"), float("nan"), float("nan"))
 
 @final
 class BenchmarkResult:
-    """Per-example figures of methods × metrics, and what they add up to.
+    """The figures of methods × metrics on every example, with scores, differences, ranks and wins.
 
-    An example counts once every method and metric has a row for it. A figure that is NaN is left out of scores and counted
-    in `undefined`.
+    An example counts once every method and metric has a row for it. Scores leave out figures that are NaN; `undefined` counts
+    them.
 
     Args:
         manifest: of the run, as `run.json` holds it.
@@ -64,7 +64,7 @@ class BenchmarkResult:
 
     @classmethod
     def read(cls, folder: str | Path, metrics: Sequence[ExampleMetric], baseline: str | None = None) -> BenchmarkResult:
-        """The result of a folder, finished or not.
+        """Reads the result of a folder, finished or not.
 
         Raises:
             AttentionError: there is no run; or as `BenchmarkResult`.
@@ -81,11 +81,11 @@ class BenchmarkResult:
         return f"BenchmarkResult({size}{unfinished}; baseline {self.baseline!r})"
 
     def _repr_html_(self) -> str:
-        """The scores as a table, in a notebook; the best of each metric in bold."""
+        """Shows the scores as a table in a notebook. The best score of each metric is bold."""
         return score_html(self._scored())
 
     def table(self) -> pd.DataFrame:
-        """Tidy and long: one row for each example × method × metric × column, in that order."""
+        """Returns one row for each example × method × metric × column, in that order."""
         return self._rows.copy()
 
     @property
@@ -93,11 +93,11 @@ class BenchmarkResult:
         return len(self.examples) == self.manifest["examples"]
 
     def figures(self, method: str, metric: str) -> NDArray[np.float64]:
-        """(example, column): the figures as they were measured."""
+        """Returns the measured figures (example, column)."""
         return self._arrays[metric][self.methods.index(method)]
 
     def per_example(self, metric: str) -> NDArray[np.float64]:
-        """(method, example): the score of each example by itself."""
+        """Returns the score of each example by itself (method, example)."""
         arrays = self._arrays[metric]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(self.metrics[metric].summary(np.moveaxis(arrays, -1, 0)))
@@ -143,9 +143,9 @@ class BenchmarkResult:
         return found
 
     def wins(self, metric: str) -> NDArray[np.float64]:
-        """(method, method): on which share of the examples the one is better than the other; ties count half.
+        """Returns the share of examples on which one method is better than another (method, method). Ties count half.
 
-        Over the examples on which all methods have a figure, as are ranks.
+        Wins and ranks use the examples on which all methods have a figure.
         """
         values = self._defined_for_all(metric)
         shares = [[np.mean((own > other) + (own == other) / 2) for other in values] for own in values]
@@ -163,7 +163,7 @@ class BenchmarkResult:
         return {method: {**row, "mean": float(np.mean(list(row.values())))} for method, row in found.items()}
 
     def markdown(self) -> str:
-        """Scores, differences and ranks as Markdown tables."""
+        """Returns scores, differences and ranks as Markdown tables."""
         return tables(self.summary())
 
     def summary(self) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class BenchmarkResult:
         return {name: np.moveaxis(part, 1, 0) for name, part in zip(self.metrics, parts, strict=True)}
 
     def _complete(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows of complete examples, in order."""
+        """Returns the rows of complete examples, in order."""
         columns = [(name, column) for name, metric in self.metrics.items() for column in metric.columns]
         place = {column: k for k, column in enumerate(columns)}
         rank = {name: k for k, name in enumerate(self.methods)}
@@ -213,7 +213,7 @@ class BenchmarkResult:
         return interval(statistic, columns) if len(columns) > 1 else NAN
 
     def _defined_for_all(self, metric: str) -> NDArray[np.float64]:
-        """(method, example): `per_example` to 9 decimals, higher is better, where every method has a figure."""
+        """Returns `per_example` to 9 decimals, higher is better, where every method has a figure (method, example)."""
         values = self.per_example(metric).round(9) * (1 if self.metrics[metric].higher_is_better else -1)
         return values[:, ~np.isnan(values).any(0)]
 

@@ -1,4 +1,4 @@
-"""Rows on disk: every process appends to a part file of its own; the parts together are the table."""
+"""Rows on disk. Every process appends to a part file of its own. The parts together are the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = tuple[str, int, str, str, int, str, float]
 
 @final
 class PartFile:
-    """A CSV file that rows are appended to, and on the disk once `append` returns.
+    """A CSV file that rows are appended to. A row is on the disk once `append` returns.
 
     A line that a killed process left half written is cut off on opening.
 
@@ -65,10 +65,10 @@ class PartFile:
 
 
 def read_parts(folder: Path, run: str) -> pd.DataFrame:
-    """The rows of all part files, each once, without a last line that is half written.
+    """Reads the rows of all part files, each row once, without a last line that is half written.
 
     Raises:
-        AttentionError: rows of another run, or a file that is no table.
+        AttentionError: rows of another run, or a file that is not a table.
     """
     frames = [_read(path, run) for path in sorted(folder.glob("rows-*.csv"))]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=list(FIELDS))

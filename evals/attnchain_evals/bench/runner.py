@@ -1,4 +1,4 @@
-"""The run itself: batch by batch, method by method, each row on the disk before the next is computed."""
+"""The run: batch by batch, method by method. Each row is on the disk before the next is computed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WAIT = 600.0  # seconds for the first process to have settled the batch size
 @final
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured.
+    """The models, methods, metrics and data of a run.
 
     Attributes:
         model: images or texts → logits, in eval mode.
@@ -50,8 +50,8 @@ class Plan:
         metrics: their names differ.
         batch_size: examples a forward; "auto" halves from 64 until the first batch fits into memory.
         limit: how many examples at most, for testing.
-        seed: of whatever is random in methods and metrics.
-        name: what the model is called in reports.
+        seed: of random methods and metrics.
+        name: of the model in reports.
         identity: of the data; what they say of themselves when None.
         capture: (model, inputs, number of the first example) → an object with the `target` (batch,) and `scores(method)`.
             Methods of a batch share it.
@@ -72,7 +72,7 @@ class Plan:
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
-        """All that a figure depends on; its digest is the key of the run."""
+        """Returns everything that a figure depends on. Its digest is the key of the run."""
         return {
             "schema": SCHEMA,
             "model": {"name": self.name or type(self.model).__name__, **model_identity(self.model)},
@@ -90,7 +90,7 @@ class Plan:
 @final
 @dataclass(frozen=True)
 class Share:
-    """Which process of how many this is; torchrun and accelerate launch say so in the environment."""
+    """The number of this process and of all processes. torchrun and accelerate launch set them in the environment."""
 
     rank: int = 0
     world: int = 1
@@ -101,7 +101,7 @@ class Share:
 
 
 def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = False) -> dict[str, Any]:
-    """Measures what the folder does not hold yet, and returns the run's manifest once every process has done its share.
+    """Measures the rows that the folder lacks, and returns the manifest once every process has done its share.
 
     Batch b is process b mod world's. It appends to its own part file, one write for each batch and method; a killed run
     goes on with the batch and method that it was at.
@@ -151,7 +151,7 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
 
 
 def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
-    """Method → its rows (without the run) on the batch. What is random depends on the seed, the batch and the names alone."""
+    """Yields (method, its rows on the batch). Random numbers depend on the seed, the batch and the names alone."""
     device = next(plan.model.parameters()).device
     inputs = batch.inputs.to(device)
     shared = plan.capture(plan.model, inputs, batch.first)
@@ -174,7 +174,7 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
 
 
 def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
-    """The manifest of the folder; the first process writes it where there is none."""
+    """Returns the manifest of the folder. The first process writes it if there is none."""
     key, path = key_of(plan.configuration), folder / "run.json"
     started = time.monotonic()
     while not path.exists() and share.rank:
@@ -201,7 +201,7 @@ def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
 
 
 def _fitting(plan: Plan) -> int:
-    """The largest of 64, 32, … of which a whole first batch fits into memory."""
+    """Returns the largest of 64, 32, … for which the first batch fits into memory."""
     size = LARGEST
     while True:
         try:
@@ -219,7 +219,7 @@ def _fitting(plan: Plan) -> int:
 
 
 def await_others(folder: Path, key: str, rows: int, share: Share) -> None:
-    """Returns once all rows are there; torchrun ends this process where another failed."""
+    """Waits until all rows are there. torchrun ends this process if another fails."""
     while share.world > 1 and len(read_parts(folder, key)) < rows:
         time.sleep(0.5)
 

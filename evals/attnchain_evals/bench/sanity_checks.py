@@ -32,14 +32,14 @@ Methods = Callable[[nn.Module], Mapping[str, Any]]
 
 
 class Check(NamedTuple):
-    """A figure and whether it passes; both None where the check does not apply."""
+    """A figure and whether it passes. Both are None if the check does not apply."""
 
     value: float | None
     passed: bool | None
 
 
 def sanity_checks(model: nn.Module, inputs: Tensor, methods: Methods, seed: int = 0) -> dict[str, dict[str, Check]]:
-    """Method → check → result.
+    """Returns method → check → result.
 
     "randomised": rank correlation with the maps of the model whose parameters are all randomised; must fall below 0.5.
     "follows": how far the scores of permuted tokens are from the permuted scores. "class": rank correlation of the maps of
@@ -74,7 +74,7 @@ def sanity_checks(model: nn.Module, inputs: Tensor, methods: Methods, seed: int 
 def randomisation_curves(
     model: nn.Module, inputs: Tensor, methods: Methods, stages: int = 4, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Method → mean rank correlation with its own maps, as the model's modules are randomised from the last to the first.
+    """Returns method → mean rank correlation with its own maps, as modules are randomised from the last to the first.
 
     Cascading: stage k has the last k / stages of the modules that hold parameters randomised. Each parameter keeps its values
     in a random order, so that its scale stays.
@@ -97,9 +97,9 @@ def randomisation_curves(
 
 
 def data_randomisation(model: nn.Module, on_random_labels: nn.Module, inputs: Tensor, methods: Methods) -> dict[str, float]:
-    """Method → mean rank correlation of its maps of the model and of one of the same kind that learnt random labels.
+    """Returns method → mean rank correlation of its maps of the model and of a like model that learnt random labels.
 
-    A method that explains what was learnt comes out low.
+    A low correlation means that the method depends on what the model learnt.
     """
     first = SharedCapture(model, inputs)
     captures = [first, SharedCapture(on_random_labels, inputs, target=first.target)]
@@ -109,11 +109,12 @@ def data_randomisation(model: nn.Module, on_random_labels: nn.Module, inputs: Te
 
 
 def permutation_deviation(shared: SharedCapture, method: Any, seed: int = 0) -> float | None:
-    """The greatest |score of permuted tokens − permuted score| over the greatest |score|; None without a `score` to ask,
-    and in a decoder, whose maps say where a token is.
+    """Returns the greatest |score of permuted tokens − permuted score| over the greatest |score|.
 
-    All patches but the centre one, or all tokens of a text but special ones, change places, rows and columns of every map
-    alike: what a token is called must not matter.
+    None without a method `score`, and for a decoder, whose maps depend on positions.
+
+    All patches but the centre one, or all tokens of a text but special ones, change places, in rows and columns alike. The
+    number of a token must not matter.
     """
     if shared.store.causal:
         return None
@@ -131,7 +132,7 @@ def permutation_deviation(shared: SharedCapture, method: Any, seed: int = 0) -> 
 
 
 def rank_correlation(left: Tensor, right: Tensor) -> NDArray[np.float64]:
-    """(batch,): Spearman's ρ of the maps of each example; 0 where one of them is constant."""
+    """Returns Spearman's ρ of the maps of each example (batch,); 0 if one of them is constant."""
     ranks = [rankdata(grid.detach().flatten(1).double().cpu().numpy(), axis=1) for grid in (left, right)]
     centred = [rank - rank.mean(1, keepdims=True) for rank in ranks]
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
@@ -143,7 +144,7 @@ def class_specific(method: Any) -> bool:
 
 
 def _noisy(inputs: Tensor, seed: int) -> Tensor:
-    """Images with noise; texts as they are."""
+    """Adds noise to images and returns texts unchanged."""
     if not inputs.is_floating_point():
         return inputs
     noise = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(seed)).to(inputs)

@@ -1,4 +1,4 @@
-"""A batch of inputs as the methods read it: one capture for all, gradients once for those that need them."""
+"""One capture of a batch that all methods share."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from attnchain_interp.gradients import AttentionGradients
 
 @final
 class SharedCapture:
-    """A batch of inputs as the methods read it: one capture for all, and gradients once one of them asks for these.
+    """A batch with one capture for all methods, and one backward for those that read gradients.
 
-    Class-specific methods explain the class of the clean prediction; of a language model, the token it puts next.
+    Class-specific methods explain the class of the clean prediction. The class of a language model is the next token.
 
     Args:
         model: inputs → logits, in eval mode.
         inputs: images (batch, channel, height, width), or texts (batch, token).
         first: the number of the first example in the data; random scores depend on it.
-        target: (batch,) classes, in the place of the predicted ones.
+        target: (batch,) classes; the predicted ones when None.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor, first: int = 0, target: Tensor | None = None) -> None:
@@ -47,7 +47,7 @@ class SharedCapture:
 
     @cached_property
     def target(self) -> Tensor:
-        """(batch,): the predicted classes, unless others were given."""
+        """(batch,): the given classes, or the predicted ones."""
         return self.logits.argmax(1) if self._target is None else self._target
 
     @cached_property
@@ -55,8 +55,10 @@ class SharedCapture:
         return capture_gradients(self._model, self._inputs, target=self._selected)
 
     def scores(self, method: Any) -> Tensor:
-        """(batch, rows, columns) of images, (batch, token) of texts; by `attribute` of a method that reads more than maps and
-        gradients."""
+        """Returns the scores (batch, rows, columns) of images, (batch, token) of texts.
+
+        A method that reads more than maps and gradients is called by its `attribute`.
+        """
         if isinstance(method, AttentionAttribution):
             return self._placed(self.store.tokens, method.score_part(self.store, self._first))
         if isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
@@ -71,7 +73,7 @@ class SharedCapture:
 
     @property
     def _selected(self) -> Any:
-        """The target as methods take it: with a position, where the logits have one."""
+        """Returns the target in the form that methods take: with a position, if the logits have one."""
         if self._output.ndim == 2:
             return self.target
         return [(self._inputs.shape[1] - 1, number) for number in self.target.tolist()]

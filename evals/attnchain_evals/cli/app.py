@@ -43,7 +43,7 @@ def attnchain(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="show the version and exit")
     ] = False,
 ) -> None:
-    """Transformer attention read as a Markov chain: heat maps, figures, and the evidence for them."""
+    """Reads transformer attention as a Markov chain: heat maps, figures, and the evidence for them."""
 
 
 DEMO = (
@@ -53,7 +53,7 @@ DEMO = (
 
 
 def demo_methods() -> dict[str, Any]:
-    """What the demo scores: methods that read attention alone and take less than a second an image, and the controls."""
+    """Returns the methods of the demo: those that read attention alone in less than a second an image, and the controls."""
     from attnchain_evals.bench.names import build_methods
 
     return build_methods(DEMO, None, (14, 14))
@@ -66,7 +66,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="of the test images")] = 0,
     diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, segments")] = False,
 ) -> None:
-    """The bundled model on its test images: every method, deletion and insertion, localisation, pictures."""
+    """Scores every method with the bundled model on its test images, and draws pictures."""
     if diffusion:
         from attnchain_evals.cli.diffusion_demo import demo_diffusion
 
@@ -93,7 +93,7 @@ def attribute(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),
 ) -> None:
-    """The heat map of an image: a picture, and the scores as JSON."""
+    """Writes the heat map of an image: a picture, and the scores as JSON."""
     import torch
 
     from attnchain_evals.bench.names import build_methods
@@ -128,7 +128,7 @@ def inspect(
     kind: Annotated[str | None, typer.Option(help="encoder, decoder, cross or pool")] = None,
     tower: Annotated[str | None, typer.Option(help="of a model of several: text, vision, …")] = None,
 ) -> None:
-    """What is captured of a model (on a sample input): layers, heads, tokens, route, row sums; and the strong check of it."""
+    """Prints the capture of a model on a sample input: layers, heads, tokens, route, row sums. --strong verifies it."""
     from attnchain_interp import AttentionError, capture, prove
 
     loaded = load(model)

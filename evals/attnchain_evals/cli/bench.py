@@ -52,7 +52,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where there is one if not given")] = None,
     sanity: Annotated[int | None, typer.Option(help="examples for sanity checks of the methods; none if not given")] = None,
 ) -> None:
-    """Measures, and writes the table and the reports. Under torchrun or `accelerate launch` processes share the work."""
+    """Measures, and writes the table and the reports. Processes of torchrun or `accelerate launch` share the work."""
     given = {name: value for name, value in locals().items() if name not in ("output", "config") and value is not None}
     settings = DEFAULTS | (_read(config) if config else {}) | given
 
@@ -67,7 +67,7 @@ def run(
 
 @app.command()
 def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
-    """The names that `bench run` knows."""
+    """Lists the names that `bench run` knows."""
     from attnchain_evals.bench import names
     from attnchain_evals.terminal import did_you_mean
     from attnchain_interp import AttentionError

@@ -1,4 +1,4 @@
-"""The main job end to end: the bundled model on test images, every method, scores with intervals, pictures, a page."""
+"""The demo: every method with the bundled model on test images, scores with intervals, pictures, a page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHOWN = 6
 
 
 class Demo(NamedTuple):
-    """What a demo found, the model's accuracy on its images, and the files it wrote."""
+    """The scores of a demo, the model's accuracy on the images, and the written files."""
 
     benchmark: BenchmarkResult
     accuracy: float
@@ -64,7 +64,7 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
 
 
 def state_figure(store: AttentionStore, images: Tensor, normalization: Any = None) -> Figure:
-    """The metastable states of every image, as many as its spectrum has before its largest gap."""
+    """Draws the metastable states of every image, as many as the spectrum has before its largest gap."""
     method = MetastableStates()
     chain, memberships = method.chain(store), method.memberships(store)
     weights = coarse_grained_stationary(chain, memberships)
@@ -72,7 +72,7 @@ def state_figure(store: AttentionStore, images: Tensor, normalization: Any = Non
 
 
 def patch_on(mask: Tensor, store: AttentionStore) -> int:
-    """The position of the token whose patch the mask (height, width) covers most."""
+    """Returns the position of the token whose patch the mask (height, width) covers most."""
     if store.tokens.grid is None:
         raise AttentionError("the store has no image grid.", "Capture a model of images.")
     covered = nn.functional.adaptive_avg_pool2d(mask[None].float(), store.tokens.grid).flatten()

@@ -1,4 +1,4 @@
-"""`attnchain explore`: a page to point at, of a model and one input."""
+"""`attnchain explore`: the explorer page of a model and one input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def explore(
     target: Annotated[int | None, typer.Option(help="the class that is explained; the predicted one if not given")] = None,
     max_mb: Annotated[float, typer.Option(help="size of the page, in 10⁶ bytes")] = 4.5,
 ) -> None:
-    """One HTML page, without a server: point at a patch or a token and watch its attention bounce."""
+    """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
     from attnchain_evals.bench.names import split
     from attnchain_evals.report.explorer_pages import IMAGE_METHODS, TEXT_METHODS, explore_image, explore_text
     from attnchain_interp import AttentionError
@@ -53,7 +53,7 @@ def explore(
 
 
 def bundled_image() -> Any:
-    """The first test image of the bundled task (1, 3, 56, 56)."""
+    """Returns the first test image of the bundled task (1, 3, 56, 56)."""
     from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 
     return next(ClutteredDigits("test", 1, seed=0).batches(1)).image

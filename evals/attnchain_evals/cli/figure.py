@@ -39,7 +39,7 @@ def layers(
     heads: Heads = "mean",
     damping: Damping = 0.99,
 ) -> None:
-    """Layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
+    """Draws layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
     from attnchain_interp.pictures import show_layers
 
     read = _read(model, image)
@@ -56,7 +56,7 @@ def heads(
     ] = "head",
     damping: Damping = 0.99,
 ) -> None:
-    """Layers × heads: the TokenRank of every head, in a frame of the colour of its |λ₂|."""
+    """Draws layers × heads: the TokenRank of every head, in a frame of the colour of its |λ₂|."""
     from attnchain_interp.pictures import show_heads
 
     _write(show_heads(_read(model, image).store, order=order, damping=damping), output)
@@ -76,7 +76,7 @@ def bounces(
     heads: Heads = "mean",
     damping: Damping = 0.99,
 ) -> None:
-    """A walk from one token after n bounces, and without end; or a film of it."""
+    """Draws a walk from one token after n bounces and after infinitely many, or a film of the walk."""
     from attnchain_interp.pictures import animate_bounces, show_bounces
 
     begin = int(start) if start.lstrip("-").isdecimal() else start
@@ -93,7 +93,7 @@ def bounces(
 
 @app.command()
 def states(model: Model, image: Image = None, output: Output = Path("states.pdf")) -> None:
-    """The metastable states of the image as coloured regions."""
+    """Draws the metastable states of the image as coloured regions."""
     from attnchain_evals.cli.demo import state_figure
 
     read = _read(model, image)
@@ -106,7 +106,7 @@ def toy(
     start: Annotated[str, typer.Option(help="a token by number, 0 to 4, or uniform")] = "4",
     steps: Annotated[str, typer.Option(help="numbers of bounces with commas between")] = "0,1,2",
 ) -> None:
-    """The authors' chain of five tokens as a graph, with the walk after n bounces."""
+    """Draws the authors' chain of five tokens as a graph, with the walk after n bounces."""
     import torch
 
     from attnchain_interp import AttentionError
@@ -117,15 +117,15 @@ def toy(
     _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output)
 
 
-class _Reading(NamedTuple):
-    """The attention of an image, the image as the model is given it, and what undoes its preprocessing."""
+class _Captured(NamedTuple):
+    """The attention of an image, the preprocessed image, and the normalization that undoes the preprocessing."""
 
     store: AttentionStore
     pixels: Tensor
     normalization: Any
 
 
-def _read(model: str, image: Path | None) -> _Reading:
+def _read(model: str, image: Path | None) -> _Captured:
     from attnchain_interp import AttentionError, capture
 
     if image is None and model != "bundled":
@@ -142,7 +142,7 @@ def _read(model: str, image: Path | None) -> _Reading:
     else:
         pixels = loaded.preprocess(open_image(image))
     with working("capturing attention"):
-        return _Reading(capture(loaded.model, pixels), pixels, normalization_of(loaded.preprocess))
+        return _Captured(capture(loaded.model, pixels), pixels, normalization_of(loaded.preprocess))
 
 
 def _write(figure: Any, path: Path) -> None:

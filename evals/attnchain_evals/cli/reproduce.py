@@ -31,7 +31,7 @@ def imagenet_segmentation(
     batch_size: BatchSize = "32",
     device: Device = None,
 ) -> None:
-    """Pixel accuracy, mean IoU and mean AP of attention maps, as Chefer et al. define them."""
+    """Measures pixel accuracy, mean IoU and mean AP of attention maps, as Chefer et al. define them."""
     from attnchain_evals.reproduce import imagenet_segmentation as experiment
 
     measure = experiment.sweep_bounces if sweep else experiment.imagenet_segmentation
@@ -75,14 +75,14 @@ def token_masking(
     batch_size: BatchSize = "32",
     device: Device = None,
 ) -> None:
-    """Area under the accuracy curve while the tokens that rank highest, or lowest, are masked."""
+    """Measures the area under the accuracy curve while the highest-ranked, or lowest-ranked, tokens are masked."""
     from attnchain_evals.reproduce.token_masking import token_masking as measure
 
     _show(measure(_settings(output, data, model, limit, batch_size, device)))
 
 
 def _show(page: str) -> None:
-    """Prints the page; of several processes the first does."""
+    """Prints the page, in the first process only."""
     from attnchain_evals.bench.runner import Share
 
     if Share.from_environment().rank == 0:

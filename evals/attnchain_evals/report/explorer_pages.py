@@ -1,4 +1,4 @@
-"""Explorer pages of a model and one input: attention, class-specific chains, methods side by side with deletion curves."""
+"""Explorer pages of a model and one input: attention, chains of two classes, methods with deletion curves."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def explore_image(
     max_mb: float = 4.5,
     normalization: Any = None,
 ) -> Explorer:
-    """The page of an image: the chains of its attention and of two classes, and methods with their deletion curves.
+    """Returns the page of an image: the chains of its attention and of two classes, and methods with their deletion curves.
 
-    A model without logits has no classes and no curves; of it only the methods that read attention alone are shown.
+    The page of a model without logits has no classes and no curves. It shows the methods that read attention alone.
 
     Args:
         model: in eval mode.
@@ -81,9 +81,9 @@ def explore_text(
     title: str | None = None,
     max_mb: float = 4.5,
 ) -> Explorer:
-    """The page of a text: as `explore_image`, of a classifier or of what a decoder goes on with.
+    """Returns the page of a text: the same as `explore_image`, for a classifier or for the next token of a decoder.
 
-    Curves are of the answer's probability as attention to the top tokens is masked out.
+    Curves show the probability of the answer while attention to the top tokens is masked out.
 
     Args:
         model: of transformers, in eval mode.
@@ -127,7 +127,7 @@ def explore_text(
 
 
 def _answer(output: Any) -> Tensor | None:
-    """Logits (batch, class), of a decoder those after the last token; None of a model that has none."""
+    """Returns logits (batch, class), those after the last token for a decoder; None for a model without logits."""
     logits = getattr(output, "logits", None)
     if not isinstance(logits, Tensor):
         return None
@@ -142,7 +142,7 @@ def _class_gradients(
     model: nn.Module,
     tokenizer: Any = None,
 ) -> dict[str, AttentionGradients]:
-    """The gradients of the chosen class and of the likeliest beside it, by their names and probabilities."""
+    """Returns name and probability → gradients, of the chosen class and of the likeliest other class."""
     other = next(k for k in logits.argsort(descending=True).tolist() if k != chosen) if len(logits) > 1 else None
     probabilities = logits.float().softmax(0)
     names = getattr(getattr(model, "config", None), "id2label", None) or {}

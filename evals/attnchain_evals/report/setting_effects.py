@@ -1,4 +1,4 @@
-"""The effect of each choice: what a setting of a method does, averaged over all others."""
+"""The effect of each setting of a method, averaged over all other settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASS_SPECIFIC = "class-specific"
 
 
 class Effect(NamedTuple):
-    """What a value of a setting comes to.
+    """The effect of one value of a setting.
 
     Attributes:
         kind: the class of the methods.
@@ -34,7 +34,7 @@ class Effect(NamedTuple):
 
 
 def setting_effects(result: BenchmarkResult, metric: str) -> list[Effect]:
-    """The effects wherever variants of a class differ in a setting, or its class-specific sister has the same settings."""
+    """Returns the effects of settings in which variants of a class differ, and of the class-specific sister of a class."""
     values, sign = result.per_example(metric), 1 if result.metrics[metric].higher_is_better else -1
     found: list[Effect] = []
     for kind, setting, groups in _comparisons(result.manifest["configuration"]["methods"], result.methods):
@@ -49,7 +49,7 @@ def setting_effects(result: BenchmarkResult, metric: str) -> list[Effect]:
 
 
 def _comparisons(settings: dict[str, dict[str, Any]], methods: list[str]) -> Iterator[tuple[str, str, dict[str, list[int]]]]:
-    """(class, setting, value → the numbers of the methods that have it), of at least two values."""
+    """Yields (class, setting, value → the numbers of the methods with the value), for at least two values."""
     kinds: dict[str, list[int]] = {}
     for k, method in enumerate(methods):
         kinds.setdefault(settings[method]["class"].rsplit(".", 1)[-1], []).append(k)
@@ -67,7 +67,7 @@ def _comparisons(settings: dict[str, dict[str, Any]], methods: list[str]) -> Ite
 
 
 def _alike(plain: list[dict[str, Any]], sisters: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    """The variants that agree in all settings that both classes have; of settings that one has alone, the first value."""
+    """Returns the pairs of variants with equal shared settings, and with the first value of settings of one class alone."""
     shared = (plain[0].keys() & sisters[0].keys()) - {"class"}
     alone = plain[0].keys() - sisters[0].keys()
     return [
