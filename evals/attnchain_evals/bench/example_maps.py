@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_evals.bench.runner import Plan
-from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp.files import whole
 from attnchain_interp.pictures import displayable
@@ -42,7 +41,7 @@ def write_example_maps(plan: Plan, folder: Path) -> None:
     if (folder / FILE).exists():
         return
     (batch,) = batches(plan.data, SHOWN, min(SHOWN, plan.limit or SHOWN), lambda *_: True)
-    shared = SharedCapture(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
+    shared = plan.capture(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
     tensors = {"maps": torch.stack([shared.scores(method).detach().float().cpu() for method in plan.methods.values()])}
     texts: list[list[str]] = []
     if batch.inputs.ndim == 2:

@@ -17,7 +17,7 @@ from attnchain_evals.metrics.statistics import Score
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8A8A8A")  # Okabe and Ito, and grey
 DASHES = ("-", "--", ":")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "attnchain",
     "text.parse_math": False,  # names are text, whatever they hold
