@@ -1,4 +1,4 @@
-"""What may be kept of a layer's attention instead of its maps: `capture(model, inputs, keep=[reducers])`."""
+"""Small results that a capture keeps instead of maps: `capture(model, inputs, keep=[reducers])`."""
 
 from __future__ import annotations
 
@@ -17,36 +17,47 @@ _TILE: Final = 2**22
 
 
 class Reducer(Protocol):
-    """A small result per head of a layer.
+    """Reduces the chain of each head of a layer to a small result.
 
     Attributes:
-        starts_anywhere: whether it needs the rows of tokens that are no states, too.
+        starts_anywhere: whether the reducer also needs the rows of tokens that are not states.
     """
 
     starts_anywhere: ClassVar[bool]
 
     @property
     def name(self) -> str:
-        """What the result is called."""
+        """Returns the name of the result."""
         ...
 
     @property
     def tokens(self) -> TokenSelection:
-        """The states of the chains, as in `TokenLayout.select`."""
+        """Returns the states of the chains. See `TokenLayout.select`."""
         ...
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
-        """(batch, head, …) of the chains (batch, head, token, token) of one layer's heads.
+        """Returns the result (batch, head, …) of the chains (batch, head, token, token) of a layer's heads.
 
-        `layout` is of the tokens of the chains: all of the model's, or the states alone.
+        Args:
+            heads: the chains.
+            layout: the layout of all tokens of the model.
         """
         ...
+
+
+@dataclass(frozen=True)
+class _OfTokens:
+    """The fields of a reducer that has no other arguments."""
+
+    tokens: TokenSelection = None
+    name: str = ""
+    starts_anywhere: ClassVar[bool] = False
 
 
 @final
 @dataclass(frozen=True)
 class StationaryVectors:
-    """The stationary vector of every head: (batch, layer, head, token). See `stationary`."""
+    """Keeps the stationary vector of every head (batch, layer, head, token). See `stationary`."""
 
     damping: float = 0.99
     tokens: TokenSelection = None
@@ -62,12 +73,10 @@ class StationaryVectors:
 
 @final
 @dataclass(frozen=True)
-class SecondEigenvalues:
-    """|λ₂| of every head: (batch, layer, head). See `second_eigenvalue`."""
+class SecondEigenvalues(_OfTokens):
+    """Keeps |λ₂| of every head (batch, layer, head). See `second_eigenvalue`."""
 
-    tokens: TokenSelection = None
     name: str = "second_eigenvalue"
-    starts_anywhere: ClassVar[bool] = False
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         return second_eigenvalue(heads)
@@ -76,9 +85,9 @@ class SecondEigenvalues:
 @final
 @dataclass(frozen=True, eq=False)
 class Bounces:
-    """Where a walk over every head is after some steps: (batch, layer, head, token). See `bounce`.
+    """Keeps the distribution (batch, layer, head, token) of a walk over every head after some steps. See `bounce`.
 
-    `start` as in `MultiBounce`: "class", "center", "uniform", a token by number, or distributions.
+    `start` is "class", "center", "uniform", a token by number, or distributions. See `MultiBounce`.
     """
 
     start: Start = "class"
@@ -93,12 +102,10 @@ class Bounces:
 
 @final
 @dataclass(frozen=True)
-class ColumnSums:
-    """The column sums of every head's map, divided by the number of states: (batch, layer, head, token)."""
+class ColumnSums(_OfTokens):
+    """Keeps the column sums of every head's map, divided by the number of states: (batch, layer, head, token)."""
 
-    tokens: TokenSelection = None
     name: str = "column_sum"
-    starts_anywhere: ClassVar[bool] = False
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         return bounce(heads, heads.uniform, 1)
@@ -106,10 +113,9 @@ class ColumnSums:
 
 @final
 @dataclass(frozen=True)
-class ClassRows:
-    """The row of the class token of every head, over the states: (batch, layer, head, token)."""
+class ClassRows(_OfTokens):
+    """Keeps the row of the class token of every head, over the states: (batch, layer, head, token)."""
 
-    tokens: TokenSelection = None
     name: str = "class_row"
     starts_anywhere: ClassVar[bool] = True
 
@@ -119,12 +125,10 @@ class ClassRows:
 
 @final
 @dataclass(frozen=True)
-class Entropies:
-    """The entropy in nats of every head's rows, averaged over the states: (batch, layer, head)."""
+class Entropies(_OfTokens):
+    """Keeps the entropy in nats of every head's rows, averaged over the states: (batch, layer, head)."""
 
-    tokens: TokenSelection = None
     name: str = "entropy"
-    starts_anywhere: ClassVar[bool] = False
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
         n, total = len(heads), torch.zeros(heads.states.shape[:-1], dtype=heads.dtype, device=heads.device)

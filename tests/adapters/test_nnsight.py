@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import attnchain_interp as ac
 from attnchain_adapters import tracing
 from attnchain_adapters.tracing import bounce, column_sum, entropy, reduce_layers, second_eigenvalue, stationary, token_rank
-from attnchain_adapters.tracing.reading import fused_maps
+from attnchain_adapters.tracing.shown_attention import fused_maps
 from attnchain_interp.capture import adapter_named
 
 LONG, SHORT = "the tower in a city of light", "rain falls on glass"

@@ -15,9 +15,9 @@ from attnchain_interp.store import eigenvalue_weights
 
 @final
 class RunningMean:
-    """Takes the attention of layer after layer and adds it up head by head.
+    """Adds up the attention of layer after layer, head by head.
 
-    One head's map is built at a time. Within a layer, heads are weighted; layers and steps count the same.
+    One head's map is built at a time. The heads of a layer are weighted; all layers and steps have the same weight.
 
     Attributes:
         layers: the names of the layers that are taken; others are ignored.
@@ -36,7 +36,7 @@ class RunningMean:
         self._taken: set[str] = set()
 
     def next_forward(self) -> None:
-        """Before each forward."""
+        """Forgets which layers were taken. Called before each forward."""
         self._taken.clear()
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
@@ -50,33 +50,36 @@ class RunningMean:
         if name in self._taken:
             raise AttentionError(
                 f"layer {name!r} computes attention twice in one forward (an adapter of images, or attention in slices), and"
-                " its maps cannot be told apart. Remove the adapter, or disable_attention_slicing()."
+                " its maps cannot be told apart.",
+                "Remove the adapter, or call pipe.disable_attention_slicing().",
             )
         self._taken.add(name)
         mean, key = self._over_heads(attention), name if self._each_layer else "mean"
         if key in self.sums and self.sums[key].shape != mean.shape:
             raise AttentionError(
                 f"the maps change from {tuple(self.sums[key].shape)} to {tuple(mean.shape)} (example, query, key) while"
-                " sampling; capture each size by itself: kind=…, grid=…, steps=…."
+                " sampling.",
+                "Capture each size by itself: kind=…, grid=…, steps=….",
             )
         self.sums[key] = self.sums[key].add_(mean) if key in self.sums else mean
         self.counts[key] = self.counts.get(key, 0) + 1
 
     def _over_heads(self, attention: Tensor | Factors) -> Tensor:
-        total, weights = None, torch.zeros(())
-        for head in range(attention.shape[1]):
+        batch, heads, queries, keys = attention.shape
+        batch = len(range(batch)[self.examples])
+        total = torch.zeros(batch, queries, keys, device=attention.device)
+        weights = total.new_zeros(batch)
+        for head in range(heads):
             part = attention.heads(slice(head, head + 1)) if isinstance(attention, Factors) else attention[:, head : head + 1]
             chosen = (part.maps() if isinstance(part, Factors) else part)[self.examples, 0].float()
             weight = self._weight(chosen)
-            weights = weights.to(chosen) + weight
-            total = torch.zeros_like(chosen) if total is None else total
+            weights += weight
             total.addcmul_(chosen, weight[:, None, None])
-        assert total is not None, "attention has a head"  # noqa: S101
         return total.div_(weights[:, None, None])
 
     def _weight(self, maps: Tensor) -> Tensor:
         if self._heads == "mean":
             return maps.new_ones(len(maps))
         if maps.shape[-1] != maps.shape[-2]:
-            raise AttentionError(f'heads="{self._heads}" needs chains, and this is cross-attention; use heads="mean".')
+            raise AttentionError(f'heads="{self._heads}" needs chains, and this is cross-attention.', 'Use heads="mean".')
         return eigenvalue_weights(second_eigenvalue(maps), self._heads)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnchain_adapters.tracing import functionals
 from attnchain_adapters.tracing.functionals import uniform
-from attnchain_adapters.tracing.reading import attention_modules, attention_of
+from attnchain_adapters.tracing.shown_attention import attention_modules, attention_of
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
