@@ -17,7 +17,7 @@ ELSEWHERE = {  # folder → modules whose tests stand in files of other names, s
     "attnchain_interp/gradients": "block_replay differentiable_maps encoder_decoder layer_gradients",
     "adapters/attnchain_adapters": "checks contribution_recorder contribution_trace nnsight_models recorders",
     "adapters/attnchain_adapters/timm_models": "adapter families layouts",
-    "adapters/attnchain_adapters/tracing": "functionals reading reducing",
+    "adapters/attnchain_adapters/tracing": "functionals reducing shown_attention",
     "adapters/attnchain_adapters/transformers_models": "adapter families generation layouts stacks",
     "evals/attnchain_evals/reproduce": "experiment imagenet_segmentation reported sweep token_masking",
 }
