@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import index
 from typing import Any
 
 from attnchain_interp.errors import AttentionError
@@ -48,12 +49,16 @@ def check_position(name: str, value: Any, count: int) -> int:
     attnchain_interp.errors.AttentionError: layer 12 does not exist; there are 12, numbered 0 to 11.
     Use one of these numbers, or a negative number to count from the end.
     """
-    if isinstance(value, bool) or not -count <= int(value) < count:
+    try:
+        position = count if isinstance(value, bool) else index(value)
+    except TypeError:
+        position = count
+    if not -count <= position < count:
         raise AttentionError(
             f"{name} {value!r} does not exist; there are {count}, numbered 0 to {count - 1}.",
             "Use one of these numbers, or a negative number to count from the end.",
         )
-    return int(value) % count
+    return position % count
 
 
 def check_one_of(name: str, value: Any, allowed: Collection[Any]) -> None:

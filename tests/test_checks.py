@@ -16,8 +16,8 @@ def test_whole_numbers(value: Any) -> None:
 
 def test_positions_count_from_either_end() -> None:
     assert [check_position("head", value, 3) for value in (0, 2, -1, -3)] == [0, 2, 2, 0]
-    for value in (3, -4, True):
-        with pytest.raises(AttentionError, match=f"head {value} does not exist; there are 3, numbered 0 to 2"):
+    for value in (0.5, "0", 3, -4, True):
+        with pytest.raises(AttentionError, match=f"head {value!r} does not exist; there are 3, numbered 0 to 2"):
             check_position("head", value, 3)
 
 
