@@ -19,7 +19,6 @@ ELSEWHERE = {  # folder → modules whose tests stand in files of other names, s
     "adapters/attnchain_adapters/timm_models": "adapter families layouts",
     "adapters/attnchain_adapters/tracing": "functionals reducing shown_attention",
     "adapters/attnchain_adapters/transformers_models": "adapter families generation layouts stacks",
-    "evals/attnchain_evals/reproduce": "experiment imagenet_segmentation reported sweep token_masking",
 }
 
 

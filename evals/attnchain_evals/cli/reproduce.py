@@ -22,7 +22,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where the
 @app.command("imagenet-segmentation")
 def imagenet_segmentation(
     output: Output,
-    data: Annotated[str, typer.Option(help="as `bench run` has it; with masks")] = "imagenet-segmentation:gtsegs_ijcv.mat",
+    data: Annotated[str, typer.Option(help="see `bench run --help`; with masks")] = "imagenet-segmentation:gtsegs_ijcv.mat",
     model: Model = "timm:vit_small_patch8_224.dino",
     sweep: Annotated[
         bool, typer.Option("--sweep", help="1 to 8 bounces instead: chosen on validation images, judged on the others")
@@ -46,19 +46,19 @@ def flux_segmentation(
         str, typer.Option(help="a pipeline of diffusers, on the hub or in a folder")
     ] = "black-forest-labs/FLUX.1-schnell",
     size: Annotated[int, typer.Option(help="side of the square that images are squeezed to, in pixels")] = 512,
-    timestep: Annotated[float, typer.Option(help="that images are noised to, of the scheduler's (mostly 1,000)")] = 250,
+    timestep: Annotated[float, typer.Option(help="noise level of the images, of the scheduler's (mostly 1,000)")] = 250,
     heads: Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2")] = "lambda2",
     layers: Annotated[str, typer.Option(help="all, or numbers and slices with commas between: 9:19,47:57")] = "all",
     grid: Annotated[str | None, typer.Option(help="rows and columns of the tokens, of a UNet: 16x16")] = None,
     text: Annotated[int | None, typer.Option(help="text tokens asked for (max_sequence_length)")] = None,
     dtype: Annotated[str, typer.Option(help="of the weights: float32, float16 or bfloat16")] = "float32",
     offload: Annotated[
-        bool, typer.Option("--offload", help="one model at a time on the device, the others on the CPU")
+        bool, typer.Option("--offload", help="keeps one model at a time on the device, the others on the CPU")
     ] = False,
     limit: Limit = None,
     device: Device = None,
 ) -> None:
-    """The same scores for bounces from the class's word through the attention of a diffusion model; one forward an image."""
+    """Measures the same scores for bounces from the word of the class through a diffusion model; one forward an image."""
     from attnchain_evals.reproduce import flux_segmentation as experiment
 
     seeing = experiment.Seeing(size, timestep, heads, experiment.layers_of(layers), experiment.grid_of(grid), text)
@@ -69,7 +69,7 @@ def flux_segmentation(
 @app.command("token-masking")
 def token_masking(
     output: Output,
-    data: Annotated[str, typer.Option(help="as `bench run` has it; with labels")] = "classes:imagenet/val",
+    data: Annotated[str, typer.Option(help="see `bench run --help`; with labels")] = "classes:imagenet/val",
     model: Model = "timm:vit_base_patch16_224.augreg_in1k",
     limit: Limit = None,
     batch_size: BatchSize = "32",

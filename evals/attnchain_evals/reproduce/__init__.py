@@ -1,1 +1,1 @@
-"""Published experiments with real weights and data: the full commands, and the published numbers beside one's own."""
+"""Published experiments on real weights and data: each prints its own numbers beside the published ones."""

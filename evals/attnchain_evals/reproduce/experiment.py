@@ -1,4 +1,4 @@
-"""What the reproductions share: a model, data, and methods that suit both; one page with our numbers and the reported ones."""
+"""The parts that reproductions share: settings, methods that suit a model, and a page with our numbers and reported ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAGE = "reproduction.md"
 @final
 @dataclass(frozen=True)
 class Settings:
-    """What a reproduction is run on: names as the command line has them, and the folder that keeps the run."""
+    """The model and the data of a reproduction, by their names of the command line, and the folder of the run."""
 
     data: str
     model: str
@@ -34,11 +34,12 @@ class Settings:
     device: str | None = None
 
     def set_up(self) -> SetUp:
+        """Loads the model and opens the data."""
         return set_up(self.model, self.data, self.limit, 0, self.device)
 
 
 def measure(settings: Settings, where: SetUp, methods: Sequence[str], metrics: Sequence[ExampleMetric]) -> BenchmarkResult:
-    """The benchmark of the methods that suit the model, kept in the folder."""
+    """Runs the benchmark of the methods that suit the model, and keeps it in the folder."""
     built = build_methods(suited(methods, where), where.model, where.grid)
     return benchmark(
         where.model,
@@ -54,7 +55,7 @@ def measure(settings: Settings, where: SetUp, methods: Sequence[str], metrics: S
 
 
 def suited(methods: Iterable[str], where: SetUp) -> list[str]:
-    """The methods without those that start at a class token the model lacks, or explain a class of a model without classes."""
+    """Returns the methods that suit the model: none from a class token that it lacks, none of a class if it has none."""
     headless = getattr(where.model, "num_classes", None) == 0
 
     def suits(spec: str) -> bool:

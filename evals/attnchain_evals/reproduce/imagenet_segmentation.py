@@ -26,7 +26,7 @@ def imagenet_segmentation(settings: Settings) -> str:
     """Measures and returns the page.
 
     Raises:
-        AttentionError: data without masks, or what `benchmark` raises.
+        AttentionError: data without masks, or an error of `benchmark`.
     """
     result = measure(settings, settings.set_up(), METHODS, localisation_metrics())
     return write_page(settings, TITLE, result, percentages(result), IMAGENET_SEGMENTATION)
@@ -35,7 +35,7 @@ def imagenet_segmentation(settings: Settings) -> str:
 def sweep_bounces(settings: Settings) -> str:
     """Chooses the number of bounces on validation images, measures all on test images, and returns the page.
 
-    `ClutteredDigits` have both sets. Of other data every fifth image is for validation.
+    `ClutteredDigits` have both sets. In other data, every fifth image is for validation.
     """
     where = settings.set_up()
     validation, test = halves(settings, where)
@@ -52,7 +52,7 @@ def sweep_bounces(settings: Settings) -> str:
 
 
 def halves(settings: Settings, where: SetUp) -> tuple[object, object]:
-    """The validation and the test images."""
+    """Returns the validation images and the test images."""
     if settings.data.startswith("digits:"):
         validation, test = (open_data(f"digits:{part}", None, settings.limit, 0) for part in ("validation", "test"))
         return validation, test

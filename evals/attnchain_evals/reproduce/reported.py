@@ -13,14 +13,14 @@ from attnchain_evals.bench.tables import table
 @final
 @dataclass(frozen=True)
 class Reported:
-    """What a source reports of a method.
+    """The figures that a source reports for a method.
 
     Attributes:
-        method: as the source calls it.
-        model: what it was computed on.
-        figures: name → figure, as the source writes it.
-        source: where it stands.
-        certainty: how it came to be known here.
+        method: its name in the source.
+        model: the model of the figures.
+        figures: name → figure, in the digits of the source.
+        source: the publication.
+        certainty: how the figures are known here.
     """
 
     method: str
@@ -63,7 +63,7 @@ TOKEN_MASKING: Final = (
 
 
 def reported_table(rows: Sequence[Reported]) -> str:
-    """As Markdown: method, model, figures, and the number of the source; the sources with their certainty below."""
+    """Returns a Markdown table: method, model, figures, number of the source; the sources with their certainty follow."""
     columns = list(dict.fromkeys(name for row in rows for name in row.figures))
     origins = list(dict.fromkeys((row.source, row.certainty) for row in rows))
     cells = [

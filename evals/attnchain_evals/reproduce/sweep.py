@@ -21,10 +21,10 @@ STEPS = (1, 2, 3, 4, 5, 6, 7, 8)
 @final
 @dataclass(frozen=True)
 class Sweep:
-    """What was found for each number of bounces.
+    """The results of each number of bounces.
 
     Attributes:
-        steps: the numbers that were tried.
+        steps: the numbers of bounces.
         chosen: the one with the greatest mean IoU on validation.
         validation, test: both results; methods are named by `bounces(n)`, and one bounce is the baseline.
     """
@@ -35,7 +35,7 @@ class Sweep:
     test: BenchmarkResult
 
     def markdown(self) -> str:
-        """Scores of every number on both sets; on test also the paired difference of mean IoU from the first number."""
+        """Returns a table: the scores of each number on both sets, and its difference of test mean IoU from the first."""
         rows = []
         for step in self.steps:
             name = f"{step} (chosen)" if step == self.chosen else str(step)
@@ -51,7 +51,7 @@ class Sweep:
 
 
 def bounces(steps: int) -> str:
-    """The name of a number of bounces, as `attnchain bench` has it."""
+    """Returns the name of a number of bounces in `attnchain bench`."""
     return f"MultiBounce(steps={steps})"
 
 
@@ -65,7 +65,7 @@ def sweep(
     limit: int | None = None,
     name: str = "",
 ) -> Sweep:
-    """Segmentation by `MultiBounce` from the class token, for each number of bounces on both sets.
+    """Measures segmentation by `MultiBounce` from the class token, for each number of bounces on both sets.
 
     Both runs are kept, in `output`/validation and `output`/test, and go on where they stopped.
 
@@ -73,14 +73,16 @@ def sweep(
         model: images → logits, in eval mode.
         validation, test: data with masks and an `identity`.
         output: a folder.
-        steps: numbers of bounces; the first is what others are compared with.
-        batch_size, limit, name: as in `benchmark`.
+        steps: numbers of bounces; the others are compared with the first.
+        batch_size, limit, name: see `benchmark`.
 
     Raises:
-        AttentionError: fewer than two numbers, or what `benchmark` raises.
+        AttentionError: fewer than two numbers, or an error of `benchmark`.
     """
     if len(set(steps)) < 2 or len(set(steps)) < len(steps):
-        raise AttentionError(f"steps={list(steps)}; give at least two numbers of bounces, each once.")
+        raise AttentionError(
+            f"steps={list(steps)}; at least two numbers of bounces, each once, are required.", "Pass steps=(1, 2, 3)."
+        )
     methods = {bounces(step): MultiBounce(steps=step) for step in steps}
     found = {
         part: benchmark(

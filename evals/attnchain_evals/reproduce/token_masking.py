@@ -1,4 +1,4 @@
-"""Token masking: the accuracy that is left when the tokens that a criterion ranks highest, or lowest, are taken away."""
+"""Token masking: the accuracy without the tokens that a criterion ranks highest, or lowest."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HIGHEST, LOWEST = "token-masking(target='label')", "token-masking/lowest(target=
 def token_masking(settings: Settings) -> str:
     """Measures and returns the page.
 
-    Steady state, column sum, and the row and the column of the class token and of the centre patch are the criteria that the
-    authors' code names; patches are dropped from the sequence, and right is what the label of the data says.
+    The authors' code names these criteria: steady state, column sum, and the row and the column of the class token and of the
+    centre patch. Patches are dropped from the sequence. The label of the data decides whether an answer is right.
 
     Raises:
-        AttentionError: data without labels, a model whose tokens cannot be dropped, or what `benchmark` raises.
+        AttentionError: data without labels, a model whose tokens cannot be dropped, or an error of `benchmark`.
     """
     result = measure(settings, settings.set_up(), METHODS, build_metrics([HIGHEST, LOWEST]))
     head = ["criterion", "highest first: area ↓", "lowest first: area ↑", "accuracy, nothing masked"]

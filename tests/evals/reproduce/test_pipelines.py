@@ -6,7 +6,7 @@ import torch
 from attnchain_evals.reproduce.pipelines import LazyPipeline, Loading, load_pipeline
 from attnchain_interp import AttentionError
 
-from ...diffusion.pipelines import stable_diffusion
+from ...tiny_pipelines import stable_diffusion
 
 
 def test_a_pipeline_is_loaded_on_its_first_use_in_its_dtype(tmp_path: Path) -> None:

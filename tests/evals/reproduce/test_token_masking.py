@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import attnchain_interp as ac
+from attnchain_evals import perturbation_curve
+from attnchain_evals.bench.model_loading import load, open_image
+from attnchain_evals.perturbation.perturbation_curve import Order
+
+from ..miniatures import write_classes, write_gtsegs, write_timm
+from .commands import reproduce, row_of
+
+
+def test_token_masking(workplace: Path) -> None:
+    write_classes(workplace / "imagenet" / "val")
+    name = write_timm(workplace / "vit")
+    page = reproduce("token-masking", "--model", name, "--output", "run", "--batch-size", "4")
+    ours, reported = page.split("## Reported by others")
+    assert row_of(reported, "TokenRank")[2] == "0.26 to 0.64"
+    model = load(name)
+    assert model.preprocess is not None
+    files = sorted((workplace / "imagenet" / "val").rglob("*.png"))
+    images = torch.cat([model.preprocess(open_image(file)) for file in files])
+    labels = torch.tensor([0] * 3 + [2] * 3)
+    grid = ac.TokenRank(model.model).attribute(images, output="grid")
+    orders: tuple[tuple[int, Order], ...] = ((1, "morf"), (2, "lerf"))
+    for column, order in orders:
+        curve = perturbation_curve(model.model, images, grid, labels, occlusion="token-drop", score="accuracy", order=order)
+        assert float(row_of(ours, "TokenRank")[column].split()[0]) == pytest.approx(float(curve.auc.mean()), abs=6e-4)
+        assert 0 < float(curve.auc.mean()) < 1
+    clean = (model.model(images).argmax(1) == labels).double().mean()
+    assert float(row_of(ours, "TokenRank")[3]) == pytest.approx(float(clean), abs=6e-4)
+
+
+def test_token_masking_needs_labels(workplace: Path) -> None:
+    write_gtsegs(workplace / "small.mat", 2)
+    name = write_timm(workplace / "vit")
+    with pytest.raises(ac.AttentionError, match="the trial has no labels"):
+        reproduce("token-masking", "--data", "imagenet-segmentation:small.mat", "--model", name, "--output", "run")
