@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 
 from attnchain_evals.bundled.diffusion_model import NO_CLASS, WEIGHTS, build_scheduler, build_unet, bundled_diffusion
@@ -15,7 +17,7 @@ def test_size_and_architecture() -> None:
 
 
 def test_samples_depend_on_the_class_and_on_the_noise() -> None:
-    pipe = bundled_diffusion()
+    pipe: Any = bundled_diffusion()
 
     def drawn(label: int, seed: int) -> torch.Tensor:
         return pipe([label], num_inference_steps=2, generator=torch.Generator().manual_seed(seed)).images
@@ -27,7 +29,8 @@ def test_samples_depend_on_the_class_and_on_the_noise() -> None:
 
 def test_samples_show_the_class_asked_for() -> None:
     labels, noise = torch.arange(30) % 10, torch.Generator().manual_seed(0)
-    images = bundled_diffusion()(labels, num_inference_steps=8, guidance_scale=3.0, generator=noise).images
+    pipe: Any = bundled_diffusion()
+    images = pipe(labels, num_inference_steps=8, guidance_scale=3.0, generator=noise).images
     assert images.shape == (30, 1, 32, 32)
     with torch.no_grad():
         right = trained_digit_classifier()(images).argmax(1) == labels
