@@ -1,26 +1,18 @@
-"""The pages that are made of a kept report say what it says."""
-
-from __future__ import annotations
+import json
+from pathlib import Path
 
 import pytest
 
-from attnchain_evals.report.report import REPORT_SCHEMA
-from studies import choices_page, results
-from studies.report_pages import ROOT, kept
+from studies import report_pages
 
 
-@pytest.mark.parametrize("made", [results, choices_page])
-def test_no_page_is_stale(made) -> None:  # type: ignore[no-untyped-def]
-    report = kept(made.KEPT)
-    assert report["schema"] == REPORT_SCHEMA
-    for path, text in made.pages(report).items():
-        assert (ROOT / path).read_text(encoding="utf-8") == text, (
-            f"{path} is stale: python -m {made.__name__} --report {made.KEPT}"
-        )
+def test_a_kept_report_is_without_wins_and_named_parts() -> None:
+    report = {"scores": {"a": 1}, "wins": [], "ranks": []}
+    assert json.loads(report_pages.as_kept(report, "ranks")) == {"scores": {"a": 1}}
 
 
-def test_a_changed_figure_makes_its_pages_stale() -> None:
-    report = kept(results.KEPT)
-    report["scores"]["TokenRank"]["miou"]["value"] += 0.01
-    stale = [path for path, text in results.pages(report).items() if (ROOT / path).read_text(encoding="utf-8") != text]
-    assert stale == ["docs/results.md", "README.md"]
+def test_only_the_text_between_markers_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_pages, "ROOT", tmp_path)
+    report_pages.write({"page.md": "before <b> old <e> after"})
+    assert report_pages.between("page.md", "<b>", "<e>", " new ") == "before <b> new <e> after"
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == "before <b> old <e> after"

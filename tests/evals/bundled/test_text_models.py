@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from attnchain_evals import KeyValues, TextExample, bundled_decoder, bundled_encoder
-from attnchain_evals.bundled.text_models import DECODER_WEIGHTS, ENCODER_WEIGHTS, build_decoder, build_encoder
+from attnchain_evals.bundled.text_models import DECODER_WEIGHTS, ENCODER_WEIGHTS
 from attnchain_evals.tasks.key_values import FILLERS, VALUES
-from studies.training.text_models import accuracy, predicted, thinned, train, wanted
+from studies.training.text_models import accuracy, predicted
 
 BATCH = next(KeyValues("test", 64, seed=1).batches(64))
 MODELS = pytest.mark.parametrize("bundled", [bundled_decoder, bundled_encoder])
@@ -44,27 +44,6 @@ def test_the_answer_stands_on_the_evidence(bundled) -> None:  # type: ignore[no-
     assert float((kept == BATCH.answer).float().mean()) >= 0.9
     gone = answers(model, BATCH, BATCH.input_ids.masked_fill(BATCH.evidence, FILLERS.start))
     assert float((gone == BATCH.answer).float().mean()) <= 0.2
-
-
-def test_thinning_leaves_the_evidence_and_the_query() -> None:
-    data = next(KeyValues("train", 256).batches(256))
-    ids, mask = thinned(data, torch.Generator().manual_seed(0))
-    stays = data.evidence | ~data.context
-    assert torch.equal(ids[stays], data.input_ids[stays])
-    assert bool(mask[stays].all())
-    assert 0.05 < float((ids != data.input_ids).float().mean()) < 0.3
-    assert 0.05 < float((mask == 0).float().mean()) < 0.3
-
-
-@pytest.mark.parametrize("build", [build_decoder, build_encoder])
-def test_training_writes_weights_that_load(build, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from safetensors.torch import load_model
-
-    torch.manual_seed(0)
-    train(build(), 2, seed=0, out=tmp_path / "weights.safetensors")
-    model = build()
-    load_model(model, tmp_path / "weights.safetensors")
-    assert wanted(predicted(model.eval(), BATCH.input_ids), BATCH).shape == (64,)
 
 
 def test_the_card_says_where_they_come_from() -> None:
