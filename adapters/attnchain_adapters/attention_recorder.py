@@ -1,4 +1,4 @@
-"""Reads attention off a running model, whichever torch function computes it there: nothing of the model is replaced."""
+"""Records the attention of a running model, whichever torch function computes it. Nothing of the model is replaced."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence, Set
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import Edit
 
-_ROWS: Final = 1024  # of a mask that are looked at together
+_ROWS: Final = 1024  # rows of a mask that are compared together
 SOFTMAX: Final = (torch.softmax, Tensor.softmax, F.softmax)
 _MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
 
@@ -51,7 +51,7 @@ class AttentionRecorder(TorchFunctionMode):
         edit: layer name and map (batch, head, query, key) → the map that the model goes on with.
 
     Raises:
-        AttentionError: dropout is active in the model's attention, or as `taker.take`.
+        AttentionError: dropout is active in the model's attention; see also `taker.take`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class AttentionRecorder(TorchFunctionMode):
 
     @property
     def route(self) -> str:
-        """The routes by which attention came, as one string."""
+        """Returns the routes by which attention came, as one string."""
         return ", ".join(sorted(set(self.routes.values())))
 
     def _enter(self, module: nn.Module, name: str) -> None:
@@ -146,10 +146,10 @@ class AttentionRecorder(TorchFunctionMode):
         call = multi_head_call(*args, **kwargs)
         given = dict(call.arguments)
         if given["training"] and given["dropout_p"] > 0:
-            raise AttentionError(f"attention dropout {given['dropout_p']} is active. Call model.eval() first.")
+            raise AttentionError(f"attention dropout {given['dropout_p']} is active.", "Call model.eval() first.")
         call.arguments.update(need_weights=True, average_attn_weights=False)
-        output, weights = F.multi_head_attention_forward(*call.args, **call.kwargs)
-        assert weights is not None, "they were asked for"  # noqa: S101
+        weights: Tensor
+        output, weights = cast("tuple[Tensor, Tensor]", F.multi_head_attention_forward(*call.args, **call.kwargs))
         maps = weights if weights.ndim == 4 else weights[None]  # one example, without a batch
         self._take(layer, maps, "multi-head")
         if self._edit is not None:
@@ -175,29 +175,29 @@ def fused_factors(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Factors:
-    """The factors of the map that `scaled_dot_product_attention` uses for the same arguments.
+    """Returns the factors of the map that `scaled_dot_product_attention` uses for the same arguments.
 
     Raises:
         AttentionError: dropout is active.
     """
     if dropout_p > 0:
-        raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random. Call model.eval() first.")
+        raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random.", "Call model.eval() first.")
     causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
     mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
     return Factors(query, key, scale, mask, is_causal)
 
 
 def multi_head_call(*args: Any, **kwargs: Any) -> inspect.BoundArguments:
-    """The arguments of a call of `multi_head_attention_forward`, by name."""
+    """Returns the arguments of a call of `multi_head_attention_forward`, by name."""
     call = _MULTI_HEAD.bind(*args, **kwargs)
     call.apply_defaults()
     return call
 
 
 def _causal_with_padding(mask: Tensor) -> Tensor | None:
-    """The keys (batch, 1, 1, token) that a boolean mask allows, where it is causal attention to these and nothing else.
+    """The keys (batch, 1, 1, token) of a boolean mask that is causal attention to these keys; None for another mask.
 
-    Rows of tokens that are no keys (padding) may hold anything: no walk comes to them.
+    Rows of padding may hold anything: no walk reaches them.
     """
     if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
         return None
@@ -210,7 +210,7 @@ def _causal_with_padding(mask: Tensor) -> Tensor | None:
 
 
 def heads_of(module: nn.Module) -> int:
-    """How many heads a module says that it has; one where it says nothing."""
+    """Returns the number of heads of a module; one where the module does not say."""
     for name in ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads"):
         if isinstance(heads := getattr(module, name, None), int):
             return heads
@@ -218,12 +218,12 @@ def heads_of(module: nn.Module) -> int:
 
 
 def _mixed(weights: Tensor, given: Mapping[str, Any]) -> Tensor:
-    """What `multi_head_attention_forward` puts out for these weights ([batch,] head, query, key): (query, [batch,] width)."""
+    """The output (query, [batch,] width) of `multi_head_attention_forward` for these weights ([batch,] head, query, key)."""
     return multi_head_output(weights @ multi_head_values(given), given)
 
 
 def multi_head_values(given: Mapping[str, Any]) -> Tensor:
-    """The values ([batch,] head, key, dim) of a call of `multi_head_attention_forward` with these arguments."""
+    """Returns the values ([batch,] head, key, dim) of a call of `multi_head_attention_forward` with these arguments."""
     value: Tensor = given["value"]
     width, heads = given["embed_dim_to_check"], given["num_heads"]
     bias = given["in_proj_bias"]
@@ -233,5 +233,5 @@ def multi_head_values(given: Mapping[str, Any]) -> Tensor:
 
 
 def multi_head_output(heads: Tensor, given: Mapping[str, Any]) -> Tensor:
-    """What it makes of the output of its heads ([batch,] head, query, dim): (query, [batch,] width)."""
+    """Returns the projection (query, [batch,] width) of the output of the heads ([batch,] head, query, dim)."""
     return F.linear(heads.movedim(-2, 0).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])

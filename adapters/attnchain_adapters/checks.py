@@ -1,4 +1,4 @@
-"""What every adapter checks, before the forward and after it."""
+"""The checks of every adapter, before the forward and after it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from attnchain_interp import AttentionError, Role, TokenLayout
 
-# what modules of cross-attention are called
+# names of modules of cross-attention
 CROSS_ATTENTION: Final = frozenset(
     ("cross_attention", "cross_attn", "crossattention", "encoder_attn", "EncDecAttention", "multihead_attn")
 )
 
 
 def check_ready(model: nn.Module) -> None:
-    """
+    """Checks that a model has its weights and computes the same attention each time.
+
     Raises:
         AttentionError: the model has no weights yet (it is on the meta device), or it is in train mode and has dropout, so
             that its attention is random.
@@ -27,8 +28,9 @@ def check_ready(model: nn.Module) -> None:
     absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if absent and not offloaded:
         raise AttentionError(
-            f"the model is on the meta device ({absent[0]} and {len(absent) - 1} more have no weights); load them first:"
-            " from_pretrained(…) without device_map='meta', or model.to_empty(device='cpu') and load_state_dict."
+            f"the model is on the meta device ({absent[0]} and {len(absent) - 1} more have no weights).",
+            "Load the weights first: from_pretrained(…) without device_map='meta', or model.to_empty(device='cpu') and"
+            " load_state_dict.",
         )
     rates = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob")
     for name, module in model.named_modules():
@@ -37,18 +39,18 @@ def check_ready(model: nn.Module) -> None:
         if module.training and active:
             raise AttentionError(
                 f"the model is in train mode with dropout ({name or type(model).__name__}.{active[0]} ="
-                f" {held[active[0]]}), so its attention is random and rows do not sum to one. Call model.eval()"
-                " first."
+                f" {held[active[0]]}), so its attention is random and rows do not sum to one.",
+                "Call model.eval() first.",
             )
 
 
 def arguments_of(model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a model's forward by name; by its class's signature, since wrappers replace the model's own."""
+    """Returns the arguments of a model's forward by name, from its class's signature: wrappers replace the model's own."""
     return dict(inspect.signature(type(model).forward).bind_partial(model, *inputs, **kwargs).arguments) | dict(kwargs)
 
 
 def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of a batch of images, checked against the size that the model wants (None: any).
+    """Returns height and width of a batch of images, which must be those that the model wants (None: any).
 
     Raises:
         AttentionError: no floating-point tensor (batch, channel, height, width), or another size.
@@ -57,19 +59,22 @@ def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> t
     height, width = images.shape[-2:]
     if size is not None and (height, width) != size:
         raise AttentionError(
-            f"the images are {height}×{width} but {model_name} wants {size[0]}×{size[1]}; resize them (F.interpolate or the"
-            " model's own preprocessing)."
+            f"the images are {height}×{width} but {model_name} wants {size[0]}×{size[1]}.",
+            "Resize them: F.interpolate, or the model's own preprocessing.",
         )
     return height, width
 
 
 def check_floats(model_name: str, tensor: Any, what: str, axes: str, ndim: int) -> None:
-    """
+    """Checks that an argument is a floating-point tensor of `ndim` axes.
+
     Raises:
-        AttentionError: no floating-point tensor of these axes.
+        AttentionError: another argument.
     """
     if not isinstance(tensor, Tensor) or tensor.ndim != ndim or not tensor.is_floating_point():
-        raise AttentionError(f"{model_name} takes {what} as a floating-point tensor {axes}; got {described(tensor)}.")
+        raise AttentionError(
+            f"{model_name} takes {what} as a floating-point tensor {axes}; got {described(tensor)}.", f"Pass a tensor {axes}."
+        )
 
 
 def check_text(
@@ -81,7 +86,7 @@ def check_text(
     class_first: bool = False,
     tokenizer: Any = None,
 ) -> TokenLayout:
-    """The layout of a batch of token numbers (batch, token), padding where the attention mask (batch, token) is zero.
+    """Returns the layout of a batch of token numbers (batch, token), padding where the attention mask (batch, token) is zero.
 
     Args:
         model_name: for messages.
@@ -98,13 +103,19 @@ def check_text(
     if ids is None and isinstance(embeddings, Tensor) and embeddings.ndim == 3:
         ids = torch.full(embeddings.shape[:2], -1)
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
-        raise AttentionError(f"{model_name} takes token numbers as an integer tensor (batch, token); got {described(ids)}.")
+        raise AttentionError(
+            f"{model_name} takes token numbers as an integer tensor (batch, token); got {described(ids)}.",
+            "Pass the input_ids of the tokenizer.",
+        )
     ids = ids.cpu()
     if mask is None:
         mask = torch.ones_like(ids)
     if not isinstance(mask, Tensor) or mask.shape != ids.shape:
         came = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise AttentionError(f"attention_mask must be a tensor of shape {tuple(ids.shape)}, as the token numbers; got {came}.")
+        raise AttentionError(
+            f"attention_mask must be a tensor of shape {tuple(ids.shape)}, as the token numbers; got {came}.",
+            "Pass the attention_mask of the tokenizer, or none.",
+        )
     mask = mask.cpu().bool()
     special = list(special) if tokenizer is None else list(tokenizer.all_special_ids)
     roles = torch.where(torch.isin(ids, torch.tensor(special, dtype=ids.dtype)), int(Role.SPECIAL), int(Role.TEXT))
@@ -117,17 +128,18 @@ def check_text(
 
 
 def check_shown(routes: Iterable[str], wanted: Sequence[str], advice: str) -> None:
-    """
+    """Checks that every wanted layer has shown its attention.
+
     Raises:
-        AttentionError: a layer has shown no attention; `advice` says what to do.
+        AttentionError: a layer has not. `advice` is the fix.
     """
     absent = [name for name in wanted if name not in set(routes)]
     if absent:
         raise AttentionError(
-            f"{len(absent)} of {len(wanted)} attention layers showed no map (the first: {absent[0]!r}). {advice}"
+            f"{len(absent)} of {len(wanted)} attention layers showed no map (the first: {absent[0]!r}).", advice
         )
 
 
 def described(value: Any) -> str:
-    """A tensor's type and shape, or the type of anything else."""
+    """Returns a tensor's type and shape, or the type of anything else."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,4 +1,4 @@
-"""What becomes of a layer's attention in a running model: from its map to the addition to the input of its block."""
+"""Traces a layer's attention in a running model, from its map to the addition to the input of its block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Step = Callable[[Tensor], Tensor]
 
 _ADD: Final = (torch.add, Tensor.add, Tensor.add_)
 _PRODUCT: Final = (torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm)
-_READ: Final = (F.linear, Tensor.__getitem__)  # what takes a sum as it is
+_READ: Final = (F.linear, Tensor.__getitem__)  # functions that take a sum as it is
 _LAYER_NORM: Final = inspect.signature(F.layer_norm)
 _ALIKE: Final = 1e-3  # of the greatest entry: how far the biases of two tokens may be apart, by rounding
 
@@ -27,15 +27,15 @@ _ALIKE: Final = 1e-3  # of the greatest entry: how far the biases of two tokens 
 class ContributionTrace:
     """Follows one layer, function by function, and takes the output of its attention block apart.
 
-    The model's own functions between the output of the heads and the addition are kept, and each head's values are sent
-    through them by themselves: so there is nothing to know about projections, layer scales and reshapes, and nothing is
-    believed. What comes out is a sum over heads and tokens only if all of this is linear, and `AttentionBlock` checks the sum.
+    The trace keeps the model's own functions between the output of the heads and the addition, and sends the values of each
+    head through them alone. No knowledge of projections, layer scales and reshapes is needed. The result is a sum over heads
+    and tokens only if these functions are linear; `AttentionBlock` checks the sum.
 
     Args:
         name: of the model and the layer, for messages.
         heads: how many the module has, where they are folded into the batch.
         given: for each module around the attention that is running, the outermost first, the tensors that it was given; kept
-            up to date. One of those at the start is what the output of attention is added to.
+            up to date. The output of attention is added to one of those at the start.
     """
 
     def __init__(self, name: str, heads: int, given: Sequence[Sequence[Tensor]]) -> None:
@@ -54,11 +54,11 @@ class ContributionTrace:
 
     @property
     def added(self) -> bool:
-        """Whether the output of attention has been added to the input of its block."""
+        """Returns whether the output of attention has been added to the input of its block."""
         return self._sum is not None
 
     def follow(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """One function that the model has called, and its result; nothing counts before there is `attention`."""
+        """Takes one function that the model has called, and its result. Ignores all functions before there is `attention`."""
         if self.attention is None:
             return
         if self._values is None:
@@ -68,11 +68,11 @@ class ContributionTrace:
             follow(function, args, kwargs, result)
 
     def block(self) -> AttentionBlock:
-        """The output of the block, taken apart.
+        """Returns the output of the block, taken apart.
 
         Raises:
-            AttentionError: attention is not multiplied with values, its output is not added to the block's input, what becomes
-                of the sum is not known, or something is added that is no bias.
+            AttentionError: attention is not multiplied with values, its output is not added to the block's input, the use of
+                the sum is not known, or something is added that is not a bias.
         """
         attention, values = self.attention, self._values
         if attention is None or values is None:
@@ -84,14 +84,14 @@ class ContributionTrace:
                 "its output is not added to an input of a module around it (attention beside a feed-forward network, a"
                 " normalisation or a gate before the addition)"
             )
-        norm, output = self._normalised()
+        norm, output = self._normalised(self._sum[-1])
         alone = values.new_zeros(values.shape)
         nothing = self._sent(alone)
         laid = self._layout(nothing, alone)
         offset, (attended, residual, _) = laid(nothing), (laid(tensor) for tensor in self._sum)
         bias = offset[0, 0]
         if float((offset - bias).abs().max()) > _ALIKE * float(attended.abs().max()):
-            raise self._refused("what is added to it differs from token to token and is no bias")
+            raise self._refused("the term added to it differs from token to token and is not a bias")
         each = []
         for head in range(values.shape[1]):
             alone[:, head] = values[:, head]
@@ -147,7 +147,7 @@ class ContributionTrace:
             self._paths[id(result)] = result, (*path, _again(function, args, kwargs, places[0]))
 
     def _after(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
-        """Sees what the sum is used for, while the outermost module that was given the block's input is running."""
+        """Notes the uses of the sum, while the outermost module that was given the block's input is running."""
         if self._inside is not None and not any(given is self._inside for given in self._given):
             return
         several = list(_tensors((*args, *kwargs.values())))
@@ -166,21 +166,20 @@ class ContributionTrace:
         else:
             self._goes_elsewhere = True
 
-    def _normalised(self) -> tuple[LayerNorm | None, Tensor]:
+    def _normalised(self, total: Tensor) -> tuple[LayerNorm | None, Tensor]:
         """The norm after the addition and the block's output: a sum to which more is added later is that output itself.
 
         Raises:
             AttentionError: the sum is neither carried on nor normalised by one layer norm.
         """
-        assert self._sum is not None  # noqa: S101
         if self._goes_on or not (self._norms or self._goes_elsewhere):
-            return None, self._sum[-1]
+            return None, total
         if self._goes_elsewhere or len(self._norms) > 1:
             raise self._refused("the sum with its input is neither carried on to another addition nor given to one layer_norm")
         return self._norms[0]
 
     def _sent(self, heads: Tensor) -> Tensor:
-        """What the model makes of these outputs of heads (batch, head, query, dim)."""
+        """The output of the traced functions for these outputs of heads (batch, head, query, dim)."""
         for step in self._path:
             heads = step(heads)
         return heads
@@ -201,8 +200,8 @@ class ContributionTrace:
 
     def _refused(self, reason: str) -> AttentionError:
         return AttentionError(
-            f"{self._name}: {reason}, so what each token contributes is not known. Its attention alone can be captured:"
-            " capture(model, …)."
+            f"{self._name}: {reason}, so the contribution of each token is not known.",
+            "Capture its attention alone: capture(model, …).",
         )
 
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 class NnsightAdapter:
     """`TransformersModel(…)`, `NNsight(module)` and their parts, captured by the adapter of the module that they wrap.
 
-    Inputs are whatever the model's `trace` takes, and are prepared as it prepares them: weights are loaded, text is tokenised,
+    Inputs are those of the model's `trace`, and are prepared in the same way: weights are loaded, text is tokenised,
     padded and given positions, and its tokens are the layout's labels. Inside a trace there is `attnchain_adapters.tracing`.
     """
 
@@ -41,8 +41,9 @@ class NnsightAdapter:
         adapter = adapter_of(module)
         if adapter is None:
             raise AttentionError(
-                f"the nnsight model wraps a {type(module).__name__}, which no adapter recognises. Inside a trace its attention"
-                " modules can be named: attnchain_adapters.tracing.reduce_layers(model, stationary, layers=[…])."
+                f"the nnsight model wraps a {type(module).__name__}, which no adapter recognises.",
+                "Name its attention modules inside a trace: attnchain_adapters.tracing.reduce_layers(model, stationary,"
+                " layers=[…]).",
             )
         reading, tokenizer = request.reading, getattr(source, "tokenizer", None)
         if tokenizer is not None and "input_ids" in kwargs:
@@ -54,25 +55,27 @@ class NnsightAdapter:
 
 
 def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """
+    """Refuses a capture for which a forward of the module itself would give another result.
+
     Raises:
-        AttentionError: a capture where a forward of the module itself would not give what was asked for.
+        AttentionError: no inputs, a trace that is open, a remote capture, or a model with edits.
     """
     if not inputs and not kwargs:
-        raise AttentionError("no inputs came; pass what the model's trace takes: capture(model, prompt).")
-    instead = "use attnchain_adapters.tracing.token_rank(model) inside the trace"
+        raise AttentionError("no inputs came.", "Pass the inputs of the model's trace: capture(model, prompt).")
+    instead = "Use attnchain_adapters.tracing.token_rank(model) inside the trace"
     if source.interleaver.interleaving:
-        raise AttentionError(f"capture runs a forward of its own and cannot do so inside a trace; {instead}.")
+        raise AttentionError("capture runs a forward of its own and cannot do so inside a trace.", f"{instead}.")
     if kwargs.get("remote"):
-        raise AttentionError(f"remote={kwargs['remote']!r}: capture runs here; {instead}, which can run remotely.")
+        raise AttentionError(f"remote={kwargs['remote']!r}: capture runs here.", f"{instead}, which can run remotely.")
     if source._edits:
         raise AttentionError(
-            f"the model has {len(source._edits)} edits, which capture would not apply; {instead}, or call model.clear_edits()."
+            f"the model has {len(source._edits)} edits, which capture would not apply.",
+            f"{instead}, or call model.clear_edits().",
         )
 
 
 def _prepared(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What the module is called with in a trace of these inputs, which stops there."""
+    """The arguments of the module in a trace of these inputs. The trace stops there."""
     with model.trace(*inputs, **kwargs) as tracer:
         called = save(model.inputs)
         tracer.stop()

@@ -1,4 +1,4 @@
-"""What each token contributes to what an attention block puts out at each token: its values weigh, not attention alone."""
+"""The contribution of each token to the output of an attention block at each token: attention times values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.precision import float32_or_wider as _wide
@@ -23,18 +24,14 @@ _STEPS: Final = 8
 
 
 def check_measure(measure: str) -> None:
-    """
-    Raises:
-        AttentionError: there is no such measure.
-    """
-    if measure not in get_args(Measure):
-        raise AttentionError(f"measure={measure!r} is unknown; use one of {', '.join(map(repr, get_args(Measure)))}.")
+    """Refuses an unknown measure."""
+    check_one_of("measure", measure, get_args(Measure))
 
 
 @final
 @dataclass(frozen=True)
 class LayerNorm:
-    """The layer normalisation after an addition: `weight`, `bias` (width,) and `eps` as of `F.layer_norm`."""
+    """The layer normalisation after an addition: `weight`, `bias` (width,) and `eps` of `F.layer_norm`."""
 
     weight: Tensor | None = None
     bias: Tensor | None = None
@@ -47,22 +44,22 @@ class LayerNorm:
 @final
 @dataclass(frozen=True)
 class AttentionBlock:
-    """The output of an attention block as the sum that it is, Σ_j T_i(x_j) and biases.
+    """The output of an attention block as a sum: Σ_j T_i(x_j) and biases.
 
-    With u_j^h what head h's value of token j becomes by the output projection, x the block's input and δ the identity,
+    With u_j^h the value of token j in head h after the output projection, x the block's input and δ the identity,
 
         T_i(x_j) = N_i(Σ_h A_ij^h u_j^h + δ_ij x_i),
 
-    where N_i is the linear part of the layer norm after the addition: the mean over the width is taken off, and the rest is
-    divided by the standard deviation of the whole sum and multiplied by the weight. Without a norm there N_i does nothing. The
-    values have their own bias in them; the bias of the projection and of the norm belong to no token.
+    where N_i is the linear part of the layer norm after the addition: subtract the mean over the width, divide by the
+    standard deviation of the whole sum and multiply by the weight. Without a norm N_i is the identity. The values contain
+    their own bias; the biases of the projection and of the norm belong to no token.
 
     Attributes:
-        name: of the model and the layer, for messages.
+        name: the names of the model and the layer, for messages.
         attention: A, maps (batch, head, query, key) or `Factors`, of self-attention.
         values: u (batch, head, key, width).
-        bias: (width,), what the projection adds.
-        attended: (batch, token, width), what attention put out, as it was added to the input.
+        bias: (width,), the bias of the projection.
+        attended: (batch, token, width), the output of attention that was added to the input.
         residual: x (batch, token, width).
         norm: the layer norm after the addition, or None.
         output: (batch, token, width), the block's own output: the sum, normalised where there is a norm.
@@ -81,16 +78,16 @@ class AttentionBlock:
         return with_fields(self)
 
     def contributions(self, measure: Measure, mask: Tensor) -> Tensor:
-        """(batch, 1, query, key): the share that each token has in the output at each token, rows that sum to one.
+        """Returns the share (batch, 1, query, key) of each token in the output at each token. Rows sum to one.
 
-        Never is more than some rows of n × n × width held.
+        Only some rows of n × n × width numbers are held at a time.
 
         Args:
-            measure: as in `capture_contributions`.
+            measure: See `capture_contributions`.
             mask: (batch, token), false for padding, whose rows are zero.
 
         Raises:
-            AttentionError: the parts do not add up to the output, or a token to whose output none contributes.
+            AttentionError: the parts do not add up to the output, or no token contributes to the output of a token.
         """
         mask = mask.to(self.values.device)
         self._check_sum(mask)
@@ -100,7 +97,8 @@ class AttentionBlock:
         if bool((total[mask] <= 0).any()):
             raise AttentionError(
                 f"{self.name}: {int((total[mask] <= 0).sum())} tokens have outputs to which none contributes by"
-                f" measure={measure!r} (none is nearer to them than zero is), so there are no shares; choose another measure."
+                f" measure={measure!r} (none is nearer to them than zero is), so there are no shares.",
+                "Choose another measure.",
             )
         return (amounts / torch.where(total > 0, total, 1))[:, None].contiguous()
 
@@ -120,8 +118,8 @@ class AttentionBlock:
         if not away <= tolerance:
             raise AttentionError(
                 f"{self.name}: {parts} do not add up to what the model computed (off by {away:.1e} of its greatest entry, more"
-                f" than {tolerance:.1e}), so it is no sum over tokens: a gate, or a normalisation before the addition. Its"
-                " attention alone can be captured: capture(model, …)."
+                f" than {tolerance:.1e}), so it is not a sum over tokens: a gate, or a normalisation before the addition.",
+                "Capture its attention alone: capture(model, …).",
             )
 
     def _norms(self, measure: Measure) -> Tensor:
@@ -156,7 +154,7 @@ class AttentionBlock:
         return (output.abs().sum(-1, keepdim=True) - torch.cat(left, -1).mT).relu()
 
     def _linear(self, vectors: Tensor) -> Tensor:
-        """What the layer norm does to a summand, before the division by the standard deviation of the sum."""
+        """The layer norm of a summand, before the division by the standard deviation of the sum."""
         vectors = _wide(vectors)
         if self.norm is None:
             return vectors

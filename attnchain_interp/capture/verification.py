@@ -1,4 +1,4 @@
-"""The strong check of a capture: that the captured maps are those the model uses, and that every layer of them counts."""
+"""The strong check of a capture: the model uses the captured maps, and every layer of them counts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ AGREES: Final = 1e-4  # of the output's greatest entry: rounding of float32 over
 @final
 @dataclass(frozen=True)
 class LayerProof:
-    """What a layer's map does to the model's output.
+    """The effect of a layer's map on the model's output.
 
     Attributes:
-        name: of the layer.
-        moved: how far the output goes when the map is overwritten by a random one over the same keys, relative to the output's
-            greatest entry. Zero for a decoy: a map that the output does not depend on.
+        name: the name of the layer.
+        moved: how far the output moves when the map is overwritten by a random one over the same keys, relative to the
+            output's greatest entry. Zero for a decoy: a map that the output does not depend on.
     """
 
     name: str
@@ -37,13 +37,13 @@ class LayerProof:
 @final
 @dataclass(frozen=True)
 class Proof:
-    """What came of the strong check.
+    """The result of the strong check.
 
     Attributes:
         store: the captured maps.
-        deviation: how far the output goes when the model computes with the captured maps in place of its own attention,
+        deviation: how far the output moves when the model computes with the captured maps in place of its own attention,
             relative to its greatest entry; rounding where they are the same.
-        layers: what overwriting each layer does.
+        layers: the effect of overwriting each layer.
     """
 
     store: AttentionStore
@@ -59,7 +59,7 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """The captured maps give the same output, and overwriting any one of them gives another."""
+        """Returns whether the captured maps give the same output and overwriting any one of them gives another."""
         return self.deviation <= AGREES and all(layer.moved > 2 * self.deviation for layer in self.layers)
 
 

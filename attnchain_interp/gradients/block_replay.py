@@ -1,4 +1,4 @@
-"""What each layer of a model puts out, and what the rest of the model makes of it in place of the last layer's."""
+"""Replays the model's head on the output of each layer, in place of the last layer's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ INSTEAD: Final = "Take the gradients of the model's own score for every layer: c
 
 @final
 class LayerOutputs:
-    """While open, remembers the call of a model, and what every entry of its lists of modules puts out.
+    """While open, remembers the call of a model and the output of every entry of its lists of modules.
 
     A layer of attention belongs to the innermost entry of an `nn.ModuleList` or `nn.Sequential` around it: its block.
 
     Args:
-        model: whose forward is to come.
+        model: the model that will be called.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -56,9 +56,10 @@ class LayerOutputs:
             handle.remove()
 
     def read(self, layers: Sequence[str]) -> Iterator[Any]:
-        """The model's output with the tokens of each layer's block in place of the last block's; first with the last's own.
+        """Yields the model's output with the tokens of each layer's block in place of the last block's.
 
-        The model is called as it was, but its blocks are not computed again: each gives what it gave.
+        The first output is that with the last block's own tokens. The model is called with the same arguments. Its blocks are
+        not computed again: each returns its earlier output.
 
         Raises:
             AttentionError: layers that are not in blocks of one list, blocks that run more than once, or tokens of another
@@ -71,14 +72,14 @@ class LayerOutputs:
         twice = [name for name in beside if len(self._outputs[name]) > 1]
         if others or twice:
             why = f"{blocks[0]} and {others[0]} stand in different lists" if others else f"{twice[0]} runs more than once"
-            raise AttentionError(f"{why}, so no layer's tokens can stand for the last one's. {INSTEAD}")
+            raise AttentionError(f"{why}, so no layer's tokens can stand for the last one's.", INSTEAD)
         last = self._outputs[beside[-1]][0]
         for name in (beside[-1], *blocks):
             tokens = _tokens(self._outputs[name][0])
             if tokens.shape != _tokens(last).shape:
                 raise AttentionError(
-                    f"{name} puts out {tuple(tokens.shape)}, and what follows the last layer reads"
-                    f" {tuple(_tokens(last).shape)}; choose layers=… like the last. {INSTEAD}"
+                    f"{name} outputs {tuple(tokens.shape)}, and the model's head reads {tuple(_tokens(last).shape)}.",
+                    f"Choose layers=… like the last. {INSTEAD}",
                 )
             given = {other: self._outputs[other][0] for other in beside} | {beside[-1]: _replaced(last, tokens)}
             with _giving({self._blocks[other]: output for other, output in given.items()}):
@@ -90,15 +91,16 @@ class LayerOutputs:
         around = [name for k in range(1, len(parts)) if (name := ".".join(parts[:k])) in self._outputs]
         if not around or layer not in dict(self._model.named_modules()):
             raise AttentionError(
-                f"layer {layer!r} is in no block of its own, an entry of an nn.ModuleList or nn.Sequential, so what it puts"
-                f" out is not known. {INSTEAD}"
+                f"layer {layer!r} is in no block of its own, an entry of an nn.ModuleList or nn.Sequential, so its output"
+                " is not known.",
+                INSTEAD,
             )
         return around[-1]
 
 
 @contextmanager
 def _giving(outputs: dict[nn.Module, Any]) -> Iterator[None]:
-    """While open, these modules do not compute but give these outputs."""
+    """While open, these modules return these outputs and do not compute."""
     before = {module: module.__dict__.get("forward") for module in outputs}
     try:
         for module, output in outputs.items():

@@ -23,12 +23,12 @@ class MapGraph:
     """While open, gradients are enabled, and the maps that a model computes with are in the graph that leads to its output.
 
     Args:
-        model: a model that an adapter recognises; or what `torch.compile` made of one.
+        model: a model that an adapter recognises, compiled by `torch.compile` or not.
 
     Attributes:
-        model, adapter: the model as it is run, and the adapter that recognises it.
-        maps: of each layer by name, in the order in which they ran.
-        output: what the last module to finish in this thread has put out: in the end, the model.
+        model, adapter: the model that is run, and the adapter that recognises it.
+        maps: the map of each layer by name, in the order in which they ran.
+        output: the output of the last module that finished in this thread: in the end, the model.
 
     Raises:
         AttentionError: no adapter recognises the model, or `torch.inference_mode` is on.
@@ -37,7 +37,7 @@ class MapGraph:
     def __init__(self, model: Any) -> None:
         if torch.is_inference_mode_enabled():
             raise AttentionError(
-                "torch.inference_mode() is on, in which no gradient can be had.", "Use torch.no_grad() around this."
+                "torch.inference_mode() is on, and there are no gradients in this mode.", "Use torch.no_grad() around this."
             )
         self.model = uncompiled(model)
         self.adapter = required_adapter(
@@ -75,7 +75,7 @@ class MapGraph:
         return CaptureRequest(StoreCollector("maps"), layers, reading, self.add)
 
     def gradients(self, score: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """How `score` (batch,) changes with the maps of these layers.
+        """Returns the gradients of `score` (batch,) with respect to the maps of these layers.
 
         Raises:
             AttentionError: no gradient flows to one of them.
@@ -88,7 +88,8 @@ class MapGraph:
         if cut:
             raise AttentionError(
                 f"no gradient flows from the score to {len(cut)} of {len(names)} attention layers (the first: {cut[0]!r}): the"
-                " model detaches what it computes (a no_grad inside its forward, quantised layers), or this output does not"
-                " depend on them. Use the model in floating point, or choose layers=… that the output depends on."
+                " model detaches its tensors (a no_grad inside its forward, quantised layers), or this output does not depend"
+                " on them.",
+                "Use the model in floating point, or choose layers=… on which the output depends.",
             )
         return gradients

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from torch import Tensor
 
@@ -13,9 +13,7 @@ from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-
-if TYPE_CHECKING:
-    from attnchain_interp.gradients.target import Target
+from attnchain_interp.gradients.target import Target, selected_score, target_position
 
 _KINDS: Final[tuple[StackKind, ...]] = ("encoder", "decoder", "cross")
 
@@ -28,7 +26,7 @@ class EncoderDecoderGradients:
     Iteration gives (kind, maps, gradients) of every layer, from the first that runs to the last.
 
     Attributes:
-        encoder, decoder: of self-attention.
+        encoder, decoder: the gradients of self-attention.
         cross: of the decoder's attention to the encoder: queries are its tokens, keys the encoder's.
         names: of all layers, in the order in which they run.
         position: (batch,) the decoder's position whose output the target is, where it says so: the first of its indices.
@@ -56,7 +54,7 @@ class EncoderDecoderGradients:
 
 
 def is_encoder_decoder(model: Any) -> bool:
-    """Whether `capture_encoder_decoder_gradients` can read a model."""
+    """Returns whether `capture_encoder_decoder_gradients` can read a model."""
     model = uncompiled(model)
     adapter = adapter_of(model)
     return isinstance(adapter, EncoderDecoderAdapter) and adapter.is_encoder_decoder(model)
@@ -74,15 +72,13 @@ def capture_encoder_decoder_gradients(
         reading: labels of the tokens. Its `kind` is not used.
 
     Raises:
-        AttentionError: as `capture_gradients`; a model that is no encoder–decoder.
+        AttentionError: see `capture_gradients`; a model that is not an encoder–decoder.
     """
-    from attnchain_interp.gradients.target import selected_score, target_position  # captum loads pyplot
-
     with MapGraph(model) as graph:
         adapter = graph.adapter
         if not isinstance(adapter, EncoderDecoderAdapter) or not adapter.is_encoder_decoder(graph.model):
             raise AttentionError(
-                f"{type(graph.model).__name__} is no encoder–decoder that is known here: it has no decoder of its own that"
+                f"{type(graph.model).__name__} is not an encoder–decoder that is known here: it has no decoder of its own that"
                 " attends to an encoder of its own.",
                 "For one sequence use capture_gradients(model, …).",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,8 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import INSTEAD, LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
+from attnchain_interp.gradients.target import Target, selected_score
 from attnchain_interp.store.layers import LayerSelection
-
-if TYPE_CHECKING:
-    from attnchain_interp.gradients.target import Target
 
 
 def capture_layer_gradients(
@@ -38,14 +36,14 @@ def capture_layer_gradients(
         target, layers, reading: See `capture_gradients`.
 
     Raises:
-        AttentionError: as `capture_gradients`; layers that are not in blocks of one list, each run once with tokens
+        AttentionError: see `capture_gradients`; layers that are not in blocks of one list, each run once with tokens
             of one shape; a model whose output is not computed from the last block's tokens alone.
     """
-    from attnchain_interp.gradients.target import selected_score  # captum loads pyplot
-
     with MapGraph(model) as graph:
         if not isinstance(graph.model, nn.Module):
-            raise AttentionError(f"the tokens of each layer are read off a module; got {type(graph.model).__name__}.")
+            raise AttentionError(
+                f"the tokens of each layer are read off a module; got {type(graph.model).__name__}.", "Pass the module itself."
+            )
         with LayerOutputs(graph.model) as outputs:
             reading, kwargs = separated(graph.model, reading, kwargs)
             store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))
@@ -58,8 +56,9 @@ def capture_layer_gradients(
         again = score(next(read)).detach()
         if not torch.allclose(again, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
             raise AttentionError(
-                f"{type(graph.model).__name__} gives another score when its blocks give what they gave and are not computed,"
-                f" so its score is read off more than its last layer's tokens. {INSTEAD}"
+                f"{type(graph.model).__name__} gives another score when its blocks return their earlier output and are not"
+                " computed, so its score is read off more than its last layer's tokens.",
+                INSTEAD,
             )
         gradients: dict[str, Tensor] = {}
         for name, output in zip(store.names, read, strict=True):

@@ -1,29 +1,27 @@
-"""From a model, its inputs and a target to the gradient of the target's score with respect to every attention map."""
+"""The gradient of a target's score with respect to every attention map of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from torch import Tensor
 
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
+from attnchain_interp.gradients.target import Target, selected_score
 from attnchain_interp.operators.precision import float32_or_wider
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.tokens import TokenLayout
 
-if TYPE_CHECKING:
-    from attnchain_interp.gradients.target import Target
-
 
 @final
 @dataclass(frozen=True)
 class AttentionGradients:
-    """The maps of a forward pass, and how the score of a target changes with each of their entries.
+    """The maps of a forward pass, and the gradient of a target's score with respect to each of their entries.
 
     `found[k]` is (maps, gradients) of a layer by number, and iteration goes from the first layer that runs to the last; both
     (batch, head, query, key) in float32 or better, rows of padding zero.
@@ -42,7 +40,7 @@ class AttentionGradients:
 
     @classmethod
     def named(cls, store: AttentionStore, gradients: Mapping[str, Tensor]) -> AttentionGradients:
-        """With gradients by the names of the layers, as they come: of masked entries too."""
+        """Returns the gradients of a store's layers. Those of masked entries are set to zero."""
         return cls(store, [gradients[layer.name].masked_fill(layer.maps == 0, 0) for layer in store])
 
     @property
@@ -58,7 +56,7 @@ class AttentionGradients:
         return float32_or_wider(self.store[layer].maps) * inside, float32_or_wider(gradient) * inside
 
     def select(self, layers: LayerSelection) -> AttentionGradients:
-        """Some of the layers, in the order in which they run.
+        """Returns some of the layers, in the order in which they run.
 
         Raises:
             AttentionError: a layer that does not exist.
@@ -93,11 +91,9 @@ def capture_gradients(
             output has one number per example. Or a function from the model's output to scores (batch,).
 
     Raises:
-        AttentionError: as `capture`; attention from other queries than the keys' tokens; an output without logits, or a target
-            that it does not hold; a model through which no gradient flows from the score to the maps.
+        AttentionError: see `capture`; attention from other queries than the keys' tokens; an output without logits, or a
+            target that it does not hold; a model through which no gradient flows from the score to the maps.
     """
-    from attnchain_interp.gradients.target import selected_score  # captum loads pyplot
-
     with MapGraph(model) as graph:
         reading, kwargs = separated(graph.model, reading, kwargs)
         store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))

@@ -100,7 +100,7 @@ def test_only_the_layers_asked_for_are_computed(build: Callable[[], Any], monkey
 @pytest.mark.parametrize("build", [MODELS["hf vit"]], ids=["hf"])
 def test_inputs_that_are_no_images_of_the_right_size(build: Callable[[], Any]) -> None:
     model = build()
-    with pytest.raises(ac.AttentionError, match="the images are 60×64 but .* wants 64×64; resize"):
+    with pytest.raises(ac.AttentionError, match="the images are 60×64 but .* wants 64×64"):
         ac.capture(model, torch.randn(1, 3, 60, 64))
     with pytest.raises(ac.AttentionError, match=r"floating-point tensor .*; got torch.float32 \(3, 64, 64\)"):
         ac.capture(model, torch.randn(3, 64, 64))
@@ -129,7 +129,7 @@ def test_an_implementation_that_hides_its_weights_says_so() -> None:
     for module in model.modules():
         if type(module).__name__ == "ViTAttention":
             module.forward = lambda hidden, *_, **__: (hidden, torch.zeros(2, 3, 17))  # as flex: a log-sum-exp
-    with pytest.raises(ac.AttentionError, match='3 of 3 attention layers showed no map.*load the model with "sdpa"'):
+    with pytest.raises(ac.AttentionError, match='(?s)3 of 3 attention layers showed no map.*Load the model with "sdpa"'):
         ac.capture(model, pixels(model))
 
 

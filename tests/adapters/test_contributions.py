@@ -213,7 +213,7 @@ def test_more_families_of_timm(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), {
-    "gpt_neox": "what is added to it differs from token to token and is no bias",
+    "gpt_neox": "the term added to it differs from token to token and is not a bias",
     "olmo2": "its output is not added to an input of a module around it",
     "bitnet": "its output is not added to an input of a module around it",
     "qwen3_next": "its heads give by the output projection do not add up",

@@ -591,11 +591,11 @@ def test_arguments_that_are_refused() -> None:
 def test_captures_that_are_refused() -> None:
     model = decoder()
     with (
-        pytest.raises(ac.AttentionError, match="cannot do so inside a trace; use attnchain_adapters.tracing.token_rank"),
+        pytest.raises(ac.AttentionError, match="(?s)cannot do so inside a trace.*Use attnchain_adapters.tracing.token_rank"),
         model.trace(LONG),
     ):
         ac.capture(model, LONG)
-    with pytest.raises(ac.AttentionError, match=r"no inputs came.*capture\(model, prompt\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)no inputs came.*capture\(model, prompt\)"):
         ac.capture(model)
     with pytest.raises(ac.AttentionError, match="remote=True: capture runs here"):
         ac.capture(model, LONG, remote=True)
@@ -604,7 +604,7 @@ def test_captures_that_are_refused() -> None:
     with pytest.raises(ac.AttentionError, match="the model has 1 edits, which capture would not apply"):
         ac.capture(edited, LONG)
     assert len(ac.capture(model, LONG)) == 3
-    with pytest.raises(ac.AttentionError, match=r"wraps a Doubled, which no adapter recognises.*layers=\[…\]"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)wraps a Doubled, which no adapter recognises.*layers=\[…\]"):
         ac.capture(wrapped(Doubled()), torch.randn(1, 5, 4))
 
 

@@ -203,7 +203,7 @@ def test_every_model_class_of_timm_is_known() -> None:
 
 def test_parts_of_models_and_models_of_features_are_refused() -> None:
     block = built("vit_tiny_patch16_224").blocks[0]
-    with pytest.raises(ac.AttentionError, match=r"Block \(timm.*\) is not among .* capture the whole model"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)Block \(timm.*\) is not among .* capture the whole model"):
         ac.capture(block, torch.rand(1, 17, 48))
     features = timm.create_model("vit_tiny_patch16_224", pretrained=False, features_only=True)
     with pytest.raises(ac.AttentionError, match="made without features_only=True"):
@@ -212,14 +212,14 @@ def test_parts_of_models_and_models_of_features_are_refused() -> None:
 
 def test_layers_of_different_grids_are_chosen_by_hand() -> None:
     model, images = built("coatnet_nano_rw_224"), torch.rand(1, 3, 64, 64)
-    both = r"the 3 layers of MaxxVit .* 4×4: layers=slice\(0, 2\); 2×2: layers=slice\(2, 3\)"
+    both = r"(?s)the 3 layers of MaxxVit .* 4×4: layers=slice\(0, 2\); 2×2: layers=slice\(2, 3\)"
     with pytest.raises(ac.AttentionError, match=both):
         ac.capture(model, images)
     assert ac.capture(model, images, layers=slice(0, 2)).tokens.grid == (4, 4)
     assert ac.capture(model, images, layers=-1).tokens.grid == (2, 2)
     assert ac.TokenRank(model, layers=-1).attribute(images).shape == images.shape
     branches = made("crossvit_tiny_240", depth=((1, 1, 1), (1, 1, 1)))
-    with pytest.raises(ac.AttentionError, match=r"8×8: layers=\[0, 2\]; 4×4: layers=\[1, 3\]"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)8×8: layers=\[0, 2\]; 4×4: layers=\[1, 3\]"):
         ac.capture(branches, torch.rand(1, 3, 32, 32))
 
 
@@ -288,7 +288,7 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
 def test_train_mode_with_dropout_is_refused(name: str) -> None:
     row, model = ROWS[name], copy.deepcopy(built(name)).train()
     model.add_module("dropped", nn.Dropout(0.1))
-    with pytest.raises(ac.AttentionError, match=r"train mode with dropout .*model\.eval\(\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with dropout .*model\.eval\(\)"):
         ac.capture(model, pictures(row), layers=row.chosen)
 
 

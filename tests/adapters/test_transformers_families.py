@@ -107,7 +107,7 @@ def check_failing_forward(model: Any, given: dict[str, Any], options: dict[str, 
 def check_train_mode(model: Any, given: dict[str, Any], options: dict[str, Any]) -> None:
     dropout = nn.Dropout(0.1)
     model.register_module("some_dropout", dropout)
-    with pytest.raises(ac.AttentionError, match=r"train mode with dropout .* = 0\.\d.*model\.eval\(\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with dropout .* = 0\.\d.*model\.eval\(\)"):
         ac.capture(model.train(), **given, reading=ac.Reading(**options))
 
 
@@ -152,5 +152,5 @@ def test_a_family_that_was_not_tried_is_refused() -> None:
     config = AutoConfig.for_model("groupvit")
     with torch.device("meta"):
         model = AutoModel.from_config(config)
-    with pytest.raises(ac.AttentionError, match=r"the family 'groupvit' of GroupViTModel has not been tried.*from_maps"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)the family 'groupvit' of GroupViTModel has not been tried.*from_maps"):
         ac.capture(model, torch.zeros(1, 3, dtype=torch.long))

@@ -37,7 +37,7 @@ def tokenizer() -> Any:
 
 def test_several_sequences_are_told_apart() -> None:
     model, given = member("bart")
-    with pytest.raises(ac.AttentionError, match='several sequences; .*: kind="encoder"; kind="decoder"; kind="cross"'):
+    with pytest.raises(ac.AttentionError, match='(?s)several sequences.*: kind="encoder"; kind="decoder"; kind="cross"'):
         ac.capture(model, **given)
     encoder, decoder, cross = (
         ac.capture(model, **given, reading=ac.Reading(kind=kind)) for kind in ("encoder", "decoder", "cross")
@@ -50,9 +50,9 @@ def test_several_sequences_are_told_apart() -> None:
     # a decoder's token looks at the encoder, and the walk goes on there
     start = cross.maps()[:, -1].mean(1)[:, -1]
     assert ac.bounce(encoder.chain(), start, 2).shape == (2, 12)
-    with pytest.raises(ac.AttentionError, match="kind='both' is unknown; use one of 'encoder', 'decoder'"):
+    with pytest.raises(ac.AttentionError, match="(?s)kind='both' is unknown.*'encoder', 'decoder'"):
         ac.capture(model, **given, reading=ac.Reading(kind="both"))
-    with pytest.raises(ac.AttentionError, match=r'no attention of kind=.pool.; it has kind="encoder"'):
+    with pytest.raises(ac.AttentionError, match=r'(?s)no attention of kind=.pool.*Choose one of kind="encoder"'):
         ac.capture(model, **given, reading=ac.Reading(kind="pool"))
     with pytest.raises(ac.AttentionError, match="(?s)is not a chain.*Keep maps or factors"):
         ac.capture(model, **given, reading=ac.Reading(kind="cross"), keep=[ac.ColumnSums()])
@@ -88,7 +88,7 @@ def test_towers_are_told_apart() -> None:
     assert all(name.startswith("vision_model.") for name in vision.names)
     alone = ac.capture(model.vision_model, given["pixel_values"])
     assert torch.equal(alone.maps(), vision.maps())
-    with pytest.raises(ac.AttentionError, match=r"no attention of tower='audio'; it has tower=\"text\""):
+    with pytest.raises(ac.AttentionError, match=r"(?s)no attention of tower='audio'.*Choose one of tower=\"text\""):
         ac.capture(model, **given, reading=ac.Reading(tower="audio"))
 
 
@@ -224,9 +224,7 @@ def test_steps_that_do_not_follow_on_one_another_are_refused() -> None:
 
 def test_a_prompt_longer_than_the_position_table() -> None:
     model, _ = member("gpt2")
-    with pytest.raises(
-        ac.AttentionError, match=r"the input has 65 tokens but GPT2Model has positions for 64 \(wpe\); shorten"
-    ):
+    with pytest.raises(ac.AttentionError, match=r"the input has 65 tokens but GPT2Model has positions for 64 \(wpe\)"):
         ac.capture(model, torch.ones(1, 65, dtype=torch.long))
     model, _ = member("roberta")  # two of its places are for padding
     ac.capture(model, torch.full((1, 63), 5))
@@ -245,7 +243,7 @@ def test_a_model_without_weights() -> None:
 def test_implementations_that_hide_their_weights(implementation: str) -> None:
     model, given = member("llama")
     model.config._attn_implementation = implementation
-    with pytest.raises(ac.AttentionError, match=f"'{implementation}', which shows none; load the model with"):
+    with pytest.raises(ac.AttentionError, match=f"'{implementation}', which shows none. Load the model with"):
         ac.capture(model, **given)
 
 

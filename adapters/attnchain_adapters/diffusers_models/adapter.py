@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 @final
 class DiffusersAdapter:
-    """Whichever sequence of tokens of a denoiser is meant, by kind and grid."""
+    """Reads one sequence of tokens of a denoiser, chosen by kind and grid."""
 
     supported = f"{', '.join(FAMILIES)} (docs/diffusion.md)"
 

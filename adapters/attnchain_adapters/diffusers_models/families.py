@@ -1,4 +1,4 @@
-"""The denoisers that are known: where their image's tokens lie, and which of text and image comes first."""
+"""The table of denoisers: the grid of their image tokens, and the order of text and image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnchain_interp.store import Grid
 @final
 @dataclass(frozen=True)
 class Family:
-    """What is known of a class of denoisers.
+    """Describes a class of denoisers.
 
     Attributes:
         sample: the argument that is denoised.

@@ -1,4 +1,4 @@
-"""Self-attention guidance: a sampling is led away from what the denoiser says of an image blurred where it attends."""
+"""Self-attention guidance: leads a sampling away from the prediction for an image that is blurred where the model attends."""
 
 from __future__ import annotations
 
@@ -33,20 +33,25 @@ def guided_by_self_attention(
     sigma: float,
     generator: torch.Generator | None,
 ) -> Iterator[None]:
-    """As `attnchain_interp.self_attention_guidance`."""
+    """Guides a sampling. See `attnchain_interp.diffusion.self_attention_guidance`."""
     unet: Any = getattr(pipe, "unet", None)
     scheduler: Any = getattr(pipe, "scheduler", None)
     if unet is None or not hasattr(scheduler, "alphas_cumprod"):
         raise AttentionError(
-            f"{type(pipe).__name__} has {'no unet' if unet is None else f'the scheduler {type(scheduler).__name__}'}; the"
-            " guidance needs a UNet and a scheduler with alphas_cumprod (DDPM, DDIM and their kin)."
+            f"{type(pipe).__name__} has {'no unet' if unet is None else f'the scheduler {type(scheduler).__name__}'}.",
+            "Use a pipeline with a UNet and a scheduler with alphas_cumprod (DDPM, DDIM and the like).",
         )
     kinds = ("epsilon", "v_prediction", "sample")
     if scheduler.config.prediction_type not in kinds:
-        raise AttentionError(f"the scheduler predicts {scheduler.config.prediction_type!r}; known are {', '.join(kinds)}.")
+        raise AttentionError(
+            f"the scheduler predicts {scheduler.config.prediction_type!r}, which is not known.",
+            f"Use one of {', '.join(kinds)}.",
+        )
     check_one_of("importance", importance, get_args(Importance))
     if kernel < 1 or kernel % 2 == 0 or not sigma > 0:
-        raise AttentionError(f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma: 9, 1.0.")
+        raise AttentionError(
+            f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma.", "Pass kernel=9, sigma=1.0."
+        )
     plain, own = unet.forward, vars(unet).get("forward")  # its own where accelerate has put one there (offloading)
 
     def guided(*inputs: Any, **kwargs: Any) -> Any:

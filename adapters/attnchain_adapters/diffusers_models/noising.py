@@ -26,7 +26,7 @@ def denoised_image(
     generator: torch.Generator | None,
     call: dict[str, Any],
 ) -> Tensor:
-    """As `attnchain_interp.denoise_image`."""
+    """Denoises an image once. See `attnchain_interp.diffusion.denoise_image`."""
     denoiser = denoiser_of(pipe)
     family_of(denoiser)
     pixels = _pixels(pipe, image)
@@ -54,7 +54,7 @@ def _guidance_off(pipe: Any) -> Iterator[None]:
 
 
 def noised_to(scheduler: Any, image: Tensor, noise: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
-    """The image as the denoiser sees it at a timestep, and the timestep as a tensor ().
+    """Returns the noised image that the denoiser sees at a timestep, and the timestep as a tensor ().
 
     Flow matching: (1 − σ) x₀ + σ ε with σ = timestep / training timesteps. Diffusion: √ᾱ x₀ + √(1 − ᾱ) ε, at a whole timestep;
     schedulers that hold x₀ + σ ε scale it to this before the denoiser.
@@ -64,14 +64,18 @@ def noised_to(scheduler: Any, image: Tensor, noise: Tensor, timestep: float) -> 
     """
     several = scheduler.config.get("num_train_timesteps", 1000)
     if not 0 <= timestep < several:
-        raise AttentionError(f"timestep={timestep} is outside 0 … {several}: 0 is the image as it is, the last one noise.")
+        raise AttentionError(
+            f"timestep={timestep} is outside 0 … {several}.",
+            "Pass a timestep between 0 (the image itself) and the last (noise).",
+        )
     if hasattr(scheduler, "scale_noise"):
         share = timestep / several
         return (1 - share) * image + share * noise, torch.tensor(float(timestep))
     if not hasattr(scheduler, "alphas_cumprod"):
         raise AttentionError(
-            f"how {type(scheduler).__name__} noises an image is not known: it has neither scale_noise (flow matching) nor"
-            " alphas_cumprod (DDPM, DDIM and their kin)."
+            f"{type(scheduler).__name__} has neither scale_noise (flow matching) nor alphas_cumprod (DDPM, DDIM and the like),"
+            " so its noise is not known.",
+            "Use a pipeline with a scheduler of one of these kinds.",
         )
     step = torch.tensor(round(timestep))
     level = signal_level(scheduler, step, image)
@@ -79,14 +83,14 @@ def noised_to(scheduler: Any, image: Tensor, noise: Tensor, timestep: float) -> 
 
 
 def signal_level(scheduler: Any, timestep: Any, sample: Tensor) -> Tensor:
-    """ᾱ of a timestep: (batch or 1, 1, 1, 1)."""
+    """Returns ᾱ of a timestep: (batch or 1, 1, 1, 1)."""
     steps = torch.as_tensor(timestep).reshape(-1).long().cpu()
     return scheduler.alphas_cumprod[steps].to(sample).reshape(-1, 1, 1, 1)
 
 
 @final
 class OneTimestep:
-    """In a scheduler's place: one timestep, whose step puts out what the denoiser predicts."""
+    """Stands in a scheduler's place: one timestep, whose step returns the prediction of the denoiser."""
 
     order = 1
     init_noise_sigma = 1.0
@@ -116,8 +120,8 @@ def _through_the_pipeline(
     known = inspect.signature(type(pipe).__call__).parameters
     if "latents" not in known or "prompt" not in known or "image" in known:
         raise AttentionError(
-            f"{type(pipe).__name__} takes no prompt with latents of one's own; load the weights as a pipeline from text to"
-            " image: AutoPipelineForText2Image.from_pipe(pipe)."
+            f"{type(pipe).__name__} takes no prompt together with latents.",
+            "Load the weights as a pipeline from text to image: AutoPipelineForText2Image.from_pipe(pipe).",
         )
     height, width = pixels.shape[-2:]
     if type(pipe).__name__.startswith("Flux"):
@@ -142,18 +146,19 @@ def _pixels(pipe: Any, image: Any) -> Tensor:
             between = f" between {float(image.min()):.3g} and {float(image.max()):.3g}" if image.numel() else ""
             raise AttentionError(
                 f"the image is {described(image)}{between}; it must be floating point (batch, channel, height, width) between"
-                " 0 and 1, or a PIL image."
+                " 0 and 1.",
+                "Scale it to 0 … 1, or pass a PIL image.",
             )
     elif processor is None:
         raise AttentionError(
-            f"{type(pipe).__name__} has no image processor, so the image must be a tensor (batch, channel, height, width)"
-            f" between 0 and 1; got {type(image).__name__}."
+            f"{type(pipe).__name__} has no image processor, so the image must be a tensor; got {type(image).__name__}.",
+            "Pass a tensor (batch, channel, height, width) between 0 and 1.",
         )
     return 2 * image - 1 if processor is None else processor.preprocess(image)
 
 
 def _latents(pipe: Any, pixels: Tensor) -> Tensor:
-    """In float32, what the pipeline's VAE makes of the pixels (the mode); the pixels themselves where it has none."""
+    """The latents of the pixels in float32 (the mode of the pipeline's VAE); the pixels themselves without a VAE."""
     device = getattr(pipe, "_execution_device", None) or denoiser_of(pipe).device
     vae = getattr(pipe, "vae", None)
     if vae is None:

@@ -36,7 +36,7 @@ def sampling_attention(
     each_layer: bool,
     prompt: str | None,
 ) -> Iterator[SamplingAttention]:
-    """As `attnchain_interp.capture_pipeline`."""
+    """Captures the attention of a sampling. See `attnchain_interp.diffusion.capture_pipeline`."""
     denoiser = denoiser_of(pipe)
     family = family_of(denoiser)
     found, mean = SamplingAttention(), RunningMean(heads, each_layer)
@@ -73,7 +73,10 @@ def sampling_attention(
     finally:
         handle.remove()
     if not seen:
-        raise AttentionError(f"the denoiser ran {forward + 1} times in the block, in none of steps={steps!r}.")
+        raise AttentionError(
+            f"the denoiser ran {forward + 1} times in the block, in none of steps={steps!r}.",
+            "Call the pipeline in the block, or choose other steps.",
+        )
     sequence, tokens, queries = seen[0]
     wanted = select_layers(sequence.layers, layers)
     check_shown(mean.sums, wanted if each_layer else ["mean"], ADVICE)
@@ -84,13 +87,13 @@ def sampling_attention(
 
 
 def denoiser_of(pipe: Any) -> Any:
-    """The `transformer` or `unet` of a pipeline; None where it has neither."""
+    """Returns the `transformer` or `unet` of a pipeline; None where it has neither."""
     return getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
 
 
 def _within(number: int, steps: Any) -> bool:
     if (steps.start or 0) < 0 or (steps.stop or 0) < 0 or (steps.step or 1) < 1:
-        raise AttentionError(f"steps={steps} counts from the end, which is not known while sampling; count from 0.")
+        raise AttentionError(f"steps={steps} counts from the end, which is not known while sampling.", "Count from 0.")
     return (
         number >= (steps.start or 0)
         and (steps.stop is None or number < steps.stop)

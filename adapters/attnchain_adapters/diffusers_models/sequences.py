@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_adapters.diffusers_models.families import FAMILIES, Family
 from attnchain_interp import AttentionError, Role, TokenLayout
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.diffusion import SequenceKind
 from attnchain_interp.store import Grid
 
@@ -40,7 +41,7 @@ class TokenSequence:
 
 
 def family_of(model: Any) -> Family:
-    """What is known of a denoiser.
+    """Returns the family of a denoiser.
 
     Raises:
         AttentionError: its class is not known.
@@ -48,17 +49,17 @@ def family_of(model: Any) -> Family:
     name = type(model).__name__
     if name not in FAMILIES:
         raise AttentionError(
-            f"{name} has not been tried, so nothing says that its maps would be right; the denoisers that have are"
-            f" {', '.join(FAMILIES)}."
+            f"{name} has not been tried, so nothing says that its maps would be right.",
+            f"Use one of {', '.join(FAMILIES)}.",
         )
     return FAMILIES[name]
 
 
 def sequences_of(model: Any, given: Mapping[str, Any]) -> list[TokenSequence]:
-    """Every sequence of a denoiser called with these arguments.
+    """Returns every sequence of a denoiser called with these arguments.
 
     Raises:
-        AttentionError: the denoiser is not known, or attends in a way that is no chain.
+        AttentionError: the denoiser is not known, or its attention is not a chain.
     """
     family, found = family_of(model), {}
     for name, module in attention_modules(model).items():
@@ -70,25 +71,25 @@ def sequences_of(model: Any, given: Mapping[str, Any]) -> list[TokenSequence]:
 
 
 def sequence_meant(sequences: Sequence[TokenSequence], name: str, kind: str | None, grid: Grid | None) -> TokenSequence:
-    """The one sequence of this kind and grid; where no kind is asked for, cross-attention is not meant.
+    """Returns the sequence of this kind and grid. A kind of None never means cross-attention.
 
     Raises:
-        AttentionError: none, or several.
+        AttentionError: an unknown kind, no such sequence, or several.
     """
-    if kind is not None and kind not in get_args(SequenceKind):
-        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(SequenceKind)))}.")
+    if kind is not None:
+        check_one_of("kind", kind, get_args(SequenceKind))
     meant = [each for each in sequences if grid in (None, each.grid)]
     meant = [each for each in meant if (each.kind == kind if kind else each.kind != "cross")]
     if len(meant) == 1:
         return meant[0]
     there = "; ".join(map(str, sequences))
     if not meant:
-        raise AttentionError(f"{name} has no attention of kind={kind!r}, grid={grid}; it has {there}.")
-    raise AttentionError(f"{name} has several sequences; say which is meant: {there}.")
+        raise AttentionError(f"{name} has no attention of kind={kind!r}, grid={grid}.", f"Choose one of {there}.")
+    raise AttentionError(f"{name} has several sequences.", f"Say which is meant: {there}.")
 
 
 def attention_modules(model: Any) -> dict[str, Any]:
-    """The modules that hold an attention processor, by name, in the order of the model."""
+    """Returns the modules that hold an attention processor, by name, in the order of the model."""
     family_of(model)
     return {
         name: module for name, module in model.named_modules() if hasattr(module, "processor") and hasattr(module, "heads")
@@ -98,7 +99,7 @@ def attention_modules(model: Any) -> dict[str, Any]:
 def layouts_of(
     model: Any, sequence: TokenSequence, given: Mapping[str, Any], labels: list[str] | None = None
 ) -> tuple[TokenLayout, TokenLayout | None]:
-    """The layout of the keys; and of the queries, where these are other tokens (cross-attention).
+    """Returns the layout of the keys, and of the queries where these are other tokens (cross-attention).
 
     Args:
         model, sequence, given: the denoiser, which of its sequences, and the arguments that it is called with.
@@ -114,7 +115,7 @@ def layouts_of(
         return TokenLayout(patches, sequence.grid), None
     text = _text_roles(given, batch)
     if labels is not None and len(labels) != text.shape[1]:
-        raise AttentionError(f"there are {len(labels)} labels for {text.shape[1]} text tokens; give one for each of them.")
+        raise AttentionError(f"there are {len(labels)} labels for {text.shape[1]} text tokens.", "Pass one for each of them.")
     if sequence.kind == "cross":
         named = None if labels is None else [labels] * batch
         return TokenLayout(text, labels=named), TokenLayout(patches, sequence.grid)

@@ -27,7 +27,7 @@ _POOLING: Final = ("AttentionPoolLatent", "AttentionPoolPrr")
 
 @final
 class TimmAdapter:
-    """Models whose attention goes from token to token of one grid; the others by name, with the reason."""
+    """Reads models whose attention goes from token to token of one grid. Refuses the others by name, with the reason."""
 
     supported = f"VisionTransformer, Eva, Beit and {len(FAMILIES) - 3} more classes of models (docs/models.md)"
 
@@ -50,7 +50,9 @@ class TimmAdapter:
         attention = pooling if kind == "pool" else encoder
         if not attention:
             absent = "pooling head that attends" if kind == "pool" else f"attention module ({', '.join(family.attention)})"
-            raise AttentionError(f'kind="{kind}": this {name} has no {absent}.')
+            raise AttentionError(
+                f'kind="{kind}": this {name} has no {absent}.', "Choose another Reading(kind=…), or another model."
+            )
         check_ready(source)
         wanted = select_layers(list(attention), request.layers)
         given = arguments_of(source, inputs, kwargs)

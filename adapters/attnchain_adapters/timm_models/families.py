@@ -1,6 +1,6 @@
-"""What is known of timm's models, by class: which of their modules attend, on what grid, or why they are refused.
+"""The table of timm's models, by class: their modules that attend and the grid, or the reason why they are refused.
 
-Every class here is built small and proved by `tests/adapters`; what is in neither table has not been tried and is refused.
+`tests/adapters` builds every class small and proves it. A class in neither table has not been tried and is refused.
 """
 
 from __future__ import annotations
@@ -129,10 +129,10 @@ REFUSED_PARTS: Final[dict[str, str]] = {
 
 
 def family_of(model: nn.Module) -> Family:
-    """What is known of a model's class.
+    """Returns the family of a model's class.
 
     Raises:
-        AttentionError: it is refused, or holds a module that is, or has not been tried.
+        AttentionError: the class is refused, holds a module that is refused, or has not been tried.
     """
     name = type(model).__name__
     classes = [kind.__name__ for kind in type(model).__mro__ if kind.__module__.split(".")[0] == "timm"]
@@ -144,7 +144,8 @@ def family_of(model: nn.Module) -> Family:
     if known is None:
         raise AttentionError(
             f"{name} ({type(model).__module__}) is not among the models of timm that have been tried, so nothing says that its"
-            " maps would be right. The tried ones are in docs/models.md; where it is a part of one of these, capture the whole"
-            " model; of others, hand over the maps yourself: AttentionStore.from_maps(your_maps, tokens=…)."
+            " maps would be right. The tried ones are in docs/models.md.",
+            "If it is a part of a tried model, capture the whole model. Otherwise pass the maps yourself:"
+            " AttentionStore.from_maps(your_maps, tokens=…).",
         )
     return FAMILIES[known]

@@ -1,4 +1,4 @@
-"""What the tokens of a timm model are: its prefix tokens, and the grid of each of its layers."""
+"""The tokens of a timm model: its prefix tokens, and the grid of each of its layers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from attnchain_interp import AttentionError, Role, TokenLayout
 def layout_of(
     model: Any, family: Family, names: Sequence[str], wanted: Sequence[str], given: Mapping[str, Any]
 ) -> TokenLayout:
-    """The one layout of the tokens of several layers.
+    """Returns the common layout of the tokens of several layers.
 
     Args:
         model: the model.
-        family: what is known of it.
-        names: of all its layers.
-        wanted: those that are to share a store.
-        given: arguments of its forward, by name.
+        family: the family of the model.
+        names: the names of all its layers.
+        wanted: the layers that share a store.
+        given: the arguments of its forward, by name.
 
     Raises:
         AttentionError: inputs that the model cannot take, or layers whose tokens lie on different grids.
     """
-    images, name = given.get("x"), type(model).__name__
+    images: Any = given.get("x")
+    name = type(model).__name__
     packed = images if isinstance(images, Mapping) else given
     if packed.get("patch_coord") is not None:
         return _packed(model, packed)
@@ -38,20 +39,19 @@ def layout_of(
     grids = {layer: _grid(model, family, layer, (height, width)) for layer in names}
     if len({grids[layer] for layer in wanted}) > 1:
         raise AttentionError(
-            f"the {len(wanted)} layers of {name} that are asked for lie on different grids, and a store has one:"
-            f" {_choices(names, grids)}."
+            f"the {len(wanted)} layers of {name} that were chosen lie on different grids, and a store has one grid.",
+            f"Choose one of {_choices(names, grids)}.",
         )
-    assert isinstance(images, Tensor)  # noqa: S101 - checked
     return TokenLayout.image(len(images), grids[wanted[0]], prefix_of(model))
 
 
 def without_prefix(model: Any, tokens: TokenLayout) -> TokenLayout:
-    """The layout of the patches alone."""
+    """Returns the layout of the patches alone."""
     return TokenLayout(tokens.roles[:, len(prefix_of(model)) :], tokens.grid)
 
 
 def prefix_of(model: Any) -> list[Role]:
-    """[class, distillation or registers …], as many as the model puts before the patches."""
+    """Returns the roles of the tokens before the patches: class token, then distillation token or registers."""
     if hasattr(model, "num_branches"):
         return [Role.CLASS]  # one in each branch
     count: int = getattr(model, "num_prefix_tokens", getattr(model, "num_tokens", 0))
@@ -68,7 +68,7 @@ def _embedding(model: Any) -> Any:
 
 
 def _size(model: Any, family: Family) -> tuple[int, int] | None:
-    """The size of images that a model wants; None for any, and where it is left to the model to say."""
+    """The size of images that a model wants; None for any size, and where the model checks the size itself."""
     embedding = _embedding(model)
     if family.grid not in ("patches", "pooled") or getattr(embedding, "dynamic_img_pad", False):
         return None
@@ -76,13 +76,14 @@ def _size(model: Any, family: Family) -> tuple[int, int] | None:
 
 
 def _grid(model: Any, family: Family, layer: str, size: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of the tokens of a layer; what comes is held against it."""
+    """The grid (rows, columns) of the tokens of a layer. The collector compares the maps with it."""
     if family.grid == "branches":
         embedding = model.patch_embed[int(layer.split(".")[3])]
         if model.crop_scale and embedding.img_size != size:
             raise AttentionError(
                 f"{layer} sees a crop of {embedding.img_size} of images of {size} (crop_scale=True), so its grid does not"
-                " cover them; pass images of that size, or choose layers of the other branch."
+                " cover them.",
+                "Pass images of that size, or choose layers of the other branch.",
             )
         return embedding.img_size[0] // embedding.patch_size[0], embedding.img_size[1] // embedding.patch_size[1]
     if family.grid == "pooled":
@@ -113,7 +114,7 @@ def _packed(model: Any, given: Mapping[str, Any]) -> TokenLayout:
 
 
 def _choices(names: Sequence[str], grids: Mapping[str, tuple[int, int]]) -> str:
-    """What to write for each grid: '14×14: layers=slice(0, 3); …'."""
+    """The selection of layers for each grid: '14×14: layers=slice(0, 3); …'."""
     numbers: dict[tuple[int, int], list[int]] = {}
     for number, name in enumerate(names):
         numbers.setdefault(grids[name], []).append(number)

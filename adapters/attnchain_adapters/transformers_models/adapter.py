@@ -32,7 +32,7 @@ _SENTENCE: Final = "Attention moves from token to token, as a walker on a Markov
 
 @final
 class TransformersAdapter:
-    """Whichever stack of attention layers of a transformers model is meant, by tower and kind."""
+    """Reads one stack of attention layers of a transformers model, chosen by tower and kind."""
 
     supported = (
         f"{len(FAMILIES)} families of encoders, decoders and encoder–decoders of text, images and sound (docs/models.md)"
@@ -63,7 +63,7 @@ class TransformersAdapter:
         steps = Steps()
 
         def expect(arguments: dict[str, Any]) -> bool:
-            """Tells the collector what comes; returns whether queries are the keys."""
+            """Announces the capture to the collector; returns whether queries are the keys."""
             tokens, queries = layouts_of(model, stack, arguments, reading.tokenizer)
             request.collector.expect(Expected(tokens, len(wanted), stack.heads, stack.fused, queries))
             return queries is None
@@ -114,7 +114,7 @@ class TransformersAdapter:
     def load(self, name: str) -> LoadedModel:
         saved_as = (AutoConfig.from_pretrained(name).architectures or ["AutoModel"])[0]
         whole = getattr(transformers, saved_as).from_pretrained(name).eval()
-        model = getattr(whole, "vision_model", whole)  # of a two-tower model, the one that sees
+        model = getattr(whole, "vision_model", whole)  # of a two-tower model, the tower of images
         taken, noise = model.main_input_name, np.random.default_rng(0)
         if taken == "pixel_values":
             processor = AutoImageProcessor.from_pretrained(name)

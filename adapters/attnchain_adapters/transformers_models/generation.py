@@ -31,7 +31,7 @@ class Steps:
         self._layers[name].take(attention)
 
     def whole(self, name: str, square: bool) -> tuple[Step, bool]:
-        """The attention of one layer over the whole text, and whether its softmax had a sink.
+        """Returns the attention of one layer over the whole text, and whether its softmax had a sink.
 
         Args:
             name: of the layer.
@@ -46,8 +46,9 @@ class Steps:
         if keys != expected:
             raise AttentionError(
                 f"layer {name!r} attends to {keys} keys in the steps of this generation, not to {expected}: a sliding or"
-                " static cache, or drafted tokens. Generate with the default cache, or capture one forward of the finished"
-                " text: capture(model, model.generate(…))."
+                " static cache, or drafted tokens.",
+                "Generate with the default cache, or capture one forward of the finished text: capture(model,"
+                " model.generate(…)).",
             )
         return layer.joined(square), layer.sink
 
@@ -77,7 +78,9 @@ class _Layer:
         self.lengths.append((step.shape[-2], step.shape[-1]))
         if self.by_key and isinstance(step, Factors):
             if not _by_key(step):
-                raise AttentionError("the attention mask changes its kind from step to step; capture one finished text.")
+                raise AttentionError(
+                    "the attention mask changes its kind from step to step.", "Capture one forward of the finished text."
+                )
             self.parts.append(step.query.clone())
             self.last = step
         else:
@@ -91,7 +94,7 @@ class _Layer:
 
 
 def ended(text: Tensor, start: int, config: Any) -> Tensor:
-    """(batch, token): 1 up to where each example ended, 0 for what fills it up; nothing ends before `start`."""
+    """Returns (batch, token): 1 up to the end of each example, 0 after it. No example ends before `start`."""
     stops = torch.as_tensor([] if config.eos_token_id is None else config.eos_token_id, device=text.device).flatten()
     stopped = torch.isin(text, stops.to(text.dtype))
     stopped[:, :start] = False
@@ -99,7 +102,7 @@ def ended(text: Tensor, start: int, config: Any) -> Tensor:
 
 
 def _by_key(step: Step) -> bool:
-    """Whether each query of a step sees what is before it, but for keys that none sees (padding)."""
+    """Whether each query of a step sees all keys before it, except keys that no query sees (padding)."""
     if not isinstance(step, Factors):
         return False
     mask = step.mask_of_four

@@ -1,4 +1,4 @@
-"""What the tokens of a transformers model are, read off its configuration and the arguments of its forward."""
+"""The tokens of a transformers model, from its configuration and the arguments of its forward."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POSITIONS: Final = {"position_embeddings", "position_embedding", "embed_positio
 def layouts_of(
     model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
 ) -> tuple[TokenLayout, TokenLayout | None]:
-    """The layout of a stack's tokens; and of its queries, where they are others (cross-attention, a pooling head).
+    """Returns the layout of a stack's tokens, and of its queries where they are others (cross-attention, a pooling head).
 
     Args:
         model: the whole model.
@@ -45,19 +45,20 @@ def _layout(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: A
         return _text(model, stack, arguments, tokenizer)
     if sequence == "several":
         raise AttentionError(
-            f"these layers of {type(model).__name__} belong to none of its towers but read all of them together, and how their"
-            " tokens are laid out is not known here; hand over their maps yourself: AttentionStore.from_maps."
+            f"these layers of {type(model).__name__} belong to none of its towers but read all of them together. The layout of"
+            " their tokens is not known.",
+            "Pass their maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
         )
     return {"image": _image, "video": _video, "audio": _audio, "spectrogram": _spectrogram}[sequence](stack, arguments)
 
 
 def _keys_of_cross(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any) -> TokenLayout:
-    """The layout of the encoder that a decoder looks at."""
+    """The layout of the encoder to which a decoder attends."""
     encoders = [other for other in stacks_of(model) if other.kind == "encoder"]
     if len(encoders) != 1:
         raise AttentionError(
-            f"{type(model).__name__} has no encoder of its own, so what its cross-attention looks at is not known here;"
-            " capture the whole encoder–decoder."
+            f"{type(model).__name__} has no encoder of its own, so the keys of its cross-attention are not known.",
+            "Capture the whole encoder–decoder.",
         )
     return _layout(model, encoders[0], arguments, tokenizer)
 
@@ -90,7 +91,8 @@ def _check_positions(stack: Stack, layout: TokenLayout) -> None:
             if longest > module.num_embeddings - shift:
                 raise AttentionError(
                     f"the input has {longest} tokens but {type(stack.owner).__name__} has positions for"
-                    f" {module.num_embeddings - shift} ({name}); shorten it (truncation=True in the tokenizer)."
+                    f" {module.num_embeddings - shift} ({name}).",
+                    "Shorten it: truncation=True in the tokenizer.",
                 )
 
 
@@ -107,9 +109,9 @@ def _image(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
 
 def _video(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
     """Patches of several frames each; the grid has the frames one below the other."""
-    config, videos = stack.owner.config, arguments.get("pixel_values")
+    config: Any = stack.owner.config
+    videos: Any = arguments.get("pixel_values")
     check_floats(type(stack.owner).__name__, videos, "videos", "(batch, frame, channel, height, width)", 5)
-    assert isinstance(videos, Tensor)  # noqa: S101 - checked
     size = config.tubelet_size
     depth, *patch = (size, *_pair(config.patch_size)) if isinstance(size, int) else size
     frames, (height, width) = videos.shape[1] // depth, videos.shape[-2:]
@@ -118,9 +120,9 @@ def _video(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
 
 def _spectrogram(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
     """Patches of a spectrogram (batch, time, frequency); the grid is (frequency, time)."""
-    config, values = stack.owner.config, arguments.get("input_values")
+    config: Any = stack.owner.config
+    values: Any = arguments.get("input_values")
     check_floats(type(stack.owner).__name__, values, "spectrograms", "(batch, time, frequency)", 3)
-    assert isinstance(values, Tensor)  # noqa: S101 - checked
     frequency = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
     time = (config.max_length - config.patch_size) // config.time_stride + 1
     return TokenLayout.image(len(values), (frequency, time), stack.family.prefix)
@@ -133,7 +135,8 @@ def _audio(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
     if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim not in (2, 3):
         raise AttentionError(
             f"{type(owner).__name__} takes a waveform (batch, sample) or features (batch, …) as floating-point tensor; got"
-            f" {described(values)}."
+            f" {described(values)}.",
+            "Pass the output of the model's feature extractor.",
         )
     mask = arguments.get("attention_mask")
     if config.model_type == "whisper":  # always a whole window, whatever the mask

@@ -11,6 +11,7 @@ from torch import nn
 from attnchain_adapters.checks import CROSS_ATTENTION
 from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED, Family
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of
 
 Kind = Literal["encoder", "decoder", "cross", "pool"]
 
@@ -23,9 +24,9 @@ class Stack:
     """The attention layers that share a sequence.
 
     Attributes:
-        tower: as the configuration calls it, without `_config`; empty in a model of one.
+        tower: its name in the configuration, without `_config`; empty in a model of one tower.
         kind: whose queries attend to whose keys.
-        owner: the innermost transformers model that holds the layers; its configuration says what they are.
+        owner: the innermost transformers model that holds the layers. Its configuration describes them.
         layers: names of the modules, and of the layers that their calls are (see `AttentionRecorder`).
     """
 
@@ -36,12 +37,13 @@ class Stack:
 
     @property
     def names(self) -> list[str]:
-        """Of the layers, in the order in which the model runs them."""
+        """Returns the names of the layers, in the order in which the model runs them."""
         return [name for several in self.layers.values() for name in several]
 
     @property
     def family(self) -> Family:
-        """
+        """Returns the family of the owner.
+
         Raises:
             AttentionError: the family is refused, or has not been tried.
         """
@@ -53,18 +55,18 @@ class Stack:
 
     @property
     def fused(self) -> bool:
-        """Whether attention goes through `scaled_dot_product_attention`."""
+        """Returns whether attention goes through `scaled_dot_product_attention`."""
         return self.owner.config._attn_implementation == "sdpa"
 
     @property
     def advice(self) -> str:
-        """What to do where a layer shows no attention."""
+        """Returns the fix where a layer shows no attention."""
         implementation = self.owner.config._attn_implementation
-        return f'Its implementation is {implementation!r}, which shows none; load the model with "sdpa" or "eager".'
+        return f'Its implementation is {implementation!r}, which shows none. Load the model with "sdpa" or "eager".'
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a store should say: the tower, where there are several, and the kind."""
+        """Returns the metadata of a store: the tower, where there are several, and the kind."""
         return {"kind": self.kind} | ({"tower": self.tower} if self.tower else {})
 
     def __str__(self) -> str:
@@ -72,10 +74,10 @@ class Stack:
 
 
 def family_of(model: Any) -> Family:
-    """What is known of a model's family.
+    """Returns the family of a model.
 
     Raises:
-        AttentionError: it is refused, or has not been tried.
+        AttentionError: the family is refused, or has not been tried.
     """
     name, model_type = type(model).__name__, model.config.model_type
     if model_type in REFUSED:
@@ -83,14 +85,15 @@ def family_of(model: Any) -> Family:
     if model_type not in FAMILIES:
         raise AttentionError(
             f"the family {model_type!r} of {name} has not been tried, so nothing says that its maps would be right. The tried"
-            " ones are in docs/models.md; of others, hand over the maps yourself: AttentionStore.from_maps(output.attentions)"
-            ' of the model loaded with attn_implementation="eager".'
+            " ones are in docs/models.md.",
+            "Pass the maps yourself: AttentionStore.from_maps(output.attentions) of the model loaded with"
+            ' attn_implementation="eager".',
         )
     return FAMILIES[model_type]
 
 
 def stacks_of(model: Any) -> list[Stack]:
-    """Every stack of softmax attention in a model.
+    """Returns every stack of softmax attention in a model.
 
     Raises:
         AttentionError: the model's family is refused, or has not been tried, or no module of it attends.
@@ -108,13 +111,13 @@ def stacks_of(model: Any) -> list[Stack]:
 
 
 def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, tower: str | None) -> Stack:
-    """The one stack of this tower and kind; where no kind is asked for, cross-attention and pooling heads are not meant.
+    """Returns the stack of this tower and kind. A kind of None never means cross-attention or a pooling head.
 
     Raises:
-        AttentionError: none, or several.
+        AttentionError: an unknown kind, no such stack, or several.
     """
-    if kind is not None and kind not in get_args(Kind):
-        raise AttentionError(f"kind={kind!r} is unknown; use one of {', '.join(map(repr, get_args(Kind)))}.")
+    if kind is not None:
+        check_one_of("kind", kind, get_args(Kind))
     there = "; ".join(map(str, stacks))
     of_tower = [stack for stack in stacks if tower in (None, stack.tower)]
     meant = [stack for stack in of_tower if (stack.kind == kind if kind else stack.kind in ("encoder", "decoder"))]
@@ -122,8 +125,10 @@ def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, towe
         return meant[0]
     asked = ", ".join(f"{name}={value!r}" for name, value in (("tower", tower), ("kind", kind)) if value is not None)
     if not meant:
-        raise AttentionError(f"{model_name} has no attention of {asked or 'a self-attending kind'}; it has {there}.")
-    raise AttentionError(f"{model_name} has several sequences; say which is meant: {there}.")
+        raise AttentionError(
+            f"{model_name} has no attention of {asked or 'a self-attending kind'}.", f"Choose one of {there}."
+        )
+    raise AttentionError(f"{model_name} has several sequences.", f"Say which is meant: {there}.")
 
 
 def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

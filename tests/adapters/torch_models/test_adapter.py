@@ -370,7 +370,7 @@ def test_train_mode_with_dropout_is_refused(name: str) -> None:
     model = build()
     model.get_submodule(layers[0]).dropout = 0.1
     ac.capture(model, **arguments)
-    with pytest.raises(ac.AttentionError, match=r"train mode with dropout .*model\.eval\(\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with dropout .*model\.eval\(\)"):
         ac.capture(model.train(), **arguments)
 
 

@@ -290,7 +290,7 @@ def test_what_is_refused() -> None:
         ac.GradientAttention(model, sequence="cross")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="of an encoder–decoder every layer is read"):
         ac.GradientAttention(model, layers=-1).attribute(IDS, (3, 8), case.extra)
-    with pytest.raises(ac.AttentionError, match="BertForSequenceClassification is no encoder–decoder"):
+    with pytest.raises(ac.AttentionError, match="BertForSequenceClassification is not an encoder–decoder"):
         ac.capture_encoder_decoder_gradients(small.bert(), IDS, target=1)
     with pytest.raises(ac.AttentionError, match=r"(?s)logits of shape \(2, 5, 60\) .* a tuple of indices"):
         ac.GradientAttention(model).attribute(IDS, 8, case.extra)

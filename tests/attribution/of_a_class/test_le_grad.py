@@ -150,10 +150,10 @@ class Skipping(nn.Module):
 def test_models_whose_layers_have_no_score_of_their_own() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 5, 24)
-    with pytest.raises(ac.AttentionError, match="Skipping gives another score when its blocks give what they gave"):
+    with pytest.raises(ac.AttentionError, match="Skipping gives another score when its blocks return their earlier output"):
         ac.LeGrad(Skipping().eval()).attribute(x, 1, output="tokens")
     alone = nn.TransformerEncoderLayer(24, 3, 32, batch_first=True, dropout=0).eval()
-    with pytest.raises(ac.AttentionError, match=r"'self_attn' is in no block .*capture_gradients\(model, …\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)'self_attn' is in no block .*capture_gradients\(model, …\)"):
         ac.LeGrad(alone).attribute(x, lambda output: output[:, 0, 0], output="tokens")
     sizes: dict[str, Any] = {**small.BERT, "num_hidden_layers": 2, "num_hidden_groups": 1, "num_labels": 4}
     shared = small.sharpened(transformers.AlbertForSequenceClassification(transformers.AlbertConfig(**sizes)))
@@ -178,7 +178,7 @@ class Shrinking(nn.Module):
 
 def test_layers_whose_tokens_cannot_stand_for_the_last_ones() -> None:
     x = torch.randn(2, 6, 24)
-    with pytest.raises(ac.AttentionError, match=r"layers.0 puts out \(2, 6, 24\), and what follows .* reads \(2, 3, 24\)"):
+    with pytest.raises(ac.AttentionError, match=r"layers.0 outputs \(2, 6, 24\), and .* reads \(2, 3, 24\)"):
         ac.LeGrad(Shrinking(in_one_list=True).eval(), layers=0).attribute(x, 1, output="tokens")
     with pytest.raises(ac.AttentionError, match=r"layers.0 and later.0 stand in different lists"):
         ac.LeGrad(Shrinking(in_one_list=False).eval()).attribute(x, 1, output="tokens")
