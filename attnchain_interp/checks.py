@@ -29,7 +29,11 @@ def check_whole_number(name: str, value: Any, meaning: str, least: int = 1) -> N
     attnchain_interp.errors.AttentionError: steps is 0.5; it is the number of steps of the walk, a whole number from 1 on.
     Pass steps=1 or more.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    try:
+        least_reached = not isinstance(value, bool) and index(value) >= least
+    except TypeError:
+        least_reached = False
+    if not least_reached:
         raise AttentionError(
             f"{name} is {value!r}; it is {meaning}, a whole number from {least} on.", f"Pass {name}={least} or more."
         )

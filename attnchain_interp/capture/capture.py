@@ -11,7 +11,7 @@ from torch import nn
 
 from attnchain_interp.capture.adapter import GROUP, CaptureRequest, adapter_of, adapters, uncompiled
 from attnchain_interp.capture.collector import Collector, Expected
-from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture.reading import Reading, checked, separated
 from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
 from attnchain_interp.capture.store_collector import MAX_BYTES, StoreCollector
@@ -94,8 +94,9 @@ def capture(
             return adapter.capture(source, inputs, kwargs, CaptureRequest(collector, layers, reading))
     if isinstance(source, nn.Module) or not callable(source):
         raise _unrecognised(source)
-    (reading or Reading()).check_known("a callable that returns a store")
-    store = source(*inputs, **kwargs)
+    reading = checked(reading)
+    reading.check_known("a callable that returns a store")
+    store = source(*inputs, **kwargs, **reading.arguments)
     if not isinstance(store, AttentionStore):
         raise AttentionError(
             f"the callable returned {type(store).__name__}; it must return an AttentionStore.",

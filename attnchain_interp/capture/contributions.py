@@ -73,7 +73,6 @@ class ContributionCollector:
         return self._maps.result(names, {**metadata, "measure": self._measure})
 
 
-@torch.no_grad()
 def capture_contributions(
     model: Any,
     *inputs: Any,
@@ -120,4 +119,5 @@ def capture_contributions(
         model, "contributions need", "Maps of your own making are a store by AttentionStore.from_maps(your_maps)."
     )
     reading, kwargs = separated(model, reading, kwargs)
-    return adapter.capture(model, inputs, kwargs, CaptureRequest(collector, layers, reading))
+    with torch.no_grad():
+        return adapter.capture(model, inputs, kwargs, CaptureRequest(collector, layers, reading))

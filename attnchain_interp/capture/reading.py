@@ -16,7 +16,7 @@ from attnchain_interp.store.tokens import Grid, TokenLayout
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """Says which attention of a model is meant, and how its tokens are laid out.
 
@@ -48,7 +48,7 @@ class Reading:
     @property
     def given(self) -> list[str]:
         """The names of the fields that are set."""
-        return [name for name in (*OPTIONS, "arguments") if getattr(self, name) not in (None, {})]
+        return [name for name in OPTIONS if getattr(self, name) is not None] + ["arguments"] * bool(self.arguments)
 
     def check_known(self, source: str, *known: str) -> None:
         """Refuses a field that has no meaning for a source.
@@ -62,24 +62,45 @@ class Reading:
                 raise AttentionError(f"Reading({name}=…) has no meaning for {source}. {rest}", f"Leave {name} out.")
 
 
+def checked(reading: Any) -> Reading:
+    """Returns the options, or the defaults for None.
+
+    Raises:
+        AttentionError: another type.
+    """
+    if reading is not None and not isinstance(reading, Reading):
+        raise AttentionError(f"reading is a {type(reading).__name__}.", 'Pass reading=ac.Reading(kind="decoder", …).')
+    return reading or Reading()
+
+
+def _written(value: Any) -> str:
+    return repr(value) if isinstance(value, str | tuple) else f"<{type(value).__name__}>"
+
+
 OPTIONS: Final = tuple(each.name for each in fields(Reading) if each.name != "arguments")
 
 
 def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
     """Returns the options of a capture and the model's own keyword arguments.
 
-    For this release an option may also come among the keyword arguments, with a `DeprecationWarning`; not where the model's
-    own forward has an argument of that name.
+    In this release an option may also be a keyword argument. It then causes a `DeprecationWarning`. An argument of the model's
+    own forward with that name goes to the model.
+
+    Raises:
+        AttentionError: `reading` is not a `Reading`, or an option comes in both forms.
     """
-    reading = reading or Reading()
+    reading = checked(reading)
     own = set(inspect.signature(type(source).forward).parameters) if isinstance(source, nn.Module) else set()
     options = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
     if not isinstance(options.get("tokens"), TokenLayout):
         options.pop("tokens", None)
     if options:
-        written = ", ".join(f"{name}={brief(value)}" for name, value in options.items())
+        both = sorted(options.keys() & set(reading.given))
+        if both:
+            raise AttentionError(f"{both[0]} comes twice: in reading= and as a keyword argument.", "Keep it in reading=.")
+        written = ", ".join(f"{name}={_written(value)}" for name, value in options.items())
         warnings.warn(
-            f"{', '.join(options)} of a capture moved out of the model's arguments. Write reading=Reading({written}).",
+            f"{', '.join(options)} of a capture moved out of the model's arguments. Write reading=ac.Reading({written}).",
             DeprecationWarning,
             stacklevel=3,
         )

@@ -72,7 +72,8 @@ class ReductionCollector:
     """
 
     def __init__(self, reducers: Sequence[Reducer]) -> None:
-        if isinstance(reducers, str) or not reducers or not all(hasattr(reducer, "reduce") for reducer in reducers):
+        listed = list(reducers) if isinstance(reducers, list | tuple) else []
+        if not listed or any(isinstance(reducer, type) or not hasattr(reducer, "reduce") for reducer in listed):
             raise AttentionError(
                 f"keep={reducers!r} is unknown.",
                 'Use "auto", "maps", "factors" or a list of reducers: [attnchain_interp.StationaryVectors()].',

@@ -10,7 +10,7 @@ from typing import Final, Literal, final
 from torch import Tensor
 
 from attnchain_interp.capture.collector import Expected, told
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.store.attention_store import AttentionStore
@@ -35,6 +35,7 @@ class StoreCollector:
 
     def __init__(self, keep: Literal["auto", "maps", "factors"] = "maps", max_bytes: int = MAX_BYTES) -> None:
         check_one_of("keep", keep, ("auto", "maps", "factors"))
+        check_whole_number("max_bytes", max_bytes, "the greatest size of all maps in bytes", 0)
         self._keep, self._max_bytes = keep, max_bytes
         self._expected: Expected | None = None
         self._layers: dict[str, LayerAttention] = {}

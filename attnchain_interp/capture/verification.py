@@ -63,7 +63,6 @@ class Proof:
         return self.deviation <= AGREES and all(layer.moved > 2 * self.deviation for layer in self.layers)
 
 
-@torch.no_grad()
 def prove(
     model: nn.Module, *inputs: Any, layers: LayerSelection = "all", reading: Reading | None = None, **kwargs: Any
 ) -> Proof:
@@ -89,7 +88,7 @@ def prove(
     reading, kwargs = separated(model, reading, kwargs)
 
     def captured(edit: Edit | None, among: LayerSelection) -> tuple[AttentionStore, Tensor]:
-        with _Outputs(model) as outputs:
+        with _Outputs(model) as outputs, torch.no_grad():
             store = adapter.capture(model, inputs, kwargs, CaptureRequest(StoreCollector("maps"), among, reading, edit))
         return store, outputs.last()
 

@@ -37,7 +37,7 @@ def test_the_models_own_arguments_go_to_the_model() -> None:
 
 def test_the_old_form_works_and_says_the_new_one() -> None:
     model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
-    with pytest.warns(DeprecationWarning, match="Write reading=Reading.kind='encoder'."):
+    with pytest.warns(DeprecationWarning, match="Write reading=ac.Reading.kind='encoder'."):
         old = ac.capture(model, x, kind="encoder")
     assert torch.equal(old.maps(), ac.capture(model, x, reading=ac.Reading(kind="encoder")).maps())
 
@@ -54,4 +54,28 @@ def test_fields_that_are_set() -> None:
     assert ac.Reading().given == []
     assert repr(ac.Reading(kind="cross", grid=(2, 3))) == "Reading(kind='cross', grid=(2, 3))"
     reading, kwargs = separated(None, None, {"x": 1})
-    assert (reading, kwargs) == (ac.Reading(), {"x": 1})
+    assert (reading.given, kwargs) == ([], {"x": 1})
+
+
+def test_a_callable_gets_the_arguments_of_a_reading() -> None:
+    def source(maps: Tensor, layers: int = 3) -> ac.AttentionStore:
+        return ac.AttentionStore.from_maps([maps] * layers)
+
+    assert len(ac.capture(source, torch.eye(2)[None, None], reading=ac.Reading(arguments={"layers": 2}))) == 2
+
+
+@pytest.mark.parametrize("capture", [ac.capture, ac.prove, ac.capture_contributions])
+def test_the_warning_points_at_the_callers_line(capture: Any) -> None:
+    model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
+    with pytest.warns(DeprecationWarning, match="kind of a capture moved") as found:
+        capture(model, x, kind="encoder")
+    assert [warning.filename for warning in found] == [__file__]
+
+
+def test_both_forms_and_other_types_are_refused() -> None:
+    model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
+    with pytest.raises(ac.AttentionError, match="kind comes twice"):
+        ac.capture(model, x, reading=ac.Reading(kind="encoder"), kind="encoder")
+    for source in (model, lambda x: x):
+        with pytest.raises(ac.AttentionError, match="reading is a str"):
+            ac.capture(source, x, reading="encoder")

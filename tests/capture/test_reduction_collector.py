@@ -112,6 +112,8 @@ def test_stationary_vectors_come_with_the_second_eigenvalues(
     [
         ("everything", "keep='everything' is unknown"),
         ([], r"(?s)is unknown.*StationaryVectors"),
+        ([ac.Entropies], r"(?s)is unknown.*StationaryVectors"),
+        (ac.Entropies(), r"(?s)is unknown.*StationaryVectors"),
         ([torch.sum], r"(?s)is unknown.*StationaryVectors"),
         ([ac.Bounces(0), ac.Bounces(1)], r"(?s)two reducers share a name .bounce, bounce.*Bounces\(…, name=…\)"),
     ],
