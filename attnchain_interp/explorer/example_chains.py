@@ -39,7 +39,7 @@ class ExampleChains:
             raise AttentionError(
                 "this store leads from queries to other tokens (cross-attention, or a pooling head); a chain needs the same"
                 " tokens on both sides.",
-                "Capture the self-attention of the model: kind='encoder' or kind='decoder'.",
+                "Capture the self-attention of the model: reading=ac.Reading(kind='encoder').",
             )
         self.store, self.example = store, check_position("example", example, store.batch)
         self._selected = store.tokens.select(tokens)

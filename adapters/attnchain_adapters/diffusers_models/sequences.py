@@ -85,7 +85,7 @@ def sequence_meant(sequences: Sequence[TokenSequence], name: str, kind: str | No
     there = "; ".join(map(str, sequences))
     if not meant:
         raise AttentionError(f"{name} has no attention of kind={kind!r}, grid={grid}.", f"Choose one of {there}.")
-    raise AttentionError(f"{name} has several sequences.", f"Say which is meant: {there}.")
+    raise AttentionError(f"{name} has several sequences.", f"Say which is meant, reading=ac.Reading(…) with {there}.")
 
 
 def attention_modules(model: Any) -> dict[str, Any]:

@@ -47,15 +47,15 @@ def check_tokens(call: Mapping[str, Any], batch_first: bool, kind: StackKind, gi
     if kind != "cross" and query is not key and (query.shape != key.shape or not torch.equal(query, key)):
         raise AttentionError(
             f"a layer taken for self-attention has queries {tuple(query.shape)} that are not its keys {tuple(key.shape)}.",
-            'If it attends to other tokens, choose it by layers=… with kind="cross". If these are the same tokens under'
-            " another normalisation or position, say so with their layout: tokens=TokenLayout(…).",
+            'If it attends to other tokens, choose it by layers=… and reading=ac.Reading(kind="cross"). If these'
+            " are the same tokens under another normalisation or position, give their layout: reading=ac.Reading(tokens=TokenLayout(…)).",
         )
     batch = _sizes(key, batch_first)[0]
     if given is not None and key.ndim == 3 and batch not in given.shape[: 1 if batch_first else 2]:
         raise AttentionError(
             f"a layer attends within a batch of {batch}, and the model was given {tuple(given.shape)}: windows or frames are"
             " folded into the batch.",
-            f"To read each as a chain of its own, pass the layout of its tokens: tokens=TokenLayout(…), of batch {batch}.",
+            f"To read each as a chain of its own, pass their layout: reading=ac.Reading(tokens=…), of batch {batch}.",
         )
 
 

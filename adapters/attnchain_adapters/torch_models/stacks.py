@@ -49,7 +49,9 @@ def modules_meant(model: nn.Module, kind: StackKind | None) -> list[str]:
     options = " or ".join(f'kind="{each}"' for each in there)
     asked = {kind} if kind else set(there) - {"cross"} or {"cross"}
     if len(asked) > 1:
-        raise AttentionError(f"{type(model).__name__} has several sequences.", f"Say which is meant: {options}.")
+        raise AttentionError(
+            f"{type(model).__name__} has several sequences.", f"Say which is meant, reading=ac.Reading(…) with {options}."
+        )
     if kind or "encoder" in asked:
         asked |= {None}
     chosen = [name for name in found if kinds[name] in asked]

@@ -128,7 +128,7 @@ def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, towe
         raise AttentionError(
             f"{model_name} has no attention of {asked or 'a self-attending kind'}.", f"Choose one of {there}."
         )
-    raise AttentionError(f"{model_name} has several sequences.", f"Say which is meant: {there}.")
+    raise AttentionError(f"{model_name} has several sequences.", f"Say which is meant, reading=ac.Reading(…) with {there}.")
 
 
 def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

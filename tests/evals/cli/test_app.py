@@ -59,7 +59,7 @@ def test_inspect_of_models_of_text_and_sound(
     assert "decoder.block.1.layer.1.EncDecAttention" in shown
     assert shown.count("overwritten, the output moves by") == 2
     assert "the strong check holds" in shown
-    assert 'say which is meant: kind="encoder"' in refused(monkeypatch, capsys, "inspect", text)
+    assert 'Reading(…) with kind="encoder"' in refused(monkeypatch, capsys, "inspect", text)
     assert "takes no images" in refused(monkeypatch, capsys, "attribute", text, photo)
     sound = transformers.Wav2Vec2Config(
         hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=32, conv_dim=[8] * 7
