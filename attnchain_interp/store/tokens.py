@@ -208,7 +208,7 @@ class TokenLayout:
         if len(found) != 1 or bool((self.roles[:, found] != Role.CLASS).any()):
             raise AttentionError(
                 f'this layout has {len(found)} class tokens; "class" needs exactly one.',
-                'Start at "center" or at a token by number.',
+                'Start at "last", at a token by number, or at "center" of an image.',
             )
         return found[0]
 

@@ -48,7 +48,8 @@ def check_tokens(call: Mapping[str, Any], batch_first: bool, kind: StackKind, gi
         raise AttentionError(
             f"a layer taken for self-attention has queries {tuple(query.shape)} that are not its keys {tuple(key.shape)}.",
             'If it attends to other tokens, choose it by layers=… and reading=ac.Reading(kind="cross"). If these'
-            " are the same tokens under another normalisation or position, give their layout: reading=ac.Reading(tokens=TokenLayout(…)).",
+            " are the same tokens under another normalisation or position, give their layout:"
+            " reading=ac.Reading(tokens=TokenLayout(…)).",
         )
     batch = _sizes(key, batch_first)[0]
     if given is not None and key.ndim == 3 and batch not in given.shape[: 1 if batch_first else 2]:
