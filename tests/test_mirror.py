@@ -12,13 +12,7 @@ MIRRORED = {  # a folder of modules → the folder of their tests
     "adapters/attnchain_adapters": "tests/adapters",
     "evals/attnchain_evals": "tests/evals",
 }
-ELSEWHERE = {  # folder → modules whose tests stand in files of other names, such as tests/adapters/test_timm_models.py
-    "attnchain_interp/capture": "adapter collector contributions reducers",
-    "attnchain_interp/gradients": "block_replay differentiable_maps encoder_decoder layer_gradients",
-    "adapters/attnchain_adapters": "checks contribution_recorder contribution_trace nnsight_models recorders",
-    "adapters/attnchain_adapters/timm_models": "adapter families layouts",
-    "adapters/attnchain_adapters/tracing": "functionals reducing shown_attention",
-    "adapters/attnchain_adapters/transformers_models": "adapter families generation layouts stacks",
+ELSEWHERE = {  # folder → modules whose tests stand in files of other names
 }
 
 

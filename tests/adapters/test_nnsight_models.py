@@ -22,7 +22,6 @@ from torch import Tensor, nn
 import attnchain_interp as ac
 from attnchain_adapters import tracing
 from attnchain_adapters.tracing import bounce, column_sum, entropy, reduce_layers, second_eigenvalue, stationary, token_rank
-from attnchain_adapters.tracing.shown_attention import fused_maps
 from attnchain_interp.capture import adapter_named
 
 LONG, SHORT = "the tower in a city of light", "rain falls on glass"
@@ -238,23 +237,6 @@ def test_padding_is_known_by_the_mask_of_each_family(family: str, side: str) -> 
     assert_alike(found, [ac.stationary(wanted), ac.second_eigenvalue(wanted)])
 
 
-@pytest.mark.parametrize("kind", ["causal", "boolean", "added", "added for each head"])
-def test_maps_of_a_fused_call(kind: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, 4, 6, 8, generator=generator) for _ in range(3))
-    options: dict[str, Any] = {
-        "causal": {"is_causal": True},
-        "boolean": {"attn_mask": torch.rand(2, 1, 6, 6, generator=generator) + torch.eye(6) > 0.5},
-        "added": {"attn_mask": torch.randn(6, 6, generator=generator)},
-        "added for each head": {"attn_mask": torch.randn(1, 4, 6, 6, generator=generator)},
-    }[kind]
-    maps = fused_maps(query, key, value, **options, heads=slice(1, 3))
-    output = nn.functional.scaled_dot_product_attention(query, key, value, **options)
-    assert torch.allclose(maps @ value[:, 1:3], output[:, 1:3], atol=1e-5)
-    with pytest.raises(ValueError, match=r"dropout 0\.1 is active"):
-        fused_maps(query, key, value, dropout_p=0.1, heads=slice(1))
-
-
 def test_invokes_of_different_lengths_give_what_each_gives_alone() -> None:
     model, alone = decoder(), {}
     for prompt in (LONG, SHORT):
@@ -400,14 +382,6 @@ def test_padding_of_torchs_attention_may_be_boolean() -> None:
         ranks = nnsight.save(token_rank(model))
     _, maps = model._module(x, x, x, padding, average_attn_weights=False)
     assert torch.allclose(ranks[:, 0], ac.stationary(ac.restrict(maps, ~padding[:, None])), atol=1e-5)
-
-
-def test_only_self_attention_is_known() -> None:
-    config = transformers.MBartConfig(
-        vocab_size=9, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2
-    )
-    found = [module.path for module in tracing.attention_modules(wrapped(transformers.MBartModel(config)))]
-    assert found == ["model.encoder.layers.0.self_attn", "model.decoder.layers.0.self_attn"]
 
 
 def test_functions_of_ones_own_and_layers_by_name() -> None:

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModel
 import attnchain_interp as ac
 from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED
 
-from .conftest import Proofs, Proved
-from .transformers_zoo import MEMBERS, Member, build, inputs, returned_maps
+from ..conftest import Proofs, Proved
+from ..transformers_zoo import MEMBERS, Member, build, inputs, returned_maps
 
 
 @pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)

@@ -14,7 +14,7 @@ from attnchain_interp.capture import ContributionCollector, Expected
 from attnchain_interp.capture.attention_block import Measure
 
 from ..attribution import small_models as small
-from .test_timm_models import made, pictures
+from .timm_models.test_adapter import made, pictures
 from .timm_rows import ROWS
 from .transformers_zoo import MEMBERS, build, inputs
 

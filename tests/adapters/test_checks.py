@@ -1,0 +1,51 @@
+"""The checks that all adapters share."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+import attnchain_interp as ac
+from attnchain_adapters.checks import arguments_of, check_image, check_ready, check_shown, check_text, described
+
+
+def test_a_model_that_is_not_ready() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    check_ready(model.eval())
+    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with dropout \(1\.p = 0\.5\).*Call model\.eval\(\) first"):
+        check_ready(model.train())
+    with torch.device("meta"), pytest.raises(ac.AttentionError, match="on the meta device"):
+        check_ready(nn.Linear(2, 2))
+
+
+def test_images_have_a_size() -> None:
+    assert check_image("Model", torch.zeros(1, 3, 4, 6), None) == (4, 6)
+    with pytest.raises(ac.AttentionError, match="the images are 4×6 but Model wants 8×8"):
+        check_image("Model", torch.zeros(1, 3, 4, 6), (8, 8))
+    with pytest.raises(ac.AttentionError, match=re.escape("got torch.uint8 (1, 3, 4, 6)")):
+        check_image("Model", torch.zeros(1, 3, 4, 6, dtype=torch.uint8), None)
+
+
+def test_the_roles_of_text() -> None:
+    ids, mask = torch.tensor([[1, 5, 6, 2], [0, 1, 5, 2]]), torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1]])
+    layout = check_text("Model", ids, mask, special=[1, 2], class_first=True)
+    first, text, special, pad = ac.Role.CLASS, ac.Role.TEXT, ac.Role.SPECIAL, ac.Role.PAD
+    assert layout.roles.tolist() == [[first, text, text, special], [pad, first, text, special]]
+    with pytest.raises(ac.AttentionError, match="attention_mask must be a tensor of shape"):
+        check_text("Model", ids, mask[:, 1:])
+    with pytest.raises(ac.AttentionError, match="takes token numbers as an integer tensor"):
+        check_text("Model", ids.float())
+
+
+def test_layers_that_showed_nothing() -> None:
+    check_shown({"a": 1, "b": 2}, ["a", "b"], "")
+    with pytest.raises(ac.AttentionError, match="(?s)1 of 2 attention layers showed no map .*'b'.*Look elsewhere"):
+        check_shown(["a"], ["a", "b"], "Look elsewhere.")
+
+
+def test_arguments_by_name() -> None:
+    x = torch.zeros(1)
+    assert arguments_of(nn.Linear(1, 1), (), {"input": x})["input"] is x
+    assert described(x) == "torch.float32 (1,)"
+    assert described("x") == "str"

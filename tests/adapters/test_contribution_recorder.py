@@ -1,0 +1,43 @@
+"""The recorder of attention blocks: hooks, and the layers that it hands over."""
+
+import pytest
+import torch
+from torch import nn
+
+import attnchain_interp as ac
+from attnchain_adapters.contribution_recorder import ContributionRecorder
+from attnchain_interp.capture import ContributionCollector, Expected
+
+
+def encoder() -> nn.TransformerEncoder:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, dropout=0)
+    return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
+
+
+def test_wanted_layers_come_once_each_and_no_hook_stays() -> None:
+    model, collector = encoder(), ContributionCollector("norm")
+    collector.expect(Expected(ac.TokenLayout.text(torch.ones(1, 4)), 2, 2, False))
+    names = [f"layers.{k}.self_attn" for k in range(3)]
+    watched = {name: [name] for name in names}
+    with ContributionRecorder(model, watched, set(names[1:]), collector) as recording, torch.no_grad():
+        model(torch.randn(1, 4, 8))
+    store = collector.result(names[1:], {})
+    assert store.names == names[1:] == list(recording.routes)
+    assert torch.allclose(store.maps().sum(-1), torch.ones(1, 2, 1, 4))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_attention_that_comes_twice_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(2):
+                x = x + self.attention(x, x, x)[0]
+            return x
+
+    with pytest.raises(ac.AttentionError, match="computed attention twice in one forward"):
+        ac.capture_contributions(Twice().eval(), torch.randn(1, 4, 8))

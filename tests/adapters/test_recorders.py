@@ -1,0 +1,32 @@
+"""The recorder of a collector; a plain capture does not load the recorder of contributions."""
+
+import subprocess
+import sys
+
+from torch import nn
+
+from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.recorders import recorder
+from attnchain_interp.capture import ContributionCollector, StoreCollector
+
+LOADED = """
+import sys, torch
+import attnchain_interp as ac
+model = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+ac.{call}(model, torch.randn(1, 4, 8))
+print("attnchain_adapters.contribution_recorder" in sys.modules)
+"""
+
+
+def test_contributions_need_their_own_recorder() -> None:
+    model = nn.Sequential(nn.MultiheadAttention(8, 2))
+    assert type(recorder(model, {"0": ["0"]}, {"0"}, StoreCollector())) is AttentionRecorder
+    own = recorder(model, {"0": ["0"]}, {"0"}, ContributionCollector("alti"))
+    assert type(own).__name__ == "ContributionRecorder"
+
+
+def test_a_plain_capture_does_not_load_the_recorder_of_contributions() -> None:
+    for call, expected in (("capture", "False"), ("capture_contributions", "True")):
+        script = LOADED.format(call=call)
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+        assert done.stdout.split() == [expected], call

@@ -1,0 +1,35 @@
+"""Functions of chains in torch alone, beside those of the core."""
+
+import pytest
+import torch
+
+import attnchain_interp as ac
+from attnchain_adapters.tracing import functionals
+
+P = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0)).mul(2).softmax(-1)
+CAUSAL = torch.randn(2, 3, 5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(-1)
+EVERY = torch.ones(2, 1, 5, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("maps", [P, CAUSAL], ids=["full", "causal"])
+def test_they_give_what_the_core_gives(maps: torch.Tensor) -> None:
+    chain = ac.restrict(maps, EVERY.expand(2, 3, 5))
+    assert torch.allclose(functionals.stationary(maps, EVERY), ac.stationary(chain), atol=1e-5)
+    assert torch.allclose(functionals.second_eigenvalue(maps, EVERY), ac.second_eigenvalue(chain), atol=1e-4)
+    assert torch.allclose(functionals.bounce(maps, EVERY, -1, 3), ac.bounce(chain, 4, 3), atol=1e-6)
+    assert torch.allclose(functionals.column_sum(maps, EVERY), maps.mean(-2), atol=1e-6)
+    assert torch.allclose(functionals.entropy(maps, EVERY), torch.special.entr(maps).sum(-1).mean(-1), atol=1e-6)
+
+
+def test_causal_maps_jump_to_the_last_token() -> None:
+    assert functionals.triangular(CAUSAL)
+    assert not functionals.triangular(P)
+    expected = ac.stationary(CAUSAL, 0.5, torch.eye(5)[-1])
+    assert torch.allclose(functionals.token_rank(CAUSAL, EVERY), expected, atol=1e-5)
+
+
+def test_arguments_that_are_refused() -> None:
+    with pytest.raises(ValueError, match="damping is 1; in a trace"):
+        functionals.stationary(P, EVERY, damping=1)
+    with pytest.raises(ValueError, match="start is 5 and steps 2; there are 5 tokens"):
+        functionals.bounce(P, EVERY, 5)

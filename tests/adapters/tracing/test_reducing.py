@@ -1,0 +1,26 @@
+"""The chain of a layer's maps: its states, padding, and rows that are refused. Walks over models: test_nnsight_models.py."""
+
+import pytest
+import torch
+
+from attnchain_adapters.tracing.reducing import chain
+
+MAPS = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
+
+
+def test_rows_sum_to_one_over_the_states() -> None:
+    keys = torch.tensor([[True] * 4, [False, True, True, True]])
+    P, states = chain(MAPS, keys, torch.tensor([True, True, True, False]), "layer")
+    assert states[:, 0].tolist() == [[True, True, True, False], [False, True, True, False]]
+    assert torch.allclose(P.sum(-1), torch.ones(2, 3, 4))
+    assert not P.masked_select(~states[..., None, :]).any()
+    assert torch.allclose(P[0, 0, 0], MAPS[0, 0, 0] * states[0, 0] / MAPS[0, 0, 0, :3].sum())
+
+
+def test_what_is_not_a_chain_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row of layer sums to 1 ± 0.5"):
+        chain(MAPS / 2, None, None, "layer")
+    with pytest.raises(ValueError, match="tokens is torch.int64"):
+        chain(MAPS, None, torch.arange(4), "layer")
+    with pytest.raises(ValueError, match="in layer an example has no state"):
+        chain(MAPS, None, torch.zeros(4, dtype=torch.bool), "layer")

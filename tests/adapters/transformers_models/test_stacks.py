@@ -1,0 +1,55 @@
+"""The stacks of a model: by kind, by tower, and the names of their layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import attnchain_interp as ac
+
+from .test_adapter import member
+
+
+def test_several_sequences_are_told_apart() -> None:
+    model, given = member("bart")
+    with pytest.raises(
+        ac.AttentionError, match='(?s)several sequences.*Reading.…. with kind="encoder"; kind="decoder"; kind="cross"'
+    ):
+        ac.capture(model, **given)
+    encoder, decoder, cross = (
+        ac.capture(model, **given, reading=ac.Reading(kind=kind)) for kind in ("encoder", "decoder", "cross")
+    )
+    assert [len(store.tokens) for store in (encoder, decoder, cross)] == [12, 9, 12]
+    assert cross.queries is not None
+    assert torch.equal(cross.queries.roles, decoder.tokens.roles)
+    assert cross.metadata["kind"] == "cross"
+    assert all("encoder_attn" in name for name in cross.names)
+    # a decoder's token looks at the encoder, and the walk goes on there
+    start = cross.maps()[:, -1].mean(1)[:, -1]
+    assert ac.bounce(encoder.chain(), start, 2).shape == (2, 12)
+    with pytest.raises(ac.AttentionError, match="(?s)kind='both' is unknown.*'encoder', 'decoder'"):
+        ac.capture(model, **given, reading=ac.Reading(kind="both"))
+    with pytest.raises(ac.AttentionError, match=r'(?s)no attention of kind=.pool.*Choose one of kind="encoder"'):
+        ac.capture(model, **given, reading=ac.Reading(kind="pool"))
+    with pytest.raises(ac.AttentionError, match="(?s)is not a chain.*Keep maps or factors"):
+        ac.capture(model, **given, reading=ac.Reading(kind="cross"), keep=[ac.ColumnSums()])
+
+
+def test_towers_are_told_apart() -> None:
+    model, given = member("clip")
+    text, vision = (ac.capture(model, **given, reading=ac.Reading(tower=tower)) for tower in ("text", "vision"))
+    assert (text.tokens.grid, vision.tokens.grid) == (None, (4, 4))
+    assert all(name.startswith("vision_model.") for name in vision.names)
+    alone = ac.capture(model.vision_model, given["pixel_values"])
+    assert torch.equal(alone.maps(), vision.maps())
+    with pytest.raises(ac.AttentionError, match=r"(?s)no attention of tower='audio'.*Choose one of tower=\"text\""):
+        ac.capture(model, **given, reading=ac.Reading(tower="audio"))
+
+
+def test_layers_are_known_by_name_where_some_have_no_attention() -> None:
+    model, given = member("qwen3_next")
+    assert ac.capture(model, **given).names == ["layers.1.self_attn", "layers.2.self_attn"]
+    model, given = member("albert")
+    names = ac.capture(model, **given).names
+    assert [name[-3:] for name in names] == ["[0]", "[1]", "[0]", "[1]"]
+    assert torch.equal(ac.capture(model, **given, layers=names[1]).maps(), ac.capture(model, **given, layers=1).maps())

@@ -1,0 +1,36 @@
+"""Reducers: their arguments by position, their reprs, and their results on one chain."""
+
+import pytest
+import torch
+
+import attnchain_interp as ac
+
+LAYOUT = ac.TokenLayout.image(1, (2, 2), [ac.Role.CLASS])
+MAPS = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
+EVERY = torch.ones(1, 2, 5, dtype=torch.bool)
+
+
+def test_arguments_by_position() -> None:
+    assert repr(ac.StationaryVectors(0.9)) == "StationaryVectors(damping=0.9, tokens=None, name='stationary')"
+    assert repr(ac.Bounces("class", 3)) == "Bounces(start='class', steps=3, tokens=None, name='bounce')"
+    assert repr(ac.Entropies("all")) == "Entropies(tokens='all', name='entropy')"
+    assert [reducer().starts_anywhere for reducer in (ac.ClassRows, ac.Bounces, ac.ColumnSums)] == [True, True, False]
+
+
+def test_results_of_one_chain() -> None:
+    chain = ac.restrict(MAPS, EVERY)
+    expected = {
+        ac.StationaryVectors(0.9): ac.stationary(MAPS, 0.9),
+        ac.SecondEigenvalues(): ac.second_eigenvalue(MAPS),
+        ac.ColumnSums(): MAPS.mean(-2),
+        ac.ClassRows(): MAPS[..., 0, :],
+        ac.Bounces("class", 2): (MAPS @ MAPS)[..., 0, :],
+        ac.Entropies(): torch.special.entr(MAPS).sum(-1).mean(-1),
+    }
+    for reducer, result in expected.items():
+        assert torch.allclose(reducer.reduce(chain, LAYOUT), result, atol=1e-5), reducer
+
+
+def test_damping_is_a_probability() -> None:
+    with pytest.raises(ac.AttentionError, match="damping is 2"):
+        ac.StationaryVectors(2)

@@ -1,0 +1,36 @@
+"""Maps in the graph of autograd."""
+
+import pytest
+import torch
+from torch import nn
+
+import attnchain_interp as ac
+from attnchain_interp.gradients.differentiable_maps import MapGraph
+
+
+def test_gradients_flow_to_the_maps_that_were_added() -> None:
+    model = nn.MultiheadAttention(8, 2).eval()
+    maps = torch.rand(1, 2, 3, 3)
+    with torch.no_grad(), MapGraph(model) as graph:
+        edited = graph.add("a", maps)
+        graph.add("b", maps)
+        score = (edited * 3).sum((1, 2, 3))
+        assert torch.equal(graph.gradients(score, ["a"])["a"], torch.full_like(maps, 3))
+        with pytest.raises(ac.AttentionError, match=r"no gradient flows from the score to 1 of 2 .*'b'"):
+            graph.gradients((graph.maps["a"] * 3).sum((1, 2, 3)), ["a", "b"])
+        assert torch.is_grad_enabled()
+
+
+def test_the_last_output_is_remembered_while_open() -> None:
+    model = nn.MultiheadAttention(8, 2).eval()
+    x = torch.randn(3, 1, 8)
+    with MapGraph(model) as graph:
+        output = model(x, x, x)
+        assert graph.output is output
+    model(x, x, x)
+    assert graph.output is output
+
+
+def test_inference_mode_is_refused() -> None:
+    with torch.inference_mode(), pytest.raises(ac.AttentionError, match="(?s)inference_mode.*Use torch.no_grad"):
+        MapGraph(nn.MultiheadAttention(8, 2))
