@@ -8,12 +8,13 @@ from typing import Any, Final, final
 
 from torch import Tensor
 
-from attnchain_interp.capture.adapter import EncoderDecoderAdapter, StackKind, adapter_of, uncompiled
+from attnchain_interp.capture.adapter import CaptureRequest, EncoderDecoderAdapter, StackKind, adapter_of, uncompiled
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.gradients.target import Target, selected_score, target_position
+from attnchain_interp.store.attention_store import AttentionStore
 
 _KINDS: Final[tuple[StackKind, ...]] = ("encoder", "decoder", "cross")
 
@@ -83,6 +84,7 @@ def capture_encoder_decoder_gradients(
                 "For one sequence use capture_gradients(model, …).",
             )
         reading, kwargs = separated(graph.model, reading, kwargs)
+        requests: dict[StackKind, CaptureRequest[AttentionStore]]
         requests = {kind: graph.request("all", reading) for kind in _KINDS}
         stores = adapter.capture_encoder_decoder(graph.model, inputs, kwargs, requests)
         score = selected_score(graph.output, target, stores["encoder"].tokens.batch)

@@ -78,4 +78,4 @@ def test_both_forms_and_other_types_are_refused() -> None:
         ac.capture(model, x, reading=ac.Reading(kind="encoder"), kind="encoder")
     for source in (model, lambda x: x):
         with pytest.raises(ac.AttentionError, match="reading is a str"):
-            ac.capture(source, x, reading="encoder")
+            ac.capture(source, x, reading="encoder")  # type: ignore[reportArgumentType]
