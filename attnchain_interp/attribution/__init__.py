@@ -12,10 +12,8 @@ from attnchain_interp.attribution.of_a_class.gradient_walks import (
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank
-from attnchain_interp.attribution.of_attention.metastable_states import MetastableStates
-from attnchain_interp.attribution.of_attention.multi_bounce import MultiBounce
 from attnchain_interp.attribution.of_attention.rollout import ContributionRollout, Rollout
-from attnchain_interp.attribution.of_attention.token_rank import TokenRank
+from attnchain_interp.attribution.of_attention.walks import MetastableStates, MultiBounce, TokenRank
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.text_attribution import TextAttribution

@@ -2,9 +2,8 @@
 
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain, as_chain
-from attnchain_interp.chain.functionals import bounce, second_eigenvalue, stationary
+from attnchain_interp.chain.functionals import Mixing, bounce, mixing, second_eigenvalue, stationary
 from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
-from attnchain_interp.chain.mixing import Mixing, mixing
 from attnchain_interp.chain.transformations import absorb, damp, restrict, reverse
 
 __all__ = [

@@ -1,14 +1,14 @@
-"""Functionals of a chain: multi-bounce attention, the stationary distribution (TokenRank), the second eigenvalue."""
+"""Functionals of a chain: bounces, the stationary distribution (TokenRank), |λ₂|, and the last two from one pass."""
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from dataclasses import dataclass
+from typing import Literal, final, overload
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, distribution, one_hot, teleport
-from attnchain_interp.chain.mixing import mixing, refuse_absorbing, remembered
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
@@ -16,6 +16,73 @@ from attnchain_interp.numerics.direct import second_of_spectrum
 from attnchain_interp.numerics.solver import solve
 from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factors import Factors
+from attnchain_interp.reprs import with_fields
+
+
+@final
+@dataclass(frozen=True)
+class Mixing:
+    """How each chain of a batch mixes.
+
+    Attributes:
+        stationary: (…, token), the stationary vector π of the damped chain P'.
+        residual: (…), ‖πP' − π‖₁, with πP' scaled to sum to one. The rows of a map sum to one up to rounding only.
+        second_eigenvalue: (…), |λ₂| of the chain without damping.
+        converged: (…) bool. True: |λ₂| was read off a triangular chain, or passed both tests of the iteration. False: a
+            dense eigensolver found it after the iteration had given up.
+    """
+
+    stationary: Tensor
+    residual: Tensor
+    second_eigenvalue: Tensor
+    converged: Tensor
+
+    def __repr__(self) -> str:
+        return with_fields(self)
+
+
+def mixing(P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None) -> Mixing:
+    """Returns the stationary vector and |λ₂| of each chain. One pass finds both, which costs less than two functions.
+
+    One Arnoldi process per chain runs on the vectors that sum to zero, where the eigenvalues are λ₂ … λₙ. A result is
+    believed only when two tests agree. Slowly mixing chains are solved by an inverse, and the rest by dense solvers.
+    Triangular chains (causal attention) are solved exactly: they are so far from normal that an iteration converges to
+    wrong eigenvalues. A second question about the same `Chain` costs nothing: the chain keeps the answer. Not
+    differentiable; `stationary` is.
+
+    Args:
+        P: (…, token, token) map, `Factors` or `Chain`.
+        damping: probability of following the chain rather than jumping, in [0, 1]. |λ₂| is of the chain without damping.
+        personalization: (…, token), where jumps land. None means uniform over the states.
+
+    Raises:
+        AttentionError: the errors of `stationary` and `second_eigenvalue`.
+
+    >>> import torch
+    >>> found = mixing(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), damping=1)
+    >>> [round(float(x), 4) for x in (*found.stationary, found.second_eigenvalue)]
+    [0.75, 0.25, 0.6]
+    """
+    chain = as_chain(P)
+    check_damping(damping)
+    jump = teleport(chain, personalization)
+    known = chain.answers.get(damping) if personalization is None else None
+    if known is not None:
+        return known
+    _refuse_absorbing(chain)
+    found, residual = solve(chain.transitions, chain.states, damping, jump)
+    result = Mixing(found.vector, residual, found.radius, found.has_radius)
+    if personalization is None:
+        chain.answers[damping] = result
+    return result
+
+
+def _refuse_absorbing(chain: Chain) -> None:
+    if chain.absorbing:
+        raise AttentionError(
+            "the chain is absorbing: its walks end, so it has no stationary distribution.",
+            'Ask for expected_visits(P), or build the chain with sink="drop".',
+        )
 
 
 def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:
@@ -59,19 +126,12 @@ def stationary(
 
 @overload
 def stationary(
-    P: Tensor | Factors | Chain,
-    damping: float = ...,
-    personalization: Tensor | None = ...,
-    *,
-    return_residual: Literal[True],
+    P: Tensor | Factors | Chain, damping: float = ..., personalization: Tensor | None = ..., *, return_residual: Literal[True]
 ) -> tuple[Tensor, Tensor]: ...
 
 
 def stationary(
-    P: Tensor | Factors | Chain,
-    damping: float = 0.99,
-    personalization: Tensor | None = None,
-    return_residual: bool = False,
+    P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None, return_residual: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Returns the distribution π (…, token) with π P' = π, where P' = damping · P + (1 − damping) · 1 vᵀ.
 
@@ -99,11 +159,11 @@ def stationary(
     chain = as_chain(P)
     check_damping(damping)
     jump = teleport(chain, personalization)
-    known = remembered(chain, damping) if personalization is None else None
+    known = chain.answers.get(damping) if personalization is None else None
     if known is not None:
         pi, residual = known.stationary, known.residual
     else:
-        refuse_absorbing(chain)
+        _refuse_absorbing(chain)
         found, residual = solve(chain.transitions, chain.states, damping, jump, radius=False)
         pi = found.vector
     if torch.is_grad_enabled() and (chain.transitions.requires_grad or jump.requires_grad):

@@ -1,8 +1,7 @@
 """Attention of diffusion models: over a whole sampling, from a word to its region, as segments, and as guidance."""
 
-from attnchain_interp.diffusion.diff_seg import diff_seg, ranked_anchors, uniform_anchors
+from attnchain_interp.diffusion.diff_seg import aggregated_attention, diff_seg, ranked_anchors, uniform_anchors
 from attnchain_interp.diffusion.guidance_mask import Importance, important_tokens
-from attnchain_interp.diffusion.multi_resolution import aggregated_attention
 from attnchain_interp.diffusion.pipelines import (
     HeadWeighting,
     PipelineAdapter,
@@ -12,8 +11,7 @@ from attnchain_interp.diffusion.pipelines import (
     denoise_image,
     self_attention_guidance,
 )
-from attnchain_interp.diffusion.prompt_words import tokens_of_word
-from attnchain_interp.diffusion.word_maps import capture_image, concept_map, word_map
+from attnchain_interp.diffusion.word_maps import capture_image, concept_map, tokens_of_word, word_map
 
 __all__ = [
     "aggregated_attention",

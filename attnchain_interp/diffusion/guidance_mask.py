@@ -10,7 +10,7 @@ from torch import Tensor
 from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.decoder_defaults import DAMPING
+from attnchain_interp.store.starts import DAMPING
 
 Importance = Literal["token-rank", "column-sum", "random"]
 

@@ -1,9 +1,10 @@
-"""The region of a word in an image: zero-shot segmentation by a walk through text and image."""
+"""From a word of the prompt to its tokens, and to its region of the image."""
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -11,19 +12,60 @@ from torch import Tensor
 from attnchain_interp.chain.functionals import bounce
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeighting, capture_pipeline, denoise_image, pipeline_adapter_of
-from attnchain_interp.diffusion.prompt_words import tokens_of_word
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore, Direction
 from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp.store.tokens import Grid, TokenLayout
+
+_MARKS: Final = ("▁", "Ġ", "</w>", "##")  # of words' beginnings, ends and continuations
+
+log = logging.getLogger("attnchain_interp")
+
+
+def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int]:
+    """Returns the positions of a word's tokens in the sequence of a store, for every occurrence of the word in the prompt.
+
+    A word that the tokenizer splits has several tokens. All are returned, and the log says so. Several words ("great white
+    shark") are the tokens of each in turn.
+
+    Raises:
+        AttentionError: a layout without labels, or a word that is not in the prompt.
+
+    >>> from attnchain_interp.store.tokens import Role
+    >>> import torch
+    >>> roles = torch.full((1, 4), int(Role.TEXT), dtype=torch.uint8)
+    >>> tokens_of_word(TokenLayout(roles, labels=[["▁a", "▁cor", "gi", "</s>"]]), "corgi")
+    [1, 2]
+    """
+    if tokens.labels is None:
+        raise AttentionError("these tokens have no labels.", "Give the prompt: capture_pipeline(pipe, prompt=…).")
+    labels, wanted = [_plain(label) for label in tokens.labels[example]], "".join(word.split()).casefold()
+    found: list[int] = []
+    for first in range(len(labels)):
+        text = ""
+        for last in range(first, len(labels)):
+            text += labels[last]
+            if not tokens.labels[example][last] or not wanted.startswith(text) or not text:
+                break
+            if text == wanted:
+                if last > first:
+                    log.info("%r is %d tokens; all are used", word, last - first + 1)
+                found += range(first, last + 1)
+                break
+    if not found:
+        there = " ".join(label for label in dict.fromkeys(tokens.labels[example]) if label)
+        raise AttentionError(f"{word!r} is not among the tokens of the prompt: {there}.", "Use one of its words.")
+    return sorted(set(found))
+
+
+def _plain(label: str) -> str:
+    for mark in _MARKS:
+        label = label.replace(mark, "")
+    return label.casefold()
 
 
 def word_map(
-    store: AttentionStore,
-    word: str,
-    steps: int = 2,
-    direction: Direction = "incoming",
-    cross: AttentionStore | None = None,
+    store: AttentionStore, word: str, steps: int = 2, direction: Direction = "incoming", cross: AttentionStore | None = None
 ) -> Tensor:
     """Returns where a walk from a word is after some steps: probabilities (batch, row, column) on the grid of the image.
 
@@ -98,13 +140,7 @@ def capture_image(
 
 
 def concept_map(
-    pipe: Any,
-    image: Any,
-    prompt: str,
-    word: str,
-    steps: int = 2,
-    direction: Direction = "incoming",
-    **options: Any,
+    pipe: Any, image: Any, prompt: str, word: str, steps: int = 2, direction: Direction = "incoming", **options: Any
 ) -> Tensor:
     """Returns where a concept is in an image (batch, row, column), by a diffusion model that was not trained for it.
 

@@ -1,25 +1,27 @@
-"""The chains of one example of a store, layer by layer, with |λ₂| and the stationary vector of every head."""
+"""The chains of one example of a store, layer by layer: |λ₂|, stationary vectors, and metastable states."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.mixing import mixing
+from attnchain_interp.chain.functionals import mixing
+from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.encoding import Floats
 from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.decoder_defaults import default_damping
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
-from attnchain_interp.store.starts import last_state
+from attnchain_interp.store.starts import default_damping, last_state
 from attnchain_interp.store.tokens import TokenSelection
+
+MOST: Final = 512  # states of the chain, above which a Schur decomposition takes many seconds
 
 
 @final
@@ -99,3 +101,29 @@ def _as_slice(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
     """The places as a slice, which copies nothing, where they are without gaps."""
     whole = len(places) > 0 and places[-1] - places[0] + 1 == len(places)
     return slice(int(places[0]), int(places[-1]) + 1) if whole else places
+
+
+def metastable_regions(chains: ExampleChains, means: Floats) -> tuple[list[dict[str, Any]], Floats]:
+    """Returns the metastable states of the mean over all layers: their weights, and the shares (state, region) in them.
+
+    The regions of the weightings of heads stand side by side. A weighting without regions has the reason instead of weights.
+
+    Args:
+        chains: the example.
+        means: its maps (weighting, layer, token, state).
+    """
+    described, columns = [], [np.zeros((len(chains.states), 0), dtype=np.float32)]
+    for heads, transitions in zip(NAMED_WEIGHTS, means.mean(1), strict=True):
+        if len(chains.states) > MOST:
+            described.append({"heads": heads, "missing": f"not computed for more than {MOST} tokens"})
+            continue
+        chain = chains.chain(transitions)
+        try:
+            shares = metastable_states(chain, damping=chains.damping)
+            weight = coarse_grained_stationary(chain, shares, chains.damping)
+        except AttentionError as error:
+            described.append({"heads": heads, "missing": str(error)})
+            continue
+        described.append({"heads": heads, "weights": weight.tolist()})
+        columns.append(shares.float().numpy()[chains.states])
+    return described, np.concatenate(columns, 1)

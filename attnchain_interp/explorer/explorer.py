@@ -13,8 +13,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.contents import Curve, contents
 from attnchain_interp.explorer.example_chains import ExampleChains
 from attnchain_interp.explorer.map_quality import MeasuredMaps
-from attnchain_interp.explorer.page import page
-from attnchain_interp.explorer.payload import Payload
+from attnchain_interp.explorer.page import Payload, page
 from attnchain_interp.files import whole
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.store.attention_store import AttentionStore

@@ -7,8 +7,7 @@ from typing import Any, final
 import anywidget
 from traitlets import Bytes, Dict, Int, Unicode
 
-from attnchain_interp.explorer.page import inert_json, script
-from attnchain_interp.explorer.payload import Payload
+from attnchain_interp.explorer.page import Payload, inert_json, script
 
 
 @final

@@ -12,7 +12,7 @@ from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.target import Target, selected_score
-from attnchain_interp.operators.precision import float32_or_wider
+from attnchain_interp.operators.operator import float32_or_wider
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.tokens import TokenLayout

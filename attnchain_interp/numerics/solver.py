@@ -159,13 +159,7 @@ def _by_lu(maps: Tensor, damping: float, jump: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_products(
-    transitions: Operator,
-    shape: torch.Size,
-    states: Tensor,
-    jump: Tensor,
-    damping: float,
-    vector: bool,
-    radius: bool,
+    transitions: Operator, shape: torch.Size, states: Tensor, jump: Tensor, damping: float, vector: bool, radius: bool
 ) -> Solutions:
     """Solves factored chains of `shape` (…, token). The iteration starts again until the vector is there."""
     shaped = states.reshape(shape)

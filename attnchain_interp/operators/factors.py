@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.precision import wide_dtype
+from attnchain_interp.operators.operator import wide_dtype
 from attnchain_interp.reprs import with_fields
 
 

@@ -17,6 +17,20 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 
 
+def float32_or_wider(tensor: Tensor) -> Tensor:
+    """Returns the tensor in float32. Returns a float64 tensor as it is."""
+    return tensor.to(wide_dtype(tensor.dtype))
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Returns float32 for 16-bit and 32-bit floats and float64 for float64.
+
+    >>> wide_dtype(torch.bfloat16), wide_dtype(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
 class Operator(ABC):
     """A batch of non-negative matrices M (…, row, column): square over the tokens, or a part of such a matrix.
 

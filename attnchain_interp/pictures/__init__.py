@@ -1,14 +1,11 @@
 """Pictures of scores over images (matplotlib) and over text (HTML), of layers, heads, walks and chains; figure files."""
 
-from attnchain_interp.pictures.animation import animate_bounces
-from attnchain_interp.pictures.bounces import show_bounces
+from attnchain_interp.pictures.bounces import animate_bounces, show_bounces
 from attnchain_interp.pictures.chains import show_chain
-from attnchain_interp.pictures.figure_files import write_figure
-from attnchain_interp.pictures.heads import show_heads
+from attnchain_interp.pictures.figures import blank_axes, write_figure
 from attnchain_interp.pictures.images import displayable
-from attnchain_interp.pictures.layers import show_layers
+from attnchain_interp.pictures.layers import show_heads, show_layers
 from attnchain_interp.pictures.maps import show_attribution, show_grid
-from attnchain_interp.pictures.panels import blank_axes
 from attnchain_interp.pictures.states import show_states
 from attnchain_interp.pictures.text import text_html
 

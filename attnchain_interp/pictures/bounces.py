@@ -1,25 +1,31 @@
-"""A walk over an image after 0, 1, 2 … bounces."""
+"""A walk over an image: after 0, 1, 2 … bounces, and as a film."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, final
 
 import numpy as np
+from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from attnchain_interp.chain.functionals import bounce, stationary
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.files import whole
+from attnchain_interp.pictures.figures import blank_axes, checked_path, draw_map, frame_patch, name_column, on_grid, patch_at
 from attnchain_interp.pictures.images import displayable
-from attnchain_interp.pictures.panels import blank_axes, draw_map, name_column
-from attnchain_interp.pictures.patches import frame_patch, on_grid, patch_at
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.head_weights import Heads
 from attnchain_interp.store.layers import LayerSelection
 from attnchain_interp.store.starts import Start, start_distribution
+
+_RATE: Final = 20  # frames a second, which a GIF can hold exactly: 5/100 s each
+_HELD, _BETWEEN = 6, 8  # frames that a bounce stands still, and on the way to the next
 
 
 def show_bounces(
@@ -107,3 +113,70 @@ class Walk:
         name_column(axis, "input")
         if self.origin is not None:
             frame_patch(axis, self.origin, self.limit.shape, picture.shape[:2])  # type: ignore[arg-type]
+
+
+def animate_bounces(
+    store: AttentionStore,
+    path: str | Path,
+    image: Any = None,
+    normalization: Any = None,
+    start: Start = "center",
+    steps: int = 10,
+    layers: LayerSelection = "all",
+    heads: Heads = "mean",
+    damping: float = 0.99,
+    example: int = 0,
+) -> Path:
+    """Writes a film of a walk from one token, n = 0, 1, … `steps`, ∞, as GIF or MP4. Returns the path.
+
+    Each bounce stands still for 0.3 s and becomes the next in 0.4 s, on the straight line between the two distributions. The
+    film is written atomically. The same film is always the same bytes.
+
+    Args:
+        path: ends in .gif, or in .mp4, which needs the program ffmpeg.
+        steps: how many bounces are shown before n = ∞.
+        store, image, normalization, start, layers, heads, damping, example: see `show_bounces`.
+
+    Raises:
+        AttentionError: another suffix, no folder for the path, no ffmpeg for an MP4, or as `show_bounces`.
+    """
+    path, writer = Path(path), _writer(Path(path))
+    found = Walk.over(store, start, steps, layers, heads, damping, example)
+    figure, axes = blank_axes(1, 1 if image is None else 2, cell=2.4)
+    if image is not None:
+        found.draw_start(axes[0, 0], displayable(image, normalization))
+    axis = axes[0, -1]
+    drawn = draw_map(axis, found.limit, Scale.of([found.limit]))
+    name_column(axis, "n = ∞")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout stays as it is now
+    with whole(path) as partial, writer.saving(figure, str(partial), dpi=100):
+        for name, grid in _frames(found):
+            drawn.set_array(grid)
+            drawn.set_norm(Scale.of([grid]).norm)
+            name_column(axis, name)
+            writer.grab_frame()
+    return path
+
+
+def _frames(found: Walk) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yields the title and the map of every frame. The title names the nearer bounce."""
+    stages = [(f"n = {n}", grid) for n, grid in enumerate(found.maps)] + [("n = ∞", found.limit)]
+    eased = [(1 - np.cos(np.pi * k / (_BETWEEN + 1))) / 2 for k in range(1, _BETWEEN + 1)]
+    for (name, grid), (following, next_grid) in pairwise(stages):
+        yield from [(name, grid)] * _HELD
+        yield from ((name if t < 0.5 else following, (1 - t) * grid + t * next_grid) for t in eased)
+    yield from [stages[-1]] * (2 * _HELD)
+
+
+def _writer(path: Path) -> AbstractMovieWriter:
+    checked_path(path, ("gif", "mp4"))
+    if path.suffix == ".gif":
+        return PillowWriter(_RATE)
+    if not FFMpegWriter.isAvailable():
+        raise AttentionError(
+            f"{path} needs the program ffmpeg, which is not found.",
+            "Install it (apt install ffmpeg, brew install ffmpeg, conda install ffmpeg), or write"
+            f" {path.with_suffix('.gif')}.",
+        )
+    return FFMpegWriter(_RATE, extra_args=["-pix_fmt", "yuv420p", "-fflags", "+bitexact"])

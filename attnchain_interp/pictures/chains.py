@@ -18,7 +18,7 @@ from attnchain_interp.chain.chain import Chain, as_chain
 from attnchain_interp.chain.functionals import bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.pictures.panels import blank_axes, name_column
+from attnchain_interp.pictures.figures import blank_axes, name_column
 from attnchain_interp.pictures.scale import finite
 
 _MOST: Final = 12  # states that can be told apart on a circle

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.pictures.figures import blank_axes, colour_bar, draw_map, name_column, name_row
 from attnchain_interp.pictures.images import displayable
-from attnchain_interp.pictures.panels import blank_axes, colour_bar, draw_map, name_column, name_row
 from attnchain_interp.pictures.scale import Scale, finite
 
 Share = Literal["all", "row", "column", "none"]

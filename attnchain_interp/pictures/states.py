@@ -13,8 +13,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.pictures.figures import blank_axes, name_column
 from attnchain_interp.pictures.images import displayable
-from attnchain_interp.pictures.panels import blank_axes, name_column
 from attnchain_interp.pictures.scale import finite
 
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito

@@ -23,11 +23,7 @@ _READ: Final = (2, 3)
 
 
 def write_layers(
-    path: Path,
-    layers: Iterable[LayerAttention],
-    tokens: TokenLayout,
-    metadata: Mapping[str, str],
-    queries: TokenLayout | None,
+    path: Path, layers: Iterable[LayerAttention], tokens: TokenLayout, metadata: Mapping[str, str], queries: TokenLayout | None
 ) -> None:
     """Writes a file, whole or not at all. The arguments are those of an `AttentionStore`."""
     layers = list(layers)

@@ -1,4 +1,8 @@
-"""Where a walk begins. `start_distribution` is the one place that says what each `start` means."""
+"""Where a walk begins and where its jumps lead. `start_distribution` alone says what each `start` means.
+
+docs/text-defaults.md says how the default dampings were chosen. Traces, `attnchain_adapters.tracing`, import torch alone, so
+they repeat the two numbers; a test compares them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from attnchain_interp.store.tokens import Role, TokenLayout
 
 Start = str | int | Tensor
 CLASS_OR_UNIFORM: Final = "class-or-uniform"
+DAMPING: Final = 0.99  # of TokenRank, where jumps lead everywhere
+DECODER_DAMPING: Final = 0.5  # where they lead to the last state
 
 
 def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -> Tensor:
@@ -74,3 +80,12 @@ def last_state(chain: Chain) -> Tensor:
     """Returns the distribution (…, token) with all mass on the last state of each chain."""
     places = torch.arange(1, len(chain) + 1, device=chain.device)
     return torch.nn.functional.one_hot((chain.states * places).argmax(-1), len(chain)).to(chain.dtype)
+
+
+def default_damping(jumps_to_last: bool) -> float:
+    """Returns the default probability that the walk follows attention rather than jumps.
+
+    Args:
+        jumps_to_last: whether jumps lead to the last state, as they do in a decoder by default. Else jumps lead everywhere.
+    """
+    return DECODER_DAMPING if jumps_to_last else DAMPING

@@ -1,4 +1,7 @@
-"""The chains of an example: its tokens, and the weights and vectors of its heads."""
+"""The chains of an example: its tokens, and the weights and vectors of its heads.
+
+Metastable states in the page, or the reason why there are none.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp.explorer import example_chains
 from attnchain_interp.explorer.example_chains import ExampleChains, weights
 
 from .stores import random_store
@@ -43,3 +47,20 @@ def test_padding_is_left_out_and_an_example_is_chosen() -> None:
     assert payload.array("methods").tolist() == [[5, 6, 7]]
     expected = store.chain().matrix[1, 1:, 1:]
     assert payload.maps()[0] == pytest.approx(expected.numpy(), abs=5e-3)
+
+
+def test_regions_are_metastable_states() -> None:
+    store = random_store(n=17)
+    payload = ac.explore(store).payload
+    method = ac.MetastableStates()
+    chi = method.memberships(store)[0][1:]
+    weights = payload.header["regions"][0]["weights"]
+    assert payload.array("regions")[:, : len(weights)] == pytest.approx(chi.numpy(), abs=1e-4)
+
+
+def test_a_long_chain_says_why_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(example_chains, "MOST", 5)
+    header = ac.explore(random_store()).payload.header
+    assert header["regions"] == [
+        {"heads": heads, "missing": "not computed for more than 5 tokens"} for heads in header["weightings"]
+    ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp.explorer import Explorer, metastable_regions
+from attnchain_interp.explorer import Explorer, example_chains
 from attnchain_interp.explorer.example_chains import ExampleChains
 from attnchain_interp.explorer.map_quality import MeasuredMaps
 
@@ -147,7 +147,7 @@ def test_a_thousand_tokens_open_and_respond(screen: Screens) -> None:
 
 
 def test_each_quality_says_what_was_left_out(screen: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metastable_regions, "MOST", 0)  # metastable states would take seconds
+    monkeypatch.setattr(example_chains, "MOST", 0)  # metastable states would take seconds
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(1, 6, 101, 101, generator=generator).mul(2).softmax(-1) for _ in range(6)]
     store = ac.AttentionStore.from_maps(maps, ac.TokenLayout.image(1, (10, 10), [ac.Role.CLASS]))

@@ -1,9 +1,12 @@
 """The parts of an operator that every kind shares."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
 from attnchain_interp import AttentionError
+from attnchain_interp.operators import float32_or_wider, wide_dtype
 from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.operator import empty_rows, uniform_over
 
@@ -24,3 +27,15 @@ def test_only_padding_may_send_nothing_to_the_states() -> None:
         empty_rows(torch.tensor([0.7, 0.0, 0.0]), STATES)
     with pytest.raises(AttentionError, match="leaves no state"):
         empty_rows(torch.zeros(3), torch.zeros(3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_narrow_tensors_become_float32(dtype: torch.dtype) -> None:
+    tensor = torch.tensor([0.5, 0.25], dtype=dtype)
+    assert float32_or_wider(tensor).dtype == wide_dtype(dtype) == torch.float32
+    assert float32_or_wider(tensor).tolist() == [0.5, 0.25]
+
+
+def test_float64_stays() -> None:
+    tensor = torch.tensor([0.1], dtype=torch.float64)
+    assert float32_or_wider(tensor) is tensor

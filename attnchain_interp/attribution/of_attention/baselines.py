@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.of_attention.multi_bounce import MultiBounce
+from attnchain_interp.attribution.of_attention.walks import MultiBounce
 from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.chain.functionals import bounce
 from attnchain_interp.checks import check_one_of

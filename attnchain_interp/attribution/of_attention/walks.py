@@ -1,8 +1,8 @@
-"""TokenRank: the stationary distribution of the attention chain."""
+"""Walks that follow attention: their steps, the share of time on each token, and the states that they rarely leave."""
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self, final, get_args
+from typing import Any, ClassVar, Final, Literal, Self, final, get_args
 
 from torch import Tensor
 
@@ -10,18 +10,59 @@ from attnchain_interp.attribution.of_attention.attention_attribution import Atte
 from attnchain_interp.attribution.text.hooks import POLICIES, Begin
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.functionals import stationary
+from attnchain_interp.chain.functionals import bounce, stationary
+from attnchain_interp.chain.metastable import metastable_states
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.attention_store import AttentionStore, Direction
-from attnchain_interp.store.decoder_defaults import default_damping
 from attnchain_interp.store.head_weights import Heads
 from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import last_state
+from attnchain_interp.store.starts import Start, default_damping, last_state, start_distribution
 from attnchain_interp.store.tokens import TokenSelection
 
 CausalPolicy = Literal["last", "damp", "drop-first", "reverse", "absorb"]
 JUMPS_TO_LAST: Final = "jumps lead to the position that predicts the output token"
+
+
+@final
+class MultiBounce(AttentionAttribution):
+    """The distribution v Pⁿ of a walk after `steps` steps from a start v. The scores of an example sum to one.
+
+    One step from the class token is its row of attention over the states, renormalised. A start that is not a state enters
+    the chain by its own row, and the walk does not return to it.
+
+    Args:
+        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        steps: n, 0 or more.
+        start: "class", "last" (the last token that is not padding, which predicts the next token in a decoder), "center" (the
+            centre patch), "uniform", "class-or-uniform", the position of a token, or distributions (token,) or (batch, token)
+            over all tokens. None means the class token where there is one; else "last" in a decoder, and "uniform" in any
+            other model.
+
+    Raises:
+        AttentionError: on attribution, for negative steps.
+
+    Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
+    """
+
+    has_start: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        steps: int = 2,
+        start: Start | None = None,
+        layers: LayerSelection = "all",
+        heads: Heads = "mean",
+        tokens: TokenSelection = None,
+        direction: Direction = "incoming",
+    ) -> None:
+        super().__init__(forward_func, layers, heads, tokens, direction)
+        self.steps, self.start = steps, start
+
+    def score(self, store: AttentionStore) -> Tensor:
+        chain = self.chain(store)
+        return bounce(chain, start_distribution(chain, store.tokens, self.start), self.steps)
 
 
 @final
@@ -136,3 +177,51 @@ class TokenRank(AttentionAttribution):
     def _personalization(self, chain: Chain) -> Tensor | None:
         v = self.personalization
         return v[:, None] if v is not None and v.ndim == 2 and chain.states.ndim == 3 else v  # one for all heads
+
+
+@final
+class MetastableStates(AttentionAttribution):
+    """The number of the metastable state that each token belongs to most: a segmentation, not an importance.
+
+    1 is the state with the greatest stationary weight, 2 the next, and so on. 0 is for tokens outside the chain. The numbers
+    are names: they may be compared and drawn, but not averaged. A state that is the greatest of no token does not appear.
+
+    Args:
+        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        k: the number of states. None finds the largest gap of each chain's spectrum.
+        damping: the probability of following the chain, for the stationary distribution that weighs the tokens.
+
+    Source: Reuter, Weber, Fackeldey, Röblitz, Garcia 2018 (GPCCA), here of attention.
+    """
+
+    is_additive: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        forward_func: Any = None,
+        k: int | None = None,
+        layers: LayerSelection = "all",
+        heads: Heads = "mean",
+        tokens: TokenSelection = None,
+        direction: Direction = "incoming",
+        damping: float = 0.99,
+    ) -> None:
+        super().__init__(forward_func, layers, heads, tokens, direction)
+        self.k, self.damping = k, damping
+
+    def memberships(self, store: AttentionStore) -> Tensor:
+        """Returns the share of each token in each state: (batch, token, k), or (batch, head, token, k) for `heads="each"`.
+
+        Raises:
+            AttentionError: the errors of `metastable_states`, and a layer, head or token that the store lacks.
+        """
+        return metastable_states(self.chain(store), self.k, self.damping)
+
+    def score(self, store: AttentionStore) -> Tensor:
+        return state_numbers(self.memberships(store))
+
+
+def state_numbers(memberships: Tensor) -> Tensor:
+    """Returns the number (…, token) of the state with the greatest share, from 1; 0 where all shares are zero."""
+    share, state = memberships.max(-1)
+    return ((state + 1) * (share > 0)).to(memberships.dtype)

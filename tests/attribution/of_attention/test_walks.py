@@ -1,4 +1,7 @@
-"""TokenRank beside the eigenvectors and powers of the damped chain, and its policies in a decoder."""
+"""MultiBounce beside products of matrices; MetastableStates on a chain of two groups.
+
+TokenRank beside the eigenvectors and powers of the damped chain, and its policies in a decoder.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,31 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionStore
+from attnchain_interp import AttentionStore, Role, TokenLayout
+
+
+def test_multi_bounce_from_the_class_token(store: AttentionStore, logits: Tensor) -> None:
+    """The class token's row over the patches, then steps among patches only."""
+    P = logits[2, ..., 1:, 1:].softmax(-1).mean(1)
+    entry = logits[2, :, :, 0, 1:].softmax(-1).mean(1)
+    expected = entry[:, None] @ P @ P
+    scores = ac.MultiBounce(steps=3, layers=-1).score(store)
+    assert torch.allclose(scores[:, 1:], expected[:, 0])
+    assert torch.equal(ac.MultiBounce(steps=0).score(store)[0], torch.eye(5, dtype=torch.float64)[0])
+
+
+def test_many_bounces_tend_to_token_rank(store: AttentionStore) -> None:
+    assert torch.allclose(ac.MultiBounce(steps=300).score(store), ac.TokenRank(damping=1).score(store), atol=1e-6)
+
+
+def test_multi_bounce_from_distributions(store: AttentionStore) -> None:
+    each = torch.tensor([[0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 1]])
+    scores = ac.MultiBounce(steps=1, start=each).score(store)
+    P = store.chain().matrix
+    assert torch.allclose(scores[0], (P[0, 1] + P[0, 2]) / 2)
+    assert torch.allclose(scores[1], P[1, 4])
+    assert torch.allclose(ac.MultiBounce(steps=1, start=each, heads="each").score(store).mean(1), scores, atol=1e-12)
+    assert torch.allclose(ac.MultiBounce(steps=1, start="uniform").score(store), ac.ColumnSum().score(store))
 
 
 def test_token_rank_is_the_eigenvector_of_the_damped_patch_chain(store: AttentionStore, logits: Tensor) -> None:
@@ -80,3 +107,21 @@ def test_a_personalization_for_every_head(causal: AttentionStore) -> None:
     assert torch.allclose(each[:, 1], ac.TokenRank(heads=[1], layers=0, personalization=v, damping=0.5).score(causal))
     began = ac.TokenRank(causal="absorb", personalization=v).score(causal)
     assert not began[:, 5].any(), "walks begin at token 4 and only go back"
+
+
+def test_metastable_states_are_numbered_from_the_one_that_attention_stays_in_most() -> None:
+    """A class token and two groups of patches that attend to themselves; the second group is attended to more."""
+    group = torch.tensor([0, 1, 0, 1, 1, 1])
+    P = torch.where(group[:, None] == group, 0.95, 0.05 + 0.02 * group) * (1 + torch.arange(6) / 10)
+    maps = torch.full((2, 2, 7, 7), 1 / 7)
+    maps[..., 1:, 0], maps[..., 1:, 1:] = 0.1, 0.9 * P / P.sum(-1, keepdim=True)
+    store = AttentionStore.from_maps([maps, maps], TokenLayout.image(2, (2, 3), [Role.CLASS]))
+    method = ac.MetastableStates(k=2)
+    assert method.score(store).tolist() == [[0, 2, 1, 2, 1, 1, 1]] * 2
+    assert torch.equal(ac.MetastableStates(heads="each").score(store)[:, 1], method.score(store)), "the gap says 2"
+    chi = method.memberships(store)
+    assert chi.shape == (2, 7, 2)
+    assert torch.allclose(chi, ac.metastable_states(store.chain(), 2))
+    assert ac.MetastableStates(heads="each", layers=0).memberships(store).shape == (2, 2, 7, 2)
+    with pytest.raises(ac.AttentionError, match=r"chain \[0\]: k is 7, and the chain has 6 states"):
+        ac.MetastableStates(k=7).score(store)

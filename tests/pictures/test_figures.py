@@ -1,0 +1,122 @@
+"""Axes in a grid, and maps in them. Places on an image: scores on its grid, and the patch of a token. Figures as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+
+import attnchain_interp as ac
+from attnchain_interp import pictures
+from attnchain_interp.pictures.figures import (
+    blank_axes,
+    colour_bar,
+    draw_map,
+    frame_patch,
+    name_column,
+    name_row,
+    on_grid,
+    patch_at,
+)
+from attnchain_interp.pictures.scale import Scale
+
+MAP = np.array([[0.0, 1.0], [2.0, 4.0]])
+TOKENS = ac.TokenLayout.image(2, (2, 3), [ac.Role.CLASS])
+
+
+def test_axes_are_a_grid_that_pyplot_does_not_know() -> None:
+    figure, axes = blank_axes(2, 3, cell=2.0)
+    assert axes.shape == (2, 3)
+    assert not any(axis.axison for axis in axes.flat)
+    assert figure.get_size_inches().tolist() == [6.0, 4.3]
+    assert pyplot.get_fignums() == []
+
+
+def test_a_map_over_an_image_covers_it_and_lets_it_through() -> None:
+    _, axes = blank_axes(1, 1)
+    drawn = draw_map(axes[0, 0], MAP, Scale.of([MAP]), np.zeros((8, 6, 3)))
+    below, above = axes[0, 0].images
+    assert above is drawn
+    assert above.get_extent() == [-0.5, 5.5, 7.5, -0.5] == below.get_extent()
+    assert (below.get_alpha(), above.get_alpha()) == (None, 0.6)
+
+
+def test_signs_choose_the_colours() -> None:
+    _, axes = blank_axes(1, 2)
+    for axis, scores, name, limits in ((axes[0, 0], MAP, "magma", (0, 4)), (axes[0, 1], -MAP, "RdBu_r", (-4, 4))):
+        drawn = draw_map(axis, scores, Scale.of([scores]))
+        assert drawn.get_cmap().name == name
+        assert drawn.get_clim() == limits
+
+
+def test_names_are_no_formulas_and_a_bar_stands_beside_its_axes() -> None:
+    figure, axes = blank_axes(1, 2)
+    name_row(axes[0, 0], "blocks.$0$")
+    name_column(axes[0, 1], "$n$ = 1")
+    assert not axes[0, 0].texts[0].get_parse_math()
+    assert not axes[0, 1].title.get_parse_math()
+    colour_bar(figure, draw_map(axes[0, 0], MAP, Scale.of([MAP])), axes)
+    figure.draw_without_rendering()
+    assert figure.axes[-1].get_position().x0 > axes[0, 1].get_position().x0
+
+
+def test_scores_of_an_example_on_the_grid() -> None:
+    scores = torch.arange(14.0).view(2, 7)
+    assert on_grid(TOKENS, scores, 1).tolist() == [[8, 9, 10], [11, 12, 13]]
+    assert on_grid(TOKENS, scores[:, None], -1).shape == (1, 2, 3)
+    for example in (2, -3, True):
+        with pytest.raises(ac.AttentionError, match=f"example {example} does not exist"):
+            on_grid(TOKENS, scores, example)
+    with pytest.raises(ac.AttentionError, match="grid"):
+        on_grid(ac.TokenLayout.text(torch.ones(2, 7)), scores, 0)
+
+
+@pytest.mark.parametrize(
+    ("token", "place"),
+    [("center", (1, 1)), (1, (0, 0)), (-1, (1, 2)), ("class", None), ("uniform", None), (torch.ones(7), None)],
+)
+def test_the_patch_of_a_token(token: object, place: tuple[int, int] | None) -> None:
+    assert patch_at(TOKENS, token) == place
+
+
+def test_a_frame_lies_around_its_patch() -> None:
+    _, axes = blank_axes(1, 1)
+    frame_patch(axes[0, 0], (1, 2), (2, 3), (8, 12))
+    (frame,) = axes[0, 0].patches
+    assert np.allclose(frame.get_bbox().bounds, (7.5, 3.5, 4, 4))
+
+
+@pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
+def test_the_same_figure_is_the_same_bytes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = []
+    for k, day in enumerate((10**9, 2 * 10**9)):
+        monkeypatch.setattr("time.time", lambda day=day: day)
+        figure = pictures.show_chain(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), 0)
+        contents.append(pictures.write_figure(figure, tmp_path / f"{k}.{kind}").read_bytes())
+    assert contents[0] == contents[1]
+    assert b"Date" not in contents[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"0.{kind}", f"1.{kind}"]
+
+
+def test_text_stays_text(tmp_path: Path) -> None:
+    figure = pictures.show_chain(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), 0, labels=["sunshine", "<rain>"])
+    svg = pictures.write_figure(figure, tmp_path / "chain.svg").read_text(encoding="utf-8")
+    assert ">sunshine</text>" in svg
+    assert "&lt;rain&gt;" in svg
+    pdf = pictures.write_figure(figure, str(tmp_path / "chain.pdf")).read_bytes()
+    assert b"/FontFile2" in pdf, "TrueType, which stays editable"
+    assert b"/Type3" not in pdf
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    figure = pictures.show_chain(torch.eye(2) / 2 + 0.25)
+    for name, message in (
+        ("a.jpg", "ends in .pdf, .svg, .png"),
+        ("a", "no suffix"),
+        ("no/a.pdf", "there is no folder"),
+    ):
+        with pytest.raises(ac.AttentionError, match=message):
+            pictures.write_figure(figure, tmp_path / name)
