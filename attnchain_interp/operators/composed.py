@@ -9,8 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_interp.operators.dense import Dense
-from attnchain_interp.operators.operator import Operator
+from attnchain_interp.operators.operator import Dense, Operator
 
 
 class Remembering(Operator):

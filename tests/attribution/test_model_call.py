@@ -12,7 +12,7 @@ from captum.metrics import sensitivity_max
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.attribution.model_call import model_call
+from attnchain_interp.attribution.model_call import Call
 
 
 def bert() -> Any:
@@ -85,12 +85,12 @@ def test_other_models_are_called_as_they_come() -> None:
     class Anything(nn.Module):
         def forward(self, *arguments: Tensor, **named: Tensor) -> None: ...
 
-    assert model_call(nn.Linear(8, 8), images, (1,)) == ((images, 1), {})
-    assert model_call(Anything(), images, (1,)) == ((images, 1), {})
-    assert model_call(lambda x: x, embedded, ()) == ((embedded,), {})
-    assert model_call(bert(), torch.tensor([[1]]), (None,))[1] == {}
+    assert Call(images, extra=(1,)).arguments(nn.Linear(8, 8)) == ((images, 1), {})
+    assert Call(images, extra=(1,)).arguments(Anything()) == ((images, 1), {})
+    assert Call(embedded).arguments(lambda x: x) == ((embedded,), {})
+    assert Call(torch.tensor([[1]]), extra=(None,)).arguments(bert())[1] == {}
     with pytest.raises(ac.AttentionError, match="Numbers takes token numbers"):
-        model_call(Numbers(), embedded, ())
+        Call(embedded).arguments(Numbers())
 
 
 class Keywords(transformers.ViTForImageClassification):
@@ -117,5 +117,5 @@ def test_token_numbers_and_embeddings_by_keyword(ids: Tensor) -> None:
         def forward(self, *, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None) -> None: ...
 
     embedded = torch.randn(2, 7, 4)
-    assert model_call(Named(), ids, ()) == ((), {"input_ids": ids})
-    assert model_call(Named(), embedded, ()) == ((), {"inputs_embeds": embedded})
+    assert Call(ids).arguments(Named()) == ((), {"input_ids": ids})
+    assert Call(embedded).arguments(Named()) == ((), {"inputs_embeds": embedded})

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from attnchain_interp import AttentionError
 from attnchain_interp.numerics import direct
-from attnchain_interp.operators.dense import Dense
+from attnchain_interp.operators.operator import Dense
 
 from ..chains import attention
 

@@ -6,7 +6,7 @@ import torch
 from attnchain_interp.numerics import iteration
 from attnchain_interp.numerics.iteration import Maps, Products, invert, iterate
 from attnchain_interp.numerics.krylov import centred
-from attnchain_interp.operators.dense import Dense
+from attnchain_interp.operators.operator import Dense
 
 
 def test_a_radius_that_does_not_change_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.operators.composed import mean
-from attnchain_interp.operators.dense import Dense
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Operator
+from attnchain_interp.operators.operator import Dense, Operator
 
 
 def factors(n: int = 12, heads: int = 3, causal: bool = False, seed: int = 0) -> Factors:

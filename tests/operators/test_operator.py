@@ -1,4 +1,4 @@
-"""The parts of an operator that every kind shares."""
+"""The parts of an operator that every kind shares, and the operations on a held matrix, which are carried out at once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import torch
 
 from attnchain_interp import AttentionError
 from attnchain_interp.operators import float32_or_wider, wide_dtype
-from attnchain_interp.operators.dense import Dense
-from attnchain_interp.operators.operator import empty_rows, uniform_over
+from attnchain_interp.operators.operator import Dense, empty_rows, uniform_over
 
 P = torch.tensor([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
 STATES = torch.tensor([True, False, True])
+DOUBLE = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.9, 0.0], [0.5, 0.25, 0.25]], dtype=torch.float64)
+A, B = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([0.5, 0.0, 2.0]).double()
 
 
 def test_mass_sent_to_states_and_uniform_mass_over_them() -> None:
@@ -39,3 +40,28 @@ def test_narrow_tensors_become_float32(dtype: torch.dtype) -> None:
 def test_float64_stays() -> None:
     tensor = torch.tensor([0.1], dtype=torch.float64)
     assert float32_or_wider(tensor) is tensor
+
+
+def test_operations_against_the_formulas() -> None:
+    assert torch.equal(Dense(DOUBLE).scaled(A, B).matrix, A.diag() @ DOUBLE @ B.diag())
+    assert torch.equal(Dense(DOUBLE).plus(A, B).matrix, DOUBLE + torch.outer(A, B))
+    assert torch.equal(Dense(DOUBLE).transposed().matrix, DOUBLE.T)
+    heads = torch.stack([DOUBLE, DOUBLE.flip(0)])[None]
+    mean = (DOUBLE + 3 * DOUBLE.flip(0)) / 4
+    assert torch.allclose(Dense(heads).head_mean(torch.tensor([[0.25, 0.75]]).double()).matrix, mean)
+
+
+def test_rows_that_are_no_states_and_send_nothing_become_uniform() -> None:
+    states = torch.tensor([True, True, False])
+    held = torch.cat([DOUBLE[:2], torch.full((1, 3), torch.nan).double()])
+    expected = torch.tensor([[0.4, 0.6, 0], [0.1, 0.9, 0], [0.5, 0.5, 0]]).double()
+    assert torch.allclose(Dense(held).conditioned(states).scaled(columns=states).matrix, expected)
+
+
+def test_triangular_looks_among_the_given_tokens_only() -> None:
+    lower = DOUBLE.tril()[None].repeat(2, 1, 1)
+    lower[1, 0, 2] = 0.1
+    every, some = torch.ones(2, 3, dtype=torch.bool), torch.tensor([[True, True, False]]).expand(2, 3)
+    assert Dense(lower).triangular(every, upper=False).tolist() == [True, False]
+    assert Dense(lower).triangular(some, upper=False).tolist() == [True, True]
+    assert Dense(lower.mT).triangular(every, upper=True).tolist() == [True, False]
