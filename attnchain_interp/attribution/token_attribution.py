@@ -22,7 +22,7 @@ from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
 from attnchain_interp.reprs import with_settings
-from attnchain_interp.store.tokens import TokenLayout
+from attnchain_interp.store import TokenLayout
 
 Output = Literal["input", "grid", "tokens"]
 

@@ -11,7 +11,7 @@ from attnchain_interp.chain.chain import Chain, as_chain, distribution
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import solve_lu, solve_triangular, solve_triangular_halves
 from attnchain_interp.numerics.krylov import gmres
-from attnchain_interp.operators.operator import Dense
+from attnchain_interp.operators import Dense
 
 _ACCURACY: Final = 1e-6  # residual of the visits, relative to their number
 _DIRECT: Final = 2048  # tokens up to which LU is used

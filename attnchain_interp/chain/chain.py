@@ -14,9 +14,9 @@ from torch import Tensor
 
 from attnchain_interp.checks import check_position, check_probability
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider, wide_dtype
 from attnchain_interp.operators.factored_map import FactoredMap
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Dense, Operator, float32_or_wider, uniform_over, wide_dtype
+from attnchain_interp.operators.operator import uniform_over
 
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
 

@@ -14,8 +14,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
 from attnchain_interp.numerics.direct import second_of_spectrum
 from attnchain_interp.numerics.solver import solve
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Dense
+from attnchain_interp.operators import Dense, Factors
 from attnchain_interp.reprs import with_fields
 
 

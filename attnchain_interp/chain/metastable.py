@@ -14,7 +14,7 @@ from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.gpcca import memberships
-from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators import Factors
 
 _LEAST_WEIGHT: Final = 1e-12  # stationary weight of a token below which √η spoils the scaled matrix
 

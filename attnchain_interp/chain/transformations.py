@@ -7,8 +7,7 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Operator
+from attnchain_interp.operators import Factors, Operator
 
 
 def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:

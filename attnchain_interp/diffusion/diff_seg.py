@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_interp.chain.chain import Chain, as_chain
+from attnchain_interp.chain import Chain, as_chain
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerAttention
-from attnchain_interp.store.tokens import Grid
+from attnchain_interp.store import AttentionStore, Grid, LayerAttention
 
 
 def aggregated_attention(stores: Sequence[AttentionStore]) -> AttentionStore:

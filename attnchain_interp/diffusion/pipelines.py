@@ -10,14 +10,12 @@ from typing import Any, Final, Literal, Protocol, final, get_args, runtime_check
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture.adapter import Adapter, adapters
-from attnchain_interp.chain.functionals import stationary
+from attnchain_interp.capture import Adapter, adapters
+from attnchain_interp.chain import stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store import AttentionStore, Grid, LayerSelection
 from attnchain_interp.store.starts import DAMPING
-from attnchain_interp.store.tokens import Grid
 
 Importance = Literal["token-rank", "column-sum", "random"]
 SequenceKind = Literal["joint", "self", "cross"]

@@ -9,13 +9,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.functionals import bounce
+from attnchain_interp.chain import bounce
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeighting, capture_pipeline, denoise_image, pipeline_adapter_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore, Direction
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.tokens import Grid, TokenLayout
+from attnchain_interp.store import AttentionStore, Direction, Grid, LayerSelection, TokenLayout
 
 _MARKS: Final = ("▁", "Ġ", "</w>", "##")  # of words' beginnings, ends and continuations
 

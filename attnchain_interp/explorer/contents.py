@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.encoding import Floats, compressed, png, quantise, shrunk
 from attnchain_interp.explorer.example_chains import ExampleChains, metastable_regions
 from attnchain_interp.explorer.map_quality import MapQuality, MeasuredMaps
 from attnchain_interp.explorer.page import Payload
-from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.head_weights import NAMED_WEIGHTS
+from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.store import NAMED_WEIGHTS, Role, TokenSelection
 from attnchain_interp.store.interop import token_labels
-from attnchain_interp.store.tokens import Role, TokenSelection
 
 VERSION: Final = 1
 _SIDE: Final = 512  # pixels of the longer side of the picture, at most

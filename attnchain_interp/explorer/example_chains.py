@@ -10,16 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.functionals import mixing
-from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
+from attnchain_interp.chain import Chain, coarse_grained_stationary, metastable_states, mixing
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.encoding import Floats
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.head_weights import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
+from attnchain_interp.store import NAMED_WEIGHTS, AttentionStore, TokenSelection, eigenvalue_weights, normalised_weights
 from attnchain_interp.store.starts import default_damping, last_state
-from attnchain_interp.store.tokens import TokenSelection
 
 MOST: Final = 512  # states of the chain, above which a Schur decomposition takes many seconds
 

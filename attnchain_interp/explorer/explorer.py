@@ -8,16 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.contents import Curve, contents
 from attnchain_interp.explorer.example_chains import ExampleChains
 from attnchain_interp.explorer.map_quality import MeasuredMaps
 from attnchain_interp.explorer.page import Payload, page
 from attnchain_interp.files import whole
-from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.tokens import TokenSelection
+from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.store import AttentionStore, TokenSelection
 
 if TYPE_CHECKING:
     from attnchain_interp.explorer.widget import ExplorerWidget

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.krylov import gmres
-from attnchain_interp.operators.operator import Dense, Operator
+from attnchain_interp.operators import Dense, Operator
 
 _ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-12}
 

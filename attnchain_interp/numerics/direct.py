@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.operator import Operator
+from attnchain_interp.operators import Operator
 
 _BLOCK = 256  # tokens of a triangular operator whose map is built
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.numerics.krylov import SIZES, Basis, centred, l1_bound, scattered, spectral_radius
-from attnchain_interp.operators.operator import Operator, uniform_over
+from attnchain_interp.operators import Operator
+from attnchain_interp.operators.operator import uniform_over
 
 _INVERTED: Final = 600  # tokens up to which an inverse costs less than a larger basis
 _SLOW: Final = 0.98  # |λ₂| from which a chain counts as mixing slowly

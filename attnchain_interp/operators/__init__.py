@@ -1,6 +1,6 @@
 """Products with an attention map that need not exist: dense maps, and maps that are held as queries and keys."""
 
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Operator, float32_or_wider, wide_dtype
+from attnchain_interp.operators.operator import Dense, Operator, float32_or_wider, wide_dtype
 
-__all__ = ["Factors", "float32_or_wider", "Operator", "wide_dtype"]
+__all__ = ["Dense", "Factors", "float32_or_wider", "Operator", "wide_dtype"]

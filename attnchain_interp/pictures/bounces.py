@@ -13,16 +13,14 @@ from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from attnchain_interp.chain.functionals import bounce, stationary
+from attnchain_interp.chain import bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.figures import blank_axes, checked_path, draw_map, frame_patch, name_column, on_grid, patch_at
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import Start, start_distribution
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start
+from attnchain_interp.store.starts import start_distribution
 
 _RATE: Final = 20  # frames a second, which a GIF can hold exactly: 5/100 s each
 _HELD, _BETWEEN = 6, 8  # frames that a bounce stands still, and on the way to the next

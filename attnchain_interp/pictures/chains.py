@@ -14,10 +14,9 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain, as_chain
-from attnchain_interp.chain.functionals import bounce, stationary
+from attnchain_interp.chain import Chain, as_chain, bounce, stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators import Factors
 from attnchain_interp.pictures.figures import blank_axes, name_column
 from attnchain_interp.pictures.scale import finite
 

@@ -20,8 +20,8 @@ from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.scale import Scale, finite
+from attnchain_interp.store import Role, TokenLayout
 from attnchain_interp.store.starts import token_position
-from attnchain_interp.store.tokens import Role, TokenLayout
 
 SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
 _DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}

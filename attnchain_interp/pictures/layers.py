@@ -9,8 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.functionals import bounce, mixing, stationary
+from attnchain_interp.chain import Chain, bounce, mixing, stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.pictures.figures import (
     blank_axes,
@@ -24,11 +23,8 @@ from attnchain_interp.pictures.figures import (
 )
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role
 from attnchain_interp.store.starts import start_distribution
-from attnchain_interp.store.tokens import Role
 
 _SLOW, _FRAME = "viridis", 2.5  # colours of |λ₂|, and points of the frame that has them
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain import Chain
 from attnchain_interp.chain.transformations import reversed_over
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import Factors, Operator
 from attnchain_interp.operators.composed import mean
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Operator
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, layer_weights
 from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, layer_name, select_layers

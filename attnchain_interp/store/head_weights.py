@@ -8,11 +8,10 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.functionals import second_eigenvalue
+from attnchain_interp.chain import Chain, second_eigenvalue
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.operator import Operator
+from attnchain_interp.operators import Operator
 from attnchain_interp.store.layers import LayerAttention, LayerSelection
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.operator import float32_or_wider
+from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store.tokens import Role, TokenLayout
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from torch import Tensor
 from attnchain_interp.chain.chain import check_rows
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider
 from attnchain_interp.operators.factored_map import FactoredMap
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import Dense, Operator, float32_or_wider
 from attnchain_interp.store.tokens import TokenLayout
 
 LayerSelection = str | int | slice | Sequence[int | str]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
-from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators import Factors
 from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.tokens import TokenLayout
 

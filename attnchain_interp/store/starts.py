@@ -11,7 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain, distribution, one_hot
+from attnchain_interp.chain import Chain
+from attnchain_interp.chain.chain import distribution, one_hot
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.tokens import Role, TokenLayout
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import TokenAttribution
-from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import Start, start_distribution
+from attnchain_interp.gradients import AttentionGradients, capture_gradients
+from attnchain_interp.store import LayerSelection, Start
+from attnchain_interp.store.starts import start_distribution
 
 
 class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):

@@ -12,15 +12,15 @@ from attnchain_interp.attribution.of_a_class.attention_gradient_attribution impo
 from attnchain_interp.attribution.token_attribution import Scored
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.encoder_decoder import (
+from attnchain_interp.gradients import (
+    AttentionGradients,
     EncoderDecoderGradients,
     capture_encoder_decoder_gradients,
-    is_encoder_decoder,
+    capture_layer_gradients,
 )
-from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
-from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start
+from attnchain_interp.gradients.encoder_decoder import is_encoder_decoder
+from attnchain_interp.store import LayerSelection, Start
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM
 
 
 @final

@@ -10,12 +10,12 @@ from torch import Tensor
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.of_attention.rollout import rolled_out
-from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start
+from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.store import LayerSelection, Start
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM
 
 
 @final

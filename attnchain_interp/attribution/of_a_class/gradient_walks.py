@@ -10,14 +10,11 @@ from torch import Tensor
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.of_attention.walks import JUMPS_TO_LAST
 from attnchain_interp.attribution.text.hooks import Begin
-from attnchain_interp.chain.absorption import expected_visits
-from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.functionals import bounce, stationary
+from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
 from attnchain_interp.checks import check_probability
-from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import CLASS_OR_UNIFORM, Start, default_damping, last_state, start_distribution
-from attnchain_interp.store.tokens import TokenSelection
+from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.store import LayerSelection, Start, TokenSelection
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, last_state, start_distribution
 
 
 def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"]) -> Tensor:

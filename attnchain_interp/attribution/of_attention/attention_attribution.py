@@ -10,12 +10,9 @@ from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, no_residual
-from attnchain_interp.capture.capture import capture
-from attnchain_interp.chain.chain import Chain
-from attnchain_interp.store.attention_store import AttentionStore, Direction
-from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.tokens import TokenSelection
+from attnchain_interp.capture import capture
+from attnchain_interp.chain import Chain
+from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, TokenSelection
 
 
 class AttentionAttribution(TokenAttribution, ABC):

@@ -11,11 +11,8 @@ from torch import Tensor
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.rollout import layers_downward
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import Start, start_distribution
-from attnchain_interp.store.tokens import TokenSelection
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start, TokenSelection
+from attnchain_interp.store.starts import start_distribution
 
 MAX_WORK: Final = 10**10  # edges of all flow problems together
 SCALE: Final = 2**30  # capacity 1; scipy's capacities are int32, and a row sums to one

@@ -10,14 +10,11 @@ from torch import Tensor
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.walks import MultiBounce
 from attnchain_interp.attribution.text.hooks import Begin
-from attnchain_interp.chain.functionals import bounce
+from attnchain_interp.chain import bounce
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.head_weights import Heads, head_weights
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, TokenSelection, head_weights
 from attnchain_interp.store.starts import token_position
-from attnchain_interp.store.tokens import TokenSelection
 
 
 @final

@@ -11,16 +11,13 @@ from torch import Tensor
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.token_attribution import TokenAttribution
+from attnchain_interp.capture import capture_contributions
 from attnchain_interp.capture.attention_block import Measure, check_measure
-from attnchain_interp.capture.contributions import capture_contributions
-from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import Start, start_distribution
-from attnchain_interp.store.tokens import Role, TokenLayout, TokenSelection
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role, Start, TokenLayout, TokenSelection
+from attnchain_interp.store.starts import start_distribution
 
 
 @final

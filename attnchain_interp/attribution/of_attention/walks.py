@@ -8,17 +8,11 @@ from torch import Tensor
 
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.text.hooks import POLICIES, Begin
-from attnchain_interp.chain.absorption import expected_visits
-from attnchain_interp.chain.chain import Chain
-from attnchain_interp.chain.functionals import bounce, stationary
-from attnchain_interp.chain.metastable import metastable_states
+from attnchain_interp.chain import Chain, bounce, expected_visits, metastable_states, stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore, Direction
-from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.starts import Start, default_damping, last_state, start_distribution
-from attnchain_interp.store.tokens import TokenSelection
+from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, Start, TokenSelection
+from attnchain_interp.store.starts import default_damping, last_state, start_distribution
 
 CausalPolicy = Literal["last", "damp", "drop-first", "reverse", "absorb"]
 JUMPS_TO_LAST: Final = "jumps lead to the position that predicts the output token"

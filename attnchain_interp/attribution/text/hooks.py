@@ -10,9 +10,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.tokens import TokenSelection
+from attnchain_interp.store import AttentionStore, Heads, TokenSelection
 
 Begin = Literal["position", "cross-attention"]
 

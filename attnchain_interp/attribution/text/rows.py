@@ -11,16 +11,11 @@ from torch import Tensor, nn
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.hooks import TextHooks
-from attnchain_interp.capture.capture import capture
-from attnchain_interp.capture.reading import Reading
+from attnchain_interp.capture import Reading, capture
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.gradients.target import logits_of
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import float32_or_wider
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerAttention
-from attnchain_interp.store.tokens import TokenLayout
+from attnchain_interp.gradients import AttentionGradients, logits_of
+from attnchain_interp.operators import Factors, float32_or_wider
+from attnchain_interp.store import AttentionStore, LayerAttention, TokenLayout
 
 Source = TypeVar("Source", AttentionStore, AttentionGradients)
 

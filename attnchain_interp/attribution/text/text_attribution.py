@@ -22,7 +22,7 @@ from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, decoder_rows, encoder_decoder_rows, model_inputs
-from attnchain_interp.capture.adapter import uncompiled
+from attnchain_interp.capture import uncompiled
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
