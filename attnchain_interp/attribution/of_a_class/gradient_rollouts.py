@@ -35,8 +35,6 @@ class GradientRollout(AttentionGradientAttribution):
     discarded.
     """
 
-    has_start: ClassVar[bool] = True
-
     def __init__(
         self, forward_func: Any = None, start: Start | None = CLASS_OR_UNIFORM, layers: LayerSelection = "all"
     ) -> None:
@@ -70,8 +68,6 @@ class GMAR(AttentionGradientAttribution):
     Source: Jo, Jang & Park, *GMAR: Gradient-Driven Multi-Head Attention Rollout for Vision Transformer Interpretability*,
     2025.
     """
-
-    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -115,7 +111,6 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
     """
 
     reads_embeddings: ClassVar[bool] = True
-    has_start: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, steps: int = 20, start: Start | None = None, layers: LayerSelection = "all"
