@@ -64,11 +64,7 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
 
 
 def check_square(maps: Tensor, name: str) -> None:
-    """Checks that maps have as many queries as keys.
-
-    Raises:
-        AttentionError: `maps` is not (…, token, token).
-    """
+    """Checks that maps have as many queries as keys."""
     if maps.ndim < 2 or maps.shape[-1] != maps.shape[-2] or maps.shape[-1] == 0:
         raise AttentionError(
             f"{name} has shape {tuple(maps.shape)}; a chain needs square maps (…, query, key).",
@@ -215,11 +211,7 @@ def distribution(chain: Chain, vector: Tensor, name: str, states_only: bool = Fa
 
 
 def one_hot(chain: Chain, token: int) -> Tensor:
-    """Returns the distribution (token,) with all mass on one token.
-
-    Raises:
-        AttentionError: the token does not exist.
-    """
+    """Returns the distribution (token,) with all mass on one token."""
     v = torch.zeros(len(chain), dtype=chain.dtype, device=chain.device)
     v[check_position("start token", token, len(chain))] = 1
     return v

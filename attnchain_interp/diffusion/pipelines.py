@@ -217,11 +217,7 @@ def denoise_image(
 
 
 def pipeline_adapter_of(pipe: Any) -> PipelineAdapter:
-    """Returns the adapter that recognises a pipeline.
-
-    Raises:
-        AttentionError: no adapter recognises it.
-    """
+    """Returns the adapter that recognises a pipeline."""
     for _, adapter in adapters():
         if isinstance(adapter, PipelineAdapter) and adapter.recognises_pipeline(pipe):
             return adapter

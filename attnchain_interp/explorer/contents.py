@@ -62,11 +62,7 @@ def contents(
     selection: TokenSelection,
     title: str,
 ) -> Contents:
-    """Returns the contents of the page of an example.
-
-    Raises:
-        AttentionError: scores, curves, gradients or chains that do not fit the example.
-    """
+    """Returns the contents of the page of an example."""
     tokens, example, shown = chains.store.tokens, chains.example, chains.shown
     labels = token_labels(tokens, example)
     roles = [Role(code).name.lower() for code in tokens.roles[example].tolist()]

@@ -85,11 +85,7 @@ def second_of_spectrum(maps: Tensor) -> Tensor:
 
 
 def require_irreducible(maps: Tensor, states: Tensor) -> None:
-    """Checks that every state of each chain (…, token, token) can be reached from every other: one stationary vector.
-
-    Raises:
-        AttentionError: a reducible chain. The message names its closed classes.
-    """
+    """Refuses a reducible chain (…, token, token): it has several stationary vectors. The message names its closed classes."""
     from scipy.sparse.csgraph import connected_components
 
     for index in np.ndindex(*states.shape[:-1]):

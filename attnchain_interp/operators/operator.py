@@ -129,11 +129,7 @@ def uniform_over(states: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def empty_rows(kept: Tensor, states: Tensor) -> Tensor:
-    """Returns the rows (…, token) bool whose mass `kept` (…, token) on the states is zero or NaN.
-
-    Raises:
-        AttentionError: there is no state, or such a row is a state.
-    """
+    """Returns the rows (…, token) bool whose mass `kept` (…, token) on the states is zero or NaN."""
     if not bool(states.any(-1).all()):
         raise AttentionError("a restriction leaves no state.", "Keep at least one token in every example.")
     empty = ~(kept > 0)

@@ -75,11 +75,7 @@ def colour_bar(figure: Figure, drawn: ScalarMappable, axes: NDArray[Any], locati
 
 
 def on_grid(tokens: TokenLayout, scores: Tensor, example: int) -> NDArray[np.float64]:
-    """Returns the scores (batch, …, token) of one example as (…, rows, columns).
-
-    Raises:
-        AttentionError: no image grid, or an example that does not exist.
-    """
+    """Returns the scores (batch, …, token) of one example as (…, rows, columns)."""
     return finite(tokens.to_grid(scores)[check_position("example", example, len(scores))], "the scores")
 
 
@@ -125,11 +121,7 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
 
 
 def checked_path(path: Path, kinds: Sequence[str]) -> Path:
-    """Returns the path if its suffix is one of these kinds and its folder exists.
-
-    Raises:
-        AttentionError: another suffix, or no folder.
-    """
+    """Returns the path if its suffix is one of these kinds and its folder exists."""
     if path.suffix[1:] not in kinds:
         raise AttentionError(
             f"{path} ends in {path.suffix or 'no suffix'!r}.", f"Choose a name that ends in .{', .'.join(kinds)}."

@@ -53,11 +53,7 @@ def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
 
 
 def mean_and_std(source: Any, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the mean and the standard deviation of each channel from `source`.
-
-    Raises:
-        AttentionError: `source` has none, not one for each channel, or a deviation that is not positive.
-    """
+    """Returns the mean and the standard deviation of each channel from `source`."""
     found = source if isinstance(source, tuple | list) else _held(source)
     if found is None or len(found) != 2:
         raise AttentionError(f"normalization is a {type(source).__name__} without mean and std.", f"Pass {_WAYS}.")

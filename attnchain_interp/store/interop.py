@@ -25,11 +25,7 @@ class NamedMaps(Protocol):
 
 
 def named_maps(maps: Sequence[Tensor] | NamedMaps | Tensor, names: Sequence[str] | None) -> list[tuple[str, Tensor]]:
-    """Returns the name and the maps (batch, head, query, key) of each layer. See `AttentionStore.from_maps`.
-
-    Raises:
-        AttentionError: no maps, something other than maps, or another number of names than maps.
-    """
+    """Returns the name and the maps (batch, head, query, key) of each layer. See `AttentionStore.from_maps`."""
     if isinstance(maps, Tensor) and maps.ndim != 5:
         raise AttentionError(
             f"maps is one tensor of shape {tuple(maps.shape)}; as one tensor it must be (layer, batch, head, query, key).",

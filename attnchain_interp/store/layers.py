@@ -68,11 +68,7 @@ class LayerAttention:
         return LayerAttention(self.name, self.attention.to(device), self.sink)
 
     def check(self, queries: TokenLayout, keys: TokenLayout) -> None:
-        """Checks that the maps are those of these tokens, and row-stochastic. Rows of padding are not looked at.
-
-        Raises:
-            AttentionError: another shape, NaN or negative entries, or rows that do not sum to one.
-        """
+        """Checks that the maps are those of these tokens, and row-stochastic. Rows of padding are not looked at."""
         shape = tuple(self.attention.shape)
         if len(shape) != 4 or (shape[0], *shape[2:]) != (keys.batch, len(queries), len(keys)):
             raise AttentionError(
@@ -145,11 +141,7 @@ def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
 
 
 def layer_name(names: Sequence[str], layer: int | str) -> str:
-    """Returns the name of a layer given by name or by number, counted from either end.
-
-    Raises:
-        AttentionError: the layer does not exist.
-    """
+    """Returns the name of a layer given by name or by number, counted from either end."""
     if isinstance(layer, str):
         if layer in names:
             return layer

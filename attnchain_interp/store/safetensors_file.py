@@ -70,11 +70,7 @@ def _layout(name: str, described: dict[str, Any], file: Any) -> TokenLayout:
 
 
 def read_layers(path: Path) -> tuple[list[LayerAttention], TokenLayout, dict[str, str], TokenLayout | None]:
-    """Returns the layers, the layout, the metadata and the layout of the queries that `write_layers` put into a file.
-
-    Raises:
-        AttentionError: there is no file, the file is truncated or damaged, or `write_layers` did not write it.
-    """
+    """Returns the layers, the layout, the metadata and the layout of the queries that `write_layers` put into a file."""
     if not path.is_file():
         raise AttentionError(f"there is no file {path}.", "Pass the path of a file that AttentionStore.write made.")
     try:

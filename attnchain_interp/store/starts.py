@@ -60,11 +60,7 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
 
 
 def token_position(tokens: TokenLayout, token: str | int) -> int:
-    """Returns the position of "class", "center" or a token by number.
-
-    Raises:
-        AttentionError: an unknown name, a token out of range, no class token, no grid.
-    """
+    """Returns the position of "class", "center" or a token by number."""
     if isinstance(token, int):
         return tokens.position(token)
     if token == "class":
@@ -84,9 +80,5 @@ def last_state(chain: Chain) -> Tensor:
 
 
 def default_damping(jumps_to_last: bool) -> float:
-    """Returns the default probability that the walk follows attention rather than jumps.
-
-    Args:
-        jumps_to_last: whether jumps lead to the last state, as they do in a decoder by default. Else jumps lead everywhere.
-    """
+    """Returns the default damping where jumps lead to the last state, as they do in a decoder by default, or everywhere."""
     return DECODER_DAMPING if jumps_to_last else DAMPING

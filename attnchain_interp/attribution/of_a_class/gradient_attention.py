@@ -77,11 +77,7 @@ class GradientAttention(AttentionGradientAttribution):
 
     @torch.no_grad()
     def score(self, found: AttentionGradients | EncoderDecoderGradients) -> Tensor:
-        """Returns one score per token (batch, token), from `capture_gradients` or `capture_encoder_decoder_gradients`.
-
-        Raises:
-            AttentionError: a layer or token that the method needs does not exist.
-        """
+        """Returns one score per token (batch, token), from `capture_gradients` or `capture_encoder_decoder_gradients`."""
         if isinstance(found, AttentionGradients):
             return super().score(found)
         if self.layers != "all":

@@ -154,11 +154,7 @@ class ContributionRollout(TokenAttribution):
 
 
 def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
-    """Returns the names of the chosen layers in the order of the model, the last first.
-
-    Raises:
-        AttentionError: the errors of `AttentionStore.select`.
-    """
+    """Returns the names of the chosen layers in the order of the model, the last first."""
     chosen = {layer.name for layer in store.select(layers)}
     return [name for name in reversed(store.names) if name in chosen]
 

@@ -13,11 +13,7 @@ GREEDY: Final[dict[str, Any]] = {"max_new_tokens": 25, "do_sample": False, "num_
 
 
 def given_tokens(target: Any, encode: Any) -> Tensor | None:
-    """Returns the token ids (output token,) of a target, a string by `encode`; None where the model generates.
-
-    Raises:
-        AttentionError: another kind of target, or a target without tokens.
-    """
+    """Returns the token ids (output token,) of a target, a string by `encode`; None where the model generates."""
     if target is None:
         return None
     if isinstance(target, str):
@@ -52,11 +48,7 @@ def generated(model: Any, prompt: Tensor, gen_args: dict[str, Any]) -> Tensor:
 
 
 def decoder_start(model: Any) -> Tensor:
-    """Returns the token ids that a decoder starts with, before its own choices.
-
-    Raises:
-        AttentionError: the configuration does not say.
-    """
+    """Returns the token ids that a decoder starts with, before its own choices, as its configuration says."""
     configs = [getattr(model, "generation_config", None), model.config]
 
     def first(name: str) -> int | None:
@@ -74,11 +66,7 @@ def decoder_start(model: Any) -> Tensor:
 
 
 def check_tokens(model: Any, tokens: Tensor, name: str) -> None:
-    """Refuses token ids that the model has no embedding for.
-
-    Raises:
-        AttentionError: such an id.
-    """
+    """Refuses token ids that the model has no embedding for."""
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
     count = getattr(embeddings, "num_embeddings", None)
     if count is not None and bool(((tokens < 0) | (tokens >= count)).any()):
@@ -90,11 +78,7 @@ def check_tokens(model: Any, tokens: Tensor, name: str) -> None:
 
 
 def check_length(model: Any, tokens: int, name: str) -> None:
-    """Refuses more tokens than the model has positions for.
-
-    Raises:
-        AttentionError: too many tokens.
-    """
+    """Refuses more tokens than the model has positions for."""
     config = getattr(model, "config", None)
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < tokens:

@@ -47,11 +47,7 @@ class TextHooks(Attribution, ABC):
 
     @abstractmethod
     def read(self, call: Call) -> Any:
-        """Captures the source of the scores, only the layers that the method reads.
-
-        Returns:
-            An `AttentionStore` (of attention or of contributions), or `AttentionGradients`.
-        """
+        """Captures the layers that the method reads: an `AttentionStore` (also of contributions), or `AttentionGradients`."""
 
     @abstractmethod
     def scores(self, source: Any, first: int = 0) -> Tensor:
@@ -77,11 +73,7 @@ class TextHooks(Attribution, ABC):
         return self.changed(tokens=states)
 
     def text_policy(self, begin: Begin | None) -> str:
-        """Returns the words of `TextAttributionResult.policy`.
-
-        Args:
-            begin: where `started_at` started the walk; None where `started_at` returned None.
-        """
+        """Returns the words of `TextAttributionResult.policy`, by where `started_at` began the walk (None: nowhere)."""
         return POLICIES[begin]
 
     def changed(self, **settings: Any) -> Self:

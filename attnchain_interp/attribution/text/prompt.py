@@ -43,12 +43,7 @@ class Prompt:
 
 
 def prompt_of(text: Any, tokenizer: Any, words: bool) -> Prompt:
-    """Returns the prompt of a string or of Captum's `TextTokenInput`.
-
-    Raises:
-        AttentionError: several texts, another kind of input, no tokenizer or one that lacks a method, an empty text, or words
-            of a tokenizer that does not know them.
-    """
+    """Returns the prompt of a string or of Captum's `TextTokenInput`."""
     if isinstance(text, TextTokenInput):
         inp, tokenizer = text, text.tokenizer
     elif not isinstance(text, str):
@@ -74,11 +69,7 @@ def prompt_of(text: Any, tokenizer: Any, words: bool) -> Prompt:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Refuses None, and an object without the methods of a tokenizer.
-
-    Raises:
-        AttentionError: a method is not there.
-    """
+    """Refuses None, and an object without the methods of a tokenizer."""
     absent = [name for name in _TOKENIZER if not callable(getattr(tokenizer, name, None))]
     if absent:
         raise AttentionError(

@@ -81,11 +81,7 @@ def context(source: Source, length: int, example: int = 0) -> Source:
 
 
 def check_causal(store: AttentionStore, model: nn.Module) -> None:
-    """Refuses a layer in which a token attends to later tokens.
-
-    Raises:
-        AttentionError: such a layer.
-    """
+    """Refuses a layer in which a token attends to later tokens."""
     for layer in store:
         if not layer.causal(store.tokens.mask):
             raise AttentionError(
