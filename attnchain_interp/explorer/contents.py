@@ -121,9 +121,8 @@ def _scores(name: str, values: Any, chains: ExampleChains) -> Floats:
     if scores.shape != (n,) or not bool(scores.isfinite().all()):
         on_grid = f", or (batch, {grid[0]}, {grid[1]}) on the grid" if grid else ""
         raise AttentionError(
-            f"methods[{name!r}] has shape {tuple(torch.as_tensor(values).shape)}, or values that are not finite; the store has"
-            f" {n} tokens.",
-            f"Give finite scores (token,) or (batch, token){on_grid}.",
+            f"methods[{name!r}] has shape {tuple(torch.as_tensor(values).shape)}, or values that are not finite.",
+            f"Give finite scores (token,) or (batch, token){on_grid} of {n} tokens.",
         )
     return scores.numpy()[chains.shown]
 

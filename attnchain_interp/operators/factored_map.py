@@ -40,9 +40,8 @@ class FactoredMap(Remembering):
     def __init__(self, factors: Factors) -> None:
         if factors.shape[-1] != factors.shape[-2]:
             raise AttentionError(
-                f"query and key are of {factors.shape[-2]} and {factors.shape[-1]} tokens. A chain needs them for the same"
-                " tokens: cross-attention and a cache of earlier keys give rectangular maps.",
-                "Use factors.maps() for such a map, or capture without a cache.",
+                f"query and key are of {factors.shape[-2]} and {factors.shape[-1]} tokens; a chain needs the same tokens.",
+                "Use factors.maps() for cross-attention, and capture without a cache of earlier keys.",
             )
         self._factors = factors
         self._rows = self._columns = slice(0, factors.shape[-1])

@@ -129,8 +129,7 @@ def _batch_of_maps(values: Any, name: str) -> NDArray[np.float64]:
         found = found.sum(1)
     if found.ndim != 3 or 0 in found.shape:
         raise AttentionError(
-            f"{name} has shape {found.shape}; it must be (batch, rows, columns) or (batch, channel, height, width), as from"
-            " `attribute`.",
+            f"{name} has shape {found.shape}; `attribute` gives (batch, rows, columns) or (batch, channel, height, width).",
             'Pass map[None] for one map; ask for output="grid" instead of token scores.',
         )
     return found

@@ -76,8 +76,7 @@ class TokenLayout:
             patches = (self.roles == Role.PATCH).sum(1)
             if bool((patches != self.grid[0] * self.grid[1]).any()):
                 raise AttentionError(
-                    f"grid {self.grid} has {self.grid[0] * self.grid[1]} places but there are {patches.tolist()} patch"
-                    " tokens.",
+                    f"grid {self.grid} has {self.grid[0] * self.grid[1]} places for {patches.tolist()} patch tokens.",
                     "Pass the grid of the patch embedding, as (rows, columns).",
                 )
             if bool(((self.roles == Role.PATCH) != (self.roles[:1] == Role.PATCH)).any()):
@@ -148,8 +147,7 @@ class TokenLayout:
         if isinstance(tokens, Tensor):
             if tokens.dtype != torch.bool or tokens.shape != self.roles.shape:
                 raise AttentionError(
-                    f"tokens is {tokens.dtype} of shape {tuple(tokens.shape)}; as a tensor it must be bool of shape"
-                    f" {tuple(self.roles.shape)}.",
+                    f"tokens is {tokens.dtype} of shape {tuple(tokens.shape)}; it must be bool {tuple(self.roles.shape)}.",
                     "Pass true for each selected token.",
                 )
             return self._selected(tokens.to(self.roles.device) & self.mask, "the given tensor")

@@ -73,8 +73,7 @@ class RawAttention(AttentionAttribution):
     def started_at(self, start: int | Tensor, store: AttentionStore) -> AttentionAttribution:
         if self.select == "column":
             raise AttentionError(
-                'RawAttention(select="column") scores the tokens that attend to a token, and no token before an output token'
-                " attends to it.",
+                'select="column" scores the tokens that attend to a token, and no token before an output token attends to it.',
                 'Instead use select="row".',
             )
         if isinstance(start, Tensor):  # the mean of the rows, each with its share

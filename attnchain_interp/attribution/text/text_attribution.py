@@ -97,8 +97,7 @@ class TextAttribution(Attribution):
         kind = _kind(self.model)
         if not self.attr_method.is_additive and (words or kind != "encoder"):
             raise AttentionError(
-                f"{type(self.attr_method).__name__} gives scores that cannot be summed over the tokens of a word or over"
-                " output tokens.",
+                f"{type(self.attr_method).__name__} gives scores that cannot be summed over the tokens of a word, or outputs.",
                 "Score a capture: score(capture(model, ids)).",
             )
         prompt = prompt_of(inp, self.tokenizer, words)
@@ -178,8 +177,7 @@ def _kind(model: Any) -> Literal["encoder", "decoder", "encoder-decoder"]:
     if not generates or taken != "input_ids":
         why = "has no language-model head" if not generates else f"reads {taken}"
         raise AttentionError(
-            f"{type(model).__name__} is an encoder–decoder that {why}; attribute_text takes those that read a text and write"
-            " another.",
+            f"{type(model).__name__} is an encoder–decoder that {why}; attribute_text needs one that reads and writes text.",
             'Score its encoder: method.score(capture(model, …, reading=ac.Reading(kind="encoder"))).',
         )
     return "encoder-decoder"
