@@ -201,7 +201,7 @@ def _of_products(
             found.radius[lost] = second_of_spectrum(maps[lost]).double()
     if damping == 1 and vector and not bool((found.radius < 1 - 1e-6).all()):
         raise AttentionError(
-            "the chain is reducible, or too nearly so to tell: |λ₂| is 1, so at damping=1 its stationary vector is not unique.",
+            "the chain is reducible, or too nearly so to tell: |λ₂| is 1, at damping=1: its stationary vector is not unique.",
             "Pass damping=0.99.",
         )
     return found

@@ -37,7 +37,7 @@ def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or 0 in pixels.shape:
         raise AttentionError(
-            f"image has shape {pixels.shape}; give (channel, height, width) or (height, width, channel), with 1 or 3 channels.",
+            f"image has shape {pixels.shape}; pass (channel, height, width) or (height, width, channel), 1 or 3 channels.",
             "Take images[0] from a batch.",
         )
     if normalization is not None:
