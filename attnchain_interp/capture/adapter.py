@@ -15,7 +15,7 @@ from attnchain_interp.capture.collector import Collector
 from attnchain_interp.capture.reading import Reading
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import brief
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store import LayerSelection
 
 Result = TypeVar("Result")
 Edit = Callable[[str, Tensor], Tensor]

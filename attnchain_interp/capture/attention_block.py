@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.operator import float32_or_wider as _wide
+from attnchain_interp.operators import Factors
+from attnchain_interp.operators import float32_or_wider as _wide
 from attnchain_interp.reprs import with_fields
 
 Measure = Literal["norm", "norm-res", "norm-resln", "alti"]

@@ -16,9 +16,8 @@ from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
 from attnchain_interp.capture.store_collector import MAX_BYTES, StoreCollector
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.operators import Factors
+from attnchain_interp.store import AttentionStore, LayerSelection
 
 Result = TypeVar("Result")
 

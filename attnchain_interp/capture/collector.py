@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.store.tokens import TokenLayout
+from attnchain_interp.operators import Factors
+from attnchain_interp.store import TokenLayout
 
 Result_co = TypeVar("Result_co", covariant=True)
 

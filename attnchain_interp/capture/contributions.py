@@ -14,9 +14,8 @@ from attnchain_interp.capture.collector import Expected, told
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.operators import Factors
+from attnchain_interp.store import AttentionStore, LayerSelection
 
 
 @final

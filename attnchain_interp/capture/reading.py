@@ -12,7 +12,7 @@ from torch import nn
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import brief
-from attnchain_interp.store.tokens import Grid, TokenLayout
+from attnchain_interp.store import Grid, TokenLayout
 
 
 @final

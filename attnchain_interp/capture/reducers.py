@@ -8,10 +8,10 @@ from typing import ClassVar, Final, Protocol, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain, check_damping
-from attnchain_interp.chain.functionals import bounce, second_eigenvalue, stationary
-from attnchain_interp.store.starts import Start, start_distribution
-from attnchain_interp.store.tokens import TokenLayout, TokenSelection
+from attnchain_interp.chain import Chain, bounce, second_eigenvalue, stationary
+from attnchain_interp.chain.chain import check_damping
+from attnchain_interp.store import Start, TokenLayout, TokenSelection
+from attnchain_interp.store.starts import start_distribution
 
 _TILE: Final = 2**22
 

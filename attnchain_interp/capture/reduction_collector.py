@@ -11,12 +11,11 @@ from torch import Tensor
 
 from attnchain_interp.capture.collector import Expected, told
 from attnchain_interp.capture.reducers import Reducer, SecondEigenvalues
-from attnchain_interp.chain.chain import Chain
+from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
+from attnchain_interp.operators import Factors
 from attnchain_interp.reprs import brief
-from attnchain_interp.store.layers import LayerAttention
-from attnchain_interp.store.tokens import TokenLayout
+from attnchain_interp.store import LayerAttention, TokenLayout
 
 _TOGETHER: Final = 2**24  # bytes of maps built at once to be reduced
 _BUILT: Final = 2048  # tokens up to which a map is built to be reduced: one head's fits in there

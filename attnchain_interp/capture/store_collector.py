@@ -12,9 +12,8 @@ from torch import Tensor
 from attnchain_interp.capture.collector import Expected, told
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.factors import Factors
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerAttention
+from attnchain_interp.operators import Factors
+from attnchain_interp.store import AttentionStore, LayerAttention
 
 MAX_BYTES: Final = 2**31
 

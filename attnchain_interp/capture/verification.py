@@ -13,8 +13,7 @@ from attnchain_interp.capture.adapter import CaptureRequest, Edit, required_adap
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store import AttentionStore, LayerSelection
 
 AGREES: Final = 1e-4  # of the output's greatest entry: rounding of float32 over a model's layers
 

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook
 
-from attnchain_interp.capture.adapter import CaptureRequest, required_adapter, uncompiled
-from attnchain_interp.capture.reading import Reading
-from attnchain_interp.capture.store_collector import StoreCollector
+from attnchain_interp.capture import CaptureRequest, Reading, StoreCollector, uncompiled
+from attnchain_interp.capture.adapter import required_adapter
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store import AttentionStore, LayerSelection
 
 
 @final

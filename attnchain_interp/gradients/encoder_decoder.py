@@ -8,8 +8,8 @@ from typing import Any, Final, final
 
 from torch import Tensor
 
-from attnchain_interp.capture.adapter import CaptureRequest, EncoderDecoderAdapter, StackKind, adapter_of, uncompiled
-from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture import CaptureRequest, EncoderDecoderAdapter, Reading, StackKind, adapter_of, uncompiled
+from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients

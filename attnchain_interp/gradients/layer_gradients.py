@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture import Reading
+from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import INSTEAD, LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.gradients.target import Target, selected_score
-from attnchain_interp.store.layers import LayerSelection
+from attnchain_interp.store import LayerSelection
 
 
 def capture_layer_gradients(

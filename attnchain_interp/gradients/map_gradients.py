@@ -8,14 +8,13 @@ from typing import Any, final
 
 from torch import Tensor
 
-from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture import Reading
+from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.target import Target, selected_score
-from attnchain_interp.operators.operator import float32_or_wider
-from attnchain_interp.store.attention_store import AttentionStore
-from attnchain_interp.store.layers import LayerSelection
-from attnchain_interp.store.tokens import TokenLayout
+from attnchain_interp.operators import float32_or_wider
+from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
 
 
 @final
