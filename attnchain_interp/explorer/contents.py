@@ -47,7 +47,13 @@ class Contents:
         encoded = quality.encoded()
         arrays = {**self._arrays, **encoded.sections}
         sections = {name: {"type": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
-        maps = quality.described() | {"error": encoded.error, "passed": [*passed]}
+        maps = {
+            "what": quality.scope,
+            "levels": quality.levels,
+            "kept": quality.kept,
+            "error": encoded.error,
+            "passed": [*passed],
+        }
         return Payload({**self._header, "maps": maps, "sections": sections}, self._sections | encoded.compressed)
 
 

@@ -70,10 +70,6 @@ class MapQuality:
         how = f"the {self.kept} largest entries of each row" if self.kept else f"{self.levels + 1} levels"
         return f"{whose[self.scope]}, {how}"
 
-    def described(self) -> dict[str, Any]:
-        """Returns the entries of the page's header about the maps."""
-        return {"what": self.scope, "levels": self.levels, "kept": self.kept}
-
     def encoded(self) -> EncodedMaps:
         """Returns the maps in this quality."""
         if self.scope == "none":

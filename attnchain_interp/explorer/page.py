@@ -65,6 +65,7 @@ def page(payload: Payload) -> str:
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:;"
         " base-uri 'none'; form-action 'none'"
     )
+    title = payload.header["title"].encode("utf-8", "backslashreplace").decode()
     sections = "\n".join(
         f'<script type="text/plain" data-section="{name}">{base64.b64encode(data).decode()}</script>'
         for name, data in payload.sections.items()
@@ -74,7 +75,7 @@ def page(payload: Payload) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(_encodable(payload.header['title']))}</title>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n</head>\n<body>\n"
         f'<script type="application/json" id="header">{inert_json(payload.header)}</script>\n{sections}\n'
         f'<main id="explorer"></main>\n<noscript>This page needs JavaScript; it loads nothing.</noscript>\n'
         f"<script>{code}</script>\n</body>\n</html>\n"
@@ -89,7 +90,3 @@ def inert_json(value: Any) -> str:
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -96,11 +96,8 @@ def _texts(texts: Sequence[str], name: str) -> list[str]:
             raise AttentionError(
                 f"{name}[{k}] is a {type(text).__name__}; it must be text.", "Use tokenizer.convert_ids_to_tokens(ids)."
             )
-    return [f"<bdi>{escape(_printable(text))}</bdi>" for text in texts]
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().translate(_VISIBLE)
+    printable = (text.encode("utf-8", "backslashreplace").decode().translate(_VISIBLE) for text in texts)
+    return [f"<bdi>{escape(text)}</bdi>" for text in printable]
 
 
 def _colour(value: float, scale: Scale) -> str:
