@@ -55,7 +55,8 @@ def show_chain(
     chain = as_chain(P)
     if chain.states.ndim != 1 or len(chain) > _MOST:
         raise AttentionError(
-            f"the chain has the shape {tuple(chain.transitions.shape)}; a graph shows one chain of at most {_MOST} tokens.",
+            f"the chain has the shape {tuple(chain.transitions.shape)}; a graph shows one chain (token, token) of at most"
+            f" {_MOST} tokens.",
             "Take one of a batch (chain.matrix[0]), or a part of it (restrict).",
         )
     if not len(steps):

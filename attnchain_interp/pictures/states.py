@@ -46,7 +46,8 @@ def show_states(memberships: Any, images: Any, normalization: Any = None, weight
     shares = grids.mean((2, 3)) if weights is None else finite(weights, "weights")
     if shares.shape != grids.shape[:2] or len(images) != len(grids):
         raise AttentionError(
-            f"memberships holds {grids.shape[:2]} examples and states, weights {shares.shape}; images holds {len(images)}.",
+            f"memberships holds {grids.shape[:2]} examples and states, weights has shape {shares.shape} and images holds"
+            f" {len(images)}.",
             "Give all three for the same examples.",
         )
     figure, axes = blank_axes(len(grids), 3)

@@ -76,7 +76,7 @@ class TokenLayout:
             patches = (self.roles == Role.PATCH).sum(1)
             if bool((patches != self.grid[0] * self.grid[1]).any()):
                 raise AttentionError(
-                    f"grid {self.grid} has {self.grid[0] * self.grid[1]} places for {patches.tolist()} patch tokens.",
+                    f"grid {self.grid} has {self.grid[0] * self.grid[1]} places but there are {patches.tolist()} patches.",
                     "Pass the grid of the patch embedding, as (rows, columns).",
                 )
             if bool(((self.roles == Role.PATCH) != (self.roles[:1] == Role.PATCH)).any()):
