@@ -11,7 +11,8 @@ from attnchain_interp.attribution.of_a_class.attention_gradient_attribution impo
 from attnchain_interp.attribution.of_attention.walks import JUMPS_TO_LAST
 from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
-from attnchain_interp.checks import check_probability
+from attnchain_interp.chain.chain import check_damping
+from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.store import LayerSelection, Start, TokenSelection
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, last_state, start_distribution
@@ -76,6 +77,8 @@ class GradientTokenRank(AttentionGradientAttribution):
         damping: float | None = None,
         personalization: Tensor | None = None,
     ) -> None:
+        if damping is not None:
+            check_damping(damping)
         super().__init__(forward_func, layers)
         self.tokens, self.damping, self.personalization = tokens, damping, personalization
 
@@ -118,6 +121,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
         layers: LayerSelection = "all",
         tokens: TokenSelection = None,
     ) -> None:
+        check_whole_number("steps", steps, "the number of steps of the walk", 0)
         super().__init__(forward_func, layers)
         self.steps, self.start, self.tokens = steps, start, tokens
 
@@ -155,7 +159,7 @@ class ExpectedVisits(AttentionGradientAttribution):
         layers: LayerSelection = "all",
         damping: float = 0.99,
     ) -> None:
-        check_probability("damping", damping, "the probability of following the chain", 0.99)
+        check_damping(damping)
         super().__init__(forward_func, layers)
         self.start, self.damping = start, damping
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.text.hooks import POLICIES, Begin
 from attnchain_interp.chain import Chain, bounce, expected_visits, metastable_states, stationary
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.chain.chain import check_damping
+from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, Start, TokenSelection
 from attnchain_interp.store.starts import default_damping, last_state, start_distribution
@@ -49,6 +50,7 @@ class MultiBounce(AttentionAttribution):
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
     ) -> None:
+        check_whole_number("steps", steps, "the number of steps of the walk", 0)
         super().__init__(forward_func, layers, heads, tokens, direction)
         self.steps, self.start = steps, start
 
@@ -103,6 +105,8 @@ class TokenRank(AttentionAttribution):
         personalization: Tensor | None = None,
         causal: CausalPolicy | None = None,
     ) -> None:
+        if damping is not None:
+            check_damping(damping)
         if causal is not None:
             check_one_of("causal", causal, get_args(CausalPolicy))
         if causal == "last" and personalization is not None:

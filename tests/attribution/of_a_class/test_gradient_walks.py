@@ -36,8 +36,12 @@ def test_rows_without_evidence_keep_their_attention() -> None:
 
 
 def test_visits_that_are_refused() -> None:
-    with pytest.raises(ac.AttentionError, match="damping is 2"):
-        ac.ExpectedVisits(damping=2)
+    for method in (ac.ExpectedVisits, ac.GradientTokenRank, ac.TokenRank):
+        with pytest.raises(ac.AttentionError, match="damping is 2"):
+            method(damping=2)
+    for method in (ac.GradientMultiBounce, ac.MultiBounce):
+        with pytest.raises(ac.AttentionError, match=r"steps is 0\.5"):
+            method(steps=0.5)
     sign = -1  # so that the first token's attention to itself speaks for the score
     found = ac.capture_gradients(small.llama(), small.ids(1), target=lambda output: sign * output.logits[:, 0, 3])
     assert not ac.ExpectedVisits(start=0).score(found)[:, 1:].any()
