@@ -165,7 +165,7 @@ def _of_products(
     lower, upper = (transitions.triangular(shaped, upper=side).reshape(-1) for side in (False, True))
     if damping == 1 and vector and bool((lower | upper).any()):
         raise AttentionError(
-            "the chain is reducible: it is causal. At damping=1 the walk ends at one token and says nothing about the others.",
+            "the chain is reducible: it is causal, so at damping=1 the walk ends at one token and says nothing about others.",
             "Pass damping=0.99, or ask for expected_visits of absorb(P, tokens).",
         )
     exact = (lower | upper) if radius else torch.ones_like(lower)
@@ -201,7 +201,7 @@ def _of_products(
             found.radius[lost] = second_of_spectrum(maps[lost]).double()
     if damping == 1 and vector and not bool((found.radius < 1 - 1e-6).all()):
         raise AttentionError(
-            "the chain is reducible, or too nearly so to tell: |λ₂| is 1, at damping=1: its stationary vector is not unique.",
+            "the chain is reducible, or too nearly so to tell: |λ₂| is 1 at damping=1. Its stationary vector is not unique.",
             "Pass damping=0.99.",
         )
     return found
