@@ -29,7 +29,7 @@ def test_a_picture_outlines_the_digit_and_colours_the_scores() -> None:
     assert len(axes) == 4
     for axis, grid in zip(axes[1::2], grids, strict=True):
         drawn = axis.images[0]
-        assert np.array_equal(drawn.get_array(), grid.numpy())
+        assert np.array_equal(np.asarray(drawn.get_array()), grid.numpy())
         assert drawn.get_extent() == [-0.5, 7.5, 7.5, -0.5]
         assert len(axis.collections) == 1
 
