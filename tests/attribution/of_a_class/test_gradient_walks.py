@@ -41,7 +41,7 @@ def test_visits_that_are_refused() -> None:
             method(damping=2)
     for method in (ac.GradientMultiBounce, ac.MultiBounce):
         with pytest.raises(ac.AttentionError, match=r"steps is 0\.5"):
-            method(steps=0.5)
+            method(steps=0.5)  # type: ignore[arg-type]
     sign = -1  # so that the first token's attention to itself speaks for the score
     found = ac.capture_gradients(small.llama(), small.ids(1), target=lambda output: sign * output.logits[:, 0, 3])
     assert not ac.ExpectedVisits(start=0).score(found)[:, 1:].any()
