@@ -20,7 +20,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
     """A Captum gradient attribution method whose scores come from attention maps A and the gradients ∇A of a target's score.
 
     It answers "which tokens speak for this class". Gradients are enabled where they are needed, also inside `torch.no_grad()`.
-    A subclass defines `relevance`. Its walk starts at `start`, if it has one.
+    A subclass defines `relevance`; with a `start` it also sets `has_start = True`.
 
     Args:
         forward_func: a model that an adapter recognises. It is left as it was. None where only `score` is used.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -57,6 +57,8 @@ class GradientAttention(AttentionGradientAttribution):
     Transformers*, ICCV 2021, equations 5 to 11 (equation 11 adds nothing for an encoder–decoder: no relevance leads from the
     encoder to the decoder).
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class GradientRollout(AttentionGradientAttribution):
     discarded.
     """
 
+    has_start: ClassVar[bool] = True
+
     def __init__(
         self, forward_func: Any = None, start: Start | None = CLASS_OR_UNIFORM, layers: LayerSelection = "all"
     ) -> None:
@@ -68,6 +70,8 @@ class GMAR(AttentionGradientAttribution):
     Source: Jo, Jang & Park, *GMAR: Gradient-Driven Multi-Head Attention Rollout for Vision Transformer Interpretability*,
     2025.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -111,6 +115,7 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
     """
 
     reads_embeddings: ClassVar[bool] = True
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, steps: int = 20, start: Start | None = None, layers: LayerSelection = "all"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -113,6 +113,8 @@ class GradientMultiBounce(AttentionGradientAttribution):
     Source: this library; the bounces of Erel et al. 2025 with the weights of Chefer et al. 2021.
     """
 
+    has_start: ClassVar[bool] = True
+
     def __init__(
         self,
         forward_func: Any = None,
@@ -151,6 +153,8 @@ class ExpectedVisits(AttentionGradientAttribution):
 
     Source: this library; the fundamental matrix of Kemeny & Snell, *Finite Markov Chains*, 1960.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,

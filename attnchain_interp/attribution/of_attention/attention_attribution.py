@@ -19,7 +19,7 @@ class AttentionAttribution(TokenAttribution, ABC):
     """A Captum attribution method whose scores come from attention alone.
 
     It answers "which tokens does the model attend to", not "which tokens speak for this class". `target` is accepted, as in
-    Captum, and does not change the result. A subclass defines `score`. Its walk starts at `start`, if it has one.
+    Captum, and does not change the result. A subclass defines `score`; with a `start` it also sets `has_start = True`.
 
     Args:
         forward_func: a model that an adapter recognises, or a callable inputs → `AttentionStore`. It is left as it was. None

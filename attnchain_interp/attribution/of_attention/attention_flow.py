@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class AttentionFlow(AttentionAttribution):
 
     Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ class Rollout(AttentionAttribution):
     Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020; fusion and discard ratio: Gildenblat,
     *Exploring Explainability for Vision Transformers*, 2020, which drops of the whole map and of the first example alone.
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -111,6 +113,8 @@ class ContributionRollout(TokenAttribution):
     ("alti"); Modarressi et al., *GlobEnc: Quantifying Global Token Attribution by Incorporating the Whole Encoder Layer in
     Transformers*, NAACL 2022, with its N_ResLN ("norm-resln").
     """
+
+    has_start: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, start: Start | None = None, layers: LayerSelection = "all", measure: Measure = "alti"

@@ -40,6 +40,8 @@ class MultiBounce(AttentionAttribution):
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
 
+    has_start: ClassVar[bool] = True
+
     def __init__(
         self,
         forward_func: Any = None,

@@ -25,13 +25,14 @@ POLICIES: Final[dict[Begin | None, str]] = {
 class TextHooks(Attribution, ABC):
     """What a method says about texts. Every attribution method has these hooks.
 
-    `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with the attribute
-    `start` starts its walk there. Few methods need more.
+    `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with a `start` sets
+    `has_start = True`. Few methods need more.
 
     Attributes:
         forward_func: the model.
         tokens: the states of the method; see `TokenLayout.select`. A method without states reads "all" tokens.
         heads: the weights of the heads. "each" gives one row per head, which a text has no place for.
+        has_start: whether the method has a `start`, where its walk starts.
         reads_gradients: whether the source depends on the target. Each output token of a decoder then takes a forward and a
             backward of its own; else one forward serves all output tokens.
         reads_embeddings: whether the model is called with embeddings in place of token ids.
@@ -41,6 +42,7 @@ class TextHooks(Attribution, ABC):
     forward_func: Any
     tokens: TokenSelection = "all"
     heads: Heads = "mean"
+    has_start: ClassVar[bool] = False
     reads_gradients: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
     is_additive: ClassVar[bool] = True
@@ -66,7 +68,7 @@ class TextHooks(Attribution, ABC):
                 of cross-attention from that position, over the tokens of the encoder.
             store: the attention that the walk follows.
         """
-        return self.changed(start=start) if hasattr(self, "start") else None
+        return self.changed(start=start) if self.has_start else None
 
     def restricted_to(self, states: Tensor) -> TextHooks:
         """Returns a copy whose states are chosen by a bool tensor (batch, token)."""

@@ -50,6 +50,7 @@ class Popularity(AttentionAttribution):
 class Steep(AttentionGradientAttribution):
     """As GradientRollout."""
 
+    has_start: ClassVar[bool] = True
     start: int | Tensor = 0
 
     def relevance(self, found: Any) -> Tensor:
