@@ -79,7 +79,7 @@ def metrics() -> list[ExampleMetric]:
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured on one backbone: the figures, and the model's accuracy on its images."""
+    """The measurements on one backbone: the figures, and the model's accuracy on its images."""
 
     found: BenchmarkResult
     accuracy: float
@@ -94,7 +94,7 @@ class Comparison:
 
     @classmethod
     def read(cls, run: Path) -> Comparison:
-        """What a folder of `compare` holds."""
+        """Reads the folder that `compare` wrote."""
         right = json.loads((run / "accuracy.json").read_text(encoding="utf-8"))
         return cls(BenchmarkResult.read(run, metrics(), OURS), right)
 

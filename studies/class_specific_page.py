@@ -119,7 +119,7 @@ def conclusion(measured: Measured, pairs: Mapping[str, tuple[str, str]]) -> str:
 
 
 def answer(measured: Measured, rivals: Iterable[str]) -> str:
-    """Which of the rivals the method beats on every backbone, and which it does not."""
+    """Lists the rivals that the method beats on every backbone, and the others."""
     groups: dict[bool, list[str]] = {True: [], False: []}
     for name in rivals:
         verdicts = {verdict(difference(one.found, OURS, name)) for one in measured.values()}

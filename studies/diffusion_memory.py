@@ -164,7 +164,7 @@ def sequences(denoiser: Any, pixels: int) -> list[TokenSequence]:
 
 
 def map_bytes(sequence: TokenSequence, text: int) -> int:
-    """Of one head's map in float32."""
+    """Returns the bytes of one head's map in float32."""
     image = sequence.grid[0] * sequence.grid[1]
     return 4 * {"self": image * image, "cross": image * text, "joint": (image + text) ** 2}[sequence.kind]
 

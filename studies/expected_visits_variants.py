@@ -1,4 +1,4 @@
-"""What ExpectedVisits could have been: the same walk with another choice in one place, to be compared on validation images."""
+"""Variants of ExpectedVisits: the same walk with another choice in one place, compared on validation images."""
 
 from __future__ import annotations
 

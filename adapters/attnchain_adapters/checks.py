@@ -94,7 +94,7 @@ def check_text(
         mask: the attention mask; None for none.
         embeddings: (batch, token, width), in place of numbers.
         special: token numbers with the role special.
-        class_first: the first token that is no padding is the class token.
+        class_first: the first token that is not padding is the class token.
         tokenizer: gives the labels, where there are token numbers, and the special tokens.
 
     Raises:

@@ -136,7 +136,7 @@ class Chain:
 
     @property
     def causal(self) -> bool:
-        """Whether no state leads to a later one."""
+        """Says whether no state leads to a later one."""
         return bool(self.transitions.triangular(self.states, upper=False).all())
 
     @property
@@ -206,7 +206,7 @@ def distribution(chain: Chain, vector: Tensor, name: str, states_only: bool = Fa
             "Pass non-negative numbers that sum to one (v / v.sum(-1, keepdim=True)).",
         )
     if states_only and bool((vector[~chain.states] > 0).any()):
-        raise AttentionError(f"{name} has mass on tokens that are no states of the chain.", "Set it to zero there.")
+        raise AttentionError(f"{name} has mass on tokens that are not states of the chain.", "Set it to zero there.")
     return vector
 
 

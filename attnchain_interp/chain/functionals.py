@@ -21,7 +21,7 @@ from attnchain_interp.reprs import with_fields
 @final
 @dataclass(frozen=True)
 class Mixing:
-    """How each chain of a batch mixes.
+    """The mixing of each chain of a batch.
 
     Attributes:
         stationary: (…, token), the stationary vector π of the damped chain P'.

@@ -67,7 +67,7 @@ class FactoredMap(Remembering):
         return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in self._factors.tensors.values())
 
     def _loses(self, v: Tensor, out: Tensor) -> bool:
-        """Whether the fused product `out` of v with all columns has less or more mass than it should."""
+        """Returns whether the fused product `out` of v with all columns has less or more mass than it should."""
         missing = (out.sum(-1) - (v * self._mass[..., None, :]).sum(-1)).abs()
         return not bool((missing <= _LOST * v.abs().sum(-1)).all())
 
@@ -137,13 +137,13 @@ class FactoredMap(Remembering):
 
     @property
     def _masked(self) -> bool | None:
-        """Whether fused attention over this part is causal. None: the diagonal cuts the part, and no kernel serves it."""
+        """Says whether fused attention over this part is causal. None: the diagonal cuts the part, and no kernel serves it."""
         if not self._factors.causal or self._columns.stop <= self._rows.start + 1:
             return False
         return True if self._rows == self._columns else None
 
     def _serves(self, v: Tensor) -> bool:
-        """Whether the fused route serves, for this part, a product with these vectors."""
+        """Returns whether the fused route serves, for this part, a product with these vectors."""
         return self._route is not None and self._masked is not None and not (torch.is_grad_enabled() and v.requires_grad)
 
     def _fused_left(self, v: Tensor) -> Tensor:

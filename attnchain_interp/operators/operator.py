@@ -69,7 +69,7 @@ class Operator(ABC):
     @property
     @abstractmethod
     def requires_grad(self) -> bool:
-        """Whether a product can be differentiated with respect to the matrix."""
+        """Says whether a product can be differentiated with respect to the matrix."""
 
     @abstractmethod
     def part(self, rows: slice, columns: slice) -> Operator:

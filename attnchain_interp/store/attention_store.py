@@ -96,7 +96,7 @@ class AttentionStore:
 
     @property
     def causal(self) -> bool:
-        """Whether no token attends to a later one, in any layer: the model is a decoder."""
+        """Says whether no token attends to a later one, in any layer: the model is a decoder."""
         return all(layer.causal(self.tokens.mask) for layer in self)
 
     def __len__(self) -> int:

@@ -60,7 +60,7 @@ class LayerAttention:
 
     @property
     def below_one(self) -> bool:
-        """Whether rows sum to less than one, because of a sink."""
+        """Says whether rows sum to less than one, because of a sink."""
         return self.sink or (isinstance(self.attention, Factors) and self.attention.sinks is not None)
 
     def to(self, device: torch.device | str) -> LayerAttention:

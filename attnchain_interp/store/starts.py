@@ -1,4 +1,4 @@
-"""Where a walk begins and where its jumps lead. `start_distribution` alone says what each `start` means.
+"""Starts of walks, and targets of their jumps. `start_distribution` alone defines each `start`.
 
 docs/text-defaults.md says how the default dampings were chosen. Traces, `attnchain_adapters.tracing`, import torch alone, so
 they repeat the two numbers; a test compares them.

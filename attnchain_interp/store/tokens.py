@@ -125,7 +125,7 @@ class TokenLayout:
 
     @property
     def mask(self) -> Tensor:
-        """Which tokens are not padding, (batch, token) bool."""
+        """Marks the tokens that are not padding: (batch, token) bool."""
         return self.roles != Role.PAD
 
     @property

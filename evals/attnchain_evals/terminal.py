@@ -1,4 +1,4 @@
-"""What a command says beside its result: what it is doing, and which name was perhaps meant."""
+"""Lines that a command prints beside its result: its progress, and names that were perhaps meant."""
 
 from __future__ import annotations
 

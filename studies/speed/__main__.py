@@ -69,7 +69,7 @@ def machine(device: str) -> str:
 
 
 def read(path: Path) -> dict[str, Result]:
-    """What the file holds of the rows that there are; nothing where there is no file."""
+    """Reads the known rows of the file; none where there is no file."""
     if not path.exists():
         return {}
     found = (Result.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"])

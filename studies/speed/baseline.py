@@ -1,4 +1,4 @@
-"""What the solvers are compared with, and what judges both: plain and dense, and nothing of the library."""
+"""The baseline of the solvers and the judge of both: plain, dense, without the library."""
 
 from __future__ import annotations
 

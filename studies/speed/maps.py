@@ -27,7 +27,7 @@ _FLOAT: Final = torch.float64
 @final
 @dataclass(frozen=True)
 class Head:
-    """What a head is like.
+    """The shape of a head's attention.
 
     Attributes:
         sharpness: 0.03 gives nearly uniform rows, 0.45 peaky ones.
@@ -88,7 +88,7 @@ class QueriesAndKeys(NamedTuple):
 
 
 def make_queries_and_keys(heads: int, tokens: int, seed: int) -> QueriesAndKeys:
-    """Of one layer whose heads go from smooth to peaky, neither local nor sinks: what a factored chain is made of."""
+    """Returns the factors of one layer whose heads go from smooth to peaky, neither local nor sinks."""
     generator = Generator().manual_seed(seed)
     held = _hold(_places(tokens), generator)
     pairs = [_project(held, sharpness, generator) for sharpness in _spaced(0.03, 0.45, heads)]

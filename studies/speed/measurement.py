@@ -1,4 +1,4 @@
-"""How long two things take, side by side, and how much memory one takes.
+"""Paired timings of two jobs, and the memory of one.
 
 *Timings.* The machine may be shared, so only ratios are judged, of two sides called in turn within one process: A B, then B A,
 then A B … after one call of each that is not counted; short calls get more rounds. Each side counts by its minimum, the call
@@ -103,7 +103,7 @@ def _finish() -> None:
 @final
 @dataclass(frozen=True)
 class Memory:
-    """Of one job in its own process: bytes over the level before at the peak, that level, and seconds."""
+    """The memory of one job in its own process: bytes over the level before at the peak, that level, and seconds."""
 
     extra: int
     before: int

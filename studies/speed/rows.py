@@ -88,7 +88,7 @@ class Row:
 @final
 @dataclass(frozen=True)
 class Result:
-    """What came of a row.
+    """The result of a row.
 
     Attributes:
         name, title, device: of the row.

@@ -19,7 +19,7 @@ Grid = Literal["patches", "stages", "pooled", "positions", "branches"]
 @final
 @dataclass(frozen=True)
 class Family:
-    """Where a class of models attends, and how its tokens are laid out.
+    """The attention modules and the layout of the tokens of a class of models.
 
     Attributes:
         attention: the classes of its modules whose attention is a chain over tokens.
@@ -93,7 +93,7 @@ REFUSED: Final[dict[str, str]] = {
     "DaVit": "attends within windows and from channel to channel, by turns",
     "CoaT": "has factorised attention: a softmax over the keys alone, multiplied with the values first, so there is no map",
     **_all("EfficientVit EfficientVitLarge", _LINEAR),
-    "EfficientVitMsra": "attends within windows, its heads one after another, each to what the one before put out",
+    "EfficientVitMsra": "attends within windows, its heads one after another, each to the output of the one before",
     "SwiftFormer": "has additive attention, which weighs tokens once for all queries, so there is no map",
     "Cait": _TALKING,
     "EfficientFormerV2": _TALKING,

@@ -1,4 +1,4 @@
-"""What `reduce_layers` may ask of the chains of a layer: functions f(P, states), in torch alone.
+"""Functions f(P, states) that `reduce_layers` applies to the chains of a layer, in torch alone.
 
 - P: (batch, head, token, token), float32 or wider; rows sum to one over the states and are zero elsewhere. A token that is no
   state keeps its row, so a walk may start there.
@@ -69,7 +69,7 @@ def second_eigenvalue(P: Tensor, states: Tensor) -> Tensor:
 
 
 def bounce(P: Tensor, states: Tensor, start: int, steps: int = 2) -> Tensor:
-    """Where a walk from the token `start` is after `steps` steps, (batch, head, token): multi-bounce attention.
+    """Returns the distribution after `steps` steps from the token `start`, (batch, head, token): multi-bounce attention.
 
     Tokens are numbered from either end: in a batch padded on the left, as nnsight pads, −1 is everyone's last.
 

@@ -54,7 +54,7 @@ def reduce_layers(
     tokens: Tensor | None = None,
     detach: bool = True,
 ) -> list[Tensor]:
-    """What each function makes of every head, one tensor (batch, layer, head, …) per function, in one walk over the layers.
+    """Applies each function to every head in one walk over the layers: one tensor (batch, layer, head, …) per function.
 
     Call it inside a trace, before anything behind the first of its layers is asked for: nnsight serves values in forward
     order. Of transformers models it reads the weights that the eager implementation returns, so they need that one. Timm's
@@ -99,7 +99,7 @@ def reduce_layers(
 
 
 def reduce_layer(envoy: Any, functions: Sequence[Function], tokens: Tensor | None, detach: bool) -> list[Tensor]:
-    """What each function makes of every head of one layer, (batch, head, …)."""
+    """Applies each function to every head of one layer: (batch, head, …)."""
     try:
         attention = attention_of(envoy)
     except Exception as error:
@@ -123,7 +123,7 @@ def reduce_layer(envoy: Any, functions: Sequence[Function], tokens: Tensor | Non
 
 
 def chain(maps: Tensor, keys: Tensor | None, tokens: Tensor | None, path: str) -> tuple[Tensor, Tensor]:
-    """P and the states of maps (batch, head, token, token), of which `keys` (batch, token) are no padding."""
+    """Returns P and the states of maps (batch, head, token, token); `keys` (batch, token) is false for padding."""
     batch, n = maps.shape[0], maps.shape[-1]
     states = torch.ones(batch, 1, n, dtype=torch.bool, device=maps.device)
     if tokens is not None:

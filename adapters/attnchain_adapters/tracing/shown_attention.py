@@ -1,4 +1,4 @@
-"""Where a model that is being traced shows its attention."""
+"""Finds the attention of a model that is being traced."""
 
 from __future__ import annotations
 

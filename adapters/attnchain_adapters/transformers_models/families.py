@@ -1,4 +1,4 @@
-"""What is known of transformers' families, by `config.model_type`: how their sequences are laid out, or why they are refused.
+"""The table of transformers' families, by `config.model_type`: the layout of their sequences, or the reason of a refusal.
 
 Every family here is built small and proved by `tests/adapters`; what is in neither table has not been tried and is refused.
 """
@@ -16,7 +16,7 @@ Sequence = Literal["text", "image", "audio", "spectrogram", "video", "several"]
 @final
 @dataclass(frozen=True)
 class Family:
-    """How the sequence of a family is laid out.
+    """The layout of the sequence of a family.
 
     Attributes:
         sequence: what its tokens are. "several": the model is made of towers, which are families of their own.

@@ -102,7 +102,7 @@ def ended(text: Tensor, start: int, config: Any) -> Tensor:
 
 
 def _by_key(step: Step) -> bool:
-    """Whether each query of a step sees all keys before it, except keys that no query sees (padding)."""
+    """Returns whether each query of a step sees all keys before it, except keys that no query sees (padding)."""
     if not isinstance(step, Factors):
         return False
     mask = step.mask_of_four

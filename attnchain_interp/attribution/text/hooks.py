@@ -23,7 +23,7 @@ POLICIES: Final[dict[Begin | None, str]] = {
 
 
 class TextHooks(Attribution, ABC):
-    """What a method says about texts. Every attribution method has these hooks.
+    """The hooks that `TextAttribution` calls on a method. Every attribution method has them.
 
     `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with a `start` sets
     `has_start = True`. Few methods need more.

@@ -34,7 +34,7 @@ def explain_func(
         device: accepted because Quantus passes it on; the images go to where the model is.
 
     Raises:
-        AttentionError: an unknown method, inputs that are no images, or what the method raises.
+        AttentionError: an unknown method, inputs that are not images, or an error of the method.
     """
     parameter = next(model.parameters())
     images = torch.as_tensor(np.asarray(inputs)).to(parameter)  # perturbed inputs come as float64

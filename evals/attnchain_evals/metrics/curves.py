@@ -21,7 +21,7 @@ ERASER: Final = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False, roun
 
 
 class Taken(NamedTuple):
-    """How to take the curves of attributions: a protocol, a trial, the attributions."""
+    """The arguments of a curve: a protocol, a trial, the attributions."""
 
     protocol: Protocol
     trial: Trial
@@ -136,7 +136,7 @@ class Deletion(CurveMetric, row="deletion"):
 
 
 class ReverseDeletion(CurveMetric, row="reverse-deletion"):
-    """The area under the deletion curve, least relevant first (LeRF): high where low ranks are no evidence.
+    """The area under the deletion curve, least relevant first (LeRF): high where low ranks are not evidence.
 
     Source: Samek et al., TNNLS 2017; the "negative perturbation" of Chefer, Gur & Wolf, CVPR 2021.
     """

@@ -54,7 +54,7 @@ class EvidenceAP(EvidenceMetric):
 
 @final
 class EvidenceFirst(EvidenceMetric):
-    """Whether the greatest score is on the evidence: 1 or 0. If several are greatest, the share of them on the evidence."""
+    """Says whether the greatest score is on the evidence: 1 or 0. Among several, the share of them on the evidence."""
 
     def __init__(self) -> None:
         super().__init__("evidence-first")

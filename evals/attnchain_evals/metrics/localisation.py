@@ -91,7 +91,7 @@ class MeanAP(LocalisationMetric):
 
 @final
 class PointingGame(LocalisationMetric):
-    """Whether the greatest attribution lies on the object: 1 or 0.
+    """Says whether the greatest attribution lies on the object: 1 or 0.
 
     Maps are enlarged bilinearly to the masks. If several pixels are greatest, the figure is the share of them on the object:
     the probability of a hit when one is drawn. A constant map has the object's share of the image.

@@ -70,7 +70,7 @@ class Protocol:
 
     @property
     def symmetric(self) -> bool:
-        """Whether each fraction has its complement. Insertion then shows the images of deletion in reverse order."""
+        """Says whether each fraction has its complement. Insertion then shows the images of deletion in reverse order."""
         there = {round(step, 9) for step in self.steps}
         return bool(there) and there == {round(1 - step, 9) for step in there}
 

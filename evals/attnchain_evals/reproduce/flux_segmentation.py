@@ -51,7 +51,7 @@ METHODS: Final = {
 @final
 @dataclass(frozen=True)
 class Seeing:
-    """How the denoiser sees an image.
+    """The options of the denoiser's forward on an image.
 
     Attributes:
         size: the side in pixels of the square that the image is squeezed to (bicubic).

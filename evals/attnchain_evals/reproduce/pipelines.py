@@ -21,7 +21,7 @@ PRECISIONS: Final = ("float32", "float16", "bfloat16")
 @final
 @dataclass(frozen=True)
 class Loading:
-    """How a pipeline is loaded.
+    """The options of loading a pipeline.
 
     Attributes:
         dtype: of the weights: "float32", "float16" or "bfloat16".
