@@ -71,7 +71,7 @@ def test_bad_input(five: Tensor) -> None:
     chain = ac.absorb(five, torch.arange(5) == 0)
     with pytest.raises(ac.AttentionError, match="start is not a distribution"):
         ac.expected_visits(chain, torch.ones(5))
-    with pytest.raises(ac.AttentionError, match="start has mass on tokens that are no states"):
+    with pytest.raises(ac.AttentionError, match="start has mass on tokens that are not states"):
         ac.expected_visits(chain, torch.eye(5)[0])
     store = ac.AttentionStore.from_maps([five.float()[None, None]])
     with pytest.raises(ac.AttentionError, match="sink='keep' is unknown"):

@@ -82,5 +82,5 @@ def test_a_row_without_mass_is_refused() -> None:
 
 def test_personalization_outside_the_states_is_refused(five: Tensor) -> None:
     chain = ac.restrict(five, torch.tensor([False, True, True, True, True]))
-    with pytest.raises(ac.AttentionError, match="no states of the chain"):
+    with pytest.raises(ac.AttentionError, match="not states of the chain"):
         ac.damp(chain, 0.9, torch.full((5,), 0.2))
