@@ -42,5 +42,5 @@ def test_whole_caches(bridge: Any, decoder: Any, ids: torch.Tensor) -> None:
 
 def test_a_cache_without_patterns(bridge: Any, ids: torch.Tensor) -> None:
     _, cache = bridge.run_with_cache(ids, names_filter=lambda name: name.endswith("hook_z"))
-    with pytest.raises(ac.AttentionError, match=r"cache of 2 activations without an attention pattern.*names_filter="):
+    with pytest.raises(ac.AttentionError, match=r"(?s)cache of 2 activations without an attention pattern.*names_filter="):
         ac.AttentionStore.from_maps(cache)
