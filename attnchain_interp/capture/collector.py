@@ -46,7 +46,7 @@ class Expected:
         if name in taken:
             raise AttentionError(
                 f"layer {name!r} computed attention twice in one forward; its maps cannot be told apart.",
-                "Choose other layers by layers=….",
+                "Choose other layers by layers=…, or take off what attends a second time, such as an adapter of images.",
             )
         batch, queries, keys = self.tokens.batch, len(self.queries or self.tokens), len(self.tokens)
         if (attention.shape[0], *attention.shape[2:]) != (batch, queries, keys):

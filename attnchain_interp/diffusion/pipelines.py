@@ -122,8 +122,8 @@ def capture_pipeline(
 
     One map is held, however many steps, layers and heads there are (one for each layer with `each_layer`). One head's map is
     built at a time. The pipeline computes the same as without capture, its processors are left alone, and every hook is
-    removed, also when the call raises. Where classifier-free guidance has both halves in one batch, the half of the prompt is
-    taken.
+    removed, also when the call raises. Where guidance denoises each image several times in one batch (classifier-free,
+    InstructPix2Pix, perturbed attention), the part that reads the prompt is taken. A compiled denoiser runs uncompiled.
 
     Args:
         pipe: a pipeline that an adapter recognises: of diffusers, with a `transformer` or a `unet` that is known.
@@ -138,8 +138,10 @@ def capture_pipeline(
         prompt: the prompt of the call, for the labels of the text's tokens (`tokens_of_word`).
 
     Raises:
-        AttentionError: a denoiser that is not known, a sequence or layer that does not exist, a processor that shows no
-            attention or attends twice, no forward in the block. Errors of the pipeline pass through unchanged.
+        AttentionError: a denoiser that is not known or compiled in place, a sequence or layer that does not exist, a processor
+            that shows no attention or attends twice, a forward that skips layers, forwards that read different texts, a batch
+            of which no part is known to read the prompt, no forward in the block. Errors of the pipeline pass through
+            unchanged.
     """
     return pipeline_adapter_of(pipe).capture_pipeline(
         pipe, kind=kind, grid=grid, layers=layers, steps=steps, heads=heads, each_layer=each_layer, prompt=prompt
@@ -174,8 +176,9 @@ def self_attention_guidance(
         generator: draws the random mask.
 
     Raises:
-        AttentionError: no UNet, an unknown scheduler, kind of prediction or importance, or an even kernel; in a step, as
-            `capture`. Errors of the pipeline pass through; the UNet is restored in any case.
+        AttentionError: no UNet, an unknown scheduler, kind of prediction or importance, or an even kernel; in a step, guidance
+            of three parts, a UNet that is given more than it predicts, or as `capture`. Errors of the pipeline pass through;
+            the UNet is restored in any case.
 
     Source: Hong, Lee, Jang & Kim, *Improving Sample Quality of Diffusion Models Using Self-Attention Guidance*, ICCV 2023;
     with TokenRank: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.

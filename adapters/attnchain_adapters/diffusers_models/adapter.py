@@ -46,7 +46,8 @@ class DiffusersAdapter:
         return isinstance(source, ModelMixin)
 
     def recognises_pipeline(self, pipe: Any) -> bool:
-        return isinstance(denoiser_of(pipe), ModelMixin)
+        denoiser = denoiser_of(pipe)
+        return isinstance(getattr(denoiser, "_orig_mod", denoiser), ModelMixin)
 
     def load_pipeline(self, name: str, **options: Any) -> Any:
         return DiffusionPipeline.from_pretrained(name, **options)

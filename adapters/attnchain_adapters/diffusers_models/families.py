@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, final
 
 from torch import Tensor
 
+from attnchain_interp import AttentionError
 from attnchain_interp.store import Grid
 
 
@@ -30,7 +31,14 @@ class Family:
 def _of_positions(_: Any, given: Mapping[str, Any], __: str) -> Grid:
     """FLUX packs 2 × 2 latents into a token and names its row and column in `img_ids` (token, 3)."""
     positions: Tensor = given["img_ids"].reshape(-1, given["img_ids"].shape[-1])
-    return int(positions[:, 1].max()) + 1, int(positions[:, 2].max()) + 1
+    grid = int(positions[:, 1].max()) + 1, int(positions[:, 2].max()) + 1
+    if len(positions) != grid[0] * grid[1]:
+        raise AttentionError(
+            f"the {len(positions)} image tokens do not fill one grid of {grid[0]} × {grid[1]}: there are several images in the"
+            " sequence (FLUX Kontext), which is not read.",
+            "Use a pipeline whose denoiser sees one image.",
+        )
+    return grid
 
 
 def _of_patches(model: Any, given: Mapping[str, Any], _: str) -> Grid:

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_shown
+from attnchain_adapters.diffusers_models.batch_parts import NONE_PROMPT, WHOLE, PromptPart
 from attnchain_adapters.diffusers_models.noising import signal_level
+from attnchain_adapters.diffusers_models.pipelines import plain_denoiser
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention
@@ -34,11 +36,11 @@ def guided_by_self_attention(
     generator: torch.Generator | None,
 ) -> Iterator[None]:
     """Guides a sampling. See `attnchain_interp.diffusion.self_attention_guidance`."""
-    unet: Any = getattr(pipe, "unet", None)
     scheduler: Any = getattr(pipe, "scheduler", None)
-    if unet is None or not hasattr(scheduler, "alphas_cumprod"):
+    if not hasattr(pipe, "unet") or not hasattr(scheduler, "alphas_cumprod"):
+        lack = f"the scheduler {type(scheduler).__name__}" if hasattr(pipe, "unet") else "no unet"
         raise AttentionError(
-            f"{type(pipe).__name__} has {'no unet' if unet is None else f'the scheduler {type(scheduler).__name__}'}.",
+            f"{type(pipe).__name__} has {lack}.",
             "Use a pipeline with a UNet and a scheduler with alphas_cumprod (DDPM, DDIM and the like).",
         )
     kinds = ("epsilon", "v_prediction", "sample")
@@ -52,32 +54,45 @@ def guided_by_self_attention(
         raise AttentionError(
             f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma.", "Pass kernel=9, sigma=1.0."
         )
-    plain, own = unet.forward, vars(unet).get("forward")  # its own where accelerate has put one there (offloading)
 
     def guided(*inputs: Any, **kwargs: Any) -> Any:
         given = arguments_of(unet, inputs, kwargs)
         del given["self"]
+        parts = part.of(given, unet)
+        if parts not in (WHOLE, NONE_PROMPT):
+            raise AttentionError(
+                f"{type(pipe).__name__} guides by {parts.count} parts of a batch, beside which self-attention guidance is not"
+                " published.",
+                "Turn its own guidance off, or use a pipeline with classifier-free guidance of two halves.",
+            )
         output, store = _read(unet, lambda: plain(*inputs, **kwargs), given, layers, grid)
         first = _prediction(output)
+        if first.shape != given["sample"].shape:
+            raise AttentionError(
+                f"the UNet of {type(pipe).__name__} takes {given['sample'].shape[1]} channels and predicts {first.shape[1]}.",
+                "Use a pipeline from text to image or from noise.",
+            )
         sample, level = given["sample"], signal_level(scheduler, given["timestep"], given["sample"])
         where = store.tokens.to_grid(important_tokens(store, importance, generator))[:, None]
         blurred = _blurred(*_parts(scheduler, first, sample, level), level, where, kernel, sigma)
         again = _prediction(plain(**{**given, "sample": blurred, "return_dict": False}))
         difference = scale * (first - again)
-        if getattr(pipe, "do_classifier_free_guidance", False):
+        if parts == NONE_PROMPT:
             difference = difference.chunk(2)[0].repeat(2, 1, 1, 1)
         if isinstance(output, tuple):
             return (first + difference, *output[1:])
         output.sample = first + difference
         return output
 
-    unet.forward = guided
-    try:
-        yield
-    finally:
-        del unet.forward
-        if own is not None:
-            unet.forward = own
+    with plain_denoiser(pipe) as unet, PromptPart(pipe) as part:
+        plain, own = unet.forward, vars(unet).get("forward")  # its own where accelerate has put one there (offloading)
+        unet.forward = guided
+        try:
+            yield
+        finally:
+            del unet.forward
+            if own is not None:
+                unet.forward = own
 
 
 def _prediction(output: Any) -> Tensor:

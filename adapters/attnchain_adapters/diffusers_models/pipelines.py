@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_shown
+from attnchain_adapters.diffusers_models.batch_parts import PromptPart
 from attnchain_adapters.diffusers_models.prompts import prompt_tokens
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import (
     ADVICE,
     TokenSequence,
     attention_modules,
+    condition_of,
     family_of,
     layouts_of,
     sequence_meant,
     sequences_of,
 )
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
+from attnchain_interp.capture import uncompiled
 from attnchain_interp.diffusion import HeadWeighting, SamplingAttention, SequenceKind
 from attnchain_interp.store import Grid, LayerSelection, select_layers
 
@@ -37,11 +44,9 @@ def sampling_attention(
     prompt: str | None,
 ) -> Iterator[SamplingAttention]:
     """Captures the attention of a sampling. See `attnchain_interp.diffusion.capture_pipeline`."""
-    denoiser = denoiser_of(pipe)
-    family = family_of(denoiser)
     found, mean = SamplingAttention(), RunningMean(heads, each_layer)
     numbers = None if isinstance(steps, slice) else frozenset(steps)
-    seen: list[tuple[TokenSequence, TokenLayout, TokenLayout | None]] = []
+    seen: list[_Seen] = []
     forward = -1
 
     def before(_: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -52,34 +57,44 @@ def sampling_attention(
         mean.layers = frozenset()
         if not wanted:
             return
+        given = arguments_of(denoiser, inputs, kwargs)
+        mean.examples = part.of(given, denoiser).of_prompt(len(given[family.sample]))
+        told = condition_of(given)
+        told = None if told is None else told[mean.examples].detach().clone()
         if not seen:
-            given = arguments_of(denoiser, inputs, kwargs)
             sequence = sequence_meant(sequences_of(denoiser, given), type(denoiser).__name__, kind, grid)
-            batch = given[family.sample].shape[0]
-            if getattr(pipe, "do_classifier_free_guidance", False) and batch % 2 == 0:
-                mean.examples = slice(batch // 2, None)
-            text = given.get("encoder_hidden_states")
-            labels = None if prompt is None or text is None else prompt_tokens(pipe, prompt, text.shape[1])
+            labels = None if prompt is None or told is None or told.ndim < 3 else prompt_tokens(pipe, prompt, told.shape[1])
             tokens, queries = layouts_of(denoiser, sequence, given, labels)
-            seen.append((sequence, _some(tokens, mean.examples), queries and _some(queries, mean.examples)))
-        mean.layers = frozenset(select_layers(seen[0][0].layers, layers))
+            tokens, queries = _some(tokens, mean.examples), queries and _some(queries, mean.examples)
+            seen.append(_Seen(forward, sequence, tokens, queries, told))
+        seen[0].check_told(told, forward)
+        mean.layers = frozenset(select_layers(seen[0].sequence.layers, layers))
         found.forwards += 1
 
-    modules = {name: [name] for name in attention_modules(denoiser)}
-    handle = denoiser.register_forward_pre_hook(before, with_kwargs=True)
-    try:
-        with AttentionRecorder(denoiser, modules, set(modules), mean):
-            yield found
-    finally:
-        handle.remove()
+    def after(*_: Any) -> None:
+        check_shown(mean.taken, sorted(mean.layers), ADVICE)
+
+    with plain_denoiser(pipe) as denoiser, PromptPart(pipe) as part:
+        family = family_of(denoiser)
+        modules = {name: [name] for name in attention_modules(denoiser)}
+        handles = [
+            denoiser.register_forward_pre_hook(before, with_kwargs=True),
+            denoiser.register_forward_hook(after),
+        ]
+        try:
+            with AttentionRecorder(denoiser, modules, set(modules), mean):
+                yield found
+        finally:
+            for handle in handles:
+                handle.remove()
     if not seen:
         raise AttentionError(
             f"the denoiser ran {forward + 1} times in the block, in none of steps={steps!r}.",
             "Call the pipeline in the block, or choose other steps.",
         )
-    sequence, tokens, queries = seen[0]
+    part.check_stepped()
+    sequence, tokens, queries = seen[0].sequence, seen[0].tokens, seen[0].queries
     wanted = select_layers(sequence.layers, layers)
-    check_shown(mean.sums, wanted if each_layer else ["mean"], ADVICE)
     several = [LayerAttention(name, (mean.sums[name] / mean.counts[name])[:, None]) for name in mean.sums]
     metadata = {"adapter": "diffusers", "model": type(denoiser).__name__, "kind": sequence.kind}
     metadata |= {"mean": f"{found.forwards} forwards, {len(wanted)} layers, heads by {heads}"}
@@ -88,7 +103,46 @@ def sampling_attention(
 
 def denoiser_of(pipe: Any) -> Any:
     """Returns the `transformer` or `unet` of a pipeline; None where it has neither."""
-    return getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    transformer = getattr(pipe, "transformer", None)
+    return getattr(pipe, "unet", None) if transformer is None else transformer
+
+
+@contextmanager
+def plain_denoiser(pipe: Any) -> Iterator[Any]:
+    """While open, the pipeline runs its denoiser uncompiled. Yields the denoiser.
+
+    Raises:
+        AttentionError: the denoiser, or a part of it, was compiled in place.
+    """
+    own = denoiser_of(pipe)
+    name = "transformer" if getattr(pipe, "transformer", None) is own else "unet"
+    plain = uncompiled(own)
+    object.__setattr__(pipe, name, plain)  # what the pipeline says of itself stays as it is
+    try:
+        yield plain
+    finally:
+        object.__setattr__(pipe, name, own)
+
+
+@final
+@dataclass(frozen=True)
+class _Seen:
+    """The first forward that was captured: its number, sequence, layouts, and that by which it was conditioned."""
+
+    forward: int
+    sequence: TokenSequence
+    tokens: TokenLayout
+    queries: TokenLayout | None
+    told: Tensor | None
+
+    def check_told(self, told: Tensor | None, forward: int) -> None:
+        same = told is self.told or (told is not None and self.told is not None and torch.equal(told, self.told))
+        if not same:
+            raise AttentionError(
+                f"forward {forward} of the denoiser reads another text than forward {self.forward}: a prompt and a negative"
+                " prompt in turn, or two prompts.",
+                "Choose the forwards of one prompt, such as steps=slice(0, None, 2), or open a block for each prompt.",
+            )
 
 
 def _within(number: int, steps: Any) -> bool:

@@ -24,6 +24,7 @@ class RunningMean:
         examples: which examples of the batch are kept.
         sums: (example, query, key) float32 by layer, or under the name "mean" where layers are averaged too.
         counts: how many maps a sum holds.
+        taken: the layers that were taken since `next_forward`.
     """
 
     def __init__(self, heads: HeadWeighting, each_layer: bool) -> None:
@@ -33,11 +34,11 @@ class RunningMean:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self._heads, self._each_layer = heads, each_layer
-        self._taken: set[str] = set()
+        self.taken: set[str] = set()
 
     def next_forward(self) -> None:
         """Forgets which layers were taken. Called before each forward."""
-        self._taken.clear()
+        self.taken.clear()
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
         """Adds one layer.
@@ -47,13 +48,13 @@ class RunningMean:
         """
         if name not in self.layers:
             return
-        if name in self._taken:
+        if name in self.taken:
             raise AttentionError(
-                f"layer {name!r} computes attention twice in one forward (an adapter of images, or attention in slices), and"
-                " its maps cannot be told apart.",
-                "Remove the adapter, or call pipe.disable_attention_slicing().",
+                f"layer {name!r} computes attention twice in one forward (an adapter of images, perturbed attention, or"
+                " attention in slices), and its maps cannot be told apart.",
+                "Remove the adapter, turn the perturbed guidance off, or call pipe.disable_attention_slicing().",
             )
-        self._taken.add(name)
+        self.taken.add(name)
         mean, key = self._over_heads(attention), name if self._each_layer else "mean"
         if key in self.sums and self.sums[key].shape != mean.shape:
             raise AttentionError(

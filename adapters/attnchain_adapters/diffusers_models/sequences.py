@@ -17,7 +17,9 @@ from attnchain_interp.store import Grid
 
 ADVICE: Final = (
     "Its attention processor shows none (xFormers, a sliced or a third-party kernel). Use diffusers' own:"
-    " disable_xformers_memory_efficient_attention(), disable_attention_slicing() or set_default_attn_processor()."
+    " disable_xformers_memory_efficient_attention(), disable_attention_slicing() or set_default_attn_processor(). A cache or a"
+    " guidance that skips layers shows none either: call disable_cache(), take off such hooks, or choose forwards that run all"
+    " layers, such as steps=[0]."
 )
 
 
@@ -46,7 +48,7 @@ def family_of(model: Any) -> Family:
     Raises:
         AttentionError: its class is not known.
     """
-    name = type(model).__name__
+    name = type(getattr(model, "_orig_mod", model)).__name__
     if name not in FAMILIES:
         raise AttentionError(
             f"{name} has not been tried, so nothing says that its maps would be right.",
@@ -125,9 +127,21 @@ def layouts_of(
     return TokenLayout(torch.cat([text, patches] if first else [patches, text], 1), sequence.grid, named), None
 
 
+def condition_of(given: Mapping[str, Any]) -> Tensor | None:
+    """Returns that by which a forward is conditioned: the text (batch, token, width), or the classes (batch).
+
+    IP-Adapter puts the embeddings of its images behind the text, in a tuple.
+    """
+    text = given.get("encoder_hidden_states")
+    text = text[0] if isinstance(text, tuple | list) else text
+    return given.get("class_labels") if text is None else text
+
+
 def _text_roles(given: Mapping[str, Any], batch: int) -> Tensor:
     """(batch, token): text, and padding where the model is told not to attend to it."""
-    states = given["encoder_hidden_states"]
+    states = condition_of(given)
+    if not isinstance(states, Tensor) or states.ndim != 3:
+        raise AttentionError("the denoiser was called without a text.", "Pass encoder_hidden_states=(batch, token, width).")
     roles = torch.full((batch, states.shape[1]), int(Role.TEXT), dtype=torch.uint8)
     mask = given.get("encoder_attention_mask")
     return roles if mask is None else roles.masked_fill(~mask.bool().cpu(), int(Role.PAD))

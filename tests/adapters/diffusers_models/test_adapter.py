@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import apply_rotary_emb
 
 import attnchain_interp as ac
@@ -188,6 +188,45 @@ def test_what_is_refused_says_why() -> None:
     model.set_attn_processor(Silent())  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match=r"(?s)showed no map.*xFormers"):
         ac.capture(model, reading=ac.Reading(kind="self", grid=(8, 8)), **call)
+
+
+def test_images_behind_the_text_are_refused_where_they_are_attended_to() -> None:
+    model, call = conditional_unet()
+    own = model.attn_processors
+    added = {
+        name: IPAdapterAttnProcessor2_0(model.get_submodule(name.removesuffix(".processor")).to_q.in_features, 32)
+        for name in own
+        if "attn2" in name
+    }
+    model.set_attn_processor(own | added)
+    text, cross = call["encoder_hidden_states"], ac.Reading(kind="cross", grid=(8, 8))
+    both: dict[str, Any] = call | {"encoder_hidden_states": (text, [torch.randn(2, 1, 4, 32)])}
+    with pytest.raises(ac.AttentionError, match=r"(?s)attention twice in one forward.*an adapter of images"):
+        ac.capture(model, **both, reading=cross)
+    assert len(ac.capture(model, **both, reading=ac.Reading(kind="self", grid=(8, 8)))) == 4
+    for processor in added.values():
+        processor.scale = [0]  # the layer attends to the text alone
+    model.set_attn_processor(own | added)
+    alone = ac.capture(model, **both, reading=cross)
+    model.set_attn_processor(own)
+    assert torch.equal(alone.maps(), ac.capture(model, **call, reading=cross).maps())
+
+
+def test_cross_attention_without_a_text_is_refused() -> None:
+    model, call = conditional_unet()
+    for text in (None, "a photo"):
+        without: dict[str, Any] = call | {"encoder_hidden_states": text}
+        with pytest.raises(ac.AttentionError, match=r"(?s)without a text.*encoder_hidden_states=\(batch, token, width\)"):
+            ac.capture(model, **without, reading=ac.Reading(kind="cross", grid=(8, 8)))
+
+
+def test_several_images_in_one_sequence_of_flux_are_refused() -> None:
+    model, call = flux()
+    second = positions(2, 3)
+    second[:, 0] = 1
+    both: dict[str, Any] = call | {"hidden_states": torch.randn(2, 12, 4), "img_ids": torch.cat([positions(2, 3), second])}
+    with pytest.raises(ac.AttentionError, match="12 image tokens do not fill one grid of 2 × 3"):
+        ac.capture(model, **both)
 
 
 def test_a_denoiser_that_is_not_known_is_refused_by_name() -> None:

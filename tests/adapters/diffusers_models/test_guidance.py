@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 import attnchain_interp as ac
 from attnchain_interp import diffusion
 
-from ...tiny_pipelines import diffusers, stable_diffusion
+from ...tiny_pipelines import diffusers, stable_diffusion, unet
 
 
 def unconditional(prediction: str = "epsilon") -> Any:
@@ -121,6 +121,27 @@ def test_offloaded_weights() -> None:
     with torch.no_grad(), diffusion.self_attention_guidance(pipe):
         torch.testing.assert_close(pipe.unet(sample, 300).sample, expected)
     assert pipe.unet.forward is hooked
+
+
+def test_other_guidance_and_more_channels_are_refused() -> None:
+    pipe, step = stable_diffusion(), 300
+    pipe._guidance_scale, pipe.do_perturbed_attention_guidance = 7.5, True
+    sample, text = torch.randn(1, 4, 16, 16).repeat(3, 1, 1, 1), torch.randn(3, 5, 32)
+    which: Any = {"grid": (8, 8), "layers": -1}
+    with (
+        torch.no_grad(),
+        pytest.raises(ac.AttentionError, match="StableDiffusionPipeline guides by 3 parts of a batch"),
+        diffusion.self_attention_guidance(pipe, **which),
+    ):
+        pipe.unet(sample, step, text)
+    pipe = stable_diffusion()
+    pipe.unet = unet(in_channels=9)
+    with (
+        torch.no_grad(),
+        pytest.raises(ac.AttentionError, match="takes 9 channels and predicts 4"),
+        diffusion.self_attention_guidance(pipe, **which),
+    ):
+        pipe.unet(torch.randn(1, 9, 16, 16), step, text[:1])
 
 
 def test_what_is_refused_says_why() -> None:

@@ -138,6 +138,68 @@ def test_what_is_refused_says_why() -> None:
         sampled(pipe)
 
 
+def test_a_negative_prompt_in_forwards_of_its_own_is_refused() -> None:
+    pipe, negative = flux(), {"negative_prompt": "a dog", "true_cfg_scale": 3.0}
+    with (
+        pytest.raises(ac.AttentionError, match=r"(?s)forward 1 .* reads another text than forward 0.*slice\(0, None, 2\)"),
+        diffusion.capture_pipeline(pipe),
+    ):
+        sampled(pipe, **negative)
+    with diffusion.capture_pipeline(pipe, steps=slice(0, None, 2)) as run:
+        sampled(pipe, **negative)
+    stores = by_hand(pipe, {}, 2, **negative)[::2]
+    expected = torch.stack([store.maps().mean((1, 2)) for store in stores]).mean(0)
+    torch.testing.assert_close(run.store.maps()[:, 0, 0], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["transformer", "unet"])
+def test_a_compiled_denoiser_runs_uncompiled_and_is_put_back(name: str) -> None:
+    pipe, which = (flux(), {}) if name == "transformer" else (stable_diffusion(), {"kind": "cross", "grid": (8, 8)})
+    with diffusion.capture_pipeline(pipe, **which) as plain:
+        sampled(pipe)
+    compiled = torch.compile(getattr(pipe, name), backend="eager")
+    setattr(pipe, name, compiled)
+    with diffusion.capture_pipeline(pipe, **which) as run:
+        sampled(pipe)
+    assert torch.equal(run.store.maps(), plain.store.maps())
+    assert getattr(pipe, name) is compiled
+    grid: dict[str, Any] = {"grid": (8, 8)} if which else {"max_sequence_length": 12}
+    assert diffusion.concept_map(pipe, torch.rand(1, 3, 16, 16), PROMPT, "corgi", **grid).shape[0] == 1
+
+
+def test_a_denoiser_compiled_in_place_is_refused() -> None:
+    pipe, options = stable_diffusion(), {"backend": "eager"}
+    pipe.unet.mid_block.compile(**options)
+    with pytest.raises(ac.AttentionError, match="mid_block is compiled in place"), diffusion.capture_pipeline(pipe):
+        pass
+    pipe.unet.compile(**options)
+    with pytest.raises(ac.AttentionError, match="is compiled in place"), diffusion.self_attention_guidance(pipe):
+        pass
+
+
+def test_a_cache_that_skips_layers_is_refused() -> None:
+    pipe, which = stable_diffusion(), {"kind": "cross", "grid": (8, 8)}
+    plain, held = pipe.unet.mid_block.forward, []
+
+    def cached(*inputs: Any, **kwargs: Any) -> Any:
+        if len(held) % 2 == 0:
+            held.append(plain(*inputs, **kwargs))
+            return held[-1]
+        held.append(None)
+        return held[-2]
+
+    pipe.unet.mid_block.forward = cached
+    with (
+        pytest.raises(ac.AttentionError, match=r"(?s)1 of 4 attention layers.*mid_block.*disable_cache\(\)"),
+        diffusion.capture_pipeline(pipe, **which),
+    ):
+        sampled(pipe)
+    held.clear()
+    with diffusion.capture_pipeline(pipe, steps=[0], **which) as run:
+        sampled(pipe)
+    assert run.forwards == 1
+
+
 def test_offloaded_weights() -> None:
     def mean(pipe: Any) -> torch.Tensor:
         with diffusion.capture_pipeline(pipe) as run:
