@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -44,13 +44,31 @@ def check_ready(model: nn.Module) -> None:
             )
 
 
-def arguments_of(model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a model's forward by name, from its class's signature: wrappers replace the model's own."""
-    return dict(inspect.signature(type(model).forward).bind_partial(model, *inputs, **kwargs).arguments) | dict(kwargs)
+def arguments_of(
+    model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], runs: Callable[..., Any] | None = None
+) -> dict[str, Any]:
+    """Returns the arguments by name of a model's forward, or of the method of it that `runs`.
+
+    The signature is that of its class: wrappers replace the model's own.
+    """
+    method = getattr(type(model), getattr(runs, "__name__", "forward"), type(model).forward)
+    return dict(inspect.signature(method).bind_partial(model, *inputs, **kwargs).arguments) | dict(kwargs)
 
 
-def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> tuple[int, int]:
+def is_run_by(module: nn.Module, method: str, framework: str, argument: str) -> bool:
+    """Returns whether a method of a module is the framework's own, or one of a user's that takes the argument by its name."""
+    function = getattr(type(module), method, None)
+    if function is None:
+        return False
+    return function.__module__.split(".")[0] == framework or argument in inspect.signature(function).parameters
+
+
+def check_image(
+    model_name: str, images: Any, size: tuple[int, int] | None, otherwise: str = "or the model's own preprocessing"
+) -> tuple[int, int]:
     """Returns height and width of a batch of images, which must be those that the model wants (None: any).
+
+    The error about another size says to resize the images, or `otherwise`.
 
     Raises:
         AttentionError: no floating-point tensor (batch, channel, height, width), or another size.
@@ -60,7 +78,7 @@ def check_image(model_name: str, images: Any, size: tuple[int, int] | None) -> t
     if size is not None and (height, width) != size:
         raise AttentionError(
             f"the images are {height}×{width} but {model_name} wants {size[0]}×{size[1]}.",
-            "Resize them: F.interpolate, or the model's own preprocessing.",
+            f"Resize them: F.interpolate, {otherwise}.",
         )
     return height, width
 

@@ -13,7 +13,7 @@ from torch._C import DisableTorchFunction
 from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
 from attnchain_adapters.contribution_trace import ContributionTrace
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import ContributionCollector
+from attnchain_interp.capture import BlockCollector
 
 
 @final
@@ -31,7 +31,7 @@ class ContributionRecorder(AttentionRecorder):
     """
 
     def __init__(
-        self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], collector: ContributionCollector
+        self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], collector: BlockCollector[Any]
     ) -> None:
         super().__init__(model, layers, wanted, collector)
         self._blocks = collector

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence, Set
 from torch import nn
 
 from attnchain_adapters.attention_recorder import AttentionRecorder, Taker
-from attnchain_interp.capture import ContributionCollector, Edit
+from attnchain_interp.capture import BlockCollector, Edit
 
 
 def recorder(
     model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], taker: Taker, edit: Edit | None = None
 ) -> AttentionRecorder:
-    """Returns a recorder of attention, or a recorder of whole attention blocks for a `ContributionCollector`.
+    """Returns a recorder of attention, or a recorder of whole attention blocks for a collector that takes them.
 
     The arguments are those of `AttentionRecorder`.
     """
-    if isinstance(taker, ContributionCollector):
+    if isinstance(taker, BlockCollector):
         from attnchain_adapters.contribution_recorder import ContributionRecorder  # only contributions load it
 
         return ContributionRecorder(model, layers, wanted, taker)

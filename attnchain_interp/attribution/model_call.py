@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
+
+_CACHES: Final = ("cache", "past_key_values")  # arguments of transformers' decoders, which are never tensors
 
 
 class Call(NamedTuple):
@@ -37,28 +40,66 @@ class Call(NamedTuple):
 
         Raises:
             AttentionError: floating-point inputs of another shape for a model of token ids; further arguments for a model
-                that takes keywords alone.
+                that takes keywords alone, or in the place of a cache.
         """
         inputs, extra, options = self.inputs, self.extra, self.options or {}
-        if not isinstance(model, nn.Module):
+        forward = forward_of(model)
+        if forward is None:
             return (inputs, *extra), {**options}
-        parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
         names = [parameter.name for parameter in parameters]
         embedded = inputs.is_floating_point() and names[:1] == ["input_ids"]
         if embedded and (inputs.ndim != 3 or "inputs_embeds" not in names):
             raise AttentionError(
-                f"inputs is {inputs.dtype} of shape {tuple(inputs.shape)}; {type(model).__name__} takes token numbers"
+                f"inputs is {inputs.dtype} of shape {tuple(inputs.shape)}; {_name(model)} takes token numbers"
                 " (integers), or embeddings (batch, token, width) where it has inputs_embeds.",
                 "Noise cannot be added to token numbers (NoiseTunnel, sensitivity_max): attribute the embeddings,"
                 " model.get_input_embeddings()(input_ids).",
             )
+        by_place = dict(zip(names[1:], extra, strict=False))
+        if cached := [name for name in _CACHES if isinstance(by_place.get(name), Tensor)]:
+            raise AttentionError(
+                f"additional_forward_args has a tensor in the place of {cached[0]}, which is a cache, of {_name(model)}.",
+                'Pass it by its name: attribute(inputs, model_kwargs={"attention_mask": …}).',
+            )
         if parameters and parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
             if extra:
                 raise AttentionError(
-                    f"additional_forward_args holds {len(extra)}, which are passed by position, and {type(model).__name__}"
-                    " takes keywords alone.",
-                    f"Capture with the keywords, capture(model, {names[0]}=…, …) or capture_gradients(model, …, target=…), and"
-                    " pass the result to the method's score.",
+                    f"additional_forward_args holds {len(extra)}, which are passed by position, and {_name(model)} takes"
+                    " keywords alone.",
+                    f'Pass them by their names: attribute(inputs, model_kwargs={{"{(names[1:] or names)[0]}": …}}).',
                 )
             return (), {"inputs_embeds" if embedded else names[0]: inputs, **options}
         return ((None, *extra), {"inputs_embeds": inputs, **options}) if embedded else ((inputs, *extra), {**options})
+
+
+def one_tensor(inputs: Any) -> Tensor:
+    """Returns the tensor of `inputs`: itself, or the one in a tuple.
+
+    Raises:
+        AttentionError: several tensors, or another type. The fix is the line to write.
+    """
+    given = inputs[0] if isinstance(inputs, tuple) and len(inputs) == 1 else inputs
+    if isinstance(given, Tensor):
+        return given
+    if isinstance(given, tuple):
+        raise AttentionError(
+            f"inputs holds {len(given)} items; attention gives one score per token of one input tensor.",
+            'Pass the others through additional_forward_args, or by their names: model_kwargs={"attention_mask": …}.',
+        )
+    fixes = {
+        "ndarray": "Pass a tensor, batch first: attribute(torch.from_numpy(inputs)).",
+        "list": "Pass one tensor, batch first: attribute(torch.stack(inputs)) of tensors, attribute(torch.tensor(inputs)) of"
+        " numbers.",
+        "str": "Use attribute_text(text, tokenizer=…).",
+    }
+    fix = fixes.get(type(given).__name__, "Pass the tensor that the model is given, batch first.")
+    if isinstance(given, Mapping):
+        first, *others = given
+        further = f", model_kwargs={{{', '.join(f'{name!r}: inputs[{name!r}]' for name in others)}}}" if others else ""
+        fix = f"Pass one tensor and the others by their names: attribute(inputs[{first!r}]{further})."
+    raise AttentionError(f"inputs is a {type(given).__name__}, and attention gives scores to the tokens of a tensor.", fix)
+
+
+def _name(model: Any) -> str:
+    return type(module_of(model)).__name__

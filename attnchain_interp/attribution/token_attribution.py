@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast, get_args, overload
 
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.model_call import Call, one_tensor
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
+from attnchain_interp.capture.reading import Reading, checked
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
@@ -60,6 +62,8 @@ class TokenAttribution(TextHooks, ABC):
         return_convergence_delta: Literal[False] = ...,
         internal_batch_size: int | None = ...,
         show_progress: bool = ...,
+        model_kwargs: Mapping[str, Any] | None = ...,
+        reading: Reading | None = ...,
     ) -> TensorOrTupleOfTensorsGeneric: ...
 
     @overload
@@ -73,6 +77,8 @@ class TokenAttribution(TextHooks, ABC):
         return_convergence_delta: Literal[True],
         internal_batch_size: int | None = ...,
         show_progress: bool = ...,
+        model_kwargs: Mapping[str, Any] | None = ...,
+        reading: Reading | None = ...,
     ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
     @log_usage()
@@ -85,6 +91,8 @@ class TokenAttribution(TextHooks, ABC):
         return_convergence_delta: bool = False,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
+        model_kwargs: Mapping[str, Any] | None = None,
+        reading: Reading | None = None,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
         """Returns the attribution of each input (batch first), as Captum's methods do.
 
@@ -99,32 +107,31 @@ class TokenAttribution(TextHooks, ABC):
                 "tokens" for (batch, token) of every token.
             return_convergence_delta: also return ‖πP − π‖₁ of each example, where `has_convergence_delta()`.
             internal_batch_size: how many examples are captured and scored at a time; all when None. Tensors and lists as long
-                as the batch, among the target and the further arguments, are divided with it.
+                as the batch, among the target and the further arguments, are divided with it, and so is the layout of tokens
+                in `reading`.
             show_progress: show a progress bar over these parts (tqdm).
+            model_kwargs: keyword arguments of the model: {"attention_mask": mask}, {"interpolate_pos_encoding": True}.
+            reading: says which attention is meant, and how its tokens are laid out. See `Reading`.
 
         Returns:
             A contiguous tensor (or a tuple of one) on the input's device, in the input's type where that is floating point.
             With `return_convergence_delta`, that and the residuals (batch,).
 
         Raises:
-            AttentionError: several input tensors, an output that the layout cannot give, token ids with noise added
+            AttentionError: several input tensors, or none; an output that the layout cannot give, token ids with noise added
                 (attribute the embeddings), a residual of a method without one, a batch size below one, or the errors of
                 `capture` or `capture_gradients`.
         """
-        is_tuple = isinstance(inputs, tuple)
-        several = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
-        if len(several) != 1 or not isinstance(several[0], Tensor):
-            raise AttentionError(
-                f"inputs holds {len(several)} items; attention gives one score per token of one input tensor.",
-                "Pass the others through additional_forward_args.",
-            )
+        tensor = one_tensor(inputs)
         check_one_of("output", output, get_args(Output))
         if internal_batch_size is not None:
             check_whole_number("internal_batch_size", internal_batch_size, "how many examples are taken at a time")
         if return_convergence_delta and not self.has_convergence_delta():
             raise no_residual(self)
         extra = () if additional_forward_args is None else additional_forward_args
-        whole = Call(several[0], target, extra if isinstance(extra, tuple) else (extra,), 0)
+        reading = checked(reading)
+        options = {"reading": replace(reading, arguments={**reading.arguments, **(model_kwargs or {})})}
+        whole = Call(tensor, target, extra if isinstance(extra, tuple) else (extra,), 0, options)
         results, residuals = [], []
         parts = list(_parts(whole, internal_batch_size))
         for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
@@ -134,7 +141,7 @@ class TokenAttribution(TextHooks, ABC):
             results.append(shaped.to(call.inputs.device, dtype).contiguous())
             residuals.append(residual)
         result = torch.cat(results) if len(results) > 1 else results[0]
-        given = cast("TensorOrTupleOfTensorsGeneric", (result,) if is_tuple else result)
+        given = cast("TensorOrTupleOfTensorsGeneric", (result,) if isinstance(inputs, tuple) else result)
         return (given, torch.cat(residuals).to(result.device)) if return_convergence_delta else given
 
     def attribute_text(
@@ -171,7 +178,7 @@ def no_residual(method: Attribution) -> AttentionError:
 
 def _parts(whole: Call, size: int | None) -> Iterator[Call]:
     """Yields every `size` examples of a batch."""
-    batch = len(whole.inputs)
+    batch, reading = len(whole.inputs), (whole.options or {})["reading"]
     size = max(batch, 1) if size is None else size
 
     def part(argument: Any, first: int) -> Any:
@@ -180,7 +187,12 @@ def _parts(whole: Call, size: int | None) -> Iterator[Call]:
 
     for first in range(0, max(batch, 1), size):
         further = tuple(part(argument, first) for argument in whole.extra)
-        yield Call(whole.inputs[first : first + size], part(whole.target, first), further, first)
+        named = {name: part(argument, first) for name, argument in reading.arguments.items()}
+        tokens = reading.tokens
+        if tokens is not None:
+            tokens = TokenLayout(part(tokens.roles, first), tokens.grid, part(tokens.labels, first))
+        options = {"reading": replace(reading, arguments=named, tokens=tokens)}
+        yield Call(whole.inputs[first : first + size], part(whole.target, first), further, first, options)
 
 
 def _shaped(scores: Tensor, tokens: TokenLayout, inputs: Tensor, output: Output) -> Tensor:

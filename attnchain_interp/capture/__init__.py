@@ -5,18 +5,18 @@ from attnchain_interp.capture.adapter import (
     CaptureRequest,
     Edit,
     EncoderDecoderAdapter,
+    FamilyAdapter,
     LoadedModel,
     StackKind,
     adapter_named,
-    adapter_of,
     adapters,
-    uncompiled,
 )
 from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capture.capture import capture
-from attnchain_interp.capture.collector import Collector, Expected
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
 from attnchain_interp.capture.contributions import ContributionCollector, capture_contributions
 from attnchain_interp.capture.reading import Reading
+from attnchain_interp.capture.recognition import adapter_of
 from attnchain_interp.capture.reducers import (
     Bounces,
     ClassRows,
@@ -27,12 +27,14 @@ from attnchain_interp.capture.reducers import (
     StationaryVectors,
 )
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
+from attnchain_interp.capture.source import uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.capture.verification import LayerProof, Proof, prove
 
 __all__ = [
     "Adapter",
     "AttentionBlock",
+    "BlockCollector",
     "Bounces",
     "CaptureRequest",
     "ClassRows",
@@ -43,6 +45,7 @@ __all__ = [
     "EncoderDecoderAdapter",
     "Entropies",
     "Expected",
+    "FamilyAdapter",
     "LayerNorm",
     "LayerProof",
     "LoadedModel",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +14,13 @@ from attnchain_interp.capture.collector import Collector
 from attnchain_interp.capture.reading import Reading
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import brief
-from attnchain_interp.store import LayerSelection
+from attnchain_interp.store import LayerSelection, select_layers
 
 Result = TypeVar("Result")
 Edit = Callable[[str, Tensor], Tensor]
 StackKind = Literal["encoder", "decoder", "cross"]
 
 GROUP: Final = "attnchain_interp.adapters"
-
-log = logging.getLogger("attnchain_interp")
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,10 @@ class CaptureRequest(Generic[Result]):
         edit: layer name and map (batch, head, query, key) → the map that the model goes on with. It is called in the model's
             graph where gradients are enabled. Without an edit the model computes as it would.
         wrapper: the name of the tool that wraps the model (nnsight), for the metadata.
+        runs: is called in place of the source: a method of it, or its own forward where the source stands inside a model.
+        path: of the source inside the model that the user passed; empty where they are the same. Names of layers that the
+            user gives begin with it.
+        told: is called with the output.
     """
 
     collector: Collector[Result]
@@ -65,6 +66,26 @@ class CaptureRequest(Generic[Result]):
     reading: Reading = field(default_factory=Reading)
     edit: Edit | None = None
     wrapper: str = ""
+    runs: Callable[..., Any] | None = None
+    path: str = ""
+    told: Callable[[Any], None] | None = None
+
+    def run(self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Calls the source, or the part of it that the request names, and returns the output."""
+        output = (self.runs or source)(*inputs, **kwargs)
+        if self.told is not None:
+            self.told(output)
+        return output
+
+    def select(self, names: Sequence[str]) -> list[str]:
+        """Returns the layers that are asked for, among the names of all layers of the source.
+
+        Raises:
+            AttentionError: see `select_layers`. The message has the paths in the model that the user passed.
+        """
+        prefix = f"{self.path}." if self.path else ""
+        chosen = select_layers([prefix + name for name in names], self.layers)
+        return [name.removeprefix(prefix) for name in chosen]
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result:
         """Returns the collector's result of the layers `names`, with metadata that name the adapter and the model."""
@@ -90,7 +111,7 @@ class Adapter(Protocol):
     def capture(
         self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
     ) -> Result:
-        """Runs `source(*inputs, **kwargs)` once, and returns the result of the request's collector.
+        """Runs the source once, by `request.run(source, inputs, kwargs)`, and returns the result of the request's collector.
 
         The model is left as it was.
 
@@ -102,6 +123,18 @@ class Adapter(Protocol):
 
     def load(self, name: str) -> LoadedModel:
         """Returns the pretrained model of this name."""
+        ...
+
+
+@runtime_checkable
+class FamilyAdapter(Adapter, Protocol):
+    """An adapter that tells models of its families from their parts, so that they are found inside other models.
+
+    Of an adapter without `entries`, a source that it recognises is run by its `forward`.
+    """
+
+    def entries(self, module: nn.Module) -> tuple[str, ...]:
+        """Returns the names of the methods that run a module as a whole; none where its family is not known."""
         ...
 
 
@@ -131,21 +164,11 @@ def adapters() -> Iterator[tuple[str, Adapter]]:
             yield point.name, point.load()()
 
 
-def adapter_of(source: Any) -> Adapter | None:
-    """Returns the adapter that recognises a source, or None."""
-    return next((adapter for _, adapter in adapters() if adapter.recognises(source)), None)
-
-
-def required_adapter(source: Any, purpose: str, instead: str) -> Adapter:
-    """Returns the adapter that recognises a source.
-
-    Raises:
-        AttentionError: no adapter does. The message begins with `purpose` and ends with `instead`.
-    """
-    adapter = adapter_of(source)
-    if adapter is None:
-        raise AttentionError(f"{purpose} a model that an adapter recognises; got {type(source).__name__}.", instead)
-    return adapter
+def entries_of(adapter: Adapter, module: nn.Module) -> tuple[str, ...]:
+    """Returns the names of the methods by which a module is run that an adapter knows; none where it does not know it."""
+    if isinstance(adapter, FamilyAdapter):
+        return adapter.entries(module)
+    return ("forward",) if adapter.recognises(module) else ()
 
 
 def adapter_named(framework: str) -> Adapter:
@@ -162,28 +185,3 @@ def adapter_named(framework: str) -> Adapter:
         return announced[framework].load()()
     except ImportError as error:
         raise ImportError(f"{error}. Install it with: pip install 'attnchain-interp[{framework}]'") from error
-
-
-def uncompiled(source: Any) -> Any:
-    """Returns the model inside a `torch.compile` wrapper, or the source itself.
-
-    Raises:
-        AttentionError: a module was compiled in place, so its attention happens inside compiled code.
-    """
-    if not isinstance(source, nn.Module):
-        return source
-    original = source._modules.get("_orig_mod")
-    if original is not None:
-        log.warning("%s is compiled; the attention is that of the uncompiled model", type(original).__name__)
-        source = original
-    inside = [name or type(source).__name__ for name, module in source.named_modules() if _compiled(module)]
-    if inside:
-        raise AttentionError(
-            f"{inside[0]} is compiled in place, and compiled code cannot be watched.",
-            "Capture before module.compile(), or compile a wrapper: compiled = torch.compile(model).",
-        )
-    return source
-
-
-def _compiled(module: nn.Module) -> bool:
-    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

@@ -9,11 +9,13 @@ from typing import Any, Literal, TypeVar, overload
 import torch
 from torch import nn
 
-from attnchain_interp.capture.adapter import GROUP, CaptureRequest, adapter_of, adapters, uncompiled
+from attnchain_interp.capture.adapter import GROUP, CaptureRequest, adapters
 from attnchain_interp.capture.collector import Collector, Expected
 from attnchain_interp.capture.reading import Reading, checked, separated
+from attnchain_interp.capture.recognition import adapter_of
 from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
+from attnchain_interp.capture.source import uncompiled
 from attnchain_interp.capture.store_collector import MAX_BYTES, StoreCollector
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
+from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 from attnchain_interp.store import TokenLayout
@@ -98,4 +99,17 @@ class Collector(Protocol[Result_co]):
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result_co:
         """Returns the result for the layers `names`, in the order in which they ran."""
+        ...
+
+
+@runtime_checkable
+class BlockCollector(Collector[Result_co], Protocol[Result_co]):
+    """A collector that takes whole attention blocks: attention with its values, up to the output of the block."""
+
+    def take_block(self, name: str, block: AttentionBlock) -> None:
+        """Takes the attention block of one layer.
+
+        Raises:
+            AttentionError: as `Expected.check_layer`.
+        """
         ...

@@ -8,10 +8,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture.adapter import CaptureRequest, required_adapter, uncompiled
+from attnchain_interp.capture.adapter import CaptureRequest
 from attnchain_interp.capture.attention_block import AttentionBlock, Measure, check_measure
 from attnchain_interp.capture.collector import Expected, told
 from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture.recognition import required_adapter
+from attnchain_interp.capture.source import uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors

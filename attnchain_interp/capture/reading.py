@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, final
 
-from torch import nn
-
+from attnchain_interp.capture.source import forward_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import brief
 from attnchain_interp.store import Grid, TokenLayout
@@ -26,7 +25,8 @@ class Reading:
     Args:
         kind: the sequence that is read: "encoder", "decoder", "cross" (from a decoder's tokens to the encoder's), "pool" (a
             pooling head); for a diffusion model "self", "cross" or "joint".
-        tower: the part of a transformers model with several towers: "text", "vision", …
+        tower: the part of a transformers model with several towers: "text", "vision", …; or, where a model runs several known
+            models, the path of one of them: "backbone".
         tokenizer: adds the tokens' texts as labels to the layout, and marks the special tokens.
         tokens: the layout of the tokens, for a plain PyTorch model whose tokens are not text.
         grid: (rows, columns) of the image tokens, for a UNet that attends on several grids.
@@ -90,7 +90,8 @@ def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -
         AttentionError: `reading` is not a `Reading`, or an option comes in both forms.
     """
     reading = checked(reading)
-    own = set(inspect.signature(type(source).forward).parameters) if isinstance(source, nn.Module) else set()
+    forward = forward_of(source)
+    own = set() if forward is None else set(inspect.signature(forward).parameters)
     options = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
     if not isinstance(options.get("tokens"), TokenLayout):
         options.pop("tokens", None)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attnchain_interp.capture.adapter import CaptureRequest, Edit, required_adapter, uncompiled
+from attnchain_interp.capture.adapter import CaptureRequest, Edit
 from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture.recognition import required_adapter
+from attnchain_interp.capture.source import module_of, uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, LayerSelection
@@ -62,9 +64,7 @@ class Proof:
         return self.deviation <= AGREES and all(layer.moved > 2 * self.deviation for layer in self.layers)
 
 
-def prove(
-    model: nn.Module, *inputs: Any, layers: LayerSelection = "all", reading: Reading | None = None, **kwargs: Any
-) -> Proof:
+def prove(model: Any, *inputs: Any, layers: LayerSelection = "all", reading: Reading | None = None, **kwargs: Any) -> Proof:
     """Proves that the captured maps are those that the model computes with, layer by layer.
 
     The model runs once as it is, once with its own captured maps put back in, and once per layer with that layer's map
@@ -72,7 +72,7 @@ def prove(
     copy that nothing reads.
 
     Args:
-        model: a module that an adapter recognises.
+        model: a module that an adapter recognises, or a bound method of one.
         inputs, kwargs: the arguments of the model.
         layers: the layers to prove. See `AttentionStore.select`.
         reading: says which attention is meant. See `Reading`.
@@ -82,14 +82,15 @@ def prove(
     """
     model = uncompiled(model)
     adapter = required_adapter(model, "prove needs", "Pass the module itself.")
-    if not isinstance(model, nn.Module):
+    if module_of(model) is None:
         raise AttentionError(f"prove needs a module; got {type(model).__name__}.", "Pass the module itself.")
     reading, kwargs = separated(model, reading, kwargs)
 
     def captured(edit: Edit | None, among: LayerSelection) -> tuple[AttentionStore, Tensor]:
-        with _Outputs(model) as outputs, torch.no_grad():
-            store = adapter.capture(model, inputs, kwargs, CaptureRequest(StoreCollector("maps"), among, reading, edit))
-        return store, outputs.last()
+        outputs: list[Any] = []
+        request = CaptureRequest(StoreCollector("maps"), among, reading, edit, told=outputs.append)
+        with torch.no_grad():
+            return adapter.capture(model, inputs, kwargs, request), _numbers(outputs[-1])
 
     store, own = captured(None, layers)
     scale = float(own.abs().max())
@@ -108,25 +109,12 @@ def _overwritten(_: str, maps: Tensor) -> Tensor:
     return random * (maps.sum(-1, keepdim=True) / random.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny))
 
 
-class _Outputs:
-    """The outputs of a module, while open."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model, self._seen = model, []
-
-    def __enter__(self) -> _Outputs:
-        self._handle = self._model.register_forward_hook(lambda _, __, output: self._seen.append(output))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
-
-    def last(self) -> Tensor:
-        """Every floating-point number of the last output, in one row."""
-        found = [tensor.flatten().double().cpu() for tensor in _tensors(self._seen[-1]) if tensor.is_floating_point()]
-        if not found:
-            raise AttentionError(f"the output ({type(self._seen[-1]).__name__}) holds no floating-point tensor to compare.")
-        return torch.cat(found)
+def _numbers(output: Any) -> Tensor:
+    """Every floating-point number of an output, in one row."""
+    found = [tensor.flatten().double().cpu() for tensor in _tensors(output) if tensor.is_floating_point()]
+    if not found:
+        raise AttentionError(f"the output ({type(output).__name__}) holds no floating-point tensor to compare.")
+    return torch.cat(found)
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, Final, final
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp.errors import AttentionError
 
@@ -16,7 +17,7 @@ INSTEAD: Final = "Take the gradients of the model's own score for every layer: c
 
 @final
 class LayerOutputs:
-    """While open, remembers the call of a model and the output of every entry of its lists of modules.
+    """While open, remembers the output of every entry of a model's lists of modules.
 
     A layer of attention belongs to the innermost entry of an `nn.ModuleList` or `nn.Sequential` around it: its block.
 
@@ -33,20 +34,15 @@ class LayerOutputs:
             for entry, module in container.named_children()
         }
         self._outputs: dict[str, list[Any]] = {}
-        self._call: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
 
     def __enter__(self) -> LayerOutputs:
         thread = get_ident()
-
-        def called(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if get_ident() == thread:
-                self._call = args, kwargs
 
         def remember(name: str, output: Any) -> None:
             if get_ident() == thread:
                 self._outputs.setdefault(name, []).append(output)
 
-        self._handles = [self._model.register_forward_pre_hook(called, with_kwargs=True)]
+        self._handles: list[RemovableHandle] = []
         for name, block in self._blocks.items():
             self._handles.append(block.register_forward_hook(lambda _, __, output, name=name: remember(name, output)))
         return self
@@ -55,11 +51,15 @@ class LayerOutputs:
         for handle in self._handles:
             handle.remove()
 
-    def read(self, layers: Sequence[str]) -> Iterator[Any]:
+    def read(self, layers: Sequence[str], run: Callable[[], Any]) -> Iterator[Any]:
         """Yields the model's output with the tokens of each layer's block in place of the last block's.
 
-        The first output is that with the last block's own tokens. The model is called with the same arguments. Its blocks are
-        not computed again: each returns its earlier output.
+        The first output is that with the last block's own tokens. The blocks are not computed again: each returns its earlier
+        output.
+
+        Args:
+            layers: names of layers of attention.
+            run: calls the model with the same arguments again, and returns its output.
 
         Raises:
             AttentionError: layers that are not in blocks of one list, blocks that run more than once, or tokens of another
@@ -83,8 +83,7 @@ class LayerOutputs:
                 )
             given = {other: self._outputs[other][0] for other in beside} | {beside[-1]: _replaced(last, tokens)}
             with _giving({self._blocks[other]: output for other, output in given.items()}):
-                args, kwargs = self._call
-                yield self._model(*args, **kwargs)
+                yield run()
 
     def _block(self, layer: str) -> str:
         parts = layer.split(".")

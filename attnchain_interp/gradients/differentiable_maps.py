@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import get_ident
 from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.nn.modules.module import register_module_forward_hook
 
 from attnchain_interp.capture import CaptureRequest, Reading, StoreCollector, uncompiled
-from attnchain_interp.capture.adapter import required_adapter
+from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, LayerSelection
 
@@ -26,7 +24,7 @@ class MapGraph:
     Attributes:
         model, adapter: the model that is run, and the adapter that recognises it.
         maps: the map of each layer by name, in the order in which they ran.
-        output: the output of the last module that finished in this thread: in the end, the model.
+        output: of the model, once it has run.
 
     Raises:
         AttentionError: no adapter recognises the model, or `torch.inference_mode` is on.
@@ -48,19 +46,11 @@ class MapGraph:
         self.output: Any = None
 
     def __enter__(self) -> MapGraph:
-        thread = get_ident()
-
-        def remember(_: Any, __: Any, output: Any) -> None:
-            if get_ident() == thread:
-                self.output = output
-
         self._enabled = torch.enable_grad()
         self._enabled.__enter__()
-        self._handle = register_module_forward_hook(remember)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._handle.remove()
         self._enabled.__exit__(*error)
 
     def add(self, name: str, attention: Tensor) -> Tensor:
@@ -70,7 +60,10 @@ class MapGraph:
 
     def request(self, layers: LayerSelection, reading: Reading) -> CaptureRequest[AttentionStore]:
         """Asks an adapter for maps in the graph."""
-        return CaptureRequest(StoreCollector("maps"), layers, reading, self.add)
+        return CaptureRequest(StoreCollector("maps"), layers, reading, self.add, told=self._told)
+
+    def _told(self, output: Any) -> None:
+        self.output = output
 
     def gradients(self, score: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Returns the gradients of `score` (batch,) with respect to the maps of these layers.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnchain_interp.capture import Reading
 from attnchain_interp.capture.reading import separated
+from attnchain_interp.capture.source import module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import INSTEAD, LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
@@ -41,11 +43,12 @@ def capture_layer_gradients(
             of one shape; a model whose output is not computed from the last block's tokens alone.
     """
     with MapGraph(model) as graph:
-        if not isinstance(graph.model, nn.Module):
+        module = module_of(graph.model)
+        if module is None:
             raise AttentionError(
                 f"the tokens of each layer are read off a module; got {type(graph.model).__name__}.", "Pass the module itself."
             )
-        with LayerOutputs(graph.model) as outputs:
+        with LayerOutputs(module) as outputs:
             reading, kwargs = separated(graph.model, reading, kwargs)
             store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))
         own = graph.output
@@ -53,7 +56,7 @@ def capture_layer_gradients(
         def score(output: Any) -> Tensor:
             return selected_score(output, target, store.batch)
 
-        expected, read = score(own).detach(), outputs.read(store.names)
+        expected, read = score(own).detach(), outputs.read(store.names, partial(graph.model, *inputs, **kwargs))
         again = score(next(read)).detach()
         if not torch.allclose(again, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
             raise AttentionError(

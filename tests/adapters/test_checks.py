@@ -1,13 +1,22 @@
 """The checks that all adapters share."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_adapters.checks import arguments_of, check_image, check_ready, check_shown, check_text, described
+from attnchain_adapters.checks import (
+    arguments_of,
+    check_image,
+    check_ready,
+    check_shown,
+    check_text,
+    described,
+    is_run_by,
+)
 
 
 def test_a_model_that_is_not_ready() -> None:
@@ -49,3 +58,21 @@ def test_arguments_by_name() -> None:
     assert arguments_of(nn.Linear(1, 1), (), {"input": x})["input"] is x
     assert described(x) == "torch.float32 (1,)"
     assert described("x") == "str"
+
+
+def test_arguments_of_a_method_have_the_names_of_the_method() -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+        def features(self, images: Tensor, depth: int = 1) -> Tensor:
+            return images * depth
+
+    model, x = Model(), torch.ones(1)
+    assert arguments_of(model, (x,), {}) == {"self": model, "x": x}
+    assert arguments_of(model, (x, 2), {}, model.features) == {"self": model, "images": x, "depth": 2}
+    assert arguments_of(model, (x,), {}, partial(model.forward)) == {"self": model, "x": x}
+    assert is_run_by(model, "features", "timm", "images")
+    assert not is_run_by(model, "features", "timm", "x")
+    assert not is_run_by(model, "absent", "timm", "x")
+    assert is_run_by(model, "forward", __name__.split(".")[0], "images")

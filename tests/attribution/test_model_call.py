@@ -107,7 +107,8 @@ def test_a_model_that_takes_keywords_alone(build: Any) -> None:
     plain.load_state_dict(model.state_dict())
     assert torch.equal(build(model).attribute(images, 1), build(plain).attribute(images, 1))
     with pytest.raises(
-        ac.AttentionError, match=r"(?s)additional_forward_args holds 1, .* Keywords takes keywords alone.*pixel_val"
+        ac.AttentionError,
+        match=r"(?s)additional_forward_args holds 1, .* Keywords takes keywords alone.*model_kwargs=.*interpol",
     ):
         build(model).attribute(images, 1, additional_forward_args=(None,))
 
@@ -119,3 +120,53 @@ def test_token_numbers_and_embeddings_by_keyword(ids: Tensor) -> None:
     embedded = torch.randn(2, 7, 4)
     assert Call(ids).arguments(Named()) == ((), {"input_ids": ids})
     assert Call(embedded).arguments(Named()) == ((), {"inputs_embeds": embedded})
+
+
+def test_keywords_of_the_model(ids: Tensor) -> None:
+    model, mask = gpt2(), torch.ones_like(ids)
+    mask[0, 5:] = 0
+    method = ac.ColumnSum(model, tokens="all")
+    found = method.attribute(ids, model_kwargs={"attention_mask": mask})
+    assert torch.equal(found, method.score(ac.capture(model, ids, attention_mask=mask)))
+    assert not torch.equal(found, method.attribute(ids))
+    apart = method.attribute(ids, model_kwargs={"attention_mask": mask}, internal_batch_size=1)
+    assert torch.allclose(apart, found, atol=1e-6)
+    with pytest.raises(ac.AttentionError, match=r"(?s)in the place of cache, .*model_kwargs=\{\"attention_mask\": …\}"):
+        method.attribute(ids, additional_forward_args=(mask,))
+
+
+def test_a_larger_image_is_told_of_interpolation() -> None:
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    model = transformers.ViTModel(transformers.ViTConfig(image_size=8, patch_size=4, **shape)).eval()
+    images = torch.rand(2, 3, 12, 8)
+    with pytest.raises(ac.AttentionError, match=r'images are 12×8 (?s:.*)model_kwargs=\{"interpolate_pos_encoding": True\}'):
+        ac.Rollout(model).attribute(images)
+    found = ac.Rollout(model).attribute(images, output="grid", model_kwargs={"interpolate_pos_encoding": True})
+    assert found.shape == (2, 3, 2)
+
+
+def test_the_options_of_a_capture_are_divided_with_the_batch() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval(), torch.randn(3, 4, 8)
+    reading = ac.Reading(tokens=ac.TokenLayout.image(3, (2, 2)))
+    whole = ac.ColumnSum(model).attribute(x, output="grid", reading=reading)
+    apart = ac.ColumnSum(model).attribute(x, output="grid", reading=reading, internal_batch_size=2)
+    assert whole.shape == (3, 2, 2)
+    assert torch.allclose(whole, apart, atol=1e-6)
+
+
+def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:
+    method: Any = ac.Rollout(bert())
+    images = torch.rand(1, 3, 8, 8)
+    for given, message in (
+        (images.numpy(), r"inputs is a ndarray(?s:.*)attribute\(torch.from_numpy\(inputs\)\)"),
+        ([images[0]], r"inputs is a list(?s:.*)attribute\(torch.stack\(inputs\)\)"),
+        ("text", r"inputs is a str(?s:.*)attribute_text"),
+        ({"input_ids": ids, "attention_mask": ids}, r"inputs is a dict(?s:.*)attribute\(inputs\['input_ids'\], model_kwargs="),
+        (transformers.BatchEncoding({"input_ids": ids}), r"BatchEncoding(?s:.*)attribute\(inputs\['input_ids'\]\)"),
+        (None, r"inputs is a NoneType(?s:.*)Pass the tensor"),
+        ((images.numpy(),), "inputs is a ndarray"),
+        ((ids, ids), r"inputs holds 2 items(?s:.*)model_kwargs"),
+    ):
+        with pytest.raises(ac.AttentionError, match=message):
+            method.attribute(given)

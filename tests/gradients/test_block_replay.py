@@ -1,5 +1,7 @@
 """The model's head on the output of each block, and modules that are left as they were."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -30,7 +32,7 @@ def test_the_head_reads_each_blocks_output() -> None:
     for block in model.blocks:
         tokens = block(tokens)
         expected.append(tokens + 10)
-    found = list(outputs.read(names))
+    found = list(outputs.read(names, partial(model, x)))
     assert torch.equal(found[0], own), "the last block's own comes first"
     assert all(torch.equal(one, other) for one, other in zip(found[1:], expected, strict=True))
     assert torch.equal(model(x), own)
@@ -40,4 +42,4 @@ def test_the_head_reads_each_blocks_output() -> None:
 def test_layers_outside_blocks_are_refused() -> None:
     model = nn.ModuleDict({"inner": nn.Linear(2, 2)})
     with pytest.raises(ac.AttentionError, match=r"(?s)layer 'inner' is in no block of its own.*capture_gradients"):
-        next(LayerOutputs(model).read(["inner"]))
+        next(LayerOutputs(model).read(["inner"], lambda: None))

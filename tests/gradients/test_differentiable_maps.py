@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import attnchain_interp as ac
+from attnchain_interp.capture import Reading
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 
 
@@ -21,14 +22,13 @@ def test_gradients_flow_to_the_maps_that_were_added() -> None:
         assert torch.is_grad_enabled()
 
 
-def test_the_last_output_is_remembered_while_open() -> None:
+def test_the_models_output_is_remembered() -> None:
     model = nn.MultiheadAttention(8, 2).eval()
     x = torch.randn(3, 1, 8)
     with MapGraph(model) as graph:
-        output = model(x, x, x)
-        assert graph.output is output
-    model(x, x, x)
-    assert graph.output is output
+        graph.adapter.capture(model, (x, x, x), {}, graph.request("all", Reading()))
+        assert torch.allclose(graph.output[0], model(x, x, x)[0], atol=1e-6)
+        assert graph.output[0].requires_grad
 
 
 def test_inference_mode_is_refused() -> None:

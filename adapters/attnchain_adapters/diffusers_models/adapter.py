@@ -7,6 +7,7 @@ from typing import Any, TypeVar, final
 
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch import nn
 
 from attnchain_adapters.checks import arguments_of, check_ready, check_shown
 from attnchain_adapters.diffusers_models.families import FAMILIES
@@ -24,7 +25,6 @@ from attnchain_adapters.diffusers_models.sequences import (
 from attnchain_adapters.recorders import recorder
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel
-from attnchain_interp.store import select_layers
 
 Result = TypeVar("Result")
 
@@ -44,6 +44,10 @@ class DiffusersAdapter:
 
     def recognises(self, source: Any) -> bool:
         return isinstance(source, ModelMixin)
+
+    def entries(self, module: nn.Module) -> tuple[str, ...]:
+        """See `FamilyAdapter.entries`."""
+        return ("forward",) if isinstance(module, ModelMixin) and type(module).__name__ in FAMILIES else ()
 
     def recognises_pipeline(self, pipe: Any) -> bool:
         denoiser = denoiser_of(pipe)
@@ -65,16 +69,16 @@ class DiffusersAdapter:
         """
         request.reading.check_known("a denoiser of diffusers", "kind", "grid", "labels")
         name = type(source).__name__
-        given = arguments_of(source, inputs, kwargs)
+        given = arguments_of(source, inputs, kwargs, request.runs)
         sequence = sequence_meant(sequences_of(source, given), name, request.reading.kind, request.reading.grid)
         check_ready(source)
-        wanted = select_layers(sequence.layers, request.layers)
+        wanted = request.select(sequence.layers)
         tokens, queries = layouts_of(source, sequence, given, request.reading.labels)
         heads = max(module.heads for layer, module in attention_modules(source).items() if layer in wanted)
         request.collector.expect(Expected(tokens, len(wanted), heads, True, queries))
         watched = {layer: [layer] for layer in sequence.layers}
         with recorder(source, watched, set(wanted), request.collector, request.edit) as recording:
-            source(*inputs, **kwargs)
+            request.run(source, inputs, kwargs)
         check_shown(recording.routes, wanted, ADVICE)
         metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind, "route": recording.route}
         return request.result(wanted, metadata)

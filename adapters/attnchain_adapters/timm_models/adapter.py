@@ -11,17 +11,17 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
-from attnchain_adapters.checks import arguments_of, check_ready, check_shown
+from attnchain_adapters.checks import arguments_of, check_ready, check_shown, is_run_by
 from attnchain_adapters.recorders import recorder
-from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of
+from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of, known_class
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
 from attnchain_interp import AttentionError, Role, TokenLayout
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel
 from attnchain_interp.checks import check_one_of
-from attnchain_interp.store import select_layers
 
 Result = TypeVar("Result")
 
+_ENTRIES: Final = ("forward", "forward_features", "forward_intermediates", "get_intermediate_layers")
 _POOLING: Final = ("AttentionPoolLatent", "AttentionPoolPrr")
 
 
@@ -36,6 +36,11 @@ class TimmAdapter:
 
     def recognises(self, source: Any) -> bool:
         return isinstance(source, nn.Module) and any(kind.__module__.split(".")[0] == "timm" for kind in type(source).__mro__)
+
+    def entries(self, module: nn.Module) -> tuple[str, ...]:
+        """See `FamilyAdapter.entries`. Of a family that is refused, `capture` gives the reason."""
+        known = self.recognises(module) and known_class(module) is not None and any(map(_attends, module.modules()))
+        return tuple(entry for entry in _ENTRIES if known and is_run_by(module, entry, "timm", "x"))
 
     def capture(
         self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
@@ -54,8 +59,8 @@ class TimmAdapter:
                 f'kind="{kind}": this {name} has no {absent}.', "Choose another Reading(kind=…), or another model."
             )
         check_ready(source)
-        wanted = select_layers(list(attention), request.layers)
-        given = arguments_of(source, inputs, kwargs)
+        wanted = request.select(list(attention))
+        given = arguments_of(source, inputs, kwargs, request.runs)
         shared = list(encoder)[-1:] if kind == "pool" else wanted
         tokens, queries = layout_of(source, family, list(encoder), shared, given), None
         chosen = [attention[layer] for layer in wanted]
@@ -67,7 +72,7 @@ class TimmAdapter:
         request.collector.expect(Expected(tokens, len(chosen), heads, fused, queries))
         watched = {layer: [layer] for layer in attention}
         with recorder(source, watched, set(wanted), request.collector, request.edit) as recording:
-            source(*inputs, **kwargs)
+            request.run(source, inputs, kwargs)
         check_shown(recording.routes, wanted, "This version of timm computes it in a way that is not known here.")
         metadata = {"adapter": "timm", "model": name, "kind": kind, "route": recording.route}
         return request.result(wanted, metadata)
@@ -87,6 +92,11 @@ def _attention(model: nn.Module, family: Family) -> dict[str, Any]:
     """The modules that attend among the tokens, in the order in which the model runs them."""
     found = _of_classes(model, family.attention)
     return {name: module for name, module in found.items() if family.named in ("", name.rsplit(".", 1)[-1])}
+
+
+def _attends(module: nn.Module) -> bool:
+    name = type(module).__name__
+    return "Att" in name or any(name in family.attention for family in FAMILIES.values())
 
 
 def _of_classes(model: nn.Module, classes: tuple[str, ...]) -> dict[str, Any]:

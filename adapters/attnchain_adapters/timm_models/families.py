@@ -128,6 +128,12 @@ REFUSED_PARTS: Final[dict[str, str]] = {
 }
 
 
+def known_class(model: nn.Module) -> str | None:
+    """Returns the name of a model's class, or of the base class, that is in a table; None where there is none."""
+    classes = [kind.__name__ for kind in type(model).__mro__ if kind.__module__.split(".")[0] == "timm"]
+    return next((kind for kind in classes if kind in REFUSED or kind in FAMILIES), None)
+
+
 def family_of(model: nn.Module) -> Family:
     """Returns the family of a model's class.
 
@@ -135,8 +141,7 @@ def family_of(model: nn.Module) -> Family:
         AttentionError: the class is refused, holds a module that is refused, or has not been tried.
     """
     name = type(model).__name__
-    classes = [kind.__name__ for kind in type(model).__mro__ if kind.__module__.split(".")[0] == "timm"]
-    known = next((kind for kind in classes if kind in REFUSED or kind in FAMILIES), None)
+    known = known_class(model)
     inside = [part for module in model.modules() if (part := type(module).__name__) in REFUSED_PARTS]
     if known in REFUSED or inside:
         does = f"holds a {inside[0]}, which {REFUSED_PARTS[inside[0]]}" if inside else REFUSED[str(known)]

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from attnchain_adapters.checks import check_ready, check_shown
 from attnchain_adapters.recorders import recorder
-from attnchain_adapters.torch_models.layouts import check_tokens, image_layout, text_layout
+from attnchain_adapters.torch_models.layouts import check_tokens, image_layout, is_vision_transformer, text_layout
 from attnchain_adapters.torch_models.stacks import REFUSED, check_kind, classes_of, kind_of, modules_meant
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind
-from attnchain_interp.store import select_layers
 
 Result = TypeVar("Result")
 
@@ -36,6 +35,10 @@ class TorchAdapter:
         attends = any(isinstance(module, nn.MultiheadAttention) for module in source.modules())
         return attends or not REFUSED.keys().isdisjoint(classes_of(source))
 
+    def entries(self, module: nn.Module) -> tuple[str, ...]:
+        """See `FamilyAdapter.entries`. Of plain PyTorch models, torchvision's vision transformer has a layout of its own."""
+        return ("forward",) if is_vision_transformer(module) else ()
+
     def capture(
         self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
     ) -> Result:
@@ -46,7 +49,7 @@ class TorchAdapter:
         layer gets, and padding where its key padding mask says so.
         """
         with _Watch(source, inputs, kwargs, request) as watch:
-            source(*inputs, **kwargs)
+            request.run(source, inputs, kwargs)
         return watch.result()
 
     def is_encoder_decoder(self, source: Any) -> bool:
@@ -67,7 +70,7 @@ class TorchAdapter:
                 tokens = None if kind == "decoder" else request.reading.tokens
                 own = replace(request, reading=replace(request.reading, kind=kind, tokens=tokens))
                 watches[kind] = opened.enter_context(_Watch(source, inputs, kwargs, own))
-            source(*inputs, **kwargs)
+            next(iter(requests.values())).run(source, inputs, kwargs)
         return {kind: watch.result() for kind, watch in watches.items()}
 
     def load(self, name: str) -> LoadedModel:
@@ -96,7 +99,7 @@ class _Watch(Generic[Result]):
         attention: dict[str, Any] = {name: source.get_submodule(place) for name, place in places.items()}
         check_ready(source)
         self._source, self._request, self._tokens = source, request, tokens
-        self._wanted = select_layers(list(attention), request.layers)
+        self._wanted = request.select(list(attention))
         self._chosen = [attention[name] for name in self._wanted]
         self._kind: StackKind = kind or kind_of(source, places[self._wanted[0]]) or "encoder"
         self._layout = tokens or image_layout(source, inputs, kwargs)

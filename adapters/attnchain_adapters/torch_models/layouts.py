@@ -14,9 +14,14 @@ from attnchain_interp import AttentionError, Role, TokenLayout
 from attnchain_interp.capture import StackKind
 
 
+def is_vision_transformer(model: Any) -> bool:
+    """Returns whether a model is torchvision's vision transformer."""
+    return "torchvision.models.vision_transformer.VisionTransformer" in classes_of(model)
+
+
 def image_layout(model: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> TokenLayout | None:
     """Returns the layout of torchvision's vision transformer; None for any other model."""
-    if "torchvision.models.vision_transformer.VisionTransformer" not in classes_of(model):
+    if not is_vision_transformer(model):
         return None
     images: Any = inputs[0] if inputs else kwargs.get("x")
     height, width = check_image(type(model).__name__, images, (model.image_size, model.image_size))

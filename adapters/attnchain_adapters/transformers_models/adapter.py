@@ -10,22 +10,22 @@ from typing import Any, Final, TypeVar, final
 import numpy as np
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
-from attnchain_adapters.checks import arguments_of, check_ready, check_shown
+from attnchain_adapters.checks import arguments_of, check_ready, check_shown, is_run_by
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
-from attnchain_adapters.transformers_models.stacks import Stack, family_of, stack_meant, stacks_of
+from attnchain_adapters.transformers_models.stacks import Stack, attends, family_of, stack_meant, stacks_of
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Reading, StackKind
-from attnchain_interp.store import select_layers
 
 Result = TypeVar("Result")
 
+_ENTRIES: Final = ("forward", "generate")
 _START: Final = torch.tensor([[0, 1]])
 _SENTENCE: Final = "Attention moves from token to token, as a walker on a Markov chain does."
 
@@ -44,6 +44,14 @@ class TransformersAdapter:
     def recognises(self, source: Any) -> bool:
         return isinstance(source, PreTrainedModel) or _generates(source)
 
+    def entries(self, module: nn.Module) -> tuple[str, ...]:
+        """See `FamilyAdapter.entries`. Of a family that is refused or has not been tried, `capture` gives the reason."""
+        if not isinstance(module, PreTrainedModel) or not attends(module):
+            return ()
+        if type(module).__module__.split(".")[0] != "transformers" and module.config.model_type not in FAMILIES:
+            return ()
+        return tuple(entry for entry in _ENTRIES if is_run_by(module, entry, "transformers", module.main_input_name))
+
     def capture(
         self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
     ) -> Result:
@@ -59,7 +67,7 @@ class TransformersAdapter:
         model: Any = source.__self__ if generates else source
         stack = stack_meant(stacks_of(model), type(model).__name__, reading.kind, reading.tower)
         check_ready(model)
-        wanted = select_layers(stack.names, request.layers)
+        wanted = request.select(stack.names)
         steps = Steps()
 
         def expect(arguments: dict[str, Any]) -> bool:
@@ -69,9 +77,9 @@ class TransformersAdapter:
             return queries is None
 
         if not generates:
-            expect(arguments_of(model, inputs, kwargs))
+            expect(arguments_of(model, inputs, kwargs, request.runs))
         with recorder(model, stack.layers, set(wanted), steps if generates else request.collector, request.edit) as recording:
-            output = source(*inputs, **kwargs)
+            output = request.run(source, inputs, kwargs)
         check_shown(recording.routes, wanted, stack.advice)
         if generates:
             square = expect(_finished(model, output, inputs, kwargs))
@@ -94,7 +102,8 @@ class TransformersAdapter:
         name, stacks = type(source).__name__, stacks_of(source)
         meant: dict[StackKind, Stack] = {kind: stack_meant(stacks, name, kind, None) for kind in requests}
         check_ready(source)
-        arguments = arguments_of(source, inputs, kwargs)
+        first = next(iter(requests.values()))
+        arguments = arguments_of(source, inputs, kwargs, first.runs)
         with ExitStack() as opened:
             recorders: dict[str, AttentionRecorder] = {}
             for kind, stack in meant.items():
@@ -103,7 +112,7 @@ class TransformersAdapter:
                 request.collector.expect(Expected(tokens, len(stack.names), stack.heads, stack.fused, queries))
                 watching = recorder(source, stack.layers, set(stack.names), request.collector, request.edit)
                 recorders[kind] = opened.enter_context(watching)
-            source(*inputs, **kwargs)
+            first.run(source, inputs, kwargs)
         found: dict[StackKind, Result] = {}
         for kind, stack in meant.items():
             check_shown(recorders[kind].routes, stack.names, stack.advice)

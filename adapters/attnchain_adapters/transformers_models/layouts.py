@@ -43,13 +43,15 @@ def _layout(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: A
     sequence = stack.family.sequence
     if sequence == "text" or stack.kind == "decoder":
         return _text(model, stack, arguments, tokenizer)
+    if sequence == "image":
+        return _image(model, stack, arguments)
     if sequence == "several":
         raise AttentionError(
             f"these layers of {type(model).__name__} belong to none of its towers but read all of them together. The layout of"
             " their tokens is not known.",
             "Pass their maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
         )
-    return {"image": _image, "video": _video, "audio": _audio, "spectrogram": _spectrogram}[sequence](stack, arguments)
+    return {"video": _video, "audio": _audio, "spectrogram": _spectrogram}[sequence](stack, arguments)
 
 
 def _keys_of_cross(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any) -> TokenLayout:
@@ -96,11 +98,17 @@ def _check_positions(stack: Stack, layout: TokenLayout) -> None:
                 )
 
 
-def _image(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
+def _image(model: Any, stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
     config, family = stack.owner.config, stack.family
     any_size = family.any_size or arguments.get("interpolate_pos_encoding")
     images = arguments.get("pixel_values")
-    height, width = check_image(type(stack.owner).__name__, images, None if any_size else _pair(config.image_size))
+    size = None if any_size else _pair(config.image_size)
+    interpolates = "interpolate_pos_encoding" in inspect.signature(type(model).forward).parameters
+    otherwise = (
+        "or interpolate the positions: capture(model, images, interpolate_pos_encoding=True), attribute(images,"
+        ' model_kwargs={"interpolate_pos_encoding": True})'
+    )
+    height, width = check_image(type(stack.owner).__name__, images, size, *[otherwise] * interpolates)
     patch = _pair(config.patch_size)
     prefix = [*family.prefix, *[Role.REGISTER] * getattr(config, "num_register_tokens", 0)]
     suffix = [Role.SPECIAL] * getattr(config, family.suffix or "", 0)

@@ -92,6 +92,11 @@ def family_of(model: Any) -> Family:
     return FAMILIES[model_type]
 
 
+def attends(model: nn.Module) -> bool:
+    """Returns whether a module of a model has attention, by the name of its class."""
+    return next(_attention_modules(model), None) is not None
+
+
 def stacks_of(model: Any) -> list[Stack]:
     """Returns every stack of softmax attention in a model.
 

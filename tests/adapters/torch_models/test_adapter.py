@@ -296,8 +296,9 @@ def test_models_of_other_frameworks_are_left_to_their_adapters() -> None:
         hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=32, image_size=32, patch_size=16
     )
     wrapper = nn.Sequential(transformers.SiglipVisionModel(config)).eval()
-    with pytest.raises(ac.AttentionError, match=r"(?s)belongs to 0, a SiglipVision\w+ of transformers.*capture that module"):
-        ac.capture(wrapper, torch.randn(1, 3, 32, 32))
+    store = ac.capture(wrapper, torch.randn(1, 3, 32, 32))
+    assert store.metadata["adapter"] == "transformers"
+    assert store.names == ["0.encoder.layers.0.self_attn"], "and not the pooling head, an nn.MultiheadAttention"
 
 
 def test_factors_are_not_to_be_had() -> None:

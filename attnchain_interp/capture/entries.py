@@ -1,0 +1,123 @@
+"""The known models among the modules of a source, and the methods by which they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from threading import get_ident
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from torch import nn
+
+from attnchain_interp.capture.adapter import Adapter, entries_of
+from attnchain_interp.errors import AttentionError
+
+Result = TypeVar("Result")
+
+_ABSENT: Final = object()
+
+
+class Known(NamedTuple):
+    """A model of a known family among the modules of a source.
+
+    Attributes:
+        path: its name among them; empty for the source itself.
+        module, adapter: the model, and the adapter that knows it.
+        entries: the names of the methods that run it.
+    """
+
+    path: str
+    module: nn.Module
+    adapter: Adapter
+    entries: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.path or 'itself'} ({type(self.module).__name__})"
+
+
+def known_models(module: nn.Module, adapters: Sequence[Adapter]) -> list[Known]:
+    """Returns every model of a known family among the modules of another, itself included."""
+    return [
+        next(Known(path, each, adapter, entries) for adapter in adapters if (entries := entries_of(adapter, each)))
+        for path, each in module.named_modules()
+        if any(entries_of(adapter, each) for adapter in adapters)
+    ]
+
+
+class Entries(Generic[Result]):
+    """While open, the first call of a known model is read, and a second call is refused.
+
+    The methods that run a known model are replaced in the instance, for calls from this thread. Hooks of modules run once, as
+    they would.
+    """
+
+    def __init__(self, name: str, known: Sequence[Known], read: Callable[..., Result]) -> None:
+        self._name, self._known, self._read = name, known, read
+        self._thread, self._inside = get_ident(), False
+        self._first: Known | None = None
+        self._results: list[Result] = []
+        self._error: AttentionError | None = None
+        self._before: list[tuple[nn.Module, str, Any]] = []
+
+    def __enter__(self) -> Entries[Result]:
+        for each in self._known:
+            for entry in each.entries:
+                original = getattr(each.module, entry)
+                self._before.append((each.module, entry, each.module.__dict__.get(entry, _ABSENT)))
+                each.module.__dict__[entry] = wraps(original)(partial(self._entered, each, original))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for module, entry, before in self._before:
+            if before is _ABSENT:
+                del module.__dict__[entry]
+            else:
+                module.__dict__[entry] = before
+
+    def result(self) -> Result:
+        """Returns the result, after the forward.
+
+        Raises:
+            AttentionError: the known models did not run, or reading one failed and the forward went on.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self._results:
+            there = ", ".join(map(str, self._known))
+            raise AttentionError(
+                f"{self._name} does not call the known model inside, {there}, as a whole, so the layout of its tokens is not"
+                " known.",
+                "Capture that model alone, or give the layout: reading=ac.Reading(tokens=ac.TokenLayout.image(…)).",
+            )
+        return self._results[0]
+
+    def _entered(self, known: Known, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if get_ident() != self._thread or self._inside:
+            return original(*args, **kwargs)
+        self._inside = True
+        try:
+            self._check_first(known)
+            called = original if known.adapter.recognises(original) else known.module
+            outputs: list[Any] = []
+            self._results.append(self._read(known, called, args, kwargs, original, outputs.append))
+            return outputs[0]
+        except AttentionError as error:  # kept: the forward may catch it
+            self._error = error
+            raise
+        finally:
+            self._inside = False
+
+    def _check_first(self, known: Known) -> None:
+        first, self._first = self._first, self._first or known
+        if first is None:
+            return
+        if first is known:
+            raise AttentionError(
+                f"{known} runs more than once in {self._name}, and its maps cannot be told apart.",
+                f"Capture one run of it: capture(model.{known.path}, …)." if known.path else "Capture one run of it.",
+            )
+        towers = " or ".join(f'reading=ac.Reading(tower="{each.path}")' for each in (first, known))
+        raise AttentionError(
+            f"{self._name} runs several known models, {first} and {known}.",
+            f"Say which is meant: {towers}.",
+        )

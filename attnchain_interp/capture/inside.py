@@ -1,0 +1,153 @@
+"""Reads the known model that runs inside another module or inside a bound method, while the whole runs as it is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Generic, TypeVar, final
+
+from torch import Tensor
+
+from attnchain_interp.capture.adapter import Adapter, CaptureRequest, EncoderDecoderAdapter, LoadedModel, StackKind
+from attnchain_interp.capture.attention_block import AttentionBlock
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
+from attnchain_interp.capture.entries import Entries, Known
+from attnchain_interp.capture.source import module_of
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import Factors
+
+Result = TypeVar("Result")
+Results = TypeVar("Results")
+
+
+@final
+class InsideAdapter:
+    """Reads the one known model that runs inside a module, or inside a bound method of one.
+
+    The module or method runs as it is: output and gradients are its own. The known model is read when it is called, and the
+    layout of the tokens comes from the arguments that it is called with. Layers have their paths in the module.
+
+    Args:
+        known: the models that may run.
+        plain: the adapter of any model, which reads the whole where the user gives the layout of the tokens.
+    """
+
+    supported = "a module around one known model"
+
+    def __init__(self, known: Sequence[Known], plain: Adapter | None = None) -> None:
+        self._known, self._plain = list(known), plain
+
+    def __repr__(self) -> str:
+        return f"InsideAdapter({', '.join(map(str, self._known))})"
+
+    def recognises(self, source: Any) -> bool:
+        return module_of(source) is not None
+
+    def capture(
+        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
+    ) -> Result:
+        """See `Adapter.capture`. `Reading.tower` may be the path of the model that is meant."""
+        if request.reading.tokens is not None and self._plain is not None and not inspect.ismethod(source):
+            return self._plain.capture(source, inputs, kwargs, request)
+        name = type(module_of(source)).__name__
+
+        def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> Result:
+            return known.adapter.capture(called, args, named, _within(request, name, known, runs, told))
+
+        return self._run(source, inputs, kwargs, request, read)
+
+    def is_encoder_decoder(self, source: Any) -> bool:
+        """See `EncoderDecoderAdapter`. The source has all three where the one outermost known model has."""
+        below = {part for each in self._known for part in each.module.modules() if part is not each.module}
+        outermost = [each for each in self._known if each.module not in below]
+        adapter = outermost[0].adapter
+        return (
+            len(outermost) == 1
+            and isinstance(adapter, EncoderDecoderAdapter)
+            and adapter.is_encoder_decoder(outermost[0].module)
+        )
+
+    def capture_encoder_decoder(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        requests: Mapping[StackKind, CaptureRequest[Result]],
+    ) -> Mapping[StackKind, Result]:
+        """See `EncoderDecoderAdapter.capture_encoder_decoder`."""
+        name = type(module_of(source)).__name__
+
+        def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> Mapping[StackKind, Result]:
+            if not isinstance(known.adapter, EncoderDecoderAdapter) or not known.adapter.is_encoder_decoder(called):
+                raise AttentionError(
+                    f"{known} runs inside {name}, and it is no encoder–decoder.", "Use capture_gradients(model, …)."
+                )
+            within: dict[StackKind, CaptureRequest[Result]]
+            within = {kind: _within(request, name, known, runs, told) for kind, request in requests.items()}
+            return known.adapter.capture_encoder_decoder(called, args, named, within)
+
+        return self._run(source, inputs, kwargs, next(iter(requests.values())), read)
+
+    def load(self, name: str) -> LoadedModel:
+        raise AttentionError(f"{name}: a module around a known model has no name.", "Load the model that is inside.")
+
+    def _run(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        request: CaptureRequest[Any],
+        read: Callable[..., Results],
+    ) -> Results:
+        tower = request.reading.tower
+        meant = [each for each in self._known if each.path == tower] or self._known
+        with Entries(type(module_of(source)).__name__, meant, read) as entries:
+            whole = getattr(source.__self__, source.__name__) if inspect.ismethod(source) else source
+            request.run(whole, inputs, kwargs)
+        return entries.result()
+
+
+def _within(
+    request: CaptureRequest[Result], name: str, known: Known, runs: Callable[..., Any], told: Callable[[Any], None]
+) -> CaptureRequest[Result]:
+    """Returns the request to the adapter of the known model, for a collector that gets the full paths of layers."""
+    reading, collector, edit = request.reading, request.collector, request.edit
+    if reading.tower == known.path:
+        reading = replace(reading, tower=None)
+    if known.path:
+        kind = _BlocksInside if isinstance(collector, BlockCollector) else _Inside
+        collector = kind(collector, f"{known.path}.", {"inside": f"{name}.{known.path}"})
+    if known.path and request.edit is not None:
+        edit = partial(_edited, request.edit, f"{known.path}.")
+    return replace(request, collector=collector, reading=reading, edit=edit, runs=runs, path=known.path, told=told)
+
+
+def _edited(edit: Callable[[str, Tensor], Tensor], prefix: str, name: str, maps: Tensor) -> Tensor:
+    return edit(prefix + name, maps)
+
+
+class _Inside(Generic[Result]):
+    """Hands attention to a collector under the full paths of the layers."""
+
+    def __init__(self, collector: Collector[Result], prefix: str, metadata: Mapping[str, str]) -> None:
+        self._collector, self._prefix, self._metadata = collector, prefix, metadata
+
+    def expect(self, expected: Expected) -> None:
+        self._collector.expect(expected)
+
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+        self._collector.take(self._prefix + name, attention, sink)
+
+    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result:
+        return self._collector.result([self._prefix + name for name in names], {**metadata, **self._metadata})
+
+
+class _BlocksInside(_Inside[Result]):
+    """The same for a collector of attention blocks."""
+
+    _collector: BlockCollector[Result]
+
+    def take_block(self, name: str, block: AttentionBlock) -> None:
+        self._collector.take_block(self._prefix + name, block)

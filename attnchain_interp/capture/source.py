@@ -1,0 +1,77 @@
+"""The source of a capture as the user passes it: a module, compiled or not, or a bound method of one."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from attnchain_interp.errors import AttentionError
+
+_SCRIPTED: Final = torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod
+
+log = logging.getLogger("attnchain_interp")
+
+
+def module_of(source: Any) -> nn.Module | None:
+    """Returns a module, or the module whose bound method the source is; None for another source."""
+    owner = source.__self__ if inspect.ismethod(source) else source
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def forward_of(source: Any) -> Callable[..., Any] | None:
+    """Returns the function whose signature the source has: that of its class, since tools replace a module's own forward.
+
+    The first parameter is the module. None where the source is neither a module nor a bound method of one, or is scripted.
+    """
+    module = module_of(source)
+    if module is None or isinstance(source, _SCRIPTED):
+        return None
+    return source.__func__ if inspect.ismethod(source) else type(module).forward
+
+
+def uncompiled(source: Any) -> Any:
+    """Returns the model inside a `torch.compile` wrapper, or the source itself.
+
+    Raises:
+        AttentionError: the attention happens where it cannot be watched: in a module compiled in place, in a scripted or
+            traced module, or in the replicas of `nn.DataParallel`.
+    """
+    module = module_of(source)
+    if module is None or isinstance(source, _SCRIPTED):
+        _check_unscripted(type(source).__name__, source)
+        return source
+    original = module._modules.get("_orig_mod")
+    if original is not None and module is source:
+        log.warning("%s is compiled; the attention is that of the uncompiled model", type(original).__name__)
+        module = source = original
+    for name, each in module.named_modules():
+        _check(name, each)
+    return source
+
+
+def _check(name: str, module: nn.Module) -> None:
+    where = name or type(module).__name__
+    if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
+        raise AttentionError(
+            f"{where} is compiled in place, and compiled code cannot be watched.",
+            "Capture before module.compile(), or compile a wrapper: compiled = torch.compile(model).",
+        )
+    if isinstance(module, nn.DataParallel | DistributedDataParallel):
+        kind, line = type(module).__name__, f"model.{name} = model.{name}.module" if name else "capture(model.module, …)"
+        raise AttentionError(f"{where} is an nn.{kind}, which runs copies of its module.", f"Use the module itself: {line}.")
+    if any(True for _ in module.parameters()):  # a scripted transform of images has no weights, and no attention
+        _check_unscripted(where, module)
+
+
+def _check_unscripted(name: str, source: Any) -> None:
+    if isinstance(source, _SCRIPTED):
+        raise AttentionError(
+            f"{name} is scripted or traced ({type(source).__name__}), and the attention in it cannot be watched.",
+            "Load the model's own Python class with these weights. For OpenAI's CLIP: clip.load(name, jit=False).",
+        )

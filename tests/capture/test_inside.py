@@ -1,0 +1,177 @@
+"""A known model inside another module: the whole runs, the model inside is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+import attnchain_interp as ac
+from attnchain_interp.capture import adapter_of
+from attnchain_interp.capture.inside import InsideAdapter
+
+IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def vit() -> VisionTransformer:
+    torch.manual_seed(0)
+    made: Any = VisionTransformer(16, 8, 2, 2, 16, 32, num_classes=3)
+    nn.init.normal_(made.heads.head.weight)  # torchvision sets it to zero
+    return made.eval()
+
+
+class Classifier(nn.Module):
+    """A head on a backbone, which is called by keyword, on images that are changed first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = vit(), nn.Linear(3, 4)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.head(self.backbone(x=pictures * 2 - 1))
+
+    def scaled(self, scale: float, pictures: Tensor) -> Tensor:
+        return self(pictures) * scale
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.student, self.teacher = vit(), vit()
+        with torch.no_grad():
+            for parameter in self.teacher.parameters():
+                parameter.mul_(1.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.student(x) + self.teacher(x)
+
+
+@pytest.fixture
+def whole() -> Classifier:
+    torch.manual_seed(2)
+    return Classifier().eval()
+
+
+def test_the_maps_and_the_layout_are_the_inner_models_under_full_names(whole: Classifier) -> None:
+    store, inner = ac.capture(whole, IMAGES), ac.capture(whole.backbone, IMAGES * 2 - 1)
+    assert store.names == [f"backbone.{name}" for name in inner.names]
+    assert store.tokens.grid == (2, 2)
+    assert torch.equal(store.maps(), inner.maps())
+    assert torch.equal(store.tokens.roles, inner.tokens.roles)
+    assert store.metadata["inside"] == "Classifier.backbone"
+    assert all(isinstance(whole.get_submodule(name), nn.MultiheadAttention) for name in store.names)
+
+
+def test_layers_are_chosen_by_the_names_that_the_store_shows(whole: Classifier) -> None:
+    last = ac.capture(whole, IMAGES).names[-1]
+    for layers in (last, [last], -1, slice(1, 2)):
+        assert ac.capture(whole, IMAGES, layers=layers).names == [last]
+    with pytest.raises(ac.AttentionError, match=r"(?s)no layer 'head'.*The layers are backbone.encoder"):
+        ac.capture(whole, IMAGES, layers="head")
+
+
+def test_gradients_are_of_the_wholes_score(whole: Classifier) -> None:
+    found = ac.capture_gradients(whole, IMAGES, target=1)
+    inner = ac.capture_gradients(whole.backbone, IMAGES * 2 - 1, target=lambda logits: whole.head(logits)[:, 1])
+    assert found.store.names == [f"backbone.{name}" for name in inner.store.names]
+    for layer in range(2):
+        (maps, gradient), (own, expected) = found[layer], inner[layer]
+        assert torch.equal(maps, own)
+        assert torch.allclose(gradient, expected, atol=1e-7)
+        assert bool(gradient.any())
+    layered = ac.capture_layer_gradients(whole, IMAGES, target=1)
+    assert torch.allclose(layered.gradients[-1], found.gradients[-1], atol=1e-7)
+
+
+def test_contributions_reducers_and_the_proof(whole: Classifier) -> None:
+    inner = ac.capture_contributions(whole.backbone, IMAGES * 2 - 1)
+    assert torch.equal(ac.capture_contributions(whole, IMAGES).maps(), inner.maps())
+    reduced = ac.capture(whole, IMAGES, keep=[ac.StationaryVectors()])
+    expected = ac.capture(whole.backbone, IMAGES * 2 - 1, keep=[ac.StationaryVectors()])
+    assert torch.equal(reduced["stationary"], expected["stationary"])
+    proof = ac.prove(whole, IMAGES)
+    assert proof.holds
+    assert [layer.name for layer in proof.layers] == proof.store.names
+
+
+def test_the_wrong_map_is_not_proved(whole: Classifier) -> None:
+    adapter = adapter_of(whole)
+    assert isinstance(adapter, InsideAdapter)
+    decoy = nn.Module()
+    decoy.whole, decoy.forward = whole, lambda x: whole(x) * 0 + x.mean()  # type: ignore[method-assign, assignment]
+    assert not ac.prove(decoy, IMAGES).holds
+
+
+@pytest.mark.parametrize("method", [ac.TokenRank, ac.GradientAttention, ac.LeGrad, ac.ContributionRollout])
+def test_methods_attribute_the_whole(whole: Classifier, method: Any) -> None:
+    found = method(whole).attribute(IMAGES, 1, output="grid")
+    assert found.shape == (2, 2, 2)
+    joint = nn.Sequential(whole.backbone, whole.head).eval()
+    assert torch.allclose(found, method(joint).attribute(IMAGES * 2 - 1, 1, output="grid"), atol=1e-6)
+
+
+def test_a_bound_method_is_what_runs(whole: Classifier) -> None:
+    store = ac.capture(whole.scaled, 2.0, pictures=IMAGES)
+    assert torch.equal(store.maps(), ac.capture(whole, IMAGES).maps())
+    double, once = (ac.capture_gradients(whole.scaled, scale, IMAGES, target=1) for scale in (2.0, 1.0))
+    assert torch.allclose(double.gradients[0], 2 * once.gradients[0], atol=1e-6)
+    assert ac.prove(whole.scaled, 2.0, IMAGES).holds
+
+
+def test_one_of_several_is_chosen_by_its_path() -> None:
+    two = Two().eval()
+    with pytest.raises(ac.AttentionError, match=r'(?s)student \(Vis.*\) and teacher \(Vis.*Reading\(tower="student"\) or'):
+        ac.capture(two, IMAGES)
+    meant = ac.Reading(tower="teacher")
+    store = ac.capture(two, IMAGES, reading=meant)
+    assert store.metadata["inside"] == "Two.teacher"
+    assert torch.equal(store.maps(), ac.capture(two.teacher, IMAGES).maps())
+    assert torch.equal(ac.Rollout(two).attribute(IMAGES, reading=meant), ac.Rollout(two.teacher).attribute(IMAGES))
+
+
+def test_hooks_of_the_inner_model_run_once(whole: Classifier) -> None:
+    calls: list[str] = []
+    whole.backbone.register_forward_pre_hook(lambda *_: calls.append("before"))
+    whole.backbone.register_forward_hook(lambda *_: calls.append("after"))
+    ac.capture(whole, IMAGES)
+    assert calls == ["before", "after"]
+
+
+def test_everything_is_left_as_it_was(whole: Classifier) -> None:
+    own = whole(IMAGES)
+    ac.capture(whole, IMAGES)
+    ac.capture_gradients(whole, IMAGES, target=1)
+    with pytest.raises(ac.AttentionError, match=r"images are 8×8"):
+        ac.capture(whole, IMAGES[..., :8, :8])
+    assert not any("forward" in vars(module) or module._forward_hooks for module in whole.modules())
+    assert torch.equal(whole(IMAGES), own)
+
+
+def test_a_layout_that_is_given_describes_the_whole() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vit = vit()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.vit.encoder.layers(self.vit._process_input(x))
+
+    parts = Parts().eval()
+    with pytest.raises(ac.AttentionError, match=r"(?s)Parts does not call the known model inside, vit.*tokens=ac.TokenLayout"):
+        ac.capture(parts, IMAGES)
+    layout = ac.TokenLayout.image(2, (2, 2))
+    store = ac.capture(parts, IMAGES, reading=ac.Reading(tokens=layout))
+    assert store.tokens is layout
+    assert len(store) == 2
+    assert repr(adapter_of(parts)) == "InsideAdapter(vit (VisionTransformer))"
+
+
+def test_it_loads_nothing(whole: Classifier) -> None:
+    adapter = adapter_of(whole)
+    assert adapter is not None
+    assert adapter.recognises(whole)
+    with pytest.raises(ac.AttentionError, match="a module around a known model has no name"):
+        adapter.load("vit")

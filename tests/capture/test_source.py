@@ -1,0 +1,83 @@
+"""What a user passes: modules, compiled, scripted, in copies; bound methods."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attnchain_interp as ac
+from attnchain_interp.capture import uncompiled
+from attnchain_interp.capture.source import forward_of, module_of
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.part(images)
+
+
+def test_a_compiled_model_is_unwrapped(caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    with caplog.at_level(logging.WARNING, "attnchain_interp"):
+        assert uncompiled(torch.compile(model)) is model
+    assert "Sequential is compiled" in caplog.text
+    model[0].compile()
+    with pytest.raises(ac.AttentionError, match="0 is compiled in place"):
+        uncompiled(model)
+
+
+def test_the_module_and_the_signature_of_a_method() -> None:
+    model = Model()
+    assert module_of(model) is module_of(model.features) is model
+    assert forward_of(model) is Model.forward
+    assert forward_of(model.features) is Model.features
+    assert uncompiled(model.features) == model.features
+    model.part.compile()
+    with pytest.raises(ac.AttentionError, match="part is compiled in place"):
+        uncompiled(model.features)
+
+
+@pytest.mark.parametrize("source", [len, "text", lambda x: x, [].append, partial(len)])
+def test_other_sources_have_neither(source: Any) -> None:
+    assert module_of(source) is None
+    assert forward_of(source) is None
+    assert uncompiled(source) is source
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, partial(torch.jit.trace, example_inputs=torch.rand(1, 2))])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+def test_scripted_and_traced_modules_are_refused(make: Any) -> None:
+    scripted = make(Model().eval())
+    for given in (scripted, nn.Sequential(scripted)):
+        with pytest.raises(ac.AttentionError, match=r"(?s)is scripted or traced .*clip.load\(name, jit=False\)"):
+            ac.capture(given, torch.rand(1, 2))
+    with pytest.raises(ac.AttentionError, match="is scripted or traced"):
+        ac.TokenRank(scripted).attribute(torch.rand(1, 2))
+    assert forward_of(scripted) is None
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+def test_methods_of_scripted_modules_are_refused_and_scripted_transforms_are_not() -> None:
+    method = torch.jit.script(Model()).forward
+    with pytest.raises(ac.AttentionError, match="is scripted or traced"):
+        uncompiled(method)
+    transform = nn.Sequential(torch.jit.script(nn.ReLU()), nn.Linear(2, 2))
+    assert uncompiled(transform) is transform
+
+
+def test_copies_are_refused() -> None:
+    with pytest.raises(ac.AttentionError, match=r"(?s)DataParallel is an nn.DataParallel.*capture\(model.module, …\)"):
+        uncompiled(nn.DataParallel(Model()))
+    outer = Model()
+    outer.part = nn.DataParallel(outer.part)  # type: ignore[assignment]
+    with pytest.raises(ac.AttentionError, match=r"(?s)part is an nn.DataParallel.*model.part = model.part.module"):
+        uncompiled(outer)
