@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, final
 
-from nnsight import Envoy, save
+from nnsight import Envoy
+from torch import nn
 
 from attnchain_adapters.tracing import warn_of_untried
 from attnchain_interp import AttentionError
@@ -20,7 +22,8 @@ class NnsightAdapter:
     """`TransformersModel(…)`, `NNsight(module)` and their parts, captured by the adapter of the module that they wrap.
 
     Inputs are those of the model's `trace`, and are prepared in the same way: weights are loaded, text is tokenised,
-    padded and given positions, and its tokens are the layout's labels. Inside a trace there is `attnchain_adapters.tracing`.
+    padded and given positions, and its tokens are the layout's labels. Edits of the model apply. The bound method `generate`
+    is captured as that of the module. Inside a trace there is `attnchain_adapters.tracing`.
     """
 
     supported = "whatever is recognised here, wrapped by TransformersModel or NNsight"
@@ -29,36 +32,75 @@ class NnsightAdapter:
         return "NnsightAdapter()"
 
     def recognises(self, source: Any) -> bool:
-        return isinstance(source, Envoy)
+        return isinstance(source, Envoy) or _bound(source) is not None
 
     def capture(
         self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
     ) -> Result:
         warn_of_untried()
-        _refuse(source, inputs, kwargs)
-        args, kwargs = _prepared(source, inputs, kwargs)
-        module = source._module  # not before: loading the weights puts another in its place
-        adapter = adapter_of(module)
-        if adapter is None:
+        model, method = _bound(source) or (source, "__call__")
+        if method not in ("__call__", "generate"):
             raise AttentionError(
-                f"the nnsight model wraps a {type(module).__name__}, which no adapter recognises.",
-                "Name its attention modules inside a trace: attnchain_adapters.tracing.reduce_layers(model, stationary,"
-                " layers=[…]).",
+                f"the method {method!r} of the nnsight model cannot be captured.",
+                "Pass the model itself, or its generate: capture(model, prompt), capture(model.generate, prompt).",
             )
-        reading, tokenizer = request.reading, getattr(source, "tokenizer", None)
-        if tokenizer is not None and "input_ids" in kwargs:
-            reading = replace(reading, tokenizer=tokenizer)
-        return adapter.capture(module, args, kwargs, replace(request, reading=reading, wrapper="nnsight"))
+        _refuse(model, inputs, kwargs)
+
+        def captured(*args: Any, **arguments: Any) -> Result:
+            module = model._module  # not before: loading the weights puts another in its place
+            adapter = adapter_of(module)
+            if adapter is None:
+                raise AttentionError(
+                    f"the nnsight model wraps a {type(module).__name__}, which no adapter recognises.",
+                    "Name its attention modules inside a trace: attnchain_adapters.tracing.reduce_layers(model, stationary,"
+                    " layers=[…]).",
+                )
+            reading, tokenizer = request.reading, getattr(model, "tokenizer", None)
+            if tokenizer is not None and "input_ids" in arguments:
+                reading = replace(reading, tokenizer=tokenizer)
+            asked = replace(request, reading=reading, wrapper="nnsight")
+            return adapter.capture(module.generate if method == "generate" else module, args, arguments, asked)
+
+        return _run(model, captured, inputs, kwargs)
+
+    def module(self, source: Any) -> nn.Module:
+        """Returns the module that an nnsight model wraps, with its weights."""
+        if not getattr(source, "dispatched", True):
+            source.dispatch()
+        return source._module
+
+    def generate(self, source: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Returns what the module generates from these inputs of `trace`, with the edits of the model."""
+        return _run(source, lambda *args, **arguments: source._module.generate(*args, **arguments), inputs, kwargs)
 
     def load(self, name: str) -> LoadedModel:
         return adapter_named("transformers").load(name)  # nnsight names models as the hub does
 
 
+def _run(model: Any, function: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The result of a function in place of the module's forward, in a trace of these inputs."""
+    results = []
+    with model.trace(*inputs, **kwargs, fn=lambda *args, **arguments: results.append(function(*args, **arguments))):
+        pass
+    return results[0]
+
+
+def _bound(source: Any) -> tuple[Any, str] | None:
+    """The nnsight model and the name of its method, of a bound method."""
+    if inspect.ismethod(source):
+        return (source.__self__, source.__name__) if isinstance(source.__self__, Envoy) else None
+    if not inspect.isfunction(source) or source.__module__ != Envoy.__module__:
+        return None
+    held = inspect.getclosurevars(source).nonlocals  # nnsight 0.7 binds by a closure
+    method = getattr(held.get("value"), "__name__", "")
+    return held["self"], method.removeprefix("__nnsight_").removesuffix("__") if "nnsight" in method else method
+
+
 def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuses a capture for which a forward of the module itself would give another result.
+    """Refuses a capture that cannot run here.
 
     Raises:
-        AttentionError: no inputs, a trace that is open, a remote capture, or a model with edits.
+        AttentionError: no inputs, a trace that is open, or a remote capture.
     """
     if not inputs and not kwargs:
         raise AttentionError("no inputs came.", "Pass the inputs of the model's trace: capture(model, prompt).")
@@ -67,16 +109,3 @@ def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
         raise AttentionError("capture runs a forward of its own and cannot do so inside a trace.", f"{instead}.")
     if kwargs.get("remote"):
         raise AttentionError(f"remote={kwargs['remote']!r}: capture runs here.", f"{instead}, which can run remotely.")
-    if source._edits:
-        raise AttentionError(
-            f"the model has {len(source._edits)} edits, which capture would not apply.",
-            f"{instead}, or call model.clear_edits().",
-        )
-
-
-def _prepared(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the module in a trace of these inputs. The trace stops there."""
-    with model.trace(*inputs, **kwargs) as tracer:
-        called = save(model.inputs)
-        tracer.stop()
-    return called

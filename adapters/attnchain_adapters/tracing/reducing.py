@@ -11,22 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnchain_adapters.tracing import functionals
+from attnchain_adapters.tracing.functionals import token_rank as rank_of_chains
 from attnchain_adapters.tracing.functionals import uniform
-from attnchain_adapters.tracing.shown_attention import attention_modules, attention_of
+from attnchain_adapters.tracing.layer_choice import LayerChoice, chosen_layers
+from attnchain_adapters.tracing.position import position
+from attnchain_adapters.tracing.shown_attention import Attention, LateError, attention_modules, attention_of
+from attnchain_adapters.tracing.steps import Rows, whole
+from attnchain_adapters.tracing.two_invokes import indented, two_invokes
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
-TRIED = "0.8"  # release of nnsight
+TRIED = ("0.7", "0.8")  # releases of nnsight
+MISSED = {"OutOfOrderError", "MissedProviderError"}  # errors of nnsight, which is not imported here
 TOGETHER = 2**22  # bytes of maps that are reduced at once
 
 
 def token_rank(
     model: Any,
     damping: float | None = None,
-    layers: Sequence[Any] | None = None,
+    layers: LayerChoice = None,
     tokens: Tensor | None = None,
     detach: bool = True,
+    rows: Rows | None = None,
 ) -> Tensor:
     """The stationary distribution of every head, (batch, layer, head, token), by `reduce_layers`.
 
@@ -34,7 +40,7 @@ def token_rank(
     the next token; elsewhere to every state alike. For other jumps hand `stationary` to `reduce_layers`.
 
     Args:
-        model, layers, tokens, detach: as in `reduce_layers`.
+        model, layers, tokens, detach, rows: as in `reduce_layers`.
         damping: probability of following attention rather than jumping, at least 0 and below 1; when None 0.5 where maps
             are causal, else 0.99.
 
@@ -43,22 +49,24 @@ def token_rank(
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
-    function = partial(functionals.token_rank, damping=damping)
-    return reduce_layers(model, function, layers=layers, tokens=tokens, detach=detach)[0]
+    function = partial(rank_of_chains, damping=damping)
+    return reduce_layers(model, function, layers=layers, tokens=tokens, detach=detach, rows=rows)[0]
 
 
 def reduce_layers(
     model: Any,
     *functions: Function,
-    layers: Sequence[Any] | None = None,
+    layers: LayerChoice = None,
     tokens: Tensor | None = None,
     detach: bool = True,
+    rows: Rows | None = None,
 ) -> list[Tensor]:
     """Applies each function to every head in one walk over the layers: one tensor (batch, layer, head, …) per function.
 
     Call it inside a trace, before anything behind the first of its layers is asked for: nnsight serves values in forward
-    order. Of transformers models it reads the weights that the eager implementation returns, so they need that one. Timm's
-    fused blocks are read by the queries and keys that they attend with, and `nn.MultiheadAttention` is made to return its
+    order. Interventions before it count, also one inside that first layer. After others, call it in a second invoke; the
+    error writes the code. Of transformers models it reads the weights that the eager implementation returns. Timm's fused
+    blocks are read by the queries and keys that they attend with, and `nn.MultiheadAttention` is made to return its
     weights. Maps are widened to float32, and those of a layer are gone before the next is computed, unless gradients are
     recorded: trace under `torch.no_grad()` where none are wanted.
 
@@ -66,28 +74,32 @@ def reduce_layers(
         model: the nnsight model whose trace this is, or a part of it.
         functions: f(P, states) as in `attnchain_adapters.tracing.functionals`: `stationary`, `second_eigenvalue`,
             `column_sum`, `entropy`, `functools.partial(bounce, start=-1)`, or your own.
-        layers: attention modules in forward order, `attention_modules(model)[-4:]` or modules of your own that return
-            (output, weights), `[model.encoder[0].attention]`. All that are known when None.
+        layers: as in `attnchain_interp.capture`, among `attention_modules(model)`: a number from either end, a name, a slice,
+            or a list. A list may also hold modules of your own that return (output, weights), in forward order:
+            `[model.encoder[0].attention]`. All that are known when None.
         tokens: bool (token,) or (batch, token), the states: the patches of an image, all but the first token. Every token
             but padding when None. Padding is known by the mask that a module is called with.
         detach: results on the CPU and without gradient. False leaves them where they are, for `with ranks.sum().backward():`.
+        rows: for a generation, a dict that you make before the loop over `tracer.iter`: `rows = {}`. It keeps the maps of
+            each layer, and each step adds the row of its new token. The chain of a step is that of all tokens so far.
 
     Raises:
-        ValueError: no layer is known; weights that are not returned, asked for too late, or not square; rows that do not sum
-            to one; an example without states. And what a function raises.
+        ValueError: no layer is known, or it does not exist; weights that are not returned, asked for too late, or not square;
+            rows that do not sum to one; an example without states. And what a function raises.
     """
     warn_of_untried()
-    known = attention_modules(model)
-    chosen = known if layers is None else list(layers)
+    chosen = chosen_layers(model, layers)
     if not chosen or not functions:
         raise ValueError(
-            f"there are {len(functions)} functions and {len(chosen)} layers, and both are needed. {len(known)} attention"
-            f" modules of {type(model._module).__name__} are known here. Name others that return (output, weights),"
-            " layers=[model.layers[0].attention, …], or hand maps of your own to stationary(P, states)."
+            f"there are {len(functions)} functions and {len(chosen)} layers, and both are needed."
+            f" {len(attention_modules(model))} attention modules of {type(model._module).__name__} are known here. Name others"
+            " that return (output, weights), layers=[model.layers[0].attention, …], or hand maps of your own to"
+            " stationary(P, states)."
         )
     results: list[list[Tensor]] = [[] for _ in functions]
     for envoy in chosen:
-        for several, result in zip(results, reduce_layer(envoy, functions, tokens, detach), strict=True):
+        reduced = reduce_layer(whole(shown(envoy), rows, envoy.path), functions, tokens, detach, envoy.path)
+        for several, result in zip(results, reduced, strict=True):
             several.append(result)
     for several in results:
         shapes = sorted({tuple(result.shape) for result in several})
@@ -98,24 +110,35 @@ def reduce_layers(
     return [torch.stack(several, 1) for several in results]
 
 
-def reduce_layer(envoy: Any, functions: Sequence[Function], tokens: Tensor | None, detach: bool) -> list[Tensor]:
-    """Applies each function to every head of one layer: (batch, head, …)."""
+def shown(envoy: Any) -> Attention:
+    """Returns the attention of a layer."""
+    looping = position(envoy).wanted != 0  # a loop over the steps of a generation ends by outrunning it
     try:
-        attention = attention_of(envoy)
+        return attention_of(envoy)
     except Exception as error:
-        if type(error).__name__ != "OutOfOrderError":  # nnsight's, which is not imported here
+        missed = type(error).__name__ in MISSED and not looping
+        if not missed and not isinstance(error, LateError):
             raise
+        late = str(error) if isinstance(error, LateError) else f"{envoy.path} had run already, or it never runs."
         raise ValueError(
-            f"{envoy.path} had run already when its attention was asked for, or it never runs. nnsight serves values in"
-            " forward order: reduce layers before asking for anything behind the first of them, all functions in one call,"
-            " or in an invoke of its own (with tracer.invoke(): …). Under torch.no_grad, torch's own encoder layers pass"
-            " their modules by, unless torch.backends.mha.set_fastpath_enabled(False)."
+            f"{late} nnsight serves values in forward order: reduce layers before asking for anything behind the first of"
+            " them, all functions in one call, or in a second invoke, which reads the same batch. (Under torch.no_grad,"
+            " torch's own encoder layers pass their modules by, unless torch.backends.mha.set_fastpath_enabled(False).)"
+            + indented(two_invokes())
         ) from error
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
-        together = max(1, TOGETHER // (4 * attention.maps(slice(0, 1)).numel()))
+
+
+def reduce_layer(
+    attention: Attention, functions: Sequence[Function], tokens: Tensor | None, detach: bool, path: str
+) -> list[Tensor]:
+    """Applies each function to every head of one layer: (batch, head, …)."""
+    first = attention.maps(slice(0, 1))
+    exact = torch.autocast(first.device.type, enabled=False)  # the model may run in half precision, a chain does not
+    with exact, torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
+        together = max(1, TOGETHER // (4 * first.numel()))
         parts: list[list[Tensor]] = [[] for _ in functions]
         for start in range(0, attention.heads, together):
-            P, states = chain(attention.maps(slice(start, start + together)), attention.keys, tokens, envoy.path)
+            P, states = chain(attention.maps(slice(start, start + together)), attention.keys, tokens, path)
             for several, function in zip(parts, functions, strict=True):
                 several.append(function(P, states))
         results = [torch.cat(several, 1) for several in parts]
@@ -150,10 +173,10 @@ def chain(maps: Tensor, keys: Tensor | None, tokens: Tensor | None, path: str) -
 
 def warn_of_untried() -> None:
     """Says so where nnsight is of a release that has not been tried here."""
-    version = getattr(sys.modules.get("nnsight"), "__version__", TRIED)
-    if version.split(".")[:2] != TRIED.split("."):
+    version = getattr(sys.modules.get("nnsight"), "__version__", TRIED[-1])
+    if ".".join(version.split(".")[:2]) not in TRIED:
         warnings.warn(
-            f"this is nnsight {version}, and only nnsight {TRIED} has been tried with attnchain-interp. Should anything fail,"
-            " install that one: pip install 'attnchain-interp[nnsight]'.",
+            f"this is nnsight {version}, and only nnsight {' and '.join(TRIED)} have been tried with attnchain-interp. Should"
+            " anything fail, install one of these: pip install 'attnchain-interp[nnsight]'.",
             stacklevel=3,
         )

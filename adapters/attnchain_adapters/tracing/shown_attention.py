@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attnchain_adapters.tracing.position import reached
+
 TIMM = {"VisionTransformer", "Beit", "Eva"}  # their blocks attend globally over all tokens
 
 
-class Attention(NamedTuple):
+class Attention:
     """The attention of a module: maps (batch, head, query, key) of some heads, how many heads, and who is no padding.
 
-    `keys` is (batch, token) bool, or None where there is no padding.
+    `keys` is (batch, token) bool, or None where there is no padding. The class is a plain one: nnsight 0.7 sends no other.
     """
 
-    maps: Callable[[slice], Tensor]
-    heads: int
-    keys: Tensor | None
+    def __init__(self, maps: Callable[[slice], Tensor], heads: int, keys: Tensor | None) -> None:
+        self.maps, self.heads, self.keys = maps, heads, keys
 
 
 def attention_modules(model: Any) -> list[Any]:
@@ -51,15 +52,24 @@ def attention_modules(model: Any) -> list[Any]:
     return [one for one in model.modules() if one.path in known]
 
 
+class LateError(Exception):
+    """The attention of a module was asked for when the model had run on."""
+
+
 def attention_of(envoy: Any) -> Attention:
-    """The attention of a module that is about to run.
+    """The attention of a module that is about to run, or that runs and returns its weights.
 
     Raises:
         ValueError: it shows none, or none over its own tokens.
+        LateError: it had run already, or its input had passed and is needed.
     """
     module: Any = envoy._module
+    if (place := reached(envoy)) == "behind":
+        raise LateError(f"{envoy.path} had run already when its attention was asked for.")
     if hasattr(module, "fused_attn"):
         return fused(envoy) if module.fused_attn else returned(envoy, envoy.attn_drop.input, None)
+    if place == "inside":
+        return without_input(envoy)
     args, kwargs = envoy.inputs
     call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
     if isinstance(module, nn.MultiheadAttention):
@@ -69,16 +79,42 @@ def attention_of(envoy: Any) -> Attention:
         envoy.inputs = call.args[1:], call.kwargs
         mask = call.arguments.get("key_padding_mask")  # where it is bool, padding is true
         return returned(envoy, envoy.output[1], ~mask if mask is not None and mask.dtype == torch.bool else mask)
-    mask, output = {**call.arguments, **call.kwargs}.get("attention_mask"), envoy.output
+    given = {**call.arguments, **call.kwargs}
+    if any(given.get(name) is not None for name in ("key_value_states", "encoder_hidden_states")):
+        raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is no chain; leave it out.")
+    return returned(envoy, weights_in(envoy, (*args, *kwargs.values())), given.get("attention_mask"))
+
+
+def without_input(envoy: Any) -> Attention:
+    """The attention of a module whose input has passed, and with it the mask that tells padding.
+
+    Raises:
+        LateError: in every head the last token leaves out another token, which may be padding.
+    """
+    if isinstance(envoy._module, nn.MultiheadAttention):
+        raise LateError(f"{envoy.path} runs already, and had not been asked for its weights.")
+    attention = returned(envoy, weights_in(envoy, envoy.output), None)
+    if not bool((attention.maps(slice(None))[:, :, -1] > 0).any(1).all()):
+        raise LateError(f"{envoy.path} runs already. The mask, which tells padding, has passed with its input.")
+    return attention
+
+
+def weights_in(envoy: Any, beside: Any) -> Tensor | None:
+    """The weights (batch, head, query, key) among what a module returned; `beside` holds a tensor that has the batch.
+
+    Raises:
+        ValueError: the module attends within windows.
+    """
+    output = envoy.output
     others = output[1:] if isinstance(output, tuple) else ()
     weights = next((one for one in reversed(others) if isinstance(one, Tensor) and one.ndim == 4), None)
-    batch = next((len(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.ndim), None)
+    batch = next((len(one) for one in beside if isinstance(one, Tensor) and one.ndim), None)
     if weights is not None and len(weights) != batch:
         raise ValueError(
             f"{envoy.path} has {len(weights)} maps per head for a batch of {batch}: it attends within windows, which is no"
             " chain over all tokens; leave it out."
         )
-    return returned(envoy, weights, mask)
+    return weights
 
 
 def returned(envoy: Any, weights: Tensor | None, mask: Tensor | None) -> Attention:
@@ -92,10 +128,10 @@ def returned(envoy: Any, weights: Tensor | None, mask: Tensor | None) -> Attenti
             else f"{envoy.path} returned no weights; it must return (output, weights (batch, head, query, key)). Or hand maps"
             " of your own to stationary(P, states)."
         )
-    if weights.ndim != 4 or weights.shape[-1] != weights.shape[-2]:
+    if weights.ndim != 4:
         raise ValueError(
             f"{envoy.path} has weights of shape {tuple(weights.shape)}; a chain needs (batch, head, token, token). The batch"
-            " is missing, or these are cross-attention or a later step of generation: trace one forward over the whole text."
+            " is missing."
         )
     keys = mask
     if mask is not None:
@@ -107,7 +143,8 @@ def returned(envoy: Any, weights: Tensor | None, mask: Tensor | None) -> Attenti
 
 def fused(envoy: Any) -> Attention:
     """The attention of a timm block, by the queries and keys of the fused call that it makes."""
-    calls = [name for name in envoy.source.names if "scaled_dot_product_attention" in name]
+    operations = getattr(envoy.source, "names", None) or vars(envoy.source)  # the latter in nnsight 0.7
+    calls = [name for name in operations if "scaled_dot_product_attention" in name]
     if len(calls) != 1:
         raise ValueError(
             f"{envoy.path} makes {len(calls)} fused calls of attention, so its map is not known; set fused_attn = False on"

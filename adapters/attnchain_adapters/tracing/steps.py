@@ -1,0 +1,40 @@
+"""The steps of a generation put together: each adds the rows of its new tokens to the maps of a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_adapters.tracing.shown_attention import Attention
+
+Rows = dict[str, tuple[Tensor, Tensor | None]]  # path of a layer → its maps so far, and who is no padding
+
+
+def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
+    """Returns the attention of all tokens so far, and keeps it in `rows`.
+
+    The first step attends from the prompt to itself, each later one from its new tokens to all before them and to themselves.
+
+    Raises:
+        ValueError: maps that are not square and do not follow on what `rows` holds.
+    """
+    one = attention.maps(slice(0, 1))
+    queries, keys = one.shape[-2:]
+    if queries == keys and rows is None:
+        return attention
+    maps, unpadded = attention.maps(slice(None)), attention.keys
+    if queries != keys:
+        earlier, unpadded = (rows or {}).get(path, (maps[..., :0, :0], None))
+        if earlier.shape[:2] != maps.shape[:2] or earlier.shape[-1] == 0 or earlier.shape[-1] + queries != keys:
+            raise ValueError(
+                f"{path} attends from {queries} tokens to {keys}, and a chain needs all rows; {earlier.shape[-1]} earlier ones"
+                " are kept. In a generation keep the rows of every step: rows = {} before the loop over tracer.iter[:], and"
+                " rows=rows in the call. Cross-attention, and steps with a sliding or static cache or with drafted tokens,"
+                " are no chain: leave that layer out, or trace one forward over the finished text."
+            )
+        maps = torch.cat([F.pad(earlier, (0, queries)), maps], -2)
+        unpadded = None if unpadded is None else F.pad(unpadded, (0, queries), value=True)
+    if rows is not None:
+        rows[path] = maps, unpadded
+    return Attention(lambda heads: maps[:, heads], attention.heads, unpadded)

@@ -1,0 +1,129 @@
+"""The steps of a generation: the chain of each step is that of the tokens so far."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import nnsight
+import pytest
+import torch
+
+import attnchain_interp as ac
+from attnchain_adapters.tracing import bounce, reduce_layers, token_rank
+from attnchain_adapters.tracing.shown_attention import Attention
+from attnchain_adapters.tracing.steps import whole
+
+from ..nnsight_zoo import LONG, SHORT, decoder, gpt2
+
+FOUR: dict[str, Any] = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+
+
+@pytest.mark.parametrize("build", [decoder, gpt2])
+def test_each_step_has_the_chain_of_a_capture(build: Any) -> None:
+    model = build()
+    with torch.no_grad(), model.generate(LONG, **FOUR) as tracer:
+        rows: dict[str, Any] = {}
+        found = nnsight.save([])
+        for _ in tracer.iter[:4]:
+            found.append(reduce_layers(model, partial(bounce, start=-1, steps=1), layers=[0, -1], rows=rows))
+    maps = ac.capture(model.generate, LONG, layers=[0, -1], **FOUR).maps()
+    assert [step[0].shape[-1] for step in found] == [7, 8, 9, 10]
+    for step, (row,) in enumerate(found):
+        assert torch.allclose(row, maps[..., 6 + step, : 7 + step], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*was n.*:UserWarning")  # an open loop ends so
+def test_ranks_of_each_step() -> None:
+    model = decoder()
+    with model.generate(LONG, **FOUR) as tracer:
+        rows: dict[str, Any] = {}
+        ranks = nnsight.save([])
+        for _ in tracer.iter[:]:
+            ranks.append(token_rank(model, rows=rows))
+    maps = ac.capture(model.generate, LONG, **FOUR).maps()
+    for step, rank in enumerate(ranks):
+        wanted = ac.stationary(maps[..., : 7 + step, : 7 + step], 0.5, torch.eye(7 + step)[-1])
+        assert torch.allclose(rank, wanted, atol=1e-5)
+    assert len(ranks) == 4
+
+
+def test_padding_stays_padding() -> None:
+    model = decoder()
+    with model.generate([LONG, SHORT], **FOUR) as tracer:
+        rows: dict[str, Any] = {}
+        ranks = nnsight.save([])
+        for _ in tracer.iter[:4]:
+            ranks.append(token_rank(model, rows=rows))
+    with model.generate(SHORT, **FOUR) as tracer:
+        rows = {}
+        alone = nnsight.save([])
+        for _ in tracer.iter[:4]:
+            alone.append(token_rank(model, rows=rows))
+    for both, one in zip(ranks, alone, strict=True):
+        assert not both[1, ..., :3].any()
+        assert torch.allclose(both[1, ..., 3:], one[0], atol=1e-5)
+
+
+def test_interventions_of_each_step_count() -> None:
+    model = decoder()
+    with model.generate(LONG, **FOUR) as tracer:
+        rows: dict[str, Any] = {}
+        ranks = nnsight.save([])
+        for _ in tracer.iter[:4]:
+            model.model.embed_tokens.output[:, -1] = 0
+            ranks.append(token_rank(model, rows=rows))
+
+    def zero(_: Any, __: Any, output: torch.Tensor) -> None:
+        output[:, -1] = 0
+
+    handle = model._module.model.embed_tokens.register_forward_hook(zero)
+    maps = ac.capture(model._module.generate, **model.tokenizer(LONG, return_tensors="pt"), **FOUR).maps()
+    handle.remove()
+    assert torch.allclose(ranks[-1], ac.stationary(maps, 0.5, torch.eye(10)[-1]), atol=1e-5)
+
+
+def test_a_later_step_needs_the_earlier_rows() -> None:
+    model = decoder()
+
+    def trace() -> None:
+        with model.generate(LONG, **FOUR) as tracer:
+            for _ in tracer.iter[:4]:
+                token_rank(model)
+
+    with pytest.raises(ValueError, match=r"from 1 tokens to 8.*0 earlier ones are kept.*rows = \{\} before the loop"):
+        trace()
+
+
+def test_a_value_of_a_later_step_is_not_taken_from_the_next() -> None:
+    model = decoder()
+
+    def trace() -> None:
+        with model.generate(LONG, **FOUR) as tracer:
+            for _ in tracer.iter[1:3]:
+                model.model.layers[-1].output[:] = 0
+                token_rank(model)
+
+    with pytest.raises(ValueError, match="layers.0.self_attn had run already"):
+        trace()
+
+
+def test_rows_that_do_not_follow_on() -> None:
+    def attention(queries: int, keys: int) -> Attention:
+        maps = torch.ones(2, 3, queries, keys).tril(keys - queries)
+        maps = maps / maps.sum(-1, keepdim=True)
+        return Attention(lambda heads: maps[:, heads], 3, torch.ones(2, keys, dtype=torch.bool) if queries > 1 else None)
+
+    rows: dict[str, Any] = {}
+    assert whole(attention(4, 4), None, "layer").maps(slice(0, 2)).shape == (2, 2, 4, 4)
+    whole(attention(4, 4), rows, "layer")
+    fifth = whole(attention(1, 5), rows, "layer")
+    assert fifth.keys is not None
+    assert fifth.keys.shape == (2, 5)
+    assert torch.equal(fifth.maps(slice(None)), attention(5, 5).maps(slice(None)))
+    with pytest.raises(
+        ValueError, match="layer attends from 1 tokens to 5, .*; 5 earlier ones are kept.*sliding or static cache"
+    ):
+        whole(attention(1, 5), rows, "layer")
+    with pytest.raises(ValueError, match="0 earlier ones"):
+        whole(attention(1, 5), rows, "another layer")
