@@ -97,7 +97,10 @@ def one_tensor(inputs: Any) -> Tensor:
     if isinstance(given, Mapping):
         first, *others = given
         further = f", model_kwargs={{{', '.join(f'{name!r}: inputs[{name!r}]' for name in others)}}}" if others else ""
-        fix = f"Pass one tensor and the others by their names: attribute(inputs[{first!r}]{further})."
+        fix = (
+            f"Pass one tensor and the others by their names: attribute(inputs[{first!r}]{further}). Where the model takes them"
+            " as one: score(capture(model, inputs))."
+        )
     raise AttentionError(f"inputs is a {type(given).__name__}, and attention gives scores to the tokens of a tensor.", fix)
 
 

@@ -30,11 +30,13 @@ Output = Literal["input", "grid", "tokens"]
 
 
 class Scored(NamedTuple):
-    """Scores (batch, token) or (batch, head, token), the layout of the tokens, and a residual where one was asked for."""
+    """Scores (batch, token) or (batch, head, token), the layout of the tokens, a residual where one was asked for, and the
+    metadata of the store."""
 
     scores: Tensor
     tokens: TokenLayout
     residual: Tensor | None = None
+    metadata: Mapping[str, str] = {}
 
 
 class TokenAttribution(TextHooks, ABC):
@@ -50,7 +52,8 @@ class TokenAttribution(TextHooks, ABC):
         """Returns the scores of some examples. `with_residual` is true only where `has_convergence_delta()` is."""
         source = self.read(call)
         with torch.no_grad():
-            return Scored(self.scores(source, call.first), source.tokens)
+            metadata = getattr(getattr(source, "store", source), "metadata", {})
+            return Scored(self.scores(source, call.first), source.tokens, metadata=metadata)
 
     @overload
     def attribute(
@@ -135,11 +138,11 @@ class TokenAttribution(TextHooks, ABC):
         results, residuals = [], []
         parts = list(_parts(whole, internal_batch_size))
         for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
-            scores, tokens, residual = self.scored(call, return_convergence_delta)
-            shaped = _shaped(scores, tokens, call.inputs, output)
-            dtype = call.inputs.dtype if call.inputs.is_floating_point() else scores.dtype
+            scored = self.scored(call, return_convergence_delta)
+            shaped = _shaped(scored, call.inputs, output)
+            dtype = call.inputs.dtype if call.inputs.is_floating_point() else scored.scores.dtype
             results.append(shaped.to(call.inputs.device, dtype).contiguous())
-            residuals.append(residual)
+            residuals.append(scored.residual)
         result = torch.cat(results) if len(results) > 1 else results[0]
         given = cast("TensorOrTupleOfTensorsGeneric", (result,) if isinstance(inputs, tuple) else result)
         return (given, torch.cat(residuals).to(result.device)) if return_convergence_delta else given
@@ -176,6 +179,20 @@ def no_residual(method: Attribution) -> AttentionError:
     )
 
 
+def check_places(metadata: Mapping[str, str], images: Tensor) -> None:
+    """Refuses scores of an image of another size than the input's (batch, channel, height, width).
+
+    Raises:
+        AttentionError: a model inside another got such an image.
+    """
+    given, read = f"{images.shape[2]}×{images.shape[3]}", metadata.get("images")
+    if read not in (None, given):
+        raise AttentionError(
+            f"the input is {given}, and the model inside gets images of {read}: resized or cropped, which is not known here.",
+            f'Ask for output="grid", whose cells lie on those images, or pass images of {read}.',
+        )
+
+
 def _parts(whole: Call, size: int | None) -> Iterator[Call]:
     """Yields every `size` examples of a batch."""
     batch, reading = len(whole.inputs), (whole.options or {})["reading"]
@@ -195,14 +212,21 @@ def _parts(whole: Call, size: int | None) -> Iterator[Call]:
         yield Call(whole.inputs[first : first + size], part(whole.target, first), further, first, options)
 
 
-def _shaped(scores: Tensor, tokens: TokenLayout, inputs: Tensor, output: Output) -> Tensor:
+def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
+    scores, tokens = scored.scores, scored.tokens
     if output == "tokens":
         return scores
     if output == "grid":
         return tokens.to_grid(scores)
     if scores.ndim != 2:
         raise AttentionError('heads="each" has no shape like the input.', 'Then ask for output="grid" or output="tokens".')
+    if len(scores) != len(inputs):
+        raise AttentionError(
+            f"the model read {len(scores)} examples of a batch of {len(inputs)}, so it makes several of one.",
+            'Ask for output="grid" or output="tokens", which have them in the order of the model.',
+        )
     if inputs.ndim == 4:
+        check_places(scored.metadata, inputs)
         grid = tokens.to_grid(scores)[:, None]
         return F.interpolate(grid, inputs.shape[-2:], mode="nearest").expand_as(inputs)
     if inputs.shape == scores.shape:

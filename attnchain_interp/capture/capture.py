@@ -15,7 +15,7 @@ from attnchain_interp.capture.reading import Reading, checked, separated
 from attnchain_interp.capture.recognition import adapter_of
 from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
-from attnchain_interp.capture.source import uncompiled
+from attnchain_interp.capture.source import module_of, uncompiled
 from attnchain_interp.capture.store_collector import MAX_BYTES, StoreCollector
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
@@ -99,9 +99,14 @@ def capture(
     reading.check_known("a callable that returns a store")
     store = source(*inputs, **kwargs, **reading.arguments)
     if not isinstance(store, AttentionStore):
+        inner = next((name for name in ("model", "func") if module_of(getattr(source, name, None)) is not None), "")
+        name = type(source).__name__
         raise AttentionError(
-            f"the callable returned {type(store).__name__}; it must return an AttentionStore.",
-            "Build one of tensors: AttentionStore.from_maps(your_maps).",
+            f"the callable ({name}) returned {type(store).__name__}; it must return an AttentionStore.",
+            f"Pass the model that it calls, {name}.{inner}, with the inputs of the model."
+            if inner
+            else "To read a model, pass the model or one of its methods, and no function around it. Of maps make a store:"
+            " AttentionStore.from_maps(your_maps).",
         )
     if layers != "all":
         names = {layer.name for layer in store.select(layers)}

@@ -37,11 +37,12 @@ class Known(NamedTuple):
 
 def known_models(module: nn.Module, adapters: Sequence[Adapter]) -> list[Known]:
     """Returns every model of a known family among the modules of another, itself included."""
-    return [
-        next(Known(path, each, adapter, entries) for adapter in adapters if (entries := entries_of(adapter, each)))
-        for path, each in module.named_modules()
-        if any(entries_of(adapter, each) for adapter in adapters)
-    ]
+    found: dict[str, Known] = {}
+    for path, each in module.named_modules():
+        for adapter in adapters:
+            if path not in found and (entries := entries_of(adapter, each)):
+                found[path] = Known(path, each, adapter, entries)
+    return list(found.values())
 
 
 class Entries(Generic[Result]):
@@ -114,7 +115,8 @@ class Entries(Generic[Result]):
         if first is known:
             raise AttentionError(
                 f"{known} runs more than once in {self._name}, and its maps cannot be told apart.",
-                f"Capture one run of it: capture(model.{known.path}, …)." if known.path else "Capture one run of it.",
+                "Give inputs for which it runs once"
+                + (f', or capture it alone: capture(model.get_submodule("{known.path}"), …).' if known.path else "."),
             )
         towers = " or ".join(f'reading=ac.Reading(tower="{each.path}")' for each in (first, known))
         raise AttentionError(

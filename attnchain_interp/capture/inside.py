@@ -54,7 +54,8 @@ class InsideAdapter:
         name = type(module_of(source)).__name__
 
         def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> Result:
-            return known.adapter.capture(called, args, named, _within(request, name, known, runs, told))
+            given = [*args, *named.values()]
+            return known.adapter.capture(called, args, named, _within(request, name, known, given, runs, told))
 
         return self._run(source, inputs, kwargs, request, read)
 
@@ -85,7 +86,8 @@ class InsideAdapter:
                     f"{known} runs inside {name}, and it is no encoder–decoder.", "Use capture_gradients(model, …)."
                 )
             within: dict[StackKind, CaptureRequest[Result]]
-            within = {kind: _within(request, name, known, runs, told) for kind, request in requests.items()}
+            given = [*args, *named.values()]
+            within = {kind: _within(request, name, known, given, runs, told) for kind, request in requests.items()}
             return known.adapter.capture_encoder_decoder(called, args, named, within)
 
         return self._run(source, inputs, kwargs, next(iter(requests.values())), read)
@@ -110,17 +112,30 @@ class InsideAdapter:
 
 
 def _within(
-    request: CaptureRequest[Result], name: str, known: Known, runs: Callable[..., Any], told: Callable[[Any], None]
+    request: CaptureRequest[Result],
+    name: str,
+    known: Known,
+    given: Sequence[Any],
+    runs: Callable[..., Any],
+    told: Callable[[Any], None],
 ) -> CaptureRequest[Result]:
-    """Returns the request to the adapter of the known model, for a collector that gets the full paths of layers."""
-    reading, collector, edit = request.reading, request.collector, request.edit
+    """Returns the request to the adapter of the known model, for a collector that gets the full paths of layers.
+
+    The metadata say where the model stands in the source `name`, and the size of its images, if there are any.
+    """
+    reading, edit = request.reading, request.edit
+    prefix, metadata = "", {}
+    if known.path:
+        prefix, metadata = f"{known.path}.", {"inside": f"{name}.{known.path}"}
+    images = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.ndim == 4]
+    if images:
+        metadata["images"] = f"{images[0].shape[2]}×{images[0].shape[3]}"
+    kind = _BlocksInside if isinstance(request.collector, BlockCollector) else _Inside
     if reading.tower == known.path:
         reading = replace(reading, tower=None)
-    if known.path:
-        kind = _BlocksInside if isinstance(collector, BlockCollector) else _Inside
-        collector = kind(collector, f"{known.path}.", {"inside": f"{name}.{known.path}"})
-    if known.path and request.edit is not None:
-        edit = partial(_edited, request.edit, f"{known.path}.")
+    if edit is not None:
+        edit = partial(_edited, edit, prefix)
+    collector = kind(request.collector, prefix, metadata)
     return replace(request, collector=collector, reading=reading, edit=edit, runs=runs, path=known.path, told=told)
 
 

@@ -179,6 +179,17 @@ def test_subclasses_with_signatures_of_their_own() -> None:
     assert torch.equal(ac.capture(weighted, IDS, weights).maps(), ac.capture(weighted.bert, IDS).maps())
 
 
+def test_a_signature_that_hides_the_input_is_refused() -> None:
+    class Hidden(transformers.BertModel):
+        def forward(self, ids: Tensor, *more: Tensor) -> Any:  # type: ignore[override]
+            return super().forward(input_ids=ids)
+
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)Hidden takes \(ids, more\), .* is read from input_ids.*Name the argument"
+    ):
+        ac.capture(Hidden(BERT).eval(), IDS)
+
+
 def test_a_users_own_pretrained_model() -> None:
     class Config(transformers.PretrainedConfig):
         model_type = "users-own"

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,9 @@ def test_any_callable_is_a_source(store: AttentionStore) -> None:
 
 
 def test_sources_that_are_refused() -> None:
-    with pytest.raises(ac.AttentionError, match="returned Tensor; it must return an AttentionStore"):
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)returned Tensor; it must return an AttentionStore.*pass the model or one of its methods"
+    ):
         ac.capture(lambda x: x, torch.zeros(1))
     with pytest.raises(ac.AttentionError, match="the source is a str"):
         ac.capture("vit", torch.zeros(1))
@@ -31,3 +35,19 @@ def test_an_adapter_that_is_not_announced() -> None:
         ac.AttentionError, match="(?s)no adapter for 'flax'.*Use one of diffusers, nnsight, timm, torch, transformers"
     ):
         adapter_named("flax")
+
+
+def test_the_model_of_a_pipeline_is_named() -> None:
+    class Pipeline:
+        def __init__(self) -> None:
+            self.model = torch.nn.Linear(2, 2)
+
+        def __call__(self, text: str) -> list[str]:
+            return [text]
+
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)\(Pipeline\) returned list; .*Pipeline.model, with the inputs of the model"
+    ):
+        ac.capture(Pipeline(), "text")
+    with pytest.raises(ac.AttentionError, match=r"(?s)\(partial\) returned Tensor; .*partial.func, with"):
+        ac.capture(partial(torch.nn.Linear(2, 2), torch.rand(1, 2)))

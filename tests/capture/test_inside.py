@@ -175,3 +175,37 @@ def test_it_loads_nothing(whole: Classifier) -> None:
     assert adapter.recognises(whole)
     with pytest.raises(ac.AttentionError, match="a module around a known model has no name"):
         adapter.load("vit")
+
+
+class Moved(nn.Module):
+    """Changes the images before the model inside sees them."""
+
+    def __init__(self, move: Any) -> None:
+        super().__init__()
+        self.vit, self.move = vit(), move
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vit(self.move(x))
+
+
+def test_scores_of_other_images_do_not_lie_on_the_input() -> None:
+    larger = torch.rand(2, 3, 32, 32)
+    for move in (lambda x: x[..., 8:24, 8:24], lambda x: nn.functional.interpolate(x, (16, 16))):
+        model = Moved(move).eval()
+        assert ac.capture(model, larger).metadata["images"] == "16×16"
+        for method in (ac.TokenRank(model), ac.GradientAttention(model)):
+            assert torch.equal(
+                method.attribute(larger, 1, output="grid"),
+                type(method)(model.vit).attribute(move(larger), 1, output="grid"),
+            )
+            with pytest.raises(ac.AttentionError, match=r'(?s)input is 32×32, .*images of 16×16: resized.*output="grid"'):
+                method.attribute(larger, 1)
+        with pytest.raises(ac.AttentionError, match="resized or cropped"):
+            ac.TokenRank(model).attribute(larger, return_convergence_delta=True)
+
+
+def test_several_examples_of_one_input() -> None:
+    model = Moved(lambda x: torch.cat([x, x.flip(-1)])).eval()
+    assert ac.TokenRank(model).attribute(IMAGES, output="grid").shape == (4, 2, 2)
+    with pytest.raises(ac.AttentionError, match=r'(?s)read 4 examples of a batch of 2.*output="grid"'):
+        ac.TokenRank(model).attribute(IMAGES)

@@ -77,6 +77,7 @@ class TransformersAdapter:
             return queries is None
 
         if not generates:
+            _check_signature(model)
             expect(arguments_of(model, inputs, kwargs, request.runs))
         with recorder(model, stack.layers, set(wanted), steps if generates else request.collector, request.edit) as recording:
             output = request.run(source, inputs, kwargs)
@@ -145,6 +146,17 @@ class TransformersAdapter:
         raise AttentionError(
             f"{name} is a {saved_as}, for which no sample input is known here.",
             "Load it in Python and give it inputs of its own: attnchain_interp.prove(model, **inputs).",
+        )
+
+
+def _check_signature(model: Any) -> None:
+    """Refuses a user's subclass whose forward does not take the model's input by its name, which says what the tokens are."""
+    name, main = type(model).__name__, model.main_input_name
+    if not is_run_by(model, "forward", "transformers", main):
+        takes = ", ".join(list(inspect.signature(type(model).forward).parameters)[1:])
+        raise AttentionError(
+            f"forward of {name} takes ({takes}), and the layout of its tokens is read from {main}.",
+            f"Name the argument {main}, or write a module that holds the model and calls it: self.model({main}=…).",
         )
 
 

@@ -97,7 +97,8 @@ class GradientAttention(AttentionGradientAttribution):
             return super().scored(call, with_residual)
         positional, named = call.arguments(self.forward_func)
         found = capture_encoder_decoder_gradients(self.forward_func, *positional, target=call.target, **named)
-        return Scored(self.score(found), (found.encoder if self.sequence == "encoder" else found.decoder).tokens)
+        store = (found.encoder if self.sequence == "encoder" else found.decoder).store
+        return Scored(self.score(found), store.tokens, metadata=store.metadata)
 
 
 @final

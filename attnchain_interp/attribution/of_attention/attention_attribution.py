@@ -82,7 +82,7 @@ class AttentionAttribution(TokenAttribution, ABC):
         store = self.read(call)
         with torch.no_grad():
             scores, residual = self._of_all_layers().score_with_residual(store)
-        return Scored(scores, store.tokens, residual)
+        return Scored(scores, store.tokens, residual, store.metadata)
 
     def chain(self, store: AttentionStore) -> Chain:
         """Returns the chain that this method reads: (batch, token, token)."""

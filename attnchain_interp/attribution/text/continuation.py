@@ -42,7 +42,7 @@ def given_tokens(target: Any, encode: Any) -> Tensor | None:
 
 def generated(model: Any, prompt: Tensor, gen_args: dict[str, Any]) -> Tensor:
     """Returns the whole sequence (token,) that the model generates from the prompt (1, token), on the CPU."""
-    output = model.generate(prompt, attention_mask=torch.ones_like(prompt), **gen_args)
+    output = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **gen_args)
     sequences = output if isinstance(output, Tensor) else output.sequences
     return sequences[0].cpu()
 

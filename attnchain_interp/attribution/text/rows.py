@@ -51,6 +51,7 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
         with first_logits(model) as seen:
             source = method.read(call)
         store = _store(source)
+        check_read(store.tokens, inputs, model)
         check_causal(store, model)
         found.append(probabilities(seen[0], ids, first)[part - first])
         states = store.tokens.select(method.tokens)
@@ -78,6 +79,16 @@ def context(source: Source, length: int, example: int = 0) -> Source:
         return AttentionGradients(context(source.store, length, example), gradients)
     layers = [LayerAttention(layer.name, cut(layer.attention), layer.sink) for layer in source]
     return AttentionStore(layers, TokenLayout(source.tokens.roles[example : example + 1, part]), source.metadata)
+
+
+def check_read(tokens: TokenLayout, inputs: Tensor, model: nn.Module) -> None:
+    """Refuses a model that reads other tokens than those of its inputs (batch, token, …)."""
+    if len(tokens) != inputs.shape[1]:
+        raise AttentionError(
+            f"{type(model).__name__} reads {len(tokens)} tokens of {inputs.shape[1]} in its input: it adds tokens of its own"
+            " (soft prompts), or leaves some out.",
+            "Score all tokens that it reads: method.score(capture(model, ids)).",
+        )
 
 
 def check_causal(store: AttentionStore, model: nn.Module) -> None:
@@ -155,6 +166,7 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
     with first_logits(model) as seen:
         cross = capture(model, reading=Reading(kind="cross"), input_ids=prompt, decoder_input_ids=ids[:, :-1])
     source = method.read(Call(prompt, options={"reading": Reading(kind="encoder"), "decoder_input_ids": ids[:, :-1]}))
+    check_read(source.tokens, prompt, model)
     attended = torch.stack([float32_or_wider(layer.maps)[0].mean(0) for layer in cross]).mean(0)[first - 1 :]
     rows = []
     with torch.no_grad():

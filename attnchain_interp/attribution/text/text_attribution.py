@@ -21,7 +21,7 @@ from attnchain_interp.attribution.text.continuation import (
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
-from attnchain_interp.attribution.text.rows import Rows, decoder_rows, encoder_decoder_rows, model_inputs
+from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs
 from attnchain_interp.capture import uncompiled
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
@@ -132,6 +132,7 @@ class TextAttribution(Attribution):
                 " its language-model head.",
             )
         source = method.read(Call(model_inputs(method, self.model, ids), target))
+        check_read(source.tokens, ids, self.model)
         with torch.no_grad():
             scores = method.scores(source)
         label = _class_name(self.model, target, prompt) if method.reads_gradients else method.get_name()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionGradientAttribution, attribution
@@ -211,3 +212,28 @@ def test_what_an_encoder_decoder_has_no_meaning_for() -> None:
     model.generation_config.bos_token_id = model.config.bos_token_id = None
     with pytest.raises(ac.AttentionError, match="does not say what its decoder starts with"):
         ac.MultiBounce(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
+
+
+class Prompted(nn.Module):
+    """A model with two soft tokens before the text, as PEFT makes it; a decoder, an encoder–decoder or an encoder."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.prompt = model, nn.Parameter(torch.randn(1, 2, 48))
+        self.config = model.config
+
+    def can_generate(self) -> bool:
+        return self.model.can_generate()
+
+    def forward(self, input_ids: Tensor, **named: Any) -> Any:
+        embedded = self.model.get_input_embeddings()(input_ids)
+        prompt = self.prompt.expand(len(embedded), -1, -1).to(embedded)
+        return self.model(inputs_embeds=torch.cat([prompt, embedded], 1), **named)
+
+
+@pytest.mark.parametrize(("build", "words"), [(small.llama, DECODER), (t5, SEQ2SEQ), (small.bert, ENCODER)])
+def test_tokens_that_a_model_adds_are_not_taken_for_those_of_the_text(build: Any, words: Any) -> None:
+    model: Any = Prompted(build()).eval()
+    target = None if words is ENCODER else "the dog"
+    with pytest.raises(ac.AttentionError, match=r"Prompted reads \d+ tokens of \d+ in its input: it adds tokens of its own"):
+        ac.MultiBounce(model).attribute_text(TEXT, target, tokenizer=words)
