@@ -1,12 +1,12 @@
-"""Records the attention of a running model, whichever torch function computes it. Nothing of the model is replaced."""
+"""Records the attention of a running model, whatever computes it. Nothing of the model is replaced."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import partial
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
+from attnchain_adapters.checks import check_shown
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import Edit
-
-_ROWS: Final = 1024  # rows of a mask that are compared together
-SOFTMAX: Final = (torch.softmax, Tensor.softmax, F.softmax)
-_MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
+from attnchain_interp.store import LayerSelection
 
 
 class Taker(Protocol):
@@ -30,17 +29,11 @@ class Taker(Protocol):
 
 
 class AttentionRecorder(TorchFunctionMode):
-    """While open, hands the attention of each watched module to `taker`, and notes by which route it came.
+    """While open, sees every use of attention in the model, and hands that of the wanted layers to `taker`.
 
-    Three routes, told apart by the torch function that a watched module calls:
-
-    - "sdpa": `scaled_dot_product_attention`. It is let through unchanged and its arguments are handed over as `Factors`.
-    - "softmax": a softmax over keys, whose result is the map, before any dropout.
-    - "multi-head": `multi_head_attention_forward` (of `nn.MultiheadAttention`), asked for the weights of each head.
-
-    With an edit, every route gives maps, and the module goes on with the edited ones. The edit gets maps in the graph that the
-    model builds where gradients are enabled; the taker gets them detached. The mode belongs to the thread that opened it, and
-    the hooks ignore other threads.
+    The layer of a use of attention is the innermost watched module that is running. With an edit, the model goes on with the
+    edited maps. The edit gets maps in the graph that the model builds where gradients are enabled; the taker gets them
+    detached. The mode belongs to the thread that opened it, and the hooks ignore other threads.
 
     Args:
         model: the model.
@@ -49,9 +42,18 @@ class AttentionRecorder(TorchFunctionMode):
         wanted: the layers to record. Nothing is computed for the others.
         taker: takes their attention.
         edit: layer name and map (batch, head, query, key) → the map that the model goes on with.
+        beside: names of modules whose attention is known, and left out.
+        batch: the number of examples, where the model's modules do not say how many heads they have.
+
+    Attributes:
+        routes: layer → the route by which its attention came. See `AttentionCall`.
+        unread: names of the modules and layers that attend and are known, but not wanted.
+        strangers: name of a module that attends, is neither watched nor in `beside` → its class, and the reason why its
+            attention cannot be read, if there is one.
 
     Raises:
-        AttentionError: dropout is active in the model's attention; see also `taker.take`.
+        AttentionError: dropout is active in the model's attention; a wanted layer attends in a way that shows no map; see also
+            `taker.take`.
     """
 
     def __init__(
@@ -61,152 +63,151 @@ class AttentionRecorder(TorchFunctionMode):
         wanted: Set[str],
         taker: Taker,
         edit: Edit | None = None,
+        beside: Iterable[str] = (),
+        batch: int | None = None,
     ) -> None:
         super().__init__()
         self.routes: dict[str, str] = {}
-        self._model, self._taker, self._wanted, self._edit = model, taker, wanted, edit
-        self._layers = {name: several for name, several in layers.items() if wanted & set(several)}
+        self.unread: dict[str, None] = {}
+        self.strangers: dict[str, str] = {}
+        self._model, self._taker, self._wanted, self._edit, self._batch = model, taker, wanted, edit, batch
+        self._layers, self._beside = dict(layers), frozenset(beside)
         self._calls = dict.fromkeys(self._layers, 0)
-        self._inside: list[tuple[nn.Module, str]] = []
+        self._running: list[tuple[nn.Module, str, str | None]] = []
         self._handles: list[RemovableHandle] = []
         self._thread = 0
+        self._unreadable: dict[str, str] = {}
+        self._attention = AttentionCalls()
 
     def __enter__(self) -> AttentionRecorder:
         self._thread = get_ident()
-        for name in self._layers:
-            module = self._model.get_submodule(name)
-            self._handles.append(module.register_forward_pre_hook(lambda module, *_, name=name: self._enter(module, name)))
+        for name, module in self._model.named_modules():
+            enter = partial(self._enter, name)
+            self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             self._handles.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
+        self._eager = torch.compiler.set_stance("force_eager")  # compiled code shows nothing
+        self._eager.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
+        self._eager.__exit__(kind, error, trace)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
-    @property
-    def route(self) -> str:
-        """Returns the routes by which attention came, as one string."""
-        return ", ".join(sorted(set(self.routes.values())))
+    def metadata(self, layers: LayerSelection, advice: str, fix: str) -> dict[str, str]:
+        """Returns the metadata of a store after the forward: the routes, and the names of the attention that was left unread.
 
-    def _enter(self, module: nn.Module, name: str) -> None:
-        if get_ident() == self._thread:
-            layers = self._layers[name]
-            self._inside.append((module, layers[min(self._calls[name], len(layers) - 1)]))
+        Args:
+            layers: the selection that the user asked for. A selection by names leaves other attention unread, also that of
+                strangers. Any other selection counts layers, so that a stranger would change its meaning.
+            advice: the fix where a wanted layer showed no map.
+            fix: the fix where a module attends that is no layer of the model, as far as it is known.
+
+        Raises:
+            AttentionError: a wanted layer showed no map, or a stranger attends.
+        """
+        for layer, reason in self._unreadable.items():
+            raise AttentionError(f"layer {layer!r} attends, but its map cannot be read: {reason}.", advice)
+        check_shown(self.routes, sorted(self._wanted), advice)
+        if self.strangers and not names_given(layers):
+            found = "; ".join(f"{name} ({reason})" for name, reason in self.strangers.items())
+            raise AttentionError(
+                f"{found} multiplies values by a map over tokens in this forward, and is not one of the layers that are known:"
+                f" {', '.join(self._layers)}.",
+                fix + " To read the known layers alone, name them: layers=[…].",
+            )
+        unread = ", ".join([*self.unread, *self.strangers])
+        return {"route": ", ".join(sorted(set(self.routes.values())))} | ({"unread": unread} if unread else {})
+
+    def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if get_ident() != self._thread:
+            return
+        layer = None
+        if name in self._layers:
+            several = self._layers[name]
+            layer = several[min(self._calls[name], len(several) - 1)]
             self._calls[name] += 1
+        self._running.append((module, name, layer))
 
     def _leave(self) -> None:
-        if get_ident() == self._thread and self._inside:
-            self._inside.pop()
+        if get_ident() == self._thread and self._running:
+            self._running.pop()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        module, layer = self._inside[-1] if self._inside else (None, "")
-        if module is None or layer not in self._wanted:
+        if torch.compiler.is_compiling():
+            return func(*args, **(kwargs or {}))
+        kwargs, reads = kwargs or {}, self._reads()
+        if func in (F.scaled_dot_product_attention, F.multi_head_attention_forward) and not reads:
+            self._pass_by(func.__name__)
             return func(*args, **kwargs)
-        if func is F.scaled_dot_product_attention:
-            return self._fused(layer, *args, **kwargs)
         if func is F.multi_head_attention_forward:
-            return self._multi_head(layer, *args, **kwargs)
-        result = func(*args, **kwargs)
-        over_keys = func in SOFTMAX and (args[1] if len(args) > 1 else kwargs.get("dim")) in (-1, result.ndim - 1)
-        return self._softmax(module, layer, result) if over_keys else result
-
-    def _fused(self, layer: str, *args: Any, **kwargs: Any) -> Tensor:
-        factors = fused_factors(*args, **kwargs)
-        if self._edit is None:
-            self._take(layer, factors, "sdpa")
-            return F.scaled_dot_product_attention(*args, **kwargs)
-        maps = factors.maps()
-        self._take(layer, maps, "sdpa")
-        value: Tensor = args[2] if len(args) > 2 else kwargs["value"]
-        value = value.repeat_interleave(maps.shape[1] // value.shape[1], 1)
-        return self._edit(layer, maps).to(value.dtype) @ value
-
-    def _softmax(self, module: nn.Module, layer: str, result: Tensor) -> Tensor:
-        """The map is the whole result, but for a sink in the softmax, whose probability is its last column."""
-        sink = getattr(module, "sinks", None) is not None
-        maps = result[..., : result.shape[-1] - sink]
-        if result.ndim == 3:  # heads folded into the batch
-            heads = heads_of(module)
-            maps = maps if maps.shape[0] % heads else maps.unflatten(0, (-1, heads))  # else a slice of the heads
-        if maps.ndim != 4:
+            call, result = self._attention.multi_head(args, kwargs)
+        else:
+            result = func(*args, **kwargs)
+            call = self._attention.seen(func, args, kwargs, result)
+        if call is None:
             return result
-        self._take(layer, maps, "softmax", sink)
-        if self._edit is None:
+        if not reads:
+            self._pass_by("" if isinstance(call, AttentionCall) else call)
             return result
-        edited = self._edit(layer, maps).to(result.dtype).reshape(*result.shape[:-1], -1)
-        return torch.cat([edited, result[..., -1:]], -1) if sink else edited
+        return self._read(call, result)
 
-    def _multi_head(self, layer: str, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        call = multi_head_call(*args, **kwargs)
-        given = dict(call.arguments)
-        if given["training"] and given["dropout_p"] > 0:
-            raise AttentionError(f"attention dropout {given['dropout_p']} is active.", "Call model.eval() first.")
-        call.arguments.update(need_weights=True, average_attn_weights=False)
-        weights: Tensor
-        output, weights = cast("tuple[Tensor, Tensor]", F.multi_head_attention_forward(*call.args, **call.kwargs))
-        maps = weights if weights.ndim == 4 else weights[None]  # one example, without a batch
-        self._take(layer, maps, "multi-head")
-        if self._edit is not None:
-            weights = self._edit(layer, maps).to(weights.dtype).reshape(weights.shape)
-            output = _mixed(weights, given).reshape(output.shape)
-        if not given["need_weights"]:
-            return output, None
-        return output, weights.mean(-3) if given["average_attn_weights"] else weights
+    def _owner(self) -> tuple[nn.Module, str] | None:
+        """The innermost watched module that is running, and the layer that this call of it is."""
+        return next(((module, layer) for module, _, layer in reversed(self._running) if layer is not None), None)
 
-    def _take(self, layer: str, attention: Tensor | Factors, route: str, sink: bool = False) -> None:
-        self.routes[layer] = route
+    def _reads(self) -> bool:
+        """Returns whether attention that is seen now is that of a wanted layer."""
+        owner = self._owner()
+        return owner is not None and owner[1] in self._wanted
+
+    def _read(self, call: AttentionCall | str, result: Any) -> Any:
+        """Takes the attention of a wanted layer. Returns the result with which the model goes on."""
+        owner = self._owner()
+        if owner is None:
+            return result
+        module, layer = owner
+        if isinstance(call, str):
+            self._unreadable[layer] = call
+            return result
+        if call.pooled:
+            return result
+        call = call.unfolded(len(call.values) // self._batch if self._batch else heads_of(module))
+        self.routes[layer] = call.route
+        return self._take(layer, call, result)
+
+    def _take(self, layer: str, call: AttentionCall, result: Any) -> Any:
+        attention = call.attention
+        if self._edit is not None and isinstance(attention, Factors):
+            attention = attention.maps()
         with DisableTorchFunction():
-            self._taker.take(layer, attention.detach(), sink)
+            self._taker.take(layer, attention.detach(), call.sink)
+        if self._edit is None or isinstance(attention, Factors):
+            return result
+        return call.with_maps(self._edit(layer, attention))
+
+    def _pass_by(self, reason: str) -> None:
+        """Notes attention that is not read: of another layer, of a module that is known, or of a stranger."""
+        if (owner := self._owner()) is not None:
+            self.unread[owner[1]] = None
+            return
+        module, name, _ = self._running[-1] if self._running else (self._model, "", None)
+        known = next((each for _, each, _ in reversed(self._running) if each in self._beside), None)
+        if known is not None:
+            self.unread[known] = None
+        else:
+            self.strangers[name or type(module).__name__] = f"{type(module).__name__}" + (f": {reason}" if reason else "")
 
 
-def fused_factors(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Factors:
-    """Returns the factors of the map that `scaled_dot_product_attention` uses for the same arguments.
-
-    Raises:
-        AttentionError: dropout is active.
-    """
-    if dropout_p > 0:
-        raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random.", "Call model.eval() first.")
-    causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
-    mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
-    return Factors(query, key, scale, mask, is_causal)
-
-
-def multi_head_call(*args: Any, **kwargs: Any) -> inspect.BoundArguments:
-    """Returns the arguments of a call of `multi_head_attention_forward`, by name."""
-    call = _MULTI_HEAD.bind(*args, **kwargs)
-    call.apply_defaults()
-    return call
-
-
-def _causal_with_padding(mask: Tensor) -> Tensor | None:
-    """The keys (batch, 1, 1, token) of a boolean mask that is causal attention to these keys; None for another mask.
-
-    Rows of padding may hold anything: no walk reaches them.
-    """
-    if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
-        return None
-    keys, places = mask.diagonal(dim1=-2, dim2=-1)[:, :, None], torch.arange(mask.shape[-1], device=mask.device)
-    for rows in places.split(_ROWS):
-        expected = keys & (places <= rows[:, None])
-        if bool(((mask[:, :, rows] ^ expected) & keys.mT[:, :, rows]).any()):
-            return None
-    return keys.clone()
+def names_given(layers: LayerSelection) -> bool:
+    """Returns whether a selection of layers is one by names alone."""
+    names = [layers] if isinstance(layers, str) else layers if isinstance(layers, list | tuple) else []
+    return bool(names) and layers != "all" and all(isinstance(name, str) for name in names)
 
 
 def heads_of(module: nn.Module) -> int:
@@ -215,23 +216,3 @@ def heads_of(module: nn.Module) -> int:
         if isinstance(heads := getattr(module, name, None), int):
             return heads
     return 1
-
-
-def _mixed(weights: Tensor, given: Mapping[str, Any]) -> Tensor:
-    """The output (query, [batch,] width) of `multi_head_attention_forward` for these weights ([batch,] head, query, key)."""
-    return multi_head_output(weights @ multi_head_values(given), given)
-
-
-def multi_head_values(given: Mapping[str, Any]) -> Tensor:
-    """Returns the values ([batch,] head, key, dim) of a call of `multi_head_attention_forward` with these arguments."""
-    value: Tensor = given["value"]
-    width, heads = given["embed_dim_to_check"], given["num_heads"]
-    bias = given["in_proj_bias"]
-    bias = None if bias is None else bias[2 * width :]
-    weight = given["v_proj_weight"] if given["use_separate_proj_weight"] else given["in_proj_weight"][2 * width :]
-    return F.linear(value, weight, bias).unflatten(-1, (heads, -1)).movedim(0, -2)
-
-
-def multi_head_output(heads: Tensor, given: Mapping[str, Any]) -> Tensor:
-    """Returns the projection (query, [batch,] width) of the output of the heads ([batch,] head, query, dim)."""
-    return F.linear(heads.movedim(-2, 0).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -158,6 +159,31 @@ def check_shown(routes: Iterable[str], wanted: Sequence[str], advice: str) -> No
         )
 
 
+def tokens_advice(tokens: TokenLayout | None = None) -> str:
+    """Returns the fix for attention that a family does not know: the line that reads a model by what it computes."""
+    layout = "TokenLayout(…)" if tokens is None else tokens.written
+    return f"Read the model by what it computes: reading=ac.Reading(tokens=ac.{layout})."
+
+
 def described(value: Any) -> str:
     """Returns a tensor's type and shape, or the type of anything else."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def in_place_of(model: nn.Module, names: Iterable[str], framework: str) -> dict[str, nn.Module]:
+    """Returns these modules, and modules of other packages whose names differ from one of them by numbers alone.
+
+    A user who gives one block another attention class (`model.blocks[-1].attn = SelfSelf(…)`) puts it in the place of a
+    module that the framework's family knows.
+    """
+    known = set(names)
+    patterns = {_pattern(name) for name in known}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if name in known or (_pattern(name) in patterns and type(module).__module__.split(".")[0] not in (framework, "torch"))
+    }
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", "#", name)

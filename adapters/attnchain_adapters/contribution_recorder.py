@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from threading import get_ident
 from types import TracebackType
 from typing import Any, final
@@ -10,9 +10,10 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
-from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
+from attnchain_adapters.attention_calls import AttentionCall
+from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.contribution_trace import ContributionTrace
-from attnchain_interp import AttentionError, Factors
+from attnchain_interp import AttentionError
 from attnchain_interp.capture import BlockCollector
 
 
@@ -23,7 +24,7 @@ class ContributionRecorder(AttentionRecorder):
     A block is handed over once the trace of the next one shows where the first one's output was added.
 
     Args:
-        model, layers, wanted: See `AttentionRecorder`.
+        model, layers, wanted, beside, batch: See `AttentionRecorder`.
         collector: takes the blocks.
 
     Raises:
@@ -31,9 +32,15 @@ class ContributionRecorder(AttentionRecorder):
     """
 
     def __init__(
-        self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], collector: BlockCollector[Any]
+        self,
+        model: nn.Module,
+        layers: Mapping[str, Sequence[str]],
+        wanted: Set[str],
+        collector: BlockCollector[Any],
+        beside: Iterable[str] = (),
+        batch: int | None = None,
     ) -> None:
-        super().__init__(model, layers, wanted, collector)
+        super().__init__(model, layers, wanted, collector, None, beside, batch)
         self._blocks = collector
         self._traces: list[tuple[str, ContributionTrace]] = []  # the one before and the one that is followed now
         self._open: list[list[Tensor]] = []
@@ -70,27 +77,27 @@ class ContributionRecorder(AttentionRecorder):
         if get_ident() == self._thread and self._open:
             self._open.pop()
 
-    def _enter(self, module: nn.Module, name: str) -> None:
-        super()._enter(module, name)
-        if get_ident() == self._thread:
-            layer = self._inside[-1][1]
+    def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super()._enter(name, module, args, kwargs)
+        if get_ident() == self._thread and (layer := self._running[-1][2]) is not None:
             while len(self._traces) > 1:
                 self._settle()
             if layer in self._wanted:
                 where = f"{type(self._model).__name__}, layer {layer!r}"
-                self._traces.append((layer, ContributionTrace(where, heads_of(module), self._open)))
+                self._traces.append((layer, ContributionTrace(where, self._open)))
 
-    def _take(self, layer: str, attention: Tensor | Factors, route: str, sink: bool = False) -> None:
+    def _take(self, layer: str, call: AttentionCall, result: Any) -> Any:
         trace = self._traces[-1][1]
-        if trace.attention is not None:
+        if trace.begun:
             raise AttentionError(
                 f"layer {layer!r} computed attention twice in one forward; its maps cannot be told apart.",
                 "Choose other layers by layers=….",
             )
-        self.routes[layer], trace.attention = route, attention
+        trace.begin(call, result)
+        return result
 
     def _settle(self) -> None:
         layer, trace = self._traces.pop(0)
-        if trace.attention is not None:
+        if trace.begun:
             with DisableTorchFunction():
                 self._blocks.take_block(layer, trace.block())

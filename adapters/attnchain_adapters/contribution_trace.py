@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_adapters.attention_recorder import multi_head_call, multi_head_output, multi_head_values
-from attnchain_interp import AttentionError, Factors
+from attnchain_adapters.attention_calls import AttentionCall
+from attnchain_interp import AttentionError
 from attnchain_interp.capture import AttentionBlock, LayerNorm
 
 Step = Callable[[Tensor], Tensor]
 
 _ADD: Final = (torch.add, Tensor.add, Tensor.add_)
-_PRODUCT: Final = (torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm)
 _READ: Final = (F.linear, Tensor.__getitem__)  # functions that take a sum as it is
 _LAYER_NORM: Final = inspect.signature(F.layer_norm)
 _ALIKE: Final = 1e-3  # of the greatest entry: how far the biases of two tokens may be apart, by rounding
@@ -33,17 +32,14 @@ class ContributionTrace:
 
     Args:
         name: of the model and the layer, for messages.
-        heads: how many the module has, where they are folded into the batch.
         given: for each module around the attention that is running, the outermost first, the tensors that it was given; kept
             up to date. The output of attention is added to one of those at the start.
     """
 
-    def __init__(self, name: str, heads: int, given: Sequence[Sequence[Tensor]]) -> None:
-        self.attention: Tensor | Factors | None = None
-        self._name, self._heads, self._given = name, heads, given
+    def __init__(self, name: str, given: Sequence[Sequence[Tensor]]) -> None:
+        self._name, self._given = name, given
         self._inputs = {id(tensor): tensor for tensors in given for tensor in tensors}
-        self._maps: dict[int, Tensor] = {}
-        self._values: Tensor | None = None
+        self._call: AttentionCall | None = None
         self._paths: dict[int, tuple[Tensor, tuple[Step, ...]]] = {}
         self._sum: tuple[Tensor, Tensor, Tensor] | None = None
         self._path: tuple[Step, ...] = ()
@@ -57,13 +53,22 @@ class ContributionTrace:
         """Returns whether the output of attention has been added to the input of its block."""
         return self._sum is not None
 
+    @property
+    def begun(self) -> bool:
+        """Returns whether the layer has attended."""
+        return self._call is not None
+
+    def begin(self, call: AttentionCall, result: Any) -> None:
+        """Takes the layer's use of attention, and what the torch function returned. The trace begins here."""
+        if call.route == "multi-head":
+            self._paths[id(result[0])] = result[0], (lambda heads: call.output(heads)[0],)
+        else:
+            self._paths[id(result)] = result, (call.output,)
+        self._call = call
+
     def follow(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Takes one function that the model has called, and its result. Ignores all functions before there is `attention`."""
-        if self.attention is None:
-            return
-        if self._values is None:
-            self._mix(function, args, kwargs, result)
-        elif isinstance(result, Tensor):
+        """Takes the next function of the model, and its result. Ignores all functions before the layer has attended."""
+        if self._call is not None and isinstance(result, Tensor):
             follow = self._step if self._sum is None else self._after
             follow(function, args, kwargs, result)
 
@@ -71,12 +76,12 @@ class ContributionTrace:
         """Returns the output of the block, taken apart.
 
         Raises:
-            AttentionError: attention is not multiplied with values, its output is not added to the block's input, the use of
-                the sum is not known, or something is added that is not a bias.
+            AttentionError: the layer has not attended, its output is not added to the block's input, the use of the sum is not
+                known, or something is added that is not a bias.
         """
-        attention, values = self.attention, self._values
-        if attention is None or values is None:
-            raise self._refused("its map is not multiplied with values by a matrix product")
+        if self._call is None:
+            raise self._refused("it has not attended")
+        attention, values = self._call.attention, self._call.values
         if attention.shape[-2:] != (values.shape[2],) * 2:
             raise self._refused(f"it attends from {attention.shape[-2]} to {attention.shape[-1]} tokens")
         if self._sum is None:
@@ -98,37 +103,6 @@ class ContributionTrace:
             each.append(laid(self._sent(alone)) - bias)
             alone[:, head] = 0
         return AttentionBlock(self._name, attention, torch.stack(each, 1), bias, attended, residual, norm, laid(output))
-
-    def _mix(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Waits for the product of the map and the values."""
-        if function is F.scaled_dot_product_attention:
-            value: Tensor = args[2] if len(args) > 2 else kwargs["value"]
-            self._begin(value.repeat_interleave(result.shape[1] // value.shape[1], 1), result)
-        elif function is F.multi_head_attention_forward:
-            given = multi_head_call(*args, **kwargs).arguments
-            value = multi_head_values(given)
-            single = value.ndim == 3  # one example, without a batch
-            self._begin(
-                value[None] if single else value,
-                result[0],
-                lambda heads: multi_head_output(heads[0] if single else heads, given),
-            )
-        elif not self._maps:  # the softmax that has shown the map
-            self._maps[id(result)] = result
-        elif function in _PRODUCT and id(args[0]) in self._maps:
-            maps, value = args[0], args[1]
-            if maps.ndim == 4:
-                self._begin(value.expand(*maps.shape[:2], -1, -1), result)
-            else:
-                maps, value = maps.unflatten(0, (-1, self._heads)), value.unflatten(0, (-1, self._heads))
-                self._begin(value, result, lambda heads: heads.flatten(0, 1))
-            self.attention = maps
-            self._maps.clear()
-        elif isinstance(result, Tensor) and any(id(tensor) in self._maps for tensor in _tensors(args)):
-            self._maps[id(result)] = result
-
-    def _begin(self, values: Tensor, output: Tensor, *steps: Step) -> None:
-        self._values, self._paths[id(output)] = values, (output, steps)
 
     def _step(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
         """Goes along with the output of the heads, until it is added to an input of the block."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from torch import nn
 
@@ -11,7 +11,13 @@ from attnchain_interp.capture import BlockCollector, Edit
 
 
 def recorder(
-    model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], taker: Taker, edit: Edit | None = None
+    model: nn.Module,
+    layers: Mapping[str, Sequence[str]],
+    wanted: Set[str],
+    taker: Taker,
+    edit: Edit | None = None,
+    beside: Iterable[str] = (),
+    batch: int | None = None,
 ) -> AttentionRecorder:
     """Returns a recorder of attention, or a recorder of whole attention blocks for a collector that takes them.
 
@@ -20,5 +26,5 @@ def recorder(
     if isinstance(taker, BlockCollector):
         from attnchain_adapters.contribution_recorder import ContributionRecorder  # only contributions load it
 
-        return ContributionRecorder(model, layers, wanted, taker)
-    return AttentionRecorder(model, layers, wanted, taker, edit)
+        return ContributionRecorder(model, layers, wanted, taker, beside=beside, batch=batch)
+    return AttentionRecorder(model, layers, wanted, taker, edit, beside, batch)

@@ -29,7 +29,7 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     Raises:
         AttentionError: a layout without labels, or a word that is not in the prompt.
 
-    >>> from attnchain_interp.store.tokens import Role
+    >>> from attnchain_interp.store.roles import Role
     >>> import torch
     >>> roles = torch.full((1, 4), int(Role.TEXT), dtype=torch.uint8)
     >>> tokens_of_word(TokenLayout(roles, labels=[["▁a", "▁cor", "gi", "</s>"]]), "corgi")

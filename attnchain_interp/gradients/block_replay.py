@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, Final, final
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -19,7 +20,8 @@ INSTEAD: Final = "Take the gradients of the model's own score for every layer: c
 class LayerOutputs:
     """While open, remembers the output of every entry of a model's lists of modules.
 
-    A layer of attention belongs to the innermost entry of an `nn.ModuleList` or `nn.Sequential` around it: its block.
+    A layer of attention belongs to the innermost entry of an `nn.ModuleList` or `nn.Sequential` around it: its block. Forwards
+    without gradients, by which an adapter only looks, do not count.
 
     Args:
         model: the model that will be called.
@@ -39,7 +41,7 @@ class LayerOutputs:
         thread = get_ident()
 
         def remember(name: str, output: Any) -> None:
-            if get_ident() == thread:
+            if get_ident() == thread and torch.is_grad_enabled():
                 self._outputs.setdefault(name, []).append(output)
 
         self._handles: list[RemovableHandle] = []

@@ -3,8 +3,9 @@
 from attnchain_interp.store.attention_store import AttentionStore, Direction
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue_weights, head_weights, normalised_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, select_layers
+from attnchain_interp.store.roles import Role
 from attnchain_interp.store.starts import Start
-from attnchain_interp.store.tokens import Grid, Role, TokenLayout, TokenSelection
+from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
 
 __all__ = [
     "AttentionStore",

@@ -116,6 +116,12 @@ class AttentionStore:
     def batch(self) -> int:
         return self.tokens.batch
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The names of the modules that attended in the forward and are not in this store."""
+        names = self.metadata.get("unread", "")
+        return tuple(names.split(", ")) if names else ()
+
     def __repr__(self) -> str:
         heads = "/".join(map(str, sorted({layer.heads for layer in self})))
         of = f" of {self.metadata['model']}" if "model" in self.metadata else ""

@@ -12,7 +12,8 @@ from torch import Tensor
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import float32_or_wider
-from attnchain_interp.store.tokens import Role, TokenLayout
+from attnchain_interp.store.roles import Role
+from attnchain_interp.store.tokens import TokenLayout
 
 if TYPE_CHECKING:
     from xarray import DataArray

@@ -14,7 +14,8 @@ from torch import Tensor
 from attnchain_interp.chain import Chain
 from attnchain_interp.chain.chain import distribution, one_hot
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store.tokens import Role, TokenLayout
+from attnchain_interp.store.roles import Role
+from attnchain_interp.store.tokens import TokenLayout
 
 Start = str | int | Tensor
 CLASS_OR_UNIFORM: Final = "class-or-uniform"

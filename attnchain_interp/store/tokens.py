@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, final
 
 import torch
@@ -12,32 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
-
-
-class Role(IntEnum):
-    """The role of a token. Arguments take its lower-case name: `tokens="patch"`."""
-
-    CLASS = 0
-    REGISTER = 1
-    PATCH = 2
-    TEXT = 3
-    SPECIAL = 4
-    PAD = 5
-    FRAME = 6  # of audio
-
-    @classmethod
-    def named(cls, name: str) -> Role:
-        """Returns the role of this name.
-
-        Raises:
-            AttentionError: no role has the name.
-        """
-        try:
-            return cls[name.upper()]
-        except KeyError:
-            known = ", ".join(repr(role.name.lower()) for role in cls)
-            raise AttentionError(f"{name!r} is no token role.", f"The roles are {known}.") from None
-
+from attnchain_interp.store.roles import Role
 
 Grid = tuple[int, int]
 TokenSelection = str | Sequence[int] | Sequence[str] | Tensor | None
@@ -52,6 +26,7 @@ class TokenLayout:
         roles: (batch, token) `Role` codes, uint8.
         grid: (rows, columns) of the patch tokens, row by row, when they cover an image.
         labels: one list of strings per example (the tokens as text), or None.
+        any_length: a text of one token stands for a text of any number of tokens. See `fitted`.
 
     Raises:
         AttentionError: roles of another shape or with unknown codes, a grid that does not match the number of patches,
@@ -61,6 +36,7 @@ class TokenLayout:
     roles: Tensor
     grid: Grid | None = None
     labels: list[list[str]] | None = field(default=None, repr=False)
+    any_length: bool = False
 
     def __post_init__(self) -> None:
         if self.roles.ndim != 2 or 0 in self.roles.shape:
@@ -89,20 +65,63 @@ class TokenLayout:
             )
 
     @classmethod
-    def image(cls, batch: int, grid: Grid, prefix: Sequence[Role] = (), suffix: Sequence[Role] = ()) -> TokenLayout:
+    def image(
+        cls,
+        batch: int = 1,
+        grid: Grid = (1, 1),
+        prefix: Sequence[Role] = (),
+        suffix: Sequence[Role] = (),
+        class_token: bool = False,
+    ) -> TokenLayout:
         """Returns the layout of prefix tokens (class, registers), the patches of an image, and suffix tokens (queries).
 
-        >>> TokenLayout.image(1, (1, 2), [Role.CLASS]).roles.tolist()
+        Args:
+            batch: the number of images. One image stands for a batch of any size in `Reading(tokens=…)`.
+            grid: (rows, columns) of the patches.
+            prefix, suffix: the roles of the tokens before and after the patches.
+            class_token: puts a class token before the prefix.
+
+        >>> TokenLayout.image(grid=(1, 2), class_token=True).roles.tolist()
         [[0, 2, 2]]
         """
-        roles = [*prefix, *[Role.PATCH] * (grid[0] * grid[1]), *suffix]
-        return cls(torch.tensor(roles, dtype=torch.uint8).expand(batch, -1), grid)
+        roles = [*[Role.CLASS] * class_token, *prefix, *[Role.PATCH] * (grid[0] * grid[1]), *suffix]
+        return cls(torch.tensor(roles, dtype=torch.uint8).expand(batch, -1), (grid[0], grid[1]))
 
     @classmethod
-    def text(cls, mask: Tensor, labels: list[list[str]] | None = None) -> TokenLayout:
-        """Returns the layout of text tokens where `mask` (batch, token) is true, and padding elsewhere."""
+    def text(cls, mask: Tensor | None = None, labels: list[list[str]] | None = None) -> TokenLayout:
+        """Returns the layout of text tokens where `mask` (batch, token) is true, and padding elsewhere.
+
+        Without a mask it is a text of any length, for `Reading(tokens=TokenLayout.text())`.
+        """
+        if mask is None:
+            return cls(torch.tensor([[int(Role.TEXT)]]), any_length=True)
         roles = torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD))
         return cls(roles, labels=labels)
+
+    def fitted(self, batch: int, tokens: int) -> TokenLayout:
+        """Returns the layout of a batch. One example stands for each example, a text of any length for one of `tokens` tokens.
+
+        >>> TokenLayout.text().fitted(2, 3).roles.tolist()
+        [[3, 3, 3], [3, 3, 3]]
+        """
+        if self.any_length:
+            return TokenLayout.text(torch.ones(batch, tokens))
+        if self.batch != 1 or batch == 1:
+            return self
+        labels = None if self.labels is None else self.labels * batch
+        return TokenLayout(self.roles.expand(batch, -1), self.grid, labels)
+
+    @property
+    def written(self) -> str:
+        """The expression that makes this layout for any batch, for messages."""
+        roles = [Role(code) for code in self.roles[0].tolist()]
+        before = roles.index(Role.PATCH) if self.grid is not None else 0
+        if self.grid is None or roles[before:] != [Role.PATCH] * (len(roles) - before):
+            return "TokenLayout.text()" if set(roles) <= {Role.TEXT, Role.PAD} else "TokenLayout(your_roles)"
+        start = "" if not before else ", class_token=True" if roles[:before] == [Role.CLASS] else None
+        if start is None:
+            start = f", prefix=[{', '.join(f'ac.Role.{role.name}' for role in roles[:before])}]"
+        return f"TokenLayout.image(grid={self.grid}{start})"
 
     def __len__(self) -> int:
         return self.roles.shape[1]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_adapters.attention_recorder import fused_factors
+from attnchain_adapters.attention_calls import fused_factors
 
 SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32}
 SQUARE = {"image_size": 64, "patch_size": 16}
@@ -88,7 +88,7 @@ def test_only_the_layers_asked_for_are_computed(build: Callable[[], Any], monkey
         made.append(fused_factors(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr("attnchain_adapters.attention_recorder.fused_factors", counted)
+    monkeypatch.setattr("attnchain_adapters.attention_calls.fused_factors", counted)
     last = ac.capture(model, pixels(model), layers=-1)
     assert last.names == everything.names[-1:]
     assert torch.equal(last[0].maps, everything[-1].maps)

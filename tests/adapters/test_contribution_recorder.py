@@ -28,7 +28,7 @@ def test_wanted_layers_come_once_each_and_no_hook_stays() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_attention_that_comes_twice_is_refused() -> None:
+def test_a_module_that_runs_twice_is_two_layers() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -39,5 +39,23 @@ def test_attention_that_comes_twice_is_refused() -> None:
                 x = x + self.attention(x, x, x)[0]
             return x
 
-    with pytest.raises(ac.AttentionError, match="computed attention twice in one forward"):
-        ac.capture_contributions(Twice().eval(), torch.randn(1, 4, 8))
+    model, x = Twice().eval(), torch.randn(1, 4, 8)
+    found = ac.capture_contributions(model, x)
+    assert found.names == ["attention[0]", "attention[1]"]
+    assert torch.equal(found[1].maps, ac.capture_contributions(model, x, layers=-1)[0].maps)
+
+
+def test_attention_that_comes_twice_in_a_layer_is_refused() -> None:
+    class Paths(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + (x @ x.mT).softmax(-1) @ x + (-x @ x.mT).softmax(-1) @ x
+
+    collector = ContributionCollector("norm")
+    collector.expect(Expected(ac.TokenLayout.text(torch.ones(1, 4)), 1, 2, False))
+    model = nn.Sequential(Paths())
+    with (
+        pytest.raises(ac.AttentionError, match="computed attention twice in one forward"),
+        torch.no_grad(),
+        ContributionRecorder(model, {"0": ["0"]}, {"0"}, collector),
+    ):
+        model(torch.randn(1, 4, 8))

@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_adapters.attention_recorder import fused_factors
+from attnchain_adapters.attention_calls import fused_factors
 
 SMALL = {
     "vocab_size": 60,

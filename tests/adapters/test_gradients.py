@@ -86,16 +86,18 @@ def test_the_gradient_is_the_change_of_the_score(name: str) -> None:
     for layer, gradient in zip(found.store, found.gradients, strict=True):
         direction = torch.randn(layer.maps.shape, generator=generator).to(layer.maps) * (layer.maps > 0)
         scores: list[Tensor] = []
+        outputs: list[Any] = []
 
-        def remember(_: Any, __: Any, output: Any, scores: list[Tensor] = scores) -> None:
-            logits = output if isinstance(output, Tensor) else output.logits
-            scores.append(logits[(slice(None), *target)] if isinstance(target, tuple) else logits[:, target])
+        def remember(_: Any, __: Any, output: Any, outputs: list[Any] = outputs) -> None:
+            outputs.append(output)
 
         with torch.no_grad():
             handle = model.register_forward_hook(remember)
             for step in (1e-3, -1e-3):
                 request = CaptureRequest(StoreCollector(), layer.name, edit=lambda _, maps, move=step * direction: maps + move)
                 adapter.capture(model, (inputs,), {}, request)
+                logits = outputs[-1] if isinstance(outputs[-1], Tensor) else outputs[-1].logits
+                scores.append(logits[(slice(None), *target)] if isinstance(target, tuple) else logits[:, target])
             handle.remove()
         expected = (gradient * direction).sum((1, 2, 3)).double()
         assert float(expected.abs().max()) > 1e-6, "the map counts"

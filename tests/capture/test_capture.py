@@ -23,10 +23,8 @@ def test_sources_that_are_refused() -> None:
         ac.capture("vit", torch.zeros(1))
 
 
-def test_a_model_nobody_recognises_hears_what_is() -> None:
-    import timm  # noqa: F401 - now its adapter is loaded
-
-    with pytest.raises(ac.AttentionError, match=r"no adapter recognises torch\.nn.*Linear.*timm: VisionTransformer"):
+def test_a_model_that_does_not_attend() -> None:
+    with pytest.raises(ac.AttentionError, match="(?s)no module of Linear attends in this forward.*from_maps"):
         ac.capture(nn.Linear(1, 1), torch.zeros(1))
 
 

@@ -44,8 +44,8 @@ def test_the_old_form_works_and_says_the_new_one() -> None:
 
 def test_a_field_without_a_meaning_is_refused() -> None:
     model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
-    with pytest.raises(ac.AttentionError, match=r"Reading.tower=…. has no meaning for a plain PyTorch model.*kind, tokens"):
-        ac.capture(model, x, reading=ac.Reading(tower="text"))
+    with pytest.raises(ac.AttentionError, match=r"Reading.labels=…. has no meaning for a PyTorch model.*kind, tower, tokens"):
+        ac.capture(model, x, reading=ac.Reading(labels=["a"]))
     with pytest.raises(ac.AttentionError, match="has no meaning for a callable"):
         ac.capture(lambda: None, reading=ac.Reading(kind="encoder"))
 

@@ -53,14 +53,14 @@ def test_a_decoy_moves_nothing(tokens: Tensor) -> None:
 
 def test_maps_that_are_not_the_models_deviate(tokens: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the recorder had read the maps in another order than the model does."""
-    from attnchain_adapters import attention_recorder
+    from attnchain_adapters.attention_calls import AttentionCall
 
-    mixed = attention_recorder._mixed
+    with_maps = AttentionCall.with_maps
 
-    def swapped(weights: Tensor, given: Any) -> Tensor:
-        return mixed(weights.flip(-1), given)
+    def swapped(call: AttentionCall, maps: Tensor) -> Any:
+        return with_maps(call, maps.flip(-1))
 
-    monkeypatch.setattr(attention_recorder, "_mixed", swapped)
+    monkeypatch.setattr(AttentionCall, "with_maps", swapped)
     proof = ac.prove(Reader(decoy=False).eval(), tokens)
     assert proof.deviation > 0.01
     assert not proof.holds
@@ -82,14 +82,14 @@ def test_an_edit_is_what_the_model_goes_on_with(tokens: Tensor) -> None:
     handle.remove()
     assert seen == ["first"]
     assert float(store.maps().std(-1).mean()) > 0.01, "what is kept is the model's own"
-    assert torch.allclose(outputs[0], outputs[0][:, :1].expand_as(outputs[0]), atol=1e-6), "each token saw the same"
+    assert torch.allclose(outputs[-1], outputs[-1][:, :1].expand_as(outputs[-1]), atol=1e-6), "each token saw the same"
 
 
 def test_what_cannot_be_proved(tokens: Tensor) -> None:
     with pytest.raises(ac.AttentionError, match="prove needs a model that an adapter recognises; got function"):
         ac.prove(lambda x: x, tokens)  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="got Linear"):
-        ac.prove(nn.Linear(2, 2), tokens)
+    with pytest.raises(ac.AttentionError, match="no module of Linear attends"):
+        ac.prove(nn.Linear(tokens.shape[-1], 2), tokens)
 
     class Silent(Reader):
         def forward(self, x: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -52,3 +52,40 @@ def test_padding_is_never_selected() -> None:
 def test_bad_layouts_and_selections(build: object, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
         build()  # type: ignore[operator]
+
+
+def test_one_example_stands_for_a_batch() -> None:
+    image = TokenLayout.image(grid=(2, 3), class_token=True)
+    assert (image.batch, len(image), image.grid, image.class_token) == (1, 7, (2, 3), 0)
+    assert image.fitted(4, 7).roles.tolist() == image.roles.tolist() * 4
+    assert image.fitted(1, 9) is image, "its size is checked where it is used"
+    two = TokenLayout.text(torch.ones(2, 3))
+    assert two.fitted(4, 3) is two
+    labelled = TokenLayout.text(torch.ones(1, 2), labels=[["a", "b"]]).fitted(2, 2)
+    assert labelled.labels == [["a", "b"], ["a", "b"]]
+
+
+def test_a_text_of_any_length() -> None:
+    anything = TokenLayout.text()
+    assert anything.any_length
+    assert anything.fitted(2, 5).roles.tolist() == [[int(Role.TEXT)] * 5] * 2
+    assert not anything.fitted(2, 5).any_length
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        TokenLayout.image(grid=(2, 3)),
+        TokenLayout.image(grid=(2, 3), class_token=True),
+        TokenLayout.image(1, (2, 3), [Role.CLASS, Role.REGISTER]),
+        TokenLayout.text(),
+    ],
+)
+def test_a_layout_is_written_as_code(layout: TokenLayout) -> None:
+    made = eval(f"ac.{layout.written}", {"ac": ac})  # noqa: S307 - of our own making
+    assert torch.equal(made.roles, layout.roles)
+    assert made.grid == layout.grid
+
+
+def test_a_layout_with_other_roles_is_the_users_own() -> None:
+    assert TokenLayout.image(1, (2, 3), suffix=[Role.SPECIAL]).written == "TokenLayout(your_roles)"

@@ -9,7 +9,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import nn
 
-from attnchain_adapters.checks import arguments_of, check_ready, check_shown
+from attnchain_adapters.checks import arguments_of, check_ready
 from attnchain_adapters.diffusers_models.families import FAMILIES
 from attnchain_adapters.diffusers_models.guidance import guided_by_self_attention
 from attnchain_adapters.diffusers_models.noising import denoised_image
@@ -77,11 +77,11 @@ class DiffusersAdapter:
         heads = max(module.heads for layer, module in attention_modules(source).items() if layer in wanted)
         request.collector.expect(Expected(tokens, len(wanted), heads, True, queries))
         watched = {layer: [layer] for layer in sequence.layers}
-        with recorder(source, watched, set(wanted), request.collector, request.edit) as recording:
+        beside = attention_modules(source)
+        with recorder(source, watched, set(wanted), request.collector, request.edit, beside) as recording:
             request.run(source, inputs, kwargs)
-        check_shown(recording.routes, wanted, ADVICE)
-        metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind, "route": recording.route}
-        return request.result(wanted, metadata)
+        seen = recording.metadata(request.layers, ADVICE, "Remove the module that attends from the denoiser.")
+        return request.result(wanted, {"adapter": "diffusers", "model": name, "kind": sequence.kind} | seen)
 
     def load(self, name: str) -> LoadedModel:
         raise AttentionError(

@@ -11,10 +11,11 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
-from attnchain_adapters.checks import arguments_of, check_ready, check_shown, is_run_by
+from attnchain_adapters.checks import arguments_of, check_ready, in_place_of, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of, known_class
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
+from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_interp import AttentionError, Role, TokenLayout
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel
 from attnchain_interp.checks import check_one_of
@@ -46,7 +47,9 @@ class TimmAdapter:
         self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
     ) -> Result:
         """See `Adapter.capture`. `Reading.kind` is "encoder" (the default) or "pool", whose queries are a head's probes."""
-        request.reading.check_known("a model of timm", "kind")
+        if request.reading.tokens is not None:  # the user says the layout: the model is read by what it computes
+            return TorchAdapter().capture(source, inputs, kwargs, request)
+        request.reading.check_known("a model of timm", "kind", "tokens")
         kind = request.reading.kind or "encoder"
         check_one_of("kind", kind, ("encoder", "pool"))
         family = family_of(source)
@@ -71,11 +74,12 @@ class TimmAdapter:
         heads, fused = max(getattr(m, "num_heads", 1) for m in chosen), all(getattr(m, "fused_attn", False) for m in chosen)
         request.collector.expect(Expected(tokens, len(chosen), heads, fused, queries))
         watched = {layer: [layer] for layer in attention}
-        with recorder(source, watched, set(wanted), request.collector, request.edit) as recording:
+        beside = [*encoder, *pooling, *_of_classes(source, family.attention + family.beside)]
+        with recorder(source, watched, set(wanted), request.collector, request.edit, beside) as recording:
             request.run(source, inputs, kwargs)
-        check_shown(recording.routes, wanted, "This version of timm computes it in a way that is not known here.")
-        metadata = {"adapter": "timm", "model": name, "kind": kind, "route": recording.route}
-        return request.result(wanted, metadata)
+        advice = "This version of timm computes it in a way that is not known here."
+        seen = recording.metadata(request.layers, advice, tokens_advice(tokens))
+        return request.result(wanted, {"adapter": "timm", "model": name, "kind": kind} | seen)
 
     def load(self, name: str) -> LoadedModel:
         model = timm.create_model(name, pretrained=True).eval()
@@ -91,7 +95,8 @@ class TimmAdapter:
 def _attention(model: nn.Module, family: Family) -> dict[str, Any]:
     """The modules that attend among the tokens, in the order in which the model runs them."""
     found = _of_classes(model, family.attention)
-    return {name: module for name, module in found.items() if family.named in ("", name.rsplit(".", 1)[-1])}
+    known = [name for name in found if family.named in ("", name.rsplit(".", 1)[-1])]
+    return in_place_of(model, known, "timm")
 
 
 def _attends(module: nn.Module) -> bool:

@@ -27,12 +27,14 @@ class Family:
             reduction. "pooled": that of the patch embedding, halved from stage to stage. "positions": each layer has that of
             its position embedding. "branches": one for each of several patch embeddings.
         named: the last name of these modules, where others of their class attend to something else.
+        beside: the classes of modules that attend too, and are left out.
         remark: for the table of models.
     """
 
     attention: tuple[str, ...]
     grid: Grid = "stages"
     named: str = ""
+    beside: tuple[str, ...] = ()
     remark: str = ""
 
 
@@ -53,15 +55,30 @@ FAMILIES: Final[dict[str, Family]] = {
         Family(("AttentionRope",), "patches"),
     ),
     **_all("Gemma4VitEncoder Gemma4VitClassifier", Family(("Gemma4Attention",), "patches")),
-    "TNT": Family(("Attention",), "patches", "attn_out", "attention between patches; that within each patch is left out"),
-    "CrossVit": Family(("Attention",), "branches", remark="one grid per branch: choose layers=…"),
+    "TNT": Family(
+        ("Attention",), "patches", "attn_out", remark="attention between patches; that within each patch is left out"
+    ),
+    "CrossVit": Family(
+        ("Attention",),
+        "branches",
+        beside=("CrossAttention",),
+        remark="one grid per branch: choose layers=…; attention from branch to branch is left out",
+    ),
     "PoolingVisionTransformer": Family(("Attention",), "pooled", remark=_STAGES),
     **_all("MetaFormer EfficientFormer FastVit Visformer", Family(("Attention",), remark=_STAGES)),
     **_all(
         "Levit LevitDistilled",
-        Family(("Attention",), remark=_STAGES + "; attention that shrinks the grid between stages is left out"),
+        Family(
+            ("Attention",),
+            beside=("AttentionDownsample",),
+            remark=_STAGES + "; attention that shrinks the grid between stages is left out",
+        ),
     ),
-    "VOLO": Family(("Attention",), remark="outlook attention before and class attention after the blocks is left out"),
+    "VOLO": Family(
+        ("Attention",),
+        beside=("OutlookAttention", "ClassAttention"),
+        remark="outlook attention before and class attention after the blocks is left out",
+    ),
     "MaxxVit": Family(("Attention2d",), remark=_STAGES + "; CoAtNet and CoAtNeXt (MaxViT attends within windows)"),
     "ByobNet": Family(("BottleneckAttn",), "positions", remark=_STAGES + "; BoTNet"),
     "IFormer": Family(("SHMA",), remark=_STAGES),

@@ -1,56 +1,62 @@
-"""The adapter of plain PyTorch models, which attend by `nn.MultiheadAttention`."""
+"""The adapter of any PyTorch model: its attention is known by what it computes."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
-from attnchain_adapters.checks import check_ready, check_shown
+from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.checks import check_ready
 from attnchain_adapters.recorders import recorder
-from attnchain_adapters.torch_models.layouts import check_tokens, image_layout, is_vision_transformer, text_layout
-from attnchain_adapters.torch_models.stacks import REFUSED, check_kind, classes_of, kind_of, modules_meant
+from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_vision_transformer, layout_of
+from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
+from attnchain_adapters.torch_models.survey import Use, sequences_given, survey
+from attnchain_interp import AttentionError, Factors, TokenLayout
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind
 
 Result = TypeVar("Result")
 
+_ADVICE: Final = "The model attends otherwise than in the forward before. Make its forward deterministic."
+_ALIKE: Final = 1e-3  # between the maps of an example alone and in its batch
+
 
 @final
 class TorchAdapter:
-    """Reads modules of `nn.MultiheadAttention`, alone or in layers: `nn.TransformerEncoder`, torchvision's ViT, your own."""
+    """Reads any module whose attention multiplies values by a map: fused, by a softmax, or by `nn.MultiheadAttention`.
 
-    supported = "modules that hold nn.MultiheadAttention (nn.Transformer and its parts, torchvision's VisionTransformer)"
+    A first forward without gradients looks which modules attend. A second one records them.
+    """
+
+    supported = "any module that multiplies values by a softmax over keys (docs/models.md)"
 
     def __repr__(self) -> str:
         return "TorchAdapter()"
 
     def recognises(self, source: Any) -> bool:
-        if not isinstance(source, nn.Module):
-            return False
-        attends = any(isinstance(module, nn.MultiheadAttention) for module in source.modules())
-        return attends or not REFUSED.keys().isdisjoint(classes_of(source))
-
-    def entries(self, module: nn.Module) -> tuple[str, ...]:
-        """See `FamilyAdapter.entries`. Of plain PyTorch models, torchvision's vision transformer has a layout of its own."""
-        return ("forward",) if is_vision_transformer(module) else ()
+        return isinstance(source, nn.Module)
 
     def capture(
         self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
     ) -> Result:
         """See `Adapter.capture`.
 
-        `Reading.kind` is "encoder", "decoder" or "cross"; a model with several sequences needs it. `Reading.tokens` is the
-        layout of the tokens (of the keys, in cross-attention). Without a layout the tokens are text, as many as the first
-        layer gets, and padding where its key padding mask says so.
+        `Reading.kind` is "encoder", "decoder" or "cross"; a model with several sequences needs it. `Reading.tower` is the
+        beginning of the names of modules, as "visual". `Reading.tokens` is the layout of the tokens (of the keys, in
+        cross-attention). Without a layout the tokens of a model that is given no image are text.
         """
-        with _Watch(source, inputs, kwargs, request) as watch:
+        with _Forwards(source, inputs, kwargs, request.runs or source) as forwards:
+            watching, found = forwards.open(request)
             request.run(source, inputs, kwargs)
-        return watch.result()
+        return forwards.result(request, watching, found)
+
+    def entries(self, module: nn.Module) -> tuple[str, ...]:
+        """See `FamilyAdapter.entries`. Of plain PyTorch models, torchvision's vision transformer has a layout of its own."""
+        return ("forward",) if is_vision_transformer(module) else ()
 
     def is_encoder_decoder(self, source: Any) -> bool:
         attention = [name for name, module in source.named_modules() if isinstance(module, nn.MultiheadAttention)]
@@ -64,14 +70,15 @@ class TorchAdapter:
         requests: Mapping[StackKind, CaptureRequest[Result]],
     ) -> Mapping[StackKind, Result]:
         """See `EncoderDecoderAdapter.capture_encoder_decoder`. `Reading.tokens` is the layout of the encoder's tokens."""
-        with ExitStack() as opened:
-            watches: dict[StackKind, _Watch[Result]] = {}
+        opened: dict[StackKind, tuple[AttentionRecorder, Meant]] = {}
+        first = next(iter(requests.values()))
+        with _Forwards(source, inputs, kwargs, first.runs or source) as forwards:
             for kind, request in requests.items():
                 tokens = None if kind == "decoder" else request.reading.tokens
                 own = replace(request, reading=replace(request.reading, kind=kind, tokens=tokens))
-                watches[kind] = opened.enter_context(_Watch(source, inputs, kwargs, own))
-            next(iter(requests.values())).run(source, inputs, kwargs)
-        return {kind: watch.result() for kind, watch in watches.items()}
+                opened[kind] = forwards.open(own)
+            first.run(source, inputs, kwargs)
+        return {kind: forwards.result(request, *opened[kind]) for kind, request in requests.items()}
 
     def load(self, name: str) -> LoadedModel:
         """Returns one of torchvision's models."""
@@ -87,51 +94,95 @@ class TorchAdapter:
         return LoadedModel(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
 
 
-class _Watch(Generic[Result]):
-    """While open, announces the capture to the collector and gives it the attention of the chosen layers of one kind."""
+class _Forwards(ExitStack):
+    """A model and its inputs: surveyed once, and recorded by as many recorders as are opened.
+
+    Args:
+        source: the model.
+        inputs, kwargs: the arguments of `call`.
+        call: what runs: the model, or a method of it.
+    """
 
     def __init__(
-        self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], request: CaptureRequest[Result]
+        self, source: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], call: Callable[..., Any]
     ) -> None:
-        request.reading.check_known("a plain PyTorch model", "kind", "tokens")
-        kind, tokens = check_kind(request.reading.kind), request.reading.tokens
-        places = {name or type(source).__name__: name for name in modules_meant(source, kind)}
-        attention: dict[str, Any] = {name: source.get_submodule(place) for name, place in places.items()}
+        super().__init__()
+        check_family(source)
         check_ready(source)
-        self._source, self._request, self._tokens = source, request, tokens
-        self._wanted = request.select(list(attention))
-        self._chosen = [attention[name] for name in self._wanted]
-        self._kind: StackKind = kind or kind_of(source, places[self._wanted[0]]) or "encoder"
-        self._layout = tokens or image_layout(source, inputs, kwargs)
-        self._given = next((value for value in (*inputs, *kwargs.values()) if isinstance(value, Tensor)), None)
-        self._told = False
-        watched = {places[name]: [name] for name in self._wanted}
-        self._recorder = recorder(source, watched, set(self._wanted), request.collector, request.edit)
+        self._source, self._inputs, self._kwargs, self._call = source, inputs, kwargs, call
+        self._given = list(sequences_given([*inputs, *kwargs.values()]))
+        self._image = image_layout(source, inputs, kwargs)
+        self._uses = survey(source, lambda: call(*inputs, **kwargs))
 
-    def __enter__(self) -> _Watch[Result]:
-        self._handles = [module.register_forward_pre_hook(self._shown, with_kwargs=True) for module in self._chosen]
-        self._recorder.__enter__()
-        return self
+    def open(self, request: CaptureRequest[Any]) -> tuple[AttentionRecorder, Meant]:
+        """Announces a capture to its collector, and opens its recorder."""
+        reading, name = request.reading, type(self._source).__name__
+        reading.check_known("a PyTorch model", "kind", "tower", "tokens")
+        found = meant(self._source, self._uses, request, len(self._given))
+        chosen = [use for use in found.uses if use.layer in found.wanted]
+        first, stated = chosen[0], reading.tokens or self._image
+        batch = batch_of(first, self._given, stated)
+        tokens = layout_of(first, batch, self._given, name, stated)
+        if first.folded and batch > 1:
+            self._check_folding(first, batch)
+        queries = None
+        if found.kind == "cross":
+            queries = TokenLayout.text(torch.ones(batch, first.shape[-2] if first.shape else 1))
+        heads = max(self._heads(use, batch) for use in chosen)
+        fused = all(use.route == "sdpa" for use in chosen)
+        request.collector.expect(Expected(tokens, len(chosen), heads, fused, queries))
+        watching = recorder(
+            self._source, found.layers, set(found.wanted), request.collector, request.edit, found.beside, batch
+        )
+        return self.enter_context(watching), found
 
-    def __exit__(self, *error: Any) -> None:
-        self._recorder.__exit__(*error)
-        for handle in self._handles:
-            handle.remove()
+    def result(self, request: CaptureRequest[Result], watching: AttentionRecorder, found: Meant) -> Result:
+        """Returns the collector's result after the forward."""
+        seen = watching.metadata(request.layers, _ADVICE, "Make its forward deterministic.")
+        metadata = {"adapter": "torch", "model": type(self._source).__name__, "kind": found.kind}
+        return request.result(found.wanted, metadata | seen)
 
-    def _shown(self, module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Announces the capture to the collector when the first layer is called."""
-        call = inspect.signature(type(module).forward).bind(module, *args, **options).arguments
-        if self._tokens is None:
-            check_tokens(call, module.batch_first, self._kind, self._given)
-        if not self._told:
-            self._told = True
-            keys = self._layout or text_layout(call["key"], module.batch_first, call.get("key_padding_mask"))
-            queries = text_layout(call["query"], module.batch_first) if self._kind == "cross" else None
-            heads = max(each.num_heads for each in self._chosen)
-            self._request.collector.expect(Expected(keys, len(self._chosen), heads, False, queries))
+    def _heads(self, use: Use, batch: int) -> int:
+        shape = use.shape or (1, 1)
+        return shape[0] // batch if use.folded else shape[1]
 
-    def result(self) -> Result:
-        """Returns the collector's result, after the forward."""
-        check_shown(self._recorder.routes, self._wanted, "The model did not call them. Choose others by layers=….")
-        metadata = {"adapter": "torch", "model": type(self._source).__name__, "kind": self._kind}
-        return self._request.result(self._wanted, metadata | {"route": self._recorder.route})
+    def _check_folding(self, use: Use, batch: int) -> None:
+        """Checks that the heads of one example lie together where a layer folds batch and heads into one axis.
+
+        Raises:
+            AttentionError: the first example alone, as far as the inputs can be taken apart, has another map.
+        """
+
+        def first(value: Any) -> Any:
+            return value[:1] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
+
+        inputs, kwargs = tuple(map(first, self._inputs)), {name: first(value) for name, value in self._kwargs.items()}
+        together = self._map_of(use, batch, lambda: self._call(*self._inputs, **self._kwargs))
+        refusal = AttentionError(
+            f"layer {use.layer!r} folds {batch} examples and their heads into one axis, and which comes first is not known.",
+            "Pass one example at a time.",
+        )
+        try:
+            alone = self._map_of(use, 1, lambda: self._call(*inputs, **kwargs))
+        except Exception as error:
+            raise refusal from error
+        if alone.shape[1:] != together.shape[1:] or float((alone[0] - together[0]).abs().max()) > _ALIKE:
+            raise refusal
+
+    def _map_of(self, use: Use, batch: int, run: Callable[[], Any]) -> Tensor:
+        """The map of one layer in a forward of its own."""
+        kept = _Kept()
+        with torch.no_grad(), AttentionRecorder(self._source, {use.module: [use.layer]}, {use.layer}, kept, batch=batch):
+            run()
+        return kept.maps[use.call]
+
+
+@final
+class _Kept:
+    """Keeps maps as they come."""
+
+    def __init__(self) -> None:
+        self.maps: list[Tensor] = []
+
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+        self.maps.append(attention.maps() if isinstance(attention, Factors) else attention)

@@ -1,4 +1,4 @@
-"""The tokens of a plain PyTorch model: an image's patches, or text."""
+"""The tokens of a PyTorch model: an image's patches, or text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from attnchain_adapters.checks import check_image
-from attnchain_adapters.torch_models.stacks import classes_of
+from attnchain_adapters.torch_models.sequences import classes_of
+from attnchain_adapters.torch_models.survey import Use
 from attnchain_interp import AttentionError, Role, TokenLayout
-from attnchain_interp.capture import StackKind
 
 
 def is_vision_transformer(model: Any) -> bool:
@@ -28,45 +28,78 @@ def image_layout(model: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -
     return TokenLayout.image(len(images), (height // model.patch_size, width // model.patch_size), [Role.CLASS])
 
 
-def text_layout(tensor: Tensor, batch_first: bool, padding: Tensor | None = None) -> TokenLayout:
-    """Returns a layout of text tokens, with padding where its mask is true or minus infinity."""
-    if padding is None:
-        return TokenLayout.text(torch.ones(_sizes(tensor, batch_first)))
-    absent = padding if padding.dtype == torch.bool else padding == float("-inf")
-    return TokenLayout.text(~absent.cpu().reshape(_sizes(tensor, batch_first)))
-
-
-def check_tokens(call: Mapping[str, Any], batch_first: bool, kind: StackKind, given: Tensor | None) -> None:
-    """Checks that the tokens of a layer's call can be those of the model's input.
+def batch_of(use: Use, given: Sequence[Tensor], layout: TokenLayout | None) -> int:
+    """Returns the number of examples in a layer's map.
 
     Args:
-        call: the arguments of the layer, by name.
-        batch_first: of the layer.
-        kind: of the layer.
-        given: the first tensor that the model was given.
+        use: of the layer.
+        given: the tensors that the model was given.
+        layout: of the tokens, where it is known.
+    """
+    leading = use.shape[0] if use.shape else 1
+    if not use.folded:
+        return leading
+    sizes = [layout.batch] if layout is not None and layout.batch > 1 else [len(tensor) for tensor in given]
+    return next((size for size in sizes if leading % size == 0), leading)
+
+
+def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: TokenLayout | None) -> TokenLayout:
+    """Returns the layout of the keys of a layer.
+
+    Without a layout the tokens are text, if the model was given no image, and padding where the call of the layer says so.
+
+    Args:
+        use: of the first layer.
+        batch: the number of examples in its map.
+        given: the tensors that the model was given.
+        name: of the model.
+        stated: the layout that the user or the family says.
 
     Raises:
-        AttentionError: self-attention whose queries are not its keys, or a batch of another size than the model's.
+        AttentionError: the layout is of another size, the model was given an image and no layout, the map is that of windows,
+            or some keys get no attention and no layout says that they are padding.
     """
-    query, key = call["query"], call["key"]
-    if kind != "cross" and query is not key and (query.shape != key.shape or not torch.equal(query, key)):
+    keys = use.shape[-1] if use.shape else 0
+    if stated is not None:
+        layout = stated.fitted(batch, keys)
+        if (layout.batch, len(layout)) != (batch, keys):
+            raise AttentionError(
+                f"the layout has {len(layout)} tokens in a batch of {layout.batch}, and layer {use.layer!r} attends to {keys}"
+                f" in a batch of {batch}.",
+                _line(keys, given) or f"Pass the layout of {keys} tokens.",
+            )
+        return layout
+    images = [tensor for tensor in given if tensor.ndim > 3]
+    if images:
         raise AttentionError(
-            f"a layer taken for self-attention has queries {tuple(query.shape)} that are not its keys {tuple(key.shape)}.",
-            'If it attends to other tokens, choose it by layers=… and reading=ac.Reading(kind="cross"). If these'
-            " are the same tokens under another normalisation or position, give their layout:"
-            " reading=ac.Reading(tokens=TokenLayout(…)).",
+            f"{name} was given an image {tuple(images[0].shape)}, and nothing says where its {keys} tokens lie.",
+            _line(keys, images) or "Pass their layout: reading=ac.Reading(tokens=ac.TokenLayout(your_roles)).",
         )
-    batch = _sizes(key, batch_first)[0]
-    if given is not None and key.ndim == 3 and batch not in given.shape[: 1 if batch_first else 2]:
+    if given and batch not in {size for tensor in given for size in tensor.shape[:2]} | {1}:
         raise AttentionError(
-            f"a layer attends within a batch of {batch}, and the model was given {tuple(given.shape)}: windows or frames are"
-            " folded into the batch.",
+            f"layer {use.layer!r} attends within a batch of {batch}, and the model was given {tuple(given[0].shape)}: windows"
+            " or frames are folded into the batch.",
             f"To read each as a chain of its own, pass their layout: reading=ac.Reading(tokens=…), of batch {batch}.",
         )
+    if use.padded and use.absent is None:
+        raise AttentionError(
+            f"layer {use.layer!r} gives some keys no attention at all, as padding, and nothing says which tokens are padding.",
+            "Pass the attention mask of the tokenizer, (batch, token):"
+            " reading=ac.Reading(tokens=ac.TokenLayout.text(attention_mask)).",
+        )
+    present = torch.ones(batch, keys) if use.absent is None else ~use.absent.cpu().reshape(batch, keys)
+    return TokenLayout.text(present)
 
 
-def _sizes(tensor: Tensor, batch_first: bool) -> tuple[int, int]:
-    """Returns (batch, tokens) of an argument of a module."""
-    if tensor.ndim == 2:
-        return 1, tensor.shape[0]
-    return (tensor.shape[0], tensor.shape[1]) if batch_first else (tensor.shape[1], tensor.shape[0])
+def _line(keys: int, images: Sequence[Tensor]) -> str:
+    """The line to write for an image: the grid of square patches that leaves the fewest other tokens, with these tokens."""
+    for image in images:
+        height, width = image.shape[-2:]
+        for others in range(min(keys, 9)):
+            for patch in range(1, min(height, width) + 1):
+                grid = height // patch, width // patch
+                if grid[0] * grid[1] == keys - others and height % patch == width % patch == 0:
+                    prefix = ["ac.Role.CLASS"] + ["ac.Role.REGISTER"] * (others - 1)
+                    rest = "" if not others else ", class_token=True" if others == 1 else f", prefix=[{', '.join(prefix)}]"
+                    return f"Write reading=ac.Reading(tokens=ac.TokenLayout.image(grid={grid}{rest}))."
+    return ""

@@ -14,12 +14,20 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
-from attnchain_adapters.checks import arguments_of, check_ready, check_shown, is_run_by
+from attnchain_adapters.checks import arguments_of, check_ready, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
+from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Steps, ended
 from attnchain_adapters.transformers_models.layouts import layouts_of
-from attnchain_adapters.transformers_models.stacks import Stack, attends, family_of, stack_meant, stacks_of
+from attnchain_adapters.transformers_models.stacks import (
+    Stack,
+    attends,
+    attention_modules,
+    family_of,
+    stack_meant,
+    stacks_of,
+)
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Reading, StackKind
 
@@ -61,7 +69,9 @@ class TransformersAdapter:
         `_config`: "text", "vision", … `Reading.tokenizer` gives labels and special tokens.
         """
         reading, generates = request.reading, _generates(source)
-        reading.check_known("a model of transformers", "kind", "tower", "tokenizer")
+        if reading.tokens is not None and not generates:  # the user says the layout: the model is read by what it computes
+            return TorchAdapter().capture(source, inputs, kwargs, request)
+        reading.check_known("a model of transformers", "kind", "tower", "tokenizer", "tokens")
         if generates and request.edit is not None:
             raise AttentionError("the maps of generated text cannot be edited.", "Use one forward of the finished text.")
         model: Any = source.__self__ if generates else source
@@ -79,14 +89,15 @@ class TransformersAdapter:
         if not generates:
             _check_signature(model)
             expect(arguments_of(model, inputs, kwargs, request.runs))
-        with recorder(model, stack.layers, set(wanted), steps if generates else request.collector, request.edit) as recording:
+        taker, beside = steps if generates else request.collector, attention_modules(model)
+        with recorder(model, stack.layers, set(wanted), taker, request.edit, beside) as recording:
             output = request.run(source, inputs, kwargs)
-        check_shown(recording.routes, wanted, stack.advice)
+        seen = recording.metadata(request.layers, stack.advice, tokens_advice())
         if generates:
             square = expect(_finished(model, output, inputs, kwargs))
             for name in (name for name in stack.names if name in wanted):
                 request.collector.take(name, *steps.whole(name, square))
-        metadata = {"adapter": "transformers", "model": type(model).__name__, "route": recording.route}
+        metadata = {"adapter": "transformers", "model": type(model).__name__} | seen
         return request.result(wanted, metadata | stack.metadata)
 
     def is_encoder_decoder(self, source: Any) -> bool:
@@ -111,13 +122,14 @@ class TransformersAdapter:
                 request = requests[kind]
                 tokens, queries = layouts_of(source, stack, arguments, request.reading.tokenizer)
                 request.collector.expect(Expected(tokens, len(stack.names), stack.heads, stack.fused, queries))
-                watching = recorder(source, stack.layers, set(stack.names), request.collector, request.edit)
+                beside = attention_modules(source)
+                watching = recorder(source, stack.layers, set(stack.names), request.collector, request.edit, beside)
                 recorders[kind] = opened.enter_context(watching)
             first.run(source, inputs, kwargs)
         found: dict[StackKind, Result] = {}
         for kind, stack in meant.items():
-            check_shown(recorders[kind].routes, stack.names, stack.advice)
-            metadata = {"adapter": "transformers", "model": name, "route": recorders[kind].route} | stack.metadata
+            seen = recorders[kind].metadata("all", stack.advice, tokens_advice())
+            metadata = {"adapter": "transformers", "model": name} | seen | stack.metadata
             found[kind] = requests[kind].result(stack.names, metadata)
         return found
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final, get_args
 
 from torch import nn
 
-from attnchain_adapters.checks import CROSS_ATTENTION
+from attnchain_adapters.checks import CROSS_ATTENTION, in_place_of
 from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED, Family
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
@@ -105,7 +105,7 @@ def stacks_of(model: Any) -> list[Stack]:
     """
     family_of(model)
     found: dict[tuple[str, Kind], Stack] = {}
-    for name, module in _attention_modules(model):
+    for name, module in attention_modules(model).items():
         owner = _owner(model, name)
         key = _tower(model, owner), _kind(model, owner, name, module)
         stack = found.setdefault(key, Stack(*key, owner, {}))
@@ -136,13 +136,13 @@ def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, towe
     raise AttentionError(f"{model_name} has several sequences.", f"Say which is meant, reading=ac.Reading(…) with {there}.")
 
 
-def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The innermost modules whose class is called attention."""
+def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Returns the innermost modules whose class is called attention, and the user's own that stand in the place of one."""
     named = {name: module for name, module in model.named_modules() if "Attention" in type(module).__name__}
     outer = {".".join(parts[:k]) for parts in (name.split(".") for name in named) for k in range(len(parts))}
-    for name, module in named.items():
-        if name not in outer and not any(word in type(module).__name__ for word in _NO_SOFTMAX):
-            yield name, module
+    inner = [name for name in named if name not in outer]
+    known = [name for name in inner if not any(word in type(named[name]).__name__ for word in _NO_SOFTMAX)]
+    return in_place_of(model, known, "transformers")
 
 
 def _owner(model: Any, name: str) -> Any:

@@ -1,42 +1,66 @@
 """Layouts of text and images, and calls whose tokens cannot be the model's."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import attnchain_interp as ac
-from attnchain_adapters.torch_models.layouts import check_tokens, image_layout, text_layout
+from attnchain_adapters.torch_models.layouts import batch_of, image_layout, layout_of
+from attnchain_adapters.torch_models.survey import Use
+
+IMAGES = torch.zeros(2, 3, 32, 32)
+
+
+def use(tokens: int, batch: int = 2, **options: Any) -> Use:
+    return Use("blocks.0", "Own", 0, shape=(batch, 3, tokens, tokens), **options)
 
 
 @pytest.mark.parametrize(
-    ("shape", "batch_first", "sizes"), [((5, 8), True, (1, 5)), ((2, 5, 8), True, (2, 5)), ((5, 2, 8), False, (2, 5))]
+    ("tokens", "line"),
+    [
+        (16, "TokenLayout.image(grid=(4, 4)))"),
+        (17, "TokenLayout.image(grid=(4, 4), class_token=True))"),
+        (21, "TokenLayout.image(grid=(4, 4), prefix=[ac.Role.CLASS, ac.Role.REGISTER, ac.Role.REGISTER"),
+        (65, "TokenLayout.image(grid=(8, 8), class_token=True))"),
+    ],
 )
-def test_the_axes_of_a_call(shape: tuple[int, ...], batch_first: bool, sizes: tuple[int, int]) -> None:
-    layout = text_layout(torch.zeros(shape), batch_first)
-    assert (layout.batch, len(layout)) == sizes
-    assert bool(layout.mask.all())
+def test_an_image_needs_a_layout_and_the_message_writes_it(tokens: int, line: str) -> None:
+    with pytest.raises(ac.AttentionError) as refused:
+        layout_of(use(tokens), 2, [IMAGES], "Own", None)
+    assert f"nothing says where its {tokens} tokens lie" in str(refused.value)
+    assert f"Write reading=ac.Reading(tokens=ac.{line}" in str(refused.value)
 
 
-def test_padding_is_true_or_minus_infinity() -> None:
+def test_a_layout_of_one_image_stands_for_a_batch() -> None:
+    said = ac.TokenLayout.image(grid=(4, 4), class_token=True)
+    layout = layout_of(use(17), 2, [IMAGES], "Own", said)
+    assert (layout.batch, layout.grid, layout.class_token) == (2, (4, 4), 0)
+    with pytest.raises(ac.AttentionError, match=r"(?s)layout has 17 tokens .* attends to 65 in a batch of 2.*grid=\(8, 8\)"):
+        layout_of(use(65), 2, [IMAGES], "Own", said)
+
+
+def test_without_images_tokens_are_text() -> None:
+    ids = torch.zeros(2, 5, dtype=torch.long)
     absent = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
-    for padding in (absent, torch.zeros(2, 5).masked_fill(absent, float("-inf"))):
-        assert torch.equal(text_layout(torch.zeros(2, 5, 8), True, padding).mask, ~absent)
+    assert layout_of(use(5), 2, [ids], "Own", None).roles.tolist() == [[3] * 5] * 2
+    assert torch.equal(layout_of(use(5, padded=True, absent=absent), 2, [ids], "Own", None).mask, ~absent)
+    with pytest.raises(ac.AttentionError, match="(?s)no attention at all, as padding.*TokenLayout.text.attention_mask"):
+        layout_of(use(5, padded=True), 2, [ids], "Own", None)
+    with pytest.raises(ac.AttentionError, match="(?s)within a batch of 4, and the model was given .2, 5.*of batch 4"):
+        layout_of(use(5, batch=4), 4, [ids], "Own", None)
+
+
+def test_the_batch_of_a_folded_map() -> None:
+    ids = torch.zeros(2, 5, dtype=torch.long)
+    assert batch_of(use(5, batch=6), [ids], None) == 6
+    assert batch_of(use(5, batch=6, folded=True), [ids], None) == 2
+    assert batch_of(use(5, batch=6, folded=True), [], ac.TokenLayout.text(torch.ones(3, 5))) == 3
+    assert batch_of(use(5, batch=6, folded=True), [], ac.TokenLayout.text()) == 6
 
 
 def test_only_torchvisions_model_sees_images() -> None:
     assert image_layout(nn.Linear(2, 2), (torch.zeros(1, 3, 8, 8),), {}) is None
-
-
-@pytest.mark.parametrize(
-    ("query", "key", "given", "message"),
-    [
-        (torch.ones(2, 5, 8), torch.zeros(2, 5, 8), None, "that are not its keys"),
-        (torch.zeros(4, 2, 8), torch.zeros(4, 2, 8), torch.zeros(2, 4, 8), r"(?s)within a batch of 4.*of batch 4"),
-    ],
-)
-def test_calls_that_are_not_a_chain_over_the_models_tokens(
-    query: Tensor, key: Tensor, given: Tensor | None, message: str
-) -> None:
-    with pytest.raises(ac.AttentionError, match=message):
-        check_tokens({"query": query, "key": key}, True, "encoder", given)
-    check_tokens({"query": query, "key": query}, True, "encoder", query)

@@ -179,6 +179,6 @@ class Shrinking(nn.Module):
 def test_layers_whose_tokens_cannot_stand_for_the_last_ones() -> None:
     x = torch.randn(2, 6, 24)
     with pytest.raises(ac.AttentionError, match=r"layers.0 outputs \(2, 6, 24\), and .* reads \(2, 3, 24\)"):
-        ac.LeGrad(Shrinking(in_one_list=True).eval(), layers=0).attribute(x, 1, output="tokens")
+        ac.LeGrad(Shrinking(in_one_list=True).eval(), layers="layers.0.self_attn").attribute(x, 1, output="tokens")
     with pytest.raises(ac.AttentionError, match=r"layers.0 and later.0 stand in different lists"):
         ac.LeGrad(Shrinking(in_one_list=False).eval()).attribute(x, 1, output="tokens")

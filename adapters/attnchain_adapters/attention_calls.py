@@ -1,0 +1,226 @@
+"""Sees attention in the torch functions that a model calls: a map that multiplies values, whatever computes it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, cast, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_adapters.softmax_trail import AXES, SoftmaxTrail
+from attnchain_interp import AttentionError, Factors
+
+Route = Literal["sdpa", "softmax", "multi-head"]
+
+_ROWS: Final = 1024  # rows of a mask that are compared together
+_MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
+
+
+@final
+@dataclass(frozen=True)
+class AttentionCall:
+    """One use of attention in a forward: a torch function has mixed `values` by the map.
+
+    Attributes:
+        attention: the map that multiplies the values, (batch, head, query, key), or its factors.
+        values: (batch, head, key, dim).
+        output: turns the mixed values of the heads (batch, head, query, dim) into the result of the function.
+        route: how it was seen. "sdpa": `scaled_dot_product_attention`. "multi-head": `multi_head_attention_forward`, of
+            `nn.MultiheadAttention`. "softmax": a product of values with a softmax, or with something made of a softmax.
+        sink: whether the softmax had a sink, a further key without values.
+        same_tokens: whether queries and keys were computed from one and the same tensor; None where the call does not tell.
+        folded: batch and heads came as one axis. It is the first of the map.
+        pooled: the softmax went over another axis than its last, and the map has one query: the weights of a pool or a kernel.
+        absent: marks the keys that are padding, (batch, key), where the call says so.
+    """
+
+    attention: Tensor | Factors
+    values: Tensor
+    output: Callable[[Tensor], Any]
+    route: Route
+    sink: bool = False
+    same_tokens: bool | None = None
+    folded: bool = False
+    pooled: bool = False
+    absent: Tensor | None = None
+
+    def with_maps(self, maps: Tensor) -> Any:
+        """Returns what the function returns with these maps (batch, head, query, key) in place of its own."""
+        return self.output(maps.to(self.values.dtype) @ self.values)
+
+    def unfolded(self, heads: int) -> AttentionCall:
+        """Returns the call with the heads on an axis of their own, where they were folded into the batch."""
+        if not self.folded or heads == 1 or self.attention.shape[0] % heads:
+            return self
+        values = self.values[:, 0].unflatten(0, (-1, heads))
+        output = self.output
+        return replace(
+            self,
+            attention=_unfolded(self.attention, heads),
+            values=values,
+            output=lambda mixed: output(mixed.flatten(0, 1)[:, None]),
+            folded=False,
+        )
+
+
+class AttentionCalls:
+    """Follows a forward function by function, and finds each use of attention.
+
+    A softmax is followed through casts, dropout, masks and reshapes to the matrix product with values. The map is the factor
+    of that product. Whatever the model does to its probabilities after the softmax is in the map.
+    """
+
+    def __init__(self) -> None:
+        self._trail = SoftmaxTrail()
+
+    def seen(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> AttentionCall | str | None:
+        """Returns the use of attention in a function that the model has called, if it is one.
+
+        A text says why a use of attention cannot be read: a fused kernel that shows no map, or values that are not multiplied
+        by a matrix product.
+
+        Args:
+            function, args, kwargs: the torch function and its arguments.
+            result: its result.
+        """
+        if function is F.scaled_dot_product_attention:
+            return _fused_call(*args, **kwargs)
+        product = self._trail.follow(function, args, kwargs, result)
+        if product is None or isinstance(product, str):
+            return product or _kernel(function)
+        return AttentionCall(
+            product.maps,
+            product.values,
+            product.output,
+            "softmax",
+            product.sink,
+            folded=product.folded,
+            pooled=product.pooled,
+        )
+
+    def multi_head(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[AttentionCall | str, tuple[Tensor, Tensor | None]]:
+        """Runs `multi_head_attention_forward`, asked for the weights of each head. Returns the call and the result.
+
+        A text says why the call cannot be read.
+
+        Raises:
+            AttentionError: dropout is active.
+        """
+        call = _MULTI_HEAD.bind(*args, **kwargs)
+        call.apply_defaults()
+        given = dict(call.arguments)
+        if given["training"] and given["dropout_p"] > 0:
+            raise AttentionError(f"attention dropout {given['dropout_p']} is active.", "Call model.eval() first.")
+        extra = [name for name in ("bias_k", "add_zero_attn") if given[name] is not None and given[name] is not False]
+        if extra:
+            return f"{extra[0]} adds a key that is not a token", F.multi_head_attention_forward(*args, **kwargs)
+        call.arguments.update(need_weights=True, average_attn_weights=False)
+        weights: Tensor
+        result, weights = cast("tuple[Tensor, Tensor]", F.multi_head_attention_forward(*call.args, **call.kwargs))
+        single = weights.ndim == 3  # one example, without a batch
+        maps = weights[None] if single else weights
+
+        def returned(heads: Tensor) -> tuple[Tensor, Tensor | None]:
+            return _projected(heads[0] if single else heads, given).reshape(result.shape), shown()
+
+        def shown() -> Tensor | None:
+            return (weights.mean(-3) if given["average_attn_weights"] else weights) if given["need_weights"] else None
+
+        query, key, absent = given["query"], given["key"], given["key_padding_mask"]
+        same = query is key or (query.shape == key.shape and torch.equal(query, key))
+        if absent is not None and absent.dtype != torch.bool:
+            absent = absent == float("-inf")
+        values = _values(given)
+        found = AttentionCall(
+            maps, values[None] if single else values, returned, "multi-head", same_tokens=same, absent=absent
+        )
+        return found, (result, shown())
+
+
+def _fused_call(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
+) -> AttentionCall | str:
+    groups = query.ndim - 2
+    if groups > 2:
+        return f"it attends within groups of tokens: its queries are {tuple(query.shape)}"
+    lead, back = AXES[groups]
+    if attn_mask is not None and attn_mask.ndim > 2:
+        attn_mask = attn_mask[lead]
+    factors = fused_factors(query[lead], key[lead], value[lead], attn_mask, *args, **kwargs)
+    values = value[lead]
+    values = values.repeat_interleave(factors.shape[1] // values.shape[1], 1)
+    return AttentionCall(factors, values, lambda heads: heads[back], "sdpa", folded=groups == 1)
+
+
+def fused_factors(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Factors:
+    """Returns the factors of the map that `scaled_dot_product_attention` uses for the same arguments.
+
+    Raises:
+        AttentionError: dropout is active.
+    """
+    if dropout_p > 0:
+        raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random.", "Call model.eval() first.")
+    causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
+    mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
+    return Factors(query, key, scale, mask, is_causal)
+
+
+def _causal_with_padding(mask: Tensor) -> Tensor | None:
+    """The keys (batch, 1, 1, token) of a boolean mask that is causal attention to these keys; None for another mask.
+
+    Rows of padding may hold anything: no walk reaches them.
+    """
+    if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
+        return None
+    keys, places = mask.diagonal(dim1=-2, dim2=-1)[:, :, None], torch.arange(mask.shape[-1], device=mask.device)
+    for rows in places.split(_ROWS):
+        expected = keys & (places <= rows[:, None])
+        if bool(((mask[:, :, rows] ^ expected) & keys.mT[:, :, rows]).any()):
+            return None
+    return keys.clone()
+
+
+def _unfolded(attention: Tensor | Factors, heads: int) -> Tensor | Factors:
+    if isinstance(attention, Tensor):
+        return attention[:, 0].unflatten(0, (-1, heads))
+    query, key = (tensor[:, 0].unflatten(0, (-1, heads)) for tensor in (attention.query, attention.key))
+    mask = attention.mask
+    if mask is not None and mask.ndim == 4 and mask.shape[0] == attention.shape[0]:
+        mask = mask[:, 0].unflatten(0, (-1, heads))
+    return Factors(query, key, attention.scale, mask, attention.causal)
+
+
+def _kernel(function: Any) -> str | None:
+    """The refusal of a fused function that shows no map."""
+    name = getattr(function, "__name__", "")
+    return f"it calls {name}, which shows no map" if "attention" in name or name == "_transformer_encoder_layer_fwd" else None
+
+
+def _values(given: Mapping[str, Any]) -> Tensor:
+    """The values ([batch,] head, key, dim) of a call of `multi_head_attention_forward` with these arguments."""
+    value: Tensor = given["value"]
+    width, heads = given["embed_dim_to_check"], given["num_heads"]
+    bias = given["in_proj_bias"]
+    bias = None if bias is None else bias[2 * width :]
+    weight = given["v_proj_weight"] if given["use_separate_proj_weight"] else given["in_proj_weight"][2 * width :]
+    return F.linear(value, weight, bias).unflatten(-1, (heads, -1)).movedim(0, -2)
+
+
+def _projected(heads: Tensor, given: Mapping[str, Any]) -> Tensor:
+    """The projection (query, [batch,] width) of the mixed values of the heads ([batch,] head, query, dim)."""
+    return F.linear(heads.movedim(-2, 0).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])

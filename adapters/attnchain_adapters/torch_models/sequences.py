@@ -1,0 +1,193 @@
+"""The sequence of tokens that is meant, among all attention that was seen in a forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final, get_args
+
+from torch import nn
+
+from attnchain_adapters.attention_recorder import names_given
+from attnchain_adapters.checks import CROSS_ATTENTION
+from attnchain_adapters.torch_models.survey import Use
+from attnchain_interp import AttentionError
+from attnchain_interp.capture import CaptureRequest, StackKind
+from attnchain_interp.checks import check_one_of
+
+_WINDOWS: Final = "attends within windows, which are folded into the batch; a walk over the image cannot cross them"
+REFUSED: Final = {
+    "torchvision.models.swin_transformer.SwinTransformer": _WINDOWS,
+    "torchvision.models.video.swin_transformer.SwinTransformer3d": _WINDOWS,
+    "torchvision.models.maxvit.MaxVit": _WINDOWS,
+    "torchvision.models.video.mvit.MViT": "pools its queries and keys, so its maps are rectangular",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Meant:
+    """The layers that are meant.
+
+    Attributes:
+        kind: whose queries attend to whose keys.
+        uses: of the layers of the sequence, one a layer, in the order in which they ran.
+        wanted: the names of those that the user chose.
+        beside: the names of the modules that attend too.
+    """
+
+    kind: StackKind
+    uses: list[Use]
+    wanted: list[str]
+    beside: list[str]
+
+    @property
+    def layers(self) -> dict[str, list[str]]:
+        """The names of the layers that the calls of each module are. See `AttentionRecorder`."""
+        modules = {use.module: use for use in self.uses}
+        return {name: use.layers for name, use in modules.items()}
+
+
+def classes_of(model: nn.Module) -> list[str]:
+    """Returns the full names of a model's class and of its base classes."""
+    return [f"{kind.__module__}.{kind.__name__}" for kind in type(model).__mro__]
+
+
+def check_family(model: nn.Module) -> None:
+    """Refuses the families of torchvision whose attention is no chain over tokens.
+
+    Raises:
+        AttentionError: the model is of one of them.
+    """
+    for each in classes_of(model):
+        if each in REFUSED:
+            raise AttentionError(f"{each} {REFUSED[each]}. There is no chain over its tokens to capture.")
+
+
+def check_kind(kind: Any) -> StackKind | None:
+    """Returns the kind that was asked for. Refuses unknown kinds."""
+    if kind is not None:
+        check_one_of("kind", kind, get_args(StackKind))
+    return kind
+
+
+def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], sequences: int) -> Meant:
+    """Returns the layers that are meant.
+
+    Args:
+        model: the model.
+        uses: all attention that was seen.
+        request: its reading has `kind`, `tower` (the beginning of the names of the modules) and `tokens`. A selection of layers
+            by names chooses among all of them; any other selection among those of one sequence.
+        sequences: how many sequences or images the model was given.
+
+    Raises:
+        AttentionError: nothing attends; some attention cannot be read; the sequence that is meant is not the only one.
+    """
+    name, reading, kind = type(model).__name__, request.reading, check_kind(request.reading.kind)
+    tower = "" if reading.tower is None else reading.tower
+    there = [use for use in uses if not tower or (use.module + ".").startswith(tower + ".")]
+    if not there:
+        around = f" in {tower!r}" if tower else ""
+        raise AttentionError(
+            f"no module of {name}{around} attends in this forward: nothing multiplies values by a softmax over keys.",
+            "Choose another tower, or pass the maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
+        )
+    by_name = names_given(request.layers)
+    if by_name:
+        named = set(request.select(list(dict.fromkeys(use.layer for use in there))))
+        there = [use for use in there if use.layer in named]
+    _check_readable(there)
+    kinds: dict[str, StackKind] = {use.layer: _kind(model, use) for use in there}
+    doubtful = [use for use in there if use.same is None and kinds[use.layer] != "cross"]
+    if doubtful and kind is None and reading.tokens is None:
+        raise AttentionError(
+            f"{', '.join(map(str, doubtful))}: the module is given two sequences of as many tokens, so its queries may be"
+            " other tokens than its keys.",
+            'Say which, reading=ac.Reading(kind="cross") or ac.Reading(kind="encoder"), or leave it out: layers=[…] by name.',
+        )
+    if kind == "cross":
+        kinds |= {use.layer: "cross" for use in doubtful}
+    asked = kind or _only_kind(name, kinds)
+    chosen = [use for use in there if kinds[use.layer] == asked]
+    if not chosen:
+        options = " or ".join(f'kind="{each}"' for each in sorted(set(kinds.values())))
+        raise AttentionError(f'{name} has no attention of kind="{asked}".', f"It has {options}.")
+    _check_one_sequence(name, chosen, sequences, by_name or bool(tower))
+    wanted = request.select([use.layer for use in chosen])
+    beside = [use.module for use in uses if use.layer not in kinds or kinds[use.layer] != asked]
+    return Meant(asked, chosen, wanted, beside)
+
+
+def kind_of(model: nn.Module, name: str) -> StackKind | None:
+    """Returns the kind of a module, from its name and from the module around it; None where neither tells."""
+    parts = name.split(".")
+    around = model.get_submodule(".".join(parts[:-1]))
+    if parts[-1] in CROSS_ATTENTION:
+        return "cross"
+    if isinstance(around, nn.TransformerEncoderLayer):
+        return "encoder"
+    if isinstance(around, nn.TransformerDecoderLayer) or "decoder" in parts:
+        return "decoder"
+    return "encoder" if "encoder" in parts else None
+
+
+def _kind(model: nn.Module, use: Use) -> StackKind:
+    if use.same is False or CROSS_ATTENTION & set(use.module.split(".")):
+        return "cross"
+    return kind_of(model, use.module) or ("decoder" if use.causal else "encoder")
+
+
+def _only_kind(name: str, kinds: dict[str, StackKind]) -> StackKind:
+    there = sorted(set(kinds.values()))
+    alone = sorted(set(there) - {"cross"}) or ["cross"]
+    if len(alone) > 1:
+        options = " or ".join(f'kind="{each}"' for each in there)
+        raise AttentionError(f"{name} has several sequences.", f"Say which is meant, reading=ac.Reading(…) with {options}.")
+    return alone[0]  # type: ignore[return-value]
+
+
+def _check_readable(uses: Sequence[Use]) -> None:
+    unreadable = [use for use in uses if use.reason]
+    if unreadable:
+        rest = [use.layer for use in uses if not use.reason]
+        raise AttentionError(
+            f"{unreadable[0]} attends, but its map cannot be read: {unreadable[0].reason}.",
+            f"Name the layers that can be read: layers={rest}."
+            if rest
+            else "Pass the maps yourself: AttentionStore.from_maps.",
+        )
+    names = [use.layer for use in uses]
+    twice = next((use for use in uses if names.count(use.layer) > 1), None)
+    if twice is not None:
+        raise AttentionError(
+            f"{twice} attends {names.count(twice.layer)} times in one call, so it is not one layer of a chain.",
+            f"Name other layers: layers={sorted({name for name in names if names.count(name) == 1})}.",
+        )
+
+
+def _check_one_sequence(name: str, uses: Sequence[Use], sequences: int, chosen: bool) -> None:
+    """Refuses layers that attend within different sequences: of other sizes, causal and not, or in towers of their own."""
+    groups: dict[Any, list[Use]] = {}
+    for use in uses:
+        tower = "" if chosen or sequences < 2 else _tower(use.module)
+        leading = use.shape[0] if use.shape and not use.folded else None
+        groups.setdefault((use.shape and use.shape[-2:], use.causal, leading, tower), []).append(use)
+    if len(groups) > 1:
+        found = "; ".join(f"{', '.join(use.layer for use in group)} ({_size(group[0])})" for group in groups.values())
+        towers = sorted({_tower(use.module) for use in uses})
+        fix = f'reading=ac.Reading(tower="{towers[0]}")' if len(towers) > 1 else f"layers={[use.layer for use in uses[:1]]}"
+        raise AttentionError(f"{name} attends within several sequences: {found}.", f"Say which is meant, for example {fix}.")
+
+
+def _size(use: Use) -> str:
+    queries, keys = use.shape[-2:] if use.shape else (0, 0)
+    size = f"{keys} tokens" if queries == keys else f"{queries} queries × {keys} keys"
+    return size + (", causal" if use.causal else "")
+
+
+def _tower(module: str) -> str:
+    """The path of a module up to its first number: `visual.blocks` of `visual.blocks.3.attn`."""
+    parts = module.split(".")
+    number = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
+    return ".".join(parts[:number])

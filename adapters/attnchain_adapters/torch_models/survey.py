@@ -1,0 +1,151 @@
+"""A forward that only looks: which modules attend, from how many tokens to how many, and in which way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from attnchain_adapters.attention_calls import AttentionCall
+from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_interp import Factors
+
+
+@final
+@dataclass(frozen=True)
+class Use:
+    """One use of attention in a forward.
+
+    Attributes:
+        module: the name of the innermost module that was running; empty for the model itself.
+        owner: the class of the module.
+        call: the number of the module's call.
+        calls: how often the model calls the module.
+        shape: (batch, head, query, key) of the map; None where it cannot be read.
+        folded: the first axis is batch and heads together.
+        route: see `AttentionCall`.
+        causal: no query attends to a later key.
+        same: whether queries and keys are the same tokens; None where nothing tells.
+        padded: some key gets no attention at all.
+        absent: marks keys that are padding, (batch, key), where the call says so.
+        reason: why the map cannot be read; empty where it can.
+    """
+
+    module: str
+    owner: str
+    call: int
+    calls: int = 1
+    shape: tuple[int, ...] | None = None
+    folded: bool = False
+    route: str = ""
+    causal: bool = False
+    same: bool | None = True
+    padded: bool = False
+    absent: Tensor | None = None
+    reason: str = ""
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers that the calls of the module are: its own name, with a number where there are several."""
+        name = self.module or self.owner
+        return [name] if self.calls == 1 else [f"{name}[{call}]" for call in range(self.calls)]
+
+    @property
+    def layer(self) -> str:
+        return self.layers[self.call]
+
+    def __str__(self) -> str:
+        size = f", {self.shape[-2]} queries × {self.shape[-1]} keys" if self.shape else ""
+        return f"{self.layer} ({self.owner}{size})"
+
+
+def survey(model: nn.Module, run: Callable[[], Any]) -> list[Use]:
+    """Runs a forward without gradients. Returns every use of attention in it, in order."""
+    seen = _Survey(model)
+    with torch.no_grad(), seen:
+        run()
+    return [replace(use, calls=seen.entries[use.module] + 1) for use in seen.uses]
+
+
+@final
+class _Survey(AttentionRecorder):
+    """Reads all attention, and hands none of it over."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, {}, frozenset(), self)
+        self.uses: list[Use] = []
+        self.entries: dict[str, int] = {}
+        self._given: list[list[Tensor]] = []
+
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+        raise NotImplementedError("a survey takes nothing")
+
+    def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        before = len(self._running)
+        super()._enter(name, module, args, kwargs)
+        if len(self._running) > before:
+            self.entries[name] = self.entries.get(name, -1) + 1
+            given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+            self._given[before:] = [[tensor for tensor in given if tensor.is_floating_point()]]
+
+    def _reads(self) -> bool:
+        return True
+
+    def _read(self, call: AttentionCall | str, result: Any) -> Any:
+        module, name, _ = self._running[-1] if self._running else (self._model, "", None)
+        use = Use(name, type(module).__name__, self.entries.get(name, 0))
+        if isinstance(call, str):
+            self.uses.append(replace(use, reason=call))
+            return result
+        shape, maps = tuple(call.attention.shape), call.attention
+        if isinstance(maps, Factors) and maps.mask is not None:
+            maps = maps.maps()
+        square = shape[-1] == shape[-2]
+        if isinstance(maps, Factors):
+            causal, padded = maps.causal, False
+        else:
+            causal = square and shape[-1] > 1 and not bool(maps.triu(1).any())
+            padded = not bool(maps.amax((1, 2)).gt(0).all())
+        self.uses.append(
+            replace(
+                use,
+                shape=shape,
+                folded=call.folded,
+                route=call.route,
+                causal=causal,
+                same=(call.same_tokens or None) if square and call.same_tokens is not None else self._same(call),
+                padded=padded,
+                absent=call.absent,
+            )
+        )
+        return result
+
+    def _same(self, call: AttentionCall) -> bool | None:
+        """Whether queries and keys are the same tokens, from what the modules around were given; None for two sequences."""
+        leading, _, queries, keys = call.attention.shape
+        if queries != keys:
+            return False
+        around = [[tensor for tensor in given if _holds(tensor, keys)] for given in self._given[: len(self._running)]]
+        around = [sequences for sequences in reversed(around) if sequences]
+        if call.folded:  # a helper is given heads, and the module around it the sequence
+            around.sort(key=lambda sequences: sequences[0].shape[0] == leading)
+        return True if not around or all(_equal(tensor, around[0][0]) for tensor in around[0]) else None
+
+
+def _holds(tensor: Tensor, tokens: int) -> bool:
+    """Returns whether a tensor is a batch of sequences of so many tokens."""
+    return tensor.ndim == 3 and tokens in tensor.shape[:2]
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    return first is second or (first.shape == second.shape and torch.equal(first, second))
+
+
+def sequences_given(values: Sequence[Any]) -> Iterator[Tensor]:
+    """Yields the tensors among the inputs of a model that can be a sequence or an image: neither flags nor masks."""
+    for value in values:
+        if isinstance(value, Tensor) and value.ndim > 1 and value.dtype != torch.bool:
+            yield value

@@ -1,0 +1,32 @@
+"""The roles of tokens."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from attnchain_interp.errors import AttentionError
+
+
+class Role(IntEnum):
+    """The role of a token. Arguments take its lower-case name: `tokens="patch"`."""
+
+    CLASS = 0
+    REGISTER = 1
+    PATCH = 2
+    TEXT = 3
+    SPECIAL = 4
+    PAD = 5
+    FRAME = 6  # of audio
+
+    @classmethod
+    def named(cls, name: str) -> Role:
+        """Returns the role of this name.
+
+        Raises:
+            AttentionError: no role has the name.
+        """
+        try:
+            return cls[name.upper()]
+        except KeyError:
+            known = ", ".join(repr(role.name.lower()) for role in cls)
+            raise AttentionError(f"{name!r} is no token role.", f"The roles are {known}.") from None
