@@ -77,8 +77,8 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     Args:
         model: the model.
         uses: all attention that was seen.
-        request: its reading has `kind`, `tower` (the beginning of the names of the modules) and `tokens`. A selection of layers
-            by names chooses among all of them; any other selection among those of one sequence.
+        request: its reading has `kind`, `tower` (the beginning of the names of the modules) and `tokens`. A selection of
+            layers by names chooses among all of them; any other selection among those of one sequence.
         sequences: how many sequences or images the model was given.
 
     Raises:

@@ -94,7 +94,7 @@ def family_of(model: Any) -> Family:
 
 def attends(model: nn.Module) -> bool:
     """Returns whether a module of a model has attention, by the name of its class."""
-    return next(_attention_modules(model), None) is not None
+    return bool(attention_modules(model))
 
 
 def stacks_of(model: Any) -> list[Stack]:
