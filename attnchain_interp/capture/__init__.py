@@ -27,6 +27,7 @@ from attnchain_interp.capture.reducers import (
     StationaryVectors,
 )
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
+from attnchain_interp.capture.rgb_image import rgb_image
 from attnchain_interp.capture.source import uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.capture.verification import LayerProof, Proof, prove
@@ -64,5 +65,6 @@ __all__ = [
     "capture",
     "capture_contributions",
     "prove",
+    "rgb_image",
     "uncompiled",
 ]

@@ -14,6 +14,7 @@ from attnchain_adapters.checks import described
 from attnchain_adapters.diffusers_models.pipelines import denoiser_of
 from attnchain_adapters.diffusers_models.sequences import family_of
 from attnchain_interp import AttentionError
+from attnchain_interp.capture import rgb_image
 
 
 @torch.no_grad()
@@ -154,7 +155,12 @@ def _pixels(pipe: Any, image: Any) -> Tensor:
             f"{type(pipe).__name__} has no image processor, so the image must be a tensor; got {type(image).__name__}.",
             "Pass a tensor (batch, channel, height, width) between 0 and 1.",
         )
-    return 2 * image - 1 if processor is None else processor.preprocess(image)
+    if processor is None:
+        return 2 * image - 1
+    several = [
+        rgb_image(each) if hasattr(each, "convert") else each for each in (image if isinstance(image, list) else [image])
+    ]
+    return processor.preprocess(image if isinstance(image, Tensor) else several)
 
 
 def _latents(pipe: Any, pixels: Tensor) -> Tensor:

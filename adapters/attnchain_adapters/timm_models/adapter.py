@@ -17,7 +17,7 @@ from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of,
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
 from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_interp import AttentionError, Role, TokenLayout
-from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, rgb_image
 from attnchain_interp.checks import check_one_of
 
 Result = TypeVar("Result")
@@ -87,7 +87,7 @@ class TimmAdapter:
         transform: Any = create_transform(**config)
 
         def preprocess(image: Any) -> torch.Tensor:
-            return transform(image.convert("RGB"))[None]
+            return transform(rgb_image(image))[None]
 
         return LoadedModel(model, preprocess, {"x": torch.rand(1, *config["input_size"])})
 

@@ -29,7 +29,7 @@ from attnchain_adapters.transformers_models.stacks import (
     stacks_of,
 )
 from attnchain_interp import AttentionError
-from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Reading, StackKind
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Reading, StackKind, rgb_image
 
 Result = TypeVar("Result")
 
@@ -142,7 +142,7 @@ class TransformersAdapter:
             processor = AutoImageProcessor.from_pretrained(name)
 
             def preprocess(image: Any) -> Tensor:
-                return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+                return processor(images=rgb_image(image), return_tensors="pt")["pixel_values"]
 
             image = processor(images=noise.integers(0, 256, (256, 256, 3), dtype=np.uint8), return_tensors="pt")
             return LoadedModel(model, preprocess, {"pixel_values": image["pixel_values"], **_decoded(model, _START)})

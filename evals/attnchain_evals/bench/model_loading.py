@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnchain_evals.bench.loading_failure import cached_names, loading_failure
 from attnchain_evals.terminal import did_you_mean, working
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ def load(name: str) -> LoadedModel:
         with working(f"loading {name}"):
             return adapter_named(FRAMEWORKS[prefix]).load(rest)
     except (OSError, RuntimeError, ValueError) as error:
-        raise AttentionError(
-            f"{FRAMEWORKS[prefix]} could not load {rest!r}: {' '.join(str(error).split())}.",
-            f"Check the name and the connection.{did_you_mean(rest, _model_names(prefix))}",
-        ) from error
+        raise loading_failure(FRAMEWORKS[prefix], rest, error, _model_names(prefix)) from error
 
 
 def _model_names(prefix: str) -> list[str]:
@@ -63,7 +60,7 @@ def _model_names(prefix: str) -> list[str]:
         from torchvision.models import list_models
 
         return list_models()
-    return []  # the hub's
+    return cached_names()
 
 
 def grey_noise() -> Any:
@@ -72,25 +69,6 @@ def grey_noise() -> Any:
     from PIL import Image
 
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
-
-
-def open_image(path: Path) -> Any:
-    """Reads the image of a file.
-
-    Raises:
-        AttentionError: there is no such file, or the file is not an image.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    from attnchain_interp import AttentionError
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise AttentionError(f"there is no file {path}.", "Pass the path of an image file.") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise AttentionError(f"{path} is not a readable image ({error}).", "Pass a PNG, a JPEG or the like.") from error
 
 
 def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:

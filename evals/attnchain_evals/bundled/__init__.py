@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from attnchain_evals.tasks.cluttered_digits import IMAGE_SIZE
+from attnchain_interp.capture import rgb_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,5 +61,5 @@ def bundled_vit() -> VisionTransformer:
 
 def preprocess(image: Image.Image) -> Tensor:
     """Returns a PIL image as the model's input (1, 3, 56, 56) in [0, 1], resized to its size."""
-    pixels = np.asarray(image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE)), dtype=np.float32) / 255
+    pixels = np.asarray(rgb_image(image).resize((IMAGE_SIZE, IMAGE_SIZE)), dtype=np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]

@@ -16,7 +16,7 @@ except ImportError as error:
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
-from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image  # noqa: E402
+from attnchain_evals.bench.model_loading import Model, load, normalization_of  # noqa: E402
 from attnchain_evals.cli.bench import app as bench  # noqa: E402 - needs typer, whose absence is explained above
 from attnchain_evals.cli.explore import explore  # noqa: E402
 from attnchain_evals.cli.figure import app as figure  # noqa: E402
@@ -98,6 +98,7 @@ def attribute(
 
     from attnchain_evals.bench.names import build_methods
     from attnchain_evals.bench.shared_capture import SharedCapture
+    from attnchain_evals.tasks.image_file import open_image
     from attnchain_interp import AttentionError
     from attnchain_interp.files import write_text
     from attnchain_interp.pictures import show_attribution, write_figure

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image
+from attnchain_evals.bench.model_loading import Model, load, normalization_of
 from attnchain_evals.terminal import working
 
 
@@ -26,6 +26,7 @@ def explore(
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
     from attnchain_evals.bench.names import split
     from attnchain_evals.report.explorer_pages import IMAGE_METHODS, TEXT_METHODS, explore_image, explore_text
+    from attnchain_evals.tasks.image_file import open_image
     from attnchain_interp import AttentionError
 
     loaded = load(model)

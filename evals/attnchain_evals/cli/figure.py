@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, load, normalization_of, open_image
+from attnchain_evals.bench.model_loading import Model, load, normalization_of
 from attnchain_evals.terminal import working
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def _read(model: str, image: Path | None) -> _Captured:
 
         pixels = ClutteredDigits("test", 1)[0].image[None]
     else:
+        from attnchain_evals.tasks.image_file import open_image
+
         pixels = loaded.preprocess(open_image(image))
     with working("capturing attention"):
         return _Captured(capture(loaded.model, pixels), pixels, normalization_of(loaded.preprocess))

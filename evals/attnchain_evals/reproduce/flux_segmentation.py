@@ -22,6 +22,7 @@ from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
 from attnchain_evals.tasks.mask_placement import WholeImage
 from attnchain_interp import AttentionError
+from attnchain_interp.capture import rgb_image
 from attnchain_interp.diffusion import capture_image, word_map
 from attnchain_interp.store import Direction, Grid, LayerSelection
 
@@ -174,4 +175,4 @@ def grid_of(text: str | None) -> Grid | None:
 
 def _squeezed(image: Image.Image, side: int) -> Tensor:
     """Returns a PIL image as (1, 3, side, side) in [0, 1]."""
-    return torch.from_numpy(np.array(image.convert("RGB").resize((side, side)))).permute(2, 0, 1)[None] / 255
+    return torch.from_numpy(np.array(rgb_image(image).resize((side, side)))).permute(2, 0, 1)[None] / 255

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from attnchain_evals.bench.experiment import device_named
+from attnchain_evals.bench.loading_failure import cached_names, loading_failure
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import adapter_named
 from attnchain_interp.checks import check_one_of
@@ -61,13 +62,14 @@ def load_pipeline(name: str, device: str, loading: Loading) -> Any:
     """
     check_one_of("dtype", loading.dtype, PRECISIONS)
     adapter = adapter_named("diffusers")
-    assert isinstance(adapter, PipelineAdapter), "the adapter of diffusers is one"  # noqa: S101
+    if not isinstance(adapter, PipelineAdapter):
+        raise AttentionError(
+            f"{type(adapter).__name__} loads no pipelines.", "Install the adapter of diffusers that ships here."
+        )
     try:
         pipe = adapter.load_pipeline(name, torch_dtype=getattr(torch, loading.dtype))
     except (OSError, RuntimeError, ValueError) as error:
-        raise AttentionError(
-            f"diffusers could not load {name!r}: {error}", "Give a name on the hub, or a folder of `save_pretrained`."
-        ) from error
+        raise loading_failure("diffusers", name, error, cached_names()) from error
     pipe.set_progress_bar_config(disable=True)
     if loading.offload:
         pipe.enable_model_cpu_offload(device=device)

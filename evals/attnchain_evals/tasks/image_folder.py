@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.examples import Picture
+from attnchain_evals.tasks.image_file import open_image, open_mask
 from attnchain_evals.tasks.mask_placement import placed
 from attnchain_interp import AttentionError
 
@@ -21,15 +22,16 @@ SUFFIXES: Final = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 class ImageFolder:
     """The images of a folder, read on demand, with masks if the folder holds `images/` and `masks/`.
 
-    A mask is an image of the same relative name, with any suffix, white on the object. It is resized and cropped like the
-    image.
+    An image is read as a viewer shows it (`open_image`): upright, transparent places white. A mask is an image of the same
+    relative name, with any suffix, white on the object, and without transparency. It is resized and cropped like the image.
 
     Args:
         folder: images at any depth, in the order of their names.
         preprocess: a PIL image → the model's input (1, channel, height, width).
 
     Raises:
-        AttentionError: no image, or masks for only some of the images.
+        AttentionError: no image, or masks for only some of the images. On reading an image: a file that `open_image` refuses,
+            or a mask that is turned against its image.
     """
 
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor]) -> None:
@@ -66,10 +68,19 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> Picture:
         file = self.files[index]
-        image = self._preprocess(_opened(file))[0]
+        opened = open_image(file)
+        image = self._preprocess(opened)[0]
         if self._masks is None:
             return Picture(image)
-        return Picture(image, placed(_opened(self._masks[self._stem(file)]), self._preprocess))
+        name = self._masks[self._stem(file)]
+        mask = open_mask(name)
+        if mask.size != opened.size and mask.size[::-1] == opened.size:
+            raise AttentionError(
+                f"{name} is {mask.width} × {mask.height} and its image {opened.width} × {opened.height}: the orientation in"
+                " the EXIF data turns one of them.",
+                "Turn the pixels of both upright and save them without that orientation.",
+            )
+        return Picture(image, placed(mask, self._preprocess))
 
     def _stem(self, file: Path) -> str:
         return file.relative_to(self._root).with_suffix("").as_posix()
@@ -78,13 +89,3 @@ class ImageFolder:
 def _by_stem(folder: Path) -> dict[str, Path]:
     files = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES)
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
-
-
-def _opened(path: Path) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise AttentionError(f"{path} is not a readable image ({error}).", "Replace or remove the file.") from error

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnchain_interp.capture import rgb_image
+
 SIDE = 256  # of the plain images that reveal size and normalisation of a preprocessing; any size serves
 
 
@@ -38,7 +40,7 @@ class WholeImage:
     def __call__(self, image: Any) -> Tensor:
         from PIL import Image
 
-        small = image.convert("RGB").resize(self.size[::-1], Image.Resampling.BILINEAR)
+        small = rgb_image(image).resize(self.size[::-1], Image.Resampling.BILINEAR)
         shares = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
         return (self._black + self._range * shares)[None]
 

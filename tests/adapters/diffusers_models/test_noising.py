@@ -199,6 +199,9 @@ def test_images_of_pil() -> None:
         for image in (Image.fromarray(pixels.numpy()), pixels.permute(2, 0, 1)[None] / 255)
     )
     torch.testing.assert_close(found, expected)
+    clear, white = Image.new("RGBA", (16, 16), (0, 0, 0, 0)), Image.new("RGB", (16, 16), "white")
+    seen = [diffusion.denoise_image(pipe, [one], PROMPT, 0, torch.Generator().manual_seed(0)) for one in (clear, white)]
+    assert torch.equal(*seen)
 
 
 def test_what_is_refused_says_why() -> None:

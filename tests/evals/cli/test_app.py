@@ -94,8 +94,8 @@ def test_what_is_refused(
         assert message in refused(monkeypatch, capsys, "attribute", "bundled", file)
     names = "bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME or torchvision:NAME"
     assert f"\nUse {names}" in refused(monkeypatch, capsys, "inspect", "vit")
-    assert "timm could not load 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
-    assert "transformers could not load" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
+    assert "timm knows no model 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
+    assert "there is no folder" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
     assert "an interval needs two" in refused(monkeypatch, capsys, "demo", "--images", "1")
 
 

@@ -7,8 +7,9 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_evals import perturbation_curve
-from attnchain_evals.bench.model_loading import load, open_image
+from attnchain_evals.bench.model_loading import load
 from attnchain_evals.perturbation.perturbation_curve import Order
+from attnchain_evals.tasks.image_file import open_image
 
 from ..miniatures import write_classes, write_gtsegs, write_timm
 from .commands import reproduce, row_of

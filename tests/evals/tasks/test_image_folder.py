@@ -58,6 +58,13 @@ def test_the_identity_follows_contents_names_and_preprocessing(folder: Path) -> 
 def test_what_is_refused(folder: Path) -> None:
     with pytest.raises(AttentionError, match="holds no image"):
         ImageFolder(folder / "nothing", preprocess)
+    turned = Image.new("RGB", (48, 32))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / "images" / "a.jpg", exif=exif)
+    Image.new("RGB", (48, 32)).save(folder / "masks" / "a.png")
+    with pytest.raises(AttentionError, match=r"(?s)a\.png is 48 × 32 and its image 32 × 48.*EXIF"):
+        ImageFolder(folder, preprocess)[0]
     (folder / "masks" / "a.png").unlink()
     with pytest.raises(AttentionError, match="1 of 3 images have no mask; the first is"):
         ImageFolder(folder, preprocess)
