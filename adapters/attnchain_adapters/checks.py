@@ -120,7 +120,7 @@ def check_text(
         AttentionError: no such tensor, or a mask of another shape.
     """
     if ids is None and isinstance(embeddings, Tensor) and embeddings.ndim == 3:
-        ids = torch.full(embeddings.shape[:2], -1)
+        ids = torch.full(embeddings.shape[:2], -1, device="cpu")
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
         raise AttentionError(
             f"{model_name} takes token numbers as an integer tensor (batch, token); got {described(ids)}.",
@@ -137,7 +137,9 @@ def check_text(
         )
     mask = mask.cpu().bool()
     special = list(special) if tokenizer is None else list(tokenizer.all_special_ids)
-    roles = torch.where(torch.isin(ids, torch.tensor(special, dtype=ids.dtype)), int(Role.SPECIAL), int(Role.TEXT))
+    roles = torch.where(
+        torch.isin(ids, torch.tensor(special, dtype=ids.dtype, device="cpu")), int(Role.SPECIAL), int(Role.TEXT)
+    )
     if class_first:
         roles[mask & (mask.cumsum(1) == 1)] = Role.CLASS
     labels = None

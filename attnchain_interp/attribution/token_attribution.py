@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, cast, get_args, overload
+from typing import Any, Final, Literal, NamedTuple, cast, get_args, overload
 
 import torch
 from captum._utils.typing import TensorOrTupleOfTensorsGeneric
@@ -23,10 +23,13 @@ from attnchain_interp.capture.reading import Reading, checked
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
+from attnchain_interp.operators import full_precision
 from attnchain_interp.reprs import with_settings
 from attnchain_interp.store import TokenLayout
 
 Output = Literal["input", "grid", "tokens"]
+
+_SCORING: Final = {"score", "score_part", "score_with_residual", "scores", "relevance"}
 
 
 class Scored(NamedTuple):
@@ -42,8 +45,14 @@ class Scored(NamedTuple):
 class TokenAttribution(TextHooks, ABC):
     """A Captum attribution method that gives one score per token of one input.
 
-    A subclass defines `read`, from a call to a source, and `scores`, from a source to scores.
+    A subclass defines `read`, from a call to a source, and `scores`, from a source to scores. The methods of a subclass that
+    score run in `full_precision`; `read` runs the model as its user does.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in _SCORING & vars(cls).keys():
+            setattr(cls, name, full_precision()(vars(cls)[name]))
 
     def __repr__(self) -> str:
         return with_settings(self)

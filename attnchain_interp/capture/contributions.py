@@ -16,7 +16,7 @@ from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.capture.source import uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors
+from attnchain_interp.operators import Factors, full_precision
 from attnchain_interp.store import AttentionStore, LayerSelection
 
 
@@ -59,6 +59,7 @@ class ContributionCollector:
             "Capture one forward of the finished text.",
         )
 
+    @full_precision()
     def take_block(self, name: str, block: AttentionBlock) -> None:
         """Takes the attention block of one layer, and keeps its contributions.
 

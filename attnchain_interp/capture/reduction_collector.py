@@ -13,7 +13,7 @@ from attnchain_interp.capture.collector import Expected, told
 from attnchain_interp.capture.reducers import Reducer, SecondEigenvalues
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors
+from attnchain_interp.operators import Factors, full_precision
 from attnchain_interp.reprs import brief
 from attnchain_interp.store import LayerAttention, TokenLayout
 
@@ -99,6 +99,7 @@ class ReductionCollector:
             )
         self._expected = expected
 
+    @full_precision()
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
         """Reduces one layer, some heads at a time. See `Collector.take`."""
         expected = told(self._expected)

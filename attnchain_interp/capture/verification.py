@@ -105,7 +105,7 @@ def prove(model: Any, *inputs: Any, layers: LayerSelection = "all", reading: Rea
 def _overwritten(_: str, maps: Tensor) -> Tensor:
     """Random probabilities over the keys that each row attends to; rows sum to what they did."""
     generator = torch.Generator().manual_seed(0)
-    random = torch.rand(maps.shape, generator=generator).to(maps) * (maps > 0)
+    random = torch.rand(maps.shape, generator=generator, dtype=torch.float32, device="cpu").to(maps) * (maps > 0)
     return random * (maps.sum(-1, keepdim=True) / random.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny))
 
 

@@ -11,12 +11,13 @@ from attnchain_interp.chain.chain import Chain, as_chain, distribution
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import solve_lu, solve_triangular, solve_triangular_halves
 from attnchain_interp.numerics.krylov import gmres
-from attnchain_interp.operators import Dense
+from attnchain_interp.operators import Dense, full_precision
 
 _ACCURACY: Final = 1e-6  # residual of the visits, relative to their number
 _DIRECT: Final = 2048  # tokens up to which LU is used
 
 
+@full_precision()
 @torch.no_grad()
 def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
     """Returns the expected visits of a walk from `start` to each state before it ends: v (I − Q)⁻¹ (…, token).

@@ -14,7 +14,7 @@ from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.gpcca import memberships
-from attnchain_interp.operators import Factors
+from attnchain_interp.operators import Factors, full_precision
 
 _LEAST_WEIGHT: Final = 1e-12  # stationary weight of a token below which √η spoils the scaled matrix
 
@@ -78,12 +78,14 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
                 raise
             where = [int(i) for i in np.unravel_index(number, shape)]
             raise AttentionError(f"chain {where}: {error}") from None
-    result = torch.zeros(len(states), n, max((one.shape[1] for one in found), default=k or 1), dtype=torch.float64)
+    most = max((one.shape[1] for one in found), default=k or 1)
+    result = torch.zeros(len(states), n, most, dtype=torch.float64, device="cpu")
     for row, inside, one in zip(result, states, found, strict=True):
         row[inside, : one.shape[1]] = torch.from_numpy(one)
     return result.reshape(*shape, n, -1).to(chain.device, chain.dtype)
 
 
+@full_precision()
 def coarse_grained_stationary(P: Tensor | Factors | Chain, memberships: Tensor, damping: float = 0.99) -> Tensor:
     """Returns the stationary weight of each metastable state, πχ (…, k): the share of time an endless walk spends in it.
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from attnchain_interp.chain import Chain, as_chain
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, Grid, LayerAttention
 
 
@@ -70,6 +71,7 @@ def _finer(maps: Tensor, grid: Grid, finest: Grid) -> Tensor:
 
 
 @torch.no_grad()
+@full_precision()
 def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: float = 1.1, rounds: int = 3) -> Tensor:
     """Returns the segment (…, token) of every token, numbered from 0; −1 for tokens that are not states.
 

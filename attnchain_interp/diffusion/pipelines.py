@@ -49,7 +49,9 @@ def important_tokens(store: AttentionStore, importance: Importance, generator: t
     rank = len(chain) * stationary(chain, damping=DAMPING) > 1
     if importance == "token-rank":
         return rank
-    order = torch.rand(rank.shape, generator=generator).argsort(1).argsort(1).to(rank.device)
+    order = (
+        torch.rand(rank.shape, generator=generator, dtype=torch.float32, device="cpu").argsort(1).argsort(1).to(rank.device)
+    )
     return order < rank.sum(1, keepdim=True)
 
 

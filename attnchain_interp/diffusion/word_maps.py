@@ -88,7 +88,7 @@ def word_map(
     check_whole_number("steps", steps, "the number of steps of the walk from the word")
     if cross is None:
         chain = store.chain(tokens="all", direction=direction)
-        start = torch.zeros(len(store.tokens))
+        start = torch.zeros(len(store.tokens), dtype=torch.float32, device="cpu")
         start[tokens_of_word(store.tokens, word)] = 1
         return store.tokens.to_grid(bounce(chain, start / start.sum(), steps))
     grids = store.tokens.grid, None if cross.queries is None else cross.queries.grid

@@ -121,7 +121,7 @@ def _scores(name: str, values: Any, chains: ExampleChains) -> Floats:
     if scores.shape in ((batch, n), (batch, *(grid or ()))):
         scores = scores[chains.example]
     if grid is not None and scores.shape == grid:
-        whole = torch.zeros(n)
+        whole = torch.zeros(n, dtype=torch.float32, device="cpu")
         whole[tokens.roles[chains.example].cpu() == Role.PATCH] = scores.flatten()
         scores = whole
     if scores.shape != (n,) or not bool(scores.isfinite().all()):

@@ -76,7 +76,7 @@ class ExampleChains:
         n = len(self.shown)
         matrix = np.zeros((*transitions.shape[:-2], n, n), np.float32)
         matrix[..., _as_slice(self.states)] = transitions
-        matrix, states = torch.from_numpy(matrix), torch.zeros(n, dtype=torch.bool)
+        matrix, states = torch.from_numpy(matrix), torch.zeros(n, dtype=torch.bool, device="cpu")
         states[torch.from_numpy(self.states)] = True
         return Chain(matrix, states.expand(matrix.shape[:-1]), check=False)
 

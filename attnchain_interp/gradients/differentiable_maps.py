@@ -11,6 +11,7 @@ from torch import Tensor
 from attnchain_interp.capture import CaptureRequest, Reading, StoreCollector, uncompiled
 from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, LayerSelection
 
 
@@ -65,6 +66,7 @@ class MapGraph:
     def _told(self, output: Any) -> None:
         self.output = output
 
+    @full_precision()
     def gradients(self, score: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Returns the gradients of `score` (batch,) with respect to the maps of these layers.
 

@@ -66,7 +66,7 @@ def target_position(target: Target, batch: int) -> Tensor | None:
     """Returns the first index (batch,) of each target that is a tuple of indices; None where the targets have one index."""
     each = target if isinstance(target, list) else [target] * batch
     several = [indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1]
-    return torch.tensor(several) if len(several) == batch else None
+    return torch.tensor(several, device="cpu") if len(several) == batch else None
 
 
 def _one_each(score: Any, source: str, batch: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.krylov import gmres
-from attnchain_interp.operators import Dense, Operator
+from attnchain_interp.operators import Dense, Operator, full_precision
 
 _ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-12}
 
@@ -45,6 +45,7 @@ class _Adjoint(torch.autograd.Function):
         return pi.clone()
 
     @staticmethod
+    @full_precision()
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if torch.is_grad_enabled():
             raise AttentionError("a stationary distribution is differentiated once.", "Leave create_graph=True out.")

@@ -135,7 +135,8 @@ def scattered(jump: Tensor, uniform: Tensor) -> Tensor:
     A Krylov space keeps the symmetries of its start, and the states that can be reached from it. It would see one of two
     equal blocks, and miss that the chain hardly mixes. The unevenness is the same at every call.
     """
-    noise = torch.rand(jump.shape[-1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(jump.shape[-1], generator=generator, dtype=torch.float64, device="cpu")
     uneven = jump + 0.2 * noise.to(jump.device, jump.dtype) * uniform
     return uneven / uneven.sum(-1, keepdim=True)
 

@@ -23,7 +23,7 @@ from attnchain_interp.numerics.direct import (
     solve_triangular_halves,
 )
 from attnchain_interp.numerics.iteration import Maps, Products, Solutions, invert, iterate
-from attnchain_interp.operators import Dense, Operator
+from attnchain_interp.operators import Dense, Operator, full_precision
 
 RESIDUAL: Final = 1e-6  # ‖πP' − π‖₁ above which no vector of a map is returned
 FACTORED_RESIDUAL: Final = 1e-5  # the same for factored chains: float32 sums over tens of thousands of tokens
@@ -39,6 +39,7 @@ _RESTARTS: Final = 10
 Step = Callable[[Tensor], Tensor]  # v ↦ vP in float64
 
 
+@full_precision()
 @torch.no_grad()
 def solve(
     transitions: Operator, states: Tensor, damping: float, jump: Tensor, vector: bool = True, radius: bool = True

@@ -2,5 +2,6 @@
 
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense, Operator, float32_or_wider, wide_dtype
+from attnchain_interp.operators.precision import full_precision
 
-__all__ = ["Dense", "Factors", "float32_or_wider", "Operator", "wide_dtype"]
+__all__ = ["Dense", "Factors", "float32_or_wider", "full_precision", "Operator", "wide_dtype"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.operators.operator import Dense, Operator
+from attnchain_interp.operators.precision import full_precision
 
 
 class Remembering(Operator):
@@ -167,6 +168,7 @@ class HeadMean(Composed):
     def dense(self) -> Tensor:
         return Dense(self._inner.dense()).head_mean(self._weights).dense()
 
+    @full_precision()
     def diagonal(self) -> Tensor:
         return torch.einsum("bh,bhi->bi", self._weights, self._inner.diagonal())
 

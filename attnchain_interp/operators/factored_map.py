@@ -16,6 +16,7 @@ from attnchain_interp.operators.composed import Remembering
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.fused_attention import fused_route
 from attnchain_interp.operators.operator import wide_dtype
+from attnchain_interp.operators.precision import full_precision
 
 _TILE: Final = 2**22  # map entries that are built at once where no fused kernel serves
 _ROWS: Final = 1024  # of a mask that are looked at together
@@ -37,6 +38,7 @@ class FactoredMap(Remembering):
         AttentionError: queries and keys are of different tokens, or logits overflow.
     """
 
+    @full_precision()
     def __init__(self, factors: Factors) -> None:
         if factors.shape[-1] != factors.shape[-2]:
             raise AttentionError(
@@ -89,6 +91,7 @@ class FactoredMap(Remembering):
         dense = dense.masked_fill(self._empty[..., None], 0) if bool(self._empty.any()) else dense
         return F.pad(dense, (0, hidden)) if hidden else dense
 
+    @full_precision()
     def left(self, v: Tensor) -> Tensor:
         v = v.masked_fill(self._empty[..., None, :], 0)
         if self._serves(v):
@@ -100,6 +103,7 @@ class FactoredMap(Remembering):
             total = total + tile
         return total
 
+    @full_precision()
     def right(self, x: Tensor) -> Tensor:
         if self._serves(x):
             return torch.cat([self._fused_right(part) for part in x.split(self._factors.query.shape[-1], -2)], -2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.operator import wide_dtype
+from attnchain_interp.operators.precision import full_precision
 from attnchain_interp.reprs import with_fields
 
 
@@ -155,6 +156,7 @@ class Factors:
         sinks = None if self.sinks is None else self.sinks[chosen]
         return self._derived(query=self.query[:, chosen], key=key, mask=mask, sinks=sinks)
 
+    @full_precision()
     def logits(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """Returns the logits (batch, head, query, key) of some queries and keys, masked with −∞, in float32 or wider."""
         dtype = wide_dtype(self.query.dtype)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.precision import full_precision
 
 
 def float32_or_wider(tensor: Tensor) -> Tensor:
@@ -152,9 +153,11 @@ class Dense(Operator):
         self.matrix = matrix
         self.shape, self.dtype, self.device = matrix.shape, matrix.dtype, matrix.device
 
+    @full_precision()
     def left(self, v: Tensor) -> Tensor:
         return v @ self.matrix
 
+    @full_precision()
     def right(self, x: Tensor) -> Tensor:
         return x @ self.matrix.mT
 
@@ -195,6 +198,7 @@ class Dense(Operator):
     def plus(self, column: Tensor, row: Tensor) -> Dense:
         return Dense(self.matrix + column[..., :, None] * row[..., None, :])
 
+    @full_precision()
     def head_mean(self, weights: Tensor) -> Dense:
         return Dense(torch.einsum("bh,bhij->bij", weights, self.matrix))
 

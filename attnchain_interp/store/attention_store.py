@@ -91,7 +91,7 @@ class AttentionStore:
         named = named_maps(maps, names)
         if tokens is None:
             _, first = named[0]
-            tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1]))
+            tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1], device="cpu"))
         return cls([LayerAttention(name, tensor) for name, tensor in named], tokens, queries=queries)
 
     @property

@@ -85,7 +85,7 @@ class TokenLayout:
         [[0, 2, 2]]
         """
         roles = [*[Role.CLASS] * class_token, *prefix, *[Role.PATCH] * (grid[0] * grid[1]), *suffix]
-        return cls(torch.tensor(roles, dtype=torch.uint8).expand(batch, -1), (grid[0], grid[1]))
+        return cls(torch.tensor(roles, dtype=torch.uint8, device="cpu").expand(batch, -1), (grid[0], grid[1]))
 
     @classmethod
     def text(cls, mask: Tensor | None = None, labels: list[list[str]] | None = None) -> TokenLayout:
@@ -94,7 +94,7 @@ class TokenLayout:
         Without a mask it is a text of any length, for `Reading(tokens=TokenLayout.text())`.
         """
         if mask is None:
-            return cls(torch.tensor([[int(Role.TEXT)]]), any_length=True)
+            return cls(torch.tensor([[int(Role.TEXT)]], device="cpu"), any_length=True)
         roles = torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD))
         return cls(roles, labels=labels)
 
@@ -150,7 +150,7 @@ class TokenLayout:
     @property
     def last(self) -> Tensor:
         """The position of the last token that is not padding, (batch,)."""
-        return (self.mask * torch.arange(1, len(self) + 1)).argmax(1)
+        return (self.mask * torch.arange(1, len(self) + 1, device=self.roles.device)).argmax(1)
 
     def select(self, tokens: TokenSelection) -> Tensor:
         """Returns the selected tokens (batch, token) bool. Padding is never selected.

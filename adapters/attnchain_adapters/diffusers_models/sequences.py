@@ -112,7 +112,7 @@ def layouts_of(
     """
     family = family_of(model)
     batch = given[family.sample].shape[0]
-    patches = torch.full((batch, sequence.grid[0] * sequence.grid[1]), int(Role.PATCH), dtype=torch.uint8)
+    patches = torch.full((batch, sequence.grid[0] * sequence.grid[1]), int(Role.PATCH), dtype=torch.uint8, device="cpu")
     if sequence.kind == "self":
         return TokenLayout(patches, sequence.grid), None
     text = _text_roles(given, batch)
@@ -142,7 +142,7 @@ def _text_roles(given: Mapping[str, Any], batch: int) -> Tensor:
     states = condition_of(given)
     if not isinstance(states, Tensor) or states.ndim != 3:
         raise AttentionError("the denoiser was called without a text.", "Pass encoder_hidden_states=(batch, token, width).")
-    roles = torch.full((batch, states.shape[1]), int(Role.TEXT), dtype=torch.uint8)
+    roles = torch.full((batch, states.shape[1]), int(Role.TEXT), dtype=torch.uint8, device="cpu")
     mask = given.get("encoder_attention_mask")
     return roles if mask is None else roles.masked_fill(~mask.bool().cpu(), int(Role.PAD))
 

@@ -70,7 +70,7 @@ class TimmAdapter:
         if kind == "pool":
             tokens = tokens if getattr(source, "pool_include_prefix", True) else without_prefix(source, tokens)
             if (probes := getattr(chosen[0], "latent_len", None)) is not None:
-                queries = TokenLayout(torch.full((tokens.batch, probes), int(Role.SPECIAL)))
+                queries = TokenLayout(torch.full((tokens.batch, probes), int(Role.SPECIAL), device="cpu"))
         heads, fused = max(getattr(m, "num_heads", 1) for m in chosen), all(getattr(m, "fused_attn", False) for m in chosen)
         request.collector.expect(Expected(tokens, len(chosen), heads, fused, queries))
         watched = {layer: [layer] for layer in attention}

@@ -107,9 +107,9 @@ def _packed(model: Any, given: Mapping[str, Any]) -> TokenLayout:
     """Patches in any order, as NaFlex loaders pack them: there is no grid, and some are padding."""
     coordinates: Tensor = given["patch_coord"]
     valid = given.get("patch_valid")
-    valid = torch.ones(coordinates.shape[:2], dtype=torch.bool) if valid is None else valid.cpu().bool()
+    valid = torch.ones(coordinates.shape[:2], dtype=torch.bool, device="cpu") if valid is None else valid.cpu().bool()
     patches = torch.where(valid, int(Role.PATCH), int(Role.PAD))
-    prefix = torch.tensor(prefix_of(model), dtype=patches.dtype).expand(len(patches), -1)
+    prefix = torch.tensor(prefix_of(model), dtype=patches.dtype, device="cpu").expand(len(patches), -1)
     return TokenLayout(torch.cat([prefix, patches], 1))
 
 

@@ -35,7 +35,7 @@ def layouts_of(
         return _keys_of_cross(model, stack, arguments, tokenizer), _text(model, stack, arguments, tokenizer)
     if stack.kind == "pool":
         tokens = _layout(model, stack, arguments, tokenizer)
-        return tokens, TokenLayout(torch.full((tokens.batch, 1), int(Role.SPECIAL)))
+        return tokens, TokenLayout(torch.full((tokens.batch, 1), int(Role.SPECIAL), device="cpu"))
     return _layout(model, stack, arguments, tokenizer), None
 
 
@@ -148,19 +148,19 @@ def _audio(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
         )
     mask = arguments.get("attention_mask")
     if config.model_type == "whisper":  # always a whole window, whatever the mask
-        return _frames(torch.full((len(values),), config.max_source_positions))
+        return _frames(torch.full((len(values),), config.max_source_positions, device="cpu"))
     samples = values.shape[1]
-    lengths = torch.full((len(values),), samples) if mask is None else mask.sum(1).cpu()
+    lengths = torch.full((len(values),), samples, device="cpu") if mask is None else mask.sum(1).cpu()
     model = next(module for module in owner.modules() if hasattr(module, "_get_feat_extract_output_lengths"))
 
     def frames(lengths: Tensor) -> Tensor:
         return model._get_feat_extract_output_lengths(lengths) // getattr(config, "squeeze_factor", 1)
 
-    return _frames(frames(lengths), int(frames(torch.tensor([samples]))))
+    return _frames(frames(lengths), int(frames(torch.tensor([samples], device="cpu"))))
 
 
 def _frames(lengths: Tensor, most: int | None = None) -> TokenLayout:
-    inside = torch.arange(int(lengths.max()) if most is None else most) < lengths[:, None]
+    inside = torch.arange(int(lengths.max()) if most is None else most, device="cpu") < lengths[:, None]
     return TokenLayout(torch.where(inside, int(Role.FRAME), int(Role.PAD)))
 
 

@@ -86,7 +86,7 @@ class GradientAttention(AttentionGradientAttribution):
             raise AttentionError(f"layers={self.layers!r}; of an encoder–decoder every layer is read.", 'Pass layers="all".')
         start = self.start
         if isinstance(start, str) and start == CLASS_OR_UNIFORM and found.position is not None:
-            start = torch.eye(len(found.decoder.tokens))[found.position]
+            start = torch.eye(len(found.decoder.tokens), dtype=torch.float32, device="cpu")[found.position]
         among_decoder, to_encoder = encoder_decoder_relevance(found)
         relevance = to_encoder if self.sequence == "encoder" else among_decoder
         row = start_row(found.decoder, start).to(relevance)

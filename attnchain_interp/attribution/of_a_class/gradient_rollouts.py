@@ -132,7 +132,7 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
             )
         found = super().read(call)
         last, total = found.store.names[-1], found.gradients[-1]
-        for alpha in torch.linspace(0, 1, self.steps)[:-1].tolist():
+        for alpha in torch.linspace(0, 1, self.steps, dtype=torch.float32, device="cpu")[:-1].tolist():
             total = total + self.captured(call._replace(inputs=alpha * call.inputs), last).gradients[0]
         return AttentionGradients(found.store, [*found.gradients[:-1], total / self.steps])
 

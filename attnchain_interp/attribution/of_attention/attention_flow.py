@@ -114,7 +114,7 @@ def maximum_flow(capacities: Tensor, start: Tensor, targets: Tensor) -> Tensor:
     nodes = 1 + (layers + 1) * n
     graph = csr_array((np.concatenate([fed, units[layer, row, column]]), (tails, heads)), shape=(nodes, nodes), dtype=np.int32)
     graph.eliminate_zeros()
-    flows = torch.zeros(n, dtype=torch.float64)
+    flows = torch.zeros(n, dtype=torch.float64, device="cpu")
     for target in targets.cpu().nonzero()[:, 0].tolist():
         flows[target] = solve(graph, 0, 1 + layers * n + target).flow_value / SCALE
     return flows.to(capacities)

@@ -143,7 +143,8 @@ class RandomRanking(AttentionAttribution):
 
     def score_part(self, store: AttentionStore, first: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        scores = torch.rand(first + store.batch, len(store.tokens), generator=generator)[first:]
+        shape = (first + store.batch, len(store.tokens))
+        scores = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")[first:]
         return scores * store.tokens.select(self.tokens)
 
     def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:

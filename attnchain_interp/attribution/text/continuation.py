@@ -17,14 +17,14 @@ def given_tokens(target: Any, encode: Any) -> Tensor | None:
     if target is None:
         return None
     if isinstance(target, str):
-        tokens = torch.as_tensor(encode(target), dtype=torch.long)
+        tokens = torch.as_tensor(encode(target), dtype=torch.long, device="cpu")
     elif isinstance(target, int) and not isinstance(target, bool):
-        tokens = torch.tensor([target])
+        tokens = torch.tensor([target], device="cpu")
     else:
         try:
-            tokens = torch.as_tensor(target)
+            tokens = torch.as_tensor(target, device="cpu")
         except (TypeError, ValueError, RuntimeError):
-            tokens = torch.empty(0, 0)
+            tokens = torch.empty(0, 0, device="cpu")
         tokens = tokens.reshape(1) if tokens.ndim == 0 else tokens
     integers = not tokens.is_floating_point() and not tokens.is_complex() and tokens.dtype != torch.bool
     if tokens.ndim != 1 or not (integers or not tokens.numel()):
@@ -62,7 +62,7 @@ def decoder_start(model: Any) -> Tensor:
             f"{type(model).__name__} does not say what its decoder starts with.",
             "Set model.generation_config.decoder_start_token_id.",
         )
-    return torch.tensor([start] if forced is None else [start, forced])
+    return torch.tensor([start] if forced is None else [start, forced], device="cpu")
 
 
 def check_tokens(model: Any, tokens: Tensor, name: str) -> None:

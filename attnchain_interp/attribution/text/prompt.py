@@ -11,6 +11,7 @@ from captum.attr import TextTokenInput
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import full_precision
 
 _TOKENIZER: Final = ("__call__", "encode", "decode", "convert_ids_to_tokens")
 
@@ -37,6 +38,7 @@ class Prompt:
     def __len__(self) -> int:
         return self.ids.shape[1]
 
+    @full_precision()
     def by_unit(self, scores: Tensor) -> Tensor:
         """Returns the sums (…, unit) of scores (…, token) over the tokens of each unit."""
         return scores @ self.units.to(scores.dtype).mT
@@ -79,7 +81,7 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 
 def _units(groups: list[list[int]], tokens: int) -> Tensor:
-    units = torch.zeros(len(groups), tokens)
+    units = torch.zeros(len(groups), tokens, dtype=torch.float32, device="cpu")
     for unit, group in enumerate(groups):
         units[unit, group] = 1
     return units

@@ -41,8 +41,8 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
     Raises:
         AttentionError: a model that attends to later tokens, and the errors of the method.
     """
-    lengths = torch.arange(first, ids.shape[1])
-    scores = torch.zeros(len(lengths), ids.shape[1] - 1, dtype=torch.float64)
+    lengths = torch.arange(first, ids.shape[1], device="cpu")
+    scores = torch.zeros(len(lengths), ids.shape[1] - 1, dtype=torch.float64, device="cpu")
     inputs = model_inputs(method, model, ids[:, :-1])  # the attention of the last token predicts none of the output
     found, started = [], None
     for part in lengths.split(size if method.reads_gradients else len(lengths)):
@@ -133,7 +133,7 @@ def _log_probability(ids: Tensor, lengths: Tensor) -> Any:
     """The target: the log-probability of the token ids[0, length] after its context, one length per example."""
 
     def log_probability(output: Any) -> Tensor:
-        several = torch.arange(len(lengths))
+        several = torch.arange(len(lengths), device="cpu")
         predicted = float32_or_wider(logits_of(output)[several, lengths - 1]).log_softmax(-1)
         return predicted[several, ids[0, lengths].to(predicted.device)]
 

@@ -1,0 +1,168 @@
+"""Modes that a user has switched on around a call do not change the numbers: autocast, default types and devices, others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp import AttentionStore, Role, TokenLayout, attribution, chain
+from attnchain_interp.chain import as_chain, coarse_grained_stationary
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "autocast to bfloat16": lambda: torch.autocast("cpu", torch.bfloat16),
+    "autocast to float16": lambda: torch.autocast("cpu", torch.float16),
+    "float64 by default": lambda: default_dtype(torch.float64),
+    "bfloat16 by default": lambda: default_dtype(torch.bfloat16),
+    "another device by default": lambda: torch.device("meta"),  # a tensor that is made without a device fails there
+    "inference mode": torch.inference_mode,
+    "deterministic": deterministic,
+    "anomaly": partial(torch.autograd.set_detect_anomaly, True),
+}
+every_state = pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+
+
+def random_maps(*shape: int, causal: bool = False) -> Tensor:
+    logits = 3 * torch.randn(*shape, shape[-1], generator=torch.Generator().manual_seed(0))
+    ahead = torch.ones(shape[-1], shape[-1], dtype=torch.bool).triu(1)
+    return (logits.masked_fill(ahead, -torch.inf) if causal else logits).softmax(-1)
+
+
+def random_factors(**options: Any) -> ac.Factors:
+    """Of more tokens than are multiplied out."""
+    query, key = torch.randn(2, 1, 2, 600, 8, generator=torch.Generator().manual_seed(1))
+    return ac.Factors(query, key, **options)
+
+
+def of_factors(**options: Any) -> AttentionStore:
+    return AttentionStore([ac.LayerAttention("a", random_factors(**options))], TokenLayout.text(torch.ones(1, 600)))
+
+
+STORES = {
+    "image": AttentionStore.from_maps([random_maps(2, 3, 50)] * 2, TokenLayout.image(2, (7, 7), [Role.CLASS])),
+    "text": AttentionStore.from_maps([random_maps(2, 3, 30, causal=True)] * 2),
+    "factors": of_factors(),
+    "causal factors": of_factors(causal=True),
+    "factors without a kernel": of_factors(softcap=5.0),
+}
+P, LONG, MASS = random_maps(2, 65), random_factors(), torch.full((1, 2, 600), 1 / 600)
+SOME, FIRST, EARLY, EYE = torch.arange(65) > 20, torch.arange(65) == 0, torch.arange(600) < 3, torch.eye(65)
+SHORT, LARGE = random_maps(2, 30), random_maps(2, 300)
+CHAINS: dict[str, Callable[[], Any]] = {
+    "absorb": lambda: ac.absorb(P, FIRST).matrix,
+    "as_chain": lambda: [as_chain(LONG).matrix, as_chain(P.bfloat16()).matrix],
+    "bounce": lambda: [ac.bounce(P, 1, 3), ac.bounce(LONG, 1, 3)],
+    "Chain": lambda: [as_chain(P).step(P[:, 0]), as_chain(LONG).step(MASS), as_chain(LONG).uniform],
+    "coarse_grained_stationary": lambda: coarse_grained_stationary(P, EYE.expand(2, -1, -1)),
+    "damp": lambda: [ac.damp(P, 0.9).matrix, ac.damp(LONG, 0.9).step(MASS)],
+    "expected_visits": lambda: [ac.expected_visits(ac.absorb(P, FIRST)), ac.expected_visits(ac.absorb(LONG, EARLY))],
+    "metastable_states": lambda: ac.metastable_states(P),
+    "Mixing": lambda: vars(ac.mixing(SHORT)),
+    "mixing": lambda: [vars(ac.mixing(P)), vars(ac.mixing(LONG))],
+    "restrict": lambda: [ac.restrict(P, SOME).matrix, ac.restrict(LONG, ~EARLY).step(MASS)],
+    "reverse": lambda: [ac.reverse(P).matrix, ac.reverse(LONG).step(MASS)],
+    "second_eigenvalue": lambda: [ac.second_eigenvalue(P), ac.second_eigenvalue(SHORT)],
+    "stationary": lambda: [ac.stationary(P), ac.stationary(LONG), ac.stationary(P, 1.0), ac.stationary(LARGE)],
+}
+REDUCERS = [ac.StationaryVectors(), ac.SecondEigenvalues(), ac.Bounces(), ac.ColumnSums(), ac.ClassRows(), ac.Entropies()]
+
+
+def methods(base: Any) -> dict[str, Any]:
+    return {
+        name: method
+        for name in attribution.__all__
+        if isinstance(method := getattr(attribution, name), type) and issubclass(method, base) and method is not base
+    }
+
+
+def scores(store: AttentionStore) -> dict[str, Tensor]:
+    """The scores of every method and of every weighting. Those of one class token, of small maps and of many heads apart."""
+    factored = isinstance(store[0].attention, ac.Factors)
+    start = {} if factored else {"start": 1}
+    found = {
+        name: method(token=1).score(store) if name == "RawAttention" else method().score(store)
+        for name, method in methods(ac.AttentionAttribution).items()
+        if not factored or name not in ("AttentionFlow", "MetastableStates")  # they multiply the map out, in seconds
+    }
+    found["lambda2"] = ac.TokenRank(heads="lambda2").score(store)
+    found["outgoing"] = ac.MultiBounce(**start, heads=[0], direction="outgoing").score(store)
+    found["absorb"] = ac.TokenRank(causal="absorb").score(store)
+    found["weights"] = ac.head_weights(store, "inverse-lambda2")
+    return found
+
+
+def reduced(store: AttentionStore) -> dict[str, Tensor]:
+    with_class = bool((store.tokens.roles == Role.CLASS).any())
+    reducers = REDUCERS if with_class else [r for r in REDUCERS if not isinstance(r, ac.Bounces | ac.ClassRows)]
+    found = ac.capture(lambda: store, keep=reducers)
+    return {reducer.name: found[reducer.name] for reducer in reducers}
+
+
+def tensors(found: Any) -> Iterator[Tensor]:
+    if isinstance(found, Tensor):
+        yield found
+    else:
+        for each in found.values() if isinstance(found, dict) else found:
+            yield from tensors(each)
+
+
+def check_same(found: Any, expected: Any) -> None:
+    pairs = list(zip(tensors(found), tensors(expected), strict=True))
+    assert pairs
+    for one, other in pairs:
+        assert (one.dtype, one.device) == (other.dtype, other.device)
+        assert torch.equal(one, other)
+
+
+def test_every_function_of_a_chain_is_here() -> None:
+    assert CHAINS.keys() == set(chain.__all__)
+
+
+@every_state
+@pytest.mark.parametrize("name", CHAINS)
+def test_functions_of_a_chain(name: str, state: Callable[[], AbstractContextManager[Any]]) -> None:
+    expected = CHAINS[name]()
+    with state():
+        found = CHAINS[name]()
+    check_same(found, expected)
+
+
+@cache
+def expected_of(name: str) -> tuple[Any, ...]:
+    store = STORES[name]
+    return scores(store), reduced(store), store.maps(), store.chain().matrix, store.chain(heads="each").matrix
+
+
+@every_state
+@pytest.mark.parametrize("name", STORES)
+def test_scores_reducers_and_chains_of_a_store(name: str, state: Callable[[], AbstractContextManager[Any]]) -> None:
+    expected = expected_of(name)
+    with state():
+        found = expected_of.__wrapped__(name)
+    check_same(found, expected)
