@@ -46,7 +46,7 @@ def aggregated_attention(stores: Sequence[AttentionStore]) -> AttentionStore:
             weight * _finer(store.chain(tokens="all").matrix, grid, finest)
             for weight, store, grid in zip(weights, stores, grids, strict=True)
         ),
-        torch.zeros(()),
+        torch.zeros((), dtype=torch.float32, device="cpu"),
     )
     first = stores[grids.index(finest)]
     metadata = {**first.metadata, "grids": str(grids)}
