@@ -15,6 +15,7 @@ from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capture.capture import capture
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
 from attnchain_interp.capture.contributions import ContributionCollector, capture_contributions
+from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
 from attnchain_interp.capture.recognition import adapter_of
 from attnchain_interp.capture.reducers import (
@@ -64,6 +65,7 @@ __all__ = [
     "adapters",
     "capture",
     "capture_contributions",
+    "plain_run",
     "prove",
     "rgb_image",
     "uncompiled",

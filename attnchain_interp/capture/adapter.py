@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar, runtime_chec
 from torch import Tensor, nn
 
 from attnchain_interp.capture.collector import Collector
+from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import brief
@@ -71,8 +72,9 @@ class CaptureRequest(Generic[Result]):
     told: Callable[[Any], None] | None = None
 
     def run(self, source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Calls the source, or the part of it that the request names, and returns the output."""
-        output = (self.runs or source)(*inputs, **kwargs)
+        """Calls the source, or the part of it that the request names, in a `plain_run`, and returns the output."""
+        with plain_run(source):
+            output = (self.runs or source)(*inputs, **kwargs)
         if self.told is not None:
             self.told(output)
         return output

@@ -81,7 +81,7 @@ def capture(
     Raises:
         AttentionError: no adapter recognises the model, or its family is not a token chain or has not been tried; a layer that
             does not exist; inputs that the model cannot take; dropout that is active; factors of a model that has none,
-            maps that do not fit; a module compiled in place. Errors of the model's own forward pass through unchanged.
+            maps that do not fit. Errors of the model's own forward pass through unchanged.
 
     >>> capture(lambda maps: AttentionStore.from_maps([maps]), torch.eye(2)[None, None]).names
     ['layer.0']

@@ -39,8 +39,8 @@ def uncompiled(source: Any) -> Any:
     """Returns the model inside a `torch.compile` wrapper, or the source itself.
 
     Raises:
-        AttentionError: the attention happens where it cannot be watched: in a module compiled in place, in a scripted or
-            traced module, or in the replicas of `nn.DataParallel`.
+        AttentionError: the attention happens where it cannot be watched: in a scripted or traced module, or in the replicas of
+            `nn.DataParallel`.
     """
     module = module_of(source)
     if module is None or isinstance(source, _SCRIPTED):
@@ -57,11 +57,6 @@ def uncompiled(source: Any) -> Any:
 
 def _check(name: str, module: nn.Module) -> None:
     where = name or type(module).__name__
-    if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
-        raise AttentionError(
-            f"{where} is compiled in place, and compiled code cannot be watched.",
-            "Capture before module.compile(), or compile a wrapper: compiled = torch.compile(model).",
-        )
     if isinstance(module, nn.DataParallel | DistributedDataParallel):
         kind, line = type(module).__name__, f"model.{name} = model.{name}.module" if name else "capture(model.module, …)"
         raise AttentionError(f"{where} is an nn.{kind}, which runs copies of its module.", f"Use the module itself: {line}.")

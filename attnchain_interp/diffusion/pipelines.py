@@ -140,7 +140,7 @@ def capture_pipeline(
         prompt: the prompt of the call, for the labels of the text's tokens (`tokens_of_word`).
 
     Raises:
-        AttentionError: a denoiser that is not known or compiled in place, a sequence or layer that does not exist, a processor
+        AttentionError: a denoiser that is not known, a sequence or layer that does not exist, a processor
             that shows no attention or attends twice, a forward that skips layers, forwards that read different texts, a batch
             of which no part is known to read the prompt, no forward in the block. Errors of the pipeline pass through
             unchanged.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from attnchain_interp.capture import plain_run
 from attnchain_interp.errors import AttentionError
 
 INSTEAD: Final = "Take the gradients of the model's own score for every layer: capture_gradients(model, …)."
@@ -84,8 +85,9 @@ class LayerOutputs:
                     f"Choose layers=… like the last. {INSTEAD}",
                 )
             given = {other: self._outputs[other][0] for other in beside} | {beside[-1]: _replaced(last, tokens)}
-            with _giving({self._blocks[other]: output for other, output in given.items()}):
-                yield run()
+            with _giving({self._blocks[other]: output for other, output in given.items()}), plain_run(self._model):
+                output = run()
+            yield output
 
     def _block(self, layer: str) -> str:
         parts = layer.split(".")

@@ -74,15 +74,25 @@ class MapGraph:
             AttentionError: no gradient flows to one of them.
         """
         maps = [self.maps[name] for name in names]
-        flows = score.requires_grad
-        several = torch.autograd.grad(score.sum(), maps, allow_unused=True) if flows else [None] * len(maps)
+        several: Sequence[Tensor | None] = [None] * len(maps)
+        if score.requires_grad:
+            try:
+                several = torch.autograd.grad(score.sum(), maps, allow_unused=True)
+            except RuntimeError as error:
+                if "torch.utils.checkpoint" not in str(error):
+                    raise
+                raise AttentionError(
+                    "the model calls torch.utils.checkpoint in its forward, so attention is computed again in the backward,"
+                    " where it is not watched.",
+                    "Turn gradient checkpointing off, or call the block itself in place of checkpoint(block, …).",
+                ) from error
         gradients = {name: gradient for name, gradient in zip(names, several, strict=True) if gradient is not None}
         cut = [name for name in names if name not in gradients]
         if cut:
             raise AttentionError(
                 f"no gradient flows from the score to {len(cut)} of {len(names)} attention layers (the first: {cut[0]!r}): the"
-                " model detaches its tensors (a no_grad inside its forward, quantised layers), or this output does not depend"
-                " on them.",
-                "Use the model in floating point, or choose layers=… on which the output depends.",
+                " model detaches its tensors (a no_grad inside its forward, torch.utils.checkpoint with use_reentrant=True,"
+                " quantised layers), or this output does not depend on them.",
+                "Use the model in floating point and without checkpoints, or choose layers=… on which the output depends.",
             )
         return gradients

@@ -26,7 +26,7 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequences_of,
 )
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
-from attnchain_interp.capture import uncompiled
+from attnchain_interp.capture import plain_run, uncompiled
 from attnchain_interp.diffusion import HeadWeighting, SamplingAttention, SequenceKind
 from attnchain_interp.store import Grid, LayerSelection, select_layers
 
@@ -109,17 +109,14 @@ def denoiser_of(pipe: Any) -> Any:
 
 @contextmanager
 def plain_denoiser(pipe: Any) -> Iterator[Any]:
-    """While open, the pipeline runs its denoiser uncompiled. Yields the denoiser.
-
-    Raises:
-        AttentionError: the denoiser, or a part of it, was compiled in place.
-    """
+    """While open, the pipeline runs its denoiser, and all parts of it, uncompiled. Yields the denoiser."""
     own = denoiser_of(pipe)
     name = "transformer" if getattr(pipe, "transformer", None) is own else "unet"
     plain = uncompiled(own)
     object.__setattr__(pipe, name, plain)  # what the pipeline says of itself stays as it is
     try:
-        yield plain
+        with plain_run(plain):
+            yield plain
     finally:
         object.__setattr__(pipe, name, own)
 

@@ -167,14 +167,26 @@ def test_a_compiled_denoiser_runs_uncompiled_and_is_put_back(name: str) -> None:
     assert diffusion.concept_map(pipe, torch.rand(1, 3, 16, 16), PROMPT, "corgi", **grid).shape[0] == 1
 
 
-def test_a_denoiser_compiled_in_place_is_refused() -> None:
-    pipe, options = stable_diffusion(), {"backend": "eager"}
-    pipe.unet.mid_block.compile(**options)
-    with pytest.raises(ac.AttentionError, match="mid_block is compiled in place"), diffusion.capture_pipeline(pipe):
-        pass
-    pipe.unet.compile(**options)
-    with pytest.raises(ac.AttentionError, match="is compiled in place"), diffusion.self_attention_guidance(pipe):
-        pass
+def test_a_denoiser_compiled_in_place_runs_uncompiled() -> None:
+    pipe, which = stable_diffusion(), {"kind": "cross", "grid": (8, 8)}
+    with diffusion.capture_pipeline(pipe, **which) as plain:
+        sampled(pipe)
+    with diffusion.self_attention_guidance(pipe, grid=(8, 8)):
+        guided = sampled(pipe)
+    ran = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        ran.append(graph)
+        return graph
+
+    for part in (pipe.unet.mid_block, pipe.unet):
+        part.compile(backend=backend)
+        with diffusion.capture_pipeline(pipe, **which) as run:
+            sampled(pipe)
+        assert torch.equal(run.store.maps(), plain.store.maps())
+        with diffusion.self_attention_guidance(pipe, grid=(8, 8)):
+            assert torch.equal(sampled(pipe), guided)
+        assert not ran
 
 
 def test_a_cache_that_skips_layers_is_refused() -> None:
