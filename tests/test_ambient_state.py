@@ -71,8 +71,8 @@ STORES = {
     "causal factors": of_factors(causal=True),
     "factors without a kernel": of_factors(softcap=5.0),
 }
-P, LONG, MASS = random_maps(2, 65), random_factors(), torch.full((1, 2, 600), 1 / 600)
-SOME, FIRST, EARLY, EYE = torch.arange(65) > 20, torch.arange(65) == 0, torch.arange(600) < 3, torch.eye(65)
+P, LONG, MASS = random_maps(2, 52), random_factors(), torch.full((1, 2, 600), 1 / 600)
+SOME, FIRST, EARLY, EYE = torch.arange(52) > 20, torch.arange(52) == 0, torch.arange(600) < 3, torch.eye(52)
 SHORT, LARGE = random_maps(2, 30), random_maps(2, 300)
 CHAINS: dict[str, Callable[[], Any]] = {
     "absorb": lambda: ac.absorb(P, FIRST).matrix,
@@ -102,9 +102,9 @@ def methods(base: Any) -> dict[str, Any]:
 
 
 def scores(store: AttentionStore) -> dict[str, Tensor]:
-    """The scores of every method and of every weighting. Those of one class token, of small maps and of many heads apart."""
+    """The scores of every method, and of ways to weigh heads."""
     factored = isinstance(store[0].attention, ac.Factors)
-    start = {} if factored else {"start": 1}
+    start: dict[str, Any] = {} if factored else {"start": 1}
     found = {
         name: method(token=1).score(store) if name == "RawAttention" else method().score(store)
         for name, method in methods(ac.AttentionAttribution).items()

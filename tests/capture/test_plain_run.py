@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import BackendCompilerFailed
 from torch.utils.checkpoint import checkpoint
 
 import attnchain_interp as ac
@@ -76,7 +77,7 @@ def test_what_is_compiled_is_watched_as_it_is_written(
         assert torch.equal(method(changed).attribute(given, target, output="tokens"), expected)
     assert ac.prove(changed, given).holds
     assert torch.equal(ac.capture_contributions(changed, given).maps(), ac.capture_contributions(model, given).maps())
-    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="compiled code ran"):
+    with pytest.raises(BackendCompilerFailed, match="compiled code ran"):
         changed(given)
 
 
