@@ -105,7 +105,7 @@ class TokenLayout:
         [[3, 3, 3], [3, 3, 3]]
         """
         if self.any_length:
-            return TokenLayout.text(torch.ones(batch, tokens))
+            return TokenLayout.text(torch.ones(batch, tokens, device="cpu"))
         if self.batch != 1 or batch == 1:
             return self
         labels = None if self.labels is None else self.labels * batch

@@ -18,7 +18,7 @@ from attnchain_interp.capture import plain_run
 
 from ..attribution import small_models as small
 
-METHODS = (ac.GradientAttention, ac.LeGrad, ac.GMAR, ac.GradientRollout)
+METHODS = (ac.GradientAttention, ac.LeGrad)
 
 
 def refused(graph: Any, inputs: Any) -> Any:
@@ -158,9 +158,6 @@ def test_a_model_that_calls_checkpoint_itself(reentrant: bool, fused: bool) -> N
         model.blocks[k] = Checkpointed(block, reentrant)
     assert torch.equal(ac.capture(model, images).maps(), ac.capture(plain, images).maps())
     for method in METHODS:
-        if not fused and not reentrant:  # what is computed again is what was computed
-            assert torch.equal(method(model).attribute(images, 1), method(plain).attribute(images, 1))
-            continue
         with pytest.raises(ac.AttentionError, match=r"torch\.utils\.checkpoint"):
             method(model).attribute(images, 1)
     model = copy.deepcopy(plain)

@@ -127,7 +127,7 @@ class _Forwards(ExitStack):
             self._check_folding(first, batch)
         queries = None
         if found.kind == "cross":
-            queries = TokenLayout.text(torch.ones(batch, first.shape[-2] if first.shape else 1))
+            queries = TokenLayout.text(torch.ones(batch, first.shape[-2] if first.shape else 1, device="cpu"))
         heads = max(self._heads(use, batch) for use in chosen)
         fused = all(use.route == "sdpa" for use in chosen)
         request.collector.expect(Expected(tokens, len(chosen), heads, fused, queries))

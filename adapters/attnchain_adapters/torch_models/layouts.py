@@ -87,7 +87,7 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
             "Pass the attention mask of the tokenizer, (batch, token):"
             " reading=ac.Reading(tokens=ac.TokenLayout.text(attention_mask)).",
         )
-    present = torch.ones(batch, keys) if use.absent is None else ~use.absent.cpu().reshape(batch, keys)
+    present = torch.ones(batch, keys, device="cpu") if use.absent is None else ~use.absent.cpu().reshape(batch, keys)
     return TokenLayout.text(present)
 
 
