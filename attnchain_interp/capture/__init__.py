@@ -8,6 +8,7 @@ from attnchain_interp.capture.adapter import (
     FamilyAdapter,
     LoadedModel,
     StackKind,
+    WrapperAdapter,
     adapter_named,
     adapters,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "StackKind",
     "StationaryVectors",
     "StoreCollector",
+    "WrapperAdapter",
     "adapter_named",
     "adapter_of",
     "adapters",

@@ -141,6 +141,19 @@ class FamilyAdapter(Adapter, Protocol):
 
 
 @runtime_checkable
+class WrapperAdapter(Adapter, Protocol):
+    """An adapter of a tool that wraps modules and runs them in its own way."""
+
+    def module(self, source: Any) -> nn.Module:
+        """Returns the module that a source wraps, with its weights."""
+        ...
+
+    def generate(self, source: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Returns what the module's `generate` returns, run in the way of the tool."""
+        ...
+
+
+@runtime_checkable
 class EncoderDecoderAdapter(Adapter, Protocol):
     """An adapter that also reads an encoder, a decoder and its cross-attention in one forward."""
 

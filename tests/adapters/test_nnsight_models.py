@@ -28,6 +28,7 @@ from .nnsight_zoo import (
     LONG,
     SHORT,
     SIZES,
+    WORDS,
     decoder,
     encoder,
     gpt2,
@@ -197,6 +198,87 @@ def test_edits_apply_to_a_generation() -> None:
     store = ac.capture(model.generate, LONG, **FOUR)
     direct = silenced(model._module, lambda: ac.capture(model._module.generate, **encoded(LONG), **FOUR))
     assert torch.equal(store.maps(), direct.maps())
+
+
+def assert_same_text(found: Any, wanted: Any) -> None:
+    assert (found.input_tokens, found.output_tokens, found.policy) == (
+        wanted.input_tokens,
+        wanted.output_tokens,
+        wanted.policy,
+    )
+    assert torch.allclose(found.token_attr, wanted.token_attr, atol=1e-6)
+    assert torch.allclose(found.output_probs, wanted.output_probs, atol=1e-6)
+
+
+TEXT_METHODS = [ac.TokenRank, ac.MultiBounce, ac.Rollout, ac.ContributionRollout, ac.GradientAttention]
+
+
+@pytest.mark.parametrize("method", TEXT_METHODS)
+def test_a_text_has_a_row_for_each_token_that_is_generated(method: Any) -> None:
+    model = decoder("sdpa")
+    prompt = " ".join(LONG.split()[:4])
+    model._module.generation_config.eos_token_id = None  # nothing ends early
+    result = method(model).attribute_text(prompt, max_new_tokens=3)  # by the model's own tokenizer
+    direct = method(model._module).attribute_text(prompt, tokenizer=tokenizer(), max_new_tokens=3)
+    assert (result.input_tokens, len(result.output_tokens)) == (prompt.split(), 3)
+    assert_same_text(result, direct)
+    given = method(model).attribute_text(prompt, target="city of", tokenizer=model.tokenizer)
+    assert given.output_tokens == ["city", "of"]
+
+
+def test_edits_apply_to_a_text() -> None:
+    model = decoder("sdpa")
+    module = model._module
+    module.generation_config.eos_token_id = None
+    before = ac.TokenRank(model).attribute_text(LONG, max_new_tokens=4)
+    silence(model)
+    result = ac.TokenRank(model).attribute_text(LONG, max_new_tokens=4)
+    method = ac.TokenRank(module)
+    direct = silenced(module, lambda: method.attribute_text(LONG, tokenizer=tokenizer(), max_new_tokens=4))
+    assert_same_text(result, direct)
+    with pytest.raises(AssertionError):
+        assert_same_text(result, before)
+
+
+def test_weights_are_loaded_for_a_text(tmp_path: Path) -> None:
+    model = decoder("sdpa")
+    model._module.save_pretrained(tmp_path)
+    result = ac.TokenRank(language_model(str(tmp_path))).attribute_text(LONG, target="tower")
+    assert_same_text(result, ac.TokenRank(model).attribute_text(LONG, target="tower"))
+
+
+def test_an_encoder_decoder_writes_a_text() -> None:
+    module = cross_attending(transformers.T5ForConditionalGeneration)
+    model = language_model(module)
+    result = ac.MultiBounce(model).attribute_text("the tower in a", max_new_tokens=3)
+    direct = ac.MultiBounce(module).attribute_text("the tower in a", tokenizer=tokenizer(), max_new_tokens=3)
+    assert len(result.output_tokens) == 3
+    assert_same_text(result, direct)
+
+
+class Head(nn.Module):
+    """A module of a user's, around a known model."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, nn.Linear(48, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x))
+
+
+def test_a_known_model_inside_the_module_is_captured() -> None:
+    inside = timm_model()._module
+    inside.reset_classifier(0)
+    model: Any = nnsight.NNsight(Head(inside))
+    with model.edit(inplace=True):
+        model.backbone.blocks[0].output[:, 3] = 0
+    store = ac.capture(model, IMAGES)
+    assert store.names == [f"backbone.blocks.{k}.attn" for k in range(3)]
+    with model.trace(IMAGES):
+        ranks = nnsight.save(token_rank(model, layers=store.names))
+    assert torch.allclose(ranks, ac.stationary(store.maps()), atol=1e-5)
+    assert not torch.allclose(store.maps(), ac.capture(model._module, IMAGES).maps(), atol=1e-3)
 
 
 def test_a_capture_runs_the_model_once() -> None:
@@ -616,10 +698,11 @@ def test_what_is_no_chain_is_refused() -> None:
     assert ranks.shape == (1, 2, 2, 4)
 
 
-def cross_attending() -> Any:
+def cross_attending(kind: Any = transformers.T5Model) -> Any:
     torch.manual_seed(0)
-    config = transformers.T5Config(vocab_size=9, d_model=16, d_kv=8, d_ff=16, num_layers=2, num_heads=2, dropout_rate=0)
-    model: Any = transformers.T5Model(config).eval()
+    sizes: dict[str, Any] = {"vocab_size": len(WORDS), "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2}
+    sizes |= {"dropout_rate": 0, "decoder_start_token_id": 0, "eos_token_id": None}
+    model: Any = kind(transformers.T5Config(**sizes)).eval()
     model.set_attn_implementation("eager")
     return model
 

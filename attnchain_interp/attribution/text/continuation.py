@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -40,9 +41,9 @@ def given_tokens(target: Any, encode: Any) -> Tensor | None:
     return tokens.long().cpu()
 
 
-def generated(model: Any, prompt: Tensor, gen_args: dict[str, Any]) -> Tensor:
-    """Returns the whole sequence (token,) that the model generates from the prompt (1, token), on the CPU."""
-    output = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **gen_args)
+def generated(generate: Callable[..., Any], prompt: Tensor, gen_args: dict[str, Any]) -> Tensor:
+    """Returns the whole sequence (token,) that a model generates from the prompt (1, token), on the CPU."""
+    output = generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **gen_args)
     sequences = output if isinstance(output, Tensor) else output.sequences
     return sequences[0].cpu()
 

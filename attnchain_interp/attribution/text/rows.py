@@ -164,7 +164,7 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
             "Use a method that reads attention alone: MultiBounce, Rollout, TokenRank.",
         )
     with first_logits(model) as seen:
-        cross = capture(model, reading=Reading(kind="cross"), input_ids=prompt, decoder_input_ids=ids[:, :-1])
+        cross = capture(method.forward_func, reading=Reading(kind="cross"), input_ids=prompt, decoder_input_ids=ids[:, :-1])
     source = method.read(Call(prompt, options={"reading": Reading(kind="encoder"), "decoder_input_ids": ids[:, :-1]}))
     check_read(source.tokens, prompt, model)
     attended = torch.stack([float32_or_wider(layer.maps)[0].mean(0) for layer in cross]).mean(0)[first - 1 :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
@@ -22,7 +23,7 @@ from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs
-from attnchain_interp.capture import uncompiled
+from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
@@ -43,7 +44,7 @@ class TextAttribution(Attribution):
 
     Args:
         attr_method: any method of this library, or one of your own. Its `forward_func` is the model.
-        tokenizer: of the model. A prompt that is a `TextTokenInput` brings its own.
+        tokenizer: of the model. A prompt that is a `TextTokenInput` brings its own. When None, that of an nnsight model.
 
     Raises:
         AttentionError: a method without a model, or with heads="each".
@@ -58,9 +59,15 @@ class TextAttribution(Attribution):
             raise AttentionError(
                 'heads="each" gives a row for every head, and a text has one for every output token.', 'Pass heads="mean".'
             )
-        super().__init__(attr_method.forward_func)
+        source = attr_method.forward_func
+        super().__init__(source)
         self.attr_method, self.tokenizer = attr_method, tokenizer
-        self.model: Any = uncompiled(attr_method.forward_func)
+        self.model: Any = uncompiled(source)
+        self._generate: Any = getattr(self.model, "generate", None)
+        adapter = adapter_of(source)
+        if isinstance(adapter, WrapperAdapter):
+            self.model, self._generate = adapter.module(source), partial(adapter.generate, source)
+            self.tokenizer = getattr(source, "tokenizer", None) if tokenizer is None else tokenizer
         parameter = next(self.model.parameters(), None) if isinstance(self.model, nn.Module) else None
         self.device = torch.device("cpu") if parameter is None else parameter.device
 
@@ -150,7 +157,7 @@ class TextAttribution(Attribution):
         new_tokens = options["max_new_tokens"] if tokens is None else len(tokens)
         check_length(self.model, n + new_tokens - 1, "text and target")
         if tokens is None:
-            tokens = generated(self.model, ids, options)[n:]
+            tokens = generated(self._generate, ids, options)[n:]
         check_tokens(self.model, tokens, "target")
         return tokens, decoder_rows(self.attr_method, self.model, torch.cat([ids, tokens[None].to(ids)], 1), n, size)
 
@@ -158,7 +165,7 @@ class TextAttribution(Attribution):
         tokens = given_tokens(target, lambda text: prompt.tokenizer(text_target=text, add_special_tokens=False)["input_ids"])
         if tokens is None:
             check_length(self.model, options["max_new_tokens"], "target")
-            sequence, first = generated(self.model, ids, options), 1
+            sequence, first = generated(self._generate, ids, options), 1
         else:
             before = decoder_start(self.model)
             sequence, first = torch.cat([before, tokens]), len(before)
