@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_interp import AttentionError, Role, TokenLayout
+from attnchain_interp.capture import check_settled
 
 # names of modules of cross-attention
 CROSS_ATTENTION: Final = frozenset(
@@ -22,8 +23,7 @@ def check_ready(model: nn.Module) -> None:
     """Checks that a model has its weights and computes the same attention each time.
 
     Raises:
-        AttentionError: the model has no weights yet (it is on the meta device), or it is in train mode and has dropout, so
-            that its attention is random.
+        AttentionError: the model has no weights yet (it is on the meta device), or as `check_settled`.
     """
     offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())
     absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
@@ -33,16 +33,7 @@ def check_ready(model: nn.Module) -> None:
             "Load the weights first: from_pretrained(…) without device_map='meta', or model.to_empty(device='cpu') and"
             " load_state_dict.",
         )
-    rates = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob")
-    for name, module in model.named_modules():
-        held = vars(module)  # not getattr: diffusers' models look a name up in their configuration, with a warning
-        active = [rate for rate in rates if isinstance(value := held.get(rate), float) and value > 0]
-        if module.training and active:
-            raise AttentionError(
-                f"the model is in train mode with dropout ({name or type(model).__name__}.{active[0]} ="
-                f" {held[active[0]]}), so its attention is random and rows do not sum to one.",
-                "Call model.eval() first.",
-            )
+    check_settled(model)
 
 
 def arguments_of(

@@ -101,7 +101,8 @@ def one_tensor(inputs: Any) -> Tensor:
             f"Pass one tensor and the others by their names: attribute(inputs[{first!r}]{further}). Where the model takes them"
             " as one: score(capture(model, inputs))."
         )
-    raise AttentionError(f"inputs is a {type(given).__name__}, and attention gives scores to the tokens of a tensor.", fix)
+    name = "numpy array" if type(given).__name__ == "ndarray" else type(given).__name__
+    raise AttentionError(f"inputs is a {name}, and attention gives scores to the tokens of a tensor.", fix)
 
 
 def _name(model: Any) -> str:

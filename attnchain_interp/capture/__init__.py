@@ -30,7 +30,7 @@ from attnchain_interp.capture.reducers import (
 )
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
 from attnchain_interp.capture.rgb_image import rgb_image
-from attnchain_interp.capture.source import uncompiled
+from attnchain_interp.capture.source import check_settled, uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.capture.verification import LayerProof, Proof, prove
 
@@ -67,6 +67,7 @@ __all__ = [
     "adapters",
     "capture",
     "capture_contributions",
+    "check_settled",
     "plain_run",
     "prove",
     "rgb_image",

@@ -14,7 +14,7 @@ from attnchain_interp.capture.adapter import Adapter, CaptureRequest, EncoderDec
 from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
 from attnchain_interp.capture.entries import Entries, Known
-from attnchain_interp.capture.source import module_of
+from attnchain_interp.capture.source import check_settled, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 
@@ -103,11 +103,13 @@ class InsideAdapter:
         request: CaptureRequest[Any],
         read: Callable[..., Results],
     ) -> Results:
+        whole: Any = module_of(source)
+        check_settled(whole)
         tower = request.reading.tower
         meant = [each for each in self._known if each.path == tower] or self._known
-        with Entries(type(module_of(source)).__name__, meant, read) as entries:
-            whole = getattr(source.__self__, source.__name__) if inspect.ismethod(source) else source
-            request.run(whole, inputs, kwargs)
+        with Entries(type(whole).__name__, meant, read) as entries:
+            replaced = getattr(whole, source.__name__) if inspect.ismethod(source) else source
+            request.run(replaced, inputs, kwargs)
         return entries.result()
 
 

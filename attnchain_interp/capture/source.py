@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from attnchain_interp.errors import AttentionError
 
 _SCRIPTED: Final = torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod
+_RATES: Final = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob")
 
 log = logging.getLogger("attnchain_interp")
 
@@ -53,6 +54,30 @@ def uncompiled(source: Any) -> Any:
     for name, each in module.named_modules():
         _check(name, each)
     return source
+
+
+def check_settled(model: nn.Module) -> None:
+    """Checks that a forward of a model gives the same numbers each time, and leaves the model as it was.
+
+    Raises:
+        AttentionError: the model is in train mode and has dropout, so that its attention is random, or batch norms, whose
+            statistics each forward changes.
+    """
+    for name, module in model.named_modules():
+        held = vars(module)  # not getattr: diffusers' models look a name up in their configuration, with a warning
+        active = [rate for rate in _RATES if isinstance(value := held.get(rate), float) and value > 0]
+        if module.training and active:
+            raise AttentionError(
+                f"the model is in train mode with dropout ({name or type(model).__name__}.{active[0]} ="
+                f" {held[active[0]]}), so its attention is random and rows do not sum to one.",
+                "Call model.eval() first.",
+            )
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            raise AttentionError(
+                f"the model is in train mode with a batch norm ({name}), whose statistics each forward changes.",
+                "Call model.eval() first.",
+            )
 
 
 def _check(name: str, module: nn.Module) -> None:

@@ -159,13 +159,13 @@ def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:
     method: Any = ac.Rollout(bert())
     images = torch.rand(1, 3, 8, 8)
     for given, message in (
-        (images.numpy(), r"inputs is a ndarray(?s:.*)attribute\(torch.from_numpy\(inputs\)\)"),
+        (images.numpy(), r"inputs is a numpy array(?s:.*)attribute\(torch.from_numpy\(inputs\)\)"),
         ([images[0]], r"inputs is a list(?s:.*)attribute\(torch.stack\(inputs\)\)"),
         ("text", r"inputs is a str(?s:.*)attribute_text"),
         ({"input_ids": ids, "attention_mask": ids}, r"inputs is a dict(?s:.*)attribute\(inputs\['input_ids'\], model_kwargs="),
         (transformers.BatchEncoding({"input_ids": ids}), r"BatchEncoding(?s:.*)attribute\(inputs\['input_ids'\]\)"),
         (None, r"inputs is a NoneType(?s:.*)Pass the tensor"),
-        ((images.numpy(),), "inputs is a ndarray"),
+        ((images.numpy(),), "inputs is a numpy array"),
         ((ids, ids), r"inputs holds 2 items(?s:.*)model_kwargs"),
     ):
         with pytest.raises(ac.AttentionError, match=message):

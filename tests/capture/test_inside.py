@@ -140,6 +140,14 @@ def test_hooks_of_the_inner_model_run_once(whole: Classifier) -> None:
     assert calls == ["before", "after"]
 
 
+def test_dropout_around_the_model_inside_is_refused(whole: Classifier) -> None:
+    noisy = nn.Sequential(whole, nn.Dropout(0.5))
+    ac.capture(noisy.eval(), IMAGES)
+    noisy[1].train()
+    with pytest.raises(ac.AttentionError, match=r"train mode with dropout \(1.p = 0.5\)"):
+        ac.GradientAttention(noisy).attribute(IMAGES, 1)
+
+
 def test_everything_is_left_as_it_was(whole: Classifier) -> None:
     own = whole(IMAGES)
     ac.capture(whole, IMAGES)

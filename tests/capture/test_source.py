@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import uncompiled
+from attnchain_interp.capture import check_settled, uncompiled
 from attnchain_interp.capture.source import forward_of, module_of
 
 
@@ -77,3 +77,14 @@ def test_copies_are_refused() -> None:
     outer.part = nn.DataParallel(outer.part)  # type: ignore[assignment]
     with pytest.raises(ac.AttentionError, match=r"(?s)part is an nn.DataParallel.*model.part = model.part.module"):
         uncompiled(outer)
+
+
+def test_train_mode_is_refused_where_a_forward_is_random_or_changes_the_model() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout(0.5))
+    check_settled(model.eval())
+    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with a batch norm \(1\).*model.eval\(\)"):
+        check_settled(model.train())
+    model[1].eval()
+    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with dropout \(2.p = 0.5\).*model.eval\(\)"):
+        check_settled(model)
+    check_settled(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False), nn.Dropout(0.0)))
