@@ -19,7 +19,7 @@ from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
 from attnchain_adapters.checks import check_shown
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import Edit
-from attnchain_interp.store import LayerSelection
+from attnchain_interp.store import LayerSelection, names_given
 
 
 class Taker(Protocol):
@@ -202,12 +202,6 @@ class AttentionRecorder(TorchFunctionMode):
             self.unread[known] = None
         else:
             self.strangers[name or type(module).__name__] = f"{type(module).__name__}" + (f": {reason}" if reason else "")
-
-
-def names_given(layers: LayerSelection) -> bool:
-    """Returns whether a selection of layers is one by names alone."""
-    names = [layers] if isinstance(layers, str) else layers if isinstance(layers, list | tuple) else []
-    return bool(names) and layers != "all" and all(isinstance(name, str) for name in names)
 
 
 def heads_of(module: nn.Module) -> int:

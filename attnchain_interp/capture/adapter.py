@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
@@ -150,6 +151,15 @@ class WrapperAdapter(Adapter, Protocol):
 
     def generate(self, source: Any, *inputs: Any, **kwargs: Any) -> Any:
         """Returns what the module's `generate` returns, run in the way of the tool."""
+        ...
+
+
+@runtime_checkable
+class WatchingAdapter(Adapter, Protocol):
+    """An adapter that sees attention wherever it happens."""
+
+    def outside(self, module: nn.Module, inside: Callable[[], bool]) -> AbstractContextManager[Mapping[str, str]]:
+        """Notes, while open, which modules attend while `inside()` is false: the name of each, and its class."""
         ...
 
 

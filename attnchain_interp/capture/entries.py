@@ -49,12 +49,12 @@ class Entries(Generic[Result]):
     """While open, the first call of a known model is read, and a second call is refused.
 
     The methods that run a known model are replaced in the instance, for calls from this thread. Hooks of modules run once, as
-    they would.
+    they would. `inside` is true while a known model is read.
     """
 
     def __init__(self, name: str, known: Sequence[Known], read: Callable[..., Result]) -> None:
         self._name, self._known, self._read = name, known, read
-        self._thread, self._inside = get_ident(), False
+        self._thread, self.inside = get_ident(), False
         self._first: Known | None = None
         self._results: list[Result] = []
         self._error: AttentionError | None = None
@@ -75,27 +75,27 @@ class Entries(Generic[Result]):
             else:
                 module.__dict__[entry] = before
 
-    def result(self) -> Result:
-        """Returns the result, after the forward.
+    def result(self) -> tuple[Result, Known]:
+        """Returns the result, and the model that ran, after the forward.
 
         Raises:
             AttentionError: the known models did not run, or reading one failed and the forward went on.
         """
         if self._error is not None:
             raise self._error
-        if not self._results:
+        if self._first is None or not self._results:
             there = ", ".join(map(str, self._known))
             raise AttentionError(
                 f"{self._name} does not call the known model inside, {there}, as a whole, so the layout of its tokens is not"
                 " known.",
                 "Capture that model alone, or give the layout: reading=ac.Reading(tokens=ac.TokenLayout.image(…)).",
             )
-        return self._results[0]
+        return self._results[0], self._first
 
     def _entered(self, known: Known, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if get_ident() != self._thread or self._inside:
+        if get_ident() != self._thread or self.inside:
             return original(*args, **kwargs)
-        self._inside = True
+        self.inside = True
         try:
             self._check_first(known)
             called = original if known.adapter.recognises(original) else known.module
@@ -106,7 +106,7 @@ class Entries(Generic[Result]):
             self._error = error
             raise
         finally:
-            self._inside = False
+            self.inside = False
 
     def _check_first(self, known: Known) -> None:
         first, self._first = self._first, self._first or known

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar, final
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from attnchain_interp.capture.adapter import Adapter, CaptureRequest, EncoderDecoderAdapter, LoadedModel, StackKind
+from attnchain_interp.capture.adapter import (
+    Adapter,
+    CaptureRequest,
+    EncoderDecoderAdapter,
+    LoadedModel,
+    StackKind,
+    WatchingAdapter,
+)
 from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
 from attnchain_interp.capture.entries import Entries, Known
 from attnchain_interp.capture.source import check_settled, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
+from attnchain_interp.store import names_given
 
 Result = TypeVar("Result")
 Results = TypeVar("Results")
@@ -53,11 +62,12 @@ class InsideAdapter:
             return self._plain.capture(source, inputs, kwargs, request)
         name = type(module_of(source)).__name__
 
-        def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> Result:
+        def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> _Inside[Result]:
             given = [*args, *named.values()]
             return known.adapter.capture(called, args, named, _within(request, name, known, given, runs, told))
 
-        return self._run(source, inputs, kwargs, request, read)
+        inside, outside = self._run(source, inputs, kwargs, request, read)
+        return inside.finished(outside)
 
     def is_encoder_decoder(self, source: Any) -> bool:
         """See `EncoderDecoderAdapter`. The source has all three where the one outermost known model has."""
@@ -80,17 +90,20 @@ class InsideAdapter:
         """See `EncoderDecoderAdapter.capture_encoder_decoder`."""
         name = type(module_of(source)).__name__
 
-        def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> Mapping[StackKind, Result]:
+        def read(
+            known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any
+        ) -> Mapping[StackKind, _Inside[Result]]:
             if not isinstance(known.adapter, EncoderDecoderAdapter) or not known.adapter.is_encoder_decoder(called):
                 raise AttentionError(
                     f"{known} runs inside {name}, and it is no encoder–decoder.", "Use capture_gradients(model, …)."
                 )
-            within: dict[StackKind, CaptureRequest[Result]]
+            within: dict[StackKind, CaptureRequest[_Inside[Result]]]
             given = [*args, *named.values()]
             within = {kind: _within(request, name, known, given, runs, told) for kind, request in requests.items()}
             return known.adapter.capture_encoder_decoder(called, args, named, within)
 
-        return self._run(source, inputs, kwargs, next(iter(requests.values())), read)
+        inside, outside = self._run(source, inputs, kwargs, next(iter(requests.values())), read)
+        return {kind: each.finished(outside) for kind, each in inside.items()}
 
     def load(self, name: str) -> LoadedModel:
         raise AttentionError(f"{name}: a module around a known model has no name.", "Load the model that is inside.")
@@ -102,15 +115,35 @@ class InsideAdapter:
         kwargs: Mapping[str, Any],
         request: CaptureRequest[Any],
         read: Callable[..., Results],
-    ) -> Results:
+    ) -> tuple[Results, list[str]]:
+        """Runs the source. Returns the result of `read`, and the names of the modules that attend outside of the model inside.
+
+        Raises:
+            AttentionError: see `Entries.result`; such modules, where the user named neither layers nor the model inside.
+        """
         whole: Any = module_of(source)
         check_settled(whole)
         tower = request.reading.tower
         meant = [each for each in self._known if each.path == tower] or self._known
-        with Entries(type(whole).__name__, meant, read) as entries:
+        with Entries(type(whole).__name__, meant, read) as entries, self._outside(whole, entries) as outside:
             replaced = getattr(whole, source.__name__) if inspect.ismethod(source) else source
             request.run(replaced, inputs, kwargs)
-        return entries.result()
+        result, known = entries.result()
+        if outside and not names_given(request.layers) and tower != known.path:
+            found = "; ".join(f"{name} ({kind})" for name, kind in outside.items())
+            raise AttentionError(
+                f"{found} multiplies values by a map over tokens in this forward, outside of the known model {known}.",
+                f'To read that model alone: reading=ac.Reading(tower="{known.path}").'
+                if known.path
+                else "To read the known layers alone, name them: layers=[…].",
+            )
+        return result, list(outside)
+
+    def _outside(self, whole: nn.Module, entries: Entries[Any]) -> AbstractContextManager[Mapping[str, str]]:
+        """Gathers the modules that attend while no known model is read."""
+        if not isinstance(self._plain, WatchingAdapter):
+            return nullcontext({})
+        return self._plain.outside(whole, lambda: entries.inside)
 
 
 def _within(
@@ -120,7 +153,7 @@ def _within(
     given: Sequence[Any],
     runs: Callable[..., Any],
     told: Callable[[Any], None],
-) -> CaptureRequest[Result]:
+) -> CaptureRequest[_Inside[Result]]:
     """Returns the request to the adapter of the known model, for a collector that gets the full paths of layers.
 
     The metadata say where the model stands in the source `name`, and the size of its images, if there are any.
@@ -132,13 +165,14 @@ def _within(
     images = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.ndim == 4]
     if images:
         metadata["images"] = f"{images[0].shape[2]}×{images[0].shape[3]}"
-    kind = _BlocksInside if isinstance(request.collector, BlockCollector) else _Inside
+    kind: type[_Inside[Result]] = _BlocksInside if isinstance(request.collector, BlockCollector) else _Inside
     if reading.tower == known.path:
         reading = replace(reading, tower=None)
     if edit is not None:
         edit = partial(_edited, edit, prefix)
+    own: Any = request  # of another collector
     collector = kind(request.collector, prefix, metadata)
-    return replace(request, collector=collector, reading=reading, edit=edit, runs=runs, path=known.path, told=told)
+    return replace(own, collector=collector, reading=reading, edit=edit, runs=runs, path=known.path, told=told)
 
 
 def _edited(edit: Callable[[str, Tensor], Tensor], prefix: str, name: str, maps: Tensor) -> Tensor:
@@ -146,10 +180,11 @@ def _edited(edit: Callable[[str, Tensor], Tensor], prefix: str, name: str, maps:
 
 
 class _Inside(Generic[Result]):
-    """Hands attention to a collector under the full paths of the layers."""
+    """Hands attention to a collector under the full paths of the layers. Its result is itself, until the whole has run."""
 
     def __init__(self, collector: Collector[Result], prefix: str, metadata: Mapping[str, str]) -> None:
-        self._collector, self._prefix, self._metadata = collector, prefix, metadata
+        self._collector, self._prefix, self._metadata = collector, prefix, dict(metadata)
+        self._names: list[str] = []
 
     def expect(self, expected: Expected) -> None:
         self._collector.expect(expected)
@@ -157,8 +192,16 @@ class _Inside(Generic[Result]):
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
         self._collector.take(self._prefix + name, attention, sink)
 
-    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result:
-        return self._collector.result([self._prefix + name for name in names], {**metadata, **self._metadata})
+    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> _Inside[Result]:
+        self._names = [self._prefix + name for name in names]
+        self._metadata |= metadata
+        return self
+
+    def finished(self, outside: Sequence[str]) -> Result:
+        """Returns the collector's result. Modules that attended outside are unread, beside those inside."""
+        beside = filter(None, self._metadata.pop("unread", "").split(", "))
+        unread = ", ".join([*(self._prefix + name for name in beside), *outside])
+        return self._collector.result(self._names, self._metadata | ({"unread": unread} if unread else {}))
 
 
 class _BlocksInside(_Inside[Result]):

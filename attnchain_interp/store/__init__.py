@@ -2,7 +2,7 @@
 
 from attnchain_interp.store.attention_store import AttentionStore, Direction
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue_weights, head_weights, normalised_weights
-from attnchain_interp.store.layers import LayerAttention, LayerSelection, select_layers
+from attnchain_interp.store.layers import LayerAttention, LayerSelection, names_given, select_layers
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.starts import Start
 from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
@@ -17,6 +17,7 @@ __all__ = [
     "LayerAttention",
     "LayerSelection",
     "NAMED_WEIGHTS",
+    "names_given",
     "normalised_weights",
     "Role",
     "select_layers",

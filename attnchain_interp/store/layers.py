@@ -140,6 +140,16 @@ def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
     return chosen
 
 
+def names_given(layers: LayerSelection) -> bool:
+    """Returns whether a selection of layers is one by names alone, which says nothing about other layers.
+
+    >>> names_given(["a", "b"]), names_given("all"), names_given(-1)
+    (True, False, False)
+    """
+    names = [layers] if isinstance(layers, str) else layers if isinstance(layers, list | tuple) else []
+    return bool(names) and layers != "all" and all(isinstance(name, str) for name in names)
+
+
 def layer_name(names: Sequence[str], layer: int | str) -> str:
     """Returns the name of a layer given by name or by number, counted from either end."""
     if isinstance(layer, str):

@@ -75,7 +75,8 @@ def test_the_first_call_is_read_and_the_output_is_handed_on(method: str) -> None
     with opened(whole, read) as entries:
         output = own("x") if method == "forward" else own.features("x")
     assert output == expected
-    assert entries.result() == "result"
+    result, known = entries.result()
+    assert (result, known.path) == ("result", "b")
     assert read == [("b", ("x",), {})], "the features that forward calls are a part of it"
     assert hooks == [expected] * (method == "forward")
     assert not {"forward", "features"} & vars(own).keys()

@@ -217,3 +217,42 @@ def test_several_examples_of_one_input() -> None:
     assert ac.TokenRank(model).attribute(IMAGES, output="grid").shape == (4, 2, 2)
     with pytest.raises(ac.AttentionError, match=r'(?s)read 4 examples of a batch of 2.*output="grid"'):
         ac.TokenRank(model).attribute(IMAGES)
+
+
+class Attending(nn.Module):
+    """A head that attends among the examples of a batch, after the model inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vit, self.mixer = vit(), nn.MultiheadAttention(3, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.vit(x)[None]
+        return self.mixer(logits, logits, logits)[0][0]
+
+
+def test_attention_outside_of_the_model_inside_is_not_lost() -> None:
+    torch.manual_seed(3)
+    model = Attending().eval()
+    with pytest.raises(
+        ac.AttentionError, match=r'(?s)mixer \(MultiheadAttention.*outside of the known model vit.*tower="vit"'
+    ):
+        ac.capture(model, IMAGES)
+    with pytest.raises(ac.AttentionError, match="outside of the known model"):
+        ac.GradientAttention(model).attribute(IMAGES, 1)
+    with pytest.raises(ac.AttentionError, match="outside of the known model"):
+        ac.prove(model, IMAGES)
+    store = ac.capture(model, IMAGES, reading=ac.Reading(tower="vit"))
+    assert store.unread == ("mixer",)
+    assert torch.equal(store.maps(), ac.capture(model.vit, IMAGES).maps())
+    last = ac.capture(model, IMAGES, layers=[store.names[-1]])
+    assert last.names == store.names[-1:]
+    assert last.unread == (store.names[0], "mixer"), "full paths, of both"
+    found = ac.GradientAttention(model).attribute(IMAGES, 1, output="grid", reading=ac.Reading(tower="vit"))
+    assert bool(found.any())
+
+
+def test_the_one_that_is_not_chosen_is_unread() -> None:
+    two = Two().eval()
+    unread = ac.capture(two, IMAGES, reading=ac.Reading(tower="teacher")).unread
+    assert unread == tuple(f"student.encoder.layers.encoder_layer_{k}.self_attention" for k in range(2))

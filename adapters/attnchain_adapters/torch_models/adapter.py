@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeVar, final
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import check_ready
+from attnchain_adapters.outside_recorder import OutsideRecorder
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_vision_transformer, layout_of
 from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
@@ -57,6 +58,12 @@ class TorchAdapter:
     def entries(self, module: nn.Module) -> tuple[str, ...]:
         """See `FamilyAdapter.entries`. Of plain PyTorch models, torchvision's vision transformer has a layout of its own."""
         return ("forward",) if is_vision_transformer(module) else ()
+
+    @contextmanager
+    def outside(self, module: nn.Module, inside: Callable[[], bool]) -> Iterator[Mapping[str, str]]:
+        """See `WatchingAdapter.outside`."""
+        with OutsideRecorder(module, inside) as recorder:
+            yield recorder.strangers
 
     def is_encoder_decoder(self, source: Any) -> bool:
         attention = [name for name, module in source.named_modules() if isinstance(module, nn.MultiheadAttention)]

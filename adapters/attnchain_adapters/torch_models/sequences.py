@@ -8,12 +8,12 @@ from typing import Any, Final, final, get_args
 
 from torch import nn
 
-from attnchain_adapters.attention_recorder import names_given
 from attnchain_adapters.checks import CROSS_ATTENTION
 from attnchain_adapters.torch_models.survey import Use
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import CaptureRequest, StackKind
 from attnchain_interp.checks import check_one_of
+from attnchain_interp.store import names_given
 
 _WINDOWS: Final = "attends within windows, which are folded into the batch; a walk over the image cannot cross them"
 REFUSED: Final = {
