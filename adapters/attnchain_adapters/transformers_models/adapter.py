@@ -18,7 +18,7 @@ from attnchain_adapters.checks import arguments_of, check_ready, is_run_by, toke
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_adapters.transformers_models.families import FAMILIES
-from attnchain_adapters.transformers_models.generation import Steps, ended
+from attnchain_adapters.transformers_models.generation import Generation
 from attnchain_adapters.transformers_models.layouts import layouts_of
 from attnchain_adapters.transformers_models.stacks import (
     Stack,
@@ -68,35 +68,34 @@ class TransformersAdapter:
         `Reading.kind` is "encoder", "decoder", "cross" or "pool". `Reading.tower` is a name in the configuration without
         `_config`: "text", "vision", … `Reading.tokenizer` gives labels and special tokens.
         """
-        reading, generates = request.reading, _generates(source)
-        if reading.tokens is not None and not generates:  # the user says the layout: the model is read by what it computes
+        reading, is_generated = request.reading, _generates(source)
+        if reading.tokens is not None and not is_generated:  # the user says the layout: the model is read by what it computes
             return TorchAdapter().capture(source, inputs, kwargs, request)
         reading.check_known("a model of transformers", "kind", "tower", "tokenizer", "tokens")
-        if generates and request.edit is not None:
+        if is_generated and request.edit is not None:
             raise AttentionError("the maps of generated text cannot be edited.", "Use one forward of the finished text.")
-        model: Any = source.__self__ if generates else source
+        model: Any = source.__self__ if is_generated else source
         stack = stack_meant(stacks_of(model), type(model).__name__, reading.kind, reading.tower)
         check_ready(model)
         wanted = request.select(stack.names)
-        steps = Steps()
 
-        def expect(arguments: dict[str, Any]) -> bool:
-            """Announces the capture to the collector; returns whether queries are the keys."""
+        def expect(arguments: Mapping[str, Any]) -> None:
             tokens, queries = layouts_of(model, stack, arguments, reading.tokenizer)
             request.collector.expect(Expected(tokens, len(wanted), stack.heads, stack.fused, queries))
-            return queries is None
 
-        if not generates:
-            _check_signature(model)
-            expect(arguments_of(model, inputs, kwargs, request.runs))
-        taker, beside = steps if generates else request.collector, attention_modules(model)
-        with recorder(model, stack.layers, set(wanted), taker, request.edit, beside) as recording:
+        with ExitStack() as opened:
+            generation = opened.enter_context(Generation(source, stack, inputs, kwargs)) if is_generated else None
+            if generation is None:
+                _check_signature(model)
+                expect(arguments_of(model, inputs, kwargs, request.runs))
+            taker, beside = request.collector if generation is None else generation.steps, attention_modules(model)
+            recording = opened.enter_context(recorder(model, stack.layers, set(wanted), taker, request.edit, beside))
             output = request.run(source, inputs, kwargs)
         seen = recording.metadata(request.layers, stack.advice, tokens_advice())
-        if generates:
-            square = expect(_finished(model, output, inputs, kwargs))
+        if generation is not None:
+            expect(generation.arguments(output))
             for name in (name for name in stack.names if name in wanted):
-                request.collector.take(name, *steps.whole(name, square))
+                request.collector.take(name, *generation.steps.whole(name))
         metadata = {"adapter": "transformers", "model": type(model).__name__} | seen
         return request.result(wanted, metadata | stack.metadata)
 
@@ -179,18 +178,3 @@ def _decoded(model: Any, ids: Tensor) -> dict[str, Tensor]:
 
 def _generates(source: Any) -> bool:
     return inspect.ismethod(source) and source.__name__ == "generate" and isinstance(source.__self__, PreTrainedModel)
-
-
-def _finished(model: Any, output: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one forward of the finished text, whose last token was never read."""
-    text: Tensor = (output if isinstance(output, Tensor) else output.sequences)[:, :-1]
-    if model.config.is_encoder_decoder:
-        named = dict(zip([model.main_input_name], inputs, strict=False)) | dict(kwargs)
-        return named | {"decoder_input_ids": text, "decoder_attention_mask": ended(text, 1, model.generation_config)}
-    prompt: Any = inputs[0] if inputs else kwargs.get("input_ids", kwargs.get("inputs"))
-    start = 0 if prompt is None else prompt.shape[1]
-    given = kwargs.get("attention_mask")
-    mask = ended(text, start, model.generation_config)
-    if given is not None:
-        mask[:, : given.shape[1]] *= given
-    return dict(kwargs) | {"input_ids": text, "attention_mask": mask}

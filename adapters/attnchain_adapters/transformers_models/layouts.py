@@ -14,6 +14,7 @@ from attnchain_adapters.transformers_models.stacks import Stack, stacks_of
 from attnchain_interp import AttentionError, Role, TokenLayout
 
 _SPECIAL: Final = ("bos", "eos", "pad", "sep", "cls", "decoder_start")
+_SEEN: Final = ("image_token_id", "video_token_id")
 _POSITIONS: Final = {"position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe"}
 
 
@@ -79,10 +80,11 @@ def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
     class_first = stack.family.prefix == (Role.CLASS,) and stack.kind == "encoder"
     layout = check_text(name, ids, mask, embeddings, special, class_first, tokenizer)
     _check_positions(stack, layout)
-    image = getattr(model.config, "image_token_id", None)
-    if image is None or ids is None:
+    seen = [token for name in _SEEN if isinstance(token := getattr(model.config, name, None), int)]
+    if not seen or ids is None:
         return layout
-    return TokenLayout(layout.roles.masked_fill(ids.cpu() == image, Role.PATCH), labels=layout.labels)
+    patches = torch.isin(ids.cpu(), torch.tensor(seen)) & layout.mask
+    return TokenLayout(layout.roles.masked_fill(patches, Role.PATCH), labels=layout.labels)
 
 
 def _check_positions(stack: Stack, layout: TokenLayout) -> None:

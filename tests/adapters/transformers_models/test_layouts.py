@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,22 @@ def test_image_tokens_of_a_language_model_are_patches() -> None:
     model, given = member("llava")
     store = ac.capture(model, **given, reading=ac.Reading(tower="text"))
     assert store.tokens.roles[0].tolist() == [ac.Role.TEXT, *[ac.Role.PATCH] * 16, *[ac.Role.TEXT] * 6]
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_video_tokens_of_a_language_model_are_patches(name: str) -> None:
+    grid, pixels = torch.tensor([[1, 4, 6]]), torch.randn(24, 96)
+    roles = []
+    for token, kind in ((50, "image"), (52, "video")):
+        model = build(replace(MEMBERS[name], config=MEMBERS[name].config | {"video_token_id": 52}))
+        ids = torch.tensor([[5, 51, *[token] * 6, 7, 8, 9]])
+        values, size = ("pixel_values", "image_grid_thw") if kind == "image" else ("pixel_values_videos", "video_grid_thw")
+        kinds = (ids == token).long() * (1 if kind == "image" else 2)
+        given: dict[str, Any] = {"input_ids": ids, "mm_token_type_ids": kinds, values: pixels, size: grid}
+        store = ac.capture(model, **given, reading=ac.Reading(tower="text"))
+        roles.append(store.tokens.roles[0].tolist())
+    assert roles[0] == roles[1]
+    assert roles[0][1:9] == [ac.Role.TEXT, *[ac.Role.PATCH] * 6, ac.Role.TEXT]
 
 
 def test_frames_of_sound_and_their_padding() -> None:
