@@ -216,7 +216,7 @@ def _parts(whole: Call, size: int | None) -> Iterator[Call]:
         named = {name: part(argument, first) for name, argument in reading.arguments.items()}
         tokens = reading.tokens
         if tokens is not None:
-            tokens = TokenLayout(part(tokens.roles, first), tokens.grid, part(tokens.labels, first))
+            tokens = replace(tokens, roles=part(tokens.roles, first), labels=part(tokens.labels, first))
         options = {"reading": replace(reading, arguments=named, tokens=tokens)}
         yield Call(whole.inputs[first : first + size], part(whole.target, first), further, first, options)
 

@@ -153,6 +153,8 @@ def test_the_options_of_a_capture_are_divided_with_the_batch() -> None:
     apart = ac.ColumnSum(model).attribute(x, output="grid", reading=reading, internal_batch_size=2)
     assert whole.shape == (3, 2, 2)
     assert torch.allclose(whole, apart, atol=1e-6)
+    text = ac.Reading(tokens=ac.TokenLayout.text())  # of any length
+    assert torch.allclose(ac.ColumnSum(model).attribute(x, output="tokens", reading=text), whole.flatten(1))
 
 
 def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:

@@ -12,6 +12,7 @@ from attnchain_adapters.checks import check_image
 from attnchain_adapters.torch_models.sequences import classes_of
 from attnchain_adapters.torch_models.survey import Use
 from attnchain_interp import AttentionError, Role, TokenLayout
+from attnchain_interp.store import Grid
 
 
 def is_vision_transformer(model: Any) -> bool:
@@ -46,7 +47,8 @@ def batch_of(use: Use, given: Sequence[Tensor], layout: TokenLayout | None) -> i
 def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: TokenLayout | None) -> TokenLayout:
     """Returns the layout of the keys of a layer.
 
-    Without a layout the tokens are text, if the model was given no image, and padding where the call of the layer says so.
+    Without a layout the tokens are text, if the model was given no image and a sequence of as many tokens, and padding where
+    the call of the layer says so.
 
     Args:
         use: of the first layer.
@@ -56,10 +58,17 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
         stated: the layout that the user or the family says.
 
     Raises:
-        AttentionError: the layout is of another size, the model was given an image and no layout, the map is that of windows,
-            or some keys get no attention and no layout says that they are padding.
+        AttentionError: the layout is of another size, the model was given an image or a sequence of another length and no
+            layout, the map is that of windows, or some keys get no attention and no layout says that they are padding.
     """
     keys = use.shape[-1] if use.shape else 0
+    examples = {size for tensor in given for size in tensor.shape[: 2 if tensor.ndim < 4 else 1]} | {1}
+    if given and batch not in examples and (stated is None or stated.batch != batch):
+        raise AttentionError(
+            f"layer {use.layer!r} attends within a batch of {batch}, and the model was given {tuple(given[0].shape)}: windows"
+            " or frames are folded into the batch.",
+            f"To read each as a chain of its own, pass their layout: reading=ac.Reading(tokens=…), of batch {batch}.",
+        )
     if stated is not None:
         layout = stated.fitted(batch, keys)
         if (layout.batch, len(layout)) != (batch, keys):
@@ -70,16 +79,14 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
             )
         return layout
     images = [tensor for tensor in given if tensor.ndim > 3]
-    if images:
+    if images or keys not in {size for tensor in given for size in tensor.shape[:2]}:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given) or "no tensor"
         raise AttentionError(
-            f"{name} was given an image {tuple(images[0].shape)}, and nothing says where its {keys} tokens lie.",
-            _line(keys, images) or "Pass their layout: reading=ac.Reading(tokens=ac.TokenLayout(your_roles)).",
-        )
-    if given and batch not in {size for tensor in given for size in tensor.shape[:2]} | {1}:
-        raise AttentionError(
-            f"layer {use.layer!r} attends within a batch of {batch}, and the model was given {tuple(given[0].shape)}: windows"
-            " or frames are folded into the batch.",
-            f"To read each as a chain of its own, pass their layout: reading=ac.Reading(tokens=…), of batch {batch}.",
+            f"{name} was given {'an image ' * bool(images)}{shapes}, and nothing says where the {keys} tokens of layer"
+            f" {use.layer!r} lie.",
+            _line(keys, given)
+            or f"Write reading=ac.Reading(tokens=ac.TokenLayout(roles)), with the role of each token: roles (1, {keys})."
+            + " If all are text: ac.TokenLayout.text()." * (len(images) < len(given)),
         )
     if use.padded and use.absent is None:
         raise AttentionError(
@@ -87,19 +94,31 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
             "Pass the attention mask of the tokenizer, (batch, token):"
             " reading=ac.Reading(tokens=ac.TokenLayout.text(attention_mask)).",
         )
-    present = torch.ones(batch, keys, device="cpu") if use.absent is None else ~use.absent.cpu().reshape(batch, keys)
+    present = torch.ones(batch, keys) if use.absent is None else ~use.absent.cpu().reshape(batch, keys)
     return TokenLayout.text(present)
 
 
-def _line(keys: int, images: Sequence[Tensor]) -> str:
-    """The line to write for an image: the grid of square patches that leaves the fewest other tokens, with these tokens."""
-    for image in images:
-        height, width = image.shape[-2:]
-        for others in range(min(keys, 9)):
-            for patch in range(1, min(height, width) + 1):
-                grid = height // patch, width // patch
-                if grid[0] * grid[1] == keys - others and height % patch == width % patch == 0:
-                    prefix = ["ac.Role.CLASS"] + ["ac.Role.REGISTER"] * (others - 1)
-                    rest = "" if not others else ", class_token=True" if others == 1 else f", prefix=[{', '.join(prefix)}]"
-                    return f"Write reading=ac.Reading(tokens=ac.TokenLayout.image(grid={grid}{rest}))."
-    return ""
+def _line(keys: int, given: Sequence[Tensor]) -> str:
+    """The line to write for these tokens: text that was given, or the grid of square patches that leaves the fewest others."""
+    text = any(tensor.ndim == 2 and tensor.shape[1] == keys for tensor in given)
+    lines = ["reading=ac.Reading(tokens=ac.TokenLayout.text())"] * text
+    for image in given:
+        grid, others = _grid(keys, image) if image.ndim == 4 else (None, 0)
+        if grid is None or (text and others > 1):
+            continue
+        prefix = ", ".join(["ac.Role.CLASS"] + ["ac.Role.REGISTER"] * (others - 1))
+        rest = "" if not others else ", class_token=True" if others == 1 else f", prefix=[{prefix}]"
+        first = f", if the {others} other tokens come first" if others > 1 else ""
+        lines.append(f"reading=ac.Reading(tokens=ac.TokenLayout.image(grid={grid}{rest})){first}")
+    return f"Write {' or '.join(dict.fromkeys(lines))}." if lines else ""
+
+
+def _grid(keys: int, image: Tensor) -> tuple[Grid | None, int]:
+    """The grid of square patches that leaves the fewest other tokens, and how many it leaves."""
+    height, width = image.shape[-2:]
+    for others in range(9):
+        for patch in range(1, min(height, width) + 1):
+            grid = height // patch, width // patch
+            if grid[0] * grid[1] == keys - others > others and height % patch == width % patch == 0:
+                return grid, others
+    return None, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final, get_args
 
@@ -108,7 +108,7 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
         )
     if kind == "cross":
         kinds |= {use.layer: "cross" for use in doubtful}
-    asked = kind or _only_kind(name, kinds)
+    asked = kind or _only_kind(name, kinds, there)
     chosen = [use for use in there if kinds[use.layer] == asked]
     if not chosen:
         options = " or ".join(f'kind="{each}"' for each in sorted(set(kinds.values())))
@@ -138,12 +138,20 @@ def _kind(model: nn.Module, use: Use) -> StackKind:
     return kind_of(model, use.module) or ("decoder" if use.causal else "encoder")
 
 
-def _only_kind(name: str, kinds: dict[str, StackKind]) -> StackKind:
+def _only_kind(name: str, kinds: Mapping[str, StackKind], uses: Sequence[Use]) -> StackKind:
     there = sorted(set(kinds.values()))
     alone = sorted(set(there) - {"cross"}) or ["cross"]
     if len(alone) > 1:
         options = " or ".join(f'kind="{each}"' for each in there)
-        raise AttentionError(f"{name} has several sequences.", f"Say which is meant, reading=ac.Reading(…) with {options}.")
+        parts: dict[str, list[Use]] = {}
+        for use in uses:
+            parts.setdefault(f"{_tower(use.module)}, {kinds[use.layer]}", []).append(use)
+        found = "; ".join(f"{part} ({_size(group[0])})" for part, group in parts.items())
+        towers = " or ".join(f'tower="{each}"' for each in dict.fromkeys(_tower(use.module) for use in uses))
+        raise AttentionError(
+            f"{name} has several sequences: {found}.",
+            f"Say which is meant, reading=ac.Reading(…) with {options}, or with {towers}.",
+        )
     return alone[0]  # type: ignore[return-value]
 
 
@@ -174,9 +182,13 @@ def _check_one_sequence(name: str, uses: Sequence[Use], sequences: int, chosen: 
         leading = use.shape[0] if use.shape and not use.folded else None
         groups.setdefault((use.shape and use.shape[-2:], use.causal, leading, tower), []).append(use)
     if len(groups) > 1:
-        found = "; ".join(f"{', '.join(use.layer for use in group)} ({_size(group[0])})" for group in groups.values())
-        towers = sorted({_tower(use.module) for use in uses})
-        fix = f'reading=ac.Reading(tower="{towers[0]}")' if len(towers) > 1 else f"layers={[use.layer for use in uses[:1]]}"
+        folded = len({leading for _, _, leading, _ in groups}) > 1
+        found = "; ".join(
+            f"{', '.join(use.layer for use in group)} ({_size(group[0])}{f', in a batch of {leading}' * folded})"
+            for (_, _, leading, _), group in groups.items()
+        )
+        first, towers = next(iter(groups.values())), list(dict.fromkeys(_tower(use.module) for use in uses))
+        fix = f'reading=ac.Reading(tower="{towers[0]}")' if len(towers) > 1 else f"layers={[use.layer for use in first]}"
         raise AttentionError(f"{name} attends within several sequences: {found}.", f"Say which is meant, for example {fix}.")
 
 

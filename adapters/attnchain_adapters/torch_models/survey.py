@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, final
 
 import torch
@@ -101,6 +102,9 @@ class _Survey(AttentionRecorder):
             self.uses.append(replace(use, reason=call))
             return result
         shape, maps = tuple(call.attention.shape), call.attention
+        if reason := self._no_tokens(call):
+            self.uses.append(replace(use, reason=reason))
+            return result
         if isinstance(maps, Factors) and maps.mask is not None:
             maps = maps.maps()
         square = shape[-1] == shape[-2]
@@ -123,6 +127,20 @@ class _Survey(AttentionRecorder):
         )
         return result
 
+    def _no_tokens(self, call: AttentionCall) -> str:
+        """Returns why keys are no tokens: no module around was given as many, but as many as the others are."""
+        *_, queries, keys = call.attention.shape
+        given = [tensor for tensors in self._given[: len(self._running)] for tensor in tensors]
+        lengths = {length for tensor in given for length in _lengths(tensor)}
+        if keys in lengths:
+            return ""
+        if queries == keys and call.values.shape[-1] in lengths:
+            return f"it mixes the {keys} channels of each head, and its map is not over tokens"
+        further = keys - queries
+        if further > 0 and queries in lengths and further not in lengths:
+            return f"it attends to {further} keys beside its {queries} tokens: a memory, a cache, or a key of zeros"
+        return ""
+
     def _same(self, call: AttentionCall) -> bool | None:
         """Whether queries and keys are the same tokens, from what the modules around were given; None for two sequences."""
         leading, _, queries, keys = call.attention.shape
@@ -135,6 +153,12 @@ class _Survey(AttentionRecorder):
         return True if not around or all(_equal(tensor, around[0][0]) for tensor in around[0]) else None
 
 
+def _lengths(tensor: Tensor) -> set[int]:
+    """The numbers of tokens that a sequence or an image can have, whichever of its axes are the tokens."""
+    shape = tensor.shape
+    return {*shape[:2]} if tensor.ndim < 4 else {prod(shape[1:-1]), prod(shape[2:])}
+
+
 def _holds(tensor: Tensor, tokens: int) -> bool:
     """Returns whether a tensor is a batch of sequences of so many tokens."""
     return tensor.ndim == 3 and tokens in tensor.shape[:2]
@@ -144,8 +168,15 @@ def _equal(first: Tensor, second: Tensor) -> bool:
     return first is second or (first.shape == second.shape and torch.equal(first, second))
 
 
-def sequences_given(values: Sequence[Any]) -> Iterator[Tensor]:
-    """Yields the tensors among the inputs of a model that can be a sequence or an image: neither flags nor masks."""
+def sequences_given(values: Iterable[Any], nested: bool = False) -> Iterator[Tensor]:
+    """Yields the tensors among the inputs of a model that can be a sequence or an image: neither flags nor masks.
+
+    Those within a list or a dictionary count too. An image (channel, height, width) in a list is yielded as a batch of one.
+    """
     for value in values:
-        if isinstance(value, Tensor) and value.ndim > 1 and value.dtype != torch.bool:
-            yield value
+        if isinstance(value, Mapping):
+            yield from sequences_given(value.values(), nested)
+        elif isinstance(value, list | tuple):
+            yield from sequences_given(value, True)
+        elif isinstance(value, Tensor) and value.ndim > 1 and value.dtype != torch.bool:
+            yield value[None] if nested and value.ndim == 3 else value

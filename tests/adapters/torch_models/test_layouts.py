@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_adapters.torch_models.layouts import batch_of, image_layout, layout_of
@@ -31,7 +31,7 @@ def use(tokens: int, batch: int = 2, **options: Any) -> Use:
 def test_an_image_needs_a_layout_and_the_message_writes_it(tokens: int, line: str) -> None:
     with pytest.raises(ac.AttentionError) as refused:
         layout_of(use(tokens), 2, [IMAGES], "Own", None)
-    assert f"nothing says where its {tokens} tokens lie" in str(refused.value)
+    assert f"nothing says where the {tokens} tokens of layer 'blocks.0' lie" in str(refused.value)
     assert f"Write reading=ac.Reading(tokens=ac.{line}" in str(refused.value)
 
 
@@ -41,6 +41,34 @@ def test_a_layout_of_one_image_stands_for_a_batch() -> None:
     assert (layout.batch, layout.grid, layout.class_token) == (2, (4, 4), 0)
     with pytest.raises(ac.AttentionError, match=r"(?s)layout has 17 tokens .* attends to 65 in a batch of 2.*grid=\(8, 8\)"):
         layout_of(use(65), 2, [IMAGES], "Own", said)
+
+
+def test_a_layout_of_one_image_does_not_stand_for_windows() -> None:
+    said = ac.TokenLayout.image(grid=(4, 4))
+    with pytest.raises(ac.AttentionError, match="(?s)within a batch of 8, .* windows or frames .*of batch 8"):
+        layout_of(use(16, batch=8), 8, [IMAGES], "Own", said)
+    assert layout_of(use(16, batch=8), 8, [IMAGES], "Own", said.fitted(8, 16)).batch == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens", "fix"),
+    [
+        ([IMAGES], 18, "(4, 4), prefix=[ac.Role.CLASS, ac.Role.REGISTER])), if the 2 other tokens come first."),
+        ([IMAGES, torch.zeros(2, 10)], 10, "Write reading=ac.Reading(tokens=ac.TokenLayout.text())."),
+        (
+            [IMAGES, torch.zeros(2, 16)],
+            16,
+            "TokenLayout.text()) or reading=ac.Reading(tokens=ac.TokenLayout.image(grid=(4, 4))).",
+        ),
+        ([torch.zeros(2, 1, 16, 16, 16)], 9, "with the role of each token: roles (1, 9)."),
+        ([torch.zeros(2, 10)], 13, "roles (1, 13). If all are text: ac.TokenLayout.text()."),
+        ([], 7, "roles (1, 7)."),
+    ],
+)
+def test_tokens_that_are_not_those_of_a_given_text_need_a_layout(given: list[Tensor], tokens: int, fix: str) -> None:
+    with pytest.raises(ac.AttentionError, match="nothing says where") as refused:
+        layout_of(use(tokens), 2, given, "Own", None)
+    assert str(refused.value).endswith(fix)
 
 
 def test_without_images_tokens_are_text() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import attnchain_interp as ac
 from attnchain_adapters.torch_models.survey import sequences_given, survey
 
 
@@ -51,3 +53,45 @@ def test_keys_without_any_attention_are_padding() -> None:
 def test_flags_and_masks_are_no_sequences() -> None:
     ids, mask, flag = torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool), torch.tensor(1)
     assert [tensor is ids for tensor in sequences_given([ids, mask, flag, None, "text"])] == [True]
+
+
+def test_inputs_within_lists_and_dictionaries_count() -> None:
+    image, ids = torch.zeros(3, 8, 8), torch.zeros(2, 3, dtype=torch.long)
+    found = sequences_given([[{"image": image, "size": (8, 8)}, image], {"ids": ids, "states": image}])
+    assert [tuple(tensor.shape) for tensor in found] == [(1, 3, 8, 8), (1, 3, 8, 8), (2, 3), (3, 8, 8)]
+
+
+class Channels(nn.Module):
+    """Mixes the channels of an image (batch, channel, row, column) by their covariance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.flatten(2).unflatten(1, (2, -1))
+        return ((heads @ heads.mT).softmax(-1) @ heads).flatten(1, 2).unflatten(2, x.shape[2:])
+
+
+class Memory(nn.Module):
+    """Attends to three learnt keys beside the tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = nn.Parameter(torch.randn(1, 3, 8))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        further = self.memory.expand(len(x), -1, -1) if context is None else context
+        keys = torch.cat([further, x], 1)
+        return (x @ keys.mT).softmax(-1) @ keys
+
+
+def test_maps_over_channels_are_told_from_maps_over_tokens() -> None:
+    (use,) = survey(model := Channels(), lambda: model(torch.randn(2, 6, 4, 4)))
+    assert use.reason == "it mixes the 3 channels of each head, and its map is not over tokens"
+    with pytest.raises(ac.AttentionError, match="attends, but its map cannot be read: it mixes the 3 channels"):
+        ac.capture(model, torch.randn(2, 6, 4, 4), reading=ac.Reading(tokens=ac.TokenLayout.text()))
+
+
+def test_keys_that_no_module_was_given_are_told_from_a_context() -> None:
+    model, x = Memory(), torch.randn(2, 5, 8)
+    (use,) = survey(model, lambda: model(x))
+    assert use.reason == "it attends to 3 keys beside its 5 tokens: a memory, a cache, or a key of zeros"
+    (use,) = survey(model, lambda: model(x, torch.randn(2, 4, 8)))
+    assert (use.reason, use.same) == ("", False)
