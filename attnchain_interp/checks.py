@@ -1,4 +1,4 @@
-"""Checks of plain arguments: whole numbers, positions in a sequence, names out of a list, probabilities."""
+"""Checks of plain arguments: whole numbers, positions in a sequence, names out of a list, probabilities, types, tensors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Collection
 from operator import index
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from attnchain_interp.errors import AttentionError
 
-__all__ = ["check_one_of", "check_position", "check_probability", "check_whole_number"]
+__all__ = ["check_one_of", "check_position", "check_probability", "check_tensor", "check_type", "check_whole_number"]
 
 
 def check_whole_number(name: str, value: Any, meaning: str, least: int = 1) -> None:
@@ -98,3 +101,63 @@ def check_probability(name: str, value: float, meaning: str, usual: float) -> No
     """
     if not 0 <= value <= 1:
         raise AttentionError(f"{name} is {value}; it is {meaning}, from 0 to 1.", f"Pass {name}={usual}, which is usual.")
+
+
+def check_type(name: str, value: Any, kind: type, fix: str) -> None:
+    """Refuses a value of another class.
+
+    Args:
+        name: of the argument, for the message.
+        value: of the argument.
+        kind: the class that is required.
+        fix: tells the user what to pass instead.
+
+    Raises:
+        AttentionError: another class.
+
+    >>> check_type("mask", "", list, "Pass mask=[].")
+    Traceback (most recent call last):
+    ...
+    attnchain_interp.errors.AttentionError: mask is of type str; it must be of type list.
+    Pass mask=[].
+    """
+    if not isinstance(value, kind):
+        came = f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
+        raise AttentionError(f"{name} is {came}; it must be of type {kind.__name__}.", fix)
+
+
+def check_tensor(name: str, value: Any, axes: str) -> None:
+    """Refuses everything but a dense tensor.
+
+    Args:
+        name: of the argument, for the message.
+        value: of the argument.
+        axes: of the tensor, such as "(batch, token)".
+
+    Raises:
+        AttentionError: an array of another library, a list, anything else; a sparse or nested tensor.
+
+    >>> import numpy as np
+    >>> check_tensor("mask", np.ones((1, 2)), "(batch, token)")
+    Traceback (most recent call last):
+    ...
+    attnchain_interp.errors.AttentionError: mask is of type ndarray; it must be a tensor (batch, token).
+    Pass torch.from_numpy(mask).
+    """
+    if not isinstance(value, Tensor):
+        raise AttentionError(
+            f"{name} is of type {type(value).__name__}; it must be a tensor {axes}.",
+            f"Pass {as_tensor(name, value) or f'a tensor {axes}'}.",
+        )
+    if value.is_nested or value.layout != torch.strided:
+        held, instead = ("nested", "to_padded_tensor(0)") if value.is_nested else ("sparse", "to_dense()")
+        raise AttentionError(f"{name} is a {held} tensor; it must be a dense tensor {axes}.", f"Call .{instead} on it.")
+
+
+def as_tensor(name: str, value: Any) -> str:
+    """Returns the code that makes a tensor of an array of another library, or of a list; empty for anything else."""
+    if type(value).__module__ == "numpy":
+        return f"torch.from_numpy({name})"
+    if hasattr(value, "__array__"):  # of JAX, TensorFlow, CuPy, xarray
+        return f"torch.from_numpy(np.array({name}))"
+    return f"torch.tensor({name})" if isinstance(value, list | tuple) else ""

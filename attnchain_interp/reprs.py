@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["brief", "with_fields", "with_settings"]
+__all__ = ["brief", "counted", "with_fields", "with_settings"]
 
 _LONGEST = 6  # entries of a list that are shown
 
@@ -35,6 +35,15 @@ def brief(value: Any) -> str:
     if isinstance(value, Callable) and hasattr(value, "__qualname__"):
         return value.__qualname__
     return repr(value)
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, in the plural but for one.
+
+    >>> counted(1, "layer"), counted(2, "layer")
+    ('1 layer', '2 layers')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def with_fields(thing: Any) -> str:

@@ -1,9 +1,18 @@
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from attnchain_interp import AttentionError
-from attnchain_interp.checks import check_one_of, check_position, check_probability, check_whole_number
+from attnchain_interp.checks import (
+    check_one_of,
+    check_position,
+    check_probability,
+    check_tensor,
+    check_type,
+    check_whole_number,
+)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, "1", True, None])
@@ -35,3 +44,26 @@ def test_probabilities(value: float) -> None:
         check_probability("damping", fine, "the probability of following the chain", 0.99)
     with pytest.raises(AttentionError, match=f"damping is {value}; it is the probability"):
         check_probability("damping", value, "the probability of following the chain", 0.99)
+
+
+def test_types() -> None:
+    check_type("store", {}, dict, "Pass {}.")
+    with pytest.raises(AttentionError, match=r"store is of type list; it must be of type dict.\nPass \{\}."):
+        check_type("store", [], dict, "Pass {}.")
+    with pytest.raises(AttentionError, match="store is the class dict"):
+        check_type("store", dict, dict, "Pass {}.")
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        (np.ones(2), r"Pass torch.from_numpy\(mask\)"),
+        ([1, 2], r"Pass torch.tensor\(mask\)"),
+        (None, r"Pass a tensor \(token,\)"),
+        (torch.eye(2).to_sparse(), r"sparse tensor(?s:.*)\.to_dense\(\)"),
+    ],
+)
+def test_tensors(value: Any, fix: str) -> None:
+    check_tensor("mask", torch.ones(2), "(token,)")
+    with pytest.raises(AttentionError, match=fix):
+        check_tensor("mask", value, "(token,)")

@@ -14,7 +14,7 @@ from attnchain_interp.capture.reducers import Reducer, SecondEigenvalues
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, full_precision
-from attnchain_interp.reprs import brief
+from attnchain_interp.reprs import brief, counted
 from attnchain_interp.store import LayerAttention, TokenLayout
 
 _TOGETHER: Final = 2**24  # bytes of maps built at once to be reduced
@@ -39,7 +39,8 @@ class Reductions:
     metadata: Mapping[str, str]
 
     def __repr__(self) -> str:
-        layers = f"{len(self.names)} layers ({self.names[0]} … {self.names[-1]})"
+        ends = " … ".join(dict.fromkeys((self.names[0], self.names[-1])))
+        layers = f"{counted(len(self.names), 'layer')} ({ends})"
         results = ", ".join(f"{name}: {brief(tensors[0])}" for name, tensors in self.results.items())
         return f"Reductions of {layers}, of each {results}"
 
@@ -88,7 +89,7 @@ class ReductionCollector:
         self._results: dict[str, dict[str, Tensor]] = {}
 
     def __repr__(self) -> str:
-        return f"ReductionCollector({'+'.join(self._order)}, {len(self._results)} layers taken)"
+        return f"ReductionCollector({'+'.join(self._order)}, {counted(len(self._results), 'layer')} taken)"
 
     def expect(self, expected: Expected) -> None:
         """Refuses attention to other tokens, whose maps are not chains. See `Collector.expect`."""

@@ -13,6 +13,7 @@ from attnchain_interp.capture.collector import Expected, told
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
+from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, LayerAttention
 
 MAX_BYTES: Final = 2**31
@@ -41,7 +42,7 @@ class StoreCollector:
         self._note = ""
 
     def __repr__(self) -> str:
-        return f"StoreCollector({self._keep!r}, {len(self._layers)} layers taken)"
+        return f"StoreCollector({self._keep!r}, {counted(len(self._layers), 'layer')} taken)"
 
     def expect(self, expected: Expected) -> None:
         """Decides between maps and factors. See `Collector.expect`."""

@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.checks import check_position, check_probability
+from attnchain_interp.checks import check_position, check_probability, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider, wide_dtype
 from attnchain_interp.operators.factored_map import FactoredMap
@@ -156,6 +156,8 @@ def as_chain(P: Tensor | Factors | Chain) -> Chain:
     """
     if isinstance(P, Chain):
         return P
+    if not isinstance(P, Factors):
+        check_tensor("P", P, "(…, token, token)")
     every = torch.ones(P.shape[:-1], dtype=torch.bool, device=P.device)
     if isinstance(P, Factors):
         return Chain(FactoredMap(P).conditioned(every), every, check=False)

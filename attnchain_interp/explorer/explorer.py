@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from attnchain_interp.chain import Chain
+from attnchain_interp.checks import check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.contents import Curve, contents
 from attnchain_interp.explorer.example_chains import ExampleChains
@@ -16,6 +17,7 @@ from attnchain_interp.explorer.map_quality import MeasuredMaps
 from attnchain_interp.explorer.page import Payload, page
 from attnchain_interp.files import whole
 from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, TokenSelection
 
 if TYPE_CHECKING:
@@ -67,9 +69,10 @@ class Explorer:
 
     def __repr__(self) -> str:
         header, held = self.payload.header, self.payload.header["maps"]
+        size = f"{counted(len(header['layers']), 'layer')}, {counted(len(header['labels']), 'token')}"
         return (
-            f"Explorer: {header['title']}\n  {len(header['layers'])} layers, {len(header['labels'])} tokens,"
-            f" {len(self.html) / 1e6:.2f} MB\n  maps: {held['what']}, greatest error {held['error']:.2g}"
+            f"Explorer: {header['title']}\n  {size}, {len(self.html) / 1e6:.2f} MB\n"
+            f"  maps: {held['what']}, greatest error {held['error']:.2g}"
         )
 
     def _repr_html_(self) -> str:
@@ -122,6 +125,7 @@ def explore(
     >>> explore(AttentionStore.from_maps([maps]), title="two tokens").payload.header["maps"]["what"]
     'heads'
     """
+    check_type("store", store, AttentionStore, "Pass capture(model, …), or AttentionStore.from_maps(maps).")
     if isinstance(max_mb, bool) or not max_mb > 0:
         raise AttentionError(f"max_mb is {max_mb!r}; it is the size of the page in 10⁶ bytes.", "Pass max_mb=4.5.")
     room = int(max_mb * 1e6)

@@ -14,6 +14,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.gradients.target import Target, selected_score, target_position
+from attnchain_interp.reprs import counted
 from attnchain_interp.store.attention_store import AttentionStore
 
 _KINDS: Final[tuple[StackKind, ...]] = ("encoder", "decoder", "cross")
@@ -41,7 +42,7 @@ class EncoderDecoderGradients:
 
     def __repr__(self) -> str:
         kinds = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
-        shown = ", ".join(f"{kind} of {len(part)} layers" for kind, part in kinds.items())
+        shown = ", ".join(f"{kind} of {counted(len(part), 'layer')}" for kind, part in kinds.items())
         return f"EncoderDecoderGradients(batch {self.encoder.store.batch}, {shown})"
 
     def __iter__(self) -> Iterator[tuple[StackKind, Tensor, Tensor]]:

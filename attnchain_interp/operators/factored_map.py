@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.composed import Remembering
 from attnchain_interp.operators.factors import Factors
-from attnchain_interp.operators.fused_attention import fused_route
+from attnchain_interp.operators.fused_attention import Route, fused_route
 from attnchain_interp.operators.operator import wide_dtype
 from attnchain_interp.operators.precision import full_precision
 
@@ -94,8 +94,9 @@ class FactoredMap(Remembering):
     @full_precision()
     def left(self, v: Tensor) -> Tensor:
         v = v.masked_fill(self._empty[..., None, :], 0)
-        if self._serves(v):
-            out = torch.cat([self._fused_left(part) for part in v.split(self._factors.query.shape[-1], -2)], -2)
+        route = self._route_for(v)
+        if route is not None:
+            out = torch.cat([self._fused_left(part, route) for part in v.split(self._factors.query.shape[-1], -2)], -2)
             if _length(self._columns) < self._factors.shape[-1] or not self._loses(v, out):
                 return out
         total = v.new_zeros(*v.shape[:-1], self.shape[-1])
@@ -105,8 +106,9 @@ class FactoredMap(Remembering):
 
     @full_precision()
     def right(self, x: Tensor) -> Tensor:
-        if self._serves(x):
-            return torch.cat([self._fused_right(part) for part in x.split(self._factors.query.shape[-1], -2)], -2)
+        route = self._route_for(x)
+        if route is not None:
+            return torch.cat([self._fused_right(part, route) for part in x.split(self._factors.query.shape[-1], -2)], -2)
         return torch.cat(list(self._tiled(lambda a, b: x @ self.rows(a, b).mT)), -1)
 
     def sent_to(self, states: Tensor) -> Tensor:
@@ -146,25 +148,25 @@ class FactoredMap(Remembering):
             return False
         return True if self._rows == self._columns else None
 
-    def _serves(self, v: Tensor) -> bool:
-        """Returns whether the fused route serves, for this part, a product with these vectors."""
-        return self._route is not None and self._masked is not None and not (torch.is_grad_enabled() and v.requires_grad)
+    def _route_for(self, v: Tensor) -> Route | None:
+        """Returns the fused route of this part's products with these vectors; None where it does not serve."""
+        return None if self._masked is None or (torch.is_grad_enabled() and v.requires_grad) else self._route
 
-    def _fused_left(self, v: Tensor) -> Tensor:
+    def _fused_left(self, v: Tensor, route: Route) -> Tensor:
         query, key = self._features()
         queries = F.pad(key, (0, 1), value=1.0)
         keys = torch.cat([query, -self._log_norm[..., None]], -1)
         values = F.pad(v.mT, (0, queries.shape[-1] - v.shape[-2]))
         if self._masked:
-            out, reached = self._attend(queries.flip(2), keys.flip(2), values.flip(2))
+            out, reached = route(queries.flip(2), keys.flip(2), values.flip(2), True)
             out, reached = out.flip(2), reached.flip(2)
         else:
-            out, reached = self._attend(queries, keys, values)
+            out, reached = route(queries, keys, values, False)
         return (out[..., : v.shape[-2]] * reached.exp()[..., None]).mT.contiguous()
 
-    def _fused_right(self, x: Tensor) -> Tensor:
+    def _fused_right(self, x: Tensor, route: Route) -> Tensor:
         query, key = self._features()
-        out, total = self._attend(query, key, F.pad(x.mT, (0, query.shape[-1] - x.shape[-2])))
+        out, total = route(query, key, F.pad(x.mT, (0, query.shape[-1] - x.shape[-2])), bool(self._masked))
         share = (total - self._log_norm).exp().masked_fill(self._empty, 0)
         return (out[..., : x.shape[-2]] * share[..., None]).mT.contiguous()
 
@@ -173,12 +175,8 @@ class FactoredMap(Remembering):
         if self._route is None:
             return torch.cat(list(self._tiled(lambda a, b: self._factors.logits(slice(a, b)).logsumexp(-1))), -1)
         query, key = self._features()
-        total = self._attend(query, key, query)[1]
+        total = self._route(query, key, query, bool(self._masked))[1]
         return total.masked_fill(total < _MASKED / 2, -torch.inf)
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        assert self._route is not None  # noqa: S101
-        return self._route(query, key, value, bool(self._masked))
 
     def _features(self) -> tuple[Tensor, Tensor]:
         """Returns queries and keys (batch, head, token, dim) whose products are the logits; key heads are expanded."""

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from attnchain_interp.checks import check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.operator import wide_dtype
 from attnchain_interp.operators.precision import full_precision
@@ -48,6 +49,8 @@ class Factors:
 
     def __post_init__(self) -> None:
         query, key, mask = self.query, self.key, self.mask
+        for name, factor in (("query", query), ("key", key)):
+            check_tensor(name, factor, "(batch, head, token, dim)")
         shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}"
         if query.ndim != 4 or key.ndim != 4 or 0 in query.shape:
             raise AttentionError(

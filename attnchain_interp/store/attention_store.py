@@ -16,9 +16,10 @@ from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, Operator
 from attnchain_interp.operators.composed import mean
+from attnchain_interp.reprs import counted
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, layer_weights
 from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps
-from attnchain_interp.store.layers import LayerAttention, LayerSelection, layer_name, select_layers
+from attnchain_interp.store.layers import LayerAttention, LayerSelection, checked_layers, layer_name, select_layers
 from attnchain_interp.store.safetensors_file import read_layers, write_layers
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
@@ -55,17 +56,10 @@ class AttentionStore:
         metadata: Mapping[str, str] | None = None,
         queries: TokenLayout | None = None,
     ) -> None:
-        self._layers = {}
+        self._layers = checked_layers(layers, tokens, queries)
         self.tokens = tokens
         self.queries = queries
         self.metadata = dict(metadata or {})
-        for layer in layers:
-            if layer.name in self._layers:
-                raise AttentionError(f"two layers are named {layer.name!r}.", "Give each layer a name of its own.")
-            layer.check(tokens if queries is None else queries, tokens)
-            self._layers[layer.name] = layer
-        if not self._layers:
-            raise AttentionError("a store needs at least one layer, and none was given.", "Pass a LayerAttention.")
 
     @classmethod
     def from_maps(
@@ -123,14 +117,16 @@ class AttentionStore:
         return tuple(names.split(", ")) if names else ()
 
     def __repr__(self) -> str:
-        heads = "/".join(map(str, sorted({layer.heads for layer in self})))
+        *fewer, most = sorted({layer.heads for layer in self})
+        heads = "/".join([*map(str, fewer), counted(most, "head")])
+        layers = f"{counted(len(self), 'layer')} ({' … '.join(dict.fromkeys((self.names[0], self.names[-1])))})"
         of = f" of {self.metadata['model']}" if "model" in self.metadata else ""
         queries = f"; from {len(self.queries)} other queries" if self.queries else ""
         kinds = {"factors" if isinstance(layer.attention, Factors) else "maps" for layer in self}
         dtypes = sorted({str(layer.dtype).removeprefix("torch.") for layer in self})
         size = sum(layer.attention.nbytes for layer in self) / 2**20
         return (
-            f"AttentionStore{of}: batch {self.batch}, {len(self)} layers ({self.names[0]} … {self.names[-1]}), {heads} heads\n"
+            f"AttentionStore{of}: batch {self.batch}, {layers}, {heads}\n"
             f"  {self.tokens.described}{queries}\n"
             f"  {' and '.join(sorted(kinds))}, {' and '.join(dtypes)} on {self[0].device}, {size:.1f} MB"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import check_rows
-from attnchain_interp.checks import check_position
+from attnchain_interp.checks import check_position, check_tensor, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider
 from attnchain_interp.operators.factored_map import FactoredMap
+from attnchain_interp.reprs import counted
 from attnchain_interp.store.tokens import TokenLayout
 
 LayerSelection = str | int | slice | Sequence[int | str]
@@ -34,12 +35,16 @@ class LayerAttention:
     attention: Tensor | Factors
     sink: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.attention, Factors):
+            check_tensor("attention", self.attention, "(batch, head, query, key), or Factors")
+
     def __repr__(self) -> str:
         batch, heads, queries, keys = self.attention.shape
-        size = f"{keys} tokens" if queries == keys else f"{queries} queries × {keys} keys"
+        size = counted(keys, "token") if queries == keys else f"{queries} queries × {keys} keys"
         kind = "factors" if isinstance(self.attention, Factors) else "maps"
         held = f"{kind}, {str(self.dtype).removeprefix('torch.')} on {self.device}"
-        return f"LayerAttention({self.name!r}: batch {batch}, {heads} heads × {size}, {held})"
+        return f"LayerAttention({self.name!r}: batch {batch}, {counted(heads, 'head')} × {size}, {held})"
 
     @property
     def maps(self) -> Tensor:
@@ -74,7 +79,8 @@ class LayerAttention:
             raise AttentionError(
                 f"layer {self.name!r} has maps of shape {shape}; with this TokenLayout they must be"
                 f" ({keys.batch}, head, {len(queries)}, {len(keys)}): (batch, head, query, key).",
-                "If the maps are not square (cross-attention, pooled attention), pass the layout of the queries: queries=….",
+                "If the maps are not square (cross-attention, pooled attention), pass the layout of the queries: queries=…. A"
+                " step of generate() holds its newest rows alone: capture(model.generate, …) gives all.",
             )
         if not isinstance(self.attention, Factors):
             check_rows(self.attention, f"layer {self.name!r}", queries.mask[:, None].to(self.device), self.below_one)
@@ -148,6 +154,33 @@ def names_given(layers: LayerSelection) -> bool:
     """
     names = [layers] if isinstance(layers, str) else layers if isinstance(layers, list | tuple) else []
     return bool(names) and layers != "all" and all(isinstance(name, str) for name in names)
+
+
+def checked_layers(
+    layers: Iterable[LayerAttention], tokens: TokenLayout, queries: TokenLayout | None
+) -> dict[str, LayerAttention]:
+    """Returns the layers of a store by name. See `AttentionStore`.
+
+    Raises:
+        AttentionError: no layers, other things than layers, a name used twice, a layout of another type, or maps that
+            do not fit.
+    """
+    for name, layout in (("tokens", tokens), ("queries", queries)):
+        if layout is not None or name == "tokens":
+            check_type(name, layout, TokenLayout, "Write TokenLayout.text(mask, labels) or TokenLayout.image(grid).")
+    fix = "Pass [LayerAttention(name, maps), …], or AttentionStore.from_maps(maps)."
+    if isinstance(layers, Tensor | LayerAttention | Mapping) or not isinstance(layers, Iterable):
+        raise AttentionError(f"layers is of type {type(layers).__name__}; it must be a list of LayerAttention.", fix)
+    found: dict[str, LayerAttention] = {}
+    for layer in layers:
+        check_type("a layer", layer, LayerAttention, fix)
+        if layer.name in found:
+            raise AttentionError(f"two layers are named {layer.name!r}.", "Give each layer a name of its own.")
+        layer.check(tokens if queries is None else queries, tokens)
+        found[layer.name] = layer
+    if not found:
+        raise AttentionError("a store needs at least one layer, and none was given.", "Pass a LayerAttention.")
+    return found
 
 
 def layer_name(names: Sequence[str], layer: int | str) -> str:

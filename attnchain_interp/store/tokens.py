@@ -9,8 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.checks import check_position
+from attnchain_interp.checks import check_position, check_tensor
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.reprs import counted
 from attnchain_interp.store.roles import Role
 
 Grid = tuple[int, int]
@@ -39,6 +40,7 @@ class TokenLayout:
     any_length: bool = False
 
     def __post_init__(self) -> None:
+        check_tensor("roles", self.roles, "(batch, token)")
         if self.roles.ndim != 2 or 0 in self.roles.shape:
             raise AttentionError(
                 f"roles has shape {tuple(self.roles.shape)}; it must be (batch, token), none empty.", "Use TokenLayout.text."
@@ -95,6 +97,7 @@ class TokenLayout:
         """
         if mask is None:
             return cls(torch.tensor([[int(Role.TEXT)]], device="cpu"), any_length=True)
+        check_tensor("mask", mask, "(batch, token)")
         roles = torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD))
         return cls(roles, labels=labels)
 
@@ -136,7 +139,7 @@ class TokenLayout:
         roles = ", ".join(f"{codes.count(role)} {role.name.lower()}" for role in Role if role in codes)
         same = bool((self.roles == self.roles[:1]).all())
         grid = f"; grid {self.grid[0]}×{self.grid[1]}" if self.grid else ""
-        return f"{len(self)} tokens: {roles}{'' if same else ' in the first example'}{grid}"
+        return f"{counted(len(self), 'token')}: {roles}{'' if same else ' in the first example'}{grid}"
 
     @property
     def batch(self) -> int:

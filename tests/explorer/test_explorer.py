@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 import attnchain_interp as ac
 from attnchain_interp.explorer.page import script
@@ -45,3 +46,11 @@ def test_a_notebook_shows_the_same_page_and_a_file_is_whole(tmp_path: Path) -> N
     Frame().feed(explorer._repr_html_())
     assert framed == [explorer.html]
     assert explorer.html == ac.explore(random_store()).html
+
+
+def test_something_else_than_a_store_is_refused_by_its_type() -> None:
+    for other in (torch.nn.Linear(1, 1), torch.eye(2), None):
+        with pytest.raises(
+            ac.AttentionError, match=f"store is of type {type(other).__name__}; it must be of type AttentionStore"
+        ):
+            ac.explore(other)  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ def test_attentions_of_transformers(output: Any) -> None:
     store = AttentionStore.from_maps(output.attentions)
     assert store.names == ["layer.0", "layer.1"]
     assert torch.equal(store[1].maps, output.attentions[1])
-    with pytest.raises(ac.AttentionError, match=r"'last_hidden_state' is of shape \(1, 6, 16\).*\nPass output.attentions"):
+    with pytest.raises(ac.AttentionError, match=r"output of a model, which holds attentions.*\nPass output.attentions"):
         AttentionStore.from_maps(output)
 
 
@@ -61,17 +61,43 @@ def test_patterns_of_a_cache(logits: Tensor) -> None:
         AttentionStore.from_maps({"blocks.0.hook_resid_pre": torch.randn(1, 5, 16)})
 
 
+class Foreign:
+    """An array of another library, as JAX, TensorFlow and CuPy have them."""
+
+    shape = (1, 1, 2, 2)
+
+    def __array__(self) -> np.ndarray:
+        return np.eye(2)[None, None]
+
+
 @pytest.mark.parametrize(
     ("maps", "names", "message"),
     [
         ((), None, "returns no attentions.\nCapture it"),
         ({}, None, "returns no attentions.\nCapture it"),
-        ([None], None, "'layer.0' is of type NoneType"),
+        ([None], None, "None for each layer.*\nCapture it"),
+        (None, None, "maps is None.*\nCapture it"),
         ([torch.eye(2)[None, None], None], None, "'layer.1' is of type (?s:.*)leave out layers"),
         ([torch.eye(2)], None, r"'layer.0' is of shape \(2, 2\)"),
-        ([(torch.eye(2)[None, None],)], None, "'layer.0' is of type tuple"),
+        ([(torch.eye(2)[None, None],)], None, r"'layer.0' is of type tuple(?s:.*)capture\(model.generate, …\)"),
+        ([torch.eye(2)[None]], None, r"shape \(1, 2, 2\)(?s:.*)\[layer\[None\] for layer in maps\]"),
+        ({"a": torch.eye(2)[None]}, None, r"\{name: layer\[None\] for name, layer in maps.items\(\)\}"),
+        (np.eye(2)[None, None], None, r"one ndarray of shape \(1, 1, 2, 2\)(?s:.*)from_maps\(\[torch.from_numpy\(maps\)\]\)"),
+        (np.eye(2)[None, None, None], None, r"type ndarray(?s:.*)Pass torch.from_numpy\(maps\)"),
+        ([np.eye(2)[None, None]], None, r"type ndarray(?s:.*)\[torch.from_numpy\(layer\) for layer in maps\]"),
+        ({"a": np.eye(2)[None, None]}, None, r"type ndarray(?s:.*)torch.from_numpy\(layer\) for name, layer"),
+        ([Foreign()], None, r"type Foreign(?s:.*)\[torch.from_numpy\(np.array\(layer\)\) for layer in maps\]"),
+        (Foreign(), None, r"one Foreign of shape \(1, 1, 2, 2\)(?s:.*)torch.from_numpy\(np.array\(maps\)\)"),
+        ([[[1.0]]], None, r"type list(?s:.*)torch.tensor\(layer\)"),
+        ({"sequences": torch.zeros(1, 3)}, None, r"output of generate\(\).*\nCapture the generation"),
+        ({"logits": torch.zeros(1, 3), "cross_attentions": ()}, None, r"Pass output.cross_attentions"),
+        ("a path", None, "maps is of type str"),
+        (iter([]), None, "it must be a list or a mapping"),
+        ({0: torch.eye(2)[None, None]}, None, r"named \[0\](?s:.*)by a string"),
+        ([torch.eye(2)[None, None].to_sparse()], None, r"sparse tensor(?s:.*)\.to_dense\(\)"),
+        ([torch.eye(2, device="meta")[None, None]], None, "on the meta device"),
         (torch.eye(2)[None, None], None, r"one tensor of shape \(1, 1, 2, 2\)(?s:.*)into a list"),
-        ([torch.eye(2)[None, None]], [], "0 names for 1 maps"),
+        ([torch.eye(2)[None, None]], [], "0 names for 1 layer"),
         ([torch.eye(2)[None, None]] * 2, ["a", "a"], "two layers are named 'a'"),
     ],
 )
@@ -81,6 +107,44 @@ def test_maps_that_are_refused(maps: Any, names: Any, message: str) -> None:
     if names is None:
         with pytest.raises(ac.AttentionError, match=message):
             AttentionStore.from_maps(maps, TokenLayout.text(torch.ones(1, 2)))
+
+
+def test_what_a_generation_returns_is_refused_with_the_capture_to_write() -> None:
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=20, eos_token_id=None, **sizes)).eval()
+    model.set_attn_implementation("eager")
+    ids = torch.arange(6)[None]
+    told: dict[str, Any] = {
+        "max_new_tokens": 3,
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_attentions": True,
+    }
+    output: Any = model.generate(ids, **told)  # type: ignore[operator]
+    for maps in (output, output.attentions, output.attentions[1]):
+        with pytest.raises(ac.AttentionError, match=r"capture\(model.generate, …\)"):
+            AttentionStore.from_maps(maps)
+    assert AttentionStore.from_maps(output.attentions[0]).names == ["layer.0", "layer.1"]
+
+
+def test_layers_and_layouts_of_other_types_are_refused() -> None:
+    layout, layer = TokenLayout.text(torch.ones(1, 2)), LayerAttention("a", torch.eye(2)[None, None])
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: AttentionStore([layer], ["a", "b"]), "tokens is of type list(?s:.*)TokenLayout.text"),  # type: ignore[arg-type]
+        (lambda: AttentionStore([layer], layout, queries=torch.ones(1, 2)), "queries is of type Tensor"),  # type: ignore[arg-type]
+        (lambda: AttentionStore(layer, layout), "layers is of type LayerAttention(?s:.*)from_maps"),  # type: ignore[arg-type]
+        (lambda: AttentionStore(layer.maps, layout), "layers is of type Tensor(?s:.*)from_maps"),  # type: ignore[arg-type]
+        (lambda: AttentionStore(None, layout), "layers is of type NoneType"),  # type: ignore[arg-type]
+        (lambda: AttentionStore([layer.maps], layout), "a layer is of type Tensor"),  # type: ignore[list-item]
+        (lambda: LayerAttention("a", np.eye(2)[None, None]), r"torch.from_numpy\(attention\)"),  # type: ignore[arg-type]
+        (lambda: TokenLayout(np.ones((1, 2))), r"torch.from_numpy\(roles\)"),  # type: ignore[arg-type]
+        (lambda: TokenLayout.text([[1, 1]]), r"torch.tensor\(mask\)"),  # type: ignore[arg-type]
+        (lambda: ac.Factors(np.ones((1, 1, 2, 2)), torch.ones(1, 1, 2, 2)), r"torch.from_numpy\(query\)"),  # type: ignore[arg-type]
+        (lambda: ac.stationary(np.eye(2)), r"torch.from_numpy\(P\)"),  # type: ignore[arg-type]
+    ]
+    for call, message in cases:
+        with pytest.raises(ac.AttentionError, match=message):
+            call()
 
 
 def test_xarray(store: AttentionStore) -> None:

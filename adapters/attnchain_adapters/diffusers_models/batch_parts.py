@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_adapters.diffusers_models.families import FAMILIES
 from attnchain_interp import AttentionError
+from attnchain_interp.reprs import counted
 
 
 @final
@@ -133,8 +134,8 @@ class PromptPart:
             if batch != stepped * (1 if parts.doubled else parts.count):
                 name = type(self._pipe).__name__
                 raise AttentionError(
-                    f"{name} gives its denoiser a batch of {batch} for {stepped} images, and nothing says which part of it"
-                    " reads the prompt.",
+                    f"{name} gives its denoiser a batch of {batch} for {counted(stepped, 'image')}, and nothing says which"
+                    " part of it reads the prompt.",
                     "Turn this guidance off, or give each image a start of its own (latents, generator), or capture one"
                     " forward: capture(denoiser, …).",
                 )

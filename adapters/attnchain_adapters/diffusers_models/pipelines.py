@@ -28,6 +28,7 @@ from attnchain_adapters.diffusers_models.sequences import (
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
 from attnchain_interp.capture import plain_run, uncompiled
 from attnchain_interp.diffusion import HeadWeighting, SamplingAttention, SequenceKind
+from attnchain_interp.reprs import counted
 from attnchain_interp.store import Grid, LayerSelection, select_layers
 
 
@@ -97,7 +98,7 @@ def sampling_attention(
     wanted = select_layers(sequence.layers, layers)
     several = [LayerAttention(name, (mean.sums[name] / mean.counts[name])[:, None]) for name in mean.sums]
     metadata = {"adapter": "diffusers", "model": type(denoiser).__name__, "kind": sequence.kind}
-    metadata |= {"mean": f"{found.forwards} forwards, {len(wanted)} layers, heads by {heads}"}
+    metadata |= {"mean": f"{counted(found.forwards, 'forward')}, {counted(len(wanted), 'layer')}, heads by {heads}"}
     found.gathered = AttentionStore(several, tokens, metadata, queries)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import TokenAttribution
+from attnchain_interp.checks import check_type
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
 from attnchain_interp.store import LayerSelection, Start
 from attnchain_interp.store.starts import start_distribution
@@ -48,6 +49,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
         Raises:
             AttentionError: a layer or token that the method needs does not exist.
         """
+        check_type("found", found, AttentionGradients, "Pass capture_gradients(model, …, target=…).")
         return self.relevance(found.select(self.layers))
 
     def read(self, call: Call) -> AttentionGradients:

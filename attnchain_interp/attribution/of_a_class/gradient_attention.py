@@ -80,7 +80,7 @@ class GradientAttention(AttentionGradientAttribution):
     @torch.no_grad()
     def score(self, found: AttentionGradients | EncoderDecoderGradients) -> Tensor:
         """Returns one score per token (batch, token), from `capture_gradients` or `capture_encoder_decoder_gradients`."""
-        if isinstance(found, AttentionGradients):
+        if not isinstance(found, EncoderDecoderGradients):
             return super().score(found)
         if self.layers != "all":
             raise AttentionError(f"layers={self.layers!r}; of an encoder–decoder every layer is read.", 'Pass layers="all".')

@@ -88,9 +88,9 @@ class GradientTokenRank(AttentionGradientAttribution):
         return stationary(chain, damping, last_state(chain) if to_last else self.personalization)
 
     def text_policy(self, begin: Begin | None) -> str:
-        if self.personalization is None:
-            return f"{JUMPS_TO_LAST}: its context is ranked as a whole"
-        return super().text_policy(begin)
+        to_last = self.personalization is None
+        words = f"{JUMPS_TO_LAST}: its context is ranked as a whole" if to_last else super().text_policy(begin)
+        return f"{words}, damping={default_damping(to_last) if self.damping is None else self.damping}"
 
 
 @final

@@ -12,6 +12,7 @@ from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, no_residual
 from attnchain_interp.capture import capture
 from attnchain_interp.chain import Chain
+from attnchain_interp.checks import check_type
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, TokenSelection
 
 
@@ -86,8 +87,18 @@ class AttentionAttribution(TokenAttribution, ABC):
 
     def chain(self, store: AttentionStore) -> Chain:
         """Returns the chain that this method reads: (batch, token, token)."""
-        return store.chain(self.layers, self.heads, self.tokens, self.direction)
+        return checked_store(store).chain(self.layers, self.heads, self.tokens, self.direction)
 
     def _of_all_layers(self) -> AttentionAttribution:
         """Returns the method for a store from `read`, which holds the chosen layers alone, under other numbers."""
         return self.changed(layers="all")
+
+
+def checked_store(store: Any) -> AttentionStore:
+    """Returns a store as it is.
+
+    Raises:
+        AttentionError: anything else.
+    """
+    check_type("store", store, AttentionStore, "Pass capture(model, …), or AttentionStore.from_maps(maps).")
+    return store

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.of_attention.walks import MultiBounce
 from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.chain import bounce
@@ -115,7 +115,8 @@ class WeightedPageRank(AttentionAttribution):
         self.steps = steps
 
     def score(self, store: AttentionStore) -> Tensor:
-        return torch.stack([self._mean_square(store, layer.name) for layer in store.select(self.layers)]).mean(0).sqrt()
+        layers = checked_store(store).select(self.layers)
+        return torch.stack([self._mean_square(store, layer.name) for layer in layers]).mean(0).sqrt()
 
     def _mean_square(self, store: AttentionStore, layer: str) -> Tensor:
         chain = store.chain(layer, "each", self.tokens)
@@ -143,7 +144,7 @@ class RandomRanking(AttentionAttribution):
 
     def score_part(self, store: AttentionStore, first: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        shape = (first + store.batch, len(store.tokens))
+        shape = (first + checked_store(store).batch, len(store.tokens))
         scores = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")[first:]
         return scores * store.tokens.select(self.tokens)
 

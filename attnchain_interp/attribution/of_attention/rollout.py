@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.capture import capture_contributions
 from attnchain_interp.capture.attention_block import Measure, check_measure
@@ -136,7 +136,7 @@ class ContributionRollout(TokenAttribution):
         Raises:
             AttentionError: a store of attention, or of another measure; a layer or start that does not exist.
         """
-        found = store.metadata.get("measure")
+        found = checked_store(store).metadata.get("measure")
         if found != self.measure:
             came = "attention" if found is None else f"contributions by {found!r}"
             raise AttentionError(
@@ -159,7 +159,7 @@ class ContributionRollout(TokenAttribution):
 
 def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
     """Returns the names of the chosen layers in the order of the model, the last first."""
-    chosen = {layer.name for layer in store.select(layers)}
+    chosen = {layer.name for layer in checked_store(store).select(layers)}
     return [name for name in reversed(store.names) if name in chosen]
 
 

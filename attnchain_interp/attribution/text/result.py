@@ -9,6 +9,8 @@ from captum.attr import InterpretableInput
 from captum.attr._core.llm_attr import LLMAttributionResult
 from torch import Tensor
 
+from attnchain_interp.reprs import counted
+
 
 @final
 class TextAttributionResult(LLMAttributionResult):
@@ -49,8 +51,8 @@ class TextAttributionResult(LLMAttributionResult):
         self.policy = policy
 
     def __repr__(self) -> str:
-        outputs = f"{len(self.output_tokens)} output" + ("s" if len(self.output_tokens) != 1 else "")
-        return f"TextAttributionResult({len(self.input_tokens)} input tokens × {outputs}; {self.policy})"
+        inputs, outputs = counted(len(self.input_tokens), "input token"), counted(len(self.output_tokens), "output")
+        return f"TextAttributionResult({inputs} × {outputs}; {self.policy})"
 
     @property
     def input_labels(self) -> list[str]:

@@ -24,7 +24,7 @@ from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
-from attnchain_interp.checks import check_whole_number
+from attnchain_interp.checks import check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
 
@@ -51,6 +51,8 @@ class TextAttribution(Attribution):
     """
 
     def __init__(self, attr_method: TextHooks, tokenizer: Any = None) -> None:
+        example = "TextAttribution(TokenRank(model), tokenizer)"
+        check_type("attr_method", attr_method, TextHooks, f"Give a method with its model: {example}.")
         if attr_method.forward_func is None:
             raise AttentionError(
                 "the method was made without a model, which attribute_text needs.", "Give the model as forward_func."

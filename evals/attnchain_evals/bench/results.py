@@ -19,6 +19,7 @@ from attnchain_evals.bench.tables import score_html, tables
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
 from attnchain_interp import AttentionError
+from attnchain_interp.reprs import counted
 
 NAN = Score(float("nan"), float("nan"), float("nan"))
 
@@ -76,7 +77,8 @@ class BenchmarkResult:
         return cls(manifest, read_parts(Path(folder), manifest["key"]), metrics, baseline)
 
     def __repr__(self) -> str:
-        size = f"{len(self.methods)} methods × {len(self.metrics)} metrics on {len(self.examples)} examples"
+        table = f"{counted(len(self.methods), 'method')} × {counted(len(self.metrics), 'metric')}"
+        size = f"{table} on {counted(len(self.examples), 'example')}"
         unfinished = "" if self.finished else f" of {self.manifest['examples']}, unfinished"
         return f"BenchmarkResult({size}{unfinished}; baseline {self.baseline!r})"
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
+from attnchain_interp.reprs import counted
 
 Mode = Literal["deletion", "insertion"]
 Order = Literal["morf", "lerf", "random"]
@@ -33,7 +34,7 @@ class PerturbationCurve:
 
     def __repr__(self) -> str:
         batch, steps = self.scores.shape
-        return f"PerturbationCurve(batch {batch}, {steps} steps, mean AUC {float(self.auc.mean()):.3f})"
+        return f"PerturbationCurve(batch {batch}, {counted(steps, 'step')}, mean AUC {float(self.auc.mean()):.3f})"
 
     def _repr_html_(self) -> str | None:
         """Returns the mean curve as inline SVG. None where scores are negative or examples have fractions of their own."""

@@ -110,7 +110,10 @@ def explore_text(
     def gradients(k: int) -> AttentionGradients:
         def score(output: Any) -> Tensor:
             answer = _answer(output)
-            assert answer is not None, "it had one before"  # noqa: S101
+            if answer is None:
+                raise AttentionError(
+                    f"{type(model).__name__} gave logits once, and none in another forward.", "Call model.eval() first."
+                )
             return answer[:, k]
 
         return capture_gradients(model, **inputs, target=score)

@@ -14,6 +14,7 @@ from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.image_folder import ImageFolder
 from attnchain_evals.tasks.synsets import synset_classes
 from attnchain_interp import AttentionError
+from attnchain_interp.reprs import counted
 
 
 @final
@@ -54,7 +55,7 @@ class ClassFolder:
         self._folder = folder
 
     def __repr__(self) -> str:
-        return f"ClassFolder({str(self._folder)!r}: {len(self)} images of {len(set(self.labels))} classes)"
+        return f"ClassFolder({str(self._folder)!r}: {counted(len(self), 'image')} of {len(set(self.labels))} classes)"
 
     @property
     def identity(self) -> dict[str, Any]:

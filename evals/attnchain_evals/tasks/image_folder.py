@@ -14,6 +14,7 @@ from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.image_file import open_image, open_mask
 from attnchain_evals.tasks.mask_placement import placed
 from attnchain_interp import AttentionError
+from attnchain_interp.reprs import counted
 
 SUFFIXES: Final = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -53,7 +54,8 @@ class ImageFolder:
                 )
 
     def __repr__(self) -> str:
-        return f"ImageFolder({str(self._root)!r}: {len(self)} images{', with masks' if self._masks is not None else ''})"
+        masks = "" if self._masks is None else ", with masks"
+        return f"ImageFolder({str(self._root)!r}: {counted(len(self), 'image')}{masks})"
 
     @property
     def identity(self) -> dict[str, Any]:

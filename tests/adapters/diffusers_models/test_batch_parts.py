@@ -185,7 +185,7 @@ class FourParts:
 @pytest.mark.parametrize(("images", "parts"), [(1, 4), (2, 4), (2, 3), (1, 3), (3, 5)])
 def test_other_parts_are_refused_by_name(images: int, parts: int) -> None:
     pipe = FourParts()
-    message = f"FourParts gives its denoiser a batch of {parts * images} for {images} images"
+    message = f"FourParts gives its denoiser a batch of {parts * images} for {images} image"
     with pytest.raises(ac.AttentionError, match=message), diffusion.capture_pipeline(pipe, **CROSS):
         pipe(images, parts)
     with diffusion.capture_pipeline(pipe, **CROSS) as run:

@@ -47,3 +47,18 @@ def test_visits_that_are_refused() -> None:
     assert not ac.ExpectedVisits(start=0).score(found)[:, 1:].any()
     with pytest.raises(ac.AttentionError, match="the walk does not end from every state"):
         ac.ExpectedVisits(start=0, damping=1).score(found)
+
+
+def test_a_store_is_no_gradients() -> None:
+    store = ac.capture(small.llama(), small.ids())
+    for method in (ac.GradientTokenRank(), ac.GradientAttention()):
+        with pytest.raises(ac.AttentionError, match=r"(?s)found is of type AttentionStore.*Pass capture_gradients"):
+            method.score(store)  # type: ignore[arg-type]
+
+
+def test_the_policy_names_the_damping() -> None:
+    assert ac.GradientTokenRank().text_policy(None).endswith("ranked as a whole, damping=0.5")
+    assert ac.GradientTokenRank(damping=0.7).text_policy(None).endswith("damping=0.7")
+    given = ac.GradientTokenRank(personalization=torch.ones(3) / 3).text_policy(None)
+    assert given.endswith("damping=0.99")
+    assert not given.startswith("jumps lead")

@@ -48,3 +48,12 @@ def test_where_walks_start_when_nothing_is_said(logits: Tensor, causal: Attentio
             assert torch.equal(build().score(found), build(start=start).score(found))
     last = ac.MultiBounce(steps=1, start="last").score(causal)
     assert torch.allclose(last, causal.maps().mean((1, 2))[:, -1])
+
+
+@pytest.mark.parametrize(
+    "method", [ac.TokenRank(), ac.Rollout(), ac.ContributionRollout(), ac.WeightedPageRank(), ac.RandomRanking()]
+)
+def test_something_else_than_a_store_is_refused_by_its_type(method: ac.AttentionAttribution, logits: Tensor) -> None:
+    for other in (logits, [logits], None, torch.nn.Linear(1, 1)):
+        with pytest.raises(ac.AttentionError, match=rf"(?s)store is of type {type(other).__name__}.*Pass capture\(model, …\)"):
+            method.score(other)  # type: ignore[arg-type]

@@ -82,6 +82,9 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_bad_methods() -> None:
     model = small.llama()
+    for method in (model, ac.TokenRank, None):
+        with pytest.raises(ac.AttentionError, match=r"(?s)attr_method is .* TextAttribution\(TokenRank\(model\), tokenizer\)"):
+            ac.TextAttribution(method, DECODER)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match='heads="each"'):
         ac.TokenRank(model, heads="each").attribute_text(TEXT, "a dog", DECODER)
     with pytest.raises(ac.AttentionError, match='use select="row"'):

@@ -33,6 +33,8 @@ def test_the_key_depends_on_every_entry_and_not_on_their_order() -> None:
 def test_differences_are_named_by_their_paths() -> None:
     here, there = {"methods": {"TokenRank": {"damping": 0.99}}, "limit": 3}, {"methods": {"TokenRank": {"damping": 0.85}}}
     assert differences(here, there) == ["methods.TokenRank.damping: 0.99, not 0.85", "limit: 3, not nothing"]
+    assert differences({"a": 1}, {}) == ["a: 1, not nothing"]
+    assert differences({}, {"a": {}}) == ["a: nothing, not {}"]
 
 
 def test_a_weight_and_the_structure_change_the_identity_of_a_model() -> None:
