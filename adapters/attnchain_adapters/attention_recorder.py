@@ -74,6 +74,7 @@ class AttentionRecorder(TorchFunctionMode):
         self._layers, self._beside = dict(layers), frozenset(beside)
         self._calls = dict.fromkeys(self._layers, 0)
         self._running: list[tuple[nn.Module, str, str | None]] = []
+        self._owners: list[tuple[nn.Module, str] | None] = [None]
         self._handles: list[RemovableHandle] = []
         self._thread = 0
         self._unreadable: dict[str, str] = {}
@@ -131,10 +132,12 @@ class AttentionRecorder(TorchFunctionMode):
             layer = several[min(self._calls[name], len(several) - 1)]
             self._calls[name] += 1
         self._running.append((module, name, layer))
+        self._owners.append(self._owners[-1] if layer is None else (module, layer))
 
     def _leave(self) -> None:
         if get_ident() == self._thread and self._running:
             self._running.pop()
+            self._owners.pop()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -159,7 +162,7 @@ class AttentionRecorder(TorchFunctionMode):
 
     def _owner(self) -> tuple[nn.Module, str] | None:
         """The innermost watched module that is running, and the layer that this call of it is."""
-        return next(((module, layer) for module, _, layer in reversed(self._running) if layer is not None), None)
+        return self._owners[-1]
 
     def _reads(self) -> bool:
         """Returns whether attention that is seen now is that of a wanted layer."""

@@ -174,7 +174,7 @@ def in_place_of(model: nn.Module, names: Iterable[str], framework: str) -> dict[
     return {
         name: module
         for name, module in model.named_modules()
-        if name in known or (_pattern(name) in patterns and type(module).__module__.split(".")[0] not in (framework, "torch"))
+        if name in known or (type(module).__module__.split(".")[0] not in (framework, "torch") and _pattern(name) in patterns)
     }
 
 

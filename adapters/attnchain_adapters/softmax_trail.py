@@ -20,6 +20,7 @@ _SOFTMAX: Final = frozenset(
     ]
 )
 _SUM: Final = frozenset((torch.sum, Tensor.sum))
+_STARTS: Final = _SOFTMAX | _SUM
 _SHIFT: Final = frozenset((torch.add, Tensor.add, Tensor.add_, torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
 _DIVIDE: Final = frozenset((torch.div, Tensor.div, Tensor.div_, torch.true_divide, Tensor.true_divide))
 _MULTIPLY: Final = frozenset((torch.mul, Tensor.mul, Tensor.mul_))
@@ -94,13 +95,17 @@ class SoftmaxTrail:
     def __init__(self) -> None:
         self._marks: Any = WeakIdKeyDictionary()
         self._sums: Any = WeakIdKeyDictionary()
+        self._open = False
 
     def follow(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Product | str | None:
         """Takes the next function of a forward, and its result. Returns the product with values, if the function is one.
 
         A text says why a product cannot be read.
         """
+        if not self._open and function not in _STARTS:  # most functions of a forward
+            return None
         if self._begins(function, args, kwargs, result) or not self._marks:
+            self._open = bool(self._marks or self._sums)
             return None
         marked = next((value for value in _tensors((*args, *kwargs.values())) if value in self._marks), None)
         if marked is None:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
@@ -182,9 +183,16 @@ class EncoderDecoderAdapter(Adapter, Protocol):
         ...
 
 
+@cache
+def _announced() -> dict[str, EntryPoint]:
+    """The entry points of adapters by the name of the framework, torch's last. The files of all packages are read once."""
+    points = sorted(entry_points(group=GROUP), key=lambda point: (point.name == "torch", point.name))
+    return {point.name: point for point in points}
+
+
 def adapters() -> Iterator[tuple[str, Adapter]]:
     """Yields framework name and adapter of every announced adapter whose framework has been imported; torch's comes last."""
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name == "torch", point.name)):
+    for point in _announced().values():
         if point.name in sys.modules:
             yield point.name, point.load()()
 
@@ -203,7 +211,7 @@ def adapter_named(framework: str) -> Adapter:
         AttentionError: no adapter is announced under this name.
         ImportError: the framework is not installed. The message has the install line.
     """
-    announced = {point.name: point for point in entry_points(group=GROUP)}
+    announced = _announced()
     if framework not in announced:
         raise AttentionError(f"there is no adapter for {framework!r}.", f"Use one of {', '.join(sorted(announced))}.")
     try:

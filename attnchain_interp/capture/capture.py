@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, overload
 
 import torch
-from torch import nn
 
-from attnchain_interp.capture.adapter import GROUP, CaptureRequest, adapters
+from attnchain_interp.capture.adapter import CaptureRequest
 from attnchain_interp.capture.collector import Collector, Expected
 from attnchain_interp.capture.reading import Reading, checked, separated
 from attnchain_interp.capture.recognition import adapter_of
@@ -93,8 +91,8 @@ def capture(
         reading, kwargs = separated(source, reading, kwargs)
         with torch.no_grad():
             return adapter.capture(source, inputs, kwargs, CaptureRequest(collector, layers, reading))
-    if isinstance(source, nn.Module) or not callable(source):
-        raise _unrecognised(source)
+    if not callable(source):
+        raise AttentionError(f"the source is a {type(source).__name__}.", "Pass a model, or a callable that returns a store.")
     reading = checked(reading)
     reading.check_known("a callable that returns a store")
     store = source(*inputs, **kwargs, **reading.arguments)
@@ -121,16 +119,3 @@ def _collected(store: AttentionStore, collector: Collector[Result]) -> Result:
     for layer in store:
         collector.take(layer.name, layer.attention, layer.sink)
     return collector.result(store.names, store.metadata)
-
-
-def _unrecognised(source: Any) -> AttentionError:
-    if not isinstance(source, nn.Module):
-        return AttentionError(f"the source is a {type(source).__name__}.", "Pass a model, or a callable that returns a store.")
-    known = dict(adapters())
-    ready = "; ".join(f"{framework}: {adapter.supported}" for framework, adapter in sorted(known.items()))
-    absent = sorted({point.name for point in entry_points(group=GROUP)} - set(known))
-    return AttentionError(
-        f"no adapter recognises {type(source).__module__}.{type(source).__name__}. Recognised are {ready or 'no models yet'}"
-        + (f" (not imported: {', '.join(absent)})." if absent else "."),
-        "Pass a callable that returns AttentionStore.from_maps(your_maps, tokens=…).",
-    )
