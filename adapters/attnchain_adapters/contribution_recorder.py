@@ -44,6 +44,7 @@ class ContributionRecorder(AttentionRecorder):
         self._blocks = collector
         self._traces: list[tuple[str, ContributionTrace]] = []  # the one before and the one that is followed now
         self._open: list[list[Tensor]] = []
+        self._settling = False
 
     def __enter__(self) -> ContributionRecorder:
         around = {".".join(parts[:k]) for parts in (name.split(".") for name in self._layers) for k in range(len(parts) + 1)}
@@ -62,6 +63,8 @@ class ContributionRecorder(AttentionRecorder):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self._settling:
+            return func(*args, **(kwargs or {}))
         result = super().__torch_function__(func, types, args, kwargs)
         for _, trace in self._traces:
             trace.follow(func, args, kwargs or {}, result)
@@ -98,6 +101,12 @@ class ContributionRecorder(AttentionRecorder):
 
     def _settle(self) -> None:
         layer, trace = self._traces.pop(0)
-        if trace.begun:
-            with DisableTorchFunction():
-                self._blocks.take_block(layer, trace.block())
+        if not trace.begun:
+            return
+        self._settling = True  # quantised weights are tensors with functions of their own, which stay on
+        try:
+            block = trace.block()
+        finally:
+            self._settling = False
+        with DisableTorchFunction():
+            self._blocks.take_block(layer, block)

@@ -118,7 +118,8 @@ class AttentionBlock:
         if not away <= tolerance:
             raise AttentionError(
                 f"{self.name}: {parts} do not add up to what the model computed (off by {away:.1e} of its greatest entry, more"
-                f" than {tolerance:.1e}), so it is not a sum over tokens: a gate, or a normalisation before the addition.",
+                f" than {tolerance:.1e}), so it is not a sum over tokens: a gate, a"
+                " normalisation before the addition, or weights of few bits.",
                 "Capture its attention alone: capture(model, …).",
             )
 

@@ -13,7 +13,8 @@ from attnchain_interp.capture.attention_block import AttentionBlock, Measure, ch
 from attnchain_interp.capture.collector import Expected, told
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.capture.recognition import required_adapter
-from attnchain_interp.capture.source import uncompiled
+from attnchain_interp.capture.shards import check_holds_weights
+from attnchain_interp.capture.source import module_of, uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, full_precision
@@ -117,6 +118,7 @@ def capture_contributions(
     Costa-jussà, *Measuring the Mixing of Contextual Information in the Transformer*, EMNLP 2022 ("alti").
     """
     collector, model = ContributionCollector(measure), uncompiled(model)
+    check_holds_weights(module_of(model))
     adapter = required_adapter(
         model, "contributions need", "Maps of your own making are a store by AttentionStore.from_maps(your_maps)."
     )

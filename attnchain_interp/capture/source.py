@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from attnchain_interp.capture.shards import check_whole_layers
 from attnchain_interp.errors import AttentionError
 
 _SCRIPTED: Final = torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod
@@ -40,8 +41,8 @@ def uncompiled(source: Any) -> Any:
     """Returns the model inside a `torch.compile` wrapper, or the source itself.
 
     Raises:
-        AttentionError: the attention happens where it cannot be watched: in a scripted or traced module, or in the replicas of
-            `nn.DataParallel`.
+        AttentionError: the attention happens where it cannot be watched: in a scripted or traced module, in the replicas of
+            `nn.DataParallel`, or in other processes.
     """
     module = module_of(source)
     if module is None or isinstance(source, _SCRIPTED):
@@ -53,6 +54,7 @@ def uncompiled(source: Any) -> Any:
         module = source = original
     for name, each in module.named_modules():
         _check(name, each)
+    check_whole_layers(module)
     return source
 
 
