@@ -79,9 +79,20 @@ class NnsightAdapter:
 
 def _run(model: Any, function: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The result of a function in place of the module's forward, in a trace of these inputs."""
-    results = []
-    with model.trace(*inputs, **kwargs, fn=lambda *args, **arguments: results.append(function(*args, **arguments))):
-        pass
+    results: list[Any] = []
+
+    def run(*args: Any, **arguments: Any) -> None:
+        try:
+            results.append(function(*args, **arguments))
+        except AttentionError as error:
+            results.append(error)
+            raise
+
+    try:
+        with model.trace(*inputs, **kwargs, fn=run):
+            pass
+    except AttentionError:
+        raise results[0] from None  # nnsight 0.7 raises another, with a traceback as its text
     return results[0]
 
 
@@ -100,10 +111,15 @@ def _refuse(source: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     """Refuses a capture that cannot run here.
 
     Raises:
-        AttentionError: no inputs, a trace that is open, or a remote capture.
+        AttentionError: no inputs, embeddings alone for nnsight 0.7, a trace that is open, or a remote capture.
     """
     if not inputs and not kwargs:
         raise AttentionError("no inputs came.", "Pass the inputs of the model's trace: capture(model, prompt).")
+    if not inputs and "inputs_embeds" in kwargs and not hasattr(source, "_batch_size"):
+        raise AttentionError(
+            "the traces of nnsight 0.7 take no embeddings.",
+            "Use nnsight 0.8, or the module itself: capture(model._module, …).",
+        )
     instead = "Use attnchain_adapters.tracing.token_rank(model) inside the trace"
     if source.interleaver.interleaving:
         raise AttentionError("capture runs a forward of its own and cannot do so inside a trace.", f"{instead}.")

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 
+from attnchain_interp.capture import WrapperAdapter, adapter_of
 from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
@@ -43,6 +44,8 @@ class Call(NamedTuple):
                 that takes keywords alone, or in the place of a cache.
         """
         inputs, extra, options = self.inputs, self.extra, self.options or {}
+        source, adapter = model, None if module_of(model) else adapter_of(model)
+        model = adapter.module(source) if isinstance(adapter, WrapperAdapter) else source
         forward = forward_of(model)
         if forward is None:
             return (inputs, *extra), {**options}
@@ -70,7 +73,9 @@ class Call(NamedTuple):
                     f'Pass them by their names: attribute(inputs, model_kwargs={{"{(names[1:] or names)[0]}": …}}).',
                 )
             return (), {"inputs_embeds" if embedded else names[0]: inputs, **options}
-        return ((None, *extra), {"inputs_embeds": inputs, **options}) if embedded else ((inputs, *extra), {**options})
+        if embedded:
+            return (None, *extra) if extra or model is source else (), {"inputs_embeds": inputs, **options}
+        return (inputs, *extra), {**options}
 
 
 def one_tensor(inputs: Any) -> Tensor:

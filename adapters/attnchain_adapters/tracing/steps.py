@@ -28,10 +28,10 @@ def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
         earlier, unpadded = (rows or {}).get(path, (maps[..., :0, :0], None))
         if earlier.shape[:2] != maps.shape[:2] or earlier.shape[-1] == 0 or earlier.shape[-1] + queries != keys:
             raise ValueError(
-                f"{path} attends from {queries} tokens to {keys}, and a chain needs all rows; {earlier.shape[-1]} earlier ones"
-                " are kept. In a generation keep the rows of every step: rows = {} before the loop over tracer.iter[:], and"
-                " rows=rows in the call. Cross-attention, and steps with a sliding or static cache or with drafted tokens,"
-                " are no chain: leave that layer out, or trace one forward over the finished text."
+                f"{path} attends from {queries} of {keys} tokens, and a chain needs the rows of all; {earlier.shape[-1]}"
+                " earlier ones are kept. In a generation keep the rows of every step: rows = {} before the loop over"
+                " tracer.iter[:], and rows=rows in the call. Cross-attention, and steps with a sliding or static cache or with"
+                " drafted tokens, are no chain: leave that layer out, or trace one forward over the finished text."
             )
         maps = torch.cat([F.pad(earlier, (0, queries)), maps], -2)
         unpadded = None if unpadded is None else F.pad(unpadded, (0, queries), value=True)

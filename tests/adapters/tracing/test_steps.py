@@ -91,7 +91,7 @@ def test_a_later_step_needs_the_earlier_rows() -> None:
             for _ in tracer.iter[:4]:
                 token_rank(model)
 
-    with pytest.raises(ValueError, match=r"from 1 tokens to 8.*0 earlier ones are kept.*rows = \{\} before the loop"):
+    with pytest.raises(ValueError, match=r"from 1 of 8 tokens.*0 earlier ones are kept.*rows = \{\} before the loop"):
         trace()
 
 
@@ -122,7 +122,7 @@ def test_rows_that_do_not_follow_on() -> None:
     assert fifth.keys.shape == (2, 5)
     assert torch.equal(fifth.maps(slice(None)), attention(5, 5).maps(slice(None)))
     with pytest.raises(
-        ValueError, match="layer attends from 1 tokens to 5, .*; 5 earlier ones are kept.*sliding or static cache"
+        ValueError, match="layer attends from 1 of 5 tokens, .*; 5 earlier ones are kept.*sliding or static cache"
     ):
         whole(attention(1, 5), rows, "layer")
     with pytest.raises(ValueError, match="0 earlier ones"):
