@@ -169,6 +169,23 @@ def test_an_edited_copy_leaves_its_model_alone() -> None:
     assert torch.allclose(ranks, ranked(wanted.maps()), atol=1e-5)
 
 
+def test_an_edit_of_the_map_after_its_softmax_is_seen() -> None:
+    model, call = decoder(), "attention_interface_0" if nnsight.__version__ < "0.8" else "attention_interface_1"
+    before = ac.capture(model, LONG).maps()
+    with model.edit(inplace=True):
+        inside = getattr(model.model.layers[1].self_attn.source, call).source.nn_functional_dropout_0
+        inside.output = inside.output.flip(1)  # each head gets the map of another
+    if nnsight.__version__ < "0.8":  # its edits run in a thread of their own, which no recorder sees
+        with pytest.raises(ac.AttentionError, match=r"1 of 3 attention layers showed no map.*layers\.1\.self_attn"):
+            ac.capture(model, LONG)
+        return
+    store = ac.capture(model, LONG)
+    assert torch.equal(store.maps()[:, :2], torch.stack([before[:, 0], before[:, 1].flip(1)], 1))
+    with model.trace(LONG):
+        ranks = nnsight.save(token_rank(model))
+    assert torch.allclose(ranks, ranked(store.maps()), atol=1e-5)
+
+
 def test_edits_apply_to_a_trace() -> None:
     model = decoder()
     silence(model)
@@ -740,6 +757,9 @@ def test_captures_that_are_refused() -> None:
         ac.AttentionError, match=r"(?s)the method 'scan' of the nnsight model.*capture\(model.generate, prompt\)"
     ):
         ac.capture(model.scan, LONG)
+    silence(model)
+    with pytest.raises(ac.AttentionError, match="^layer 9 does not exist"):  # also where an edit waits in vain
+        ac.capture(model, LONG, layers=9)
     assert ac.capture(wrapped(Doubled()), torch.randn(1, 5, 4)).names == ["first", "second"]
 
 
