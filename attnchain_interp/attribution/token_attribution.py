@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, cast, get_args, overload
 
 import torch
 from captum._utils.typing import TensorOrTupleOfTensorsGeneric
-from captum.attr import Attribution, TextTokenInput
+from captum.attr import Attribution
 from captum.log import log_usage  # pyright: ignore[reportAttributeAccessIssue] - NoiseTunnel looks for its wrapper
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +19,7 @@ from attnchain_interp.attribution.model_call import Call, one_tensor
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
+from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture.reading import Reading, checked
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
@@ -158,26 +159,27 @@ class TokenAttribution(TextHooks, ABC):
 
     def attribute_text(
         self,
-        text: str | TextTokenInput,
+        text: Text,
         target: Target | str = None,
         tokenizer: Any = None,
         words: bool = False,
         max_new_tokens: int = 25,
         internal_batch_size: int = 1,
+        add_special_tokens: bool | None = None,
     ) -> TextAttributionResult:
         """Returns the scores of a text's tokens: `TextAttribution(self, tokenizer).attribute(text, target, …)`.
 
         Args:
             text: the `inp` of `TextAttribution.attribute`.
-            target, words, internal_batch_size: see `TextAttribution.attribute`.
+            target, words, internal_batch_size, add_special_tokens: see `TextAttribution.attribute`.
             tokenizer: see `TextAttribution`.
             max_new_tokens: how many tokens are generated at most, where the target is None.
 
         Raises:
             AttentionError: see `TextAttribution`.
         """
-        options = {"max_new_tokens": max_new_tokens}
-        return TextAttribution(self, tokenizer).attribute(text, target, options, words, internal_batch_size)
+        wrapped, options = TextAttribution(self, tokenizer), {"max_new_tokens": max_new_tokens}
+        return wrapped.attribute(text, target, options, words, internal_batch_size, add_special_tokens)
 
 
 def no_residual(method: Attribution) -> AttentionError:
@@ -229,6 +231,8 @@ def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
         return tokens.to_grid(scores)
     if scores.ndim != 2:
         raise AttentionError('heads="each" has no shape like the input.', 'Then ask for output="grid" or output="tokens".')
+    if scores.numel() == inputs.numel() and scores.shape[-1] == inputs.shape[-1]:  # several texts of an example are folded
+        return scores.reshape(inputs.shape)
     if len(scores) != len(inputs):
         raise AttentionError(
             f"the model read {len(scores)} examples of a batch of {len(inputs)}, so it makes several of one.",
@@ -238,8 +242,6 @@ def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
         check_places(scored.metadata, inputs)
         grid = tokens.to_grid(scores)[:, None]
         return F.interpolate(grid, inputs.shape[-2:], mode="nearest").expand_as(inputs)
-    if inputs.shape == scores.shape:
-        return scores
     if inputs.ndim == 3 and inputs.shape[:2] == scores.shape:
         return scores[..., None].expand_as(inputs)
     raise AttentionError(

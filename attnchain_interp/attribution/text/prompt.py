@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from captum.attr import TextTokenInput
 from torch import Tensor
 
+from attnchain_interp.attribution.text.text_ids import input_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
-
-_TOKENIZER: Final = ("__call__", "encode", "decode", "convert_ids_to_tokens")
 
 
 @final
@@ -44,18 +43,10 @@ class Prompt:
         return scores @ self.units.to(scores.dtype).mT
 
 
-def prompt_of(text: Any, tokenizer: Any, words: bool) -> Prompt:
-    """Returns the prompt of a string or of Captum's `TextTokenInput`."""
-    if isinstance(text, TextTokenInput):
-        inp, tokenizer = text, text.tokenizer
-    elif not isinstance(text, str):
-        several = f"{len(text)} texts; attribute them one by one" if isinstance(text, list | tuple) else type(text).__name__
-        raise AttentionError(f"text is {several}. It must be one string, or one captum TextTokenInput.")
-    else:
-        check_tokenizer(tokenizer)
-        if not text.strip():
-            raise AttentionError(f"text is {text!r}; an empty prompt has no tokens to score.", "Pass at least one word.")
-        inp = TextTokenInput(text, tokenizer)
+def prompt_of(text: Any, tokenizer: Any, words: bool, add_special_tokens: bool | None = None) -> Prompt:
+    """Returns the prompt of a text. See `input_of`."""
+    inp, spelling = input_of(text, tokenizer, add_special_tokens)
+    tokenizer = inp.tokenizer
     if inp.n_itp_features == 0:
         raise AttentionError("text has no tokens, or skip_tokens skips all of them.", "Keep at least one token.")
     ids, kept = inp.inp_tensor, torch.ones_like(inp.inp_tensor[0], dtype=torch.bool)
@@ -64,20 +55,10 @@ def prompt_of(text: Any, tokenizer: Any, words: bool) -> Prompt:
     places = kept.nonzero()[:, 0].tolist()
     if not words:
         return Prompt(ids, list(inp.values), _units([[place] for place in places], len(kept)), inp, tokenizer)
-    spelled, spans = _words(text if isinstance(text, str) else None, ids[0].tolist(), tokenizer)
+    spelled, spans = _words(spelling, ids[0].tolist(), tokenizer)
     groups = [group for span in spans if (group := [place for place in span if kept[place]])]
     labels = [_label(spelled, group, dict(zip(places, inp.values, strict=True))) for group in groups]
     return Prompt(ids, labels, _units(groups, len(kept)), inp, tokenizer)
-
-
-def check_tokenizer(tokenizer: Any) -> None:
-    """Refuses None, and an object without the methods of a tokenizer."""
-    absent = [name for name in _TOKENIZER if not callable(getattr(tokenizer, name, None))]
-    if absent:
-        raise AttentionError(
-            f"tokenizer is {type(tokenizer).__name__}, which lacks {', '.join(absent)}. A string needs the model's tokenizer.",
-            "Pass tokenizer=AutoTokenizer.from_pretrained(…), or a captum TextTokenInput, which brings its own.",
-        )
 
 
 def _units(groups: list[list[int]], tokens: int) -> Tensor:
@@ -108,14 +89,17 @@ def _words(text: str | None, ids: list[int], tokenizer: Any) -> tuple[_Spelled, 
             "Leave words out, or pass a fast tokenizer: AutoTokenizer.from_pretrained(…, use_fast=True).",
         )
     spelling: str = tokenizer.decode(ids) if text is None else text
-    encoding = tokenizer(spelling, add_special_tokens=text is not None, return_offsets_mapping=True)
-    if encoding["input_ids"] != ids:
+    encoding = tokenizer(spelling, return_offsets_mapping=True)
+    every = encoding["input_ids"]  # the special tokens that the tokenizer adds are at its ends
+    first = next((k for k in range(len(every) - len(ids) + 1) if every[k : k + len(ids)] == ids), None)
+    if first is None:
         raise AttentionError(
-            "words=True: a TextTokenInput holds token ids alone. Decoded and tokenised again, they give other ids.",
+            "words=True: the text is given as token ids alone. Decoded and tokenised again, they give other ids.",
             "Pass the text as a string.",
         )
-    numbers = encoding.word_ids(0)
-    spans = [None if number is None else tuple(span) for number, span in zip(numbers, encoding["offset_mapping"], strict=True)]
+    part = slice(first, first + len(ids))
+    numbers, offsets = encoding.word_ids(0)[part], encoding["offset_mapping"][part]
+    spans = [None if number is None else tuple(span) for number, span in zip(numbers, offsets, strict=True)]
     spelled = _Spelled(spelling, spans)
     groups = [[0]]
     for before, place in pairwise(range(len(ids))):

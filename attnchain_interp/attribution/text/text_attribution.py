@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import torch
-from captum.attr import Attribution, TextTokenInput
+from captum.attr import Attribution
 from torch import Tensor, nn
 
 from attnchain_interp.attribution.model_call import Call
@@ -23,6 +23,7 @@ from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs
+from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.checks import check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
@@ -78,16 +79,20 @@ class TextAttribution(Attribution):
 
     def attribute(  # type: ignore[override]
         self,
-        inp: str | TextTokenInput,
+        inp: Text,
         target: Target | str = None,
         gen_args: dict[str, Any] | None = None,
         words: bool = False,
         internal_batch_size: int = 1,
+        add_special_tokens: bool | None = None,
     ) -> TextAttributionResult:
         """Returns the scores of one prompt, on the CPU.
 
         Args:
-            inp: one text, or Captum's `TextTokenInput`. The model reads its skipped tokens, which have no score.
+            inp: one text: a string; the messages of a conversation, [{"role": "user", "content": "…"}], which the tokenizer's
+                chat template puts together with the beginning of the answer (or a last message of the assistant, which goes
+                on); token ids (token,) or (1, token), or what the tokenizer returns for one text; or Captum's
+                `TextTokenInput`. The model reads its skipped tokens, which have no score.
             target: of a model that generates, the text after the prompt: a string, token ids, or None to let the model
                 generate it. A string is tokenised by itself, without special tokens, and appended, so the tokens at the
                 border may differ from those of the whole text. Of another model, the target of `attribute`.
@@ -96,6 +101,8 @@ class TextAttribution(Attribution):
             words: sum the scores over the tokens of each word of the prompt. It needs a fast tokenizer. Output tokens stay
                 tokens.
             internal_batch_size: how many output tokens a method of gradients differentiates together.
+            add_special_tokens: whether the tokenizer adds its special tokens to a string. None adds those that the string does
+                not have already: a string from `apply_chat_template(…, tokenize=False)` begins with them.
 
         Raises:
             AttentionError: several texts, an empty text, or one longer than the positions of the model; a string without a
@@ -109,7 +116,7 @@ class TextAttribution(Attribution):
                 f"{type(self.attr_method).__name__} gives scores that cannot be summed over the tokens of a word, or outputs.",
                 "Score a capture: score(capture(model, ids)).",
             )
-        prompt = prompt_of(inp, self.tokenizer, words)
+        prompt = prompt_of(inp, self.tokenizer, words, add_special_tokens)
         check_tokens(self.model, prompt.ids, "text")
         check_length(self.model, len(prompt), "text")
         ids = prompt.ids.to(self.device)

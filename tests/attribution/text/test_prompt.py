@@ -69,7 +69,9 @@ def test_bad_texts() -> None:
     with pytest.raises(ac.AttentionError, match="text is 2 texts; attribute them one by one"):
         method.attribute_text([TEXT, TEXT], "a dog", DECODER)  # type: ignore[arg-type]
     for other in (3, TextTemplateInput("{}", ["a"])):
-        with pytest.raises(ac.AttentionError, match="It must be one string, or one captum TextTokenInput"):
+        with pytest.raises(
+            ac.AttentionError, match=r"It must be a string, a list of messages .*, token ids, or a captum TextTokenInput"
+        ):
             method.attribute_text(other, "a dog", DECODER)  # type: ignore[arg-type]
     for empty in ("", " \n"):
         with pytest.raises(ac.AttentionError, match="an empty prompt"):
