@@ -34,16 +34,19 @@ def logits_of(output: Any, fix: str = "Load the model with the head that gives t
 def selected_score(output: Any, target: Target, batch: int) -> Tensor:
     """Returns the score of each example (batch,): the number that Captum selects, or the result of a function.
 
+    A model that reads several texts or images of an example (multiple choice) has one score for all of them.
+
     Args:
         output: logits (batch, …), or an output of transformers that has `logits`.
         target: an int, a tuple, a tensor, a list, None, or a function of the output.
-        batch: the number of examples.
+        batch: the number of examples that the model reads.
 
     Raises:
         AttentionError: an output without logits, or a target that does not select one number of each example.
     """
     from captum._utils.common import _select_targets  # captum loads pyplot
 
+    batch = _scores_of(output, batch)
     if callable(target):
         return _one_each(target(output), "the function", batch)
     logits = logits_of(
@@ -67,6 +70,13 @@ def target_position(target: Target, batch: int) -> Tensor | None:
     each = target if isinstance(target, list) else [target] * batch
     several = [indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1]
     return torch.tensor(several, device="cpu") if len(several) == batch else None
+
+
+def _scores_of(output: Any, batch: int) -> int:
+    """Returns how many examples have a score: as many as the logits, of which each may be of several that the model reads."""
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    rows = len(logits) if isinstance(logits, Tensor) and logits.ndim else 0
+    return rows if rows and batch % rows == 0 else batch
 
 
 def _one_each(score: Any, source: str, batch: int) -> Tensor:

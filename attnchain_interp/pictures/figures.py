@@ -21,7 +21,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.store import Role, TokenLayout
-from attnchain_interp.store.starts import token_position
+from attnchain_interp.store.starts import token_positions
 
 SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
 _DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
@@ -83,7 +83,7 @@ def patch_at(tokens: TokenLayout, token: object) -> tuple[int, int] | None:
     """Returns (row, column) of a token ("center", "class" or a number) on the grid; None if it is not a patch."""
     if tokens.grid is None or not isinstance(token, str | int) or token in ("uniform", "last"):
         return None
-    position = token_position(tokens, token)
+    position = int(token_positions(tokens, token)[0])
     if int(tokens.roles[0, position]) != Role.PATCH:
         return None
     patch = int((tokens.roles[0, :position] == Role.PATCH).sum())

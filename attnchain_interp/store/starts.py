@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain
-from attnchain_interp.chain.chain import distribution, one_hot
+from attnchain_interp.chain.chain import distribution
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.tokens import TokenLayout
@@ -54,20 +54,19 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
             start = "last" if start is None and chain.causal else "uniform"
     if start == "uniform":
         return chain.uniform
-    if start == "last":
-        last = torch.nn.functional.one_hot(tokens.last, len(tokens)).to(chain.device, chain.dtype)
-        return last.reshape(len(last), *[1] * (chain.states.ndim - 2), -1).expand_as(chain.states)
-    return one_hot(chain, token_position(tokens, start)).expand_as(chain.states)
+    positions = tokens.last if start == "last" else token_positions(tokens, start)
+    at = torch.nn.functional.one_hot(positions, len(tokens)).to(chain.device, chain.dtype)
+    return at.reshape(len(at), *[1] * (chain.states.ndim - 2), -1).expand_as(chain.states)
 
 
-def token_position(tokens: TokenLayout, token: str | int) -> int:
-    """Returns the position of "class", "center" or a token by number."""
+def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
+    """Returns the position (batch,) of "class", "center" or a token by number in each example."""
     if isinstance(token, int):
-        return tokens.position(token)
+        return torch.full((tokens.batch,), tokens.position(token), device="cpu")
     if token == "class":
-        return tokens.class_token
+        return tokens.class_tokens
     if token == "center":
-        return tokens.center
+        return torch.full((tokens.batch,), tokens.center, device="cpu")
     raise AttentionError(
         f"the token {token!r} is unknown.",
         f'Use "class", "center" or a number. The start of a walk may also be "last", "uniform" or "{CLASS_OR_UNIFORM}".',

@@ -218,19 +218,28 @@ class TokenLayout:
         return int(patches[rows // 2 * columns + columns // 2])
 
     @property
-    def class_token(self) -> int:
-        """The position of the class token.
+    def class_tokens(self) -> Tensor:
+        """The position of the class token in each example, (batch,).
 
         Raises:
-            AttentionError: there is none, or more than one.
+            AttentionError: an example has none, or more than one.
         """
-        found = (self.roles[0] == Role.CLASS).nonzero()[:, 0].tolist()
-        if len(found) != 1 or bool((self.roles[:, found] != Role.CLASS).any()):
-            raise AttentionError(
-                f'this layout has {len(found)} class tokens; "class" needs exactly one.',
-                'Start at "last", at a token by number, or at "center" of an image.',
-            )
-        return found[0]
+        marked = self.roles == Role.CLASS
+        for count in marked.sum(1).tolist():
+            if count != 1:
+                raise AttentionError(
+                    f'an example of this layout has {count} class tokens; "class" needs exactly one.',
+                    'Start at "last", at a token by number, or at "center" of an image.',
+                )
+        return marked.int().argmax(1)
+
+    @property
+    def class_token(self) -> int:
+        """The one position of all `class_tokens`; an `AttentionError` where examples have it at several."""
+        places = self.class_tokens.unique().tolist()
+        if len(places) > 1:
+            raise AttentionError(f"class tokens are at positions {places} (padding on the left).", "Use class_tokens.")
+        return places[0]
 
     def to_grid(self, scores: Tensor) -> Tensor:
         """Returns the patch scores of `scores` (batch, …, token) on the image grid: (batch, …, rows, columns).

@@ -15,7 +15,7 @@ from attnchain_interp.store.starts import (
     default_damping,
     last_state,
     start_distribution,
-    token_position,
+    token_positions,
 )
 
 IMAGE = TokenLayout.image(2, (2, 2), [Role.CLASS])
@@ -47,6 +47,23 @@ def test_without_a_class_token_a_decoder_starts_at_its_last(decoder: AttentionSt
     assert torch.allclose(start_distribution(other.chain(tokens="all"), other.tokens, None), torch.tensor(0.2).double())
 
 
+def test_each_example_has_a_class_token_of_its_own(logits: torch.Tensor) -> None:
+    left = TokenLayout(torch.tensor([[5, 5, 0, 3, 3], [0, 3, 3, 3, 3]]))
+    store = AttentionStore.from_maps(list(logits.softmax(-1)), left)
+    assert token_positions(left, "class").tolist() == [2, 0]
+    for heads in ("mean", "each"):
+        found = start_distribution(store.chain(heads=heads), left, "class")
+        assert found.argmax(-1).reshape(2, -1)[:, 0].tolist() == [2, 0]
+        assert bool((found.sum(-1) == 1).all())
+    for select in ("row", "column"):
+        scores = ac.RawAttention(select=select).score(store)
+        for example, position in enumerate([2, 0]):
+            alone = ac.RawAttention(token=position, select=select).score(store)[example]
+            assert torch.equal(scores[example], alone)
+    each = ac.RawAttention(heads="each").score(store)
+    assert torch.allclose(each.mean(1), ac.RawAttention().score(store))
+
+
 def test_one_start_for_every_head(store: AttentionStore) -> None:
     chain = store.chain(heads="each", tokens="all")
     each = torch.eye(5)[[1, 3]]
@@ -60,7 +77,7 @@ def test_the_last_state_is_the_last_of_the_chain(decoder: AttentionStore) -> Non
 
 def test_starts_that_do_not_exist(store: AttentionStore) -> None:
     with pytest.raises(AttentionError, match=r"(?s)'middle' is unknown\.\nUse \"class\", \"center\" or a number"):
-        token_position(IMAGE, "middle")
+        token_positions(IMAGE, "middle")
     with pytest.raises(AttentionError, match="start is not a distribution"):
         start_distribution(store.chain(), IMAGE, torch.ones(5))
 

@@ -13,6 +13,7 @@ def test_image_layout() -> None:
     tokens = layout()
     assert (len(tokens), tokens.batch, tokens.grid) == (9, 2, (2, 3))
     assert tokens.class_token == 0
+    assert tokens.class_tokens.tolist() == [0, 0]
     assert tokens.center == 3 + 1 * 3 + 1
     assert tokens.select(None)[0].tolist() == [False] * 3 + [True] * 6
     assert tokens.select("all").all()
@@ -46,6 +47,11 @@ def test_padding_is_never_selected() -> None:
         (lambda: layout().select([9]), "token 9 does not exist; there are 9"),
         (lambda: TokenLayout.text(torch.ones(1, 2)).center, "needs an image grid"),
         (lambda: TokenLayout.text(torch.ones(1, 2)).class_token, "0 class tokens"),
+        (lambda: TokenLayout(torch.tensor([[0, 3], [0, 0]])).class_tokens, "an example of this layout has 2 class tokens"),
+        (
+            lambda: TokenLayout(torch.tensor([[5, 0], [0, 3]])).class_token,
+            r"(?s)at positions \[0, 1\] \(padding on the left\).*Use class_tokens",
+        ),
         (lambda: TokenLayout.text(torch.ones(1, 2)).to_grid(torch.ones(1, 2)), 'output="tokens"'),
     ],
 )

@@ -75,6 +75,8 @@ def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
     if beside_encoder and ids is None and embeddings is None:  # the model makes them, of what it has, shifted to the right
         given = [arguments.get(what) for what in ("labels", "input_ids")]
         ids = next((torch.full_like(tensor, -1) for tensor in given if isinstance(tensor, Tensor)), None)
+    ids, mask = (_folded(argument, 2) for argument in (ids, mask))
+    embeddings = _folded(embeddings, 3)
     special = {getattr(config, f"{token}_token_id", None) for token in _SPECIAL}
     special = {token for token in special if isinstance(token, int)}
     class_first = stack.family.prefix == (Role.CLASS,) and stack.kind == "encoder"
@@ -85,6 +87,12 @@ def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
         return layout
     patches = torch.isin(ids.cpu(), torch.tensor(seen)) & layout.mask
     return TokenLayout(layout.roles.masked_fill(patches, Role.PATCH), labels=layout.labels)
+
+
+def _folded(argument: Any, ndim: int) -> Any:
+    """Returns a tensor (batch, choice, …) as (batch · choice, …): so models of several texts an example read it."""
+    more = isinstance(argument, Tensor) and argument.ndim == ndim + 1
+    return argument.flatten(0, 1) if more else argument
 
 
 def _check_positions(stack: Stack, layout: TokenLayout) -> None:

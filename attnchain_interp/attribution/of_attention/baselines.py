@@ -14,7 +14,7 @@ from attnchain_interp.chain import bounce
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, TokenSelection, head_weights
-from attnchain_interp.store.starts import token_position
+from attnchain_interp.store.starts import token_positions
 
 
 @final
@@ -66,9 +66,10 @@ class RawAttention(AttentionAttribution):
 
     def score(self, store: AttentionStore) -> Tensor:
         transitions = self.chain(store).transitions
-        position = token_position(store.tokens, self.token)
+        positions = token_positions(store.tokens, self.token).tolist()
         picked = transitions.rows if self.select == "row" else transitions.columns
-        return picked(position, position + 1)[..., 0, :]
+        lines = {position: picked(position, position + 1)[..., 0, :] for position in set(positions)}
+        return torch.stack([lines[position][example] for example, position in enumerate(positions)])
 
     def started_at(self, start: int | Tensor, store: AttentionStore) -> AttentionAttribution:
         if self.select == "column":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 import attnchain_interp as ac
 
@@ -66,3 +67,59 @@ def test_a_prompt_longer_than_the_position_table() -> None:
     ac.capture(model, torch.full((1, 63), 5))
     with pytest.raises(ac.AttentionError, match="has 64 tokens but RobertaModel has positions for 63"):
         ac.capture(model, torch.full((1, 64), 5))
+
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+CHOICES = torch.randint(3, 60, (2, 3, 9), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["Bert", "Roberta", "Electra"])
+def test_several_texts_of_an_example_are_read_as_the_model_folds_them(name: str) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**SIZES, initializer_range=0.3)
+    model: Any = getattr(transformers, f"{name}ForMultipleChoice")(config).eval()
+    mask = torch.ones_like(CHOICES)
+    mask[0, 1, 6:] = 0
+    store = ac.capture(model, CHOICES, attention_mask=mask)
+    whole = ac.capture(model.base_model, CHOICES.flatten(0, 1), attention_mask=mask.flatten(0, 1))
+    assert torch.equal(store.tokens.roles, whole.tokens.roles)
+    assert torch.equal(store.maps(), whole.maps())
+    named = {"attention_mask": mask}
+    ranks = ac.TokenRank(model).attribute(CHOICES, model_kwargs=named)
+    assert torch.allclose(ranks.flatten(0, 1), ac.TokenRank().score(whole))
+    assert torch.equal(ac.TokenRank(model).attribute(CHOICES, model_kwargs=named, internal_batch_size=1), ranks)
+    assert torch.equal(ac.TokenRank(model).attribute(CHOICES, model_kwargs=named, output="tokens"), ranks.flatten(0, 1))
+    classes = ac.GradientAttention(model).attribute(CHOICES, 1, model_kwargs=named)
+    assert bool((classes[:, 1, 1:].sum(-1) > 0).all())
+    assert torch.equal(classes[:, [0, 2]], torch.eye(9)[0].expand(2, 2, 9)), "a choice has no gradient of another's score"
+    alone = ac.GradientAttention(model).attribute(CHOICES[1:], 1, model_kwargs={"attention_mask": mask[1:]})
+    assert torch.allclose(classes[1:], alone, atol=1e-6)
+
+
+def test_several_texts_of_an_example_in_a_decoder() -> None:
+    model = transformers.GPT2DoubleHeadsModel(transformers.GPT2Config(vocab_size=60, n_embd=48, n_layer=2, n_head=4)).eval()
+    ranks = ac.TokenRank(model).attribute(CHOICES)
+    assert torch.allclose(ranks[:, 1], ac.TokenRank(model.transformer).attribute(CHOICES[:, 1]), atol=1e-6)
+    by_choice = ac.GradientTokenRank(model).attribute(CHOICES, lambda output: output.mc_logits[:, 1])
+    assert by_choice.shape == CHOICES.shape
+
+
+@pytest.mark.parametrize("method", [ac.TokenRank, ac.Rollout, ac.MultiBounce, ac.RawAttention, ac.ContributionRollout])
+def test_an_encoder_padded_on_the_left_scores_as_without_padding(method: Any) -> None:
+    torch.manual_seed(0)
+    config = transformers.RobertaConfig(**SIZES, pad_token_id=1, initializer_range=0.3)  # positions begin after the padding
+    model = transformers.RobertaModel(config, add_pooling_layer=False).eval()
+    ids, mask = CHOICES[:, 0].clone(), torch.ones(2, 9, dtype=torch.long)
+    ids[0, :4], mask[0, :4] = 1, 0
+    assert ac.capture(model, ids, mask).tokens.class_tokens.tolist() == [4, 0]
+    both = method(model).attribute(ids, additional_forward_args=(mask,))
+    for example, start in enumerate([4, 0]):
+        alone = method(model).attribute(ids[example : example + 1, start:])
+        assert torch.allclose(both[example, start:], alone[0], atol=1e-5)
+        assert not both[example, :start].any()

@@ -105,7 +105,7 @@ def test_texts_that_are_no_text() -> None:
     method = ac.MultiBounce(small.llama())
     for several in ([TALK, TALK], torch.ones(2, 3).long(), DECODER(["the", "the"], return_tensors="pt"), [[1, 2], [3, 4]]):
         with pytest.raises(ac.AttentionError, match="text is 2 texts; attribute them one by one"):
-            method.attribute_text(several, "a dog", DECODER)
+            method.attribute_text(several, "a dog", DECODER)  # type: ignore[arg-type]
     for other in (3.5, torch.ones(3), [], [True]):
         with pytest.raises(ac.AttentionError, match="It must be a string, a list of messages"):
             method.attribute_text(other, "a dog", DECODER)  # type: ignore[arg-type]
