@@ -116,8 +116,7 @@ class AttentionRecorder(TorchFunctionMode):
         if self.strangers and not names_given(layers):
             found = "; ".join(f"{name} ({reason})" for name, reason in self.strangers.items())
             raise AttentionError(
-                f"{found} multiplies values by a map over tokens in this forward, and is not one of the layers that are known:"
-                f" {', '.join(self._layers)}.",
+                f"the forward attends outside of the known layers ({', '.join(self._layers)}), in {found}.",
                 fix + " To read the known layers alone, name them: layers=[…].",
             )
         unread = ", ".join([*self.unread, *self.strangers])

@@ -154,8 +154,11 @@ def check_shown(routes: Iterable[str], wanted: Sequence[str], advice: str) -> No
 
 def tokens_advice(tokens: TokenLayout | None = None) -> str:
     """Returns the fix for attention that a family does not know: the line that reads a model by what it computes."""
-    layout = "TokenLayout(…)" if tokens is None else tokens.written
-    return f"Read the model by what it computes: reading=ac.Reading(tokens=ac.{layout})."
+    written = "reading=ac.Reading(tokens=ac.{})".format
+    if tokens is None:
+        image, text = written("TokenLayout.image(grid=(rows, columns), class_token=True)"), written("TokenLayout.text()")
+        return f"Read the model by what it computes: {image} of images, {text} of text."
+    return f"Read the model by what it computes: {written(tokens.written)}."
 
 
 def described(value: Any) -> str:

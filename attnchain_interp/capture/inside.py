@@ -132,7 +132,7 @@ class InsideAdapter:
         if outside and not names_given(request.layers) and tower != known.path:
             found = "; ".join(f"{name} ({kind})" for name, kind in outside.items())
             raise AttentionError(
-                f"{found} multiplies values by a map over tokens in this forward, outside of the known model {known}.",
+                f"the forward attends outside of the known model {known}, in {found}.",
                 f'To read that model alone: reading=ac.Reading(tower="{known.path}").'
                 if known.path
                 else "To read the known layers alone, name them: layers=[…].",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 import transformers
 from torch import Tensor, nn
@@ -193,3 +194,89 @@ def test_active_attention_dropout_is_refused() -> None:
 def _tensors(output: Any) -> list[Tensor]:
     values = [output] if isinstance(output, Tensor) else output.values()
     return [value for value in values if isinstance(value, Tensor)]
+
+
+class SelfSelf(nn.Module):
+    """Attention of a user's own, which takes the place of a framework's."""
+
+    def __init__(self, width: int = 48, heads: int = 3) -> None:
+        super().__init__()
+        self.heads, self.qkv = heads, nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor, **_: Any) -> Tensor:
+        query, _key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return ((query @ query.mT).softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+class Attending(nn.Module):
+    """A head that attends among the tokens before it classifies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend, self.classify = SelfSelf(), nn.Linear(48, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.attend(x).mean(1))
+
+
+def timm_model() -> Any:
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"img_size": 64, "patch_size": 16, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 4}
+    return timm.models.VisionTransformer(**shape, global_pool="").eval()
+
+
+@pytest.mark.parametrize("where", [[2], [0, 1]])
+def test_a_block_with_another_class_of_attention_is_a_layer(where: list[int]) -> None:
+    model = timm_model()
+    for block in where:
+        model.blocks[block].attn = SelfSelf()
+    proof = ac.prove(model, pixels(model))
+    assert proof.holds
+    assert proof.store.names == [f"blocks.{k}.attn" for k in range(3)]
+    last = ac.capture(model, pixels(model), layers=-1)
+    assert last.names == ["blocks.2.attn"]
+    assert last.unread == ("blocks.0.attn", "blocks.1.attn")
+
+
+def test_where_all_blocks_have_another_class_the_message_says_how_to_read_them() -> None:
+    model = timm_model()
+    for block in model.blocks:
+        block.attn = SelfSelf()
+    with pytest.raises(ac.AttentionError, match=r"(?s)this VisionTransformer has no attention module.*TokenLayout.image\("):
+        ac.capture(model, pixels(model))
+    reading = ac.Reading(tokens=ac.TokenLayout.image(grid=(4, 4), class_token=True))
+    assert ac.prove(model, pixels(model), reading=reading).holds
+    assert ac.capture(model, pixels(model), reading=reading).names == [f"blocks.{k}.attn" for k in range(3)]
+
+
+def test_attention_outside_of_the_known_layers_is_refused_by_name() -> None:
+    model = timm_model()
+    model.head = Attending()
+    line = r"ac.Reading\(tokens=ac.TokenLayout.image\(grid=\(4, 4\), class_token=True\)\)"
+    for layers in ("all", -1, slice(0, 2)):
+        with pytest.raises(ac.AttentionError, match=rf"(?s)outside of the known layers .*in head.attend \(SelfSelf\).*{line}"):
+            ac.capture(model, pixels(model), layers=layers)
+    with pytest.raises(ac.AttentionError, match="in head.attend"):
+        ac.prove(model, pixels(model))
+    with pytest.raises(ac.AttentionError, match="in head.attend"):
+        ac.GradientAttention(model).attribute(pixels(model), 1)
+    named = ac.capture(model, pixels(model), layers=["blocks.1.attn"])
+    assert named.unread == ("blocks.0.attn", "blocks.2.attn", "head.attend")
+    reading = ac.Reading(tokens=ac.TokenLayout.image(grid=(4, 4), class_token=True))
+    assert ac.capture(model, pixels(model), reading=reading).names[-1] == "head.attend"
+
+
+def test_what_changes_after_the_softmax_is_captured() -> None:
+    def greatest(module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, scaling: float = 1, **__: Any) -> Any:
+        weights = torch.softmax(query @ key.mT * scaling, -1)
+        weights = weights.masked_fill(weights < weights.topk(4).values[..., -1:], 0)
+        weights = weights / weights.sum(-1, keepdim=True)
+        return (weights @ value).transpose(1, 2), weights
+
+    transformers.AttentionInterface.register("greatest", greatest)
+    model = hf_model("vit", "greatest")
+    own = model(pixels(model), output_attentions=True).attentions
+    store = ac.capture(model, pixels(model))
+    assert all(torch.equal(layer.maps, maps) for layer, maps in zip(store, own, strict=True))
+    assert int((store.maps() > 0).sum(-1).max()) == 4
+    assert ac.prove(model, pixels(model)).holds

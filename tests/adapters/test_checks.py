@@ -15,7 +15,9 @@ from attnchain_adapters.checks import (
     check_shown,
     check_text,
     described,
+    in_place_of,
     is_run_by,
+    tokens_advice,
 )
 
 
@@ -76,3 +78,17 @@ def test_arguments_of_a_method_have_the_names_of_the_method() -> None:
     assert not is_run_by(model, "features", "timm", "x")
     assert not is_run_by(model, "absent", "timm", "x")
     assert is_run_by(model, "forward", __name__.split(".")[0], "images")
+
+
+def test_the_line_that_reads_a_model_by_what_it_computes() -> None:
+    image = ac.TokenLayout.image(grid=(2, 3), class_token=True)
+    assert tokens_advice(image).endswith("reading=ac.Reading(tokens=ac.TokenLayout.image(grid=(2, 3), class_token=True)).")
+    assert "TokenLayout.text()) of text." in tokens_advice()
+
+
+def test_modules_in_the_place_of_known_ones() -> None:
+    class Own(nn.Module):
+        pass
+
+    model = nn.ModuleDict({"blocks": nn.ModuleList([nn.Identity(), Own(), nn.Identity()]), "head": Own()})
+    assert list(in_place_of(model, ["blocks.0"], "timm")) == ["blocks.0", "blocks.1"]

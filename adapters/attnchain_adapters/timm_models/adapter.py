@@ -58,9 +58,8 @@ class TimmAdapter:
         attention = pooling if kind == "pool" else encoder
         if not attention:
             absent = "pooling head that attends" if kind == "pool" else f"attention module ({', '.join(family.attention)})"
-            raise AttentionError(
-                f'kind="{kind}": this {name} has no {absent}.', "Choose another Reading(kind=…), or another model."
-            )
+            fix = "Choose another Reading(kind=…), or another model." if kind == "pool" else tokens_advice()
+            raise AttentionError(f'kind="{kind}": this {name} has no {absent}.', fix)
         check_ready(source)
         wanted = request.select(list(attention))
         given = arguments_of(source, inputs, kwargs, request.runs)
