@@ -83,6 +83,8 @@ class AttentionRecorder(TorchFunctionMode):
     def __enter__(self) -> AttentionRecorder:
         self._thread = get_ident()
         for name, module in self._model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks: a transform of images
+                continue
             enter = partial(self._enter, name)
             self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             self._handles.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from attnchain_interp.capture.adapter import Adapter, adapters, entries_of
@@ -26,9 +27,14 @@ def adapter_of(source: Any) -> Adapter | None:
         return known
     if inside := known_models(module, every):
         return InsideAdapter(inside, plain)
-    if module is source or plain is None or not plain.recognises(module):
+    if module is source or plain is None or not plain.recognises(module) or _gives_a_store(source):
         return recognised
     return InsideAdapter([Known("", module, plain, (source.__name__,))])
+
+
+def _gives_a_store(method: Any) -> bool:
+    """Returns whether a method says that it returns an `AttentionStore`, as a source of the user's own."""
+    return str(inspect.signature(method).return_annotation).split(".")[-1].startswith("AttentionStore")
 
 
 def required_adapter(source: Any, purpose: str, instead: str) -> Adapter:

@@ -78,6 +78,15 @@ def test_an_image_that_is_normalised_first() -> None:
         assert torch.allclose(found, method(model).attribute(IMAGES * 2 - 1, 1, output="grid"), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+def test_a_scripted_transform_before_a_model() -> None:
+    model = vit()
+    whole = nn.Sequential(torch.jit.script(nn.Sequential(Normalize([0.5] * 3, [0.5] * 3))), model).eval()
+    assert torch.equal(ac.capture(whole, IMAGES).maps(), ac.capture(model, IMAGES * 2 - 1).maps())
+    own = nn.Sequential(torch.jit.script(nn.ReLU()), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)).eval()
+    assert len(ac.capture(own, torch.rand(2, 3, 8))) == 1
+
+
 def test_a_head_on_a_model_of_transformers() -> None:
     class Classifier(nn.Module):
         def __init__(self) -> None:

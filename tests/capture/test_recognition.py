@@ -50,3 +50,12 @@ def test_a_method_of_another_model_is_read_by_torchs_adapter() -> None:
 def test_an_adapter_is_required() -> None:
     with pytest.raises(ac.AttentionError, match=r"(?s)gradients need a model that an adapter recognises; got int.\nPass one."):
         required_adapter(3, "gradients need", "Pass one.")
+
+
+def test_a_method_that_gives_a_store_is_a_source_of_its_own(store: ac.AttentionStore) -> None:
+    class Own(nn.Module):
+        def maps(self, x: torch.Tensor) -> ac.AttentionStore:
+            return store
+
+    assert adapter_of(Own().maps) is None
+    assert ac.capture(Own().maps, torch.rand(1)) is store
