@@ -41,7 +41,7 @@ class Call(NamedTuple):
 
         Raises:
             AttentionError: floating-point inputs of another shape for a model of token ids; further arguments for a model
-                that takes keywords alone, or in the place of a cache.
+                that takes keywords alone, or in the place of a cache; a model that takes keywords of any name alone.
         """
         inputs, extra, options = self.inputs, self.extra, self.options or {}
         source, adapter = model, None if module_of(model) else adapter_of(model)
@@ -64,6 +64,12 @@ class Call(NamedTuple):
             raise AttentionError(
                 f"additional_forward_args has a tensor in the place of {cached[0]}, which is a cache, of {_name(model)}.",
                 'Pass it by its name: attribute(inputs, model_kwargs={"attention_mask": …}).',
+            )
+        if parameters and parameters[0].kind is inspect.Parameter.VAR_KEYWORD:
+            raise AttentionError(
+                f"{_name(model)} takes **{names[0]} alone, so the name of the inputs is not known.",
+                "Capture by name and score that: score(capture(model, input_ids=…)), or for a class-specific method"
+                " score(capture_gradients(model, input_ids=…, target=…)).",
             )
         if parameters and parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
             if extra:

@@ -97,8 +97,10 @@ def capture(
     reading.check_known("a callable that returns a store")
     store = source(*inputs, **kwargs, **reading.arguments)
     if not isinstance(store, AttentionStore):
-        inner = next((name for name in ("model", "func") if module_of(getattr(source, name, None)) is not None), "")
-        name = type(source).__name__
+        owner = getattr(source, "__self__", source)
+        held = ("model", "func", *getattr(owner, "__dict__", ()))
+        inner = next((name for name in held if module_of(getattr(owner, name, None)) is not None), "")
+        name = type(owner).__name__
         raise AttentionError(
             f"the callable ({name}) returned {type(store).__name__}; it must return an AttentionStore.",
             f"Pass the model that it calls, {name}.{inner}, with the inputs of the model."

@@ -88,7 +88,8 @@ class Entries(Generic[Result]):
             raise AttentionError(
                 f"{self._name} does not call the known model inside, {there}, as a whole, so the layout of its tokens is not"
                 " known.",
-                "Capture that model alone, or give the layout: reading=ac.Reading(tokens=ac.TokenLayout.image(…)).",
+                "Capture that model alone, or give the layout: reading=ac.Reading(tokens=ac.TokenLayout.text()), or for images"
+                " tokens=ac.TokenLayout.image(grid=(rows, columns), class_token=True).",
             )
         return self._results[0], self._first
 

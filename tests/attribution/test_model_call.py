@@ -172,3 +172,19 @@ def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:
     ):
         with pytest.raises(ac.AttentionError, match=message):
             method.attribute(given)
+
+
+def test_keywords_of_any_name_alone(ids: Tensor) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert()
+
+        def forward(self, **batch: Tensor) -> Any:
+            return self.bert(**batch)
+
+    model = Named().eval()
+    with pytest.raises(ac.AttentionError, match=r"(?s)Named takes \*\*batch alone.*score\(capture\(model, input_ids=…\)\)"):
+        ac.ColumnSum(model).attribute(ids)
+    store = ac.capture(model, input_ids=ids)
+    assert torch.equal(ac.ColumnSum(model).score(store), ac.ColumnSum(model.bert).attribute(ids, output="tokens"))

@@ -49,3 +49,15 @@ def test_the_model_of_a_pipeline_is_named() -> None:
         ac.capture(Pipeline(), "text")
     with pytest.raises(ac.AttentionError, match=r"(?s)\(partial\) returned Tensor; .*partial.func, with"):
         ac.capture(partial(torch.nn.Linear(2, 2), torch.rand(1, 2)))
+
+
+def test_the_model_of_a_predictor_is_named() -> None:
+    class Predictor:
+        def __init__(self) -> None:
+            self.network = nn.Linear(2, 2)
+
+        def predict(self, x: torch.Tensor) -> torch.Tensor:
+            return self.network(x)
+
+    with pytest.raises(ac.AttentionError, match=r"(?s)\(Predictor\) returned Tensor; .*Predictor.network, with"):
+        ac.capture(Predictor().predict, torch.rand(1, 2))

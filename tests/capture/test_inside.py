@@ -177,6 +177,18 @@ def test_a_layout_that_is_given_describes_the_whole() -> None:
     assert repr(adapter_of(parts)) == "InsideAdapter(vit (VisionTransformer))"
 
 
+class Scaled(VisionTransformer):
+    def forward(self, scale: float, picture: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(picture) * scale
+
+
+def test_a_subclass_of_torchvisions_with_its_own_signature() -> None:
+    model = Scaled(16, 8, 2, 2, 16, 32, num_classes=3).eval()
+    stores = [ac.capture(model, 2.0, IMAGES), ac.capture(model, scale=2.0, picture=IMAGES)]
+    assert [store.tokens.grid for store in stores] == [(2, 2)] * 2
+    assert torch.equal(stores[0].maps(), stores[1].maps())
+
+
 def test_it_loads_nothing(whole: Classifier) -> None:
     adapter = adapter_of(whole)
     assert adapter is not None

@@ -24,7 +24,8 @@ def image_layout(model: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -
     """Returns the layout of torchvision's vision transformer; None for any other model."""
     if not is_vision_transformer(model):
         return None
-    images: Any = inputs[0] if inputs else kwargs.get("x")
+    given = (*inputs, *kwargs.values())
+    images: Any = next((value for value in given if isinstance(value, Tensor) and value.ndim == 4), next(iter(given), None))
     height, width = check_image(type(model).__name__, images, (model.image_size, model.image_size))
     return TokenLayout.image(len(images), (height // model.patch_size, width // model.patch_size), [Role.CLASS])
 
