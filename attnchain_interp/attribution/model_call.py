@@ -44,7 +44,7 @@ class Call(NamedTuple):
                 that takes keywords alone, or in the place of a cache; a model that takes keywords of any name alone.
         """
         inputs, extra, options = self.inputs, self.extra, self.options or {}
-        source, adapter = model, None if module_of(model) else adapter_of(model)
+        source, adapter = model, adapter_of(model) if module_of(model) is None else None
         model = adapter.module(source) if isinstance(adapter, WrapperAdapter) else source
         forward = forward_of(model)
         if forward is None:

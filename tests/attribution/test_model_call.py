@@ -174,6 +174,12 @@ def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:
             method.attribute(given)
 
 
+def test_a_compiled_model_takes_embeddings(ids: Tensor) -> None:
+    model = bert()
+    embedded = model.get_input_embeddings()(ids)
+    assert Call(embedded).arguments(torch.compile(model)) == Call(embedded).arguments(model)
+
+
 def test_keywords_of_any_name_alone(ids: Tensor) -> None:
     class Named(nn.Module):
         def __init__(self) -> None:
