@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_adapters.softmax_trail import AXES, SoftmaxTrail
+from attnchain_adapters.map_product import AXES, NESTED
+from attnchain_adapters.softmax_trail import SoftmaxTrail
 from attnchain_interp import AttentionError, Factors
 
 Route = Literal["sdpa", "softmax", "multi-head"]
@@ -146,6 +147,8 @@ class AttentionCalls:
 def _fused_call(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
 ) -> AttentionCall | str:
+    if query.is_nested:
+        return NESTED
     groups = query.ndim - 2
     if groups > 2:
         return f"it attends within groups of tokens: its queries are {tuple(query.shape)}"

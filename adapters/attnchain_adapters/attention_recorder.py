@@ -181,7 +181,7 @@ class AttentionRecorder(TorchFunctionMode):
             return result
         if call.pooled:
             return result
-        call = call.unfolded(len(call.values) // self._batch if self._batch else heads_of(module))
+        call = call.unfolded(len(call.values) // self._batch if self._batch else heads_of(module) or 1)
         self.routes[layer] = call.route
         return self._take(layer, call, result)
 
@@ -208,9 +208,8 @@ class AttentionRecorder(TorchFunctionMode):
             self.strangers[name or type(module).__name__] = f"{type(module).__name__}" + (f": {reason}" if reason else "")
 
 
-def heads_of(module: nn.Module) -> int:
-    """Returns the number of heads of a module; one where the module does not say."""
-    for name in ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads"):
-        if isinstance(heads := getattr(module, name, None), int):
-            return heads
-    return 1
+def heads_of(module: nn.Module) -> int | None:
+    """Returns the number of heads of a module; None where the module does not say."""
+    names = ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads")
+    said = (getattr(module, name, None) for name in names)
+    return next((heads for heads in said if isinstance(heads, int)), None)

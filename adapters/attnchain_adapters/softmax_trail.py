@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.einsum_labels import einsum_labels
+from attnchain_adapters.map_product import NESTED, Product
 
 _SOFTMAX: Final = frozenset(
     [
@@ -37,34 +38,6 @@ _SHAPED: Final = frozenset(
         *(Tensor.__getitem__, getattr(Tensor.mT, "__get__"), getattr(Tensor.T, "__get__")),  # noqa: B009
     ]
 )
-# Indices that add the axes of batch and heads where there are 0, 1 or 2 of them, and that take them off again.
-AXES: Final[Sequence[tuple[Any, Any]]] = (
-    ((None, None), (0, 0)),
-    ((slice(None), None), (slice(None), 0)),
-    ((slice(None),), (slice(None),)),
-)
-
-
-@final
-@dataclass(frozen=True)
-class Product:
-    """A product of values with a map.
-
-    Attributes:
-        maps: (batch, head, query, key).
-        values: (batch, head, key, dim).
-        output: turns (batch, head, query, dim) into the result of the function.
-        sink: the softmax had one key more than there are values.
-        folded: the product has one axis for batch and heads together. It is the first of `maps`.
-        pooled: the softmax went over another axis than its last, and there is one query: the weights of a pool or a kernel.
-    """
-
-    maps: Tensor
-    values: Tensor
-    output: Callable[[Tensor], Tensor]
-    sink: bool
-    folded: bool
-    pooled: bool
 
 
 @final
@@ -110,6 +83,8 @@ class SoftmaxTrail:
         marked = next((value for value in _tensors((*args, *kwargs.values())) if value in self._marks), None)
         if marked is None:
             return None
+        if marked.is_nested and (function in _MATRIX_PRODUCT or function is torch.einsum):
+            return NESTED
         if function in _MATRIX_PRODUCT:
             first, second = (*args, *kwargs.values())[:2]
             return self._matrix_product(first, second, result)
@@ -185,7 +160,9 @@ class SoftmaxTrail:
         groups = result.shape[:-2]
         exact = exact.expand(*groups, *exact.shape[-2:])
         values = values.expand(*groups, *values.shape[-2:])
-        return _grouped(exact, values, lambda heads: heads.mT.contiguous() if transposed else heads, mark)
+        return Product.grouped(
+            exact, values, lambda heads: heads.mT.contiguous() if transposed else heads, mark.keys, mark.last
+        )
 
     def _einsum(self, equation: Any, operands: list[Tensor], result: Tensor) -> Product | str | None:
         if len(operands) != 2:
@@ -195,8 +172,10 @@ class SoftmaxTrail:
             zip(operands, labels, strict=False), key=lambda each: each[0] not in self._marks
         )
         out = labels[2]
+        sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
         keys = [each for each in of_map if each in of_values and each not in out]
-        if values in self._marks or _learnt(values) or not keys:
+        mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] != self._marks[maps].keys  # heads, queries
+        if values in self._marks or _learnt(values) or not keys or mixes_others:
             self._derive(torch.einsum, (maps, values), {}, result, maps)
             return None
         alone = [each for each in of_map if each in out and each not in of_values]
@@ -204,13 +183,14 @@ class SoftmaxTrail:
         if len(keys) > 1 or len(groups) + len(alone[-1:]) + 1 != len(of_map):
             return f"it multiplies values by einsum({equation!r})"
         rest = [each for each in of_values if each not in (*groups, *keys)]
-        exact = maps if self._marks[maps].exact is None else self._marks[maps].exact
-        sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
+        mark = self._marks[maps]
+        exact = maps if mark.exact is None else mark.exact
         exact = exact.permute([of_map.index(each) for each in (*groups, *alone[-1:], *keys)])
         exact = exact if alone else exact.unsqueeze(-2)
         there = [each for each in groups if each in of_values]
         values = values.permute([of_values.index(each) for each in (*there, *keys, *rest)])
-        values = values[tuple(slice(None) if each in there else None for each in groups)].flatten(len(groups) + 1)
+        values = values[tuple(slice(None) if each in there else None for each in groups)]
+        values = values.flatten(len(groups) + 1) if rest else values[..., None]
         values = values.expand(*(sizes[each] for each in groups), *values.shape[-2:])
 
         def output(heads: Tensor) -> Tensor:
@@ -219,18 +199,7 @@ class SoftmaxTrail:
             order = [*groups, *alone[-1:], *rest]
             return heads.permute([order.index(each) for each in out]).contiguous()
 
-        return _grouped(exact, values if rest else values[..., None], output, self._marks[maps])
-
-
-def _grouped(maps: Tensor, values: Tensor, output: Callable[[Tensor], Tensor], mark: _Mark) -> Product | str:
-    """The product whose maps and values have two axes for batch and heads, where they have fewer."""
-    groups = maps.ndim - 2
-    if groups > 2:
-        return f"it attends within groups of tokens: its map is {tuple(maps.shape)}"
-    lead, back = AXES[groups]
-    pooled = not mark.last and maps.shape[-2] == 1
-    sink = maps.shape[-1] == mark.keys - 1
-    return Product(maps[lead], values[lead], lambda heads: output(heads[back]), sink, groups == 1, pooled)
+        return Product.grouped(exact, values, output, mark.keys, mark.last)
 
 
 def _still_rows(result: Tensor, marked: Tensor, function: Any) -> bool:

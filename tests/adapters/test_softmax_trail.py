@@ -191,3 +191,25 @@ def test_no_tensor_is_kept_alive() -> None:
     with Followed() as followed:
         LOGITS.softmax(-1).to(torch.bfloat16)
     assert len(followed.trail._marks) == 0
+
+
+def test_an_einsum_of_one_number_a_key_is_a_product() -> None:
+    with Followed() as followed:
+        out = torch.einsum("bhqk,bhk->bhq", LOGITS.softmax(-1), VALUES[..., 0])
+    (product,) = followed.products
+    assert isinstance(product, Product)
+    assert torch.allclose(product.maps, MAPS)
+    assert torch.allclose(product.output(product.maps @ product.values), out)
+
+
+def test_an_einsum_over_heads_is_none() -> None:
+    with Followed() as followed:
+        torch.einsum("bhk,bhk->bk", LOGITS.softmax(-1)[:, :, 0], VALUES[..., 0])
+    assert not followed.products
+
+
+def test_nested_sequences_have_no_map_of_one_size() -> None:
+    nested = torch.nested.nested_tensor([LOGITS[0], LOGITS[0, :, :2]], layout=torch.jagged).transpose(1, 2)
+    with Followed() as followed:
+        nested.softmax(-1) @ nested.transpose(-1, -2)
+    assert followed.products == ["its sequences are nested in one tensor, and have no map of one size"]

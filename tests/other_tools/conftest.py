@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..test_documents import ROOT, blocks
+from .contract import COUNTS
 
 TEXT = "the cat sat on the mat"
 
@@ -48,3 +49,8 @@ def run_page(tmp_path: Path) -> Any:
         return names
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for package, counts in sorted(COUNTS.items()):
+        terminalreporter.write_line(f"{package}: {counts['captured']} captured, {counts['refused']} refused by name")

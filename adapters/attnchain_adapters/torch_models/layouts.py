@@ -41,6 +41,8 @@ def batch_of(use: Use, given: Sequence[Tensor], layout: TokenLayout | None) -> i
     leading = use.shape[0] if use.shape else 1
     if not use.folded:
         return leading
+    if use.heads and leading % use.heads == 0:
+        return leading // use.heads
     sizes = [layout.batch] if layout is not None and layout.batch > 1 else [len(tensor) for tensor in given]
     return next((size for size in sizes if leading % size == 0), leading)
 
@@ -68,7 +70,9 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
         raise AttentionError(
             f"layer {use.layer!r} attends within a batch of {batch}, and the model was given {tuple(given[0].shape)}: windows"
             " or frames are folded into the batch.",
-            f"To read each as a chain of its own, pass their layout: reading=ac.Reading(tokens=…), of batch {batch}.",
+            "Choose layers that attend to the whole, by name: layers=[…]."
+            if use.folded
+            else f"To read each as a chain of its own, pass their layout: reading=ac.Reading(tokens=…), of batch {batch}.",
         )
     if stated is not None:
         layout = stated.fitted(batch, keys)

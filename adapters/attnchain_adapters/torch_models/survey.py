@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_adapters.attention_calls import AttentionCall
-from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
 from attnchain_interp import Factors
 
 
@@ -27,6 +27,7 @@ class Use:
         calls: how often the model calls the module.
         shape: (batch, head, query, key) of the map; None where it cannot be read.
         folded: the first axis is batch and heads together.
+        heads: the number of heads that the module says; None where it says none.
         route: see `AttentionCall`.
         causal: no query attends to a later key.
         same: whether queries and keys are the same tokens; None where nothing tells.
@@ -41,6 +42,7 @@ class Use:
     calls: int = 1
     shape: tuple[int, ...] | None = None
     folded: bool = False
+    heads: int | None = None
     route: str = ""
     causal: bool = False
     same: bool | None = True
@@ -112,12 +114,13 @@ class _Survey(AttentionRecorder):
             causal, padded = maps.causal, False
         else:
             causal = square and shape[-1] > 1 and not bool(maps.triu(1).any())
-            padded = not bool(maps.amax((1, 2)).gt(0).all())
+            padded = not bool(maps.ne(0).any((1, 2)).all())
         self.uses.append(
             replace(
                 use,
                 shape=shape,
                 folded=call.folded,
+                heads=heads_of(module),
                 route=call.route,
                 causal=causal,
                 same=(call.same_tokens or None) if square and call.same_tokens is not None else self._same(call),

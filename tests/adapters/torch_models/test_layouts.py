@@ -48,6 +48,8 @@ def test_a_layout_of_one_image_does_not_stand_for_windows() -> None:
     with pytest.raises(ac.AttentionError, match="(?s)within a batch of 8, .* windows or frames .*of batch 8"):
         layout_of(use(16, batch=8), 8, [IMAGES], "Own", said)
     assert layout_of(use(16, batch=8), 8, [IMAGES], "Own", said.fitted(8, 16)).batch == 8
+    with pytest.raises(ac.AttentionError, match="(?s)windows or frames .*Choose layers that attend to the whole"):
+        layout_of(use(16, batch=16, folded=True, heads=2), 8, [IMAGES], "Own", said)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,8 @@ def test_the_batch_of_a_folded_map() -> None:
     ids = torch.zeros(2, 5, dtype=torch.long)
     assert batch_of(use(5, batch=6), [ids], None) == 6
     assert batch_of(use(5, batch=6, folded=True), [ids], None) == 2
+    assert batch_of(use(5, batch=16, folded=True, heads=2), [ids], None) == 8, "windows are not heads"
+    assert batch_of(use(5, batch=6, folded=True, heads=4), [ids], None) == 2, "not the heads of this map"
     assert batch_of(use(5, batch=6, folded=True), [], ac.TokenLayout.text(torch.ones(3, 5))) == 3
     assert batch_of(use(5, batch=6, folded=True), [], ac.TokenLayout.text()) == 6
 

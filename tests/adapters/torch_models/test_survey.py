@@ -50,6 +50,15 @@ def test_keys_without_any_attention_are_padding() -> None:
     assert (use.padded, use.same) == (True, True)
 
 
+def test_keys_with_negative_weights_alone_are_not_padding() -> None:
+    class Signed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -(x @ x.mT).softmax(-1) @ x
+
+    (use,) = survey(model := Signed(), lambda: model(torch.randn(2, 4, 8)))
+    assert not use.padded
+
+
 def test_flags_and_masks_are_no_sequences() -> None:
     ids, mask, flag = torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool), torch.tensor(1)
     assert [tensor is ids for tensor in sequences_given([ids, mask, flag, None, "text"])] == [True]

@@ -1,0 +1,59 @@
+"""A product of values with a map, whose batch and heads have two axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from torch import Tensor
+
+NESTED: Final = "its sequences are nested in one tensor, and have no map of one size"
+# Indices that add the axes of batch and heads where there are 0, 1 or 2 of them, and that take them off again.
+AXES: Final[Sequence[tuple[Any, Any]]] = (
+    ((None, None), (0, 0)),
+    ((slice(None), None), (slice(None), 0)),
+    ((slice(None),), (slice(None),)),
+)
+
+
+@final
+@dataclass(frozen=True)
+class Product:
+    """A product of values with a map.
+
+    Attributes:
+        maps: (batch, head, query, key).
+        values: (batch, head, key, dim).
+        output: turns (batch, head, query, dim) into the result of the function.
+        sink: the softmax had one key more than there are values.
+        folded: the product has one axis for batch and heads together. It is the first of `maps`.
+        pooled: the softmax went over another axis than its last, and there is one query: the weights of a pool or a kernel.
+    """
+
+    maps: Tensor
+    values: Tensor
+    output: Callable[[Tensor], Tensor]
+    sink: bool
+    folded: bool
+    pooled: bool
+
+    @classmethod
+    def grouped(cls, maps: Tensor, values: Tensor, output: Callable[[Tensor], Tensor], keys: int, last: bool) -> Product | str:
+        """Returns the product of maps (…, query, key) and values (…, key, dim) with up to two axes for batch and heads.
+
+        A text says that they have more.
+
+        Args:
+            maps, values: the factors.
+            output: turns (…, query, dim) into the result of the function.
+            keys: the number of probabilities in a row of the softmax.
+            last: whether the softmax went over its last axis.
+        """
+        groups = maps.ndim - 2
+        if groups > 2:
+            return f"it attends within groups of tokens: its map is {tuple(maps.shape)}"
+        lead, back = AXES[groups]
+        pooled = not last and maps.shape[-2] == 1
+        sink = maps.shape[-1] == keys - 1
+        return cls(maps[lead], values[lead], lambda heads: output(heads[back]), sink, groups == 1, pooled)
