@@ -18,7 +18,7 @@ from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_v
 from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
 from attnchain_adapters.torch_models.survey import Use, sequences_given, survey
 from attnchain_interp import AttentionError, Factors, TokenLayout
-from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind, rgb_image
 
 Result = TypeVar("Result")
 
@@ -96,7 +96,7 @@ class TorchAdapter:
         transform = weights.transforms()
 
         def preprocess(image: Any) -> Tensor:
-            return transform(image.convert("RGB"))[None]
+            return transform(rgb_image(image))[None]
 
         return LoadedModel(model, preprocess, {"x": torch.rand(1, 3, model.image_size, model.image_size)})
 
