@@ -15,6 +15,8 @@ import attnchain_interp as ac
 from attnchain_interp import AttentionStore, Role, TokenLayout, attribution, chain
 from attnchain_interp.chain import as_chain, coarse_grained_stationary
 
+from .attribution import small_models as small
+
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
@@ -166,3 +168,73 @@ def test_scores_reducers_and_chains_of_a_store(name: str, state: Callable[[], Ab
     with state():
         found = expected_of.__wrapped__(name)
     check_same(found, expected)
+
+
+def float32(model: Any) -> Any:
+    return model.float()
+
+
+MODELS = {
+    "vit": (lambda: float32(small.vit()), lambda: (small.images().float(),), 1),
+    "vit, not fused": (lambda: float32(small.vit(fused=False)), lambda: (small.images().float(),), 1),
+    "bert with padding": (lambda: float32(small.bert()), lambda: (small.ids(), torch.arange(7).expand(2, -1) < 5), 1),
+    "llama": (lambda: float32(small.llama()), lambda: (small.ids(),), (3, 5)),
+}
+AUTOCAST = {name for name in STATES if name.startswith("autocast")}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def of_model(model: Any, inputs: Any, target: Any, gradients: bool) -> dict[str, Any]:
+    first, extra = inputs[0], inputs[1:]
+    found: dict[str, Any] = {
+        "maps": ac.capture(model, *inputs, keep="maps").maps(),
+        "rank": ac.TokenRank(model).attribute(first, None, extra, output="tokens"),
+        "rollout of contributions": ac.ContributionRollout(model).attribute(first, None, extra, output="tokens"),
+        "contributions": ac.capture_contributions(model, *inputs).maps(),
+        "proof": torch.tensor(ac.prove(model, *inputs).deviation, dtype=torch.float64, device="cpu"),
+    }
+    for method in (ac.GradientAttention, ac.LeGrad, ac.GradientTokenRank) if gradients else ():
+        found[method.__name__] = method(model).attribute(first, target, extra, output="tokens")
+    return found
+
+
+@pytest.mark.parametrize("state", [name for name in STATES if name not in AUTOCAST])
+@every_model
+def test_models(name: str, state: str) -> None:
+    make, given, target = MODELS[name]
+    model, inputs, gradients = make(), given(), state != "inference mode"
+    expected = of_model(model, inputs, target, gradients)
+    with STATES[state]():
+        found = of_model(model, inputs, target, gradients)
+    assert found.keys() == expected.keys()
+    check_same(found, expected)
+
+
+@pytest.mark.parametrize("state", sorted(AUTOCAST))
+@every_model
+def test_a_model_runs_under_autocast_and_its_chains_do_not(name: str, state: str) -> None:
+    make, given, target = MODELS[name]
+    model, inputs = make(), given()
+    first, extra = inputs[0], inputs[1:]
+    exact = ac.capture(model, *inputs)
+    with STATES[state]():
+        store = ac.capture(model, *inputs)
+        rank = ac.TokenRank(model).attribute(first, None, extra, output="tokens")
+        kept = ac.capture(model, *inputs, keep=[ac.StationaryVectors(), ac.SecondEigenvalues()])
+        gradients = ac.capture_gradients(model, *inputs, target=target)
+        scores = ac.GradientAttention(model).attribute(first, target, extra, output="tokens")
+        contributed = ac.capture_contributions(model, *inputs)
+        rolled = ac.ContributionRollout().score(contributed)
+    assert 0 < float((store.maps() - exact.maps()).abs().max()) < 0.1  # the model's own rounding
+    assert torch.equal(rank, ac.TokenRank().score(store))
+    assert torch.equal(scores, ac.GradientAttention().score(gradients))
+    assert torch.equal(rolled, ac.ContributionRollout().score(contributed))
+    outside = ac.capture(lambda: store, keep=[ac.StationaryVectors(), ac.SecondEigenvalues()])
+    for reducer in ("stationary", "second_eigenvalue"):
+        assert torch.allclose(kept[reducer], outside[reducer], atol=1e-6)
+    plain = ac.capture_gradients(model, *inputs, target=target)
+    for layer in range(len(plain)):
+        found, expected = gradients[layer][1], plain[layer][1]
+        seen = found != 0  # a probability that underflows in 16 bits has no gradient
+        assert float((found - expected)[seen].abs().max()) < 0.15 * float(expected.abs().max())
+    assert float((contributed.maps() - ac.capture_contributions(model, *inputs).maps()).abs().max()) < 0.1

@@ -34,7 +34,10 @@ def forward_of(source: Any) -> Callable[..., Any] | None:
     module = module_of(source)
     if module is None or isinstance(source, _SCRIPTED):
         return None
-    return source.__func__ if inspect.ismethod(source) else type(module._modules.get("_orig_mod", module)).forward
+    if inspect.ismethod(source):
+        return source.__func__
+    compiled: Any = module._modules.get("_orig_mod", module)
+    return type(compiled).forward
 
 
 def uncompiled(source: Any) -> Any:

@@ -51,13 +51,14 @@ class ExampleChains:
 
     @property
     def damping(self) -> float:
-        """The damping of the stationary vectors, which is the default of `TokenRank`."""
-        return default_damping(self.causal)
+        """The damping of the stationary vectors, which is the default of `TokenRank` for these jumps."""
+        return default_damping(self.jump is not None)
 
     @property
     def jump(self) -> int | None:
-        """The number of the state where jumps lead; None where they lead to every state."""
-        return len(self.states) - 1 if self.causal else None
+        """The number of the state where jumps lead: the last token of a decoder. None where they lead to every state."""
+        last = len(self.states) - 1
+        return last if self.causal and self.states[last] == len(self.shown) - 1 else None
 
     @torch.no_grad()
     def maps(self) -> Iterator[tuple[Floats, Floats]]:
@@ -83,7 +84,7 @@ class ExampleChains:
     def mixing(self, transitions: Floats) -> tuple[Floats, Floats]:
         """Returns |λ₂| (head,) and the stationary vectors (head, state) of transitions (head, token, state)."""
         chain = self.chain(transitions)
-        found = mixing(chain, self.damping, last_state(chain) if self.causal else None)
+        found = mixing(chain, self.damping, last_state(chain) if self.jump is not None else None)
         return found.second_eigenvalue.float().numpy(), found.stationary.numpy()[:, self.states]
 
 

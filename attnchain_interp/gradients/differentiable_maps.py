@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attnchain_interp.capture import CaptureRequest, Reading, StoreCollector, uncompiled
 from attnchain_interp.capture.recognition import required_adapter
+from attnchain_interp.capture.source import module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, LayerSelection
@@ -28,7 +29,7 @@ class MapGraph:
         output: of the model, once it has run.
 
     Raises:
-        AttentionError: no adapter recognises the model, or `torch.inference_mode` is on.
+        AttentionError: no adapter recognises the model; `torch.inference_mode` is on, or was when the model was made.
     """
 
     def __init__(self, model: Any) -> None:
@@ -43,6 +44,14 @@ class MapGraph:
             "A callable that returns a store has no score to differentiate: use a method that reads attention alone, such as"
             " TokenRank.",
         )
+        module = module_of(self.model)
+        weights = () if module is None else module.named_parameters()
+        made = [name for name, weight in weights if weight.is_inference()]
+        if made:
+            raise AttentionError(
+                f"{made[0]} was made in torch.inference_mode(), and no gradient flows through such a weight.",
+                "Load the model outside of it.",
+            )
         self.maps: dict[str, Tensor] = {}
         self.output: Any = None
 

@@ -20,7 +20,7 @@ from attnchain_interp.store.tokens import TokenLayout
 Start = str | int | Tensor
 CLASS_OR_UNIFORM: Final = "class-or-uniform"
 DAMPING: Final = 0.99  # of TokenRank, where jumps lead everywhere
-DECODER_DAMPING: Final = 0.5  # where they lead to the last state
+DECODER_DAMPING: Final = 0.5  # where they lead to the last token
 
 
 def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -> Tensor:
@@ -79,6 +79,17 @@ def last_state(chain: Chain) -> Tensor:
     return torch.nn.functional.one_hot((chain.states * places).argmax(-1), len(chain)).to(chain.dtype)
 
 
+def jump_to_last(chain: Chain, tokens: TokenLayout) -> Tensor:
+    """Returns the distribution (…, token) of a jump to the last token that is not padding, which predicts the next token.
+
+    Where that token is no state (the text after the patches of an image), the walk lands where the token attends to; evenly on
+    the states where it attends to none of them.
+    """
+    last = start_distribution(chain, tokens, "last")
+    inside = (last * chain.states).sum(-1, keepdim=True) > 0
+    return last if bool(inside.all()) else torch.where(inside, last, chain.step(last))
+
+
 def default_damping(jumps_to_last: bool) -> float:
-    """Returns the default damping where jumps lead to the last state, as they do in a decoder by default, or everywhere."""
+    """Returns the default damping where jumps lead to the last token, as they do in a decoder by default, or everywhere."""
     return DECODER_DAMPING if jumps_to_last else DAMPING

@@ -64,3 +64,10 @@ def test_a_long_chain_says_why_it_has_none(monkeypatch: pytest.MonkeyPatch) -> N
     assert header["regions"] == [
         {"heads": heads, "missing": "not computed for more than 5 tokens"} for heads in header["weightings"]
     ]
+
+
+def test_jumps_lead_everywhere_where_the_last_token_is_no_state() -> None:
+    store = random_store(causal=True)
+    whole, part = ExampleChains(store, 0, "all"), ExampleChains(store, 0, [0, 1, 2])
+    assert (whole.jump, whole.damping) == (len(store.tokens) - 1, 0.5)
+    assert (part.jump, part.damping) == (None, 0.99)

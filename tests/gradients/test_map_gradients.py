@@ -169,6 +169,13 @@ def test_quantised_models_are_refused() -> None:
         ac.capture_gradients(quantised, small.ids(), target=1)
 
 
+def test_a_model_that_was_made_in_inference_mode_is_refused() -> None:
+    with torch.inference_mode():
+        model = small.vit()
+    with pytest.raises(ac.AttentionError, match=r"cls_token was made in torch\.inference_mode\(\)"):
+        ac.capture_gradients(model, small.images(), target=1)
+
+
 def test_inference_mode_is_refused() -> None:
     images = small.images()
     with torch.inference_mode(), pytest.raises(ac.AttentionError, match=r"torch.inference_mode\(\) is on"):

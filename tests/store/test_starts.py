@@ -13,6 +13,7 @@ from attnchain_interp.store.starts import (
     DAMPING,
     DECODER_DAMPING,
     default_damping,
+    jump_to_last,
     last_state,
     start_distribution,
     token_positions,
@@ -73,6 +74,20 @@ def test_one_start_for_every_head(store: AttentionStore) -> None:
 
 def test_the_last_state_is_the_last_of_the_chain(decoder: AttentionStore) -> None:
     assert last_state(decoder.chain(tokens=[0, 2])).argmax(-1).tolist() == [2, 2]
+
+
+def test_a_jump_to_the_last_token_lands_on_it_or_where_it_attends_to(decoder: AttentionStore) -> None:
+    for heads in ("mean", "each"):
+        found = jump_to_last(decoder.chain(heads=heads, tokens="all"), decoder.tokens)
+        assert found.reshape(2, 5).argmax(-1).tolist() == [4, 2]
+        outside = jump_to_last(decoder.chain(heads=heads, tokens=[0, 1]), decoder.tokens).reshape(2, 5)
+        assert torch.allclose(outside, torch.tensor([[0.5, 0.5, 0, 0, 0]] * 2))
+    mixed = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    assert jump_to_last(decoder.chain(tokens=mixed), decoder.tokens).tolist() == [[0, 0, 0, 0, 1], [0.5, 0.5, 0, 0, 0]]
+    blind = torch.ones(1, 1, 3, 3).tril()
+    blind[..., 2, :2] = 0
+    store = AttentionStore.from_maps([blind / blind.sum(-1, keepdim=True)])
+    assert jump_to_last(store.chain(tokens=[0, 1]), store.tokens).tolist() == [[0.5, 0.5, 0]]
 
 
 def test_starts_that_do_not_exist(store: AttentionStore) -> None:

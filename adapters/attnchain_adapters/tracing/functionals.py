@@ -81,14 +81,15 @@ def bounce(P: Tensor, states: Tensor, start: int, steps: int = 2) -> Tensor:
         raise ValueError(f"start is {start} and steps {steps}; there are {n} tokens, 0 to {n - 1}, and steps are 0, 1, 2, …")
     v = torch.zeros_like(P[..., :1, :])
     v[..., start] = 1
-    for _ in range(steps):
-        v = v @ P
+    with torch.autocast(P.device.type, enabled=False):  # the model's user may have turned it on
+        for _ in range(steps):
+            v = v @ P
     return v[..., 0, :]
 
 
 def column_sum(P: Tensor, states: Tensor) -> Tensor:
     """The column sums of each map over the states, divided by the number of states, (batch, head, token)."""
-    return (uniform(states, P.dtype)[..., None, :] @ P)[..., 0, :]
+    return (uniform(states, P.dtype)[..., None] * P).sum(-2)
 
 
 def entropy(P: Tensor, states: Tensor) -> Tensor:

@@ -172,7 +172,8 @@ def fused_maps(
     if dropout_p > 0:
         raise ValueError(f"attention dropout {dropout_p} is active, so maps are random; call .eval() on the model first.")
     wide = torch.promote_types(query.dtype, torch.float32)
-    logits = query[:, heads].to(wide) @ key[:, heads].to(wide).mT * query.shape[-1] ** -0.5
+    with torch.autocast(query.device.type, enabled=False):  # the model's user may have turned it on
+        logits = query[:, heads].to(wide) @ key[:, heads].to(wide).mT * query.shape[-1] ** -0.5
     if attn_mask is not None:
         mask = attn_mask[:, heads] if attn_mask.ndim == 4 and attn_mask.shape[1] > 1 else attn_mask
         logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask

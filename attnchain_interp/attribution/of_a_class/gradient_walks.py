@@ -15,7 +15,7 @@ from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.store import LayerSelection, Start, TokenSelection
-from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, last_state, start_distribution
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, jump_to_last, start_distribution
 
 
 def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"]) -> Tensor:
@@ -61,9 +61,9 @@ class GradientTokenRank(AttentionGradientAttribution):
     Args:
         forward_func, layers: see `AttentionGradientAttribution`.
         tokens: the states, see `TokenLayout.select`. None means the patches of an image, else everything but padding.
-        damping: the probability of following the chain rather than jumping. None means 0.5 where jumps lead to the last state,
+        damping: the probability of following the chain rather than jumping. None means 0.5 where jumps lead to the last token,
             else 0.99.
-        personalization: v (token,) or (batch, token) over all tokens, where jumps land. None means the last state in a
+        personalization: v (token,) or (batch, token) over all tokens, where jumps land. None means the last token in a
             decoder (docs/text-defaults.md), else uniform over the states.
 
     Source: this library; the chain of Erel et al. 2025 with the weights of Chefer et al. 2021.
@@ -85,7 +85,7 @@ class GradientTokenRank(AttentionGradientAttribution):
     def relevance(self, found: AttentionGradients) -> Tensor:
         chain, to_last = gradient_chain(found, self.tokens), self.personalization is None and found.store.causal
         damping = default_damping(to_last) if self.damping is None else self.damping
-        return stationary(chain, damping, last_state(chain) if to_last else self.personalization)
+        return stationary(chain, damping, jump_to_last(chain, found.tokens) if to_last else self.personalization)
 
     def text_policy(self, begin: Begin | None) -> str:
         to_last = self.personalization is None

@@ -13,7 +13,7 @@ from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, Start, TokenSelection
-from attnchain_interp.store.starts import default_damping, last_state, start_distribution
+from attnchain_interp.store.starts import default_damping, jump_to_last, start_distribution
 
 CausalPolicy = Literal["last", "damp", "drop-first", "reverse", "absorb"]
 JUMPS_TO_LAST: Final = "jumps lead to the position that predicts the output token"
@@ -70,9 +70,10 @@ class TokenRank(AttentionAttribution):
     In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score that token alone.
     `causal` says how this is avoided:
 
-    - "last": jumps lead to the last state, which predicts the next token. A token counts by how much of the last state's
-      reading comes from it. With damping 0.5 it is the most faithful of the policies on a trained decoder whose evidence is
-      known (docs/text-defaults.md). It is the default in a decoder.
+    - "last": jumps lead to the last token, which predicts the next one; where it is no state (text after the patches of an
+      image), to the states that it attends to. A token counts by how much of the last token's reading comes from it. With
+      damping 0.5 it is the most faithful of the policies on a trained decoder whose evidence is known
+      (docs/text-defaults.md). It is the default in a decoder.
     - "damp": the damping alone. The first token keeps most of the mass. The other tokens are ranked by the mass that passes
       them.
     - "drop-first": the first state is left out, and rows are renormalised. (The second state then absorbs, so the damping
@@ -152,7 +153,7 @@ class TokenRank(AttentionAttribution):
         if not self.has_convergence_delta():
             return super().score_with_residual(store)
         chain, (policy, damping) = self.chain(store), self.policy(self.causal is None and store.causal)
-        jumps = last_state(chain) if policy == "last" else self._personalization(chain)
+        jumps = jump_to_last(chain, store.tokens) if policy == "last" else self._personalization(chain)
         return stationary(chain, damping, jumps, return_residual=True)
 
     def started_at(self, start: int | Tensor, store: AttentionStore) -> Self | None:

@@ -21,6 +21,18 @@ def test_they_give_what_the_core_gives(maps: torch.Tensor) -> None:
     assert torch.allclose(functionals.entropy(maps, EVERY), torch.special.entr(maps).sum(-1).mean(-1), atol=1e-6)
 
 
+@pytest.mark.parametrize("maps", [P, CAUSAL], ids=["full", "causal"])
+def test_autocast_changes_no_number(maps: torch.Tensor) -> None:
+    def numbers() -> list[torch.Tensor]:
+        own = [functionals.bounce(maps, EVERY, -1, 3)]
+        found = functionals.token_rank, functionals.second_eigenvalue, functionals.column_sum, functionals.entropy
+        return own + [function(maps, EVERY) for function in found]
+
+    expected = numbers()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, numbers(), expected))
+
+
 def test_causal_maps_jump_to_the_last_token() -> None:
     assert functionals.triangular(CAUSAL)
     assert not functionals.triangular(P)

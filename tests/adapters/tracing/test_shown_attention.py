@@ -26,6 +26,8 @@ def test_maps_of_a_fused_call(kind: str) -> None:
     maps = fused_maps(query, key, value, **options, heads=slice(1, 3))
     output = nn.functional.scaled_dot_product_attention(query, key, value, **options)
     assert torch.allclose(maps @ value[:, 1:3], output[:, 1:3], atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fused_maps(query, key, value, **options, heads=slice(1, 3)), maps)
     with pytest.raises(ValueError, match=r"dropout 0\.1 is active"):
         fused_maps(query, key, value, dropout_p=0.1, heads=slice(1))
 

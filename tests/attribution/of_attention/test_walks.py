@@ -11,6 +11,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore, Role, TokenLayout
+from attnchain_interp.gradients import AttentionGradients
 
 
 def test_multi_bounce_from_the_class_token(store: AttentionStore, logits: Tensor) -> None:
@@ -125,3 +126,20 @@ def test_metastable_states_are_numbered_from_the_one_that_attention_stays_in_mos
     assert ac.MetastableStates(heads="each", layers=0).memberships(store).shape == (2, 2, 7, 2)
     with pytest.raises(ac.AttentionError, match=r"chain \[0\]: k is 7, and the chain has 6 states"):
         ac.MetastableStates(k=7).score(store)
+
+
+def test_a_walk_over_an_image_in_a_text_restarts_at_the_last_token_of_the_text() -> None:
+    logits = torch.randn(2, 1, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    maps = logits.masked_fill(~torch.ones(6, 6).tril().bool(), -torch.inf).softmax(-1)
+    tokens = ac.TokenLayout(torch.tensor([[3, 2, 2, 2, 3, 3]]))
+    store = ac.AttentionStore.from_maps(list(maps), tokens)
+    mean = torch.stack([layer[0][:, :, 1:4] / layer[0][:, :, 1:4].sum(-1, keepdim=True) for layer in maps]).mean((0, 1))
+    P, v = mean[1:4], mean[5]
+    expected = torch.linalg.solve(torch.eye(3, dtype=v.dtype) - 0.5 * P.mT, 0.5 * v)
+    scores = ac.TokenRank().score(store)
+    assert torch.allclose(scores[0, 1:4], expected, atol=1e-9)
+    assert scores[0, [0, 4, 5]].eq(0).all()
+    gradients = AttentionGradients(
+        store, [torch.zeros_like(layer) for layer in maps]
+    )  # without evidence the walk is attention's
+    assert torch.allclose(ac.GradientTokenRank().score(gradients), scores, atol=1e-6)

@@ -70,10 +70,9 @@ class Fame(AttentionGradientAttribution):
 
     def relevance(self, found: Any) -> Tensor:
         chain = gradient_chain(found, self.tokens)
-        last = torch.zeros(len(chain), dtype=chain.dtype)
-        last[chain.states[0].nonzero()[-1]] = 1
-        system = torch.eye(len(chain), dtype=chain.dtype) - 0.5 * chain.matrix.mT
-        return torch.linalg.solve(system, (0.5 * last)[:, None].expand(len(system), -1, 1))[..., 0]
+        one = torch.eye(len(chain), dtype=chain.dtype)
+        jumps = one[-1:].expand(len(chain.matrix), -1) if chain.states[0, -1] else chain.matrix[:, -1]
+        return torch.linalg.solve(one - 0.5 * chain.matrix.mT, 0.5 * jumps[..., None])[..., 0]
 
 
 class Shares(TokenAttribution):

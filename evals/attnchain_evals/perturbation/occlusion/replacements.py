@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
 from attnchain_interp import AttentionError
+from attnchain_interp.operators import full_precision
 
 
 class Replacement(Occlusion):
@@ -144,6 +145,7 @@ class KernelBlur(Replacement):
     name = "kernel-blur"
     space = "the model's input, after normalisation; the surroundings are zero there"
 
+    @full_precision()
     def __call__(self, images: Tensor) -> Tensor:
         from scipy.ndimage import gaussian_filter
 

@@ -39,6 +39,8 @@ def test_the_kernel_of_rise(images: Tensor) -> None:
     kernel = torch.from_numpy(np.outer(weights, weights) / weights.sum() ** 2).float()
     expected = F.conv2d(images.flatten(0, 1)[:, None], kernel[None, None], padding=5).view_as(images)
     assert torch.allclose(KernelBlur(11, 5.0)(images), expected, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(KernelBlur(11, 5.0)(images), expected, atol=1e-5)
     with pytest.raises(ac.AttentionError, match="size=10 is even"):
         KernelBlur(10)(images)
 
