@@ -73,6 +73,11 @@ def asked(model: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+def part(spy: Spy, name: str) -> Spy:
+    """A spy on one part of a model."""
+    return lambda model: spy(model.get_submodule(name))
+
+
 def every_second(spy: Spy, first: int) -> Spy:
     """A spy that keeps every second map, from the first one on: self-attention, or the cross-attention after it."""
 

@@ -9,7 +9,7 @@ import torch
 
 import attnchain_interp as ac
 
-from .contract import TEXT, Spy, asked, captured, fused, image, refused
+from .contract import TEXT, asked, captured, fused, image, part, refused
 
 package: Any = pytest.importorskip("open_clip", reason="open_clip is not installed")
 
@@ -18,10 +18,6 @@ IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 WORDS = torch.randint(1, 60, (2, 10), generator=torch.Generator().manual_seed(0))
 VISION: dict[str, Any] = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
 WRITING: dict[str, Any] = {"context_length": 10, "vocab_size": 60, "width": 32, "heads": 2, "layers": 2}
-
-
-def tower(name: str) -> Spy:
-    return lambda model: asked(model.get_submodule(name))
 
 
 def similarity(output: Any) -> torch.Tensor:
@@ -46,9 +42,9 @@ def test_both_towers_of_a_clip() -> None:
         assert torch.equal(ac.capture(method, given, reading=reading).maps(), store.maps())
     captured(NAME, clip.visual, IMAGES, spy=asked, reading=image(4, 4), attribute=False)
     reading = image(4, 4, tower="visual")
-    captured(NAME, clip, IMAGES, WORDS, spy=tower("visual"), reading=reading, attribute=False)
+    captured(NAME, clip, IMAGES, WORDS, spy=part(asked, "visual"), reading=reading, attribute=False)
     reading = ac.Reading(tower="transformer", tokens=TEXT.tokens)
-    captured(NAME, clip, IMAGES, WORDS, spy=tower("transformer"), reading=reading, attribute=False)
+    captured(NAME, clip, IMAGES, WORDS, spy=part(asked, "transformer"), reading=reading, attribute=False)
     reading = image(4, 4, tower="visual")
     scores = ac.GradientAttention(clip).attribute(IMAGES, similarity, (WORDS,), reading=reading)
     assert scores.shape == IMAGES.shape
@@ -85,7 +81,7 @@ def test_a_captioner_names_its_towers() -> None:
     with asked(coca) as seen:
         coca(IMAGES, WORDS)
     by_tower: dict[str, list[Any]] = {"visual.transformer": seen[:2], "visual.attn_pool": seen[2:3], "text": seen[3:5]}
-    for part, expected in by_tower.items():
-        reading = image(4, 4, tower=part) if part.startswith("visual") else ac.Reading(tower=part, tokens=TEXT.tokens)
+    for name, expected in by_tower.items():
+        reading = image(4, 4, tower=name) if name.startswith("visual") else ac.Reading(tower=name, tokens=TEXT.tokens)
         store = ac.capture(coca, IMAGES, WORDS, reading=reading)
-        assert torch.allclose(store.maps(), torch.stack(expected, 1).detach(), atol=1e-5), part
+        assert torch.allclose(store.maps(), torch.stack(expected, 1).detach(), atol=1e-5), name
