@@ -88,14 +88,11 @@ class AttentionRecorder(TorchFunctionMode):
             enter = partial(self._enter, name)
             self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             self._handles.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
-        self._eager = torch.compiler.set_stance("force_eager")  # compiled code shows nothing
-        self._eager.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
-        self._eager.__exit__(kind, error, trace)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

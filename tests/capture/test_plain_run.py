@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
@@ -97,6 +97,36 @@ def test_the_compiler_is_put_back_when_the_last_thread_is_done() -> None:
         assert not double(torch.ones(1))[1]
     assert not double(torch.ones(1))[1]  # the other thread is not done
     left.wait()
+    thread.join()
+    assert double(torch.ones(1))[1]
+
+
+def test_captures_that_overlap_leave_the_compiler_as_it_was() -> None:
+    double = torch.compile(lambda x: (2 * x, torch.compiler.is_compiling()), backend="eager")
+    assert double(torch.ones(1))[1]
+    first, second, images = small.vit(), small.vit(), small.images()
+    begun, both, done = Event(), Event(), Event()
+
+    def in_the_first(*_: object) -> None:
+        begun.set()
+        both.wait(30)
+
+    def in_the_second(*_: object) -> None:
+        both.set()
+        done.wait(30)
+
+    first.blocks[0].register_forward_hook(in_the_first)
+    second.blocks[0].register_forward_hook(in_the_second)
+
+    def other() -> None:
+        begun.wait(30)
+        ac.capture(second, images)
+
+    thread = Thread(target=other)
+    earlier = Thread(target=lambda: (ac.capture(first, images), done.set()))
+    thread.start()
+    earlier.start()
+    earlier.join()
     thread.join()
     assert double(torch.ones(1))[1]
 

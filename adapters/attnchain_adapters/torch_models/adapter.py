@@ -18,7 +18,7 @@ from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_v
 from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
 from attnchain_adapters.torch_models.survey import Use, sequences_given, survey
 from attnchain_interp import AttentionError, Factors, TokenLayout
-from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind, rgb_image
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind, plain_run, rgb_image
 
 Result = TypeVar("Result")
 
@@ -179,7 +179,8 @@ class _Forwards(ExitStack):
     def _map_of(self, use: Use, batch: int, run: Callable[[], Any]) -> Tensor:
         """The map of one layer in a forward of its own."""
         kept = _Kept()
-        with torch.no_grad(), AttentionRecorder(self._source, {use.module: [use.layer]}, {use.layer}, kept, batch=batch):
+        watching = AttentionRecorder(self._source, {use.module: [use.layer]}, {use.layer}, kept, batch=batch)
+        with torch.no_grad(), plain_run(self._source), watching:
             run()
         return kept.maps[use.call]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attnchain_adapters.attention_calls import AttentionCall
 from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
 from attnchain_interp import Factors
+from attnchain_interp.capture import plain_run
 
 
 @final
@@ -68,7 +69,7 @@ class Use:
 def survey(model: nn.Module, run: Callable[[], Any]) -> list[Use]:
     """Runs a forward without gradients. Returns every use of attention in it, in order."""
     seen = _Survey(model)
-    with torch.no_grad(), seen:
+    with torch.no_grad(), plain_run(model), seen:
         run()
     return [replace(use, calls=seen.entries[use.module] + 1) for use in seen.uses]
 
