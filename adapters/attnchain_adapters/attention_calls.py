@@ -37,6 +37,7 @@ class AttentionCall:
         folded: batch and heads came as one axis. It is the first of the map.
         pooled: the softmax went over another axis than its last, and the map has one query: the weights of a pool or a kernel.
         absent: marks the keys that are padding, (batch, key), where the call says so.
+        weighs: each row has values of its own, and multiplied them entry by entry: a pool, or a router of experts.
     """
 
     attention: Tensor | Factors
@@ -48,6 +49,7 @@ class AttentionCall:
     folded: bool = False
     pooled: bool = False
     absent: Tensor | None = None
+    weighs: bool = False
 
     def with_maps(self, maps: Tensor) -> Any:
         """Returns what the function returns with these maps (batch, head, query, key) in place of its own."""
@@ -101,6 +103,7 @@ class AttentionCalls:
             product.sink,
             folded=product.folded,
             pooled=product.pooled,
+            weighs=product.weighs,
         )
 
     def multi_head(

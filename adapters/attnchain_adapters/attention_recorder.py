@@ -154,7 +154,7 @@ class AttentionRecorder(TorchFunctionMode):
         if call is None:
             return result
         if not reads:
-            self._pass_by("" if isinstance(call, AttentionCall) else call)
+            self._pass_by(call)
             return result
         return self._read(call, result)
 
@@ -176,7 +176,7 @@ class AttentionRecorder(TorchFunctionMode):
         if isinstance(call, str):
             self._unreadable[layer] = call
             return result
-        if call.pooled:
+        if call.pooled or call.weighs:
             return result
         call = call.unfolded(len(call.values) // self._batch if self._batch else heads_of(module) or 1)
         self.routes[layer] = call.route
@@ -192,7 +192,7 @@ class AttentionRecorder(TorchFunctionMode):
             return result
         return call.with_maps(self._edit(layer, attention))
 
-    def _pass_by(self, reason: str) -> None:
+    def _pass_by(self, call: AttentionCall | str) -> None:
         """Notes attention that is not read: of another layer, of a module that is known, or of a stranger."""
         if (owner := self._owner()) is not None:
             self.unread[owner[1]] = None
@@ -201,7 +201,8 @@ class AttentionRecorder(TorchFunctionMode):
         known = next((each for _, each, _ in reversed(self._running) if each in self._beside), None)
         if known is not None:
             self.unread[known] = None
-        else:
+        elif isinstance(call, str) or not call.weighs:
+            reason = call if isinstance(call, str) else ""
             self.strangers[name or type(module).__name__] = f"{type(module).__name__}" + (f": {reason}" if reason else "")
 
 

@@ -29,6 +29,7 @@ class Product:
         sink: the softmax had one key more than there are values.
         folded: the product has one axis for batch and heads together. It is the first of `maps`.
         pooled: the softmax went over another axis than its last, and there is one query: the weights of a pool or a kernel.
+        weighs: each row has values of its own, and multiplied them entry by entry: a pool, or a router of experts.
     """
 
     maps: Tensor
@@ -37,6 +38,7 @@ class Product:
     sink: bool
     folded: bool
     pooled: bool
+    weighs: bool = False
 
     @classmethod
     def grouped(cls, maps: Tensor, values: Tensor, output: Callable[[Tensor], Tensor], keys: int, last: bool) -> Product | str:

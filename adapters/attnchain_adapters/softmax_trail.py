@@ -12,32 +12,13 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.einsum_labels import einsum_labels
+from attnchain_adapters.kept_probabilities import CAST, KEPT, SHAPED, still_rows
 from attnchain_adapters.map_product import NESTED, Product
+from attnchain_adapters.softmax_origins import SUM, SoftmaxOrigins, axis_given
 
-_SOFTMAX: Final = frozenset(
-    [
-        *(torch.softmax, Tensor.softmax, F.softmax, torch.special.softmax, F.gumbel_softmax),
-        *(torch.log_softmax, Tensor.log_softmax, F.log_softmax, torch.special.log_softmax),
-    ]
-)
-_SUM: Final = frozenset((torch.sum, Tensor.sum))
-_STARTS: Final = _SOFTMAX | _SUM
-_SHIFT: Final = frozenset((torch.add, Tensor.add, Tensor.add_, torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
-_DIVIDE: Final = frozenset((torch.div, Tensor.div, Tensor.div_, torch.true_divide, Tensor.true_divide))
 _MULTIPLY: Final = frozenset((torch.mul, Tensor.mul, Tensor.mul_))
 _MATRIX_PRODUCT: Final = frozenset((torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm))
 _OTHER_PRODUCT: Final = frozenset((torch.baddbmm, Tensor.baddbmm, torch.addmm, Tensor.addmm, torch.tensordot))
-_CAST: Final = frozenset((Tensor.to, Tensor.type, Tensor.type_as, Tensor.half, Tensor.bfloat16, Tensor.float, Tensor.double))
-_KEPT: Final = frozenset((F.dropout, torch.dropout, Tensor.contiguous, Tensor.clone, torch.clone))  # a capture has no dropout
-_JOINED: Final = frozenset((torch.cat, torch.concat, torch.stack))
-_SHAPED: Final = frozenset(
-    [
-        *(Tensor.view, Tensor.reshape, torch.reshape, Tensor.flatten, torch.flatten, Tensor.unflatten, torch.unflatten),
-        *(Tensor.permute, torch.permute, Tensor.transpose, torch.transpose, Tensor.swapaxes, torch.swapaxes, Tensor.movedim),
-        *(Tensor.unsqueeze, torch.unsqueeze, Tensor.squeeze, torch.squeeze, Tensor.expand, Tensor.narrow, torch.narrow),
-        *(Tensor.__getitem__, getattr(Tensor.mT, "__get__"), getattr(Tensor.T, "__get__")),  # noqa: B009
-    ]
-)
 
 
 @final
@@ -49,13 +30,13 @@ class _Mark:
         keys: the number of probabilities in a row of the softmax.
         last: whether the softmax went over its last axis.
         exact: the same numbers before they were rounded to 16 bits; None where the tensor itself is the most exact.
-        mixed: whether it has been multiplied by values, entry by entry.
+        mixed: the map (…, query, key) and the values (…, key, dim) whose products, entry by entry, it holds.
     """
 
     keys: int
     last: bool
     exact: Tensor | None = None
-    mixed: bool = False
+    mixed: tuple[Tensor, Tensor] | None = None
 
 
 @final
@@ -67,7 +48,7 @@ class SoftmaxTrail:
 
     def __init__(self) -> None:
         self._marks: Any = WeakIdKeyDictionary()
-        self._sums: Any = WeakIdKeyDictionary()
+        self._origins = SoftmaxOrigins()
         self._open = False
 
     def follow(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Product | str | None:
@@ -75,52 +56,34 @@ class SoftmaxTrail:
 
         A text says why a product cannot be read.
         """
-        if not self._open and function not in _STARTS:  # most functions of a forward
+        if not self._open and not self._origins.starts(function):  # most functions of a forward
             return None
-        if self._begins(function, args, kwargs, result) or not self._marks:
-            self._open = bool(self._marks or self._sums)
+        axis = self._origins.axis(function, args, kwargs, result)
+        if axis is not None and result.ndim > 1:
+            self._marks[result] = _Mark(result.shape[axis], axis % result.ndim == result.ndim - 1)
+        if axis is not None or not self._marks:
+            self._open = bool(self._marks or self._origins)
             return None
-        marked = next((value for value in _tensors((*args, *kwargs.values())) if value in self._marks), None)
+        marked = next((value for value in tensors_in((*args, *kwargs.values())) if value in self._marks), None)
         if marked is None:
             return None
         if marked.is_nested and (function in _MATRIX_PRODUCT or function is torch.einsum):
             return NESTED
+        if kwargs.get("out") is not None:
+            return f"it calls {function.__name__} with out=, into a tensor of its own"
         if function in _MATRIX_PRODUCT:
             first, second = (*args, *kwargs.values())[:2]
             return self._matrix_product(first, second, result)
+        if function is F.linear and self._multiplies(*args, **kwargs):
+            return self._matrix_product(args[0], args[1].mT, result)
         if function is torch.einsum:
-            return self._einsum(args[0], list(_tensors(args[1:])), result)
+            return self._einsum(args[0], list(tensors_in(args[1:])), result)
         if function in _OTHER_PRODUCT:
             return f"it multiplies values by {function.__name__}"
-        if function in _SUM and self._marks[marked].mixed and _axis(args, kwargs) in (-2, marked.ndim - 2):
-            return "it multiplies values entry by entry, and adds them up"
+        if function in SUM and self._marks[marked].mixed is not None:
+            return self._summed(marked, axis_given(args, kwargs), result)
         self._derive(function, args, kwargs, result, marked)
         return None
-
-    def _begins(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> bool:
-        """Marks the result of a softmax, or of a division by the tensor's own sum."""
-        if not isinstance(result, Tensor):
-            return False
-        if function in _SOFTMAX:
-            self._mark_softmax(result, _axis(args, kwargs))
-            return True
-        if function in _SUM and isinstance(args[0], Tensor) and result.ndim == args[0].ndim:
-            self._sums[result] = id(args[0]), _axis(args, kwargs)
-        elif len(self._sums) and args and isinstance(args[0], Tensor):
-            if function in _SHIFT and args[0] in self._sums:
-                self._sums[result] = self._sums[args[0]]
-            elif function in _DIVIDE and isinstance(args[1], Tensor) and args[1] in self._sums:
-                source, axis = self._sums[args[1]]
-                if source == id(args[0]):
-                    self._mark_softmax(result, axis)
-                    return True
-        return False
-
-    def _mark_softmax(self, result: Tensor, axis: Any) -> None:
-        if isinstance(axis, list | tuple) and len(axis) == 1:
-            axis = axis[0]
-        if isinstance(axis, int) and result.ndim > 1:
-            self._marks[result] = _Mark(result.shape[axis], axis % result.ndim == result.ndim - 1)
 
     def _derive(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, marked: Tensor) -> None:
         """Marks the results of a function of a marked tensor."""
@@ -129,19 +92,19 @@ class SoftmaxTrail:
             self._marks[args[0]] = replace(mark, exact=None)
             return
         exact, mixed = None, mark.mixed
-        if function in _KEPT:
+        if function in KEPT:
             exact = mark.exact
-        elif function in _CAST:
+        elif function in CAST:
             exact = mark.exact
             if isinstance(result, Tensor) and result.dtype.itemsize < marked.dtype.itemsize and exact is None:
                 exact = marked
             exact = exact if exact is not None and exact.device == result.device else None
-        elif function in _SHAPED and mark.exact is not None and marked is args[0]:
+        elif function in SHAPED and mark.exact is not None and marked is args[0]:
             exact = function(mark.exact, *args[1:], **kwargs)
-        elif function in _MULTIPLY and isinstance(result, Tensor):
-            mixed |= marked.ndim > 3 and marked.shape[-2:] == (mark.keys, 1) and result.shape[-1] > 1
-        for tensor in _tensors((result,)):
-            if tensor.is_floating_point() and (mixed or function in _SHAPED or _still_rows(tensor, marked, function)):
+        elif function in _MULTIPLY and isinstance(result, Tensor) and mixed is None:
+            mixed = _entries(marked, next((each for each in args if each is not marked), None), mark)
+        for tensor in tensors_in((result,)):
+            if tensor.is_floating_point() and (mixed is not None or still_rows(tensor, marked, function, mark.keys)):
                 self._marks[tensor] = replace(mark, exact=exact, mixed=mixed)
 
     def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | str | None:
@@ -151,6 +114,9 @@ class SoftmaxTrail:
             maps, values, transposed = second, first, True
         else:  # maps by maps, or maps mixed by learnt weights
             self._derive(torch.matmul, (first, second), {}, result, first if first in self._marks else second)
+            return None
+        if values.ndim == 2 and maps.ndim > 3:  # it mixes heads
+            self._derive(torch.matmul, (first, second), {}, result, maps)
             return None
         mark = self._marks[maps]
         exact = maps if mark.exact is None else mark.exact
@@ -164,6 +130,24 @@ class SoftmaxTrail:
             exact, values, lambda heads: heads.mT.contiguous() if transposed else heads, mark.keys, mark.last
         )
 
+    def _multiplies(self, weights: Tensor, values: Tensor, bias: Tensor | None = None) -> bool:
+        """Whether a linear function multiplies the values of one example by a map."""
+        given = weights.ndim == values.ndim == 2 and bias is None and not _learnt(values)
+        return given and weights in self._marks and values not in self._marks
+
+    def _summed(self, marked: Tensor, axis: Any, result: Tensor) -> Product | str | None:
+        """The product of a map and values that were multiplied entry by entry, where their sum over keys is taken."""
+        mark, shape = self._marks[marked], result.shape
+        axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+        if mark.mixed is None or axis not in (-2, marked.ndim - 2):
+            return None
+        maps, values = mark.mixed
+        if maps.ndim > 3 and maps.shape[-2:] == (1, maps.shape[-3]):
+            return "it multiplies values entry by entry, and each query has values of its own"
+        values = values.expand(*maps.shape[:-2], *values.shape[-2:])
+        found = Product.grouped(maps, values, lambda heads: heads.reshape(shape), mark.keys, mark.last)
+        return found if isinstance(found, str) else replace(found, weighs=maps.shape[-2] == 1)
+
     def _einsum(self, equation: Any, operands: list[Tensor], result: Tensor) -> Product | str | None:
         if len(operands) != 2:
             return f"it multiplies values by an einsum of {len(operands)} tensors"
@@ -175,7 +159,8 @@ class SoftmaxTrail:
         sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
         keys = [each for each in of_map if each in of_values and each not in out]
         mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] != self._marks[maps].keys  # heads, queries
-        if values in self._marks or _learnt(values) or not keys or mixes_others:
+        shared = len(of_map) < 4 or any(each in of_map and each in of_values for each in out)  # else it mixes heads
+        if values in self._marks or _learnt(values) or not keys or mixes_others or not shared:
             self._derive(torch.einsum, (maps, values), {}, result, maps)
             return None
         alone = [each for each in of_map if each in out and each not in of_values]
@@ -202,9 +187,20 @@ class SoftmaxTrail:
         return Product.grouped(exact, values, output, mark.keys, mark.last)
 
 
-def _still_rows(result: Tensor, marked: Tensor, function: Any) -> bool:
-    """Whether a function of probabilities can have rows of probabilities: as long as before, and no more of them."""
-    return result.shape[-1:] == marked.shape[-1:] and (result.numel() <= marked.numel() or function in _JOINED)
+def _entries(marked: Tensor, values: Any, mark: _Mark) -> tuple[Tensor, Tensor] | None:
+    """The map and the values of a product entry by entry; None where it is none.
+
+    The axes of the map are (…, query, key, 1) where all queries share the values, else (…, key, 1).
+    """
+    if not isinstance(values, Tensor) or values.ndim < 2 or marked.ndim < 3 or marked.shape[-2:] != (mark.keys, 1):
+        return None
+    if values.shape[-1] == 1:
+        return None
+    weights = (marked if mark.exact is None else mark.exact)[..., 0]
+    shared = values.ndim < marked.ndim or (marked.ndim > 3 and (values.shape[-3] == 1 or values.stride(-3) == 0))
+    if not shared:
+        return weights.unsqueeze(-2), values
+    return weights, values if values.ndim < marked.ndim else values.select(-3, 0)
 
 
 def _learnt(tensor: Any) -> bool:
@@ -212,13 +208,12 @@ def _learnt(tensor: Any) -> bool:
     return isinstance(tensor, nn.Parameter)
 
 
-def _axis(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    return args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis"))
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yields the tensors among some values, also those in lists, tuples and dictionaries."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
+        elif isinstance(value, Mapping):
+            yield from tensors_in(value.values())
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)

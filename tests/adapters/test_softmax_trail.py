@@ -82,6 +82,16 @@ FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
         lambda logits, values: torch.einsum("bhij,bjd->bhid", logits.softmax(-1), values[:, 0]),
         MAPS,
     ),
+    "entry by entry": (lambda logits, values: (logits.softmax(-1)[..., None] * values[:, :, None]).sum(-2), MAPS),
+    "less the log-sum-exp": (lambda logits, values: (logits - logits.logsumexp(-1, keepdim=True)).exp() @ values, MAPS),
+    "scattered": (
+        lambda logits, values: torch.zeros_like(logits).scatter(-1, *logits.softmax(-1).topk(2)[::-1]) @ values,
+        MAPS.masked_fill(MAPS.topk(2).values[..., -1:] > MAPS, 0),
+    ),
+    "padded": (
+        lambda logits, values: F.pad(logits[..., 1:].softmax(-1), (1, 0)) @ values,
+        F.pad(LOGITS[..., 1:].softmax(-1), (1, 0)),
+    ),
     "changed: the greatest two": (lambda logits, values: top_two(logits) @ values, TOP),
     "changed: in place": (lambda logits, values: in_place(logits) @ values, in_place(LOGITS)),
     "changed: a head is off": (
@@ -90,6 +100,14 @@ FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
     ),
     "changed: heads are mixed": (
         lambda logits, values: F.linear(logits.softmax(-1).movedim(1, -1), torch.ones(H, H) / H).movedim(-1, 1) @ values,
+        MAPS.mean(1, keepdim=True).expand_as(MAPS),
+    ),
+    "changed: heads are mixed by an einsum": (
+        lambda logits, values: torch.einsum("gh,bhij->bgij", torch.ones(H, H) / H, logits.softmax(-1)) @ values,
+        MAPS.mean(1, keepdim=True).expand_as(MAPS),
+    ),
+    "changed: heads are mixed by a product": (
+        lambda logits, values: (logits.softmax(-1).movedim(1, -1) @ (torch.ones(H, H) / H)).movedim(-1, 1) @ values,
         MAPS.mean(1, keepdim=True).expand_as(MAPS),
     ),
 }
@@ -161,7 +179,7 @@ def test_pools_have_one_query() -> None:
 @pytest.mark.parametrize(
     ("compute", "reason"),
     [
-        (lambda: (numbers(B, Q, K).softmax(-1)[..., None] * numbers(B, Q, K, D)).sum(-2), "entry by entry"),
+        (lambda: (numbers(B, K, K).softmax(-1)[..., None] * numbers(B, K, K, D)).sum(-2), "entry by entry"),
         (lambda: numbers(2, 2, 2, Q, K).softmax(-1) @ numbers(2, 2, 2, K, D), "within groups"),
         (lambda: torch.baddbmm(numbers(B, Q, D), numbers(B, Q, K).softmax(-1), numbers(B, K, D)), "baddbmm"),
         (lambda: torch.einsum("bqk,bkd,d->bqd", numbers(B, Q, K).softmax(-1), numbers(B, K, D), numbers(D)), "3 tensors"),
@@ -184,7 +202,26 @@ def test_a_softmax_that_multiplies_no_values_is_no_attention() -> None:
         hidden @ hidden.mT @ hidden  # the hidden states are not probabilities any more
         routing @ mixing  # another map
         F.linear(routing, mixing)
-    assert followed.products == []
+    assert all(isinstance(product, Product) and product.weighs for product in followed.products)
+
+
+def test_a_router_of_experts_weighs_values_of_each_token() -> None:
+    with Followed() as followed:
+        (numbers(B, Q, K).softmax(-1)[..., None] * numbers(B, Q, K, D)).sum(-2)
+        (numbers(B, K, 1).softmax(1) * numbers(B, K, D)).sum(1)
+    assert [isinstance(product, Product) and product.weighs for product in followed.products] == [True, True]
+
+
+def test_a_linear_function_without_learnt_weights_is_a_product() -> None:
+    maps, values = LOGITS[0, 0].softmax(-1), VALUES[0, 0]
+    with Followed() as followed:
+        F.linear(LOGITS[0, 0].softmax(-1), values.T)
+        F.linear(LOGITS[0, 0].softmax(-1), nn.Parameter(values.T))
+        F.linear(LOGITS[0, 0].softmax(-1), values.T, torch.zeros(D))
+    (product,) = followed.products
+    assert isinstance(product, Product)
+    assert torch.equal(product.maps[0, 0], maps)
+    assert torch.equal(product.values[0, 0], values)
 
 
 def test_no_tensor_is_kept_alive() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeVar, final
@@ -127,11 +127,11 @@ class _Forwards(ExitStack):
         reading.check_known("a PyTorch model", "kind", "tower", "tokens")
         found = meant(self._source, self._uses, request, len(self._given))
         chosen = [use for use in found.uses if use.layer in found.wanted]
-        first, stated = chosen[0], reading.tokens or self._image
+        first, stated = next((use for use in chosen if not use.folded), chosen[0]), reading.tokens or self._image
         batch = batch_of(first, self._given, stated)
         tokens = layout_of(first, batch, self._given, name, stated)
-        if first.folded and batch > 1:
-            self._check_folding(first, batch)
+        if batch > 1 and any(use.folded for use in chosen):
+            self._check_folding([use for use in chosen if use.folded], batch)
         queries = None
         if found.kind == "cross":
             queries = TokenLayout.text(torch.ones(batch, first.shape[-2] if first.shape else 1, device="cpu"))
@@ -153,8 +153,8 @@ class _Forwards(ExitStack):
         shape = use.shape or (1, 1)
         return shape[0] // batch if use.folded else shape[1]
 
-    def _check_folding(self, use: Use, batch: int) -> None:
-        """Checks that the heads of one example lie together where a layer folds batch and heads into one axis.
+    def _check_folding(self, uses: Sequence[Use], batch: int) -> None:
+        """Checks that the heads of one example lie together where layers fold batch and heads into one axis.
 
         Raises:
             AttentionError: the first example alone, as far as the inputs can be taken apart, has another map.
@@ -163,26 +163,31 @@ class _Forwards(ExitStack):
         def first(value: Any) -> Any:
             return value[:1] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
 
-        inputs, kwargs = tuple(map(first, self._inputs)), {name: first(value) for name, value in self._kwargs.items()}
-        together = self._map_of(use, batch, lambda: self._call(*self._inputs, **self._kwargs))
-        refusal = AttentionError(
-            f"layer {use.layer!r} folds {batch} examples and their heads into one axis, and which comes first is not known.",
-            "Pass one example at a time.",
-        )
-        try:
-            alone = self._map_of(use, 1, lambda: self._call(*inputs, **kwargs))
-        except Exception as error:
-            raise refusal from error
-        if alone.shape[1:] != together.shape[1:] or float((alone[0] - together[0]).abs().max()) > _ALIKE:
-            raise refusal
+        def refusal(use: Use) -> AttentionError:
+            return AttentionError(
+                f"layer {use.layer!r} folds {batch} examples and their heads into one axis, and which comes first is not"
+                " known.",
+                "Pass one example at a time.",
+            )
 
-    def _map_of(self, use: Use, batch: int, run: Callable[[], Any]) -> Tensor:
-        """The map of one layer in a forward of its own."""
-        kept = _Kept()
-        watching = AttentionRecorder(self._source, {use.module: [use.layer]}, {use.layer}, kept, batch=batch)
+        inputs, kwargs = tuple(map(first, self._inputs)), {name: first(value) for name, value in self._kwargs.items()}
+        together = self._maps_of(uses, batch, lambda: self._call(*self._inputs, **self._kwargs))
+        try:
+            alone = self._maps_of(uses, 1, lambda: self._call(*inputs, **kwargs))
+        except Exception as error:
+            raise refusal(uses[0]) from error
+        for use in uses:
+            own, among = (maps.get(use.layer) for maps in (alone, together))
+            if own is None or among is None or own.shape[1:] != among.shape[1:] or _distance(own[0], among[0]) > _ALIKE:
+                raise refusal(use)
+
+    def _maps_of(self, uses: Sequence[Use], batch: int, run: Callable[[], Any]) -> dict[str, Tensor]:
+        """The maps of some layers in a forward of its own."""
+        kept, layers = _Kept(), {use.module: use.layers for use in uses}
+        watching = AttentionRecorder(self._source, layers, {use.layer for use in uses}, kept, batch=batch)
         with torch.no_grad(), plain_run(self._source), watching:
             run()
-        return kept.maps[use.call]
+        return kept.maps
 
 
 @final
@@ -190,7 +195,11 @@ class _Kept:
     """Keeps maps as they come."""
 
     def __init__(self) -> None:
-        self.maps: list[Tensor] = []
+        self.maps: dict[str, Tensor] = {}
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
-        self.maps.append(attention.maps() if isinstance(attention, Factors) else attention)
+        self.maps[name] = attention.maps() if isinstance(attention, Factors) else attention
+
+
+def _distance(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())

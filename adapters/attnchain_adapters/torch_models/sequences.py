@@ -9,6 +9,14 @@ from typing import Any, Final, final, get_args
 from torch import nn
 
 from attnchain_adapters.checks import CROSS_ATTENTION
+from attnchain_adapters.torch_models.one_sequence import (
+    check_in_a_row,
+    check_one_sequence,
+    check_whole,
+    size_of,
+    tower_of,
+    towers_line,
+)
 from attnchain_adapters.torch_models.survey import Use
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import CaptureRequest, StackKind
@@ -86,12 +94,13 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     """
     name, reading, kind = type(model).__name__, request.reading, check_kind(request.reading.kind)
     tower = "" if reading.tower is None else reading.tower
+    seen, uses = uses, [use for use in uses if not use.weighs]
     there = [use for use in uses if not tower or (use.module + ".").startswith(tower + ".")]
     if not there:
         around = f" in {tower!r}" if tower else ""
         raise AttentionError(
             f"no module of {name}{around} attends in this forward: nothing multiplies values by a softmax over keys.",
-            "Choose another tower, or pass the maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
+            towers_line(uses) or "Pass the maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
         )
     by_name = names_given(request.layers)
     if by_name:
@@ -100,11 +109,14 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     _check_readable(there)
     kinds: dict[str, StackKind] = {use.layer: _kind(model, use) for use in there}
     doubtful = [use for use in there if use.same is None and kinds[use.layer] != "cross"]
-    if doubtful and kind is None and reading.tokens is None:
+    certain = [use.layer for use in there if use not in doubtful and kinds[use.layer] != "cross"]
+    told = kind == "cross" or ((by_name or not certain) and (kind is not None or reading.tokens is not None))
+    if doubtful and not told:
+        own = f"layers={certain}" if certain else 'reading=ac.Reading(kind="encoder")'
         raise AttentionError(
             f"{', '.join(map(str, doubtful))}: the module is given two sequences of as many tokens, so its queries may be"
             " other tokens than its keys.",
-            'Say which, reading=ac.Reading(kind="cross") or ac.Reading(kind="encoder"), or leave it out: layers=[…] by name.',
+            f'Say which, reading=ac.Reading(kind="cross") or {own}, or leave it out: layers=[…] by name.',
         )
     if kind == "cross":
         kinds |= {use.layer: "cross" for use in doubtful}
@@ -113,9 +125,12 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     if not chosen:
         options = " or ".join(f'kind="{each}"' for each in sorted(set(kinds.values())))
         raise AttentionError(f'{name} has no attention of kind="{asked}".', f"It has {options}.")
-    _check_one_sequence(name, chosen, sequences, by_name or bool(tower))
+    check_one_sequence(name, chosen, sequences, by_name or bool(tower))
+    if not by_name:
+        check_in_a_row(name, chosen)
+        check_whole(chosen, [use for use in there if asked != "cross" and kinds[use.layer] not in (asked, "cross")])
     wanted = request.select([use.layer for use in chosen])
-    beside = [use.module for use in uses if use.layer not in kinds or kinds[use.layer] != asked]
+    beside = [use.module for use in seen if use.weighs or use.layer not in kinds or kinds[use.layer] != asked]
     return Meant(asked, chosen, wanted, beside)
 
 
@@ -145,9 +160,9 @@ def _only_kind(name: str, kinds: Mapping[str, StackKind], uses: Sequence[Use]) -
         options = " or ".join(f'kind="{each}"' for each in there)
         parts: dict[str, list[Use]] = {}
         for use in uses:
-            parts.setdefault(f"{_tower(use.module)}, {kinds[use.layer]}", []).append(use)
-        found = "; ".join(f"{part} ({_size(group[0])})" for part, group in parts.items())
-        towers = " or ".join(f'tower="{each}"' for each in dict.fromkeys(_tower(use.module) for use in uses))
+            parts.setdefault(f"{tower_of(use.module)}, {kinds[use.layer]}", []).append(use)
+        found = "; ".join(f"{part} ({size_of(group[0])})" for part, group in parts.items())
+        towers = " or ".join(f'tower="{each}"' for each in dict.fromkeys(tower_of(use.module) for use in uses))
         raise AttentionError(
             f"{name} has several sequences: {found}.",
             f"Say which is meant, reading=ac.Reading(…) with {options}, or with {towers}.",
@@ -168,38 +183,8 @@ def _check_readable(uses: Sequence[Use]) -> None:
     names = [use.layer for use in uses]
     twice = next((use for use in uses if names.count(use.layer) > 1), None)
     if twice is not None:
+        rest = [name for name in names if names.count(name) == 1]
         raise AttentionError(
             f"{twice} attends {names.count(twice.layer)} times in one call, so it is not one layer of a chain.",
-            f"Name other layers: layers={sorted({name for name in names if names.count(name) == 1})}.",
+            f"Name other layers: layers={rest}." if rest else "Pass the maps yourself: AttentionStore.from_maps.",
         )
-
-
-def _check_one_sequence(name: str, uses: Sequence[Use], sequences: int, chosen: bool) -> None:
-    """Refuses layers that attend within different sequences: of other sizes, causal and not, or in towers of their own."""
-    groups: dict[Any, list[Use]] = {}
-    for use in uses:
-        tower = "" if chosen or sequences < 2 else _tower(use.module)
-        leading = use.shape[0] if use.shape and not use.folded else None
-        groups.setdefault((use.shape and use.shape[-2:], use.causal, leading, tower), []).append(use)
-    if len(groups) > 1:
-        folded = len({leading for _, _, leading, _ in groups}) > 1
-        found = "; ".join(
-            f"{', '.join(use.layer for use in group)} ({_size(group[0])}{f', in a batch of {leading}' * folded})"
-            for (_, _, leading, _), group in groups.items()
-        )
-        first, towers = next(iter(groups.values())), list(dict.fromkeys(_tower(use.module) for use in uses))
-        fix = f'reading=ac.Reading(tower="{towers[0]}")' if len(towers) > 1 else f"layers={[use.layer for use in first]}"
-        raise AttentionError(f"{name} attends within several sequences: {found}.", f"Say which is meant, for example {fix}.")
-
-
-def _size(use: Use) -> str:
-    queries, keys = use.shape[-2:] if use.shape else (0, 0)
-    size = f"{keys} tokens" if queries == keys else f"{queries} queries × {keys} keys"
-    return size + (", causal" if use.causal else "")
-
-
-def _tower(module: str) -> str:
-    """The path of a module up to its first number: `visual.blocks` of `visual.blocks.3.attn`."""
-    parts = module.split(".")
-    number = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
-    return ".".join(parts[:number])

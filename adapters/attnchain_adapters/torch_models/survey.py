@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from math import prod
-from typing import Any, final
+from threading import get_ident
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.attention_calls import AttentionCall
 from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
+from attnchain_adapters.softmax_trail import tensors_in
 from attnchain_interp import Factors
 from attnchain_interp.capture import plain_run
 
@@ -34,6 +38,10 @@ class Use:
         same: whether queries and keys are the same tokens; None where nothing tells.
         padded: some key gets no attention at all.
         absent: marks keys that are padding, (batch, key), where the call says so.
+        number: counts the uses of a forward from 0.
+        after: the numbers of the uses whose results it was computed from.
+        given: numbers the first sequence that its module was given; None where there is none.
+        weighs: it weighs things that are no tokens: the experts of a router.
         reason: why the map cannot be read; empty where it can.
     """
 
@@ -49,6 +57,10 @@ class Use:
     same: bool | None = True
     padded: bool = False
     absent: Tensor | None = None
+    number: int = 0
+    after: frozenset[int] = frozenset()
+    given: int | None = None
+    weighs: bool = False
     reason: str = ""
 
     @property
@@ -83,6 +95,31 @@ class _Survey(AttentionRecorder):
         self.uses: list[Use] = []
         self.entries: dict[str, int] = {}
         self._given: list[list[Tensor]] = []
+        self._made_of: Any = WeakIdKeyDictionary()  # a tensor → the numbers of the uses that it was computed from
+        self._sources: frozenset[int] = frozenset()
+        self._begun_at: list[int] = []
+        self._numbers: Any = WeakIdKeyDictionary()  # of sequences that modules were given
+        self._next = count()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        for module in (each for each in self._model.modules() if not isinstance(each, torch.jit.ScriptModule)):
+            self._handles.append(module.register_forward_pre_hook(self._begun, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._done, with_kwargs=True, always_call=True))
+        return self
+
+    def _begun(self, *_: Any) -> None:
+        if get_ident() == self._thread:
+            self._begun_at.append(len(self.uses))
+
+    def _done(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """What a module returns is computed from what it was given, and from its uses, in whatever way."""
+        if get_ident() != self._thread or not self._begun_at:
+            return
+        uses = range(self._begun_at.pop(), len(self.uses))
+        made_of = frozenset(uses).union(*(self._made_of.get(each, ()) for each in tensors_in((*args, *kwargs.values()))))
+        for tensor in tensors_in((output,)):
+            self._made_of[tensor] = made_of | self._made_of.get(tensor, frozenset())
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
         raise NotImplementedError("a survey takes nothing")
@@ -95,16 +132,40 @@ class _Survey(AttentionRecorder):
             given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
             self._given[before:] = [[tensor for tensor in given if tensor.is_floating_point()]]
 
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        before, used = len(self.uses), list(tensors_in((*args, *(kwargs or {}).values())))
+        self._sources = frozenset().union(*(self._made_of.get(tensor, ()) for tensor in used))
+        result = super().__torch_function__(func, types, args, kwargs)
+        made_of = self._sources | frozenset(range(before, len(self.uses)))
+        for tensor in tensors_in((result, *(args[:1] if func in (Tensor.__setitem__, Tensor.copy_) else ()))):
+            self._made_of[tensor] = made_of
+        return result
+
     def _reads(self) -> bool:
         return True
 
     def _read(self, call: AttentionCall | str, result: Any) -> Any:
         module, name, _ = self._running[-1] if self._running else (self._model, "", None)
-        use = Use(name, type(module).__name__, self.entries.get(name, 0))
+        given = self._given[len(self._running) - 1] if self._running else []
+        first = self._numbers.setdefault(given[0], next(self._next)) if given else None
+        use = Use(
+            name,
+            type(module).__name__,
+            self.entries.get(name, 0),
+            number=len(self.uses),
+            after=self._sources,
+            given=first,
+        )
         if isinstance(call, str):
             self.uses.append(replace(use, reason=call))
             return result
         shape, maps = tuple(call.attention.shape), call.attention
+        lengths = self._lengths()
+        if call.weighs or (shape[-2] == 1 and (shape[-1] not in lengths or shape[1] in lengths - {1, shape[0]})):
+            self.uses.append(replace(use, shape=shape, weighs=True))
+            return result
         if reason := self._no_tokens(call):
             self.uses.append(replace(use, reason=reason))
             return result
@@ -134,8 +195,7 @@ class _Survey(AttentionRecorder):
     def _no_tokens(self, call: AttentionCall) -> str:
         """Returns why keys are no tokens: no module around was given as many, but as many as the others are."""
         *_, queries, keys = call.attention.shape
-        given = [tensor for tensors in self._given[: len(self._running)] for tensor in tensors]
-        lengths = {length for tensor in given for length in _lengths(tensor)}
+        lengths = self._lengths()
         if keys in lengths:
             return ""
         if queries == keys and call.values.shape[-1] in lengths:
@@ -144,6 +204,10 @@ class _Survey(AttentionRecorder):
         if further > 0 and queries in lengths and further not in lengths:
             return f"it attends to {further} keys beside its {queries} tokens: a memory, a cache, or a key of zeros"
         return ""
+
+    def _lengths(self) -> set[int]:
+        """The numbers of tokens that the modules around can have been given."""
+        return {each for given in self._given[: len(self._running)] for tensor in given for each in _lengths(tensor)}
 
     def _same(self, call: AttentionCall) -> bool | None:
         """Whether queries and keys are the same tokens, from what the modules around were given; None for two sequences."""

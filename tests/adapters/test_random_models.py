@@ -1,0 +1,166 @@
+"""Three hundred random models: what multiplied values is in the store, or named."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import Phase, assume, find, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import attnchain_interp as ac
+from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.torch_models import adapter, sequences
+
+from .random_attention import SEEN, Seen
+from .random_models import Recipe, built, readings, recipes
+
+LINE = re.compile(r"reading=ac\.Reading\((tokens=|kind=|tower=|…\) with )|It has kind=|of batch \d")
+
+
+def named(model: nn.Module, seen: list[Seen]) -> dict[str, Seen]:
+    """The maps by the names of the layers that they must have; None where a module attends twice in one call."""
+    paths = {module: name for name, module in model.named_modules()}
+    times = Counter(paths[each.module] for each in seen)
+    count: Counter[str] = Counter()
+    found = {}
+    for each in seen:
+        path = paths[each.module]
+        found[path if times[path] == 1 else f"{path}[{count[path]}]"] = each
+        count[path] += 1
+    return found
+
+
+def fault(model: nn.Module, store: ac.AttentionStore, seen: dict[str, Seen]) -> str:
+    """What is wrong about a store of all layers; empty where it is right."""
+    if not set(store.names) <= set(seen):
+        return f"layers that are none: {store.names} of {list(seen)}"
+    there = [seen[name].sequence for name in store.names]
+    if len(set(there)) > 1:
+        return f"sequences are mixed: {dict(zip(store.names, there, strict=True))}"
+    expected = [name for name, each in seen.items() if each.sequence == there[0]]
+    if [name for name in expected if name in store.names] != store.names:
+        return f"layers are missing or out of order: {store.names}, not {expected}"
+    for layer in store:
+        maps = seen[layer.name].maps
+        heads = maps.expand(-1, layer.heads, -1, -1) if maps.shape[1] == 1 else maps
+        if layer.maps.shape != heads.shape or not torch.allclose(layer.maps.float(), heads, atol=1e-5):
+            return f"the map of {layer.name} is another"
+    unnamed = [name for name in seen if name not in store.names and not {name, name.split("[")[0]} & set(store.unread)]
+    if unnamed:
+        return f"neither read nor named: {unnamed}; unread: {store.unread}"
+    left = [name for name in expected if name not in store.names]
+    return f"layers of the sequence are left out: {left}" if left else ""
+
+
+def verdict(model: nn.Module, inputs: Any, reading: ac.Reading) -> tuple[str, str]:
+    """How a capture ended, and what is wrong about it."""
+    try:
+        store = ac.capture(model, *inputs, reading=reading)
+    except ac.AttentionError as error:
+        with torch.no_grad():
+            model(*inputs)
+        paths = [name.split("[")[0] for name in named(model, SEEN)]
+        text = str(error)
+        return "refused", "" if LINE.search(text) or any(path in text for path in paths) else f"names nothing: {text}"
+    return "read", fault(model, store, named(model, SEEN))
+
+
+cases = recipes.flatmap(lambda recipe: st.tuples(st.just(recipe), readings(recipe)))
+
+
+@settings(max_examples=300)
+@given(cases)
+def test_the_store_is_what_multiplied_values_or_the_error_names_the_module(case: tuple[Recipe, ac.Reading]) -> None:
+    recipe, reading = case
+    model, inputs = built(recipe)
+    _, wrong = verdict(model, inputs, reading)
+    assert not wrong, wrong
+
+
+def test_most_models_are_read() -> None:
+    """A generator whose models are all refused proves nothing."""
+    ends: Counter[str] = Counter()
+
+    @settings(max_examples=60, phases=[Phase.generate], database=None)
+    @given(cases)
+    def count(case: tuple[Recipe, ac.Reading]) -> None:
+        model, inputs = built(case[0])
+        ends[verdict(model, inputs, case[1])[0]] += 1
+
+    count()
+    assert ends["read"] > 20, ends
+    assert ends["refused"] > 5, ends
+
+
+def plain_metadata(recorder: AttentionRecorder, *_: Any) -> dict[str, str]:
+    return {"route": ", ".join(sorted(set(recorder.routes.values())))}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "blind", "symptom"),
+    [
+        (AttentionRecorder, "metadata", plain_metadata, "neither read nor named"),
+        (sequences, "check_in_a_row", lambda *_: None, "sequences are mixed"),
+        (adapter._Forwards, "_check_folding", lambda *_: None, "is another"),
+    ],
+    ids=["ownership", "one sequence", "folding"],
+)
+def test_without_a_check_the_generator_finds_a_counterexample(
+    owner: Any, name: str, blind: Any, symptom: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, blind)
+
+    def is_wrong(case: tuple[Recipe, ac.Reading]) -> bool:
+        model, inputs = built(case[0])
+        return symptom in verdict(model, inputs, case[1])[1]
+
+    find(cases, is_wrong, settings=settings(max_examples=1000, phases=[Phase.generate], database=None))
+
+
+@settings(max_examples=15)
+@given(cases)
+def test_a_proof_holds_where_every_map_matters(case: tuple[Recipe, ac.Reading]) -> None:
+    recipe, reading = case
+    model, inputs = built(recipe)
+    try:
+        proof = ac.prove(model, *inputs, reading=reading)
+    except ac.AttentionError:
+        return  # the test above says what it must say
+    seen = named(model, SEEN)
+    decoys = {layer.name for layer in proof.layers if layer.moved <= 2 * proof.deviation}
+    assert decoys == {name for name in proof.store.names if not seen[name].live}, proof.layers
+    assert proof.deviation < 1e-4
+    assert proof.holds == (not decoys)
+
+
+@settings(max_examples=25)
+@given(cases)
+def test_gradients_and_contributions_are_of_the_same_maps(case: tuple[Recipe, ac.Reading]) -> None:
+    recipe, reading = case
+    assume("out" not in [form.product for form in recipe.blocks + recipe.others])  # torch differentiates no out=
+    model, inputs = built(recipe)
+    try:
+        store = ac.capture(model, *inputs, reading=reading)
+    except ac.AttentionError:
+        return
+    gradients = or_refusal(store, lambda: ac.capture_gradients(model, *inputs, target=0, reading=reading).store)
+    contributions = or_refusal(store, lambda: ac.capture_contributions(model, *inputs, reading=reading))
+    for layer, own in zip(gradients or [], store, strict=gradients is not None):
+        assert torch.allclose(layer.maps, own.maps, atol=1e-5), layer.name
+    assert contributions is None or contributions.names == store.names
+
+
+def or_refusal(store: ac.AttentionStore, run: Callable[[], ac.AttentionStore]) -> ac.AttentionStore | None:
+    """The result, or None for a refusal, which must name a layer."""
+    try:
+        return run()
+    except ac.AttentionError as error:
+        text = str(error)
+    assert any(name in text for name in store.names), text
+    return None
