@@ -123,7 +123,7 @@ def test_without_a_check_the_generator_finds_a_counterexample(
     find(cases, is_wrong, settings=settings(max_examples=1000, phases=[Phase.generate], database=None))
 
 
-@settings(max_examples=15)
+@settings(max_examples=60)
 @given(cases)
 def test_a_proof_holds_where_every_map_matters(case: tuple[Recipe, ac.Reading]) -> None:
     recipe, reading = case
