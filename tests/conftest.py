@@ -26,8 +26,8 @@ NO_SKIPS = "ATTNCHAIN_CI"
 ALLOWED_SKIPS = (
     "needs a CUDA device and there is none",
     # .ci/run tests these in a second environment
-    "(nnterp|nnsight 0.7|transformer-lens|peft|lightning|sentence-transformers|torchao|bitsandbytes|jinja2 3.1) is not installed",
-    "(vit-pytorch|x-transformers|open_clip|segment-anything|monai) is not installed",
+    "(nnterp|nnsight 0.7|transformer-lens|peft|lightning|sentence-transformers|torchao|bitsandbytes) is not installed",
+    "(jinja2 3.1|vit-pytorch|x-transformers|open_clip|segment-anything|monai) is not installed",
     "transformers builds no (dinat|funnel) from its defaults here",
 )
 

@@ -98,8 +98,7 @@ class TokenLayout:
         if mask is None:
             return cls(torch.tensor([[int(Role.TEXT)]], device="cpu"), any_length=True)
         check_tensor("mask", mask, "(batch, token)")
-        roles = torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD))
-        return cls(roles, labels=labels)
+        return cls(torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD)), labels=labels)
 
     def fitted(self, batch: int, tokens: int) -> TokenLayout:
         """Returns the layout of a batch. One example stands for each example, a text of any length for one of `tokens` tokens.
@@ -121,10 +120,8 @@ class TokenLayout:
         before = roles.index(Role.PATCH) if self.grid is not None else 0
         if self.grid is None or roles[before:] != [Role.PATCH] * (len(roles) - before):
             return "TokenLayout.text()" if set(roles) <= {Role.TEXT, Role.PAD} else "TokenLayout(your_roles)"
-        start = "" if not before else ", class_token=True" if roles[:before] == [Role.CLASS] else None
-        if start is None:
-            start = f", prefix=[{', '.join(f'ac.Role.{role.name}' for role in roles[:before])}]"
-        return f"TokenLayout.image(grid={self.grid}{start})"
+        prefix = f", prefix=[{', '.join(f'ac.Role.{role.name}' for role in roles[:before])}]" if before else ""
+        return f"TokenLayout.image(grid={self.grid}{', class_token=True' if roles[:before] == [Role.CLASS] else prefix})"
 
     def __len__(self) -> int:
         return self.roles.shape[1]

@@ -204,8 +204,9 @@ def test_images_behind_the_text_are_refused_where_they_are_attended_to() -> None
     with pytest.raises(ac.AttentionError, match=r"(?s)attention twice in one forward.*an adapter of images"):
         ac.capture(model, **both, reading=cross)
     assert len(ac.capture(model, **both, reading=ac.Reading(kind="self", grid=(8, 8)))) == 4
+    nothing: list[float | int] = [0]
     for processor in added.values():
-        processor.scale = [0]  # the layer attends to the text alone
+        processor.scale = nothing  # the layer attends to the text alone
     model.set_attn_processor(own | added)
     alone = ac.capture(model, **both, reading=cross)
     model.set_attn_processor(own)
