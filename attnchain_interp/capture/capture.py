@@ -58,12 +58,14 @@ def capture(
     """Captures the attention of one forward pass, layer by layer, with the layout of the tokens.
 
     Works on models as they come (fused attention included), under `no_grad`, and leaves them exactly as they were, also
-    when the forward raises. Only the chosen layers are computed and held.
+    when the forward raises. Only the chosen layers are computed and held. A module that attends is a layer of the store, or
+    `AttentionStore.unread` names it, or the capture is refused and names it.
 
     Args:
-        source: a model that an adapter recognises (of timm, transformers, nnsight or plain torch; transformers' bound
-            `model.generate` too), or any callable that returns an `AttentionStore`. A model that `torch.compile` wraps runs
-            uncompiled, and the log says so.
+        source: a model (of timm, transformers, diffusers or nnsight, any other PyTorch module, or a module around one of
+            these), a bound method of it (`model.generate`, `model.forward_features`), or any callable that returns an
+            `AttentionStore`. A family of a framework is known by name. Any other module runs twice: a first forward finds what
+            attends. A model that `torch.compile` wraps runs uncompiled, and the log says so.
         inputs, kwargs: the arguments of the model.
         layers: the layers to keep. See `AttentionStore.select`. The store has them in the order in which they run.
         keep: "maps" keeps (batch, head, query, key) of each layer. "factors" keeps its queries and keys, from which everything
@@ -71,14 +73,16 @@ def capture(
             the small results alone. "auto" keeps maps while they fit into `max_bytes`, and factors from there on. The choice
             is in the store's metadata, and logged.
         max_bytes: the limit for "auto"; 2 GiB.
-        reading: says which attention of the model is meant, and adds labels: `Reading(kind="decoder", tokenizer=…)`.
+        reading: says which attention of the model is meant, adds labels, and lays out the tokens of a model of your own:
+            `Reading(kind="decoder", tokenizer=…)`, `Reading(tokens=TokenLayout.image(grid=(14, 14), class_token=True))`.
 
     Returns:
         An `AttentionStore`; `Reductions` for reducers.
 
     Raises:
-        AttentionError: no adapter recognises the model, or its family is not a token chain or has not been tried; a layer that
-            does not exist; inputs that the model cannot take; dropout that is active; factors of a model that has none,
+        AttentionError: the attention is not a chain over tokens, or its family has not been tried; attention that no layer
+            owns, or that shows no map; several sequences, of which none was named; tokens whose layout is not known; a layer
+            that does not exist; inputs that the model cannot take; dropout that is active; factors of a model that has none,
             maps that do not fit. Errors of the model's own forward pass through unchanged.
 
     >>> capture(lambda maps: AttentionStore.from_maps([maps]), torch.eye(2)[None, None]).names

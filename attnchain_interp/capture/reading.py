@@ -25,10 +25,12 @@ class Reading:
     Args:
         kind: the sequence that is read: "encoder", "decoder", "cross" (from a decoder's tokens to the encoder's), "pool" (a
             pooling head); for a diffusion model "self", "cross" or "joint".
-        tower: the part of a transformers model with several towers: "text", "vision", …; or, where a model runs several known
-            models, the path of one of them: "backbone".
+        tower: the part of a transformers model with several towers: "text", "vision", …; where a model runs several known
+            models, the path of one of them: "backbone"; in any other PyTorch model, the beginning of the paths of the modules
+            that are meant: "visual".
         tokenizer: adds the tokens' texts as labels to the layout, and marks the special tokens.
-        tokens: the layout of the tokens, for a plain PyTorch model whose tokens are not text.
+        tokens: the layout of the tokens, for a model whose layout is not known. A model that gets it is read by what it
+            computes, also one of a framework. A layout of one example stands for each example of a batch.
         grid: (rows, columns) of the image tokens, for a UNet that attends on several grids.
         labels: the texts of the prompt's tokens, for a diffusion model.
         arguments: keyword arguments for the model whose names `capture` uses itself: {"layers": …}.
