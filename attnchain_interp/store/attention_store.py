@@ -19,7 +19,7 @@ from attnchain_interp.operators.composed import mean
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, layer_weights
 from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps
-from attnchain_interp.store.layers import LayerAttention, LayerSelection, checked_layers, layer_name, select_layers
+from attnchain_interp.store.layers import LayerAttention, LayerSelection, checked_layers, layer_name, no_chain, select_layers
 from attnchain_interp.store.safetensors_file import read_layers, write_layers
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
@@ -164,10 +164,8 @@ class AttentionStore:
     ) -> Chain:
         """Returns one Markov chain per example: heads restricted to the chosen tokens, weighted, and averaged over layers.
 
-        A store of factors gives a factored chain, whose map is never built.
-
         Args:
-            layers: see `select`. The mean of several maps is again a chain.
+            layers: see `select`. The mean of several maps is again a chain. Factors give a chain whose map is never built.
             heads: see `head_weights`; or "each", which keeps the heads apart.
             tokens: the states. See `TokenLayout.select`. None means the patches of an image.
             direction: "incoming" follows attention from query to key: mass gathers where attention goes. "outgoing" is the
@@ -179,8 +177,8 @@ class AttentionStore:
             A chain (batch, token, token), or (batch, head, token, token) for "each".
 
         Raises:
-            AttentionError: a layer, a head or a token does not exist; a token attends to none of the chosen tokens; layers
-                have different numbers of heads under "each", or are on different devices.
+            AttentionError: the queries are other tokens; a layer, a head or a token does not exist; a token attends to none of
+                the chosen tokens; layers have different numbers of heads under "each", or are on different devices.
         """
         check_one_of("direction", direction, ("incoming", "outgoing"))
         check_one_of("sink", sink, ("drop", "absorb"))
@@ -188,6 +186,8 @@ class AttentionStore:
             check_one_of("heads", heads, (*NAMED_WEIGHTS, "each"))
         if sink == "absorb" and direction == "outgoing":
             raise AttentionError('a reversed chain renormalises its rows, so it has no sink="absorb".', 'Use "incoming".')
+        if self.queries is not None:
+            raise no_chain("the store", len(self.queries), len(self.tokens))
         chosen = self.select(layers)
         if len({layer.device for layer in chosen}) > 1:
             raise AttentionError("the layers are on different devices.", "Bring them together with store.to(device).")

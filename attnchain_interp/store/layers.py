@@ -92,12 +92,7 @@ class LayerAttention:
             AttentionError: queries and keys are of different tokens.
         """
         if self.attention.shape[-1] != self.attention.shape[-2]:
-            raise AttentionError(
-                f"layer {self.name!r} leads from {self.attention.shape[-2]} queries to {self.attention.shape[-1]} other tokens"
-                " (cross-attention, or a pooling head), which is no chain.",
-                "Use its rows as starts of a walk over the keys' own chain:"
-                " bounce(store.chain(), cross.maps()[:, layer, head, query]).",
-            )
+            raise no_chain(f"layer {self.name!r}", *self.attention.shape[-2:])
         if isinstance(self.attention, Factors):
             return FactoredMap(self.attention)
         return Dense(float32_or_wider(self.attention))
@@ -144,6 +139,15 @@ def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
     for name in chosen:
         layer_name(names, name)
     return chosen
+
+
+def no_chain(name: str, queries: int, keys: int) -> AttentionError:
+    """Returns the error of attention from these queries to other tokens."""
+    return AttentionError(
+        f"{name} leads from {queries} queries to {keys} other tokens (cross-attention, or a pooling head), which is no chain.",
+        "Use its rows as starts of a walk over the keys' own chain:"
+        " bounce(store.chain(), cross.maps()[:, layer, head, query]).",
+    )
 
 
 def names_given(layers: LayerSelection) -> bool:

@@ -130,7 +130,9 @@ def test_an_implementation_that_hides_its_weights_says_so() -> None:
     for module in model.modules():
         if type(module).__name__ == "ViTAttention":
             module.forward = lambda hidden, *_, **__: (hidden, torch.zeros(2, 3, 17))  # as flex: a log-sum-exp
-    with pytest.raises(ac.AttentionError, match='(?s)3 of 3 attention layers showed no map.*Load the model with "sdpa"'):
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)3 of 3 attention layers showed no map.*by what it computes: reading=ac.Reading\(tokens"
+    ):
         ac.capture(model, pixels(model))
 
 

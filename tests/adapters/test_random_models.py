@@ -107,7 +107,7 @@ def plain_metadata(recorder: AttentionRecorder, *_: Any) -> dict[str, str]:
     [
         (AttentionRecorder, "metadata", plain_metadata, "neither read nor named"),
         (sequences, "check_in_a_row", lambda *_: None, "sequences are mixed"),
-        (adapter._Forwards, "_check_folding", lambda *_: None, "is another"),
+        (adapter._Forwards, "_check_order", lambda *_: None, "is another"),
     ],
     ids=["ownership", "one sequence", "folding"],
 )

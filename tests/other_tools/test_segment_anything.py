@@ -78,7 +78,7 @@ def test_an_encoder_without_windows() -> None:
 
 
 def test_windows_are_asked_for_and_refused() -> None:
-    message = r"(?s)blocks.0.attn, blocks.2.attn \(16 tokens\); blocks.1.attn, blocks.3.attn \(64 tokens"
+    message = r"(?s)blocks.0.attn, blocks.2.attn \(16 tokens, in a batch of 16\); blocks.1.attn, blocks.3.attn \(64 tokens"
     refused(NAME, message, encoder(), IMAGES)
     message = r"(?s)layer 'blocks.0.attn' .* batch of 8.* windows or frames are folded into the batch.*layers="
     refused(NAME, message, encoder(), IMAGES, layers=["blocks.0.attn"], reading=image(4, 4, False))

@@ -109,9 +109,17 @@ def test_cross_attention(tokens: int, flash: bool) -> None:
         NAME, decoder, IDS, spy=every_second(spy, 1), reading=ac.Reading(kind="cross"), attribute=False, **context
     )
     assert store.maps().shape == (2, 2, 2, 10, tokens)
-    if tokens == 10:
-        refused(NAME, r"(?s)given two sequences of as many tokens.*kind=\"cross\"", decoder, IDS, **context)
     reading = ac.Reading(kind="decoder")
+    if tokens == 10:
+        own = [f"attn_layers.layers.{place}.1.attend" for place in (0, 3)]
+        doubt = rf"(?s)given two sequences of as many tokens.*kind=\"cross\".*{own[0]}.*{own[1]}"
+        refused(NAME, doubt, decoder, IDS, **context)
+        refused(NAME, doubt, decoder, IDS, reading=reading, **context)
+        with every_second(spy, 0)(decoder) as seen:
+            decoder(IDS, **context)
+        named = ac.capture(decoder, IDS, layers=own, **context)
+        assert all(torch.allclose(layer.maps, maps, atol=1e-5) for layer, maps in zip(named, seen, strict=True))
+        return
     captured(NAME, decoder, IDS, spy=every_second(spy, 0), target=(3, 1), reading=reading, attribute=not flash, **context)
 
 

@@ -130,8 +130,8 @@ class _Forwards(ExitStack):
         first, stated = next((use for use in chosen if not use.folded), chosen[0]), reading.tokens or self._image
         batch = batch_of(first, self._given, stated)
         tokens = layout_of(first, batch, self._given, name, stated)
-        if batch > 1 and any(use.folded for use in chosen):
-            self._check_folding([use for use in chosen if use.folded], batch)
+        if batch > 1 and (unclear := [use for use in chosen if use.folded or _swappable(use)]):
+            self._check_order(unclear, batch)
         queries = None
         if found.kind == "cross":
             queries = TokenLayout.text(torch.ones(batch, first.shape[-2] if first.shape else 1, device="cpu"))
@@ -153,8 +153,8 @@ class _Forwards(ExitStack):
         shape = use.shape or (1, 1)
         return shape[0] // batch if use.folded else shape[1]
 
-    def _check_folding(self, uses: Sequence[Use], batch: int) -> None:
-        """Checks that the heads of one example lie together where layers fold batch and heads into one axis.
+    def _check_order(self, uses: Sequence[Use], batch: int) -> None:
+        """Checks that examples come before heads where layers fold both into one axis, or have as many of either.
 
         Raises:
             AttentionError: the first example alone, as far as the inputs can be taken apart, has another map.
@@ -165,8 +165,8 @@ class _Forwards(ExitStack):
 
         def refusal(use: Use) -> AttentionError:
             return AttentionError(
-                f"layer {use.layer!r} folds {batch} examples and their heads into one axis, and which comes first is not"
-                " known.",
+                f"layer {use.layer!r} folds {batch} examples and their heads into one axis, or has as many heads, and which"
+                " comes first is not known.",
                 "Pass one example at a time.",
             )
 
@@ -199,6 +199,11 @@ class _Kept:
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
         self.maps[name] = attention.maps() if isinstance(attention, Factors) else attention
+
+
+def _swappable(use: Use) -> bool:
+    """Whether there are as many heads as examples, so that their axes may be swapped. torch's own module keeps the order."""
+    return use.shape is not None and use.route != "multi-head" and use.shape[0] == use.shape[1]
 
 
 def _distance(first: Tensor, second: Tensor) -> float:

@@ -109,7 +109,8 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     _check_readable(there)
     kinds: dict[str, StackKind] = {use.layer: _kind(model, use) for use in there}
     doubtful = [use for use in there if use.same is None and kinds[use.layer] != "cross"]
-    certain = [use.layer for use in there if use not in doubtful and kinds[use.layer] != "cross"]
+    sure = [use for use in there if use not in doubtful and kinds[use.layer] != "cross"]
+    certain = [use.layer for use in sure if kind in (None, kinds[use.layer])]
     told = kind == "cross" or ((by_name or not certain) and (kind is not None or reading.tokens is not None))
     if doubtful and not told:
         own = f"layers={certain}" if certain else 'reading=ac.Reading(kind="encoder")'

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, final, get_args
 
 from torch import nn
 
-from attnchain_adapters.checks import CROSS_ATTENTION, in_place_of
+from attnchain_adapters.checks import CROSS_ATTENTION, in_place_of, tokens_advice
 from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED, Family
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
@@ -62,6 +62,8 @@ class Stack:
     def advice(self) -> str:
         """Returns the fix where a layer shows no attention."""
         implementation = self.owner.config._attn_implementation
+        if implementation in ("sdpa", "eager"):  # then a module of the user's own stands in its place
+            return tokens_advice()
         return f'Its implementation is {implementation!r}, which shows none. Load the model with "sdpa" or "eager".'
 
     @property

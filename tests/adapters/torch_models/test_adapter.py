@@ -389,3 +389,39 @@ def test_torchvisions_models_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch)
     assert not loaded.model.training
     assert tuple(loaded.sample["x"].shape) == (1, 3, 32, 32)
     adapter.capture(loaded.model, (), loaded.sample, CaptureRequest(StoreCollector()))
+
+
+class HeadsFirst(nn.Module):
+    """Attention whose map is (head, batch, query, key)."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.first, self.words, self.qkv = first, nn.Embedding(20, WIDTH), nn.Linear(WIDTH, 3 * WIDTH)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        heads = self.qkv(self.words(ids)).unflatten(-1, (3, HEADS, -1)).permute(2, 3, 0, 1, 4)
+        query, key, value = heads if self.first else heads.transpose(1, 2)
+        mixed = (2 * query @ key.mT).softmax(-1) @ value
+        return (mixed if self.first else mixed.transpose(0, 1)).movedim(0, 2).flatten(2)
+
+
+@pytest.mark.parametrize("batch", [3, HEADS])
+def test_heads_before_examples_are_refused_also_where_there_are_as_many(batch: int) -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(0, 20, (batch, LENGTH))
+    with pytest.raises(ac.AttentionError, match=r"which comes first is not known|batch of 4|not laid out|batch of \d"):
+        ac.capture(HeadsFirst(True).eval(), ids)
+    model = HeadsFirst(False).eval()
+    together = ac.capture(model, ids)
+    for example in range(batch):
+        alone = ac.capture(model, ids[example : example + 1])
+        assert torch.allclose(alone[0].maps[0], together[0].maps[example], atol=1e-6)
+
+
+def test_cross_attention_is_no_chain_where_lengths_coincide() -> None:
+    model, x = wakened(nn.Transformer(WIDTH, HEADS, 1, 1, 32, batch_first=True)), sequences()
+    cross = ac.capture(model, x, sequences() + 1, reading=ac.Reading(kind="cross"))
+    assert cross.maps().shape[-2] == cross.maps().shape[-1]
+    for method in (ac.TokenRank(), ac.Rollout(), ac.MultiBounce(), ac.ColumnSum(), ac.RawAttention()):
+        with pytest.raises(ac.AttentionError, match=r"(?s)from 7 queries to 7 other tokens.*is no chain.*starts of a walk"):
+            method.score(cross)
