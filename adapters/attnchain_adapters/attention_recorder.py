@@ -144,7 +144,7 @@ class AttentionRecorder(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         kwargs, reads = kwargs or {}, self._reads()
         if func in (F.scaled_dot_product_attention, F.multi_head_attention_forward) and not reads:
-            self._pass_by(func.__name__)
+            self._pass_by("")
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             call, result = self._attention.multi_head(args, kwargs)

@@ -133,7 +133,8 @@ class InsideAdapter:
             found = "; ".join(f"{name} ({kind})" for name, kind in outside.items())
             raise AttentionError(
                 f"the forward attends outside of the known model {known}, in {found}.",
-                f'To read that model alone: reading=ac.Reading(tower="{known.path}").'
+                f'To read that model alone: reading=ac.Reading(tower="{known.path}"). To read the rest:'
+                f' reading=ac.Reading(tower="{next(iter(outside)).split(".")[0]}", tokens=…), with the layout of its tokens.'
                 if known.path
                 else "To read the known layers alone, name them: layers=[…].",
             )
