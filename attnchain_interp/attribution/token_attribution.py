@@ -145,8 +145,7 @@ class TokenAttribution(TextHooks, ABC):
         reading = checked(reading)
         options = {"reading": replace(reading, arguments={**reading.arguments, **(model_kwargs or {})})}
         whole = Call(tensor, target, extra if isinstance(extra, tuple) else (extra,), 0, options)
-        results, residuals = [], []
-        parts = list(_parts(whole, internal_batch_size))
+        results, residuals, parts = [], [], list(_parts(whole, internal_batch_size))
         for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
             scored = self.scored(call, return_convergence_delta)
             shaped = _shaped(scored, call.inputs, output)
@@ -216,8 +215,7 @@ def _parts(whole: Call, size: int | None) -> Iterator[Call]:
     for first in range(0, max(batch, 1), size):
         further = tuple(part(argument, first) for argument in whole.extra)
         named = {name: part(argument, first) for name, argument in reading.arguments.items()}
-        tokens = reading.tokens
-        if tokens is not None:
+        if (tokens := reading.tokens) is not None:
             tokens = replace(tokens, roles=part(tokens.roles, first), labels=part(tokens.labels, first))
         options = {"reading": replace(reading, arguments=named, tokens=tokens)}
         yield Call(whole.inputs[first : first + size], part(whole.target, first), further, first, options)
@@ -225,10 +223,12 @@ def _parts(whole: Call, size: int | None) -> Iterator[Call]:
 
 def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
     scores, tokens = scored.scores, scored.tokens
-    if output == "tokens":
-        return scores
-    if output == "grid":
-        return tokens.to_grid(scores)
+    if output != "input":
+        return scores if output == "tokens" else tokens.to_grid(scores)
+    if scored.metadata.get("input") == "decoder":
+        raise AttentionError(
+            "the scores are of the decoder's tokens, and inputs are the encoder's.", 'Ask for output="tokens".'
+        )
     if scores.ndim != 2:
         raise AttentionError('heads="each" has no shape like the input.', 'Then ask for output="grid" or output="tokens".')
     if scores.numel() == inputs.numel() and scores.shape[-1] == inputs.shape[-1]:  # several texts of an example are folded

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 import attnchain_interp as ac
@@ -67,3 +70,16 @@ def test_progress_is_shown_when_asked_for(images: Tensor, capsys: pytest.Capture
     shown = capsys.readouterr().err
     assert "Column Sum attribution" in shown
     assert "3/3" in shown
+
+
+def test_scores_of_a_decoder_do_not_lie_on_the_encoders_input_where_lengths_coincide() -> None:
+    sizes: dict[str, Any] = {"d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 32, "num_layers": 2, "vocab_size": 50}
+    config = transformers.T5Config(**sizes, **{"decoder_start_token_id": 0})
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    ids, method = torch.randint(1, 50, (2, 7)), ac.TokenRank(model)
+    given = {"decoder_input_ids": torch.randint(1, 50, (2, 7))}
+    assert method.attribute(ids, model_kwargs=given, reading=ac.Reading(kind="encoder")).shape == (2, 7)
+    decoder = ac.Reading(kind="decoder")
+    with pytest.raises(ac.AttentionError, match='(?s)of the decoder\'s tokens.*Ask for output="tokens"'):
+        method.attribute(ids, model_kwargs=given, reading=decoder)
+    assert method.attribute(ids, model_kwargs=given, reading=decoder, output="tokens").shape == (2, 7)

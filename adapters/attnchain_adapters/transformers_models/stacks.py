@@ -68,8 +68,9 @@ class Stack:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Returns the metadata of a store: the tower, where there are several, and the kind."""
-        return {"kind": self.kind} | ({"tower": self.tower} if self.tower else {})
+        """Returns the metadata of a store: the kind, the tower where there are several, and whose input a decoder's is."""
+        second = self.kind == "decoder" and getattr(self.owner.config, "is_encoder_decoder", False)
+        return {"kind": self.kind} | ({"tower": self.tower} if self.tower else {}) | ({"input": "decoder"} if second else {})
 
     def __str__(self) -> str:
         return (f'tower="{self.tower}", ' if self.tower else "") + f'kind="{self.kind}"'
