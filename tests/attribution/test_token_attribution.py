@@ -74,7 +74,8 @@ def test_progress_is_shown_when_asked_for(images: Tensor, capsys: pytest.Capture
 
 def test_scores_of_a_decoder_do_not_lie_on_the_encoders_input_where_lengths_coincide() -> None:
     sizes: dict[str, Any] = {"d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 32, "num_layers": 2, "vocab_size": 50}
-    config = transformers.T5Config(**sizes, **{"decoder_start_token_id": 0})
+    sizes["decoder_start_token_id"] = 0
+    config = transformers.T5Config(**sizes)
     model = transformers.T5ForConditionalGeneration(config).eval()
     ids, method = torch.randint(1, 50, (2, 7)), ac.TokenRank(model)
     given = {"decoder_input_ids": torch.randint(1, 50, (2, 7))}
