@@ -28,7 +28,7 @@ class AttentionCall:
 
     Attributes:
         attention: the map that multiplies the values, (batch, head, query, key), or its factors.
-        values: (batch, head, key, dim).
+        make_values: returns the values (batch, head, key, dim). A capture of maps does not need them.
         output: turns the mixed values of the heads (batch, head, query, dim) into the result of the function.
         route: how it was seen. "sdpa": `scaled_dot_product_attention`. "multi-head": `multi_head_attention_forward`, of
             `nn.MultiheadAttention`. "softmax": a product of values with a softmax, or with something made of a softmax.
@@ -41,7 +41,7 @@ class AttentionCall:
     """
 
     attention: Tensor | Factors
-    values: Tensor
+    make_values: Callable[[], Tensor]
     output: Callable[[Tensor], Any]
     route: Route
     sink: bool = False
@@ -51,20 +51,25 @@ class AttentionCall:
     absent: Tensor | None = None
     weighs: bool = False
 
+    @property
+    def values(self) -> Tensor:
+        """The values (batch, head, key, dim). Shared ones are repeated, and projected ones computed, here."""
+        return self.make_values()
+
     def with_maps(self, maps: Tensor) -> Any:
         """Returns what the function returns with these maps (batch, head, query, key) in place of its own."""
-        return self.output(maps.to(self.values.dtype) @ self.values)
+        values = self.values
+        return self.output(maps.to(values.dtype) @ values)
 
     def unfolded(self, heads: int) -> AttentionCall:
         """Returns the call with the heads on an axis of their own, where they were folded into the batch."""
         if not self.folded or heads == 1 or self.attention.shape[0] % heads:
             return self
-        values = self.values[:, 0].unflatten(0, (-1, heads))
         output = self.output
         return replace(
             self,
             attention=_unfolded(self.attention, heads),
-            values=values,
+            make_values=lambda: self.values[:, 0].unflatten(0, (-1, heads)),
             output=lambda mixed: output(mixed.flatten(0, 1)[:, None]),
             folded=False,
         )
@@ -97,7 +102,7 @@ class AttentionCalls:
             return product or _kernel(function)
         return AttentionCall(
             product.maps,
-            product.values,
+            lambda: product.values,
             product.output,
             "softmax",
             product.sink,
@@ -140,10 +145,8 @@ class AttentionCalls:
         same = query is key or (query.shape == key.shape and torch.equal(query, key))
         if absent is not None and absent.dtype != torch.bool:
             absent = absent == float("-inf")
-        values = _values(given)
-        found = AttentionCall(
-            maps, values[None] if single else values, returned, "multi-head", same_tokens=same, absent=absent
-        )
+        lead = (None,) if single else ()
+        found = AttentionCall(maps, lambda: _values(given)[lead], returned, "multi-head", same_tokens=same, absent=absent)
         return found, (result, shown())
 
 
@@ -159,9 +162,12 @@ def _fused_call(
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask[lead]
     factors = fused_factors(query[lead], key[lead], value[lead], attn_mask, *args, **kwargs)
-    values = value[lead]
-    values = values.repeat_interleave(factors.shape[1] // values.shape[1], 1)
-    return AttentionCall(factors, values, lambda heads: heads[back], "sdpa", folded=groups == 1)
+    values, heads = value[lead], factors.shape[1]
+
+    def repeated() -> Tensor:
+        return values.repeat_interleave(heads // values.shape[1], 1)
+
+    return AttentionCall(factors, repeated, lambda mixed: mixed[back], "sdpa", folded=groups == 1)
 
 
 def fused_factors(

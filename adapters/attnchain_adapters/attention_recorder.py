@@ -178,7 +178,7 @@ class AttentionRecorder(TorchFunctionMode):
             return result
         if call.pooled or call.weighs:
             return result
-        call = call.unfolded(len(call.values) // self._batch if self._batch else heads_of(module) or 1)
+        call = call.unfolded(call.attention.shape[0] // self._batch if self._batch else heads_of(module) or 1)
         self.routes[layer] = call.route
         return self._take(layer, call, result)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final, final
 
 import torch
@@ -64,7 +65,8 @@ class ContributionTrace:
             self._paths[id(result[0])] = result[0], (lambda heads: call.output(heads)[0],)
         else:
             self._paths[id(result)] = result, (call.output,)
-        self._call = call
+        values = call.values  # now: the model may change the tensors of the call in place
+        self._call = replace(call, make_values=lambda: values)
 
     def follow(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Takes the next function of the model, and its result. Ignores all functions before the layer has attended."""
