@@ -34,6 +34,7 @@ from .capture import capture_contributions as capture_contributions
 from .capture import prove as prove
 from .chain import Chain as Chain
 from .chain import absorb as absorb
+from .chain import balance as balance
 from .chain import bounce as bounce
 from .chain import damp as damp
 from .chain import expected_visits as expected_visits

@@ -113,8 +113,7 @@ def capture(
             " AttentionStore.from_maps(your_maps).",
         )
     if layers != "all":
-        names = {layer.name for layer in store.select(layers)}
-        store = AttentionStore([layer for layer in store if layer.name in names], store.tokens, store.metadata, store.queries)
+        store = store.only(layers)
     return store if keep == "auto" else _collected(store, collector)
 
 

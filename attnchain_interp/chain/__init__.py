@@ -4,11 +4,12 @@ from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain, as_chain
 from attnchain_interp.chain.functionals import Mixing, bounce, mixing, second_eigenvalue, stationary
 from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
-from attnchain_interp.chain.transformations import absorb, damp, restrict, reverse
+from attnchain_interp.chain.transformations import absorb, balance, damp, restrict, reverse
 
 __all__ = [
     "absorb",
     "as_chain",
+    "balance",
     "bounce",
     "Chain",
     "coarse_grained_stationary",

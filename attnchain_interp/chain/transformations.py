@@ -1,4 +1,4 @@
-"""New chains of given ones: restriction, absorption, damping and reversal."""
+"""New chains of given ones: restriction, absorption, damping, reversal and balancing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, Operator
+from attnchain_interp.operators.composed import total
 
 
 def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:
@@ -101,3 +102,39 @@ def reverse(P: Tensor | Factors | Chain) -> Chain:
 def reversed_over(transitions: Operator, states: Tensor) -> Chain:
     """Returns the reversed chain of `conditioned` maps. Tokens outside `states` start where attention to them comes from."""
     return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states, check=False)
+
+
+def balance(P: Tensor | Factors | Chain) -> Chain:
+    """Returns the balanced chain: each column of P divided by its sum, then each row scaled back to its own sum.
+
+    B_ij ∝ P_ij / Σ_k P_kj. It takes the pull from tokens that everybody attends to. Sums run over the states. A token that is
+    no state keeps its row, by which a walk enters the chain.
+    Columns to which no state attends stay empty. Walks of an absorbing chain end with the same probability at each step.
+    `balance(reverse(P))` equals `reverse(balance(P))`.
+
+    In a causal chain (decoders) few tokens see a late one, so attention to it counts more. The last state is seen by itself
+    alone, so no entry of its row is greater than its own. A chain whose columns have equal sums stays as it is.
+
+    Args:
+        P: (…, token, token) map, `Factors` or `Chain`. The map of factors is not built.
+
+    Source: half a step of Sinkhorn & Knopp 1967 (columns, then rows), "pretty" in the public code of Erel et al. 2025.
+
+    >>> balance(torch.tensor([[0.5, 0.5], [1.0, 0.0]])).matrix
+    tensor([[0.2500, 0.7500],
+            [1.0000, 0.0000]])
+    """
+    chain = as_chain(P)
+    inside = chain.states.to(chain.dtype)
+    share = _inverse(chain.step(inside)) * inside
+    columns = chain.transitions.scaled(columns=share)
+    kept, sent = (operator.sent_to(chain.states) for operator in (chain.transitions, columns))
+    rows = columns.scaled(kept * _inverse(sent) * inside)
+    if not bool(chain.states.all()):
+        rows = total([rows, chain.transitions.scaled(1 - inside)])
+    return Chain(rows, chain.states, chain.absorbing, check=False)
+
+
+def _inverse(sums: Tensor) -> Tensor:
+    there = sums > torch.finfo(sums.dtype).tiny
+    return torch.where(there, 1 / torch.where(there, sums, 1), 0)

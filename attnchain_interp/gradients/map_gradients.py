@@ -60,10 +60,8 @@ class AttentionGradients:
         Raises:
             AttentionError: a layer that does not exist.
         """
-        names = {layer.name for layer in self.store.select(layers)}
-        chosen = [k for k, layer in enumerate(self.store) if layer.name in names]
-        store = AttentionStore([self.store[k] for k in chosen], self.tokens, self.store.metadata, self.store.queries)
-        return AttentionGradients(store, [self.gradients[k] for k in chosen])
+        by_name, store = dict(zip(self.store.names, self.gradients, strict=True)), self.store.only(layers)
+        return AttentionGradients(store, [by_name[name] for name in store.names])
 
 
 def capture_gradients(

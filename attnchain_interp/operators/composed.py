@@ -29,16 +29,12 @@ class Remembering(Operator):
         return HeadMean(self, weights)
 
 
-def mean(operators: Sequence[Operator]) -> Operator:
-    """Returns the mean of matrices of one shape."""
+def total(operators: Sequence[Operator]) -> Operator:
+    """Returns the sum of matrices of one shape."""
     if len(operators) == 1:
         return operators[0]
     maps = [operator.matrix for operator in operators if isinstance(operator, Dense)]
-    return Dense(_average(maps)) if len(maps) == len(operators) else Mean(operators)
-
-
-def _average(parts: Sequence[Tensor]) -> Tensor:
-    return reduce(torch.add, parts) / len(parts)
+    return Dense(reduce(torch.add, maps)) if len(maps) == len(operators) else Sum(operators)
 
 
 class Composed(Remembering):
@@ -177,27 +173,27 @@ class HeadMean(Composed):
 
 
 @final
-class Mean(Composed):
-    """The mean of several matrices."""
+class Sum(Composed):
+    """The sum of several matrices."""
 
     def __init__(self, inners: Sequence[Operator]) -> None:
         super().__init__(inners[0].shape, *inners)
         self._inners = inners
 
     def left(self, v: Tensor) -> Tensor:
-        return _average([inner.left(v) for inner in self._inners])
+        return reduce(torch.add, [inner.left(v) for inner in self._inners])
 
     def right(self, x: Tensor) -> Tensor:
-        return _average([inner.right(x) for inner in self._inners])
+        return reduce(torch.add, [inner.right(x) for inner in self._inners])
 
     def part(self, rows: slice, columns: slice) -> Operator:
-        return Mean([inner.part(rows, columns) for inner in self._inners])
+        return Sum([inner.part(rows, columns) for inner in self._inners])
 
     def dense(self) -> Tensor:
-        return _average([inner.dense() for inner in self._inners])
+        return reduce(torch.add, [inner.dense() for inner in self._inners])
 
     def diagonal(self) -> Tensor:
-        return _average([inner.diagonal() for inner in self._inners])
+        return reduce(torch.add, [inner.diagonal() for inner in self._inners])
 
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
         return torch.stack([inner.triangular(among, upper) for inner in self._inners]).all(0)

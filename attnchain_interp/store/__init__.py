@@ -1,7 +1,9 @@
 """The layer × head store of attention: layers, tokens, starts, head weights, files, other tools."""
 
-from attnchain_interp.store.attention_store import AttentionStore, Direction
+from attnchain_interp.store.attention_store import AttentionStore
+from attnchain_interp.store.chains import Direction
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue_weights, head_weights, normalised_weights
+from attnchain_interp.store.layer_weights import NAMED_LAYER_WEIGHTS, LayerWeights, layer_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, names_given, select_layers
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.starts import Start
@@ -14,8 +16,11 @@ __all__ = [
     "Grid",
     "head_weights",
     "Heads",
+    "layer_weights",
     "LayerAttention",
     "LayerSelection",
+    "LayerWeights",
+    "NAMED_LAYER_WEIGHTS",
     "NAMED_WEIGHTS",
     "names_given",
     "normalised_weights",

@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain
-from attnchain_interp.chain.transformations import reversed_over
-from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors, Operator
-from attnchain_interp.operators.composed import mean
+from attnchain_interp.operators import Factors
 from attnchain_interp.reprs import counted
-from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, layer_weights
+from attnchain_interp.store.chains import Direction, Sink, chain_of
+from attnchain_interp.store.head_weights import Heads
 from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps
-from attnchain_interp.store.layers import LayerAttention, LayerSelection, checked_layers, layer_name, no_chain, select_layers
+from attnchain_interp.store.layer_weights import LayerWeights
+from attnchain_interp.store.layers import LayerAttention, LayerSelection, checked_layers, in_order, layer_name, select_layers
 from attnchain_interp.store.safetensors_file import read_layers, write_layers
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 if TYPE_CHECKING:
     from xarray import DataArray
-
-Direction = Literal["incoming", "outgoing"]
-Sink = Literal["drop", "absorb"]
 
 
 @final
@@ -142,6 +138,15 @@ class AttentionStore:
         """
         return [self[name] for name in select_layers(self.names, layers)]
 
+    def only(self, layers: LayerSelection) -> AttentionStore:
+        """Returns the store of some layers, in the order in which they run.
+
+        Raises:
+            AttentionError: a layer does not exist, or nothing is selected.
+        """
+        chosen = [self[name] for name in in_order(self.names, layers)]
+        return AttentionStore(chosen, self.tokens, self.metadata, self.queries)
+
     def maps(self, layers: LayerSelection = "all") -> Tensor:
         """Returns the maps as one tensor (batch, layer, head, query, key). Factors are multiplied out.
 
@@ -161,8 +166,10 @@ class AttentionStore:
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
         sink: Sink = "drop",
+        balanced: bool = False,
+        layer_weights: LayerWeights = "mean",
     ) -> Chain:
-        """Returns one Markov chain per example: heads restricted to the chosen tokens, weighted, and averaged over layers.
+        """Returns one Markov chain per example: heads restricted to the chosen tokens, and weighted means of heads and layers.
 
         Args:
             layers: see `select`. The mean of several maps is again a chain. Factors give a chain whose map is never built.
@@ -172,41 +179,18 @@ class AttentionStore:
                 reversed chain: mass gathers where attention comes from.
             sink: the treatment of attention to tokens that are not states, and to a sink in the softmax. "drop" renormalises
                 the rows. "absorb" leaves them below one, and a walk that goes there ends (`expected_visits`).
+            balanced: balance the chain, or that of each head for "each". See `balance`.
+            layer_weights: the weights of the layers in the mean. See `attnchain_interp.store.layer_weights`.
 
         Returns:
             A chain (batch, token, token), or (batch, head, token, token) for "each".
 
         Raises:
             AttentionError: the queries are other tokens; a layer, a head or a token does not exist; a token attends to none of
-                the chosen tokens; layers have different numbers of heads under "each", or are on different devices.
+                the chosen tokens; layers have different numbers of heads under "each", or are on different devices; weights
+                of layers that `layer_weights` refuses.
         """
-        check_one_of("direction", direction, ("incoming", "outgoing"))
-        check_one_of("sink", sink, ("drop", "absorb"))
-        if isinstance(heads, str):
-            check_one_of("heads", heads, (*NAMED_WEIGHTS, "each"))
-        if sink == "absorb" and direction == "outgoing":
-            raise AttentionError('a reversed chain renormalises its rows, so it has no sink="absorb".', 'Use "incoming".')
-        if self.queries is not None:
-            raise no_chain("the store", len(self.queries), len(self.tokens))
-        chosen = self.select(layers)
-        if len({layer.device for layer in chosen}) > 1:
-            raise AttentionError("the layers are on different devices.", "Bring them together with store.to(device).")
-        states = self.tokens.select(tokens).to(chosen[0].device)
-        each = heads == "each"
-        if each and len({layer.heads for layer in chosen}) > 1:
-            raise AttentionError('heads="each" needs layers with equally many heads.', "Ask for layers one by one.")
-
-        def combined(layer: LayerAttention) -> Operator:
-            conditioned = layer.conditioned(states)
-            kept = conditioned if sink == "drop" else layer.unpadded(self.tokens.mask)
-            return kept if each else kept.head_mean(layer_weights(conditioned, layer.over_heads(states), heads))
-
-        total = mean([combined(layer) for layer in chosen])
-        if each:
-            states = chosen[0].over_heads(states)
-        if direction == "outgoing":
-            return reversed_over(total, states)
-        return Chain(total.scaled(columns=states), states, absorbing=sink == "absorb", check=False)
+        return chain_of(self, layers, heads, tokens, direction, sink, balanced, layer_weights)
 
     def to(self, device: torch.device | str) -> AttentionStore:
         """Returns the store with its maps on another device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -12,19 +12,11 @@ from attnchain_interp.chain import Chain, second_eigenvalue
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
-from attnchain_interp.store.layers import LayerAttention, LayerSelection
-from attnchain_interp.store.tokens import TokenLayout, TokenSelection
+from attnchain_interp.store.layers import Layers, LayerSelection
+from attnchain_interp.store.tokens import TokenSelection
 
 Heads = str | Sequence[int] | Callable[[Tensor], Tensor]
 NAMED_WEIGHTS: Final = ("mean", "lambda2", "inverse-lambda2")
-
-
-class Layers(Protocol):
-    """The part of an `AttentionStore` that `head_weights` reads."""
-
-    tokens: TokenLayout
-
-    def select(self, layers: LayerSelection) -> list[LayerAttention]: ...
 
 
 def head_weights(
@@ -54,7 +46,7 @@ def head_weights(
     Source: Erel et al. 2025 (λ₂-weighted head averaging).
     """
     states = store.tokens.select(tokens)
-    rows = [layer_weights(layer.conditioned(states), layer.over_heads(states), heads) for layer in store.select(layers)]
+    rows = [weights_in_layer(layer.conditioned(states), layer.over_heads(states), heads) for layer in store.select(layers)]
     if len({row.shape for row in rows}) > 1:
         raise AttentionError(
             f"the layers have {[row.shape[1] for row in rows]} heads, so their weights cannot be stacked.",
@@ -63,7 +55,7 @@ def head_weights(
     return torch.stack(rows, 1)
 
 
-def layer_weights(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor:
+def weights_in_layer(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor:
     """Returns `head_weights` (batch, head) of one layer whose maps are `conditioned` on `states` (batch, head, token)."""
     batch, count = conditioned.shape[:2]
     if callable(heads):

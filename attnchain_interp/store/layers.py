@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
@@ -116,6 +116,24 @@ class LayerAttention:
         return states.to(self.device)[:, None].expand(self.attention.shape[:-1])
 
 
+class Layers(Protocol):
+    """The part of an `AttentionStore` from which weights and chains are made."""
+
+    tokens: TokenLayout
+    queries: TokenLayout | None
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, layer: int | str) -> LayerAttention: ...
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def select(self, layers: LayerSelection) -> list[LayerAttention]: ...
+
+    def only(self, layers: LayerSelection) -> Layers: ...
+
+
 def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
     """Returns the names of the selected layers. A capture uses it before a forward, to record only these.
 
@@ -139,6 +157,16 @@ def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
     for name in chosen:
         layer_name(names, name)
     return chosen
+
+
+def in_order(names: Sequence[str], layers: LayerSelection) -> list[str]:
+    """Returns the names of the selected layers in the order of `names`, however they were selected.
+
+    >>> in_order(["a", "b", "c"], [-1, "a"])
+    ['a', 'c']
+    """
+    chosen = set(select_layers(names, layers))
+    return [name for name in names if name in chosen]
 
 
 def no_chain(name: str, queries: int, keys: int) -> AttentionError:

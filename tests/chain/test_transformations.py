@@ -1,4 +1,4 @@
-"""Restriction, damping and reversal beside dense replicas."""
+"""Restriction, damping, reversal and balancing beside dense replicas."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import attnchain_interp as ac
+from attnchain_interp.operators import Dense
 
 from ..chains import random_logits
 
@@ -84,3 +85,76 @@ def test_personalization_outside_the_states_is_refused(five: Tensor) -> None:
     chain = ac.restrict(five, torch.tensor([False, True, True, True, True]))
     with pytest.raises(ac.AttentionError, match="not states of the chain"):
         ac.damp(chain, 0.9, torch.full((5,), 0.2))
+
+
+def balanced(P: Tensor) -> Tensor:
+    """Columns divided by their sums, then rows by theirs."""
+    columns = P / P.sum(-2, keepdim=True)
+    return columns / columns.sum(-1, keepdim=True)
+
+
+@given(random_logits(), st.data())
+def test_a_balanced_restriction(raw: Tensor, data: st.DataObject) -> None:
+    """States are balanced among themselves. Another token enters by its own row. Balancing and reversing commute."""
+    n = len(raw)
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(any)))
+    chain = ac.restrict(raw.softmax(-1), keep)
+    found = ac.balance(chain)
+    assert torch.allclose(found.matrix[keep][:, keep], balanced(chain.matrix[keep][:, keep]))
+    assert torch.equal(found.matrix[~keep], chain.matrix[~keep])
+    assert not found.matrix[:, ~keep].any()
+    assert torch.equal(found.states, keep)
+    both = ac.reverse(found).matrix[keep][:, keep]
+    assert torch.allclose(ac.balance(ac.reverse(chain)).matrix[keep][:, keep], both)
+
+
+def test_a_doubly_stochastic_chain_is_balanced() -> None:
+    doubly = torch.full((3, 3), 0.25, dtype=torch.float64) + 0.25 * torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(ac.balance(doubly).matrix, doubly)
+
+
+def test_no_entry_of_the_last_row_of_a_balanced_causal_chain_is_greater_than_its_own() -> None:
+    causal = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.7, 0.2, 0.1]]).double()
+    found = ac.balance(causal).matrix
+    assert torch.allclose(found, balanced(causal))
+    assert ac.balance(causal).causal
+    assert found[2].argmax() == 2
+
+
+def test_a_token_that_nobody_attends_to_stays_so() -> None:
+    P = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.25, 0.0, 0.75]])
+    assert torch.allclose(ac.balance(P).matrix[:, [0, 2]], balanced(P[:, [0, 2]]))
+    assert not ac.balance(P).matrix[:, 1].any()
+
+
+def test_walks_of_a_balanced_absorbing_chain_end_as_often(five: Tensor) -> None:
+    chain = ac.absorb(five, torch.tensor([True, False, False, False, False]))
+    found = ac.balance(chain)
+    inner = five[1:, 1:]
+    expected = balanced(inner) * inner.sum(-1, keepdim=True)
+    assert found.absorbing
+    assert torch.allclose(found.matrix[1:, 1:], expected)
+    visits = torch.linalg.solve(torch.eye(4).double() - expected.T, torch.full((4,), 0.25).double())
+    assert torch.allclose(ac.expected_visits(found)[1:], visits)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_factors_are_balanced_as_their_maps_are(causal: bool) -> None:
+    query, key = torch.randn(2, 2, 3, 9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    factors = ac.Factors(query, key, causal=causal)
+    keep = torch.arange(9) != 0
+    lazy, dense = (ac.balance(ac.restrict(P, keep)) for P in (factors, factors.maps()))
+    assert not isinstance(lazy.transitions, Dense)
+    assert torch.allclose(lazy.matrix, dense.matrix, atol=1e-6)
+    start = torch.eye(9, dtype=torch.float64)[0]  # not a state
+    assert torch.allclose(ac.bounce(lazy, start), ac.bounce(dense, start), atol=1e-6)
+    assert torch.allclose(ac.stationary(lazy), ac.stationary(dense), atol=1e-5)
+    assert lazy.causal == dense.causal == causal
+    assert torch.allclose(ac.second_eigenvalue(lazy), ac.second_eigenvalue(dense), atol=1e-4)
+
+
+def test_the_gradient_of_a_balanced_chain(five: Tensor) -> None:
+    def rank(logits: Tensor) -> Tensor:
+        return ac.stationary(ac.balance(ac.restrict(logits.softmax(-1), torch.arange(5) != 2)), 0.9)
+
+    assert torch.autograd.gradcheck(rank, five.log().requires_grad_())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnchain_interp.operators.composed import mean
+from attnchain_interp.operators.composed import total
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.operator import Dense, Operator
@@ -35,7 +35,7 @@ EXPRESSIONS: dict[str, Callable[[Operator], Operator]] = {
     "conditioned": lambda M: M.conditioned(STATES),
     "reversed": lambda M: M.conditioned(STATES).transposed().conditioned(STATES).scaled(columns=STATES),
     "mean of heads": lambda M: M.conditioned(STATES).head_mean(WEIGHTS).scaled(columns=STATES[:, 0]),
-    "mean of layers": lambda M: mean([M.scaled(ROWS), M, M.transposed()]),
+    "sum of layers": lambda M: total([M.scaled(ROWS), M, M.transposed()]),
 }
 
 

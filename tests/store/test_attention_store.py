@@ -1,11 +1,9 @@
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionStore, LayerAttention, TokenLayout
+from attnchain_interp import AttentionStore, LayerAttention
 
 
 def test_access(store: AttentionStore, logits: Tensor) -> None:
@@ -25,47 +23,6 @@ def test_to_another_device(store: AttentionStore) -> None:
     moved = store.to("cpu")
     assert torch.equal(moved.maps(), store.maps())
     assert moved.tokens is store.tokens
-
-
-@pytest.mark.parametrize("direction", ["incoming", "outgoing"])
-@pytest.mark.parametrize("heads", ["mean", [0, 2]])
-def test_chain_beside_a_dense_replica(store: AttentionStore, logits: Tensor, heads: Any, direction: Any) -> None:
-    """Drop the class token's logits, softmax, average heads, then layers; reverse by columns."""
-    chosen = [0, 1, 2] if heads == "mean" else heads
-    expected = logits[1:, :, chosen][..., 1:, 1:].softmax(-1).mean((0, 2))
-    if direction == "outgoing":
-        expected = (expected / expected.sum(-2, keepdim=True)).mT
-    chain = store.chain(layers=slice(1, None), heads=heads, direction=direction)
-    assert torch.allclose(chain.matrix[:, 1:, 1:], expected)
-    assert not chain.matrix[..., 0].any()
-    assert chain.states[:, 0].logical_not().all()
-
-
-def test_the_class_token_enters_by_its_own_row_or_column(store: AttentionStore, logits: Tensor) -> None:
-    row = logits[2, :, 1, 0, 1:].softmax(-1)
-    assert torch.allclose(store.chain(-1, [1]).matrix[:, 0, 1:], row)
-    maps = logits[2, :, 1].softmax(-1)
-    scaled = maps / maps[..., 1:].sum(-1, keepdim=True)
-    column = scaled[:, 1:, 0] / scaled[:, 1:, 0].sum(-1, keepdim=True)
-    assert torch.allclose(store.chain(-1, [1], direction="outgoing").matrix[:, 0, 1:], column)
-
-
-def test_each_head_by_itself(store: AttentionStore, logits: Tensor) -> None:
-    chain = store.chain(0, "each", tokens="all")
-    assert torch.allclose(chain.matrix, logits[0].softmax(-1))
-    assert chain.states.shape == (2, 3, 5)
-
-
-def test_padding_is_never_a_state(logits: Tensor) -> None:
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    raw = logits[:, :, :, :, :].masked_fill(~mask.bool()[:, None, None], -torch.inf)
-    maps = raw.softmax(-1)
-    maps[:, 1, :, 3:] = torch.nan  # what a fully masked query may hold
-    chain = AttentionStore.from_maps(list(maps), TokenLayout.text(mask)).chain()
-    assert torch.allclose(chain.matrix[1, :3, :3], raw[:, 1, :, :3, :3].softmax(-1).mean((0, 1)))
-    pi = ac.stationary(chain)
-    assert float(pi[1, :3].sum()) == pytest.approx(1)
-    assert not pi[1, 3:].any()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +58,13 @@ def test_what_does_not_exist(store: AttentionStore) -> None:
         store.chain(heads="sum")
     with pytest.raises(ac.AttentionError, match="direction='sideways'"):
         store.chain(direction="sideways")  # type: ignore[arg-type]
+
+
+def test_only_some_layers(store: AttentionStore) -> None:
+    last_two = store.only([-1, "layer.1"])
+    assert last_two.names == ["layer.1", "layer.2"]
+    assert torch.equal(last_two.maps(), store.maps(slice(1, None)))
+    assert last_two.tokens is store.tokens
 
 
 def test_layers_of_different_shapes_are_not_stacked(store: AttentionStore) -> None:
