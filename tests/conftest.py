@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models of a test are too small to be worth a second thread
@@ -29,6 +30,7 @@ ALLOWED_SKIPS = (
     "(nnterp|nnsight 0.7|transformer-lens|peft|lightning|sentence-transformers|torchao|bitsandbytes) is not installed",
     "(jinja2 3.1|vit-pytorch|x-transformers|open_clip|segment-anything|monai) is not installed",
     "transformers builds no (dinat|funnel) from its defaults here",
+    "needs real weights",  # where neither the hub nor a registry has them; .ci/run says so
 )
 
 
@@ -87,3 +89,21 @@ def logits() -> Tensor:
 @pytest.fixture
 def store(logits: Tensor) -> AttentionStore:
     return AttentionStore.from_maps(list(logits.softmax(-1)), TokenLayout.image(2, (2, 2), [Role.CLASS]))
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Callable[[str], Path]:
+    """Returns a function from the name of a real model (dinov2-small, smollm2, minilm) to its folder.
+
+    `attnchain fetch NAMES DIR` fetches them, and $ATTNCHAIN_WEIGHTS names DIR, as in `.ci/run`. Elsewhere the test is skipped.
+    """
+    home = os.environ.get("ATTNCHAIN_WEIGHTS")
+    if not home:
+        pytest.skip("needs real weights: attnchain fetch dinov2-small smollm2 minilm DIR, then ATTNCHAIN_WEIGHTS=DIR")
+
+    def folder(name: str) -> Path:
+        from attnchain_evals.weights import fetched
+
+        return fetched(name, home).path
+
+    return folder

@@ -40,3 +40,6 @@ from .tasks.imagenet_segmentation import ImageNetSegmentation as ImageNetSegment
 from .tasks.key_values import KeyValues as KeyValues
 from .tasks.key_values import TextExample as TextExample
 from .tasks.mask_placement import WholeImage as WholeImage
+from .weights import FetchedModel as FetchedModel
+from .weights import fetch as fetch
+from .weights import fetched as fetched

@@ -1,4 +1,4 @@
-"""The command `attnchain`: demo, attribute, explore, figure, inspect, bench, reproduce."""
+"""The command `attnchain`: demo, fetch, attribute, explore, figure, inspect, bench, reproduce."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
 from attnchain_evals.bench.model_loading import Model, load, normalization_of  # noqa: E402
 from attnchain_evals.cli.bench import app as bench  # noqa: E402 - needs typer, whose absence is explained above
 from attnchain_evals.cli.explore import explore  # noqa: E402
+from attnchain_evals.cli.fetch import fetch  # noqa: E402
 from attnchain_evals.cli.figure import app as figure  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
 from attnchain_evals.terminal import working  # noqa: E402
 
 app.command()(explore)
+app.command()(fetch)
 app.add_typer(bench, name="bench")
 app.add_typer(figure, name="figure")
 app.add_typer(reproduce, name="reproduce")
