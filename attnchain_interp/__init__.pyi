@@ -55,3 +55,4 @@ from .store import LayerAttention as LayerAttention
 from .store import Role as Role
 from .store import TokenLayout as TokenLayout
 from .store import head_weights as head_weights
+from .store import sinks as sinks

@@ -10,10 +10,12 @@ from typing import Any, Final, Literal, cast, final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnchain_adapters.map_product import AXES, NESTED
 from attnchain_adapters.softmax_trail import SoftmaxTrail
 from attnchain_interp import AttentionError, Factors
+from attnchain_interp.operators import wide_dtype
 
 Route = Literal["sdpa", "softmax", "multi-head"]
 
@@ -28,7 +30,8 @@ class AttentionCall:
 
     Attributes:
         attention: the map that multiplies the values, (batch, head, query, key), or its factors.
-        make_values: returns the values (batch, head, key, dim). A capture of maps does not need them.
+        make_values: returns the values (batch, head, key, dim), or those of the key heads that query heads share. The map does
+            not need them.
         output: turns the mixed values of the heads (batch, head, query, dim) into the result of the function.
         route: how it was seen. "sdpa": `scaled_dot_product_attention`. "multi-head": `multi_head_attention_forward`, of
             `nn.MultiheadAttention`. "softmax": a product of values with a softmax, or with something made of a softmax.
@@ -53,8 +56,16 @@ class AttentionCall:
 
     @property
     def values(self) -> Tensor:
-        """The values (batch, head, key, dim). Shared ones are repeated, and projected ones computed, here."""
-        return self.make_values()
+        """The values (batch, head, key, dim). Shared ones are repeated here."""
+        return self._over_heads(self.make_values())
+
+    def value_norms(self) -> Tensor:
+        """Returns the length of each value (batch, head, key) in float32 or wider. Shared values are not repeated for it."""
+        values = self.make_values().detach()
+        return self._over_heads(torch.linalg.vector_norm(values, dim=-1, dtype=wide_dtype(values.dtype)))
+
+    def _over_heads(self, shared: Tensor) -> Tensor:
+        return shared.repeat_interleave(self.attention.shape[1] // shared.shape[1], 1)
 
     def with_maps(self, maps: Tensor) -> Any:
         """Returns what the function returns with these maps (batch, head, query, key) in place of its own."""
@@ -131,7 +142,9 @@ class AttentionCalls:
             return f"{extra[0]} adds a key that is not a token", F.multi_head_attention_forward(*args, **kwargs)
         call.arguments.update(need_weights=True, average_attn_weights=False)
         weights: Tensor
-        result, weights = cast("tuple[Tensor, Tensor]", F.multi_head_attention_forward(*call.args, **call.kwargs))
+        with _LastProduct() as product:
+            result, weights = cast("tuple[Tensor, Tensor]", F.multi_head_attention_forward(*call.args, **call.kwargs))
+        values = product.right.unflatten(0, (-1, given["num_heads"]))
         single = weights.ndim == 3  # one example, without a batch
         maps = weights[None] if single else weights
 
@@ -145,9 +158,21 @@ class AttentionCalls:
         same = query is key or (query.shape == key.shape and torch.equal(query, key))
         if absent is not None and absent.dtype != torch.bool:
             absent = absent == float("-inf")
-        lead = (None,) if single else ()
-        found = AttentionCall(maps, lambda: _values(given)[lead], returned, "multi-head", same_tokens=same, absent=absent)
+        found = AttentionCall(maps, lambda: values, returned, "multi-head", same_tokens=same, absent=absent)
         return found, (result, shown())
+
+
+class _LastProduct(TorchDispatchMode):
+    """While open, keeps the right factor of the last batched product: the values, which the function does not return."""
+
+    right: Tensor
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.bmm.default:
+            self.right = args[1]
+        return func(*args, **(kwargs or {}))
 
 
 def _fused_call(
@@ -162,12 +187,7 @@ def _fused_call(
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask[lead]
     factors = fused_factors(query[lead], key[lead], value[lead], attn_mask, *args, **kwargs)
-    values, heads = value[lead], factors.shape[1]
-
-    def repeated() -> Tensor:
-        return values.repeat_interleave(heads // values.shape[1], 1)
-
-    return AttentionCall(factors, repeated, lambda mixed: mixed[back], "sdpa", folded=groups == 1)
+    return AttentionCall(factors, lambda: value[lead], lambda mixed: mixed[back], "sdpa", folded=groups == 1)
 
 
 def fused_factors(
@@ -221,16 +241,6 @@ def _kernel(function: Any) -> str | None:
     """The refusal of a fused function that shows no map."""
     name = getattr(function, "__name__", "")
     return f"it calls {name}, which shows no map" if "attention" in name or name == "_transformer_encoder_layer_fwd" else None
-
-
-def _values(given: Mapping[str, Any]) -> Tensor:
-    """The values ([batch,] head, key, dim) of a call of `multi_head_attention_forward` with these arguments."""
-    value: Tensor = given["value"]
-    width, heads = given["embed_dim_to_check"], given["num_heads"]
-    bias = given["in_proj_bias"]
-    bias = None if bias is None else bias[2 * width :]
-    weight = given["v_proj_weight"] if given["use_separate_proj_weight"] else given["in_proj_weight"][2 * width :]
-    return F.linear(value, weight, bias).unflatten(-1, (heads, -1)).movedim(0, -2)
 
 
 def _projected(heads: Tensor, given: Mapping[str, Any]) -> Tensor:

@@ -18,14 +18,16 @@ from torch.utils.hooks import RemovableHandle
 from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
 from attnchain_adapters.checks import check_shown
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import Edit
+from attnchain_interp.capture import Edit, MakeNorms
 from attnchain_interp.store import LayerSelection, names_given
 
 
 class Taker(Protocol):
     """Takes the attention of each layer: a `Collector`, or an object that gathers for one."""
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None: ...
+    def take(
+        self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
+    ) -> None: ...
 
 
 class AttentionRecorder(TorchFunctionMode):
@@ -187,7 +189,7 @@ class AttentionRecorder(TorchFunctionMode):
         if self._edit is not None and isinstance(attention, Factors):
             attention = attention.maps()
         with DisableTorchFunction():
-            self._taker.take(layer, attention.detach(), call.sink)
+            self._taker.take(layer, attention.detach(), call.sink, call.value_norms)
         if self._edit is None or isinstance(attention, Factors):
             return result
         return call.with_maps(self._edit(layer, attention))

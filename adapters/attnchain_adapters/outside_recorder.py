@@ -24,7 +24,7 @@ class OutsideRecorder(AttentionRecorder):
         super().__init__(model, {}, frozenset(), self)
         self._inside = inside
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
         raise NotImplementedError("nothing is wanted here")
 
     def __torch_function__(

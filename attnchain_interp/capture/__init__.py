@@ -15,7 +15,7 @@ from attnchain_interp.capture.adapter import (
 )
 from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capture.capture import capture
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms
 from attnchain_interp.capture.contributions import ContributionCollector, capture_contributions
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
@@ -53,6 +53,7 @@ __all__ = [
     "LayerNorm",
     "LayerProof",
     "LoadedModel",
+    "MakeNorms",
     "Proof",
     "Reading",
     "Reducer",

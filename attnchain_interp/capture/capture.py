@@ -122,5 +122,6 @@ def _collected(store: AttentionStore, collector: Collector[Result]) -> Result:
     fused = all(isinstance(layer.attention, Factors) for layer in store)
     collector.expect(Expected(store.tokens, len(store), max(layer.heads for layer in store), fused, store.queries))
     for layer in store:
-        collector.take(layer.name, layer.attention, layer.sink)
+        norms = layer.value_norms
+        collector.take(layer.name, layer.attention, layer.sink, None if norms is None else lambda norms=norms: norms)
     return collector.result(store.names, store.metadata)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,7 @@ from attnchain_interp.operators import Factors
 from attnchain_interp.store import TokenLayout
 
 Result_co = TypeVar("Result_co", covariant=True)
+MakeNorms = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,15 @@ class Collector(Protocol[Result_co]):
         """
         ...
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Takes the attention of one layer: maps (batch, head, query, key), or factors.
 
         Args:
             name: of the layer.
             attention: detached from the model's graph.
             sink: whether the softmax had a sink, which was dropped from the maps.
+            value_norms: returns the length of each value (batch, head, key), which the attention moves. It costs nothing where
+                it is not called. None where the values are not known.
 
         Raises:
             AttentionError: as `Expected.check_layer`.

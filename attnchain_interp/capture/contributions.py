@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnchain_interp.capture.adapter import CaptureRequest
 from attnchain_interp.capture.attention_block import AttentionBlock, Measure, check_measure
-from attnchain_interp.capture.collector import Expected, told
+from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.capture.shards import check_holds_weights
@@ -52,7 +52,7 @@ class ContributionCollector:
         self._expected = expected
         self._maps.expect(expected)
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Refuses attention without its values. See `Collector.take`."""
         raise AttentionError(
             f"layer {name!r} showed its attention alone, and contributions are computed from its values too: text is being"

@@ -20,7 +20,7 @@ from attnchain_interp.capture.adapter import (
     WatchingAdapter,
 )
 from attnchain_interp.capture.attention_block import AttentionBlock
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms
 from attnchain_interp.capture.entries import Entries, Known
 from attnchain_interp.capture.source import check_settled, module_of
 from attnchain_interp.errors import AttentionError
@@ -190,8 +190,8 @@ class _Inside(Generic[Result]):
     def expect(self, expected: Expected) -> None:
         self._collector.expect(expected)
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
-        self._collector.take(self._prefix + name, attention, sink)
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+        self._collector.take(self._prefix + name, attention, sink, value_norms)
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> _Inside[Result]:
         self._names = [self._prefix + name for name in names]

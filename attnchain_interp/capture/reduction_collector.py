@@ -9,7 +9,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture.collector import Expected, told
+from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.capture.reducers import Reducer, SecondEigenvalues
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
@@ -101,7 +101,7 @@ class ReductionCollector:
         self._expected = expected
 
     @full_precision()
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Reduces one layer, some heads at a time. See `Collector.take`."""
         expected = told(self._expected)
         expected.check_layer(name, attention, self._results)

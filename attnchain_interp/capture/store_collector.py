@@ -9,7 +9,7 @@ from typing import Final, Literal, final
 
 from torch import Tensor
 
-from attnchain_interp.capture.collector import Expected, told
+from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
@@ -65,7 +65,7 @@ class StoreCollector:
             self._note = f"{self._keep}: the maps take {size}" if fits else f"factors: maps would take {size}"
             log.info("keep='auto' keeps %s", self._note)
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Keeps one layer. See `Collector.take`."""
         told(self._expected).check_layer(name, attention, self._layers)
         if isinstance(attention, Factors):
@@ -75,7 +75,8 @@ class StoreCollector:
                 attention = attention.owned()
         elif self._keep == "factors":
             raise AttentionError(f"layer {name!r} showed its map but no factors.", 'Use keep="maps" or reducers.')
-        self._layers[name] = LayerAttention(name, attention, sink)
+        norms = None if value_norms is None else value_norms()
+        self._layers[name] = LayerAttention(name, attention, sink, norms)
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
         """Returns the store. See `Collector.result`."""

@@ -14,7 +14,14 @@ from attnchain_interp.chain import Chain, coarse_grained_stationary, metastable_
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.encoding import Floats
-from attnchain_interp.store import NAMED_WEIGHTS, AttentionStore, TokenSelection, eigenvalue_weights, normalised_weights
+from attnchain_interp.store import (
+    NAMED_WEIGHTS,
+    AttentionStore,
+    TokenSelection,
+    eigenvalue_weights,
+    normalised_weights,
+    states_of,
+)
 from attnchain_interp.store.starts import default_damping, last_state
 
 MOST: Final = 512  # states of the chain, above which a Schur decomposition takes many seconds
@@ -40,7 +47,7 @@ class ExampleChains:
                 "Capture the self-attention of the model: reading=ac.Reading(kind='encoder').",
             )
         self.store, self.example = store, check_position("example", example, store.batch)
-        self._selected = store.tokens.select(tokens)
+        self._selected = states_of(store, tokens)
         self.shown = store.tokens.mask[self.example].cpu().numpy().nonzero()[0]
         inside = self._selected[self.example].cpu().numpy()[self.shown]
         self.states, self.outside = inside.nonzero()[0], (~inside).nonzero()[0]

@@ -6,6 +6,7 @@ from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue
 from attnchain_interp.store.layer_weights import NAMED_LAYER_WEIGHTS, LayerWeights, layer_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, names_given, select_layers
 from attnchain_interp.store.roles import Role
+from attnchain_interp.store.sinks import Sinks, sinks, states_of
 from attnchain_interp.store.starts import Start
 from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
 
@@ -26,7 +27,10 @@ __all__ = [
     "normalised_weights",
     "Role",
     "select_layers",
+    "Sinks",
+    "sinks",
     "Start",
+    "states_of",
     "TokenLayout",
     "TokenSelection",
 ]

@@ -109,8 +109,7 @@ class AttentionStore:
     @property
     def unread(self) -> tuple[str, ...]:
         """The names of the modules that attended in the forward and are not in this store."""
-        names = self.metadata.get("unread", "")
-        return tuple(names.split(", ")) if names else ()
+        return tuple(filter(None, self.metadata.get("unread", "").split(", ")))
 
     def __repr__(self) -> str:
         *fewer, most = sorted({layer.heads for layer in self})
@@ -174,7 +173,7 @@ class AttentionStore:
         Args:
             layers: see `select`. The mean of several maps is again a chain. Factors give a chain whose map is never built.
             heads: see `head_weights`; or "each", which keeps the heads apart.
-            tokens: the states. See `TokenLayout.select`. None means the patches of an image.
+            tokens: the states. See `states_of`. None means the patches of an image; "no-sinks" leaves out their `sinks`.
             direction: "incoming" follows attention from query to key: mass gathers where attention goes. "outgoing" is the
                 reversed chain: mass gathers where attention comes from.
             sink: the treatment of attention to tokens that are not states, and to a sink in the softmax. "drop" renormalises

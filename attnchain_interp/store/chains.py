@@ -13,6 +13,7 @@ from attnchain_interp.operators.composed import total
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, weights_in_layer
 from attnchain_interp.store.layer_weights import LayerWeights, layer_weights
 from attnchain_interp.store.layers import Layers, LayerSelection, in_order, no_chain
+from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 
 Direction = Literal["incoming", "outgoing"]
@@ -44,9 +45,10 @@ def chain_of(
     each = heads == "each"
     if each and len({layer.heads for layer in chosen}) > 1:
         raise AttentionError('heads="each" needs layers with equally many heads.', "Ask for layers one by one.")
-    states = store.tokens.select(tokens).to(chosen[0].device)
+    selected = states_of(store, tokens, layers)
+    states = selected.to(chosen[0].device)
     parts: list[Operator] = []
-    for layer, weight in zip(chosen, layer_weights(store, weights, layers, tokens).unbind(1), strict=True):
+    for layer, weight in zip(chosen, layer_weights(store, weights, layers, selected).unbind(1), strict=True):
         if not bool(weight.any()):
             continue
         conditioned = layer.conditioned(states)

@@ -13,6 +13,7 @@ from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
 from attnchain_interp.store.layers import Layers, LayerSelection
+from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 
 Heads = str | Sequence[int] | Callable[[Tensor], Tensor]
@@ -35,7 +36,7 @@ def head_weights(
             - a function: takes the transition matrices (batch, head, token, token) and returns non-negative weights
               (batch, head), which are normalised here. Factored layers build their maps for it.
         layers: see `AttentionStore.select`.
-        tokens: the states of the chains: see `TokenLayout.select`. None means the patches of an image.
+        tokens: the states of the chains: see `states_of`. None means the patches of an image.
 
     Heads whose weights are all zero (every |λ₂| is 0; every |λ₂| is 1 for the inverse) get equal weights.
 
@@ -45,7 +46,7 @@ def head_weights(
 
     Source: Erel et al. 2025 (λ₂-weighted head averaging).
     """
-    states = store.tokens.select(tokens)
+    states = states_of(store, tokens, layers)
     rows = [weights_in_layer(layer.conditioned(states), layer.over_heads(states), heads) for layer in store.select(layers)]
     if len({row.shape for row in rows}) > 1:
         raise AttentionError(

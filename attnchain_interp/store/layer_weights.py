@@ -14,6 +14,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import wide_dtype
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
 from attnchain_interp.store.layers import LayerAttention, Layers, LayerSelection, in_order
+from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 
 LayerWeights = str | Sequence[float] | Callable[[Any], Tensor]
@@ -41,7 +42,7 @@ def layer_weights(
             - a function: takes a store of the selected layers, in the order of the model, and returns non-negative weights
               (layer,) or (batch, layer).
         layers: see `AttentionStore.select`.
-        tokens: the states of the chains of "lambda2" and "inverse-lambda2": see `TokenLayout.select`.
+        tokens: the states of the chains of "lambda2" and "inverse-lambda2": see `states_of`.
 
     The weights are divided by their sum. Where a rule or a function gives zeros alone, layers count the same: one layer by
     itself weighs 1 under every rule.
@@ -71,7 +72,7 @@ def _given(store: Layers, weights: LayerWeights, names: list[str], tokens: Token
     if weights == "late":
         depth = torch.linspace(0, 1, len(store), dtype=torch.float64, device="cpu")
         return depth[[store.names.index(name) for name in names]]
-    states = store.tokens.select(tokens)
+    states = states_of(store, tokens, names)
     second = torch.stack([_second(store[name], states) for name in names], 1)
     return eigenvalue_weights(second, weights)
 

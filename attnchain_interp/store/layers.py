@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, final
 
 import torch
@@ -29,15 +29,20 @@ class LayerAttention:
         name: the module name in the model.
         attention: maps (batch, head, query, key), or `Factors`. Cross-attention and pooled attention are not square.
         sink: the softmax had a sink that was dropped, so the rows of the maps sum to less than one.
+        value_norms: ‖v‖ of each token's value in each head (batch, head, key), which the attention moves. `capture` fills it.
+            None where only the attention is known. `sinks` reads it.
     """
 
     name: str
     attention: Tensor | Factors
     sink: bool = False
+    value_norms: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.attention, Factors):
             check_tensor("attention", self.attention, "(batch, head, query, key), or Factors")
+        if self.value_norms is not None:
+            check_tensor("value_norms", self.value_norms, "(batch, head, key)")
 
     def __repr__(self) -> str:
         batch, heads, queries, keys = self.attention.shape
@@ -70,7 +75,8 @@ class LayerAttention:
 
     def to(self, device: torch.device | str) -> LayerAttention:
         """Returns the layer on another device."""
-        return LayerAttention(self.name, self.attention.to(device), self.sink)
+        norms = None if self.value_norms is None else self.value_norms.to(device)
+        return LayerAttention(self.name, self.attention.to(device), self.sink, norms)
 
     def check(self, queries: TokenLayout, keys: TokenLayout) -> None:
         """Checks that the maps are those of these tokens, and row-stochastic. Rows of padding are not looked at."""
@@ -82,8 +88,22 @@ class LayerAttention:
                 "If the maps are not square (cross-attention, pooled attention), pass the layout of the queries: queries=…. A"
                 " step of generate() holds its newest rows alone: capture(model.generate, …) gives all.",
             )
+        self._check_norms(keys)
         if not isinstance(self.attention, Factors):
             check_rows(self.attention, f"layer {self.name!r}", queries.mask[:, None].to(self.device), self.below_one)
+
+    def _check_norms(self, keys: TokenLayout) -> None:
+        norms = self.value_norms
+        if norms is None:
+            return
+        batch, heads, _, tokens = self.attention.shape
+        there = keys.mask[:, None].to(norms.device)
+        if tuple(norms.shape) != (batch, heads, tokens) or bool((~(norms >= 0) & there).any()):
+            raise AttentionError(
+                f"value_norms of layer {self.name!r} has shape {tuple(norms.shape)}; it must hold {batch} × {heads} × {tokens}"
+                " lengths (batch, head, key), none negative or NaN.",
+                "Pass values.norm(dim=-1), with shared values repeated for every head; or leave value_norms out.",
+            )
 
     def transitions(self) -> Operator:
         """Returns the map of each head (batch, head, token, token) in float32 or wider, without a restriction.
@@ -117,7 +137,7 @@ class LayerAttention:
 
 
 class Layers(Protocol):
-    """The part of an `AttentionStore` from which weights and chains are made."""
+    """The part of an `AttentionStore` from which weights, chains and sinks are made."""
 
     tokens: TokenLayout
     queries: TokenLayout | None

@@ -29,4 +29,7 @@ class Role(IntEnum):
             return cls[name.upper()]
         except KeyError:
             known = ", ".join(repr(role.name.lower()) for role in cls)
-            raise AttentionError(f"{name!r} is no token role.", f"The roles are {known}.") from None
+            raise AttentionError(
+                f"{name!r} is no token role.",
+                f'The roles are {known}. A chain of a whole store also takes "no-sinks": store.chain(tokens="no-sinks").',
+            ) from None

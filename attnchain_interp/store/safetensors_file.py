@@ -18,8 +18,9 @@ from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"
-_VERSION: Final = 3
-_READ: Final = (2, 3)
+_NORMS: Final = "value_norms"
+_VERSION: Final = 4
+_READ: Final = (2, 3, 4)
 
 
 def write_layers(
@@ -46,7 +47,8 @@ def write_layers(
 
 
 def _tensors(layer: LayerAttention) -> dict[str, Tensor]:
-    return layer.attention.tensors if isinstance(layer.attention, Factors) else {"maps": layer.attention}
+    held = layer.attention.tensors if isinstance(layer.attention, Factors) else {"maps": layer.attention}
+    return held if layer.value_norms is None else held | {_NORMS: layer.value_norms}
 
 
 def _described(layer: LayerAttention) -> dict[str, Any]:
@@ -58,10 +60,11 @@ def _described(layer: LayerAttention) -> dict[str, Any]:
 
 def _layer(described: dict[str, Any], tensor: Callable[[str], Tensor]) -> LayerAttention:
     tensors = {name: tensor(name) for name in described["tensors"]}
+    norms = tensors.pop(_NORMS, None)  # formats 2 and 3 had none
     if "maps" in tensors:
-        return LayerAttention(described["name"], tensors["maps"], described["sink"])
+        return LayerAttention(described["name"], tensors["maps"], described["sink"], norms)
     factors = Factors(**tensors, **{name: described[name] for name in ("scale", "causal", "softcap")})
-    return LayerAttention(described["name"], factors, described["sink"])
+    return LayerAttention(described["name"], factors, described["sink"], norms)
 
 
 def _layout(name: str, described: dict[str, Any], file: Any) -> TokenLayout:
@@ -83,7 +86,7 @@ def read_layers(path: Path) -> tuple[list[LayerAttention], TokenLayout, dict[str
                 )
             header = json.loads(metadata[_KEY])
             if header["version"] not in _READ:
-                readable = " and ".join(map(str, _READ))
+                readable = ", ".join(map(str, _READ))
                 raise AttentionError(
                     f"{path} has store format {header['version']}; this version reads {readable}.", "Update attnchain-interp."
                 )

@@ -40,6 +40,8 @@ def test_the_fused_call(query: tuple[int, ...], key: tuple[int, ...], options: d
     heads = call.unfolded(3)
     assert heads.attention.shape[:2] == ((2, 3) if call.folded else call.attention.shape[:2])
     assert torch.allclose(heads.with_maps(maps_of(heads)), result, atol=1e-5)
+    assert torch.allclose(heads.value_norms(), heads.values.norm(dim=-1))
+    assert heads.value_norms().shape == (*heads.attention.shape[:2], heads.attention.shape[3])
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -67,6 +69,10 @@ def test_multi_head_attention(batch_first: bool, single: bool, need_weights: boo
     ((call, result),) = seen
     assert call.same_tokens
     assert torch.allclose(call.with_maps(maps_of(call))[0], result[0], atol=1e-6)
+    projected = F.linear(x, module.in_proj_weight[16:], module.in_proj_bias[16:]).unflatten(-1, (2, 4))
+    projected = projected if single or batch_first else projected.transpose(0, 1)
+    expected = projected.norm(dim=-1).transpose(-1, -2)
+    assert torch.allclose(call.value_norms(), expected[None] if single else expected, atol=1e-6)
 
 
 def test_keys_that_are_not_tokens_cannot_be_read() -> None:

@@ -67,6 +67,35 @@ def test_eager_models_are_read_off_their_softmax() -> None:
     assert torch.allclose(eager.maps(), ac.capture(model, pixels(model)).maps(), atol=1e-5)
 
 
+@pytest.mark.parametrize(("implementation", "keep"), [("sdpa", "maps"), ("sdpa", "factors"), ("eager", "maps")])
+def test_value_norms_are_those_of_the_heads(implementation: str, keep: Any) -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {**SMALL, "vocab_size": 20, "num_key_value_heads": 1}
+    model: Any = transformers.LlamaModel(transformers.LlamaConfig(**sizes)).eval()
+    model.set_attn_implementation(implementation)
+    seen: list[Tensor] = []
+    for layer in model.layers:
+        layer.self_attn.v_proj.register_forward_hook(lambda *given: seen.append(given[-1]))
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1] * 5])
+    store = ac.capture(model, torch.arange(10).view(2, 5), attention_mask=mask, keep=keep)
+    for layer, values in zip(store, seen, strict=True):
+        assert layer.value_norms is not None
+        expected = values.norm(dim=-1)[:, None].expand(-1, 3, -1)
+        assert torch.allclose(layer.value_norms, expected, atol=1e-6)
+        assert layer.value_norms.shape == (2, 3, 5)
+
+
+def test_value_norms_beside_gradients_are_outside_their_graph() -> None:
+    model = hf_model("vit")
+    found = ac.capture_gradients(model, pixels(model), target=0)
+    kept = found.store[0].value_norms
+    assert kept is not None
+    assert not kept.requires_grad
+    plain = ac.capture(model, pixels(model))[0].value_norms
+    assert plain is not None
+    assert torch.allclose(kept, plain, atol=1e-6)
+
+
 @every_model
 def test_methods_just_work(build: Callable[[], Any]) -> None:
     model = build()

@@ -85,11 +85,11 @@ def test_nothing_of_a_layer_outlives_its_reduction(vit: nn.Module, images: Tenso
     seen: list[Any] = []
     take = ReductionCollector.take
 
-    def watched(self: Any, name: str, attention: Any, sink: bool = False) -> None:
+    def watched(self: Any, name: str, attention: Any, *rest: Any) -> None:
         gc.collect()
         assert all(earlier() is None for earlier in seen), "an earlier layer's attention is still there"
         seen.append(weakref.ref(attention))
-        take(self, name, attention, sink)
+        take(self, name, attention, *rest)
 
     monkeypatch.setattr(ReductionCollector, "take", watched)
     ac.capture(vit, images, keep=REDUCERS)

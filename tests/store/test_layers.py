@@ -48,3 +48,18 @@ def test_maps_must_be_those_of_the_tokens() -> None:
         pooled.check(tokens, tokens)
     with pytest.raises(AttentionError, match="leads from 1 queries to 3 other tokens"):
         pooled.transitions()
+
+
+def test_value_norms_fit_the_keys_and_move_along() -> None:
+    tokens, maps = TokenLayout.text(torch.tensor([[1, 1, 0]])), torch.full((1, 2, 3, 3), 1 / 3)
+    norms = torch.tensor([1.0, 2, torch.nan]).expand(1, 2, 3)
+    layer = LayerAttention("a", maps, value_norms=norms)
+    layer.check(tokens, tokens)
+    moved = layer.to("meta").value_norms
+    assert moved is not None
+    assert moved.is_meta
+    for wrong in (norms[:, :1], -norms, norms.flip(-1)):
+        with pytest.raises(AttentionError, match=r"value_norms of layer 'a' .* must hold 1 × 2 × 3 lengths"):
+            LayerAttention("a", maps, value_norms=wrong).check(tokens, tokens)
+    with pytest.raises(AttentionError, match="value_norms is of type list"):
+        LayerAttention("a", maps, value_norms=[1.0])  # type: ignore[arg-type]

@@ -1,10 +1,12 @@
 """Stores are written whole or not at all, and read back as they were."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore, Factors, LayerAttention, TokenLayout
@@ -76,3 +78,22 @@ def test_factors_and_queries_go_there_and_back(tmp_path: Path) -> None:
     assert pooled[0].sink
     assert pooled.queries is not None
     assert pooled.queries.labels == [["probe"]]
+
+
+@pytest.mark.parametrize("factors", [True, False])
+def test_value_norms_go_there_and_back_and_older_files_have_none(factors: bool, tmp_path: Path) -> None:
+    path, query = tmp_path / "run.safetensors", torch.randn(1, 2, 3, 4)
+    held = Factors(query, query.clone()) if factors else Factors(query, query).maps()
+    norms = torch.rand(1, 2, 3)
+    AttentionStore([LayerAttention("a", held, value_norms=norms)], TokenLayout.text(torch.ones(1, 3))).write(path)
+    again = AttentionStore.read(path)[0].value_norms
+    assert again is not None
+    assert torch.equal(again, norms)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["attnchain_interp"])
+    tensors = load_file(path)
+    header["version"] = 3
+    header["layers"][0]["tensors"].remove("value_norms")
+    del tensors["layers.0.value_norms"]
+    save_file(tensors, path, {"attnchain_interp": json.dumps(header)})
+    assert AttentionStore.read(path)[0].value_norms is None

@@ -40,7 +40,7 @@ class RunningMean:
         """Forgets which layers were taken. Called before each forward."""
         self.taken.clear()
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
         """Adds one layer.
 
         Raises:

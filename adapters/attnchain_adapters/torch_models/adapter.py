@@ -197,7 +197,7 @@ class _Kept:
     def __init__(self) -> None:
         self.maps: dict[str, Tensor] = {}
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
         self.maps[name] = attention.maps() if isinstance(attention, Factors) else attention
 
 

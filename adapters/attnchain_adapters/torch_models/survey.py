@@ -121,7 +121,7 @@ class _Survey(AttentionRecorder):
         for tensor in tensors_in((output,)):
             self._made_of[tensor] = made_of | self._made_of.get(tensor, frozenset())
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
         raise NotImplementedError("a survey takes nothing")
 
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp import AttentionError, Factors
+from attnchain_interp.capture import MakeNorms
 
 Step = Tensor | Factors
 
@@ -40,7 +41,7 @@ class Steps:
         """Forgets all steps: the text is read again from its start."""
         self._layers.clear()
 
-    def take(self, name: str, attention: Step, sink: bool = False) -> None:
+    def take(self, name: str, attention: Step, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Takes a step of a layer.
 
         Raises:
@@ -49,7 +50,7 @@ class Steps:
         """
         if not self._writes and name in self._layers:
             return self._layers[name].check_repeated(name, attention)
-        layer = self._layers.setdefault(name, _Layer(sink))
+        layer = self._layers.setdefault(name, _Layer(sink, self._heads))
         step = _unpacked(attention, self._heads) if self._writes else attention
         queries, keys = step.shape[-2:]
         layer.read += queries
@@ -65,6 +66,11 @@ class Steps:
                 "Generate with the default cache.",
             )
         layer.take(step, self._square)
+        if self.slides and value_norms is not None:
+            seen = value_norms()  # now: the next step may overwrite the values
+            layer.note(lambda: seen, keys, self._square)
+        else:
+            layer.note(value_norms, keys, self._square)
         return None
 
     @property
@@ -72,17 +78,18 @@ class Steps:
         """How many examples the layers have seen."""
         return next(iter(self._layers.values())).batch
 
-    def whole(self, name: str) -> tuple[Step, bool]:
-        """Returns the attention of one layer over the whole text, and whether its softmax had a sink."""
+    def whole(self, name: str) -> tuple[Step, bool, MakeNorms | None]:
+        """Returns what a collector takes: the attention of one layer over the whole text, its sink, and its value norms."""
         layer = self._layers[name]
-        return layer.joined(self._square), layer.sink
+        return layer.joined(self._square), layer.sink, layer.value_norms
 
 
 class _Layer:
     """The steps of a layer so far: queries and the newest keys, which hold all earlier ones; or rows of its map."""
 
-    def __init__(self, sink: bool) -> None:
-        self.sink, self.read = sink, 0
+    def __init__(self, sink: bool, heads: int) -> None:
+        self.sink, self.read, self.value_norms = sink, 0, cast("MakeNorms | None", None)
+        self._heads = heads
         self._parts: list[Tensor] = []  # the queries of each step, or its rows of the map
         self._last: Factors | None = None  # the newest step, where parts are queries
 
@@ -104,6 +111,21 @@ class _Layer:
         if square:
             rows = F.pad(rows, (self.read - keys, 0)) if keys < self.read else rows[..., : self.read]
         self._parts.append(rows)
+
+    def note(self, made: MakeNorms | None, keys: int, square: bool) -> None:
+        """Notes the value norms of the keys of a step: those of all tokens so far, or of the newest in a sliding window."""
+        before, self.value_norms = self.value_norms, made
+        if made is None or not square:
+            return
+        slid = self.read - keys
+        earlier = before()[..., :slid] if before is not None and slid > 0 else None
+
+        def norms(made: MakeNorms = made, read: int = self.read) -> Tensor:
+            each = made()
+            each = each.repeat_interleave(self._heads // each.shape[1], 1)
+            return (each if earlier is None else torch.cat([earlier, each], -1))[..., :read]
+
+        self.value_norms = norms
 
     @property
     def batch(self) -> int:

@@ -29,7 +29,7 @@ class AttentionAttribution(TokenAttribution, ABC):
         heads: the weights of the heads of a layer, see `head_weights`; or "each", to score every head by itself (with
             `output="tokens"` or `"grid"`).
         tokens: the states of the chain, see `TokenLayout.select`. None means the patches of an image, else everything but
-            padding. The other tokens score 0.
+            padding; "no-sinks" leaves out the `sinks` of the layers. The other tokens score 0.
         direction: "incoming" (mass gathers where attention goes) or "outgoing" (the reversed chain).
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.rollout import layers_downward
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start, TokenSelection
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start, TokenSelection, states_of
 from attnchain_interp.store.starts import start_distribution
 
 MAX_WORK: Final = 10**10  # edges of all flow problems together
@@ -57,8 +57,9 @@ class AttentionFlow(AttentionAttribution):
 
     def score(self, store: AttentionStore) -> Tensor:
         names = layers_downward(store, self.layers)
-        self._check_work(store, len(names))
-        chains = [store.chain(name, self.heads, self.tokens) for name in names]
+        chosen = states_of(store, self.tokens, self.layers)
+        self._check_work(store, len(names), chosen.sum(1))
+        chains = [store.chain(name, self.heads, chosen) for name in names]
         states = chains[0].states
         start = start_distribution(chains[0], store.tokens, self.start)
         maps = torch.stack([chain.matrix for chain in chains], -3)
@@ -66,8 +67,7 @@ class AttentionFlow(AttentionAttribution):
         problems = zip(capacities.flatten(0, -4), start.flatten(0, -2), states.flatten(0, -2), strict=True)
         return torch.stack([maximum_flow(*problem) for problem in problems]).reshape(states.shape)
 
-    def _check_work(self, store: AttentionStore, layers: int) -> None:
-        counts = store.tokens.select(self.tokens).sum(1)
+    def _check_work(self, store: AttentionStore, layers: int, counts: Tensor) -> None:
         heads = store[0].heads if self.heads == "each" else 1
         work = heads * layers * int((counts**3).sum())
         if work > MAX_WORK:

@@ -13,7 +13,7 @@ from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.chain import bounce
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Heads, LayerSelection, TokenSelection, head_weights
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, TokenSelection, head_weights, states_of
 from attnchain_interp.store.starts import token_positions
 
 
@@ -117,14 +117,15 @@ class WeightedPageRank(AttentionAttribution):
 
     def score(self, store: AttentionStore) -> Tensor:
         layers = checked_store(store).select(self.layers)
-        return torch.stack([self._mean_square(store, layer.name) for layer in layers]).mean(0).sqrt()
+        states = states_of(store, self.tokens, self.layers)
+        return torch.stack([self._mean_square(store, layer.name, states) for layer in layers]).mean(0).sqrt()
 
-    def _mean_square(self, store: AttentionStore, layer: str) -> Tensor:
-        chain = store.chain(layer, "each", self.tokens)
+    def _mean_square(self, store: AttentionStore, layer: str, states: Tensor) -> Tensor:
+        chain = store.chain(layer, "each", states)
         squares = bounce(chain, chain.uniform, self.steps).square()
         if self.heads == "each":
             return squares
-        return torch.einsum("bh,bhi->bi", head_weights(store, self.heads, layer, self.tokens)[:, 0], squares)
+        return torch.einsum("bh,bhi->bi", head_weights(store, self.heads, layer, states)[:, 0], squares)
 
 
 @final
@@ -147,7 +148,7 @@ class RandomRanking(AttentionAttribution):
         generator = torch.Generator().manual_seed(self.seed)
         shape = (first + checked_store(store).batch, len(store.tokens))
         scores = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")[first:]
-        return scores * store.tokens.select(self.tokens)
+        return scores * states_of(store, self.tokens)
 
     def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
         return self

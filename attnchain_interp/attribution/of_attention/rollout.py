@@ -16,7 +16,16 @@ from attnchain_interp.capture.attention_block import Measure, check_measure
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role, Start, TokenLayout, TokenSelection
+from attnchain_interp.store import (
+    AttentionStore,
+    Heads,
+    LayerSelection,
+    Role,
+    Start,
+    TokenLayout,
+    TokenSelection,
+    states_of,
+)
 from attnchain_interp.store.starts import start_distribution
 
 
@@ -69,7 +78,9 @@ class Rollout(AttentionAttribution):
         self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
-        chains = (self._fused(store, name) for name in layers_downward(store, self.layers))
+        names = layers_downward(store, self.layers)
+        states = states_of(store, self.tokens, self.layers)
+        chains = (self._fused(store, name, states) for name in names)
         if self.discard:
             chains = self._thinned(chains, store.tokens)
         return rolled_out(chains, store.tokens, self.start, self.residual)
@@ -83,10 +94,10 @@ class Rollout(AttentionAttribution):
                 kept = (row == 1) | classes.reshape(len(row), *[1] * (row.ndim - 2), -1)
             yield _discarded(chain, self.discard, kept)
 
-    def _fused(self, store: AttentionStore, layer: str) -> Chain:
+    def _fused(self, store: AttentionStore, layer: str, states: Tensor) -> Chain:
         if self.heads not in ("max", "min"):
-            return store.chain(layer, self.heads, self.tokens)
-        each = store.chain(layer, "each", self.tokens)
+            return store.chain(layer, self.heads, states)
+        each = store.chain(layer, "each", states)
         fused = each.matrix.amax(1) if self.heads == "max" else each.matrix.amin(1)
         return _renormalised(fused, each.states[:, 0])
 

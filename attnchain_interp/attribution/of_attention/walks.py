@@ -12,7 +12,7 @@ from attnchain_interp.chain import Chain, bounce, expected_visits, metastable_st
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, Start, TokenSelection
+from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, Start, TokenSelection, states_of
 from attnchain_interp.store.starts import default_damping, jump_to_last, start_distribution
 
 CausalPolicy = Literal["last", "damp", "drop-first", "reverse", "absorb"]
@@ -134,7 +134,7 @@ class TokenRank(AttentionAttribution):
             return super().chain(store)
         if self.causal == "reverse":
             return store.chain(self.layers, self.heads, self.tokens, "outgoing")
-        states = store.tokens.select(self.tokens)
+        states = states_of(store, self.tokens, self.layers)
         later = states & (states.cumsum(1) > 1)
         return store.chain(self.layers, self.heads, later, self.direction, "absorb" if self.causal == "absorb" else "drop")
 

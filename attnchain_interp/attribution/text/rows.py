@@ -15,7 +15,7 @@ from attnchain_interp.capture import Reading, capture
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients, logits_of
 from attnchain_interp.operators import Factors, float32_or_wider
-from attnchain_interp.store import AttentionStore, LayerAttention, TokenLayout
+from attnchain_interp.store import AttentionStore, LayerAttention, TokenLayout, states_of
 
 Source = TypeVar("Source", AttentionStore, AttentionGradients)
 
@@ -54,7 +54,7 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
         check_read(store.tokens, inputs, model)
         check_causal(store, model)
         found.append(probabilities(seen[0], ids, first)[part - first])
-        states = store.tokens.select(method.tokens)
+        states = states_of(store, method.tokens)
         with torch.no_grad():
             for k, length in enumerate(part.tolist()):
                 example = k if method.reads_gradients else 0
@@ -74,10 +74,13 @@ def context(source: Source, length: int, example: int = 0) -> Source:
             return attention.among(part)
         return attention[example : example + 1, :, part, part]
 
+    def cut_norms(norms: Tensor | None) -> Tensor | None:
+        return None if norms is None else norms[example : example + 1, :, part]
+
     if isinstance(source, AttentionGradients):
         gradients = [gradient[example : example + 1, :, part, part] for gradient in source.gradients]
         return AttentionGradients(context(source.store, length, example), gradients)
-    layers = [LayerAttention(layer.name, cut(layer.attention), layer.sink) for layer in source]
+    layers = [LayerAttention(each.name, cut(each.attention), each.sink, cut_norms(each.value_norms)) for each in source]
     return AttentionStore(layers, TokenLayout(source.tokens.roles[example : example + 1, part]), source.metadata)
 
 

@@ -35,6 +35,11 @@ def test_generated_text_is_put_together_from_its_steps(name: str, padded: bool) 
     rows = mask[:, None, None, :, None].bool()
     assert torch.allclose(store.maps() * rows, whole.maps() * rows, atol=1e-5)
     assert torch.allclose(ac.TokenRank().score(store), ac.TokenRank().score(whole), atol=1e-5)
+    for layer, other in zip(store, whole, strict=True):
+        assert layer.value_norms is not None
+        assert other.value_norms is not None
+        there = mask[:, None].bool()
+        assert torch.allclose(layer.value_norms * there, other.value_norms * there, atol=1e-5)
 
 
 def causal(name: str, **sizes: Any) -> tuple[Any, dict[str, Any]]:

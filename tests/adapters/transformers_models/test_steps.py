@@ -25,10 +25,29 @@ def test_rows_of_a_window_stand_at_the_newest_keys_and_empty_places_are_cut() ->
     steps.take("layer", torch.cat([rows(1, 1), torch.zeros(1, 2, 1, 4)], -1))  # a static cache of five places
     steps.take("layer", rows(1, 2))
     steps.take("layer", rows(1, 2))
-    found, sink = steps.whole("layer")
-    assert not sink
+    found, sink, norms = steps.whole("layer")
+    assert (sink, norms) == (False, None)
     assert isinstance(found, Tensor)
     assert torch.equal(found[0, 0], torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5]]))
+
+
+@pytest.mark.parametrize("seen", [[(3, 3), (1, 4), (1, 5)], [(3, 8), (1, 8), (1, 8)], [(3, 3), (1, 3), (1, 3)]])
+def test_value_norms_of_a_growing_a_static_and_a_sliding_cache(seen: list[tuple[int, int]]) -> None:
+    """Two query heads share a key head. The cache is written in place, so that earlier steps see later values."""
+    lengths, steps, read = torch.arange(1.0, 6), Steps(2, square=True, writes=True), 0
+    steps.slides = seen[-1][1] == 3
+    cache = torch.zeros(1, 1, 8)
+    for queries, keys in seen:
+        read += queries
+        there = torch.zeros(keys)
+        there[: min(read, keys)] = lengths[max(0, read - keys) : read]
+        cache[..., :keys] = there
+        maps = torch.zeros(1, 2, queries, keys)
+        maps[..., 0] = 1
+        steps.take("layer", maps, False, lambda keys=keys: cache[..., :keys].clone())
+    _, _, norms = steps.whole("layer")
+    assert norms is not None
+    assert torch.equal(norms(), lengths.expand(1, 2, 5))
 
 
 def test_keys_that_a_cache_has_dropped() -> None:
@@ -51,7 +70,7 @@ def test_keys_that_go_on_stay_factors() -> None:
     steps = Steps(2, square=True, writes=True)
     for read, new in ((2, 2), (3, 1), (4, 1)):
         steps.take("layer", factors(keys[:, :, :read], new))
-    found, _ = steps.whole("layer")
+    found, *_ = steps.whole("layer")
     assert isinstance(found, ac.Factors)
     assert found.causal
 
@@ -66,7 +85,7 @@ def test_keys_and_masks_that_change_give_the_rows_of_each_step(change: str) -> N
     other[..., 0] = False
     second = factors(keys + 1 if change == "keys" else keys, 1, other if change == "mask" else mask)
     steps.take("layer", second)
-    found, _ = steps.whole("layer")
+    found, *_ = steps.whole("layer")
     assert isinstance(found, Tensor)
     assert torch.allclose(found[:, :, :2, :2], first.maps())
     assert torch.allclose(found[:, :, 2:], second.maps())
@@ -83,7 +102,7 @@ def test_a_layer_of_an_encoder_may_repeat_itself() -> None:
     steps = Steps(2, square=True, writes=False)
     for _ in range(2):
         steps.take("layer", rows(3, 3))
-    found, _ = steps.whole("layer")
+    found, *_ = steps.whole("layer")
     assert isinstance(found, Tensor)
     assert torch.equal(found, rows(3, 3))
     with pytest.raises(ac.AttentionError, match=r"(?s)for other inputs each time.*once for each input"):
