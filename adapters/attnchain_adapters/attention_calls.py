@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, cast, final
 
 import torch
 from torch import Tensor
+from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,6 +20,10 @@ from attnchain_interp.operators import wide_dtype
 
 Route = Literal["sdpa", "softmax", "multi-head"]
 
+_TRANSFORMED: Final = (
+    "it attends within torch.vmap or another transform of torch.func, whose tensors end with it (write the mapped axis as the"
+    " first axis of its tensors)"
+)
 _ROWS: Final = 1024  # rows of a mask that are compared together
 _MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
 
@@ -107,10 +112,12 @@ class AttentionCalls:
             result: its result.
         """
         if function is F.scaled_dot_product_attention:
-            return _fused_call(*args, **kwargs)
+            return _TRANSFORMED if maybe_current_level() is not None else _fused_call(*args, **kwargs)
         product = self._trail.follow(function, args, kwargs, result)
         if product is None or isinstance(product, str):
             return product or _kernel(function)
+        if maybe_current_level() is not None:
+            return _TRANSFORMED
         return AttentionCall(
             product.maps,
             lambda: product.values,
@@ -132,6 +139,8 @@ class AttentionCalls:
         Raises:
             AttentionError: dropout is active.
         """
+        if maybe_current_level() is not None:
+            return _TRANSFORMED, F.multi_head_attention_forward(*args, **kwargs)
         call = _MULTI_HEAD.bind(*args, **kwargs)
         call.apply_defaults()
         given = dict(call.arguments)

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
 from attnchain_adapters.checks import check_shown
+from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import Edit, MakeNorms
 from attnchain_interp.store import LayerSelection, names_given
@@ -144,15 +145,15 @@ class AttentionRecorder(TorchFunctionMode):
     ) -> Any:
         if torch.compiler.is_compiling():
             return func(*args, **(kwargs or {}))
-        kwargs, reads = kwargs or {}, self._reads()
-        if func in (F.scaled_dot_product_attention, F.multi_head_attention_forward) and not reads:
+        kwargs, reads, function = kwargs or {}, self._reads(), function_of(func)
+        if function in (F.scaled_dot_product_attention, F.multi_head_attention_forward) and not reads:
             self._pass_by("")
             return func(*args, **kwargs)
-        if func is F.multi_head_attention_forward:
+        if function is F.multi_head_attention_forward:
             call, result = self._attention.multi_head(args, kwargs)
         else:
             result = func(*args, **kwargs)
-            call = self._attention.seen(func, args, kwargs, result)
+            call = self._attention.seen(function, args, kwargs, result)
         if call is None:
             return result
         if not reads:

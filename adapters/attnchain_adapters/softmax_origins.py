@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ _SOFTMAX: Final = frozenset(
 SUM: Final = frozenset((torch.sum, Tensor.sum))
 _TOTAL: Final = SUM | {torch.logsumexp, Tensor.logsumexp, torch.special.logsumexp}
 _STARTS: Final = _SOFTMAX | _TOTAL | {F.normalize}
-_SHIFT: Final = frozenset((torch.add, Tensor.add, Tensor.add_, torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
-_DIVIDE: Final = frozenset((torch.div, Tensor.div, Tensor.div_, torch.true_divide, Tensor.true_divide, Tensor.__truediv__))
+SHIFT: Final = frozenset((torch.add, Tensor.add, Tensor.add_, torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
+DIVIDE: Final = frozenset((torch.div, Tensor.div, Tensor.div_, torch.true_divide, Tensor.true_divide, Tensor.__truediv__))
 _SUBTRACT: Final = frozenset((torch.sub, Tensor.sub, Tensor.sub_, Tensor.__sub__))
 
 
@@ -51,13 +52,13 @@ class SoftmaxOrigins:
         if not isinstance(first, Tensor):
             return None
         if function in _TOTAL and result.ndim == first.ndim:
-            self._totals[result] = id(first), axis_given(args, kwargs), function in SUM
+            self._totals[result] = ref(first), axis_given(args, kwargs), function in SUM
         elif len(self._totals):
-            if function in _SHIFT and first in self._totals:
+            if function in SHIFT and first in self._totals:
                 self._totals[result] = self._totals[first]
-            elif function in _DIVIDE | _SUBTRACT and len(args) > 1 and isinstance(args[1], Tensor) and args[1] in self._totals:
+            elif function in DIVIDE | _SUBTRACT and len(args) > 1 and isinstance(args[1], Tensor) and args[1] in self._totals:
                 source, axis, divides = self._totals[args[1]]
-                if source == id(first) and divides == (function in _DIVIDE):
+                if source() is first and divides == (function in DIVIDE):
                     return _whole(axis)
         return None
 

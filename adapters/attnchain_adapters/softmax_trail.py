@@ -13,12 +13,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.einsum_labels import einsum_labels
 from attnchain_adapters.kept_probabilities import CAST, KEPT, SHAPED, still_rows
+from attnchain_adapters.late_sums import LateProduct, LateSums
 from attnchain_adapters.map_product import NESTED, Product
+from attnchain_adapters.probability_rows import rows_of
+from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, factors, is_learnt
 from attnchain_adapters.softmax_origins import SUM, SoftmaxOrigins, axis_given
 
 _MULTIPLY: Final = frozenset((torch.mul, Tensor.mul, Tensor.mul_))
-_MATRIX_PRODUCT: Final = frozenset((torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm))
-_OTHER_PRODUCT: Final = frozenset((torch.baddbmm, Tensor.baddbmm, torch.addmm, Tensor.addmm, torch.tensordot))
 
 
 @final
@@ -48,7 +49,7 @@ class SoftmaxTrail:
 
     def __init__(self) -> None:
         self._marks: Any = WeakIdKeyDictionary()
-        self._origins = SoftmaxOrigins()
+        self._origins, self._late = SoftmaxOrigins(), LateSums()
         self._open = False
 
     def follow(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Product | str | None:
@@ -56,33 +57,48 @@ class SoftmaxTrail:
 
         A text says why a product cannot be read.
         """
-        if not self._open and not self._origins.starts(function):  # most functions of a forward
+        if not self._open and function not in PRODUCT and not self._origins.starts(function):  # most functions of a forward
             return None
-        axis = self._origins.axis(function, args, kwargs, result)
+        axis, late = self._origins.axis(function, args, kwargs, result), self._late.follow(function, args, kwargs, result)
         if axis is not None and result.ndim > 1:
             self._marks[result] = _Mark(result.shape[axis], axis % result.ndim == result.ndim - 1)
-        if axis is not None or not self._marks:
-            self._open = bool(self._marks or self._origins)
-            return None
-        marked = next((value for value in tensors_in((*args, *kwargs.values())) if value in self._marks), None)
+        if isinstance(late, LateProduct):
+            late = Product.grouped(late.weights / late.total, late.values, lambda heads: heads, late.weights.shape[-1], True)
+        marked = None if axis is not None or late is not None else self._marked(function, args, kwargs, result)
+        self._open = bool(self._marks or self._origins or self._late)
         if marked is None:
-            return None
-        if marked.is_nested and (function in _MATRIX_PRODUCT or function is torch.einsum):
+            return late
+        if marked.is_nested and (function in MATRIX_PRODUCT or function is torch.einsum):
             return NESTED
         if kwargs.get("out") is not None:
             return f"it calls {function.__name__} with out=, into a tensor of its own"
-        if function in _MATRIX_PRODUCT:
+        if function in MATRIX_PRODUCT:
             first, second = (*args, *kwargs.values())[:2]
             return self._matrix_product(first, second, result)
-        if function is F.linear and self._multiplies(*args, **kwargs):
-            return self._matrix_product(args[0], args[1].mT, result)
+        if function is F.linear and (learnt := self._multiplies(*args, **kwargs)) is not None:
+            return self._matrix_product(args[0], nn.Parameter(args[1].mT, False) if learnt else args[1].mT, result)
         if function is torch.einsum:
             return self._einsum(args[0], list(tensors_in(args[1:])), result)
-        if function in _OTHER_PRODUCT:
+        if function in OTHER_PRODUCT:
             return f"it multiplies values by {function.__name__}"
         if function in SUM and self._marks[marked].mixed is not None:
             return self._summed(marked, axis_given(args, kwargs), result)
         self._derive(function, args, kwargs, result, marked)
+        return None
+
+    def _marked(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Tensor | None:
+        """The first marked tensor among the arguments. A factor of a product whose rows are probabilities is marked now."""
+        given = list(tensors_in((*args, *(value for name, value in kwargs.items() if name != "out"))))
+        marked = next((value for value in given if value in self._marks), None)
+        if marked is not None or function not in PRODUCT or not isinstance(result, Tensor):
+            return marked
+        for weights, axis, values in factors(function, args, given):
+            rows = rows_of(weights if axis == -1 else weights.movedim(axis, -1))
+            if rows == "probabilities":
+                self._marks[weights] = _Mark(weights.shape[axis], axis % weights.ndim == weights.ndim - 1)
+                return weights
+            if rows == "positive":
+                self._late.multiplied(weights, values, result)
         return None
 
     def _derive(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, marked: Tensor) -> None:
@@ -108,17 +124,19 @@ class SoftmaxTrail:
                 self._marks[tensor] = replace(mark, exact=exact, mixed=mixed)
 
     def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | str | None:
-        if first in self._marks and second not in self._marks and not _learnt(second):
+        if first in self._marks and second not in self._marks:
             maps, values, transposed = first, second, False
-        elif second in self._marks and first not in self._marks and not _learnt(first):
+        elif second in self._marks and first not in self._marks and not is_learnt(first):
             maps, values, transposed = second, first, True
         else:  # maps by maps, or maps mixed by learnt weights
             self._derive(torch.matmul, (first, second), {}, result, first if first in self._marks else second)
             return None
-        if values.ndim == 2 and maps.ndim > 3:  # it mixes heads
-            self._derive(torch.matmul, (first, second), {}, result, maps)
-            return None
         mark = self._marks[maps]
+        without_tokens = is_learnt(values) or (values.ndim == 2 and maps.ndim > 3)
+        if without_tokens:  # another map, whose heads or keys are mixed, or the values of a memory
+            self._derive(torch.matmul, (first, second), {}, result, maps)
+            if transposed or values.ndim < 2 or values.shape[-2] != mark.keys:
+                return None
         exact = maps if mark.exact is None else mark.exact
         exact, values = (exact.mT, values.mT) if transposed else (exact, values)
         if min(exact.ndim, values.ndim) < 2:
@@ -126,14 +144,16 @@ class SoftmaxTrail:
         groups = result.shape[:-2]
         exact = exact.expand(*groups, *exact.shape[-2:])
         values = values.expand(*groups, *values.shape[-2:])
-        return Product.grouped(
+        found = Product.grouped(
             exact, values, lambda heads: heads.mT.contiguous() if transposed else heads, mark.keys, mark.last
         )
+        return found if isinstance(found, str) or not without_tokens else replace(found, weighs=True)
 
-    def _multiplies(self, weights: Tensor, values: Tensor, bias: Tensor | None = None) -> bool:
-        """Whether a linear function multiplies the values of one example by a map."""
-        given = weights.ndim == values.ndim == 2 and bias is None and not _learnt(values)
-        return given and weights in self._marks and values not in self._marks
+    def _multiplies(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool | None:  # noqa: A002
+        """Whether the values that a linear function multiplies by a map are of no example; None where it multiplies none."""
+        if input not in self._marks or weight in self._marks:
+            return None
+        return is_learnt(weight) or input.ndim > 2 or bias is not None
 
     def _summed(self, marked: Tensor, axis: Any, result: Tensor) -> Product | str | None:
         """The product of a map and values that were multiplied entry by entry, where their sum over keys is taken."""
@@ -160,9 +180,11 @@ class SoftmaxTrail:
         keys = [each for each in of_map if each in of_values and each not in out]
         mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] != self._marks[maps].keys  # heads, queries
         shared = len(of_map) < 4 or any(each in of_map and each in of_values for each in out)  # else it mixes heads
-        if values in self._marks or _learnt(values) or not keys or mixes_others or not shared:
+        without_tokens = is_learnt(values) or not shared
+        if values in self._marks or without_tokens or not keys or mixes_others:
             self._derive(torch.einsum, (maps, values), {}, result, maps)
-            return None
+            if not without_tokens or keys != of_map[-1:] or sizes[of_map[-1]] != self._marks[maps].keys:
+                return None
         alone = [each for each in of_map if each in out and each not in of_values]
         groups = [each for each in of_map if each in out and each not in alone[-1:]]
         if len(keys) > 1 or len(groups) + len(alone[-1:]) + 1 != len(of_map):
@@ -184,7 +206,8 @@ class SoftmaxTrail:
             order = [*groups, *alone[-1:], *rest]
             return heads.permute([order.index(each) for each in out]).contiguous()
 
-        return Product.grouped(exact, values, output, mark.keys, mark.last)
+        found = Product.grouped(exact, values, output, mark.keys, mark.last)
+        return found if isinstance(found, str) or not without_tokens else replace(found, weighs=True)
 
 
 def _entries(marked: Tensor, values: Any, mark: _Mark) -> tuple[Tensor, Tensor] | None:
@@ -201,11 +224,6 @@ def _entries(marked: Tensor, values: Any, mark: _Mark) -> tuple[Tensor, Tensor] 
     if not shared:
         return weights.unsqueeze(-2), values
     return weights, values if values.ndim < marked.ndim else values.select(-3, 0)
-
-
-def _learnt(tensor: Any) -> bool:
-    """Whether a factor is a learnt weight: the product then makes another map, and does not multiply values."""
-    return isinstance(tensor, nn.Parameter)
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

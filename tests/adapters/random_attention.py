@@ -47,6 +47,12 @@ def exp_over_sum(x: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
+def sparsemax(x: Tensor) -> Tensor:
+    ordered = x.sort(-1, descending=True).values
+    excess = (ordered.cumsum(-1) - 1) / torch.arange(1, x.shape[-1] + 1)
+    return (x - excess.gather(-1, (ordered > excess).sum(-1, keepdim=True) - 1)).clamp(min=0)
+
+
 def top_two(maps: Tensor) -> Tensor:
     maps = maps.masked_fill(maps < maps.topk(2).values[..., -1:], 0)
     return maps / maps.sum(-1, keepdim=True)
@@ -91,8 +97,14 @@ PROBABILITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "softmin": lambda x: F.softmin(-x, -1),
     "another axis": lambda x: x.mT.softmax(-2).mT,
     "heads last": lambda x: x.permute(0, 2, 3, 1).softmax(2).permute(0, 3, 1, 2),
+    "operator": lambda x: torch.ops.aten._softmax.default(x, -1, False),
+    "numpy": lambda x: torch.from_numpy(x.detach().softmax(-1).numpy()),
+    "sum without its axis": lambda x: (lambda weights: weights / weights.sum(-1).unsqueeze(-1))(x.exp()),
+    "sparsemax": sparsemax,
     "sink": lambda x: torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], -1).softmax(-1)[..., :-1],
 }
+
+BY_NUMBERS: Final = ("numpy", "sparsemax")  # known by their rows, in products of matrices
 
 EDITS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "none": lambda maps: maps,

@@ -218,10 +218,92 @@ def test_a_linear_function_without_learnt_weights_is_a_product() -> None:
         F.linear(LOGITS[0, 0].softmax(-1), values.T)
         F.linear(LOGITS[0, 0].softmax(-1), nn.Parameter(values.T))
         F.linear(LOGITS[0, 0].softmax(-1), values.T, torch.zeros(D))
+    for product in followed.products:
+        assert isinstance(product, Product)
+        assert torch.equal(product.maps[0, 0], maps)
+        assert torch.equal(product.values[0, 0], values)
+    assert [product.weighs for product in followed.products if isinstance(product, Product)] == [False, True, True]
+
+
+MEMORY = nn.Parameter(numbers(K, D))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda maps: maps @ MEMORY,
+        lambda maps: maps[:, 0] @ MEMORY,
+        lambda maps: maps @ (2 * MEMORY),
+        lambda maps: torch.einsum("bhqk,kd->bhqd", maps, MEMORY),
+        lambda maps: torch.einsum("bqk,kd->bqd", maps[:, 0], MEMORY),
+        lambda maps: F.linear(maps, nn.Parameter(MEMORY.T)),
+    ],
+)
+def test_a_memory_of_learnt_values_is_weighed(read: Callable[[Tensor], Tensor]) -> None:
+    with Followed() as followed:
+        read(LOGITS.softmax(-1))
     (product,) = followed.products
     assert isinstance(product, Product)
-    assert torch.equal(product.maps[0, 0], maps)
-    assert torch.equal(product.values[0, 0], values)
+    assert product.weighs
+
+
+def test_maps_that_square_weights_mix_are_maps_still() -> None:
+    with Followed() as followed:
+        LOGITS.softmax(-1) @ nn.Parameter(torch.eye(K).roll(1, 0)) @ VALUES
+    mixing, attention = followed.products
+    assert isinstance(mixing, Product)
+    assert isinstance(attention, Product)
+    assert (mixing.weighs, attention.weighs) == (True, False), "either may be a memory as wide as it is long"
+    assert torch.allclose(attention.maps, MAPS.roll(-1, -1), atol=1e-6)
+
+
+def sparsemax(logits: Tensor) -> Tensor:
+    ordered = logits.sort(-1, descending=True).values
+    excess = (ordered.cumsum(-1) - 1) / torch.arange(1, K + 1)
+    count = (ordered > excess).sum(-1, keepdim=True)
+    return (logits - excess.gather(-1, count - 1)).clamp(min=0)
+
+
+class Hidden(torch.autograd.Function):
+    """A softmax that no torch function shows."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        return torch.from_numpy(logits.numpy() * 0) + sparsemax(logits)
+
+
+def sum_without_axis(logits: Tensor) -> Tensor:
+    weights = logits.exp()
+    return weights / weights.sum(-1).unsqueeze(-1)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "maps"),
+    [
+        (sparsemax, sparsemax(LOGITS)),
+        (Hidden.apply, sparsemax(LOGITS)),
+        (lambda logits: torch.from_numpy(logits.softmax(-1).numpy()), MAPS),
+        (sum_without_axis, MAPS),
+        (lambda logits: logits.sigmoid() * logits.sigmoid().sum(-1, keepdim=True).reciprocal(), LOGITS.sigmoid()),
+    ],
+)
+@pytest.mark.parametrize(
+    "multiply",
+    [
+        torch.matmul,
+        lambda maps, values: (values.mT @ maps.mT).mT,
+        lambda maps, values: torch.einsum("bhij,bhjd->bhid", maps, values),
+        lambda maps, values: torch.einsum("bhjd,bhij->bhid", values, maps),
+    ],
+)
+def test_rows_that_sum_to_one_are_a_map_whatever_made_them(
+    probabilities: Callable[[Tensor], Tensor], maps: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    with Followed() as followed:
+        multiply(probabilities(LOGITS), VALUES)
+    (product,) = followed.products
+    assert isinstance(product, Product)
+    assert torch.allclose(product.maps, maps / maps.sum(-1, keepdim=True), atol=1e-6)
 
 
 def test_no_tensor_is_kept_alive() -> None:

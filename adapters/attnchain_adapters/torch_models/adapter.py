@@ -14,9 +14,9 @@ from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import check_ready
 from attnchain_adapters.outside_recorder import OutsideRecorder
 from attnchain_adapters.recorders import recorder
-from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_vision_transformer, layout_of
+from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_vision_transformer, layout_of, sequences_given
 from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
-from attnchain_adapters.torch_models.survey import Use, sequences_given, survey
+from attnchain_adapters.torch_models.survey import Use, survey
 from attnchain_interp import AttentionError, Factors, TokenLayout
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind, plain_run, rgb_image
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,20 @@ def batch_of(use: Use, given: Sequence[Tensor], layout: TokenLayout | None) -> i
         return leading // use.heads
     sizes = [layout.batch] if layout is not None and layout.batch > 1 else [len(tensor) for tensor in given]
     return next((size for size in sizes if leading % size == 0), leading)
+
+
+def sequences_given(values: Iterable[Any], nested: bool = False) -> Iterator[Tensor]:
+    """Yields the tensors among the inputs of a model that can be a sequence or an image: neither flags nor masks.
+
+    Those within a list or a dictionary count too. An image (channel, height, width) in a list is yielded as a batch of one.
+    """
+    for value in values:
+        if isinstance(value, Mapping):
+            yield from sequences_given(value.values(), nested)
+        elif isinstance(value, list | tuple):
+            yield from sequences_given(value, True)
+        elif isinstance(value, Tensor) and value.ndim > 1 and value.dtype != torch.bool:
+            yield value[None] if nested and value.ndim == 3 else value
 
 
 def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: TokenLayout | None) -> TokenLayout:

@@ -98,8 +98,10 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     there = [use for use in uses if not tower or (use.module + ".").startswith(tower + ".")]
     if not there:
         around = f" in {tower!r}" if tower else ""
+        others = dict.fromkeys(use.module or use.owner for use in seen if use.weighs)
         raise AttentionError(
-            f"no module of {name}{around} attends in this forward: nothing multiplies values by a softmax over keys.",
+            f"no module of {name}{around} attends in this forward: nothing multiplies values by a softmax over keys"
+            + (f"; {', '.join(others)} weighs experts or a learnt memory, which are no tokens." if others else "."),
             towers_line(uses) or "Pass the maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
         )
     by_name = names_given(request.layers)

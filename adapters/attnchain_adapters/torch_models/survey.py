@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from math import prod
@@ -15,7 +15,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.attention_calls import AttentionCall
 from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
-from attnchain_adapters.softmax_trail import tensors_in
+from attnchain_adapters.torch_models.provenance import Origin, Provenance
+from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import Factors
 from attnchain_interp.capture import plain_run
 
@@ -41,7 +42,9 @@ class Use:
         number: counts the uses of a forward from 0.
         after: the numbers of the uses whose results it was computed from.
         given: numbers the first sequence that its module was given; None where there is none.
-        weighs: it weighs things that are no tokens: the experts of a router.
+        weighs: it weighs things that are no tokens: the experts of a router, or the learnt values of a memory.
+        width: the size of a value; None where it has no part in telling tokens from channels.
+        arguments: the names of the arguments of the model from which the values were computed.
         reason: why the map cannot be read; empty where it can.
     """
 
@@ -61,6 +64,8 @@ class Use:
     after: frozenset[int] = frozenset()
     given: int | None = None
     weighs: bool = False
+    width: int | None = None
+    arguments: frozenset[str] = frozenset()
     reason: str = ""
 
     @property
@@ -78,9 +83,14 @@ class Use:
         return f"{self.layer} ({self.owner}{size})"
 
 
-def survey(model: nn.Module, run: Callable[[], Any]) -> list[Use]:
-    """Runs a forward without gradients. Returns every use of attention in it, in order."""
-    seen = _Survey(model)
+def survey(model: nn.Module, run: Callable[[], Any], arguments: Mapping[str, Any] | None = None) -> list[Use]:
+    """Runs a forward without gradients. Returns every use of attention in it, in order.
+
+    Args:
+        model, run: the model, and what runs it.
+        arguments: those of the model by their names.
+    """
+    seen = _Survey(model, arguments or {})
     with torch.no_grad(), plain_run(model), seen:
         run()
     return [replace(use, calls=seen.entries[use.module] + 1) for use in seen.uses]
@@ -90,13 +100,13 @@ def survey(model: nn.Module, run: Callable[[], Any]) -> list[Use]:
 class _Survey(AttentionRecorder):
     """Reads all attention, and hands none of it over."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
         super().__init__(model, {}, frozenset(), self)
         self.uses: list[Use] = []
         self.entries: dict[str, int] = {}
         self._given: list[list[Tensor]] = []
-        self._made_of: Any = WeakIdKeyDictionary()  # a tensor → the numbers of the uses that it was computed from
-        self._sources: frozenset[int] = frozenset()
+        self._provenance = Provenance(model, arguments)
+        self._origin, self._values = Origin(), Origin()  # of the arguments of the function, and of the values among them
         self._begun_at: list[int] = []
         self._numbers: Any = WeakIdKeyDictionary()  # of sequences that modules were given
         self._next = count()
@@ -113,13 +123,9 @@ class _Survey(AttentionRecorder):
             self._begun_at.append(len(self.uses))
 
     def _done(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """What a module returns is computed from what it was given, and from its uses, in whatever way."""
-        if get_ident() != self._thread or not self._begun_at:
-            return
-        uses = range(self._begun_at.pop(), len(self.uses))
-        made_of = frozenset(uses).union(*(self._made_of.get(each, ()) for each in tensors_in((*args, *kwargs.values()))))
-        for tensor in tensors_in((output,)):
-            self._made_of[tensor] = made_of | self._made_of.get(tensor, frozenset())
+        if get_ident() == self._thread and self._begun_at:
+            uses = range(self._begun_at.pop(), len(self.uses))
+            self._provenance.returned((*args, *kwargs.values()), output, uses)
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
         raise NotImplementedError("a survey takes nothing")
@@ -135,12 +141,10 @@ class _Survey(AttentionRecorder):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        before, used = len(self.uses), list(tensors_in((*args, *(kwargs or {}).values())))
-        self._sources = frozenset().union(*(self._made_of.get(tensor, ()) for tensor in used))
-        result = super().__torch_function__(func, types, args, kwargs)
-        made_of = self._sources | frozenset(range(before, len(self.uses)))
-        for tensor in tensors_in((result, *(args[:1] if func in (Tensor.__setitem__, Tensor.copy_) else ()))):
-            self._made_of[tensor] = made_of
+        before, call = len(self.uses), (function_of(func), args, kwargs or {})
+        self._origin, self._values = self._provenance.given(*call)
+        origin, result = self._origin, super().__torch_function__(func, types, args, kwargs)
+        self._provenance.computed(*call, result, origin, range(before, len(self.uses)))
         return result
 
     def _reads(self) -> bool:
@@ -155,7 +159,7 @@ class _Survey(AttentionRecorder):
             type(module).__name__,
             self.entries.get(name, 0),
             number=len(self.uses),
-            after=self._sources,
+            after=self._origin.uses,
             given=first,
         )
         if isinstance(call, str):
@@ -163,7 +167,11 @@ class _Survey(AttentionRecorder):
             return result
         shape, maps = tuple(call.attention.shape), call.attention
         lengths = self._lengths()
-        if call.weighs or (shape[-2] == 1 and (shape[-1] not in lengths or shape[1] in lengths - {1, shape[0]})):
+        if (
+            call.weighs
+            or self._values.learnt
+            or (shape[-2] == 1 and (shape[-1] not in lengths or shape[1] in lengths - {1, shape[0]}))
+        ):
             self.uses.append(replace(use, shape=shape, weighs=True))
             return result
         if reason := self._no_tokens(call):
@@ -188,6 +196,8 @@ class _Survey(AttentionRecorder):
                 same=(call.same_tokens or None) if square and call.same_tokens is not None else self._same(call),
                 padded=padded,
                 absent=call.absent,
+                width=None if call.route == "multi-head" else call.values.shape[-1],
+                arguments=self._values.arguments,
             )
         )
         return result
@@ -195,14 +205,12 @@ class _Survey(AttentionRecorder):
     def _no_tokens(self, call: AttentionCall) -> str:
         """Returns why keys are no tokens: no module around was given as many, but as many as the others are."""
         *_, queries, keys = call.attention.shape
-        lengths = self._lengths()
-        if keys in lengths:
-            return ""
-        if queries == keys and call.values.shape[-1] in lengths:
-            return f"it mixes the {keys} channels of each head, and its map is not over tokens"
-        further = keys - queries
-        if further > 0 and queries in lengths and further not in lengths:
+        lengths, further = self._lengths(), keys - queries
+        unknown = not {keys, further} & lengths or (queries, further) in self._values.joined
+        if further > 0 and queries in lengths and unknown:
             return f"it attends to {further} keys beside its {queries} tokens: a memory, a cache, or a key of zeros"
+        if queries == keys not in lengths and call.values.shape[-1] in lengths:
+            return f"it mixes {keys} channels, or windows of {keys} tokens, and its map is not over the tokens"
         return ""
 
     def _lengths(self) -> set[int]:
@@ -234,17 +242,3 @@ def _holds(tensor: Tensor, tokens: int) -> bool:
 
 def _equal(first: Tensor, second: Tensor) -> bool:
     return first is second or (first.shape == second.shape and torch.equal(first, second))
-
-
-def sequences_given(values: Iterable[Any], nested: bool = False) -> Iterator[Tensor]:
-    """Yields the tensors among the inputs of a model that can be a sequence or an image: neither flags nor masks.
-
-    Those within a list or a dictionary count too. An image (channel, height, width) in a list is yielded as a batch of one.
-    """
-    for value in values:
-        if isinstance(value, Mapping):
-            yield from sequences_given(value.values(), nested)
-        elif isinstance(value, list | tuple):
-            yield from sequences_given(value, True)
-        elif isinstance(value, Tensor) and value.ndim > 1 and value.dtype != torch.bool:
-            yield value[None] if nested and value.ndim == 3 else value

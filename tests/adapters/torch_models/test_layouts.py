@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_adapters.torch_models.layouts import batch_of, image_layout, layout_of
+from attnchain_adapters.torch_models.layouts import batch_of, image_layout, layout_of, sequences_given
 from attnchain_adapters.torch_models.survey import Use
 
 IMAGES = torch.zeros(2, 3, 32, 32)
@@ -96,3 +96,14 @@ def test_the_batch_of_a_folded_map() -> None:
 
 def test_only_torchvisions_model_sees_images() -> None:
     assert image_layout(nn.Linear(2, 2), (torch.zeros(1, 3, 8, 8),), {}) is None
+
+
+def test_flags_and_masks_are_no_sequences() -> None:
+    ids, mask, flag = torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool), torch.tensor(1)
+    assert [tensor is ids for tensor in sequences_given([ids, mask, flag, None, "text"])] == [True]
+
+
+def test_inputs_within_lists_and_dictionaries_count() -> None:
+    image, ids = torch.zeros(3, 8, 8), torch.zeros(2, 3, dtype=torch.long)
+    found = sequences_given([[{"image": image, "size": (8, 8)}, image], {"ids": ids, "states": image}])
+    assert [tuple(tensor.shape) for tensor in found] == [(1, 3, 8, 8), (1, 3, 8, 8), (2, 3), (3, 8, 8)]

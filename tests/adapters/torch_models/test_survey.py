@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_adapters.torch_models.survey import sequences_given, survey
+from attnchain_adapters.torch_models.survey import survey
 
 
 class Attend(nn.Module):
@@ -59,17 +59,6 @@ def test_keys_with_negative_weights_alone_are_not_padding() -> None:
     assert not use.padded
 
 
-def test_flags_and_masks_are_no_sequences() -> None:
-    ids, mask, flag = torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool), torch.tensor(1)
-    assert [tensor is ids for tensor in sequences_given([ids, mask, flag, None, "text"])] == [True]
-
-
-def test_inputs_within_lists_and_dictionaries_count() -> None:
-    image, ids = torch.zeros(3, 8, 8), torch.zeros(2, 3, dtype=torch.long)
-    found = sequences_given([[{"image": image, "size": (8, 8)}, image], {"ids": ids, "states": image}])
-    assert [tuple(tensor.shape) for tensor in found] == [(1, 3, 8, 8), (1, 3, 8, 8), (2, 3), (3, 8, 8)]
-
-
 class Channels(nn.Module):
     """Mixes the channels of an image (batch, channel, row, column) by their covariance."""
 
@@ -93,8 +82,8 @@ class Memory(nn.Module):
 
 def test_maps_over_channels_are_told_from_maps_over_tokens() -> None:
     (use,) = survey(model := Channels(), lambda: model(torch.randn(2, 6, 4, 4)))
-    assert use.reason == "it mixes the 3 channels of each head, and its map is not over tokens"
-    with pytest.raises(ac.AttentionError, match="attends, but its map cannot be read: it mixes the 3 channels"):
+    assert use.reason == "it mixes 3 channels, or windows of 3 tokens, and its map is not over the tokens"
+    with pytest.raises(ac.AttentionError, match="attends, but its map cannot be read: it mixes 3 channels"):
         ac.capture(model, torch.randn(2, 6, 4, 4), reading=ac.Reading(tokens=ac.TokenLayout.text()))
 
 
@@ -102,5 +91,6 @@ def test_keys_that_no_module_was_given_are_told_from_a_context() -> None:
     model, x = Memory(), torch.randn(2, 5, 8)
     (use,) = survey(model, lambda: model(x))
     assert use.reason == "it attends to 3 keys beside its 5 tokens: a memory, a cache, or a key of zeros"
-    (use,) = survey(model, lambda: model(x, torch.randn(2, 4, 8)))
+    context = torch.randn(2, 4, 8)
+    (use,) = survey(model, lambda: model(x, context))
     assert (use.reason, use.same) == ("", False)

@@ -1,0 +1,48 @@
+"""Knows probabilities by their numbers: no entry is negative, and rows sum to one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+
+Rows = Literal["probabilities", "positive"]
+
+
+def rows_of(weights: Any) -> Rows | None:
+    """Returns what the rows (…, row, entry) of a factor are: probabilities, positive numbers, or neither (None).
+
+    Two rows are looked at first, which costs little, and all rows where one of them sums to one. A row may be zero, as that of
+    a padded query. Rows whose entries are all equal, up to zeros, choose tokens or take their mean, and weigh none.
+    """
+    if not _looked_at(weights):
+        return None
+    few = weights[(0,) * (weights.ndim - 2)][:: max(weights.shape[-2] - 1, 1)]
+    least, *sums = torch.cat([few.amin()[None], few.sum(-1)]).tolist()
+    if not least >= 0:
+        return None
+    error = 1e-3 if weights.dtype.itemsize > 2 else 2e-2
+    if all(abs(total - 1) > error for total in sums):
+        return "positive" if any(sums) else None
+    sums = weights.sum(-1)
+    whole = ((sums - 1).abs() < error) | (sums == 0)
+    if not bool(whole.all() & (weights >= 0).all()):
+        return "positive"
+    equal = weights.amax(-1) * weights.ne(0).sum(-1)
+    return "probabilities" if bool((equal > (1 + error) * sums).any()) else None
+
+
+def _looked_at(weights: Any) -> bool:
+    return (
+        isinstance(weights, Tensor)
+        and not isinstance(weights, nn.Parameter)
+        and weights.ndim > 1
+        and weights.shape[-1] > 1
+        and weights.numel() > 0
+        and weights.is_floating_point()
+        and weights.layout is torch.strided
+        and weights.device.type != "meta"
+        and not is_functorch_wrapped_tensor(weights)
+    )

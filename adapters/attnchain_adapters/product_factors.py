@@ -1,0 +1,39 @@
+"""The factors of products of matrices, in the torch functions that multiply them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnchain_adapters.einsum_labels import einsum_labels
+
+MATRIX_PRODUCT: Final = frozenset((torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm))
+OTHER_PRODUCT: Final = frozenset((torch.baddbmm, Tensor.baddbmm, torch.addmm, Tensor.addmm, torch.tensordot))
+PRODUCT: Final = MATRIX_PRODUCT | OTHER_PRODUCT | {torch.einsum, F.linear}
+
+
+def factors(function: Any, args: Sequence[Any], given: list[Tensor]) -> Iterator[tuple[Tensor, int, Tensor | None]]:
+    """Yields each factor of a product, the axis over which it is multiplied, and, of the first one, the other factor."""
+    if function is torch.einsum and len(given) == 2:
+        *both, out = einsum_labels(args[0], given)
+        for factor, labels in zip(given, both, strict=True):
+            over = [place for place, each in enumerate(labels) if each not in out and all(each in other for other in both)]
+            if len(over) == 1:
+                yield factor, over[0], None
+    elif function is F.linear:
+        if not is_learnt(given[1]) and len(given) == given[0].ndim == 2:
+            yield given[0], -1, given[1].mT
+    elif function is not torch.einsum:
+        first, second = given[-2:]
+        yield first, -1, second if function in MATRIX_PRODUCT else None
+        if second.ndim > 1:
+            yield second, -2, None
+
+
+def is_learnt(tensor: Any) -> bool:
+    """Whether a factor is a learnt weight: the product then makes another map, or reads a memory, whose keys are no tokens."""
+    return isinstance(tensor, nn.Parameter)

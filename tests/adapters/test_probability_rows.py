@@ -1,0 +1,55 @@
+"""Probabilities are known by their numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnchain_adapters.probability_rows import rows_of
+
+LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+MAPS = LOGITS.softmax(-1)
+PADDED = MAPS.masked_fill(torch.arange(4)[:, None] == 2, 0)
+ONE_OFF = MAPS * torch.tensor([1.0, 0, 1])[:, None, None]
+
+
+@pytest.mark.parametrize("weights", [MAPS, PADDED, ONE_OFF, MAPS.to(torch.bfloat16), MAPS[0, 0], MAPS.double()])
+def test_rows_that_sum_to_one(weights: Tensor) -> None:
+    assert rows_of(weights) == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("weights", "rows"),
+    [
+        (LOGITS, None),
+        (LOGITS.exp(), "positive"),
+        (torch.cat([MAPS[:1], 2 * MAPS[1:]]), "positive"),
+        (MAPS - 0.2, None),
+        (torch.zeros(2, 3), None),
+        (F.one_hot(torch.tensor([[0, 2, 1]]), 4).float(), None),
+        (torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 1.0, 0]]), None),
+        (torch.full((2, 3), torch.nan), None),
+        (torch.ones(2, 1), None),
+        (torch.ones(3), None),
+        (torch.ones(2, 3, dtype=torch.long), None),
+        (torch.ones(0, 3), None),
+        (MAPS.to("meta"), None),
+        (nn.Parameter(MAPS), None),
+        (None, None),
+    ],
+)
+def test_others(weights: Tensor | None, rows: str | None) -> None:
+    assert rows_of(weights) == rows
+
+
+def test_a_tensor_of_a_transform_is_not_looked_at() -> None:
+    seen: list[str | None] = []
+
+    def row(x: Tensor) -> Tensor:
+        seen.append(rows_of(x))
+        return x
+
+    torch.vmap(row)(MAPS)
+    assert seen == [None]
