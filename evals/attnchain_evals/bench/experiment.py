@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark, standard_metrics
+from attnchain_evals.bench.data_names import open_data
 from attnchain_evals.bench.model_loading import load
-from attnchain_evals.bench.names import build_methods, build_metrics, from_grid, open_data, split, standard_methods
+from attnchain_evals.bench.names import build_methods, build_metrics, from_grid, split, standard_methods
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
 from attnchain_evals.tasks.examples import batches
@@ -38,7 +39,7 @@ def set_up(model: str, data: str, limit: int | None, seed: int, device: str | No
     """
     loaded = load(model)
     network = loaded.model.to(device_named(device)).eval()
-    opened = open_data(data, loaded.preprocess, limit, seed)
+    opened = open_data(data, loaded.preprocess, limit, seed, loaded.reading.tokenizer, network)
     tokens = capture(network, _inputs(opened, 1, network), layers=-1).tokens
     if tokens.grid is None and not hasattr(opened[0], "input_ids"):
         raise AttentionError(

@@ -1,4 +1,4 @@
-"""The names of methods with settings, of metrics and of data on the command line."""
+"""The names of methods with settings, and of metrics, on the command line."""
 
 from __future__ import annotations
 
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 
     from attnchain_evals.metrics.example_metric import ExampleMetric
 
-DATA = {
-    "digits:validation": "ClutteredDigits, validation: tune on these",
-    "digits:test": "ClutteredDigits, test: report these",
-    "key-values:validation": "KeyValues, texts whose evidence is known, validation",
-    "key-values:test": "KeyValues, test",
-    "folder:PATH": "images at any depth; with PATH/images and PATH/masks (same names) localisation too",
-    "classes:PATH": "a folder for each class, its images inside at any depth: labels; ImageNet's by their WordNet ids",
-    "imagenet-segmentation:PATH": "the published gtsegs_ijcv.mat; whole images squeezed to the model's size, as published",
-}
-EXAMPLES = 512
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "class row": ("RawAttention", {"token": "class"}),
     "class column": ("RawAttention", {"token": "class", "select": "column"}),
@@ -201,32 +191,3 @@ def _standard() -> dict[str, ExampleMetric]:
     from attnchain_evals.metrics import curve_metrics, localisation_metrics, text_metrics
 
     return {metric.name: metric for metric in (*curve_metrics(), *localisation_metrics(), *text_metrics())}
-
-
-def open_data(name: str, preprocess: Callable[[Any], Any] | None, limit: int | None, seed: int) -> Any:
-    """Opens the data of a name.
-
-    Raises:
-        AttentionError: an unknown name, or a folder without images.
-    """
-    from attnchain_evals.tasks.class_folder import ClassFolder
-    from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
-    from attnchain_evals.tasks.image_folder import ImageFolder
-    from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
-    from attnchain_evals.tasks.key_values import KeyValues
-    from attnchain_evals.tasks.mask_placement import WholeImage
-
-    kind, _, rest = name.partition(":")
-    if kind == "digits" and rest in ("train", "validation", "test"):
-        return ClutteredDigits(rest, EXAMPLES if limit is None else max(EXAMPLES, limit), seed)
-    if kind == "key-values" and rest in ("train", "validation", "test"):
-        return KeyValues(rest, EXAMPLES if limit is None else max(EXAMPLES, limit), seed)
-    if kind in ("folder", "classes", "imagenet-segmentation") and rest:
-        if preprocess is None:
-            raise AttentionError(
-                "the model takes no images, so no images can be read for it.", "Use key-values:validation or a vision model."
-            )
-        if kind == "imagenet-segmentation":
-            return ImageNetSegmentation(rest, WholeImage(preprocess))
-        return ImageFolder(rest, preprocess) if kind == "folder" else ClassFolder(rest, preprocess)
-    raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)}", f"Use one of {', '.join(DATA)}.")

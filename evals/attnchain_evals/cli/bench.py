@@ -69,13 +69,14 @@ def run(
 def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
     """Lists the names that `bench run` knows."""
     from attnchain_evals.bench import names
+    from attnchain_evals.bench.data_names import DATA
     from attnchain_evals.terminal import did_you_mean
     from attnchain_interp import AttentionError
 
     lists = {
         "methods": lambda: names.method_names(),
         "metrics": lambda: names.metric_names(),
-        "data": lambda: [f"{name:<27} {text}" for name, text in names.DATA.items()],
+        "data": lambda: [f"{name:<27} {text}" for name, text in DATA.items()],
     }
     if what not in lists:
         raise AttentionError(f"there is no list of {what!r}.{did_you_mean(what, lists)}", f"Use {', '.join(lists)}.")

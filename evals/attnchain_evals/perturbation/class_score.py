@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,7 +13,7 @@ from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.gradients import logits_of
 
-ClassScore = Literal["probability", "logit", "log-odds", "accuracy"]
+ClassScore = Literal["probability", "log-probability", "logit", "log-odds", "accuracy"]
 
 
 def class_logits(output: Any, inputs: Tensor) -> Tensor:
@@ -33,12 +35,31 @@ def class_logits(output: Any, inputs: Tensor) -> Tensor:
     return logits
 
 
+def next_logits(model: Callable[..., Any], texts: Tensor, **named: Any) -> Tensor:
+    """Returns the logits (batch, class) of a model of texts (batch, token). A language model is read at its last token.
+
+    A model of transformers that can (`logits_to_keep`) computes the logits of the last token alone: those of a whole text of
+    200 tokens and 50,000 words are 40 MB.
+
+    Args:
+        model: texts → logits.
+        texts: (batch, token) token numbers.
+        **named: further arguments of the model.
+
+    Raises:
+        AttentionError: the output holds no logits.
+    """
+    if "logits_to_keep" in inspect.signature(getattr(model, "forward", model)).parameters:
+        named["logits_to_keep"] = 1
+    return class_logits(model(texts, **named), texts)
+
+
 def class_score(logits: Tensor, target: Tensor, kind: ClassScore = "probability") -> Tensor:
     """Returns the score (batch, …) of the class of each example.
 
-    "probability" is the softmax p. "logit" is the logit. "log-odds" is log p / (1 − p). "accuracy" is 1 where the class has
-    the greatest logit (the first of equal ones), else 0: with the class of the clean prediction it says whether the prediction
-    stays.
+    "probability" is the softmax p, and "log-probability" is log p. "logit" is the logit. "log-odds" is log p / (1 − p).
+    "accuracy" is 1 where the class has the greatest logit (the first of equal ones), else 0: with the class of the clean
+    prediction it says whether the prediction stays.
 
     Args:
         logits: (batch, …, class).
@@ -54,5 +75,7 @@ def class_score(logits: Tensor, target: Tensor, kind: ClassScore = "probability"
         return (logits.argmax(-1) == where[..., 0]).to(logits.dtype)
     if kind == "probability":
         logits = logits.softmax(-1)
+    if kind == "log-probability":
+        logits = logits.log_softmax(-1)
     own = logits.gather(-1, where)[..., 0]
     return own - logits.scatter(-1, where, -torch.inf).logsumexp(-1) if kind == "log-odds" else own

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from attnchain_evals.bench.data_names import open_data
 from attnchain_evals.bench.experiment import SetUp
-from attnchain_evals.bench.names import open_data
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics import localisation_metrics

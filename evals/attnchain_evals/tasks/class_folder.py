@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from attnchain_evals.tasks.image_folder import ImageFolder
 from attnchain_evals.tasks.synsets import synset_classes
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted
+
+_PARTS: Final = {"train", "val", "validation", "test"}
 
 
 @final
@@ -28,8 +30,13 @@ class ClassFolder:
             ImageNet-1k: those 1,000 in their order, so a part of ImageNet keeps its numbers. If None otherwise: the sorted
             names.
 
+    Attributes:
+        classes: the names in the order of their numbers.
+        labels: the number of each image's class.
+
     Raises:
-        AttentionError: no image, an image outside the folders of classes, or a folder that `classes` lacks.
+        AttentionError: no image, an image outside the folders of classes, folders that are parts of the data and no classes,
+            or a folder that `classes` lacks.
     """
 
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor], classes: Sequence[str] | None = None) -> None:
@@ -39,6 +46,11 @@ class ClassFolder:
         if loose:
             raise AttentionError(f"{loose[0]} lies in no class's folder.", f"Use the layout {folder}/CLASS/….")
         found = sorted({name[0] for name in names})
+        if _PARTS.issuperset(found):
+            raise AttentionError(
+                f"{folder} holds {', '.join(found)}, which are parts of the data and no classes.",
+                f"Pass one of them: {Path(folder) / found[-1]}.",
+            )
         if classes is not None:
             numbers = {name: number for number, name in enumerate(classes)}
         elif all(name in synset_classes() for name in found):
@@ -51,6 +63,7 @@ class ClassFolder:
                 f"{len(lacking)} folders of {folder} are not among the classes; the first is {lacking[0]!r}.",
                 "Name all folders in classes=….",
             )
+        self.classes = tuple(sorted(numbers, key=lambda name: numbers[name]))
         self.labels = [numbers[name[0]] for name in names]
         self._folder = folder
 

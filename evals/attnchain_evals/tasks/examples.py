@@ -33,11 +33,21 @@ class Picture(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """A text (token,), with the word of each token (−1 if it is not ranked) and the evidence (bool) if known."""
+    """A text, with what is known of it.
+
+    Attributes:
+        input_ids: (token,) token numbers.
+        words: (token,) the word of each token, −1 if it is not ranked. All tokens are ranked when None.
+        evidence: (token,) bool, true on the evidence.
+        sentences: (token,) the sentence of each token, −1 if it is not ranked.
+        answer: the number of the first token of the right answer.
+    """
 
     input_ids: Tensor
     words: Tensor | None = None
     evidence: Tensor | None = None
+    sentences: Tensor | None = None
+    answer: int | None = None
 
     def __repr__(self) -> str:
         return with_fields(self)
@@ -52,7 +62,7 @@ class Batch(NamedTuple):
         inputs: (batch, channel, height, width) images, or (batch, token) texts.
         masks: (batch, height, width) or (batch, token) bool, or None.
         labels: (batch,) classes according to the data, or None.
-        words: (batch, token) for texts, or None.
+        words, sentences: (batch, token) for texts, or None.
     """
 
     number: int
@@ -61,6 +71,7 @@ class Batch(NamedTuple):
     masks: Tensor | None
     labels: Tensor | None = None
     words: Tensor | None = None
+    sentences: Tensor | None = None
 
 
 class _Example(NamedTuple):
@@ -68,6 +79,7 @@ class _Example(NamedTuple):
     mask: Tensor | None = None
     label: Tensor | None = None
     words: Tensor | None = None
+    sentences: Tensor | None = None
 
 
 def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[int, int | None], bool]) -> Iterator[Batch]:
@@ -76,7 +88,8 @@ def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[in
     Args:
         data: a sequence (`len` and numbers), of which only wanted examples are read, or an iterable, read in order. An example
             is an image, a tuple (image, label, …), an object with `image` and perhaps `mask` and `label` (see `Picture`), or
-            one with `input_ids` and perhaps `words` and `evidence` (see `Passage`). All texts of a batch are equally long.
+            one with `input_ids` and perhaps `words`, `evidence` and `sentences` (see `Passage`). All texts of a batch are
+            equally long.
         batch_size: examples per batch.
         limit: the number of examples that are read; all when None.
         wanted: the number of a batch, its number of examples (None if unknown) → whether the batch is wanted.
@@ -124,7 +137,9 @@ def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
         raise AttentionError(
             f"batch {number} has inputs of the shapes {sorted(lengths)}.", "Give all inputs one shape, or pass batch_size=1."
         )
-    fields = (_all_or_none(number, what, [getattr(part, what) for part in parts]) for what in ("mask", "label", "words"))
+    fields = (
+        _all_or_none(number, what, [getattr(part, what) for part in parts]) for what in ("mask", "label", "words", "sentences")
+    )
     return Batch(number, first, torch.stack([part.inputs for part in parts]), *fields)
 
 
@@ -141,7 +156,8 @@ def _example(row: Any) -> _Example:
     if hasattr(row, "image"):
         return _Example(row.image, getattr(row, "mask", None), _label(getattr(row, "label", None)))
     if hasattr(row, "input_ids"):
-        return _Example(row.input_ids, getattr(row, "evidence", None), words=getattr(row, "words", None))
+        evidence, words, sentences = (getattr(row, name, None) for name in ("evidence", "words", "sentences"))
+        return _Example(row.input_ids, evidence, words=words, sentences=sentences)
     image, *rest = row if isinstance(row, tuple | list) and row else (row,)
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise AttentionError(

@@ -13,15 +13,18 @@ from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.image_file import open_image, open_mask
 from attnchain_evals.tasks.mask_placement import placed
+from attnchain_evals.tasks.published_files import contents
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted
 
 SUFFIXES: Final = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MASKS: Final = ("masks", "ground_truth_mask")
+"""The names of a folder of masks beside `images`; the second is that of ECSSD as published."""
 
 
 @final
 class ImageFolder:
-    """The images of a folder, read on demand, with masks if the folder holds `images/` and `masks/`.
+    """The images of a folder, read on demand, with masks if the folder holds `images/` and `masks/` (or `ground_truth_mask/`).
 
     An image is read as a viewer shows it (`open_image`): upright, transparent places white. A mask is an image of the same
     relative name, with any suffix, white on the object, and without transparency. It is resized and cropped like the image.
@@ -31,20 +34,22 @@ class ImageFolder:
         preprocess: a PIL image → the model's input (1, channel, height, width).
 
     Raises:
-        AttentionError: no image, or masks for only some of the images. On reading an image: a file that `open_image` refuses,
-            or a mask that is turned against its image.
+        AttentionError: no image, masks for only some of the images, or folders of images and masks further down, of which one
+            is meant. On reading an image: a file that `open_image` refuses, or a mask that is not of the image's proportions.
     """
 
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor]) -> None:
         root = Path(folder)
         self._root = root / "images" if (root / "images").is_dir() else root
-        self.files = sorted(file for file in self._root.rglob("*") if file.suffix.lower() in SUFFIXES)
-        if not self.files:
-            raise AttentionError(
-                f"{self._root} holds no image ({', '.join(sorted(SUFFIXES))}).", "Pass the folder that holds the images."
-            )
+        below = sorted(
+            str(each.parent) for name in MASKS for each in root.glob(f"*/{name}/") if (each.parent / "images").is_dir()
+        )
+        if self._root == root and below:
+            raise AttentionError(f"{root} holds images and masks in {', '.join(below)}.", f"Pass one of them: {below[0]}.")
+        self.files = images_in(self._root)
         self._preprocess = preprocess
-        self._masks = _by_stem(root / "masks") if self._root != root and (root / "masks").is_dir() else None
+        folders = [root / name for name in MASKS if self._root != root and (root / name).is_dir()]
+        self._masks = _by_stem(folders[0]) if folders else None
         if self._masks is not None:
             bare = [file for file in self.files if self._stem(file) not in self._masks]
             if bare:
@@ -76,11 +81,12 @@ class ImageFolder:
             return Picture(image)
         name = self._masks[self._stem(file)]
         mask = open_mask(name)
-        if mask.size != opened.size and mask.size[::-1] == opened.size:
+        if abs(mask.width * opened.height - mask.height * opened.width) > max(*mask.size, *opened.size):
+            turned = mask.size[::-1] == opened.size
+            why = ": the orientation in the EXIF data turns one of them" if turned else ", so it is not the image's"
+            fix = "Turn the pixels of both upright and save them without that orientation." if turned else "Put its own there."
             raise AttentionError(
-                f"{name} is {mask.width} × {mask.height} and its image {opened.width} × {opened.height}: the orientation in"
-                " the EXIF data turns one of them.",
-                "Turn the pixels of both upright and save them without that orientation.",
+                f"{name} is {mask.width} × {mask.height} and its image {opened.width} × {opened.height}{why}.", fix
             )
         return Picture(image, placed(mask, self._preprocess))
 
@@ -88,6 +94,27 @@ class ImageFolder:
         return file.relative_to(self._root).with_suffix("").as_posix()
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Returns the files of images in a folder, at any depth, in the order of their names.
+
+    Raises:
+        AttentionError: there is none. The message says what was found.
+    """
+    if not folder.is_dir():
+        raise AttentionError(f"there is no folder {folder}.", "Pass the folder that holds the images.")
+    files = _images(folder)
+    if not files:
+        raise AttentionError(
+            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}), but {contents(folder)}.",
+            "Pass the folder that holds the images.",
+        )
+    return files
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
-    files = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES)
+    files = _images(folder)
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}

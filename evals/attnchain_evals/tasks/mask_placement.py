@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.capture import rgb_image
 
+LOW, SPAN = 16, 222  # the levels of a ramp, away from black and white, where resampling is cut off
 SIDE = 256  # of the plain images that reveal size and normalisation of a preprocessing; any size serves
 
 
@@ -59,11 +60,34 @@ def placed(mask: Any, preprocess: Callable[[Any], Tensor]) -> Tensor:
     on the object if more than half of it is white. This is nearest neighbour but for pixels of contours that are blended.
     """
     own = getattr(preprocess, "mask", None)
-    if own is not None:
-        return own(mask)
+    return own(mask) if own is not None else _white(mask.convert("L"), preprocess) > 0.5
+
+
+def pixels_seen(size: tuple[int, int], preprocess: Callable[[Any], Tensor]) -> Tensor:
+    """Returns which pixel of an image stands at each place of the model's input: its row and column (2, height, width).
+
+    The preprocessing places ramps of grey, two levels a pixel, so a place is right to half a pixel or so. It serves label
+    maps, whose numbers cannot be blended: `labels[rows, columns]`.
+
+    Args:
+        size: (width, height) of the image.
+        preprocess: a PIL image → the model's input (1, channel, height, width), affine in the colours.
+    """
+    from PIL import Image
+
+    found = []
+    for place in np.indices(size[::-1]):
+        ramps = (LOW + (2 * place - SPAN * part).clip(0, SPAN) for part in range(2 * int(place.max()) // SPAN + 1))
+        levels = [_white(Image.fromarray(np.uint8(ramp)), preprocess) * 255 - LOW for ramp in ramps]
+        found.append((torch.stack(levels).sum(0) / 2).round().long().clamp(0, int(place.max())))
+    return torch.stack(found)
+
+
+def _white(mask: Any, preprocess: Callable[[Any], Tensor]) -> Tensor:
+    """Returns the share (height, width) of white in a grey image, after preprocessing."""
     from PIL import Image
 
     levels = (Image.new("RGB", mask.size, (level,) * 3) for level in (0, 255))
     black, white = (preprocess(level)[0] for level in levels)
-    share = (preprocess(mask.convert("L").convert("RGB"))[0] - black) / (white - black)
-    return share.mean(0) > 0.5
+    share = (preprocess(mask.convert("RGB"))[0] - black) / (white - black)
+    return share.mean(0)

@@ -1,4 +1,4 @@
-"""Names of the command line: methods with settings, metrics, data."""
+"""Names of the command line: methods with settings, metrics."""
 
 from __future__ import annotations
 
@@ -26,5 +26,3 @@ def test_names() -> None:
             names.build_methods([spec], torch.nn.Linear(1, 1), (2, 2))
     with pytest.raises(AttentionError, match="metric 'speed' is unknown"):
         names.build_metrics(["speed"])
-    with pytest.raises(AttentionError, match="data 'imagenet' is unknown"):
-        names.open_data("imagenet", None, None, 0)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnchain_evals import ClassFolder
-from attnchain_evals.bench.names import open_data
+from attnchain_evals.bench.data_names import open_data
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError
 
@@ -59,3 +59,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
     pairs = [(torch.rand(3, 2, 2), 1), torch.rand(3, 2, 2)]
     with pytest.raises(AttentionError, match="batch 0 has label for 1 of 2 examples"):
         list(batches(pairs, 2, None, lambda *_: True))
+
+
+def test_parts_of_the_data_are_no_classes(tmp_path: Path) -> None:
+    classes_of(tmp_path, "test/cat", "train/cat", "train/ant")
+    with pytest.raises(AttentionError, match=r"(?s)holds test, train, which are parts of the data and no classes.*/train\."):
+        ClassFolder(tmp_path, preprocess)
+    assert ClassFolder(tmp_path / "train", preprocess).classes == ("ant", "cat")

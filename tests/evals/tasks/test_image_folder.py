@@ -56,7 +56,7 @@ def test_the_identity_follows_contents_names_and_preprocessing(folder: Path) -> 
 
 
 def test_what_is_refused(folder: Path) -> None:
-    with pytest.raises(AttentionError, match="holds no image"):
+    with pytest.raises(AttentionError, match="there is no folder .*nothing"):
         ImageFolder(folder / "nothing", preprocess)
     turned = Image.new("RGB", (48, 32))
     exif = turned.getexif()
@@ -71,3 +71,23 @@ def test_what_is_refused(folder: Path) -> None:
     (folder / "images" / "inner" / "c.jpg").write_text("no image")
     with pytest.raises(AttentionError, match="c.jpg is not a readable image"):
         ImageFolder(folder / "images" / "inner", preprocess)[0]
+
+
+def test_the_layout_of_ecssd_as_published(folder: Path) -> None:
+    (folder / "masks").rename(folder / "ground_truth_mask")
+    assert ImageFolder(folder, preprocess)[0].mask is not None
+    (folder / "test").mkdir()
+    for kind in ("images", "ground_truth_mask"):
+        (folder / kind).rename(folder / "test" / kind)
+    with pytest.raises(AttentionError, match=r"(?s)holds images and masks in (\S+/test)\..*Pass one of them: \1"):
+        ImageFolder(folder, preprocess)
+
+
+def test_a_mask_of_another_image_is_refused(folder: Path) -> None:
+    Image.new("RGB", (48, 40)).save(folder / "masks" / "a.png")
+    with pytest.raises(AttentionError, match=r"a\.png is 48 × 40 and its image 32 × 32, so it is not the image's"):
+        ImageFolder(folder, preprocess)[0]
+    Image.new("RGB", (16, 16), "white").save(folder / "masks" / "a.png")
+    mask = ImageFolder(folder, lambda image: preprocess(image.resize((32, 32))))[0].mask
+    assert mask is not None
+    assert mask.all(), "a mask of half the size has the image's proportions"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import functional, v2
 
 from attnchain_evals import ImageFolder, ImageNetSegmentation, WholeImage
-from attnchain_evals.bench.names import open_data
+from attnchain_evals.bench.data_names import open_data
 from attnchain_interp import AttentionError
 
 from ..miniatures import write_gtsegs

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from attnchain_evals.tasks.mask_placement import WholeImage, placed
+from attnchain_evals.tasks.mask_placement import WholeImage, pixels_seen, placed
 
 
 def middle(image: Image.Image) -> Tensor:
@@ -29,3 +29,16 @@ def test_the_whole_image_is_resized_and_normalised() -> None:
     assert torch.allclose(image, torch.tensor((0.2 - 0.5) / 0.25))
     assert torch.equal(placed(mask(), whole), whole.mask(mask()))
     assert whole.mask(mask()).sum(1).tolist() == [8, 8, 8, 8, 0, 0, 0, 0]
+
+
+def test_pixels_are_where_a_resized_and_cropped_image_shows_them() -> None:
+    """481 × 321 pixels, as the photographs of BSDS500: three fifths of the size by bicubic filtering, then cropped."""
+
+    def preprocess(image: Image.Image) -> Tensor:
+        small = image.resize((288, 192), Image.Resampling.BICUBIC).crop((40, 20, 200, 180))
+        return (torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.25
+
+    rows, columns = pixels_seen((481, 321), preprocess)
+    assert (rows - (torch.arange(20, 180) + 0.5)[:, None] * 321 / 192 + 0.5).abs().max() < 1.1
+    assert (columns - (torch.arange(40, 200) + 0.5) * 481 / 288 + 0.5).abs().max() < 1.1
+    assert torch.equal(pixels_seen((16, 16), middle), torch.stack(torch.meshgrid(*[torch.arange(4, 12)] * 2, indexing="ij")))

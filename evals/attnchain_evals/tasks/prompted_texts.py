@@ -1,0 +1,141 @@
+"""The base class of published data sets of prompts whose answers and evidence are known."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from attnchain_evals.perturbation.class_score import next_logits
+from attnchain_evals.tasks.digest import digest
+from attnchain_evals.tasks.examples import Passage
+from attnchain_evals.tasks.prompt_tokens import passage_of
+from attnchain_evals.tasks.prompts import Part, Prompt
+from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.reprs import counted
+
+UNKNOWN = "the model puts another token first"
+TOO_LONG = "longer than the model's context"
+
+
+class PromptedTexts(ABC):
+    """The prompts of a file that a model answers rightly, as `Passage`s in the order of the file.
+
+    A prompt is left out, and counted in `left_out`, if the model does not put the first token of the answer first, or if the
+    prompt is longer than the model's context (`config.max_position_embeddings`).
+
+    A quarter of the file is "validation", the rest "test". The sha256 of an example's identifier decides (`part_of`), so an
+    example stays where it is when the file grows.
+
+    Args:
+        path: of the file, or of a folder that holds it under its published name.
+        tokenizer: a fast tokenizer of transformers.
+        model: token numbers → logits of the next token, in eval mode. None keeps prompts that no model was asked.
+        split: "validation" or "test"; the whole file when None.
+        limit: the number of examples that are kept at most. No further prompt is asked.
+
+    Attributes:
+        prompts: of the examples that are kept.
+        asked: the number of prompts that were looked at.
+        left_out: reason → the number of prompts.
+
+    Raises:
+        AttentionError: no such file, a file of another format (the message names file and line), no prompt, or none that the
+            model answers.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        tokenizer: Any,
+        model: nn.Module | None = None,
+        split: Part | None = None,
+        limit: int | None = None,
+    ) -> None:
+        if split is not None:
+            check_one_of("split", split, get_args(Part))
+        self.split: Part | None = split
+        self._path, self._tokenizer = Path(path), tokenizer
+        self.files, found = self.read(self._path)
+        found = [prompt for prompt in found if split is None or self.in_split(prompt, self._path)]
+        if not found:
+            raise AttentionError(f"{path} holds no prompt of the split {split!r}.", "Pass another split, or a longer file.")
+        context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        self.prompts, self._examples, self.asked = list[Prompt](), list[Passage](), 0
+        self.left_out = {UNKNOWN: 0, TOO_LONG: 0}
+        for prompt in tqdm(
+            found, desc="asking the model", unit="prompt", disable=None if model is not None else True, leave=False
+        ):
+            if limit is not None and len(self.prompts) >= limit:
+                break
+            example, self.asked = passage_of(prompt, tokenizer), self.asked + 1
+            if context is not None and len(example.input_ids) > context:
+                self.left_out[TOO_LONG] += 1
+            elif model is not None and _answered(model, example.input_ids) != example.answer:
+                self.left_out[UNKNOWN] += 1
+            else:
+                self.prompts.append(prompt)
+                self._examples.append(example)
+        if not self.prompts:
+            raise AttentionError(
+                f"none of {counted(self.asked, 'prompt')} of {path} is left: {self.left_out}.", "Take a model that knows more."
+            )
+
+    @abstractmethod
+    def read(self, path: Path) -> tuple[list[Path], list[Prompt]]:
+        """Returns the files that a path means, and their prompts.
+
+        Raises:
+            AttentionError: see the class.
+        """
+
+    def in_split(self, prompt: Prompt, path: Path) -> bool:
+        """Says whether a prompt is of the split that is asked for."""
+        return prompt.part == self.split
+
+    def __repr__(self) -> str:
+        part = f", {self.split}" if self.split else ""
+        return f"{type(self).__name__}({str(self._path)!r}{part}: {len(self)} of {counted(self.asked, 'prompt')})"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The sha256 of the files and of the examples' tokens, with what was left out."""
+        found = hashlib.sha256()
+        for example in self._examples:
+            for tensor in (example.input_ids, example.words, example.evidence, example.sentences):
+                found.update(b"-" if tensor is None else digest(tensor).encode())
+        return {
+            "name": type(self).__name__,
+            "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in self.files},
+            "split": self.split,
+            "examples": found.hexdigest(),
+            "length": len(self),
+            "asked": self.asked,
+            "left_out": self.left_out,
+        }
+
+    def labels(self, input_ids: Tensor) -> list[str]:
+        """Returns the tokens (token,) as a reader sees them, for reports."""
+        return [self._tokenizer.decode([number]) for number in input_ids.tolist()]
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Passage:
+        return self._examples[index]
+
+    def __iter__(self) -> Iterator[Passage]:
+        return iter(self._examples)
+
+
+@torch.no_grad()
+def _answered(model: nn.Module, ids: Tensor) -> int:
+    """Returns the token that a model puts next."""
+    return int(next_logits(model, ids[None].to(next(model.parameters()).device)).argmax())

@@ -1,0 +1,83 @@
+"""Prompts of published data sets, in characters: before a tokenizer cuts them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+Span = tuple[int, int]
+"""The first character, and the one behind the last."""
+Part = Literal["validation", "test"]
+
+_ENDS: Final = re.compile(
+    r"""(?<=[.!?])["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])"""  # a full stop, then a capital or a figure
+    r"|(?<=\s[.!?])\s+"  # a full stop that stands alone, as in texts that are cut into words
+    r"|\s*\n\s*"
+)
+
+
+@final
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt whose answer, and whose evidence for it, are known.
+
+    Attributes:
+        name: of the example in its file.
+        text: the part of the prompt that an attribution ranks.
+        answer: what a right answer begins with.
+        evidence: the spans of `text` that hold the evidence.
+        sentences: the spans of the sentences of `text`; none where they are not asked about.
+        question: stands behind the text and is not ranked.
+        cue: begins the answer: "Answer:".
+        chat: the prompt is a message of a user, for a tokenizer that has a chat template.
+        group: examples of one group are in one part of the data; the name when empty.
+    """
+
+    name: str
+    text: str
+    answer: str
+    evidence: tuple[Span, ...]
+    sentences: tuple[Span, ...] = ()
+    question: str = ""
+    cue: str = ""
+    chat: bool = False
+    group: str = ""
+
+    @property
+    def part(self) -> Part:
+        """The part of the data: see `part_of`."""
+        return part_of(self.group or self.name)
+
+
+def part_of(group: str) -> Part:
+    """Returns "validation" for a quarter of all groups, those whose sha256 begins with a byte below 64, and "test" for the
+    others.
+
+    >>> [part_of(str(number)) for number in range(7, 11)]
+    ['test', 'validation', 'validation', 'test']
+    """
+    return "validation" if hashlib.sha256(group.encode()).digest()[0] < 64 else "test"
+
+
+def sentences_of(text: str) -> tuple[Span, ...]:
+    """Returns the spans of the sentences of a text, each up to the start of the next.
+
+    A sentence ends at ".", "!" or "?" before white space and a capital letter or a figure, at such a mark that stands alone,
+    and at the end of a line.
+
+    >>> sentences_of("It rained. We left at 5 p.m. sharp.")
+    ((0, 11), (11, 35))
+    """
+    starts = [0, *(found.end() for found in _ENDS.finditer(text) if 0 < found.end() < len(text))]
+    return tuple(zip(starts, [*starts[1:], len(text)], strict=True))
+
+
+def occurrences(part: str, text: str) -> tuple[Span, ...]:
+    """Returns the spans at which whole words of a text are these.
+
+    >>> occurrences("Ann", "Ann met Anna. Ann left.")
+    ((0, 3), (14, 17))
+    """
+    return tuple(found.span() for found in re.finditer(rf"(?<!\w){re.escape(part)}(?!\w)", text))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnchain_evals import ClassFolder, ClutteredDigits, Facts, KeyValues
+from attnchain_evals.bench.data_names import open_data
+from attnchain_interp import AttentionError
+
+from ..miniatures import write_classes
+from ..published_texts import FACTS, Says, byte_tokenizer, write_lines
+
+TOKENIZER: Any = byte_tokenizer()
+
+
+def test_drawn_data() -> None:
+    assert isinstance(open_data("digits:test", None, 4, 0), ClutteredDigits)
+    texts = open_data("key-values:validation", None, 600, 0)
+    assert isinstance(texts, KeyValues)
+    assert len(texts) == 600
+
+
+def test_texts_and_their_splits(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "facts.jsonl", [FACTS[0] | {"known_id": number} for number in range(12)])
+    whole = open_data(f"facts:{tmp_path}", None, None, 0, TOKENIZER)
+    assert isinstance(whole, Facts)
+    sizes = {part: len(open_data(f"facts:{file}:{part}", None, None, 0, TOKENIZER)) for part in ("validation", "test")}
+    assert sum(sizes.values()) == len(whole) == 12
+    assert sizes["validation"] == 2
+    italy = Says(TOKENIZER.encode("I")[0]).eval()
+    assert len(open_data(f"facts:{file}", None, 3, 0, TOKENIZER, italy)) == 3
+    with pytest.raises(AttentionError, match="the model has no tokenizer"):
+        open_data(f"facts:{file}", None, None, 0)
+    for kind, wanted in (("indirect-objects", "indirect_objects"), ("passages", "passages"), ("reviews", "movie_reviews")):
+        with pytest.raises(AttentionError, match=rf"holds facts\.jsonl; .*{wanted}\.jsonl"):
+            open_data(f"{kind}:{tmp_path}", None, None, 0, TOKENIZER)
+
+
+def test_images(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "images")
+    data = open_data(f"classes:{folder}", lambda _: None, None, 0, classes=["n01484850", "n01440764"])
+    assert isinstance(data, ClassFolder)
+    assert data.labels == [1, 1, 1, 0, 0, 0]
+    with pytest.raises(AttentionError, match="images/val/ and groundTruth/val/ are wanted"):
+        open_data(f"bsds500:{folder}:validation", lambda _: None, None, 0)
+    with pytest.raises(AttentionError, match="the model takes no images"):
+        open_data(f"bsds500:{folder}", None, None, 0)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "facts:", "digits:all", "passage:x"])
+def test_unknown_names(name: str) -> None:
+    with pytest.raises(AttentionError, match="is unknown"):
+        open_data(name, None, None, 0)

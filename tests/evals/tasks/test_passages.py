@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnchain_evals import Passages
+from attnchain_interp import AttentionError
+
+from ..published_texts import CONTEXT, byte_tokenizer, text_of, write_json, write_lines
+
+TOKENIZER = byte_tokenizer()
+LINE = {"id": "a", "context": CONTEXT, "question": "Who built Rome?", "answer": "Romulus", "answer_span": [43, 50]}
+ANSWERED = {"id": "a", "question": "Who built Rome?", "answers": [{"text": "Romulus", "answer_start": 43}]}
+IMPOSSIBLE = {"id": "b", "question": "Who built Bonn?", "answers": [], "is_impossible": True}
+
+
+def squad(*questions: Any) -> dict[str, Any]:
+    return {"version": "v2.0", "data": [{"title": "Rome", "paragraphs": [{"context": CONTEXT, "qas": list(questions)}]}]}
+
+
+def test_both_formats_are_one(tmp_path: Path) -> None:
+    write_lines(tmp_path / "passages.jsonl", [LINE])
+    lines = Passages(tmp_path, TOKENIZER)
+    own = Passages(write_json(tmp_path / "dev-v2.0.json", squad(ANSWERED, IMPOSSIBLE)), TOKENIZER)
+    assert lines.prompts == own.prompts, "a question without an answer is no example"
+    passage = own[0]
+    assert passage.evidence is not None
+    assert passage.sentences is not None
+    assert passage.words is not None
+    assert text_of(TOKENIZER, passage.input_ids, passage.evidence) == "Romulus"
+    assert text_of(TOKENIZER, passage.input_ids, passage.words >= 0) == CONTEXT, "the question is not ranked"
+    of_sentence = passage.sentences == int(passage.sentences[passage.evidence].unique())
+    assert text_of(TOKENIZER, passage.input_ids, of_sentence) == "It was built in 753 by Romulus. "
+    assert TOKENIZER.decode(passage.input_ids.tolist()).endswith("Question: Who built Rome?\nAnswer: ")
+
+
+def test_questions_about_a_passage_stay_together(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "a.jsonl", [LINE | {"id": str(number)} for number in range(12)])
+    assert len({prompt.part for prompt in Passages(file, TOKENIZER).prompts}) == 1
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    for change, message in (
+        ({"answer_span": [42, 50]}, r"a\.jsonl, line 1 has the answer 'Romulus', and its passage has ' Romulu' there"),
+        ({"answer_span": [-7, 0]}, "line 1 has the answer 'Romulus'"),
+        ({"answer_span": [43]}, "line 1 has the answer_span"),
+        ({"question": ""}, "line 1 has an empty 'question'"),
+    ):
+        with pytest.raises(AttentionError, match=message):
+            Passages(write_lines(tmp_path / "a.jsonl", [LINE | change]), TOKENIZER)
+    for value, message in (
+        ({"version": "1.1"}, r"(?s)a\.json has no 'data'.*SQuAD's own file has 'data'"),
+        (squad({**ANSWERED, "answers": []}), r"'data', entry 0, 'paragraphs', entry 0, 'qas', entry 0 has no answer"),
+        (squad(IMPOSSIBLE), "holds no prompt"),
+    ):
+        with pytest.raises(AttentionError, match=message):
+            Passages(write_json(tmp_path / "a.json", value), TOKENIZER)

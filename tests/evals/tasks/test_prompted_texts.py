@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attnchain_evals import Facts
+from attnchain_evals.tasks.prompts import part_of
+from attnchain_interp import AttentionError
+
+from ..published_texts import FACTS, Says, byte_tokenizer, write_lines
+
+TOKENIZER = byte_tokenizer()
+AMERICA = TOKENIZER.encode("A")[0]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "facts.jsonl", FACTS)
+
+
+def test_prompts_that_the_model_does_not_answer_are_counted_and_left_out(file: Path) -> None:
+    data = Facts(file, TOKENIZER, Says(AMERICA).eval())
+    assert [prompt.name for prompt in data.prompts] == ["2"]
+    assert len(data) == 1
+    assert [int(passage.answer or -1) for passage in data] == [AMERICA]
+    assert (data.asked, list(data.left_out.values())) == (3, [2, 0])
+    assert repr(data) == f"Facts({str(file)!r}: 1 of 3 prompts)"
+    assert "".join(data.labels(data[0].input_ids)) == "The city of New York is a part of "
+    short = Facts(file, TOKENIZER, Says(TOKENIZER.encode("I")[0], context=20).eval())
+    assert (len(short), list(short.left_out.values())) == (1, [0, 2]), "the model is not asked what it cannot read"
+    with pytest.raises(AttentionError, match="(?s)none of 3 prompts of .* is left: .*'the model puts another token first': 3"):
+        Facts(file, TOKENIZER, Says(0).eval())
+
+
+def test_no_more_prompts_are_asked_than_are_wanted(file: Path) -> None:
+    model = Says(TOKENIZER.encode("I")[0]).eval()
+    data = Facts(file, TOKENIZER, model, limit=1)
+    assert (len(data), data.asked, model.asked) == (1, 1, 1)
+    assert len(Facts(file, TOKENIZER)) == 3, "without a model all are kept"
+
+
+def test_splits_are_by_identifier(tmp_path: Path) -> None:
+    facts = [{**FACTS[0], "known_id": number} for number in range(12)]
+    file = write_lines(tmp_path / "facts.jsonl", facts)
+    parts = [Facts(file, TOKENIZER, split=part) for part in ("validation", "test")]
+    assert [[prompt.name for prompt in part.prompts] for part in parts] == [
+        [str(number) for number in range(12) if part_of(str(number)) == part] for part in ("validation", "test")
+    ]
+    with pytest.raises(AttentionError, match="split='train' is unknown"):
+        Facts(file, TOKENIZER, split="train")  # type: ignore[arg-type]
+    with pytest.raises(AttentionError, match="holds no prompt of the split 'validation'"):
+        Facts(write_lines(file, FACTS[:1]), TOKENIZER, split="validation")
+
+
+def test_the_identity_follows_file_tokens_and_answers(file: Path) -> None:
+    identities = [
+        Facts(file, TOKENIZER).identity,
+        Facts(file, byte_tokenizer(begin=True)).identity,
+        Facts(file, TOKENIZER, Says(AMERICA).eval()).identity,
+        Facts(file, TOKENIZER, limit=2).identity,
+        Facts(write_lines(file, FACTS[:2]), TOKENIZER).identity,
+    ]
+    assert all(left != right for place, left in enumerate(identities) for right in identities[:place])
+    assert identities[0]["left_out"] == {"the model puts another token first": 0, "longer than the model's context": 0}
