@@ -1,6 +1,7 @@
 """Captum attribution methods that read attention, contributions or gradients; and `TextAttribution` for all of them."""
 
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
+from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention, LeGrad
 from attnchain_interp.attribution.of_a_class.gradient_rollouts import GMAR, GradientRollout, TransitionAttentionMaps
 from attnchain_interp.attribution.of_a_class.gradient_walks import (
@@ -9,6 +10,7 @@ from attnchain_interp.attribution.of_a_class.gradient_walks import (
     GradientTokenRank,
     gradient_chain,
 )
+from attnchain_interp.attribution.of_a_class.leave_one_out import LeaveOneOut
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank
@@ -17,6 +19,7 @@ from attnchain_interp.attribution.of_attention.walks import MetastableStates, Mu
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
+from attnchain_interp.attribution.token_ablation import TokenAblation
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "AttentionAttribution",
     "AttentionFlow",
     "AttentionGradientAttribution",
+    "AttnLRP",
     "ColumnSum",
     "ContributionRollout",
     "ExpectedVisits",
@@ -32,6 +36,7 @@ __all__ = [
     "GradientMultiBounce",
     "GradientRollout",
     "GradientTokenRank",
+    "LeaveOneOut",
     "LeGrad",
     "MetastableStates",
     "MultiBounce",
@@ -41,6 +46,7 @@ __all__ = [
     "TextAttribution",
     "TextAttributionResult",
     "TextHooks",
+    "TokenAblation",
     "TokenAttribution",
     "TokenRank",
     "TransitionAttentionMaps",

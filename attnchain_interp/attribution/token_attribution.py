@@ -145,7 +145,7 @@ class TokenAttribution(TextHooks, ABC):
         reading = checked(reading)
         options = {"reading": replace(reading, arguments={**reading.arguments, **(model_kwargs or {})})}
         whole = Call(tensor, target, extra if isinstance(extra, tuple) else (extra,), 0, options)
-        results, residuals, parts = [], [], list(_parts(whole, internal_batch_size))
+        results, residuals, parts = [], [], list(parts_of(whole, internal_batch_size))
         for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
             scored = self.scored(call, return_convergence_delta)
             shaped = _shaped(scored, call.inputs, output)
@@ -203,9 +203,9 @@ def check_places(metadata: Mapping[str, str], images: Tensor) -> None:
         )
 
 
-def _parts(whole: Call, size: int | None) -> Iterator[Call]:
+def parts_of(whole: Call, size: int | None) -> Iterator[Call]:
     """Yields every `size` examples of a batch."""
-    batch, reading = len(whole.inputs), (whole.options or {})["reading"]
+    batch, reading = len(whole.inputs), checked((whole.options or {}).get("reading"))
     size = max(batch, 1) if size is None else size
 
     def part(argument: Any, first: int) -> Any:

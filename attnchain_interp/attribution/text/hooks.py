@@ -36,6 +36,8 @@ class TextHooks(Attribution, ABC):
         reads_gradients: whether the source depends on the target. Each output token of a decoder then takes a forward and a
             backward of its own; else one forward serves all output tokens.
         reads_embeddings: whether the model is called with embeddings in place of token ids.
+        reads_contexts: whether each output token is a call of its own, `read` of its context alone. The target is then its
+            logit, (position, token), of which the method makes the score that it explains.
         is_additive: whether scores may be summed, over the tokens of a word and over the output tokens.
     """
 
@@ -45,11 +47,15 @@ class TextHooks(Attribution, ABC):
     has_start: ClassVar[bool] = False
     reads_gradients: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
+    reads_contexts: ClassVar[bool] = False
     is_additive: ClassVar[bool] = True
 
     @abstractmethod
     def read(self, call: Call) -> Any:
-        """Captures the layers that the method reads: an `AttentionStore` (also of contributions), or `AttentionGradients`."""
+        """Captures the layers that the method reads: an `AttentionStore` (also of contributions), or `AttentionGradients`.
+
+        A method that `reads_contexts` returns any object that has the `tokens`.
+        """
 
     @abstractmethod
     def scores(self, source: Any, first: int = 0) -> Tensor:

@@ -41,6 +41,8 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
     Raises:
         AttentionError: a model that attends to later tokens, and the errors of the method.
     """
+    if method.reads_contexts:
+        return _context_rows(method, model, ids, first)
     lengths = torch.arange(first, ids.shape[1], device="cpu")
     scores = torch.zeros(len(lengths), ids.shape[1] - 1, dtype=torch.float64, device="cpu")
     inputs = model_inputs(method, model, ids[:, :-1])  # the attention of the last token predicts none of the output
@@ -63,6 +65,19 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
                 reading = (started or method).restricted_to(states[example : example + 1, :length])
                 scores[length - first, :length] = reading.scores(before, length - first)[0]
     return Rows(scores, torch.cat(found), method.text_policy(None if started is None else "position"))
+
+
+def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int) -> Rows:
+    """Returns the rows of a method that reads the context of each output token by itself."""
+    scores, found = torch.zeros(ids.shape[1] - first, ids.shape[1] - 1, dtype=torch.float64, device="cpu"), []
+    for k, length in enumerate(range(first, ids.shape[1])):
+        inputs = model_inputs(method, model, ids[:, :length])
+        with first_logits(model) as seen:
+            source = method.read(Call(inputs, [(length - 1, int(ids[0, length]))]))
+        check_read(source.tokens, inputs, model)
+        found.append(probabilities(seen[0], ids[:, : length + 1], length))
+        scores[k, :length] = method.scores(source, k)[0]
+    return Rows(scores, torch.cat(found), method.text_policy(None))
 
 
 def context(source: Source, length: int, example: int = 0) -> Source:
@@ -163,7 +178,7 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
     name = type(method).__name__
     if method.reads_gradients:
         raise AttentionError(
-            f"{name} reads gradients, and attribute_text has no rules for the cross-attention of an encoder–decoder.",
+            f"{name} explains a score, and attribute_text has no rules for the cross-attention of an encoder–decoder.",
             "Use a method that reads attention alone: MultiBounce, Rollout, TokenRank.",
         )
     with first_logits(model) as seen:

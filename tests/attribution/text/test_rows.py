@@ -203,7 +203,7 @@ def test_what_an_encoder_decoder_has_no_meaning_for() -> None:
         with pytest.raises(ac.AttentionError, match=f"{name} has no start, so it scores the encoder's tokens alike"):
             getattr(attribution, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
     for name in (name for name in CONCRETE if issubclass(getattr(attribution, name), AttentionGradientAttribution)):
-        with pytest.raises(ac.AttentionError, match=f"{name} reads gradients"):
+        with pytest.raises(ac.AttentionError, match=f"{name} explains a score"):
             getattr(attribution, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
     assert ac.RandomRanking(model).attribute_text(TEXT, "a dog", SEQ2SEQ).policy.startswith("random")
     with pytest.raises(ac.AttentionError, match="has no language-model head"):

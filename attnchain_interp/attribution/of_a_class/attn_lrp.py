@@ -1,0 +1,108 @@
+"""AttnLRP: the relevance of each token, by one backward with the rules of layer-wise relevance propagation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar, final
+
+from captum.attr import GradientAttribution
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, check_places
+from attnchain_interp.attribution.token_inputs import changed_embeddings, module_inside, on_patches
+from attnchain_interp.capture.reading import separated
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.differentiable_maps import MapGraph
+from attnchain_interp.gradients.encoder_decoder import is_encoder_decoder
+from attnchain_interp.gradients.relevance_rules import RelevanceRules
+from attnchain_interp.gradients.target import selected_score
+from attnchain_interp.store import AttentionStore
+
+
+@final
+class AttnLRP(TokenAttribution, GradientAttribution):
+    """The relevance of each token for the target: Σ x ⊙ g over its embedding x, where g is the gradient by the rules of LRP.
+
+    A token of a text has the relevance of its embedding, without that of its position. A patch of an image has the sum over
+    its pixels; class tokens and registers have no pixels and score 0. Scores have a sign. They add up to the logit, less what
+    biases, positions and the softmax of attention take. `RelevanceRules` has the rules, one for each torch function, so that a
+    block is known by what it computes: those of ViTs (timm, transformers), of Llama and its relatives, of GPT-2 and of BERT,
+    with fused or eager attention. One forward and one backward. `attribute_text` explains the logit of each output token over
+    its own context.
+
+    Args:
+        forward_func: a model that an adapter recognises. It is left as it was.
+
+    Raises:
+        AttentionError: on attribution, for a function of the model without a rule (a router of experts, for instance); an
+            encoder–decoder; token numbers of a model that does not name its embeddings; and the errors of `capture_gradients`.
+
+    Source: Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin & Samek, *AttnLRP: Attention-Aware Layer-Wise Relevance
+    Propagation for Transformers*, ICML 2024, by input times gradient as in the authors' package `lxt`. Linear layers have the
+    ε-rule with ε = 0. The γ-rule that the paper adds in vision transformers is not here.
+    """
+
+    reads_gradients: ClassVar[bool] = True
+    reads_contexts: ClassVar[bool] = True
+
+    def __init__(self, forward_func: Any) -> None:
+        super().__init__(forward_func)
+
+    def read(self, call: Call) -> Scored:
+        """Returns the relevance of some examples."""
+        if is_encoder_decoder(self.forward_func):
+            raise AttentionError(
+                f"{type(self.forward_func).__name__} is an encoder–decoder, and AttnLRP explains one sequence of tokens.",
+                "Use GradientAttention, which has rules for encoder–decoders.",
+            )
+        with MapGraph(self.forward_func) as graph:
+            with RelevanceRules() as rules, self._given(call, rules) as given:
+                positional, named = given.arguments(self.forward_func)
+                reading, named = separated(graph.model, named.pop("reading", None), named)
+                request = replace(graph.request(-1, reading), edit=None)
+                store = graph.adapter.capture(graph.model, positional, named, request)
+            score, tensor = selected_score(graph.output, call.target, store.batch), rules.given
+            if tensor is None or not score.requires_grad:
+                raise AttentionError(
+                    "the score does not depend on the inputs by a gradient: the model detaches its tensors, or is quantised.",
+                    "Use the model in floating point, and a target that depends on the inputs.",
+                )
+            graph.maps["inputs"] = tensor
+            relevance = tensor.detach() * graph.gradients(score, ["inputs"])["inputs"]
+        return Scored(_of_tokens(relevance, store), store.tokens, metadata=store.metadata)
+
+    def scores(self, source: Scored, first: int = 0) -> Tensor:
+        return source.scores
+
+    @contextmanager
+    def _given(self, call: Call, rules: RelevanceRules) -> Iterator[Call]:
+        """Puts the inputs, or the embeddings of token numbers, under the rules, as the tensor that is explained."""
+
+        def explained(tensor: Tensor) -> Tensor:
+            rules.given = tensor.detach().requires_grad_()
+            return rules.given
+
+        if call.inputs.is_floating_point():
+            yield call._replace(inputs=explained(call.inputs))
+            return
+        with changed_embeddings(module_inside(self.forward_func), explained):
+            yield call
+
+
+def _of_tokens(relevance: Tensor, store: AttentionStore) -> Tensor:
+    """Returns the relevance of tokens (batch, token), from that of embeddings or of pixels."""
+    tokens = store.tokens
+    if relevance.ndim == 4 and tokens.grid is not None:
+        check_places(store.metadata, relevance)
+        pixels = relevance.shape[-2] * relevance.shape[-1] / (tokens.grid[0] * tokens.grid[1])
+        return on_patches(tokens, F.adaptive_avg_pool2d(relevance.sum(1), tokens.grid) * pixels)
+    if relevance.ndim != 3 or relevance.shape[:2] != tokens.roles.shape:
+        raise AttentionError(
+            f"the relevance is that of inputs {tuple(relevance.shape)}, and the model's tokens are {tokens.described}.",
+            "Use AttnLRP with a model whose tokens are the patches of one image, or those of one text.",
+        )
+    return relevance.sum(-1) * tokens.mask.to(relevance.device)

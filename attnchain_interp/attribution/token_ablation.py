@@ -1,0 +1,175 @@
+"""The score of a target as a function of the tokens that are left: what Captum's perturbation methods call."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import nullcontext
+from typing import Any, Final, Literal, final, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.token_inputs import changed_embeddings, embedding_of, module_inside
+from attnchain_interp.capture import capture
+from attnchain_interp.capture.reading import checked
+from attnchain_interp.capture.source import forward_of
+from attnchain_interp.checks import check_one_of, check_position
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.target import logits_of, selected_score
+from attnchain_interp.operators import float32_or_wider
+from attnchain_interp.store import TokenLayout
+
+Removal = Literal["attention-mask", "token-delete", "mean-embedding", "mean-colour"]
+TargetScore = Literal["probability", "log-probability", "logit"]
+
+_OF_TOKENS: Final = ("attention_mask", "token_type_ids", "position_ids")  # arguments with a number for each token
+_ROWS: Final = 4096
+
+
+def check_removal(removal: str | None, score: str) -> None:
+    """Refuses a removal or a score of another name."""
+    if removal is not None:
+        check_one_of("removal", removal, get_args(Removal))
+    check_one_of("score", score, get_args(TargetScore))
+
+
+@final
+class TokenAblation:
+    """The score of one example's target, by which of its tokens the model sees: (row, token) → (row,).
+
+    It is the `forward_func` of Captum's methods of perturbation: their `inputs` are ones (1, token), their `baselines` are 0.
+    The tokens are the patches of an image, or those of a text but padding.
+
+    Args:
+        source: the model.
+        call: one example, with its target.
+        removal: how a token is removed. "attention-mask": no token attends to it, and its place stays. "token-delete": the
+            text is shorter. "mean-embedding": its embedding is the mean of the vocabulary. "mean-colour": a patch has the mean
+            colour of its image. None means "attention-mask" of a text, "mean-colour" of an image.
+        score: of the target's logit among those of its position: "probability", "log-probability" or "logit". A target that is
+            a function is the score itself.
+
+    Attributes:
+        tokens: the layout of all tokens of the example.
+        ablated: (token,) the positions of the tokens that can be removed.
+
+    Raises:
+        AttentionError: another name; a removal that the inputs or the model do not allow; and the errors of `capture`.
+    """
+
+    def __init__(
+        self, source: Any, call: Call, removal: Removal | None = None, score: TargetScore = "log-probability"
+    ) -> None:
+        check_removal(removal, score)
+        self._model, self._score = module_inside(source), score
+        self._target: Any = _single(call.target)
+        positional, named = call.arguments(source)
+        self.tokens: TokenLayout = capture(source, *positional, layers=-1, **named).tokens
+        self.ablated = self.tokens.select(None)[0].nonzero()[:, 0]
+        image = call.inputs.ndim == 4
+        self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
+        parameters = inspect.signature(forward_of(self._model)).parameters  # pyright: ignore[reportArgumentType]
+        options = dict(call.options or {})
+        arguments = checked(options.pop("reading", None)).arguments
+        by_place = dict(zip(list(parameters)[2:], call.extra, strict=False))
+        self._call = call._replace(extra=(), options={**options, **arguments, **by_place})
+        self._check(image, "attention_mask" in parameters)
+        self._mean = _mean_of(embedding_of(self._model)) if self._removal == "mean-embedding" else torch.empty(0)
+
+    def __len__(self) -> int:
+        return len(self.ablated)
+
+    @torch.no_grad()
+    def __call__(self, left: Tensor) -> Tensor:
+        """Returns the score of each row (row,) of `left` (row, token): the tokens that are not zero are left."""
+        kept = torch.ones(len(left), len(self.tokens), dtype=torch.bool, device=self._call.inputs.device)
+        kept[:, self.ablated.to(kept.device)] = left.to(kept.device) > 0
+        if self._removal != "token-delete":
+            return self._scores(kept).to(left.device)
+        counts = kept.sum(1)
+        if not bool(counts.all()):
+            raise AttentionError("a text has no token left.", 'Remove tokens by removal="attention-mask".')
+        groups = [(counts == count).nonzero()[:, 0] for count in counts.unique()]  # texts of one length share a forward
+        scores = torch.cat([self._scores(kept[rows]) for rows in groups])
+        return scores[torch.cat(groups).argsort()].to(left.device)
+
+    def on_tokens(self, attributions: Tensor) -> Tensor:
+        """Returns scores (1, token) of all tokens, from those (1, token) of the tokens that can be removed."""
+        scores = attributions.new_zeros(1, len(self.tokens))
+        scores[:, self.ablated.to(scores.device)] = attributions
+        return scores
+
+    def _check(self, image: bool, takes_mask: bool) -> None:
+        name, removal = type(self._model).__name__, self._removal
+        if image != (removal == "mean-colour"):
+            fix = '"mean-colour"' if image else '"attention-mask", "token-delete" or "mean-embedding"'
+            raise AttentionError(f"removal={removal!r} is not of {'an image' if image else 'a text'}.", f"Use {fix}.")
+        if image and self.tokens.grid is None:
+            raise AttentionError(f"{name} has no image grid, so it has no patches to remove.", "Use another method.")
+        if not image and self._call.inputs.shape[1] != len(self.tokens):
+            raise AttentionError(
+                f"{name} reads {len(self.tokens)} tokens of {self._call.inputs.shape[1]} in its input.",
+                "Use a model that reads the tokens of its input alone.",
+            )
+        if removal == "attention-mask" and not takes_mask:
+            raise AttentionError(f"{name} takes no attention_mask.", 'Use removal="token-delete" or "mean-embedding".')
+
+    def _scores(self, kept: Tensor) -> Tensor:
+        """Returns the scores (row,) of the example with these tokens (row, token) alone."""
+        rows, removal = len(kept), self._removal
+        inputs = self._call.inputs.expand(rows, *self._call.inputs.shape[1:])
+        named = {name: _repeated(value, rows) for name, value in (self._call.options or {}).items()}
+        change = nullcontext()
+        if removal == "mean-colour":
+            shown = F.interpolate(self.tokens.to_grid(kept)[:, None].to(inputs.dtype), inputs.shape[-2:]) > 0
+            inputs = torch.where(shown, inputs, inputs.mean((2, 3), keepdim=True))
+        elif removal == "token-delete":
+            inputs = inputs[kept].unflatten(0, (rows, -1))
+            named |= {name: named[name][kept].unflatten(0, (rows, -1)) for name in _OF_TOKENS if name in named}
+        elif removal == "attention-mask":
+            named["attention_mask"] = kept.long() * named.get("attention_mask", 1)
+        elif inputs.is_floating_point():
+            inputs = torch.where(kept[..., None], inputs, self._mean)
+        else:
+            change = changed_embeddings(self._model, lambda given: torch.where(kept[..., None], given, self._mean))
+        positional, named = self._call._replace(inputs=inputs, options=named).arguments(self._model)
+        with change:
+            return self._read(self._model(*positional, **named), kept)
+
+    def _read(self, output: Any, kept: Tensor) -> Tensor:
+        rows, target = len(kept), self._target
+        if not isinstance(target, int | tuple):  # a function, or the one number of an example
+            return selected_score(output, target, rows)
+        logits = logits_of(output)
+        if self._removal == "token-delete" and isinstance(target, tuple) and len(target) == 2 and logits.ndim == 3:
+            place = check_position("token", target[0], len(self.tokens))
+            moved = (kept[:, : place + 1].sum(1) - 1).clamp_min(0)  # where it is now, or the token before it
+            logits, target = logits[torch.arange(rows, device=moved.device), moved][:, None], (0, target[1])
+        chosen = float32_or_wider(selected_score(logits, target, rows))
+        if self._score == "logit":
+            return chosen
+        several = logits[(slice(None), *target[:-1])] if isinstance(target, tuple) else logits
+        logarithms = chosen - float32_or_wider(several).logsumexp(-1)
+        return logarithms.exp() if self._score == "probability" else logarithms
+
+
+def _single(target: Any) -> Any:
+    """Returns the target of one example: an index, a tuple of indices, a function, or None."""
+    if isinstance(target, Tensor):
+        target = target.reshape(-1).tolist()
+    return target[0] if isinstance(target, list) and len(target) == 1 else target
+
+
+def _repeated(value: Any, rows: int) -> Any:
+    of_example = isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1
+    return value.expand(rows, *value.shape[1:]) if of_example else value
+
+
+@torch.no_grad()
+def _mean_of(embedding: nn.Module) -> Tensor:
+    """Returns the mean embedding (width,) of a vocabulary."""
+    weight: Any = embedding.weight
+    parts = torch.arange(len(weight), device=weight.device).split(_ROWS)
+    return torch.stack([embedding(part[None])[0].sum(0) for part in parts]).sum(0) / len(weight)

@@ -1,0 +1,115 @@
+"""Scores without some tokens, beside the model's own output for inputs that were changed by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from captum.attr import KernelShap, ShapleyValueSampling
+from torch import Tensor, nn
+
+import attnchain_interp as ac
+from attnchain_interp.attribution import TokenAblation
+from attnchain_interp.attribution.model_call import Call
+
+from . import small_models as small
+
+LEFT = torch.tensor([[1.0] * 7, [1, 0, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 1, 1]])
+
+
+def log_probability(logits: Tensor, target: int) -> Tensor:
+    return logits.log_softmax(-1)[..., target]
+
+
+def test_tokens_that_no_token_attends_to() -> None:
+    model, ids = small.llama(), small.ids(1)
+    found = TokenAblation(model, Call(ids, (6, 3)))(LEFT)
+    logits = model(ids.expand(3, -1), attention_mask=LEFT.long()).logits[:, 6]
+    assert torch.allclose(found, log_probability(logits, 3))
+    assert len(found.unique()) == 3
+    assert torch.allclose(TokenAblation(model, Call(ids, (6, 3)), score="probability")(LEFT), found.exp())
+    assert torch.allclose(TokenAblation(model, Call(ids, (6, 3)), score="logit")(LEFT), logits[:, 3])
+
+
+def test_deleted_tokens_and_the_place_of_the_target() -> None:
+    model, ids = small.llama(), small.ids(1)
+    rows = [ids[:, row.bool()] for row in LEFT]
+    last = torch.stack([log_probability(model(row).logits[0, -1], 3) for row in rows])
+    assert torch.allclose(TokenAblation(model, Call(ids, (6, 3)), "token-delete")(LEFT), last)
+    assert torch.allclose(TokenAblation(model, Call(ids, (-1, 3)), "token-delete")(LEFT), last)
+    inner = torch.stack([log_probability(model(row).logits[0, place], 3) for row, place in zip(rows, (2, 1, 1), strict=True)])
+    assert torch.allclose(TokenAblation(model, Call(ids, (2, 3)), "token-delete")(LEFT), inner)
+    with pytest.raises(ac.AttentionError, match="a text has no token left"):
+        TokenAblation(model, Call(ids, (6, 3)), "token-delete")(torch.zeros(1, 7))
+    with pytest.raises(ac.AttentionError, match="token 9 does not exist"):
+        TokenAblation(model, Call(ids, (9, 3)), "token-delete")(LEFT)
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_tokens_with_the_mean_embedding(embedded: bool) -> None:
+    model, ids = small.bert(), small.ids(1)
+    weight = model.get_input_embeddings().weight.detach()
+    given = weight[ids] if embedded else ids
+    found = TokenAblation(model, Call(given, 2), "mean-embedding", "logit")(LEFT)
+    changed = torch.where(LEFT[..., None] > 0, weight[ids], weight.mean(0))
+    assert torch.allclose(found, model(inputs_embeds=changed).logits[:, 2])
+
+
+@pytest.mark.parametrize("removal", ["attention-mask", "token-delete", "mean-embedding"])
+def test_padding_stays_padding(removal: Any) -> None:
+    model, ids, mask = small.bert(), small.ids(1), torch.tensor([[1, 1, 1, 1, 0, 0, 0]])
+    options = {"reading": ac.Reading(arguments={"attention_mask": mask})}
+    ablation = TokenAblation(model, Call(ids, 2, options=options), removal)
+    assert ablation.ablated.tolist() == [0, 1, 2, 3]
+    alone = TokenAblation(model, Call(ids[:, :4], 2), removal)
+    assert torch.allclose(ablation(LEFT[:, :4]), alone(LEFT[:, :4]), atol=1e-7)
+    by_place = TokenAblation(model, Call(ids, 2, extra=(mask,)), removal)
+    assert torch.equal(by_place(LEFT[:, :4]), ablation(LEFT[:, :4]))
+    assert ablation.on_tokens(torch.ones(1, 4)).tolist() == [[1, 1, 1, 1, 0, 0, 0]]
+
+
+def test_patches_with_the_mean_colour() -> None:
+    model, image = small.vit(), small.images(1)
+    ablation = TokenAblation(model, Call(image, 1), score="logit")
+    left = torch.ones(2, 6)
+    left[1, 4] = 0
+    changed = image.clone()
+    changed[0, :, 4:8, 4:8] = image[0].mean((1, 2), keepdim=True)
+    assert torch.allclose(ablation(left), model(torch.cat([image, changed]))[:, 1])
+    assert ablation.on_tokens(torch.arange(1.0, 7)[None]).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+
+
+def test_targets_of_other_forms() -> None:
+    model, image = small.vit(), small.images(1)
+    plain = TokenAblation(model, Call(image, 1))(torch.ones(1, 6))
+    for target in ([1], (1,), torch.tensor(1), torch.tensor([1]), lambda output: output.log_softmax(-1)[:, 1]):
+        assert torch.allclose(TokenAblation(model, Call(image, target))(torch.ones(1, 6)), plain)
+    single = nn.Sequential(model, nn.Linear(4, 1).double())
+    number = TokenAblation(single, Call(image))(torch.ones(2, 6))
+    assert torch.allclose(number, single(image)[:, 0].expand(2))
+
+
+def test_captum_samples_shapley_values() -> None:
+    """They add up to the score with all tokens less that without any."""
+    model, ids = small.llama(), small.ids(1)
+    ablation = TokenAblation(model, Call(ids, (6, 3)), "mean-embedding")
+    expected = ablation(torch.tensor([[1.0] * 7, [0.0] * 7]))
+    values = ShapleyValueSampling(ablation).attribute(torch.ones(1, 7), 0, n_samples=2, perturbations_per_eval=5)
+    assert torch.allclose(values.sum().double(), expected[0] - expected[1], atol=1e-5)
+    torch.manual_seed(0)
+    assert KernelShap(ablation).attribute(torch.ones(1, 7), 0, n_samples=12, perturbations_per_eval=4).shape == (1, 7)
+
+
+def test_refusals() -> None:
+    image, ids = small.images(1), small.ids(1)
+    with pytest.raises(ac.AttentionError, match="removal='mask'"):
+        TokenAblation(small.llama(), Call(ids, (6, 3)), "mask")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="score='p'"):
+        TokenAblation(small.llama(), Call(ids, (6, 3)), score="p")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="removal='attention-mask' is not of an image"):
+        TokenAblation(small.vit(), Call(image, 1), "attention-mask")
+    with pytest.raises(ac.AttentionError, match="removal='mean-colour' is not of a text"):
+        TokenAblation(small.llama(), Call(ids, (6, 3)), "mean-colour")
+    with pytest.raises(ac.AttentionError, match="target=99 cannot be selected"):
+        TokenAblation(small.vit(), Call(image, 99))(torch.ones(1, 6))
