@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
+from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, Operator
 from attnchain_interp.operators.composed import total
@@ -104,29 +105,36 @@ def reversed_over(transitions: Operator, states: Tensor) -> Chain:
     return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states, check=False)
 
 
-def balance(P: Tensor | Factors | Chain) -> Chain:
-    """Returns the balanced chain: each column of P divided by its sum, then each row scaled back to its own sum.
+def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
+    """Returns the balanced chain: each column of P divided by its mean, then each row scaled back to its own sum.
 
-    B_ij ∝ P_ij / Σ_k P_kj. It takes the pull from tokens that everybody attends to. Sums run over the states. A token that is
-    no state keeps its row, by which a walk enters the chain.
-    Columns to which no state attends stay empty. Walks of an absorbing chain end with the same probability at each step.
-    `balance(reverse(P))` equals `reverse(balance(P))`.
-
-    In a causal chain (decoders) few tokens see a late one, so attention to it counts more. The last state is seen by itself
-    alone, so no entry of its row is greater than its own. A chain whose columns have equal sums stays as it is.
+    B_ij ∝ P_ij / m_jˢ. The mean m_j of a column is over the states that can attend to token j: all states, and in a causal
+    chain (decoders) j and the later ones. It takes the pull from tokens that everybody attends to. A token that is no state
+    keeps its row, by which a walk enters the chain. Columns to which no state attends stay empty. Walks of an absorbing chain
+    end with the same probability at each step. A chain whose columns have equal means stays as it is. At full strength
+    `balance(reverse(P))` equals `reverse(balance(P))`, where P is not causal.
 
     Args:
         P: (…, token, token) map, `Factors` or `Chain`. The map of factors is not built.
+        strength: s, from 0 (nothing is done) to 1 (columns have equal means before rows are scaled back).
 
-    Source: half a step of Sinkhorn & Knopp 1967 (columns, then rows), "pretty" in the public code of Erel et al. 2025.
+    Raises:
+        AttentionError: a strength outside [0, 1].
 
-    >>> balance(torch.tensor([[0.5, 0.5], [1.0, 0.0]])).matrix
-    tensor([[0.2500, 0.7500],
-            [1.0000, 0.0000]])
+    Source: half a step of Sinkhorn & Knopp 1967 (columns, then rows), "pretty" in the public code of Erel et al. 2025; means
+    of causal columns, and the strength, are this library's (docs/real-text.md).
+
+    >>> balance(torch.tensor([[0.5, 0.5], [0.9, 0.1]])).matrix
+    tensor([[0.3000, 0.7000],
+            [0.7941, 0.2059]])
     """
+    check_probability("strength", strength, "the power of the means by which columns are divided", 0.5)
     chain = as_chain(P)
     inside = chain.states.to(chain.dtype)
-    share = _inverse(chain.step(inside)) * inside
+    means = chain.step(inside)
+    if chain.causal:
+        means = means / inside.flip(-1).cumsum(-1).flip(-1).clamp_min(1)  # the states that see the token
+    share = _inverse(means) ** strength * inside
     columns = chain.transitions.scaled(columns=share)
     kept, sent = (operator.sent_to(chain.states) for operator in (chain.transitions, columns))
     rows = columns.scaled(kept * _inverse(sent) * inside)

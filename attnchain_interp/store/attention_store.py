@@ -165,7 +165,7 @@ class AttentionStore:
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
         sink: Sink = "drop",
-        balanced: bool = False,
+        balanced: bool | float = False,
         layer_weights: LayerWeights = "mean",
     ) -> Chain:
         """Returns one Markov chain per example: heads restricted to the chosen tokens, and weighted means of heads and layers.
@@ -178,7 +178,7 @@ class AttentionStore:
                 reversed chain: mass gathers where attention comes from.
             sink: the treatment of attention to tokens that are not states, and to a sink in the softmax. "drop" renormalises
                 the rows. "absorb" leaves them below one, and a walk that goes there ends (`expected_visits`).
-            balanced: balance the chain, or that of each head for "each". See `balance`.
+            balanced: balance the chain, or that of each head for "each", or the strength of it. See `balance`.
             layer_weights: the weights of the layers in the mean. See `attnchain_interp.store.layer_weights`.
 
         Returns:

@@ -27,7 +27,7 @@ def chain_of(
     tokens: TokenSelection,
     direction: Direction,
     sink: Sink,
-    balanced: bool,
+    balanced: bool | float,
     weights: LayerWeights,
 ) -> Chain:
     """Returns `AttentionStore.chain`."""
@@ -65,4 +65,4 @@ def chain_of(
         chain = reversed_over(mean, states)
     else:
         chain = Chain(mean.scaled(columns=states), states, absorbing=sink == "absorb", check=False)
-    return balance(chain) if balanced else chain
+    return balance(chain, float(balanced)) if balanced else chain

@@ -113,12 +113,29 @@ def test_a_doubly_stochastic_chain_is_balanced() -> None:
     assert torch.allclose(ac.balance(doubly).matrix, doubly)
 
 
-def test_no_entry_of_the_last_row_of_a_balanced_causal_chain_is_greater_than_its_own() -> None:
+def test_a_column_of_a_causal_chain_is_divided_by_its_mean_over_the_tokens_that_see_it() -> None:
     causal = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.7, 0.2, 0.1]]).double()
-    found = ac.balance(causal).matrix
-    assert torch.allclose(found, balanced(causal))
-    assert ac.balance(causal).causal
-    assert found[2].argmax() == 2
+    means = torch.tensor([2.6 / 3, 0.15, 0.1]).double()
+    found = ac.balance(causal)
+    assert torch.allclose(found.matrix, (causal / means) / (causal / means).sum(-1, keepdim=True))
+    assert found.causal
+    evenly = torch.ones(5, 5).double().tril()
+    evenly = evenly / evenly.sum(-1, keepdim=True)  # each token attends to all that it sees
+    later = ac.balance(ac.restrict(evenly, torch.arange(5) > 1)).matrix[2:, 2:]
+    inner = evenly[2:, 2:] / evenly[2:, 2:].sum(-1, keepdim=True)
+    means = inner.sum(0) / torch.tensor([3, 2, 1])
+    assert torch.allclose(later, (inner / means) / (inner / means).sum(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_the_strength_is_the_power_of_the_means(five: Tensor, strength: float) -> None:
+    expected = five / five.mean(0) ** strength
+    assert torch.allclose(ac.balance(five, strength).matrix, expected / expected.sum(-1, keepdim=True))
+
+
+def test_a_strength_out_of_range_is_refused(five: Tensor) -> None:
+    with pytest.raises(ac.AttentionError, match="strength is 2"):
+        ac.balance(five, 2)
 
 
 def test_a_token_that_nobody_attends_to_stays_so() -> None:
