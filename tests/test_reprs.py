@@ -70,6 +70,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         store.chain(),
         store[0],
         store.tokens,
+        ac.sinks(store),
         *(kind() for kind in (ac.Bounces, ac.ClassRows, ac.ColumnSums, ac.Entropies, ac.SecondEigenvalues)),
         ac.StationaryVectors(),
         ac.Factors(query, query),

@@ -19,6 +19,7 @@ from attnchain_interp.files import whole
 from attnchain_interp.pictures.figures import blank_axes, checked_path, draw_map, frame_patch, name_column, on_grid, patch_at
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
+from attnchain_interp.pictures.sink_marks import mark_sinks
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start
 from attnchain_interp.store.starts import start_distribution
 
@@ -39,7 +40,7 @@ def show_bounces(
 ) -> Figure:
     """Returns a matplotlib `Figure`: a walk from one token after n bounces, and the stationary distribution at n = ∞.
 
-    Each map has its own scale, from zero to its greatest value.
+    Each map has its own scale, from zero to its greatest value. Attention sinks are marked as by `show_layers`.
 
     Args:
         store: a store with an image grid.
@@ -68,6 +69,7 @@ def show_bounces(
     for axis, (name, grid) in zip(axes[0, before:], shown.items(), strict=True):
         draw_map(axis, grid, Scale.of([grid]))
         name_column(axis, name)
+    mark_sinks(figure, axes[0, before:], store, layers, example)
     return figure
 
 

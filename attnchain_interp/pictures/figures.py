@@ -90,11 +90,14 @@ def patch_at(tokens: TokenLayout, token: object) -> tuple[int, int] | None:
     return divmod(patch, tokens.grid[1])
 
 
-def frame_patch(axis: Axes, place: tuple[int, int], grid: tuple[int, int], size: tuple[int, int]) -> None:
+def frame_patch(
+    axis: Axes, place: tuple[int, int], grid: tuple[int, int], size: tuple[int, int], dashed: bool = False
+) -> None:
     """Draws a frame around the patch (row, column) of an image or a map of `size` (height, width)."""
     tall, wide = size[0] / grid[0], size[1] / grid[1]
     corner = (place[1] * wide - 0.5, place[0] * tall - 0.5)
-    frame = Rectangle(corner, wide, tall, fill=False, edgecolor="#E69F00", linewidth=1.2)
+    frame = Rectangle(corner, wide, tall, fill=False, edgecolor="#56B4E9" if dashed else "#E69F00", linewidth=1.2)
+    frame.set_linestyle((0, (2, 1)) if dashed else "solid")
     frame.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
     axis.add_patch(frame)
 

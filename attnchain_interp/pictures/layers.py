@@ -23,6 +23,7 @@ from attnchain_interp.pictures.figures import (
 )
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
+from attnchain_interp.pictures.sink_marks import mark_sinks
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role
 from attnchain_interp.store.starts import start_distribution
 
@@ -40,7 +41,8 @@ def show_layers(
 ) -> Figure:
     """Returns a matplotlib `Figure` with layers as rows; the columns are centre row, column sum, class row and TokenRank.
 
-    Each map has its own scale, from zero to its greatest value. Without a class token there is no class row.
+    Each map has its own scale, from zero to its greatest value. Without a class token there is no class row. Patches that are
+    attention sinks of the shown layers have dashed frames, and all such tokens are listed under the picture (see `sinks`).
 
     Args:
         store: a store with an image grid.
@@ -75,6 +77,7 @@ def show_layers(
         name_row(row[0], name)
     for axis, name in zip(axes[above], [*starts, "TokenRank"], strict=True):
         name_column(axis, name)
+    mark_sinks(figure, axes[above:].flat, store, layers, example)
     return figure
 
 
@@ -88,7 +91,7 @@ def show_heads(
     """Returns a matplotlib `Figure`, layer × head: the TokenRank of every head, in a frame with the colour of its |λ₂|.
 
     A head with |λ₂| near one mixes slowly: it holds regions in which a walk stays long. Each map has its own scale, from zero
-    to its greatest value.
+    to its greatest value. Attention sinks are marked as by `show_layers`.
 
     Args:
         store: a store with an image grid.
@@ -117,4 +120,6 @@ def show_heads(
         name_row(row[0], layer.name)
     colour_bar(figure, colours, axes, "bottom")
     figure.axes[-1].set_xlabel("|λ₂|", fontsize=7)
+    shown = [axis for row, layer in zip(axes, chosen, strict=True) for axis in row[: layer.heads]]
+    mark_sinks(figure, shown, store, layers, example)
     return figure

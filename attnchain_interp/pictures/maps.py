@@ -14,6 +14,8 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import blank_axes, colour_bar, draw_map, name_column, name_row
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale, finite
+from attnchain_interp.pictures.sink_marks import frame_sinks, list_sinks
+from attnchain_interp.store import Sinks
 
 Share = Literal["all", "row", "column", "none"]
 Cells = list[list[NDArray[np.float64]]]
@@ -27,6 +29,7 @@ def show_attribution(
     signed: bool | None = None,
     share: bool = True,
     cmap: str | None = None,
+    sinks: Sinks | None = None,
 ) -> Figure:
     """Returns a matplotlib `Figure`: for each example the image, its attribution, and the attribution over the image.
 
@@ -41,6 +44,8 @@ def show_attribution(
         signed: whether the scale is symmetric about zero; it starts at zero else. None means: if a value is negative.
         share: whether all examples have one scale; each has its own else.
         cmap: matplotlib's name of the colours. None means "magma", and "RdBu_r" for a symmetric scale.
+        sinks: `ac.sinks(store)` of the attention that was scored. Its patches have dashed frames, and its tokens are listed
+            under the picture.
 
     Raises:
         AttentionError: NaN or infinite values, shapes or numbers of examples that do not fit, or as `displayable`.
@@ -49,6 +54,7 @@ def show_attribution(
     pictures = _pictures(images, normalization, len(maps))
     names = _names(titles, "titles", len(maps))
     scale = Scale.of(maps, signed)
+    _check_sinks(sinks, len(maps))
     figure, axes = blank_axes(len(maps), 1 if images is None else 3, cell=2.2)
     for k, (row, scores) in enumerate(zip(axes, maps, strict=True)):
         own = scale if share else Scale.of([scores], scale.signed)
@@ -57,13 +63,29 @@ def show_attribution(
             row[0].imshow(pictures[k])
             draw_map(row[-1], scores, own, pictures[k], cmap)
             row[-2].set_box_aspect(pictures[k].shape[0] / pictures[k].shape[1])
+        if sinks is not None:
+            frame_sinks(row[-2 if pictures else 0], sinks, k, scores.shape)
+            if pictures:
+                frame_sinks(row[-1], sinks, k, pictures[k].shape[:2])
         if names:
             name_row(row[0], names[k])
         if not share or k == len(maps) - 1:
             colour_bar(figure, drawn, axes if share else row)
     for axis, name in zip(axes[0], ("input", "attribution", "over the input") if pictures else ("attribution",), strict=True):
         name_column(axis, name)
+    if sinks is not None:
+        lines = [(k, line) for k in range(len(maps)) for line in sinks.lines(k)]
+        of = names or [f"image {k + 1}" for k in range(len(maps))]
+        list_sinks(figure, [f"{line} ({of[k]})" if len(maps) > 1 else line for k, line in lines])
     return figure
+
+
+def _check_sinks(sinks: Sinks | None, needed: int) -> None:
+    if sinks is not None and (sinks.layout.grid is None or sinks.layout.batch != needed):
+        raise AttentionError(
+            f"sinks are those of {sinks.layout}; the picture shows {needed} images.",
+            "Pass sinks=ac.sinks(store) of the same images.",
+        )
 
 
 def show_grid(

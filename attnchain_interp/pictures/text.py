@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, final
 
@@ -18,6 +18,7 @@ SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
 _VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # control pictures: ␀ … ␡
 _ROOT = 'style="font-family:monospace;line-height:1.9;overflow-x:auto"'
 _CELL = "padding:1px 3px;border-radius:3px;white-space:pre-wrap"
+_SINK = ";outline:2px dashed #E69F00"
 
 
 @final
@@ -30,7 +31,13 @@ class HTML(str):
         return str(self)
 
 
-def text_html(tokens: Sequence[str], scores: Any, rows: Sequence[str] | None = None, signed: bool | None = None) -> HTML:
+def text_html(
+    tokens: Sequence[str],
+    scores: Any,
+    rows: Sequence[str] | None = None,
+    signed: bool | None = None,
+    sinks: Mapping[int, str] | None = None,
+) -> HTML:
     """Returns HTML of the tokens, coloured by their scores, each with its value on hover. A notebook shows the string.
 
     The HTML has no script and no style sheet, and loads nothing. Text is black or white on its colour, whichever is easier to
@@ -43,9 +50,12 @@ def text_html(tokens: Sequence[str], scores: Any, rows: Sequence[str] | None = N
         rows: names of the rows of a table.
         signed: whether the scale is symmetric about zero (blue, white, red); it goes from zero (white) to blue else. None
             means: if a value is negative.
+        sinks: a text about each attention sink, by its position: `TextAttributionResult.sinks`, or `described` of
+            `ac.sinks(store)`. These tokens have a dashed outline, and a line below.
 
     Raises:
-        AttentionError: NaN or infinite scores, numbers of tokens, rows and scores that differ, or tokens that are not text.
+        AttentionError: NaN or infinite scores, numbers of tokens, rows and scores that differ, tokens that are not text, or
+            sinks at places where there is no token.
 
     >>> text_html(["a", "<b>"], [1, 0.25]).count("&lt;b&gt;")
     1
@@ -58,20 +68,30 @@ def text_html(tokens: Sequence[str], scores: Any, rows: Sequence[str] | None = N
         raise AttentionError(f"scores has shape {values.shape}; it must be {shape} = {wanted}, and not empty.", fix)
     scale = Scale.of([values], signed)
     columns, names = (_texts(texts, what) for texts, what in ((tokens, "tokens"), (rows or (), "rows")))
-    body = _table(columns, names, values, scale) if rows is not None else _line(columns, values, scale)
-    return HTML(f"<div {_ROOT}>{body}{_legend(scale)}</div>")
+    told = dict(sinks or {})
+    if out := [position for position in told if not (isinstance(position, int) and 0 <= position < len(columns))]:
+        raise AttentionError(f"sinks has the positions {out}; there are {len(columns)} tokens.", "Pass result.sinks as it is.")
+    styles = [_CELL + (_SINK if k in told else "") for k in range(len(columns))]
+    body = _table(columns, styles, names, values, scale) if rows is not None else _line(columns, styles, values, scale)
+    below = "".join(
+        f'<div style="font-size:smaller">{columns[position]} is an attention sink: it {escape(text)}</div>'
+        for position, text in told.items()
+    )
+    return HTML(f"<div {_ROOT}>{body}{_legend(scale)}{below}</div>")
 
 
-def _line(tokens: list[str], values: NDArray[np.float64], scale: Scale) -> str:
+def _line(tokens: list[str], styles: list[str], values: NDArray[np.float64], scale: Scale) -> str:
     spans = (
-        f'<span title="{value:.6g}" style="{_colours(value, scale)};{_CELL}">{token}</span>'
-        for token, value in zip(tokens, values.tolist(), strict=True)
+        f'<span title="{value:.6g}" style="{_colours(value, scale)};{style}">{token}</span>'
+        for token, style, value in zip(tokens, styles, values.tolist(), strict=True)
     )
     return f"<div>{'<wbr>'.join(spans)}</div>"
 
 
-def _table(tokens: list[str], rows: list[str], values: NDArray[np.float64], scale: Scale) -> str:
-    heads = "".join(f'<th scope="col" style="{_CELL};text-align:center">{token}</th>' for token in tokens)
+def _table(tokens: list[str], styles: list[str], rows: list[str], values: NDArray[np.float64], scale: Scale) -> str:
+    heads = "".join(
+        f'<th scope="col" style="{style};text-align:center">{token}</th>' for token, style in zip(tokens, styles, strict=True)
+    )
     lines = [f"<tr><td></td>{heads}</tr>"]
     for name, line in zip(rows, values.tolist(), strict=True):
         cells = "".join(

@@ -6,7 +6,7 @@ from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue
 from attnchain_interp.store.layer_weights import NAMED_LAYER_WEIGHTS, LayerWeights, layer_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, names_given, select_layers
 from attnchain_interp.store.roles import Role
-from attnchain_interp.store.sinks import Sinks, sinks, states_of
+from attnchain_interp.store.sinks import Sinks, known_sinks, sinks, states_of
 from attnchain_interp.store.starts import Start
 from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
 
@@ -18,6 +18,7 @@ __all__ = [
     "head_weights",
     "Heads",
     "layer_weights",
+    "known_sinks",
     "LayerAttention",
     "LayerSelection",
     "LayerWeights",

@@ -17,7 +17,7 @@ from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 NO_SINKS: Final = "no-sinks"
 RECEIVED: Final = 2.0  # even shares of attention, from which a token of a head may be a sink
-LENGTH: Final = 0.5  # of the median value, up to which a value moves almost nothing
+LENGTH: Final = 0.3  # of the median value, up to which a value moves almost nothing
 SHARE: Final = 0.3  # of attention, from which a token gives the same to all: ε of Gu et al.
 TAKEN: Final = 1.0  # attention taken as a sink, averaged over heads and layers; a token receives 1 on average
 _SHOWN: Final = 12  # lines of a repr
@@ -85,20 +85,26 @@ class Sinks:
         return torch.stack(several, 1)
 
     def described(self, example: int = 0) -> dict[int, str]:
-        """Returns a sentence for each sink of an example, by its position.
+        """Returns by the position of each sink of an example how much attention it takes and how long its values are.
 
         Raises:
             AttentionError: the example does not exist.
         """
         example = check_position("example", example, self.layout.batch)
-        names = token_labels(self.layout, example)
-        found: dict[int, str] = {}
-        for position in self.tokens[example].nonzero()[:, 0].tolist():
-            name = names[position] if self.layout.labels is None else f"token {position} {names[position]!r}"
-            found[position] = f"{name} {self._sentence(example, position)}"
-        return found
+        return {position: self._told(example, position) for position in self.tokens[example].nonzero()[:, 0].tolist()}
 
-    def _sentence(self, example: int, position: int) -> str:
+    def lines(self, example: int = 0) -> list[str]:
+        """Returns one sentence for each sink of an example: its name, and the text of `described`.
+
+        Raises:
+            AttentionError: the example does not exist.
+        """
+        found, names = self.described(example), token_labels(self.layout, example)
+        if self.layout.labels is None:
+            return [f"{names[position]} {told}" for position, told in found.items()]
+        return [f"token {position} {names[position]!r} {told}" for position, told in found.items()]
+
+    def _told(self, example: int, position: int) -> str:
         where = [each.heads[example, :, position] for each in self._layers.values()]
         marked, count = sum(int(each.sum()) for each in where), sum(len(each) for each in where)
         share, length = (
@@ -114,7 +120,7 @@ class Sinks:
         lines: list[str] = []
         for example in range(self.layout.batch):
             of = f"example {example}: " if self.layout.batch > 1 else ""
-            lines += [f"  {of}{line}" for line in self.described(example).values()]
+            lines += [f"  {of}{line}" for line in self.lines(example)]
         more = [f"  … and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         of = f"{counted(len(self._layers), 'layer')}, batch {self.layout.batch}, {counted(len(self.layout), 'token')}"
         return "\n".join([f"Sinks({of}): {len(lines) or 'none'}", *lines[:_SHOWN], *more])
@@ -124,9 +130,9 @@ def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
     """Returns the tokens that take attention and give nothing that tells one token from another.
 
     A token is a sink of a head where it receives at least twice its even share of attention from the other tokens, and either
-    its value is at most half as long as the median value of the head, so that almost nothing moves, or the others give it at
-    least 0.3 of their attention on average, so that it moves the same to all. The first is the first token of a decoder, the
-    second a patch on which a head of a vision transformer without registers gathers. (A sink in the softmax, `sink=` of a
+    its value is at most 0.3 times as long as the median value of the head, so that almost nothing moves, or the others give it
+    at least 0.3 of their attention on average, so that it moves the same to all. The first is the first token of a decoder,
+    the second a patch on which a head of a vision transformer without registers gathers. (A sink in the softmax, `sink=` of a
     layer, is no token.)
 
     A token is a sink of the store where it takes more attention in the heads of which it is one, averaged over all heads and
@@ -156,6 +162,12 @@ def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
       text 0 takes 90% of attention in 1 of 1 head, and its values there are 0.1 times as long as the median
     """
     return Sinks(store.tokens, {layer.name: _measured(layer, store.tokens) for layer in store.select(layers)})
+
+
+def known_sinks(store: Layers, layers: LayerSelection = "all") -> Sinks | None:
+    """Returns `sinks`; None where the values are not known, or the queries are other tokens."""
+    known = all(layer.value_norms is not None for layer in store.select(layers))
+    return sinks(store, layers) if known and store.queries is None else None
 
 
 def states_of(store: Layers, tokens: TokenSelection = None, layers: LayerSelection = "all") -> Tensor:

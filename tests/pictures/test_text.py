@@ -80,6 +80,20 @@ def test_a_table_of_output_and_input_tokens() -> None:
     assert (read.tags.count("tr"), read.tags.count("th")) == (3, len(NASTY) + 2)
 
 
+@pytest.mark.parametrize("rows", [None, ["out", "two"]])
+def test_attention_sinks_have_an_outline_and_a_line(rows: list[str] | None) -> None:
+    scores, told = torch.rand(*([2] if rows else []), len(NASTY)), {0: "takes <b>all</b>", 3: "takes half"}
+    read = Read(page := pictures.text_html(NASTY, scores, rows, sinks=told))
+    assert set(read.tags) <= OURS
+    assert page.count("outline:2px dashed") == 2
+    assert read.tokens[-2:] == [NASTY[0], NASTY[3]]
+    assert page.endswith("</bdi> is an attention sink: it takes half</div></div>")
+    assert "takes &lt;b&gt;all" in page
+    assert "outline" not in pictures.text_html(NASTY, scores, rows, sinks={})
+    with pytest.raises(ac.AttentionError, match=r"sinks has the positions \[9\]; there are 9 tokens"):
+        pictures.text_html(NASTY, scores, rows, sinks={9: "takes all"})
+
+
 def test_what_cannot_be_printed_is_seen() -> None:
     page = pictures.text_html(["\ud800x", "a\nb\r", "\0", "\t"], [1, 2, 3, 4])
     page.encode("utf-8")

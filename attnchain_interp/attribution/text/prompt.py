@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, final
@@ -36,6 +37,12 @@ class Prompt:
 
     def __len__(self) -> int:
         return self.ids.shape[1]
+
+    def unit_sinks(self, sinks: Mapping[int, str]) -> dict[int, str]:
+        """Returns texts about sinks by the unit of the token instead of its position. A unit has that of its first sink."""
+        units = self.units.argmax(0).tolist()
+        told = {k: text for k, text in sinks.items() if k < len(self) and bool(self.units[:, k].any())}
+        return {units[position]: text for position, text in reversed(told.items())}
 
     @full_precision()
     def by_unit(self, scores: Tensor) -> Tensor:

@@ -15,17 +15,25 @@ from attnchain_interp.capture import Reading, capture
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients, logits_of
 from attnchain_interp.operators import Factors, float32_or_wider
-from attnchain_interp.store import AttentionStore, LayerAttention, TokenLayout, states_of
+from attnchain_interp.store import AttentionStore, LayerAttention, TokenLayout, known_sinks, states_of
 
 Source = TypeVar("Source", AttentionStore, AttentionGradients)
 
 
 class Rows(NamedTuple):
-    """Scores (output token, token), the model's probability of each output token, and the policy of the method in words."""
+    """What is known of each output token, and of the tokens.
+
+    Attributes:
+        scores: (output token, token).
+        probabilities: (output token,), the model's.
+        policy: of the method, in words.
+        sinks: a text about each attention sink, by its position. See `sinks_of`.
+    """
 
     scores: Tensor
     probabilities: Tensor
     policy: str
+    sinks: dict[int, str]
 
 
 def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, size: int) -> Rows:
@@ -46,7 +54,7 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
     lengths = torch.arange(first, ids.shape[1], device="cpu")
     scores = torch.zeros(len(lengths), ids.shape[1] - 1, dtype=torch.float64, device="cpu")
     inputs = model_inputs(method, model, ids[:, :-1])  # the attention of the last token predicts none of the output
-    found, started = [], None
+    found, started, sinks = [], None, {}
     for part in lengths.split(size if method.reads_gradients else len(lengths)):
         examples = len(part) if method.reads_gradients else 1
         call = Call(inputs.expand(examples, *inputs.shape[1:]), _log_probability(ids, part))
@@ -55,6 +63,7 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
         store = _store(source)
         check_read(store.tokens, inputs, model)
         check_causal(store, model)
+        sinks = sinks if found else sinks_of(source)
         found.append(probabilities(seen[0], ids, first)[part - first])
         states = states_of(store, method.tokens)
         with torch.no_grad():
@@ -64,7 +73,14 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
                 started = method.started_at(length - 1, _store(before))
                 reading = (started or method).restricted_to(states[example : example + 1, :length])
                 scores[length - first, :length] = reading.scores(before, length - first)[0]
-    return Rows(scores, torch.cat(found), method.text_policy(None if started is None else "position"))
+    policy = method.text_policy(None if started is None else "position")
+    return Rows(scores, torch.cat(found), policy, sinks)
+
+
+def sinks_of(source: AttentionStore | AttentionGradients) -> dict[int, str]:
+    """Returns a text about each attention sink of the first example, by its position; none where values are not known."""
+    found = known_sinks(_store(source))
+    return {} if found is None else found.described()
 
 
 def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int) -> Rows:
@@ -198,4 +214,5 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
                     ' score(capture(model, …, reading=Reading(kind="encoder"))).',
                 )
             rows.append(started.scores(source, k)[-1].cpu().double())
-    return Rows(torch.stack(rows), probabilities(seen[0], ids, first), method.text_policy("cross-attention"))
+    policy = method.text_policy("cross-attention")
+    return Rows(torch.stack(rows), probabilities(seen[0], ids, first), policy, sinks_of(source))

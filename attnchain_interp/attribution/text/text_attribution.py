@@ -22,7 +22,7 @@ from attnchain_interp.attribution.text.continuation import (
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
-from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs
+from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs, sinks_of
 from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.checks import check_type, check_whole_number
@@ -137,6 +137,7 @@ class TextAttribution(Attribution):
             output_probs=rows.probabilities,
             policy=rows.policy,
             inp=prompt.inp,
+            sinks=prompt.unit_sinks(rows.sinks),
         )
 
     def _of_encoder(self, prompt: Prompt, ids: Tensor, target: Any) -> TextAttributionResult:
@@ -158,6 +159,7 @@ class TextAttribution(Attribution):
             token_attr=prompt.by_unit(scores.cpu()),
             policy=WHOLE_POLICY,
             inp=prompt.inp,
+            sinks=prompt.unit_sinks(sinks_of(source)),
         )
 
     def _of_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any], size: int) -> tuple[Tensor, Rows]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from torch import Tensor
 
 import attnchain_interp as ac
 
 from .. import small_models as small
-from .texts import DECODER, TEXT
+from .texts import DECODER, ENCODER, SEQ2SEQ, TEXT, bart
 
 mpl.use("Agg")
 
@@ -22,3 +29,60 @@ def test_captums_plots() -> None:
     assert result.input_labels[1:7] == ["the (1)", "cat", "##s", "sat", "on", "the (6)"]
     assert list(result.seq_attr_dict) == result.input_labels
     assert list(result.seq_attr_dict.values()) == result.seq_attr.tolist()
+
+
+class Planted(ac.AttentionAttribution):
+    """Attention that goes to the third token, whose values are short."""
+
+    def score(self, store: ac.AttentionStore) -> Tensor:
+        return self.chain(store).matrix.mean(1)
+
+    def read(self, call: Any) -> ac.AttentionStore:
+        store = super().read(call)
+        logits = torch.zeros(store[0].attention.shape, dtype=torch.float64)
+        logits[..., 2] = 3
+        causal = torch.ones(logits.shape[-2:]).triu(1).bool() & store.causal
+        maps, norms = logits.masked_fill(causal, -torch.inf).softmax(-1), torch.ones(logits.shape[:-1])
+        norms[..., 2] = 0.1
+        return ac.AttentionStore([ac.LayerAttention("planted", maps, value_norms=norms)], store.tokens)
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_attention_sinks_are_named_and_outlined(words: bool) -> None:
+    result = Planted(small.llama()).attribute_text(TEXT, "a dog", DECODER, words=words)
+    place = 2
+    assert result.input_tokens[place] == ("cats" if words else "cat")
+    assert list(result.sinks) == [place]
+    assert result.sinks[place].startswith("takes ")
+    assert f"{result.input_tokens[place]!r} is an attention sink: it takes" in repr(result)
+    _, axes = result.plot_token_attr()  # type: ignore[misc]
+    (outline,) = axes.patches
+    assert (outline.get_x(), outline.get_width()) == (place - 0.5, 1)
+    assert axes.get_xlabel().startswith(f"{result.input_tokens[place]!r} is an attention sink")
+    _, axes = result.plot_seq_attr()  # type: ignore[misc]
+    assert len(axes.patches) == 2 * len(result.input_tokens) + 1
+
+
+def test_sinks_of_encoders_and_of_encoder_decoders_and_none_of_contributions() -> None:
+    assert list(Planted(small.bert()).attribute_text(TEXT, tokenizer=ENCODER).sinks) == [2]
+    crossing = ac.MultiBounce(bart())
+    crossing.read = Planted(crossing.forward_func).read  # type: ignore[method-assign]
+    assert list(crossing.attribute_text(TEXT, "a dog", SEQ2SEQ).sinks) == [2]
+    contributions = ac.ContributionRollout(small.llama()).attribute_text(TEXT, "a dog", DECODER)
+    assert contributions.sinks == {}
+    assert "\n" not in repr(contributions)
+
+
+def test_plots_are_shown_with_their_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[int] = []
+
+    def show(*_: Any, **__: Any) -> None:
+        shown.append(len(pyplot.gcf().axes[0].patches))
+
+    monkeypatch.setattr(FigureCanvasAgg.manager_class, "pyplot_show", show)
+    result = ac.TextAttributionResult(
+        input_tokens=["a", "b"], output_tokens=["c"], token_attr=torch.ones(1, 2), policy="last", sinks={0: "takes all"}
+    )
+    assert result.plot_token_attr(show=True) is None
+    assert result.plot_seq_attr(show=True) is None
+    assert shown == [1, 5]
