@@ -225,10 +225,8 @@ def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
     scores, tokens = scored.scores, scored.tokens
     if output != "input":
         return scores if output == "tokens" else tokens.to_grid(scores)
-    if scored.metadata.get("input") == "decoder":
-        raise AttentionError(
-            "the scores are of the decoder's tokens, and inputs are the encoder's.", 'Ask for output="tokens".'
-        )
+    if (of := scored.metadata.get("input")) is not None:
+        raise AttentionError(f"the scores are of the tokens of the {of}, and inputs are others.", 'Ask for output="tokens".')
     if scores.ndim != 2:
         raise AttentionError('heads="each" has no shape like the input.', 'Then ask for output="grid" or output="tokens".')
     if scores.numel() == inputs.numel() and scores.shape[-1] == inputs.shape[-1]:  # several texts of an example are folded

@@ -64,7 +64,9 @@ class InsideAdapter:
 
         def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> _Inside[Result]:
             given = [*args, *named.values()]
-            return known.adapter.capture(called, args, named, _within(request, name, known, given, runs, told))
+            outer = {str(place): value for place, value in enumerate(inputs)} | dict(kwargs)
+            within = _within(request, name, known, given, runs, told, argument_of(given, outer))
+            return known.adapter.capture(called, args, named, within)
 
         inside, outside = self._run(source, inputs, kwargs, request, read)
         return inside.finished(outside)
@@ -127,7 +129,15 @@ class InsideAdapter:
         meant = [each for each in self._known if each.path == tower] or self._known
         with Entries(type(whole).__name__, meant, read) as entries, self._outside(whole, entries) as outside:
             replaced = getattr(whole, source.__name__) if inspect.ismethod(source) else source
-            request.run(replaced, inputs, kwargs)
+            try:
+                request.run(replaced, inputs, kwargs)
+            except AttentionError as error:
+                if not tower or not _beside(whole, meant, tower):
+                    raise
+                raise AttentionError(
+                    f"{tower!r} is a module beside the known model {meant[0]}, and the layout of its tokens is not known.",
+                    f'Give it: reading=ac.Reading(tower="{tower}", tokens=ac.TokenLayout.text()), or an image\'s.',
+                ) from error
         result, known = entries.result()
         if outside and not names_given(request.layers) and tower != known.path:
             found = "; ".join(f"{name} ({kind})" for name, kind in outside.items())
@@ -154,10 +164,12 @@ def _within(
     given: Sequence[Any],
     runs: Callable[..., Any],
     told: Callable[[Any], None],
+    argument: str | None = None,
 ) -> CaptureRequest[_Inside[Result]]:
     """Returns the request to the adapter of the known model, for a collector that gets the full paths of layers.
 
-    The metadata say where the model stands in the source `name`, and the size of its images, if there are any.
+    The metadata say where the model stands in the source `name`, the size of its images, if there are any, and which argument
+    of the source it is given, if not the first.
     """
     reading, edit = request.reading, request.edit
     prefix, metadata = "", {}
@@ -166,6 +178,8 @@ def _within(
     images = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.ndim == 4]
     if images:
         metadata["images"] = f"{images[0].shape[2]}×{images[0].shape[3]}"
+    if argument is not None:
+        metadata["input"] = f"argument {argument}"
     kind: type[_Inside[Result]] = _BlocksInside if isinstance(request.collector, BlockCollector) else _Inside
     if reading.tower == known.path:
         reading = replace(reading, tower=None)
@@ -174,6 +188,23 @@ def _within(
     own: Any = request  # of another collector
     collector = kind(request.collector, prefix, metadata)
     return replace(own, collector=collector, reading=reading, edit=edit, runs=runs, path=known.path, told=told)
+
+
+def _beside(whole: nn.Module, known: Sequence[Known], name: str) -> bool:
+    """Whether a name is that of a module outside of the known models."""
+    inside = any(f"{name}.".startswith(f"{each.path}.") for each in known if each.path) or any(not each.path for each in known)
+    return name in dict(whole.named_modules()) and not inside
+
+
+def argument_of(given: Sequence[Any], outer: Mapping[str, Any]) -> str | None:
+    """Returns the name of the argument of a source that a model inside is given, as it is or in part.
+
+    None where it is given the first one, or nothing that is one of them: a tensor that the source has made.
+    """
+    places = {name: value.untyped_storage().data_ptr() for name, value in outer.items() if isinstance(value, Tensor)}
+    inner = {value.untyped_storage().data_ptr() for value in given if isinstance(value, Tensor)}
+    there = [name for name, place in places.items() if place in inner]
+    return there[0] if there and next(iter(places)) not in there else None
 
 
 def _edited(edit: Callable[[str, Tensor], Tensor], prefix: str, name: str, maps: Tensor) -> Tensor:

@@ -81,6 +81,6 @@ def test_scores_of_a_decoder_do_not_lie_on_the_encoders_input_where_lengths_coin
     given = {"decoder_input_ids": torch.randint(1, 50, (2, 7))}
     assert method.attribute(ids, model_kwargs=given, reading=ac.Reading(kind="encoder")).shape == (2, 7)
     decoder = ac.Reading(kind="decoder")
-    with pytest.raises(ac.AttentionError, match='(?s)of the decoder\'s tokens.*Ask for output="tokens"'):
+    with pytest.raises(ac.AttentionError, match='(?s)of the tokens of the decoder.*Ask for output="tokens"'):
         method.attribute(ids, model_kwargs=given, reading=decoder)
     assert method.attribute(ids, model_kwargs=given, reading=decoder, output="tokens").shape == (2, 7)

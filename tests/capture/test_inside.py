@@ -268,3 +268,36 @@ def test_the_one_that_is_not_chosen_is_unread() -> None:
     two = Two().eval()
     unread = ac.capture(two, IMAGES, reading=ac.Reading(tower="teacher")).unread
     assert unread == tuple(f"student.encoder.layers.encoder_layer_{k}.self_attention" for k in range(2))
+
+
+class Beside(nn.Module):
+    """A known model, and attention of one's own on its tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.own, self.other = vit(), nn.MultiheadAttention(16, 2, batch_first=True), vit()
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        if y is not None:
+            return self.backbone(x) + self.other(y)
+        patches = self.backbone.conv_proj(x).flatten(2).mT
+        return self.own(patches, patches, patches)[0].mean(1) + self.backbone(x).mean(1, keepdim=True)
+
+
+def test_a_module_beside_the_known_model_needs_a_layout() -> None:
+    model = Beside().eval()
+    with pytest.raises(ac.AttentionError, match=r"(?s)'own' is a module beside the known model .*tower=\"own\", tokens="):
+        ac.capture(model, IMAGES, reading=ac.Reading(tower="own"))
+    tokens = ac.TokenLayout.image(grid=(2, 2))
+    assert ac.capture(model, IMAGES, reading=ac.Reading(tower="own", tokens=tokens)).names == ["own"]
+
+
+def test_scores_of_a_model_that_is_given_another_argument_do_not_lie_on_the_input() -> None:
+    method, other = ac.TokenRank(Beside().eval()), ac.Reading(tower="other")
+    assert method.attribute(IMAGES, additional_forward_args=IMAGES + 1, reading=ac.Reading(tower="backbone")).any()
+    with pytest.raises(ac.AttentionError, match="the scores are of the tokens of the argument 1, and inputs are others"):
+        method.attribute(IMAGES, additional_forward_args=IMAGES + 1, reading=other)
+    with pytest.raises(ac.AttentionError, match="of the tokens of the argument y"):
+        method.attribute(IMAGES, model_kwargs={"y": IMAGES + 1}, reading=other)
+    grid = method.attribute(IMAGES, additional_forward_args=IMAGES + 1, reading=other, output="grid")
+    assert grid.shape == (2, 2, 2)

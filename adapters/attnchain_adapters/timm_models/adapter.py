@@ -11,6 +11,7 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
+from attnchain_adapters.axes import check_replaced
 from attnchain_adapters.checks import arguments_of, check_ready, in_place_of, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of, known_class
@@ -76,6 +77,7 @@ class TimmAdapter:
         beside = [*encoder, *pooling, *_of_classes(source, family.attention + family.beside)]
         with recorder(source, watched, set(wanted), request.collector, request.edit, beside) as recording:
             request.run(source, inputs, kwargs)
+        check_replaced("timm", source, lambda: (request.runs or source)(*inputs, **kwargs), watched, set(wanted), tokens.batch)
         advice = "This version of timm computes it in a way that is not known here."
         seen = recording.metadata(request.layers, advice, tokens_advice(tokens))
         return request.result(wanted, {"adapter": "timm", "model": name, "kind": kind} | seen)

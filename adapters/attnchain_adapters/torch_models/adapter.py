@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.axes import check_axes
 from attnchain_adapters.checks import check_ready
 from attnchain_adapters.outside_recorder import OutsideRecorder
 from attnchain_adapters.recorders import recorder
@@ -119,7 +120,8 @@ class _Forwards(ExitStack):
         self._source, self._inputs, self._kwargs, self._call = source, inputs, kwargs, call
         self._given = list(sequences_given([*inputs, *kwargs.values()]))
         self._image = image_layout(source, inputs, kwargs)
-        self._uses = survey(source, lambda: call(*inputs, **kwargs))
+        self._named = {str(place): value for place, value in enumerate(inputs)} | dict(kwargs)
+        self._uses = survey(source, self._run, self._named)
 
     def open(self, request: CaptureRequest[Any]) -> tuple[AttentionRecorder, Meant]:
         """Announces a capture to its collector, and opens its recorder."""
@@ -130,8 +132,11 @@ class _Forwards(ExitStack):
         first, stated = next((use for use in chosen if not use.folded), chosen[0]), reading.tokens or self._image
         batch = batch_of(first, self._given, stated)
         tokens = layout_of(first, batch, self._given, name, stated)
-        if batch > 1 and (unclear := [use for use in chosen if use.folded or _swappable(use)]):
+        square = batch > 1 and any(tensor.shape[:2] == (batch, len(tokens)) == (batch, batch) for tensor in self._given)
+        if batch > 1 and (unclear := [use for use in chosen if square or use.folded or _swappable(use)]):
             self._check_order(unclear, batch)
+        if unclear := {use.layer for use in chosen if self._untold(use, batch)}:
+            check_axes(self._source, self._run, found.layers, unclear, batch)
         queries = None
         if found.kind == "cross":
             queries = TokenLayout.text(torch.ones(batch, first.shape[-2] if first.shape else 1, device="cpu"))
@@ -147,14 +152,29 @@ class _Forwards(ExitStack):
         """Returns the collector's result after the forward."""
         seen = watching.metadata(request.layers, _ADVICE, "Make its forward deterministic.")
         metadata = {"adapter": "torch", "model": type(self._source).__name__, "kind": found.kind}
-        return request.result(found.wanted, metadata | seen)
+        return request.result(found.wanted, metadata | self._argument(found.uses[0]) | seen)
+
+    def _argument(self, use: Use) -> dict[str, str]:
+        """The argument that holds the tokens, for the metadata, where it is not the first one."""
+        first = next((name for name, value in self._named.items() if isinstance(value, Tensor)), None)
+        return {} if not use.arguments or first in use.arguments else {"input": f"argument {min(use.arguments)}"}
+
+    def _run(self) -> Any:
+        return self._call(*self._inputs, **self._kwargs)
+
+    def _untold(self, use: Use, batch: int) -> bool:
+        """Whether sizes do not tell what the axes of a map are: keys may be channels, or heads other tokens each."""
+        if use.shape is None or use.width is None:
+            return False
+        heads = self._heads(use, batch)
+        return use.shape[-2:] == (use.width, use.width) or heads not in (1, use.heads)
 
     def _heads(self, use: Use, batch: int) -> int:
         shape = use.shape or (1, 1)
         return shape[0] // batch if use.folded else shape[1]
 
     def _check_order(self, uses: Sequence[Use], batch: int) -> None:
-        """Checks that examples come before heads where layers fold both into one axis, or have as many of either.
+        """Checks that examples come first where layers fold them and heads into one axis, or have as many heads or tokens.
 
         Raises:
             AttentionError: the first example alone, as far as the inputs can be taken apart, has another map.
@@ -165,13 +185,13 @@ class _Forwards(ExitStack):
 
         def refusal(use: Use) -> AttentionError:
             return AttentionError(
-                f"layer {use.layer!r} folds {batch} examples and their heads into one axis, or has as many heads, and which"
-                " comes first is not known.",
+                f"layer {use.layer!r} folds {batch} examples and their heads into one axis, or has as many heads or tokens,"
+                " and which comes first is not known.",
                 "Pass one example at a time.",
             )
 
         inputs, kwargs = tuple(map(first, self._inputs)), {name: first(value) for name, value in self._kwargs.items()}
-        together = self._maps_of(uses, batch, lambda: self._call(*self._inputs, **self._kwargs))
+        together = self._maps_of(uses, batch, self._run)
         try:
             alone = self._maps_of(uses, 1, lambda: self._call(*inputs, **kwargs))
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, TypeVar, final
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.axes import check_replaced
 from attnchain_adapters.checks import arguments_of, check_ready, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.torch_models import TorchAdapter
@@ -79,15 +81,18 @@ class TransformersAdapter:
         check_ready(model)
         wanted = request.select(stack.names)
 
-        def expect(arguments: Mapping[str, Any]) -> None:
+        def expect(arguments: Mapping[str, Any]) -> int:
             tokens, queries = layouts_of(model, stack, arguments, reading.tokenizer)
             request.collector.expect(Expected(tokens, len(wanted), stack.heads, stack.fused, queries))
+            return tokens.batch
 
         with ExitStack() as opened:
             generation = opened.enter_context(Generation(source, stack, inputs, kwargs)) if is_generated else None
             if generation is None:
                 _check_signature(model)
-                expect(arguments_of(model, inputs, kwargs, request.runs))
+                batch = expect(arguments_of(model, inputs, kwargs, request.runs))
+                runs = partial(request.runs or source, *inputs, **kwargs)
+                check_replaced("transformers", model, runs, stack.layers, set(wanted), batch)
             taker, beside = request.collector if generation is None else generation.steps, attention_modules(model)
             recording = opened.enter_context(recorder(model, stack.layers, set(wanted), taker, request.edit, beside))
             output = request.run(source, inputs, kwargs)
