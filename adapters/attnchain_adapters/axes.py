@@ -93,7 +93,7 @@ class _Axes(AttentionRecorder):
         self._leaves.append((leaf, axis))
         return leaf.clone()
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False) -> None:
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
         raise NotImplementedError("axes are looked at, and no map is taken")
 
     def _take(self, layer: str, call: AttentionCall, result: Any) -> Any:
