@@ -13,7 +13,7 @@ from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnchain_adapters.map_product import AXES, NESTED
+from attnchain_adapters.map_product import AXES, NESTED, unfolded
 from attnchain_adapters.softmax_trail import SoftmaxTrail
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.operators import wide_dtype
@@ -84,7 +84,7 @@ class AttentionCall:
         output = self.output
         return replace(
             self,
-            attention=_unfolded(self.attention, heads),
+            attention=unfolded(self.attention, heads),
             make_values=lambda: self.values[:, 0].unflatten(0, (-1, heads)),
             output=lambda mixed: output(mixed.flatten(0, 1)[:, None]),
             folded=False,
@@ -234,16 +234,6 @@ def _causal_with_padding(mask: Tensor) -> Tensor | None:
         if bool(((mask[:, :, rows] ^ expected) & keys.mT[:, :, rows]).any()):
             return None
     return keys.clone()
-
-
-def _unfolded(attention: Tensor | Factors, heads: int) -> Tensor | Factors:
-    if isinstance(attention, Tensor):
-        return attention[:, 0].unflatten(0, (-1, heads))
-    query, key = (tensor[:, 0].unflatten(0, (-1, heads)) for tensor in (attention.query, attention.key))
-    mask = attention.mask
-    if mask is not None and mask.ndim == 4 and mask.shape[0] == attention.shape[0]:
-        mask = mask[:, 0].unflatten(0, (-1, heads))
-    return Factors(query, key, attention.scale, mask, attention.causal)
 
 
 def _kernel(function: Any) -> str | None:

@@ -8,6 +8,8 @@ from typing import Any, Final, final
 
 from torch import Tensor
 
+from attnchain_interp import Factors
+
 NESTED: Final = "its sequences are nested in one tensor, and have no map of one size"
 # Indices that add the axes of batch and heads where there are 0, 1 or 2 of them, and that take them off again.
 AXES: Final[Sequence[tuple[Any, Any]]] = (
@@ -59,3 +61,14 @@ class Product:
         pooled = not last and maps.shape[-2] == 1
         sink = maps.shape[-1] == keys - 1
         return cls(maps[lead], values[lead], lambda heads: output(heads[back]), sink, groups == 1, pooled)
+
+
+def unfolded(attention: Tensor | Factors, heads: int) -> Tensor | Factors:
+    """Returns a map, or its factors, whose first axis is batch and heads, with the heads on an axis of their own."""
+    if isinstance(attention, Tensor):
+        return attention[:, 0].unflatten(0, (-1, heads))
+    query, key = (tensor[:, 0].unflatten(0, (-1, heads)) for tensor in (attention.query, attention.key))
+    mask = attention.mask
+    if mask is not None and mask.ndim == 4 and mask.shape[0] == attention.shape[0]:
+        mask = mask[:, 0].unflatten(0, (-1, heads))
+    return Factors(query, key, attention.scale, mask, attention.causal)
