@@ -45,9 +45,9 @@ from .tasks.indirect_objects import IndirectObjects as IndirectObjects
 from .tasks.key_values import KeyValues as KeyValues
 from .tasks.key_values import TextExample as TextExample
 from .tasks.mask_placement import WholeImage as WholeImage
-from .weights import FetchedModel as FetchedModel
-from .weights import fetch as fetch
-from .weights import fetched as fetched
 from .tasks.passages import Passages as Passages
 from .tasks.prompted_texts import PromptedTexts as PromptedTexts
 from .tasks.reviews import Reviews as Reviews
+from .weights import FetchedModel as FetchedModel
+from .weights import fetch as fetch
+from .weights import fetched as fetched

@@ -63,7 +63,7 @@ def _prompt(record: Record, context: str, answer: str, start: int) -> Prompt:
         answer.strip(),
         ((start, end),),
         sentences_of(context),
-        f"\n\nQuestion: {record.text('question').strip()}",
+        f"\n\nQuestion: {record.text('question').strip()}\nAnswer with a few words from the passage.",
         "Answer:",
         chat=True,
         group=context,

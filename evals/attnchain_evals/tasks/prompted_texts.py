@@ -31,7 +31,7 @@ class PromptedTexts(ABC):
     A prompt is left out, and counted in `left_out`, if the model does not put the first token of the answer first, or if the
     prompt is longer than the model's context (`config.max_position_embeddings`).
 
-    A quarter of the file is "validation", the rest "test". The sha256 of an example's identifier decides (`part_of`), so an
+    A third of the file is "validation", the rest "test". The sha256 of an example's identifier decides (`part_of`), so an
     example stays where it is when the file grows.
 
     Args:

@@ -52,13 +52,12 @@ class Prompt:
 
 
 def part_of(group: str) -> Part:
-    """Returns "validation" for a quarter of all groups, those whose sha256 begins with a byte below 64, and "test" for the
-    others.
+    """Returns "validation" for a third of all groups, those whose sha256 as a number is divisible by 3, else "test".
 
     >>> [part_of(str(number)) for number in range(7, 11)]
-    ['test', 'validation', 'validation', 'test']
+    ['test', 'test', 'test', 'test']
     """
-    return "validation" if hashlib.sha256(group.encode()).digest()[0] < 64 else "test"
+    return "test" if int(hashlib.sha256(group.encode()).hexdigest(), 16) % 3 else "validation"
 
 
 def sentences_of(text: str) -> tuple[Span, ...]:

@@ -33,7 +33,9 @@ def test_both_formats_are_one(tmp_path: Path) -> None:
     assert text_of(TOKENIZER, passage.input_ids, passage.words >= 0) == CONTEXT, "the question is not ranked"
     of_sentence = passage.sentences == int(passage.sentences[passage.evidence].unique())
     assert text_of(TOKENIZER, passage.input_ids, of_sentence) == "It was built in 753 by Romulus. "
-    assert TOKENIZER.decode(passage.input_ids.tolist()).endswith("Question: Who built Rome?\nAnswer: ")
+    assert TOKENIZER.decode(passage.input_ids.tolist()).endswith(
+        "Question: Who built Rome?\nAnswer with a few words from the passage.\nAnswer: "
+    )
 
 
 def test_questions_about_a_passage_stay_together(tmp_path: Path) -> None:

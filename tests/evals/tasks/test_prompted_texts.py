@@ -49,8 +49,8 @@ def test_splits_are_by_identifier(tmp_path: Path) -> None:
     ]
     with pytest.raises(AttentionError, match="split='train' is unknown"):
         Facts(file, TOKENIZER, split="train")  # type: ignore[arg-type]
-    with pytest.raises(AttentionError, match="holds no prompt of the split 'validation'"):
-        Facts(write_lines(file, FACTS[:1]), TOKENIZER, split="validation")
+    with pytest.raises(AttentionError, match="holds no prompt of the split 'test'"):
+        Facts(write_lines(file, facts[2:3]), TOKENIZER, split="test")
 
 
 def test_the_identity_follows_file_tokens_and_answers(file: Path) -> None:
