@@ -23,6 +23,7 @@ from .perturbation.occlusion import Blur as Blur
 from .perturbation.occlusion import KernelBlur as KernelBlur
 from .perturbation.occlusion import MaskToken as MaskToken
 from .perturbation.occlusion import MeanColour as MeanColour
+from .perturbation.occlusion import MeanEmbedding as MeanEmbedding
 from .perturbation.occlusion import NoisyLinear as NoisyLinear
 from .perturbation.occlusion import Occlusion as Occlusion
 from .perturbation.occlusion import PadToken as PadToken

@@ -13,7 +13,7 @@ from torch import nn
 from attnchain_evals.bench.example_maps import write_example_maps
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Plan, Share, run
-from attnchain_evals.metrics import EvidenceAP, EvidenceFirst, curve_metrics, localisation_metrics, text_metrics
+from attnchain_evals.metrics import EvidenceAP, EvidenceFirst, SentenceHit, curve_metrics, localisation_metrics, text_metrics
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.tasks.examples import Data
 from attnchain_interp import AttentionError
@@ -43,8 +43,8 @@ def benchmark(
     Args:
         model: images or token numbers → logits, in eval mode; of a language model, the class is the next token.
         data: a sequence of examples or an iterable of them; an example is an image (channel, height, width), begins with one,
-            or has `image` and perhaps `mask` (height, width); or a text with `input_ids` (token,) and perhaps `words` and
-            `evidence`, as `Passage`. With `output` it needs an `identity`.
+            or has `image` and perhaps `mask` (height, width); or a text with `input_ids` (token,) and perhaps `words`,
+            `evidence` and `sentences`, as `Passage`. With `output` it needs an `identity`.
         methods: name → an `AttentionAttribution`, an `AttentionGradientAttribution`, or anything else with
             `attribute(inputs, target, output="grid")`, "tokens" of texts. A class-specific one without a model reads the
             shared gradients; one that holds the model takes its own (`TransitionAttentionMaps` integrates).
@@ -89,12 +89,13 @@ def benchmark(
 def standard_metrics(data: Any) -> list[ExampleMetric]:
     """Returns deletion, insertion and SRG; also localisation, where the first example of a sequence has a mask.
 
-    Texts also get comprehensiveness and sufficiency, and the rank of the evidence where the evidence is known.
+    Texts also get comprehensiveness and sufficiency, and the rank of the evidence, and of its sentence, where they are known.
     """
     first = data[0] if hasattr(data, "__getitem__") and len(data) > 0 else None
     if hasattr(first, "input_ids"):
-        known = getattr(first, "evidence", None) is not None
-        return [*text_metrics(), *([EvidenceAP(), EvidenceFirst()] if known else [])]
+        evidence, sentences = (getattr(first, name, None) is not None for name in ("evidence", "sentences"))
+        located = [EvidenceAP(), EvidenceFirst(), *([SentenceHit()] if sentences else [])]
+        return [*text_metrics(), *(located if evidence else [])]
     masked = getattr(first, "mask", None) is not None
     return [*curve_metrics(), *(localisation_metrics() if masked else [])]
 

@@ -10,9 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from attnchain_evals.bench.runner import Plan
-from attnchain_evals.tasks.examples import batches
+from attnchain_evals.tasks.examples import Batch, batches
 from attnchain_interp.files import whole
 from attnchain_interp.pictures import displayable
 
@@ -26,7 +27,8 @@ class ExampleMaps(NamedTuple):
     Attributes:
         images: (example, height, width, 3), 0 … 255; None for texts.
         masks: (example, height, width), 0 … 255; None without masks.
-        maps: (method, example, rows, columns); (method, example, token) for texts, NaN where a token is not ranked.
+        maps: (method, example, rows, columns); (method, example, token) for texts, NaN where a token is not ranked,
+            and behind a text that is shorter than another.
         texts: the tokens of each text; empty for images.
     """
 
@@ -40,19 +42,17 @@ def write_example_maps(plan: Plan, folder: Path) -> None:
     """Writes the first examples, if the folder does not hold them yet."""
     if (folder / FILE).exists():
         return
-    (batch,) = batches(plan.data, SHOWN, min(SHOWN, plan.limit or SHOWN), lambda *_: True)
-    shared = plan.capture(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
-    tensors = {"maps": torch.stack([shared.scores(method).detach().float().cpu() for method in plan.methods.values()])}
-    texts: list[list[str]] = []
-    if batch.inputs.ndim == 2:
-        texts = [_labels(plan.data, ids) for ids in batch.inputs]
-        if batch.words is not None:
-            tensors["maps"] = tensors["maps"].masked_fill(batch.words < 0, torch.nan)
+    size = SHOWN if plan.batch_size == "auto" else min(SHOWN, plan.batch_size)
+    parts = list(batches(plan.data, size, min(SHOWN, plan.limit or SHOWN), lambda *_: True))
+    tensors, texts = {"maps": torch.cat(_of_one_length([_maps(plan, part) for part in parts]), 1)}, list[list[str]]()
+    if parts[0].inputs.ndim == 2:
+        texts = [_labels(plan.data, ids) for part in parts for ids in part.inputs]
     else:
-        pictures = torch.stack([torch.tensor(displayable(image)) for image in batch.inputs])
+        pictures = torch.stack([torch.tensor(displayable(image)) for part in parts for image in part.inputs])
         tensors["images"] = (pictures * 255).round().byte().contiguous()
-        if batch.masks is not None:
-            tensors["masks"] = batch.masks.byte().mul(255).contiguous()
+        masks = [part.masks for part in parts if part.masks is not None]
+        if masks:
+            tensors["masks"] = torch.cat(masks).byte().mul(255).contiguous()
     with whole(folder / FILE) as partial:
         save_file(tensors, partial, {"texts": json.dumps(texts)})
 
@@ -65,6 +65,19 @@ def read_example_maps(folder: Path) -> ExampleMaps | None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         texts = json.loads((file.metadata() or {}).get("texts", "[]"))
     return ExampleMaps(tensors.get("images"), tensors.get("masks"), tensors["maps"], texts)
+
+
+def _maps(plan: Plan, batch: Batch) -> Tensor:
+    """Returns the maps (method, example, …) of a batch."""
+    shared = plan.capture(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
+    maps = torch.stack([shared.scores(method).detach().float().cpu() for method in plan.methods.values()])
+    return maps if batch.words is None else maps.masked_fill(batch.words < 0, torch.nan)
+
+
+def _of_one_length(maps: list[Tensor]) -> list[Tensor]:
+    """Returns maps whose last axis is that of the longest, NaN behind a text."""
+    longest = max(each.shape[-1] for each in maps)
+    return [functional.pad(each, (0, longest - each.shape[-1]), value=torch.nan) for each in maps]
 
 
 def _labels(data: object, ids: Tensor) -> list[str]:

@@ -18,6 +18,7 @@ from attnchain_evals.bench.names import build_methods, build_metrics, from_grid,
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
 from attnchain_evals.tasks.examples import batches
+from attnchain_evals.tasks.prompted_texts import PromptedTexts
 from attnchain_interp import AttentionError, Role, capture
 from attnchain_interp.files import write_text
 
@@ -71,7 +72,7 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> BenchmarkResult:
         methods,
         metrics,
         baseline=settings["baseline"],
-        batch_size=batch_size_of(settings["batch_size"]),
+        batch_size=batch_size_of(settings["batch_size"] or (1 if isinstance(data, PromptedTexts) else 32)),
         limit=limit,
         seed=seed,
         output=output,
@@ -106,8 +107,9 @@ def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed:
 
 
 def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
-    (batch,) = batches(data, count, count, lambda *_: True)
-    return batch.inputs.to(next(model.parameters()).device)
+    """Returns the first inputs, of texts those of the first one's length."""
+    firsts = [batch.inputs for batch in batches(data, 1, count, lambda *_: True)]
+    return torch.cat([each for each in firsts if each.shape == firsts[0].shape]).to(next(model.parameters()).device)
 
 
 def device_named(name: str | None) -> str:

@@ -104,7 +104,7 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
     """Measures the rows that the folder lacks, and returns the manifest once every process has done its share.
 
     Batch b is process b mod world's. It appends to its own part file, one write for each batch and method; a killed run
-    goes on with the batch and method that it was at.
+    goes on with the batch and method that it was at; of texts with the batch, whose methods share forwards.
 
     Raises:
         AttentionError: the folder holds another run, a full disk, no data, or what a method or metric raises.
@@ -135,7 +135,10 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
         with bar:
             for batch in batches(plan.data, size, plan.limit, wanted):
                 names = missing(batch.number, len(batch.inputs))
-                for name, found in measured(plan, batch, names):
+                # methods share forwards of texts, so all are measured again: rows are then those of an unbroken run
+                for name, found in measured(plan, batch, plan.methods if batch.inputs.ndim == 2 else names):
+                    if name not in names:
+                        continue
                     bar.set_description(name)
                     part.append((key, *row) for row in found)
                     bar.update()
@@ -155,8 +158,8 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
     device = next(plan.model.parameters()).device
     inputs = batch.inputs.to(device)
     shared = plan.capture(plan.model, inputs, batch.first)
-    label, words = (None if part is None else part.to(device) for part in (batch.labels, batch.words))
-    trial = Trial(plan.model, inputs, shared.target, batch.masks, batch.first, label, words)
+    known = (None if part is None else part.to(device) for part in (batch.labels, batch.words, batch.sentences))
+    trial = Trial(plan.model, inputs, shared.target, batch.masks, batch.first, *known)
     for name in names:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_seed(plan.seed, batch.first, name))

@@ -16,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "data": "digits:validation",
     "methods": None,
     "metrics": None,
-    "batch_size": "32",
+    "batch_size": None,
     "limit": None,
     "seed": 0,
     "baseline": None,
@@ -46,7 +46,9 @@ def run(
         str | None, typer.Option(help="names with commas between; all that the data allow if not given")
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="the method to compare with; Rollout if not given")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="examples a forward, or auto; 32 if not given")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="examples a forward, or auto; 32 if not given, 1 of prompts that differ in length")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="examples at most; for testing only, and marked so")] = None,
     seed: Annotated[int | None, typer.Option(help="of whatever is random; 0 if not given")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where there is one if not given")] = None,

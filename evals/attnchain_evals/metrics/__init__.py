@@ -29,6 +29,7 @@ from attnchain_evals.metrics.presets import OF_TEXT, PRESETS, TEXT, preset, text
 from attnchain_evals.metrics.protocol import Protocol
 from attnchain_evals.metrics.saco import SaCo
 from attnchain_evals.metrics.sensitivity_n import SensitivityN
+from attnchain_evals.metrics.sentences import SentenceCorrelation, SentenceHit
 
 __all__ = [
     "AOPC",
@@ -54,6 +55,8 @@ __all__ = [
     "ReverseDeletion",
     "SaCo",
     "SensitivityN",
+    "SentenceCorrelation",
+    "SentenceHit",
     "Sufficiency",
     "Trial",
     "curve_metrics",

@@ -76,10 +76,14 @@ class RemovalMetric(AttributionMetric):
 def perturbation(trial: Trial, occlusion: str | Occlusion, batch_size: int) -> Perturbation:
     """Returns the trial's model and inputs under an occlusion, made once for all metrics and methods."""
     occlusion = occlusion_named(occlusion)
-    return trial.once(
-        ("perturbation", occlusion, batch_size),
-        lambda: Perturbation(trial.model, trial.inputs, occlusion, batch_size, trial.first),
-    )
+
+    def made() -> Perturbation:
+        known: dict[str, Tensor] = trial.once(("clean", batch_size), dict)  # the same under every occlusion
+        found = Perturbation(trial.model, trial.inputs, occlusion, batch_size, trial.first, **known)
+        known["clean"] = found.clean
+        return found
+
+    return trial.once(("perturbation", occlusion, batch_size), made)
 
 
 def features_of(trial: Trial, features: Features) -> Features:

@@ -32,6 +32,7 @@ class Trial:
             batches.
         label: (batch,) the right classes according to the data. None if unknown.
         words: (batch, token) the word of each token of a text, −1 for tokens that are not ranked. None ranks all tokens.
+        sentences: (batch, token) the sentence of each token, −1 for tokens that are not ranked. None if unknown.
     """
 
     model: Callable[[Tensor], Any]
@@ -41,6 +42,7 @@ class Trial:
     first: int = 0
     label: Tensor | None = None
     words: Tensor | None = None
+    sentences: Tensor | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:

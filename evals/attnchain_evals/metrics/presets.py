@@ -25,6 +25,7 @@ from attnchain_evals.metrics.naopc import NAOPC
 from attnchain_evals.metrics.protocol import Protocol, equally_spaced
 from attnchain_evals.metrics.saco import SaCo
 from attnchain_evals.metrics.sensitivity_n import SensitivityN
+from attnchain_evals.metrics.sentences import SentenceCorrelation, SentenceHit
 from attnchain_evals.perturbation.occlusion import Black, KernelBlur, NoisyLinear, Occlusion, TokenDrop, Zero
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
@@ -91,6 +92,8 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "energy-inside": EnergyInside,
     "evidence-ap": EvidenceAP,
     "evidence-first": EvidenceFirst,
+    "sentence-hit": SentenceHit,
+    "sentence-correlation": lambda **settings: SentenceCorrelation(**settings, name="sentence-correlation"),
 }
 
 

@@ -28,5 +28,5 @@ def random_subsets(sizes: Sequence[int], features: int, examples: int, first: in
 
 def drops(experiment: Perturbation, labels: Tensor, subsets: Tensor, target: Tensor, score: ClassScore) -> Tensor:
     """Returns f(x) − f(x without the subset) as (batch, subset) in float64, for subsets (batch, subset, feature)."""
-    without = class_score(experiment.without(labels, subsets.transpose(0, 1)), target, score)
+    without = experiment.scores_without(labels, subsets.transpose(0, 1), target, score)
     return class_score(experiment.clean, target, score).double()[:, None] - without.double()

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.perturbation.class_score import ClassScore, class_logits, class_score
+from attnchain_evals.perturbation.class_score import ClassScore, class_logits, class_score, next_logits
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, counts_of
 from attnchain_evals.perturbation.features import Features, Ranked, ranked
+from attnchain_evals.perturbation.known_scores import KnownScores
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
@@ -51,15 +52,15 @@ def perturbation_curve(
         target: a class, or one per example, the same for all steps. The clean prediction when None.
         mode: "deletion" (a lower AUC is better) or "insertion" (a higher AUC is better).
         occlusion: how features are removed. Images: "mean", "blur", "zero", "noisy-linear", "token-drop", "attention-mask",
-            "mask-token". Texts: "attention-mask", "token-delete", "pad-token". Or an `Occlusion`, or a callable inputs →
-            replacement.
+            "mask-token". Texts: "attention-mask", "token-delete", "mean-embedding", "pad-token". Or an `Occlusion`, or a
+            callable inputs → replacement.
         order: "morf" takes the most relevant features first, "lerf" the least relevant; "random" ignores the attributions.
         fractions: a number of equal steps, or the fractions. They are rounded to whole features.
         batch_size: inputs per forward.
         features: Images: "patch", "pixel" (attributions are enlarged bilinearly), a label map (batch, height, width), or a
             callable images → label map, such as `Superpixels()`. Texts: "token", or a label map (batch, token) of words, with
             −1 for tokens that are never removed.
-        score: "probability", "logit", "log-odds" or "accuracy". See `class_score`.
+        score: "probability", "log-probability", "logit", "log-odds" or "accuracy". See `class_score`.
         ends: add the fractions 0 and 1.
         seed: of the random order. The order of an example does not depend on its batch.
         rounding: of fractions to whole features, to the "nearest" or "up".
@@ -74,13 +75,25 @@ def perturbation_curve(
     return experiment.curve(attributions, target, mode, order, fractions, features, score, ends, seed, rounding)
 
 
+@torch.no_grad()
+def clean_logits(model: Callable[[Tensor], Any], inputs: Tensor, batch_size: int) -> Tensor:
+    """Returns the logits (batch, class) of inputs as they are."""
+    parts = inputs.split(batch_size)
+    if inputs.ndim == 2:
+        return torch.cat([next_logits(model, part).float() for part in parts])
+    return torch.cat([class_logits(model(part), inputs).float() for part in parts])
+
+
 @final
 class Perturbation:
     """A model and inputs under an occlusion. The clean and the wholly occluded inputs are run once for all curves.
 
+    Of texts, every set of removed tokens is run once: curves share the forwards of the sets that they have in common.
+
     Args:
         model, inputs, occlusion, batch_size: See `perturbation_curve`.
         first: the number of the first input in the data. It seeds random orders and noise.
+        clean: the logits of the inputs (batch, class) if they are known.
 
     Raises:
         AttentionError: a model in train mode, inputs that are neither images nor texts, or a model or inputs that the
@@ -95,6 +108,7 @@ class Perturbation:
         occlusion: str | Occlusion | Callable[[Tensor], Tensor] = "mean",
         batch_size: int = 64,
         first: int = 0,
+        clean: Tensor | None = None,
     ) -> None:
         if isinstance(model, nn.Module) and model.training:
             raise AttentionError("the model is in train mode, where dropout changes its scores.", "Call model.eval() first.")
@@ -111,7 +125,8 @@ class Perturbation:
         self._batch_size, self._first = batch_size, first
         self._model, self._occlusion = model, occlusion
         self._view = occlusion.over(model, inputs, first)
-        self.clean = torch.cat([self._logits(model(part)) for part in inputs.split(batch_size)])
+        self.clean = clean_logits(model, inputs, batch_size) if clean is None else clean
+        self._known = KnownScores(lambda texts, removed: self._logits(self._view(texts, removed)), batch_size)
 
     def __repr__(self) -> str:
         return f"Perturbation({brief(self._model)}, {len(self.inputs)} inputs, {self._occlusion!r})"
@@ -142,6 +157,15 @@ class Perturbation:
                 found.append(self._logits(self._view(example, places)))
         logits = torch.cat(found) if found else self.clean[:0]
         return logits.view(-1, images, self.clean.shape[1]).transpose(0, 1)
+
+    @torch.no_grad()
+    def scores_without(self, labels: Tensor, subsets: Iterable[Tensor], target: Tensor, score: ClassScore) -> Tensor:
+        """Returns the scores (batch, subset) of the classes (batch,), without the features of each subset. See `without`."""
+        parts = subsets if self.inputs.ndim == 4 else list(subsets)
+        if self.inputs.ndim == 4 or not parts:
+            return class_score(self.without(labels, parts), target, score)
+        removed = torch.stack([part.gather(1, labels.clamp_min(0)) & (labels >= 0) for part in parts], 1)
+        return self._known.of(removed, target, score)
 
     @torch.no_grad()
     def one_without(self, example: int, labels: Tensor, subsets: Tensor) -> Tensor:
@@ -195,18 +219,20 @@ class Perturbation:
         clean, occluded = (deleted == 0).all(0), (deleted == found.sizes[:, None]).all(0)
         between = (~clean & ~occluded).nonzero()[:, 0]
         taken = (ranks < counts[:, step, None] for step in between)  # the first `count` features of the order
-        shown = self.without(found.labels, (part if mode == "deletion" else ~part for part in taken))
-        logits = shown.new_empty(len(shown), counts.shape[1], shown.shape[2])
-        logits[:, between] = shown
-        logits[:, clean] = self.clean[:, None]
+        shown = (part if mode == "deletion" else ~part for part in taken)
+        scores = self.clean.new_empty(counts.shape)
+        scores[:, between] = self.scores_without(found.labels, shown, chosen, score)
+        scores[:, clean] = class_score(self.clean, chosen, score)[:, None]
         if bool(occluded.any()):
-            logits[:, occluded] = self._emptied(found)[:, None]
+            scores[:, occluded] = self._emptied(found, chosen, score)[:, None]
         actual = counts / found.sizes[:, None]
-        return PerturbationCurve(actual[0] if isinstance(features, str) else actual, class_score(logits, chosen, score))
+        return PerturbationCurve(actual[0] if isinstance(features, str) else actual, scores)
 
-    def _emptied(self, found: Ranked) -> Tensor:
-        """(batch, class): the logits of inputs without any feature. Tokens of a text that belong to no feature stay."""
-        return self.occluded if self.inputs.ndim == 4 else self.without(found.labels, [found.present])[:, 0]
+    def _emptied(self, found: Ranked, target: Tensor, score: ClassScore) -> Tensor:
+        """(batch,): the scores of inputs without any feature. Tokens of a text that belong to no feature stay."""
+        if self.inputs.ndim == 4:
+            return class_score(self.occluded, target, score)
+        return self.scores_without(found.labels, [found.present], target, score)[:, 0]
 
     def _logits(self, output: Any) -> Tensor:
         return class_logits(output, self.inputs).float()

@@ -158,9 +158,10 @@ def _pictures(methods: Sequence[str], images: Tensor, shown: ExampleMaps) -> lis
 
 def _text(methods: Sequence[str], words: list[str], scores: Tensor) -> tuple[list[str], list[Any]]:
     """Returns the tokens, and for each method the score of each token with its share of the method's own scale."""
+    own = scores[:, : len(words)]  # behind a text that is shorter than another there is nothing
     rows = [
-        (name, [(f"{score:.4g}", f"{share:.3f}") for score, share in zip(own.tolist(), _share(own).tolist(), strict=True)])
-        for name, own in zip(methods, scores, strict=True)
+        (name, [(f"{score:.4g}", f"{share:.3f}") for score, share in zip(row.tolist(), _share(row).tolist(), strict=True)])
+        for name, row in zip(methods, own, strict=True)
     ]
     return words, rows
 

@@ -36,14 +36,18 @@ def read_sanity(folder: Path) -> dict[str, dict[str, Any]]:
 
 def notes(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> list[str]:
     """Returns the facts that a reader must know before the figures."""
-    limit = result.manifest["configuration"]["limit"]
-    found = []
+    configuration = result.manifest["configuration"]
+    limit, found = configuration["limit"], []
     if limit is not None:
         found.append(f"For testing only: limited to {limit} examples (--limit).")
     if not result.finished:
         found.append(
             f"Unfinished: {len(result.examples)} of {result.manifest['examples'] or 'an unknown number of'} examples."
         )
+    data = configuration.get("data")
+    if isinstance(data, dict) and any(left_out := data.get("left_out", {}).values()):
+        why = ", ".join(f"{count} because {reason}" for reason, count in data["left_out"].items() if count)
+        found.append(f"Left out are {sum(left_out)} of {data['asked']} prompts: {why}.")
     missing = sum(sum(row.values()) for row in result.undefined.values())
     if missing:
         found.append(f"{missing} figures are undefined (NaN); they are left out and counted in their cells.")

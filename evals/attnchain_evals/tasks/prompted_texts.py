@@ -21,8 +21,8 @@ from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.reprs import counted
 
-UNKNOWN = "the model puts another token first"
-TOO_LONG = "longer than the model's context"
+UNKNOWN = "the model puts another token than the answer's first"
+TOO_LONG = "they are longer than the model's context"
 
 
 class PromptedTexts(ABC):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import attnchain_interp as ac
+from attnchain_evals import Passage
 from attnchain_evals.bench.example_maps import SHOWN, read_example_maps, write_example_maps
 from attnchain_evals.bench.runner import Plan
 from attnchain_evals.bundled.text_models import bundled_encoder
@@ -40,3 +42,14 @@ def test_texts_keep_their_tokens(tmp_path: Path) -> None:
     assert found.images is None
     assert found.texts == [data.labels(data[k].input_ids) for k in range(2)]
     assert found.maps.shape == (1, 2, len(found.texts[0]))
+
+
+def test_texts_of_different_lengths(tmp_path: Path) -> None:
+    data: Any = [KeyValues("validation", 1)[0].input_ids, torch.tensor([1, 30, 2, 5])]
+    texts = [Passage(ids, words=torch.arange(len(ids)) - 1) for ids in data]
+    write_example_maps(Plan(bundled_encoder(), texts, {"Rollout": ac.Rollout()}, [EvidenceAP()], batch_size=1), tmp_path)
+    found = read_example_maps(tmp_path)
+    assert found is not None
+    assert [len(words) for words in found.texts] == [27, 4]
+    assert found.maps.shape == (1, 2, 27)
+    assert found.maps[0].isfinite().tolist() == [[False] + [True] * 26, [False] + [True] * 3 + [False] * 23]

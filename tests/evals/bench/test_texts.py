@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 import attnchain_interp as ac
@@ -25,6 +27,8 @@ from attnchain_evals.bench.sanity_checks import sanity_checks
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.cli import app as cli
 from attnchain_evals.metrics import TEXT
+
+from ..published_texts import byte_tokenizer, write_lines
 
 
 def test_the_bundled_models_answer_by_the_asked_pair() -> None:
@@ -96,3 +100,54 @@ def test_texts_of_a_batch_are_equally_long() -> None:
     texts = [Passage(torch.arange(1, 6)), Passage(torch.arange(1, 5))]
     with pytest.raises(ac.AttentionError, match="batch 0 has inputs of the shapes"):
         benchmark(bundled_encoder(), texts, {"Rollout": ac.Rollout()}, [preset("srg", **TEXT)])
+
+
+def test_prompts_that_a_decoder_answers(tmp_path: Path) -> None:
+    """Of each prompt the file has two answers, and the decoder puts the first letter of one of them next."""
+    tokenizer, sizes = byte_tokenizer(begin=True), {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    config: Any = LlamaConfig(vocab_size=300, max_position_embeddings=64, num_attention_heads=2, **sizes)  # type: ignore[arg-type]
+    model = LlamaForCausalLM(config)
+    letters = tokenizer.encode("IA", add_special_tokens=False)
+    with torch.no_grad():
+        model.lm_head.weight[letters[1]] = -10 * model.lm_head.weight[letters[0]]
+        model.lm_head.weight[letters[0]] *= 10
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "decoder")
+    subjects = ["Rome", "New York", "Bonn", "Oslo", "Lima"]
+    facts = [
+        {"known_id": number, "subject": subject, "attribute": answer, "prompt": f"{subject} is a city of"}
+        for number, subject in enumerate(subjects)
+        for answer in ("Italy", "America")
+    ]
+    name = f"facts:{write_lines(tmp_path / 'facts.jsonl', facts)}"
+
+    def invoke(*options: str) -> None:
+        arguments = [
+            "bench",
+            "run",
+            "--model",
+            f"hf:{tmp_path / 'decoder'}",
+            "--data",
+            name,
+            "--methods",
+            "Rollout,RandomRanking",
+        ]
+        result = CliRunner().invoke(cli.app, [*arguments, *options, "-o", str(tmp_path / "run")], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    metrics = "srg(score='log-probability', occlusion='mean-embedding', fractions=4),evidence-ap"
+    invoke("--metrics", metrics, "--sanity", "2")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["examples"] == 5
+    assert report["notes"][0] == (
+        "Left out are 5 of 10 prompts: 5 because the model puts another token than the answer's first."
+    )
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<rect") == 2 * sum(len(f"_{subject} is a city of_") for subject in subjects[:4]), "methods × tokens"
+    part = tmp_path / "run" / "rows-00000.csv"
+    whole = part.read_bytes()
+    part.write_bytes(whole[: len(whole) // 2 + 40])
+    invoke("--metrics", metrics, "--sanity", "2")
+    rows = [sorted(text.decode().splitlines()) for text in (whole, part.read_bytes())]
+    assert sorted(set(rows[1])) == rows[0], "a batch that was cut off is measured again, bit by bit"

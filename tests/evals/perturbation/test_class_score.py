@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_evals.perturbation.class_score import class_logits, class_score
+from attnchain_evals.perturbation.class_score import class_logits, class_score, next_logits
 
 
 def test_scores_of_a_class() -> None:
@@ -12,6 +12,7 @@ def test_scores_of_a_class() -> None:
     target = torch.tensor([1, 2])
     p = values.softmax(1)[[0, 1], [1, 2]]
     assert torch.equal(class_score(values, target), p)
+    assert torch.allclose(class_score(values, target, "log-probability"), p.log())
     assert class_score(values, target, "logit").tolist() == [2, 3]
     assert torch.allclose(class_score(values, target, "log-odds"), (p / (1 - p)).log())
     assert class_score(values, target, "accuracy").tolist() == [1, 0], "of equal logits the first counts"
@@ -28,3 +29,16 @@ def test_logits_are_those_of_a_class_or_of_the_last_token() -> None:
         class_logits(by_token, images)
     with pytest.raises(ac.AttentionError, match="dict without logits"):
         class_logits({}, images)
+
+
+def test_the_next_token_alone_is_computed_where_a_model_can() -> None:
+    asked: list[int | None] = []
+
+    def model(texts: torch.Tensor, logits_to_keep: int | None = None, scale: float = 1) -> torch.Tensor:
+        asked.append(logits_to_keep)
+        return scale * torch.nn.functional.one_hot(texts, 9).double()[:, -(logits_to_keep or 0) :]
+
+    texts = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    assert next_logits(model, texts, scale=2).argmax(1).tolist() == [3, 6]
+    assert next_logits(lambda ids: model(ids), texts).argmax(1).tolist() == [3, 6]
+    assert asked == [1, None]

@@ -18,7 +18,7 @@ from attnchain_evals.perturbation.occlusion.replacements import (
     ReplaceWith,
     Zero,
 )
-from attnchain_evals.perturbation.occlusion.text import PadToken, ReplaceToken, TokenDelete
+from attnchain_evals.perturbation.occlusion.text import MeanEmbedding, PadToken, ReplaceToken, TokenDelete
 from attnchain_evals.perturbation.occlusion.tokens import AttentionMask, MaskToken, TokenDrop
 from attnchain_interp import AttentionError
 
@@ -26,7 +26,7 @@ NAMED: Final[dict[str, Occlusion]] = {
     occlusion.name: occlusion
     for occlusion in (
         *(MeanColour(), Blur(), Zero(), NoisyLinear(), TokenDrop(), AttentionMask(), MaskToken()),
-        *(TokenDelete(), PadToken()),
+        *(TokenDelete(), PadToken(), MeanEmbedding()),
     )
 }
 
@@ -56,6 +56,7 @@ __all__ = [
     "KernelBlur",
     "MaskToken",
     "MeanColour",
+    "MeanEmbedding",
     "NoisyLinear",
     "Occlusion",
     "PadToken",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
 from attnchain_interp import AttentionError
 from attnchain_interp.operators import full_precision
@@ -28,7 +29,8 @@ class Replacement(Occlusion):
 
         def view(examples: Tensor, removed: Tensor) -> Any:
             where = removed[:, None] if inputs.ndim == 4 else removed
-            return model(torch.where(where, replacement[examples], inputs[examples]))
+            left = torch.where(where, replacement[examples], inputs[examples])
+            return model(left) if inputs.ndim == 4 else next_logits(model, left)
 
         return view
 

@@ -1,4 +1,4 @@
-"""Occlusions of texts: removed tokens are deleted, replaced, or hidden from all tokens."""
+"""Occlusions of texts: removed tokens are deleted, replaced, hidden from all tokens, or lose their embedding."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from attnchain_evals.perturbation.class_score import class_logits
+from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
+from attnchain_evals.perturbation.occlusion.patch_tokens import replaced
 from attnchain_evals.perturbation.occlusion.replacements import Replacement
 from attnchain_interp import AttentionError
 
@@ -69,10 +70,38 @@ class TokenDelete(Occlusion):
                 )
 
             def logits(where: Tensor) -> Tensor:
-                left = inputs[examples[where]][~removed[where]].view(len(where), -1)
-                return class_logits(model(left), left)
+                return next_logits(model, inputs[examples[where]][~removed[where]].view(len(where), -1))
 
             return by_count(counts, logits)
+
+        return view
+
+
+@final
+@dataclass(frozen=True)
+class MeanEmbedding(Occlusion):
+    """Replaces the embedding of each removed token by the mean embedding of the vocabulary. Positions stay.
+
+    The model tells its embedding by `get_input_embeddings`, as models of transformers do.
+    """
+
+    name = "mean-embedding"
+    space = "the model's embeddings, before positions are added"
+    axes = frozenset({2})
+
+    @torch.no_grad()
+    def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
+        found = getattr(model, "get_input_embeddings", lambda: None)()
+        if not isinstance(found, nn.Embedding):
+            raise AttentionError(
+                f"{type(model).__name__} does not tell its embedding by get_input_embeddings.", "Use AttentionMask."
+            )
+        numbers = torch.arange(found.num_embeddings, device=inputs.device).split(8192)
+        mean = torch.stack([found(part).double().sum(0) for part in numbers]).sum(0) / found.num_embeddings
+
+        def view(examples: Tensor, removed: Tensor) -> Tensor:
+            with replaced(found, lambda output: torch.where(removed[..., None], mean.to(output), output)):
+                return next_logits(model, inputs[examples])
 
         return view
 
@@ -100,14 +129,14 @@ def unattended(model: Any, texts: Tensor) -> View:
     if "attention_mask" not in parameters:
         raise AttentionError(f"{type(model).__name__} takes no attention_mask.", "Use TokenDelete or ReplaceToken(number).")
 
-    def view(examples: Tensor, removed: Tensor) -> Any:
-        return model(texts[examples], attention_mask=(~removed).long())
+    def view(examples: Tensor, removed: Tensor) -> Tensor:
+        return next_logits(model, texts[examples], attention_mask=(~removed).long())
 
     between = torch.zeros_like(texts[:1], dtype=torch.bool)
     between[:, 1:-1] = True
     other = torch.where(between, texts[:1, :1], texts[:1])
     hidden = (~between).long()
-    clean, moved = (class_logits(model(text, attention_mask=hidden), text) for text in (texts[:1], other))
+    clean, moved = (next_logits(model, text, attention_mask=hidden) for text in (texts[:1], other))
     if not torch.allclose(clean, moved, rtol=1e-3, atol=1e-4 * float(clean.abs().max().clamp_min(1e-6))):
         raise AttentionError(
             f"the output of {type(model).__name__} reads tokens past the attention mask, so masking does not remove them.",

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import attnchain_interp as ac
-from attnchain_evals import Perturbation, perturbation_curve
+from attnchain_evals import KeyValues, Perturbation, bundled_decoder, bundled_encoder, perturbation_curve
 from attnchain_evals.perturbation.occlusion import (
     AttentionMask,
     MeanColour,
@@ -31,6 +31,24 @@ def test_curves_by_hand(occlusion: Any, model: nn.Module) -> None:
     assert insertion.scores[0].tolist() == pytest.approx(p(-1.5, 0.5, 1.5, 1.5, 0.5))
     random = perturbation_curve(model, IDS, ORACLE, order="random", **options)
     assert random.scores[0, [0, -1]].tolist() == pytest.approx(p(0.5, -1.5))
+
+
+@pytest.mark.parametrize("decoder", [True, False])
+def test_the_mean_embedding_takes_the_place_of_a_token(decoder: bool) -> None:
+    """Against the same model on embeddings that were replaced by hand."""
+    model: Any = bundled_decoder() if decoder else bundled_encoder()
+    ids = next(KeyValues("validation", 2).batches(2)).input_ids
+    removed = torch.zeros(2, 2, ids.shape[1], dtype=torch.bool)
+    removed[0, :, 3], removed[1, 0, 5:9] = True, True
+    found = Perturbation(model, ids, "mean-embedding").without(torch.arange(ids.shape[1]).expand(2, -1), list(removed))
+    weight = model.get_input_embeddings().weight
+    with torch.no_grad():
+        embedded = torch.where(removed[..., None], weight.mean(0), weight[ids])
+        logits = [model(inputs_embeds=each).logits for each in embedded]
+    expected = torch.stack([each[:, -1] if decoder else each for each in logits], 1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ac.AttentionError, match="Sum does not tell its embedding by get_input_embeddings"):
+        Perturbation(Sum().eval(), IDS, "mean-embedding")
 
 
 def test_bad_calls() -> None:
