@@ -7,14 +7,16 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
 from attnchain_adapters.attention_calls import AttentionCall
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.contribution_trace import ContributionTrace
+from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import AttentionError
-from attnchain_interp.capture import BlockCollector
+from attnchain_interp.capture import AttentionBlock, BlockCollector
 
 
 @final
@@ -67,7 +69,7 @@ class ContributionRecorder(AttentionRecorder):
             return func(*args, **(kwargs or {}))
         result = super().__torch_function__(func, types, args, kwargs)
         for _, trace in self._traces:
-            trace.follow(func, args, kwargs or {}, result)
+            trace.follow(function_of(func), args, kwargs or {}, result)
         if len(self._traces) > 1 and self._traces[-1][1].added:
             self._settle()
         return result
@@ -85,11 +87,15 @@ class ContributionRecorder(AttentionRecorder):
         if get_ident() == self._thread and (layer := self._running[-1][2]) is not None:
             while len(self._traces) > 1:
                 self._settle()
-            if layer in self._wanted:
+            if layer in self._wanted and self._blocks.wants_blocks:
                 where = f"{type(self._model).__name__}, layer {layer!r}"
                 self._traces.append((layer, ContributionTrace(where, self._open)))
 
     def _take(self, layer: str, call: AttentionCall, result: Any) -> Any:
+        if not self._blocks.wants_blocks:
+            while self._traces:
+                self._settle()
+            return super()._take(layer, call, result)
         trace = self._traces[-1][1]
         if trace.begun:
             raise AttentionError(
@@ -99,14 +105,18 @@ class ContributionRecorder(AttentionRecorder):
         trace.begin(call, result)
         return result
 
+    @torch.no_grad()
     def _settle(self) -> None:
         layer, trace = self._traces.pop(0)
         if not trace.begun:
             return
+        block: AttentionBlock | AttentionError
         self._settling = True  # quantised weights are tensors with functions of their own, which stay on
         try:
             block = trace.block()
+        except AttentionError as refusal:
+            block = refusal
         finally:
             self._settling = False
         with DisableTorchFunction():
-            self._blocks.take_block(layer, block)
+            self._blocks.take_block(layer, block, *trace.shown)

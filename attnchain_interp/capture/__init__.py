@@ -16,7 +16,9 @@ from attnchain_interp.capture.adapter import (
 from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capture.capture import capture
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms
-from attnchain_interp.capture.contributions import ContributionCollector, capture_contributions
+from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
+from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
+from attnchain_interp.capture.contributions import capture_contributions
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
 from attnchain_interp.capture.recognition import adapter_of
@@ -45,6 +47,7 @@ __all__ = [
     "Collector",
     "ColumnSums",
     "ContributionCollector",
+    "DefaultCollector",
     "Edit",
     "EncoderDecoderAdapter",
     "Entropies",
@@ -54,6 +57,8 @@ __all__ = [
     "LayerProof",
     "LoadedModel",
     "MakeNorms",
+    "Maps",
+    "Measure",
     "Proof",
     "Reading",
     "Reducer",
@@ -71,6 +76,7 @@ __all__ = [
     "capture",
     "capture_contributions",
     "check_settled",
+    "contributions_of",
     "plain_run",
     "prove",
     "rgb_image",

@@ -92,9 +92,9 @@ class CaptureRequest(Generic[Result]):
         return [name.removeprefix(prefix) for name in chosen]
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result:
-        """Returns the collector's result of the layers `names`, with metadata that name the adapter and the model."""
+        """Returns the collector's result of the layers `names`. The metadata name the adapter, the model and the maps."""
         adapter = ", ".join(filter(None, [self.wrapper, metadata["adapter"]]))
-        return self.collector.result(names, {**metadata, "adapter": adapter})
+        return self.collector.result(names, {"maps": "attention", **metadata, "adapter": adapter})
 
 
 class Adapter(Protocol):

@@ -8,13 +8,15 @@ from typing import Any, Literal, TypeVar, overload
 import torch
 
 from attnchain_interp.capture.adapter import CaptureRequest
-from attnchain_interp.capture.collector import Collector, Expected
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
+from attnchain_interp.capture.contribution_collector import Maps, collector_of, warn_of
 from attnchain_interp.capture.reading import Reading, checked, separated
 from attnchain_interp.capture.recognition import adapter_of
 from attnchain_interp.capture.reducers import Reducer
-from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
+from attnchain_interp.capture.reduction_collector import Reductions
+from attnchain_interp.capture.shards import check_holds_weights
 from attnchain_interp.capture.source import module_of, uncompiled
-from attnchain_interp.capture.store_collector import MAX_BYTES, StoreCollector
+from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 from attnchain_interp.store import AttentionStore, LayerSelection
@@ -29,6 +31,7 @@ def capture(
     layers: LayerSelection = ...,
     keep: Literal["auto", "maps", "factors"] = ...,
     max_bytes: int = ...,
+    maps: Maps | None = ...,
     reading: Reading | None = ...,
     **kwargs: Any,
 ) -> AttentionStore: ...
@@ -41,6 +44,7 @@ def capture(
     layers: LayerSelection = ...,
     keep: Sequence[Reducer],
     max_bytes: int = ...,
+    maps: Maps | None = ...,
     reading: Reading | None = ...,
     **kwargs: Any,
 ) -> Reductions: ...
@@ -52,6 +56,7 @@ def capture(
     layers: LayerSelection = "all",
     keep: Literal["auto", "maps", "factors"] | Sequence[Reducer] = "auto",
     max_bytes: int = MAX_BYTES,
+    maps: Maps | None = "attention",
     reading: Reading | None = None,
     **kwargs: Any,
 ) -> AttentionStore | Reductions:
@@ -73,6 +78,11 @@ def capture(
             the small results alone. "auto" keeps maps while they fit into `max_bytes`, and factors from there on. The choice
             is in the store's metadata, and logged.
         max_bytes: the limit for "auto"; 2 GiB.
+        maps: "attention", the softmax's maps of each head; or how much of each token is in the output of the attention block
+            at each token, one map (batch, 1, query, key) a layer: "norm" by the size of attention times values, "projection"
+            along the block's output, "alti" by how much nearer a token brings it. `capture_contributions` has the formulas.
+            None is the default of the model: "alti" where attention is causal and its blocks can be taken apart, else
+            attention. The first layer decides, and the metadata name the choice.
         reading: says which attention of the model is meant, adds labels, and lays out the tokens of a model of your own:
             `Reading(kind="decoder", tokenizer=…)`, `Reading(tokens=TokenLayout.image(grid=(14, 14), class_token=True))`.
 
@@ -83,22 +93,36 @@ def capture(
         AttentionError: the attention is not a chain over tokens, or its family has not been tried; attention that no layer
             owns, or that shows no map; several sequences, of which none was named; tokens whose layout is not known; a layer
             that does not exist; inputs that the model cannot take; dropout that is active; factors of a model that has none,
-            maps that do not fit. Errors of the model's own forward pass through unchanged.
+            or of contributions; maps that do not fit; contributions of a block that is not a sum over tokens. Errors of the
+            model's own forward pass through unchanged.
 
     >>> capture(lambda maps: AttentionStore.from_maps([maps]), torch.eye(2)[None, None]).names
     ['layer.0']
     """
     source = uncompiled(source)
-    collector = StoreCollector(keep, max_bytes) if isinstance(keep, str) else ReductionCollector(keep)
+    collector = collector_of(maps, keep, max_bytes)
     adapter = adapter_of(source)
     if adapter is not None:
         reading, kwargs = separated(source, reading, kwargs)
+        if isinstance(collector, BlockCollector):
+            try:
+                check_holds_weights(module_of(source))
+            except AttentionError as refusal:
+                if maps is not None:
+                    raise
+                warn_of(refusal)
+                collector = collector_of("attention", keep, max_bytes)
         with torch.no_grad():
             return adapter.capture(source, inputs, kwargs, CaptureRequest(collector, layers, reading))
     if not callable(source):
         raise AttentionError(f"the source is a {type(source).__name__}.", "Pass a model, or a callable that returns a store.")
     reading = checked(reading)
     reading.check_known("a callable that returns a store")
+    if maps not in (None, "attention"):
+        raise AttentionError(
+            f"maps={maps!r} is computed while a model runs, and the source is a callable that returns a store.",
+            f"Capture the contributions in it: capture(model, …, maps={maps!r}).",
+        )
     store = source(*inputs, **kwargs, **reading.arguments)
     if not isinstance(store, AttentionStore):
         owner = getattr(source, "__self__", source)
@@ -114,7 +138,7 @@ def capture(
         )
     if layers != "all":
         store = store.only(layers)
-    return store if keep == "auto" else _collected(store, collector)
+    return store if keep == "auto" else _collected(store, collector_of("attention", keep, max_bytes))
 
 
 def _collected(store: AttentionStore, collector: Collector[Result]) -> Result:

@@ -109,10 +109,26 @@ class Collector(Protocol[Result_co]):
 class BlockCollector(Collector[Result_co], Protocol[Result_co]):
     """A collector that takes whole attention blocks: attention with its values, up to the output of the block."""
 
-    def take_block(self, name: str, block: AttentionBlock) -> None:
+    @property
+    def wants_blocks(self) -> bool:
+        """Returns whether blocks are wanted. Where they are not, `take` takes attention as that of another collector."""
+        ...
+
+    def take_block(
+        self,
+        name: str,
+        block: AttentionBlock | AttentionError,
+        attention: Tensor | Factors,
+        sink: bool = False,
+        value_norms: MakeNorms | None = None,
+    ) -> None:
         """Takes the attention block of one layer.
 
+        Args:
+            name, attention, sink, value_norms: as of `take`.
+            block: the block, or the reason why it is not known.
+
         Raises:
-            AttentionError: as `Expected.check_layer`.
+            AttentionError: `block`; or as `Expected.check_layer`.
         """
         ...

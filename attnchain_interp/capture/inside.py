@@ -241,5 +241,16 @@ class _BlocksInside(_Inside[Result]):
 
     _collector: BlockCollector[Result]
 
-    def take_block(self, name: str, block: AttentionBlock) -> None:
-        self._collector.take_block(self._prefix + name, block)
+    @property
+    def wants_blocks(self) -> bool:
+        return self._collector.wants_blocks
+
+    def take_block(
+        self,
+        name: str,
+        block: AttentionBlock | AttentionError,
+        attention: Tensor | Factors,
+        sink: bool = False,
+        value_norms: MakeNorms | None = None,
+    ) -> None:
+        self._collector.take_block(self._prefix + name, block, attention, sink, value_norms)

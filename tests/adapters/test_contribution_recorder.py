@@ -6,7 +6,7 @@ from torch import nn
 
 import attnchain_interp as ac
 from attnchain_adapters.contribution_recorder import ContributionRecorder
-from attnchain_interp.capture import ContributionCollector, Expected
+from attnchain_interp.capture import ContributionCollector, Expected, StoreCollector
 
 
 def encoder() -> nn.TransformerEncoder:
@@ -16,7 +16,7 @@ def encoder() -> nn.TransformerEncoder:
 
 
 def test_wanted_layers_come_once_each_and_no_hook_stays() -> None:
-    model, collector = encoder(), ContributionCollector("norm")
+    model, collector = encoder(), ContributionCollector("norm", StoreCollector())
     collector.expect(Expected(ac.TokenLayout.text(torch.ones(1, 4)), 2, 2, False))
     names = [f"layers.{k}.self_attn" for k in range(3)]
     watched = {name: [name] for name in names}
@@ -50,7 +50,7 @@ def test_attention_that_comes_twice_in_a_layer_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + (x @ x.mT).softmax(-1) @ x + (-x @ x.mT).softmax(-1) @ x
 
-    collector = ContributionCollector("norm")
+    collector = ContributionCollector("norm", StoreCollector())
     collector.expect(Expected(ac.TokenLayout.text(torch.ones(1, 4)), 1, 2, False))
     model = nn.Sequential(Paths())
     with (

@@ -21,7 +21,7 @@ print("attnchain_adapters.contribution_recorder" in sys.modules)
 def test_contributions_need_their_own_recorder() -> None:
     model = nn.Sequential(nn.MultiheadAttention(8, 2))
     assert type(recorder(model, {"0": ["0"]}, {"0"}, StoreCollector())) is AttentionRecorder
-    own = recorder(model, {"0": ["0"]}, {"0"}, ContributionCollector("alti"))
+    own = recorder(model, {"0": ["0"]}, {"0"}, ContributionCollector("alti", StoreCollector()))
     assert type(own).__name__ == "ContributionRecorder"
 
 

@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_interp.capture import AttentionBlock, LayerNorm, attention_block
-from attnchain_interp.capture.attention_block import Measure
+from attnchain_interp.capture import AttentionBlock, LayerNorm, Measure, attention_block, contribution_sizes, contributions_of
 
 BATCH, HEADS, N, WIDTH = 2, 3, 5, 7
-MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "alti"]
+MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "projection", "alti"]
 EVERYONE = torch.ones(BATCH, N, dtype=torch.bool)
 
 
@@ -38,15 +37,40 @@ def block(normalised: bool = True, dtype: torch.dtype = torch.float64, heads: in
     return AttentionBlock("Model, layer 'x'", maps, values, bias, attended, residual, norm, output)
 
 
+def gated(found: AttentionBlock, gate: int | None, scale: int | None) -> AttentionBlock:
+    """The same block with values of `HEADS` × 4 channels, and gates and scales of one number, or of one for each channel."""
+    generator = torch.Generator().manual_seed(3)
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    values, projection = 2 * random(BATCH, HEADS, N, 4) - 1, 2 * random(HEADS, 4, WIDTH) - 1
+    gates = None if gate is None else random(BATCH, HEADS, N, gate)
+    scales = None if scale is None else 0.5 + random(BATCH, N, scale)
+    assert isinstance(found.attention, Tensor)
+    mixed = found.attention @ values
+    attended = torch.einsum("bhid,hdw->biw", mixed if gates is None else mixed * gates, projection)
+    attended = (attended if scales is None else attended * scales) + found.bias
+    output = attended + found.residual
+    if found.norm is not None:
+        output = F.layer_norm(output, (WIDTH,), found.norm.weight, found.norm.bias, found.norm.eps)
+    return replace(found, values=values, projection=projection, gate=gates, scale=scales, attended=attended, output=output)
+
+
 def dense(found: AttentionBlock, measure: Measure) -> Tensor:
     """The same from all vectors T (batch, query, key, width)."""
     assert isinstance(found.attention, Tensor)
-    T = torch.einsum("bhij,bhjd->bijd", found.attention, found.values)
+    T = torch.einsum("bhij,bhjd->bijhd", found.attention, found.values)
+    if found.gate is not None:
+        T = T * found.gate.transpose(1, 2)[:, :, None]
+    T = T.sum(3) if found.projection is None else torch.einsum("bijhd,hdw->bijw", T, found.projection)
+    if found.scale is not None:
+        T = T * found.scale[:, :, None]
     y = found.attended + found.residual
     if measure != "norm":
         T = T + torch.eye(N, dtype=T.dtype)[..., None] * found.residual[:, :, None]
     offset = found.bias
-    if found.norm is not None and measure in ("norm-resln", "alti"):
+    if found.norm is not None and measure in ("norm-resln", "projection", "alti"):
         assert found.norm.weight is not None
         assert found.norm.bias is not None
         deviation = (y.var(-1, correction=0) + found.norm.eps).sqrt()
@@ -54,9 +78,11 @@ def dense(found: AttentionBlock, measure: Measure) -> Tensor:
         offset = (found.bias - found.bias.mean()) * found.norm.weight / deviation[..., None] + found.norm.bias
         y = found.output
     if measure != "norm":
-        whole = found.output if measure in ("norm-resln", "alti") else found.attended + found.residual
+        whole = found.output if measure in ("norm-resln", "projection", "alti") else found.attended + found.residual
         assert torch.allclose(T.sum(2) + offset, whole), "the vectors add up to the output"
     sizes = T.norm(dim=-1)
+    if measure == "projection":
+        sizes = (T * y[:, :, None]).sum(-1).clamp(min=0)
     if measure == "alti":
         sizes = (y.abs().sum(-1)[..., None] - (y[:, :, None] - T).abs().sum(-1)).clamp(min=0)
     return (sizes / sizes.sum(-1, keepdim=True))[:, None]
@@ -64,24 +90,56 @@ def dense(found: AttentionBlock, measure: Measure) -> Tensor:
 
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("normalised", [True, False])
-@pytest.mark.parametrize("together", [1, 2 * BATCH * N * WIDTH, 2**24])
+@pytest.mark.parametrize("together", [1, 2 * BATCH * N * HEADS, 2**24])
 def test_beside_a_dense_replica(measure: Measure, normalised: bool, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_block, "_TOGETHER", together)  # a query at a time, two, all
+    monkeypatch.setattr(contribution_sizes, "_TOGETHER", together)  # a key at a time, some, all
     found = block(normalised)
-    assert torch.allclose(found.contributions(measure, EVERYONE), dense(found, measure))
+    assert torch.allclose(contributions_of(found, measure, EVERYONE), dense(found, measure))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize(("gate", "scale"), [(None, None), (1, None), (4, None), (None, 1), (None, WIDTH), (4, WIDTH), (1, 1)])
+def test_gates_and_scales_of_each_query(
+    measure: Measure, normalised: bool, gate: int | None, scale: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contribution_sizes, "_TOGETHER", 2 * BATCH * N * WIDTH)  # two keys at a time
+    found = gated(block(normalised), gate, scale)
+    assert torch.allclose(contributions_of(found, measure, EVERYONE), dense(found, measure))
+    with pytest.raises(ac.AttentionError, match="do not add up"):
+        contributions_of(replace(found, attended=found.attended + 0.01), measure, EVERYONE)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("together", [1, 2 * BATCH * N * HEADS, 2**24])
+@pytest.mark.parametrize("gate", [None, 4])
+def test_causal_maps_in_tiles(measure: Measure, together: int, gate: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the map is left out, and a lone first token reads itself."""
+    monkeypatch.setattr(attention_block, "_TOGETHER", together)
+    monkeypatch.setattr(contribution_sizes, "_TOGETHER", together)
+    plain = block()
+    assert isinstance(plain.attention, Tensor)
+    maps = plain.attention.tril()
+    found = gated(replace(plain, attention=maps / maps.sum(-1, keepdim=True)), gate, 1)
+    assert found.causal
+    assert not plain.causal
+    shares = contributions_of(found, measure, EVERYONE)
+    assert torch.allclose(shares, dense(found, measure))
+    assert torch.equal(shares[:, 0, 0], torch.eye(N, dtype=torch.float64)[:1].expand(BATCH, N))
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_more_heads_than_width(measure: Measure) -> None:
     found = block(heads=WIDTH + 2)
-    assert torch.allclose(found.contributions(measure, EVERYONE), dense(found, measure))
+    assert torch.allclose(contributions_of(found, measure, EVERYONE), dense(found, measure))
 
 
 def test_measures_differ_and_a_norm_alone_reads_the_layer_norm() -> None:
-    results = [block().contributions(measure, EVERYONE) for measure in MEASURES]
+    results = [contributions_of(block(), measure, EVERYONE) for measure in MEASURES]
     assert all(float((a - b).abs().max()) > 0.01 for k, a in enumerate(results) for b in results[:k])
     plain = block(normalised=False)
-    assert torch.equal(plain.contributions("norm-resln", EVERYONE), plain.contributions("norm-res", EVERYONE))
+    assert torch.equal(contributions_of(plain, "norm-resln", EVERYONE), contributions_of(plain, "norm-res", EVERYONE))
 
 
 def test_one_head_of_equal_values_is_attention() -> None:
@@ -92,7 +150,7 @@ def test_one_head_of_equal_values_is_attention() -> None:
     assert isinstance(maps, Tensor)
     attended = (maps @ u).sum(1) + found.bias
     found = replace(found, values=u, attended=attended, output=attended + found.residual)
-    assert torch.allclose(found.contributions("norm", EVERYONE), maps)
+    assert torch.allclose(contributions_of(found, "norm", EVERYONE), maps)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -104,7 +162,7 @@ def test_factors_give_what_their_maps_give(measure: Measure) -> None:
     assert found.norm is not None
     output = F.layer_norm(attended + found.residual, (WIDTH,), found.norm.weight, found.norm.bias, found.norm.eps)
     found = replace(found, attention=factors, attended=attended, output=output)
-    shares = found.contributions(measure, EVERYONE)
+    shares = contributions_of(found, measure, EVERYONE)
     assert torch.allclose(shares, dense(replace(found, attention=factors.maps()), measure))
     assert not shares.triu(1).any(), "what is not attended to contributes nothing"
 
@@ -115,16 +173,16 @@ def test_padding_has_rows_of_zeros_and_proves_nothing(measure: Measure) -> None:
     mask[0, 3:] = False
     output = found.output.clone()
     output[0, 3:] = 100.0
-    shares = replace(found, output=output).contributions(measure, mask)
+    shares = contributions_of(replace(found, output=output), measure, mask)
     assert not shares[0, :, 3:].any()
-    assert torch.equal(shares[0, :, :3], found.contributions(measure, EVERYONE)[0, :, :3])
+    assert torch.equal(shares[0, :, :3], contributions_of(found, measure, EVERYONE)[0, :, :3])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_narrow_types_are_computed_wider(dtype: torch.dtype) -> None:
-    shares = block(dtype=dtype).contributions("alti", EVERYONE)
+    shares = contributions_of(block(dtype=dtype), "alti", EVERYONE)
     assert shares.dtype == torch.float32
-    assert torch.allclose(shares, block().contributions("alti", EVERYONE).float(), atol=0.05)
+    assert torch.allclose(shares, contributions_of(block(), "alti", EVERYONE).float(), atol=0.05)
 
 
 @pytest.mark.parametrize("part", ["attention", "values", "bias", "attended", "residual", "output"])
@@ -133,13 +191,13 @@ def test_parts_that_do_not_add_up(part: str) -> None:
     wrong = getattr(found, part).clone()
     wrong[..., 0] += 0.01
     with pytest.raises(ac.AttentionError, match="Model, layer 'x': .* do not add up to what the model computed"):
-        replace(found, **{part: wrong}).contributions("alti", EVERYONE)
+        contributions_of(replace(found, **{part: wrong}), "alti", EVERYONE)
 
 
 def test_another_norm_than_that_of_the_model() -> None:
     found = block()
     with pytest.raises(ac.AttentionError, match="its input and its attention do not add up"):
-        replace(found, norm=None).contributions("norm", EVERYONE)
+        contributions_of(replace(found, norm=None), "norm", EVERYONE)
 
 
 def test_an_output_to_which_nothing_is_near() -> None:
@@ -148,6 +206,6 @@ def test_an_output_to_which_nothing_is_near() -> None:
     values = torch.tensor([[[[1.0], [-1.0]]]])
     found = AttentionBlock("M", torch.full((1, 1, n, n), 0.5), values, torch.zeros(1), 0 * ones, 0 * ones, None, 0 * ones)
     everyone = torch.ones(1, n, dtype=torch.bool)
-    assert torch.allclose(found.contributions("norm", everyone), torch.full((1, 1, 2, 2), 0.5))
-    with pytest.raises(ac.AttentionError, match="M: 2 tokens have outputs to which none contributes by measure='alti'"):
-        found.contributions("alti", everyone)
+    assert torch.allclose(contributions_of(found, "norm", everyone), torch.full((1, 1, 2, 2), 0.5))
+    with pytest.raises(ac.AttentionError, match="M: 2 tokens have outputs to which none contributes by 'alti'"):
+        contributions_of(found, "alti", everyone)

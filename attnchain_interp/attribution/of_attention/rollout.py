@@ -12,7 +12,7 @@ from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.capture import capture_contributions
-from attnchain_interp.capture.attention_block import Measure, check_measure
+from attnchain_interp.capture.contribution_sizes import Measure, check_measure
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
@@ -147,9 +147,9 @@ class ContributionRollout(TokenAttribution):
         Raises:
             AttentionError: a store of attention, or of another measure; a layer or start that does not exist.
         """
-        found = checked_store(store).metadata.get("measure")
+        found = checked_store(store).metadata.get("maps", "attention")
         if found != self.measure:
-            came = "attention" if found is None else f"contributions by {found!r}"
+            came = "attention" if found == "attention" else f"contributions by {found!r}"
             raise AttentionError(
                 f"the store holds {came}, and this method reads contributions by {self.measure!r}.",
                 f"Use capture_contributions(model, …, measure={self.measure!r}).",

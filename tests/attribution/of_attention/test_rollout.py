@@ -12,7 +12,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore, TokenLayout
-from attnchain_interp.capture.attention_block import Measure
+from attnchain_interp.capture import Measure
 
 from .. import small_models as small
 

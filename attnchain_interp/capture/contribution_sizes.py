@@ -1,0 +1,193 @@
+"""The contribution of each token to the output of an attention block at each token, by several measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, final, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnchain_interp.capture.attention_block import AttentionBlock
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.errors import AttentionError
+
+Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
+Sizes = Callable[[slice, Tensor], Tensor]  # some queries and their maps (batch, head, query, key) → (batch, query, key)
+
+_TOGETHER: Final = 2**18  # numbers of vectors that are held at once: few enough for a cache
+
+
+def check_measure(measure: str) -> None:
+    """Refuses an unknown measure."""
+    check_one_of("measure", measure, get_args(Measure))
+
+
+def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> Tensor:
+    """Returns the share (batch, 1, query, key) of each token in a block's output at each token. Rows sum to one.
+
+    Only some rows of the map, and some vectors of the model's width, are held at a time.
+
+    Args:
+        block: the block.
+        measure: See `capture_contributions`.
+        mask: (batch, token), false for padding, whose rows are zero.
+
+    Raises:
+        AttentionError: the parts do not add up to the output, or no token contributes to the output of a token.
+    """
+    mask, wide, n = mask.to(block.values.device), block.widened(), block.values.shape[2]
+    sizes = sizes_of(wide, measure)
+    mixed, amounts = [], []
+    for rows, maps in wide.rows():
+        mixed.append(maps @ wide.values[:, :, : maps.shape[-1]])
+        amounts.append(F.pad(sizes(rows, maps), (0, n - maps.shape[-1])))
+    wide.check_sum(torch.cat(mixed, 2), mask, block.output.dtype)
+    shares = torch.where(mask[..., None], torch.cat(amounts, 1), 0)
+    total = shares.sum(-1, keepdim=True)
+    if bool((total[mask] <= 0).any()):
+        raise AttentionError(
+            f"{block.name}: {int((total[mask] <= 0).sum())} tokens have outputs to which none contributes by"
+            f" {measure!r} (none is nearer to them than zero is), so there are no shares.",
+            "Choose another measure.",
+        )
+    return (shares / torch.where(total > 0, total, 1))[:, None].contiguous()
+
+
+def sizes_of(block: AttentionBlock, measure: Measure) -> Sizes:
+    """Returns the function that measures the summands of a block, whose numbers are in float32 or better.
+
+    A row of sizes may have a factor that all of its sizes share.
+    """
+    match measure:
+        case "projection":
+            return _projections(block)
+        case "alti":
+            return _removals(block)
+        case _:
+            return _norms(block, with_input=measure != "norm", normalised=measure == "norm-resln")
+
+
+def _projections(block: AttentionBlock) -> Sizes:
+    """max(0, ⟨T_i(x_j), y_i⟩), y the output: the map times ⟨v_j^h, Y_i^h⟩, where Y is y pulled back to the heads' values."""
+    aim = block.output
+    if block.norm is not None:
+        aim = aim if block.norm.weight is None else aim * block.norm.weight
+        aim = aim - aim.mean(-1, keepdim=True)
+    itself = (block.residual * aim).sum(-1)
+    pulled = (aim if block.scale is None or block.scale.shape[-1] == 1 else aim * block.scale)[:, None]
+    if block.projection is not None:
+        pulled = pulled @ block.projection.mT  # (batch, head, query, dim)
+    if block.gate is not None and block.gate.shape[-1] > 1:
+        pulled = pulled * block.gate
+
+    def sizes(rows: slice, maps: Tensor) -> Tensor:
+        found = (pulled[:, :, rows] @ block.values[:, :, : maps.shape[-1]].mT).mul_(maps).sum(1)
+        found.diagonal(rows.start, -2, -1).add_(itself[:, rows])
+        return found.relu_()
+
+    return sizes
+
+
+def _norms(block: AttentionBlock, with_input: bool, normalised: bool) -> Sizes:
+    """‖T_i(x_j)‖₂, but for the division by the standard deviation, which a row has in common.
+
+    ‖Σ_h a_h u_j^h‖² = aᵀ G_j a with the Gram matrix G_j of (u_j^h)_h: of heads × heads numbers, not heads × width.
+    """
+    summands = _Summands(block, normalised)
+    vectors, residual = summands.vectors, summands.residual if with_input else None
+    if vectors is None:
+        nothing = torch.zeros_like(summands.residual)
+        return lambda rows, maps: summands.measured(rows, maps, nothing, residual, lambda each: each.norm(dim=-1))
+    gram = vectors @ vectors.mT
+
+    def sizes(rows: slice, maps: Tensor) -> Tensor:
+        by_key = maps.permute(0, 3, 2, 1).contiguous()
+        found = (by_key @ gram[:, : maps.shape[-1]]).mul_(by_key).sum(-1).relu_().sqrt_().mT
+        if residual is not None:
+            own = maps.diagonal(rows.start, -2, -1).mT[:, :, None]  # (batch, query, 1, head)
+            whole = (own @ vectors[:, rows])[:, :, 0] + residual[:, rows]
+            found.diagonal(rows.start, -2, -1).copy_(whole.norm(dim=-1))
+        return found
+
+    return sizes
+
+
+def _removals(block: AttentionBlock) -> Sizes:
+    """max(0, ‖y_i‖₁ − ‖y_i − T_i(x_j)‖₁), y the output."""
+    summands, whole = _Summands(block, True), block.output.abs().sum(-1, keepdim=True)
+    residual, opposite = summands.residual, -block.output
+    deviation = None
+    if block.norm is not None:
+        deviation = ((block.residual + block.attended).var(-1, correction=0, keepdim=True) + block.norm.eps).sqrt()
+        residual = residual / deviation
+
+    def sizes(rows: slice, maps: Tensor) -> Tensor:
+        if deviation is not None:
+            maps = maps / deviation[:, None, rows]
+        left = summands.measured(rows, maps, opposite, residual, lambda each: each.abs_().sum(-1))
+        return (whole[:, rows] - left).relu_()
+
+    return sizes
+
+
+@final
+class _Summands:
+    """T_i(x_j) (width,), but for the division by the standard deviation: of all keys and queries, a few at a time.
+
+    Args:
+        block: the block.
+        normalised: whether the linear part of the layer norm is taken.
+
+    Attributes:
+        residual: the part of the input (batch, query, width), at j = i.
+        vectors: u (batch, key, head, width), whose sums over heads, weighted by the map, are the rest; None where a query
+            gates or scales each channel by another number.
+    """
+
+    def __init__(self, block: AttentionBlock, normalised: bool) -> None:
+        self._block, self._norm = block, block.norm if normalised else None
+        self.residual, self.vectors = self._linear(block.residual), None
+        if not any(part is not None and part.shape[-1] > 1 for part in (block.gate, block.scale)):
+            projected = block.values if block.projection is None else block.values @ block.projection
+            self.vectors = self._linear(projected.transpose(1, 2)).contiguous()
+
+    def measured(
+        self, rows: slice, maps: Tensor, start: Tensor, residual: Tensor | None, size: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Returns the size (batch, query, key) of `start` + T_i(x_j), with `start` (batch, query, width)."""
+        by_key, causal = maps.permute(0, 3, 2, 1).contiguous(), self._block.causal
+        found = size(start[:, rows].clone())[..., None].repeat(1, 1, maps.shape[-1])
+        room = max(1, _TOGETHER // (maps.shape[0] * maps.shape[2] * start.shape[-1]))
+        for first in range(0, maps.shape[-1], room):
+            keys = slice(first, min(first + room, maps.shape[-1]))
+            queries = slice(max(rows.start, first) if causal else rows.start, rows.stop)
+            some = slice(queries.start - rows.start, None)
+            each = self._added(start[:, None, queries], by_key[:, keys, some], keys, queries)
+            low, high = max(keys.start, queries.start), min(keys.stop, queries.stop)
+            if residual is not None and low < high:
+                each.diagonal(keys.start - queries.start, 1, 2).add_(residual[:, low:high].mT)
+            found[:, some, keys] = size(each).mT
+        return found
+
+    def _added(self, start: Tensor, by_key: Tensor, keys: slice, queries: slice) -> Tensor:
+        """`start` and the summands (batch, key, query, width) without the input, of a part of the maps."""
+        shape, block = (*by_key.shape[:-1], start.shape[-1]), self._block
+        if self.vectors is not None:
+            start, vectors = start.expand(shape), self.vectors[:, keys]
+            return torch.baddbmm(start.flatten(0, 1), by_key.flatten(0, 1), vectors.flatten(0, 1)).view(shape)
+        parts = by_key[..., None] * block.values[:, :, keys].transpose(1, 2)[:, :, None]  # (batch, key, query, head, dim)
+        if block.gate is not None and block.gate.shape[-1] > 1:
+            parts = parts * block.gate[:, :, queries].transpose(1, 2)[:, None]
+        parts = parts.sum(-2) if block.projection is None else parts.flatten(-2) @ block.projection.flatten(0, 1)
+        if block.scale is not None and block.scale.shape[-1] > 1:
+            parts = parts * block.scale[:, None, queries]
+        return self._linear(parts) + start
+
+    def _linear(self, vectors: Tensor) -> Tensor:
+        """The layer norm of a summand, before the division by the standard deviation of the sum."""
+        if self._norm is None:
+            return vectors
+        centred = vectors - vectors.mean(-1, keepdim=True)
+        return centred if self._norm.weight is None else centred * self._norm.weight

@@ -1,0 +1,122 @@
+"""Collectors of contributions: what they keep, how a default is chosen, what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attnchain_interp as ac
+from attnchain_interp.capture import ContributionCollector, DefaultCollector, Expected, Maps, StoreCollector
+from attnchain_interp.capture.contribution_collector import DECODER_MAPS, collector_of
+
+TEXT, CAUSAL = ac.TokenLayout.text(torch.ones(1, 4)), torch.full((1, 2, 4, 4), 0.25).tril()
+MAPS: list[Maps] = ["norm", "projection", "alti"]
+
+
+class Blocks(nn.Module):
+    """Two blocks of attention, causal or not; a squashed one is no sum over tokens."""
+
+    def __init__(self, causal: bool, squashed: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.causal, self.squashed = causal, squashed
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1) if self.causal else None
+        for layer in self.layers:
+            attended = layer(x, x, x, attn_mask=mask)[0]
+            x = x + (attended.tanh() if self.squashed else attended)
+        return x
+
+
+def given(seed: int = 0) -> Tensor:
+    return torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("maps", MAPS)
+def test_contributions_by_one_path(maps: Any) -> None:
+    model, x = Blocks(causal=True).eval(), given()
+    store, reducer = ac.capture(model, x, maps=maps), ac.StationaryVectors()
+    assert store.metadata["maps"] == maps
+    assert store.maps().shape == (2, 2, 1, 5, 5)
+    assert torch.equal(store.maps(), ac.capture_contributions(model, x, measure=maps).maps())
+    reduced = ac.capture(model, x, maps=maps, keep=[reducer])
+    assert reduced.metadata["maps"] == maps
+    assert torch.equal(reduced["stationary"][:, 1], reducer.reduce(store.chain(1, "each"), store.tokens))
+    assert ac.capture(model, x, layers=-1, maps=maps, keep="maps").names == ["layers.1"]
+
+
+@pytest.mark.parametrize("keep", ["auto", [ac.SecondEigenvalues()]])
+def test_the_default_follows_the_attention(keep: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cases: list[tuple[bool, Any]] = [(True, DECODER_MAPS), (False, "attention")]
+        for causal, expected in cases:
+            found = ac.capture(Blocks(causal).eval(), given(), maps=None, keep=keep)
+            plain: Any = ac.capture(Blocks(causal).eval(), given(), maps=expected, keep=keep)
+            assert found.metadata["maps"] == plain.metadata["maps"] == expected
+            assert found.names == plain.names == ["layers.0", "layers.1"]
+            if keep == "auto":
+                assert torch.equal(found.maps(), plain.maps())
+    assert ac.capture(Blocks(True).eval(), given()).metadata["maps"] == "attention"
+
+
+def test_a_decoder_whose_blocks_are_no_sum_is_read_by_attention_with_a_warning() -> None:
+    model, x = Blocks(causal=True, squashed=True).eval(), given()
+    with pytest.warns(
+        UserWarning, match=r"layer 'layers.0': .* Attention is read instead. maps=\"attention\" says so"
+    ) as told:
+        store = ac.capture(model, x, maps=None)
+    assert len(told) == 1
+    assert (store.metadata["maps"], store.names) == ("attention", ["layers.0", "layers.1"])
+    assert torch.equal(store.maps(), ac.capture(model, x).maps())
+    with pytest.raises(ac.AttentionError, match="(?s)Blocks, layer 'layers.0': .*no.* sum over tokens.*maps=\"attention\""):
+        ac.capture(model, x, maps="alti")
+
+
+def test_maps_that_do_not_fit() -> None:
+    model, x = Blocks(causal=True).eval(), given()
+    with pytest.raises(ac.AttentionError, match="(?s)the contributions of 2 layers × 5 tokens take 400.0 B.*keep reducers"):
+        ac.capture(model, x, maps="alti", max_bytes=10)
+    with pytest.raises(ac.AttentionError, match="keep=\"factors\" and maps='norm': contributions have no queries and keys"):
+        ac.capture(model, x, maps="norm", keep="factors")
+    assert isinstance(collector_of(None, "factors", 1), StoreCollector), "factors are those of attention"
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ac.AttentionError, match="(?s)maps='size' is unknown.*'attention', 'norm', 'projection'.*'alti'"):
+        ac.capture(Blocks(True), given(), maps="size")  # type: ignore[call-overload]
+    store = ac.AttentionStore.from_maps([CAUSAL.softmax(-1)])
+    with pytest.raises(ac.AttentionError, match="(?s)maps='alti' is computed while a model runs.*maps='alti'"):
+        ac.capture(lambda: store, maps="alti")
+    assert ac.capture(lambda: store, maps=None) is store
+    with pytest.raises(ac.AttentionError, match="measure='size' is unknown"):
+        ContributionCollector("size", StoreCollector())  # type: ignore[arg-type]
+    collector = ContributionCollector("alti", StoreCollector())
+    with pytest.raises(ac.AttentionError, match='(?s)this is attention to other tokens.*maps="attention"'):
+        collector.expect(Expected(TEXT, 1, 1, False, TEXT))
+    collector.expect(Expected(TEXT, 1, 1, False))
+    with pytest.raises(ac.AttentionError, match="layer 'a' showed its attention alone"):
+        collector.take("a", torch.zeros(1, 1, 4, 4))
+
+
+def test_a_default_of_attention_without_values() -> None:
+    maps = CAUSAL / CAUSAL.sum(-1, keepdim=True)
+    collector: Any = collector_of(None, "auto", 1000)
+    assert isinstance(collector, DefaultCollector)
+    collector.expect(Expected(TEXT, 1, 2, False))
+    with pytest.warns(UserWarning, match="layer 'a' showed its attention alone.* Attention is read instead"):
+        collector.take("a", maps)
+    assert not collector.wants_blocks
+    assert torch.equal(collector.result(["a"], {}).maps()[:, 0], maps)
+
+
+def test_attention_to_other_tokens_is_read_as_attention() -> None:
+    collector: Any = collector_of(None, "auto", 1000)
+    collector.expect(Expected(TEXT, 1, 2, False, TEXT))
+    assert not collector.wants_blocks
