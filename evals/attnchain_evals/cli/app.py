@@ -67,8 +67,19 @@ def demo(
     images: Annotated[int, typer.Option(help="test images to score")] = 64,
     seed: Annotated[int, typer.Option(help="of the test images")] = 0,
     diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, segments")] = False,
+    real: Annotated[bool, typer.Option("--real", help="real models: objects of photographs, sources of an answer")] = False,
+    photos: Annotated[Path | None, typer.Option(help="with --real: a folder of photographs; three if not given")] = None,
+    weights: Annotated[Path | None, typer.Option(help="with --real: the folder of `attnchain fetch`")] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="with --real: fetch the models that are not there")] = False,
 ) -> None:
-    """Scores every method with the bundled model on its test images, and draws pictures."""
+    """Scores every method with the bundled model on its test images, and draws pictures; or reads real models."""
+    if real:
+        from attnchain_evals.cli.real_demo import real_models
+        from attnchain_evals.cli.real_demo import run as run_real
+
+        for file in run_real(out, photos, real_models(weights, fetch), typer.echo):
+            typer.echo(file)
+        return
     if diffusion:
         from attnchain_evals.cli.diffusion_demo import demo_diffusion
 

@@ -45,14 +45,14 @@ METHOD = (
 MANY = 40
 """From so many methods on, the page folds tables with a row for each method and leaves out tables with a column for each."""
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=PackageLoader("attnchain_evals.report"),
     autoescape=select_autoescape(["html"]),
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= {
+TEMPLATES.filters |= {
     "change": change,
     "figure": figure,
     "fixed": lambda value, places: format(float("nan") if value is None else value, f".{places}f"),
@@ -63,7 +63,7 @@ _TEMPLATES.filters |= {
 def as_markdown(report: Report) -> str:
     """Returns `report.md`."""
     sanity = _sanity_frame(report)
-    return _TEMPLATES.get_template("report.md").render(
+    return TEMPLATES.get_template("report.md").render(
         title=_title(report),
         method=METHOD,
         report=report,
@@ -85,7 +85,7 @@ def page(result: BenchmarkResult, report: Report, examples: ExampleMaps | None) 
     settings = setting_frames(report) if any(report["effects"].values()) else []
     titles = [titled(report, name) for name in names]
     shown = None if many else examples
-    return _TEMPLATES.get_template("report.html").render(
+    return TEMPLATES.get_template("report.html").render(
         title=_title(report),
         method=METHOD,
         report=report,

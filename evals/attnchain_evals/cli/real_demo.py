@@ -1,0 +1,222 @@
+"""`attnchain demo --real`: the object of photographs by DINOv2, and the words from which SmolLM2 took an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_evals.report.real_page import (
+    ReadPhotograph,
+    ShadedText,
+    photograph_figure,
+    text_figure,
+    write_jpeg,
+    write_real_page,
+)
+from attnchain_evals.tasks.image_file import open_image
+from attnchain_evals.tasks.image_folder import ImageFolder
+from attnchain_evals.weights import FetchedModel, fetch, fetched
+
+VISION, DECODER = "dinov2-small", "smollm2"
+SIDE = 336  # pixels of the shorter side: 24 patches
+SHOWN = 6
+STEP = 0.5  # the probability of a further step
+PASSAGE = (
+    "Honey bees tell each other where flowers are by dancing. A bee that has found food returns to the hive and runs in a"
+    " figure of eight on the comb. The angle of the run shows the direction of the food relative to the sun, and its length"
+    " shows how far away the food is. Karl von Frisch, an Austrian zoologist, worked this out in the 1940s by painting dots on"
+    " bees and watching them through a glass wall. He shared the Nobel Prize in 1973. Some of his colleagues did not believe"
+    " him until a robot bee, built in Denmark, sent real bees to a place that they had never visited."
+)
+QUESTION = "Where was the robot bee built?"
+WORD = "Denmark"
+PROMPT = "The Eiffel Tower, which was built in 1889, is in the city of"
+
+
+class Answered(NamedTuple):
+    """What the model said, and where each word of it came from.
+
+    Attributes:
+        answer: the text.
+        words: of passage and question, with the space before each.
+        sources: word of the answer, shares of `words`.
+    """
+
+    answer: str
+    words: list[str]
+    sources: list[tuple[str, list[float]]]
+
+
+def real_models(home: Path | None, fetching: bool) -> tuple[FetchedModel, FetchedModel]:
+    """Returns the models of the demo, fetched now or earlier.
+
+    Raises:
+        AttentionError: a model is absent, or `fetch` fails.
+    """
+    if fetching:
+        return fetch(VISION, home), fetch(DECODER, home)
+    try:
+        return fetched(VISION, home), fetched(DECODER, home)
+    except ac.AttentionError as error:
+        cause, fix = str(error).split("\n")
+        raise ac.AttentionError(cause, f"{fix}. Or write attnchain demo --real --fetch.") from None
+
+
+def photographs(folder: Path | None) -> Iterator[tuple[str, Any]]:
+    """Yields (name, image) of the first photographs of a folder, or of three that scikit-image ships."""
+    if folder is None:
+        from PIL import Image
+        from skimage import data
+
+        for name in ("chelsea", "coffee", "astronaut"):
+            yield name, Image.fromarray(getattr(data, name)())
+    else:
+        for file in ImageFolder(folder, torch.as_tensor).files[:SHOWN]:
+            yield file.name, open_image(file)
+
+
+def read_photograph(model: Any, processor: Any, name: str, image: Any) -> ReadPhotograph:
+    """Returns the photograph in whole patches, with the walk from the class token and what it is compared with."""
+    patch, shorter = model.config.patch_size, min(image.size)
+    width, height = (round(SIDE * side / shorter / patch) * patch for side in image.size)
+    pixels = processor(images=image, size={"height": height, "width": width}, do_center_crop=False, return_tensors="pt")[
+        "pixel_values"
+    ]
+    store = ac.capture(model, pixels)
+    walk = ac.bounce(store.chain(layers=-1, balanced=True), 0, steps=2)
+    maps = {
+        "one bounce from the class token": walk,
+        "the class token's row": ac.RawAttention(token="class", layers=-1).score(store),  # noqa: S106 - no password
+        "column sum of all layers": ac.ColumnSum().score(store),
+    }
+    shown = np.asarray(image.resize((width, height)))
+    return ReadPhotograph(
+        name, shown, {title: store.tokens.to_grid(scores)[0].double().numpy() for title, scores in maps.items()}
+    )
+
+
+def walks(model: Any, ids: Tensor, starts: list[int]) -> Tensor:
+    """Returns the share of its time that a walk from each start spends on each other token (start, token).
+
+    The walk follows contributions, in which late layers weigh more, and stops after each step with the probability 1 − `STEP`.
+    """
+    chain = ac.capture_contributions(model, ids).chain(tokens="all", layer_weights="late")
+    at = torch.eye(ids.shape[1])[starts]
+    spent = torch.cat([ac.stationary(chain, STEP, start[None]) for start in at])
+    return _elsewhere(spent, at)
+
+
+def answered(model: Any, tokenizer: Any, passage: str, question: str) -> Answered:
+    """Lets the model answer a question about a passage, and says from which of its words each word of the answer came."""
+    said = f"{passage}\n\n{question}"
+    messages = [{"role": "user", "content": f"{said} Answer in a few words."}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    answer = tokenizer.decode(_generated(model, ids, 24), skip_special_tokens=True)
+    whole = tokenizer(text + answer, return_tensors="pt", add_special_tokens=False, return_offsets_mapping=True)
+    ends = whole["offset_mapping"][0, :, 1]
+    spent = walks(model, whole["input_ids"], list(range(ids.shape[1] - 1, len(ends) - 1)))
+    words, sources = Words.of(said, text.index(said)), []
+    for match in re.finditer(r"[\w'-]+", answer):
+        begin, end = (len(text) + place for place in match.span())
+        tokens = ((ends > begin) & (ends <= end))[ids.shape[1] :]
+        sources.append((match.group(), words.sums(spent[tokens].mean(0), ends)))
+    return Answered(answer, words.texts, sources)
+
+
+def continued(model: Any, tokenizer: Any, prompt: str) -> tuple[str, list[ShadedText]]:
+    """Returns the next token after a prompt, and the prompt shaded by contributions and by attention alone."""
+    inputs = tokenizer(prompt, return_tensors="pt", return_offsets_mapping=True)
+    ids, ends, last = inputs["input_ids"], inputs["offset_mapping"][0, :, 1], inputs["input_ids"].shape[1] - 1
+    token = _generated(model, ids, 1)
+    rollout = ac.TextAttribution(ac.Rollout(model), tokenizer).attribute(ids, target=token).seq_attr[None]
+    rows = {
+        "By contributions, late layers more:": walks(model, ids, [last]),
+        "By attention alone (Rollout):": _elsewhere(rollout, torch.eye(last + 1)[[last]]),
+    }
+    words = Words.of(prompt, 0)
+    texts = [ShadedText(title, words.texts, words.sums(row[0], ends)) for title, row in rows.items()]
+    return tokenizer.decode(token).strip(), texts
+
+
+class Words(NamedTuple):
+    """The words of a text, each with the space before it, and the places where they end in what the model reads."""
+
+    texts: list[str]
+    ends: Tensor
+    first: int
+
+    @classmethod
+    def of(cls, text: str, first: int) -> Words:
+        found = list(re.finditer(r"\s*\S+", text))
+        return cls([match.group() for match in found], torch.tensor([first + match.end() for match in found]), first)
+
+    def sums(self, shares: Tensor, ends: Tensor) -> list[float]:
+        """Sums the shares of tokens, which end at `ends`, over the words in which they end."""
+        inside = (ends > self.first) & (ends <= self.ends[-1])
+        found = torch.zeros(len(self.texts), dtype=shares.dtype)
+        return found.index_add(0, torch.searchsorted(self.ends, ends[inside]), shares[inside]).tolist()
+
+
+def run(
+    out: Path, photos: Path | None, models: tuple[FetchedModel, FetchedModel], say: Callable[[str], object] = lambda line: None
+) -> list[Path]:
+    """Reads photographs and texts, writes the pictures and the page into `out`, and returns their files."""
+    from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+    vision, decoder = models
+    out.mkdir(parents=True, exist_ok=True)
+    model, processor = AutoModel.from_pretrained(vision.path).eval(), AutoImageProcessor.from_pretrained(vision.path)
+    read = []
+    for name, image in photographs(photos):
+        say(f"reading {name}")
+        read.append(read_photograph(model, processor, name, image))
+    model = AutoModelForCausalLM.from_pretrained(decoder.path, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(decoder.path)
+    say("asking a question")
+    found = answered(model, tokenizer, PASSAGE, QUESTION)
+    word, shares = next((each for each in found.sources if WORD in each[0]), found.sources[-1])
+    passage = ShadedText("", found.words, shares)
+    token, prompts = continued(model, tokenizer, PROMPT)
+    pictures = [
+        write_jpeg(photograph_figure(read), out / "photographs.jpg"),
+        write_jpeg(text_figure(passage, f"→ {found.answer}"), out / "passage.jpg"),
+    ]
+    page = write_real_page(
+        out / "real.html",
+        pictures[0],
+        vision="DINOv2-small",
+        decoder="SmolLM2-135M-Instruct",
+        passage=passage,
+        answer=found.answer,
+        word=word,
+        sources=[(said, greatest(found.words, each)) for said, each in found.sources],
+        continued=token,
+        prompts=prompts,
+        origin=f"Weights: DINOv2 {vision.source}; SmolLM2 {decoder.source}.",
+    )
+    return [*pictures, page]
+
+
+def greatest(words: list[str], shares: list[float], count: int = 4) -> list[tuple[str, float]]:
+    """Returns the words of the greatest shares, without punctuation, and the shares."""
+    pairs = [(word.strip(" \n,.?!;:"), share) for word, share in zip(words, shares, strict=True)]
+    return sorted(pairs, key=lambda pair: -pair[1])[:count]
+
+
+def _generated(model: Any, ids: Tensor, tokens: int) -> Tensor:
+    mask = torch.ones_like(ids)
+    return model.generate(ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False)[0, ids.shape[1] :]
+
+
+def _elsewhere(spent: Tensor, at: Tensor) -> Tensor:
+    """Takes off the share of the start itself."""
+    rest = spent * (1 - at)
+    return rest / rest.sum(-1, keepdim=True)
