@@ -77,8 +77,10 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
     return Rows(scores, torch.cat(found), policy, sinks)
 
 
-def sinks_of(source: AttentionStore | AttentionGradients) -> dict[int, str]:
+def sinks_of(source: Any) -> dict[int, str]:
     """Returns a text about each attention sink of the first example, by its position; none where values are not known."""
+    if not isinstance(source, AttentionStore | AttentionGradients):
+        return {}
     found = known_sinks(_store(source))
     return {} if found is None else found.described()
 
@@ -93,7 +95,7 @@ def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int) 
         check_read(source.tokens, inputs, model)
         found.append(probabilities(seen[0], ids[:, : length + 1], length))
         scores[k, :length] = method.scores(source, k)[0]
-    return Rows(scores, torch.cat(found), method.text_policy(None))
+    return Rows(scores, torch.cat(found), method.text_policy(None), {})
 
 
 def context(source: Source, length: int, example: int = 0) -> Source:
