@@ -17,7 +17,7 @@ from attnchain_interp.explorer.example_chains import ExampleChains, metastable_r
 from attnchain_interp.explorer.map_quality import MapQuality, MeasuredMaps
 from attnchain_interp.explorer.page import Payload
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.store import NAMED_WEIGHTS, Role, TokenSelection
+from attnchain_interp.store import NAMED_WEIGHTS, Role, TokenSelection, known_sinks
 from attnchain_interp.store.interop import token_labels
 
 VERSION: Final = 1
@@ -79,6 +79,7 @@ def contents(
         "title": title,
         "labels": [labels[position] for position in shown],
         "roles": [roles[position] for position in shown],
+        "sinks": _sinks(chains),
         "grid": tokens.grid,
         "states": chains.states.tolist(),
         "outside": chains.outside.tolist(),
@@ -105,6 +106,13 @@ def contents(
         "targets": quantise(np.stack(of_targets), 255) if of_targets else np.zeros((0, n, m), dtype=np.uint8),
     }
     return Contents(header, arrays)
+
+
+def _sinks(chains: ExampleChains) -> dict[int, str]:
+    """Returns a text about each attention sink by its place among the shown tokens; none where values are not known."""
+    found = known_sinks(chains.store)
+    told = {} if found is None else found.described(chains.example)
+    return {place: told[position] for place, position in enumerate(chains.shown.tolist()) if position in told}
 
 
 def _data_url(image: Any, normalization: Any) -> str:

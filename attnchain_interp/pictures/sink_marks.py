@@ -42,4 +42,6 @@ def list_sinks(figure: Figure, lines: list[str]) -> None:
     shown = [f"attention sink: {line}" for line in lines[:_MOST]]
     shown += [f"… and {len(lines) - _MOST} more sinks"] if len(lines) > _MOST else []
     width = max(30, int(20 * figure.get_figwidth()))
-    figure.supxlabel("\n".join(fill(line, width) for line in shown), fontsize=6, parse_math=False)
+    text = "\n".join(fill(line, width) for line in shown)
+    figure.set_figheight(figure.get_figheight() + 0.1 * (text.count("\n") + 2))
+    figure.supxlabel(text, fontsize=6, parse_math=False)

@@ -145,7 +145,7 @@ export class Explorer {
   }
 
   foot() {
-    const { maps, layers, labels } = this.header;
+    const { maps, layers, labels, sinks } = this.header;
     const heads = this.readout.attention.heads.length;
     const whose = {
       heads: `the maps of all ${heads} heads`,
@@ -159,6 +159,7 @@ export class Explorer {
     return element(
       "footer",
       {},
+      ...Object.entries(sinks).map(([k, told]) => element("p", {}, `${visible(labels[k])} is an attention sink: it ${told}.`)),
       element("p", {}, `This page holds ${layers.length} layers, ${labels.length} tokens; TokenRank and |\u2060λ₂\u2060| of all ${heads} heads; ${whose}${rows}${accuracy}.${passed}`),
     );
   }

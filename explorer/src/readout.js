@@ -140,8 +140,8 @@ export class Readout {
   }
 
   name(k) {
-    const label = visible(this.header.labels[k]);
-    return this.header.grid === null ? `“${label}”` : label;
+    const label = visible(this.header.labels[k]), sink = k in this.header.sinks ? " (an attention sink)" : "";
+    return (this.header.grid === null ? `“${label}”` : label) + sink;
   }
 
   /** What is shown, in a sentence, with the numbers. */

@@ -46,3 +46,14 @@ def test_gradients_of_a_class_give_its_chain() -> None:
     assert held == pytest.approx(chain.matrix[0][states][:, states].detach().numpy(), abs=2e-3)
     with pytest.raises(ac.AttentionError, match=r"targets\['one'\] is a Chain that does not fit"):
         ac.explore(random_store(), targets={"one": gradients})
+
+
+def test_attention_sinks_are_told_by_their_place_among_the_shown_tokens() -> None:
+    maps, norms = torch.full((1, 2, 6, 6), 0.04), torch.ones(1, 2, 6)
+    maps[..., 3] = 0.8
+    tokens = ac.TokenLayout.text(torch.tensor([[0, 1, 1, 1, 1, 1]]))
+    store = ac.AttentionStore([ac.LayerAttention("layer.0", maps, value_norms=norms)], tokens)
+    told = ac.explore(store).payload.header["sinks"]
+    assert list(told) == [2]
+    assert told[2].startswith("takes 80% of attention in 2 of 2 heads")
+    assert ac.explore(random_store()).payload.header["sinks"] == {}

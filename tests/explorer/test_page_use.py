@@ -189,3 +189,15 @@ def test_each_quality_says_what_was_left_out(screen: Screens, monkeypatch: pytes
         ("all", True),
         ("none", False),
     ]
+
+
+def test_an_attention_sink_is_named_where_it_is_pointed_at_and_below(screen: Screens) -> None:
+    maps = torch.full((1, 2, 5, 5), 0.05)
+    maps[..., 2] = 0.8
+    layer = ac.LayerAttention("layer.0", maps, value_norms=torch.ones(1, 2, 5))
+    one = screen().open(ac.explore(ac.AttentionStore([layer], ac.TokenLayout.text(torch.ones(1, 5), [list("ab<de")]))).html)
+    one.page.locator(".token").nth(2).hover()
+    assert "“<” (an attention sink)" in one.sentence
+    one.page.locator(".token").nth(1).hover()
+    assert one.sentence.startswith("2 bounces from “b”:")
+    assert "< is an attention sink: it takes 80% of attention in 2 of 2 heads" in one.page.locator("footer").inner_text()
