@@ -1,5 +1,6 @@
 """Captum attribution methods that read attention, contributions or gradients; and `TextAttribution` for all of them."""
 
+from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Maps, Settings
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention, LeGrad
@@ -23,6 +24,7 @@ from attnchain_interp.attribution.token_ablation import TokenAblation
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 
 __all__ = [
+    "DEFAULTS",
     "GMAR",
     "AttentionAttribution",
     "AttentionFlow",
@@ -30,6 +32,7 @@ __all__ = [
     "AttnLRP",
     "ColumnSum",
     "ContributionRollout",
+    "Defaults",
     "ExpectedVisits",
     "gradient_chain",
     "GradientAttention",
@@ -38,11 +41,13 @@ __all__ = [
     "GradientTokenRank",
     "LeaveOneOut",
     "LeGrad",
+    "Maps",
     "MetastableStates",
     "MultiBounce",
     "RandomRanking",
     "RawAttention",
     "Rollout",
+    "Settings",
     "TextAttribution",
     "TextAttributionResult",
     "TextHooks",

@@ -18,6 +18,7 @@ from attnchain_interp.capture.reading import Reading
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import brief
 from attnchain_interp.store import LayerSelection, select_layers
+from attnchain_interp.store.layers import STACK
 
 Result = TypeVar("Result")
 Edit = Callable[[str, Tensor], Tensor]
@@ -91,10 +92,15 @@ class CaptureRequest(Generic[Result]):
         chosen = select_layers([prefix + name for name in names], self.layers)
         return [name.removeprefix(prefix) for name in chosen]
 
-    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result:
-        """Returns the collector's result of the layers `names`. The metadata name the adapter, the model and the maps."""
+    def result(self, names: Sequence[str], metadata: Mapping[str, str], among: Sequence[str] = ()) -> Result:
+        """Returns the collector's result of the layers `names`. The metadata name the adapter, the model and the maps.
+
+        `among` are all layers of the source. Where some are left out the metadata name them all, and so tell the depth of a
+        layer (`layer_weights`).
+        """
         adapter = ", ".join(filter(None, [self.wrapper, metadata["adapter"]]))
-        return self.collector.result(names, {"maps": "attention", **metadata, "adapter": adapter})
+        stack = {STACK: ", ".join(among)} if len(among) > len(names) else {}
+        return self.collector.result(names, {"maps": "attention", **metadata, **stack, "adapter": adapter})
 
 
 class Adapter(Protocol):

@@ -26,6 +26,7 @@ from attnchain_interp.capture.source import check_settled, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 from attnchain_interp.store import names_given
+from attnchain_interp.store.layers import STACK
 
 Result = TypeVar("Result")
 Results = TypeVar("Results")
@@ -233,6 +234,8 @@ class _Inside(Generic[Result]):
         """Returns the collector's result. Modules that attended outside are unread, beside those inside."""
         beside = filter(None, self._metadata.pop("unread", "").split(", "))
         unread = ", ".join([*(self._prefix + name for name in beside), *outside])
+        if STACK in self._metadata:
+            self._metadata[STACK] = ", ".join(self._prefix + name for name in self._metadata[STACK].split(", "))
         return self._collector.result(self._names, self._metadata | ({"unread": unread} if unread else {}))
 
 

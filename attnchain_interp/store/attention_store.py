@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from torch import Tensor
@@ -18,7 +19,16 @@ from attnchain_interp.store.chains import Direction, Sink, chain_of
 from attnchain_interp.store.head_weights import Heads
 from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps
 from attnchain_interp.store.layer_weights import LayerWeights
-from attnchain_interp.store.layers import LayerAttention, LayerSelection, checked_layers, in_order, layer_name, select_layers
+from attnchain_interp.store.layers import (
+    STACK,
+    LayerAttention,
+    LayerSelection,
+    checked_layers,
+    in_order,
+    layer_name,
+    select_layers,
+)
+from attnchain_interp.store.roles import Role
 from attnchain_interp.store.safetensors_file import read_layers, write_layers
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
@@ -84,10 +94,15 @@ class AttentionStore:
             tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1], device="cpu"))
         return cls([LayerAttention(name, tensor) for name, tensor in named], tokens, queries=queries)
 
-    @property
+    @cached_property
     def causal(self) -> bool:
         """Says whether no token attends to a later one, in any layer: the model is a decoder."""
         return all(layer.causal(self.tokens.mask) for layer in self)
+
+    @property
+    def kind(self) -> Literal["decoder", "encoder", "image"]:
+        """The kind of model, by which methods choose their defaults: causal, else of patches of an image, else any other."""
+        return "decoder" if self.causal else "image" if bool((self.tokens.roles == Role.PATCH).any()) else "encoder"
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -138,13 +153,14 @@ class AttentionStore:
         return [self[name] for name in select_layers(self.names, layers)]
 
     def only(self, layers: LayerSelection) -> AttentionStore:
-        """Returns the store of some layers, in the order in which they run.
+        """Returns the store of some layers, in the order in which they run. Its metadata name all layers.
 
         Raises:
             AttentionError: a layer does not exist, or nothing is selected.
         """
         chosen = [self[name] for name in in_order(self.names, layers)]
-        return AttentionStore(chosen, self.tokens, self.metadata, self.queries)
+        metadata = {STACK: ", ".join(self.names)} if len(chosen) < len(self) else {}
+        return AttentionStore(chosen, self.tokens, metadata | self.metadata, self.queries)
 
     def maps(self, layers: LayerSelection = "all") -> Tensor:
         """Returns the maps as one tensor (batch, layer, head, query, key). Factors are multiplied out.

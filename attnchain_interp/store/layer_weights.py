@@ -13,11 +13,11 @@ from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import wide_dtype
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
-from attnchain_interp.store.layers import LayerAttention, Layers, LayerSelection, in_order
+from attnchain_interp.store.layers import STACK, LayerAttention, Layers, LayerSelection, in_order
 from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 
-LayerWeights = str | Sequence[float] | Callable[[Any], Tensor]
+LayerWeights = str | Sequence[float] | Tensor | Callable[[Any], Tensor]
 NAMED_LAYER_WEIGHTS: Final = (*NAMED_WEIGHTS, "late")
 
 
@@ -34,11 +34,12 @@ def layer_weights(
         weights: how the weights are found.
 
             - "mean": equal weights.
-            - "late": l / (L − 1) of layer l, from 0 for the first of the L layers of the store to 1 for the last. It counts
-              all layers of the store, so a selected layer weighs against another one as it does without the selection.
+            - "late": the depth l / (L − 1), from 0 for the first of the model's L layers to 1 for the last. Layers that are
+              not selected, or were not captured, are counted too.
             - "lambda2": |λ₂| of the chain of each layer, the mean of its heads. Slowly mixing layers count more.
             - "inverse-lambda2": 1 − |λ₂|. Fast mixing layers count more.
-            - a list: one non-negative number for each selected layer, in the order of the model, however they were selected.
+            - a list or tensor: one non-negative number for each selected layer, in the order of the model, however they were
+              selected; (layer,) or (batch, layer).
             - a function: takes a store of the selected layers, in the order of the model, and returns non-negative weights
               (layer,) or (batch, layer).
         layers: see `AttentionStore.select`.
@@ -57,6 +58,13 @@ def layer_weights(
     return normalised_weights(given.expand(store.tokens.batch, -1))
 
 
+def depths(store: Layers) -> list[float]:
+    """Returns the depth l / (L − 1) of each layer of a store in its model: 0 for the first of L layers, 1 for the last."""
+    known = store.metadata.get(STACK, "").split(", ")
+    stack = known if set(store.names) <= set(known) else store.names
+    return [stack.index(name) / max(len(stack) - 1, 1) for name in store.names]
+
+
 def _given(store: Layers, weights: LayerWeights, names: list[str], tokens: TokenSelection) -> Tensor:
     """Returns the weights (layer,) or (batch, layer) of the layers of these names, before they are normalised."""
     if callable(weights):
@@ -70,8 +78,8 @@ def _given(store: Layers, weights: LayerWeights, names: list[str], tokens: Token
     if weights == "mean":
         return torch.ones(len(names), device="cpu")
     if weights == "late":
-        depth = torch.linspace(0, 1, len(store), dtype=torch.float64, device="cpu")
-        return depth[[store.names.index(name) for name in names]]
+        depth = dict(zip(store.names, depths(store), strict=True))
+        return torch.tensor([depth[name] for name in names], dtype=torch.float64, device="cpu")
     states = states_of(store, tokens, names)
     second = torch.stack([_second(store[name], states) for name in names], 1)
     return eigenvalue_weights(second, weights)

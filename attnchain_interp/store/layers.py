@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.tokens import TokenLayout
 
+STACK: Final = "model_layers"  # the metadata that name all layers of a model, where a store holds some of them
 LayerSelection = str | int | slice | Sequence[int | str]
 
 
@@ -141,6 +142,7 @@ class Layers(Protocol):
 
     tokens: TokenLayout
     queries: TokenLayout | None
+    metadata: dict[str, str]
 
     def __len__(self) -> int: ...
 

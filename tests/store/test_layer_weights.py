@@ -17,10 +17,14 @@ def test_weights_beside_a_dense_replica(store: AttentionStore, logits: Tensor) -
     assert torch.equal(layer_weights(store, "mean"), torch.full((2, 3), 1 / 3, dtype=torch.float64))
 
 
-def test_late_counts_all_layers_of_the_store(store: AttentionStore) -> None:
+def test_late_counts_all_layers_of_the_model(store: AttentionStore) -> None:
     third = torch.tensor([0.0, 1 / 3, 2 / 3], dtype=torch.float64)
     assert torch.allclose(layer_weights(store), third.expand(2, 3))
     assert torch.allclose(layer_weights(store, layers=[-1, 1]), third[1:].expand(2, 2)), "as without the selection"
+    some = AttentionStore.from_maps(list(torch.ones(2, 1, 1, 1, 1)))
+    assert layer_weights(some).tolist() == [[0, 1]]
+    assert layer_weights(store.only([0, 1]).only("all"), layers=[0, 1]).tolist() == [[0, 1]] * 2
+    assert layer_weights(store.only([1, 2]).only([0, 1])).tolist() == third[1:].expand(2, 2).tolist()
 
 
 @pytest.mark.parametrize("layer", [0, 1, -1])

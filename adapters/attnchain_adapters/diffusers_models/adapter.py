@@ -81,7 +81,8 @@ class DiffusersAdapter:
         with recorder(source, watched, set(wanted), request.collector, request.edit, beside) as recording:
             request.run(source, inputs, kwargs)
         seen = recording.metadata(request.layers, ADVICE, "Remove the module that attends from the denoiser.")
-        return request.result(wanted, {"adapter": "diffusers", "model": name, "kind": sequence.kind} | seen)
+        metadata = {"adapter": "diffusers", "model": name, "kind": sequence.kind} | seen
+        return request.result(wanted, metadata, sequence.layers)
 
     def load(self, name: str) -> LoadedModel:
         raise AttentionError(

@@ -80,7 +80,7 @@ class TimmAdapter:
         check_replaced("timm", source, lambda: (request.runs or source)(*inputs, **kwargs), watched, set(wanted), tokens.batch)
         advice = "This version of timm computes it in a way that is not known here."
         seen = recording.metadata(request.layers, advice, tokens_advice(tokens))
-        return request.result(wanted, {"adapter": "timm", "model": name, "kind": kind} | seen)
+        return request.result(wanted, {"adapter": "timm", "model": name, "kind": kind} | seen, list(attention))
 
     def load(self, name: str) -> LoadedModel:
         model = timm.create_model(name, pretrained=True).eval()

@@ -152,7 +152,7 @@ class _Forwards(ExitStack):
         """Returns the collector's result after the forward."""
         seen = watching.metadata(request.layers, _ADVICE, "Make its forward deterministic.")
         metadata = {"adapter": "torch", "model": type(self._source).__name__, "kind": found.kind}
-        return request.result(found.wanted, metadata | self._argument(found.uses[0]) | seen)
+        return request.result(found.wanted, metadata | self._argument(found.uses[0]) | seen, found.among)
 
     def _argument(self, use: Use) -> dict[str, str]:
         """The argument that holds the tokens, for the metadata, where it is not the first one."""

@@ -41,12 +41,14 @@ class Meant:
         kind: whose queries attend to whose keys.
         uses: of the layers of the sequence, one a layer, in the order in which they ran.
         wanted: the names of those that the user chose.
+        among: the names of all layers of the sequence; of all that attend where the user chose by names.
         beside: the names of the modules that attend too.
     """
 
     kind: StackKind
     uses: list[Use]
     wanted: list[str]
+    among: list[str]
     beside: list[str]
 
     @property
@@ -104,9 +106,9 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
             + (f"; {', '.join(others)} weighs experts or a learnt memory, which are no tokens." if others else "."),
             towers_line(uses) or "Pass the maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
         )
-    by_name = names_given(request.layers)
+    by_name, among = names_given(request.layers), list(dict.fromkeys(use.layer for use in there))
     if by_name:
-        named = set(request.select(list(dict.fromkeys(use.layer for use in there))))
+        named = set(request.select(among))
         there = [use for use in there if use.layer in named]
     _check_readable(there)
     kinds: dict[str, StackKind] = {use.layer: _kind(model, use) for use in there}
@@ -132,9 +134,9 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     if not by_name:
         check_in_a_row(name, chosen)
         check_whole(chosen, [use for use in there if asked != "cross" and kinds[use.layer] not in (asked, "cross")])
-    wanted = request.select([use.layer for use in chosen])
+    of_sequence = [use.layer for use in chosen]
     beside = [use.module for use in seen if use.weighs or use.layer not in kinds or kinds[use.layer] != asked]
-    return Meant(asked, chosen, wanted, beside)
+    return Meant(asked, chosen, request.select(of_sequence), among if by_name else of_sequence, beside)
 
 
 def kind_of(model: nn.Module, name: str) -> StackKind | None:

@@ -102,7 +102,7 @@ class TransformersAdapter:
             for name in (name for name in stack.names if name in wanted):
                 request.collector.take(name, *generation.steps.whole(name))
         metadata = {"adapter": "transformers", "model": type(model).__name__} | seen
-        return request.result(wanted, metadata | stack.metadata)
+        return request.result(wanted, metadata | stack.metadata, stack.names)
 
     def is_encoder_decoder(self, source: Any) -> bool:
         return isinstance(source, PreTrainedModel) and {"encoder", "decoder", "cross"} <= {s.kind for s in stacks_of(source)}

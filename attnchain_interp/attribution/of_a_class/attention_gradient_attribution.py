@@ -9,11 +9,13 @@ import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 
+from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.checks import check_type
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
-from attnchain_interp.store import LayerSelection, Start
+from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSelection
+from attnchain_interp.store import layer_weights as weights_of_layers
 from attnchain_interp.store.starts import start_distribution
 
 
@@ -25,18 +27,28 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
 
     Args:
         forward_func: a model that an adapter recognises. It is left as it was. None where only `score` is used.
-        layers: which layers ("all", a number, a slice, a name, a list), taken in the order in which they run.
+        layers: which layers ("all", a number, a slice, a name, a list), taken in the order in which they run. None: see
+            `attnchain_interp.attribution.DEFAULTS`.
+        layer_weights: the weights of the layers' evidence, see `attnchain_interp.store.layer_weights`: "mean", "late" (by
+            depth), "lambda2", "inverse-lambda2", a list, or a function of the store. None: as for `layers`.
+        balanced: balance the chain (`balance`), where the method makes one. None: as for `layers`.
 
     Raises:
         AttentionError: on attribution, for a start, layer or token that does not exist, and the errors of `capture_gradients`.
     """
 
     reads_gradients: ClassVar[bool] = True
-    layers: LayerSelection
+    layers: LayerSelection | None
 
-    def __init__(self, forward_func: Any = None, layers: LayerSelection = "all") -> None:
+    def __init__(
+        self,
+        forward_func: Any = None,
+        layers: LayerSelection | None = "all",
+        layer_weights: LayerWeights | None = "mean",
+        balanced: bool | None = False,
+    ) -> None:
         super().__init__(forward_func)
-        self.layers = layers
+        self.layers, self.layer_weights, self.balanced = layers, layer_weights, balanced
 
     @abstractmethod
     def relevance(self, found: AttentionGradients) -> Tensor:
@@ -50,10 +62,11 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
             AttentionError: a layer or token that the method needs does not exist.
         """
         check_type("found", found, AttentionGradients, "Pass capture_gradients(model, …, target=…).")
-        return self.relevance(found.select(self.layers))
+        layers = settings_of(self, found.store).layers
+        return self.relevance(found if layers == "all" else found.select(layers))
 
     def read(self, call: Call) -> AttentionGradients:
-        return self.captured(call, self.layers)
+        return self.captured(call, "all" if self.layers is None else self.layers)
 
     def captured(self, call: Call, layers: LayerSelection) -> AttentionGradients:
         """Captures the maps and gradients of some examples: one forward and one backward of the model."""
@@ -61,7 +74,11 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
         return capture_gradients(self.forward_func, *positional, target=call.target, layers=layers, **named)
 
     def scores(self, source: AttentionGradients, first: int = 0) -> Tensor:
-        return self.relevance(source)
+        return self.score(source) if self.layers is None else self.relevance(source)
+
+    def weights(self, found: AttentionGradients, tokens: TokenSelection = "all") -> Tensor:
+        """Returns the weights (batch, layer) of the layers of `found`."""
+        return weights_of_layers(found.store, settings_of(self, found.store).layer_weights, tokens=tokens)
 
 
 def start_row(found: AttentionGradients, start: Start | None) -> Tensor:

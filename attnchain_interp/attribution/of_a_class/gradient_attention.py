@@ -19,7 +19,7 @@ from attnchain_interp.gradients import (
     capture_layer_gradients,
 )
 from attnchain_interp.gradients.encoder_decoder import is_encoder_decoder
-from attnchain_interp.store import LayerSelection, Start
+from attnchain_interp.store import LayerSelection, LayerWeights, Start
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM
 
 
@@ -110,20 +110,24 @@ class LeGrad(AttentionGradientAttribution):
     backward. The paper scales the result to [0, 1]; here pictures do that.
 
     Args:
-        forward_func, layers: see `AttentionGradientAttribution`.
+        forward_func, layers, layer_weights: see `AttentionGradientAttribution`.
 
     Source: Bousselham, Boggust, Chaybouti, Strobelt & Kuehne, *LeGrad: An Explainability Method for Vision Transformers via
     Feature Formation Sensitivity*, ICCV 2025.
     """
+
+    def __init__(self, forward_func: Any = None, layers: LayerSelection = "all", layer_weights: LayerWeights = "mean") -> None:
+        super().__init__(forward_func, layers, layer_weights)
 
     def captured(self, call: Call, layers: LayerSelection) -> AttentionGradients:
         positional, named = call.arguments(self.forward_func)
         return capture_layer_gradients(self.forward_func, *positional, target=call.target, layers=layers, **named)
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        received = sum((gradients.relu().mean(1).sum(1) for _, gradients in found), found[0][1].new_zeros(()))
+        by_layer = torch.stack([gradients.relu().mean(1).sum(1) for _, gradients in found], 1)
+        received = (by_layer * self.weights(found, None)[..., None].to(by_layer)).sum(1)
         queries = found.tokens.mask.sum(1, keepdim=True).to(received.device)
-        return received / queries / len(found) * found.tokens.select(None).to(received.device)
+        return received / queries * found.tokens.select(None).to(received.device)
 
 
 def encoder_decoder_relevance(found: EncoderDecoderGradients) -> tuple[Tensor, Tensor]:

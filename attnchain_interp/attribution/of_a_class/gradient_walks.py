@@ -7,59 +7,76 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.of_attention.walks import JUMPS_TO_LAST
 from attnchain_interp.attribution.text.hooks import Begin
-from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
+from attnchain_interp.chain import Chain, balance, bounce, expected_visits, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.store import LayerSelection, Start, TokenSelection
+from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSelection
+from attnchain_interp.store import layer_weights as weights_of_layers
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, jump_to_last, start_distribution
 
 
-def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"]) -> Tensor:
-    """Returns A ⊙ ∇A (batch, query, key), heads averaged and layers summed.
+def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"], weights: Tensor) -> Tensor:
+    """Returns Σ_l w_l mean_h A ⊙ ∇A (batch, query, key) for `weights` w (batch, layer).
 
-    `rectify` places the ReLU: "entries" (Σ_l mean_h ReLU(A ⊙ ∇A)) or "layers" (ReLU(Σ_l mean_h A ⊙ ∇A)).
+    `rectify` places the ReLU: "entries" (Σ_l w_l mean_h ReLU(A ⊙ ∇A)) or "layers" (ReLU(Σ_l w_l mean_h A ⊙ ∇A)).
     """
     total = found[0][0].new_zeros(())
-    for maps, gradients in found:
+    for layer, weight in enumerate(weights.unbind(1)):
+        maps, gradients = found[layer]
         products = maps * gradients
         if rectify == "entries":
             products = products.relu()
-        total = total + products.mean(1)
+        total = total + products.mean(1) * weight[:, None, None].to(products)
     return total.relu()
 
 
-def gradient_chain(found: AttentionGradients, tokens: TokenSelection = None) -> Chain:
-    """Returns the chain over `tokens` whose transitions are W = Σ_l mean_h A ⊙ ReLU(∇A), each row divided by its sum.
+def gradient_chain(
+    found: AttentionGradients,
+    tokens: TokenSelection = None,
+    layer_weights: LayerWeights = "mean",
+    balanced: bool = False,
+) -> Chain:
+    """Returns the chain over `tokens` whose transitions are W = Σ_l w_l mean_h A ⊙ ReLU(∇A), each row divided by its sum.
 
     Heads and layers with a greater gradient count more, and the scale of the score cancels. A row without evidence keeps the
     plain attention of its token (the mean over heads and layers), so that the walk continues as the model does.
 
+    Args:
+        found: maps and gradients.
+        tokens: the states. See `TokenLayout.select`.
+        layer_weights: w. See `attnchain_interp.store.layer_weights`.
+        balanced: balance the chain. See `balance`.
+
     Raises:
-        AttentionError: `tokens` selects no token in an example, or a state attends to no state.
+        AttentionError: `tokens` selects no token in an example, a state attends to no state, or weights that `layer_weights`
+            refuses.
     """
-    attention = found.store.chain(tokens=tokens)
+    of_layers = weights_of_layers(found.store, layer_weights, tokens=tokens)
+    attention = found.store.chain(tokens=tokens, layer_weights=of_layers)
     states = attention.states
-    weights = evidence(found, "entries") * states[:, None]
+    weights = evidence(found, "entries", of_layers) * states[:, None]
     sums = weights.sum(-1, keepdim=True)
     there = sums > torch.finfo(sums.dtype).tiny
     transitions = torch.where(there, weights / torch.where(there, sums, 1), attention.matrix)
-    return Chain(transitions, states, check=False)
+    chain = Chain(transitions, states, check=False)
+    return balance(chain) if balanced else chain
 
 
 @final
 class GradientTokenRank(AttentionGradientAttribution):
-    """The stationary distribution of the `gradient_chain` P: W = Σ_l mean_h A ⊙ ReLU(∇A), rows divided by their sums.
+    """The stationary distribution of the `gradient_chain` P: W = Σ_l w_l mean_h A ⊙ ReLU(∇A), rows divided by their sums.
 
     π = π (damping · P + (1 − damping) · 1 vᵀ), as TokenRank. The walk takes a transition the more often the more the
     transition raises the target's score. Rows of W that are zero keep the plain attention of their token. The scores of an
     example sum to one. One forward and one backward.
 
     Args:
-        forward_func, layers: see `AttentionGradientAttribution`.
+        forward_func, layers, layer_weights, balanced: see `AttentionGradientAttribution`.
         tokens: the states, see `TokenLayout.select`. None means the patches of an image, else everything but padding.
         damping: the probability of following the chain rather than jumping. None means 0.5 where jumps lead to the last token,
             else 0.99.
@@ -72,18 +89,22 @@ class GradientTokenRank(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
-        layers: LayerSelection = "all",
+        layers: LayerSelection | None = None,
         tokens: TokenSelection = None,
         damping: float | None = None,
         personalization: Tensor | None = None,
+        layer_weights: LayerWeights | None = None,
+        balanced: bool | None = None,
     ) -> None:
         if damping is not None:
             check_damping(damping)
-        super().__init__(forward_func, layers)
+        super().__init__(forward_func, layers, layer_weights, balanced)
         self.tokens, self.damping, self.personalization = tokens, damping, personalization
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        chain, to_last = gradient_chain(found, self.tokens), self.personalization is None and found.store.causal
+        chosen = settings_of(self, found.store)
+        chain = gradient_chain(found, self.tokens, chosen.layer_weights, chosen.balanced)
+        to_last = self.personalization is None and found.store.causal
         damping = default_damping(to_last) if self.damping is None else self.damping
         return stationary(chain, damping, jump_to_last(chain, found.tokens) if to_last else self.personalization)
 
@@ -102,7 +123,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
     backward.
 
     Args:
-        forward_func, layers: see `AttentionGradientAttribution`.
+        forward_func, layers, layer_weights, balanced: see `AttentionGradientAttribution`.
         steps: n, 0 or more.
         start: see `MultiBounce`.
         tokens: the states, see `TokenLayout.select`. None means the patches of an image, else everything but padding.
@@ -120,21 +141,24 @@ class GradientMultiBounce(AttentionGradientAttribution):
         forward_func: Any = None,
         steps: int = 2,
         start: Start | None = None,
-        layers: LayerSelection = "all",
+        layers: LayerSelection | None = None,
         tokens: TokenSelection = None,
+        layer_weights: LayerWeights | None = None,
+        balanced: bool | None = None,
     ) -> None:
         check_whole_number("steps", steps, "the number of steps of the walk", 0)
-        super().__init__(forward_func, layers)
+        super().__init__(forward_func, layers, layer_weights, balanced)
         self.steps, self.start, self.tokens = steps, start, tokens
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        chain = gradient_chain(found, self.tokens)
+        chosen = settings_of(self, found.store)
+        chain = gradient_chain(found, self.tokens, chosen.layer_weights, chosen.balanced)
         return bounce(chain, start_distribution(chain, found.tokens, self.start), self.steps)
 
 
 @final
 class ExpectedVisits(AttentionGradientAttribution):
-    """e (I − Q)⁻¹ from a start token e, where Q = damping · W / (its greatest row sum) and W = ReLU(Σ_l mean_h A ⊙ ∇A).
+    """e (I − Q)⁻¹ from a start token e, where Q = damping · W / (its greatest row sum) and W = ReLU(Σ_l w_l mean_h A ⊙ ∇A).
 
     W is the evidence: how much attention from one token to another raises the target's score. Heads and layers are summed
     before the ReLU, so that evidence for and against cancels. At the token with the most evidence the walk continues with
@@ -143,7 +167,7 @@ class ExpectedVisits(AttentionGradientAttribution):
     One forward and one backward.
 
     Args:
-        forward_func, layers: see `AttentionGradientAttribution`.
+        forward_func, layers, layer_weights, balanced: see `AttentionGradientAttribution`. A balanced walk ends as often.
         start: see `MultiBounce`. The default means the class token, and "uniform" where there is none, also in a decoder.
         damping: the probability that the walk continues at the token with the most evidence. At 1 there may be no finite
             answer: in a causal model the first token attends to itself alone.
@@ -160,16 +184,21 @@ class ExpectedVisits(AttentionGradientAttribution):
         self,
         forward_func: Any = None,
         start: Start | None = CLASS_OR_UNIFORM,
-        layers: LayerSelection = "all",
+        layers: LayerSelection | None = None,
         damping: float = 0.99,
+        layer_weights: LayerWeights | None = None,
+        balanced: bool | None = None,
     ) -> None:
         check_damping(damping)
-        super().__init__(forward_func, layers)
+        super().__init__(forward_func, layers, layer_weights, balanced)
         self.start, self.damping = start, damping
 
     def relevance(self, found: AttentionGradients) -> Tensor:
-        weights = evidence(found, "layers")
+        weights = evidence(found, "layers", self.weights(found))
         greatest = weights.sum(-1).amax(-1)[:, None, None]
         transitions = self.damping * weights / greatest.clamp_min(torch.finfo(weights.dtype).tiny)
         states = found.tokens.mask.to(weights.device)
-        return expected_visits(Chain(transitions, states, absorbing=True, check=False), start_row(found, self.start))
+        chain = Chain(transitions, states, absorbing=True, check=False)
+        if settings_of(self, found.store).balanced:
+            chain = balance(chain)
+        return expected_visits(chain, start_row(found, self.start))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
 
+from attnchain_interp.attribution.defaults import Maps, defaults_of, settings_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, no_residual
-from attnchain_interp.capture import capture
+from attnchain_interp.capture import capture, capture_contributions
 from attnchain_interp.chain import Chain
-from attnchain_interp.checks import check_type
-from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, TokenSelection
+from attnchain_interp.checks import check_one_of, check_type
+from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, LayerWeights, TokenSelection
+from attnchain_interp.store.chains import Sink
 
 
 class AttentionAttribution(TokenAttribution, ABC):
@@ -26,29 +28,44 @@ class AttentionAttribution(TokenAttribution, ABC):
         forward_func: a model that an adapter recognises, or a callable inputs → `AttentionStore`. It is left as it was. None
             where only `score` is used.
         layers: which layers ("all", a number, a slice, a name, a list). The maps of several layers are averaged.
+            None: see `attnchain_interp.attribution.DEFAULTS`.
         heads: the weights of the heads of a layer, see `head_weights`; or "each", to score every head by itself (with
             `output="tokens"` or `"grid"`).
         tokens: the states of the chain, see `TokenLayout.select`. None means the patches of an image, else everything but
             padding; "no-sinks" leaves out the `sinks` of the layers. The other tokens score 0.
         direction: "incoming" (mass gathers where attention goes) or "outgoing" (the reversed chain).
+        layer_weights: the weights of the layers in the mean: "mean", "late" (by depth), "lambda2", "inverse-lambda2", a list,
+            or a function. See `attnchain_interp.store.layer_weights`. None: see `attnchain_interp.attribution.DEFAULTS`.
+        balanced: balance the chain (`balance`), which takes the pull from tokens that everybody attends to. None: see
+            `attnchain_interp.attribution.DEFAULTS`.
+        maps: the maps that `attribute` captures: "attention", or a measure of contributions: "norm" or "alti" (see
+            `capture_contributions`). `score` takes a store of any maps as it is. None: see
+            `attnchain_interp.attribution.DEFAULTS`.
 
     Raises:
         AttentionError: on attribution, for a start, layer, head or token that does not exist, and the errors of `capture`.
     """
 
-    layers: LayerSelection
+    layers: LayerSelection | None
     direction: Direction
+    maps: Maps | None
 
     def __init__(
         self,
         forward_func: Any = None,
-        layers: LayerSelection = "all",
+        layers: LayerSelection | None = None,
         heads: Heads = "mean",
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
+        layer_weights: LayerWeights | None = None,
+        balanced: bool | None = None,
+        maps: Maps | None = None,
     ) -> None:
+        if maps is not None:
+            check_one_of("maps", maps, get_args(Maps))
         super().__init__(forward_func)
         self.layers, self.heads, self.tokens, self.direction = layers, heads, tokens, direction
+        self.layer_weights, self.balanced, self.maps = layer_weights, balanced, maps
 
     @abstractmethod
     def score(self, store: AttentionStore) -> Tensor:
@@ -72,26 +89,38 @@ class AttentionAttribution(TokenAttribution, ABC):
 
     def read(self, call: Call) -> AttentionStore:
         positional, named = call.arguments(self.forward_func)
-        return capture(self.forward_func, *positional, layers=self.layers, **named)
+        layers, maps = "all" if self.layers is None else self.layers, self.captured_maps
+        if maps == "attention":
+            return capture(self.forward_func, *positional, layers=layers, **named)
+        return capture_contributions(self.forward_func, *positional, measure=maps, layers=layers, **named)
+
+    @property
+    def captured_maps(self) -> Maps:
+        """The maps that `attribute` captures: `maps`, or the default."""
+        return defaults_of(self).maps if self.maps is None else self.maps
 
     def scores(self, source: AttentionStore, first: int = 0) -> Tensor:
-        return self._of_all_layers().score_part(source, first)
+        return self._of_read().score_part(source, first)
 
     def scored(self, call: Call, with_residual: bool) -> Scored:
         if not with_residual:
             return super().scored(call, with_residual)
         store = self.read(call)
         with torch.no_grad():
-            scores, residual = self._of_all_layers().score_with_residual(store)
+            scores, residual = self._of_read().score_with_residual(store)
         return Scored(scores, store.tokens, residual, store.metadata)
 
     def chain(self, store: AttentionStore) -> Chain:
         """Returns the chain that this method reads: (batch, token, token)."""
-        return checked_store(store).chain(self.layers, self.heads, self.tokens, self.direction)
+        return self._chain(store, self.tokens, self.direction)
 
-    def _of_all_layers(self) -> AttentionAttribution:
+    def _chain(self, store: AttentionStore, tokens: TokenSelection, direction: Direction, sink: Sink = "drop") -> Chain:
+        chosen = settings_of(self, checked_store(store))
+        return store.chain(chosen.layers, self.heads, tokens, direction, sink, chosen.balanced, chosen.layer_weights)
+
+    def _of_read(self) -> Self:
         """Returns the method for a store from `read`, which holds the chosen layers alone, under other numbers."""
-        return self.changed(layers="all")
+        return self if self.layers is None else self.changed(layers="all")
 
 
 def checked_store(store: Any) -> AttentionStore:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.defaults import Maps, settings_of
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.of_attention.rollout import layers_downward
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start, TokenSelection, states_of
@@ -33,8 +34,8 @@ class AttentionFlow(AttentionAttribution):
     Args:
         forward_func: see `AttentionAttribution`.
         start: see `MultiBounce`.
-        layers, heads, tokens: see `AttentionAttribution`; every layer and every token by default. Layers are taken in the
-            order of the model.
+        layers, heads, tokens, maps: see `AttentionAttribution`; every layer and every token by default. Layers are taken in
+            the order of the model.
 
     Raises:
         AttentionError: on attribution, for more than 10¹⁰ edges in all flow problems together.
@@ -51,13 +52,14 @@ class AttentionFlow(AttentionAttribution):
         layers: LayerSelection = "all",
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
+        maps: Maps = "attention",
     ) -> None:
-        super().__init__(forward_func, layers, heads, tokens)
+        super().__init__(forward_func, layers, heads, tokens, "incoming", "mean", False, maps)
         self.start = start
 
     def score(self, store: AttentionStore) -> Tensor:
-        names = layers_downward(store, self.layers)
-        chosen = states_of(store, self.tokens, self.layers)
+        layers = settings_of(self, checked_store(store)).layers
+        names, chosen = layers_downward(store, layers), states_of(store, self.tokens, layers)
         self._check_work(store, len(names), chosen.sum(1))
         chains = [store.chain(name, self.heads, chosen) for name in names]
         states = chains[0].states

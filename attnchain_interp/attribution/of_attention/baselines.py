@@ -7,13 +7,16 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor
 
+from attnchain_interp.attribution.defaults import Maps, settings_of
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.of_attention.walks import MultiBounce
 from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.chain import bounce
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Heads, LayerSelection, TokenSelection, head_weights, states_of
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, LayerWeights, TokenSelection, head_weights, states_of
+from attnchain_interp.store import layer_weights as weights_of_layers
+from attnchain_interp.store.layers import in_order
 from attnchain_interp.store.starts import token_positions
 
 
@@ -25,7 +28,7 @@ class ColumnSum(AttentionAttribution):
     baseline.
 
     Args:
-        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
     """
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -41,7 +44,7 @@ class RawAttention(AttentionAttribution):
     `store.maps()[..., 0, :]`, averaged over layers and heads.
 
     Args:
-        forward_func, heads: see `AttentionAttribution`.
+        forward_func, heads, layer_weights, balanced, maps: see `AttentionAttribution`.
         token: "class", "center" (the centre patch) or the position of a token.
         select: "row" or "column".
         layers: see `AttentionAttribution`. Pictures often show the last layer alone (`layers=-1`).
@@ -59,9 +62,12 @@ class RawAttention(AttentionAttribution):
         layers: LayerSelection = "all",
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
+        layer_weights: LayerWeights = "mean",
+        balanced: bool = False,
+        maps: Maps = "attention",
     ) -> None:
         check_one_of("select", select, ("row", "column"))
-        super().__init__(forward_func, layers, heads, tokens)
+        super().__init__(forward_func, layers, heads, tokens, "incoming", layer_weights, balanced, maps)
         self.token, self.select = token, select
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -78,7 +84,8 @@ class RawAttention(AttentionAttribution):
                 'Instead use select="row".',
             )
         if isinstance(start, Tensor):  # the mean of the rows, each with its share
-            return MultiBounce(None, 1, start, self.layers, self.heads, self.tokens)
+            chosen = (self.layers, self.heads, self.tokens, self.direction, self.layer_weights, self.balanced)
+            return MultiBounce(None, 1, start, *chosen)
         return self.changed(token=start)
 
 
@@ -94,8 +101,8 @@ class WeightedPageRank(AttentionAttribution):
     Args:
         forward_func: see `AttentionAttribution`.
         steps: the number of steps in every layer. The paper takes more steps in the first layers than in the last.
-        layers, tokens: see `AttentionAttribution`; every layer and every token by default.
-        heads: see `AttentionAttribution`; the weights of the mean under the root.
+        layers, tokens, balanced, maps: see `AttentionAttribution`; every layer and every token by default.
+        heads, layer_weights: see `AttentionAttribution`; the weights of the means under the root.
 
     Raises:
         AttentionError: on attribution, for negative steps.
@@ -111,17 +118,24 @@ class WeightedPageRank(AttentionAttribution):
         layers: LayerSelection = "all",
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
+        layer_weights: LayerWeights = "mean",
+        balanced: bool = False,
+        maps: Maps = "attention",
     ) -> None:
-        super().__init__(forward_func, layers, heads, tokens)
+        super().__init__(forward_func, layers, heads, tokens, "incoming", layer_weights, balanced, maps)
         self.steps = steps
 
     def score(self, store: AttentionStore) -> Tensor:
-        layers = checked_store(store).select(self.layers)
-        states = states_of(store, self.tokens, self.layers)
-        return torch.stack([self._mean_square(store, layer.name, states) for layer in layers]).mean(0).sqrt()
+        chosen = settings_of(self, checked_store(store))
+        states = states_of(store, self.tokens, chosen.layers)
+        weights = weights_of_layers(store, chosen.layer_weights, chosen.layers, states).unbind(1)
+        names = in_order(store.names, chosen.layers)
+        squares = [self._mean_square(store, name, states, chosen.balanced) for name in names]
+        shape = (-1, *[1] * (squares[0].ndim - 1))
+        return torch.stack([w.reshape(shape) * square for w, square in zip(weights, squares, strict=True)]).sum(0).sqrt()
 
-    def _mean_square(self, store: AttentionStore, layer: str, states: Tensor) -> Tensor:
-        chain = store.chain(layer, "each", states)
+    def _mean_square(self, store: AttentionStore, layer: str, states: Tensor, balanced: bool) -> Tensor:
+        chain = store.chain(layer, "each", states, balanced=balanced)
         squares = bounce(chain, chain.uniform, self.steps).square()
         if self.heads == "each":
             return squares

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from attnchain_interp.attribution.defaults import Maps, settings_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.token_attribution import TokenAttribution
@@ -26,6 +27,7 @@ from attnchain_interp.store import (
     TokenSelection,
     states_of,
 )
+from attnchain_interp.store.layers import in_order
 from attnchain_interp.store.starts import start_distribution
 
 
@@ -44,8 +46,9 @@ class Rollout(AttentionAttribution):
     Args:
         forward_func: see `AttentionAttribution`.
         start: see `MultiBounce`.
-        layers, heads, tokens: see `AttentionAttribution`; every layer and every token by default. Layers are taken in the
-            order of the model. `heads` may also be "max" or "min": the greatest or the least entry over the heads.
+        layers, heads, tokens, maps: see `AttentionAttribution`; every layer and every token by default. Layers are taken in
+            the order of the model. Each is a factor of the product, so layers have no weights. `heads` may also be "max" or
+            "min": the greatest or the least entry over the heads.
         discard: the share of the lowest entries of each row that is dropped, among the chosen tokens, and never in the column
             of the class token or of the one start token. 0.9 is usual.
         residual: r, from 0 to 1; one half, as published, by default.
@@ -68,19 +71,20 @@ class Rollout(AttentionAttribution):
         tokens: TokenSelection = "all",
         discard: float = 0.0,
         residual: float = 0.5,
+        maps: Maps = "attention",
     ) -> None:
         if not 0 <= discard < 1:
             raise AttentionError(
                 f"discard is {discard}; it is the share of a row that is dropped, from 0 to below 1.", "Pass discard=0.9."
             )
         check_probability("residual", residual, "the probability of staying", 0.5)
-        super().__init__(forward_func, layers, heads, tokens)
+        super().__init__(forward_func, layers, heads, tokens, "incoming", "mean", False, maps)
         self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
-        names = layers_downward(store, self.layers)
-        states = states_of(store, self.tokens, self.layers)
-        chains = (self._fused(store, name, states) for name in names)
+        layers = settings_of(self, checked_store(store)).layers
+        states = states_of(store, self.tokens, layers)
+        chains = (self._fused(store, name, states) for name in layers_downward(store, layers))
         if self.discard:
             chains = self._thinned(chains, store.tokens)
         return rolled_out(chains, store.tokens, self.start, self.residual)
@@ -170,8 +174,7 @@ class ContributionRollout(TokenAttribution):
 
 def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
     """Returns the names of the chosen layers in the order of the model, the last first."""
-    chosen = {layer.name for layer in checked_store(store).select(layers)}
-    return [name for name in reversed(store.names) if name in chosen]
+    return in_order(store.names, layers)[::-1]
 
 
 def rolled_out(chains: Iterable[Chain], tokens: TokenLayout, start: Start | None, residual: float = 0.5) -> Tensor:

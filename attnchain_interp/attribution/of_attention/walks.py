@@ -6,13 +6,23 @@ from typing import Any, ClassVar, Final, Literal, Self, final, get_args
 
 from torch import Tensor
 
+from attnchain_interp.attribution.defaults import Maps, settings_of
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.text.hooks import POLICIES, Begin
 from attnchain_interp.chain import Chain, bounce, expected_visits, metastable_states, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, Start, TokenSelection, states_of
+from attnchain_interp.store import (
+    AttentionStore,
+    Direction,
+    Heads,
+    LayerSelection,
+    LayerWeights,
+    Start,
+    TokenSelection,
+    states_of,
+)
 from attnchain_interp.store.starts import default_damping, jump_to_last, start_distribution
 
 CausalPolicy = Literal["last", "damp", "drop-first", "reverse", "absorb"]
@@ -27,7 +37,7 @@ class MultiBounce(AttentionAttribution):
     the chain by its own row, and the walk does not return to it.
 
     Args:
-        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
         steps: n, 0 or more.
         start: "class", "last" (the last token that is not padding, which predicts the next token in a decoder), "center" (the
             centre patch), "uniform", "class-or-uniform", the position of a token, or distributions (token,) or (batch, token)
@@ -47,13 +57,16 @@ class MultiBounce(AttentionAttribution):
         forward_func: Any = None,
         steps: int = 2,
         start: Start | None = None,
-        layers: LayerSelection = "all",
+        layers: LayerSelection | None = None,
         heads: Heads = "mean",
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
+        layer_weights: LayerWeights | None = None,
+        balanced: bool | None = None,
+        maps: Maps | None = None,
     ) -> None:
         check_whole_number("steps", steps, "the number of steps of the walk", 0)
-        super().__init__(forward_func, layers, heads, tokens, direction)
+        super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
         self.steps, self.start = steps, start
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -83,7 +96,7 @@ class TokenRank(AttentionAttribution):
       token's share of the `expected_visits` until then, without damping. The first state scores 0.
 
     Args:
-        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
         damping: the probability of following attention rather than jumping. None means 0.5 under "last", else 0.99.
         personalization: v (token,) or (batch, token) over all tokens, where jumps land, or where walks begin under "absorb".
             None means uniform over the states.
@@ -100,13 +113,16 @@ class TokenRank(AttentionAttribution):
     def __init__(
         self,
         forward_func: Any = None,
-        layers: LayerSelection = "all",
+        layers: LayerSelection | None = None,
         heads: Heads = "mean",
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
         damping: float | None = None,
         personalization: Tensor | None = None,
         causal: CausalPolicy | None = None,
+        layer_weights: LayerWeights | None = None,
+        balanced: bool | None = None,
+        maps: Maps | None = None,
     ) -> None:
         if damping is not None:
             check_damping(damping)
@@ -118,7 +134,7 @@ class TokenRank(AttentionAttribution):
             )
         if causal in ("last", "reverse", "absorb") and direction == "outgoing":
             raise AttentionError(f"causal={causal!r} has its own direction.", 'Leave direction="incoming".')
-        super().__init__(forward_func, layers, heads, tokens, direction)
+        super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
         self.damping, self.personalization = damping, personalization
         self.causal: CausalPolicy | None = causal
 
@@ -133,10 +149,10 @@ class TokenRank(AttentionAttribution):
         if self.causal in (None, "damp", "last"):
             return super().chain(store)
         if self.causal == "reverse":
-            return store.chain(self.layers, self.heads, self.tokens, "outgoing")
-        states = states_of(store, self.tokens, self.layers)
+            return self._chain(store, self.tokens, "outgoing")
+        states = states_of(store, self.tokens, settings_of(self, store).layers)
         later = states & (states.cumsum(1) > 1)
-        return store.chain(self.layers, self.heads, later, self.direction, "absorb" if self.causal == "absorb" else "drop")
+        return self._chain(store, later, self.direction, "absorb" if self.causal == "absorb" else "drop")
 
     def has_convergence_delta(self) -> bool:
         """Returns whether `return_convergence_delta=True` gives ‖πP − π‖₁: under every policy but "absorb"."""
@@ -160,7 +176,7 @@ class TokenRank(AttentionAttribution):
         """Returns a copy whose jumps land in the distribution `start`; None for a position, where the policy applies."""
         if not isinstance(start, Tensor):
             return None
-        inside = start * self.changed(layers="all").chain(store).states[0].to(start.device)
+        inside = start * self._of_read().chain(store).states[0].to(start.device)
         if not float(inside.sum()) > 0:
             raise AttentionError("an output token attends to none of the chosen tokens.", "Choose other tokens by tokens=….")
         return self.changed(personalization=inside / inside.sum())
@@ -186,7 +202,7 @@ class MetastableStates(AttentionAttribution):
     are names: they may be compared and drawn, but not averaged. A state that is the greatest of no token does not appear.
 
     Args:
-        forward_func, layers, heads, tokens, direction: see `AttentionAttribution`.
+        forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
         k: the number of states. None finds the largest gap of each chain's spectrum.
         damping: the probability of following the chain, for the stationary distribution that weighs the tokens.
 
@@ -199,13 +215,16 @@ class MetastableStates(AttentionAttribution):
         self,
         forward_func: Any = None,
         k: int | None = None,
-        layers: LayerSelection = "all",
+        layers: LayerSelection | None = None,
         heads: Heads = "mean",
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
         damping: float = 0.99,
+        layer_weights: LayerWeights | None = None,
+        balanced: bool | None = None,
+        maps: Maps | None = None,
     ) -> None:
-        super().__init__(forward_func, layers, heads, tokens, direction)
+        super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
         self.k, self.damping = k, damping
 
     def memberships(self, store: AttentionStore) -> Tensor:

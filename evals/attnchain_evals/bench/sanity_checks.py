@@ -119,8 +119,9 @@ def permutation_deviation(shared: SharedCapture, method: Any, seed: int = 0) -> 
     if shared.store.causal:
         return None
     if isinstance(method, AttentionAttribution):
-        order = _order(shared.store, seed)
-        clean, moved = method.score(shared.store), method.score(_permuted(shared.store, order))
+        store = shared.maps(method.captured_maps)
+        order = _order(store, seed)
+        clean, moved = method.score(store), method.score(_permuted(store, order))
     elif isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
         found = shared.gradients
         order = _order(found.store, seed)

@@ -15,14 +15,16 @@ from attnchain_interp import (
     AttentionStore,
     TokenLayout,
     capture,
+    capture_contributions,
     capture_gradients,
 )
+from attnchain_interp.attribution import Maps
 from attnchain_interp.gradients import AttentionGradients
 
 
 @final
 class SharedCapture:
-    """A batch with one capture for all methods, and one backward for those that read gradients.
+    """A batch with one capture for all methods of the same maps, and one backward for those that read gradients.
 
     Class-specific methods explain the class of the clean prediction. The class of a language model is the next token.
 
@@ -35,10 +37,21 @@ class SharedCapture:
 
     def __init__(self, model: nn.Module, inputs: Tensor, first: int = 0, target: Tensor | None = None) -> None:
         self._model, self._inputs, self._first, self._target = model, inputs, first, target
+        self._stores: dict[Maps, AttentionStore] = {}
 
-    @cached_property
+    @property
     def store(self) -> AttentionStore:
-        return capture(self._model, self._inputs)
+        """The attention."""
+        return self.maps("attention")
+
+    def maps(self, kind: Maps) -> AttentionStore:
+        """Returns the maps of a kind, captured once: attention, or a measure of contributions."""
+        if kind not in self._stores:
+            if kind == "attention":
+                self._stores[kind] = capture(self._model, self._inputs)
+            else:
+                self._stores[kind] = capture_contributions(self._model, self._inputs, measure=kind)
+        return self._stores[kind]
 
     @cached_property
     def logits(self) -> Tensor:
@@ -60,7 +73,8 @@ class SharedCapture:
         A method that reads more than maps and gradients is called by its `attribute`.
         """
         if isinstance(method, AttentionAttribution):
-            return self._placed(self.store.tokens, method.score_part(self.store, self._first))
+            store = self.maps(method.captured_maps)
+            return self._placed(store.tokens, method.score_part(store, self._first))
         if isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
             return self._placed(self.gradients.tokens, method.score(self.gradients))
         return method.attribute(self._inputs, self._selected, output="tokens" if self._inputs.ndim == 2 else "grid")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp.attribution import gradient_chain
 
 from .. import small_models as small
 
@@ -62,3 +65,47 @@ def test_the_policy_names_the_damping() -> None:
     given = ac.GradientTokenRank(personalization=torch.ones(3) / 3).text_policy(None)
     assert given.endswith("damping=0.99")
     assert not given.startswith("jumps lead")
+
+
+def test_the_evidence_of_layers_is_weighted() -> None:
+    """Beside the formula: W = Σ_l w_l mean_h A ⊙ ReLU(∇A), the rows without evidence by the attention of the same weights."""
+    model, images = small.vit(3), small.images()
+    found = ac.capture_gradients(model, images, target=2)
+    weights = [0, 0.25, 0.75]
+    W = sum(w * (A * G.relu()).mean(1) for w, (A, G) in zip(weights, found, strict=True))[:, 1:, 1:]  # type: ignore[call-overload]
+    sums, plain = W.sum(-1, keepdim=True), found.store.chain(layer_weights=weights).matrix[:, 1:, 1:]
+    expected = torch.where(sums > 0, W / torch.where(sums > 0, sums, 1), plain)
+    chain = gradient_chain(found, None, weights)
+    assert torch.allclose(chain.matrix[:, 1:, 1:], expected)
+    rank = ac.GradientTokenRank(layer_weights=weights)
+    assert torch.allclose(rank.score(found), ac.stationary(chain))
+    balanced = ac.GradientTokenRank(layer_weights=weights, balanced=True).score(found)
+    assert torch.allclose(balanced, ac.stationary(ac.balance(chain)))
+    assert not torch.allclose(balanced, rank.score(found), atol=1e-3)
+    bounces = ac.GradientMultiBounce(layer_weights=weights, balanced=True).score(found)
+    assert torch.allclose(bounces, ac.bounce(ac.balance(chain), 0))
+
+
+@pytest.mark.parametrize("build", [ac.GradientTokenRank, ac.GradientMultiBounce, ac.ExpectedVisits, ac.LeGrad])
+def test_late_layers_of_a_selection(build: Any) -> None:
+    """Only the chosen layers are captured; they weigh by their depth in the model."""
+    model, ids = small.llama(), small.ids()
+    capture = ac.capture_layer_gradients if build is ac.LeGrad else ac.capture_gradients
+    found = capture(model, ids, target=(6, 8))
+    by_hand = build(layers=[1, 2], layer_weights=[1 / 3, 2 / 3]).score(found)
+    late = build(model, layers=slice(1, None), layer_weights="late")
+    assert torch.allclose(late.attribute(ids, (6, 8), output="tokens"), by_hand)
+    assert torch.allclose(build(layer_weights="late").score(found), by_hand), "the first layer weighs nothing"
+    assert not torch.allclose(build(layers=[1, 2]).score(found), by_hand, atol=1e-6)
+
+
+def test_visits_of_a_balanced_walk() -> None:
+    found = ac.capture_gradients(small.llama(), small.ids(), target=(6, 8))
+    W = sum((A * G).mean(1) for A, G in zip(*zip(*found, strict=True), strict=True)).relu()  # type: ignore[call-overload]
+    Q = 0.9 * W / W.sum(-1).amax(-1)[:, None, None]
+    columns = Q / Q.sum(-2, keepdim=True).clamp_min(1e-300)
+    balanced = columns / columns.sum(-1, keepdim=True).clamp_min(1e-300) * Q.sum(-1, keepdim=True)
+    start = torch.full((7,), 1 / 7, dtype=torch.float64)
+    expected = torch.linalg.solve(torch.eye(7, dtype=torch.float64) - balanced.mT, start.expand(2, -1))
+    assert torch.allclose(ac.ExpectedVisits(damping=0.9, balanced=True).score(found), expected)
+    assert not torch.allclose(ac.ExpectedVisits(damping=0.9).score(found), expected, atol=1e-4)

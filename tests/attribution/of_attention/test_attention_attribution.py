@@ -11,6 +11,8 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore
 
+from .. import small_models as small
+
 
 def test_a_constant_added_to_a_row_of_logits_changes_nothing(store: AttentionStore, logits: Tensor) -> None:
     shifted = AttentionStore.from_maps(list((logits + 3 * logits[..., :1]).softmax(-1)), store.tokens)
@@ -57,3 +59,72 @@ def test_something_else_than_a_store_is_refused_by_its_type(method: ac.Attention
     for other in (logits, [logits], None, torch.nn.Linear(1, 1)):
         with pytest.raises(ac.AttentionError, match=rf"(?s)store is of type {type(other).__name__}.*Pass capture\(model, …\)"):
             method.score(other)  # type: ignore[arg-type]
+
+
+OF_A_MEAN = [ac.TokenRank, ac.MultiBounce, ac.ColumnSum, ac.RawAttention, ac.MetastableStates, ac.WeightedPageRank]
+
+
+@pytest.mark.parametrize("build", OF_A_MEAN)
+def test_layers_are_weighted_and_the_chain_is_balanced(build: Any, store: AttentionStore) -> None:
+    """As the method scores the mean chain made by hand."""
+    options: dict[str, Any] = {"layers": [1, 2], "layer_weights": [1, 3], "balanced": True}
+    found = build(**options).score(store)
+    if build is ac.WeightedPageRank:
+        by_layer = [ac.WeightedPageRank(layers=k, balanced=True).score(store).square() for k in (1, 2)]
+        assert torch.allclose(found, (by_layer[0] / 4 + by_layer[1] * 3 / 4).sqrt())
+    else:
+        tokens: Any = "all" if build is ac.RawAttention else None
+        made = AttentionStore.from_maps([store.chain(**options, tokens=tokens).matrix[:, None]], store.tokens)
+        assert torch.allclose(found, build(tokens=tokens).score(made))
+    changes: list[dict[str, Any]] = [{"layer_weights": "mean"}, {"balanced": False}]
+    for changed in changes if build is not ac.MetastableStates else []:
+        assert not torch.allclose(found, build(**options | changed).score(store), atol=1e-3), changed
+
+
+@pytest.mark.parametrize("causal", ["reverse", "absorb", "drop-first"])
+def test_every_causal_policy_takes_the_weights_and_balances(causal: Any, store: AttentionStore) -> None:
+    options: dict[str, Any] = {"causal": causal, "layer_weights": "late", "balanced": True}
+    found = ac.TokenRank(**options).chain(store).matrix
+    later = torch.tensor([[False, False, True, True, True]] * 2)
+    weighted = {
+        "reverse": lambda **own: store.chain(direction="outgoing", **own),
+        "absorb": lambda **own: store.chain(tokens=later, sink="absorb", **own),
+        "drop-first": lambda **own: store.chain(tokens=later, **own),
+    }[causal]
+    assert torch.equal(found, weighted(layer_weights="late", balanced=True).matrix)
+
+
+@pytest.mark.parametrize("layers", ["all", slice(1, None), [2, 0]])
+@pytest.mark.parametrize("weights", ["late", [0.2, 0.8]])
+def test_a_selection_is_weighted_alike_from_inputs_and_from_a_store(layers: Any, weights: Any) -> None:
+    """Only the chosen layers are captured; their depth in the model and their order are known all the same."""
+    model, images = small.vit(3), small.images()
+    if layers == "all":
+        weights = "late" if weights == "late" else [0.1, 0.2, 0.7]
+    method = ac.MultiBounce(model, layers=layers, layer_weights=weights)
+    assert torch.allclose(method.attribute(images, output="tokens"), method.score(ac.capture(model, images)))
+
+
+@pytest.mark.parametrize(
+    "build", [ac.TokenRank, ac.MultiBounce, ac.ColumnSum, ac.WeightedPageRank, ac.Rollout, ac.AttentionFlow]
+)
+def test_contributions_are_captured_where_they_are_asked_for(build: Any) -> None:
+    model, ids = small.llama(), small.ids(1)
+    for maps in ("norm", "alti"):
+        found = build(model, maps=maps, layers=[0, 2]).attribute(ids, output="tokens")
+        contributions = ac.capture_contributions(model, ids, measure=maps, layers=[0, 2])
+        assert torch.equal(found, build().score(contributions)), "a store is scored as it is"
+        assert not torch.allclose(found, build(model, layers=[0, 2]).attribute(ids, output="tokens"), atol=1e-3)
+
+
+def test_other_maps_are_refused() -> None:
+    with pytest.raises(ac.AttentionError, match="maps='values' is unknown"):
+        ac.TokenRank(maps="values")  # type: ignore[arg-type]
+
+
+def test_a_row_of_cross_attention_keeps_the_settings(store: AttentionStore) -> None:
+    method = ac.RawAttention(layers=[0, 2], layer_weights=[1, 3], balanced=True, tokens="patch")
+    start = torch.tensor([0.5, 0.5, 0, 0, 0], dtype=torch.float64)
+    found = method.started_at(start, store).score(store)
+    chain = store.chain([0, 2], layer_weights=[1, 3], balanced=True)
+    assert torch.allclose(found, ac.bounce(chain, start, steps=1))

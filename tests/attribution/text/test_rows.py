@@ -91,6 +91,17 @@ def test_gradients_of_a_decoder(size: int) -> None:
         assert torch.isclose(result.output_probs[k].log(), score)
 
 
+def test_a_balanced_chain_of_weighted_contributions() -> None:
+    """Each row from a capture of the text before its output token alone."""
+    model, target = small.llama(), "a dog"
+    ids, n = decoder_ids(target)
+    options: dict[str, Any] = {"layers": [1, 2], "layer_weights": "late", "balanced": True}
+    rows = rows_of(ac.TokenRank(model, maps="alti", **options).attribute_text(TEXT, target, DECODER))
+    for k, p in enumerate(range(n, ids.shape[1])):
+        expected = ac.TokenRank(**options).score(ac.capture_contributions(model, ids[:, :p], measure="alti"))[0]
+        assert torch.allclose(rows[k, :p], expected)
+
+
 def test_contributions_of_a_decoder() -> None:
     model, target = small.llama(), "a dog walking"
     ids, n = decoder_ids(target)

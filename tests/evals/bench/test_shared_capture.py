@@ -29,3 +29,15 @@ def test_the_target_is_the_predicted_class_unless_given() -> None:
     assert torch.equal(SharedCapture(model, images).target, model(images).argmax(1))
     one, other = (SharedCapture(model, images, target=torch.full((2,), k)).scores(ac.GradientAttention()) for k in (0, 1))
     assert not torch.allclose(one, other)
+
+
+def test_methods_of_other_maps_have_a_capture_of_their_own() -> None:
+    """One for all methods of the same maps."""
+    model, images = tiny_vit(), torch.rand(2, 3, 16, 16)
+    shared = SharedCapture(model, images)
+    for build in (ac.TokenRank, ac.MultiBounce):
+        for maps in ("alti", "attention", "norm"):
+            found = shared.scores(build(maps=maps, balanced=True))
+            assert torch.equal(found, build(model, maps=maps, balanced=True).attribute(images, output="grid"))
+    assert shared.maps("alti") is shared.maps("alti")
+    assert not torch.allclose(shared.maps("alti").maps(), shared.maps("norm").maps(), atol=1e-3)

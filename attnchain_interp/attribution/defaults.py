@@ -1,0 +1,62 @@
+"""The settings of a method where its arguments are None: one row per method, by the kind of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Protocol
+
+from attnchain_interp.store import AttentionStore, LayerSelection, LayerWeights
+
+Maps = Literal["attention", "norm", "alti"]
+
+
+class Settings(NamedTuple):
+    """The layers of a chain, their weights, and whether the chain is balanced. See `AttentionStore.chain`."""
+
+    layers: LayerSelection = "all"
+    layer_weights: LayerWeights = "mean"
+    balanced: bool = False
+
+
+class Defaults(NamedTuple):
+    """The settings of a method for each `AttentionStore.kind`, and the maps that it captures."""
+
+    decoder: Settings = Settings()
+    encoder: Settings = Settings()
+    image: Settings = Settings()
+    maps: Maps = "attention"
+
+
+PLAIN: Final = Defaults()
+DEFAULTS: Final[Mapping[str, Defaults]] = {
+    "TokenRank": PLAIN,
+    "MultiBounce": PLAIN,
+    "MetastableStates": PLAIN,
+    "GradientTokenRank": PLAIN,
+    "GradientMultiBounce": PLAIN,
+    "ExpectedVisits": PLAIN,
+}
+
+
+class Chosen(Protocol):
+    """The settings that a user gave a method; None for the default."""
+
+    layers: LayerSelection | None
+    layer_weights: LayerWeights | None
+    balanced: bool | None
+
+
+def defaults_of(method: object) -> Defaults:
+    """Returns the defaults of a method. A method that the table lacks has those of `PLAIN`."""
+    return DEFAULTS.get(type(method).__name__, PLAIN)
+
+
+def settings_of(method: Chosen, store: AttentionStore) -> Settings:
+    """Returns the settings of a method: as the user gave them, else the default for the kind of model in the store."""
+    asked = any(each is None for each in (method.layers, method.layer_weights, method.balanced))
+    default: Settings = getattr(defaults_of(method), store.kind) if asked else Settings()
+    return Settings(
+        default.layers if method.layers is None else method.layers,
+        default.layer_weights if method.layer_weights is None else method.layer_weights,
+        default.balanced if method.balanced is None else method.balanced,
+    )
