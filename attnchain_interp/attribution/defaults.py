@@ -11,11 +11,11 @@ Maps = Literal["attention", "norm", "alti"]
 
 
 class Settings(NamedTuple):
-    """The layers of a chain, their weights, and whether the chain is balanced. See `AttentionStore.chain`."""
+    """The layers of a chain, their weights, and whether (or how strongly) the chain is balanced. See `AttentionStore.chain`."""
 
     layers: LayerSelection = "all"
     layer_weights: LayerWeights = "mean"
-    balanced: bool = False
+    balanced: bool | float = False
 
 
 class Defaults(NamedTuple):
@@ -43,7 +43,7 @@ class Chosen(Protocol):
 
     layers: LayerSelection | None
     layer_weights: LayerWeights | None
-    balanced: bool | None
+    balanced: bool | float | None
 
 
 def defaults_of(method: object) -> Defaults:

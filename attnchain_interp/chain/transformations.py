@@ -131,9 +131,9 @@ def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
     check_probability("strength", strength, "the power of the means by which columns are divided", 0.5)
     chain = as_chain(P)
     inside = chain.states.to(chain.dtype)
-    means = chain.step(inside)
-    if chain.causal:
-        means = means / inside.flip(-1).cumsum(-1).flip(-1).clamp_min(1)  # the states that see the token
+    sums, causal = chain.step(inside), chain.transitions.triangular(chain.states, upper=False)
+    seeing = inside.flip(-1).cumsum(-1).flip(-1).clamp_min(1)
+    means = torch.where(causal[..., None], sums / seeing, sums)  # the number of all states cancels in a row
     share = _inverse(means) ** strength * inside
     columns = chain.transitions.scaled(columns=share)
     kept, sent = (operator.sent_to(chain.states) for operator in (chain.transitions, columns))

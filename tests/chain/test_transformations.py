@@ -127,6 +127,12 @@ def test_a_column_of_a_causal_chain_is_divided_by_its_mean_over_the_tokens_that_
     assert torch.allclose(later, (inner / means) / (inner / means).sum(-1, keepdim=True))
 
 
+def test_a_causal_chain_is_balanced_alike_beside_another(five: Tensor) -> None:
+    causal = five.tril() / five.tril().sum(-1, keepdim=True)
+    both = ac.balance(torch.stack([five, causal])).matrix
+    assert torch.allclose(both, torch.stack([ac.balance(five).matrix, ac.balance(causal).matrix]))
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 def test_the_strength_is_the_power_of_the_means(five: Tensor, strength: float) -> None:
     expected = five / five.mean(0) ** strength

@@ -31,7 +31,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
             `attnchain_interp.attribution.DEFAULTS`.
         layer_weights: the weights of the layers' evidence, see `attnchain_interp.store.layer_weights`: "mean", "late" (by
             depth), "lambda2", "inverse-lambda2", a list, or a function of the store. None: as for `layers`.
-        balanced: balance the chain (`balance`), where the method makes one. None: as for `layers`.
+        balanced: balance the chain (`balance`), or the strength of it, where the method makes one. None: as for `layers`.
 
     Raises:
         AttentionError: on attribution, for a start, layer or token that does not exist, and the errors of `capture_gradients`.
@@ -45,7 +45,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
         forward_func: Any = None,
         layers: LayerSelection | None = "all",
         layer_weights: LayerWeights | None = "mean",
-        balanced: bool | None = False,
+        balanced: bool | float | None = False,
     ) -> None:
         super().__init__(forward_func)
         self.layers, self.layer_weights, self.balanced = layers, layer_weights, balanced

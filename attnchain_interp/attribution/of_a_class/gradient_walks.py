@@ -39,7 +39,7 @@ def gradient_chain(
     found: AttentionGradients,
     tokens: TokenSelection = None,
     layer_weights: LayerWeights = "mean",
-    balanced: bool = False,
+    balanced: bool | float = False,
 ) -> Chain:
     """Returns the chain over `tokens` whose transitions are W = Σ_l w_l mean_h A ⊙ ReLU(∇A), each row divided by its sum.
 
@@ -50,7 +50,7 @@ def gradient_chain(
         found: maps and gradients.
         tokens: the states. See `TokenLayout.select`.
         layer_weights: w. See `attnchain_interp.store.layer_weights`.
-        balanced: balance the chain. See `balance`.
+        balanced: balance the chain, or the strength of it. See `balance`.
 
     Raises:
         AttentionError: `tokens` selects no token in an example, a state attends to no state, or weights that `layer_weights`
@@ -64,7 +64,7 @@ def gradient_chain(
     there = sums > torch.finfo(sums.dtype).tiny
     transitions = torch.where(there, weights / torch.where(there, sums, 1), attention.matrix)
     chain = Chain(transitions, states, check=False)
-    return balance(chain) if balanced else chain
+    return balance(chain, float(balanced)) if balanced else chain
 
 
 @final
@@ -94,7 +94,7 @@ class GradientTokenRank(AttentionGradientAttribution):
         damping: float | None = None,
         personalization: Tensor | None = None,
         layer_weights: LayerWeights | None = None,
-        balanced: bool | None = None,
+        balanced: bool | float | None = None,
     ) -> None:
         if damping is not None:
             check_damping(damping)
@@ -144,7 +144,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
         layers: LayerSelection | None = None,
         tokens: TokenSelection = None,
         layer_weights: LayerWeights | None = None,
-        balanced: bool | None = None,
+        balanced: bool | float | None = None,
     ) -> None:
         check_whole_number("steps", steps, "the number of steps of the walk", 0)
         super().__init__(forward_func, layers, layer_weights, balanced)
@@ -187,7 +187,7 @@ class ExpectedVisits(AttentionGradientAttribution):
         layers: LayerSelection | None = None,
         damping: float = 0.99,
         layer_weights: LayerWeights | None = None,
-        balanced: bool | None = None,
+        balanced: bool | float | None = None,
     ) -> None:
         check_damping(damping)
         super().__init__(forward_func, layers, layer_weights, balanced)
@@ -199,6 +199,6 @@ class ExpectedVisits(AttentionGradientAttribution):
         transitions = self.damping * weights / greatest.clamp_min(torch.finfo(weights.dtype).tiny)
         states = found.tokens.mask.to(weights.device)
         chain = Chain(transitions, states, absorbing=True, check=False)
-        if settings_of(self, found.store).balanced:
-            chain = balance(chain)
+        if balanced := settings_of(self, found.store).balanced:
+            chain = balance(chain, float(balanced))
         return expected_visits(chain, start_row(found, self.start))

@@ -36,8 +36,8 @@ class AttentionAttribution(TokenAttribution, ABC):
         direction: "incoming" (mass gathers where attention goes) or "outgoing" (the reversed chain).
         layer_weights: the weights of the layers in the mean: "mean", "late" (by depth), "lambda2", "inverse-lambda2", a list,
             or a function. See `attnchain_interp.store.layer_weights`. None: see `attnchain_interp.attribution.DEFAULTS`.
-        balanced: balance the chain (`balance`), which takes the pull from tokens that everybody attends to. None: see
-            `attnchain_interp.attribution.DEFAULTS`.
+        balanced: balance the chain (`balance`), or the strength of it. It takes the pull from tokens that everybody attends
+            to. None: see `attnchain_interp.attribution.DEFAULTS`.
         maps: the maps that `attribute` captures: "attention", or a measure of contributions: "norm" or "alti" (see
             `capture_contributions`). `score` takes a store of any maps as it is. None: see
             `attnchain_interp.attribution.DEFAULTS`.
@@ -58,7 +58,7 @@ class AttentionAttribution(TokenAttribution, ABC):
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
         layer_weights: LayerWeights | None = None,
-        balanced: bool | None = None,
+        balanced: bool | float | None = None,
         maps: Maps | None = None,
     ) -> None:
         if maps is not None:

@@ -63,7 +63,7 @@ class RawAttention(AttentionAttribution):
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
         layer_weights: LayerWeights = "mean",
-        balanced: bool = False,
+        balanced: bool | float = False,
         maps: Maps = "attention",
     ) -> None:
         check_one_of("select", select, ("row", "column"))
@@ -119,7 +119,7 @@ class WeightedPageRank(AttentionAttribution):
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
         layer_weights: LayerWeights = "mean",
-        balanced: bool = False,
+        balanced: bool | float = False,
         maps: Maps = "attention",
     ) -> None:
         super().__init__(forward_func, layers, heads, tokens, "incoming", layer_weights, balanced, maps)
@@ -134,7 +134,7 @@ class WeightedPageRank(AttentionAttribution):
         shape = (-1, *[1] * (squares[0].ndim - 1))
         return torch.stack([w.reshape(shape) * square for w, square in zip(weights, squares, strict=True)]).sum(0).sqrt()
 
-    def _mean_square(self, store: AttentionStore, layer: str, states: Tensor, balanced: bool) -> Tensor:
+    def _mean_square(self, store: AttentionStore, layer: str, states: Tensor, balanced: bool | float) -> Tensor:
         chain = store.chain(layer, "each", states, balanced=balanced)
         squares = bounce(chain, chain.uniform, self.steps).square()
         if self.heads == "each":

@@ -62,7 +62,7 @@ class MultiBounce(AttentionAttribution):
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
         layer_weights: LayerWeights | None = None,
-        balanced: bool | None = None,
+        balanced: bool | float | None = None,
         maps: Maps | None = None,
     ) -> None:
         check_whole_number("steps", steps, "the number of steps of the walk", 0)
@@ -121,7 +121,7 @@ class TokenRank(AttentionAttribution):
         personalization: Tensor | None = None,
         causal: CausalPolicy | None = None,
         layer_weights: LayerWeights | None = None,
-        balanced: bool | None = None,
+        balanced: bool | float | None = None,
         maps: Maps | None = None,
     ) -> None:
         if damping is not None:
@@ -221,7 +221,7 @@ class MetastableStates(AttentionAttribution):
         direction: Direction = "incoming",
         damping: float = 0.99,
         layer_weights: LayerWeights | None = None,
-        balanced: bool | None = None,
+        balanced: bool | float | None = None,
         maps: Maps | None = None,
     ) -> None:
         super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
