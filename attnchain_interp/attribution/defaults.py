@@ -11,7 +11,7 @@ Maps = Literal["attention", "norm", "alti"]
 
 
 class Settings(NamedTuple):
-    """The layers of a chain, their weights, and whether (or how strongly) the chain is balanced. See `AttentionStore.chain`."""
+    """The layers of a chain, their weights, and whether or how strongly it is balanced. See `AttentionStore.chain`."""
 
     layers: LayerSelection = "all"
     layer_weights: LayerWeights = "mean"
