@@ -1,6 +1,6 @@
 """Captum attribution methods that read attention, contributions or gradients; and `TextAttribution` for all of them."""
 
-from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Maps, Settings
+from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention, LeGrad
@@ -41,7 +41,6 @@ __all__ = [
     "GradientTokenRank",
     "LeaveOneOut",
     "LeGrad",
-    "Maps",
     "MetastableStates",
     "MultiBounce",
     "RandomRanking",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from attnchain_interp.capture import Maps
 from attnchain_interp.store import AttentionStore, LayerSelection, LayerWeights
-
-Maps = Literal["attention", "norm", "alti"]
 
 
 class Settings(NamedTuple):
@@ -19,12 +18,12 @@ class Settings(NamedTuple):
 
 
 class Defaults(NamedTuple):
-    """The settings of a method for each `AttentionStore.kind`, and the maps that it captures."""
+    """The settings of a method for each `AttentionStore.kind`, and the maps that it captures; None as `capture` has it."""
 
     decoder: Settings = Settings()
     encoder: Settings = Settings()
     image: Settings = Settings()
-    maps: Maps = "attention"
+    maps: Maps | None = "attention"
 
 
 PLAIN: Final = Defaults()

@@ -8,10 +8,10 @@ from typing import Any, Self, get_args
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.defaults import Maps, defaults_of, settings_of
+from attnchain_interp.attribution.defaults import defaults_of, settings_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, no_residual
-from attnchain_interp.capture import capture, capture_contributions
+from attnchain_interp.capture import Maps, capture
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_one_of, check_type
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, LayerWeights, TokenSelection
@@ -38,9 +38,8 @@ class AttentionAttribution(TokenAttribution, ABC):
             or a function. See `attnchain_interp.store.layer_weights`. None: see `attnchain_interp.attribution.DEFAULTS`.
         balanced: balance the chain (`balance`), or the strength of it. It takes the pull from tokens that everybody attends
             to. None: see `attnchain_interp.attribution.DEFAULTS`.
-        maps: the maps that `attribute` captures: "attention", or a measure of contributions: "norm" or "alti" (see
-            `capture_contributions`). `score` takes a store of any maps as it is. None: see
-            `attnchain_interp.attribution.DEFAULTS`.
+        maps: the maps that `attribute` captures: "attention", or contributions: "norm", "projection" or "alti". See
+            `capture`. `score` takes a store of any maps as it is. None: see `attnchain_interp.attribution.DEFAULTS`.
 
     Raises:
         AttentionError: on attribution, for a start, layer, head or token that does not exist, and the errors of `capture`.
@@ -89,14 +88,12 @@ class AttentionAttribution(TokenAttribution, ABC):
 
     def read(self, call: Call) -> AttentionStore:
         positional, named = call.arguments(self.forward_func)
-        layers, maps = "all" if self.layers is None else self.layers, self.captured_maps
-        if maps == "attention":
-            return capture(self.forward_func, *positional, layers=layers, **named)
-        return capture_contributions(self.forward_func, *positional, measure=maps, layers=layers, **named)
+        layers = "all" if self.layers is None else self.layers
+        return capture(self.forward_func, *positional, layers=layers, maps=self.captured_maps, **named)
 
     @property
-    def captured_maps(self) -> Maps:
-        """The maps that `attribute` captures: `maps`, or the default."""
+    def captured_maps(self) -> Maps | None:
+        """The `maps` of `capture` when `attribute` calls it: as the user gave them, or the default."""
         return defaults_of(self).maps if self.maps is None else self.maps
 
     def scores(self, source: AttentionStore, first: int = 0) -> Tensor:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.defaults import Maps, settings_of
+from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.of_attention.rollout import layers_downward
+from attnchain_interp.capture import Maps
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start, TokenSelection, states_of
 from attnchain_interp.store.starts import start_distribution

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.defaults import Maps, settings_of
+from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.token_attribution import TokenAttribution
-from attnchain_interp.capture import capture_contributions
+from attnchain_interp.capture import Maps, capture_contributions
 from attnchain_interp.capture.contribution_sizes import Measure, check_measure
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_probability

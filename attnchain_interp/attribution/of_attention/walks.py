@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Final, Literal, Self, final, get_args
 
 from torch import Tensor
 
-from attnchain_interp.attribution.defaults import Maps, settings_of
+from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.text.hooks import POLICIES, Begin
+from attnchain_interp.capture import Maps
 from attnchain_interp.chain import Chain, bounce, expected_visits, metastable_states, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_one_of, check_whole_number

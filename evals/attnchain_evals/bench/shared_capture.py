@@ -15,10 +15,9 @@ from attnchain_interp import (
     AttentionStore,
     TokenLayout,
     capture,
-    capture_contributions,
     capture_gradients,
 )
-from attnchain_interp.attribution import Maps
+from attnchain_interp.capture import Maps
 from attnchain_interp.gradients import AttentionGradients
 
 
@@ -37,20 +36,17 @@ class SharedCapture:
 
     def __init__(self, model: nn.Module, inputs: Tensor, first: int = 0, target: Tensor | None = None) -> None:
         self._model, self._inputs, self._first, self._target = model, inputs, first, target
-        self._stores: dict[Maps, AttentionStore] = {}
+        self._stores: dict[Maps | None, AttentionStore] = {}
 
     @property
     def store(self) -> AttentionStore:
         """The attention."""
         return self.maps("attention")
 
-    def maps(self, kind: Maps) -> AttentionStore:
-        """Returns the maps of a kind, captured once: attention, or a measure of contributions."""
+    def maps(self, kind: Maps | None) -> AttentionStore:
+        """Returns the `maps` of a `capture`, which runs once for each."""
         if kind not in self._stores:
-            if kind == "attention":
-                self._stores[kind] = capture(self._model, self._inputs)
-            else:
-                self._stores[kind] = capture_contributions(self._model, self._inputs, measure=kind)
+            self._stores[kind] = capture(self._model, self._inputs, maps=kind)
         return self._stores[kind]
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -22,6 +23,7 @@ from attnchain_interp import (
     capture_gradients,
     explore,
 )
+from attnchain_interp.capture import Maps
 from attnchain_interp.explorer import Explorer
 from attnchain_interp.gradients import AttentionGradients
 
@@ -94,12 +96,17 @@ def explore_text(
     Raises:
         AttentionError: as `explore` and `capture`.
     """
-    store = capture(model, **inputs, reading=Reading(tokenizer=tokenizer))
-    built = build_methods(methods, None, (1, 1))
+
+    @cache
+    def captured(maps: Maps | None) -> AttentionStore:
+        return capture(model, **inputs, maps=maps, reading=Reading(tokenizer=tokenizer))
+
+    store, built = captured("attention"), build_methods(methods, None, (1, 1))
     with torch.no_grad():
         logits = _answer(model(**inputs))
     if logits is None:
-        scores = {name: method.score(store) for name, method in built.items() if isinstance(method, AttentionAttribution)}
+        of_attention = {name: method for name, method in built.items() if isinstance(method, AttentionAttribution)}
+        scores = {name: method.score(captured(method.captured_maps)) for name, method in of_attention.items()}
         return explore(store, methods=scores, title=title, max_mb=max_mb)
     chosen = int(logits[0].argmax()) if target is None else target
     if not 0 <= chosen < logits.shape[1]:
@@ -120,7 +127,7 @@ def explore_text(
 
     found = gradients(chosen)
     scores = {
-        name: method.score(store) if isinstance(method, AttentionAttribution) else method.score(found)
+        name: method.score(captured(method.captured_maps) if isinstance(method, AttentionAttribution) else found)
         for name, method in built.items()
     }
     words = tokenizer if store.causal else None

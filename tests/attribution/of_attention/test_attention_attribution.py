@@ -110,9 +110,9 @@ def test_a_selection_is_weighted_alike_from_inputs_and_from_a_store(layers: Any,
 )
 def test_contributions_are_captured_where_they_are_asked_for(build: Any) -> None:
     model, ids = small.llama(), small.ids(1)
-    for maps in ("norm", "alti"):
+    for maps in ("norm", "projection", "alti"):
         found = build(model, maps=maps, layers=[0, 2]).attribute(ids, output="tokens")
-        contributions = ac.capture_contributions(model, ids, measure=maps, layers=[0, 2])
+        contributions = ac.capture(model, ids, maps=maps, layers=[0, 2])
         assert torch.equal(found, build().score(contributions)), "a store is scored as it is"
         assert not torch.allclose(found, build(model, layers=[0, 2]).attribute(ids, output="tokens"), atol=1e-3)
 
