@@ -144,7 +144,7 @@ def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
     of the result give what other thresholds need.
 
     Args:
-        store: a store from `capture`, which keeps the lengths of the values.
+        store: a store of attention from `capture`, which keeps the lengths of the values.
         layers: see `AttentionStore.select`. Tokens are sinks of these layers.
 
     Raises:
@@ -217,7 +217,8 @@ def _known_norms(layer: LayerAttention) -> Tensor:
             f"the lengths of the values of layer {layer.name!r} are not known, so nothing says whether a token that takes"
             " attention gives something: the store was made of maps or of contributions, is a mean, or comes from a file of an"
             " earlier version.",
-            "Use a store of capture(model, …), or give the lengths: ac.LayerAttention(name, maps, value_norms=…).",
+            'Use a store of attention, capture(model, …, maps="attention"), or give the lengths:'
+            " ac.LayerAttention(name, maps, value_norms=…).",
         )
     return layer.value_norms
 

@@ -128,3 +128,49 @@ def test_a_row_of_cross_attention_keeps_the_settings(store: AttentionStore) -> N
     found = method.started_at(start, store).score(store)
     chain = store.chain([0, 2], layer_weights=[1, 3], balanced=True)
     assert torch.allclose(found, ac.bounce(chain, start, steps=1))
+
+
+def planted(sinks: list[int], logits: Tensor) -> AttentionStore:
+    """Layers (layer, batch, head, token, token) in which every token attends to another token of its own."""
+    layers = []
+    for k, (sink, found) in enumerate(zip(sinks, logits, strict=True)):
+        found[..., sink] += 5
+        layers.append(ac.LayerAttention(str(k), found.softmax(-1), value_norms=torch.ones(found.shape[:-1])))
+    return AttentionStore(layers, ac.TokenLayout.text(torch.ones(len(logits[0]), logits.shape[-1])))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ac.TokenRank,
+        ac.MultiBounce,
+        ac.ColumnSum,
+        ac.Rollout,
+        ac.AttentionFlow,
+        ac.WeightedPageRank,
+        ac.RandomRanking,
+        lambda **given: ac.Rollout(heads="max", **given),
+        lambda **given: ac.TokenRank(heads="lambda2", layer_weights="lambda2", balanced=True, **given),
+        lambda **given: ac.TokenRank(causal="absorb", **given),
+    ],
+)
+def test_sinks_of_any_layer_are_left_out_of_all(method: Any) -> None:
+    """A product of layers needs the same states in each, also where the layers have other sinks."""
+    store = planted([1, 4], torch.randn(2, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)) / 5)
+    rest = ~torch.isin(torch.arange(8), torch.tensor([1, 4]))[None]
+    assert torch.equal(~ac.sinks(store).tokens, rest)
+    found = method(tokens="no-sinks").score(store)
+    assert torch.allclose(found, method(tokens=rest).score(store))
+    assert not found[~rest].any()
+    if method is not ac.RandomRanking:
+        one = method(tokens="no-sinks", layers="0").score(store)
+        assert torch.allclose(one, method(tokens=torch.arange(8)[None] != 1, layers="0").score(store))
+
+
+def test_attribute_leaves_sinks_out_as_score_does() -> None:
+    store = planted([1, 4], torch.randn(2, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)) / 5)
+    for layers in ("all", [1], ["0"]):
+        method = ac.TokenRank(lambda _: store, layers=layers, tokens="no-sinks")
+        assert torch.allclose(method.attribute(torch.zeros(1, 8), output="tokens"), method.score(store))
+    with pytest.raises(ac.AttentionError, match="(?s)'no-sinks' is no token role.*store.chain"):
+        store.tokens.select("no-sinks")
