@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Protocol, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, bounce, second_eigenvalue, stationary
+from attnchain_interp.chain import Chain, balance, bounce, second_eigenvalue, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.store import Start, TokenLayout, TokenSelection
 from attnchain_interp.store.starts import start_distribution
@@ -45,6 +45,10 @@ class Reducer(Protocol):
         ...
 
 
+def _balanced(heads: Chain, balanced: bool | float) -> Chain:
+    return balance(heads, float(balanced)) if balanced else heads
+
+
 @dataclass(frozen=True)
 class _OfTokens:
     """The fields of a reducer that has no other arguments."""
@@ -57,18 +61,22 @@ class _OfTokens:
 @final
 @dataclass(frozen=True)
 class StationaryVectors:
-    """Keeps the stationary vector of every head (batch, layer, head, token). See `stationary`."""
+    """Keeps the stationary vector of every head (batch, layer, head, token). See `stationary`.
+
+    `balanced` balances the chain of each head, or is the strength of it. See `balance`.
+    """
 
     damping: float = 0.99
     tokens: TokenSelection = None
     name: str = "stationary"
+    balanced: bool | float = False
     starts_anywhere: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_damping(self.damping)
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
-        return stationary(heads, self.damping)
+        return stationary(_balanced(heads, self.balanced), self.damping)
 
 
 @final
@@ -87,17 +95,19 @@ class SecondEigenvalues(_OfTokens):
 class Bounces:
     """Keeps the distribution (batch, layer, head, token) of a walk over every head after some steps. See `bounce`.
 
-    `start` is "class", "center", "uniform", a token by number, or distributions. See `MultiBounce`.
+    `start` is "class", "center", "uniform", a token by number, or distributions. See `MultiBounce`. `balanced` balances the
+    chain of each head, or is the strength of it. See `balance`.
     """
 
     start: Start = "class"
     steps: int = 2
     tokens: TokenSelection = None
     name: str = "bounce"
+    balanced: bool | float = False
     starts_anywhere: ClassVar[bool] = True
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
-        return bounce(heads, start_distribution(heads, layout, self.start), self.steps)
+        return bounce(_balanced(heads, self.balanced), start_distribution(heads, layout, self.start), self.steps)
 
 
 @final

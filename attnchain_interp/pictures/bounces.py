@@ -20,7 +20,7 @@ from attnchain_interp.pictures.figures import blank_axes, checked_path, draw_map
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import mark_sinks
-from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start
+from attnchain_interp.store import AttentionStore, Heads, LayerSelection, LayerWeights, Start
 from attnchain_interp.store.starts import start_distribution
 
 _RATE: Final = 20  # frames a second, which a GIF can hold exactly: 5/100 s each
@@ -37,6 +37,8 @@ def show_bounces(
     heads: Heads = "mean",
     damping: float = 0.99,
     example: int = 0,
+    layer_weights: LayerWeights = "mean",
+    balanced: bool | float = False,
 ) -> Figure:
     """Returns a matplotlib `Figure`: a walk from one token after n bounces, and the stationary distribution at n = ∞.
 
@@ -48,7 +50,7 @@ def show_bounces(
         normalization: how the image was normalised: see `displayable`.
         start: "center", "class", "uniform", a token by number, or a distribution (batch, token).
         steps: the numbers of bounces that are shown.
-        layers, heads: see `AttentionStore.chain`.
+        layers, heads, layer_weights, balanced: see `AttentionStore.chain`.
         damping: of the stationary distribution: see `stationary`. The bounces are not damped.
         example: number of the example in the batch.
 
@@ -60,7 +62,7 @@ def show_bounces(
     """
     if not len(steps):
         raise AttentionError("steps is empty.", "Name at least one number of bounces: steps=(1, 2).")
-    found = Walk.over(store, start, max(steps), layers, heads, damping, example)
+    found = Walk.over(store, start, max(steps), layers, heads, damping, example, layer_weights, balanced)
     shown = {f"n = {n}": found.maps[n] for n in steps} | {"n = ∞": found.limit}
     before = int(image is not None)
     figure, axes = blank_axes(1, len(shown) + before)
@@ -98,11 +100,14 @@ class Walk:
         heads: Heads,
         damping: float,
         example: int,
+        layer_weights: LayerWeights,
+        balanced: bool | float,
     ) -> Walk:
         """Returns the walk over the chain of a store. Arguments and errors: see `show_bounces`."""
         if isinstance(heads, str) and heads == "each":
             raise AttentionError('heads="each" gives a walk for every head; one walk is drawn.', "Name the head: heads=[0].")
-        chain, tokens = store.chain(layers, heads), store.tokens
+        chain = store.chain(layers, heads, balanced=balanced, layer_weights=layer_weights)
+        tokens = store.tokens
         path = bounce(chain, start_distribution(chain, tokens, start), steps, path=True)
         limit = stationary(chain, damping)
         return cls(on_grid(tokens, path, example), on_grid(tokens, limit, example), patch_at(tokens, start))
@@ -126,6 +131,8 @@ def animate_bounces(
     heads: Heads = "mean",
     damping: float = 0.99,
     example: int = 0,
+    layer_weights: LayerWeights = "mean",
+    balanced: bool | float = False,
 ) -> Path:
     """Writes a film of a walk from one token, n = 0, 1, … `steps`, ∞, as GIF or MP4. Returns the path.
 
@@ -135,13 +142,13 @@ def animate_bounces(
     Args:
         path: ends in .gif, or in .mp4, which needs the program ffmpeg.
         steps: how many bounces are shown before n = ∞.
-        store, image, normalization, start, layers, heads, damping, example: see `show_bounces`.
+        store, image, normalization, start, layers, heads, damping, example, layer_weights, balanced: see `show_bounces`.
 
     Raises:
         AttentionError: another suffix, no folder for the path, no ffmpeg for an MP4, or as `show_bounces`.
     """
     path, writer = Path(path), _writer(Path(path))
-    found = Walk.over(store, start, steps, layers, heads, damping, example)
+    found = Walk.over(store, start, steps, layers, heads, damping, example, layer_weights, balanced)
     figure, axes = blank_axes(1, 1 if image is None else 2, cell=2.4)
     if image is not None:
         found.draw_start(axes[0, 0], displayable(image, normalization))

@@ -38,6 +38,7 @@ def show_layers(
     heads: Heads = "mean",
     damping: float = 0.99,
     example: int = 0,
+    balanced: bool | float = False,
 ) -> Figure:
     """Returns a matplotlib `Figure` with layers as rows; the columns are centre row, column sum, class row and TokenRank.
 
@@ -48,7 +49,7 @@ def show_layers(
         store: a store with an image grid.
         image: the input of the example (channel, height, width), shown on top with a frame around the centre patch.
         normalization: how the image was normalised: see `displayable`.
-        layers, heads: see `AttentionStore.chain`. Each layer is shown by itself.
+        layers, heads, balanced: see `AttentionStore.chain`. Each layer is shown by itself.
         damping: of TokenRank.
         example: number of the example in the batch.
 
@@ -69,7 +70,7 @@ def show_layers(
         frame_patch(axes[0, 0], patch_at(tokens, "center") or (0, 0), tokens.grid or (1, 1), picture.shape[:2])
         name_column(axes[0, 0], "input")
     for row, name in zip(axes[above:], names, strict=True):
-        chain: Chain = store.chain(name, heads)
+        chain: Chain = store.chain(name, heads, balanced=balanced)
         scores = [bounce(chain, start_distribution(chain, tokens, start), 1) for start in starts.values()]
         for axis, score in zip(row, [*scores, stationary(chain, damping)], strict=True):
             grid = on_grid(tokens, score, example)

@@ -11,8 +11,8 @@ EVERY = torch.ones(1, 2, 5, dtype=torch.bool)
 
 
 def test_arguments_by_position() -> None:
-    assert repr(ac.StationaryVectors(0.9)) == "StationaryVectors(damping=0.9, tokens=None, name='stationary')"
-    assert repr(ac.Bounces("class", 3)) == "Bounces(start='class', steps=3, tokens=None, name='bounce')"
+    assert repr(ac.StationaryVectors(0.9)) == "StationaryVectors(damping=0.9, tokens=None, name='stationary', balanced=False)"
+    assert repr(ac.Bounces("class", 3)) == "Bounces(start='class', steps=3, tokens=None, name='bounce', balanced=False)"
     assert repr(ac.Entropies("all")) == "Entropies(tokens='all', name='entropy')"
     assert [reducer().starts_anywhere for reducer in (ac.ClassRows, ac.Bounces, ac.ColumnSums)] == [True, True, False]
 
@@ -25,6 +25,8 @@ def test_results_of_one_chain() -> None:
         ac.ColumnSums(): MAPS.mean(-2),
         ac.ClassRows(): MAPS[..., 0, :],
         ac.Bounces("class", 2): (MAPS @ MAPS)[..., 0, :],
+        ac.StationaryVectors(0.9, balanced=True): ac.stationary(ac.balance(MAPS), 0.9),
+        ac.Bounces("class", 2, balanced=0.5): ac.bounce(ac.balance(MAPS, 0.5), 0, 2),
         ac.Entropies(): torch.special.entr(MAPS).sum(-1).mean(-1),
     }
     for reducer, result in expected.items():

@@ -31,6 +31,17 @@ def test_the_strip_is_powers_of_the_matrix(start: Start, row: int) -> None:
     assert [frame.get_xy() for frame in frames] == ([] if start == "class" else [{5: (3.5, 3.5), 6: (7.5, 3.5)}[row]])  # type: ignore[attr-defined]
 
 
+def test_a_walk_over_a_balanced_chain_of_weighted_layers() -> None:
+    store = small_store()
+    axes = pictures.show_bounces(store, start="class", steps=(2,), layer_weights=[1, 3], balanced=True).get_axes()
+    chain = store.chain(layer_weights=[1, 3], balanced=True)
+    for axis, scores in zip(axes, (ac.bounce(chain, 0, 2), ac.stationary(chain)), strict=True):
+        assert np.allclose(shown(axis), scores[0, 1:].view(GRID), atol=1e-6)
+    assert not np.allclose(
+        shown(axes[0]), shown(pictures.show_bounces(store, start="class", steps=(2,)).get_axes()[0]), atol=1e-3
+    )
+
+
 def test_what_show_bounces_refuses() -> None:
     store = small_store()
     with pytest.raises(ac.AttentionError, match="steps is empty"):

@@ -36,6 +36,14 @@ def test_without_an_image_and_a_class_token() -> None:
     assert axes[0].texts[0].get_text() == "layer.1"
 
 
+def test_layers_of_balanced_chains() -> None:
+    store = small_store()
+    axes = pictures.show_layers(store, layers=-1, balanced=True).get_axes()
+    chain = store.chain(-1, balanced=True)
+    for axis, scores in zip(axes[2:4], (ac.bounce(chain, 0, 1), ac.stationary(chain)), strict=True):
+        assert np.allclose(shown(axis), scores[0, 1:].view(GRID), atol=1e-6)
+
+
 def test_what_show_layers_refuses() -> None:
     with pytest.raises(ac.AttentionError, match="example 2 does not exist; there are 2, numbered 0 to 1"):
         pictures.show_layers(small_store(), example=2)

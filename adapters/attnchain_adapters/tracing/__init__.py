@@ -10,13 +10,14 @@ standard library alone.
 
 from importlib import import_module
 
-from attnchain_adapters.tracing.functionals import bounce, column_sum, entropy, second_eigenvalue, stationary
+from attnchain_adapters.tracing.functionals import balance, bounce, column_sum, entropy, second_eigenvalue, stationary
 from attnchain_adapters.tracing.reducing import TRIED, reduce_layers, token_rank, warn_of_untried
 from attnchain_adapters.tracing.shown_attention import attention_modules
 
 __all__ = [
     "TRIED",
     "attention_modules",
+    "balance",
     "bounce",
     "column_sum",
     "entropy",

@@ -41,17 +41,38 @@ def stationary(P: Tensor, states: Tensor, damping: float = 0.99, jumps: Literal[
     return (pi / pi.sum(-1, keepdim=True)).to(P.dtype)
 
 
-def token_rank(P: Tensor, states: Tensor, damping: float | None = None) -> Tensor:
+def token_rank(P: Tensor, states: Tensor, damping: float | None = None, balanced: bool | float = False) -> Tensor:
     """`stationary` as `attnchain_interp.TokenRank` has it: where maps are causal, jumps lead to the last state.
 
-    A damping of None is 0.5 there, and 0.99 for other maps.
+    A damping of None is 0.5 there, and 0.99 for other maps. `balanced`: `balance` the chains first, or the strength of it.
 
     Raises:
-        ValueError: as `stationary`.
+        ValueError: as `stationary` and `balance`.
     """
+    P = balance(P, states, float(balanced)) if balanced else P
     if triangular(P * states[..., None]):
         return stationary(P, states, 0.5 if damping is None else damping, "last")
     return stationary(P, states, 0.99 if damping is None else damping)
+
+
+def balance(P: Tensor, states: Tensor, strength: float = 1.0) -> Tensor:
+    """Returns P with each column divided by its mean over the states that can attend to it, then each state's row by its sum.
+
+    The means are taken to the power `strength`, from 0 to 1. A token that is no state keeps its row.
+
+    Raises:
+        ValueError: a strength outside [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(
+            f"strength is {strength}; it must be from 0 to 1: the power of the means by which columns are divided."
+        )
+    inside = P * states[..., None]
+    means = inside.sum(-2)
+    means = means / torch.where(causal(inside)[..., None], states.flip(-1).cumsum(-1).flip(-1).clamp_min(1), 1)
+    there = means > torch.finfo(P.dtype).tiny
+    columns = P * torch.where(there, torch.where(there, means, 1) ** -strength, 0)[..., None, :]
+    return torch.where(states[..., None], columns / columns.sum(-1, keepdim=True), P)
 
 
 def second_eigenvalue(P: Tensor, states: Tensor) -> Tensor:
@@ -110,4 +131,9 @@ def last(states: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def triangular(P: Tensor) -> bool:
-    return not bool(P.triu(1).any())
+    return bool(causal(P).all())
+
+
+def causal(P: Tensor) -> Tensor:
+    """(batch, head): whether no token leads to a later one."""
+    return ~P.triu(1).flatten(-2).any(-1)

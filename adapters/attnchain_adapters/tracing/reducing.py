@@ -33,6 +33,7 @@ def token_rank(
     tokens: Tensor | None = None,
     detach: bool = True,
     rows: Rows | None = None,
+    balanced: bool | float = False,
 ) -> Tensor:
     """The stationary distribution of every head, (batch, layer, head, token), by `reduce_layers`.
 
@@ -43,13 +44,15 @@ def token_rank(
         model, layers, tokens, detach, rows: as in `reduce_layers`.
         damping: probability of following attention rather than jumping, at least 0 and below 1; when None 0.5 where maps
             are causal, else 0.99.
+        balanced: balance the chain of each head, which takes the pull from tokens that everybody attends to; or the strength
+            of it. See `balance`.
 
     Raises:
-        ValueError: as `reduce_layers`, and a damping outside [0, 1).
+        ValueError: as `reduce_layers`, a damping outside [0, 1), and a strength outside [0, 1].
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
-    function = partial(rank_of_chains, damping=damping)
+    function = partial(rank_of_chains, damping=damping, balanced=balanced)
     return reduce_layers(model, function, layers=layers, tokens=tokens, detach=detach, rows=rows)[0]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.of_attention.rollout import rolled_out
+from attnchain_interp.attribution.worse_than_random import warn_of_decoder
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
@@ -57,7 +58,8 @@ class GMAR(AttentionGradientAttribution):
     """Rollout of A_l = Σ_h w_h A_h with weights w_h = ‖∇A_h‖ / Σ_g ‖∇A_g‖ within each layer.
 
     The score is the row of a start token in Â_L · · · Â_1, Â = (A + I) / 2. The target enters through the weights of the heads
-    alone, without a sign. The scores of an example sum to one. One forward and one backward.
+    alone, without a sign. The scores of an example sum to one. One forward and one backward. In a decoder it ranks tokens
+    worse than a random order does, and says so once.
 
     Args:
         forward_func, layers: see `AttentionGradientAttribution`.
@@ -85,6 +87,8 @@ class GMAR(AttentionGradientAttribution):
         self.norm, self.start = norm, start
 
     def relevance(self, found: AttentionGradients) -> Tensor:
+        warn_of_decoder(self, found.store)
+
         def weighted(layer: int) -> Chain:
             _, gradients = found[layer]
             norms = torch.linalg.vector_norm(gradients, int(self.norm[1]), (-2, -1))

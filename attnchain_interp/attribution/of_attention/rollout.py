@@ -12,6 +12,7 @@ from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
 from attnchain_interp.attribution.token_attribution import TokenAttribution
+from attnchain_interp.attribution.worse_than_random import warn_of_decoder
 from attnchain_interp.capture import Maps, capture_contributions
 from attnchain_interp.capture.contribution_sizes import Measure, check_measure
 from attnchain_interp.chain import Chain
@@ -42,6 +43,8 @@ class Rollout(AttentionAttribution):
     After fusing and discarding, each row of A is divided by its sum before it is mixed with I, so that r is the probability of
     staying whatever the fusion. (Published code with these options mixes first, and the residual gets the discarded share.) A
     row that loses all its entries stays where it is.
+
+    In a decoder it ranks tokens worse than a random order does, and says so once.
 
     Args:
         forward_func: see `AttentionAttribution`.
@@ -82,7 +85,8 @@ class Rollout(AttentionAttribution):
         self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
-        layers = settings_of(self, checked_store(store)).layers
+        warn_of_decoder(self, checked_store(store))
+        layers = settings_of(self, store).layers
         states = states_of(store, self.tokens, layers)
         chains = (self._fused(store, name, states) for name in layers_downward(store, layers))
         if self.discard:

@@ -30,6 +30,13 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
 Damping = Annotated[float, typer.Option(help="of the stationary distribution: the probability of following attention")]
 Heads = Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2: how the heads of a layer are weighted")]
 
+LayerWeights = Annotated[
+    str, typer.Option(help="mean, late (by depth), lambda2 or inverse-lambda2: how the layers of the chain are weighted")
+]
+Balanced = Annotated[
+    bool, typer.Option("--balanced", help="balance the chain: tokens that everybody attends to lose their pull")
+]
+
 
 @app.command()
 def layers(
@@ -38,12 +45,14 @@ def layers(
     output: Output = Path("layers.pdf"),
     heads: Heads = "mean",
     damping: Damping = 0.99,
+    balanced: Balanced = False,
 ) -> None:
     """Draws layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
     from attnchain_interp.pictures import show_layers
 
     read = _read(model, image)
-    _write(show_layers(read.store, read.pixels[0], read.normalization, heads=heads, damping=damping), output)
+    options: Any = {"heads": heads, "damping": damping, "balanced": balanced}
+    _write(show_layers(read.store, read.pixels[0], read.normalization, **options), output)
 
 
 @app.command()
@@ -75,6 +84,8 @@ def bounces(
     ] = "0,1,2,3,5,10",
     heads: Heads = "mean",
     damping: Damping = 0.99,
+    layer_weights: LayerWeights = "mean",
+    balanced: Balanced = False,
 ) -> None:
     """Draws a walk from one token after n bounces and after infinitely many, or a film of the walk."""
     from attnchain_interp.pictures import animate_bounces, show_bounces
@@ -83,12 +94,13 @@ def bounces(
     numbers = _numbers(steps)
     read = _read(model, image)
     shown = (read.pixels[0], read.normalization, begin)
+    options: Any = {"heads": heads, "damping": damping, "layer_weights": layer_weights, "balanced": balanced}
     if output.suffix in (".gif", ".mp4"):
         with working("drawing the film"):
-            animate_bounces(read.store, output, *shown, max(numbers), heads=heads, damping=damping)
+            animate_bounces(read.store, output, *shown, max(numbers), **options)
         typer.echo(output)
     else:
-        _write(show_bounces(read.store, *shown, numbers, heads=heads, damping=damping), output)
+        _write(show_bounces(read.store, *shown, numbers, **options), output)
 
 
 @app.command()

@@ -22,6 +22,21 @@ def test_they_give_what_the_core_gives(maps: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("maps", [P, CAUSAL], ids=["full", "causal"])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_balanced_chains(maps: torch.Tensor, strength: float) -> None:
+    """One token is no state: it keeps its row."""
+    states = torch.tensor([False, True, True, True, True]).expand(2, 3, 5)
+    chain = ac.balance(ac.restrict(maps, states), strength)
+    found = functionals.balance(ac.restrict(maps, states).matrix, states[:, :1], strength)
+    assert torch.allclose(found, chain.matrix, atol=1e-6)
+    rank = functionals.token_rank(ac.restrict(maps, states).matrix, states[:, :1], 0.9, strength)
+    jump = torch.eye(5)[-1] if maps is CAUSAL else None
+    assert torch.allclose(rank, ac.stationary(chain, 0.9, jump), atol=1e-5)
+    with pytest.raises(ValueError, match="strength is 2"):
+        functionals.balance(maps, EVERY, 2)
+
+
+@pytest.mark.parametrize("maps", [P, CAUSAL], ids=["full", "causal"])
 def test_autocast_changes_no_number(maps: torch.Tensor) -> None:
     def numbers() -> list[torch.Tensor]:
         own = [functionals.bounce(maps, EVERY, -1, 3)]
