@@ -15,6 +15,9 @@ def test_names() -> None:
     holds = [method.forward_func is not None for method in built.values()]
     assert holds == [False, True, True, False], "those that read more than maps and one backward hold the model"
     assert built["class column"].select == "column"
+    spec = "TokenRank(balanced=True, layer_weights='late', maps='alti')"
+    method = names.build_methods([spec], None, (2, 2))[spec]
+    assert (method.balanced, method.layer_weights, method.captured_maps) == (True, "late", "alti")
     assert built["TransitionAttentionMaps(steps=2)"].forward_func is not None
     for spec, message in (
         ("TokenRank(speed=1)", "Pass settings out of"),

@@ -13,9 +13,9 @@ from .command_line import refused, run
     "arguments",
     [
         ("toy", "--start", "uniform"),
-        ("layers", "bundled", "--heads", "lambda2"),
+        ("layers", "bundled", "--heads", "lambda2", "--balanced"),
         ("heads", "bundled", "--order", "lambda2"),
-        ("bounces", "bundled", "--steps", "0,2", "--start", "class"),
+        ("bounces", "bundled", "--steps", "0,2", "--start", "class", "--balanced", "--layer-weights", "late"),
         ("states", "bundled"),
     ],
     ids=lambda arguments: arguments[0],
