@@ -61,7 +61,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     ids = torch.ones(1, 3, dtype=torch.long)
     made: list[Any] = [
-        *(kind() for kind in method_classes().values()),
+        *(kind(model) for kind in method_classes().values()),
         ac.MetastableStates(),
         AttentionBlock("block", query[..., :3], query, query[0, 0, 0], query[0], query[0], None, query[0]),
         gradients,
