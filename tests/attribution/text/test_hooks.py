@@ -134,7 +134,7 @@ def test_what_has_no_meaning_on_an_encoder_decoder() -> None:
     model = bart()
     with pytest.raises(ac.AttentionError, match="Popularity has no start"):
         Popularity(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
-    with pytest.raises(ac.AttentionError, match="Steep reads gradients"):
+    with pytest.raises(ac.AttentionError, match="Steep explains a score"):
         Steep(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
 
 
