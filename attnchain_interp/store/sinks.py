@@ -139,9 +139,9 @@ def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
     layers, than a token receives in all. A decoder's text needs about four tokens for that.
 
     The thresholds are chosen on validation data: on SmolLM2 they give the first token of each prompt, and of longer texts a
-    few more ("the", a lone space) that the model uses as it uses the first; on DINOv2-small the class token and, of nearly every
-    photograph, one or two patches; on MiniLM the class token; and nothing on the first two with random weights. `received`, `shares` and `value_norms`
-    of the result give what other thresholds need.
+    few more ("the", a lone space) that the model uses as it uses the first; on DINOv2-small the class token and, of nearly
+    every photograph, one or two patches; on MiniLM the class token; and nothing on the first two with random weights.
+    `received`, `shares` and `value_norms` of the result give what other thresholds need.
 
     Args:
         store: a store of attention from `capture`, which keeps the lengths of the values.
