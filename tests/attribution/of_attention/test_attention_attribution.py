@@ -10,6 +10,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore
+from attnchain_interp.store import layer_weights
 
 from .. import small_models as small
 
@@ -103,6 +104,18 @@ def test_a_selection_is_weighted_alike_from_inputs_and_from_a_store(layers: Any,
         weights = "late" if weights == "late" else [0.1, 0.2, 0.7]
     method = ac.MultiBounce(model, layers=layers, layer_weights=weights)
     assert torch.allclose(method.attribute(images, output="tokens"), method.score(ac.capture(model, images)))
+
+
+@pytest.mark.parametrize("layers", [[2, 1], ["layers.1.self_attn", "layers.2.self_attn"]])
+def test_the_depth_of_a_layer_is_known_in_any_model(layers: Any) -> None:
+    """Also in a model inside another one, whose layers have longer names there."""
+    late = [[pytest.approx(1 / 3), pytest.approx(2 / 3)]]
+    block = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    plain = torch.nn.TransformerEncoder(block, 3, enable_nested_tensor=False).eval()
+    reading = ac.Reading(tokens=ac.TokenLayout.text())
+    assert layer_weights(ac.capture(plain, torch.rand(1, 5, 8), layers=layers, reading=reading)).tolist() == late
+    inside = torch.nn.Sequential(small.vit(3))
+    assert layer_weights(ac.capture(inside, small.images(1), layers=slice(1, None))).tolist() == late
 
 
 @pytest.mark.parametrize(
