@@ -33,6 +33,7 @@ from .perturbation.occlusion import TokenDrop as TokenDrop
 from .perturbation.occlusion import Zero as Zero
 from .perturbation.perturbation_curve import Perturbation as Perturbation
 from .perturbation.perturbation_curve import perturbation_curve as perturbation_curve
+from .probes import LinearProbe as LinearProbe
 from .tasks.bsds500 import BSDS500 as BSDS500
 from .tasks.bsds500 import Segmented as Segmented
 from .tasks.class_folder import ClassFolder as ClassFolder

@@ -13,13 +13,15 @@ from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark, standard_metrics
 from attnchain_evals.bench.data_names import open_data
-from attnchain_evals.bench.model_loading import load
+from attnchain_evals.bench.model_loading import grey_noise, load
 from attnchain_evals.bench.names import build_methods, build_metrics, from_grid, split, standard_methods
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
+from attnchain_evals.probes import LinearProbe, kept_probe
 from attnchain_evals.tasks.examples import batches
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
 from attnchain_interp import AttentionError, Role, capture
+from attnchain_interp.capture import LoadedModel
 from attnchain_interp.files import write_text
 
 
@@ -32,21 +34,44 @@ class SetUp(NamedTuple):
     class_token: bool
 
 
-def set_up(model: str, data: str, limit: int | None, seed: int, device: str | None) -> SetUp:
+def set_up(
+    model: str,
+    data: str,
+    limit: int | None,
+    seed: int,
+    device: str | None,
+    probe: str | None = None,
+    kept: Path | None = None,
+) -> SetUp:
     """Loads the model and opens the data of these names.
 
+    Args:
+        model, data, limit, seed, device: the options of `attnchain bench run`.
+        probe: a folder of a probe, or of images to train one on, which takes the place of the model's head.
+        kept: the folder where a trained probe is kept.
+
     Raises:
-        AttentionError: an unknown name, or a model of images without a grid.
+        AttentionError: an unknown name, a model of images without a grid, or what `kept_probe` raises.
     """
     loaded = load(model)
     network = loaded.model.to(device_named(device)).eval()
-    opened = open_data(data, loaded.preprocess, limit, seed, loaded.reading.tokenizer, network)
+    if probe is not None:
+        network = _probed(network, loaded, probe, kept)
+    classes = network.classes if isinstance(network, LinearProbe) else None
+    opened = open_data(data, loaded.preprocess, limit, seed, loaded.reading.tokenizer, network, classes)
     tokens = capture(network, _inputs(opened, 1, network), layers=-1).tokens
     if tokens.grid is None and not hasattr(opened[0], "input_ids"):
         raise AttentionError(
             f"{model} has no image grid. The benchmark scores heat maps of images, and texts.", "Choose another model or data."
         )
     return SetUp(network, opened, tokens.grid, Role.CLASS in tokens.roles[0])
+
+
+def _probed(network: nn.Module, loaded: LoadedModel, probe: str, kept: Path | None) -> LinearProbe:
+    if loaded.preprocess is None or kept is None:
+        raise AttentionError("the model takes no images, so it has no probe.", "Leave --probe out, or take a vision model.")
+    image = loaded.preprocess(grey_noise()).to(next(network.parameters()).device)
+    return kept_probe(network, probe, loaded.preprocess, kept, image, Share.from_environment().rank)
 
 
 def carry_out(settings: Mapping[str, Any], output: Path) -> BenchmarkResult:
@@ -59,7 +84,8 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> BenchmarkResult:
         AttentionError: a name or value that is not known, or what `benchmark` raises.
     """
     limit, seed = settings["limit"], int(settings["seed"])
-    where = set_up(settings["model"], settings["data"], limit, seed, settings["device"])
+    names = (settings[name] for name in ("model", "data"))
+    where = set_up(*names, limit, seed, settings["device"], settings["probe"], output / "probe")
     model, data, grid = where.model, where.data, where.grid
     text = grid is None
     chosen = standard_methods(text) if settings["methods"] is None else _listed(settings["methods"])
@@ -77,7 +103,7 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> BenchmarkResult:
         seed=seed,
         output=output,
         progress=True,
-        name=settings["model"],
+        name=f"{settings['model']}, linear probe" if settings["probe"] else settings["model"],
     )
     if settings["sanity"] and not Share.from_environment().rank:
         _check(model, data, specs, grid, int(settings["sanity"]), seed, output / "sanity.json")

@@ -12,11 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.tasks.digest import digest, tensor_bytes
+from attnchain_evals.tasks.digest import digest, model_identity
 
 PACKAGES = ("attnchain_interp", "attnchain_adapters", "attnchain_evals")
 VERSIONS = ("attnchain-interp", "torch", "numpy", "captum", "scipy", "timm", "transformers")
@@ -40,16 +39,6 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(part, f"{path}.{name}" if path else str(name))
     else:
         yield path, json.dumps(value)
-
-
-def model_identity(model: nn.Module) -> dict[str, str]:
-    """Returns the class, the device, and the sha256 of the structure and of every parameter and buffer."""
-    found = hashlib.sha256(repr(model).encode())
-    for name, tensor in model.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor_bytes(tensor))
-    device = next(model.parameters()).device
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"class": type(model).__qualname__, "sha256": found.hexdigest(), "device": where}
 
 
 def method_identity(method: Any) -> dict[str, Any]:

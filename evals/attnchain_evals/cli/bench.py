@@ -14,6 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Methods × metrics × data, kept r
 DEFAULTS: dict[str, Any] = {
     "model": "bundled",
     "data": "digits:validation",
+    "probe": None,
     "methods": None,
     "metrics": None,
     "batch_size": None,
@@ -39,6 +40,10 @@ def run(
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="see `bench ls data`; digits:validation if not given")] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(help="a linear probe in the head's place: a kept one, or a folder with train/ and validation/"),
+    ] = None,
     methods: Annotated[
         str | None, typer.Option(help="names with commas between; settings as MultiBounce(steps=3); some if not given")
     ] = None,

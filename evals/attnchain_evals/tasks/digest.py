@@ -1,11 +1,11 @@
-"""The sha256 of tensors."""
+"""The sha256 of bytes, of tensors and of models."""
 
 from __future__ import annotations
 
 import hashlib
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def digest(tensor: Tensor) -> str:
@@ -16,3 +16,18 @@ def digest(tensor: Tensor) -> str:
 def tensor_bytes(tensor: Tensor) -> bytes:
     """Returns the numbers of a tensor as they lie in memory."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def model_identity(model: nn.Module) -> dict[str, str]:
+    """Returns the class, the device, and the sha256 of the structure and of every parameter and buffer."""
+    found = hashlib.sha256(repr(model).encode())
+    for name, tensor in model.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor_bytes(tensor))
+    device = next(model.parameters()).device
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"class": type(model).__qualname__, "sha256": found.hexdigest(), "device": where}
+
+
+def sha256(contents: bytes) -> str:
+    """Returns the sha256 of the bytes of a file."""
+    return hashlib.sha256(contents).hexdigest()

@@ -54,8 +54,8 @@ class Prompt:
 def part_of(group: str) -> Part:
     """Returns "validation" for a third of all groups, those whose sha256 as a number is divisible by 3, else "test".
 
-    >>> [part_of(str(number)) for number in range(7, 11)]
-    ['test', 'test', 'test', 'test']
+    >>> [part_of(str(number)) for number in range(2, 5)]
+    ['validation', 'test', 'validation']
     """
     return "test" if int(hashlib.sha256(group.encode()).hexdigest(), 16) % 3 else "validation"
 

@@ -28,7 +28,7 @@ def test_texts_and_their_splits(tmp_path: Path) -> None:
     assert isinstance(whole, Facts)
     sizes = {part: len(open_data(f"facts:{file}:{part}", None, None, 0, TOKENIZER)) for part in ("validation", "test")}
     assert sum(sizes.values()) == len(whole) == 12
-    assert sizes["validation"] == 2
+    assert sizes["validation"] == 5
     italy = Says(TOKENIZER.encode("I")[0]).eval()
     assert len(open_data(f"facts:{file}", None, 3, 0, TOKENIZER, italy)) == 3
     with pytest.raises(AttentionError, match="the model has no tokenizer"):

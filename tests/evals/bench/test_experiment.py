@@ -10,7 +10,15 @@ import torch
 from attnchain_evals.bench.experiment import batch_size_of, carry_out, device_named, read_result, set_up
 from attnchain_interp import AttentionError
 
-SETTINGS = {"model": "bundled", "data": "digits:validation", "limit": 3, "seed": 0, "device": "cpu", "baseline": None}
+SETTINGS = {
+    "model": "bundled",
+    "data": "digits:validation",
+    "limit": 3,
+    "seed": 0,
+    "device": "cpu",
+    "baseline": None,
+    "probe": None,
+}
 
 
 def test_names_make_a_model_data_and_a_grid() -> None:

@@ -1,0 +1,74 @@
+"""The probe of a run: read where one is kept, else trained on a folder of classes and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from attnchain_evals.probes.linear_probe import RECORD, LinearProbe
+from attnchain_evals.tasks.class_folder import ClassFolder
+from attnchain_evals.tasks.published_files import contents
+from attnchain_interp import AttentionError
+
+WAIT: Final = 3600.0  # seconds for the first process to have trained
+
+
+def kept_probe(
+    model: nn.Module, source: str | Path, preprocess: Callable[[Any], Tensor], kept: Path, image: Tensor, rank: int = 0
+) -> LinearProbe:
+    """Returns the probe of a source, trained at most once.
+
+    Args:
+        model: a vision transformer.
+        source: a folder that holds a probe (`LinearProbe.write`); or one that holds `train/CLASS/…` and `validation/CLASS/…`
+            (or `val/…`), images to train on.
+        preprocess: a PIL image → the model's input (1, channel, height, width).
+        kept: the folder where a trained probe is kept, and read the next time.
+        image: (1, channel, height, width) of the model.
+        rank: of this process; the first one trains, the others wait.
+
+    Raises:
+        AttentionError: a folder of another layout, a probe of another backbone, or a kept one of other images.
+    """
+    source = Path(source)
+    if (source / RECORD).is_file():
+        return LinearProbe.read(source, model, image)
+    train, validation = (ClassFolder(part, preprocess, classes_in(part)) for part in parts_of(source))
+    started = time.monotonic()
+    while not (kept / RECORD).is_file():
+        if not rank:
+            LinearProbe.fit(model, train, validation).write(kept)
+        elif time.monotonic() - started > WAIT:
+            raise AttentionError(f"the first process kept no probe in {kept} in {WAIT:.0f} s.", "Read its output.")
+        else:
+            time.sleep(0.2)
+    probe = LinearProbe.read(kept, model, image)
+    if probe.record["data"] != {"train": train.identity, "validation": validation.identity}:
+        raise AttentionError(f"{kept} holds a probe of other images than {source}.", "Choose another folder for the run.")
+    return probe
+
+
+def parts_of(folder: Path) -> tuple[Path, Path]:
+    """Returns the folders of the images to train on and to validate on.
+
+    Raises:
+        AttentionError: another layout. The message says what was found and what is wanted.
+    """
+    if not folder.is_dir():
+        raise AttentionError(f"there is no folder {folder}.", "Pass a folder that holds train/ and validation/, or a probe.")
+    train, validation = folder / "train", [folder / name for name in ("validation", "val") if (folder / name).is_dir()]
+    if not train.is_dir() or not validation:
+        raise AttentionError(
+            f"{folder} holds {contents(folder)}; train/CLASS/… and validation/CLASS/…, or {RECORD}, are wanted.",
+            "Pass the folder above train/, or the folder of a probe.",
+        )
+    return train, validation[0]
+
+
+def classes_in(folder: Path) -> list[str]:
+    """Returns the names of the folders in a folder, sorted: the classes of a probe, also where they are ImageNet's."""
+    return sorted(each.name for each in folder.iterdir() if each.is_dir())
