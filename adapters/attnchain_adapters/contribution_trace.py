@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, final
+from typing import Any, final
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnchain_adapters.attention_calls import AttentionCall
-from attnchain_adapters.contribution_path import LAYER_NORM, ContributionPath, Step, Steps, factor_of, is_by_token, steps_of
+from attnchain_adapters.block_sum import BlockSum, is_sum, tensors_in
+from attnchain_adapters.contribution_path import ContributionPath
+from attnchain_adapters.contribution_steps import Gate, Step, Steps, factor_of, is_by_token, sent, steps_of
 from attnchain_adapters.kept_probabilities import KEPT
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import AttentionBlock, LayerNorm, MakeNorms
-
-_ADD: Final = (torch.add, Tensor.add, Tensor.add_)
-_READ: Final = (F.linear, Tensor.__getitem__)  # functions that take a sum as it is
+from attnchain_interp.capture import AttentionBlock, MakeNorms
 
 
 @final
@@ -32,21 +29,6 @@ class _Traced:
     tensor: Tensor
     steps: Steps
     alone: Tensor | None = None
-
-
-@final
-@dataclass(frozen=True)
-class _Sum:
-    """The addition to the input of the block: attention (laid out as in the model), input, and what they add up to.
-
-    Attributes:
-        total: None where something else is in the sum.
-    """
-
-    attended: Tensor
-    steps: Steps
-    residual: Tensor
-    total: Tensor | None
 
 
 @final
@@ -71,11 +53,7 @@ class ContributionTrace:
         self._call: AttentionCall | None = None
         self._paths: dict[int, _Traced] = {}
         self._made: dict[int, Tensor] = {}  # tensors that were computed from the paths and are none
-        self._sum: _Sum | None = None
-        self._inside: Sequence[Tensor] | None = None
-        self._views: list[Tensor] = []
-        self._norms: list[tuple[LayerNorm, Tensor]] = []
-        self._goes_on = self._goes_elsewhere = False
+        self._sum: BlockSum | None = None
 
     @property
     def added(self) -> bool:
@@ -119,7 +97,7 @@ class ContributionTrace:
         if self._sum is None:
             self._step(function, args, kwargs, result)
         elif isinstance(result, Tensor):
-            self._after(function, args, kwargs, result)
+            self._sum.follow(function, args, kwargs, result)
 
     def block(self) -> AttentionBlock:
         """Returns the output of the block, taken apart.
@@ -136,7 +114,9 @@ class ContributionTrace:
         found = self._sum
         parts = ContributionPath(found.steps, self._refused).parts(values, found.attended)
         attended, residual = parts.laid(found.attended), parts.laid(found.residual)
-        norm, output = self._normalised(found)
+        if found.use is None:
+            raise self._refused("the sum with its input is neither carried on to another addition nor given to one layer_norm")
+        norm, output = found.use
         output = attended + residual if output is None else parts.laid(output)
         return AttentionBlock(
             self._name,
@@ -163,10 +143,13 @@ class ContributionTrace:
             if traced is not None:
                 self._paths[id(result)] = traced
                 return
-        tensors = list(_tensors(given.values()))
+        tensors = list(tensors_in(given.values()))
         if any(self._is_made(tensor) for tensor in tensors):
-            self._made |= {id(tensor): tensor for tensor in _tensors([result])}
-        elif function in _ADD and (base := next((t for t in map(self._base, tensors) if t is not None), None)) is not None:
+            self._made |= {id(tensor): tensor for tensor in tensors_in([result])}
+        elif (
+            is_sum(function, kwargs)
+            and (base := next((t for t in map(self._base, tensors) if t is not None), None)) is not None
+        ):
             self._carriers[id(result)] = result, base
 
     def _continued(
@@ -182,19 +165,22 @@ class ContributionTrace:
         place, factor = factor_of(function, places, given, self._is_made) or (places[0], None)
         traced, tensor = self._paths[id(given[place])], given[place]
         others = [value for key, value in given.items() if key != place and isinstance(value, Tensor)]
+        if len(places) == 2 and factor is None and is_sum(function, kwargs):
+            return self._joined(function, places, given, result)
         if (len(places) > 1 and factor is None) or (factor is not None and result.shape != tensor.shape):
             return None
-        if function in _ADD and others and kwargs.get("alpha", 1) == 1:
+        if others and is_sum(function, kwargs):
             other = others[0]
             before = result - other if result is tensor else tensor  # the addition may be in place
             if (base := self._base(other)) is not None:
                 if result is base:
                     base = result - tensor
                 is_alone = traced.alone is None and self._inputs.get(id(other)) is not None
-                attended, total = before if traced.alone is None else traced.alone, result.clone() if is_alone else None
-                self._sum, self._views = _Sum(attended.clone(), traced.steps, base.clone(), total), [result]
-                around = (given for given in self._given if any(each is self._base(other) for each in given))
-                self._inside = next(around, None)
+                around = next((given for given in self._given if any(each is self._base(other) for each in given)), None)
+                attended = before if traced.alone is None else traced.alone
+                self._sum = BlockSum(
+                    attended, traced.steps, base, result, is_alone, lambda: around is None or self._runs(around)
+                )
                 self._paths.clear()
                 self._made.clear()
                 return None
@@ -206,6 +192,22 @@ class ContributionTrace:
             return None
         return _Traced(result, (*traced.steps, *steps_of(function, args, kwargs, place, factor)), traced.alone)
 
+    def _joined(self, function: Any, places: list[int | str], given: dict[int | str, Any], result: Tensor) -> _Traced | None:
+        """The path after a sum of two paths (a projection and its adapter), without gates; else None."""
+        several = [self._paths[id(given[place])] for place in places]
+        if places != [0, 1] or any(each.alone is not None or any(isinstance(s, Gate) for s in each.steps) for each in several):
+            return None
+
+        def both(heads: Tensor) -> Tensor:
+            first, second = (sent(each.steps, heads) for each in several)
+            return first + second
+
+        return _Traced(result, (Step(function, both),))
+
+    def _runs(self, around: Sequence[Tensor]) -> bool:
+        """Whether the module that was given these tensors is still running."""
+        return any(given is around for given in self._given)
+
     def _is_made(self, tensor: Any) -> bool:
         """Whether a tensor was computed from the output of the heads."""
         return id(tensor) in self._paths or id(tensor) in self._made
@@ -214,52 +216,8 @@ class ContributionTrace:
         """The input of the block that a tensor is, or that it holds beside something else; None for another tensor."""
         return self._inputs.get(id(tensor)) if id(tensor) in self._inputs else self._carriers.get(id(tensor), (None, None))[1]
 
-    def _after(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
-        """Notes the uses of the sum, while the outermost module that was given the block's input is running."""
-        if self._inside is not None and not any(given is self._inside for given in self._given):
-            return
-        several = list(_tensors((*args, *kwargs.values())))
-        total = next((tensor for tensor in several if any(tensor is view for view in self._views)), None)
-        if total is None:
-            return
-        if function in _ADD and all(tensor.shape == total.shape for tensor in several):
-            self._goes_on = True  # also in place
-        elif result is total:
-            return
-        elif result.data_ptr() == total.data_ptr() and result.is_contiguous() and total.is_contiguous():
-            self._views.append(result)
-        elif function is F.layer_norm:
-            call = LAYER_NORM.bind(*args, **kwargs)
-            call.apply_defaults()
-            norm = LayerNorm(*(call.arguments[part] for part in ("weight", "bias", "eps")))
-            self._norms.append((norm, result.clone().view_as(self._views[0])))
-        elif function in _READ:
-            self._goes_on = True
-        else:
-            self._goes_elsewhere = True
-
-    def _normalised(self, found: _Sum) -> tuple[LayerNorm | None, Tensor | None]:
-        """The norm after the addition and the block's output: a sum to which more is added later is that output itself.
-
-        Raises:
-            AttentionError: the sum is neither carried on nor normalised by one layer norm.
-        """
-        if self._goes_on or not (self._norms or self._goes_elsewhere):
-            return None, found.total
-        if self._goes_elsewhere or len(self._norms) > 1 or found.total is None:
-            raise self._refused("the sum with its input is neither carried on to another addition nor given to one layer_norm")
-        return self._norms[0]
-
     def _refused(self, reason: str) -> AttentionError:
         return AttentionError(
             f"{self._name}: {reason}, so the contribution of each token is not known.",
             'Read its attention alone: maps="attention".',
         )
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)

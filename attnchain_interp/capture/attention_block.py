@@ -19,6 +19,7 @@ from attnchain_interp.reprs import with_fields
 _TOGETHER: Final = 2**20  # numbers of a map's rows that are held at once
 _AGREES: Final = 1e-4  # of the greatest entry: rounding of float32; of narrower types, some of their steps
 _STEPS: Final = 8
+_PROBES: Final = 8
 
 
 @final
@@ -93,25 +94,46 @@ class AttentionBlock:
             norm = LayerNorm(weight, bias, norm.eps)
         return replace(self, norm=norm, **{name: _wide(part) for name, part in tensors.items()})
 
+    @property
+    def by_channel(self) -> bool:
+        """Whether a query gates or scales each channel by a number of its own."""
+        return any(part is not None and part.shape[-1] > 1 for part in (self.gate, self.scale))
+
+    @cached_property
+    def probes(self) -> Tensor:
+        """Vectors (width, probe) along which the sum is checked: a few of random signs, or where needed each channel's own."""
+        width = self.output.shape[-1]
+        if self.by_channel or width <= _PROBES:
+            return torch.eye(width, dtype=self.output.dtype, device=self.output.device)
+        signs = torch.randint(2, (width, _PROBES), generator=torch.Generator().manual_seed(0), device="cpu")
+        return (2 * signs - 1).to(self.output)
+
+    @cached_property
+    def probed(self) -> Tensor:
+        """The values, or along the probes their projections, (batch, head, key, …), which `check_sum` wants mixed."""
+        if self.by_channel:
+            return self.values
+        return self.values @ (self.probes if self.projection is None else self.projection @ self.probes)
+
     def check_sum(self, mixed: Tensor, mask: Tensor, dtype: torch.dtype) -> None:
         """Checks that the parts add up to the output.
 
         Args:
-            mixed: the values (batch, head, query, dim), mixed by the maps of `rows`.
+            mixed: `probed` (batch, head, query, …), mixed by the maps of `rows`.
             mask: (batch, token), false for padding, which is not looked at.
             dtype: in which the model computed.
 
         Raises:
             AttentionError: they do not.
         """
-        if self.gate is not None and self.gate.shape[-1] > 1:
-            mixed = mixed * self.gate
+        if self.by_channel:
+            mixed = mixed if self.gate is None or self.gate.shape[-1] == 1 else mixed * self.gate
+            mixed = mixed if self.projection is None else mixed @ self.projection
         whole = mixed.sum(1)
-        if self.projection is not None:
-            whole = mixed.transpose(1, 2).flatten(2) @ self.projection.flatten(0, 1)
         if self.scale is not None and self.scale.shape[-1] > 1:
             whole = whole * self.scale
-        self._compare(whole + self.bias, self.attended, mask, "what its heads give by the output projection", dtype)
+        heads, given = whole + self.bias @ self.probes, self.attended @ self.probes
+        self._compare(heads, given, mask, "what its heads give by the output projection", dtype)
         whole = self.residual + self.attended
         if self.norm is not None:
             whole = F.layer_norm(whole, whole.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps)

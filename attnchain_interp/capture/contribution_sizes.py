@@ -41,7 +41,7 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     sizes = sizes_of(wide, measure)
     mixed, amounts = [], []
     for rows, maps in wide.rows():
-        mixed.append(maps @ wide.values[:, :, : maps.shape[-1]])
+        mixed.append(maps @ wide.probed[:, :, : maps.shape[-1]])
         amounts.append(F.pad(sizes(rows, maps), (0, n - maps.shape[-1])))
     wide.check_sum(torch.cat(mixed, 2), mask, block.output.dtype)
     shares = torch.where(mask[..., None], torch.cat(amounts, 1), 0)
@@ -78,7 +78,7 @@ def _projections(block: AttentionBlock) -> Sizes:
     itself = (block.residual * aim).sum(-1)
     pulled = (aim if block.scale is None or block.scale.shape[-1] == 1 else aim * block.scale)[:, None]
     if block.projection is not None:
-        pulled = pulled @ block.projection.mT  # (batch, head, query, dim)
+        pulled = (pulled[:, 0] @ block.projection.flatten(0, 1).mT).unflatten(-1, block.projection.shape[:2]).transpose(1, 2)
     if block.gate is not None and block.gate.shape[-1] > 1:
         pulled = pulled * block.gate
 
@@ -149,7 +149,7 @@ class _Summands:
     def __init__(self, block: AttentionBlock, normalised: bool) -> None:
         self._block, self._norm = block, block.norm if normalised else None
         self.residual, self.vectors = self._linear(block.residual), None
-        if not any(part is not None and part.shape[-1] > 1 for part in (block.gate, block.scale)):
+        if not block.by_channel:
             projected = block.values if block.projection is None else block.values @ block.projection
             self.vectors = self._linear(projected.transpose(1, 2)).contiguous()
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_adapters.contribution_path import ContributionPath, Gate, Step, Steps, factor_of, is_by_token, steps_of
+from attnchain_adapters.contribution_path import ContributionPath
+from attnchain_adapters.contribution_steps import Gate, Step, Steps, steps_of
 from attnchain_interp import AttentionError
 
 B, H, N, D, W = 2, 3, 4, 5, 7
@@ -81,6 +82,23 @@ def test_few_tokens_are_sent_by_their_heads() -> None:
     assert torch.allclose(parts.values.sum(1), F.linear(joined(values), WEIGHT))
 
 
+@pytest.mark.parametrize("order", ["heads first", "channels first"])
+@pytest.mark.parametrize("bias", [random(W), None])
+def test_a_plain_projection_is_its_own_weight(order: str, bias: Tensor | None) -> None:
+    """No vector is sent through it, and the channels come in the order of the model."""
+
+    def laid(heads: Tensor) -> Tensor:
+        return joined(heads) if order == "heads first" else heads.permute(0, 2, 3, 1).flatten(2)
+
+    def called(heads: Tensor) -> Tensor:
+        sent.append(heads)
+        return F.linear(heads, WEIGHT, bias)
+
+    sent: list[Tensor] = []
+    check((Step(Tensor.view, laid), Step(F.linear, called, WEIGHT, bias)))
+    assert len(sent) == 1, "the check itself"
+
+
 def test_what_is_no_sum() -> None:
     between = Gate(random(B, N, W), torch.Size((B, N, W)))
     again = Step(F.linear, lambda tensor: F.linear(tensor, random(W + 1, W)))
@@ -91,27 +109,3 @@ def test_what_is_no_sum() -> None:
         check((JOINED, projected(), places))
     with pytest.raises(AttentionError, match="its output is"):
         check((Step(Tensor.view, lambda tensor: joined(tensor).flatten(0, 1)),))
-
-
-def test_which_factor_is_a_gate() -> None:
-    tensor, number, channel = random(B, N, W), random(B, N, 1), random(W)
-    assert (is_by_token(number), is_by_token(channel), is_by_token(random(1, 1, W)), is_by_token(2)) == (
-        True,
-        False,
-        False,
-        False,
-    )
-
-    def nothing(_: object) -> bool:
-        return False
-
-    found = factor_of(torch.mul, [1], {0: number, 1: tensor}, nothing)
-    assert found is not None
-    assert (found[0], found[1] is number) == (1, True)
-    assert factor_of(torch.mul, [0], {0: tensor, 1: channel}, nothing) is None
-    assert factor_of(torch.add, [0], {0: tensor, 1: number}, nothing) is None
-    assert factor_of(torch.div, [1], {0: number, 1: tensor}, nothing) is None, "a divisor is not linear"
-    own = factor_of(torch.mul, [0, 1], {0: tensor, 1: number}, lambda _: True)
-    assert own is not None
-    assert own[1] is number, "the scale of a normalisation"
-    assert factor_of(torch.mul, [0, 1], {0: tensor, 1: tensor + 1}, lambda _: True) is None, "a square"

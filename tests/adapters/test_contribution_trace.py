@@ -164,13 +164,14 @@ def test_grouped_values_of_llama(implementation: str) -> None:
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_torch_layers_by_hand(measure: Measure, batch_first: bool, norm_first: bool) -> None:
-    """As many examples as tokens, so that only where an example comes out tells the axes apart; one token is padding."""
+    """One token is padding. Where examples come first, there are as many of them as tokens."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=batch_first, norm_first=norm_first).double().eval()
     for parameter in layer.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    x, absent = torch.randn(5, 5, WIDTH, dtype=torch.float64), torch.zeros(5, 5, dtype=torch.bool)
+    examples = 5 if batch_first else 3
+    x, absent = torch.randn(examples, 5, WIDTH, dtype=torch.float64), torch.zeros(examples, 5, dtype=torch.bool)
     absent[1, 4] = True
     given = x if batch_first else x.transpose(0, 1)
     store = ac.capture_contributions(model, given, src_key_padding_mask=absent, measure=measure)
@@ -187,9 +188,13 @@ def test_torch_layers_by_hand(measure: Measure, batch_first: bool, norm_first: b
     assert torch.allclose(store[0].maps, expected * ~absent[:, None, :, None], atol=1e-9)
 
 
-MORE = "distilbert roberta albert xlm opt bloom t5 vit dinov2 deit llava clip cohere gpt_oss"
+MORE = (
+    "distilbert roberta albert xlm opt bloom t5 vit dinov2 deit llava clip cohere gpt_oss"
+    " gpt_neox gptj phi falcon codegen persimmon gemma2 gemma3_text olmo2 exaone4 glm4 bitnet qwen3_next"
+)
 
 
+# a feed-forward network beside the attention, a norm before the addition or the projection, a gate: in the second line
 @pytest.mark.parametrize("name", MORE.split())
 def test_more_families_of_transformers(name: str) -> None:
     """Both implementations give the same; that parts add up is checked in each call."""
@@ -265,28 +270,96 @@ class Own(nn.Module):
                 x = x + attended
             case "gated":
                 x = x + attended * self.gate(x).sigmoid()
-            case "squashed":
-                x = x + attended.tanh()
+            case "normed":
+                x = x + attended * torch.rsqrt(attended.pow(2).mean(-1, keepdim=True) + 1e-3)
+            case "layer normed":
+                x = x + nn.functional.layer_norm(attended, (WIDTH,), self.gate.bias, eps=1e-3)
             case "parallel":
                 x = x + (attended + self.gate(x))
+            case "parallel before":
+                x = (x + self.gate(x)) + attended
             case "in place":
                 x += attended
+                x += self.gate(x)
+            case "onto attention":
+                attended += x
+                x = attended
+            case "onto the other":
+                x = self.gate(x).add_(attended) + x
+            case "adapted":
+                x = x + (attended + self.gate(attended) * 0.5)
+            case "squashed":
+                x = x + attended.tanh()
+            case "squared":
+                x = x + attended * attended
+            case "gates itself":
+                x = x + attended * self.gate(attended).sigmoid()
+            case "goes beside itself":
+                x = x + (attended + self.gate(attended).tanh())
             case "not added":
                 x = self.gate(attended)
             case "weighted":
                 x = torch.add(x, attended, alpha=0.5)
+            case "weighted in place":
+                x.add_(attended, alpha=0.5)
+            case "normed together":
+                x = nn.functional.layer_norm(x + (attended + self.gate(x)), (WIDTH,))
         return self.gate(x)
+
+
+@torch.no_grad()
+def own_by_hand(model: Own, x: Tensor, measure: Measure) -> Tensor:
+    own, gate = model.attention, model.gate
+    joint = nn.functional.linear(x, own.in_proj_weight, own.in_proj_bias)
+    query, key, value = (split(part, HEADS) for part in joint.chunk(3, -1))
+    T = vectors((query @ key.mT / 6**0.5).softmax(-1), value, own.out_proj.weight.T)
+    offset = own.out_proj.bias.expand(x.shape)
+    attended = T.sum(2) + offset
+    match model.kind:
+        case "gated":
+            scale = gate(x).sigmoid()
+        case "normed":
+            scale = (attended.pow(2).mean(-1, keepdim=True) + 1e-3).rsqrt()
+        case "layer normed":
+            T, offset = (part - part.mean(-1, keepdim=True) for part in (T, offset))
+            scale = gate.bias / (attended.var(-1, correction=0, keepdim=True) + 1e-3).sqrt()
+        case _:
+            scale = torch.ones(())
+    T, offset = T * (scale[:, :, None] if scale.ndim else scale), offset * scale
+    if model.kind == "adapted":
+        T, offset = (part + 0.5 * (part @ gate.weight.T) for part in (T, offset))
+        offset = offset + 0.5 * gate.bias
+    return shares(T, x, offset, x + T.sum(2) + offset, measure)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("kind", [
+    *("plain", "gated", "normed", "layer normed", "parallel", "parallel before"),
+    *("in place", "onto attention", "onto the other", "adapted"),
+])  # fmt: skip
+def test_blocks_of_a_users_own_by_hand(kind: str, measure: Measure) -> None:
+    torch.manual_seed(0)
+    first, own = nn.Linear(WIDTH, WIDTH), Own(kind)
+    model, given = nn.Sequential(first, own).double(), torch.randn(2, 5, WIDTH, dtype=torch.float64)
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    store = ac.capture_contributions(model, given, measure=measure)
+    check(store, [own_by_hand(own, first(given), measure)], measure)
 
 
 @pytest.mark.parametrize(("kind", "reason"), {
     "squashed": "do not add up",
+    "squared": "is not added to an input",
+    "gates itself": "is not added to an input",
+    "goes beside itself": "do not add up",
     "not added": "is not added to an input",
     "weighted": "is not added to an input",
+    "weighted in place": "is not added to an input",
+    "normed together": "the sum with its input is neither",
 }.items())  # fmt: skip
 def test_blocks_that_are_refused(kind: str, reason: str) -> None:
     given = torch.randn(2, 5, WIDTH)
-    assert ac.capture_contributions(Own("plain"), given).maps().shape == (2, 1, 1, 5, 5)
-    with pytest.raises(ac.AttentionError, match=f"Own, layer 'attention': .*{reason}"):
+    with pytest.raises(ac.AttentionError, match=f"Own, layer 'attention': .*{reason}.*(?s:.)*maps=\"attention\""):
         ac.capture_contributions(Own(kind), given)
 
 
