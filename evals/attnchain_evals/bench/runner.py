@@ -159,7 +159,7 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
     inputs = batch.inputs.to(device)
     shared = plan.capture(plan.model, inputs, batch.first)
     known = (None if part is None else part.to(device) for part in (batch.labels, batch.words, batch.sentences))
-    trial = Trial(plan.model, inputs, shared.target, batch.masks, batch.first, *known)
+    trial = Trial(plan.model, inputs, shared.known_target, batch.masks, batch.first, *known)
     for name in names:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_seed(plan.seed, batch.first, name))

@@ -28,7 +28,7 @@ class SharedCapture:
     Class-specific methods explain the class of the clean prediction. The class of a language model is the next token.
 
     Args:
-        model: inputs → logits, in eval mode.
+        model: inputs → logits, in eval mode; a backbone without logits does for methods of attention alone.
         inputs: images (batch, channel, height, width), or texts (batch, token).
         first: the number of the first example in the data; random scores depend on it.
         target: (batch,) classes; the predicted ones when None.
@@ -59,6 +59,11 @@ class SharedCapture:
         """(batch,): the given classes, or the predicted ones."""
         return self.logits.argmax(1) if self._target is None else self._target
 
+    @property
+    def known_target(self) -> Tensor | None:
+        """The target; None where the model outputs no logits and no classes were given."""
+        return self.target if self._target is not None or isinstance(self._output, Tensor) else None
+
     @cached_property
     def gradients(self) -> AttentionGradients:
         return capture_gradients(self._model, self._inputs, target=self._selected)
@@ -84,8 +89,8 @@ class SharedCapture:
     @property
     def _selected(self) -> Any:
         """Returns the target in the form that methods take: with a position, if the logits have one."""
-        if self._output.ndim == 2:
-            return self.target
+        if self.known_target is None or self._output.ndim == 2:
+            return self.known_target
         return [(self._inputs.shape[1] - 1, number) for number in self.target.tolist()]
 
     def _placed(self, tokens: TokenLayout, scores: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +14,16 @@ except ImportError as error:
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
-from attnchain_evals.bench.model_loading import Model, load, normalization_of  # noqa: E402
-from attnchain_evals.cli.bench import app as bench  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.bench.model_loading import Model, load  # noqa: E402
+from attnchain_evals.cli.attribute import attribute  # noqa: E402 - needs typer, whose absence is explained above
+from attnchain_evals.cli.bench import app as bench  # noqa: E402
 from attnchain_evals.cli.explore import explore  # noqa: E402
 from attnchain_evals.cli.fetch import fetch  # noqa: E402
 from attnchain_evals.cli.figure import app as figure  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
 from attnchain_evals.terminal import working  # noqa: E402
 
+app.command()(attribute)
 app.command()(explore)
 app.command()(fetch)
 app.add_typer(bench, name="bench")
@@ -92,47 +92,6 @@ def demo(
     typer.echo(f"\n{found.benchmark.markdown()}\n")
     for file in found.files:
         typer.echo(file)
-
-
-@app.command()
-def attribute(
-    model: Model,
-    image: Annotated[Path, typer.Argument(help="an image file")],
-    method: Annotated[
-        str, typer.Option(help="as `attnchain bench ls methods` has it; settings as MultiBounce(steps=3)")
-    ] = "TokenRank",
-    target: Annotated[
-        int | None, typer.Option(help="the class, of class-specific methods; the predicted one if not given")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),
-) -> None:
-    """Writes the heat map of an image: a picture, and the scores as JSON."""
-    import torch
-
-    from attnchain_evals.bench.names import build_methods
-    from attnchain_evals.bench.shared_capture import SharedCapture
-    from attnchain_evals.tasks.image_file import open_image
-    from attnchain_interp import AttentionError
-    from attnchain_interp.files import write_text
-    from attnchain_interp.pictures import show_attribution, write_figure
-
-    loaded = load(model)
-    if loaded.preprocess is None:
-        raise AttentionError(f"{model} takes no images, so it has no heat map.", "See its tokens with `attnchain inspect`.")
-    pixels = loaded.preprocess(open_image(image))
-    shared = SharedCapture(loaded.model, pixels, target=None if target is None else torch.tensor([target]))
-    with working("capturing attention"):
-        layout = shared.store.tokens
-    if layout.grid is None:
-        raise AttentionError(f"{model} has no image grid, so it has no heat map.", "See its tokens with `attnchain inspect`.")
-    with working(method):
-        grid = shared.scores(build_methods([method], loaded.model, layout.grid)[method])
-    out.mkdir(parents=True, exist_ok=True)
-    stem = f"{image.stem}-{re.sub(r'[^0-9A-Za-z]+', '-', method).strip('-')}"
-    picture = write_figure(show_attribution(grid, pixels, normalization_of(loaded.preprocess), [method]), out / f"{stem}.png")
-    found = {"model": model, "image": str(image), "method": method, "target": target, "grid": grid[0].tolist()}
-    write_text(out / f"{stem}.json", json.dumps(found))
-    typer.echo(f"{picture}\n{out / f'{stem}.json'}")
 
 
 @app.command()

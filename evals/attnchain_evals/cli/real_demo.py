@@ -90,9 +90,8 @@ def read_photograph(model: Any, processor: Any, name: str, image: Any) -> ReadPh
         "pixel_values"
     ]
     store = ac.capture(model, pixels)
-    walk = ac.bounce(store.chain(layers=-1, balanced=True), 0, steps=2)
     maps = {
-        "one bounce from the class token": walk,
+        "one bounce from the class token": ac.MultiBounce(layers=-1, balanced=True).score(store),
         "the class token's row": ac.RawAttention(token="class", layers=-1).score(store),  # noqa: S106 - no password
         "column sum of all layers": ac.ColumnSum().score(store),
     }
@@ -102,15 +101,21 @@ def read_photograph(model: Any, processor: Any, name: str, image: Any) -> ReadPh
     )
 
 
-def walks(model: Any, ids: Tensor, starts: list[int]) -> Tensor:
-    """Returns the share of its time that a walk from each start spends on each other token (start, token).
+def elsewhere(method: Any, tokenizer: Any, prompt: Tensor, target: Tensor) -> Tensor:
+    """Returns the scores (target token, token) of prompt and target without those of the token before each target token.
 
-    The walk follows contributions, in which late layers weigh more, and stops after each step with the probability 1 − `STEP`.
+    That token starts the walk. The other scores of a row are scaled to sum to one, or are zero where no walk leaves.
     """
-    chain = ac.capture_contributions(model, ids).chain(tokens="all", layer_weights="late")
-    at = torch.eye(ids.shape[1])[starts]
-    spent = torch.cat([ac.stationary(chain, STEP, start[None]) for start in at])
-    return _elsewhere(spent, at)
+    found = ac.TextAttribution(method, tokenizer).attribute(prompt, target=target)
+    scores = torch.cat([found.token_attr, found.output_attr], 1)
+    scores[range(len(scores)), range(prompt.shape[1] - 1, scores.shape[1] - 1)] = 0
+    total = scores.sum(-1, keepdim=True)
+    return torch.where(total > 0, scores / total, 0)
+
+
+def contributions(model: Any) -> Any:
+    """Returns the walk from the token before each output: by contributions, late layers more, half of its steps the last."""
+    return ac.TokenRank(model, damping=STEP, causal="last", layer_weights="late", maps="alti")
 
 
 def answered(model: Any, tokenizer: Any, passage: str, question: str) -> Answered:
@@ -121,28 +126,28 @@ def answered(model: Any, tokenizer: Any, passage: str, question: str) -> Answere
     ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
     answer = tokenizer.decode(_generated(model, ids, 24), skip_special_tokens=True)
     whole = tokenizer(text + answer, return_tensors="pt", add_special_tokens=False, return_offsets_mapping=True)
-    ends = whole["offset_mapping"][0, :, 1]
-    spent = walks(model, whole["input_ids"], list(range(ids.shape[1] - 1, len(ends) - 1)))
+    ends, n = whole["offset_mapping"][0, :, 1], ids.shape[1]
+    scores = elsewhere(contributions(model), tokenizer, ids, whole["input_ids"][0, n:])
     words, sources = Words.of(said, text.index(said)), []
     for match in re.finditer(r"[\w'-]+", answer):
         begin, end = (len(text) + place for place in match.span())
-        tokens = ((ends > begin) & (ends <= end))[ids.shape[1] :]
-        sources.append((match.group(), words.sums(spent[tokens].mean(0), ends)))
+        tokens = ((ends > begin) & (ends <= end))[n:]
+        sources.append((match.group(), words.sums(scores[tokens].mean(0), ends)))
     return Answered(answer, words.texts, sources)
 
 
 def continued(model: Any, tokenizer: Any, prompt: str) -> tuple[str, list[ShadedText]]:
     """Returns the next token after a prompt, and the prompt shaded by contributions and by attention alone."""
     inputs = tokenizer(prompt, return_tensors="pt", return_offsets_mapping=True)
-    ids, ends, last = inputs["input_ids"], inputs["offset_mapping"][0, :, 1], inputs["input_ids"].shape[1] - 1
-    token = _generated(model, ids, 1)
-    rollout = ac.TextAttribution(ac.Rollout(model), tokenizer).attribute(ids, target=token).seq_attr[None]
-    rows = {
-        "By contributions, late layers more:": walks(model, ids, [last]),
-        "By attention alone (Rollout):": _elsewhere(rollout, torch.eye(last + 1)[[last]]),
+    token, words = _generated(model, inputs["input_ids"], 1), Words.of(prompt, 0)
+    methods = {
+        "By contributions, late layers more:": contributions(model),
+        "By attention alone (Rollout):": ac.Rollout(model, maps="attention"),
     }
-    words = Words.of(prompt, 0)
-    texts = [ShadedText(title, words.texts, words.sums(row[0], ends)) for title, row in rows.items()]
+    texts = []
+    for title, method in methods.items():
+        scores = elsewhere(method, tokenizer, inputs["input_ids"], token)[0, :-1]
+        texts.append(ShadedText(title, words.texts, words.sums(scores, inputs["offset_mapping"][0, :, 1])))
     return tokenizer.decode(token).strip(), texts
 
 
@@ -214,9 +219,3 @@ def greatest(words: list[str], shares: list[float], count: int = 4) -> list[tupl
 def _generated(model: Any, ids: Tensor, tokens: int) -> Tensor:
     mask = torch.ones_like(ids)
     return model.generate(ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False)[0, ids.shape[1] :]
-
-
-def _elsewhere(spent: Tensor, at: Tensor) -> Tensor:
-    """Takes off the share of the start itself."""
-    rest = spent * (1 - at)
-    return rest / rest.sum(-1, keepdim=True)

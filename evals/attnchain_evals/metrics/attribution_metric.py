@@ -70,7 +70,7 @@ class RemovalMetric(AttributionMetric):
     def experiment(self, trial: Trial) -> tuple[Perturbation, Tensor]:
         """Returns the trial under the occlusion, and its checked classes (batch,)."""
         experiment = perturbation(trial, self.occlusion, self.batch_size)
-        return experiment, experiment.target(trial.target)
+        return experiment, experiment.target(trial.explained)
 
 
 def perturbation(trial: Trial, occlusion: str | Occlusion, batch_size: int) -> Perturbation:

@@ -13,6 +13,7 @@ import torchmetrics
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnchain_interp import AttentionError
 from attnchain_interp.reprs import with_fields
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Trial:
     Attributes:
         model: inputs → logits (batch, class), or an output with `.logits`, in eval mode.
         inputs: (batch, …).
-        target: (batch,) the class that is explained: the clean prediction.
+        target: (batch,) the class that is explained: the clean prediction. None where the model has no classes.
         mask: (batch, height, width) bool, true on the object, or (batch, token), true on the evidence. None if unknown.
         first: the number of the first example in the data. It seeds all randomness, so a result does not depend on the
             batches.
@@ -37,7 +38,7 @@ class Trial:
 
     model: Callable[[Tensor], Any]
     inputs: Tensor
-    target: Tensor
+    target: Tensor | None
     mask: Tensor | None = None
     first: int = 0
     label: Tensor | None = None
@@ -47,6 +48,20 @@ class Trial:
 
     def __repr__(self) -> str:
         return with_fields(self)
+
+    @property
+    def explained(self) -> Tensor:
+        """The class (batch,) that is explained.
+
+        Raises:
+            AttentionError: the model has no classes.
+        """
+        if self.target is None:
+            raise AttentionError(
+                "the metric asks for the class that is explained, and the model outputs no logits.",
+                "Take a model with a classification head, or metrics of a mask: acc, miou, map, pointing-game, energy-inside.",
+            )
+        return self.target
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Returns the result of `make`, called once per key and kept with the trial.

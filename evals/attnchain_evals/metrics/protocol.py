@@ -92,7 +92,7 @@ class Protocol:
             AttentionError: target="label", and the trial has no labels.
         """
         if self.target == "prediction":
-            return trial.target
+            return trial.explained
         if trial.label is None:
             raise AttentionError(
                 'target="label" scores the right classes, but the trial has no labels.',

@@ -79,7 +79,7 @@ class WordMaps:
         seeing: how the denoiser sees the image.
     """
 
-    target = torch.zeros(1, dtype=torch.long)  # localisation does not read the class
+    known_target = None  # localisation does not read the class
 
     def __init__(self, model: LazyPipeline, data: ImageNetSegmentation, number: int, seeing: Seeing) -> None:
         self._model, self._data, self._number, self._seeing = model, data, number, seeing

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from transformers import Dinov2Config, Dinov2Model
 
 import attnchain_interp as ac
+from attnchain_evals import InputMagnitude, benchmark
 from attnchain_evals.bench import shared_capture
 from attnchain_evals.bench.shared_capture import SharedCapture
+from attnchain_evals.metrics import curve_metrics, localisation_metrics
 
 from ..bench_tasks import tiny_vit, vit_methods
 
@@ -22,6 +28,22 @@ def test_methods_share_one_capture_and_one_backward(monkeypatch: pytest.MonkeyPa
     assert sorted(calls) == ["capture", "capture_gradients"]
     assert {tuple(scores.shape) for scores in found.values()} == {(2, 4, 4)}
     assert torch.equal(found["TokenRank"], ac.TokenRank(model).attribute(images, output="grid"))
+
+
+def test_a_backbone_without_logits_does_for_attention_alone() -> None:
+    size: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28}
+    backbone, images = Dinov2Model(Dinov2Config(patch_size=14, **size)).eval(), torch.rand(2, 3, 28, 28)
+    masks = torch.zeros(2, 28, 28, dtype=torch.bool)
+    masks[:, :14] = True
+    data = [SimpleNamespace(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)]
+    methods = {"TokenRank": ac.TokenRank(), "input magnitude": InputMagnitude((2, 2))}
+    assert SharedCapture(backbone, images).known_target is None
+    found = benchmark(backbone, data, methods, localisation_metrics(), baseline="TokenRank")
+    assert set(found.scores) == set(methods)
+    with pytest.raises(ac.AttentionError, match="without logits.\nTake a model with a classification head"):
+        benchmark(backbone, data, methods, curve_metrics(), baseline="TokenRank")
+    with pytest.raises(ac.AttentionError, match="without logits"):
+        SharedCapture(backbone, images).scores(ac.GradientAttention())
 
 
 def test_the_target_is_the_predicted_class_unless_given() -> None:

@@ -35,16 +35,6 @@ def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tm
         assert "row sums 1.000000 … 1.000000" in shown or "row sums 0.999999" in shown
 
 
-def test_attribute_for_a_class(photo: Path, tmp_path: Path) -> None:
-    grids = []
-    for target in (("--target", "3"), ("--target", "7")):
-        options = ("--method", "GradientMultiBounce(steps=1)", *target)
-        printed = run("attribute", "bundled", photo, "--out", tmp_path, *options).split()
-        assert Path(printed[0]).name == "photo-GradientMultiBounce-steps-1.png"
-        grids.append(json.loads(Path(printed[1]).read_text())["grid"])
-    assert not np.allclose(*grids)
-
-
 def test_inspect_of_models_of_text_and_sound(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,13 +64,6 @@ def test_the_strong_check_of_a_model_of_images(timm_folder: str, monkeypatch: py
     monkeypatch.setattr(verification, "_overwritten", lambda _, maps: maps)
     with pytest.raises(ac.AttentionError, match="these are not the maps that the model uses, or a layer does not count"):
         run("inspect", timm_folder, "--strong")
-
-
-def test_attribute_without_a_class_token_names_the_way_out(
-    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ("attribute", "bundled", photo, "--method", "nothing")
-    assert "method 'nothing' is unknown.\nUse one of AttentionFlow" in refused(monkeypatch, capsys, *arguments)
 
 
 def test_what_is_refused(

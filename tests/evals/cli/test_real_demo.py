@@ -19,12 +19,13 @@ from attnchain_evals.cli.real_demo import (
     QUESTION,
     Words,
     answered,
+    contributions,
+    elsewhere,
     greatest,
     photographs,
     read_photograph,
     real_models,
     run,
-    walks,
 )
 from attnchain_evals.weights import FetchedModel
 from attnchain_interp import AttentionError
@@ -103,12 +104,15 @@ def test_each_word_of_the_answer_has_shares_of_the_words_before(tmp_path: Path) 
 
 
 def test_a_walk_sees_earlier_tokens_alone_and_not_its_start(tmp_path: Path) -> None:
-    model = LlamaForCausalLM.from_pretrained(decoder(tmp_path).path, dtype=torch.float32).eval()
-    spent = walks(model, torch.tensor([[1, 2, 3, 4, 5]]), [2, 4])
-    assert torch.allclose(spent.sum(-1), torch.ones(2, dtype=spent.dtype))
-    assert (spent[0, 2:] == 0).all()
-    assert spent[1, 4] == 0
-    assert (spent[1, :4] > 0).all()
+    folder = decoder(tmp_path).path
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    scores = elsewhere(contributions(model), tokenizer, torch.tensor([[2, 3, 4]]), torch.tensor([5, 6, 7]))
+    assert (scores >= 0).all()
+    for row, start in zip(scores, (2, 3, 4), strict=True):
+        assert (row[start:] == 0).all()
+        assert float(row.sum()) in (0, pytest.approx(1))
+    assert scores.sum() > 1
 
 
 def test_tokens_are_summed_over_the_word_in_which_they_end() -> None:

@@ -34,6 +34,7 @@ def test_a_row_for_each_photograph_and_a_column_for_each_map() -> None:
 
 def test_words_are_shaded_in_units_of_the_greatest() -> None:
     assert TEXT.shaded == [("", "It", 0.1, 0.25), (" ", "is", 0.0, 0.0), ("\n\n", "<b>", 0.4, 1.0), (" ", "there", 0.2, 0.5)]
+    assert ShadedText("", ["no", " source"], [0.0, 0.0]).shaded == [("", "no", 0.0, 0.0), (" ", "source", 0.0, 0.0)]
     figure = text_figure(TEXT, "→ an answer", columns=6)
     assert [text.get_text() for text in figure.texts] == ["It", "is", "<b>", "there", "→ an answer"]
     heights = [text.get_position()[1] for text in figure.texts]

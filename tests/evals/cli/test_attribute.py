@@ -1,0 +1,91 @@
+"""Images are tested with `inspect`, in test_app.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from .command_line import refused, run
+
+
+@pytest.fixture
+def tokenizer() -> transformers.PreTrainedTokenizerFast:
+    words = ["[PAD]", "[UNK]", "a", "walk", "moves", "<on>"]
+    made = Tokenizer(WordLevel({word: k for k, word in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]")
+
+
+@pytest.fixture
+def decoder(tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path) -> str:
+    size: dict[str, Any] = {"vocab_size": 6, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = transformers.LlamaConfig(num_attention_heads=2, bos_token_id=None, eos_token_id=None, **size)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "decoder")
+    tokenizer.save_pretrained(tmp_path / "decoder")
+    return f"hf:{tmp_path / 'decoder'}"
+
+
+@pytest.fixture
+def encoder(tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path) -> str:
+    size: dict[str, Any] = {"vocab_size": 6, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    transformers.BertModel(transformers.BertConfig(num_attention_heads=2, **size)).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return f"hf:{tmp_path / 'encoder'}"
+
+
+def test_attribute_for_a_class(photo: Path, tmp_path: Path) -> None:
+    grids = []
+    for target in (("--target", "3"), ("--target", "7")):
+        options = ("--method", "GradientMultiBounce(steps=1)", *target)
+        printed = run("attribute", "bundled", photo, "--out", tmp_path, *options).split()
+        assert Path(printed[0]).name == "photo-GradientMultiBounce-steps-1.png"
+        grids.append(json.loads(Path(printed[1]).read_text())["grid"])
+    assert not np.allclose(*grids)
+
+
+def test_a_text_is_shaded_for_each_token_after_it(decoder: str, tmp_path: Path) -> None:
+    printed = run("attribute", decoder, "a walk moves", "--target", "walk a", "--out", tmp_path / "out").split()
+    assert printed == [str(tmp_path / "out/a-walk-moves-TokenRank.html"), str(tmp_path / "out/a-walk-moves-TokenRank.json")]
+    scores = json.loads(Path(printed[1]).read_text())
+    assert (scores["text"], scores["target"]) == ("a walk moves", "walk a")
+    assert (scores["input_tokens"], scores["output_tokens"]) == (["a", "walk", "moves"], ["walk", "a"])
+    assert np.shape(scores["scores"]) == (2, 3)
+    page = Path(printed[0]).read_text("utf-8")
+    assert page.count("<td title=") == 6
+    assert "<title>hf:" in page
+
+
+def test_a_decoder_goes_on_where_no_target_is_given(decoder: str, tmp_path: Path) -> None:
+    printed = run("attribute", decoder, "a walk", "--method", "Rollout", "--out", tmp_path / "out").split()
+    assert len(json.loads(Path(printed[1]).read_text())["output_tokens"]) == 25
+
+
+def test_a_text_of_an_encoder_has_one_row(encoder: str, tmp_path: Path) -> None:
+    printed = run("attribute", encoder, "a walk", "--method", "ColumnSum", "--out", tmp_path / "out").split()
+    assert np.shape(json.loads(Path(printed[1]).read_text())["scores"]) == (1, 2)
+
+
+def test_what_fits_no_model_is_refused(
+    photo: Path, decoder: str, encoder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(monkeypatch, capsys, "attribute", decoder, photo)
+    assert f"takes no images, and {photo} is a file.\nWrite a text in quotes." in said
+    assert "no tokenizer for a text" in refused(monkeypatch, capsys, "attribute", "bundled-decoder", "a walk")
+    for model, source in (("bundled", str(photo)), (encoder, "a walk")):
+        said = refused(monkeypatch, capsys, "attribute", model, source, "--target", "cat")
+        assert "--target is 'cat'; it is the number of a class" in said
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("attribute", "bundled", photo, "--method", "nothing")
+    assert "method 'nothing' is unknown.\nUse one of AttentionFlow" in refused(monkeypatch, capsys, *arguments)
