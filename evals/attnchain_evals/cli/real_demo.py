@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,7 +147,9 @@ def continued(model: Any, tokenizer: Any, prompt: str) -> tuple[str, list[Shaded
     }
     texts = []
     for title, method in methods.items():
-        scores = elsewhere(method, tokenizer, inputs["input_ids"], token)[0, :-1]
+        with warnings.catch_warnings():  # Rollout warns of what is shown here
+            warnings.filterwarnings("ignore", "Rollout ranks")
+            scores = elsewhere(method, tokenizer, inputs["input_ids"], token)[0, :-1]
         texts.append(ShadedText(title, words.texts, words.sums(scores, inputs["offset_mapping"][0, :, 1])))
     return tokenizer.decode(token).strip(), texts
 
