@@ -3,6 +3,7 @@
 from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
+from attnchain_interp.attribution.of_a_class.grad_ellm import GradELLM
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention, LeGrad
 from attnchain_interp.attribution.of_a_class.gradient_rollouts import GMAR, GradientRollout, TransitionAttentionMaps
 from attnchain_interp.attribution.of_a_class.gradient_walks import (
@@ -11,7 +12,10 @@ from attnchain_interp.attribution.of_a_class.gradient_walks import (
     GradientTokenRank,
     gradient_chain,
 )
+from attnchain_interp.attribution.of_a_class.integrated_gradients import IntegratedGradients
 from attnchain_interp.attribution.of_a_class.leave_one_out import LeaveOneOut
+from attnchain_interp.attribution.of_a_class.shapley_values import ShapleyValues
+from attnchain_interp.attribution.of_a_class.token_perturbation import TokenPerturbation
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank
@@ -34,11 +38,13 @@ __all__ = [
     "ContributionRollout",
     "Defaults",
     "ExpectedVisits",
+    "GradELLM",
     "gradient_chain",
     "GradientAttention",
     "GradientMultiBounce",
     "GradientRollout",
     "GradientTokenRank",
+    "IntegratedGradients",
     "LeaveOneOut",
     "LeGrad",
     "MetastableStates",
@@ -47,11 +53,13 @@ __all__ = [
     "RawAttention",
     "Rollout",
     "Settings",
+    "ShapleyValues",
     "TextAttribution",
     "TextAttributionResult",
     "TextHooks",
     "TokenAblation",
     "TokenAttribution",
+    "TokenPerturbation",
     "TokenRank",
     "TransitionAttentionMaps",
     "WeightedPageRank",

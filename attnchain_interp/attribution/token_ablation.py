@@ -7,13 +7,19 @@ from contextlib import nullcontext
 from typing import Any, Final, Literal, final, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.token_inputs import changed_embeddings, embedding_of, module_inside
+from attnchain_interp.attribution.token_inputs import (
+    called,
+    changed_embeddings,
+    embedding_of,
+    mean_embedding,
+    module_inside,
+    own_call,
+)
 from attnchain_interp.capture import capture
-from attnchain_interp.capture.reading import checked
 from attnchain_interp.capture.source import forward_of
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
@@ -25,7 +31,6 @@ Removal = Literal["attention-mask", "token-delete", "mean-embedding", "mean-colo
 TargetScore = Literal["probability", "log-probability", "logit"]
 
 _OF_TOKENS: Final = ("attention_mask", "token_type_ids", "position_ids")  # arguments with a number for each token
-_ROWS: Final = 4096
 
 
 def check_removal(removal: str | None, score: str) -> None:
@@ -63,20 +68,17 @@ class TokenAblation:
         self, source: Any, call: Call, removal: Removal | None = None, score: TargetScore = "log-probability"
     ) -> None:
         check_removal(removal, score)
-        self._model, self._score = module_inside(source), score
-        self._target: Any = _single(call.target)
+        self._model = module_inside(source)
+        self._score: TargetScore = score
+        self._target: Any = single_target(call.target)
         positional, named = call.arguments(source)
         self.tokens: TokenLayout = capture(source, *positional, layers=-1, **named).tokens
         self.ablated = self.tokens.select(None)[0].nonzero()[:, 0]
         image = call.inputs.ndim == 4
         self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
-        parameters = inspect.signature(forward_of(self._model)).parameters  # pyright: ignore[reportArgumentType]
-        options = dict(call.options or {})
-        arguments = checked(options.pop("reading", None)).arguments
-        by_place = dict(zip(list(parameters)[2:], call.extra, strict=False))
-        self._call = call._replace(extra=(), options={**options, **arguments, **by_place})
-        self._check(image, "attention_mask" in parameters)
-        self._mean = _mean_of(embedding_of(self._model)) if self._removal == "mean-embedding" else torch.empty(0)
+        self._call = own_call(self._model, call)
+        self._check(image)
+        self._mean = mean_embedding(embedding_of(self._model)) if self._removal == "mean-embedding" else torch.empty(0)
 
     def __len__(self) -> int:
         return len(self.ablated)
@@ -101,7 +103,8 @@ class TokenAblation:
         scores[:, self.ablated.to(scores.device)] = attributions
         return scores
 
-    def _check(self, image: bool, takes_mask: bool) -> None:
+    def _check(self, image: bool) -> None:
+        takes_mask = "attention_mask" in inspect.signature(forward_of(self._model) or self._model.forward).parameters
         name, removal = type(self._model).__name__, self._removal
         if image != (removal == "mean-colour"):
             fix = '"mean-colour"' if image else '"attention-mask", "token-delete" or "mean-embedding"'
@@ -118,58 +121,49 @@ class TokenAblation:
 
     def _scores(self, kept: Tensor) -> Tensor:
         """Returns the scores (row,) of the example with these tokens (row, token) alone."""
-        rows, removal = len(kept), self._removal
+        rows, removal, options = len(kept), self._removal, self._call.options or {}
         inputs = self._call.inputs.expand(rows, *self._call.inputs.shape[1:])
-        named = {name: _repeated(value, rows) for name, value in (self._call.options or {}).items()}
-        change = nullcontext()
+        change, named = nullcontext(), dict[str, Any]()
         if removal == "mean-colour":
             shown = F.interpolate(self.tokens.to_grid(kept)[:, None].to(inputs.dtype), inputs.shape[-2:]) > 0
             inputs = torch.where(shown, inputs, inputs.mean((2, 3), keepdim=True))
         elif removal == "token-delete":
             inputs = inputs[kept].unflatten(0, (rows, -1))
-            named |= {name: named[name][kept].unflatten(0, (rows, -1)) for name in _OF_TOKENS if name in named}
+            given = {name: options[name].expand(kept.shape) for name in _OF_TOKENS if name in options}
+            named = {name: value[kept].view(rows, -1) for name, value in given.items()}
         elif removal == "attention-mask":
-            named["attention_mask"] = kept.long() * named.get("attention_mask", 1)
+            named = {"attention_mask": kept.long() * options.get("attention_mask", 1)}
         elif inputs.is_floating_point():
             inputs = torch.where(kept[..., None], inputs, self._mean)
         else:
             change = changed_embeddings(self._model, lambda given: torch.where(kept[..., None], given, self._mean))
-        positional, named = self._call._replace(inputs=inputs, options=named).arguments(self._model)
         with change:
-            return self._read(self._model(*positional, **named), kept)
+            return self._read(called(self._model, self._call, inputs, **named), kept)
 
     def _read(self, output: Any, kept: Tensor) -> Tensor:
         rows, target = len(kept), self._target
-        if not isinstance(target, int | tuple):  # a function, or the one number of an example
-            return selected_score(output, target, rows)
-        logits = logits_of(output)
-        if self._removal == "token-delete" and isinstance(target, tuple) and len(target) == 2 and logits.ndim == 3:
-            place = check_position("token", target[0], len(self.tokens))
-            moved = (kept[:, : place + 1].sum(1) - 1).clamp_min(0)  # where it is now, or the token before it
-            logits, target = logits[torch.arange(rows, device=moved.device), moved][:, None], (0, target[1])
-        chosen = float32_or_wider(selected_score(logits, target, rows))
-        if self._score == "logit":
-            return chosen
-        several = logits[(slice(None), *target[:-1])] if isinstance(target, tuple) else logits
-        logarithms = chosen - float32_or_wider(several).logsumexp(-1)
-        return logarithms.exp() if self._score == "probability" else logarithms
+        if self._removal == "token-delete" and isinstance(target, tuple) and len(target) == 2:
+            logits = logits_of(output)
+            if logits.ndim == 3:
+                place = check_position("token", target[0], len(self.tokens))
+                moved = (kept[:, : place + 1].sum(1) - 1).clamp_min(0)  # where it is now, or the token before it
+                output, target = logits[torch.arange(rows, device=moved.device), moved][:, None], (0, target[1])
+        return score_of(output, target, rows, self._score)
 
 
-def _single(target: Any) -> Any:
+def single_target(target: Any) -> Any:
     """Returns the target of one example: an index, a tuple of indices, a function, or None."""
     if isinstance(target, Tensor):
         target = target.reshape(-1).tolist()
     return target[0] if isinstance(target, list) and len(target) == 1 else target
 
 
-def _repeated(value: Any, rows: int) -> Any:
-    of_example = isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1
-    return value.expand(rows, *value.shape[1:]) if of_example else value
-
-
-@torch.no_grad()
-def _mean_of(embedding: nn.Module) -> Tensor:
-    """Returns the mean embedding (width,) of a vocabulary."""
-    weight: Any = embedding.weight
-    parts = torch.arange(len(weight), device=weight.device).split(_ROWS)
-    return torch.stack([embedding(part[None])[0].sum(0) for part in parts]).sum(0) / len(weight)
+def score_of(output: Any, target: Any, rows: int, score: TargetScore) -> Tensor:
+    """Returns the score (row,) of a `single_target`. A function, and the one number of an example, is the score itself."""
+    chosen = selected_score(output, target, rows)
+    if score == "logit" or not isinstance(target, int | tuple):
+        return float32_or_wider(chosen)
+    logits = logits_of(output)
+    several = logits[(slice(None), *target[:-1])] if isinstance(target, tuple) else logits
+    logarithms = float32_or_wider(chosen) - float32_or_wider(several).logsumexp(-1)
+    return logarithms.exp() if score == "probability" else logarithms

@@ -1,4 +1,6 @@
 from .bench.benchmark import benchmark as benchmark
+from .bench.centre_prior import CentrePrior as CentrePrior
+from .bench.feature_component import FeatureComponent as FeatureComponent
 from .bench.input_magnitude import InputMagnitude as InputMagnitude
 from .bench.quantus import explain_func as explain_func
 from .bench.results import BenchmarkResult as BenchmarkResult

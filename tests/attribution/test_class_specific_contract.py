@@ -34,7 +34,7 @@ Build = Callable[..., AttentionGradientAttribution]
 
 
 def test_all_of_them_are_here() -> None:
-    assert len(METHODS) == 8
+    assert len(METHODS) == 9
 
 
 @every_method

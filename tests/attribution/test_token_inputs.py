@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 import attnchain_interp as ac
-from attnchain_interp.attribution.token_inputs import changed_embeddings, embedding_of, module_inside, on_patches
+from attnchain_interp.attribution import token_inputs
+from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.token_inputs import (
+    by_token,
+    called,
+    changed_embeddings,
+    embedding_of,
+    mean_embedding,
+    module_inside,
+    own_call,
+)
 
 from . import small_models as small
 
@@ -23,10 +33,32 @@ def test_embeddings_are_changed_while_open() -> None:
     assert not embedding_of(model)._forward_hooks
 
 
-def test_scores_of_a_grid_lie_at_the_patches() -> None:
-    tokens = ac.TokenLayout.image(2, (1, 2), class_token=True)
-    cells = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
-    assert on_patches(tokens, cells).tolist() == [[0, 1, 2], [0, 3, 4]]
+def test_attributions_are_summed_by_token() -> None:
+    store = ac.AttentionStore.from_maps([torch.eye(3).expand(2, 1, 3, 3)], ac.TokenLayout.image(2, (1, 2), class_token=True))
+    pixels = torch.arange(2 * 3 * 2 * 4.0).view(2, 3, 2, 4)
+    expected = torch.stack([torch.zeros(2), pixels[..., :2].sum((1, 2, 3)), pixels[..., 2:].sum((1, 2, 3))], 1)
+    assert torch.allclose(by_token(pixels, store), expected)
+    text = ac.AttentionStore.from_maps([torch.eye(3)[None, None]], ac.TokenLayout.text(torch.tensor([[1, 1, 0]])))
+    assert by_token(torch.ones(1, 3, 5), text).tolist() == [[5, 5, 0]]
+    with pytest.raises(ac.AttentionError, match="the model's tokens are 3 tokens"):
+        by_token(torch.ones(1, 4, 5), text)
+
+
+def test_the_mean_of_a_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding = nn.Embedding(10, 4)
+    monkeypatch.setattr(token_inputs, "_ROWS", 3)
+    assert torch.allclose(mean_embedding(embedding), embedding.weight.detach().mean(0))
+
+
+def test_a_call_of_the_model_alone() -> None:
+    model, ids, mask = small.bert(), small.ids(1), torch.tensor([[1, 1, 1, 1, 1, 0, 0]])
+    expected = model(ids, attention_mask=mask).logits
+    options = {"reading": ac.Reading(arguments={"attention_mask": mask})}
+    for call in (Call(ids, extra=(mask,)), Call(ids, options=options), Call(ids, options={"attention_mask": mask})):
+        own = own_call(model, call)
+        assert torch.allclose(called(model, own, ids.expand(3, -1)).logits, expected.expand(3, -1))
+        other = called(model, own, ids, attention_mask=torch.ones_like(ids)).logits
+        assert torch.allclose(other, model(ids).logits)
 
 
 def test_the_module_of_a_source() -> None:

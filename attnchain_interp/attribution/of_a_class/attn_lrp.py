@@ -9,18 +9,16 @@ from typing import Any, ClassVar, final
 
 from captum.attr import GradientAttribution
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, check_places
-from attnchain_interp.attribution.token_inputs import changed_embeddings, module_inside, on_patches
+from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution
+from attnchain_interp.attribution.token_inputs import by_token, changed_embeddings, module_inside
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.encoder_decoder import is_encoder_decoder
 from attnchain_interp.gradients.relevance_rules import RelevanceRules
 from attnchain_interp.gradients.target import selected_score
-from attnchain_interp.store import AttentionStore
 
 
 @final
@@ -73,7 +71,7 @@ class AttnLRP(TokenAttribution, GradientAttribution):
                 )
             graph.maps["inputs"] = tensor
             relevance = tensor.detach() * graph.gradients(score, ["inputs"])["inputs"]
-        return Scored(_of_tokens(relevance, store), store.tokens, metadata=store.metadata)
+        return Scored(by_token(relevance, store), store.tokens, metadata=store.metadata)
 
     def scores(self, source: Scored, first: int = 0) -> Tensor:
         return source.scores
@@ -91,18 +89,3 @@ class AttnLRP(TokenAttribution, GradientAttribution):
             return
         with changed_embeddings(module_inside(self.forward_func), explained):
             yield call
-
-
-def _of_tokens(relevance: Tensor, store: AttentionStore) -> Tensor:
-    """Returns the relevance of tokens (batch, token), from that of embeddings or of pixels."""
-    tokens = store.tokens
-    if relevance.ndim == 4 and tokens.grid is not None:
-        check_places(store.metadata, relevance)
-        pixels = relevance.shape[-2] * relevance.shape[-1] / (tokens.grid[0] * tokens.grid[1])
-        return on_patches(tokens, F.adaptive_avg_pool2d(relevance.sum(1), tokens.grid) * pixels)
-    if relevance.ndim != 3 or relevance.shape[:2] != tokens.roles.shape:
-        raise AttentionError(
-            f"the relevance is that of inputs {tuple(relevance.shape)}, and the model's tokens are {tokens.described}.",
-            "Use AttnLRP with a model whose tokens are the patches of one image, or those of one text.",
-        )
-    return relevance.sum(-1) * tokens.mask.to(relevance.device)

@@ -13,8 +13,6 @@ from attnchain_evals.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from attnchain_evals.metrics.example_metric import ExampleMetric
 
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -22,8 +20,13 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "class column": ("RawAttention", {"token": "class", "select": "column"}),
     "centre row": ("RawAttention", {"token": "center"}),
     "centre column": ("RawAttention", {"token": "center", "select": "column"}),
+    "FeatureAblation": ("LeaveOneOut", {}),  # by Captum's names
+    "ShapleyValueSampling": ("ShapleyValues", {"method": "sampling"}),
+    "KernelShap": ("ShapleyValues", {"method": "kernel"}),
 }
 CONTROL = "input magnitude"
+CONTROLS = (CONTROL, "centre prior", "feature component")
+"""Controls for images."""
 STANDARD = ("TokenRank", "MultiBounce", "Rollout", "GradientAttention", "RandomRanking")
 
 
@@ -44,7 +47,7 @@ def method_classes() -> dict[str, type[Any]]:
 
 
 def method_names() -> list[str]:
-    return [*method_classes(), *ALIASES, CONTROL]
+    return [*method_classes(), *ALIASES, *CONTROLS]
 
 
 def standard_methods(text: bool) -> list[str]:
@@ -52,7 +55,7 @@ def standard_methods(text: bool) -> list[str]:
     return [*STANDARD, *([] if text else [CONTROL])]
 
 
-def build_methods(specs: Iterable[str], model: nn.Module | None, grid: tuple[int, int] | None) -> dict[str, Any]:
+def build_methods(specs: Iterable[str], model: Any, grid: tuple[int, int] | None) -> dict[str, Any]:
     """Returns spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')".
 
     Raises:
@@ -78,14 +81,17 @@ def method_of(spec: str) -> Callable[[Any], Any]:
     return build
 
 
-def _build(spec: str, model: nn.Module | None, grid: tuple[int, int] | None) -> Any:
+def _build(spec: str, model: Any, grid: tuple[int, int] | None) -> Any:
+    from attnchain_evals.bench.centre_prior import CentrePrior
+    from attnchain_evals.bench.feature_component import FeatureComponent
     from attnchain_evals.bench.input_magnitude import InputMagnitude
     from attnchain_interp import AttentionAttribution, AttentionGradientAttribution
 
-    if spec == CONTROL:
+    if spec in CONTROLS:
         if grid is None:
-            raise AttentionError(f"{CONTROL!r} is a control for images, not for texts.", "Use RandomRanking.")
-        return InputMagnitude(grid)
+            raise AttentionError(f"{spec!r} is a control for images, not for texts.", "Use RandomRanking.")
+        kinds = {CONTROL: InputMagnitude, "centre prior": CentrePrior}
+        return kinds[spec](grid) if spec in kinds else FeatureComponent(model, grid)
     kind, _ = _class_of(spec)
     plain = AttentionGradientAttribution
     one_backward = issubclass(kind, plain) and (kind.read, kind.captured) == (plain.read, plain.captured)

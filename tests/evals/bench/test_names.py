@@ -19,6 +19,16 @@ def test_names() -> None:
     method = names.build_methods([spec], None, (2, 2))[spec]
     assert (method.balanced, method.layer_weights, method.captured_maps) == (True, "late", "alti")
     assert built["TransitionAttentionMaps(steps=2)"].forward_func is not None
+    several = names.build_methods(
+        ["FeatureAblation", "KernelShap(n_samples=9)", "ShapleyValueSampling", "IntegratedGradients", "AttnLRP", "GradELLM",
+         *names.CONTROLS], torch.nn.Linear(1, 1), (2, 2))  # fmt: skip
+    assert [type(method).__name__ for method in several.values()] == [
+        *("LeaveOneOut", "ShapleyValues", "ShapleyValues", "IntegratedGradients", "AttnLRP", "GradELLM"),
+        *("InputMagnitude", "CentrePrior", "FeatureComponent"),
+    ]
+    assert (several["KernelShap(n_samples=9)"].method, several["KernelShap(n_samples=9)"].n_samples) == ("kernel", 9)
+    with pytest.raises(AttentionError, match="'centre prior' is a control for images, not for texts"):
+        names.build_methods(["centre prior"], torch.nn.Linear(1, 1), None)
     for spec, message in (
         ("TokenRank(speed=1)", "Pass settings out of"),
         ("Nothing", "is unknown.\nUse one of"),

@@ -1,0 +1,91 @@
+"""Integrated gradients of embeddings and images, summed by token. Captum computes the integral."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, final
+
+import torch
+from captum.attr import GradientAttribution
+from captum.attr import IntegratedGradients as Integral
+from torch import Tensor
+
+from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.token_ablation import TargetScore, check_removal, score_of, single_target
+from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, parts_of
+from attnchain_interp.attribution.token_inputs import (
+    by_token,
+    called,
+    embedding_of,
+    mean_embedding,
+    module_inside,
+    own_call,
+)
+from attnchain_interp.capture import capture
+from attnchain_interp.capture.plain_run import plain_run
+from attnchain_interp.checks import check_whole_number
+from attnchain_interp.store import TokenLayout
+
+
+@final
+class IntegratedGradients(TokenAttribution, GradientAttribution):
+    """(x − b) ⊙ ∫₀¹ ∇s(b + α (x − b)) dα, summed over the embedding x of a token or over the pixels of a patch.
+
+    The baseline b of each token is the mean embedding of the vocabulary; that of an image is its mean colour. Captum's
+    `IntegratedGradients` computes the integral. Scores have a sign. They add up to the score's change from the baseline.
+    `attribute_text` explains each output token over its own context. `n_steps` forwards and backwards.
+
+    Args:
+        forward_func: a model that an adapter recognises. A model of token numbers must take embeddings (`inputs_embeds`).
+        n_steps: the number of points of the integral.
+        score: see `TokenAblation`.
+        internal_steps: how many of these points are rows of one forward.
+
+    Raises:
+        AttentionError: at once, for another score or number; on attribution, a model without `get_input_embeddings`, and the
+            errors of `capture`.
+
+    Source: Sundararajan, Taly & Yan, *Axiomatic Attribution for Deep Networks*, ICML 2017.
+    """
+
+    reads_gradients: ClassVar[bool] = True
+    reads_contexts: ClassVar[bool] = True
+
+    def __init__(
+        self, forward_func: Any, n_steps: int = 50, score: TargetScore = "log-probability", internal_steps: int = 8
+    ) -> None:
+        check_whole_number("n_steps", n_steps, "the number of points of the integral")
+        check_whole_number("internal_steps", internal_steps, "how many points are run at a time")
+        check_removal(None, score)
+        super().__init__(forward_func)
+        self.n_steps, self.internal_steps = n_steps, internal_steps
+        self.score: TargetScore = score
+
+    def read(self, call: Call) -> Scored:
+        """Returns the scores of some examples, one after another."""
+        found = [self._of_one(part) for part in parts_of(call, 1)]
+        layout = TokenLayout(torch.cat([tokens.roles for _, tokens in found]), found[0][1].grid)
+        return Scored(torch.cat([scores for scores, _ in found]), layout)
+
+    def scores(self, source: Scored, first: int = 0) -> Tensor:
+        return source.scores
+
+    def _of_one(self, call: Call) -> tuple[Tensor, TokenLayout]:
+        model, target = module_inside(self.forward_func), single_target(call.target)
+        positional, named = call.arguments(self.forward_func)
+        store = capture(self.forward_func, *positional, layers=-1, **named)
+        inputs, own = call.inputs.detach(), own_call(model, call)
+        if inputs.ndim == 4:
+            baseline = inputs.mean((2, 3), keepdim=True).expand_as(inputs)
+        else:
+            embedding = embedding_of(model)
+            inputs = inputs if inputs.is_floating_point() else embedding(inputs).detach()
+            baseline = mean_embedding(embedding).expand_as(inputs)
+
+        def score(changed: Tensor) -> Tensor:
+            return score_of(called(model, own, changed), target, len(changed), self.score)
+
+        with plain_run(model):
+            integral = Integral(score).attribute(
+                inputs, baseline, n_steps=self.n_steps, internal_batch_size=self.internal_steps
+            )
+        return by_token(integral, store), store.tokens

@@ -1,0 +1,68 @@
+"""Integrated gradients beside a sum over the path."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import GradientAttribution
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_interp.attribution import IntegratedGradients
+
+from .. import small_models as small
+from ..text.texts import DECODER, TEXT
+
+
+def test_on_a_decoder() -> None:
+    model, ids = small.llama(), small.ids(1)
+    table = model.get_input_embeddings().weight.detach()
+    baseline, change = table.mean(0), table[ids] - table.mean(0)
+    # Captum's points and weights
+    nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(12))
+    integral = torch.zeros_like(change)
+    for alpha, weight in zip(nodes, weights, strict=True):
+        point = (baseline + (1 + alpha) / 2 * change).requires_grad_()
+        score = model(inputs_embeds=point).logits[0, 6].log_softmax(-1)[3]
+        integral += weight / 2 * torch.autograd.grad(score, point)[0]
+    expected = (change * integral).sum(-1)
+    found = IntegratedGradients(model, 12, internal_steps=5).attribute(ids, (6, 3), output="tokens")
+    assert torch.allclose(found, expected, atol=1e-6)
+    embedded = IntegratedGradients(model, 12, internal_steps=12).attribute(table[ids], (6, 3), output="tokens")
+    assert torch.allclose(embedded, found, atol=1e-9)
+
+
+def test_scores_add_up_to_the_change_of_the_score() -> None:
+    model, images = small.vit(), small.images()
+    method = IntegratedGradients(model, 60, "logit")
+    assert isinstance(method, GradientAttribution)
+    found = method.attribute(images, [1, 2], output="grid")
+    mean = images.mean((2, 3), keepdim=True).expand_as(images)
+    change = (model(images) - model(mean))[[0, 1], [1, 2]].detach()
+    assert torch.allclose(found.sum((1, 2)), change, atol=0.02 * float(found.abs().sum((1, 2)).min()))
+    with torch.no_grad():
+        assert torch.allclose(method.attribute(images, [1, 2], output="grid"), found)
+
+
+def test_padding_and_texts() -> None:
+    model, mask = small.bert(), torch.tensor([[1] * 7, [1, 1, 1, 0, 0, 0, 0]])
+    method = IntegratedGradients(model, 4)
+    scores = method.attribute(small.ids(), 1, mask, output="tokens")
+    assert torch.allclose(scores[1:, :3], method.attribute(small.ids()[1:, :3], 1, output="tokens"), atol=1e-7)
+    assert not scores[1, 3:].any()
+    result = IntegratedGradients(small.llama(), 4).attribute_text(TEXT, "a", DECODER)
+    ids = torch.tensor([DECODER.encode(TEXT)])
+    target = (ids.shape[1] - 1, DECODER.convert_tokens_to_ids("a"))
+    expected: Tensor = IntegratedGradients(small.llama(), 4).attribute(ids, target, output="tokens")
+    assert result.token_attr is not None
+    assert torch.allclose(result.token_attr, expected, atol=1e-9)
+
+
+def test_refusals() -> None:
+    with pytest.raises(ac.AttentionError, match="n_steps"):
+        IntegratedGradients(small.vit(), 0)
+    with pytest.raises(ac.AttentionError, match="score='p'"):
+        IntegratedGradients(small.vit(), score="p")  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="internal_steps"):
+        IntegratedGradients(small.vit(), internal_steps=0)
