@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from attnchain_interp.errors import AttentionError
@@ -62,7 +62,8 @@ class RelevanceRules(TorchFunctionMode):
         given: the tensor whose gradient is asked for: a leaf that requires gradients.
 
     Raises:
-        AttentionError: in the forward, a function for which there is no rule. The message names it, and the module.
+        AttentionError: a function for which there is no rule, in the backward that comes to its result (in the forward, if it
+            works in place). The message names it, and the module.
 
     Source: Achtibat et al., *AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers*, ICML 2024; rules by
     input times gradient as in its package `lxt` ("efficient").
@@ -89,19 +90,26 @@ class RelevanceRules(TorchFunctionMode):
         if name in _SCALES or (name == "pow" and _is_root(args, kwargs)):
             return func(*args, **kwargs).detach()
         if name in _ELEMENTWISE or (name in _SCALED and self._is_expression(several)):
-            if in_place:
-                raise _unknown(written)
-            return self._expression(func, args, kwargs, several)
+            known = None if in_place else self._expression(func, args, kwargs, several)
+            return self._refused(func, args, kwargs, in_place) if known is None else known
         product = name in _PRODUCTS or (name in _SUMMED_PRODUCTS and not args[0].requires_grad)
         if len(several) == 1 or not (product or name == "div"):
             if product or name in _PLAIN | _SUMMED_PRODUCTS:
                 return self._noted(func(*args, **kwargs), name, args, several)
         elif product and not in_place:
             return _halved(func(*args, **kwargs), len(several))
-        result = func(*args, **kwargs)
-        if any(tensor.requires_grad for tensor in _tensors(result)):
-            raise _unknown(written)
-        return result
+        return self._refused(func, args, kwargs, in_place)
+
+    def _refused(self, func: Any, args: Any, kwargs: Any, in_place: bool) -> Any:
+        """Returns the result of a function without a rule. The backward raises an error if it comes by."""
+        result, error = func(*args, **kwargs), _unknown(func.__name__)
+        if in_place and any(tensor.requires_grad for tensor in _tensors(result)):
+            raise error
+
+        def guarded(value: Any) -> Any:
+            return _Refused.apply(value, error) if isinstance(value, Tensor) and value.requires_grad else value
+
+        return tree_map(guarded, result)
 
     def _constant(self, value: Any) -> Any:
         """A weight, cut from the graph: then a tensor requires a gradient if and only if it depends on the input."""
@@ -118,12 +126,12 @@ class RelevanceRules(TorchFunctionMode):
         return bool(others) and all(self._root(other) is self._root(first) for other in others)
 
     def _expression(self, func: Any, args: Any, kwargs: Any, several: list[Tensor]) -> Any:
-        """Returns the result of a function of one tensor's entries, by the identity rule."""
+        """Returns the result of a function of one tensor's entries, by the identity rule; None where it is none."""
         root = self._root(several[0])
         with torch.no_grad():
             value = func(*tree_map(_copied, args), **tree_map(_copied, kwargs))  # a copy, if it works in place
         if value.shape != root.shape or any(self._root(tensor) is not root for tensor in several):
-            raise _unknown(func.__name__)
+            return None
         result = _Sloped.apply(root, value, (value / root).masked_fill(root == 0, 0))
         self._roots[result] = root
         return result
@@ -147,6 +155,19 @@ class _Sloped(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         return (gradient * ctx.slope).to(ctx.dtype), None, None
+
+
+class _Refused(torch.autograd.Function):
+    """A tensor through which no relevance may come."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, error: AttentionError) -> Tensor:  # type: ignore[override]
+        ctx.error = error
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        raise ctx.error
 
 
 def _halved(tensor: Tensor, factors: int) -> Any:
@@ -211,16 +232,7 @@ def _copied(value: Any) -> Any:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    def each(value: Any) -> Iterator[Tensor]:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, dict):
-            yield from each(value.values())
-        elif isinstance(value, Iterable) and not isinstance(value, str | torch.Size):
-            for part in value:
-                yield from each(part)
-
-    return list(each(value))
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _unknown(function: str) -> AttentionError:

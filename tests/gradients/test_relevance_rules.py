@@ -158,6 +158,14 @@ def test_a_function_without_a_rule_is_named(function: Any, name: str) -> None:
         gradient(Strange(), numbers(3, 4))
 
 
+def test_a_function_that_the_score_does_not_depend_on_needs_no_rule() -> None:
+    def watched(x: Tensor) -> Tensor:
+        assert float(x.cumprod(0).amax().detach()) < 100
+        return x * 2
+
+    assert torch.equal(gradient(watched, numbers(3, 4))[1], torch.full((3, 4), 2.0).double())
+
+
 def test_what_has_no_gradient_needs_no_rule() -> None:
     x = numbers(3, 4)
     found = gradient(lambda x: x * (x.argmax(-1, keepdim=True) + x.detach().log().nan_to_num()), x)[1]
