@@ -107,7 +107,7 @@ def elsewhere(method: Any, tokenizer: Any, prompt: Tensor, target: Tensor) -> Te
 
     That token starts the walk. The other scores of a row are scaled to sum to one, or are zero where no walk leaves.
     """
-    found = ac.TextAttribution(method, tokenizer).attribute(prompt, target=target)
+    found: Any = ac.TextAttribution(method, tokenizer).attribute(prompt, target=target)
     scores = torch.cat([found.token_attr, found.output_attr], 1)
     scores[range(len(scores)), range(prompt.shape[1] - 1, scores.shape[1] - 1)] = 0
     total = scores.sum(-1, keepdim=True)

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
+from attnchain_interp import AttentionError
 
 
 class Ratio(ExampleMetric):
@@ -35,6 +36,12 @@ def test_the_score_is_the_summary_of_the_means_over_defined_examples() -> None:
     assert float(metric.compute()) == pytest.approx(3 / 2)
     metric.reset()
     assert int(metric.defined) == 0
+
+
+def test_a_trial_without_classes_says_so_to_a_metric_that_asks() -> None:
+    assert torch.equal(trial().explained, torch.zeros(3))
+    with pytest.raises(AttentionError, match="the model outputs no logits.\nTake a model with a classification head, or"):
+        _ = Trial(lambda inputs: inputs, torch.zeros(3, 2), None).explained
 
 
 def test_a_trial_makes_each_thing_once() -> None:

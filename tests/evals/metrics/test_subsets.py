@@ -19,6 +19,6 @@ def test_drops_of_a_linear_model_are_the_sums_of_its_weights() -> None:
     labels = torch.arange(16).view(4, 4).repeat_interleave(4, 0).repeat_interleave(4, 1).expand(2, -1, -1)
     subsets = random_subsets([2, 8], 16, 2, first=0, seed=0)
     expected = 8 * (subsets.double() @ WEIGHTS.double().flatten())
-    found = drops(experiment, labels, subsets, on.target, "logit")
+    found = drops(experiment, labels, subsets, on.explained, "logit")
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
