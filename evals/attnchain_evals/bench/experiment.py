@@ -84,8 +84,8 @@ def carry_out(settings: Mapping[str, Any], output: Path) -> BenchmarkResult:
         AttentionError: a name or value that is not known, or what `benchmark` raises.
     """
     limit, seed = settings["limit"], int(settings["seed"])
-    names = (settings[name] for name in ("model", "data"))
-    where = set_up(*names, limit, seed, settings["device"], settings["probe"], output / "probe")
+    kept = output / "probe"
+    where = set_up(settings["model"], settings["data"], limit, seed, settings["device"], settings["probe"], kept)
     model, data, grid = where.model, where.data, where.grid
     text = grid is None
     chosen = standard_methods(text) if settings["methods"] is None else _listed(settings["methods"])

@@ -15,12 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
+import attnchain_interp as ac
+from attnchain_evals import KeyValues, Trial, bundled_encoder
 from attnchain_evals.bench import runner
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.row_files import read_parts
-from attnchain_evals.bench.runner import Share, run
+from attnchain_evals.bench.runner import Plan, Share, run
+from attnchain_evals.metrics import ExampleMetric
 from attnchain_interp import AttentionError
 
 from ..bench_tasks import ALONE, Examples, Peak, Reader, plan, same, table
@@ -249,3 +253,29 @@ def test_a_folder_of_the_schema_before_is_refused_in_words_and_still_reported(tm
     with pytest.raises(AttentionError, match=r"(?s)a run of the schema attnchain-bench/1\..*\nChoose another folder"):
         run(plan(), tmp_path, ALONE)
     assert BenchmarkResult.read(tmp_path, plan().metrics).examples == list(range(11))
+
+
+class _Before(ExampleMetric):
+    """How many methods this trial has measured before: what its methods share depends on them."""
+
+    version = 1
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__("before")
+
+    def measure(self, trial: Trial, attributions: Tensor) -> Tensor:
+        seen: list[Tensor] = trial.once("seen", list)
+        seen.append(attributions)
+        return torch.full((len(attributions), 1), len(seen), dtype=torch.float64)
+
+
+def test_methods_share_the_forwards_of_a_text_also_after_a_kill(tmp_path: Path) -> None:
+    methods = {"Rollout": ac.Rollout(), "TokenRank": ac.TokenRank(), "RandomRanking": ac.RandomRanking()}
+    of = Plan(bundled_encoder(), KeyValues("validation", 4), methods, [_Before()], batch_size=2)
+    run(of, tmp_path, ALONE)
+    whole, part = table(tmp_path, of), tmp_path / "rows-00000.csv"
+    lines = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(lines[:-3]))  # the last method of the last batch, and half of the one before
+    run(of, tmp_path, ALONE)
+    same(table(tmp_path, of), whole)

@@ -24,9 +24,9 @@ from .vits import COLOURS, dino, preprocess, timm_vit, write_colours
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def data(folder: Path, **settings: Any) -> list[ClassFolder]:
+def data(folder: Path, **settings: Any) -> tuple[ClassFolder, ClassFolder]:
     write_colours(folder, **settings)
-    return [ClassFolder(folder / part, preprocess) for part in ("train", "validation")]
+    return ClassFolder(folder / "train", preprocess), ClassFolder(folder / "validation", preprocess)
 
 
 @pytest.mark.parametrize("names", [["blue", "red"], list(COLOURS)])
