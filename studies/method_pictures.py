@@ -17,6 +17,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, KeyValues, bundled_decoder, bundled_vit
+from attnchain_interp import attribution
 from attnchain_interp.pictures import blank_axes, displayable, write_figure
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "images" / "methods"
@@ -45,6 +46,11 @@ def methods(model: Any) -> dict[str, Any]:
         "GradientTokenRank": ac.GradientTokenRank(model),
         "GradientMultiBounce": ac.GradientMultiBounce(model, steps=3),
         "ExpectedVisits": ac.ExpectedVisits(model),
+        "GradELLM": attribution.GradELLM(model),
+        "AttnLRP": attribution.AttnLRP(model),
+        "LeaveOneOut": attribution.LeaveOneOut(model, perturbations_per_eval=64),
+        "ShapleyValues": attribution.ShapleyValues(model, "kernel", 256, perturbations_per_eval=64),
+        "IntegratedGradients": attribution.IntegratedGradients(model, internal_steps=50),
     }
 
 

@@ -99,6 +99,8 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ac.diffusion.SamplingAttention(),
         ac.explore(store, IMAGES[:1]),
         evals.InputMagnitude((2, 2)),
+        evals.CentrePrior((2, 2)),
+        evals.FeatureComponent(model, (2, 2)),
         (pairs := evals.KeyValues("test", 3)),
         pairs[0],
         evals.Perturbation(linear(), IMAGES),

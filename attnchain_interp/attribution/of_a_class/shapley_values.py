@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, final
 
+import torch
 from captum.attr import KernelShap, ShapleyValueSampling
 from torch import Tensor
 
@@ -16,13 +17,14 @@ from attnchain_interp.checks import check_one_of, check_whole_number
 class ShapleyValues(TokenPerturbation):
     """What a token adds to the score of the target, on average over the sets of other tokens that are left beside it.
 
-    Captum estimates it from random sets. Torch's generator gives them: the same after `torch.manual_seed`.
+    Captum estimates it from random sets, which are the same for each example with as many tokens.
 
     Args:
         forward_func, removal, score, perturbations_per_eval: see `TokenPerturbation`.
         method: "sampling" (`ShapleyValueSampling`: tokens are put in, one after another, in a random order) or "kernel"
             (`KernelShap`: a linear model of random sets; it needs scikit-learn).
         n_samples: the number of orders, each with a forward a token; or the number of sets, each with a forward.
+        seed: of the random sets.
 
     Raises:
         AttentionError: at once, for another method or number.
@@ -36,6 +38,7 @@ class ShapleyValues(TokenPerturbation):
         forward_func: Any,
         method: Literal["sampling", "kernel"] = "sampling",
         n_samples: int = 25,
+        seed: int = 0,
         removal: Removal | None = None,
         score: TargetScore = "log-probability",
         perturbations_per_eval: int = 8,
@@ -43,9 +46,11 @@ class ShapleyValues(TokenPerturbation):
         check_one_of("method", method, ("sampling", "kernel"))
         check_whole_number("n_samples", n_samples, "the number of random orders or sets")
         super().__init__(forward_func, removal, score, perturbations_per_eval)
-        self.method, self.n_samples = method, n_samples
+        self.method, self.n_samples, self.seed = method, n_samples, seed
 
     def of_one(self, ablation: TokenAblation, tokens: Tensor) -> Tensor:
         captum: Any = (ShapleyValueSampling if self.method == "sampling" else KernelShap)(ablation)
         options = {"n_samples": self.n_samples, "perturbations_per_eval": self.perturbations_per_eval}
-        return captum.attribute(tokens, 0, **options)
+        with torch.random.fork_rng(devices=[tokens.device] if tokens.is_cuda else []):
+            torch.manual_seed(self.seed)
+            return captum.attribute(tokens, 0, **options)
