@@ -210,6 +210,24 @@ def test_models(name: str, state: str) -> None:
     check_same(found, expected)
 
 
+@pytest.mark.parametrize("state", [name for name in STATES if name not in AUTOCAST | {"inference mode"}])
+@every_model
+def test_baselines(name: str, state: str) -> None:
+    make, given, target = MODELS[name]
+    model, (first, *extra) = make(), given()
+    methods = [attribution.GradELLM(model), attribution.AttnLRP(model), attribution.LeaveOneOut(model)]
+    methods += [attribution.ShapleyValues(model, n_samples=1), attribution.IntegratedGradients(model, 2)]
+    methods += [
+        attribution.LeaveOneOut(model, removal)
+        for removal in ("token-delete", "mean-embedding")
+        if not first.is_floating_point()
+    ]
+    expected = [method.attribute(first, target, tuple(extra), output="tokens") for method in methods]
+    with STATES[state]():
+        found = [method.attribute(first, target, tuple(extra), output="tokens") for method in methods]
+    check_same(found, expected)
+
+
 @pytest.mark.parametrize("state", sorted(AUTOCAST))
 @every_model
 def test_a_model_runs_under_autocast_and_its_chains_do_not(name: str, state: str) -> None:

@@ -51,6 +51,6 @@ class ShapleyValues(TokenPerturbation):
     def of_one(self, ablation: TokenAblation, tokens: Tensor) -> Tensor:
         captum: Any = (ShapleyValueSampling if self.method == "sampling" else KernelShap)(ablation)
         options = {"n_samples": self.n_samples, "perturbations_per_eval": self.perturbations_per_eval}
-        with torch.random.fork_rng(devices=[tokens.device] if tokens.is_cuda else []):
+        with torch.device("cpu"), torch.random.fork_rng(devices=[tokens.device] if tokens.is_cuda else []):
             torch.manual_seed(self.seed)
             return captum.attribute(tokens, 0, **options)

@@ -24,6 +24,9 @@ class CentrePrior(ImageControl):
 
     def cells(self, images: Tensor) -> Tensor:
         rows, columns = (
-            torch.exp(-(((torch.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * DEVIATION**2)).to(images) for n in self.grid
+            torch.exp(
+                -(((torch.arange(n, dtype=images.dtype, device=images.device) + 0.5) / n - 0.5) ** 2) / (2 * DEVIATION**2)
+            )
+            for n in self.grid
         )
         return (rows[:, None] * columns).expand(len(images), -1, -1).contiguous()
