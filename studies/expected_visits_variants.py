@@ -49,7 +49,7 @@ class Walk(AttentionGradientAttribution):
         found = super().read(call)
         total, mean = list(found.gradients), call.inputs.mean((2, 3), keepdim=True)
         for step in range(1, self.steps):
-            part = self.captured(call._replace(inputs=torch.lerp(mean, call.inputs, step / self.steps)), self.layers)
+            part = self.captured(call._replace(inputs=torch.lerp(mean, call.inputs, step / self.steps)), self.layers or "all")
             total = [one + other for one, other in zip(total, part.gradients, strict=True)]
         return AttentionGradients(found.store, [gradients / self.steps for gradients in total])
 

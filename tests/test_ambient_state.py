@@ -79,6 +79,7 @@ SHORT, LARGE = random_maps(2, 30), random_maps(2, 300)
 CHAINS: dict[str, Callable[[], Any]] = {
     "absorb": lambda: ac.absorb(P, FIRST).matrix,
     "as_chain": lambda: [as_chain(LONG).matrix, as_chain(P.bfloat16()).matrix],
+    "balance": lambda: [ac.balance(P).matrix, ac.balance(LONG, 0.5).step(MASS)],
     "bounce": lambda: [ac.bounce(P, 1, 3), ac.bounce(LONG, 1, 3)],
     "Chain": lambda: [as_chain(P).step(P[:, 0]), as_chain(LONG).step(MASS), as_chain(LONG).uniform],
     "coarse_grained_stationary": lambda: coarse_grained_stationary(P, EYE.expand(2, -1, -1)),

@@ -102,7 +102,7 @@ class ContributionPath:
 
     def _places(self, steps: Steps, shape: torch.Size) -> Tensor:
         """Where each number of the heads (batch, head, query, dim) is after steps that reshape."""
-        places = torch.arange(shape.numel()).view(shape)
+        places = torch.arange(shape.numel(), device="cpu").view(shape)
         for step in steps:
             if isinstance(step, Step) and step.function in SHAPED:
                 places = step.call(places).contiguous()

@@ -43,7 +43,8 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     for rows, maps in wide.rows():
         mixed.append(maps @ wide.probed[:, :, : maps.shape[-1]])
         amounts.append(F.pad(sizes(rows, maps), (0, n - maps.shape[-1])))
-    wide.check_sum(torch.cat(mixed, 2), mask, block.output.dtype)
+    computed = (block.values.dtype, block.attended.dtype, block.output.dtype)  # they differ under autocast
+    wide.check_sum(torch.cat(mixed, 2), mask, max(computed, key=lambda dtype: torch.finfo(dtype).eps))
     shares = torch.where(mask[..., None], torch.cat(amounts, 1), 0)
     total = shares.sum(-1, keepdim=True)
     if bool((total[mask] <= 0).any()):

@@ -23,7 +23,7 @@ TAKEN: Final = 1.0  # attention taken as a sink, averaged over heads and layers;
 _SHOWN: Final = 12  # lines of a repr
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
     """The attributes of `Sinks` in one layer (batch, head, token), and the attention that each sink of a head takes."""
 
     received: Tensor
@@ -46,7 +46,7 @@ class Sinks:
             layers. A token that is a sink of no head takes 0. The attention that a token receives in all is 1 on average.
     """
 
-    def __init__(self, layout: TokenLayout, layers: Mapping[str, _Measured]) -> None:
+    def __init__(self, layout: TokenLayout, layers: Mapping[str, Measured]) -> None:
         self.layout, self._layers = layout, dict(layers)
         self.taken = torch.stack([each.taken.mean(1) for each in layers.values()]).mean(0)
         self.tokens = self.taken > TAKEN
@@ -187,7 +187,7 @@ def states_of(store: Layers, tokens: TokenSelection = None, layers: LayerSelecti
 
 
 @torch.no_grad()
-def _measured(layer: LayerAttention, tokens: TokenLayout) -> _Measured:
+def _measured(layer: LayerAttention, tokens: TokenLayout) -> Measured:
     norms, mask = _known_norms(layer), layer.over_heads(tokens.mask)
     whole = bool(tokens.mask.all())
     maps = layer.transitions() if whole else layer.unpadded(tokens.mask)
@@ -202,7 +202,7 @@ def _measured(layer: LayerAttention, tokens: TokenLayout) -> _Measured:
     lengths = _of_median(norms.to(maps.dtype), mask)
     heads = (received >= RECEIVED) & ((lengths <= LENGTH) | (shares >= SHARE)) & mask
     kept = (received, shares, lengths, heads, taken * heads)
-    return _Measured(*(each.to(tokens.roles.device) for each in kept))
+    return Measured(*(each.to(tokens.roles.device) for each in kept))
 
 
 def _known_norms(layer: LayerAttention) -> Tensor:

@@ -175,12 +175,10 @@ def test_an_edit_of_the_map_after_its_softmax_is_seen() -> None:
     with model.edit(inplace=True):
         inside = getattr(model.model.layers[1].self_attn.source, call).source.nn_functional_dropout_0
         inside.output = inside.output.flip(1)  # each head gets the map of another
-    if nnsight.__version__ < "0.8":  # its edits run in a thread of their own, which no recorder sees
-        with pytest.raises(ac.AttentionError, match=r"1 of 3 attention layers showed no map.*layers\.1\.self_attn"):
-            ac.capture(model, LONG)
-        return
     store = ac.capture(model, LONG)
     assert torch.equal(store.maps()[:, :2], torch.stack([before[:, 0], before[:, 1].flip(1)], 1))
+    if nnsight.__version__ < "0.8":
+        return
     with model.trace(LONG):
         ranks = nnsight.save(token_rank(model))
     assert torch.allclose(ranks, ranked(store.maps()), atol=1e-5)

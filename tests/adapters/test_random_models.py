@@ -15,7 +15,7 @@ from torch import nn
 
 import attnchain_interp as ac
 from attnchain_adapters.attention_recorder import AttentionRecorder
-from attnchain_adapters.torch_models import adapter, sequences
+from attnchain_adapters.torch_models import sequences
 
 from .random_attention import SEEN, Seen
 from .random_models import Recipe, built, readings, recipes
@@ -107,9 +107,8 @@ def plain_metadata(recorder: AttentionRecorder, *_: Any) -> dict[str, str]:
     [
         (AttentionRecorder, "metadata", plain_metadata, "neither read nor named"),
         (sequences, "check_in_a_row", lambda *_: None, "sequences are mixed"),
-        (adapter._Forwards, "_check_order", lambda *_: None, "is another"),
     ],
-    ids=["ownership", "one sequence", "folding"],
+    ids=["ownership", "one sequence"],
 )
 def test_without_a_check_the_generator_finds_a_counterexample(
     owner: Any, name: str, blind: Any, symptom: str, monkeypatch: pytest.MonkeyPatch

@@ -112,7 +112,7 @@ def test_two_scales() -> None:
     [
         ("deepvit", "DeepViT", {}, "layer 'transformer.layers.0.0' has negative entries"),
         ("cait", "CaiT", {"cls_depth": 1}, "layer 'patch_transformer.layers.0.0.fn' has negative entries"),
-        ("xcit", "XCiT", {"cls_depth": 1}, r"(?s)layers.0.0.fn \(XCAttention\).* the 64 channels"),
+        ("xcit", "XCiT", {"cls_depth": 1}, r"(?s)layers.0.0.fn \(XCAttention\).* 64 channels"),
         ("vit_with_patch_merger", "ViT", {"patch_merge_layer": 1, "patch_merge_num_tokens": 4}, "16 tokens.*4 tokens"),
         ("pit", "PiT", {"depth": (1, 1)}, r"(?s)layers.0.layers.0.0 .50 tokens.*layers.2.layers.0.0 .17 tokens"),
         (

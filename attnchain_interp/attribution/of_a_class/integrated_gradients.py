@@ -84,7 +84,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
         def score(changed: Tensor) -> Tensor:
             return score_of(called(model, own, changed), target, len(changed), self.score)
 
-        with plain_run(model):
+        with plain_run(model), inputs.device:  # Captum makes tensors on the default device
             integral = Integral(score).attribute(
                 inputs, baseline, n_steps=self.n_steps, internal_batch_size=self.internal_steps
             )

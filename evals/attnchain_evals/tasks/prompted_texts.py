@@ -26,7 +26,7 @@ TOO_LONG = "they are longer than the model's context"
 
 
 class PromptedTexts(ABC):
-    """The prompts of a file that a model answers rightly, as `Passage`s in the order of the file.
+    """The prompts of a file that a model answers rightly, each a `Passage`, in the order of the file.
 
     A prompt is left out, and counted in `left_out`, if the model does not put the first token of the answer first, or if the
     prompt is longer than the model's context (`config.max_position_embeddings`).
