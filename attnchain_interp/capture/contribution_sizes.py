@@ -7,7 +7,6 @@ from typing import Final, Literal, final, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.checks import check_one_of
@@ -39,21 +38,22 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     """
     mask, wide, n = mask.to(block.values.device), block.widened(), block.values.shape[2]
     sizes = sizes_of(wide, measure)
-    mixed, amounts = [], []
+    mixed, shares = [], wide.output.new_zeros(len(mask), n, n)
     for rows, maps in wide.rows():
         mixed.append(maps @ wide.probed[:, :, : maps.shape[-1]])
-        amounts.append(F.pad(sizes(rows, maps), (0, n - maps.shape[-1])))
+        shares[:, rows, : maps.shape[-1]] = sizes(rows, maps)
     computed = (block.values.dtype, block.attended.dtype, block.output.dtype)  # they differ under autocast
     wide.check_sum(torch.cat(mixed, 2), mask, max(computed, key=lambda dtype: torch.finfo(dtype).eps))
-    shares = torch.where(mask[..., None], torch.cat(amounts, 1), 0)
+    shares = shares.masked_fill_(~mask[..., None], 0)
     total = shares.sum(-1, keepdim=True)
-    if bool((total[mask] <= 0).any()):
+    absent = int(((total <= 0)[..., 0] & mask).sum())
+    if absent:
         raise AttentionError(
-            f"{block.name}: {int((total[mask] <= 0).sum())} tokens have outputs to which none contributes by"
+            f"{block.name}: {absent} tokens have outputs to which none contributes by"
             f" {measure!r} (none is nearer to them than zero is), so there are no shares.",
             "Choose another measure.",
         )
-    return (shares / torch.where(total > 0, total, 1))[:, None].contiguous()
+    return shares.div_(torch.where(total > 0, total, 1))[:, None]
 
 
 def sizes_of(block: AttentionBlock, measure: Measure) -> Sizes:
@@ -101,14 +101,19 @@ def _norms(block: AttentionBlock, with_input: bool, normalised: bool) -> Sizes:
     if vectors is None:
         nothing = torch.zeros_like(summands.residual)
         return lambda rows, maps: summands.measured(rows, maps, nothing, residual, lambda each: each.norm(dim=-1))
-    gram = vectors @ vectors.mT
+    gram = (vectors @ vectors.mT).permute(2, 3, 0, 1)[..., None, :]  # (head, head, batch, 1, key)
 
     def sizes(rows: slice, maps: Tensor) -> Tensor:
-        by_key = maps.permute(0, 3, 2, 1).contiguous()
-        found = (by_key @ gram[:, : maps.shape[-1]]).mul_(by_key).sum(-1).relu_().sqrt_().mT
+        found = torch.zeros_like(maps[:, 0])
+        for head, own in enumerate(maps.unbind(1)):
+            inner = own * gram[head, head, ..., : maps.shape[-1]]
+            for other in range(head):
+                inner.addcmul_(maps[:, other], gram[head, other, ..., : maps.shape[-1]], value=2)
+            found.addcmul_(inner, own)
+        found.relu_().sqrt_()
         if residual is not None:
-            own = maps.diagonal(rows.start, -2, -1).mT[:, :, None]  # (batch, query, 1, head)
-            whole = (own @ vectors[:, rows])[:, :, 0] + residual[:, rows]
+            itself = maps.diagonal(rows.start, -2, -1).mT[:, :, None]  # (batch, query, 1, head)
+            whole = (itself @ vectors[:, rows])[:, :, 0] + residual[:, rows]
             found.diagonal(rows.start, -2, -1).copy_(whole.norm(dim=-1))
         return found
 
@@ -159,7 +164,7 @@ class _Summands:
     ) -> Tensor:
         """Returns the size (batch, query, key) of `start` + T_i(x_j), with `start` (batch, query, width)."""
         by_key, causal = maps.permute(0, 3, 2, 1).contiguous(), self._block.causal
-        found = size(start[:, rows].clone())[..., None].repeat(1, 1, maps.shape[-1])
+        found = size(start[:, rows].clone())[:, None].repeat(1, maps.shape[-1], 1)  # (batch, key, query)
         room = max(1, _TOGETHER // (maps.shape[0] * maps.shape[2] * start.shape[-1]))
         for first in range(0, maps.shape[-1], room):
             keys = slice(first, min(first + room, maps.shape[-1]))
@@ -169,8 +174,8 @@ class _Summands:
             low, high = max(keys.start, queries.start), min(keys.stop, queries.stop)
             if residual is not None and low < high:
                 each.diagonal(keys.start - queries.start, 1, 2).add_(residual[:, low:high].mT)
-            found[:, some, keys] = size(each).mT
-        return found
+            found[:, keys, some] = size(each)
+        return found.mT
 
     def _added(self, start: Tensor, by_key: Tensor, keys: slice, queries: slice) -> Tensor:
         """`start` and the summands (batch, key, query, width) without the input, of a part of the maps."""
