@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, final
 
 import torch
@@ -18,7 +18,7 @@ _READ: Final = (F.linear, Tensor.__getitem__)  # functions that take a sum as it
 
 @final
 class BlockSum:
-    """The sum of attention and the input of its block, whose uses are followed while the block is running.
+    """The sum of attention and the input of its block, whose uses are followed.
 
     Args:
         attended: the output of attention, in the layout of the model.
@@ -26,21 +26,16 @@ class BlockSum:
         residual: the input.
         total: the result of the addition.
         alone: whether nothing else is in the sum.
-        runs: says whether the outermost module that was given the input is running.
     """
 
-    def __init__(
-        self, attended: Tensor, steps: Steps, residual: Tensor, total: Tensor, alone: bool, runs: Callable[[], bool]
-    ) -> None:
+    def __init__(self, attended: Tensor, steps: Steps, residual: Tensor, total: Tensor, alone: bool) -> None:
         self.attended, self.steps, self.residual = attended.clone(), steps, residual.clone()  # the model may change its own
-        self._total, self._runs, self._views = total.clone() if alone else None, runs, [total]
+        self._total, self._views = total.clone() if alone else None, [total]
         self._norms: list[tuple[LayerNorm, Tensor]] = []
         self._goes_on = self._goes_elsewhere = False
 
     def follow(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
         """Takes the next function of the model, and its result. Functions of other tensors are ignored."""
-        if not self._runs():
-            return
         several = list(tensors_in((*args, *kwargs.values())))
         total = next((tensor for tensor in several if any(tensor is view for view in self._views)), None)
         if total is None:

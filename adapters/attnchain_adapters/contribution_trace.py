@@ -54,6 +54,7 @@ class ContributionTrace:
         self._paths: dict[int, _Traced] = {}
         self._made: dict[int, Tensor] = {}  # tensors that were computed from the paths and are none
         self._sum: BlockSum | None = None
+        self._inside: Sequence[Tensor] | None = None  # what the outermost module was given that got the input
 
     @property
     def added(self) -> bool:
@@ -96,7 +97,7 @@ class ContributionTrace:
             return
         if self._sum is None:
             self._step(function, args, kwargs, result)
-        elif isinstance(result, Tensor):
+        elif isinstance(result, Tensor) and (self._inside is None or any(given is self._inside for given in self._given)):
             self._sum.follow(function, args, kwargs, result)
 
     def block(self) -> AttentionBlock:
@@ -178,9 +179,8 @@ class ContributionTrace:
                 is_alone = traced.alone is None and self._inputs.get(id(other)) is not None
                 around = next((given for given in self._given if any(each is self._base(other) for each in given)), None)
                 attended = before if traced.alone is None else traced.alone
-                self._sum = BlockSum(
-                    attended, traced.steps, base, result, is_alone, lambda: around is None or self._runs(around)
-                )
+                self._sum = BlockSum(attended, traced.steps, base, result, is_alone)
+                self._inside = around
                 self._paths.clear()
                 self._made.clear()
                 return None
@@ -203,10 +203,6 @@ class ContributionTrace:
             return first + second
 
         return _Traced(result, (Step(function, both),))
-
-    def _runs(self, around: Sequence[Tensor]) -> bool:
-        """Whether the module that was given these tensors is still running."""
-        return any(given is around for given in self._given)
 
     def _is_made(self, tensor: Any) -> bool:
         """Whether a tensor was computed from the output of the heads."""

@@ -23,6 +23,7 @@ from studies.speed import (
     attribution,
     capture,
     chains,
+    contributions,
     cuda,
     explorer_pages,
     factored,
@@ -36,7 +37,19 @@ from studies.speed.rows import BROKE, Result, Row, Skipped, table
 
 ROWS: Final[dict[str, Row]] = {
     row.name: row
-    for module in (chains, attribution, capture, tracing, sampling, factored, perturbation, explorer_pages, imports, cuda)
+    for module in (
+        chains,
+        attribution,
+        capture,
+        contributions,
+        tracing,
+        sampling,
+        factored,
+        perturbation,
+        explorer_pages,
+        imports,
+        cuda,
+    )
     for row in module.ROWS
 }
 PAGE: Final = ROOT / "docs" / "performance.md"

@@ -11,9 +11,9 @@ from attnchain_adapters.block_sum import BlockSum, is_sum, tensors_in
 ATTENDED, X = torch.ones(1, 2, 3), torch.arange(6.0).view(1, 2, 3)
 
 
-def made(alone: bool = True, runs: bool = True) -> tuple[BlockSum, Tensor]:
+def made(alone: bool = True) -> tuple[BlockSum, Tensor]:
     total = ATTENDED + X
-    return BlockSum(ATTENDED, (), X, total, alone, lambda: runs), total
+    return BlockSum(ATTENDED, (), X, total, alone), total
 
 
 def test_a_sum_that_nothing_uses_is_the_output() -> None:
@@ -46,9 +46,9 @@ def test_uses_that_are_not_known() -> None:
     found, total = made()
     found.follow(torch.tanh, (total,), {}, total.tanh())
     assert found.use is None
-    outside, total = made(runs=False)
-    outside.follow(torch.tanh, (total,), {}, total.tanh())
-    assert outside.use is not None
+    outside, total = made()
+    outside.follow(torch.tanh, (X,), {}, X.tanh())
+    assert outside.use is not None, "a function of another tensor"
     beside, total = made(alone=False)
     beside.follow(F.layer_norm, (total, (3,)), {}, F.layer_norm(total, (3,)))
     assert beside.use is None, "the norm of a sum with something else"

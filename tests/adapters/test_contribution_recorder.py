@@ -1,12 +1,16 @@
 """The recorder of attention blocks: hooks, and the layers that it hands over."""
 
+import gc
+from typing import Any, cast
+from weakref import ref
+
 import pytest
 import torch
 from torch import nn
 
 import attnchain_interp as ac
 from attnchain_adapters.contribution_recorder import ContributionRecorder
-from attnchain_interp.capture import ContributionCollector, Expected, StoreCollector
+from attnchain_interp.capture import AttentionBlock, ContributionCollector, Expected, StoreCollector
 
 
 def encoder() -> nn.TransformerEncoder:
@@ -59,3 +63,35 @@ def test_attention_that_comes_twice_in_a_layer_is_refused() -> None:
         ContributionRecorder(model, {"0": ["0"]}, {"0"}, collector),
     ):
         model(torch.randn(1, 4, 8))
+
+
+def test_a_block_is_gone_once_it_is_taken() -> None:
+    """Without the help of the collector of garbage: a trace holds no cycle."""
+
+    class Seen:
+        wants_blocks = True
+
+        def __init__(self) -> None:
+            self.values: list[ref[torch.Tensor]] = []
+            self.alive: list[int] = []
+
+        def take_block(self, name: str, block: AttentionBlock, *_: object) -> None:
+            assert isinstance(block, AttentionBlock)
+            self.values.append(ref(block.attended))
+            self.alive.append(sum(value() is not None for value in self.values))
+
+        take = expect = result = take_block
+
+    torch.manual_seed(0)
+    layer, seen = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, dropout=0), Seen()
+    model, names = (
+        nn.TransformerEncoder(layer, 6, enable_nested_tensor=False).eval(),
+        [f"layers.{k}.self_attn" for k in range(6)],
+    )
+    gc.disable()
+    try:
+        with torch.no_grad(), ContributionRecorder(model, {name: [name] for name in names}, set(names), cast("Any", seen)):
+            model(torch.randn(1, 4, 8))
+    finally:
+        gc.enable()
+    assert seen.alive == [1] * 6

@@ -34,6 +34,7 @@ def token_rank(
     detach: bool = True,
     rows: Rows | None = None,
     balanced: bool | float = False,
+    maps: str = "attention",
 ) -> Tensor:
     """The stationary distribution of every head, (batch, layer, head, token), by `reduce_layers`.
 
@@ -41,7 +42,7 @@ def token_rank(
     the next token; elsewhere to every state alike. For other jumps hand `stationary` to `reduce_layers`.
 
     Args:
-        model, layers, tokens, detach, rows: as in `reduce_layers`.
+        model, layers, tokens, detach, rows, maps: as in `reduce_layers`.
         damping: probability of following attention rather than jumping, at least 0 and below 1; when None 0.5 where maps
             are causal, else 0.99.
         balanced: balance the chain of each head, which takes the pull from tokens that everybody attends to; or the strength
@@ -53,7 +54,7 @@ def token_rank(
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
     function = partial(rank_of_chains, damping=damping, balanced=balanced)
-    return reduce_layers(model, function, layers=layers, tokens=tokens, detach=detach, rows=rows)[0]
+    return reduce_layers(model, function, layers=layers, tokens=tokens, detach=detach, rows=rows, maps=maps)[0]
 
 
 def reduce_layers(
@@ -63,6 +64,7 @@ def reduce_layers(
     tokens: Tensor | None = None,
     detach: bool = True,
     rows: Rows | None = None,
+    maps: str = "attention",
 ) -> list[Tensor]:
     """Applies each function to every head in one walk over the layers: one tensor (batch, layer, head, …) per function.
 
@@ -85,12 +87,19 @@ def reduce_layers(
         detach: results on the CPU and without gradient. False leaves them where they are, for `with ranks.sum().backward():`.
         rows: for a generation, a dict that you make before the loop over `tracer.iter`: `rows = {}`. It keeps the maps of
             each layer, and each step adds the row of its new token. The chain of a step is that of all tokens so far.
+        maps: "attention". A module returns no values, so a trace has no contributions; `attnchain_interp.capture` has them.
 
     Raises:
         ValueError: no layer is known, or it does not exist; weights that are not returned, asked for too late, or not square;
             rows that do not sum to one; an example without states. And what a function raises.
     """
     warn_of_untried()
+    if maps != "attention":
+        raise ValueError(
+            f"maps is {maps!r}. Contributions are computed from values and from the outputs of blocks, and a trace is shown"
+            f" weights alone. Outside of the trace write capture(model, prompt, maps={maps!r}) of attnchain_interp: it takes"
+            " the nnsight model as it is."
+        )
     chosen = chosen_layers(model, layers)
     if not chosen or not functions:
         raise ValueError(

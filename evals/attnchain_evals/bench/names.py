@@ -131,6 +131,19 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
         raise AttentionError(f"{spec!r} is not understood ({error}).", "Write NAME or NAME(setting=value, …).") from error
 
 
+def with_settings(spec: str, **settings: Any) -> str:
+    """Returns a spec with further settings.
+
+    Raises:
+        AttentionError: as `parsed`.
+
+    >>> with_settings("MultiBounce(steps=3)", maps="alti")
+    "MultiBounce(steps=3, maps='alti')"
+    """
+    name, own = parsed(spec)
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in (own | settings).items())})"
+
+
 def split(text: str) -> list[str]:
     """Splits a text at the commas outside brackets.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 try:
     import typer
@@ -100,14 +100,15 @@ def inspect(
     strong: Annotated[bool, typer.Option("--strong", help="also overwrite each layer's map: the output must move")] = False,
     kind: Annotated[str | None, typer.Option(help="encoder, decoder, cross or pool")] = None,
     tower: Annotated[str | None, typer.Option(help="of a model of several: text, vision, …")] = None,
+    maps: Annotated[str, typer.Option(help="attention, or contributions: norm, projection or alti")] = "attention",
 ) -> None:
     """Prints the capture of a model on a sample input: layers, heads, tokens, route, row sums. --strong verifies it."""
     from attnchain_interp import AttentionError, capture, prove
 
-    loaded = load(model)
+    loaded, read = load(model), cast("Any", maps)
     reading = replace(loaded.reading, kind=kind, tower=tower)
     with working("capturing attention"):
-        store = capture(loaded.model, reading=reading, **loaded.sample)
+        store = capture(loaded.model, reading=reading, maps=read, **loaded.sample)
     typer.echo(
         f"{model}: {store.metadata['model']} by the {store.metadata['adapter']} adapter, route {store.metadata['route']}"
     )

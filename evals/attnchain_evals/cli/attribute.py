@@ -29,12 +29,18 @@ def attribute(
         str | None,
         typer.Option(help="the class by number (the predicted one if not given), or the text after a prompt (generated)"),
     ] = None,
+    maps: Annotated[
+        str | None,
+        typer.Option(help="that the method reads: attention, norm, projection or alti; the method's default if not given"),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),
 ) -> None:
     """Writes the heat map of an image, or a text with its tokens shaded, and the scores as JSON."""
+    from attnchain_evals.bench.names import with_settings
     from attnchain_interp import AttentionError
     from attnchain_interp.files import write_text
 
+    method = with_settings(method, maps=maps) if maps else method
     loaded = load(model)
     if loaded.preprocess is None and loaded.reading.tokenizer is None:
         raise AttentionError(

@@ -30,6 +30,12 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
 Damping = Annotated[float, typer.Option(help="of the stationary distribution: the probability of following attention")]
 Heads = Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2: how the heads of a layer are weighted")]
 
+Maps = Annotated[
+    str,
+    typer.Option(
+        help="attention, or norm, projection or alti: contributions of tokens to the blocks' outputs, one map a layer"
+    ),
+]
 LayerWeights = Annotated[
     str, typer.Option(help="mean, late (by depth), lambda2 or inverse-lambda2: how the layers of the chain are weighted")
 ]
@@ -46,11 +52,12 @@ def layers(
     heads: Heads = "mean",
     damping: Damping = 0.99,
     balanced: Balanced = False,
+    maps: Maps = "attention",
 ) -> None:
     """Draws layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
     from attnchain_interp.pictures import show_layers
 
-    read = _read(model, image)
+    read = _read(model, image, maps)
     options: Any = {"heads": heads, "damping": damping, "balanced": balanced}
     _write(show_layers(read.store, read.pixels[0], read.normalization, **options), output)
 
@@ -64,11 +71,12 @@ def heads(
         Literal["head", "lambda2"], typer.Option(help="of a layer's heads: by number, or slowest first")
     ] = "head",
     damping: Damping = 0.99,
+    maps: Maps = "attention",
 ) -> None:
     """Draws layers × heads: the TokenRank of every head, in a frame of the colour of its |λ₂|."""
     from attnchain_interp.pictures import show_heads
 
-    _write(show_heads(_read(model, image).store, order=order, damping=damping), output)
+    _write(show_heads(_read(model, image, maps).store, order=order, damping=damping), output)
 
 
 @app.command()
@@ -86,13 +94,14 @@ def bounces(
     damping: Damping = 0.99,
     layer_weights: LayerWeights = "mean",
     balanced: Balanced = False,
+    maps: Maps = "attention",
 ) -> None:
     """Draws a walk from one token after n bounces and after infinitely many, or a film of the walk."""
     from attnchain_interp.pictures import animate_bounces, show_bounces
 
     begin = int(start) if start.lstrip("-").isdecimal() else start
     numbers = _numbers(steps)
-    read = _read(model, image)
+    read = _read(model, image, maps)
     shown = (read.pixels[0], read.normalization, begin)
     options: Any = {"heads": heads, "damping": damping, "layer_weights": layer_weights, "balanced": balanced}
     if output.suffix in (".gif", ".mp4"):
@@ -104,11 +113,11 @@ def bounces(
 
 
 @app.command()
-def states(model: Model, image: Image = None, output: Output = Path("states.pdf")) -> None:
+def states(model: Model, image: Image = None, output: Output = Path("states.pdf"), maps: Maps = "attention") -> None:
     """Draws the metastable states of the image as coloured regions."""
     from attnchain_evals.cli.demo import state_figure
 
-    read = _read(model, image)
+    read = _read(model, image, maps)
     _write(state_figure(read.store, read.pixels, read.normalization), output)
 
 
@@ -137,7 +146,7 @@ class _Captured(NamedTuple):
     normalization: Any
 
 
-def _read(model: str, image: Path | None) -> _Captured:
+def _read(model: str, image: Path | None, maps: Any) -> _Captured:
     from attnchain_interp import AttentionError, capture
 
     if image is None and model != "bundled":
@@ -156,7 +165,7 @@ def _read(model: str, image: Path | None) -> _Captured:
 
         pixels = loaded.preprocess(open_image(image))
     with working("capturing attention"):
-        return _Captured(capture(loaded.model, pixels), pixels, normalization_of(loaded.preprocess))
+        return _Captured(capture(loaded.model, pixels, maps=maps), pixels, normalization_of(loaded.preprocess))
 
 
 def _write(figure: Any, path: Path) -> None:

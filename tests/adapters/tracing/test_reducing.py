@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnchain_adapters.tracing.reducing import chain
+from attnchain_adapters.tracing.reducing import chain, reduce_layers, token_rank
 
 MAPS = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
 
@@ -24,3 +24,9 @@ def test_what_is_not_a_chain_is_refused() -> None:
         chain(MAPS, None, torch.arange(4), "layer")
     with pytest.raises(ValueError, match="in layer an example has no state"):
         chain(MAPS, None, torch.zeros(4, dtype=torch.bool), "layer")
+
+
+def test_contributions_are_taken_outside_of_a_trace() -> None:
+    for call in (token_rank, reduce_layers):
+        with pytest.raises(ValueError, match=r"maps is 'alti'.*write capture\(model, prompt, maps='alti'\)"):
+            call(None, maps="alti")

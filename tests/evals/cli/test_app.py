@@ -33,6 +33,7 @@ def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tm
         assert f"by the {route} adapter, route sdpa" in shown
         assert f"grid {side}×{side}" in shown
         assert "row sums 1.000000 … 1.000000" in shown or "row sums 0.999999" in shown
+        assert "   1 heads" in run("inspect", model, "--maps", "norm")
 
 
 def test_inspect_of_models_of_text_and_sound(

@@ -89,3 +89,14 @@ def test_an_unknown_method_is_refused_with_the_known_ones(
 ) -> None:
     arguments = ("attribute", "bundled", photo, "--method", "nothing")
     assert "method 'nothing' is unknown.\nUse one of AttentionFlow" in refused(monkeypatch, capsys, *arguments)
+
+
+def test_the_maps_of_a_method(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    grids = []
+    for maps in ((), ("--maps", "projection"), ("--maps", "attention")):
+        printed = run("attribute", "bundled", photo, "--out", tmp_path, "--method", "TokenRank(damping=0.9)", *maps).split()
+        grids.append(json.loads(Path(printed[1]).read_text())["grid"])
+    assert np.allclose(grids[0], grids[2])
+    assert not np.allclose(grids[0], grids[1])
+    refusal = refused(monkeypatch, capsys, "attribute", "bundled", photo, "--method", "RandomRanking", "--maps", "alti")
+    assert "unexpected keyword argument 'maps'" in refusal

@@ -16,7 +16,7 @@ from .command_line import refused, run
         ("layers", "bundled", "--heads", "lambda2", "--balanced"),
         ("heads", "bundled", "--order", "lambda2"),
         ("bounces", "bundled", "--steps", "0,2", "--start", "class", "--balanced", "--layer-weights", "late"),
-        ("states", "bundled"),
+        ("states", "bundled", "--maps", "projection"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -33,6 +33,7 @@ def test_each_figure_is_written(arguments: tuple[str, ...], tmp_path: Path) -> N
         (("toy", "--steps", "1,x"), "--steps is '1,x'"),
         (("layers", "timm:vit_tiny_patch16_224"), "timm:vit_tiny_patch16_224 needs an image."),
         (("layers", "bundled-encoder", "photo.png"), "takes no images"),
+        (("heads", "bundled", "--maps", "size"), "maps='size' is unknown"),
     ],
 )
 def test_what_is_refused(
