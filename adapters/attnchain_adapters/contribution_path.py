@@ -96,8 +96,9 @@ class ContributionPath:
             return None
         token = places.view(-1, heads * dim)[0]
         order = token // (n * dim) % heads * dim + token % dim  # head and dim of each channel
-        projection, bias = torch.empty_like(weight.mT), computing[0].bias
-        projection[order.to(weight.device)] = weight.mT
+        projection, bias = weight.mT, computing[0].bias
+        if bool((order.diff() != 1).any()):
+            projection = projection[order.argsort().to(weight.device)]
         return projection.unflatten(0, (heads, dim)), weight.new_zeros(width) if bias is None else bias
 
     def _places(self, steps: Steps, shape: torch.Size) -> Tensor:

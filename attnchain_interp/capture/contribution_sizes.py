@@ -15,7 +15,7 @@ from attnchain_interp.errors import AttentionError
 Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
 Sizes = Callable[[slice, Tensor], Tensor]  # some queries and their maps (batch, head, query, key) → (batch, query, key)
 
-_TOGETHER: Final = 2**18  # numbers of vectors that are held at once: few enough for a cache
+_TOGETHER: Final = 2**19  # numbers of vectors that are held at once: few enough for a cache
 
 
 def check_measure(measure: str) -> None:
@@ -157,7 +157,7 @@ class _Summands:
         self.residual, self.vectors = self._linear(block.residual), None
         if not block.by_channel:
             projected = block.values if block.projection is None else block.values @ block.projection
-            self.vectors = self._linear(projected.transpose(1, 2)).contiguous()
+            self.vectors = self._linear(projected.transpose(1, 2))
 
     def measured(
         self, rows: slice, maps: Tensor, start: Tensor, residual: Tensor | None, size: Callable[[Tensor], Tensor]

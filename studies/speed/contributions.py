@@ -94,7 +94,7 @@ def memory() -> list[Figure]:
             f"peak memory of {name} beyond the forward, a layer of maps = 1",
             (extra - bare) / layer,
             "×",
-            Bar(3),
+            Bar(4),
             f"{extra / 1e6:.0f} MB against {bare / 1e6:.0f} MB; a layer of maps is {layer / 1e6:.0f} MB",
         )
         for name, extra in found
