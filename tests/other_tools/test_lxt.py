@@ -20,7 +20,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
 from attnchain_interp.attribution import AttnLRP
 
-pytest.importorskip("lxt")
+pytest.importorskip("lxt", reason="lxt is not installed")
 SIZES: dict[str, Any] = {"vocab_size": 60, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 LLAMA: dict[str, Any] = {**SIZES, "hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 2}
 LLAMA |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
