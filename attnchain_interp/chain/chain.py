@@ -59,8 +59,16 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
         raise AttentionError(
             f"{name} is not row-stochastic: a row sums to 1 {'+' if below_one else '±'} {worst:.3g}.",
             "Pass probabilities after the softmax and before dropout (put the model in .eval()), with queries as rows. If the"
-            " softmax has a sink, rows are below one: pass LayerAttention(…, sink=True).",
+            " softmax has a sink, rows are below one: pass LayerAttention(…, sink=True). Maps of a 16-bit model that were"
+            " widened since are renormalised by P / P.sum(-1, keepdim=True).",
         )
+
+
+def renormalised(maps: Tensor) -> Tensor:
+    """Returns maps (…, query, key), each row divided by its sum; the maps themselves where no row is off by more than rounding."""
+    sums = maps.sum(-1, keepdim=True)
+    off = (sums.detach() - 1).abs().amax()
+    return maps / sums if float(off) > 10 * torch.finfo(maps.dtype).eps else maps
 
 
 def check_square(maps: Tensor, name: str) -> None:
@@ -81,7 +89,8 @@ class Chain:
 
     Args:
         transitions: (…, token, token) transition probabilities, float32 or float64, zero in the columns of tokens that are
-            not states; or an `Operator`, whose matrix need not exist.
+            not states; or an `Operator`, whose matrix need not exist. Rows whose sums are off by more than the rounding of
+            their type, and by no more than `ROW_TOLERANCE`, are divided by them.
         states: (…, token) bool.
         absorbing: rows may sum to less than one. With the missing probability the walk ends (`absorb`).
         check: look at every entry. Pass False for entries that are known to be right.
@@ -107,6 +116,8 @@ class Chain:
         if check and isinstance(self.transitions, Dense):
             check_square(self.transitions.matrix, "the transition matrix")
             check_rows(self.transitions.matrix, "the transition matrix", below_one=absorbing)
+            if not absorbing:
+                self.transitions = Dense(renormalised(self.transitions.matrix))
             if not bool(states.all()) and bool((self.transitions.matrix.detach().any(-2) & ~states).any()):
                 raise AttentionError("the matrix leads to a token that is not a state.", "Build the chain with restrict().")
 
@@ -148,8 +159,8 @@ class Chain:
 def as_chain(P: Tensor | Factors | Chain) -> Chain:
     """Returns a chain as it is, and the chain of a map (…, token, token) or of `Factors`, in which every token is a state.
 
-    16-bit maps become float32, and each row is divided by its sum, which removes their rounding. A sink among the factors
-    is dropped: rows are renormalised.
+    16-bit maps become float32. Rows that are off by the rounding of a 16-bit model are divided by their sums, in maps of every
+    type. A sink among the factors is dropped: rows are renormalised.
 
     Raises:
         AttentionError: the map is not row-stochastic.
@@ -165,8 +176,7 @@ def as_chain(P: Tensor | Factors | Chain) -> Chain:
         return Chain(P, every)
     check_square(P, "the transition matrix")
     check_rows(P, "the transition matrix")
-    matrix = float32_or_wider(P)
-    return Chain(matrix / matrix.sum(-1, keepdim=True), every, check=False)
+    return Chain(renormalised(float32_or_wider(P)), every, check=False)
 
 
 def check_damping(damping: float) -> None:

@@ -74,6 +74,31 @@ def test_maps_that_are_no_chains_are_refused(P: Tensor, message: str) -> None:
             function()
 
 
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 9.5e-4), (torch.float64, 9.5e-7), (torch.float32, 3e-6)])
+def test_rows_off_within_the_tolerance_are_the_chain_of_their_proportions(dtype: torch.dtype, off: float) -> None:
+    """Maps of 16-bit models, widened since: what a chain takes, every function of it answers, and all of the same chain."""
+    generator = torch.Generator().manual_seed(0)
+    for n in (2, 40, 60, 130):
+        rows = torch.rand(3, n, n, generator=generator, dtype=torch.float64) ** 8 + 1e-12
+        rows = rows / rows.sum(-1, keepdim=True)
+        P = (rows * (1 + off * (2 * torch.rand(3, n, 1, generator=generator, dtype=torch.float64) - 1))).to(dtype)
+        for given in (P, ac.Chain(P, torch.ones(3, n, dtype=torch.bool))):
+            pi = ac.stationary(given).double()
+            followed = 0.99 * (pi[:, None] @ rows)[:, 0] + 0.01 / n
+            assert float((followed - pi).abs().sum(-1).max()) < 2e-6
+            assert torch.allclose(ac.bounce(given, 0, steps=50).sum(-1), torch.ones(3, dtype=dtype), atol=1e-5)
+        reducible = torch.block_diag(*P[:2])
+        with pytest.raises(ac.AttentionError, match="reducible"):
+            ac.stationary(reducible, damping=1)
+
+
+def test_a_map_of_a_16_bit_model_that_is_too_far_off_is_told_how_to_be_renormalised(five: Tensor) -> None:
+    widened = five.float() * 1.004
+    with pytest.raises(ac.AttentionError, match=r"(?s)1 ± 0\.004.*renormalised by P / P.sum\(-1, keepdim=True\)"):
+        ac.stationary(widened)
+    assert torch.allclose(ac.stationary(widened / widened.sum(-1, keepdim=True)), ac.stationary(five).float(), atol=1e-6)
+
+
 def test_a_chain_by_hand_must_keep_to_its_states(five: Tensor) -> None:
     with pytest.raises(ac.AttentionError, match="leads to a token that is not a state"):
         ac.Chain(five, torch.tensor([True, True, True, True, False]))
