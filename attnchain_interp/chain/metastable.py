@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -11,11 +12,15 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping
 from attnchain_interp.chain.functionals import stationary
+from attnchain_interp.chain.transformations import restrict
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.gpcca import memberships
-from attnchain_interp.operators import Factors, full_precision
+from attnchain_interp.operators import Dense, Factors, Operator, full_precision
 
+_BUILT: Final = 2**28  # bytes of the maps of factored chains up to which they are built, since many products are needed
+_TILE: Final = 2**21  # entries of a map that are built at once
+_DOUBLE: Final = 2048  # tokens up to which a chain is computed in float64
 _LEAST_WEIGHT: Final = 1e-12  # stationary weight of a token below which √η spoils the scaled matrix
 
 
@@ -36,11 +41,14 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
     Crispness has many local maxima where the states are not sharp. The result is the best of three, each reached uphill
     from another simplex.
 
-    Computed on the CPU in float64, one chain after the other: a Schur decomposition (about 25 n³ operations) and linear
-    programs, which take milliseconds for a few states and seconds for twenty. Not differentiable.
+    Chains of up to 256 states have a whole Schur decomposition. Longer ones have a block Krylov space, which about a dozen
+    products with k vectors span; if it does not hold the states, the whole decomposition follows (about 25 n³ operations).
+    Products are in float64 up to 2,048 tokens and in the type of the chain beyond, all else in float64 on the CPU. Linear
+    programs find the crispest χ: they take milliseconds for a few states and seconds for twenty. Not differentiable.
 
     Args:
-        P: (…, token, token) map or `Chain`. `Factors` and factored chains are multiplied out.
+        P: (…, token, token) map or `Chain`. Maps of factors are built
+            up to 256 MiB. Beyond, products alone are taken, each of all chains of a batch.
         k: the number of states. None takes the largest gap in the spectrum of each chain: the k from 2 to 20 (and fewer
             than there are tokens, unless that leaves none) with the largest Re λ_k − Re λ_k+1.
         damping: in [0, 1], of the chain whose stationary distribution η weighs the tokens.
@@ -68,17 +76,18 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
         check_whole_number("k", k, "the number of metastable states")
     check_damping(damping)
     n, shape = len(chain), chain.states.shape[:-1]
-    matrices, states = chain.matrix.double().cpu().reshape(-1, n, n), chain.states.cpu().reshape(-1, n)
+    parts = _parts(chain)
     found = []
-    for number, (matrix, inside) in enumerate(zip(matrices, states, strict=True)):
+    for number, (one, place) in enumerate(parts):
         try:
-            found.append(_memberships(matrix[inside][:, inside], k, damping))
+            found.append(_memberships(one, place, k, damping))
         except AttentionError as error:
             if not shape:
                 raise
             where = [int(i) for i in np.unravel_index(number, shape)]
             raise AttentionError(f"chain {where}: {error}") from None
     most = max((one.shape[1] for one in found), default=k or 1)
+    states = chain.states.cpu().reshape(-1, n)
     result = torch.zeros(len(states), n, most, dtype=torch.float64, device="cpu")
     for row, inside, one in zip(result, states, found, strict=True):
         row[inside, : one.shape[1]] = torch.from_numpy(one)
@@ -123,18 +132,55 @@ def coarse_grained_stationary(P: Tensor | Factors | Chain, memberships: Tensor, 
     return (stationary(chain, damping)[..., None, :] @ chi)[..., 0, :]
 
 
-def _memberships(matrix: Tensor, k: int | None, damping: float) -> NDArray[np.float64]:
-    """Returns χ (state, k) of one chain without tokens that are not states."""
-    n = len(matrix)
+def _parts(chain: Chain) -> Iterator[tuple[Chain, tuple[int, ...]]]:
+    """Yields each chain of a batch: alone and held as a matrix; or the whole batch, with the place in it.
+
+    Factored chains of more than `_BUILT` bytes are not multiplied out, and an operator cannot be taken apart.
+    """
+    n, shape = len(chain), chain.states.shape[:-1]
+    closed = restrict(chain, chain.states) if chain.absorbing else chain
+    if not isinstance(closed.transitions, Dense) and closed.states.numel() * n * closed.dtype.itemsize > _BUILT:
+        yield from ((closed, place) for place in np.ndindex(*shape))
+        return
+    for matrix, inside in zip(_built(closed.transitions).reshape(-1, n, n), closed.states.reshape(-1, n), strict=True):
+        alone = (matrix.double().cpu(), inside.cpu()) if n <= _DOUBLE else (matrix, inside)
+        yield Chain(*alone, check=False), ()
+
+
+def _built(operator: Operator) -> Tensor:
+    """Returns the matrix of an operator, built by some rows at a time: layers and heads are never whole side by side."""
+    if isinstance(operator, Dense):
+        return operator.matrix
+    matrix = torch.empty(operator.shape, dtype=operator.dtype, device=operator.device)
+    n = operator.shape[-1]
+    size = max(1, _TILE // n)
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        matrix[..., start:stop, :] = operator.rows(start, stop)
+    return matrix
+
+
+def _memberships(chain: Chain, place: tuple[int, ...], k: int | None, damping: float) -> NDArray[np.float64]:
+    """Returns χ (state, k) of the chain at one place of a batch."""
+    inside = chain.states[place]
+    n = int(inside.sum())
     if k is not None and k > n:
         raise AttentionError(f"k is {k}, and the chain has {n} state{'s'[: n != 1]}.", f"Use k={n} or fewer.")
     if k == 1 or n == 1:
         return np.ones((n, 1))
-    matrix = matrix / matrix.sum(-1, keepdim=True)  # float32 rows are off by 1e-7, and 1 must be an eigenvector
-    eta = stationary(matrix, damping).numpy()
+    eta = stationary(chain, damping)[place][inside].double().cpu().numpy()
     if eta.min() < _LEAST_WEIGHT:
         raise AttentionError(
             f"a token has the stationary weight {eta.min():.2g} at damping={damping}, too little to weigh it by.",
             "Lower the damping, for example to 0.99.",
         )
-    return memberships(matrix.numpy(), eta, k)
+
+    @full_precision()
+    def moved(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        vectors = torch.zeros(x.shape[1], len(chain), dtype=chain.dtype, device=chain.device)
+        vectors[:, inside] = torch.from_numpy(x.T).to(vectors)
+        found = chain.transitions.right(vectors.expand(*chain.states.shape[:-1], *vectors.shape))[place]
+        return found[:, inside].double().cpu().numpy().T
+
+    sums = moved(np.ones((n, 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
+    return memberships(lambda x: moved(x) / sums, eta / eta.sum(), k)

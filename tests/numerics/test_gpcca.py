@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import attnchain_interp as ac
+from attnchain_interp.numerics.gpcca import CrispnessProgram
 
 from ..chains import blocks, ordered
 
@@ -78,3 +80,16 @@ def test_crispness_where_states_are_not_sharp(gpcca: Callable[..., Any]) -> None
         theirs = gpcca(P.numpy(), eta=eta.numpy(), z="LR").optimize(k)
         assert crispness(chi, eta) >= float(theirs.optimal_crispness) - 1e-12
         assert bool((chi.amax(0) > 0).all())
+
+
+def test_a_program_with_some_inequalities_has_the_optimum_of_all() -> None:
+    generator = np.random.default_rng(0)
+    X = np.concatenate([np.ones((200, 1)), generator.standard_normal((200, 3))], 1)
+    tangent = generator.standard_normal((4, 4))
+    program = CrispnessProgram(X, np.arange(4))
+    A = program.best(tangent, np.zeros_like(X))
+    every = CrispnessProgram(X, np.arange(200)).best(tangent, np.zeros_like(X))
+    assert A is not None and every is not None  # noqa: PT018
+    assert program.binding.sum() < X.size / 4, "most are left out"
+    assert (X @ A).min() > -1e-9
+    assert (tangent * A).sum() == pytest.approx((tangent * every).sum(), abs=1e-9)
