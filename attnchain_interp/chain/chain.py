@@ -65,7 +65,7 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
 
 
 def renormalised(maps: Tensor) -> Tensor:
-    """Returns maps (…, query, key), each row divided by its sum; the maps themselves where no row is off by more than rounding."""
+    """Returns maps (…, query, key) with rows divided by their sums; the same maps where rows are off by rounding alone."""
     sums = maps.sum(-1, keepdim=True)
     off = (sums.detach() - 1).abs().amax()
     return maps / sums if float(off) > 10 * torch.finfo(maps.dtype).eps else maps
