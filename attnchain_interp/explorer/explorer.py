@@ -15,7 +15,7 @@ from attnchain_interp.explorer.contents import Curve, contents
 from attnchain_interp.explorer.example_chains import ExampleChains
 from attnchain_interp.explorer.map_quality import MeasuredMaps
 from attnchain_interp.explorer.page import Payload, page
-from attnchain_interp.files import whole
+from attnchain_interp.files import write_text
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, TokenSelection
@@ -45,8 +45,7 @@ class Explorer:
     def write(self, path: str | Path) -> Path:
         """Writes the page, whole or not at all. Returns the path."""
         path = Path(path)
-        with whole(path) as partial:
-            partial.write_text(self.html, encoding="utf-8", newline="\n")
+        write_text(path, self.html)
         return path
 
     def widget(self, view: str = "", height: int = _HEIGHT) -> ExplorerWidget:

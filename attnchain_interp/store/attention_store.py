@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain
-from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors
-from attnchain_interp.reprs import counted
+from attnchain_interp.files import as_path
 from attnchain_interp.store.chains import Direction, Sink, chain_of
 from attnchain_interp.store.head_weights import Heads
-from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps
+from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps, stacked
 from attnchain_interp.store.layer_weights import LayerWeights
 from attnchain_interp.store.layers import (
     STACK,
@@ -29,7 +27,8 @@ from attnchain_interp.store.layers import (
     select_layers,
 )
 from attnchain_interp.store.roles import Role
-from attnchain_interp.store.safetensors_file import read_layers, write_layers
+from attnchain_interp.store.safetensors_file import naming, read_layers, write_layers
+from attnchain_interp.store.store_repr import store_repr
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ class AttentionStore:
         self.tokens = tokens
         self.queries = queries
         self.metadata = dict(metadata or {})
+        self.mapped: Path | None = None  # the file that still holds the tensors, after `read(path, mmap=True)`
 
     @classmethod
     def from_maps(
@@ -89,9 +89,7 @@ class AttentionStore:
             AttentionError: the errors of the class, another number of names than maps, or no maps.
         """
         named = named_maps(maps, names)
-        if tokens is None:
-            _, first = named[0]
-            tokens = TokenLayout.text(torch.ones(first.shape[0], first.shape[-1], device="cpu"))
+        tokens = TokenLayout.text().fitted(named[0][1].shape[0], named[0][1].shape[-1]) if tokens is None else tokens
         return cls([LayerAttention(name, tensor) for name, tensor in named], tokens, queries=queries)
 
     @cached_property
@@ -127,19 +125,7 @@ class AttentionStore:
         return tuple(filter(None, self.metadata.get("unread", "").split(", ")))
 
     def __repr__(self) -> str:
-        *fewer, most = sorted({layer.heads for layer in self})
-        heads = "/".join([*map(str, fewer), counted(most, "head")])
-        layers = f"{counted(len(self), 'layer')} ({' … '.join(dict.fromkeys((self.names[0], self.names[-1])))})"
-        of = f" of {self.metadata['model']}" if "model" in self.metadata else ""
-        queries = f"; from {len(self.queries)} other queries" if self.queries else ""
-        kinds = {"factors" if isinstance(layer.attention, Factors) else "maps" for layer in self}
-        dtypes = sorted({str(layer.dtype).removeprefix("torch.") for layer in self})
-        size = sum(layer.attention.nbytes for layer in self) / 2**20
-        return (
-            f"AttentionStore{of}: batch {self.batch}, {layers}, {heads}\n"
-            f"  {self.tokens.described}{queries}\n"
-            f"  {' and '.join(sorted(kinds))}, {' and '.join(dtypes)} on {self[0].device}, {size:.1f} MB"
-        )
+        return store_repr(self, self.mapped)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}\n  ac.explore(store) shows it as an interactive page.</pre>"
@@ -160,7 +146,9 @@ class AttentionStore:
         """
         chosen = [self[name] for name in in_order(self.names, layers)]
         metadata = {STACK: ", ".join(self.names)} if len(chosen) < len(self) else {}
-        return AttentionStore(chosen, self.tokens, metadata | self.metadata, self.queries)
+        store = AttentionStore(chosen, self.tokens, metadata | self.metadata, self.queries)
+        store.mapped = self.mapped
+        return store
 
     def maps(self, layers: LayerSelection = "all") -> Tensor:
         """Returns the maps as one tensor (batch, layer, head, query, key). Factors are multiplied out.
@@ -168,11 +156,7 @@ class AttentionStore:
         Raises:
             AttentionError: a layer does not exist, or the layers have different shapes.
         """
-        chosen = self.select(layers)
-        if len({layer.attention.shape for layer in chosen}) > 1:
-            shapes = ", ".join(f"{layer.name} {tuple(layer.attention.shape)}" for layer in chosen)
-            raise AttentionError(f"layers of different shapes cannot be stacked ({shapes}).", "Take them one by one.")
-        return torch.stack([layer.maps for layer in chosen], 1)
+        return stacked(self.select(layers))
 
     def chain(
         self,
@@ -236,14 +220,30 @@ class AttentionStore:
         return maps_to_bertviz(self.maps(), self.queries, self.tokens, example)
 
     def write(self, path: str | Path) -> None:
-        """Writes maps or factors, layout and metadata as one safetensors file, atomically."""
-        write_layers(Path(path), self, self.tokens, self.metadata, self.queries)
-
-    @staticmethod
-    def read(path: str | Path) -> AttentionStore:
-        """Returns the store that `write` put into a file.
+        """Writes maps or factors, layout and metadata as one safetensors file with a checksum, whole or not at all.
 
         Raises:
-            AttentionError: the file is truncated, is not a safetensors file, or was not written by `write`.
+            AttentionError: metadata or labels that are not strings of UTF-8, no such folder, a file or folder that must not
+                be written, a disk that is full or fails. Nothing is left behind, and an earlier file stays as it was.
         """
-        return AttentionStore(*read_layers(Path(path)))
+        write_layers(as_path(path), self, self.tokens, self.metadata, self.queries)
+
+    @staticmethod
+    def read(path: str | Path, mmap: bool = False, verify: bool = False) -> AttentionStore:
+        """Returns the store that `write` put into a file, in this format (5) or an earlier one (2, 3, 4).
+
+        Args:
+            path: of the file.
+            mmap: leave the tensors in the file. The store changes when somebody writes into the file, and the process is
+                killed when somebody shortens it; `write` replaces a file, and does neither.
+            verify: compare the tensors with the checksum of the file, which formats before 5 lack.
+
+        Raises:
+            AttentionError: no such file, no store, or a damaged one. The message names the file, the field and what came.
+        """
+        path = as_path(path)
+        parts = read_layers(path, mmap, verify)
+        with naming(path):
+            store = AttentionStore(*parts)
+        store.mapped = path if mmap else None
+        return store

@@ -13,6 +13,7 @@ from attnchain_interp.checks import as_tensor, check_position, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.reprs import counted
+from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.tokens import TokenLayout
 
@@ -112,6 +113,18 @@ def _patterns(activations: dict[str, Tensor]) -> dict[str, Tensor]:
             'Record them: model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_pattern")).',
         )
     return {name: pattern[None] if pattern.ndim == 3 else pattern for name, pattern in patterns.items()}
+
+
+def stacked(layers: Sequence[LayerAttention]) -> Tensor:
+    """Returns the maps of layers as one tensor (batch, layer, head, query, key).
+
+    Raises:
+        AttentionError: the layers have different shapes.
+    """
+    if len({layer.attention.shape for layer in layers}) > 1:
+        shapes = ", ".join(f"{layer.name} {tuple(layer.attention.shape)}" for layer in layers)
+        raise AttentionError(f"layers of different shapes cannot be stacked ({shapes}).", "Take them one by one.")
+    return torch.stack([layer.maps for layer in layers], 1)
 
 
 def maps_to_xarray(

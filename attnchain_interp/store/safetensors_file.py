@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.files import whole
+from attnchain_interp.files import as_path, whole
 from attnchain_interp.operators import Factors
 from attnchain_interp.store.layers import LayerAttention
+from attnchain_interp.store.store_header import VERSION, Header, LayerHeader, LayoutHeader, checksum, damaged, first_problem
 from attnchain_interp.store.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"
 _NORMS: Final = "value_norms"
-_VERSION: Final = 4
-_READ: Final = (2, 3, 4)
+_OF_FACTORS: Final = ("scale", "causal", "softcap")
+Parts = tuple[list[LayerAttention], TokenLayout, dict[str, str], TokenLayout | None]
 
 
 def write_layers(
     path: Path, layers: Iterable[LayerAttention], tokens: TokenLayout, metadata: Mapping[str, str], queries: TokenLayout | None
 ) -> None:
-    """Writes a file, whole or not at all. The arguments are those of an `AttentionStore`."""
+    """Writes a file, whole or not at all. The arguments are those of an `AttentionStore`.
+
+    Raises:
+        AttentionError: text that UTF-8 cannot hold, or a file that cannot be written.
+    """
     layers = list(layers)
-    header = {
-        "version": _VERSION,
-        "layers": [_described(layer) for layer in layers],
-        "grid": tokens.grid,
-        "labels": tokens.labels,
-        "queries": queries and {"grid": queries.grid, "labels": queries.labels},
-        "metadata": metadata,
-    }
-    tensors = {
-        f"layers.{i}.{name}": tensor.contiguous() for i, layer in enumerate(layers) for name, tensor in _tensors(layer).items()
-    }
-    tensors["tokens.roles"] = tokens.roles.contiguous()
-    if queries:
-        tensors["queries.roles"] = queries.roles.contiguous()
+    named = {f"layers.{i}.{name}": tensor for i, layer in enumerate(layers) for name, tensor in _tensors(layer).items()}
+    roles = {"tokens.roles": tokens.roles} | ({"queries.roles": queries.roles} if queries else {})
+    tensors = _apart(named | roles)
+    try:
+        header = Header(
+            version=VERSION,
+            layers=tuple(map(_described, layers)),
+            queries=_layout_header(queries) if queries else None,
+            metadata=dict(metadata),
+            checksum=checksum(tensors),
+            **dict(_layout_header(tokens)),
+        ).model_dump_json(exclude_unset=True)
+    except ValidationError as error:
+        raise AttentionError(f"{path} cannot hold this store ({first_problem(error)}).", "Correct that field.") from error
+    except PydanticSerializationError as error:  # lone surrogates
+        raise AttentionError(f"{path} cannot hold this store ({error}).", "Use text that UTF-8 can hold.") from error
     with whole(path) as partial:
-        save_file(tensors, partial, {_KEY: json.dumps(header)})
+        try:
+            save_file(tensors, partial, {_KEY: header})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors contiguous, and those that share memory with an earlier one copied."""
+    found: dict[str, Tensor] = {}
+    ends: dict[Any, list[tuple[int, int]]] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.contiguous()
+        start, taken = tensor.data_ptr(), ends.setdefault(tensor.device, [])
+        if any(start < end and begin < start + tensor.nbytes for begin, end in taken):
+            tensor = tensor.clone()
+        taken.append((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes))
+        found[name] = tensor
+    return found
 
 
 def _tensors(layer: LayerAttention) -> dict[str, Tensor]:
@@ -51,30 +77,50 @@ def _tensors(layer: LayerAttention) -> dict[str, Tensor]:
     return held if layer.value_norms is None else held | {_NORMS: layer.value_norms}
 
 
-def _described(layer: LayerAttention) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": layer.name, "sink": layer.sink, "tensors": list(_tensors(layer))}
-    if isinstance(layer.attention, Factors):
-        described |= {name: getattr(layer.attention, name) for name in ("scale", "causal", "softcap")}
-    return described
+def _described(layer: LayerAttention) -> LayerHeader:
+    factors = layer.attention if isinstance(layer.attention, Factors) else None
+    settings = {name: getattr(factors, name) for name in _OF_FACTORS} if factors else {}
+    return LayerHeader(name=layer.name, sink=layer.sink, tensors=tuple(_tensors(layer)), **settings)
 
 
-def _layer(described: dict[str, Any], tensor: Callable[[str], Tensor]) -> LayerAttention:
-    tensors = {name: tensor(name) for name in described["tensors"]}
-    norms = tensors.pop(_NORMS, None)  # formats 2 and 3 had none
-    if "maps" in tensors:
-        return LayerAttention(described["name"], tensors["maps"], described["sink"], norms)
-    factors = Factors(**tensors, **{name: described[name] for name in ("scale", "causal", "softcap")})
-    return LayerAttention(described["name"], factors, described["sink"], norms)
+def _layout_header(layout: TokenLayout) -> LayoutHeader:
+    return LayoutHeader(grid=layout.grid, labels=layout.labels and [list(row) for row in layout.labels])
 
 
-def _layout(name: str, described: dict[str, Any], file: Any) -> TokenLayout:
-    grid, labels = described["grid"], described["labels"]
-    return TokenLayout(file.get_tensor(f"{name}.roles"), tuple(grid) if grid else None, labels)
+def read_layers(path: Path, mmap: bool, verify: bool) -> Parts:
+    """Returns the layers, the layout, the metadata and the layout of the queries that `write_layers` put into a file.
+
+    Args:
+        path: of the file.
+        mmap: the tensors stay in the file, and are read when they are used.
+        verify: compare the tensors with their checksum.
+
+    Raises:
+        AttentionError: no file, a file of another kind or format, or a damaged one. The message names the file and the field.
+    """
+    header, tensors = _contents(path, mmap)
+    if verify:
+        _verify(path, header, tensors)
+    with naming(path):
+        layers = [
+            _layer(described, lambda name, i=i: tensors[f"layers.{i}.{name}"]) for i, described in enumerate(header.layers)
+        ]
+        tokens = TokenLayout(tensors["tokens.roles"], header.grid, header.labels)
+        queries = header.queries and TokenLayout(tensors["queries.roles"], header.queries.grid, header.queries.labels)
+    return layers, tokens, header.metadata, queries
 
 
-def read_layers(path: Path) -> tuple[list[LayerAttention], TokenLayout, dict[str, str], TokenLayout | None]:
-    """Returns the layers, the layout, the metadata and the layout of the queries that `write_layers` put into a file."""
-    if not path.is_file():
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names the file in an error about what it holds."""
+    try:
+        yield
+    except AttentionError as error:
+        raise AttentionError(f"{path} holds no valid store: {_first_line(error)}", "Write it again.") from error
+
+
+def _contents(path: Path, mmap: bool) -> tuple[Header, dict[str, Tensor]]:
+    if not as_path(path).is_file():
         raise AttentionError(f"there is no file {path}.", "Pass the path of a file that AttentionStore.write made.")
     try:
         with safe_open(path, framework="pt") as file:
@@ -84,21 +130,34 @@ def read_layers(path: Path) -> tuple[list[LayerAttention], TokenLayout, dict[str
                     f"{path} is a safetensors file but no attention store.",
                     "Read a file that AttentionStore.write made, or build a store of tensors with AttentionStore.from_maps.",
                 )
-            header = json.loads(metadata[_KEY])
-            if header["version"] not in _READ:
-                readable = ", ".join(map(str, _READ))
-                raise AttentionError(
-                    f"{path} has store format {header['version']}; this version reads {readable}.", "Update attnchain-interp."
-                )
-            header = {"queries": None, **header}  # format 2 had none
-            tokens = _layout("tokens", header, file)
-            queries = header["queries"] and _layout("queries", header["queries"], file)
-            layers = [
-                _layer(described, lambda name, i=i: file.get_tensor(f"layers.{i}.{name}"))
-                for i, described in enumerate(header["layers"])
-            ]
-    except SafetensorError as error:
+            header = Header.read(path, metadata[_KEY])
+            if odd := header.tensor_names ^ set(file.keys()):
+                raise damaged(path, f"it and the file do not both have the tensors {', '.join(sorted(odd))}")
+            tensors = {name: file.get_tensor(name) for name in header.tensor_names}
+            return header, tensors if mmap else {name: tensor.clone() for name, tensor in tensors.items()}
+    except (SafetensorError, OSError) as error:
         raise AttentionError(f"{path} is not a complete safetensors file ({error}).", "Write it again.") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AttentionError(f"{path} has a damaged store header ({error!r}).", "Write it again.") from error
-    return layers, tokens, header["metadata"], queries
+
+
+def _verify(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
+    if header.checksum is None:
+        raise AttentionError(
+            f"{path} has store format {header.version}, which holds no checksum.",
+            "Read it without verify, and write it again.",
+        )
+    if checksum(tensors) != header.checksum:
+        raise AttentionError(
+            f"the tensors of {path} are not those that were written: its checksum differs.", "Write it again."
+        )
+
+
+def _layer(described: LayerHeader, tensor: Callable[[str], Tensor]) -> LayerAttention:
+    tensors = {name: tensor(name) for name in described.tensors}
+    norms = tensors.pop(_NORMS, None)  # formats 2 and 3 had none
+    settings = {name: getattr(described, name) for name in _OF_FACTORS}
+    attention = tensors["maps"] if "maps" in tensors else Factors(**tensors, **settings)
+    return LayerAttention(described.name, attention, described.sink, norms)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -12,9 +12,10 @@ from torch import Tensor
 from attnchain_interp.checks import check_position, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
+from attnchain_interp.store.layout_checks import Grid, check_labels, checked_grid
 from attnchain_interp.store.roles import Role
 
-Grid = tuple[int, int]
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 TokenSelection = str | Sequence[int] | Sequence[str] | Tensor | None
 
 
@@ -45,26 +46,15 @@ class TokenLayout:
             raise AttentionError(
                 f"roles has shape {tuple(self.roles.shape)}; it must be (batch, token), none empty.", "Use TokenLayout.text."
             )
-        if self.roles.is_floating_point() or self.roles.min() < 0 or self.roles.max() > max(Role):
+        if self.roles.dtype not in _WHOLE or self.roles.min() < 0 or self.roles.max() > max(Role):
             raise AttentionError(f"roles holds codes outside 0…{max(Role)}.", "Build it from `Role` members.")
         object.__setattr__(self, "roles", self.roles.to(torch.uint8))
         if not self.mask.any(1).all():
             raise AttentionError("an example has only padding.", "Give every example a token that is not Role.PAD.")
         if self.grid is not None:
-            patches = (self.roles == Role.PATCH).sum(1)
-            if bool((patches != self.grid[0] * self.grid[1]).any()):
-                raise AttentionError(
-                    f"grid {self.grid} has {self.grid[0] * self.grid[1]} places but there are {patches.tolist()} patches.",
-                    "Pass the grid of the patch embedding, as (rows, columns).",
-                )
-            if bool(((self.roles == Role.PATCH) != (self.roles[:1] == Role.PATCH)).any()):
-                raise AttentionError(
-                    "the patches of a grid are not at the same positions in every example.", "Pass grid=None."
-                )
-        if self.labels is not None and [len(row) for row in self.labels] != [len(self)] * self.batch:
-            raise AttentionError(
-                f"labels must hold {self.batch} lists of {len(self)} strings.", "Pass one string for each token."
-            )
+            object.__setattr__(self, "grid", checked_grid(self.grid, self.roles == Role.PATCH))
+        if self.labels is not None:
+            check_labels(self.labels, *self.roles.shape)
 
     @classmethod
     def image(

@@ -1,6 +1,7 @@
 """Stores are written whole or not at all, and read back as they were."""
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_failed_write_leaves_the_old_file(store: AttentionStore, tmp_path: Pat
         raise OSError("No space left on device")
 
     monkeypatch.setattr("attnchain_interp.store.safetensors_file.save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ac.AttentionError, match=r"run.safetensors could not be written \(No space"):
         store.write(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
@@ -93,7 +94,82 @@ def test_value_norms_go_there_and_back_and_older_files_have_none(factors: bool, 
         header = json.loads(file.metadata()["attnchain_interp"])
     tensors = load_file(path)
     header["version"] = 3
+    del header["checksum"]
     header["layers"][0]["tensors"].remove("value_norms")
     del tensors["layers.0.value_norms"]
     save_file(tensors, path, {"attnchain_interp": json.dumps(header)})
     assert AttentionStore.read(path)[0].value_norms is None
+
+
+MAPS = torch.rand(1, 3, 200, 200).softmax(-1)
+
+
+def test_no_room_on_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ac.AttentionError, match=r"run.safetensors could not be written \("):
+            AttentionStore.from_maps([MAPS]).write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_that_share_memory_are_written(tmp_path: Path) -> None:
+    maps = torch.rand(1, 4, 8, 8).softmax(-1)
+    shared = AttentionStore.from_maps([maps, maps, maps[:, :2], maps[:, 2:]])
+    shared.write(tmp_path / "run.safetensors")
+    again = AttentionStore.read(tmp_path / "run.safetensors", verify=True)
+    assert all(torch.equal(one.maps, other.maps) for one, other in zip(again, shared, strict=True))
+
+
+@pytest.mark.parametrize("metadata", [{"model": "\ud800"}, {"x": torch.ones(1)}, {"x": 5}, {5: "x"}])
+def test_metadata_that_a_file_cannot_hold(metadata: dict, tmp_path: Path) -> None:
+    store = AttentionStore.from_maps([MAPS])
+    with pytest.raises(ac.AttentionError, match=r"cannot hold this store \((metadata\.|.*surrogates)"):
+        AttentionStore(store, store.tokens, metadata).write(tmp_path / "run.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_was_read_is_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    AttentionStore.from_maps([MAPS]).write(path)
+    store, mapped = AttentionStore.read(path), AttentionStore.read(path, mmap=True)
+    assert (store.mapped, mapped.mapped) == (None, path)
+    contents = bytearray(path.read_bytes())
+    contents[-4 * MAPS.numel() :] = bytes(4 * MAPS.numel())
+    path.write_bytes(contents)
+    assert torch.equal(store.maps()[:, 0], MAPS)
+    assert not torch.equal(mapped.maps()[:, 0], MAPS), "the probe can fail"
+
+
+def test_a_checksum_finds_what_the_other_checks_cannot(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    AttentionStore.from_maps([MAPS, MAPS.flip(1)]).write(path)
+    AttentionStore.read(path, verify=True)
+    contents = path.read_bytes()
+    size = 4 * MAPS.numel()  # the two layers change places
+    path.write_bytes(
+        contents[: -2 * size - 200] + contents[-size - 200 : -200] + contents[-2 * size - 200 : -size - 200] + contents[-200:]
+    )
+    AttentionStore.read(path)
+    with pytest.raises(ac.AttentionError, match="checksum differs"):
+        AttentionStore.read(path, verify=True)
+
+
+def test_a_file_of_an_older_format_has_no_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    header = {"version": 2, "layers": [{"name": "a", "sink": False, "tensors": ["maps"]}], "grid": None, "labels": None}
+    tensors = {"layers.0.maps": MAPS, "tokens.roles": torch.full((1, 200), 3, dtype=torch.uint8)}
+    save_file(tensors, path, {"attnchain_interp": json.dumps(header | {"metadata": {}})})
+    assert torch.equal(AttentionStore.read(path)[0].maps, MAPS)
+    with pytest.raises(ac.AttentionError, match="format 2, which holds no checksum"):
+        AttentionStore.read(path, verify=True)
+
+
+@pytest.mark.parametrize("path", [None, 3, "a\0b", ["a"]])
+def test_what_is_no_path(path: object) -> None:
+    for call in (AttentionStore.read, AttentionStore.from_maps([MAPS]).write):
+        with pytest.raises(ac.AttentionError, match="no path of a file"):
+            call(path)  # pyright: ignore[reportArgumentType]
