@@ -65,7 +65,7 @@ def methods(model: Any) -> dict[str, Any]:
         "GradientMultiBounce": ac.GradientMultiBounce(),
         "IntegratedGradients": IntegratedPatches(model, grid),
         "IntegratedGradients, absolute": IntegratedPatches(model, grid, absolute=True),
-        "TokenRank": ac.TokenRank(),
+        "TokenRank": ac.TokenRank(layers="all", balanced=False),
         "Rollout": ac.Rollout(),
         "RandomRanking": ac.RandomRanking(),
         "input magnitude": InputMagnitude(grid),

@@ -58,7 +58,9 @@ the class is that of the clean prediction. SRG is insertion − deletion (deleti
 Differences are paired, image by image. The report behind this page is [results.json](results.json).
 
 {notes}All methods read attention alone and are told nothing of the class; `input magnitude` (|x − mean|) looks at no model
-at all. The defaults were chosen on validation images ([how](defaults.md)); these are test images.
+at all. `plain` walks have the published settings, the mean of all layers of attention. They suit this small model,
+and were chosen on its validation images ([how](defaults.md)); these are test images. The defaults follow models of
+real images and texts ([methods](methods.md#weights-of-layers-balanced-chains-contributions)).
 
 {tables(report)}
 

@@ -238,7 +238,7 @@ def test_a_model_runs_under_autocast_and_its_chains_do_not(name: str, state: str
     exact = ac.capture(model, *inputs)
     with STATES[state]():
         store = ac.capture(model, *inputs)
-        rank = ac.TokenRank(model).attribute(first, None, extra, output="tokens")
+        rank = ac.TokenRank(model, maps="attention").attribute(first, None, extra, output="tokens")
         kept = ac.capture(model, *inputs, keep=[ac.StationaryVectors(), ac.SecondEigenvalues()])
         gradients = ac.capture_gradients(model, *inputs, target=target)
         scores = ac.GradientAttention(model).attribute(first, target, extra, output="tokens")

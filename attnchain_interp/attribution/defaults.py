@@ -27,14 +27,17 @@ class Defaults(NamedTuple):
 
 
 PLAIN: Final = Defaults()
+_WALK: Final = Defaults(decoder=Settings(layer_weights="late"), image=Settings(slice(-2, None), balanced=True), maps=None)
+_EVIDENCE: Final = Defaults(decoder=Settings(layer_weights="late", balanced=0.5))
 DEFAULTS: Final[Mapping[str, Defaults]] = {
-    "TokenRank": PLAIN,
-    "MultiBounce": PLAIN,
-    "MetastableStates": PLAIN,
-    "GradientTokenRank": PLAIN,
-    "GradientMultiBounce": PLAIN,
+    "TokenRank": _WALK,
+    "MultiBounce": _WALK,
+    "MetastableStates": Defaults(image=Settings(slice(-3, None), balanced=True)),
+    "GradientTokenRank": _EVIDENCE,
+    "GradientMultiBounce": _EVIDENCE,
     "ExpectedVisits": PLAIN,
 }
+"""Chosen on validation data of really trained models: docs/real-text.md, docs/real-vision.md."""
 
 
 class Chosen(Protocol):

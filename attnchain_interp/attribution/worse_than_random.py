@@ -18,9 +18,11 @@ _told: set[str] = set()
 
 
 def warn_of_decoder(method: object, store: AttentionStore) -> None:
-    """Warns once in a process where a method of `WORSE_THAN_RANDOM` scores a causal model of text."""
+    """Warns once in a process where a method of `WORSE_THAN_RANDOM` scores the attention of a causal model of text."""
     name = type(method).__name__
-    if name not in WORSE_THAN_RANDOM or name in _told or len(store.tokens) == 1 or not store.causal:
+    if name not in WORSE_THAN_RANDOM or name in _told or store.metadata.get("maps", "attention") != "attention":
+        return
+    if len(store.tokens) == 1 or not store.causal:
         return
     _told.add(name)
     warnings.warn(

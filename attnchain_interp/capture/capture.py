@@ -81,8 +81,8 @@ def capture(
         maps: "attention", the softmax's maps of each head; or how much of each token is in the output of the attention block
             at each token, one map (batch, 1, query, key) a layer: "norm" by the size of attention times values, "projection"
             along the block's output, "alti" by how much nearer a token brings it. `capture_contributions` has the formulas.
-            None is the default of the model: "alti" where attention is causal and its blocks can be taken apart, else
-            attention. The first layer decides, and the metadata name the choice.
+            None is the default of the model: "alti" for a text (no patches, or causal attention) whose blocks can be taken
+            apart, else attention. The first layer decides, and the metadata name the choice.
         reading: says which attention of the model is meant, adds labels, and lays out the tokens of a model of your own:
             `Reading(kind="decoder", tokenizer=…)`, `Reading(tokens=TokenLayout.image(grid=(14, 14), class_token=True))`.
 

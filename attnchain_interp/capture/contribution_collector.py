@@ -18,13 +18,13 @@ from attnchain_interp.capture.store_collector import StoreCollector, bytes_in_wo
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, full_precision
-from attnchain_interp.store import AttentionStore, LayerAttention
+from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
 Maps = Literal["attention", "norm", "projection", "alti"]
 Keep = Literal["auto", "maps", "factors"]
 Result = TypeVar("Result")
 
-DECODER_MAPS: Final[Measure] = "alti"  # what `maps=None` reads where attention is causal
+TEXT_MAPS: Final[Measure] = "alti"  # `maps=None` of texts: docs/real-text.md
 
 
 @final
@@ -103,9 +103,10 @@ class ContributionCollector(Generic[Result]):
 
 @final
 class DefaultCollector(Generic[Result]):
-    """Collects contributions where attention is causal and its blocks can be taken apart, and else attention.
+    """Collects contributions of texts whose blocks can be taken apart, and else attention.
 
-    The first layer decides. Where attention is causal and read all the same, a warning gives the reason.
+    A text has no patches, or its attention is causal (an image in the prompt of a decoder). The first layer decides. Where the
+    attention of a text is read all the same, a warning gives the reason.
 
     Args:
         contributions, attention: the collectors of either.
@@ -132,7 +133,7 @@ class DefaultCollector(Generic[Result]):
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Takes attention without its values, which is read as attention. See `Collector.take`."""
-        if self._chosen is None and self._causal(name, attention, sink):
+        if self._chosen is None and self._of_text(name, attention, sink):
             warn_of(_alone(name))
         self._take(name, attention, sink, value_norms)
 
@@ -145,7 +146,7 @@ class DefaultCollector(Generic[Result]):
         value_norms: MakeNorms | None = None,
     ) -> None:
         """Takes one layer, as the first one decided. See `BlockCollector.take_block`."""
-        if self._chosen is None and self._causal(name, attention, sink):
+        if self._chosen is None and self._of_text(name, attention, sink):
             try:
                 self._contributions.expect(told(self._expected))
                 self._contributions.take_block(name, block, attention, sink, value_norms)
@@ -164,8 +165,11 @@ class DefaultCollector(Generic[Result]):
         return (self._chosen or self._attention).result(names, metadata)
 
     @full_precision()
-    def _causal(self, name: str, attention: Tensor | Factors, sink: bool) -> bool:
-        return LayerAttention(name, attention, sink).causal(told(self._expected).tokens.mask)
+    def _of_text(self, name: str, attention: Tensor | Factors, sink: bool) -> bool:
+        roles = told(self._expected).tokens.roles
+        return not bool((roles == Role.PATCH).any()) or LayerAttention(name, attention, sink).causal(
+            told(self._expected).tokens.mask
+        )
 
     def _attend(self) -> None:
         self._chosen = self._attention
@@ -198,7 +202,7 @@ def collector_of(maps: Maps | None, keep: Keep | Sequence[Reducer], max_bytes: i
             'Keep maps, or reducers: keep=[attnchain_interp.StationaryVectors()]; or read the attention: maps="attention".',
         )
     kept: Any = StoreCollector("maps") if isinstance(keep, str) else ReductionCollector(keep)
-    contributions = ContributionCollector(maps or DECODER_MAPS, kept, max_bytes if keep == "auto" else None)
+    contributions = ContributionCollector(maps or TEXT_MAPS, kept, max_bytes if keep == "auto" else None)
     return contributions if maps else DefaultCollector(contributions, attention)
 
 
@@ -211,6 +215,6 @@ def _alone(name: str) -> AttentionError:
 
 
 def warn_of(refusal: AttentionError) -> None:
-    """Says why a decoder's attention is read in place of contributions."""
+    """Says why the attention of a text is read in place of contributions."""
     cause = str(refusal).splitlines()[0]
     warnings.warn(f'{cause} Attention is read instead. maps="attention" says so, without this warning.', stacklevel=2)

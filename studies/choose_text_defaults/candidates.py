@@ -14,6 +14,7 @@ from attnchain_evals import TextExample
 from attnchain_interp import AttentionAttribution
 
 LAYERS: Final[dict[str, Any]] = {"all layers": "all", "last layer": -1}
+MEAN: Final[dict[str, Any]] = {"layer_weights": "mean", "balanced": False}  # as published; the defaults of today differ
 
 
 class Seen(NamedTuple):
@@ -71,19 +72,19 @@ def candidates(decoder: bool) -> list[Candidate]:
             label = policy if decoder else {"damp": "incoming", "reverse": "outgoing"}[policy]
             for damping in (0.99, 0.85, 0.5) if policy != "absorb" and layers == "all" else (0.99,):
                 settings = f"{label}, {name}" if policy == "absorb" else f"{label}, damping {damping}, {name}"
-                attention(settings, ac.TokenRank(causal=policy, damping=damping, layers=layers))
+                attention(settings, ac.TokenRank(causal=policy, damping=damping, layers=layers, **MEAN))
         for damping in (0.99, 0.85, 0.5) if layers == "all" else (0.5,):
-            rank = ac.TokenRank(damping=damping, personalization=at_here, layers=layers)
+            rank = ac.TokenRank(damping=damping, personalization=at_here, layers=layers, **MEAN)
             attention(f"incoming, jumps to where the answer is read, damping {damping}, {name}", rank)
         if decoder:
-            rank = ac.TokenRank(causal="absorb", personalization=at_here, layers=layers)
+            rank = ac.TokenRank(causal="absorb", personalization=at_here, layers=layers, **MEAN)
             attention(f"absorb, walks begin where the answer is read, {name}", rank)
     for name, layers in LAYERS.items():
         for steps in (2, 1, 3):
-            attention(f"{steps} steps {read}, {name}", ac.MultiBounce(steps=steps, start=here, layers=layers))
-        everywhere = ac.MultiBounce(steps=2, start="uniform", layers=layers)
+            attention(f"{steps} steps {read}, {name}", ac.MultiBounce(steps=steps, start=here, layers=layers, **MEAN))
+        everywhere = ac.MultiBounce(steps=2, start="uniform", layers=layers, **MEAN)
         attention(f"2 steps from everywhere, {name}", everywhere)
-        outgoing = ac.MultiBounce(steps=2, start=here, layers=layers, direction="outgoing")
+        outgoing = ac.MultiBounce(steps=2, start=here, layers=layers, direction="outgoing", **MEAN)
         attention(f"2 steps {read}, outgoing, {name}", outgoing)
     for residual in (0.5, 0.2, 0.8):
         attention(f"{read}, residual {residual}", ac.Rollout(start=here, residual=residual))
@@ -104,13 +105,13 @@ def candidates(decoder: bool) -> list[Candidate]:
     gradient(f"l2, {read}", ac.GMAR(norm="l2", start=here))
     everywhere_at_once = torch.full_like(at_here, 1 / len(at_here))  # None would mean the last token of a decoder
     for damping in (0.99, 0.85, 0.5):
-        gradient(f"damping {damping}", ac.GradientTokenRank(damping=damping, personalization=everywhere_at_once))
+        gradient(f"damping {damping}", ac.GradientTokenRank(damping=damping, personalization=everywhere_at_once, **MEAN))
     for damping in (0.99, 0.85, 0.5):
-        rank = ac.GradientTokenRank(damping=damping, personalization=at_here)
+        rank = ac.GradientTokenRank(damping=damping, personalization=at_here, **MEAN)
         gradient(f"jumps to where the answer is read, damping {damping}", rank)
     for steps in (2, 1, 3):
-        gradient(f"{steps} steps {read}", ac.GradientMultiBounce(steps=steps, start=here))
-    gradient("2 steps from everywhere", ac.GradientMultiBounce(steps=2, start="uniform"))
+        gradient(f"{steps} steps {read}", ac.GradientMultiBounce(steps=steps, start=here, **MEAN))
+    gradient("2 steps from everywhere", ac.GradientMultiBounce(steps=2, start="uniform", **MEAN))
     for damping in (0.99, 0.5):
         gradient(f"damping {damping}, {read}", ac.ExpectedVisits(start=here, damping=damping))
     gradient("damping 0.99, from everywhere", ac.ExpectedVisits(start="uniform"))

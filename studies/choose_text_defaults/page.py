@@ -139,14 +139,16 @@ listed with the plainest first. Intervals are 95 % bootstrap intervals. Differen
 
 ## What follows
 
-These are the defaults in a decoder:
+Candidates read attention, the mean of layers, as published. These are defaults in a decoder since then:
 
-- The jumps of `TokenRank` and of `GradientTokenRank` lead to the last token, with damping 0.5 (`causal="last"`). With jumps to
-  everywhere, all policies for the absorbing first token are far less faithful (the table below).
+- The jumps of `TokenRank` and of `GradientTokenRank` lead to the last token (`causal="last"`). With jumps to everywhere, all
+  policies for the absorbing first token are far less faithful (the table below).
 - `MultiBounce`, `Rollout`, `AttentionFlow`, `GMAR` and other walks start at the last token (`start=None`).
 - `GradientAttention`, `GradientRollout` and `ExpectedVisits` start everywhere (`start="class-or-uniform"`), which is more
   faithful here.
 
-The evidence is one small task and one model of each kind. Nothing more is claimed.
+The evidence is one small task and one model of each kind. Nothing more is claimed. Real models chose otherwise in much: the
+maps, the weights of layers, and the damping of `GradientTokenRank`
+([methods](methods.md#weights-of-layers-balanced-chains-contributions)). There `Rollout` and `GMAR` are worse than random.
 
 {parts}"""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_interp.capture import ContributionCollector, DefaultCollector, Expected, Maps, StoreCollector
-from attnchain_interp.capture.contribution_collector import DECODER_MAPS, collector_of
+from attnchain_interp.capture.contribution_collector import TEXT_MAPS, collector_of
 
 TEXT, CAUSAL = ac.TokenLayout.text(torch.ones(1, 4)), torch.full((1, 2, 4, 4), 0.25).tril()
 MAPS: list[Maps] = ["norm", "projection", "alti"]
@@ -52,13 +52,21 @@ def test_contributions_by_one_path(maps: Any) -> None:
 
 
 @pytest.mark.parametrize("keep", ["auto", [ac.SecondEigenvalues()]])
-def test_the_default_follows_the_attention(keep: Any) -> None:
+def test_the_default_reads_contributions_of_any_text(keep: Any) -> None:
+    """Of patches only where attention is causal: an image in the prompt of a decoder."""
+    image = ac.TokenLayout.image(2, (2, 2), [ac.Role.CLASS])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cases: list[tuple[bool, Any]] = [(True, DECODER_MAPS), (False, "attention")]
-        for causal, expected in cases:
-            found = ac.capture(Blocks(causal).eval(), given(), maps=None, keep=keep)
-            plain: Any = ac.capture(Blocks(causal).eval(), given(), maps=expected, keep=keep)
+        cases: list[tuple[bool, Any, Any]] = [
+            (True, None, TEXT_MAPS),
+            (False, None, TEXT_MAPS),
+            (True, image, TEXT_MAPS),
+            (False, image, "attention"),
+        ]
+        for causal, tokens, expected in cases:
+            reading = ac.Reading(tokens=tokens)
+            found = ac.capture(Blocks(causal).eval(), given(), maps=None, keep=keep, reading=reading)
+            plain: Any = ac.capture(Blocks(causal).eval(), given(), maps=expected, keep=keep, reading=reading)
             assert found.metadata["maps"] == plain.metadata["maps"] == expected
             assert found.names == plain.names == ["layers.0", "layers.1"]
             if keep == "auto":

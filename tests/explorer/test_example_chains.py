@@ -13,6 +13,7 @@ import attnchain_interp as ac
 from attnchain_interp.explorer import example_chains
 from attnchain_interp.explorer.example_chains import ExampleChains, weights
 
+from ..published import PLAIN
 from .stores import random_store
 
 
@@ -32,7 +33,7 @@ def test_vectors_are_token_rank_of_every_head(causal: bool) -> None:
     payload = ac.explore(store).payload
     vectors, states = payload.array("vectors"), payload.header["states"]
     for layer in range(2):
-        expected = ac.TokenRank(layers=layer, heads="each").score(store)[0][:, states]
+        expected = ac.TokenRank(layers=layer, heads="each", balanced=False).score(store)[0][:, states]
         assert vectors[3 * layer : 3 * layer + 3] == pytest.approx(expected.numpy(), abs=1e-5)
         second = ac.second_eigenvalue(store.chain(layer, "each"))[0]
         assert payload.array("lambda2")[3 * layer : 3 * layer + 3] == pytest.approx(second.numpy(), abs=1e-4)
@@ -52,7 +53,7 @@ def test_padding_is_left_out_and_an_example_is_chosen() -> None:
 def test_regions_are_metastable_states() -> None:
     store = random_store(n=17)
     payload = ac.explore(store).payload
-    method = ac.MetastableStates()
+    method = ac.MetastableStates(**PLAIN)
     chi = method.memberships(store)[0][1:]
     weights = payload.header["regions"][0]["weights"]
     assert payload.array("regions")[:, : len(weights)] == pytest.approx(chi.numpy(), abs=1e-4)

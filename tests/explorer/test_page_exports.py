@@ -18,6 +18,7 @@ from PIL import Image
 import attnchain_interp as ac
 from attnchain_interp.explorer import Explorer
 
+from ..published import PLAIN
 from .screen import GRID, Screen, exact_store
 
 Screens = Callable[..., Screen]
@@ -104,6 +105,6 @@ def test_pdf(one: Screen) -> None:
 def test_metastable_states_are_saved_too(screen: Screens, image_page: Explorer) -> None:
     one = screen().open(image_page.html, "view=states")
     rows = list(csv.DictReader(io.StringIO(one.saved("CSV").decode("utf-8"))))
-    assert [float(row["state"]) for row in rows] == ac.MetastableStates().score(exact_store())[0].tolist()
+    assert [float(row["state"]) for row in rows] == ac.MetastableStates(**PLAIN).score(exact_store())[0].tolist()
     for kind in ("PNG", "SVG", "PDF"):
         assert len(one.saved(kind)) > 1000

@@ -12,6 +12,7 @@ from matplotlib import colormaps
 import attnchain_interp as ac
 from attnchain_interp.explorer import Explorer
 
+from ..published import PLAIN
 from .screen import GRID, Screen, exact_chain, exact_store
 
 Screens = Callable[..., Screen]
@@ -111,7 +112,7 @@ def test_classes(screen: Screens, image_page: Explorer) -> None:
 
 
 def test_metastable_states(screen: Screens, image_page: Explorer) -> None:
-    one, method = screen().open(image_page.html, "view=states"), ac.MetastableStates(heads="lambda2")
+    one, method = screen().open(image_page.html, "view=states"), ac.MetastableStates(heads="lambda2", **PLAIN)
     assert one.page.get_by_role("slider", name="Damping").is_disabled()
     one.choose("Heads", "λ₂")
     tokens = one.shown()["tokens"]

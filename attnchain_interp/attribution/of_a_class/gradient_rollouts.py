@@ -59,7 +59,7 @@ class GMAR(AttentionGradientAttribution):
 
     The score is the row of a start token in Â_L · · · Â_1, Â = (A + I) / 2. The target enters through the weights of the heads
     alone, without a sign. The scores of an example sum to one. One forward and one backward. In a decoder it ranks tokens
-    worse than a random order does, and says so once.
+    worse than a random order does, and says so once (docs/real-text.md).
 
     Args:
         forward_func, layers: see `AttentionGradientAttribution`.

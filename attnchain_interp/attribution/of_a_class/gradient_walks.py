@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Final, Literal, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSelection
 from attnchain_interp.store import layer_weights as weights_of_layers
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, jump_to_last, start_distribution
+
+TO_LAST: Final = 0.3
 
 
 def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"], weights: Tensor) -> Tensor:
@@ -73,13 +75,14 @@ class GradientTokenRank(AttentionGradientAttribution):
 
     π = π (damping · P + (1 − damping) · 1 vᵀ), as TokenRank. The walk takes a transition the more often the more the
     transition raises the target's score. Rows of W that are zero keep the plain attention of their token. The scores of an
-    example sum to one. One forward and one backward.
+    example sum to one. One forward and one backward. By default late layers count more in a decoder, and its chain is balanced
+    by one half (docs/real-text.md); all layers of encoders and images count the same.
 
     Args:
         forward_func, layers, layer_weights, balanced: see `AttentionGradientAttribution`.
         tokens: the states, see `TokenLayout.select`. None means the patches of an image, else everything but padding.
-        damping: the probability of following the chain rather than jumping. None means 0.5 where jumps lead to the last token,
-            else 0.99.
+        damping: the probability of following the chain rather than jumping. None means 0.3 where jumps lead to the last token
+            (docs/real-text.md), else 0.99.
         personalization: v (token,) or (batch, token) over all tokens, where jumps land. None means the last token in a
             decoder (docs/text-defaults.md), else uniform over the states.
 
@@ -105,13 +108,17 @@ class GradientTokenRank(AttentionGradientAttribution):
         chosen = settings_of(self, found.store)
         chain = gradient_chain(found, self.tokens, chosen.layer_weights, chosen.balanced)
         to_last = self.personalization is None and found.store.causal
-        damping = default_damping(to_last) if self.damping is None else self.damping
-        return stationary(chain, damping, jump_to_last(chain, found.tokens) if to_last else self.personalization)
+        return stationary(
+            chain, self._damping(to_last), jump_to_last(chain, found.tokens) if to_last else self.personalization
+        )
 
     def text_policy(self, begin: Begin | None) -> str:
         to_last = self.personalization is None
         words = f"{JUMPS_TO_LAST}: its context is ranked as a whole" if to_last else super().text_policy(begin)
-        return f"{words}, damping={default_damping(to_last) if self.damping is None else self.damping}"
+        return f"{words}, damping={self._damping(to_last)}"
+
+    def _damping(self, to_last: bool) -> float:
+        return (TO_LAST if to_last else default_damping(False)) if self.damping is None else self.damping
 
 
 @final
@@ -120,7 +127,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
 
     It is MultiBounce of a walk that takes a transition the more often the more the transition raises the target's score. Rows
     of W that are zero keep the plain attention of their token. The scores of an example sum to one. One forward and one
-    backward.
+    backward. The layers and the balance are by default those of `GradientTokenRank`.
 
     Args:
         forward_func, layers, layer_weights, balanced: see `AttentionGradientAttribution`.

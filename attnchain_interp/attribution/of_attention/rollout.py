@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, final
+from itertools import repeat
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from attnchain_interp.store import (
     TokenSelection,
     states_of,
 )
+from attnchain_interp.store.layer_weights import depths
 from attnchain_interp.store.layers import in_order
 from attnchain_interp.store.starts import start_distribution
 
@@ -44,7 +46,8 @@ class Rollout(AttentionAttribution):
     staying whatever the fusion. (Published code with these options mixes first, and the residual gets the discarded share.) A
     row that loses all its entries stays where it is.
 
-    In a decoder it ranks tokens worse than a random order does, and says so once.
+    In a decoder it ranks tokens worse than a random order does, and says so once (docs/real-text.md). Neither
+    `residual="depth"` nor a store of contributions is warned of.
 
     Args:
         forward_func: see `AttentionAttribution`.
@@ -54,7 +57,8 @@ class Rollout(AttentionAttribution):
             "min": the greatest or the least entry over the heads.
         discard: the share of the lowest entries of each row that is dropped, among the chosen tokens, and never in the column
             of the class token or of the one start token. 0.9 is usual.
-        residual: r, from 0 to 1; one half, as published, by default.
+        residual: r, from 0 to 1; one half, as published, by default. Or "depth": at layer l of the model's L, counted from 0,
+            a walk stays with probability 1 − l / (L − 1), so that late layers move it more than early ones.
 
     Raises:
         AttentionError: at once, for a discard ratio or a residual out of range.
@@ -73,25 +77,30 @@ class Rollout(AttentionAttribution):
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
         discard: float = 0.0,
-        residual: float = 0.5,
+        residual: float | Literal["depth"] = 0.5,
         maps: Maps = "attention",
     ) -> None:
         if not 0 <= discard < 1:
             raise AttentionError(
                 f"discard is {discard}; it is the share of a row that is dropped, from 0 to below 1.", "Pass discard=0.9."
             )
-        check_probability("residual", residual, "the probability of staying", 0.5)
+        if residual != "depth":
+            check_probability("residual", residual, "the probability of staying", 0.5)
         super().__init__(forward_func, layers, heads, tokens, "incoming", "mean", False, maps)
         self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
-        warn_of_decoder(self, checked_store(store))
-        layers = settings_of(self, store).layers
-        states = states_of(store, self.tokens, layers)
-        chains = (self._fused(store, name, states) for name in layers_downward(store, layers))
+        layers = settings_of(self, checked_store(store)).layers
+        if self.residual != "depth":
+            warn_of_decoder(self, store)
+        states, names = states_of(store, self.tokens, layers), layers_downward(store, layers)
+        chains = (self._fused(store, name, states) for name in names)
         if self.discard:
             chains = self._thinned(chains, store.tokens)
-        return rolled_out(chains, store.tokens, self.start, self.residual)
+        if isinstance(self.residual, str):
+            depth = dict(zip(store.names, depths(store), strict=True))
+            return rolled_out(chains, store.tokens, self.start, [1 - depth[name] for name in names])
+        return rolled_out(chains, store.tokens, self.start, repeat(self.residual))
 
     def _thinned(self, chains: Iterable[Chain], tokens: TokenLayout) -> Iterator[Chain]:
         kept = None
@@ -173,7 +182,7 @@ class ContributionRollout(TokenAttribution):
 
     def _rolled(self, store: AttentionStore, layers: LayerSelection) -> Tensor:
         chains = (store.chain(name, tokens="all") for name in layers_downward(store, layers))
-        return rolled_out(chains, store.tokens, self.start, residual=0)
+        return rolled_out(chains, store.tokens, self.start, repeat(0.0))
 
 
 def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
@@ -181,16 +190,18 @@ def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:
     return in_order(store.names, layers)[::-1]
 
 
-def rolled_out(chains: Iterable[Chain], tokens: TokenLayout, start: Start | None, residual: float = 0.5) -> Tensor:
-    """Returns the distribution (…, token) of a walk from `start` after one step of each chain.
+def rolled_out(
+    chains: Iterable[Chain], tokens: TokenLayout, start: Start | None, residuals: Iterable[float] = repeat(0.5)
+) -> Tensor:
+    """Returns the distribution (…, token) of a walk from `start` after one step of each chain, the last layer's first.
 
-    At each chain the walk stays with probability `residual`.
+    At each chain the walk stays with the probability that `residuals` gives for it.
     """
-    downward = iter(chains)
-    chain = next(downward)  # a selection of layers is never empty
+    steps = zip(chains, residuals, strict=False)
+    chain, residual = next(steps)  # a selection of layers is never empty
     row = start_distribution(chain, tokens, start)
     row = torch.lerp(row, chain.step(row), 1 - residual)
-    for chain in downward:
+    for chain, residual in steps:
         row = torch.lerp(row, chain.step(row), 1 - residual)
     return row
 

@@ -37,6 +37,9 @@ class MultiBounce(AttentionAttribution):
     One step from the class token is its row of attention over the states, renormalised. A start that is not a state enters
     the chain by its own row, and the walk does not return to it.
 
+    By default, texts are read by contributions ("alti"), late layers more in a decoder and all alike in any other encoder
+    (docs/real-text.md); images by attention of the last two layers, balanced (docs/real-vision.md).
+
     Args:
         forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
         steps: n, 0 or more.
@@ -79,7 +82,7 @@ class MultiBounce(AttentionAttribution):
 class TokenRank(AttentionAttribution):
     """The stationary distribution of the attention chain: the share of time that an endless walk spends on each token.
 
-    π = π (damping · P + (1 − damping) · 1 vᵀ). The scores of an example sum to one.
+    π = π (damping · P + (1 − damping) · 1 vᵀ). The scores of an example sum to one. P is as in `MultiBounce`.
 
     In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score that token alone.
     `causal` says how this is avoided:
@@ -200,7 +203,8 @@ class MetastableStates(AttentionAttribution):
     """The number of the metastable state that each token belongs to most: a segmentation, not an importance.
 
     1 is the state with the greatest stationary weight, 2 the next, and so on. 0 is for tokens outside the chain. The numbers
-    are names: they may be compared and drawn, but not averaged. A state that is the greatest of no token does not appear.
+    are names: they may be compared and drawn, but not averaged. A state that is the greatest of no token does not appear. By
+    default the last three layers of an image are averaged and balanced (docs/real-vision.md).
 
     Args:
         forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.

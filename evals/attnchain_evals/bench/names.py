@@ -15,6 +15,9 @@ from attnchain_interp import AttentionError
 if TYPE_CHECKING:
     from attnchain_evals.metrics.example_metric import ExampleMetric
 
+PLAIN: dict[str, Any] = {"layers": "all", "layer_weights": "mean", "balanced": False, "maps": "attention"}
+"""The published settings of walks: attention, the plain mean of all layers."""
+
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "class row": ("RawAttention", {"token": "class"}),
     "class column": ("RawAttention", {"token": "class", "select": "column"}),
@@ -23,6 +26,8 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "FeatureAblation": ("LeaveOneOut", {}),  # by Captum's names
     "ShapleyValueSampling": ("ShapleyValues", {"method": "sampling"}),
     "KernelShap": ("ShapleyValues", {"method": "kernel"}),
+    "plain TokenRank": ("TokenRank", PLAIN),
+    "plain MultiBounce": ("MultiBounce", PLAIN),
 }
 CONTROL = "input magnitude"
 CONTROLS = (CONTROL, "centre prior", "feature component")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +44,13 @@ class SharedCapture:
         return self.maps("attention")
 
     def maps(self, kind: Maps | None) -> AttentionStore:
-        """Returns the `maps` of a `capture`, which runs once for each."""
+        """Returns the `maps` of a `capture`, which runs once for each. None are the attention of an image."""
+        known = self._stores.get("attention")
+        if kind is None and known is not None and known.kind == "image":
+            return known
         if kind not in self._stores:
-            self._stores[kind] = capture(self._model, self._inputs, maps=kind)
+            found = self._stores[kind] = capture(self._model, self._inputs, maps=kind)
+            self._stores.setdefault(cast(Maps, found.metadata.get("maps", "attention")), found)
         return self._stores[kind]
 
     @cached_property

@@ -49,7 +49,7 @@ def attnchain(
 
 
 DEMO = (
-    *("TokenRank", "MultiBounce", "Rollout", "WeightedPageRank", "ColumnSum"),
+    *("plain TokenRank", "plain MultiBounce", "Rollout", "WeightedPageRank", "ColumnSum"),
     *("class row", "class column", "centre row", "centre column", "RandomRanking", "input magnitude"),
 )
 

@@ -15,7 +15,7 @@ from attnchain_evals.tasks.selection import Selection
 
 TITLE = "ImageNet-Segmentation"
 METHODS = (
-    *("RawAttention(layers=-1)", "class row", "ColumnSum", "Rollout", "TokenRank", "MultiBounce(steps=2)"),
+    *("RawAttention(layers=-1)", "class row", "ColumnSum", "Rollout", "plain TokenRank", "plain MultiBounce(steps=2)"),
     *("GradientAttention", "GradientRollout", "LeGrad", "RandomRanking", "input magnitude"),
 )
 NAMES = {"acc": "Acc", "miou": "mIoU", "map": "mAP"}

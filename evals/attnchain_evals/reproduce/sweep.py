@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark
+from attnchain_evals.bench.names import PLAIN
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics import localisation_metrics
@@ -52,7 +53,7 @@ class Sweep:
 
 def bounces(steps: int) -> str:
     """Returns the name of a number of bounces in `attnchain bench`."""
-    return f"MultiBounce(steps={steps})"
+    return f"plain MultiBounce(steps={steps})"
 
 
 def sweep(
@@ -83,7 +84,7 @@ def sweep(
         raise AttentionError(
             f"steps={list(steps)}; at least two numbers of bounces, each once, are required.", "Pass steps=(1, 2, 3)."
         )
-    methods = {bounces(step): MultiBounce(steps=step) for step in steps}
+    methods = {bounces(step): MultiBounce(steps=step, **PLAIN) for step in steps}
     found = {
         part: benchmark(
             model,

@@ -9,7 +9,7 @@ from attnchain_evals.reproduce.reported import TOKEN_MASKING
 
 TITLE = "Token masking"
 METHODS = (
-    *("TokenRank", "TokenRank(direction='outgoing')", "ColumnSum", "MultiBounce(steps=2)"),
+    *("plain TokenRank", "plain TokenRank(direction='outgoing')", "ColumnSum", "plain MultiBounce(steps=2)"),
     *("class row", "class column", "centre row", "centre column", "RandomRanking"),
 )
 HIGHEST, LOWEST = "token-masking(target='label')", "token-masking/lowest(target='label')"

@@ -12,6 +12,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_interp import AttentionGradientAttribution
 
+from ...published import MEAN
 from .. import small_models as small
 from .replicas import (
     Replica,
@@ -34,12 +35,12 @@ METHODS: dict[str, tuple[Build, Replica]] = {
     "GMAR, l2": (lambda model, start=None: ac.GMAR(model, "l2", start), gmar(2)),
     "GradientTokenRank": (
         lambda model, start=None: ac.GradientTokenRank(
-            model, tokens="all", damping=0.9, personalization=None if start is None else torch.full((7,), 1 / 7)
+            model, tokens="all", damping=0.9, personalization=None if start is None else torch.full((7,), 1 / 7), **MEAN
         ),
         gradient_token_rank,
     ),
     "GradientMultiBounce": (
-        lambda model, start=None: ac.GradientMultiBounce(model, 3, start, tokens="all"),
+        lambda model, start=None: ac.GradientMultiBounce(model, 3, start, tokens="all", **MEAN),
         gradient_multi_bounce,
     ),
     "ExpectedVisits": (lambda model, start=None: ac.ExpectedVisits(model, start=start, damping=0.9), expected_visits),

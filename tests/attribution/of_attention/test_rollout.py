@@ -14,6 +14,7 @@ import attnchain_interp as ac
 from attnchain_interp import AttentionStore, TokenLayout
 from attnchain_interp.capture import Measure
 
+from ...published import PLAIN
 from .. import small_models as small
 
 
@@ -62,6 +63,24 @@ def test_rollout_with_fused_heads_beside_a_dense_replica(
         expected = rollout_replica(fuse[heads](store.maps()[row]), discard, residual)[0]
         assert torch.allclose(found[row], expected), "every example, not the first alone"
     assert torch.allclose(found.sum(-1), torch.ones(2).double())
+
+
+@pytest.mark.parametrize("layers", ["all", [0, 2], slice(1, None)])
+def test_a_walk_stays_less_the_deeper_the_layer(layers: Any) -> None:
+    """residual="depth": r is 1, 2/3, 1/3, 0 in a model of four layers, whichever of them are captured."""
+    model, images = small.vit(4), small.images()
+    store, expected = ac.capture(model, images), torch.eye(7, dtype=torch.float64)
+    for layer in [0, 2] if layers == [0, 2] else range(4)[layers] if isinstance(layers, slice) else range(4):
+        r = 1 - layer / 3
+        expected = (r * torch.eye(7) + (1 - r) * store[layer].maps.mean(1)) @ expected
+    method = ac.Rollout(model, residual="depth", layers=layers)
+    assert torch.allclose(method.score(store), expected[:, 0])
+    assert torch.allclose(method.attribute(images, output="tokens"), expected[:, 0])
+
+
+def test_a_walk_from_the_only_layer_stays() -> None:
+    store = ac.capture(small.vit(1), small.images())
+    assert torch.equal(ac.Rollout(residual="depth").score(store), torch.eye(7, dtype=torch.float64)[[0, 0]])
 
 
 def test_rollout_discards_no_column_of_the_start_or_the_class_token(store: AttentionStore) -> None:
@@ -167,7 +186,7 @@ def test_other_methods_read_the_same_maps(tmp_path: Path) -> None:
     store = ac.capture_contributions(model, images)
     ranks = ac.TokenRank(lambda x: ac.capture_contributions(model, x)).attribute(images, output="tokens")
     assert torch.allclose(ranks, ac.TokenRank().score(store))
-    assert torch.allclose(ac.MultiBounce(steps=2).score(store), ac.bounce(store.chain(), 0, steps=2))
+    assert torch.allclose(ac.MultiBounce(steps=2, **PLAIN).score(store), ac.bounce(store.chain(), 0, steps=2))
     store.write(tmp_path / "contributions.safetensors")
     read = ac.AttentionStore.read(tmp_path / "contributions.safetensors")
     assert torch.equal(ac.ContributionRollout().score(read), ac.ContributionRollout().score(store))

@@ -14,6 +14,7 @@ from attnchain_interp import AttentionAttribution, AttentionGradientAttribution,
 from attnchain_interp.attribution import TokenAttribution, gradient_chain
 from attnchain_interp.attribution.model_call import Call
 
+from ...published import MEAN, PLAIN
 from .. import small_models as small
 from .texts import DECODER, ENCODER, SEQ2SEQ, TEXT, bart, rows_of, t5
 
@@ -95,13 +96,16 @@ class Shares(TokenAttribution):
 
 
 PAIRS: dict[str, tuple[Any, Any]] = {
-    "walk": (Wander, ac.MultiBounce),
-    "walk of one layer": (partial(Wander, hops=3, layers=-1), partial(ac.MultiBounce, steps=3, layers=-1)),
-    "walk of chosen tokens": (partial(Wander, tokens=[0, 2, 4]), partial(ac.MultiBounce, tokens=[0, 2, 4])),
+    "walk": (Wander, partial(ac.MultiBounce, **PLAIN)),
+    "walk of one layer": (partial(Wander, hops=3, layers=-1), partial(ac.MultiBounce, steps=3, **PLAIN | {"layers": -1})),
+    "walk of chosen tokens": (partial(Wander, tokens=[0, 2, 4]), partial(ac.MultiBounce, tokens=[0, 2, 4], **PLAIN)),
     "no start": (Popularity, ac.ColumnSum),
     "gradient rollout": (Steep, ac.GradientRollout),
-    "gradient rank": (Fame, ac.GradientTokenRank),
-    "gradient rank of chosen tokens": (partial(Fame, tokens=[0, 4, -2]), partial(ac.GradientTokenRank, tokens=[0, 4, -2])),
+    "gradient rank": (Fame, partial(ac.GradientTokenRank, damping=0.5, **MEAN)),
+    "gradient rank of chosen tokens": (
+        partial(Fame, tokens=[0, 4, -2]),
+        partial(ac.GradientTokenRank, tokens=[0, 4, -2], damping=0.5, **MEAN),
+    ),
     "contributions": (Shares, ac.ContributionRollout),
 }
 

@@ -15,6 +15,7 @@ from attnchain_interp import AttentionGradientAttribution, attribution
 from attnchain_interp.attribution.of_attention import attention_attribution
 from attnchain_interp.attribution.text.rows import context
 
+from ...published import PLAIN
 from .. import small_models as small
 from .texts import (
     BERT,
@@ -40,8 +41,9 @@ def test_a_decoder_beside_eager_maps() -> None:
     """Each row from a forward of the text before its output token alone."""
     model, target = small.llama(), "a dog walking"
     ids, n = decoder_ids(target)
-    methods = [ac.MultiBounce(model), ac.Rollout(model), ac.TokenRank(model, damping=0.9, causal="damp"),
-               ac.RawAttention(model), ac.ColumnSum(model), ac.MultiBounce(model, layers=-1), ac.TokenRank(model)]  # fmt: skip
+    methods = [ac.MultiBounce(model, **PLAIN), ac.Rollout(model), ac.TokenRank(model, damping=0.9, causal="damp", **PLAIN),
+               ac.RawAttention(model), ac.ColumnSum(model), ac.MultiBounce(model, **PLAIN | {"layers": -1}),
+               ac.TokenRank(model, **PLAIN)]  # fmt: skip
     results = [method.attribute_text(TEXT, target, DECODER) for method in methods]
     found = [rows_of(result) for result in results]
     for k, p in enumerate(range(n, ids.shape[1])):
@@ -138,7 +140,8 @@ def test_factors_serve_as_maps(monkeypatch: pytest.MonkeyPatch) -> None:
         stores.append(ac.capture(*inputs, keep="factors", **options))
         return stores[-1]
 
-    methods = [ac.MultiBounce(model), ac.Rollout(model), ac.TokenRank(model), ac.TokenRank(model, causal="absorb")]
+    methods = [ac.MultiBounce(model, maps="attention"), ac.Rollout(model), ac.TokenRank(model, maps="attention"),
+               ac.TokenRank(model, causal="absorb", maps="attention")]  # fmt: skip
     maps = [rows_of(method.attribute_text(TEXT, "a dog walking", DECODER)) for method in methods]
     monkeypatch.setattr(attention_attribution, "capture", factored)
     for method, expected in zip(methods, maps, strict=True):
@@ -148,7 +151,7 @@ def test_factors_serve_as_maps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_chosen_tokens_are_those_of_the_whole_text() -> None:
     model, (ids, n) = small.llama(), decoder_ids("a dog")
-    result = ac.MultiBounce(model, steps=1, tokens=[1, 4, -2]).attribute_text(TEXT, "a dog", DECODER)
+    result = ac.MultiBounce(model, steps=1, tokens=[1, 4, -2], **PLAIN).attribute_text(TEXT, "a dog", DECODER)
     for k, p in enumerate(range(n, ids.shape[1])):
         inside = [place for place in (1, 4, 8) if place < p]
         row = torch.zeros(p, dtype=torch.float64)
@@ -175,7 +178,7 @@ def test_an_encoder_decoder_beside_eager_maps(build: Any) -> None:
     output_ids = DECODER.encode(target, add_special_tokens=False)
     output = eager(model, input_ids=prompt, decoder_input_ids=torch.tensor([[start, *output_ids[:-1]]]))
     starts, P, R = averaged(output.cross_attentions), averaged(output.encoder_attentions), rolled(output.encoder_attentions)
-    methods = [ac.MultiBounce(model), ac.MultiBounce(model, steps=0), ac.Rollout(model), ac.RawAttention(model)]
+    methods = [ac.MultiBounce(model, **PLAIN), ac.MultiBounce(model, steps=0), ac.Rollout(model), ac.RawAttention(model)]
     expected = [starts @ P @ P, starts, starts @ R, starts @ P]
     for method, rows in zip(methods, expected, strict=True):
         result = method.attribute_text(TEXT, target, SEQ2SEQ)
@@ -183,7 +186,7 @@ def test_an_encoder_decoder_beside_eager_maps(build: Any) -> None:
         assert torch.allclose(result.token_attr, rows, atol=1e-7)
         assert result.output_attr is None
         assert "the walk over the encoder starts where cross-attention goes" in result.policy
-    ranks = ac.TokenRank(model, damping=0.8).attribute_text(TEXT, target, SEQ2SEQ)
+    ranks = ac.TokenRank(model, damping=0.8, **PLAIN).attribute_text(TEXT, target, SEQ2SEQ)
     assert ranks.token_attr is not None
     for found, row in zip(ranks.token_attr, starts, strict=True):
         assert torch.allclose(found, ranked(P, 0.8, row), atol=1e-7)

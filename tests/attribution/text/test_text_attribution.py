@@ -15,6 +15,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_interp import attribution
 
+from ...published import PLAIN
 from .. import small_models as small
 from .texts import BERT, DECODER, ENCODER, SPECIAL, TEXT, VOCABULARY, averaged, eager, every_method
 
@@ -24,13 +25,13 @@ def test_an_encoder_beside_eager_maps() -> None:
     model.config.id2label = {0: "good", 1: "bad", 2: "odd", 3: "even"}
     ids = torch.tensor([ENCODER.encode(TEXT)])
     P = averaged(eager(model, input_ids=ids).attentions)
-    result = ac.MultiBounce(model).attribute_text(TEXT, 1, ENCODER)
+    result = ac.MultiBounce(model, **PLAIN).attribute_text(TEXT, 1, ENCODER)
     assert result.token_attr is not None
     assert torch.allclose(result.token_attr[0], (P @ P)[0], atol=1e-8)
     assert torch.equal(result.seq_attr, result.token_attr[0])
     assert result.input_tokens == ["[CLS]", "the", "cat", "##s", "sat", "on", "the", "mat", ".", "[SEP]"]
     assert result.output_tokens == ["Multi Bounce"], "attention alone knows no class"
-    assert torch.equal(ac.MultiBounce(model).attribute_text(TEXT, tokenizer=ENCODER).seq_attr, result.seq_attr)
+    assert torch.equal(ac.MultiBounce(model, **PLAIN).attribute_text(TEXT, tokenizer=ENCODER).seq_attr, result.seq_attr)
     maps, gradients = small.of_transformers(model, [1], input_ids=ids)
     R = torch.eye(10, dtype=torch.float64)
     for A, G in zip(maps, gradients, strict=True):

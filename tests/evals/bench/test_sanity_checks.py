@@ -20,6 +20,7 @@ from attnchain_evals.bench.sanity_checks import (
 )
 from attnchain_evals.bench.shared_capture import SharedCapture
 
+from ...published import PLAIN
 from ..bench_tasks import tiny_vit, vit_methods
 
 
@@ -31,7 +32,7 @@ def images() -> torch.Tensor:
 def test_checks_of_a_tiny_model(images: torch.Tensor) -> None:
     model = tiny_vit()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    checks = sanity_checks(model, images, vit_methods)
+    checks = sanity_checks(model, images, lambda model: vit_methods(model) | {"TokenRank": ac.TokenRank(**PLAIN)})
     assert [check.passed for check in checks["RandomRanking"].values()] == [False, False, None, False]
     assert checks["magnitude"]["randomised"] == pytest.approx((1, 0))
     assert (checks["magnitude"]["follows"].passed, checks["magnitude"]["agreement"].passed) == (None, True)

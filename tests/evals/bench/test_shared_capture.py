@@ -15,6 +15,7 @@ from attnchain_evals.bench import shared_capture
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics import curve_metrics, localisation_metrics
 
+from ...attribution import small_models as small
 from ..bench_tasks import tiny_vit, vit_methods
 
 
@@ -44,6 +45,16 @@ def test_a_backbone_without_logits_does_for_attention_alone() -> None:
         benchmark(backbone, data, methods, curve_metrics(), baseline="TokenRank")
     with pytest.raises(ac.AttentionError, match="without logits"):
         SharedCapture(backbone, images).scores(ac.GradientAttention())
+
+
+def test_the_default_maps_share_the_capture_of_what_they_are() -> None:
+    image, text = (tiny_vit(), torch.rand(2, 3, 16, 16)), (small.bert(), small.ids())
+    for (model, inputs), maps in ((image, "attention"), (text, "alti")):
+        for order in ((None, maps), (maps, None)):
+            shared = SharedCapture(model, inputs)
+            one, other = map(shared.maps, order)
+            assert torch.equal(one.maps(), other.maps())
+            assert (one is other) == (maps == "attention" or order[0] is None)
 
 
 def test_the_target_is_the_predicted_class_unless_given() -> None:

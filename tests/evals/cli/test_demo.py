@@ -31,7 +31,7 @@ def test_demo(tmp_path: Path) -> None:
     assert set(report["scores"]) == set(cli.DEMO)
     data = report["run"]["configuration"]["data"]
     assert data == {"name": "ClutteredDigits", "split": "test", "length": 3, "seed": 0, "difficulty": 1.0}
-    score = report["scores"]["TokenRank"]["srg/mean"]
+    score = report["scores"]["plain TokenRank"]["srg/mean"]
     assert score["low"] <= score["value"] <= score["high"]
     for name in pictures:
         with Image.open(out / name) as picture:

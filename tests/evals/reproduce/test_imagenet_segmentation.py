@@ -10,6 +10,7 @@ from attnchain_evals import ImageNetSegmentation, WholeImage, segmentation_score
 from attnchain_evals.bench.model_loading import load
 from attnchain_evals.reproduce.imagenet_segmentation import METHODS
 
+from ...published import PLAIN
 from ..miniatures import write_gtsegs, write_timm
 from .commands import reproduce, row_of
 
@@ -35,7 +36,7 @@ def test_imagenet_segmentation(workplace: Path) -> None:
     target = model.model(images).argmax(1)
     for method, attribution in (
         ("Rollout", ac.Rollout(model.model)),
-        ("MultiBounce(steps=2)", ac.MultiBounce(model.model, steps=2)),
+        ("plain MultiBounce(steps=2)", ac.MultiBounce(model.model, steps=2, **PLAIN)),
         ("GradientAttention", ac.GradientAttention(model.model)),
     ):
         expected = segmentation_scores(attribution.attribute(images, target, output="grid"), masks)

@@ -11,6 +11,7 @@ from attnchain_evals.reproduce.sweep import bounces, sweep
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.selection import Selection
 
+from ...published import PLAIN
 from ..bench_tasks import tiny_vit
 
 
@@ -29,7 +30,7 @@ def test_a_sweep_is_two_benchmarks(tmp_path: Path) -> None:
     model, data = tiny_vit(), Pictures()
     parts = Selection(data, range(0, 6, 2)), Selection(data, range(1, 6, 2))
     found = sweep(model, *parts, tmp_path, steps=(1, 2, 3))
-    alone = benchmark(model, parts[1], {"m": ac.MultiBounce(steps=3)}, list(found.test.metrics.values()))
+    alone = benchmark(model, parts[1], {"m": ac.MultiBounce(steps=3, **PLAIN)}, list(found.test.metrics.values()))
     assert found.test.scores[bounces(3)]["miou"].value == pytest.approx(alone.scores["m"]["miou"].value)
     best = max((1, 2, 3), key=lambda step: found.validation.scores[bounces(step)]["miou"].value)
     assert found.chosen == best

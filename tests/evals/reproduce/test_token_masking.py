@@ -11,6 +11,7 @@ from attnchain_evals.bench.model_loading import load
 from attnchain_evals.perturbation.perturbation_curve import Order
 from attnchain_evals.tasks.image_file import open_image
 
+from ...published import PLAIN
 from ..miniatures import write_classes, write_gtsegs, write_timm
 from .commands import reproduce, row_of
 
@@ -26,14 +27,14 @@ def test_token_masking(workplace: Path) -> None:
     files = sorted((workplace / "imagenet" / "val").rglob("*.png"))
     images = torch.cat([model.preprocess(open_image(file)) for file in files])
     labels = torch.tensor([0] * 3 + [2] * 3)
-    grid = ac.TokenRank(model.model).attribute(images, output="grid")
+    grid = ac.TokenRank(model.model, **PLAIN).attribute(images, output="grid")
     orders: tuple[tuple[int, Order], ...] = ((1, "morf"), (2, "lerf"))
     for column, order in orders:
         curve = perturbation_curve(model.model, images, grid, labels, occlusion="token-drop", score="accuracy", order=order)
-        assert float(row_of(ours, "TokenRank")[column].split()[0]) == pytest.approx(float(curve.auc.mean()), abs=6e-4)
+        assert float(row_of(ours, "plain TokenRank")[column].split()[0]) == pytest.approx(float(curve.auc.mean()), abs=6e-4)
         assert 0 < float(curve.auc.mean()) < 1
     clean = (model.model(images).argmax(1) == labels).double().mean()
-    assert float(row_of(ours, "TokenRank")[3]) == pytest.approx(float(clean), abs=6e-4)
+    assert float(row_of(ours, "plain TokenRank")[3]) == pytest.approx(float(clean), abs=6e-4)
 
 
 def test_token_masking_needs_labels(workplace: Path) -> None:
