@@ -10,8 +10,8 @@ from typing import Final
 from attnchain_interp.store import AttentionStore
 
 WORSE_THAN_RANDOM: Final[Mapping[str, str]] = {  # method → the figure that says so, in a few words
-    "Rollout": "on SmolLM2",
-    "GMAR": "on SmolLM2",
+    "Rollout": "on facts, by SmolLM2: docs/real-text.md",
+    "GMAR": "on facts, by SmolLM2: docs/real-text.md",
 }
 _INSIDE: Final = ("attnchain_interp", "attnchain_evals", "captum", "torch", "contextlib")
 _told: set[str] = set()
