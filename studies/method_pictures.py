@@ -17,6 +17,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, KeyValues, bundled_decoder, bundled_vit
+from attnchain_evals.bench.names import PLAIN
 from attnchain_interp import attribution
 from attnchain_interp.pictures import blank_axes, displayable, write_figure
 
@@ -26,10 +27,10 @@ LAYERS: Final = slice(-3, None)  # of AttentionFlow, whose time grows with the l
 
 
 def methods(model: Any) -> dict[str, Any]:
-    """Every method of docs/methods.md by its heading, with the settings of a first call."""
+    """Every method of docs/methods.md by its heading, with the settings of a first call; walks as published."""
     return {
-        "TokenRank": ac.TokenRank(model),
-        "MultiBounce": ac.MultiBounce(model, steps=3, start="class"),
+        "TokenRank": ac.TokenRank(model, **PLAIN),
+        "MultiBounce": ac.MultiBounce(model, steps=3, start="class", **PLAIN),
         "Rollout": ac.Rollout(model),
         "ContributionRollout": ac.ContributionRollout(model),
         "AttentionFlow": ac.AttentionFlow(model, layers=LAYERS),

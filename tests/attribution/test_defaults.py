@@ -69,8 +69,8 @@ def test_the_maps_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LATE, LAST_TWO = Settings(layer_weights="late"), Settings(slice(-2, None), balanced=True)
-WALK = {"decoder": LATE, "encoder": Settings(), "image": LAST_TWO}
-EVIDENCE = {"decoder": LATE._replace(balanced=0.5), "encoder": Settings(), "image": Settings()}
+WALK: dict[str, Any] = {"decoder": LATE, "encoder": Settings(), "image": LAST_TWO}
+EVIDENCE: dict[str, Any] = {"decoder": LATE._replace(balanced=0.5), "encoder": Settings(), "image": Settings()}
 MODELS: dict[str, tuple[Any, Any, Any]] = {
     "decoder": (small.llama, small.ids, (6, 1)),
     "encoder": (lambda: small.bert(layers=3), small.ids, 1),
@@ -90,7 +90,8 @@ def test_the_table_is_the_one_that_real_models_chose() -> None:
         "GradientMultiBounce": evidence,
         "ExpectedVisits": Defaults(),
     } == DEFAULTS
-    assert Defaults() == Defaults(Settings(**MEAN), Settings(**MEAN), Settings(**MEAN), "attention")
+    mean = Settings(**MEAN)
+    assert Defaults() == Defaults(mean, mean, mean, "attention")
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -41,16 +41,17 @@ def test_a_decoder_beside_eager_maps() -> None:
     """Each row from a forward of the text before its output token alone."""
     model, target = small.llama(), "a dog walking"
     ids, n = decoder_ids(target)
+    last: dict[str, Any] = PLAIN | {"layers": -1}
     methods = [ac.MultiBounce(model, **PLAIN), ac.Rollout(model), ac.TokenRank(model, damping=0.9, causal="damp", **PLAIN),
-               ac.RawAttention(model), ac.ColumnSum(model), ac.MultiBounce(model, **PLAIN | {"layers": -1}),
+               ac.RawAttention(model), ac.ColumnSum(model), ac.MultiBounce(model, **last),
                ac.TokenRank(model, **PLAIN)]  # fmt: skip
     results = [method.attribute_text(TEXT, target, DECODER) for method in methods]
     found = [rows_of(result) for result in results]
     for k, p in enumerate(range(n, ids.shape[1])):
         output = eager(model, input_ids=ids[:, :p])
-        P, R, last = averaged(output.attentions), rolled(output.attentions), averaged(output.attentions[-1:])
+        P, R, A = averaged(output.attentions), rolled(output.attentions), averaged(output.attentions[-1:])
         end = torch.eye(p, dtype=P.dtype)[-1]
-        expected = [(P @ P)[-1], R[-1], ranked(P, 0.9, uniform(p)), P[-1], P.mean(0), (last @ last)[-1], ranked(P, 0.5, end)]
+        expected = [(P @ P)[-1], R[-1], ranked(P, 0.9, uniform(p)), P[-1], P.mean(0), (A @ A)[-1], ranked(P, 0.5, end)]
         for rows, row in zip(found, expected, strict=True):
             assert torch.allclose(rows[k, :p], row, atol=1e-8)
             assert not rows[k, p:].any()

@@ -49,7 +49,8 @@ def test_a_backbone_without_logits_does_for_attention_alone() -> None:
 
 def test_the_default_maps_share_the_capture_of_what_they_are() -> None:
     image, text = (tiny_vit(), torch.rand(2, 3, 16, 16)), (small.bert(), small.ids())
-    for (model, inputs), maps in ((image, "attention"), (text, "alti")):
+    cases: list[tuple[Any, Any]] = [(image, "attention"), (text, "alti")]
+    for (model, inputs), maps in cases:
         for order in ((None, maps), (maps, None)):
             shared = SharedCapture(model, inputs)
             one, other = map(shared.maps, order)
