@@ -70,7 +70,6 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
             "Which tokens does the prediction of a fact depend on? The evidence is the subject.",
             (*OURS, *OTHERS, *SLOW),
             faithfulness("attention-mask", "token-delete", "mean-embedding"),
-            limit=29,
         ),
     ),
     "indirect-objects": (
@@ -81,7 +80,7 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
             "Which tokens does the prediction of a name depend on? The evidence is the name that was said once.",
             (*OURS, *OTHERS, SLOW[0]),
             faithfulness("attention-mask"),
-            limit=40,
+            limit=100,
         ),
     ),
     "passages": (
@@ -92,7 +91,7 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
             "Which words of a passage did an answer come from? The evidence is the answer in the passage.",
             (*OURS, *OTHERS),
             [EvidenceAP(), SentenceHit(), SentenceCorrelation(name="sentence-correlation")],
-            limit=29,
+            limit=100,
         ),
     ),
     "reviews": (
@@ -110,7 +109,7 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
                 "RandomRanking",
             ),
             [EvidenceAP()],
-            limit=4,
+            limit=20,
         ),
     ),
 }

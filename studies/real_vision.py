@@ -64,14 +64,14 @@ OBJECTS: Final = Task(
     "Does the map outline the object of a photograph? The threshold is the map's mean.",
     (*OURS, *OTHERS),
     [MeanIoU(), MeanAP(), PixelAccuracy()],
-    limit=40,
+    limit=200,
 )
 CLASSES: Final = Task(
     "Classes",
     "Which patches does a linear probe's class depend on? The highest are dropped first; the lowest area is the best.",
     RANKINGS,
     [preset("token-masking")],
-    limit=40,
+    limit=80,
 )
 
 TASKS: Final = {"objects": OBJECTS, "classes": CLASSES}
@@ -106,7 +106,7 @@ def probe_of(model: Any, parts: Mapping[str, ClassFolder], folder: Path) -> Line
     return LinearProbe.read(folder, model, parts["train"][0].image[None])
 
 
-def measured(model: Any, data: Any, task: Task, folder: Path, limit: int | None) -> Summary | None:
+def measured(model: Any, data: Any, task: Task, folder: Path, limit: int | None) -> Summary:
     """Measures a task on images of one grid."""
     grid = capture(model, data[0].image[None], layers=-1).tokens.grid
     return measure(model, data, task, grid, folder, BASELINE, 4, limit)
@@ -127,12 +127,14 @@ def main() -> None:
         keep(KEPT, found, PAGE, page(found))
         return
     loaded = load(f"hf:{arguments.model}")
-    model, data, runs = loaded.model.eval(), arguments.data, arguments.output
+    if loaded.preprocess is None:
+        parser.error(f"{arguments.model} reads no images.")
+    model, data, runs, preprocess = loaded.model.eval(), arguments.data, arguments.output, loaded.preprocess
     found = dict[str, Summary]()
-    parts = {part: ClassFolder(data / "caltech20" / part, loaded.preprocess) for part in ("train", "validation", "test")}
+    parts = {part: ClassFolder(data / "caltech20" / part, preprocess) for part in ("train", "validation", "test")}
     probe = probe_of(model, parts, runs / "probe")
     if "objects" in arguments.tasks:
-        ecssd = ImageFolder(data / "ecssd" / arguments.split, loaded.preprocess)
+        ecssd = ImageFolder(data / "ecssd" / arguments.split, preprocess)
         found["objects"] = measured(probe, ecssd, OBJECTS, runs / f"objects-{arguments.split}", arguments.limit)
     if "classes" in arguments.tasks:
         run = runs / f"classes-{arguments.split}"

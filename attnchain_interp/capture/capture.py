@@ -9,7 +9,7 @@ import torch
 
 from attnchain_interp.capture.adapter import CaptureRequest
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
-from attnchain_interp.capture.contribution_collector import Maps, collector_of, warn_of
+from attnchain_interp.capture.contribution_collector import DefaultCollector, Maps, collector_of, warn_of
 from attnchain_interp.capture.reading import Reading, checked, separated
 from attnchain_interp.capture.recognition import adapter_of
 from attnchain_interp.capture.reducers import Reducer
@@ -82,7 +82,7 @@ def capture(
             at each token, one map (batch, 1, query, key) a layer: "norm" by the size of attention times values, "projection"
             along the block's output, "alti" by how much nearer a token brings it. `capture_contributions` has the formulas.
             None is the default of the model: "alti" for a text (no patches, or causal attention) whose blocks can be taken
-            apart, else attention. The first layer decides, and the metadata name the choice.
+            apart, else attention. The metadata name the choice, and a warning says why the attention of a text was read.
         reading: says which attention of the model is meant, adds labels, and lays out the tokens of a model of your own:
             `Reading(kind="decoder", tokenizer=…)`, `Reading(tokens=TokenLayout.image(grid=(14, 14), class_token=True))`.
 
@@ -113,7 +113,14 @@ def capture(
                 warn_of(refusal)
                 collector = collector_of("attention", keep, max_bytes)
         with torch.no_grad():
-            return adapter.capture(source, inputs, kwargs, CaptureRequest(collector, layers, reading))
+            try:
+                return adapter.capture(source, inputs, kwargs, CaptureRequest(collector, layers, reading))
+            except AttentionError:
+                if not isinstance(collector, DefaultCollector) or collector.refusal is None:
+                    raise
+                warn_of(collector.refusal)
+            request = CaptureRequest(collector_of("attention", keep, max_bytes), layers, reading)
+            return adapter.capture(source, inputs, kwargs, request)
     if not callable(source):
         raise AttentionError(f"the source is a {type(source).__name__}.", "Pass a model, or a callable that returns a store.")
     reading = checked(reading)

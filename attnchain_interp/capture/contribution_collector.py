@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Generic, Literal, TypeVar, final, get_args, overload
+from typing import Any, Final, Generic, Literal, NoReturn, TypeVar, final, get_args, overload
 
 from torch import Tensor
 
@@ -110,12 +110,17 @@ class DefaultCollector(Generic[Result]):
 
     Args:
         contributions, attention: the collectors of either.
+
+    Attributes:
+        refusal: why a later layer shows no contributions, where the first one did; None else. The collector raises it, and
+            `capture` captures the attention of all layers, by a second forward.
     """
 
     def __init__(self, contributions: BlockCollector[Result], attention: Collector[Result]) -> None:
         self._contributions, self._attention = contributions, attention
         self._chosen: Collector[Result] | None = None
         self._expected: Expected | None = None
+        self.refusal: AttentionError | None = None
 
     def __repr__(self) -> str:
         return f"DefaultCollector({self._chosen or 'undecided'})"
@@ -133,6 +138,8 @@ class DefaultCollector(Generic[Result]):
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Takes attention without its values, which is read as attention. See `Collector.take`."""
+        if self._chosen is self._contributions:
+            self._refuse(_alone(name))
         if self._chosen is None and self._of_text(name, attention, sink):
             warn_of(_alone(name))
         self._take(name, attention, sink, value_norms)
@@ -145,7 +152,11 @@ class DefaultCollector(Generic[Result]):
         sink: bool = False,
         value_norms: MakeNorms | None = None,
     ) -> None:
-        """Takes one layer, as the first one decided. See `BlockCollector.take_block`."""
+        """Takes one layer, as the first one decided. See `BlockCollector.take_block`.
+
+        Raises:
+            AttentionError: `refusal`.
+        """
         if self._chosen is None and self._of_text(name, attention, sink):
             try:
                 self._contributions.expect(told(self._expected))
@@ -156,7 +167,10 @@ class DefaultCollector(Generic[Result]):
             else:
                 return
         if self._chosen is self._contributions:
-            self._contributions.take_block(name, block, attention, sink, value_norms)
+            try:
+                self._contributions.take_block(name, block, attention, sink, value_norms)
+            except AttentionError as refusal:
+                self._refuse(refusal)
         else:
             self._take(name, attention, sink, value_norms)
 
@@ -170,6 +184,10 @@ class DefaultCollector(Generic[Result]):
         return not bool((roles == Role.PATCH).any()) or LayerAttention(name, attention, sink).causal(
             told(self._expected).tokens.mask
         )
+
+    def _refuse(self, refusal: AttentionError) -> NoReturn:
+        self.refusal = refusal
+        raise refusal
 
     def _attend(self) -> None:
         self._chosen = self._attention

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import ContributionCollector, DefaultCollector, Expected, Maps, StoreCollector
+from attnchain_interp.capture import AttentionBlock, ContributionCollector, DefaultCollector, Expected, Maps, StoreCollector
 from attnchain_interp.capture.contribution_collector import TEXT_MAPS, collector_of
 
 TEXT, CAUSAL = ac.TokenLayout.text(torch.ones(1, 4)), torch.full((1, 2, 4, 4), 0.25).tril()
@@ -20,7 +20,7 @@ MAPS: list[Maps] = ["norm", "projection", "alti"]
 class Blocks(nn.Module):
     """Two blocks of attention, causal or not; a squashed one is no sum over tokens."""
 
-    def __init__(self, causal: bool, squashed: bool = False) -> None:
+    def __init__(self, causal: bool, squashed: tuple[int, ...] = ()) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.layers = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
@@ -28,9 +28,9 @@ class Blocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1) if self.causal else None
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             attended = layer(x, x, x, attn_mask=mask)[0]
-            x = x + (attended.tanh() if self.squashed else attended)
+            x = x + (attended.tanh() if number in self.squashed else attended)
         return x
 
 
@@ -74,17 +74,42 @@ def test_the_default_reads_contributions_of_any_text(keep: Any) -> None:
     assert ac.capture(Blocks(True).eval(), given()).metadata["maps"] == "attention"
 
 
-def test_a_decoder_whose_blocks_are_no_sum_is_read_by_attention_with_a_warning() -> None:
-    model, x = Blocks(causal=True, squashed=True).eval(), given()
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("squashed", [(0, 1), (0,), (1,)])
+def test_a_decoder_with_a_block_that_is_no_sum_is_read_by_attention_with_a_warning(
+    squashed: tuple[int, ...], inside: bool
+) -> None:
+    """All layers are, whichever one it is."""
+    model, x = Blocks(True, squashed).eval(), given()
+    first, whole, reading = f"layers.{squashed[0]}", model, None
+    if inside:
+        whole, reading = nn.ModuleDict({"text": model, "other": Blocks(False)}).eval(), ac.Reading(tower="text")
+        whole.forward = model.forward
     with pytest.warns(
-        UserWarning, match=r"layer 'layers.0': .* Attention is read instead. maps=\"attention\" says so"
+        UserWarning, match=rf"layer '(text\.)?{first}'.*: .* Attention is read instead. maps=\"attention\" says so"
     ) as told:
-        store = ac.capture(model, x, maps=None)
+        store = ac.capture(whole, x, maps=None, reading=reading)
     assert len(told) == 1
-    assert (store.metadata["maps"], store.names) == ("attention", ["layers.0", "layers.1"])
+    assert store.metadata["maps"] == "attention"
     assert torch.equal(store.maps(), ac.capture(model, x).maps())
-    with pytest.raises(ac.AttentionError, match="(?s)Blocks, layer 'layers.0': .*no.* sum over tokens.*maps=\"attention\""):
-        ac.capture(model, x, maps="alti")
+    with pytest.raises(ac.AttentionError, match=f"(?s)'(text\\.)?{first}'.*: .*no.* sum over tokens.*maps=\"attention\""):
+        ac.capture(whole, x, maps="alti", reading=reading)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_collector_keeps_the_refusal_of_a_later_layer(alone: bool) -> None:
+    ones, zero = torch.ones(1, 4, 8), torch.zeros(1, 4, 8)
+    maps = CAUSAL / CAUSAL.sum(-1, keepdim=True)
+    block = AttentionBlock("M, layer 'a'", maps, torch.ones(1, 2, 4, 8) / 2, torch.zeros(8), ones, zero, None, ones)
+    collector: Any = collector_of(None, "auto", 1000)
+    collector.expect(Expected(TEXT, 2, 2, False))
+    collector.take_block("a", block, maps)
+    assert collector.wants_blocks
+    assert collector.refusal is None
+    given = ("b", maps) if alone else ("b", ac.AttentionError("layer 'b' showed its attention alone."), maps)
+    with pytest.raises(ac.AttentionError, match="layer 'b' showed its attention alone"):
+        (collector.take if alone else collector.take_block)(*given)
+    assert "layer 'b'" in str(collector.refusal)
 
 
 def test_maps_that_do_not_fit() -> None:

@@ -137,7 +137,7 @@ def captured(
             "additional_forward_args": inputs[1:] or None,
         }
         for method in (ac.TokenRank, ac.Rollout):
-            scores = method(model, layers=layers).attribute(inputs[0], **how)
+            scores = method(model, layers=layers, maps="attention").attribute(inputs[0], **how)
             assert torch.allclose(scores, method().score(expected), atol=1e-4)
         gradients: Any = ac.GradientAttention(model, layers=layers)
         assert gradients.attribute(inputs[0], target, **how).any(1).all()

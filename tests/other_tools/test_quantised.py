@@ -57,7 +57,7 @@ def test_the_store_is_the_quantised_models_own_attention(load: Callable[[Path], 
     assert float((store.maps() - exact.maps()).abs().max()) > 1e-4, "the weights are those of the exact model"
     proof = ac.prove(model, IDS)  # some kernels round activations too, so the output moves a little by itself
     assert min(layer.moved for layer in proof.layers) > 50 * proof.deviation
-    scores = ac.TokenRank(model).attribute(IDS, output="tokens")
+    scores = ac.TokenRank(model, maps="attention").attribute(IDS, output="tokens")
     assert torch.equal(scores, ac.TokenRank().score(store))
     model.set_attn_implementation("eager")
     with torch.no_grad():
