@@ -87,10 +87,10 @@ def perturbation(trial: Trial, occlusion: str | Occlusion, batch_size: int) -> P
 
 
 def features_of(trial: Trial, features: Features) -> Features:
-    """Returns "token" and "word" as label maps of the trial's texts, made once. Other features are returned unchanged."""
-    if trial.inputs.ndim != 2 or not isinstance(features, str) or (features == "token" and trial.words is None):
+    """Returns "auto", "token" and "word" as label maps of the trial's texts, made once. Other features are unchanged."""
+    if trial.inputs.ndim != 2 or not isinstance(features, str) or (features in ("auto", "token") and trial.words is None):
         return features
-    if features not in ("token", "word") or trial.words is None:
+    if features not in ("auto", "token", "word") or trial.words is None:
         raise AttentionError(
             f"features={features!r} are not features of this trial's texts.",
             'Use "token", or "word" and give the trial words.',

@@ -184,7 +184,7 @@ class Sufficiency(CurveMetric, row="sufficiency"):
 def curve_metrics(
     occlusions: Sequence[str | Occlusion] = ("mean", "blur"),
     fractions: int | Sequence[float] = 20,
-    features: Features = "patch",
+    features: Features = "auto",
 ) -> list[ExampleMetric]:
     """Returns deletion, insertion and SRG under each occlusion. They share their curves."""
     steps = fractions if isinstance(fractions, int) else tuple(fractions)

@@ -11,7 +11,6 @@ from attnchain_evals.metrics.attribution_metric import RemovalMetric
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subsets import drops, random_subsets
 from attnchain_evals.perturbation.class_score import ClassScore
-from attnchain_evals.perturbation.features import ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
 
 
@@ -54,9 +53,9 @@ class Infidelity(RemovalMetric):
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         from captum.metrics import infidelity
 
-        found = ranked(attributions, trial.inputs)
-        batch, n = found.scores.shape
         experiment, target = self.experiment(trial)
+        found = experiment.ranked(attributions)
+        batch, n = found.scores.shape
 
         def removed() -> tuple[Tensor, Tensor]:
             sizes = torch.randint(1, n + 1, (self.samples,), generator=torch.Generator().manual_seed(self.seed)).tolist()

@@ -44,7 +44,7 @@ class Protocol:
     """
 
     occlusion: str | Occlusion = "mean"
-    features: Features = "patch"
+    features: Features = "auto"
     fractions: int | tuple[float, ...] | Callable[[int, int], Sequence[int]] = 20
     score: ClassScore = "probability"
     ends: bool = True
@@ -62,7 +62,7 @@ class Protocol:
     @property
     def steps(self) -> tuple[float, ...]:
         """The fractions of a curve, in rising order. Empty if they depend on the images."""
-        if callable(self.fractions) or not isinstance(self.features, str):
+        if callable(self.fractions) or not isinstance(self.features, str | tuple):
             return ()
         count = self.fractions if isinstance(self.fractions, int) else 0
         given = tuple(step / count for step in range(count + 1)) if count else tuple(self.fractions)  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ from attnchain_evals.metrics.attribution_metric import RemovalMetric
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subsets import drops, random_subsets
 from attnchain_evals.perturbation.class_score import ClassScore
-from attnchain_evals.perturbation.features import ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
 
 
@@ -53,14 +52,14 @@ class SensitivityN(RemovalMetric):
         super().__init__("sensitivity-n", occlusion, name, batch_size, columns)
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        found = ranked(attributions, trial.inputs)
+        experiment, target = self.experiment(trial)
+        found = experiment.ranked(attributions)
         key = (SensitivityN, self.occlusion, self.fractions, self.samples, self.score, self.seed, attributions.shape[1:])
 
         def removed() -> tuple[Tensor, Tensor]:
             n = found.scores.shape[1]
             sizes = [max(1, round(fraction * n)) for fraction in self.fractions for _ in range(self.samples)]
             subsets = random_subsets(sizes, n, len(trial.inputs), trial.first, self.seed).to(found.labels.device)
-            experiment, target = self.experiment(trial)
             return subsets, drops(experiment, found.labels, subsets, target, self.score)
 
         subsets, costs = trial.once(key, removed)

@@ -54,6 +54,15 @@ def next_logits(model: Callable[..., Any], texts: Tensor, **named: Any) -> Tenso
     return class_logits(model(texts, **named), texts)
 
 
+@torch.no_grad()
+def clean_logits(model: Callable[[Tensor], Any], inputs: Tensor, batch_size: int) -> Tensor:
+    """Returns the logits (batch, class) of inputs as they are."""
+    parts = inputs.split(batch_size)
+    if inputs.ndim == 2:
+        return torch.cat([next_logits(model, part).float() for part in parts])
+    return torch.cat([class_logits(model(part), inputs).float() for part in parts])
+
+
 def class_score(logits: Tensor, target: Tensor, kind: ClassScore = "probability") -> Tensor:
     """Returns the score (batch, …) of the class of each example.
 

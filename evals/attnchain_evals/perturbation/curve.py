@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Literal, final
 
 import torch
@@ -27,14 +28,17 @@ class PerturbationCurve:
         fractions: (step,), after rounding to whole features. (batch, step) for a label map, because its examples have
             different numbers of features.
         scores: (batch, step), of the target.
+        features: the features that were removed, in words: "14 × 14 patches".
     """
 
     fractions: Tensor
     scores: Tensor
+    features: str = ""
 
     def __repr__(self) -> str:
         batch, steps = self.scores.shape
-        return f"PerturbationCurve(batch {batch}, {counted(steps, 'step')}, mean AUC {float(self.auc.mean()):.3f})"
+        removed = f" of {self.features}" if self.features else ""
+        return f"PerturbationCurve(batch {batch}, {counted(steps, 'step')}{removed}, mean AUC {float(self.auc.mean()):.3f})"
 
     def _repr_html_(self) -> str | None:
         """Returns the mean curve as inline SVG. None where scores are negative or examples have fractions of their own."""
@@ -48,7 +52,7 @@ class PerturbationCurve:
 font-family="sans-serif" fill="currentColor">
 <path fill="none" stroke="currentColor" d="M{left} {top}V{top + size}H{left + size}"/>
 <text x="36" y="18" text-anchor="end">{high:.2g}</text><text x="36" y="270" text-anchor="end">0</text>
-<text x="170" y="288" text-anchor="middle">fraction of features, 0 to 1</text>
+<text x="170" y="288" text-anchor="middle">fraction of {escape(self.features or "features")}, 0 to 1</text>
 <text x="300" y="22" text-anchor="end">mean of {len(self.scores)}, AUC {float(self.auc.mean()):.3f}</text>
 <polyline fill="none" stroke="#0072B2" stroke-width="2" points="{points}"/></svg>"""
 

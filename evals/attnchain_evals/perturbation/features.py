@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, final
 
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from attnchain_interp import AttentionError
 
-Features = Literal["patch", "pixel", "token", "word"] | Tensor | Callable[[Tensor], Tensor]
-"""Cells of the attributions' grid, pixels, tokens, words (only in a `Trial`), a label map (batch, height, width) or (batch,
-token), or a callable inputs → label map."""
+Features = Literal["auto", "patch", "pixel", "token", "word"] | tuple[int, int] | Tensor | Callable[[Tensor], Tensor]
+"""The model's patches or tokens, cells of the attributions' grid, pixels, tokens, words (only in a `Trial`), a grid (rows,
+columns), a label map (batch, height, width) or (batch, token), or a callable inputs → label map."""
 
 
 class Ranked(NamedTuple):
@@ -26,11 +26,13 @@ class Ranked(NamedTuple):
         labels: (batch, height, width) the feature of each pixel, or (batch, token) the feature of each token. A token with −1
             belongs to no feature and is never removed.
         sizes: (batch,) the number of features of each example.
+        named: the features in words: "14 × 14 patches".
     """
 
     scores: Tensor
     labels: Tensor
     sizes: Tensor
+    named: str
 
     @property
     def present(self) -> Tensor:
@@ -43,19 +45,26 @@ class Ranked(NamedTuple):
         scores = self.scores.masked_fill(~self.present, -torch.inf if descending else torch.inf)
         return scores.argsort(dim=1, descending=descending, stable=True).argsort(1)
 
+    def shuffled(self, seed: int, first: int) -> Ranked:
+        """Returns the features with random scores. Those of an example depend on the seed and its number, from `first` on."""
+        count, features = self.scores.shape
+        rows = [np.random.default_rng([seed, first + example]).random(features) for example in range(count)]
+        return self._replace(scores=torch.from_numpy(np.stack(rows)).to(self.scores.device))
+
 
 def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -> Ranked:
     """Returns the features of images or texts, with the scores that the attributions give them.
 
     "patch": each cell of the attributions is a feature, and owns the pixels nearest to it. "pixel": each pixel is a feature,
-    scored by the attributions enlarged bilinearly. A region of a label map of images has the mean score of its pixels.
-    "token": each token is a feature. A word of a label map of texts has the sum of the scores of its tokens.
+    scored by the attributions enlarged bilinearly. A cell of a grid (rows, columns), and a region of a label map of images,
+    have the mean score of their pixels. "token": each token is a feature. A word of a label map of texts has the sum of the
+    scores of its tokens.
 
     Args:
         attributions: (batch, rows, columns) for images, (batch, token) for texts.
         inputs: (batch, channel, height, width), or token numbers (batch, token).
-        features: "patch", "pixel" or "token", a label map of integers, or a callable inputs → label map. A label map is
-            (batch, height, width), or (batch, token) with −1 for tokens that are never removed.
+        features: "patch", "pixel" or "token", a grid (rows, columns), a label map of integers, or a callable inputs → label
+            map. A label map is (batch, height, width), or (batch, token) with −1 for tokens that are never removed.
 
     Raises:
         AttentionError: shapes that do not fit, attributions that are not finite, or a label map with gaps.
@@ -71,12 +80,16 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
         )
     attributions = _finite(attributions).to(images.device)
     size = images.shape[-2:]
-    if isinstance(features, str):
-        if features not in ("patch", "pixel"):
+    if isinstance(features, str | tuple):
+        if isinstance(features, str) and features not in ("patch", "pixel"):
             raise AttentionError(
-                f"features={features!r} are not features of an image.", 'Use "patch", "pixel", a label map or a callable.'
+                f"features={features!r} are not features of an image.",
+                'Use "patch", "pixel", a grid (rows, columns), a label map or a callable.',
             )
         cells = attributions if features == "patch" else enlarged(attributions, size)
+        if isinstance(features, tuple):
+            check_grid(features, size)
+            cells = F.adaptive_avg_pool2d(cells.double(), features)
         rows, columns = cells.shape[1:]
         if rows > size[0] or columns > size[1]:
             raise AttentionError(
@@ -85,10 +98,15 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
             )
         numbers = torch.arange(rows * columns, dtype=torch.float64, device=images.device).view(1, 1, rows, columns)
         labels = F.interpolate(numbers, size)[0].long().expand(len(images), -1, -1)
-        return Ranked(cells.flatten(1), labels, torch.full((len(images),), rows * columns, device=images.device))
+        unit = "pixels" if (rows, columns) == tuple(size) else "patches"
+        if unit == "patches" and tuple(attributions.shape[1:]) == tuple(size):
+            unit = f"patches, the means of {size[0]} × {size[1]} pixels"
+        sizes = torch.full((len(images),), rows * columns, device=images.device)
+        return Ranked(cells.flatten(1), labels, sizes, f"{rows} × {columns} {unit}")
     labels = features if isinstance(features, Tensor) else features(images)
-    found = _summed(enlarged(attributions, size), _checked(labels.to(images.device), (len(images), *size), 0))
-    areas = _summed(torch.ones_like(attributions[:, :1, :1]).expand(found.labels.shape), found.labels).scores
+    labels = _checked(labels.to(images.device), (len(images), *size), 0)
+    found = _summed(enlarged(attributions, size), labels, "regions of a label map")
+    areas = _summed(torch.ones_like(attributions[:, :1, :1]).expand(labels.shape), labels, "").scores
     return found._replace(scores=found.scores / areas.clamp_min(1))
 
 
@@ -99,7 +117,7 @@ def _ranked_text(attributions: Tensor, texts: Tensor, features: Features) -> Ran
             'Ask the method for output="tokens".',
         )
     attributions = _finite(attributions).to(texts.device)
-    if isinstance(features, str) and features != "token":
+    if isinstance(features, tuple) or (isinstance(features, str) and features != "token"):
         raise AttentionError(
             f"features={features!r} are not features of a text.",
             'Use "token", or a label map (batch, token) of words: `words_of(encoding)`.',
@@ -108,7 +126,8 @@ def _ranked_text(attributions: Tensor, texts: Tensor, features: Features) -> Ran
         labels = torch.arange(texts.shape[1], device=texts.device).expand(texts.shape)
     else:
         labels = features if isinstance(features, Tensor) else features(texts)
-    return _summed(attributions, _checked(labels.to(texts.device), tuple(texts.shape), -1))
+    named = "tokens" if isinstance(features, str) else "groups of tokens"
+    return _summed(attributions, _checked(labels.to(texts.device), tuple(texts.shape), -1), named)
 
 
 def words_of(encoding: Any) -> Tensor:
@@ -207,10 +226,19 @@ def _checked(labels: Tensor, shape: tuple[int, ...], least: int) -> Tensor:
     return labels
 
 
-def _summed(attributions: Tensor, labels: Tensor) -> Ranked:
+def check_grid(grid: tuple[int, int], size: Sequence[int]) -> None:
+    """Refuses a grid (rows, columns) that is finer than images of `size` (height, width)."""
+    if len(grid) != 2 or not all(isinstance(n, int) and 0 < n <= pixels for n, pixels in zip(grid, size, strict=True)):
+        raise AttentionError(
+            f"features={grid!r} is no grid of images of {size[0]} × {size[1]} pixels.",
+            "Pass (rows, columns), at most one cell for each pixel: features=(14, 14).",
+        )
+
+
+def _summed(attributions: Tensor, labels: Tensor, named: str) -> Ranked:
     """Returns features, each scored by the sum of the attributions at its places."""
     flat = labels.flatten(1)
     sizes = flat.amax(1) + 1
     zeros = attributions.new_zeros(len(labels), int(sizes.max()), dtype=torch.float64)
     values = attributions.flatten(1).double().masked_fill(flat < 0, 0)
-    return Ranked(zeros.scatter_add(1, flat.clamp_min(0), values), labels, sizes)
+    return Ranked(zeros.scatter_add(1, flat.clamp_min(0), values), labels, sizes, named)

@@ -7,13 +7,13 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, final, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.perturbation.class_score import ClassScore, class_logits, class_score, next_logits
+from attnchain_evals.perturbation.class_score import ClassScore, class_logits, class_score, clean_logits
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, counts_of
 from attnchain_evals.perturbation.features import Features, Ranked, ranked
+from attnchain_evals.perturbation.given import Reduction, model_grid, scores_of
 from attnchain_evals.perturbation.known_scores import KnownScores
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
@@ -24,18 +24,19 @@ from attnchain_interp.reprs import brief
 def perturbation_curve(
     model: Callable[[Tensor], Any],
     inputs: Tensor,
-    attributions: Tensor,
+    attributions: Any,
     target: int | Tensor | None = None,
     mode: Mode = "deletion",
     occlusion: str | Occlusion | Callable[[Tensor], Tensor] = "mean",
     order: Order = "morf",
     fractions: int | Sequence[float] = 20,
     batch_size: int = 64,
-    features: Features = "patch",
+    features: Features = "auto",
     score: ClassScore = "probability",
     ends: bool = True,
     seed: int = 0,
     rounding: Rounding = "nearest",
+    reduction: Reduction = "sum",
 ) -> PerturbationCurve:
     """Returns how the score of a class changes when features are deleted from the input, or inserted into the occluded input.
 
@@ -48,7 +49,8 @@ def perturbation_curve(
         model: inputs → logits (batch, class), or an output with `.logits`, in eval mode. A language model (batch, token,
             class) is read at its last token.
         inputs: images (batch, channel, height, width), or token numbers (batch, token) without padding.
-        attributions: (batch, rows, columns), one score per patch (`output="grid"`) or per pixel; (batch, token) for texts.
+        attributions: (batch, rows, columns), one score per patch (`output="grid"`) or per pixel; (batch, token) for texts. Or
+            as Captum gives them, (batch, channel, height, width) and (batch, token, width). Tensors, arrays, or lists of them.
         target: a class, or one per example, the same for all steps. The clean prediction when None.
         mode: "deletion" (a lower AUC is better) or "insertion" (a higher AUC is better).
         occlusion: how features are removed. Images: "mean", "blur", "zero", "noisy-linear", "token-drop", "attention-mask",
@@ -57,13 +59,17 @@ def perturbation_curve(
         order: "morf" takes the most relevant features first, "lerf" the least relevant; "random" ignores the attributions.
         fractions: a number of equal steps, or the fractions. They are rounded to whole features.
         batch_size: inputs per forward.
-        features: Images: "patch", "pixel" (attributions are enlarged bilinearly), a label map (batch, height, width), or a
-            callable images → label map, such as `Superpixels()`. Texts: "token", or a label map (batch, token) of words, with
-            −1 for tokens that are never removed.
+        features: "auto" is the tokens of a text and the cells of an image's attributions; where these are pixels, they are
+            pooled onto the model's own patches. Images: "patch" (the cells as they are), "pixel" (attributions are enlarged
+            bilinearly), a grid (rows, columns), a label map (batch, height, width), or a callable images → label map, such as
+            `Superpixels()`. Texts: "token", or a label map (batch, token) of words, with −1 for tokens that are never removed.
         score: "probability", "log-probability", "logit", "log-odds" or "accuracy". See `class_score`.
         ends: add the fractions 0 and 1.
         seed: of the random order. The order of an example does not depend on its batch.
         rounding: of fractions to whole features, to the "nearest" or "up".
+        reduction: of Captum's channels and widths of embeddings to one score: "sum", "absolute" or "norm".
+
+    Warns where the cells of "auto" are pixels, because the model does not tell its patches.
 
     Raises:
         AttentionError: shapes that do not fit, attributions with NaN, a model in train mode, a class that the model lacks,
@@ -72,16 +78,7 @@ def perturbation_curve(
     Source: Petsiuk et al. 2018 (RISE) for the two curves; Bluecher et al. 2024 (arXiv 2401.06654) for SRG.
     """
     experiment = Perturbation(model, inputs, occlusion, batch_size)
-    return experiment.curve(attributions, target, mode, order, fractions, features, score, ends, seed, rounding)
-
-
-@torch.no_grad()
-def clean_logits(model: Callable[[Tensor], Any], inputs: Tensor, batch_size: int) -> Tensor:
-    """Returns the logits (batch, class) of inputs as they are."""
-    parts = inputs.split(batch_size)
-    if inputs.ndim == 2:
-        return torch.cat([next_logits(model, part).float() for part in parts])
-    return torch.cat([class_logits(model(part), inputs).float() for part in parts])
+    return experiment.curve(attributions, target, mode, order, fractions, features, score, ends, seed, rounding, reduction)
 
 
 @final
@@ -130,6 +127,18 @@ class Perturbation:
 
     def __repr__(self) -> str:
         return f"Perturbation({brief(self._model)}, {len(self.inputs)} inputs, {self._occlusion!r})"
+
+    @cached_property
+    def _grid(self) -> tuple[int, int] | None:
+        return model_grid(self._model, self.inputs)
+
+    def ranked(self, attributions: Tensor, features: Features = "auto") -> Ranked:
+        """Returns the features of the inputs, with their scores. See `perturbation_curve` for "auto", and `ranked`."""
+        if features == "auto":
+            pixels = self.inputs.ndim == 4 and attributions.shape[1:] == self.inputs.shape[2:]
+            own: Features = (self._grid if pixels else None) or "patch"
+            return ranked(attributions, self.inputs, "token" if self.inputs.ndim == 2 else own)
+        return ranked(attributions, self.inputs, features)
 
     @cached_property
     def occluded(self) -> Tensor:
@@ -195,23 +204,24 @@ class Perturbation:
 
     def curve(
         self,
-        attributions: Tensor,
+        attributions: Any,
         target: int | Tensor | None = None,
         mode: Mode = "deletion",
         order: Order = "morf",
         fractions: int | Sequence[float] = 20,
-        features: Features = "patch",
+        features: Features = "auto",
         score: ClassScore = "probability",
         ends: bool = True,
         seed: int = 0,
         rounding: Rounding = "nearest",
+        reduction: Reduction = "sum",
     ) -> PerturbationCurve:
         """Returns the curve of attributions. See `perturbation_curve` for arguments and errors."""
         check_one_of("mode", mode, get_args(Mode))
         check_one_of("order", order, get_args(Order))
-        found = ranked(attributions, self.inputs, features)
+        found = self.ranked(scores_of(attributions, self.inputs, reduction), features)
         if order == "random":
-            found = found._replace(scores=self._shuffled(found, seed))
+            found = found.shuffled(seed, self._first)
         counts = counts_of(fractions, found.sizes, ends, rounding)
         chosen = self.target(target)
         ranks = found.ranks("lerf" if order == "lerf" else "morf")
@@ -226,7 +236,8 @@ class Perturbation:
         if bool(occluded.any()):
             scores[:, occluded] = self._emptied(found, chosen, score)[:, None]
         actual = counts / found.sizes[:, None]
-        return PerturbationCurve(actual[0] if isinstance(features, str) else actual, scores)
+        same = isinstance(features, str | tuple)
+        return PerturbationCurve(actual[0] if same else actual, scores, found.named)
 
     def _emptied(self, found: Ranked, target: Tensor, score: ClassScore) -> Tensor:
         """(batch,): the scores of inputs without any feature. Tokens of a text that belong to no feature stay."""
@@ -236,10 +247,3 @@ class Perturbation:
 
     def _logits(self, output: Any) -> Tensor:
         return class_logits(output, self.inputs).float()
-
-    def _shuffled(self, found: Ranked, seed: int) -> Tensor:
-        rows = [
-            np.random.default_rng([seed, self._first + example]).random(found.scores.shape[1])
-            for example in range(len(found.scores))
-        ]
-        return torch.from_numpy(np.stack(rows)).to(found.scores.device)

@@ -69,7 +69,8 @@ def test_superpixels_cover_the_image_without_gaps() -> None:
 def test_a_random_order_is_seeded_by_example(images: Tensor) -> None:
     def order(first: int, count: int, seed: int = 0) -> Tensor:
         experiment = Perturbation(Linear().eval(), images[:count], "zero", first=first)
-        return experiment.curve(torch.zeros(count, 2, 4), 1, order="random", fractions=8, score="logit", seed=seed).scores
+        options: dict[str, Any] = {"order": "random", "fractions": 8, "score": "logit", "seed": seed, "features": "pixel"}
+        return experiment.curve(torch.zeros(count, 2, 4), 1, **options).scores
 
     both = order(3, 2)
     assert torch.equal(order(4, 1), both[1:])

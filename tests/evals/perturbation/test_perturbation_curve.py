@@ -112,8 +112,8 @@ def test_batches_and_wrapped_outputs_change_nothing(model: nn.Module, images: Te
 
 def test_bad_calls(model: nn.Module, images: Tensor) -> None:
     good = WEIGHTS.expand(2, -1, -1)
-    with pytest.raises(ac.AttentionError, match=r'(?s)shape \(2, 3, 8, 12\) for 2 inputs.*output="grid"'):
-        perturbation_curve(model, images, images)
+    with pytest.raises(ac.AttentionError, match=r'(?s)shape \(2, 3\) for 2 inputs.*output="grid"'):
+        perturbation_curve(model, images, torch.rand(2, 3))
     with pytest.raises(ac.AttentionError, match="1 attributions hold NaN"):
         perturbation_curve(model, images, torch.stack([WEIGHTS, WEIGHTS * torch.nan]))
     with pytest.raises(ac.AttentionError, match="target 2 does not name classes of this model; it has 2"):

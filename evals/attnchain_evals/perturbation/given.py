@@ -1,0 +1,76 @@
+"""Attributions as users have them: Captum's shapes, lists and arrays, pixels of a model that reads patches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnchain_interp import AttentionError, capture
+from attnchain_interp.checks import check_one_of
+
+Reduction = Literal["sum", "absolute", "norm"]
+"""How channels become one score: their sum, the sum of their absolute values, or their Euclidean norm."""
+
+
+def scores_of(attributions: Any, inputs: Tensor, reduction: Reduction = "sum") -> Tensor:
+    """Returns one score for each place of the inputs: (batch, rows, columns) for images, (batch, token) for texts.
+
+    Args:
+        attributions: a tensor, an array, a list of those with one for each example, or Captum's tuple of one tensor. Scores of
+            channels (batch, channel, rows, columns), or of embeddings (batch, token, width), are reduced.
+        inputs: (batch, channel, height, width), or token numbers (batch, token).
+        reduction: of channels and of the width of embeddings: "sum", "absolute" or "norm".
+
+    Raises:
+        AttentionError: an unknown reduction, or attributions that are no array of real numbers.
+    """
+    check_one_of("reduction", reduction, get_args(Reduction))
+    scores, places = _tensor(attributions), 3 if inputs.ndim == 4 else 2
+    if isinstance(attributions, list | tuple) and len(scores) == 1 and scores.ndim == places + 2:
+        scores = scores[0]  # Captum answers a tuple of inputs with a tuple
+    if scores.ndim != places + 1:
+        return scores
+    axis = 1 if inputs.ndim == 4 else 2
+    if reduction == "norm":
+        return torch.linalg.vector_norm(scores, dim=axis)
+    return (scores.abs() if reduction == "absolute" else scores).sum(axis)
+
+
+def model_grid(model: Callable[..., Any], images: Tensor) -> tuple[int, int] | None:
+    """Returns the grid (rows, columns) of the tokens of a model for images of this size. It runs one image.
+
+    Returns None, with a warning, where the model does not tell its grid: a cell is then a pixel.
+    """
+    try:
+        grid = capture(model, images[:1], layers=[-1], maps="attention").tokens.grid
+    except AttentionError:
+        grid = None
+    if grid is None:
+        height, width = images.shape[-2:]
+        warnings.warn(
+            f"Attributions of {height} × {width} pixels are scored pixel by pixel, because {type(model).__name__} does not"
+            ' tell a grid of tokens. Pass features=(rows, columns) to remove the cells of a grid, or features="pixel".',
+            stacklevel=4,
+        )
+    return grid
+
+
+def _tensor(attributions: Any) -> Tensor:
+    try:
+        if isinstance(attributions, list | tuple) and any(isinstance(each, Tensor) for each in attributions):
+            scores = torch.stack([torch.as_tensor(each) for each in attributions]).detach()
+        else:
+            scores = attributions.detach() if isinstance(attributions, Tensor) else torch.from_numpy(np.array(attributions))
+        if scores.is_complex():
+            raise TypeError(f"they are {scores.dtype}")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AttentionError(
+            f"attributions are a {type(attributions).__name__} that is no array of real numbers ({error}).",
+            "Pass a tensor, an array, or a list with one of equal shape for each example.",
+        ) from error
+    return scores if scores.is_floating_point() else scores.double()
