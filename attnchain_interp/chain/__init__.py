@@ -3,7 +3,8 @@
 from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain, as_chain
 from attnchain_interp.chain.functionals import Mixing, bounce, mixing, second_eigenvalue, stationary
-from attnchain_interp.chain.metastable import coarse_grained_stationary, metastable_states
+from attnchain_interp.chain.metastable import coarse_grained_stationary, leading_eigenvalues, metastable_states
+from attnchain_interp.chain.reversibilization import reversible
 from attnchain_interp.chain.transformations import absorb, balance, damp, restrict, reverse
 
 __all__ = [
@@ -15,11 +16,13 @@ __all__ = [
     "coarse_grained_stationary",
     "damp",
     "expected_visits",
+    "leading_eigenvalues",
     "metastable_states",
     "Mixing",
     "mixing",
     "restrict",
     "reverse",
+    "reversible",
     "second_eigenvalue",
     "stationary",
 ]

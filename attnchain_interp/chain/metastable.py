@@ -16,6 +16,8 @@ from attnchain_interp.chain.transformations import restrict
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.gpcca import memberships
+from attnchain_interp.numerics.invariant_subspace import Product
+from attnchain_interp.numerics.invariant_subspace import leading_eigenvalues as eigenvalues
 from attnchain_interp.operators import Dense, Factors, Operator, full_precision
 
 _BUILT: Final = 2**28  # bytes of the maps of factored chains up to which they are built, since many products are needed
@@ -76,9 +78,8 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
         check_whole_number("k", k, "the number of metastable states")
     check_damping(damping)
     n, shape = len(chain), chain.states.shape[:-1]
-    parts = _parts(chain)
     found = []
-    for number, (one, place) in enumerate(parts):
+    for number, (one, place) in enumerate(_parts(chain)):
         try:
             found.append(_memberships(one, place, k, damping))
         except AttentionError as error:
@@ -92,6 +93,35 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
     for row, inside, one in zip(result, states, found, strict=True):
         row[inside, : one.shape[1]] = torch.from_numpy(one)
     return result.reshape(*shape, n, -1).to(chain.device, chain.dtype)
+
+
+@torch.no_grad()
+def leading_eigenvalues(P: Tensor | Factors | Chain, count: int = 20) -> Tensor:
+    """Returns the eigenvalues with the largest real parts, (…, count) complex, in order of falling real part; the first is 1.
+
+    A real part near 1 belongs to a set of tokens that the walk rarely leaves. How many are near 1 says how many metastable
+    states there are. Computed as `metastable_states`; not differentiable.
+
+    Args:
+        P: (…, token, token) map or `Chain`.
+        count: how many.
+
+    Returns:
+        (…, count). A chain with fewer states has zeros behind its own.
+
+    Raises:
+        AttentionError: count is below 1; the errors of `stationary`.
+
+    >>> leading_eigenvalues(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), 2).real.round(decimals=4)
+    tensor([1.0000, 0.6000])
+    """
+    chain = as_chain(P)
+    check_whole_number("count", count, "the number of eigenvalues")
+    result = torch.zeros(*chain.states.shape[:-1], count, dtype=torch.complex128)
+    for row, (one, place) in zip(result.view(-1, count), _parts(chain), strict=True):
+        found = eigenvalues(*_product(one, place, 0.99), count)
+        row[: len(found)] = torch.from_numpy(found)
+    return result.to(chain.device, chain.dtype.to_complex())
 
 
 @full_precision()
@@ -168,6 +198,12 @@ def _memberships(chain: Chain, place: tuple[int, ...], k: int | None, damping: f
         raise AttentionError(f"k is {k}, and the chain has {n} state{'s'[: n != 1]}.", f"Use k={n} or fewer.")
     if k == 1 or n == 1:
         return np.ones((n, 1))
+    return memberships(*_product(chain, place, damping), k)
+
+
+def _product(chain: Chain, place: tuple[int, ...], damping: float) -> tuple[Product, NDArray[np.float64]]:
+    """Returns x (state, m) ↦ Px of the chain at one place of a batch, and its stationary weights η (state,)."""
+    inside = chain.states[place]
     eta = stationary(chain, damping)[place][inside].double().cpu().numpy()
     if eta.min() < _LEAST_WEIGHT:
         raise AttentionError(
@@ -182,5 +218,5 @@ def _memberships(chain: Chain, place: tuple[int, ...], k: int | None, damping: f
         found = chain.transitions.right(vectors.expand(*chain.states.shape[:-1], *vectors.shape))[place]
         return found[:, inside].double().cpu().numpy().T
 
-    sums = moved(np.ones((n, 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
-    return memberships(lambda x: moved(x) / sums, eta / eta.sum(), k)
+    sums = moved(np.ones((len(eta), 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
+    return lambda x: moved(x) / sums, eta / eta.sum()

@@ -58,6 +58,16 @@ class SchurForm(NamedTuple):
             )
         return Z[:, :count]
 
+    @property
+    def eigenvalues(self) -> NDArray[np.complex128]:
+        """All eigenvalues, in order of falling real part."""
+        found = []
+        for block in self.blocks:
+            i, j = block[0], block[-1]
+            imaginary = np.sqrt(-self.T[i, j] * self.T[j, i]) if i < j else 0
+            found += [complex(self.T[i, i], imaginary), complex(self.T[i, i], -imaginary)][: len(block)]
+        return np.array(found)
+
     def checked(self, k: int) -> int:
         """Returns k, unless it splits a complex pair. The eigenvalue 1 comes before the blocks."""
         before = 1
@@ -91,28 +101,40 @@ def schur_vectors(product: Product, eta: Floats, k: int | None) -> Floats:
     Raises:
         AttentionError: k parts a complex pair of eigenvalues, or eigenvalues that cannot be told apart.
     """
+    form, basis = _form(product, eta, (k or MOST + 1) - 1)
+    k = form.checked(k) if k is not None else form.largest_gap()
+    return np.concatenate([np.ones((len(eta), 1)), basis @ form.vectors(k - 1) / np.sqrt(eta)[:, None]], 1)
+
+
+def leading_eigenvalues(product: Product, eta: Floats, count: int) -> NDArray[np.complex128]:
+    """Returns the `count` eigenvalues of P with the largest real parts, in falling order; the first is 1."""
+    if count == 1 or len(eta) == 1:
+        return np.ones(1, np.complex128)
+    return np.concatenate([[1], _form(product, eta, count - 1)[0].eigenvalues])[:count]
+
+
+def _form(product: Product, eta: Floats, wanted: int) -> tuple[SchurForm, Floats]:
+    """Returns the Schur form of D^½ P D^−½ in the complement of u, of which the first `wanted` count, and its basis."""
     root = np.sqrt(eta)[:, None]
 
     def scaled(vectors: Floats) -> Floats:
         return root * product(vectors / root)
 
-    n, wanted = len(eta), (k or MOST + 1) - 1
-    found = _krylov(scaled, root, wanted, k) if n > WHOLE and wanted <= n // 8 else None
-    return np.concatenate([np.ones((n, 1)), (_whole(scaled, root, k) if found is None else found) / root], 1)
+    n = len(eta)
+    found = _krylov(scaled, root, wanted) if n > WHOLE and wanted <= n // 8 else None
+    return found or _whole(scaled, root)
 
 
-def _whole(scaled: Product, root: Floats, k: int | None) -> Floats:
-    """Returns the Schur vectors (state, k − 1) after u, from the whole Schur form: about 25 n³ operations."""
+def _whole(scaled: Product, root: Floats) -> tuple[SchurForm, Floats]:
+    """Returns the whole Schur form: about 25 n³ operations."""
     mirror = root[:, 0].copy()
     mirror[0] += np.linalg.norm(root)
     complement = (np.eye(len(root)) - 2 / (mirror @ mirror) * np.outer(mirror, mirror))[:, 1:]
-    form = SchurForm.of(complement.T @ scaled(complement))
-    k = form.checked(k) if k is not None else form.largest_gap()
-    return complement @ form.vectors(k - 1)
+    return SchurForm.of(complement.T @ scaled(complement)), complement
 
 
-def _krylov(scaled: Product, root: Floats, wanted: int, k: int | None) -> Floats | None:
-    """Returns the Schur vectors (state, k − 1) after u, or None where a basis of `_BASIS` vectors does not hold them."""
+def _krylov(scaled: Product, root: Floats, wanted: int) -> tuple[SchurForm, Floats] | None:
+    """Returns the Schur form in a Krylov space, or None where a basis of `_BASIS` vectors does not hold what is wanted."""
     most = min(_BASIS, len(root) // 4)
     width, size = wanted + 1, 0  # one vector more than is wanted: whether the last eigenvalue is one of a pair
     basis, projected = np.empty((len(root), 1 + most + width), order="F"), np.zeros((most + width, most))
@@ -132,10 +154,8 @@ def _krylov(scaled: Product, root: Floats, wanted: int, k: int | None) -> Floats
         form = SchurForm.of(projected[:size, :size])
         ends = np.cumsum([len(block) for block in form.blocks])
         whole = int(ends[ends >= wanted][0])  # all that are wanted, and the partner of the last
-        vectors = form.vectors(whole)
-        if np.linalg.norm(rest @ vectors[-width:]) < _RESIDUAL:
-            count = (form.checked(k) if k is not None else form.largest_gap()) - 1
-            return basis[:, 1 : 1 + size] @ form.vectors(count)
+        if np.linalg.norm(rest @ form.vectors(whole)[-width:]) < _RESIDUAL:
+            return form, basis[:, 1 : 1 + size]
     return None
 
 

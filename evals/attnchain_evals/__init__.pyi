@@ -36,6 +36,8 @@ from .perturbation.occlusion import Zero as Zero
 from .perturbation.perturbation_curve import Perturbation as Perturbation
 from .perturbation.perturbation_curve import perturbation_curve as perturbation_curve
 from .probes import LinearProbe as LinearProbe
+from .segments import Segments as Segments
+from .segments import segment as segment
 from .tasks.bsds500 import BSDS500 as BSDS500
 from .tasks.bsds500 import Segmented as Segmented
 from .tasks.class_folder import ClassFolder as ClassFolder

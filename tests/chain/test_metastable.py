@@ -178,3 +178,15 @@ def test_memberships_must_be_shares_of_this_chain() -> None:
     for wrong in (torch.ones(6, 2), torch.full((6, 2), torch.nan), torch.tensor([[2.0, -1.0]] * 6)):
         with pytest.raises(ac.AttentionError, match="memberships are not shares"):
             ac.chain.coarse_grained_stationary(P, wrong)
+
+
+def test_leading_eigenvalues_beside_the_whole_spectrum() -> None:
+    for n in (20, 400):
+        P = blocks(n, 3)
+        every = torch.linalg.eigvals(P)
+        expected = every[every.real.argsort(descending=True)][:3]
+        assert torch.allclose(ac.chain.leading_eigenvalues(P, 3).real, expected.real, atol=1e-8)
+    batch = ac.chain.leading_eigenvalues(torch.stack([torch.eye(2), torch.full((2, 2), 0.5)]), 3)
+    assert torch.allclose(batch.real, torch.tensor([[1.0, 1, 0], [1, 0, 0]]), atol=1e-6)
+    with pytest.raises(ac.AttentionError, match="count is 0; it is the number of eigenvalues"):
+        ac.chain.leading_eigenvalues(torch.eye(2), 0)

@@ -1,4 +1,4 @@
-"""The command `attnchain`: demo, fetch, attribute, explore, figure, inspect, bench, reproduce."""
+"""The command `attnchain`: demo, fetch, attribute, segment, explore, figure, inspect, bench, reproduce."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from attnchain_evals.cli.explore import explore  # noqa: E402
 from attnchain_evals.cli.fetch import fetch  # noqa: E402
 from attnchain_evals.cli.figure import app as figure  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
+from attnchain_evals.cli.segment import segment  # noqa: E402
 from attnchain_evals.terminal import working  # noqa: E402
 
 app.command()(attribute)
 app.command()(explore)
 app.command()(fetch)
+app.command()(segment)
 app.add_typer(bench, name="bench")
 app.add_typer(figure, name="figure")
 app.add_typer(reproduce, name="reproduce")

@@ -43,7 +43,11 @@ class WholeImage:
 
         small = rgb_image(image).resize(self.size[::-1], Image.Resampling.BILINEAR)
         shares = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
-        return (self._black + self._range * shares)[None]
+        return self.normalised(shares)[None]
+
+    def normalised(self, shares: Tensor) -> Tensor:
+        """Returns pixels (channel, height, width) from 0 to 1 as the model takes them, at any size."""
+        return self._black + self._range * shares
 
     def mask(self, mask: Any) -> Tensor:
         """Returns a mask resized by nearest neighbour: (height, width) bool."""

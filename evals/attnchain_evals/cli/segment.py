@@ -1,0 +1,114 @@
+"""`attnchain segment`: photographs in parts, by the attention of one model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from attnchain_evals.bench.model_loading import Model, load
+
+
+def segment(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="files of images, and folders of them")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the files of every image")] = Path("segments"),
+    wanted: Annotated[
+        Literal["regions", "pieces", "object"],
+        typer.Option(help="regions of attention, their connected pieces, or the object"),
+    ] = "regions",
+    k: Annotated[
+        int | None, typer.Option("--k", "-k", help="the number of regions; found in the spectrum if not given")
+    ] = None,
+    point: Annotated[str | None, typer.Option(help="X,Y in pixels: what belongs to this point")] = None,
+    box: Annotated[str | None, typer.Option(help="LEFT,TOP,RIGHT,BOTTOM in pixels: what belongs to this box")] = None,
+    side: Annotated[int | None, typer.Option(help="pixels of the shorter side for the model; 24 patches if not given")] = None,
+    refine: Annotated[bool, typer.Option("--refine/--no-refine", help="draw boundaries along the photograph's edges")] = True,
+    track: Annotated[bool, typer.Option("--track", help="frames of one scene: a region keeps its number")] = False,
+) -> None:
+    """Writes labels, an overlay, memberships and facts of each image. Images that have them already are not read again."""
+    from tqdm import tqdm
+
+    from attnchain_evals.segments import segment as segmented
+    from attnchain_evals.segments.tracking import Tracker
+    from attnchain_evals.segments.whole_patches import WholePatches
+    from attnchain_evals.tasks.image_file import open_image
+    from attnchain_interp import AttentionError
+
+    files = list(_files(images))
+    loaded = load(model)
+    if loaded.preprocess is None:
+        raise AttentionError(f"{model} takes no images.", "Use a vision transformer.")
+    if track and (wanted != "regions" or point or box):
+        raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point and --box.")
+    reader = WholePatches(loaded.model, loaded.preprocess, side)
+    place = {"point": _numbers("--point", point, 2), "box": _numbers("--box", box, 4)}
+    options: dict[str, Any] = {"wanted": wanted, "k": k, "refine": refine, **place}
+    asked = {"model": model, "side": side, "track": track, **options}
+    tracker = Tracker() if track else None
+    failed = []
+    for file, name in tqdm(list(zip(files, _names(files), strict=True)), unit="image", disable=None):
+        told = {"image": str(file), "asked": json.loads(json.dumps(asked))}
+        if tracker is None and _done(out / f"{name}.json", told):
+            continue
+        try:
+            found = segmented(reader, open_image(file), **options)
+        except AttentionError as error:
+            if len(files) == 1:
+                raise
+            failed.append(f"{file}: {error}".replace("\n", " "))
+            continue
+        (found if tracker is None else tracker.followed(found)).write(out, name, told)
+    typer.echo(f"{len(files) - len(failed)} of {len(files)} images in {out}")
+    if failed:
+        raise AttentionError(f"{len(failed)} images have no segments. {' '.join(failed)}", "Replace them, or leave them out.")
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    """Yields the images: files as they are, and those of folders. Other files in folders are named."""
+    from attnchain_evals.tasks.image_folder import images_in
+
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = images_in(path)
+        others = sorted(each.name for each in path.rglob("*") if each.is_file() and each not in found)
+        if others:
+            some = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+            typer.echo(f"no images, left out: {some}", err=True)
+        yield from found
+
+
+def _names(files: list[Path]) -> Iterator[str]:
+    """Yields the name of each image's files: its stem, with a number where several share it."""
+    seen: dict[str, int] = {}
+    for file in files:
+        seen[file.stem] = seen.get(file.stem, 0) + 1
+        yield file.stem if seen[file.stem] == 1 else f"{file.stem}-{seen[file.stem]}"
+
+
+def _done(facts: Path, told: dict[str, Any]) -> bool:
+    """Says whether the files of an image are there, asked for in the same way."""
+    try:
+        found = json.loads(facts.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all(found.get(name) == value for name, value in told.items())
+
+
+def _numbers(option: str, text: str | None, count: int) -> tuple[float, ...] | None:
+    from attnchain_interp import AttentionError
+
+    if text is None:
+        return None
+    try:
+        found = tuple(float(each) for each in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise AttentionError(f"{option} is {text!r}; it is {count} numbers with commas between.", "Write them in pixels.")
+    return found

@@ -1,0 +1,154 @@
+"""`segment`: regions, the object, or what belongs to a point or a box, from the attention of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnchain_evals.segments.refinement import connected, interpolated, refined
+from attnchain_evals.segments.regions import regions
+from attnchain_evals.segments.segments import Segments
+from attnchain_evals.segments.whole_patches import WholePatches
+from attnchain_interp import AttentionError, AttentionStore, MultiBounce, Role, bounce, reverse
+from attnchain_interp.capture import rgb_image
+from attnchain_interp.chain import reversible
+from attnchain_interp.checks import check_one_of, check_whole_number
+
+Wanted = Literal["regions", "pieces", "object"]
+LAYERS: Final = slice(-3, None)
+"""The layers whose attention is averaged. Chosen on photographs of BSDS500 val."""
+_STEPS: Final = 2  # bounces from a point or a box
+
+
+def segment(
+    model: Any,
+    image: Any,
+    preprocess: Callable[[Any], Tensor] | None = None,
+    *,
+    wanted: Wanted = "regions",
+    k: int | None = None,
+    point: tuple[float, float] | None = None,
+    box: tuple[float, float, float, float] | None = None,
+    side: int | None = None,
+    refine: bool = True,
+) -> Segments:
+    """Returns the segments of a photograph that the attention of a vision transformer makes. No labels are needed.
+
+    - "regions" are the metastable states of the last three layers' balanced chain, along attention as often as against it:
+      sets of patches between which attention rarely leads. A region may lie in several places.
+    - "pieces" are the connected pieces of the regions, which are what people draw.
+    - "object" is one segment: a balanced step from the class token, above its mean over the pixels.
+    - `point` or `box` gives one segment too: what patches there attend to and what attends to them, within two steps, above
+      its mean.
+
+    Args:
+        model: a vision transformer that an adapter recognises, a callable that takes images and returns an `AttentionStore`,
+            or a `WholePatches` of one, which looks at the model once for many photographs.
+        image: a PIL image of any mode.
+        preprocess: a PIL image → the model's input (1, channel, height, width), as the model was trained. Its normalisation is
+            used; the photograph itself is resized whole.
+        wanted: what is sought without a point and a box.
+        k: the number of regions. None counts the slow eigenvalues of the chain (see `Segments.facts`).
+        point: (x, y) in pixels of the photograph, from the top left.
+        box: (left, top, right, bottom) in pixels.
+        side: pixels of the shorter side that the model sees. None means 24 patches, or the model's own size if it takes no
+            other.
+        refine: draw boundaries along the edges of the photograph: segments take whole superpixels (Felzenszwalb &
+            Huttenlocher, by scikit-image). `Segments.unrefined` holds the interpolated shares' labels in any case.
+
+    Raises:
+        AttentionError: a model without a grid of patches or, for the object, without a class token; k above the number of
+            patches; a point or box outside the photograph; several of k, point and box.
+
+    Source: Erel et al. 2025 (metastable states of tokens; bounces from the class token); Reuter et al. 2018 (GPCCA).
+    """
+    check_one_of("wanted", wanted, get_args(Wanted))
+    if k is not None:
+        check_whole_number("k", k, "the number of regions")
+    if sum(each is not None for each in (k, point, box)) > 1 or (wanted == "object" and (k or point or box)):
+        raise AttentionError("several of k, point, box and the object are asked for.", "Ask for one of them at a time.")
+    reader = model if isinstance(model, WholePatches) else _reader(model, preprocess, side)
+    photograph = rgb_image(image)
+    pixels = np.asarray(photograph)
+    store = reader.store(photograph, -1 if wanted == "object" else LAYERS)
+    if point or box:
+        place = box or (*point, *point) if point else box
+        shares, facts = _around(store, _patches(store, place, photograph.size)), {"from": list(place or ())}
+    elif wanted == "object":
+        shares, facts = _object(store), {}
+    else:
+        return _regions(store, pixels, k, refine, wanted == "pieces")
+    both = _two_sided(_grid(store, shares), pixels.shape[:2])
+    labels = interpolated(both, pixels.shape[:2]).argmax(0)
+    return Segments(pixels, refined(both, pixels) if refine else labels, labels, both[1:], np.zeros(0), facts)
+
+
+def _reader(model: Any, preprocess: Callable[[Any], Tensor] | None, side: int | None) -> WholePatches:
+    if preprocess is None:
+        raise AttentionError("preprocess is None.", "Pass what turns a PIL image into the model's input.")
+    return WholePatches(model, preprocess, side)
+
+
+def _regions(store: AttentionStore, pixels: NDArray[np.uint8], k: int | None, refine: bool, pieces: bool) -> Segments:
+    found = regions(reversible(store.chain(balanced=True)), k)
+    shares = _grid(store, found.memberships.mT)
+    labels = interpolated(shares, pixels.shape[:2]).argmax(0)
+    drawn = refined(shares, pixels) if refine else labels
+    cut = connected if pieces else lambda labels: labels
+    facts = {
+        "k": len(found.weights),
+        "k_rule": found.rule,
+        "states_left_out": found.left_out,
+        "eigenvalues": [round(float(value), 6) for value in found.eigenvalues.real],
+        "grid": list(store.tokens.grid or ()),
+    }
+    return Segments(pixels, cut(drawn) + 1, cut(labels) + 1, shares, found.weights.double().numpy(), facts)
+
+
+def _object(store: AttentionStore) -> Tensor:
+    if not bool((store.tokens.roles == Role.CLASS).any()):
+        raise AttentionError("the model has no class token, from which the object is sought.", "Give a point or a box.")
+    return MultiBounce(layers=-1, balanced=True, start="class").score(store)[0]
+
+
+def _around(store: AttentionStore, start: Tensor) -> Tensor:
+    """Returns the mean of bounces (token,) from some patches, along attention and against it."""
+    chain = store.chain(balanced=True)
+    first = start.to(chain.device, chain.dtype)[None]
+    return (bounce(chain, first, _STEPS) + bounce(reverse(chain), first, _STEPS))[0] / 2
+
+
+def _patches(store: AttentionStore, box: Any, size: tuple[int, int]) -> Tensor:
+    """Returns the uniform distribution (token,) over the patches in a box of pixels of a photograph of `size`."""
+    left, top, right, bottom = box
+    if not (0 <= left <= right < size[0] and 0 <= top <= bottom < size[1]):
+        raise AttentionError(
+            f"{tuple(box)} is not within the photograph of {size[0]} × {size[1]} pixels.",
+            "Give (x, y), or (left, top, right, bottom), in pixels from the top left.",
+        )
+    rows, columns = store.tokens.grid or (1, 1)
+    low, high = (int(y * rows / size[1]) for y in (top, bottom))
+    first, last = (int(x * columns / size[0]) for x in (left, right))
+    inside = torch.zeros(rows, columns)
+    inside[low : high + 1, first : last + 1] = 1
+    start = torch.zeros(len(store.tokens))
+    start[store.tokens.roles[0].cpu() == Role.PATCH] = inside.flatten() / inside.sum()
+    return start
+
+
+def _grid(store: AttentionStore, scores: Tensor) -> NDArray[np.float32]:
+    """Returns scores (…, token) of one image as (…, row, column)."""
+    flat = scores.reshape(1, -1, scores.shape[-1]).float().cpu()
+    return store.tokens.to_grid(flat)[0].reshape(*scores.shape[:-1], *(store.tokens.grid or ())).numpy()
+
+
+def _two_sided(scores: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Returns shares (2, row, column) of background and object: equal where the scores have their mean over the pixels."""
+    mean = interpolated(scores[None], size).mean()
+    share = scores / (scores + mean)
+    return np.stack([1 - share, share]).astype(np.float32)

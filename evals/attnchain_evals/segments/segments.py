@@ -1,0 +1,91 @@
+"""The segments of one photograph, and their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnchain_interp import AttentionError
+from attnchain_interp.files import whole, write_text
+from attnchain_interp.reprs import counted
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """The segments of one photograph.
+
+    Attributes:
+        image: (height, width, 3) the photograph, uint8.
+        labels: (height, width) the number of each pixel's segment, from 1; 0 is the background of an object.
+        unrefined: (height, width) the same without refinement.
+        memberships: (segment, row, column) shares of each patch, from 0 to 1.
+        weights: (segment,) stationary weights: the share of time that an endless walk spends in each. Empty for objects.
+        facts: what else is known, by name: how k was found, eigenvalues, states that were left out.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    unrefined: NDArray[np.int64]
+    memberships: NDArray[np.float32]
+    weights: NDArray[np.float64]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        return f"Segments({counted(len(self.memberships), 'segment')} of {width} × {height} pixels)"
+
+    @property
+    def areas(self) -> dict[int, float]:
+        """The share of the pixels of each label that occurs."""
+        labels, counts = np.unique(self.labels, return_counts=True)
+        return {int(label): float(count / self.labels.size) for label, count in zip(labels, counts, strict=True)}
+
+    @property
+    def overlay(self) -> NDArray[np.uint8]:
+        """The photograph under its segments' colours, with white outlines: (height, width, 3)."""
+        from skimage.color import label2rgb
+        from skimage.segmentation import find_boundaries
+
+        mixed = label2rgb(self.labels, self.image, alpha=0.4, bg_label=0, saturation=1)
+        mixed[find_boundaries(self.labels, mode="inner")] = 1
+        return (255 * mixed).astype(np.uint8)
+
+    def write(self, folder: str | Path, name: str, told: Mapping[str, Any] | None = None) -> list[Path]:
+        """Writes NAME-labels.png, NAME-overlay.jpg, NAME.npz (memberships, unrefined labels) and NAME.json into a folder.
+
+        Each file is written whole or not at all, and the JSON last, so where it stands the others do.
+
+        Args:
+            folder: made if it is not there.
+            name: the beginning of the files' names.
+            told: further entries of the JSON.
+
+        Raises:
+            AttentionError: the disk is full or fails.
+        """
+        from PIL import Image
+
+        folder = Path(folder)
+        files = [folder / f"{name}{end}" for end in ("-labels.png", "-overlay.jpg", ".npz", ".json")]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with whole(files[0]) as path:
+                Image.fromarray(self.labels.astype(np.uint8 if self.labels.max() < 256 else np.uint16)).save(path)
+            with whole(files[1]) as path:
+                Image.fromarray(self.overlay).save(path, quality=90)
+            with whole(files[2]) as path:
+                np.savez_compressed(path, memberships=self.memberships, unrefined=self.unrefined.astype(np.uint16))
+        except OSError as error:
+            raise AttentionError(
+                f"{folder} cannot be written ({error}).", "Free some space, or name another folder."
+            ) from error
+        text = {**(told or {}), **self.facts, "areas": self.areas, "weights": self.weights.tolist()}
+        write_text(files[3], json.dumps(text, indent=1, ensure_ascii=False))
+        return files

@@ -1,0 +1,75 @@
+"""`attnchain segment` on the bundled model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from attnchain_evals.cli.app import app
+from attnchain_interp import AttentionError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 255, (2, 56, 70, 3), dtype=np.uint8)
+    (tmp_path / "in").mkdir()
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+    (tmp_path / "in" / "notes.txt").touch()
+    return tmp_path
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(app, ["segment", "bundled", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_a_folder_is_segmented_once(folder: Path) -> None:
+    out = folder / "out"
+    said = run(folder / "in", "-o", out, "-k", 2)
+    assert "no images, left out: notes.txt" in said
+    assert "2 of 2 images" in said
+    facts = json.loads((out / "0.json").read_text())
+    assert facts["asked"]["k"] == 2
+    assert Image.open(out / "0-labels.png").size == (70, 56)
+    times = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert len(times) == 8
+    (out / "1.json").unlink()
+    run(folder / "in", "-o", out, "-k", 2)
+    again = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert [name for name in times if again[name] != times[name]] == [name for name in times if name.startswith("1")]
+    run(folder / "in" / "0.png", "-o", out, "--point", "10,10")
+    assert json.loads((out / "0.json").read_text())["asked"]["point"] == [10, 10], "asked otherwise, it is made anew"
+
+
+def test_a_bad_image_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "in" / "0.png").write_bytes(b"no image")
+    with pytest.raises(AttentionError, match=r"1 images have no segments\. .*0\.png is not a readable image"):
+        run(folder / "in", "-o", folder / "out", "-k", 2)
+    assert (folder / "out" / "1.json").exists()
+
+
+def test_frames_and_equal_names(folder: Path) -> None:
+    out = folder / "out"
+    run(folder / "in" / "0.png", folder / "in" / "0.png", "-o", out, "--track", "-k", 2)
+    one, two = (json.loads((out / f"{name}.json").read_text()) for name in ("0", "0-2"))
+    assert one["numbers"] == two["numbers"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--point", "1"], "--point is '1'; it is 2 numbers"),
+        (["--box", "a,b,c,d"], "--box is 'a,b,c,d'; it is 4 numbers"),
+        (["--track", "--point", "1,1"], "--track follows regions alone"),
+        (["--side", "112"], "takes images of 56 × 56 pixels alone"),
+    ],
+)
+def test_bad_options(folder: Path, options: list[str], said: str) -> None:
+    with pytest.raises(AttentionError, match=said):
+        run(folder / "in", "-o", folder / "out", *options)

@@ -1,0 +1,44 @@
+"""A model whose attention stays within areas of a known picture, and the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import attnchain_interp as ac
+
+AREAS = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 2, 2]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
+COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
+
+
+def picture(size: int = 160) -> Any:
+    """A square photograph of three flat areas: the left half, and the quarters at the right."""
+    areas = AREAS.numpy().repeat(size // 8, 0).repeat(size // 8, 1)
+    return Image.fromarray(COLOURS[areas])
+
+
+def preprocess(image: Any) -> Tensor:
+    shares = torch.from_numpy(np.asarray(image.convert("RGB").resize((64, 64)), np.float32)) / 255
+    return (shares.permute(2, 0, 1)[None] - 0.5) / 0.25
+
+
+class Colours:
+    """Attends to patches of the same colour: a class token, then patches of 8 pixels, in three layers without weights."""
+
+    def __init__(self, sizes: tuple[int, ...] = ()) -> None:
+        self.sizes = sizes
+
+    def __call__(self, images: Tensor) -> Any:
+        if self.sizes and not {*images.shape[2:]} <= {*self.sizes}:
+            raise ac.AttentionError("wrong size.", "Use another.")
+        means = torch.nn.functional.avg_pool2d(images, 8)
+        grid = (means.shape[2], means.shape[3])
+        patches = means.flatten(2).mT
+        tokens = torch.cat([patches.mean(1, keepdim=True), patches], 1)
+        maps = (-2.0 * torch.cdist(tokens, tokens)).softmax(-1)[:, None]
+        layout = ac.TokenLayout.image(len(images), grid, class_token=True)
+        return ac.AttentionStore([ac.LayerAttention(f"layer {i}", maps) for i in range(3)], layout)

@@ -1,0 +1,44 @@
+"""The files of segments."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnchain_evals.segments import Segments
+from attnchain_interp import AttentionError
+
+
+def made() -> Segments:
+    labels = np.array([[1, 1, 2], [1, 1, 2]])
+    shares = np.full((2, 1, 2), 0.5, np.float32)
+    return Segments(np.full((2, 3, 3), 100, np.uint8), labels, labels, shares, np.array([0.75, 0.25]), {"k": 2})
+
+
+def test_files(tmp_path: Path) -> None:
+    found = made()
+    files = found.write(tmp_path / "new", "cat", {"image": "cat.jpg"})
+    assert [file.name for file in files] == ["cat-labels.png", "cat-overlay.jpg", "cat.npz", "cat.json"]
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == sorted(file.name for file in files)
+    assert np.array_equal(np.asarray(Image.open(files[0])), found.labels)
+    assert Image.open(files[1]).size == (3, 2)
+    held = np.load(files[2])
+    assert np.array_equal(held["memberships"], found.memberships)
+    assert np.array_equal(held["unrefined"], found.unrefined)
+    told = json.loads(files[3].read_text())
+    assert told == {"image": "cat.jpg", "k": 2, "areas": {"1": 4 / 6, "2": 2 / 6}, "weights": [0.75, 0.25]}
+    assert repr(found) == "Segments(2 segments of 3 × 2 pixels)"
+
+
+def test_outlines_are_white() -> None:
+    overlay = made().overlay
+    assert (overlay[:, 1:] == 255).all()
+    assert not (overlay[:, 0] == 255).all()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AttentionError, match="cannot be written"):
+        made().write(tmp_path / "file", "cat")
