@@ -47,10 +47,10 @@ class Walk(AttentionGradientAttribution):
 
     def read(self, call: Call) -> AttentionGradients:
         found = super().read(call)
-        total, mean = list(found.gradients), call.inputs.mean((2, 3), keepdim=True)
+        total, mean = [found.gradient(k) for k in range(len(found))], call.inputs.mean((2, 3), keepdim=True)
         for step in range(1, self.steps):
             part = self.captured(call._replace(inputs=torch.lerp(mean, call.inputs, step / self.steps)), self.layers or "all")
-            total = [one + other for one, other in zip(total, part.gradients, strict=True)]
+            total = [one + part.gradient(k) for k, one in enumerate(total)]
         return AttentionGradients(found.store, [gradients / self.steps for gradients in total])
 
     def relevance(self, found: AttentionGradients) -> Tensor:

@@ -19,7 +19,7 @@ from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
 from attnchain_adapters.checks import check_shown
 from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import Edit, MakeNorms
+from attnchain_interp.capture import Edit, MakeNorms, OutputCollector
 from attnchain_interp.store import LayerSelection, names_given
 
 
@@ -191,6 +191,8 @@ class AttentionRecorder(TorchFunctionMode):
             attention = attention.maps()
         with DisableTorchFunction():
             self._taker.take(layer, attention.detach(), call.sink, call.value_norms)
+            if isinstance(self._taker, OutputCollector):
+                return self._taker.take_output(layer, call.make_values(), call.output, result)
         if self._edit is None or isinstance(attention, Factors):
             return result
         return call.with_maps(self._edit(layer, attention))

@@ -15,7 +15,7 @@ from attnchain_interp.capture.adapter import (
 )
 from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capture.capture import capture
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector
 from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
 from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
 from attnchain_interp.capture.contributions import capture_contributions
@@ -58,6 +58,7 @@ __all__ = [
     "LoadedModel",
     "MakeNorms",
     "Maps",
+    "OutputCollector",
     "Measure",
     "Proof",
     "Reading",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -130,5 +130,24 @@ class BlockCollector(Collector[Result_co], Protocol[Result_co]):
 
         Raises:
             AttentionError: `block`; or as `Expected.check_layer`.
+        """
+        ...
+
+
+@runtime_checkable
+class OutputCollector(Collector[Result_co], Protocol[Result_co]):
+    """A collector that stands in the graph of the model, between attention and whatever reads its output."""
+
+    def take_output(self, name: str, values: Tensor, output: Callable[[Tensor], Any], result: Any) -> Any:
+        """Takes the output of the attention of one layer, after `take`.
+
+        Args:
+            name: of the layer.
+            values: (batch, key head, key, dim), which the map mixes. Each key head serves head / key head heads.
+            output: turns the mixed values of the heads (batch, head, query, dim) into the result of a torch function.
+            result: of that torch function: the output in the graph of the model, or a tuple that begins with the output.
+
+        Returns:
+            The result with which the model goes on.
         """
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar, final
+from typing import Any, TypeVar, final
 
 from torch import Tensor, nn
 
@@ -19,14 +19,11 @@ from attnchain_interp.capture.adapter import (
     StackKind,
     WatchingAdapter,
 )
-from attnchain_interp.capture.attention_block import AttentionBlock
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms
 from attnchain_interp.capture.entries import Entries, Known
+from attnchain_interp.capture.inside_collectors import CollectorInside, collector_inside
 from attnchain_interp.capture.source import check_settled, module_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors
 from attnchain_interp.store import names_given
-from attnchain_interp.store.layers import STACK
 
 Result = TypeVar("Result")
 Results = TypeVar("Results")
@@ -63,7 +60,7 @@ class InsideAdapter:
             return self._plain.capture(source, inputs, kwargs, request)
         name = type(module_of(source)).__name__
 
-        def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> _Inside[Result]:
+        def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> CollectorInside[Result]:
             given = [*args, *named.values()]
             outer = {str(place): value for place, value in enumerate(inputs)} | dict(kwargs)
             within = _within(request, name, known, given, runs, told, argument_of(given, outer))
@@ -95,12 +92,12 @@ class InsideAdapter:
 
         def read(
             known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any
-        ) -> Mapping[StackKind, _Inside[Result]]:
+        ) -> Mapping[StackKind, CollectorInside[Result]]:
             if not isinstance(known.adapter, EncoderDecoderAdapter) or not known.adapter.is_encoder_decoder(called):
                 raise AttentionError(
                     f"{known} runs inside {name}, and it is no encoder–decoder.", "Use capture_gradients(model, …)."
                 )
-            within: dict[StackKind, CaptureRequest[_Inside[Result]]]
+            within: dict[StackKind, CaptureRequest[CollectorInside[Result]]]
             given = [*args, *named.values()]
             within = {kind: _within(request, name, known, given, runs, told) for kind, request in requests.items()}
             return known.adapter.capture_encoder_decoder(called, args, named, within)
@@ -166,7 +163,7 @@ def _within(
     runs: Callable[..., Any],
     told: Callable[[Any], None],
     argument: str | None = None,
-) -> CaptureRequest[_Inside[Result]]:
+) -> CaptureRequest[CollectorInside[Result]]:
     """Returns the request to the adapter of the known model, for a collector that gets the full paths of layers.
 
     The metadata say where the model stands in the source `name`, the size of its images, if there are any, and which argument
@@ -181,13 +178,12 @@ def _within(
         metadata["images"] = f"{images[0].shape[2]}×{images[0].shape[3]}"
     if argument is not None:
         metadata["input"] = f"argument {argument}"
-    kind: type[_Inside[Result]] = _BlocksInside if isinstance(request.collector, BlockCollector) else _Inside
     if reading.tower == known.path:
         reading = replace(reading, tower=None)
     if edit is not None:
         edit = partial(_edited, edit, prefix)
     own: Any = request  # of another collector
-    collector = kind(request.collector, prefix, metadata)
+    collector = collector_inside(request.collector, prefix, metadata)
     return replace(own, collector=collector, reading=reading, edit=edit, runs=runs, path=known.path, told=told)
 
 
@@ -210,50 +206,3 @@ def argument_of(given: Sequence[Any], outer: Mapping[str, Any]) -> str | None:
 
 def _edited(edit: Callable[[str, Tensor], Tensor], prefix: str, name: str, maps: Tensor) -> Tensor:
     return edit(prefix + name, maps)
-
-
-class _Inside(Generic[Result]):
-    """Hands attention to a collector under the full paths of the layers. Its result is itself, until the whole has run."""
-
-    def __init__(self, collector: Collector[Result], prefix: str, metadata: Mapping[str, str]) -> None:
-        self._collector, self._prefix, self._metadata = collector, prefix, dict(metadata)
-        self._names: list[str] = []
-
-    def expect(self, expected: Expected) -> None:
-        self._collector.expect(expected)
-
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
-        self._collector.take(self._prefix + name, attention, sink, value_norms)
-
-    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> _Inside[Result]:
-        self._names = [self._prefix + name for name in names]
-        self._metadata |= metadata
-        return self
-
-    def finished(self, outside: Sequence[str]) -> Result:
-        """Returns the collector's result. Modules that attended outside are unread, beside those inside."""
-        beside = filter(None, self._metadata.pop("unread", "").split(", "))
-        unread = ", ".join([*(self._prefix + name for name in beside), *outside])
-        if STACK in self._metadata:
-            self._metadata[STACK] = ", ".join(self._prefix + name for name in self._metadata[STACK].split(", "))
-        return self._collector.result(self._names, self._metadata | ({"unread": unread} if unread else {}))
-
-
-class _BlocksInside(_Inside[Result]):
-    """The same for a collector of attention blocks."""
-
-    _collector: BlockCollector[Result]
-
-    @property
-    def wants_blocks(self) -> bool:
-        return self._collector.wants_blocks
-
-    def take_block(
-        self,
-        name: str,
-        block: AttentionBlock | AttentionError,
-        attention: Tensor | Factors,
-        sink: bool = False,
-        value_norms: MakeNorms | None = None,
-    ) -> None:
-        self._collector.take_block(self._prefix + name, block, attention, sink, value_norms)

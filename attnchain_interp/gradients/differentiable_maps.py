@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, final
 
 import torch
@@ -70,9 +70,10 @@ class MapGraph:
 
     def request(self, layers: LayerSelection, reading: Reading) -> CaptureRequest[AttentionStore]:
         """Asks an adapter for maps in the graph."""
-        return CaptureRequest(StoreCollector("maps"), layers, reading, self.add, told=self._told)
+        return CaptureRequest(StoreCollector("maps"), layers, reading, self.add, told=self.told)
 
-    def _told(self, output: Any) -> None:
+    def told(self, output: Any) -> None:
+        """Takes the output of the model."""
         self.output = output
 
     @full_precision()
@@ -82,26 +83,43 @@ class MapGraph:
         Raises:
             AttentionError: no gradient flows to one of them.
         """
-        maps = [self.maps[name] for name in names]
-        several: Sequence[Tensor | None] = [None] * len(maps)
-        if score.requires_grad:
-            try:
-                several = torch.autograd.grad(score.sum(), maps, allow_unused=True)
-            except RuntimeError as error:
-                if "torch.utils.checkpoint" not in str(error):
-                    raise
-                raise AttentionError(
-                    "the model calls torch.utils.checkpoint in its forward, so attention is computed again in the backward,"
-                    " where it is not watched.",
-                    "Turn gradient checkpointing off, or call the block itself in place of checkpoint(block, …).",
-                ) from error
+        several = derivatives(score, [self.maps[name] for name in names])
         gradients = {name: gradient for name, gradient in zip(names, several, strict=True) if gradient is not None}
-        cut = [name for name in names if name not in gradients]
-        if cut:
-            raise AttentionError(
-                f"no gradient flows from the score to {len(cut)} of {len(names)} attention layers (the first: {cut[0]!r}): the"
-                " model detaches its tensors (a no_grad inside its forward, torch.utils.checkpoint with use_reentrant=True,"
-                " quantised layers), or this output does not depend on them.",
-                "Use the model in floating point and without checkpoints, or choose layers=… on which the output depends.",
-            )
+        check_reached(names, gradients)
         return gradients
+
+
+def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Returns the gradients of the sum of `score` with respect to each tensor; None where it does not depend on the tensor.
+
+    Raises:
+        AttentionError: the model computes attention again in the backward, for a checkpoint.
+    """
+    if not score.requires_grad:
+        return [None] * len(tensors)
+    try:
+        return torch.autograd.grad(score.sum(), tensors, allow_unused=True)
+    except RuntimeError as error:
+        if "torch.utils.checkpoint" not in str(error):
+            raise
+        raise AttentionError(
+            "the model calls torch.utils.checkpoint in its forward, so attention is computed again in the backward, where it"
+            " is not watched.",
+            "Turn gradient checkpointing off, or call the block itself in place of checkpoint(block, …).",
+        ) from error
+
+
+def check_reached(names: Sequence[str], reached: Container[str]) -> None:
+    """Checks that the score depends on all layers.
+
+    Raises:
+        AttentionError: no gradient flows to one of them.
+    """
+    cut = [name for name in names if name not in reached]
+    if cut:
+        raise AttentionError(
+            f"no gradient flows from the score to {len(cut)} of {len(names)} attention layers (the first: {cut[0]!r}): the"
+            " model detaches its tensors (a no_grad inside its forward, torch.utils.checkpoint with use_reentrant=True,"
+            " quantised layers), or this output does not depend on them.",
+            "Use the model in floating point and without checkpoints, or choose layers=… on which the output depends.",
+        )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, Literal, final
 
 from torch import Tensor
 
-from attnchain_interp.capture import Reading
+from attnchain_interp.capture import CaptureRequest, Reading
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
+from attnchain_interp.gradients.factored_gradient import FactoredGradient
+from attnchain_interp.gradients.gradient_collector import MAX_BYTES, GradientCollector
 from attnchain_interp.gradients.target import Target, selected_score
-from attnchain_interp.operators import float32_or_wider
+from attnchain_interp.operators import float32_or_wider, full_precision
 from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
+
+_TILE: Final = 2**21  # entries of a map that are built at once
 
 
 @final
@@ -23,16 +27,16 @@ class AttentionGradients:
     """The maps of a forward pass, and the gradient of a target's score with respect to each of their entries.
 
     `found[k]` is (maps, gradients) of a layer by number, and iteration goes from the first layer that runs to the last; both
-    (batch, head, query, key) in float32 or better, rows of padding zero.
+    (batch, head, query, key) in float32 or better, rows of padding zero. `tiles` gives them some queries at a time.
 
     Attributes:
-        store: the maps.
-        gradients: one tensor (batch, head, query, key) per layer of the store. Zero where the map is zero: such an entry is
-            masked, and nothing that the model reads changes it.
+        store: the maps, or their queries and keys.
+        gradients: of each layer of the store, a tensor (batch, head, query, key) or its factors. A tensor is zero where the
+            map is zero: such an entry is masked, and nothing that the model reads changes it.
     """
 
     store: AttentionStore
-    gradients: list[Tensor]
+    gradients: Sequence[Tensor | FactoredGradient]
 
     def __repr__(self) -> str:
         return f"AttentionGradients of {self.store}"
@@ -50,9 +54,39 @@ class AttentionGradients:
         return len(self.gradients)
 
     def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
-        gradient = self.gradients[layer]
+        maps, gradient = self.store[layer].maps, self.gradient(layer)
         inside = (self.store.queries or self.tokens).mask[:, None, :, None].to(gradient.device)
-        return float32_or_wider(self.store[layer].maps) * inside, float32_or_wider(gradient) * inside
+        return float32_or_wider(maps) * inside, float32_or_wider(gradient) * inside
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self[layer] for layer in range(len(self)))
+
+    def gradient(self, layer: int) -> Tensor:
+        """Returns the gradient (batch, head, query, key) of a layer by number."""
+        gradient = self.gradients[layer]
+        if isinstance(gradient, Tensor):
+            return gradient
+        return gradient.maps().masked_fill_(self.store[layer].maps == 0, 0)
+
+    @full_precision()
+    def tiles(self, layer: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yields queries of a layer, all or some at a time, with their maps and gradients (batch, head, query, key).
+
+        Where the layer is held in factors, memory is that of a tile, and a gradient need not be zero where the map is. In
+        causal attention the keys end with the last one that a query of the tile sees.
+        """
+        attention, gradient = self.store[layer].attention, self.gradients[layer]
+        if isinstance(attention, Tensor) or isinstance(gradient, Tensor):
+            yield (slice(None), *self[layer])
+            return
+        batch, heads, queries, keys = attention.shape
+        inside = (self.store.queries or self.tokens).mask[:, None, :, None].to(attention.device)
+        whole, size = bool(inside.all()), max(1, _TILE // (batch * heads * keys))
+        for start in range(0, queries, size):
+            rows = slice(start, min(start + size, queries))
+            seen = slice(0, rows.stop if attention.causal else keys)
+            maps = attention.maps(rows, seen)
+            yield rows, maps if whole else maps * inside[:, :, rows], gradient.maps(rows, seen)
 
     def select(self, layers: LayerSelection) -> AttentionGradients:
         """Returns some of the layers, in the order in which they run.
@@ -69,19 +103,26 @@ def capture_gradients(
     *inputs: Any,
     target: Target = None,
     layers: LayerSelection = "all",
+    keep: Literal["auto", "maps", "factors"] = "auto",
+    max_bytes: int = MAX_BYTES,
     reading: Reading | None = None,
     **kwargs: Any,
 ) -> AttentionGradients:
     """Captures the maps of one forward pass and the gradients of a score with respect to them, by one backward.
 
     The gradient is the whole derivative: an earlier map also acts through the queries and keys of later ones. Gradients are
-    enabled here, whatever the caller disabled; fused attention is computed by its maps for this one forward. Parameters need
-    not require gradients, get none in `.grad`, and the model is left as it was.
+    enabled here, whatever the caller disabled. The model computes as it would, fused attention included. Parameters need not
+    require gradients, get none in `.grad`, and the model is left as it was.
 
     Args:
         model: a model that an adapter recognises.
         inputs, kwargs: the arguments of the model.
         layers: the layers to differentiate. See `AttentionStore.select`.
+        keep: "maps" keeps tensors (batch, head, query, key) of maps and gradients. "factors" keeps queries, keys, values and
+            the gradients of attention's output, in memory linear in the number of tokens: methods build tiles of them.
+            "auto" keeps maps while they and their gradients fit into `max_bytes`, and factors from there on, if attention is
+            fused.
+        max_bytes: the limit for "auto"; 2 GiB.
         reading: says which attention is meant. See `Reading`.
         target: which number of each example's output is its score, as Captum selects it: an index of the class, or one per
             example (tensor or list); a tuple of indices, or one per example, for outputs with more axes; None where the
@@ -93,7 +134,9 @@ def capture_gradients(
     """
     with MapGraph(model) as graph:
         reading, kwargs = separated(graph.model, reading, kwargs)
-        store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))
+        collector = GradientCollector(keep, max_bytes)
+        request = CaptureRequest(collector, layers, reading, told=graph.told)
+        store = graph.adapter.capture(graph.model, inputs, kwargs, request)
         if store.queries is not None:
             raise AttentionError(
                 "gradients are taken of self-attention; this is attention to other tokens.",
@@ -101,4 +144,7 @@ def capture_gradients(
                 " capture_encoder_decoder_gradients.",
             )
         score = selected_score(graph.output, target, store.batch)
-        return AttentionGradients.named(store, graph.gradients(score, store.names))
+        gradients = collector.gradients_of(score, store.names)
+    found = AttentionGradients(store, gradients)
+    whole = all(isinstance(layer.attention, Tensor) for layer in store)
+    return AttentionGradients(store, [found.gradient(layer) for layer in range(len(store))]) if whole else found

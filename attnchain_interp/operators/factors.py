@@ -170,7 +170,8 @@ class Factors:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         if self.causal:
             places = torch.arange(self.shape[-1], device=self.query.device)
-            logits = logits.masked_fill(places[rows, None] < places[columns], -torch.inf)
+            common = max(0, rows.indices(len(places))[0] + 1 - columns.indices(len(places))[0])  # keys that all of them see
+            logits[..., common:].masked_fill_(places[rows, None] < places[columns][common:], -torch.inf)
         mask = self.mask_of_four
         if mask is not None:
             mask = mask[:, :, rows if mask.shape[2] > 1 else slice(None), columns if mask.shape[3] > 1 else slice(None)]
@@ -187,9 +188,12 @@ class Factors:
         """The scale that q·k is multiplied by."""
         return 1 / math.sqrt(self.query.shape[-1]) if self.scale is None else self.scale
 
-    def maps(self, rows: slice = slice(None)) -> Tensor:
-        """Builds the map (batch, head, query, key) of some queries in float32 or wider. Rows without a key are zero."""
-        return _probabilities(self.logits(rows), self.sinks)
+    def maps(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """Builds the map (batch, head, query, key) of some queries in float32 or wider. Rows without a key are zero.
+
+        `columns` hold all keys that these queries see.
+        """
+        return _probabilities(self.logits(rows, columns), self.sinks)
 
 
 def _probabilities(logits: Tensor, sinks: Tensor | None) -> Tensor:

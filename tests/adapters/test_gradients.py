@@ -83,7 +83,8 @@ def test_the_gradient_is_the_change_of_the_score(name: str) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.allclose(found.store.maps(), ac.capture(model, inputs, keep="maps").maps(), atol=1e-6)
     generator = torch.Generator().manual_seed(0)
-    for layer, gradient in zip(found.store, found.gradients, strict=True):
+    for number, layer in enumerate(found.store):
+        gradient = found.gradient(number)
         direction = torch.randn(layer.maps.shape, generator=generator).to(layer.maps) * (layer.maps > 0)
         scores: list[Tensor] = []
         outputs: list[Any] = []
@@ -121,4 +122,4 @@ def test_attention_to_other_tokens_has_no_chain() -> None:
     with pytest.raises(ac.AttentionError, match='(?s)this is attention to other tokens.*Choose Reading.kind="encoder". or'):
         ac.capture_gradients(model, ids, decoder_input_ids=ids[:, :4], target=(3, 5), reading=ac.Reading(kind="cross"))
     found = ac.capture_gradients(model, ids, decoder_input_ids=ids[:, :4], target=(3, 5), reading=ac.Reading(kind="encoder"))
-    assert all(gradient.any() for gradient in found.gradients)
+    assert all(found.gradient(layer).any() for layer in range(len(found)))

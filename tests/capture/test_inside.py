@@ -83,7 +83,7 @@ def test_gradients_are_of_the_wholes_score(whole: Classifier) -> None:
         assert torch.allclose(gradient, expected, atol=1e-7)
         assert bool(gradient.any())
     layered = ac.capture_layer_gradients(whole, IMAGES, target=1)
-    assert torch.allclose(layered.gradients[-1], found.gradients[-1], atol=1e-7)
+    assert torch.allclose(layered.gradient(-1), found.gradient(-1), atol=1e-7)
 
 
 def test_contributions_reducers_and_the_proof(whole: Classifier) -> None:
@@ -117,7 +117,7 @@ def test_a_bound_method_is_what_runs(whole: Classifier) -> None:
     store = ac.capture(whole.scaled, 2.0, pictures=IMAGES)
     assert torch.equal(store.maps(), ac.capture(whole, IMAGES).maps())
     double, once = (ac.capture_gradients(whole.scaled, scale, IMAGES, target=1) for scale in (2.0, 1.0))
-    assert torch.allclose(double.gradients[0], 2 * once.gradients[0], atol=1e-6)
+    assert torch.allclose(double.gradient(0), 2 * once.gradient(0), atol=1e-6)
     assert ac.prove(whole.scaled, 2.0, IMAGES).holds
 
 

@@ -16,7 +16,7 @@ from ..attribution import small_models as small
 
 
 def stacked(found: ac.gradients.AttentionGradients) -> Tensor:
-    return torch.stack(found.gradients, 1)
+    return torch.stack([found.gradient(layer) for layer in range(len(found))], 1)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -76,7 +76,8 @@ def test_a_gradient_is_the_whole_derivative() -> None:
     model, images = small.vit(3), small.images()
     found = ac.capture_gradients(model, images, target=1)
     adapter, generator = adapter_named("timm"), torch.Generator().manual_seed(0)
-    for layer, gradient in zip(found.store, found.gradients, strict=True):
+    for number, layer in enumerate(found.store):
+        gradient = found.gradient(number)
         direction = torch.randn(layer.maps.shape, generator=generator, dtype=torch.float64)
         scores = []
 

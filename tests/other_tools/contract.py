@@ -125,8 +125,9 @@ def captured(
         place = target if isinstance(target, tuple) else (target,)
         score: Any = target(output) if callable(target) else output[(slice(None), *place)]
         own = torch.autograd.grad(score.sum(), seen)
-        for gradient, maps, expected in zip(found.gradients, seen, own, strict=True):
-            unmasked = expected.masked_fill(maps == 0, 0)  # see `MapGradients`
+        assert len(found) == len(seen)
+        for layer, (maps, expected) in enumerate(zip(seen, own, strict=True)):
+            gradient, unmasked = found.gradient(layer), expected.masked_fill(maps == 0, 0)  # see `MapGradients`
             assert float((gradient - unmasked.reshape(gradient.shape)).abs().max()) <= EXACT
         spied = [maps.detach().reshape(layer.maps.shape) for layer, maps in zip(store, seen, strict=True)]
         expected = ac.AttentionStore.from_maps(spied, store.tokens)

@@ -76,7 +76,7 @@ def test_low_rank_adapters_of_an_encoder_decoder(tokenizer: PreTrainedTokenizerF
     given: dict[str, Any] = {"input_ids": IDS, "decoder_input_ids": IDS[:, :3]}
     found = ac.capture_encoder_decoder_gradients(model, **given, target=(1, 3))
     expected = ac.capture_encoder_decoder_gradients(model.get_base_model(), **given, target=(1, 3))
-    assert torch.equal(found.cross.gradients[0], expected.cross.gradients[0])
+    assert torch.equal(found.cross.gradient(0), expected.cross.gradient(0))
     methods: list[Any] = [ac.MultiBounce(source) for source in (model, model.get_base_model())]
     written, own = (method.attribute_text("the cat sat", tokenizer=tokenizer, max_new_tokens=3) for method in methods)
     assert torch.equal(written.token_attr, own.token_attr)
@@ -145,7 +145,7 @@ def test_sentence_transformers(tokenizer: PreTrainedTokenizerFast, tmp_path: Pat
     encoded = ac.capture(model.encode, "the cat sat on", reading=ac.Reading(tokenizer=tokenizer))
     assert encoded.tokens.labels == [["the", "cat", "sat", "on"]]
     found = ac.capture_gradients(model, dict(given), target=lambda output: output["sentence_embedding"][:, 0])
-    assert all(bool(gradient.any()) for gradient in found.gradients)
+    assert all(bool(found.gradient(layer).any()) for layer in range(len(found)))
     with pytest.raises(ac.AttentionError, match=r"runs more than once"):
         ac.capture(model.encode, ["the cat"] * 3, batch_size=2)
     with pytest.raises(ac.AttentionError, match=r"(?s)inputs is a dict.*score\(capture\(model, inputs\)\)"):

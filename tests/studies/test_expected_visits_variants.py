@@ -32,8 +32,10 @@ def test_walks_by_their_formula() -> None:
 def test_an_integrated_walk_averages_gradients_from_the_mean_colour() -> None:
     model, batch = TRAINED["small"].build().eval(), images()
     mean = batch.mean((2, 3), keepdim=True).expand_as(batch)
-    parts = [ac.capture_gradients(model, (1 - k / 3) * mean + k / 3 * batch, target=1).gradients for k in (1, 2, 3)]
+    parts = [ac.capture_gradients(model, (1 - k / 3) * mean + k / 3 * batch, target=1) for k in (1, 2, 3)]
     clean = ac.capture_gradients(model, batch, target=1)
-    averaged = ac.gradients.AttentionGradients(clean.store, [sum(each) / 3 for each in zip(*parts, strict=True)])  # type: ignore[misc]
+    averaged = ac.gradients.AttentionGradients(
+        clean.store, [torch.stack([part.gradient(k) for part in parts]).mean(0) for k in range(len(clean))]
+    )
     expected = clean.tokens.to_grid(Walk().score(averaged))
     assert torch.allclose(Walk(model, steps=3).attribute(batch, 1, output="grid"), expected, atol=1e-4)

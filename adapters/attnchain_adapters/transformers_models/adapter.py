@@ -31,7 +31,7 @@ from attnchain_adapters.transformers_models.stacks import (
     stacks_of,
 )
 from attnchain_interp import AttentionError
-from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Reading, StackKind, rgb_image
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, OutputCollector, Reading, StackKind, rgb_image
 
 Result = TypeVar("Result")
 
@@ -74,7 +74,7 @@ class TransformersAdapter:
         if reading.tokens is not None and not is_generated:  # the user says the layout: the model is read by what it computes
             return TorchAdapter().capture(source, inputs, kwargs, request)
         reading.check_known("a model of transformers", "kind", "tower", "tokenizer", "tokens")
-        if is_generated and request.edit is not None:
+        if is_generated and (request.edit is not None or isinstance(request.collector, OutputCollector)):
             raise AttentionError("the maps of generated text cannot be edited.", "Use one forward of the finished text.")
         model: Any = source.__self__ if is_generated else source
         stack = stack_meant(stacks_of(model), type(model).__name__, reading.kind, reading.tower)

@@ -73,8 +73,11 @@ class GradientAttention(AttentionGradientAttribution):
 
     def relevance(self, found: AttentionGradients) -> Tensor:
         row = start_row(found, self.start)[:, None]
-        for maps, gradients in reversed(found):
-            row = row + row @ _evidence(maps, gradients)
+        for layer in reversed(range(len(found))):
+            gained = torch.zeros_like(row)
+            for rows, maps, gradients in found.tiles(layer):
+                gained[..., : maps.shape[-1]] += row[..., rows] @ _evidence(maps, gradients)
+            row = row + gained
         return row[:, 0]
 
     @torch.no_grad()

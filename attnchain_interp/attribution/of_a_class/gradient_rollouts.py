@@ -135,9 +135,9 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
                 "Pass images or embeddings.",
             )
         found = super().read(call)
-        last, total = found.store.names[-1], found.gradients[-1]
+        last, total = found.store.names[-1], found.gradient(-1)
         for alpha in torch.linspace(0, 1, self.steps, dtype=torch.float32, device="cpu")[:-1].tolist():
-            total = total + self.captured(call._replace(inputs=alpha * call.inputs), last).gradients[0]
+            total = total + self.captured(call._replace(inputs=alpha * call.inputs), last).gradient(0)
         return AttentionGradients(found.store, [*found.gradients[:-1], total / self.steps])
 
     def relevance(self, found: AttentionGradients) -> Tensor:

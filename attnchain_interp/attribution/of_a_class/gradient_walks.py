@@ -27,14 +27,15 @@ def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"], w
 
     `rectify` places the ReLU: "entries" (Σ_l w_l mean_h ReLU(A ⊙ ∇A)) or "layers" (ReLU(Σ_l w_l mean_h A ⊙ ∇A)).
     """
-    total = found[0][0].new_zeros(())
+    store = found.store
+    total = weights.new_zeros((store.batch, *store[0].attention.shape[-2:]))
     for layer, weight in enumerate(weights.unbind(1)):
-        maps, gradients = found[layer]
-        products = maps * gradients
-        if rectify == "entries":
-            products = products.relu()
-        total = total + products.mean(1) * weight[:, None, None].to(products)
-    return total.relu()
+        for rows, maps, gradients in found.tiles(layer):
+            products = maps * gradients
+            if rectify == "entries":
+                products = products.relu_()
+            total[:, rows, : maps.shape[-1]] += products.mean(1) * weight[:, None, None].to(products)
+    return total.relu_()
 
 
 def gradient_chain(
@@ -64,7 +65,9 @@ def gradient_chain(
     weights = evidence(found, "entries", of_layers) * states[:, None]
     sums = weights.sum(-1, keepdim=True)
     there = sums > torch.finfo(sums.dtype).tiny
-    transitions = torch.where(there, weights / torch.where(there, sums, 1), attention.matrix)
+    transitions = weights / torch.where(there, sums, 1)
+    if not bool((there | ~states[..., None]).all()):
+        transitions = torch.where(there, transitions, attention.matrix)
     chain = Chain(transitions, states, check=False)
     return balance(chain, float(balanced)) if balanced else chain
 

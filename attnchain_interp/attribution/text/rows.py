@@ -13,7 +13,7 @@ from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.capture import Reading, capture
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients, logits_of
+from attnchain_interp.gradients import AttentionGradients, FactoredGradient, logits_of
 from attnchain_interp.operators import Factors, float32_or_wider
 from attnchain_interp.store import AttentionStore, LayerAttention, TokenLayout, known_sinks, states_of
 
@@ -111,7 +111,10 @@ def context(source: Source, length: int, example: int = 0) -> Source:
         return None if norms is None else norms[example : example + 1, :, part]
 
     if isinstance(source, AttentionGradients):
-        gradients = [gradient[example : example + 1, :, part, part] for gradient in source.gradients]
+        gradients = [
+            gradient.among(part) if isinstance(gradient, FactoredGradient) else gradient[example : example + 1, :, part, part]
+            for gradient in source.gradients
+        ]
         return AttentionGradients(context(source.store, length, example), gradients)
     layers = [LayerAttention(each.name, cut(each.attention), each.sink, cut_norms(each.value_norms)) for each in source]
     return AttentionStore(layers, TokenLayout(source.tokens.roles[example : example + 1, part]), source.metadata)

@@ -125,7 +125,7 @@ def permutation_deviation(shared: SharedCapture, method: Any, seed: int = 0) -> 
     elif isinstance(method, AttentionGradientAttribution) and method.forward_func is None:
         found = shared.gradients
         order = _order(found.store, seed)
-        gradients = [gradient[..., order, :][..., order] for gradient in found.gradients]
+        gradients = [found.gradient(k)[..., order, :][..., order] for k in range(len(found))]
         clean, moved = method.score(found), method.score(AttentionGradients(_permuted(found.store, order), gradients))
     else:
         return None

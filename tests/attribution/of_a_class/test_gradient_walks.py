@@ -30,7 +30,7 @@ def test_rows_without_evidence_keep_their_attention() -> None:
     """In the last layer of a ViT that reads its class token, no other row has any."""
     model, images = small.vit(1), small.images()
     found = ac.capture_gradients(model, images, target=2)
-    assert not found.gradients[0][:, :, 1:].any()
+    assert not found.gradient(0)[:, :, 1:].any()
     P = found.store.chain().matrix
     rank = ac.GradientTokenRank(damping=0.9).score(found)
     assert torch.allclose(rank, ac.TokenRank(damping=0.9, **PLAIN).score(found.store), atol=1e-12), (

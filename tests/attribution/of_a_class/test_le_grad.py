@@ -104,9 +104,9 @@ def test_the_last_layers_score_is_the_models_own() -> None:
     model, images = small.vit(3), small.images()
     found, own = ac.capture_layer_gradients(model, images, target=1), ac.capture_gradients(model, images, target=1)
     assert found.store.names == own.store.names
-    assert torch.allclose(found.gradients[-1], own.gradients[-1], atol=1e-12)
-    assert not found.gradients[0][:, :, 1:].any(), "within its own layer the class token reads its own row alone"
-    assert own.gradients[0][:, :, 1:].any(), "and later layers read the others"
+    assert torch.allclose(found.gradient(-1), own.gradient(-1), atol=1e-12)
+    assert not found.gradient(0)[:, :, 1:].any(), "within its own layer the class token reads its own row alone"
+    assert own.gradient(0)[:, :, 1:].any(), "and later layers read the others"
     last = ac.LeGrad(model, layers=-1).attribute(images, 1, output="tokens")
     assert torch.allclose(last, ac.LeGrad(layers=-1).score(own), atol=1e-12)
     two = ac.LeGrad(model, layers=[2, 0]).attribute(images, 1, output="tokens")

@@ -150,6 +150,14 @@ def test_factors_serve_as_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(isinstance(layer.attention, ac.Factors) for layer in context(stores[0], 9))
 
 
+def test_the_context_of_gradients_in_factors() -> None:
+    given: Any = {"target": (6, 3)}
+    maps, factors = (ac.capture_gradients(small.llama(), small.ids(1), keep=keep, **given) for keep in ("maps", "factors"))
+    for one, other in zip(context(maps, 4), context(factors, 4), strict=True):
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(one, other, strict=True))
+        assert one[0].shape[-2:] == (4, 4)
+
+
 def test_chosen_tokens_are_those_of_the_whole_text() -> None:
     model, (ids, n) = small.llama(), decoder_ids("a dog")
     result = ac.MultiBounce(model, steps=1, tokens=[1, 4, -2], **PLAIN).attribute_text(TEXT, "a dog", DECODER)

@@ -1,0 +1,108 @@
+"""Collects maps and gradients from one forward and one backward, in which the model computes as it would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Literal, final
+
+import torch
+from torch import Tensor
+from torch._C import DisableTorchFunction
+
+from attnchain_interp.capture import Expected, MakeNorms, StoreCollector
+from attnchain_interp.checks import check_one_of, check_whole_number
+from attnchain_interp.gradients.differentiable_maps import check_reached, derivatives
+from attnchain_interp.gradients.factored_gradient import FactoredGradient
+from attnchain_interp.operators import Factors, full_precision
+from attnchain_interp.store import AttentionStore
+
+MAX_BYTES: Final = 2**31
+_TWO: Final = 2  # tensors of the size of the maps: they and their gradients
+
+
+@final
+class GradientCollector:
+    """Keeps the maps of each layer or their queries and keys, and the gradient of a score by each map in factors.
+
+    It is an `OutputCollector`. Fused attention stays fused, forward and backward. The backward gives the gradient ∇O by the
+    mixed values, and that by the map follows: ∇A = ∇O Vᵀ.
+
+    Args:
+        keep: see `capture_gradients`.
+        max_bytes: the limit for "auto".
+
+    Raises:
+        AttentionError: another `keep`.
+    """
+
+    def __init__(self, keep: Literal["auto", "maps", "factors"] = "auto", max_bytes: int = MAX_BYTES) -> None:
+        check_one_of("keep", keep, ("auto", "maps", "factors"))
+        check_whole_number("max_bytes", max_bytes, "the greatest size of all maps and gradients in bytes", 0)
+        self._gradients: dict[str, FactoredGradient] = {}
+        self._keep, self._max_bytes = keep, max_bytes
+        self._store = StoreCollector("maps" if keep == "auto" else keep)
+        self._shapes: dict[str, torch.Size] = {}
+        self._root = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
+
+    def __repr__(self) -> str:
+        return f"GradientCollector({self._keep!r}, {self._store!r})"
+
+    def expect(self, expected: Expected) -> None:
+        """Decides between maps and factors. See `Collector.expect`."""
+        if self._keep == "auto" and expected.fused and _TWO * expected.map_bytes > self._max_bytes:
+            self._store = StoreCollector("factors")
+        self._store.expect(expected)
+
+    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+        """Keeps the attention of one layer. See `Collector.take`."""
+        self._store.take(name, attention, sink, value_norms)
+        self._shapes[name] = attention.shape
+
+    def take_output(self, name: str, values: Tensor, output: Callable[[Tensor], Any], result: Any) -> Any:
+        """Puts a node into the graph that keeps the gradient. See `OutputCollector.take_output`."""
+        first = result if isinstance(result, Tensor) else result[0]
+        passed: Any = _Passed.apply(first, self._root, partial(self._keep_gradient, name, values.detach(), output))
+        return passed if isinstance(result, Tensor) else (passed, *result[1:])
+
+    def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
+        """Returns the store. See `Collector.result`."""
+        return self._store.result(names, metadata)
+
+    @full_precision()
+    def gradients_of(self, score: Tensor, names: Sequence[str]) -> list[FactoredGradient]:
+        """Returns the gradients of the sum of `score` with respect to the maps of these layers, by one backward.
+
+        Raises:
+            AttentionError: as `derivatives` and `check_reached`.
+        """
+        derivatives(score, [self._root])
+        check_reached(names, self._gradients)
+        return [self._gradients[name] for name in names]
+
+    @torch.no_grad()
+    def _keep_gradient(self, name: str, values: Tensor, output: Callable[[Tensor], Any], gradient: Tensor) -> None:
+        shape = (*self._shapes[name][:3], values.shape[-1])
+        with DisableTorchFunction(), torch.enable_grad():
+            mixed = values.new_zeros(shape, requires_grad=True)
+            made = output(mixed)
+            first = made if isinstance(made, Tensor) else made[0]
+            (by_heads,) = torch.autograd.grad(first, mixed, gradient)
+        self._gradients[name] = FactoredGradient(by_heads, values)
+
+
+class _Passed(torch.autograd.Function):
+    """Hands a tensor on, and its gradient to a function as well. The root lets gradients flow where nothing else does."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, root: Tensor, keep: Callable[[Tensor], None]) -> Tensor:
+        ctx.keep = keep
+        ctx.set_materialize_grads(False)  # no gradient is not a gradient of zeros
+        return tensor.clone()  # the model may change it in place
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        if gradient is not None:
+            ctx.keep(gradient)
+        return gradient, torch.zeros((), dtype=torch.float32, device="cpu"), None
