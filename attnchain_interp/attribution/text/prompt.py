@@ -11,7 +11,8 @@ import torch
 from captum.attr import TextTokenInput
 from torch import Tensor
 
-from attnchain_interp.attribution.text.text_ids import input_of
+from attnchain_interp.attribution.text.spelling import Spelling, spelled
+from attnchain_interp.attribution.text.text_ids import contents_of, input_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 
@@ -27,6 +28,7 @@ class Prompt:
         units: (unit, token): 1 where a token belongs to a unit. A skipped token belongs to none.
         inp: Captum's input.
         tokenizer: of the text.
+        spelling: of the units.
     """
 
     ids: Tensor
@@ -34,6 +36,7 @@ class Prompt:
     units: Tensor
     inp: TextTokenInput
     tokenizer: Any
+    spelling: Spelling
 
     def __len__(self) -> int:
         return self.ids.shape[1]
@@ -60,12 +63,14 @@ def prompt_of(text: Any, tokenizer: Any, words: bool, add_special_tokens: bool |
     if inp.itp_mask is not None:
         kept = inp.itp_mask[0]
     places = kept.nonzero()[:, 0].tolist()
+    read = spelled(ids[0].tolist(), tokenizer, contents_of(text))
     if not words:
-        return Prompt(ids, list(inp.values), _units([[place] for place in places], len(kept)), inp, tokenizer)
-    spelled, spans = _words(spelling, ids[0].tolist(), tokenizer)
+        groups = [[place] for place in places]
+        return Prompt(ids, list(inp.values), _units(groups, len(kept)), inp, tokenizer, read.joined(groups))
+    written, spans = _words(spelling, ids[0].tolist(), tokenizer)
     groups = [group for span in spans if (group := [place for place in span if kept[place]])]
-    labels = [_label(spelled, group, dict(zip(places, inp.values, strict=True))) for group in groups]
-    return Prompt(ids, labels, _units(groups, len(kept)), inp, tokenizer)
+    labels = [_label(written, group, dict(zip(places, inp.values, strict=True))) for group in groups]
+    return Prompt(ids, labels, _units(groups, len(kept)), inp, tokenizer, read.joined(groups))
 
 
 def _units(groups: list[list[int]], tokens: int) -> Tensor:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, final
+from pathlib import Path
+from typing import Any, cast, final
 
+import torch
 from captum.attr import InterpretableInput
 from captum.attr._core.llm_attr import LLMAttributionResult
 from torch import Tensor
 
+from attnchain_interp.attribution.text.page import Shaded, page
+from attnchain_interp.attribution.text.spelling import Spans, Spelling
+from attnchain_interp.checks import check_whole_number
+from attnchain_interp.files import as_path, write_text
 from attnchain_interp.reprs import counted
 
 
@@ -29,6 +35,10 @@ class TextAttributionResult(LLMAttributionResult):
         sinks: a text about each input token (or word with a token) that is an attention sink, by its place among
             `input_tokens`. See `ac.sinks`. Plots outline them. Empty where the method reads no attention.
         inp: Captum's input.
+        spelling, output_spelling: the text of the input and output tokens, with its spaces, and which of them belong to a chat
+            template. See `grouped`.
+
+    A notebook shows the prompt, shaded by its words. Pointing at an output token shades the prompt by its row.
     """
 
     def __init__(
@@ -42,6 +52,8 @@ class TextAttributionResult(LLMAttributionResult):
         output_attr: Tensor | None = None,
         inp: InterpretableInput | None = None,
         sinks: Mapping[int, str] | None = None,
+        spelling: Spelling | None = None,
+        output_spelling: Spelling | None = None,
     ) -> None:
         super().__init__(
             input_tokens=input_tokens,
@@ -54,10 +66,79 @@ class TextAttributionResult(LLMAttributionResult):
         self.output_attr = output_attr
         self.policy = policy
         self.sinks = dict(sinks or {})
+        self.spelling = spelling or _spaced(input_tokens)
+        self.output_spelling = output_spelling or _spaced(output_tokens)
 
     def __repr__(self) -> str:
         inputs, outputs = counted(len(self.input_tokens), "input token"), counted(len(self.output_tokens), "output")
         return "\n  ".join([f"TextAttributionResult({inputs} × {outputs}; {self.policy})", *self._sink_lines])
+
+    @property
+    def _rows(self) -> Tensor:
+        return cast("Tensor", self.token_attr)  # Captum's type has None, for methods without rows
+
+    def grouped(self, features: Spans) -> TextAttributionResult:
+        """Returns the same scores of words, sentences, passages or parts of the prompt: sums over their tokens.
+
+        The result has no tokens of a chat template, and of parts no other tokens.
+
+        Args:
+            features: "word", "sentence", "passage" (between empty lines), parts of the prompt as strings, or their first and
+                last characters as pairs (start, end) in `spelling.text`.
+
+        Raises:
+            AttentionError: an unknown name, or a part that the prompt does not hold.
+        """
+        groups = self.spelling.groups(features)
+        spelling = self.spelling.joined(groups)
+        units = self._rows.new_zeros(len(groups), len(self.input_tokens))
+        for unit, group in enumerate(groups):
+            units[unit, group] = 1
+        told = {unit: self.sinks[k] for unit, group in enumerate(groups) for k in reversed(group) if k in self.sinks}
+        return TextAttributionResult(
+            input_tokens=[" ".join(piece.split()) for piece in spelling.pieces],
+            output_tokens=self.output_tokens,
+            token_attr=self._rows @ units.mT,
+            policy=self.policy,
+            output_probs=self.output_probs,
+            output_attr=self.output_attr,
+            inp=self.inp,
+            sinks=told,
+            spelling=spelling,
+            output_spelling=self.output_spelling,
+        )
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """Returns the input tokens with the greatest sums over the outputs, and their shares of all positive sums.
+
+        Which sentences did the answer come from: `result.grouped("sentence").top(3)`.
+        """
+        check_whole_number("count", count, "how many input tokens are returned")
+        positive = self.seq_attr.clamp_min(0)
+        shares = positive / positive.sum().clamp_min(torch.finfo(positive.dtype).tiny)
+        best = shares.argsort(descending=True, stable=True)[:count].tolist()
+        return [(self.input_tokens[k], float(shares[k])) for k in best]
+
+    def write_html(self, path: str | Path) -> Path:
+        """Writes the picture that a notebook shows as a page of its own. Returns the path.
+
+        Raises:
+            AttentionError: a path that cannot be written.
+        """
+        head = '<!doctype html><meta charset="utf-8"><title>attribution of a text</title>'
+        write_text(written := as_path(path), f"{head}{self._repr_html_()}")
+        return written
+
+    def _repr_html_(self) -> str:
+        words = self.spelling.groups("word")
+        held = {k for group in words for k in group}
+        groups = sorted([*words, *([k] for k in range(len(self.input_tokens)) if k not in held)])
+        spelling = self.spelling.joined(groups)
+        sinks = {unit: self.sinks[k] for unit, group in enumerate(groups) for k in reversed(group) if k in self.sinks}
+        rows = torch.stack([self._rows[:, group].sum(1) for group in groups], 1)
+        return page(
+            Shaded(spelling.pieces, spelling.template, sinks, self.output_spelling.pieces, rows, self.output_attr, self.policy)
+        )
 
     @property
     def _sink_lines(self) -> list[str]:
@@ -90,3 +171,7 @@ class TextAttributionResult(LLMAttributionResult):
     def seq_attr_dict(self) -> dict[str, float]:
         """`seq_attr` by `input_labels`. It has an entry for every token, unlike Captum's."""
         return dict(zip(self.input_labels, self.seq_attr.tolist(), strict=True))
+
+
+def _spaced(tokens: list[str]) -> Spelling:
+    return Spelling([f" {token}" if k else token for k, token in enumerate(tokens)], [False] * len(tokens))

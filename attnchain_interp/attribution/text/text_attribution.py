@@ -23,6 +23,7 @@ from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs, sinks_of
+from attnchain_interp.attribution.text.spelling import spelled
 from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.checks import check_type, check_whole_number
@@ -138,6 +139,8 @@ class TextAttribution(Attribution):
             policy=rows.policy,
             inp=prompt.inp,
             sinks=prompt.unit_sinks(rows.sinks),
+            spelling=prompt.spelling,
+            output_spelling=spelled(tokens.tolist(), prompt.tokenizer),
         )
 
     def _of_encoder(self, prompt: Prompt, ids: Tensor, target: Any) -> TextAttributionResult:
@@ -160,6 +163,7 @@ class TextAttribution(Attribution):
             policy=WHOLE_POLICY,
             inp=prompt.inp,
             sinks=prompt.unit_sinks(sinks_of(source)),
+            spelling=prompt.spelling,
         )
 
     def _of_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any], size: int) -> tuple[Tensor, Rows]:

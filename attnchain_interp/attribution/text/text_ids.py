@@ -50,6 +50,14 @@ def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> tupl
     return _with_ids(text, tokenizer, ids), text
 
 
+def contents_of(text: Any) -> list[str] | None:
+    """Returns the texts of the messages of a conversation; None for another kind of text, or for messages of other parts."""
+    if not _is_conversation(text):
+        return None
+    contents = [message.get("content") for message in text]
+    return contents if all(isinstance(content, str) for content in contents) else None  # type: ignore[return-value]
+
+
 def check_tokenizer(tokenizer: Any) -> None:
     """Refuses None, and an object without the methods of a tokenizer."""
     absent = [name for name in _TOKENIZER if not callable(getattr(tokenizer, name, None))]

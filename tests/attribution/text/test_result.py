@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import matplotlib as mpl
@@ -86,3 +87,52 @@ def test_plots_are_shown_with_their_marks(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.plot_token_attr(show=True) is None
     assert result.plot_seq_attr(show=True) is None
     assert shown == [1, 5]
+
+
+def test_scores_of_words_sentences_and_parts_are_sums() -> None:
+    text = "the cats sat. a dog walks on."
+    result = ac.MultiBounce(small.llama()).attribute_text(text, "a dog", DECODER)
+    by_word = ac.MultiBounce(small.llama()).attribute_text(text, "a dog", DECODER, words=True)
+    assert result.token_attr is not None
+    assert by_word.token_attr is not None
+    words = result.grouped("word")
+    assert words.input_tokens == by_word.input_tokens[1:]
+    torch.testing.assert_close(words.token_attr, by_word.token_attr[:, 1:])
+    sentences = result.grouped("sentence")
+    assert sentences.input_tokens == ["the cats sat .", "a dog walks on ."]
+    torch.testing.assert_close(
+        sentences.token_attr, torch.stack([result.token_attr[:, 1:6].sum(1), result.token_attr[:, 6:].sum(1)], 1)
+    )
+    assert result.grouped(["dog", "walks"]).input_tokens == ["dog", "walks"]
+    (first, share), (_, rest) = sentences.top()
+    assert first == sentences.input_tokens[int(sentences.seq_attr.argmax())]
+    assert share + rest == pytest.approx(1)
+    assert sentences.top(1) == [(first, share)]
+    assert [word for word, _ in words.top(3)] == [words.input_tokens[k] for k in words.seq_attr.argsort(descending=True)[:3]]
+
+
+def test_the_page_of_a_result(tmp_path: Any) -> None:
+    result = Planted(small.llama()).attribute_text(TEXT, "a dog", DECODER)
+    shown = result._repr_html_()
+    assert re.findall(r'<span id="\w+" class="w[^"]*"[^>]*>([^<]*)<', shown) == [
+        "&lt;s&gt;",
+        "the",
+        "cats",
+        "sat",
+        "on",
+        "the",
+        "mat",
+        ".",
+    ]
+    assert "cats is an attention sink: it takes" in shown
+    assert shown.count('type="radio"') == 2
+    written = result.write_html(tmp_path / "page.html").read_text("utf-8")
+    assert written.endswith(shown)
+    assert "--a1" in shown.split("→")[1], "the second output reads the first"
+    plain = ac.TextAttributionResult(input_tokens=["a", "b"], output_tokens=["c"], token_attr=torch.ones(1, 2), policy="last")
+    assert "a</span> <span" in plain._repr_html_()
+
+
+def test_sinks_follow_their_tokens_into_sentences() -> None:
+    result = Planted(small.llama()).attribute_text(TEXT, "a dog", DECODER).grouped("sentence")
+    assert list(result.sinks) == [0]

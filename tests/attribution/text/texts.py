@@ -54,6 +54,16 @@ def unsplit_tokenizer() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
 
 
+def bytes_tokenizer() -> Any:
+    """As that of GPT-2 without merges: every byte is a token, a space is Ġ, and a chat has tokens of its own."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner: Any = Tokenizer(models.BPE({character: number for number, character in enumerate(alphabet)}, []))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    return made
+
+
 ENCODER, DECODER, SEQ2SEQ = tokenizer("[CLS]", "[SEP]"), tokenizer("<s>"), tokenizer(after="</s>")
 
 

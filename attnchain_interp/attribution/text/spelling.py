@@ -1,0 +1,164 @@
+"""The text of tokens as a reader sees it: spaces and line breaks, words, sentences, passages, the parts of a chat template."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, Final, Literal, final
+
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.errors import AttentionError
+
+Spans = Literal["word", "sentence", "passage"] | Sequence[str] | Sequence[tuple[int, int]]
+"""Words, sentences, passages (between empty lines), parts of the text, or their characters (start, end)."""
+
+_ENDS: Final = {
+    "sentence": re.compile(r"(?:(?<=[.!?…])[\"'”’)\]]*(?=\s)|(?<=[。！？؟])|\n)\s*"),
+    "passage": re.compile(r"\n\s*\n"),
+}
+_ROLE: Final = re.compile(r"(?:(?:system|user|assistant|model|tool|developer)(?=\n|<|$))?\n?")
+_UNFINISHED: Final = "\ufffd"
+
+
+@final
+@dataclass(frozen=True)
+class Spelling:
+    """The text of the tokens of a prompt or of an output.
+
+    Attributes:
+        pieces: one string for each token, with its spaces. Joined, they are the text. A character of several tokens belongs
+            to the last of them.
+        template: whether each token is a special token, or belongs to a chat template.
+    """
+
+    pieces: list[str]
+    template: list[bool]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def joined(self, groups: Sequence[Sequence[int]]) -> Spelling:
+        """Returns the spelling of groups of tokens."""
+        pieces = ["".join(self.pieces[k] for k in group) for group in groups]
+        return Spelling(pieces, [all(self.template[k] for k in group) for group in groups])
+
+    def groups(self, spans: Spans) -> list[list[int]]:
+        """Returns the tokens of each span. A token belongs to the span that holds its first character that is no space.
+
+        Words, sentences and passages have no tokens of a template.
+
+        Raises:
+            AttentionError: an unknown name, spans that are no strings or pairs, or a span without a token.
+        """
+        named = isinstance(spans, str)
+        if named:
+            check_one_of("features", spans, ("word", "sentence", "passage"))
+        marks = self._words() if spans == "word" else list(self._marks(spans))
+        starts = [0, *accumulate(map(len, self.pieces))]
+        spaces = [len(piece) - len(piece.lstrip()) if piece.strip() else 0 for piece in self.pieces]
+        firsts = [start + space for start, space in zip(starts, spaces, strict=False)]
+        held = [[k for k, first in enumerate(firsts) if start <= first < end] for start, end in marks]
+        if named:
+            return [kept for group in held if (kept := [k for k in group if not self.template[k]])]
+        if empty := [self.text[start:end] for (start, end), group in zip(marks, held, strict=True) if not group]:
+            raise AttentionError(f"the spans {empty} hold no token of the text.", "Give spans of the prompt.")
+        return held
+
+    def _words(self) -> list[tuple[int, int]]:
+        starts = [0, *accumulate(map(len, self.pieces))][:-1]
+        text, begins = self.text, list[int]()
+        for k, (start, piece) in enumerate(zip(starts, self.pieces, strict=True)):
+            apart = k == 0 or self.template[k] or self.template[k - 1]
+            if piece and (apart or _is_border(text, start)):
+                begins.append(start)
+        return list(zip(begins, [*begins[1:], len(text)], strict=True))
+
+    def _marks(self, spans: Spans) -> Iterator[tuple[int, int]]:
+        text, at = self.text, 0
+        if isinstance(spans, str):
+            ends = [match.end() for match in _ENDS[spans].finditer(text)]
+            borders = sorted({0, len(text), *ends, *self._template_borders()})
+            yield from pairwise(borders)
+            return
+        for span in spans:
+            if isinstance(span, str):
+                found = text.find(span, at)
+                found = text.find(span) if found < 0 else found
+                if found < 0 or not span.strip():
+                    raise AttentionError(f"the text does not hold the span {span!r}.", "Give parts of the prompt.")
+                yield found, (at := found + len(span))
+            elif len(span) == 2 and all(isinstance(place, int) for place in span):
+                yield span
+            else:
+                raise AttentionError(
+                    f"features holds {span!r}.", 'Use "word", "sentence", "passage", parts of the text, or pairs (start, end).'
+                )
+
+    def _template_borders(self) -> Iterator[int]:
+        starts = [0, *accumulate(map(len, self.pieces))]
+        for k, template in enumerate(self.template):
+            if template:
+                yield from starts[k : k + 2]
+
+
+def spelled(ids: Sequence[int], tokenizer: Any, contents: Sequence[str] | None = None) -> Spelling:
+    """Returns the spelling of token ids.
+
+    A template is what is not in `contents`. Without contents it is every special token, with the role and the line break that
+    follow it.
+
+    Args:
+        ids: of a text.
+        tokenizer: of the text.
+        contents: the texts that a chat template was filled with.
+    """
+    pieces = list(_pieces(ids, tokenizer))
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    starts, text = [0, *accumulate(map(len, pieces))], "".join(pieces)
+    template, at = [number in special for number in ids], 0
+    marks = list[tuple[int, int]]()
+    for content in contents or ():
+        found = text.find(content.strip(), at)
+        if found >= 0:
+            marks.append((found, at := found + len(content.strip())))
+    for k, (start, end) in enumerate(pairwise(starts)):
+        if marks:
+            template[k] |= not any(begin < end and start < last for begin, last in marks)
+        elif template[k] and (match := _ROLE.match(text, end)) is not None:
+            for following in range(k + 1, bisect_left(starts, match.end())):
+                template[following] = True
+    return Spelling(pieces, template)
+
+
+def _pieces(ids: Sequence[int], tokenizer: Any) -> Iterator[str]:
+    """Yields the text of each token in its context: from the token before the last whole character on."""
+
+    def decoded(numbers: Sequence[int]) -> str:
+        return tokenizer.decode(list(numbers), clean_up_tokenization_spaces=False)
+
+    begin, done = 0, 0
+    for k in range(len(ids)):
+        before, whole = decoded(ids[begin:done]), decoded(ids[begin : k + 1])
+        if whole.endswith(_UNFINISHED) and k + 1 < len(ids) and k - done < 8:
+            yield ""
+            continue
+        yield whole.removeprefix(before) if done else whole
+        begin, done = done, k + 1
+
+
+def _is_border(text: str, place: int) -> bool:
+    """Returns whether a word ends before a character of the text: at a space, a sign, or a character that is a word."""
+    before, after = text[place - 1], text[place]
+    if before.isspace() or after.isspace():
+        return not before.isspace()
+    if "W" in (unicodedata.east_asian_width(before), unicodedata.east_asian_width(after)):
+        return True
+    marks = [
+        character in "'’_" or character.isalnum() or unicodedata.combining(character) > 0 for character in (before, after)
+    ]
+    return not all(marks)

@@ -1,0 +1,83 @@
+"""Pieces that join to the text, words, sentences and parts, and what belongs to a template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tokenizers import decoders
+
+import attnchain_interp as ac
+from attnchain_interp.attribution.text.spelling import Spelling, spelled
+
+from .texts import ENCODER, TEXT, bytes_tokenizer, unsplit_tokenizer
+
+BYTES = bytes_tokenizer()
+MIXED = "It's 🙂 in 巴黎。 Café, naïve e\u0301!\n\nשלום עולם"
+CHAT = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nthe user asks<|im_end|>\n<|im_start|>assistant\n"
+
+
+def read(text: str, tokenizer: Any = BYTES, contents: list[str] | None = None) -> Spelling:
+    return spelled(tokenizer.encode(text), tokenizer, contents)
+
+
+def grouped(found: Spelling, spans: Any) -> list[str]:
+    return found.joined(found.groups(spans)).pieces
+
+
+@pytest.mark.parametrize("text", [MIXED, CHAT, " a", "🙂", "\n", "a\u202eb"])
+def test_pieces_join_to_the_text(text: str) -> None:
+    found = read(text)
+    assert found.text == text
+    assert len(found.pieces) == len(BYTES.encode(text))
+    assert not any("Ġ" in piece or "\ufffd" in piece for piece in found.pieces)
+
+
+def test_pieces_of_other_tokenizers() -> None:
+    llama = unsplit_tokenizer()
+    llama.backend_tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    assert read("the cats", llama).pieces == ["the", " cat", "s"]
+    found = read(TEXT, ENCODER)
+    assert found.template == [True, *[False] * 8, True]
+    assert [piece.strip() for piece in found.pieces[1:4]] == ["the", "cat", "s"]
+    assert [piece.strip() for piece in grouped(found, "word")] == ["the", "cats", "sat", "on", "the", "mat", "."]
+
+
+def test_words_sentences_and_passages() -> None:
+    found = read(MIXED)
+    words = [word.strip() for word in grouped(found, "word")]
+    assert words == ["It's", "🙂", "in", "巴", "黎", "。", "Café", ",", "naïve", "e\u0301", "!", "שלום", "עולם"]
+    assert [each.strip() for each in grouped(found, "sentence")] == ["It's 🙂 in 巴黎。", "Café, naïve e\u0301!", "שלום עולם"]
+    assert [each.strip() for each in grouped(found, "passage")] == ["It's 🙂 in 巴黎。 Café, naïve e\u0301!", "שלום עולם"]
+    for name in ("word", "sentence", "passage"):
+        assert sorted(k for group in found.groups(name) for k in group) == list(range(len(found.pieces))), name
+
+
+def test_parts_in_order_of_the_text() -> None:
+    found = read("to be or not to be")
+    assert found.groups(["to", "to be"]) == [[0, 1], [13, 14, 15, 16, 17]]
+    assert found.groups([(0, 2), (3, 5)]) == [[0, 1], [3, 4]]
+    for bad, message in (
+        (["nowhere"], "does not hold the span 'nowhere'"),
+        ([""], "does not hold the span"),
+        ([(2, 2)], "hold no token"),
+        ([(1, 2, 3)], "features holds"),
+        ("line", "features='line' is unknown"),
+    ):
+        with pytest.raises(ac.AttentionError, match=message):
+            found.groups(bad)  # type: ignore[arg-type]
+
+
+def template(found: Spelling) -> str:
+    return "".join(piece for piece, own in zip(found.pieces, found.template, strict=True) if own)
+
+
+def test_a_template_is_special_tokens_with_their_roles_or_what_messages_do_not_say() -> None:
+    parts = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
+    assert template(read(CHAT)) == "".join(parts)
+    assert template(read(CHAT, contents=["the user asks"])) == CHAT.replace("the user asks", "")
+    assert template(read("<|im_start|>user stories")) == "<|im_start|>"
+    assert template(read("user\nsystem")) == ""
+    assert grouped(read(CHAT), "sentence") == ["Be kind.", "the user asks"]
