@@ -22,7 +22,7 @@ from attnchain_interp.errors import AttentionError
 MOST: Final = 20  # states that k=None may find
 WHOLE: Final = 256  # states up to which the whole Schur form is taken
 _RESIDUAL: Final = 1e-9  # of the wanted Schur vectors in a Krylov space
-_BASIS: Final = 512  # vectors of a Krylov space, and a quarter of the states, beyond which it is given up
+_BASIS: Final = 512  # vectors of a Krylov space, and a third of the states, beyond which it is given up
 _GROWTH: Final = 1.4  # of the basis from one look at the Schur form to the next
 
 Floats = NDArray[np.float64]
@@ -135,7 +135,7 @@ def _whole(scaled: Product, root: Floats) -> tuple[SchurForm, Floats]:
 
 def _krylov(scaled: Product, root: Floats, wanted: int) -> tuple[SchurForm, Floats] | None:
     """Returns the Schur form in a Krylov space, or None where a basis of `_BASIS` vectors does not hold what is wanted."""
-    most = min(_BASIS, len(root) // 4)
+    most = min(_BASIS, len(root) // 3)
     width, size = wanted + 1, 0  # one vector more than is wanted: whether the last eigenvalue is one of a pair
     basis, projected = np.empty((len(root), 1 + most + width), order="F"), np.zeros((most + width, most))
     basis[:, :1] = root / np.linalg.norm(root)

@@ -14,6 +14,8 @@ from .metrics import Protocol as Protocol
 from .metrics import Trial as Trial
 from .metrics import preset as preset
 from .metrics.covering import covering as covering
+from .metrics.partition_scores import rand_index as rand_index
+from .metrics.partition_scores import variation_of_information as variation_of_information
 from .metrics.segmentation_scores import segmentation_scores as segmentation_scores
 from .metrics.statistics import Score as Score
 from .perturbation.curve import PerturbationCurve as PerturbationCurve

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnchain_interp import AttentionError
+from attnchain_evals.metrics.partition_scores import shared_pixels
 
 
 def covering(segments: Tensor, segmentations: Tensor) -> Tensor:
@@ -26,18 +26,10 @@ def covering(segments: Tensor, segmentations: Tensor) -> Tensor:
     >>> covering(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[[5, 5, 5, 5]], [[0, 0, 1, 1]]]))
     tensor([0.5000, 1.0000], dtype=torch.float64)
     """
-    if segments.ndim != 2 or segmentations.ndim != 3 or segmentations.shape[1:] != segments.shape:
-        raise AttentionError(
-            f"segments {tuple(segments.shape)} and segmentations {tuple(segmentations.shape)} do not fit.",
-            "Pass segments (height, width) and segmentations (person, height, width) of the same pixels.",
-        )
-    own = segments.flatten().unique(return_inverse=True)[1]
-    return torch.stack([_covering(own, regions.flatten().unique(return_inverse=True)[1]) for regions in segmentations])
+    return torch.stack([_covering(both) for both in shared_pixels(segments, segmentations)])
 
 
-def _covering(own: Tensor, regions: Tensor) -> Tensor:
-    count, rows = int(own.max()) + 1, int(regions.max()) + 1
-    both = torch.bincount(regions * count + own, minlength=rows * count).view(rows, count).double()
+def _covering(both: Tensor) -> Tensor:
     area = both.sum(1)
     union = area[:, None] + both.sum(0) - both
     return (area * (both / union).amax(1)).sum() / area.sum()

@@ -14,34 +14,40 @@ SMALLEST: Final = 0.005
 _PIXELS: Final = 480 * 320  # at which superpixels are sought: those of BSDS500, on which their size was chosen
 
 
-def interpolated(shares: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def interpolated(shares: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
     """Returns shares (segment, row, column) enlarged bilinearly to (segment, height, width)."""
-    return F.interpolate(torch.from_numpy(shares)[None], size, mode="bilinear")[0].numpy()
+    return F.interpolate(torch.from_numpy(shares)[None], [*size], mode="bilinear")[0].numpy()
 
 
-def refined(shares: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Returns the segment (height, width) with the greatest mean share in the superpixel of each pixel.
+def superpixels(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Returns the superpixels (row, column) of an image (height, width, 3), which have its edges; patches have not.
 
-    The superpixels are those of Felzenszwalb & Huttenlocher (scikit-image), in the photograph at the size of those of BSDS500.
-    They have its edges, which patches have not.
-
-    Args:
-        shares: (segment, row, column).
-        image: (height, width, 3) uint8.
+    They are those of Felzenszwalb & Huttenlocher (scikit-image), in the photograph at the size of those of BSDS500.
     """
     from PIL import Image
     from skimage.segmentation import felzenszwalb
 
     height, width, _ = image.shape
     scale = min(1, (_PIXELS / (height * width)) ** 0.5)
-    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    superpixels = felzenszwalb(
-        np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BOX)), scale=60, sigma=0.8, min_size=60
-    ).ravel()
-    flat = interpolated(shares, (rows, columns)).reshape(len(shares), -1)
-    sums = np.stack([np.bincount(superpixels, share) for share in flat])
-    labels = sums.argmax(0)[superpixels].reshape(rows, columns).astype(np.uint8)
-    return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)).astype(np.int64)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    return felzenszwalb(small, scale=60, sigma=0.8, min_size=60)
+
+
+def refined(shares: NDArray[np.float32], pieces: NDArray[np.int64], size: tuple[int, ...]) -> NDArray[np.int64]:
+    """Returns the segment (height, width) with the greatest mean share in the superpixel of each pixel.
+
+    Args:
+        shares: (segment, row, column) of patches.
+        pieces: the `superpixels` of the image.
+        size: (height, width) of the image.
+    """
+    from PIL import Image
+
+    flat, numbers = interpolated(shares, pieces.shape).reshape(len(shares), -1), pieces.ravel()
+    sums = np.stack([np.bincount(numbers, share) for share in flat])
+    labels = Image.fromarray(sums.argmax(0)[pieces].astype(np.uint8))
+    return np.asarray(labels.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(np.int64)
 
 
 def connected(labels: NDArray[np.int64]) -> NDArray[np.int64]:

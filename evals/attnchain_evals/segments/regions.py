@@ -10,7 +10,7 @@ from torch import Tensor
 from attnchain_interp import AttentionError, Chain, metastable_states
 from attnchain_interp.chain import coarse_grained_stationary, leading_eigenvalues
 
-SLOW: Final = 0.25
+SLOW: Final = 0.22
 """The real part of an eigenvalue from which it counts as a region's. Chosen on photographs of BSDS500 val."""
 MOST: Final = 20
 """Regions that are found where k is not given."""

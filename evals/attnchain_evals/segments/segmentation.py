@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_evals.segments.refinement import connected, interpolated, refined
+from attnchain_evals.segments.refinement import connected, interpolated, refined, superpixels
 from attnchain_evals.segments.regions import regions
 from attnchain_evals.segments.segments import Segments
 from attnchain_evals.segments.whole_patches import WholePatches
@@ -85,7 +85,9 @@ def segment(
         return _regions(store, pixels, k, refine, wanted == "pieces")
     both = _two_sided(_grid(store, shares), pixels.shape[:2])
     labels = interpolated(both, pixels.shape[:2]).argmax(0)
-    return Segments(pixels, refined(both, pixels) if refine else labels, labels, both[1:], np.zeros(0), facts)
+    return Segments(
+        pixels, refined(both, superpixels(pixels), labels.shape) if refine else labels, labels, both[1:], np.zeros(0), facts
+    )
 
 
 def _reader(model: Any, preprocess: Callable[[Any], Tensor] | None, side: int | None) -> WholePatches:
@@ -98,7 +100,7 @@ def _regions(store: AttentionStore, pixels: NDArray[np.uint8], k: int | None, re
     found = regions(reversible(store.chain(balanced=True)), k)
     shares = _grid(store, found.memberships.mT)
     labels = interpolated(shares, pixels.shape[:2]).argmax(0)
-    drawn = refined(shares, pixels) if refine else labels
+    drawn = refined(shares, superpixels(pixels), labels.shape) if refine else labels
     cut = connected if pieces else lambda labels: labels
     facts = {
         "k": len(found.weights),

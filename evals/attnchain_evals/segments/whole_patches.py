@@ -64,15 +64,19 @@ class WholePatches:
         height, width = (max(1, round(self._side * max(each, 1) / shorter / self.patch)) for each in image.size[::-1])
         return height * self.patch, width * self.patch
 
-    def store(self, image: Any, layers: Any = "all") -> AttentionStore:
-        """Captures the attention of a PIL image."""
+    def pixels(self, image: Any) -> Tensor:
+        """Returns what the model sees of a PIL image: (1, channel, height, width)."""
         from PIL import Image
 
         height, width = self.size(image)
         small = rgb_image(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
         shares = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
         where = next(self.model.parameters(), shares) if isinstance(self.model, nn.Module) else shares
-        return capture(self.model, self._own.normalised(shares)[None].to(where.device, where.dtype), layers=layers)
+        return self._own.normalised(shares)[None].to(where.device, where.dtype)
+
+    def store(self, image: Any, layers: Any = "all") -> AttentionStore:
+        """Captures the attention of a PIL image."""
+        return capture(self.model, self.pixels(image), layers=layers)
 
 
 def _takes(model: Any, size: tuple[int, int]) -> bool:

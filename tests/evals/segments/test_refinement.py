@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attnchain_evals.segments.refinement import connected, interpolated, refined
+from attnchain_evals.segments.refinement import connected, interpolated, refined, superpixels
 
 
 def test_a_boundary_goes_to_the_edge_of_the_photograph() -> None:
@@ -11,10 +11,11 @@ def test_a_boundary_goes_to_the_edge_of_the_photograph() -> None:
     image = np.zeros((160, 240, 3), np.uint8)
     image[:, 127:] = 255
     assert (interpolated(shares, (160, 240)).argmax(0)[:, 119:122] == [0, 1, 1]).all(), "in the middle"
-    off = refined(shares, image) != (np.arange(240) >= 127)
+    off = refined(shares, superpixels(image), (160, 240)) != (np.arange(240) >= 127)
     assert not off[:, abs(np.arange(240) - 127) > 4].any()
     large = image.repeat(6, 0).repeat(6, 1)
-    assert (refined(shares, large) == (np.arange(1440) >= 762)).mean() > 0.99
+    assert superpixels(large).size <= 480 * 320
+    assert (refined(shares, superpixels(large), (960, 1440)) == (np.arange(1440) >= 762)).mean() > 0.99
 
 
 def test_connected_pieces_and_crumbs() -> None:

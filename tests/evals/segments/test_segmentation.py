@@ -28,7 +28,7 @@ def test_regions_are_the_areas(k: int | None) -> None:
     assert np.allclose(found.memberships.sum(0), 1, atol=1e-5)
     assert found.weights.sum() == pytest.approx(1, abs=1e-5)
     assert (np.diff(found.weights) <= 0).all()
-    assert found.facts["k_rule"] == ("given" if k else "3 eigenvalues above 0.25")
+    assert found.facts["k_rule"] == ("given" if k else "3 eigenvalues above 0.22")
     assert found.facts["eigenvalues"][0] == 1
 
 

@@ -1,0 +1,84 @@
+"""Scores every method on BSDS500 and ECSSD, and writes docs/segments.md; a run that was killed goes on.
+
+python -m studies.segments --model FOLDER --bsds500 FOLDER --ecssd FOLDER --output FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnchain_evals.segments.whole_patches import WholePatches
+from attnchain_evals.tasks.bsds500 import segmentations
+from attnchain_evals.tasks.image_file import open_image, open_mask
+from attnchain_interp.capture import adapter_named
+from studies.segments.page import page
+from studies.segments.photographs import object_scores, partition_scores, partitions
+
+ROOT = Path(__file__).parents[2]
+WORST = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="a folder of transformers: DINOv2-small")
+    parser.add_argument("--bsds500", type=Path, required=True, help="the folder that holds images/ and groundTruth/")
+    parser.add_argument("--ecssd", type=Path, required=True, help="a folder that holds images/ and masks/")
+    parser.add_argument("--every", type=int, default=1, help="of ECSSD take each n-th photograph")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the scores and of the worst overlays")
+    given = parser.parse_args()
+    loaded = adapter_named("transformers").load(given.model)
+    if loaded.preprocess is None:
+        raise SystemExit(f"{given.model} takes no images.")
+    reader = WholePatches(loaded.model, loaded.preprocess)
+    given.output.mkdir(parents=True, exist_ok=True)
+    bsds500 = sorted((given.bsds500 / "images/test").glob("*.jpg"))
+    ecssd = sorted((given.ecssd / "images").glob("*.jpg"))[:: given.every]
+
+    def of_bsds500(file: Path) -> dict[str, list[float]]:
+        truth = torch.from_numpy(segmentations(given.bsds500 / f"groundTruth/test/{file.stem}.mat"))
+        return partition_scores(reader, open_image(file), truth)
+
+    def of_ecssd(file: Path) -> dict[str, list[float]]:
+        mask = torch.from_numpy(np.asarray(open_mask(given.ecssd / f"masks/{file.stem}.png").convert("L")) > 127)
+        return object_scores(reader, open_image(file), mask)
+
+    regions = scored(bsds500, of_bsds500, given.output / "bsds500.jsonl")
+    objects = scored(ecssd, of_ecssd, given.output / "ecssd.jsonl")
+    (ROOT / "docs/segments.md").write_text(page(regions, objects), encoding="utf-8")
+    draw_worst(reader, regions, bsds500, given.output)
+
+
+def scored(files: list[Path], score: Any, rows: Path) -> dict[str, dict[str, list[float]]]:
+    """Returns photograph → method → scores. Those in the file `rows` are read there; new ones are appended."""
+    known = dict(json.loads(line) for line in rows.read_text("utf-8").splitlines()) if rows.exists() else {}
+    for file in files:
+        if file.stem not in known:
+            known[file.stem] = score(file)
+            with rows.open("a", encoding="utf-8") as held:
+                held.write(json.dumps([file.stem, known[file.stem]]) + "\n")
+            print(f"{rows.stem}: {len(known)} of {len(files)}", flush=True)
+    return {file.stem: known[file.stem] for file in files}
+
+
+def draw_worst(reader: WholePatches, regions: dict[str, dict[str, list[float]]], files: list[Path], folder: Path) -> None:
+    """Writes the overlays of the photographs with the least covering into a folder."""
+    from PIL import Image
+
+    from attnchain_evals import Segments
+
+    name = "states, k by the spectrum"
+    for stem in sorted(regions, key=lambda stem: regions[stem][name][0])[:WORST]:
+        image = open_image(next(file for file in files if file.stem == stem))
+        labels = partitions(reader, image)[name] + 1
+        shown = Segments(np.asarray(image), labels, labels, np.zeros((1, 1, 1), np.float32), np.zeros(0))
+        Image.fromarray(shown.overlay).save(folder / f"worst-{stem}.jpg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The scores of every method on one photograph: regions of BSDS500, objects of ECSSD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import attnchain_interp as ac
+from attnchain_evals import covering, rand_index, variation_of_information
+from attnchain_evals.metrics.segmentation_scores import segmentation_counts
+from attnchain_evals.segments.refinement import connected, interpolated, refined, superpixels
+from attnchain_evals.segments.regions import regions
+from attnchain_evals.segments.segmentation import LAYERS
+from attnchain_evals.segments.whole_patches import WholePatches
+from attnchain_interp.chain import reversible
+
+KS = (4, 6, 8)
+FIXED = 8  # regions where k does not follow the photograph: the best on val
+Labels = NDArray[np.int64]
+
+
+def read(reader: WholePatches, image: Any, layers: Any) -> tuple[ac.AttentionStore, NDArray[np.float32]]:
+    """Returns the attention and the last features (patch, width) of one forward."""
+    seen: list[Tensor] = []
+    handle = reader.model.register_forward_hook(lambda *hook: seen.append(hook[2].last_hidden_state))
+    try:
+        store = reader.store(image, layers)
+    finally:
+        handle.remove()
+    return store, seen[-1][0][store.tokens.roles[0] == ac.Role.PATCH].float().numpy()
+
+
+def grids(store: ac.AttentionStore, memberships: Tensor) -> NDArray[np.float32]:
+    return store.tokens.to_grid(memberships.mT[None]).float()[0].numpy()
+
+
+def one_hot(numbers: Any, grid: tuple[int, int]) -> NDArray[np.float32]:
+    numbers = np.unique(numbers, return_inverse=True)[1]
+    return np.eye(numbers.max() + 1, dtype=np.float32)[numbers].T.reshape(-1, *grid)
+
+
+def partitions(reader: WholePatches, image: Any) -> dict[str, Labels]:
+    """Returns the labels (height, width) of each method. Clusterings have the same refinement and pieces as the regions."""
+    from skimage.segmentation import felzenszwalb, slic
+    from sklearn.cluster import KMeans, SpectralClustering
+
+    pixels = np.asarray(image)
+    store, features = read(reader, image, LAYERS)
+    size, grid = pixels.shape[:2], store.tokens.grid or (1, 1)
+    chain = reversible(store.chain(balanced=True))
+    pieces, own = superpixels(pixels), grids(store, regions(chain).memberships)
+
+    def drawn(shares: NDArray[np.float32]) -> Labels:
+        return connected(refined(shares, pieces, size))
+
+    found = {
+        "states, k by the spectrum": drawn(own),
+        "states, k by the spectrum, not refined": connected(interpolated(own, size).argmax(0)),
+        "states, k by the spectrum, not cut into pieces": refined(own, pieces, size),
+    }
+    for k in KS:
+        found[f"states, k = {k}"] = drawn(grids(store, ac.metastable_states(chain, k)[0]))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    attention = chain.matrix[0][chain.states[0]][:, chain.states[0]].double().numpy()
+    weights = ac.stationary(torch.from_numpy(attention)).numpy()[:, None] * attention
+    graphs = {"features": (unit @ unit.T).clip(0), "attention": (weights + weights.T) / 2}
+    clusters = {f"k-means of features, k = {FIXED}": KMeans(FIXED, n_init=4, random_state=0).fit_predict(features)}  # type: ignore[arg-type]
+    for name, graph in graphs.items():
+        spectral = SpectralClustering(FIXED, affinity="precomputed", random_state=0, assign_labels="kmeans")
+        clusters[f"spectral clustering of {name}, k = {FIXED}"] = spectral.fit_predict(graph)
+    for name, numbers in clusters.items():
+        found[name] = drawn(one_hot(numbers, grid))
+    rows, columns = (np.arange(side) * parts // side for side, parts in zip(size, (2, 4), strict=True))
+    return found | {
+        "Felzenszwalb": felzenszwalb(pixels, scale=800, sigma=0.8, min_size=800),
+        "SLIC": slic(pixels, n_segments=FIXED, compactness=10),
+        "a raster of 2 × 4": rows[:, None] * 4 + columns,
+        "one segment": np.zeros(size, np.int64),
+    }
+
+
+def partition_scores(reader: WholePatches, image: Any, truth: Tensor) -> dict[str, list[float]]:
+    """Returns method → covering, Rand index and variation of information, each the mean over people."""
+    scores = {}
+    for name, labels in partitions(reader, image).items():
+        own = torch.from_numpy(np.ascontiguousarray(labels)).long()
+        scores[name] = [float(score(own, truth).mean()) for score in (covering, rand_index, variation_of_information)]
+    return scores
+
+
+def object_scores(reader: WholePatches, image: Any, mask: Tensor) -> dict[str, list[float]]:
+    """Returns method → the counts of pixels and the average precision of `segmentation_counts`."""
+    store, features = read(reader, image, -1)
+    pixels, size = np.asarray(image), (image.height, image.width)
+
+    def grid(scores: Tensor) -> NDArray[np.float32]:
+        return store.tokens.to_grid(scores).float()[0].numpy()
+
+    maps: Mapping[str, NDArray[np.float32]] = {
+        "one bounce from the class token, balanced": grid(
+            ac.MultiBounce(layers=-1, balanced=True, start="class").score(store)
+        ),
+        "the same, not balanced": grid(ac.MultiBounce(layers=-1, balanced=False, start="class").score(store)),
+        "class row": grid(ac.RawAttention(token="class", layers=-1).score(store)),  # noqa: S106 - no password
+        "TokenRank, balanced": grid(ac.TokenRank(layers=-1, balanced=True).score(store)),
+        "normalised cut of features (TokenCut)": normalised_cut(features).reshape(store.tokens.grid or (1, 1)),
+    }
+    scores = {}
+    for name, scored in maps.items():
+        scores[name] = segmentation_counts(torch.from_numpy(scored)[None], mask[None])[0].tolist()
+    first = next(iter(maps))
+    mean = interpolated(maps[first][None], size).mean()
+    share = maps[first] / (maps[first] + mean)
+    drawn = torch.from_numpy(refined(np.stack([1 - share, share]), superpixels(pixels), size)).double()
+    scores[f"{first}, refined"] = segmentation_counts(drawn[None], mask[None])[0].tolist()
+    return scores
+
+
+def normalised_cut(features: NDArray[np.float32], least: float = 0.2) -> NDArray[np.float32]:
+    """Returns 1 on the object's side of the normalised cut of a graph of features, 0 on the other: (patch,).
+
+    Patches are joined where the cosine of their features is above `least`. The object's side holds the greatest entry of the
+    second eigenvector. Source: Wang et al., TokenCut, CVPR 2022, without its bilateral solver.
+    """
+    from scipy.linalg import eigh
+
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    graph = np.where(unit @ unit.T > least, 1.0, 1e-5)
+    degree = np.diag(graph.sum(1))
+    vector = eigh(degree - graph, degree, subset_by_index=[1, 1])[1][:, 0]
+    side = vector > vector.mean()
+    return (side if side[np.abs(vector).argmax()] else ~side).astype(np.float32)

@@ -1,0 +1,77 @@
+"""The scores of one photograph by a tiny model, and a baseline whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import Dinov2Config, Dinov2Model
+
+from attnchain_evals.segments.whole_patches import WholePatches
+from studies.segments.__main__ import scored
+from studies.segments.page import BOUNCE, OWN
+from studies.segments.photographs import KS, normalised_cut, object_scores, one_hot, partition_scores
+
+
+def preprocess(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image.resize((56, 56)), np.float32)).permute(2, 0, 1)[None] / 255
+
+
+@pytest.fixture(scope="module")
+def reader() -> WholePatches:
+    torch.manual_seed(0)
+    config = Dinov2Config(
+        hidden_size=12, num_hidden_layers=3, num_attention_heads=2, mlp_ratio=2, image_size=56, patch_size=14
+    )
+    return WholePatches(Dinov2Model(config).eval(), preprocess, 70)
+
+
+@pytest.fixture
+def photograph() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 60, (60, 90, 3), dtype=np.uint8)
+    pixels[10:50, 30:60] += 180
+    return Image.fromarray(pixels)
+
+
+def test_every_method_scores_the_same_photograph(reader: WholePatches, photograph: Image.Image) -> None:
+    truth = torch.zeros(2, 60, 90, dtype=torch.long)
+    truth[0, 10:50, 30:60] = 1
+    scores = partition_scores(reader, photograph, truth)
+    assert {OWN, *(f"states, k = {k}" for k in KS)} <= set(scores)
+    share = 40 * 30 / (60 * 90)
+    joined = share**2 + (1 - share) ** 2
+    covered = ((1 - share) ** 2 + share**2 + 1) / 2  # of two people, one of whom drew nothing
+    assert scores["one segment"][0] == pytest.approx(covered)
+    assert scores["one segment"][1] == pytest.approx((joined + 1) / 2, abs=1e-3)
+    assert all(0 <= each[0] <= 1 and 0 <= each[1] <= 1 and each[2] >= 0 for each in scores.values())
+
+
+def test_objects(reader: WholePatches, photograph: Image.Image) -> None:
+    mask = torch.zeros(60, 90, dtype=torch.bool)
+    mask[10:50, 30:60] = True
+    scores = object_scores(reader, photograph, mask)
+    assert {BOUNCE, f"{BOUNCE}, refined", "class row"} <= set(scores)
+    assert all(len(each) == 6 for each in scores.values())
+    assert scores[BOUNCE] != scores[f"{BOUNCE}, refined"]
+
+
+def test_the_normalised_cut_parts_two_groups() -> None:
+    generator = np.random.default_rng(0)
+    middle = np.repeat([[1.0, 0.0], [0.0, 1.0]], [30, 10], 0)
+    side = normalised_cut((middle + 0.02 * generator.standard_normal((40, 2))).astype(np.float32))
+    assert side.tolist() == [0] * 30 + [1] * 10, "the smaller group has the greatest entries"
+    assert one_hot(np.array([5, 5, 9, 7]), (2, 2)).argmax(0).tolist() == [[0, 0], [2, 1]]
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
+    rows, asked = tmp_path / "rows.jsonl", []
+    rows.write_text(json.dumps(["a", {"m": [1.0]}]) + "\n")
+    found = scored([Path("a.jpg"), Path("b.jpg")], lambda file: asked.append(file.stem) or {"m": [2.0]}, rows)
+    assert asked == ["b"]
+    assert found == {"a": {"m": [1.0]}, "b": {"m": [2.0]}}
+    assert len(rows.read_text().splitlines()) == 2
