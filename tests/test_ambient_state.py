@@ -66,6 +66,11 @@ def of_factors(**options: Any) -> AttentionStore:
     return AttentionStore([ac.LayerAttention("a", random_factors(**options))], TokenLayout.text(torch.ones(1, 600)))
 
 
+def mixed(P: Any) -> list[Tensor]:
+    found = ac.mixing(P)
+    return [found.stationary, found.residual, found.second_eigenvalue, found.converged, found.bound]
+
+
 STORES = {
     "image": AttentionStore.from_maps([random_maps(2, 3, 50)] * 2, TokenLayout.image(2, (7, 7), [Role.CLASS])),
     "text": AttentionStore.from_maps([random_maps(2, 3, 30, causal=True)] * 2),
@@ -86,8 +91,8 @@ CHAINS: dict[str, Callable[[], Any]] = {
     "damp": lambda: [ac.damp(P, 0.9).matrix, ac.damp(LONG, 0.9).step(MASS)],
     "expected_visits": lambda: [ac.expected_visits(ac.absorb(P, FIRST)), ac.expected_visits(ac.absorb(LONG, EARLY))],
     "metastable_states": lambda: ac.metastable_states(P),
-    "Mixing": lambda: vars(ac.mixing(SHORT)),
-    "mixing": lambda: [vars(ac.mixing(P)), vars(ac.mixing(LONG))],
+    "Mixing": lambda: mixed(SHORT),
+    "mixing": lambda: [mixed(P), mixed(LONG)],
     "restrict": lambda: [ac.restrict(P, SOME).matrix, ac.restrict(LONG, ~EARLY).step(MASS)],
     "reverse": lambda: [ac.reverse(P).matrix, ac.reverse(LONG).step(MASS)],
     "second_eigenvalue": lambda: [ac.second_eigenvalue(P), ac.second_eigenvalue(SHORT)],

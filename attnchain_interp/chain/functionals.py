@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, final, overload
 
 import torch
@@ -12,6 +13,7 @@ from attnchain_interp.chain.chain import Chain, as_chain, check_damping, distrib
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
+from attnchain_interp.numerics.certification import LEAST_TOLERANCE, certify
 from attnchain_interp.numerics.direct import second_of_spectrum
 from attnchain_interp.numerics.solver import solve
 from attnchain_interp.operators import Dense, Factors
@@ -21,30 +23,60 @@ from attnchain_interp.reprs import with_fields
 @final
 @dataclass(frozen=True)
 class Mixing:
-    """The mixing of each chain of a batch.
+    """The mixing of each chain of a batch. It keeps its chains, for the certificate that `converged` makes when it is read.
 
     Attributes:
         stationary: (…, token), the stationary vector π of the damped chain P'.
         residual: (…), ‖πP' − π‖₁, with πP' scaled to sum to one. The rows of a map sum to one up to rounding only.
         second_eigenvalue: (…), |λ₂| of the chain without damping.
-        converged: (…) bool. True: |λ₂| was read off a triangular chain, or passed both tests of the iteration. False: a
-            dense eigensolver found it after the iteration had given up.
+        chain: the chain without damping.
+        tolerance: the error of |λ₂| that `converged` is about.
     """
 
     stationary: Tensor
     residual: Tensor
     second_eigenvalue: Tensor
-    converged: Tensor
+    chain: Chain = field(repr=False)
+    tolerance: float = field(repr=False)
 
     def __repr__(self) -> str:
         return with_fields(self)
 
+    @cached_property
+    def _certificate(self) -> tuple[Tensor, Tensor]:
+        radius, known = certify(self.chain.transitions, self.chain.states, self.tolerance / 2)
+        return radius, known & ((self.second_eigenvalue.double() - radius).abs() <= self.tolerance / 2)
 
-def mixing(P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None) -> Mixing:
+    @property
+    def converged(self) -> Tensor:
+        """(…) bool: |λ₂| is known to be within `tolerance` of the truth. Found at the first look, in some steps more.
+
+        True means that a computation in float64 found an eigenvalue there and excluded a larger one, with a probability of
+        error of 10⁻⁶ over its random starts; or that the chain is triangular, so its eigenvalues are its diagonal. False
+        means that it could not: then `bound` is what can be said. See "The certificate" in docs/mathematics.md.
+        """
+        return self._certificate[1]
+
+    @property
+    def bound(self) -> Tensor:
+        """(…), what |λ₂| does not exceed, in float64.
+
+        Where `converged` holds it is |λ₂| plus the tolerance. Else it is the pseudospectral radius at the precision of
+        float64: no computation in float64 can tell the chain from one whose |λ₂| is that large. It is 1 for a chain too
+        large for a dense eigensolver.
+        """
+        radius, converged = self._certificate
+        return torch.where(converged, self.second_eigenvalue.double() + self.tolerance, radius).clamp_max(1)
+
+
+def mixing(
+    P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None, tolerance: float = 1e-4
+) -> Mixing:
     """Returns the stationary vector and |λ₂| of each chain. One pass finds both, which costs less than two functions.
 
     One Arnoldi process per chain runs on the vectors that sum to zero, where the eigenvalues are λ₂ … λₙ. A result is
-    believed only when two tests agree. Slowly mixing chains are solved by an inverse, and the rest by dense solvers.
+    believed only when two tests agree. Slowly mixing chains are solved by an inverse, and the rest by dense solvers. The
+    tests are an estimate: `converged` of the result certifies |λ₂|, when it is read.
     Triangular chains (causal attention) are solved exactly: they are so far from normal that an iteration converges to
     wrong eigenvalues. A second question about the same `Chain` costs nothing: the chain keeps the answer. Not
     differentiable; `stationary` is.
@@ -53,9 +85,10 @@ def mixing(P: Tensor | Factors | Chain, damping: float = 0.99, personalization: 
         P: (…, token, token) map, `Factors` or `Chain`.
         damping: probability of following the chain rather than jumping, in [0, 1]. |λ₂| is of the chain without damping.
         personalization: (…, token), where jumps land. None means uniform over the states.
+        tolerance: the error of |λ₂| that `converged` allows, from 1e-12 on.
 
     Raises:
-        AttentionError: the errors of `stationary` and `second_eigenvalue`.
+        AttentionError: the errors of `stationary` and `second_eigenvalue`; a tolerance that float64 cannot reach.
 
     >>> import torch
     >>> found = mixing(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), damping=1)
@@ -64,13 +97,18 @@ def mixing(P: Tensor | Factors | Chain, damping: float = 0.99, personalization: 
     """
     chain = as_chain(P)
     check_damping(damping)
+    if not LEAST_TOLERANCE <= tolerance <= 1:
+        raise AttentionError(
+            f"tolerance is {tolerance!r}; |λ₂| lies in [0, 1], and float64 reaches {LEAST_TOLERANCE:g}.",
+            f"Pass a tolerance from {LEAST_TOLERANCE:g} to 1, for example 1e-4.",
+        )
     jump = teleport(chain, personalization)
     known = chain.answers.get(damping) if personalization is None else None
     if known is not None:
-        return known
+        return known if known.tolerance == tolerance else replace(known, tolerance=tolerance)
     _refuse_absorbing(chain)
     found, residual = solve(chain.transitions, chain.states, damping, jump)
-    result = Mixing(found.vector, residual, found.radius, found.has_radius)
+    result = Mixing(found.vector, residual, found.radius, chain, tolerance)
     if personalization is None:
         chain.answers[damping] = result
     return result
@@ -175,8 +213,9 @@ def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:
 
     The eigenvalues of a non-symmetric map may be complex, hence the modulus. Near 1 the chain mixes slowly. The eigenvalues
     of triangular maps (causal attention) are read off the diagonal, which is exact; such maps are far from normal, and
-    iterations and dense solvers are not exact there. `mixing` solves the others to within 1e-4. A dense eigensolver is used
-    below 49 tokens and for maps that require gradients. A later `stationary` of the same `Chain` costs nothing.
+    iterations and dense solvers are not exact there. The others are estimates, to within 1e-4 for attention as it comes;
+    `mixing(P).converged` certifies them. A dense eigensolver is used below 49 tokens and for maps that require gradients.
+    A later `stationary` of the same `Chain` costs nothing.
 
     Args:
         P: (…, token, token) map, `Factors` or `Chain`.

@@ -77,11 +77,18 @@ def second_of_diagonal(diagonal: Tensor, states: Tensor) -> Tensor:
 
 
 def second_of_spectrum(maps: Tensor) -> Tensor:
-    """Returns |λ₂| (…) by a dense eigensolver. CUDA maps are solved on the CPU: CUDA has no batched eigensolver."""
+    """Returns |λ₂| (…) by a dense eigensolver in float64."""
     if maps.shape[-1] == 1:
         return maps.new_zeros(maps.shape[:-2])
-    eigenvalues = torch.linalg.eigvals(maps.cpu() if maps.is_cuda else maps)
-    return eigenvalues.abs().topk(2, -1).values[..., 1].to(maps.device)
+    return eigenvalues_of(maps.double()).abs().topk(2, -1).values[..., 1].to(maps.dtype)
+
+
+def eigenvalues_of(matrices: Tensor) -> Tensor:
+    """Returns the eigenvalues (…, token), complex. CUDA matrices are solved on the CPU: CUDA has no batched eigensolver."""
+    try:
+        return torch.linalg.eigvals(matrices.cpu()).to(matrices.device)
+    except RuntimeError:  # its QR algorithm stalls on some matrices of low rank, where another build does not
+        return torch.from_numpy(np.linalg.eigvals(matrices.detach().cpu().numpy()) + 0j).to(matrices.device)
 
 
 def require_irreducible(maps: Tensor, states: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from attnchain_interp.numerics.direct import eigenvalues_of
 from attnchain_interp.numerics.krylov import SIZES, Basis, centred, l1_bound, scattered, spectral_radius
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.operator import uniform_over
@@ -105,8 +106,8 @@ def iterate(
 ) -> Solutions:
     """Runs one Arnoldi process per chain, and tests for convergence at each size of its basis in `SIZES`.
 
-    Slowly mixing chains are given up early where an inverse serves them better (`invert`). Their `radius` is the largest
-    modulus among the Ritz values that are not near one.
+    Slowly mixing chains are given up early where an inverse serves them better (`invert`). Their `radius` is the
+    modulus up to which eigenvalues may lie that are not near one.
 
     Args:
         product: v ↦ vP of all chains.
@@ -157,7 +158,7 @@ def iterate(
             staying = torch.zeros_like(staying)
         leaving = ~staying & ~found.has_radius[here]
         if bool(leaving.any()):
-            found.radius[here[leaving]] = _away_from_one(basis.square[leaving])
+            found.radius[here[leaving]] = _away_from_one(basis.square[leaving], basis.tail[leaving])
         if not bool(staying.any()):
             break
         if not bool(staying.all()) and product.keep(staying):
@@ -167,10 +168,14 @@ def iterate(
     return found
 
 
-def _away_from_one(square: Tensor) -> Tensor:
-    """Returns the largest modulus (chain,) among the eigenvalues of H that an inverse does not set apart."""
-    ritz = torch.linalg.eigvals(square.cpu()).to(square.device)
-    return ritz.abs().masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1).double()
+def _away_from_one(square: Tensor, tail: Tensor) -> Tensor:
+    """Returns the modulus (chain,) up to which eigenvalues may lie among those that an inverse does not set apart.
+
+    Such a Ritz value may have converged or not: the residual of its vector is added.
+    """
+    ritz, vectors = (each.to(square.device) for each in torch.linalg.eig(square.cpu()))
+    reach = ritz.abs() + tail[:, None] * vectors[:, -1].abs()
+    return reach.masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1).double()
 
 
 def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Solutions) -> Solutions:
@@ -205,7 +210,7 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
         if not len(pending):
             break
         basis.grow(centred_product, size)
-        inverted = torch.linalg.eigvals(basis.square.nan_to_num().cpu()).to(radius.device)
+        inverted = eigenvalues_of(basis.square.nan_to_num())
         seen = ((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1).double()
         settled = ((seen - before).abs() < TOLERANCE[maps.dtype].radius) & (seen >= found.radius[pending] - 1e-4)
         radius[pending[settled]], has_radius[pending[settled]] = seen[settled], True

@@ -141,6 +141,17 @@ def scattered(jump: Tensor, uniform: Tensor) -> Tensor:
     return uneven / uneven.sum(-1, keepdim=True)
 
 
+def random_starts(uniform: Tensor, number: int) -> Tensor:
+    """Returns independent random unit vectors (number, chain, 1, token), the same at every call.
+
+    They sum to zero over the states and are zero elsewhere.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(number, 1, 1, uniform.shape[-1], generator=generator, dtype=torch.float64, device="cpu")
+    starts = centred(noise.to(uniform.device, uniform.dtype) * (uniform > 0), uniform)
+    return starts / starts.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(uniform.dtype).tiny)
+
+
 def l1_bound(residual: Tensor, states: Tensor) -> Tensor:
     """Returns a bound on the L1 norm of vectors over the states, from their L2 norm (chain,)."""
     return residual * math.sqrt(int(states.sum(-1).max()))

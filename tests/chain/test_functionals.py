@@ -5,6 +5,8 @@ Bounces, stationary distributions and second eigenvalues beside closed forms, th
 
 from __future__ import annotations
 
+import math
+
 import networkx as nx
 import pytest
 import torch
@@ -31,8 +33,31 @@ def test_maps_of_every_temper() -> None:
     assert float(residual(found.stationary, P, 0.99).max()) < 1e-6
     assert torch.allclose(found.residual.double(), residual(found.stationary, P, 0.99), atol=2e-7)
     assert torch.allclose(found.second_eigenvalue.double(), exact_second(P), atol=1e-4)
-    assert found.converged.all()
+    assert ac.mixing(P[::4]).converged.all()
     assert torch.allclose(found.stationary, ac.stationary(P.double()).float(), atol=1e-5)
+
+
+def test_converged_keeps_to_the_tolerance_and_bounds_the_rest() -> None:
+    n = 60
+    P = (
+        torch.diag(torch.full((n,), 0.2))
+        + torch.diag(torch.full((n - 1,), 0.05), 1)
+        + torch.diag(torch.full((n - 1,), 0.75), -1)
+    )
+    P[0, 0], P[-1, -1] = 0.95, 0.25
+    true = 0.2 + 2 * (0.75 * 0.05) ** 0.5 * math.cos(math.pi / n)
+    found = ac.mixing(torch.stack([P, attention(n, 1)[0]]))
+    assert found.converged.tolist() == [False, True]
+    assert true + 0.1 < float(found.bound[0]) < 1
+    assert float(found.bound[1]) == pytest.approx(float(found.second_eigenvalue[1]) + 1e-4)
+    assert ac.mixing(found.chain, tolerance=0.9).converged.all()
+    assert not ac.mixing(found.chain, tolerance=1e-12).converged.any(), "float32 does not hold |λ₂| so exactly"
+
+
+@pytest.mark.parametrize("tolerance", [0, 1e-14, -1.0, 2.0, math.nan])
+def test_a_tolerance_that_float64_cannot_reach_is_refused(tolerance: float) -> None:
+    with pytest.raises(ac.AttentionError, match="float64 reaches 1e-12.*\n?.*Pass a tolerance from 1e-12 to 1"):
+        ac.mixing(torch.eye(2), tolerance=tolerance)
 
 
 def test_padding_changes_nothing() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnchain_interp.numerics.krylov import Basis, centred, gmres, l1_bound, scattered, spectral_radius
+from attnchain_interp.numerics.krylov import Basis, centred, gmres, l1_bound, random_starts, scattered, spectral_radius
 
 
 def test_spectral_radius_of_real_and_complex_matrices() -> None:
@@ -48,6 +48,17 @@ def test_starts_are_centred_and_scattered_over_the_states() -> None:
     assert uneven[0, 0, 2] == 0
     states = torch.tensor([[True, True, False], [True, True, True]])
     assert torch.allclose(l1_bound(torch.tensor([2.0]), states), torch.tensor(2 * 3**0.5))
+
+
+def test_random_starts_are_independent_and_the_same_at_every_call() -> None:
+    uniform = torch.cat([torch.full((1, 60), 1 / 60), torch.full((1, 60), 1 / 60)], 1)[:, None] * 1.0
+    uniform[..., 60:] = 0
+    first, second = random_starts(uniform, 2)
+    assert torch.equal(random_starts(uniform, 1)[0], first)
+    assert float(first.norm()) == pytest.approx(1)
+    assert abs(float(first.sum())) < 1e-5
+    assert not first[..., 60:].any()
+    assert abs(float((first * second).sum())) < 0.5
 
 
 def test_gmres_solves_or_says_so() -> None:

@@ -1,5 +1,8 @@
 """Each chain goes to the solver that is right for it."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -51,13 +54,31 @@ def test_negative_and_complex_eigenvalues_far_from_one() -> None:
     assert torch.allclose(ac.second_eigenvalue(P).double(), exact_second(P), atol=1e-4)
 
 
-def test_what_does_not_converge_goes_to_the_dense_solver_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharp_maps_are_not_taken_for_what_an_inverse_sees() -> None:
+    """Cycles of strong attention lie far from one, near the unit circle; of 400 such maps, 14 were wrong by up to 0.03."""
+    for seed, n in ((221, 197), (346, 128), (135, 100), (363, 100), (310, 128)):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(n, n)) * rng.uniform(10, 50)
+        P = torch.from_numpy(logits).softmax(-1).float()
+        assert float(ac.second_eigenvalue(P)) == pytest.approx(
+            float(exact_second(P / P.double().sum(-1, keepdim=True))), abs=1e-4
+        )
+
+
+def test_few_tokens_far_from_normal_are_solved_in_float64() -> None:
+    P = torch.diag(torch.full((16,), 0.2)) + torch.diag(torch.full((15,), 0.05), 1) + torch.diag(torch.full((15,), 0.75), -1)
+    P[0, 0], P[-1, -1] = 0.95, 0.25
+    found = ac.mixing(P)
+    assert float(found.second_eigenvalue) == pytest.approx(0.2 + 2 * (0.75 * 0.05) ** 0.5 * math.cos(math.pi / 16), abs=1e-6)
+    assert found.converged.all()
+
+
+def test_what_does_not_converge_goes_to_the_dense_solver(monkeypatch: pytest.MonkeyPatch) -> None:
     P = attention(100, 4, 6.0)
     expected = ac.mixing(P)
     monkeypatch.setattr("attnchain_interp.numerics.iteration.SIZES", (8, 10))
     monkeypatch.setattr(solver, "_INVERTED", 0)
     found = ac.mixing(P)
-    assert not found.converged.all()
     assert torch.allclose(found.second_eigenvalue, expected.second_eigenvalue, atol=1e-4)
     assert torch.allclose(found.stationary, expected.stationary, atol=1e-5)
     assert float(found.residual.max()) < 1e-6
@@ -68,7 +89,8 @@ def test_a_factored_chain_that_does_not_converge_is_an_error(monkeypatch: pytest
     monkeypatch.setattr(solver, "_MULTIPLIED_OUT", 0)
     query, key = 3 * torch.randn(2, 1, 1, 100, 8, generator=torch.Generator().manual_seed(0))
     factors = Factors(query, key)
-    assert not ac.mixing(factors).converged.any(), "multiplied out, up to 4,096 tokens"
+    expected = ac.second_eigenvalue(factors.maps())
+    assert torch.allclose(ac.second_eigenvalue(factors), expected, atol=1e-4), "multiplied out, up to 4,096 tokens"
     monkeypatch.setattr(solver, "_DENSE_RESCUE", 50)
     with pytest.raises(ac.AttentionError, match=r"λ₂. of 1 of 1 chains did not converge, and maps of 100 tokens"):
         ac.second_eigenvalue(factors)

@@ -1,0 +1,26 @@
+"""No certified |λ₂| is off by more than the tolerance. The oracles are exact, or in multiple precision."""
+
+import pytest
+
+from attnchain_interp.chain import functionals
+from studies import certified_chains
+from studies.certified_chains import FAMILIES, TOLERANCE, found, main
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_certified_means_right(name: str) -> None:
+    family = found(name, 2 if name == "softmax" else 10, seed=1)
+    assert family.worst <= TOLERANCE
+    assert family.certified == 0 if name == "Jordan block" else family.certified >= 2
+
+
+def test_the_command_fails_where_a_certified_value_is_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["certified_chains", "--chains", "40"])
+    monkeypatch.setattr(certified_chains, "FAMILIES", {name: FAMILIES[name] for name in ("circulant", "blocks")})
+    assert main() == 0
+    assert "circulant" in capsys.readouterr().out
+    monkeypatch.setattr(certified_chains, "TOLERANCE", -1)
+    monkeypatch.setattr(certified_chains.ac, "mixing", lambda P, tolerance: functionals.mixing(P))
+    assert main() == 1
