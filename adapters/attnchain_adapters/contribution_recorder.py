@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from threading import get_ident
 from types import TracebackType
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from attnchain_adapters.contribution_trace import ContributionTrace
 from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import AttentionBlock, BlockCollector
+
+_RECENT: Final = 4  # calls of modules whose inputs are remembered
 
 
 @final
@@ -46,6 +49,7 @@ class ContributionRecorder(AttentionRecorder):
         self._blocks = collector
         self._traces: list[tuple[str, ContributionTrace]] = []  # the one before and the one that is followed now
         self._open: list[list[Tensor]] = []
+        self._returned: deque[tuple[Tensor, list[Tensor]]] = deque(maxlen=_RECENT)
         self._settling = False
 
     def __enter__(self) -> ContributionRecorder:
@@ -53,6 +57,10 @@ class ContributionRecorder(AttentionRecorder):
         for module in (self._model.get_submodule(name) for name in around):
             self._handles.append(module.register_forward_pre_hook(self._given, with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._done, always_call=True))
+        for module in self._model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            self._handles.append(module.register_forward_hook(self._keep, with_kwargs=True))
         super().__enter__()
         return self
 
@@ -61,6 +69,7 @@ class ContributionRecorder(AttentionRecorder):
         while kind is None and self._traces:
             self._settle()
         self._traces.clear()
+        self._returned.clear()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -76,7 +85,15 @@ class ContributionRecorder(AttentionRecorder):
 
     def _given(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if get_ident() == self._thread:
-            self._open.append([value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)])
+            given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+            for tensor in given:  # a norm before the block: its input is the block's, too
+                sources = (before for output, before in self._returned if output is tensor)
+                given.extend(each for before in sources for each in before if not any(each is known for known in given))
+            self._open.append(given)
+
+    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if get_ident() == self._thread and isinstance(output, Tensor):
+            self._returned.append((output, [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]))
 
     def _done(self, *_: object) -> None:
         if get_ident() == self._thread and self._open:

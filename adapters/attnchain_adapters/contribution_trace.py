@@ -42,8 +42,8 @@ class ContributionTrace:
 
     Args:
         name: of the model and the layer, for messages.
-        given: for each module around the attention that is running, the outermost first, the tensors that it was given; kept
-            up to date. The output of attention is added to one of those at the start.
+        given: for each module around the attention that is running, the outermost first, the tensors that it was given, and
+            those of which a norm made them; kept up to date. The output of attention is added to one of those at the start.
     """
 
     def __init__(self, name: str, given: Sequence[Sequence[Tensor]]) -> None:
@@ -111,7 +111,7 @@ class ContributionTrace:
         if attention.shape[-2:] != (values.shape[2],) * 2:
             raise self._refused(f"it attends from {attention.shape[-2]} to {attention.shape[-1]} tokens")
         if self._sum is None:
-            raise self._refused("its output is not added to an input of a module around it")
+            raise self._refused("its output is not added to an input of a module around it, or of the norm before it")
         found = self._sum
         parts = ContributionPath(found.steps, self._refused).parts(values, found.attended)
         attended, residual = parts.laid(found.attended), parts.laid(found.residual)

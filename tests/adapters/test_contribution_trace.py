@@ -219,7 +219,7 @@ def test_more_families_of_timm(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), {
-    "doge": "its output is not added to an input of a module around it",
+    "doge": "its output is not added to an input of a module around it, or of the norm before it",
     "mobilebert": "the sum with its input is neither carried on to another addition nor given to one layer_norm",
 }.items())  # fmt: skip
 def test_families_whose_blocks_are_no_such_sum(name: str, reason: str) -> None:
@@ -345,6 +345,41 @@ def test_blocks_of_a_users_own_by_hand(kind: str, measure: Measure) -> None:
         parameter.data += 0.2 * torch.randn_like(parameter)
     store = ac.capture_contributions(model, given, measure=measure)
     check(store, [own_by_hand(own, first(given), measure)], measure)
+
+
+def test_blocks_in_a_loop_of_the_model_itself() -> None:
+    """The stream is no input of a module around the attention: the norm before the attention gets it."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.attention = nn.LayerNorm(WIDTH), nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+            self.norm2, self.network = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x: Tensor) -> Tensor:
+            given = self.norm(x)
+            x = x + self.attention(given, given, given)[0]
+            return x + self.network(self.norm2(x))
+
+    class Loop(nn.Module):
+        def __init__(self, blocks: Any) -> None:
+            super().__init__()
+            self.blocks = blocks
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                given = block.norm(x)
+                x = block.attention(given, given, given)[0] + x
+                x = block.network(block.norm2(x)) + x
+            return x
+
+    torch.manual_seed(0)
+    blocks = nn.Sequential(Normed(), Normed(), Normed()).double().eval()
+    given = torch.randn(2, 5, WIDTH, dtype=torch.float64)
+    for measure in MEASURES:
+        expected = ac.capture_contributions(blocks, given, measure=measure).maps()
+        assert torch.allclose(ac.capture_contributions(Loop(blocks), given, measure=measure).maps(), expected, atol=1e-12)
+    assert not any(module._forward_hooks for module in blocks.modules())
 
 
 @pytest.mark.parametrize(("kind", "reason"), {

@@ -66,6 +66,19 @@ def test_flash(kind: str, options: dict[str, Any]) -> None:
     assert torch.allclose(store.maps(), ac.capture(plain, IDS).maps(), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
+@pytest.mark.parametrize(
+    "options", [{}, {"macaron": True}, {"attn_gate_values": True}, {"sandwich_norm": True}, {"pre_norm": False}]
+)
+def test_contributions(kind: str, options: dict[str, Any]) -> None:
+    """Its blocks run in a loop of the model itself, which adds them up in modules of their own."""
+    made = model(kind, **options)
+    store = ac.capture(made, IDS, maps="alti")
+    assert store.names == ac.capture(made, IDS).names
+    assert torch.allclose(store.maps().sum(-1), torch.ones(()), atol=1e-5)
+    assert ac.capture(made, IDS, maps=None).metadata["maps"] == "alti"
+
+
 def test_a_learnt_sink() -> None:
     decoder = model(attn_head_learned_sink=True)
     store = captured(NAME, decoder, IDS, spy=outputs_of("attn_dropout"), target=(3, 1), attribute=False)
