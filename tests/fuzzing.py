@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from attnchain_interp import AttentionError
 LONGER = int(os.environ.get("ATTNCHAIN_FUZZING", "1"))
 
 
-def fuzzed(examples: int, *strategies: Any) -> Callable[[Any], Any]:
+def fuzzed(examples: int, *strategies: Any, suppress: Sequence[HealthCheck] = ()) -> Callable[[Any], Any]:
     """Returns the decorator of a test that is called with so many examples. The same ones each time, unless it runs longer."""
     chosen = settings(
         max_examples=examples * LONGER,
         deadline=None,
         derandomize=LONGER == 1,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, *suppress],
     )
     return lambda test: chosen(given(*strategies)(test))
 

@@ -6,6 +6,7 @@ from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue
 from attnchain_interp.store.layer_weights import NAMED_LAYER_WEIGHTS, LayerWeights, layer_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, names_given, select_layers
 from attnchain_interp.store.roles import Role
+from attnchain_interp.store.safetensors_file import stored_format
 from attnchain_interp.store.sinks import Sinks, known_sinks, sinks, states_of
 from attnchain_interp.store.starts import Start
 from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
@@ -31,6 +32,7 @@ __all__ = [
     "Sinks",
     "sinks",
     "Start",
+    "stored_format",
     "states_of",
     "TokenLayout",
     "TokenSelection",

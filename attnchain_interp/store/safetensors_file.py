@@ -119,8 +119,17 @@ def naming(path: Path) -> Iterator[None]:
         raise AttentionError(f"{path} holds no valid store: {_first_line(error)}", "Write it again.") from error
 
 
+def stored_format(path: str | Path) -> int:
+    """Returns the number of the format in which a store was written. Formats from 5 on have a checksum.
+
+    Raises:
+        AttentionError: no such file, no store, or a damaged one.
+    """
+    return _contents(as_path(path), mmap=True)[0].version
+
+
 def _contents(path: Path, mmap: bool) -> tuple[Header, dict[str, Tensor]]:
-    if not as_path(path).is_file():
+    if not path.is_file():
         raise AttentionError(f"there is no file {path}.", "Pass the path of a file that AttentionStore.write made.")
     try:
         with safe_open(path, framework="pt") as file:

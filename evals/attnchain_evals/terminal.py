@@ -6,6 +6,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 
+USAGE = "wrong usage"
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """Marks an error within as one of the options that a user wrote: the command then ends with 2, not with 1."""
+    try:
+        yield
+    except ValueError as error:
+        error.add_note(USAGE)
+        raise
+
 
 @contextmanager
 def working(text: str) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,25 +12,29 @@ from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark, standard_metrics
 from attnchain_evals.bench.data_names import open_data
-from attnchain_evals.bench.model_loading import grey_noise, load
-from attnchain_evals.bench.names import build_methods, build_metrics, from_grid, split, standard_methods
+from attnchain_evals.bench.model_loading import check_model, grey_noise, load
+from attnchain_evals.bench.names import build_methods, build_metrics, check_methods, from_grid, split, standard_methods
+from attnchain_evals.bench.needs import ALL, Needs, check_fits, given_by, given_by_name, needs_of
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
+from attnchain_evals.bench.settings import BenchSettings
 from attnchain_evals.probes import LinearProbe, kept_probe
 from attnchain_evals.tasks.examples import batches
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
+from attnchain_evals.terminal import as_usage
 from attnchain_interp import AttentionError, Role, capture
 from attnchain_interp.capture import LoadedModel
 from attnchain_interp.files import write_text
 
 
 class SetUp(NamedTuple):
-    """A model, its data, its grid of patches (rows, columns; None for texts), and whether it has a class token."""
+    """A model, its data, its grid of patches (rows, columns; None for texts), whether it has a class token, what it gives."""
 
     model: nn.Module
     data: Any
     grid: tuple[int, int] | None
     class_token: bool
+    given: Needs = ALL
 
 
 def set_up(
@@ -54,6 +57,7 @@ def set_up(
         AttentionError: an unknown name, a model of images without a grid, or what `kept_probe` raises.
     """
     loaded = load(model)
+    given = given_by(loaded) if probe is None else ALL - {"text"}
     network = loaded.model.to(device_named(device)).eval()
     if probe is not None:
         network = _probed(network, loaded, probe, kept)
@@ -64,7 +68,7 @@ def set_up(
         raise AttentionError(
             f"{model} has no image grid. The benchmark scores heat maps of images, and texts.", "Choose another model or data."
         )
-    return SetUp(network, opened, tokens.grid, Role.CLASS in tokens.roles[0])
+    return SetUp(network, opened, tokens.grid, Role.CLASS in tokens.roles[0], given)
 
 
 def _probed(network: nn.Module, loaded: LoadedModel, probe: str, kept: Path | None) -> LinearProbe:
@@ -74,39 +78,61 @@ def _probed(network: nn.Module, loaded: LoadedModel, probe: str, kept: Path | No
     return kept_probe(network, probe, loaded.preprocess, kept, image, Share.from_environment().rank)
 
 
-def carry_out(settings: Mapping[str, Any], output: Path) -> BenchmarkResult:
-    """Measures, checks the methods if asked to, and returns the result.
+def check_options(settings: BenchSettings) -> list[str]:
+    """Returns the methods that are named, after a look at all names: nothing is loaded for a run that cannot be.
 
-    Args:
-        settings: the options of `attnchain bench run`, by name; lists, or text with commas between.
+    Raises:
+        AttentionError: a name that is not known, a setting that does not fit, or a method or metric that needs more than a
+            model of this name gives.
+    """
+    specs = [*([] if settings.methods is None else _listed(settings.methods)), *from_grid(settings.grid)]
+    metrics = [] if settings.metrics is None else build_metrics(_listed(settings.metrics))
+    check_model(settings.model)
+    device_named(settings.device)
+    check_methods(specs)
+    if settings.baseline is not None and settings.methods is not None and settings.baseline not in specs:
+        raise AttentionError(f"baseline={settings.baseline!r} is not among the methods.", f"Use one of {', '.join(specs)}.")
+    given = given_by_name(settings.model) | ({"logits"} if settings.probe else set())
+    check_fits(settings.model, given, specs, metrics)
+    return specs
+
+
+def carry_out(settings: BenchSettings, output: Path) -> BenchmarkResult:
+    """Measures, checks the methods if asked to, and returns the result.
 
     Raises:
         AttentionError: a name or value that is not known, or what `benchmark` raises.
     """
-    limit, seed = settings["limit"], int(settings["seed"])
+    with as_usage():
+        named = check_options(settings)
+    limit, seed = settings.limit, settings.seed
     kept = output / "probe"
-    where = set_up(settings["model"], settings["data"], limit, seed, settings["device"], settings["probe"], kept)
+    where = set_up(settings.model, settings.data, limit, seed, settings.device, settings.probe, kept)
     model, data, grid = where.model, where.data, where.grid
     text = grid is None
-    chosen = standard_methods(text) if settings["methods"] is None else _listed(settings["methods"])
-    specs = [*chosen, *from_grid(settings["grid"])]
+    fits = [name for name in standard_methods(text) if needs_of(name) <= where.given]
+    specs = named if settings.methods is not None else [*fits, *named]
+    if settings.metrics is None:
+        metrics = [metric for metric in standard_metrics(data) if metric.needs <= where.given]
+    else:
+        metrics = build_metrics(_listed(settings.metrics), text)
+    check_fits(settings.model, where.given, specs, metrics)
     methods = build_methods(specs, model, grid)
-    metrics = standard_metrics(data) if settings["metrics"] is None else build_metrics(_listed(settings["metrics"]), text)
     result = benchmark(
         model,
         data,
         methods,
         metrics,
-        baseline=settings["baseline"],
-        batch_size=batch_size_of(settings["batch_size"] or (1 if isinstance(data, PromptedTexts) else 32)),
+        baseline=settings.baseline,
+        batch_size=batch_size_of(settings.batch_size or (1 if isinstance(data, PromptedTexts) else 32)),
         limit=limit,
         seed=seed,
         output=output,
         progress=True,
-        name=f"{settings['model']}, linear probe" if settings["probe"] else settings["model"],
+        name=f"{settings.model}, linear probe" if settings.probe else settings.model,
     )
-    if settings["sanity"] and not Share.from_environment().rank:
-        _check(model, data, specs, grid, int(settings["sanity"]), seed, output / "sanity.json")
+    if settings.sanity and not Share.from_environment().rank:
+        _check(model, data, specs, grid, settings.sanity, seed, output / "sanity.json")
     return result
 
 
@@ -139,8 +165,17 @@ def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
 
 
 def device_named(name: str | None) -> str:
-    """Returns the device of this name. None gives the CUDA device of this process, or the CPU without CUDA."""
+    """Returns the device of this name. None gives the CUDA device of this process, or the CPU without CUDA.
+
+    Raises:
+        AttentionError: torch knows no such device, or there is none here.
+    """
     if name is not None:
+        try:
+            torch.zeros(1, device=name).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            said = str(error).partition("\n")[0].rstrip(".")
+            raise AttentionError(f"there is no device {name!r} here ({said}).", "Use cpu, cuda or cuda:NUMBER.") from error
         return name
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
 Model = Annotated[
-    str, typer.Argument(help=f"{', '.join(BUNDLED)}, timm:NAME, hf:NAME (a hub name or a local folder) or torchvision:NAME")
+    str,
+    typer.Argument(
+        help=f"{', '.join(BUNDLED)}, timm:NAME, hf:NAME (a hub name or a local folder), torchvision:NAME, or your own:"
+        " python:MODULE:FUNCTION, which returns (model, preprocess)"
+    ),
 ]
 
 
@@ -25,7 +29,6 @@ def load(name: str) -> LoadedModel:
     Raises:
         AttentionError: the name has no known prefix, or the framework cannot find or load it.
     """
-    from attnchain_interp import AttentionError
     from attnchain_interp.capture import LoadedModel, adapter_named
 
     if name == "bundled":
@@ -39,16 +42,34 @@ def load(name: str) -> LoadedModel:
         model = bundled_decoder() if name == "bundled-decoder" else bundled_encoder()
         return LoadedModel(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
     prefix, _, rest = name.partition(":")
-    if prefix not in FRAMEWORKS or not rest:
-        meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
-        raise AttentionError(
-            f"model {name!r} is unknown.{meant}", f"Use {', '.join(BUNDLED)}, timm:NAME, hf:NAME or torchvision:NAME."
-        )
+    if prefix == "python":
+        from attnchain_evals.bench.own_model import own_model
+
+        return own_model(rest, grey_noise())
+    check_model(name)
     try:
         with working(f"loading {name}"):
             return adapter_named(FRAMEWORKS[prefix]).load(rest)
     except (OSError, RuntimeError, ValueError) as error:
         raise loading_failure(FRAMEWORKS[prefix], rest, error, _model_names(prefix)) from error
+
+
+def check_model(name: str) -> None:
+    """Refuses a name that no model can have.
+
+    Raises:
+        AttentionError: lists the prefixes that are known.
+    """
+    from attnchain_interp import AttentionError
+
+    prefix, _, rest = name.partition(":")
+    if name in BUNDLED or (prefix in (*FRAMEWORKS, "python") and rest):
+        return
+    meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
+    raise AttentionError(
+        f"model {name!r} is unknown.{meant}",
+        f"Use {', '.join(BUNDLED)}, timm:NAME, hf:NAME, torchvision:NAME or python:MODULE:FUNCTION.",
+    )
 
 
 def _model_names(prefix: str) -> list[str]:

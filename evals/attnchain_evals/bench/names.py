@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from attnchain_evals.bench.method_settings import check_settings
 from attnchain_evals.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
@@ -76,14 +77,28 @@ def method_of(spec: str) -> Callable[[Any], Any]:
         AttentionError: as `build_methods`.
     """
     kind, settings = _class_of(spec)
+    check_settings(spec, kind, settings)
+    return lambda model: kind(model, **settings)
 
-    def build(model: Any) -> Any:
-        try:
-            return kind(model, **settings)
-        except TypeError as error:
-            raise AttentionError(f"method {spec!r}: {error}.", f"Pass settings out of {inspect.signature(kind)}.") from error
 
-    return build
+def check_methods(specs: Iterable[str]) -> None:
+    """Refuses specs that name no method, or settings that it does not take, before a model is there.
+
+    Raises:
+        AttentionError: as `build_methods`.
+    """
+    for spec in specs:
+        if spec not in CONTROLS:
+            method_of(spec)
+
+
+def method_class(spec: str) -> type[Any]:
+    """Returns the class of the method of a spec.
+
+    Raises:
+        AttentionError: an unknown name.
+    """
+    return _class_of(spec)[0]
 
 
 def _build(spec: str, model: Any, grid: tuple[int, int] | None) -> Any:
@@ -108,6 +123,10 @@ def _class_of(spec: str) -> tuple[type[Any], dict[str, Any]]:
     name, settings = parsed(spec)
     name, fixed = ALIASES.get(name, (name, {}))
     classes = method_classes()
+    if name == "MetastableStates":
+        raise AttentionError(
+            "MetastableStates gives each token a state, not a score.", "Draw the states: attnchain figure states."
+        )
     if name not in classes:
         raise AttentionError(
             f"method {name!r} is unknown.{did_you_mean(name, method_names())}", f"Use one of {', '.join(method_names())}."
@@ -132,7 +151,7 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
         if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
             raise ValueError("settings must have names")
         return match[1], {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise AttentionError(f"{spec!r} is not understood ({error}).", "Write NAME or NAME(setting=value, …).") from error
 
 

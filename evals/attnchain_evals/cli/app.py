@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 try:
     import typer
@@ -14,19 +14,21 @@ except ImportError as error:
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
-from attnchain_evals.bench.model_loading import Model, load  # noqa: E402
 from attnchain_evals.cli.attribute import attribute  # noqa: E402 - needs typer, whose absence is explained above
 from attnchain_evals.cli.bench import app as bench  # noqa: E402
 from attnchain_evals.cli.explore import explore  # noqa: E402
 from attnchain_evals.cli.fetch import fetch  # noqa: E402
 from attnchain_evals.cli.figure import app as figure  # noqa: E402
+from attnchain_evals.cli.inspect import inspect  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
 from attnchain_evals.cli.segment import segment  # noqa: E402
-from attnchain_evals.terminal import working  # noqa: E402
+from attnchain_evals.terminal import USAGE  # noqa: E402
 
+UNFORESEEN = "this was not foreseen"
 app.command()(attribute)
 app.command()(explore)
 app.command()(fetch)
+app.command()(inspect)
 app.command()(segment)
 app.add_typer(bench, name="bench")
 app.add_typer(figure, name="figure")
@@ -66,8 +68,8 @@ def demo_methods() -> dict[str, Any]:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the table and the pictures")] = Path("attnchain-demo"),
-    images: Annotated[int, typer.Option(help="test images to score")] = 64,
-    seed: Annotated[int, typer.Option(help="of the test images")] = 0,
+    images: Annotated[int, typer.Option(min=2, help="test images to score; an interval needs two")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="of the test images")] = 0,
     diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, segments")] = False,
     real: Annotated[bool, typer.Option("--real", help="real models: objects of photographs, sources of an answer")] = False,
     photos: Annotated[Path | None, typer.Option(help="with --real: a folder of photographs; three if not given")] = None,
@@ -96,59 +98,27 @@ def demo(
         typer.echo(file)
 
 
-@app.command()
-def inspect(
-    model: Model,
-    strong: Annotated[bool, typer.Option("--strong", help="also overwrite each layer's map: the output must move")] = False,
-    kind: Annotated[str | None, typer.Option(help="encoder, decoder, cross or pool")] = None,
-    tower: Annotated[str | None, typer.Option(help="of a model of several: text, vision, …")] = None,
-    maps: Annotated[str, typer.Option(help="attention, or contributions: norm, projection or alti")] = "attention",
-) -> None:
-    """Prints the capture of a model on a sample input: layers, heads, tokens, route, row sums. --strong verifies it."""
-    from attnchain_interp import AttentionError, capture, prove
-
-    loaded, read = load(model), cast("Any", maps)
-    reading = replace(loaded.reading, kind=kind, tower=tower)
-    with working("capturing attention"):
-        store = capture(loaded.model, reading=reading, maps=read, **loaded.sample)
-    typer.echo(
-        f"{model}: {store.metadata['model']} by the {store.metadata['adapter']} adapter, route {store.metadata['route']}"
-    )
-    typer.echo(store.tokens.described)
-    for layer in store:
-        sums = layer.maps.double().sum(-1)
-        typer.echo(
-            f"{layer.name:<40} {layer.heads:>3} heads  {layer.maps.shape[-1]:>5} tokens"
-            f"  row sums {float(sums.min()):.6f} … {float(sums.max()):.6f}"
-        )
-    if strong:
-        with working("overwriting one layer after the other"):
-            proof = prove(loaded.model, reading=reading, **loaded.sample)
-        typer.echo(
-            f"with the captured maps in the model's place its output deviates by {proof.deviation:.1e} of its greatest entry"
-        )
-        for layer in proof.layers:
-            typer.echo(f"{layer.name:<40} overwritten, the output moves by {layer.moved:.1e}")
-        if not proof.holds:
-            raise AttentionError(
-                "these are not the maps that the model uses, or a layer does not count.",
-                "Please report the model.",
-            )
-        typer.echo("the strong check holds")
-
-
 def main() -> None:
-    """Runs the command line. Prints an expected error as its cause and its fix; raises every other error."""
+    """Runs the command line. Prints an error as its cause and its fix, and ends with 2 for wrong usage, with 1 for the rest.
+
+    Nobody reads a traceback by accident: `ATTNCHAIN_TRACEBACK=1` asks for it.
+    """
     try:
         app()
-    except (ImportError, OSError, ValueError) as error:
-        from attnchain_interp import AttentionError
-
-        if not isinstance(error, AttentionError | ImportError | OSError):
+    except Exception as error:
+        if os.environ.get("ATTNCHAIN_TRACEBACK"):
             raise
-        text = str(error) if isinstance(error, AttentionError) else " ".join(str(error).split())
-        typer.echo(f"error: {text}", err=True)
-        sys.exit(1)
+        typer.echo(f"error: {_said(error)}", err=True)
+        sys.exit(2 if USAGE in getattr(error, "__notes__", ()) else 1)
+
+
+def _said(error: Exception) -> str:
+    from attnchain_interp import AttentionError
+
+    text = str(error) if isinstance(error, AttentionError) else " ".join(str(error).split())
+    if isinstance(error, AttentionError | ImportError | OSError):
+        return text
+    return f"{UNFORESEEN}: {type(error).__name__}: {text}\nPlease report it, with what ATTNCHAIN_TRACEBACK=1 prints."
 
 
 if __name__ == "__main__":

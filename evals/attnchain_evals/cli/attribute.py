@@ -6,12 +6,12 @@ import json
 import re
 from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, load, normalization_of
-from attnchain_evals.terminal import working
+from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of
+from attnchain_evals.terminal import as_usage, working
 
 if TYPE_CHECKING:
     from attnchain_interp.capture import LoadedModel
@@ -30,18 +30,24 @@ def attribute(
         typer.Option(help="the class by number (the predicted one if not given), or the text after a prompt (generated)"),
     ] = None,
     maps: Annotated[
-        str | None,
-        typer.Option(help="that the method reads: attention, norm, projection or alti; the method's default if not given"),
+        Literal["attention", "norm", "projection", "alti"] | None,
+        typer.Option(help="that the method reads; the method's default if not given"),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),
 ) -> None:
     """Writes the heat map of an image, or a text with its tokens shaded, and the scores as JSON."""
-    from attnchain_evals.bench.names import with_settings
+    from attnchain_evals.bench.names import check_methods, with_settings
+    from attnchain_evals.bench.needs import check_fits, given_by, given_by_name
     from attnchain_interp import AttentionError
     from attnchain_interp.files import write_text
 
-    method = with_settings(method, maps=maps) if maps else method
+    with as_usage():
+        method = with_settings(method, maps=maps) if maps else method
+        check_model(model)
+        check_methods([method])
+        check_fits(model, given_by_name(model), [method])
     loaded = load(model)
+    check_fits(model, given_by(loaded), [method])
     if loaded.preprocess is None and loaded.reading.tokenizer is None:
         raise AttentionError(
             f"{model} takes no images and has no tokenizer for a text.", "See its tokens with `attnchain inspect`."

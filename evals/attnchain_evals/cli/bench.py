@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Methods × metrics × data, kept row by row and resumed where it stopped.")
+from attnchain_evals.terminal import as_usage
 
-DEFAULTS: dict[str, Any] = {
-    "model": "bundled",
-    "data": "digits:validation",
-    "probe": None,
-    "methods": None,
-    "metrics": None,
-    "batch_size": None,
-    "limit": None,
-    "seed": 0,
-    "baseline": None,
-    "device": None,
-    "sanity": 0,
-    "grid": {},
-}
+app = typer.Typer(no_args_is_help=True, help="Methods × metrics × data, kept row by row and resumed where it stopped.")
 
 
 @app.command()
@@ -36,7 +21,8 @@ def run(
     model: Annotated[
         str | None,
         typer.Option(
-            help="bundled, bundled-encoder, bundled-decoder, timm:NAME, hf:NAME or torchvision:NAME; bundled if not given"
+            help="bundled, bundled-encoder, bundled-decoder, timm:NAME, hf:NAME, torchvision:NAME or python:MODULE:FUNCTION;"
+            " bundled if not given"
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="see `bench ls data`; digits:validation if not given")] = None,
@@ -45,7 +31,11 @@ def run(
         typer.Option(help="a linear probe in the head's place: a kept one, or a folder with train/ and validation/"),
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="names with commas between; settings as MultiBounce(steps=3); some if not given")
+        str | None,
+        typer.Option(
+            help="names with commas between; settings as MultiBounce(steps=3); some if not given."
+            " `bench ls methods --model MODEL` lists those that fit a model"
+        ),
     ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="names with commas between; all that the data allow if not given")
@@ -54,39 +44,42 @@ def run(
     batch_size: Annotated[
         str | None, typer.Option(help="examples a forward, or auto; 32 if not given, 1 of prompts that differ in length")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="examples at most; for testing only, and marked so")] = None,
-    seed: Annotated[int | None, typer.Option(help="of whatever is random; 0 if not given")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="examples at most; for testing only, and marked so")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of whatever is random; 0 if not given")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where there is one if not given")] = None,
-    sanity: Annotated[int | None, typer.Option(help="examples for sanity checks of the methods; none if not given")] = None,
+    sanity: Annotated[int | None, typer.Option(min=0, help="examples for sanity checks; none if not given")] = None,
 ) -> None:
     """Measures, and writes the table and the reports. Processes of torchrun or `accelerate launch` share the work."""
     given = {name: value for name, value in locals().items() if name not in ("output", "config") and value is not None}
-    settings = DEFAULTS | (_read(config) if config else {}) | given
 
     from attnchain_evals.bench.experiment import carry_out
     from attnchain_evals.bench.runner import Share
+    from attnchain_evals.bench.settings import BenchSettings
     from attnchain_evals.report.report import write_report
 
+    with as_usage():
+        settings = BenchSettings.of(given, config)
     result = carry_out(settings, output)
     if not Share.from_environment().rank:
         typer.echo("\n".join(map(str, write_report(result, output))))
 
 
 @app.command()
-def ls(what: Annotated[str, typer.Argument(help="methods, metrics or data")]) -> None:
-    """Lists the names that `bench run` knows."""
-    from attnchain_evals.bench import names
+def ls(
+    what: Annotated[Literal["methods", "metrics", "data"], typer.Argument(help="of the names")],
+    model: Annotated[str | None, typer.Option(help="only the methods and metrics that fit this model")] = None,
+) -> None:
+    """Lists the names that `bench run` knows. With --model, those that the model can be asked."""
+    from attnchain_evals.bench import names, needs
     from attnchain_evals.bench.data_names import DATA
-    from attnchain_evals.terminal import did_you_mean
-    from attnchain_interp import AttentionError
+    from attnchain_evals.bench.model_loading import load
 
+    given = needs.ALL if model is None else needs.given_by(load(model))
     lists = {
-        "methods": lambda: names.method_names(),
-        "metrics": lambda: names.metric_names(),
+        "methods": lambda: needs.fitting(given),
+        "metrics": lambda: [name for name in names.metric_names() if needs.needs_of_metric(name) <= given],
         "data": lambda: [f"{name:<27} {text}" for name, text in DATA.items()],
     }
-    if what not in lists:
-        raise AttentionError(f"there is no list of {what!r}.{did_you_mean(what, lists)}", f"Use {', '.join(lists)}.")
     typer.echo("\n".join(lists[what]()))
 
 
@@ -101,19 +94,3 @@ def report(
 
     paths = write_report(read_result(folder, baseline), folder)
     typer.echo(paths[0].read_text(encoding="utf-8"))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from attnchain_interp import AttentionError
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
-        raise AttentionError(
-            f"{path} is not a readable .toml or .json file ({error}).", "Correct the file or its path."
-        ) from error
-    unknown = [name for name in found if name not in DEFAULTS]
-    if unknown:
-        raise AttentionError(f"{path} has the unknown options {', '.join(unknown)}.", f"Use {', '.join(DEFAULTS)}.")
-    return found

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, load, normalization_of
-from attnchain_evals.terminal import working
+from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of
+from attnchain_evals.terminal import as_usage, working
 
 
 def explore(
@@ -20,15 +20,18 @@ def explore(
     methods: Annotated[
         str | None, typer.Option(help="to see side by side: names with commas between; settings as MultiBounce(steps=3)")
     ] = None,
-    target: Annotated[int | None, typer.Option(help="the class that is explained; the predicted one if not given")] = None,
-    max_mb: Annotated[float, typer.Option(help="size of the page, in 10⁶ bytes")] = 4.5,
+    target: Annotated[int | None, typer.Option(min=0, help="the explained class; the predicted one if not given")] = None,
+    max_mb: Annotated[float, typer.Option(min=0.1, help="size of the page, in 10⁶ bytes")] = 4.5,
 ) -> None:
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
-    from attnchain_evals.bench.names import split
+    from attnchain_evals.bench.names import check_methods, split
     from attnchain_evals.report.explorer_pages import IMAGE_METHODS, TEXT_METHODS, explore_image, explore_text
     from attnchain_evals.tasks.image_file import open_image
     from attnchain_interp import AttentionError
 
+    with as_usage():
+        check_model(model)
+        check_methods(split(methods) if methods else ())
     loaded = load(model)
     tokenizer = loaded.reading.tokenizer
     if source is None and model != "bundled":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, load, normalization_of
-from attnchain_evals.terminal import working
+from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of
+from attnchain_evals.terminal import as_usage, working
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,17 +27,18 @@ TOY = (
 
 Image = Annotated[Path | None, typer.Argument(help="an image file; a test image for the bundled model if not given")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
-Damping = Annotated[float, typer.Option(help="of the stationary distribution: the probability of following attention")]
-Heads = Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2: how the heads of a layer are weighted")]
+Damping = Annotated[
+    float, typer.Option(min=0, max=1, help="of the stationary distribution: the probability of following attention")
+]
+Heads = Annotated[Literal["mean", "lambda2", "inverse-lambda2"], typer.Option(help="how the heads of a layer are weighted")]
 
 Maps = Annotated[
-    str,
-    typer.Option(
-        help="attention, or norm, projection or alti: contributions of tokens to the blocks' outputs, one map a layer"
-    ),
+    Literal["attention", "norm", "projection", "alti"],
+    typer.Option(help="attention, or contributions of tokens to the blocks' outputs, one map a layer"),
 ]
 LayerWeights = Annotated[
-    str, typer.Option(help="mean, late (by depth), lambda2 or inverse-lambda2: how the layers of the chain are weighted")
+    Literal["mean", "late", "lambda2", "inverse-lambda2"],
+    typer.Option(help="how the layers of the chain are weighted; late is by depth"),
 ]
 Balanced = Annotated[
     bool, typer.Option("--balanced", help="balance the chain: tokens that everybody attends to lose their pull")
@@ -149,6 +150,8 @@ class _Captured(NamedTuple):
 def _read(model: str, image: Path | None, maps: Any) -> _Captured:
     from attnchain_interp import AttentionError, capture
 
+    with as_usage():
+        check_model(model)
     if image is None and model != "bundled":
         raise AttentionError(f"{model} needs an image.", f"Write attnchain figure … {model} photo.jpg")
     loaded = load(model)

@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Published experiments on real weig
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="folder of the run; the same command goes on with it")]
 Model = Annotated[str, typer.Option(help="bundled, timm:NAME, hf:NAME or torchvision:NAME")]
-Limit = Annotated[int | None, typer.Option(help="images at most; for testing only, and marked so")]
+Limit = Annotated[int | None, typer.Option(min=1, help="images at most; for testing only, and marked so")]
 BatchSize = Annotated[str, typer.Option(help="images a forward, or auto")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where there is one if not given")]
 
@@ -45,7 +45,7 @@ def flux_segmentation(
     model: Annotated[
         str, typer.Option(help="a pipeline of diffusers, on the hub or in a folder")
     ] = "black-forest-labs/FLUX.1-schnell",
-    size: Annotated[int, typer.Option(help="side of the square that images are squeezed to, in pixels")] = 512,
+    size: Annotated[int, typer.Option(min=8, help="side of the square that images are squeezed to, in pixels")] = 512,
     timestep: Annotated[float, typer.Option(help="noise level of the images, of the scheduler's (mostly 1,000)")] = 250,
     heads: Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2")] = "lambda2",
     layers: Annotated[str, typer.Option(help="all, or numbers and slices with commas between: 9:19,47:57")] = "all",

@@ -61,6 +61,8 @@ class RemovalMetric(AttributionMetric):
         columns: the names of the figures of an example.
     """
 
+    needs = frozenset({"logits"})
+
     def __init__(
         self, family: str, occlusion: str | Occlusion, name: str | None, batch_size: int, columns: tuple[str, ...] = ("value",)
     ) -> None:

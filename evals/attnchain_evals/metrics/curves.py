@@ -107,6 +107,7 @@ class CurveMetric(AttributionMetric):
         name: the row and the protocol's name when None: "deletion/mean".
     """
 
+    needs = frozenset({"logits"})
     row: ClassVar[str]
 
     def __init_subclass__(cls, row: str | None = None) -> None:

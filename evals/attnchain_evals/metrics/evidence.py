@@ -16,6 +16,7 @@ from attnchain_interp import AttentionError
 class EvidenceMetric(AttributionMetric):
     """A metric against the evidence of a text, among the ranked tokens. NaN where none or all of them are evidence."""
 
+    needs = frozenset({"text"})
     version = 1
     higher_is_better = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 import torch
@@ -81,8 +81,10 @@ class ExampleMetric(torchmetrics.Metric, ABC):
         version: raised whenever its numbers change.
         higher_is_better: as torchmetrics defines it.
         columns: the names of the figures of an example.
+        needs: the things that the metric asks of a model: "logits", "images", "text".
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset()
     version: int
     full_state_update = False
 

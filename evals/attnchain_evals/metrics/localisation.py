@@ -21,6 +21,7 @@ from attnchain_interp import AttentionError
 class LocalisationMetric(AttributionMetric):
     """A metric against masks of objects. NaN where a mask is empty or full, because there is nothing to localise."""
 
+    needs = frozenset({"images"})
     version = 1
     higher_is_better = True
 

@@ -24,6 +24,7 @@ class SentenceHit(AttributionMetric):
     Among several such sentences it is the share of them that hold evidence. NaN where no sentence holds evidence, or each.
     """
 
+    needs = frozenset({"text"})
     version = 1
     higher_is_better = True
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from attnchain_evals.bench.experiment import batch_size_of, carry_out, device_named, read_result, set_up
+from attnchain_evals.bench.settings import BenchSettings
+from attnchain_evals.terminal import USAGE
 from attnchain_interp import AttentionError
-
-SETTINGS = {
-    "model": "bundled",
-    "data": "digits:validation",
-    "limit": 3,
-    "seed": 0,
-    "device": "cpu",
-    "baseline": None,
-    "probe": None,
-}
 
 
 def test_names_make_a_model_data_and_a_grid() -> None:
@@ -29,8 +22,8 @@ def test_names_make_a_model_data_and_a_grid() -> None:
 
 
 def test_a_result_is_read_again_by_the_names_in_its_folder(tmp_path: Path) -> None:
-    options = {"methods": "Rollout,RandomRanking", "metrics": "acc,miou", "batch_size": "2", "sanity": 0, "grid": {}}
-    result = carry_out(SETTINGS | options, tmp_path)
+    options = {"methods": "Rollout,RandomRanking", "metrics": "acc,miou", "batch_size": "2", "limit": 3, "device": "cpu"}
+    result = carry_out(BenchSettings.of(options), tmp_path)
     again = read_result(tmp_path, "RandomRanking")
     assert again.scores == result.scores
     assert (result.baseline, again.baseline) == ("Rollout", "RandomRanking")
@@ -45,3 +38,34 @@ def test_devices_and_batch_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "2")
     assert (device_named(None), device_named("cpu")) == ("cuda:2", "cpu")
+    for name in ("nope", "meta", "", "cpu:x"):
+        with pytest.raises(AttentionError, match="there is no device"):
+            device_named(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"methods": "Rolout"}, "Did you mean 'Rollout'"),
+        ({"methods": "MetastableStates"}, "gives each token a state"),
+        ({"methods": "Rollout(layers={})"}, "layers is {}"),
+        ({"grid": {"TokenRank": {"damping": ["x"]}}}, "damping is 'x'"),
+        ({"metrics": "nothing"}, "metric 'nothing' is unknown"),
+        ({"model": "vit"}, "model 'vit' is unknown"),
+        ({"device": "nope"}, "no device 'nope'"),
+        ({"methods": "Rollout", "baseline": "TokenRank"}, "not among the methods"),
+        ({"model": "hf:FOLDER", "methods": "LeGrad"}, "needs logits"),
+    ],
+)
+def test_names_are_looked_at_before_anything_is_loaded(
+    options: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["Dinov2Model"]}')
+    monkeypatch.setattr("attnchain_evals.bench.experiment.load", None)
+    written = {
+        name: value.replace("FOLDER", str(tmp_path)) if isinstance(value, str) else value for name, value in options.items()
+    }
+    with pytest.raises(AttentionError, match=said) as refusal:
+        carry_out(BenchSettings.of(written), tmp_path / "out")
+    assert USAGE in refusal.value.__notes__
+    assert not (tmp_path / "out").exists()

@@ -30,7 +30,7 @@ def test_names() -> None:
     with pytest.raises(AttentionError, match="'centre prior' is a control for images, not for texts"):
         names.build_methods(["centre prior"], torch.nn.Linear(1, 1), None)
     for spec, message in (
-        ("TokenRank(speed=1)", "Pass settings out of"),
+        ("TokenRank(speed=1)", "has no setting 'speed'"),
         ("Nothing", "is unknown.\nUse one of"),
         ("TokenRank(1)", "must have names"),
         ("TokenRank(damping=x)", "is not understood"),

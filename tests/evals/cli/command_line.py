@@ -17,10 +17,12 @@ def run(*arguments: str | Path) -> str:
     return result.stdout
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What the program says when it exits with 1."""
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 1
+) -> str:
+    """What the program says when it exits with 1, or with 2 for wrong usage."""
     monkeypatch.setattr(sys, "argv", ["attnchain", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert stop.value.code == 1
+    assert stop.value.code == status
     return capsys.readouterr().err

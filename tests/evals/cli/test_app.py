@@ -76,18 +76,25 @@ def test_what_is_refused(
     truncated.write_bytes(photo.read_bytes()[:2000])
     for file, message in ((text, "not a readable image"), (truncated, "not a readable image"), ("no.png", "no file")):
         assert message in refused(monkeypatch, capsys, "attribute", "bundled", file)
-    names = "bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME or torchvision:NAME"
+    names = "bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME, torchvision:NAME or python:MODULE:FUNCTION"
     assert f"\nUse {names}" in refused(monkeypatch, capsys, "inspect", "vit")
     assert "timm knows no model 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
     assert "there is no folder" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
-    assert "an interval needs two" in refused(monkeypatch, capsys, "demo", "--images", "1")
+    assert "greater than or equal to 2" in refused(monkeypatch, capsys, "demo", "--images", "1", status=2)
 
 
-def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_programming_error_has_its_traceback_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken() -> None:
         raise ValueError("not ours")
 
     monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert "error: this was not foreseen: ValueError: not ours\nPlease report it" in capsys.readouterr().err
+    monkeypatch.setenv("ATTNCHAIN_TRACEBACK", "1")
     with pytest.raises(ValueError, match="not ours"):
         cli.main()
 

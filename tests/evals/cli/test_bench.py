@@ -46,9 +46,12 @@ def test_the_lists_and_what_is_refused(tmp_path: Path) -> None:
     assert "TokenRank" in invoke("ls", "methods").split("\n")
     assert "deletion/mean" in invoke("ls", "metrics").split("\n")
     assert "folder:PATH" in invoke("ls", "data")
-    with pytest.raises(AttentionError, match="no list of 'models'"):
-        invoke("ls", "models")
+    fitting = invoke("ls", "methods", "--model", "bundled-encoder").split("\n")
+    assert "LeGrad" in fitting
+    assert "centre prior" not in fitting
+    assert "evidence-ap" in invoke("ls", "metrics", "--model", "bundled-encoder").split("\n")
+    assert "acc" not in invoke("ls", "metrics", "--model", "bundled-encoder").split("\n")
     bad = tmp_path / "bad.toml"
     bad.write_text("models = 3")
-    with pytest.raises(AttentionError, match="has the unknown options models.\nUse model"):
+    with pytest.raises(AttentionError, match="has the unknown option models.\nUse model"):
         invoke("run", "--config", bad, "-o", tmp_path / "x")
