@@ -7,19 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from attnchain_interp import AttentionError
 
 LONGER = int(os.environ.get("ATTNCHAIN_FUZZING", "1"))
 
 
-def fuzzed(examples: int, *strategies: Any, suppress: Sequence[HealthCheck] = ()) -> Callable[[Any], Any]:
+def fuzzed(examples: int, *strategies: Any, suppress: Sequence[HealthCheck] = (), shrink: bool = True) -> Callable[[Any], Any]:
     """Returns the decorator of a test that is called with so many examples. The same ones each time, unless it runs longer."""
     chosen = settings(
         max_examples=examples * LONGER,
         deadline=None,
         derandomize=LONGER == 1,
+        phases=[phase for phase in Phase if shrink or phase not in (Phase.shrink, Phase.explain)],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, *suppress],
     )
     return lambda test: chosen(given(*strategies)(test))

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import safe_open
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from attnchain_evals.bench.runner import Plan
 from attnchain_evals.tasks.examples import Batch, batches
+from attnchain_interp import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures import displayable
 
 SHOWN = 4
 FILE = "examples.safetensors"
+_TEXTS = TypeAdapter(list[list[str]])
 
 
 class ExampleMaps(NamedTuple):
@@ -61,9 +64,14 @@ def read_example_maps(folder: Path) -> ExampleMaps | None:
     """Returns the written examples; None if there are none."""
     if not (folder / FILE).exists():
         return None
-    with safe_open(folder / FILE, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        texts = json.loads((file.metadata() or {}).get("texts", "[]"))
+    try:
+        with safe_open(folder / FILE, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
+            texts = _TEXTS.validate_json((file.metadata() or {}).get("texts", "[]"))
+        if "maps" not in tensors:
+            raise ValueError("it holds no maps")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise AttentionError(f"{folder / FILE} is damaged ({error}).", "Remove it and run again.") from error
     return ExampleMaps(tensors.get("images"), tensors.get("masks"), tensors["maps"], texts)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark, standard_metrics
 from attnchain_evals.bench.data_names import open_data
+from attnchain_evals.bench.manifest import read_manifest
 from attnchain_evals.bench.model_loading import check_model, grey_noise, load
 from attnchain_evals.bench.names import build_methods, build_metrics, check_methods, from_grid, split, standard_methods
 from attnchain_evals.bench.needs import ALL, Needs, check_fits, given_by, given_by_name, needs_of
@@ -142,16 +143,14 @@ def read_result(folder: Path, baseline: str | None) -> BenchmarkResult:
     Raises:
         AttentionError: there is no run, or metrics that this command line does not know.
     """
-    path = folder / "run.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"configuration": {"metrics": {}}}
-    metrics = build_metrics(manifest["configuration"]["metrics"])
+    metrics = build_metrics(read_manifest(folder)["configuration"]["metrics"])
     return BenchmarkResult.read(folder, metrics, baseline)
 
 
 def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed: int, path: Path) -> None:
-    from attnchain_evals.bench.sanity_checks import sanity_checks
+    from attnchain_evals.bench.sanity_checks import read_checks, sanity_checks
 
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["examples"] == count:
+    if (kept := read_checks(path)) is not None and kept[0] == count:
         return
     checks = sanity_checks(model, _inputs(data, count, model), lambda model: build_methods(specs, model, grid), seed)
     found = {method: {name: check._asdict() for name, check in row.items()} for method, row in checks.items()}

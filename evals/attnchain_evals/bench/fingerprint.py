@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
+from attnchain_evals.bench.setting_digest import code_of, plain, public_name
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.tasks.digest import digest, model_identity
 
 PACKAGES = ("attnchain_interp", "attnchain_adapters", "attnchain_evals")
 VERSIONS = ("attnchain-interp", "torch", "numpy", "captum", "scipy", "timm", "transformers")
@@ -42,26 +39,28 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def method_identity(method: Any) -> dict[str, Any]:
-    """Returns the class and the settings. The run names the model that a method holds."""
-    settings = {name: _plain(value) for name, value in vars(method).items() if name[0] != "_" and name != "forward_func"}
-    return {"class": public_name(type(method)), **settings}
+    """Returns the class and the settings. The run names the model that a method holds.
 
+    A class that no installed package has is also known by its code, and by what it keeps under names that begin with "_".
 
-def public_name(value: Any) -> str:
-    """Returns the name of a class or function in the outermost package that offers it: "attnchain_interp.TokenRank".
-
-    A public name stays when the code moves to another module. So digests stay, too.
+    Raises:
+        AttentionError: a setting that cannot be compared with that of another run.
     """
-    parts = value.__module__.split(".")
-    packages = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    offers = (name for name in packages if getattr(sys.modules.get(name), value.__qualname__, None) is value)
-    return f"{next(offers, value.__module__)}.{value.__qualname__}"
+    name = public_name(type(method))
+    ours = name.partition(".")[0] in PACKAGES
+    settings = {
+        key: plain(value, f"setting {key!r} of {name}")
+        for key, value in vars(method).items()
+        if key != "forward_func" and not (ours and key[0] == "_")
+    }
+    code = code_of(type(method))
+    return {"class": name, **({"code": code} if code else {}), **settings}
 
 
 def metric_identity(metric: ExampleMetric) -> dict[str, Any]:
     """Returns version, columns and direction of a metric, and its settings: the arguments of its class that it keeps."""
     arguments = inspect.signature(type(metric).__init__).parameters
-    settings = {name: _plain(getattr(metric, name)) for name in arguments if name != "name" and hasattr(metric, name)}
+    settings = {name: plain(getattr(metric, name)) for name in arguments if name != "name" and hasattr(metric, name)}
     return {
         **settings,
         "version": metric.version,
@@ -86,23 +85,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _plain(value: Any) -> Any:
-    """Returns a setting as JSON can hold it."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Tensor):
-        return digest(value)
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, slice):
-        return str(value)
-    if isinstance(value, nn.Module):
-        return model_identity(value)
-    if callable(value) and hasattr(value, "__qualname__"):
-        return public_name(value)
-    inner = {name: _plain(part) for name, part in vars(value).items()} if hasattr(value, "__dict__") else {}
-    return {"class": type(value).__qualname__, **inner}

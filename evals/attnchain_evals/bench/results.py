@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from attnchain_evals.bench.manifest import read_manifest
 from attnchain_evals.bench.row_files import read_parts
 from attnchain_evals.bench.tables import score_html, tables
 from attnchain_evals.metrics.example_metric import ExampleMetric
@@ -58,6 +58,10 @@ class BenchmarkResult:
         if baseline is not None and baseline not in self.methods:
             raise AttentionError(f"baseline={baseline!r} is not among the methods.", f"Use one of {', '.join(self.methods)}.")
         self.baseline = baseline or ("Rollout" if "Rollout" in self.methods else self.methods[0])
+        known = [(name, column) for name, metric in self.metrics.items() for column in metric.columns]
+        odd = {*rows["method"]} - {*self.methods} or {*zip(rows["metric"], rows["column"], strict=True)} - {*known}
+        if odd:
+            raise AttentionError(f"the table has rows of {odd.pop()!r}, which is not in the run.", "Restore the part files.")
         self._rows = self._complete(rows)
         self.examples: list[int] = sorted(self._rows["example"].unique())
         if not self.examples:
@@ -70,10 +74,7 @@ class BenchmarkResult:
         Raises:
             AttentionError: there is no run; or as `BenchmarkResult`.
         """
-        path = Path(folder) / "run.json"
-        if not path.exists():
-            raise AttentionError(f"there is no {path}.", f"Run `attnchain bench run --output {folder}`, which writes it.")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_manifest(Path(folder))
         return cls(manifest, read_parts(Path(folder), manifest["key"]), metrics, baseline)
 
     def __repr__(self) -> str:

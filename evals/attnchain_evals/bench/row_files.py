@@ -1,19 +1,25 @@
-"""Rows on disk. Every process appends to a part file of its own. The parts together are the table."""
+"""Rows on disk, each with a checksum. Every process appends to a part file of its own. The parts together are the table."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import unicodedata
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import pandas as pd
 
 from attnchain_interp import AttentionError
 
 FIELDS = ("run", "example", "method", "metric", "version", "column", "value")
+CHECKSUM = "crc32"  # of the line before it; files of schema 2 have none
+KEYS = ["example", "method", "metric", "column"]
+_AGREEMENT = 1e-3  # of two figures of one example: a graphics card sums in another order each time
 Row = tuple[str, int, str, str, int, str, float]
 
 
@@ -34,7 +40,7 @@ class PartFile:
         whole = path.read_bytes().rfind(b"\n") + 1
         os.ftruncate(self._descriptor, whole)
         if not whole:
-            self._write([FIELDS])
+            self._write([FIELDS], CHECKSUM)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Writes the rows.
@@ -47,11 +53,12 @@ class PartFile:
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def _write(self, rows: Iterable[Iterable[Any]]) -> None:
+    def _write(self, rows: Iterable[Iterable[Any]], checksum: str = "") -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
+        lines = [line.encode() for line in text.getvalue().splitlines()]
         end = os.lseek(self._descriptor, 0, os.SEEK_END)
-        data = memoryview(text.getvalue().encode())
+        data = memoryview(b"".join(b"%s,%s\n" % (line, checksum.encode() or _crc(line)) for line in lines))
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
@@ -72,18 +79,66 @@ def read_parts(folder: Path, run: str) -> pd.DataFrame:
     """
     frames = [_read(path, run) for path in sorted(folder.glob("rows-*.csv"))]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=list(FIELDS))
-    return rows.drop_duplicates(["example", "method", "metric", "column"], keep="last").reset_index(drop=True)
+    again = rows[rows.duplicated(KEYS, keep=False)].sort_values(KEYS, kind="stable")
+    if len(again):
+        ends = again.groupby(KEYS)["value"].agg(["min", "max", "size", "count"])
+        off = ~np.isclose(ends["min"], ends["max"], rtol=_AGREEMENT, atol=1e-6, equal_nan=True)
+        off |= (ends["count"] != 0) & (ends["count"] != ends["size"])
+        if off.any():
+            example, method, metric, _ = ends.index[off.argmax()]
+            raise AttentionError(
+                f"{folder} has two figures of {metric} for {method!r} on example {example}, and they contradict each other.",
+                "Remove the part file that is not of this run, or run again in another folder.",
+            )
+    return rows.drop_duplicates(KEYS, keep="last").reset_index(drop=True)
+
+
+def check_names(kind: str, names: Iterable[Any]) -> None:
+    """Refuses names of methods or metrics that a line of a table cannot hold.
+
+    Raises:
+        AttentionError: no string, an empty one, or one with control characters or lone surrogates.
+    """
+    for name in names:
+        if not isinstance(name, str) or not name or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+            raise AttentionError(
+                f"the {kind} {name!r} has no name for a table.", "Use a string of printable characters without line breaks."
+            )
+
+
+def leave_nothing(folder: Path, is_new: bool) -> None:
+    """Removes what a run left that failed before its first row: its files, and the folder if the run made it."""
+    parts = list(folder.glob("rows-*.csv"))
+    if all(part.read_bytes().count(b"\n") < 2 for part in parts):
+        for file in (*parts, folder / "run.json"):
+            file.unlink(missing_ok=True)
+        if is_new and not list(folder.iterdir()):
+            folder.rmdir()
+
+
+def _crc(line: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(line)
 
 
 def _read(path: Path, run: str) -> pd.DataFrame:
     data = path.read_bytes()
-    text = data[: data.rfind(b"\n") + 1] or (",".join(FIELDS) + "\n").encode()
+    head, *lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1] or [",".join(FIELDS).encode()]
+    if head.endswith(b"," + CHECKSUM.encode()):
+        cut = [line.rpartition(b",") for line in lines]
+        if odd := [number for number, (line, _, crc) in enumerate(cut, 2) if crc != _crc(line)]:
+            raise AttentionError(
+                f"line {odd[0]} of {path} is damaged: its checksum differs.",
+                "Remove the line and run again. Its rows are then computed again.",
+            )
+        head, lines = head.rpartition(b",")[0], [line for line, _, _ in cut]
     types: Any = {**dict.fromkeys(FIELDS, str), "example": "int64", "version": "int64"}
     try:
-        rows = pd.read_csv(io.BytesIO(text), dtype=types, keep_default_na=False)
+        rows = pd.read_csv(io.BytesIO(b"\n".join([head, *lines])), dtype=types, keep_default_na=False)
         rows["value"] = rows["value"].map(float)  # pandas' own reader may miss the last bit
         foreign = rows.loc[rows["run"] != run, "run"]
-    except (ValueError, KeyError) as error:
+        if list(rows.columns) != list(FIELDS):
+            raise KeyError(head.decode(errors="replace"))
+    except (ValueError, KeyError, OverflowError) as error:
         raise AttentionError(
             f"{path} is damaged ({error}).", "Remove it and run again. Its rows are then computed again."
         ) from error

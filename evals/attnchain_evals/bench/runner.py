@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import zlib
@@ -24,16 +23,16 @@ from attnchain_evals.bench.fingerprint import (
     key_of,
     method_identity,
     metric_identity,
-    model_identity,
 )
-from attnchain_evals.bench.row_files import PartFile, read_parts
+from attnchain_evals.bench.manifest import NAME, check_outputs, outputs_of, read_manifest, write_manifest
+from attnchain_evals.bench.row_files import PartFile, check_names, leave_nothing, read_parts
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
+from attnchain_evals.tasks.digest import model_identity
 from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, size_of
 from attnchain_interp import AttentionError
-from attnchain_interp.files import write_text
 
-SCHEMA = "attnchain-bench/2"
+SCHEMA = "attnchain-bench/3"
 LARGEST = 64
 WAIT = 600.0  # seconds for the first process to have settled the batch size
 
@@ -72,7 +71,7 @@ class Plan:
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
-        """Returns everything that a figure depends on. Its digest is the key of the run."""
+        """Returns all settings that a figure depends on. Its digest is the key of the run."""
         return {
             "schema": SCHEMA,
             "model": {"name": self.name or type(self.model).__name__, **model_identity(self.model)},
@@ -110,7 +109,19 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
         AttentionError: the folder holds another run, a full disk, no data, or what a method or metric raises.
     """
     share = share or Share.from_environment()
+    check_names("method", plan.methods)
+    check_names("metric", [metric.name for metric in plan.metrics])
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _run(plan, folder, share, progress)
+    except BaseException:
+        if share.world == 1:
+            leave_nothing(folder, is_new)
+        raise
+
+
+def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, Any]:
     manifest = _manifest(plan, folder, share)
     key, size = manifest["key"], manifest["batch_size"]
     columns = sum(len(metric.columns) for metric in plan.metrics)
@@ -148,7 +159,7 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
         raise AttentionError("the data held no example.", "Pass data with at least two examples.")
     manifest = {**manifest, "examples": seen}
     if share.rank == 0:
-        write_text(folder / "run.json", json.dumps(manifest, indent=1))
+        write_manifest(folder, manifest)
     await_others(folder, key, seen * len(plan.methods) * columns, share)
     return manifest
 
@@ -178,14 +189,16 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
 
 def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
     """Returns the manifest of the folder. The first process writes it if there is none."""
-    key, path = key_of(plan.configuration), folder / "run.json"
+    key, path = key_of(plan.configuration), folder / NAME
+    known = (plan.model, plan.data, plan.limit, plan.batch_size)
+    outputs = outputs_of(*known) if plan.capture is SharedCapture else None
     started = time.monotonic()
     while not path.exists() and share.rank:
         if time.monotonic() - started > WAIT:
             raise AttentionError(f"the first process wrote no {path} in {WAIT:.0f} s.", "Read the output of that process.")
         time.sleep(0.2)
     if path.exists():
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
         written = manifest["configuration"].get("schema")
         if written != SCHEMA:
             raise AttentionError(
@@ -195,11 +208,12 @@ def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
         if manifest["key"] != key:
             changed = "; ".join(differences(plan.configuration, manifest["configuration"])[:5])
             raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or remove this one.")
+        check_outputs(folder, manifest["outputs"], outputs)
         return manifest
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
     total = size_of(plan.data, plan.limit)
-    manifest = {"key": key, "batch_size": size, "examples": total, "configuration": plan.configuration}
-    write_text(path, json.dumps(manifest, indent=1))
+    manifest = {"key": key, "batch_size": size, "examples": total, "outputs": outputs, "configuration": plan.configuration}
+    write_manifest(folder, manifest)
     return manifest
 
 

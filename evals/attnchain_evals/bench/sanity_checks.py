@@ -8,18 +8,21 @@ Source: Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018, for the
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from attnchain_evals.bench.shared_capture import SharedCapture
-from attnchain_interp import AttentionAttribution, AttentionGradientAttribution, AttentionStore
+from attnchain_interp import AttentionAttribution, AttentionError, AttentionGradientAttribution, AttentionStore
 from attnchain_interp.gradients import AttentionGradients
 
 RANDOMISED_BELOW = 0.5  # rank correlation of the maps of the model and of its randomised copy
@@ -36,6 +39,24 @@ class Check(NamedTuple):
 
     value: float | None
     passed: bool | None
+
+
+_KEPT = TypeAdapter(dict[str, dict[str, dict[str, float | bool | None]]])
+
+
+def read_checks(path: Path) -> tuple[int, dict[str, dict[str, Any]]] | None:
+    """Returns the number of examples of a `sanity.json`, and method → check → {"value", "passed"}; None without a file.
+
+    Raises:
+        AttentionError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return int(found["examples"]), _KEPT.validate_python(found["checks"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AttentionError(f"{path} is damaged ({error}).", "Remove it and run again with --sanity.") from error
 
 
 def sanity_checks(model: nn.Module, inputs: Tensor, methods: Methods, seed: int = 0) -> dict[str, dict[str, Check]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Figures of a model's attention, as PDF, SVG or PNG by the file's suffix.")
 
+MOST_STEPS = 100_000
 TOY = (
     (0.01, 0.04, 0.02, 0.85, 0.08),
     (0.82, 0.04, 0.07, 0.01, 0.06),
@@ -181,8 +182,9 @@ def _numbers(text: str) -> list[int]:
     from attnchain_interp import AttentionError
 
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 and int(part) <= MOST_STEPS for part in parts):
         raise AttentionError(
-            f"--steps is {text!r}; it lists numbers of bounces.", "Write numbers with commas between: 0,1,2,5."
+            f"--steps is {text!r}; it lists numbers of bounces, of which at most {MOST_STEPS} are shown.",
+            "Write numbers with commas between: 0,1,2,5.",
         )
     return [int(part) for part in parts]

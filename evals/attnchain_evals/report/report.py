@@ -8,6 +8,7 @@ from typing import Any
 
 from attnchain_evals.bench.example_maps import read_example_maps
 from attnchain_evals.bench.results import BenchmarkResult, plain, without_nan
+from attnchain_evals.bench.sanity_checks import read_checks
 from attnchain_evals.report.page import as_markdown, page
 from attnchain_evals.report.setting_effects import setting_effects
 from attnchain_interp.files import write_text
@@ -30,8 +31,8 @@ def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
 
 def read_sanity(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns method → check → {"value", "passed"}. Empty where no sanity checks were run."""
-    path = folder / "sanity.json"
-    return json.loads(path.read_text(encoding="utf-8"))["checks"] if path.exists() else {}
+    kept = read_checks(folder / "sanity.json")
+    return {} if kept is None else kept[1]
 
 
 def notes(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> list[str]:

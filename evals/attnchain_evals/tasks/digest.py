@@ -19,11 +19,12 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 
 
 def model_identity(model: nn.Module) -> dict[str, str]:
-    """Returns the class, the device, and the sha256 of the structure and of every parameter and buffer."""
+    """Returns the class, the device, and the sha256 of the structure and of every parameter and buffer, also of those that
+    `state_dict` leaves out."""
     found = hashlib.sha256(repr(model).encode())
-    for name, tensor in model.state_dict().items():
+    for name, tensor in {**dict(model.named_buffers()), **model.state_dict()}.items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor_bytes(tensor))
-    device = next(model.parameters()).device
+    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"class": type(model).__qualname__, "sha256": found.hexdigest(), "device": where}
 

@@ -16,11 +16,11 @@ from attnchain_evals.bench.fingerprint import (
     key_of,
     method_identity,
     metric_identity,
-    model_identity,
-    public_name,
 )
 from attnchain_evals.bench.names import method_classes
+from attnchain_evals.bench.setting_digest import public_name
 from attnchain_evals.metrics import MeanIoU
+from attnchain_evals.tasks.digest import model_identity
 
 from ..bench_tasks import Noise, tiny_vit
 

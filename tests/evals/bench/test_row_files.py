@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from torch import Tensor
 
-from attnchain_evals.bench.row_files import PartFile
+from attnchain_evals.bench.row_files import PartFile, read_parts
 from attnchain_evals.bench.runner import run
 from attnchain_interp import AttentionError
 
-from ..bench_tasks import ALONE, plan, same, table
+from ..bench_tasks import ALONE, Noise, plan, same, table
 
 
 def test_rows_carried_from_another_folder_are_refused(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
@@ -20,6 +21,48 @@ def test_rows_carried_from_another_folder_are_refused(tmp_path: Path, undisturbe
     (tmp_path / "whole" / "rows-00001.csv").write_bytes((tmp_path / "other" / "rows-00000.csv").read_bytes())
     with pytest.raises(AttentionError, match="rows-00001.csv holds rows of the run"):
         run(plan(), tmp_path / "whole", ALONE)
+
+
+def test_a_figure_that_was_changed_is_named_by_its_line(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    path = tmp_path / "whole" / "rows-00000.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    lines[4] = lines[4].replace("0.", "1.", 1)
+    path.write_text("".join(lines))
+    with pytest.raises(AttentionError, match=r"line 5 of .*rows-00000.csv is damaged"):
+        run(plan(), tmp_path / "whole", ALONE)
+
+
+def test_rows_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    rows = [("k", 0, "m", "centre", 1, "value", 0.5), ("k", 1, "m", "centre", 1, "value", float("nan"))]
+    for number, value in enumerate((0.5, 0.5 + 1e-9)):
+        part = PartFile(tmp_path / f"rows-0000{number}.csv")
+        part.append([(*rows[0][:-1], value), rows[1]])
+        part.close()
+    assert len(read_parts(tmp_path, "k")) == 2
+    part = PartFile(tmp_path / "rows-00002.csv")
+    part.append([(*rows[0][:-1], 0.7)])
+    part.close()
+    with pytest.raises(AttentionError, match="two figures of centre for 'm' on example 0"):
+        read_parts(tmp_path, "k")
+
+
+@pytest.mark.parametrize("name", ["", "a\rb", "a\nb", "\ud800", "\u2028", 5, None])
+def test_names_that_a_table_cannot_hold_are_refused_before_anything(name: object, tmp_path: Path) -> None:
+    with pytest.raises(AttentionError, match="has no name for a table"):
+        run(plan(methods={name: plan().methods["noise"]}), tmp_path / "out", ALONE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_fails_before_its_first_row_leaves_nothing(tmp_path: Path) -> None:
+    class Broken(Noise):
+        def attribute(self, *arguments: object, **options: object) -> Tensor:  # type: ignore[override]
+            raise AttentionError("broken.", "")
+
+    for folder, left in ((tmp_path / "new", False), (tmp_path, True)):
+        with pytest.raises(AttentionError, match="broken"):
+            run(plan(methods={"broken": Broken()}), folder, ALONE)
+        assert folder.exists() == left
+    assert not list(tmp_path.iterdir())
 
 
 def test_garbage_is_named(tmp_path: Path, undisturbed: pd.DataFrame) -> None:

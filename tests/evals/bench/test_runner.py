@@ -21,6 +21,7 @@ import attnchain_interp as ac
 from attnchain_evals import KeyValues, Trial, bundled_encoder
 from attnchain_evals.bench import runner
 from attnchain_evals.bench.benchmark import benchmark
+from attnchain_evals.bench.fingerprint import key_of
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.row_files import read_parts
 from attnchain_evals.bench.runner import Plan, Share, run
@@ -239,17 +240,22 @@ def test_what_is_refused(tmp_path: Path) -> None:
         benchmark(Reader().eval(), Examples(), plan().methods, plan().metrics, limit=0)
     with pytest.raises(AttentionError, match="metrics with different names"):
         benchmark(Reader().eval(), Examples(), plan().methods, [Peak(), Peak()])
-    (tmp_path / "run.json").write_text(json.dumps({"key": "other", "configuration": {"schema": runner.SCHEMA}}))
+    run(plan(seed=1), tmp_path / "other", ALONE)
     with pytest.raises(AttentionError, match="holds another run"):
-        run(plan(), tmp_path, ALONE)
+        run(plan(), tmp_path / "other", ALONE)
     assert read_parts(tmp_path, "none").empty
 
 
 def test_a_folder_of_the_schema_before_is_refused_in_words_and_still_reported(tmp_path: Path) -> None:
     run(plan(), tmp_path, ALONE)
     manifest = json.loads((tmp_path / "run.json").read_text())
-    manifest["configuration"]["schema"] = "attnchain-bench/1"
+    manifest["configuration"]["schema"], new = "attnchain-bench/1", manifest["key"]
+    manifest["key"] = key_of(manifest["configuration"])
+    del manifest["outputs"]
     (tmp_path / "run.json").write_text(json.dumps(manifest))
+    rows = tmp_path / "rows-00000.csv"  # without checksums
+    lines = [line.rpartition(",")[0].replace(new, manifest["key"]) + "\n" for line in rows.read_text().splitlines()]
+    rows.write_text("".join(lines))
     with pytest.raises(AttentionError, match=r"(?s)a run of the schema attnchain-bench/1\..*\nChoose another folder"):
         run(plan(), tmp_path, ALONE)
     assert BenchmarkResult.read(tmp_path, plan().metrics).examples == list(range(11))

@@ -28,7 +28,7 @@ def test_the_json_report_has_its_schema_and_no_nan(folder: Path) -> None:
 
     found = json.loads((folder / "report.json").read_text(), parse_constant=refuse)
     assert found["schema"] == "attnchain-bench-report/2"
-    assert found["run"]["configuration"]["schema"] == "attnchain-bench/2"
+    assert found["run"]["configuration"]["schema"] == "attnchain-bench/3"
     keys = {"scores", "undefined", "differences", "ranks", "wins", "effects", "sanity", "examples", "baseline", "notes"}
     assert keys <= set(found)
     assert set(found["differences"][HOSTILE]["peak"]) == {"value", "low", "high", "p", "p_holm", "wins"}
