@@ -8,6 +8,7 @@ from attnchain_interp.pictures.layers import show_heads, show_layers
 from attnchain_interp.pictures.maps import show_attribution, show_grid
 from attnchain_interp.pictures.states import show_states
 from attnchain_interp.pictures.text import text_html
+from attnchain_interp.pictures.text_map import show_text
 
 __all__ = [
     "animate_bounces",
@@ -20,6 +21,7 @@ __all__ = [
     "show_heads",
     "show_layers",
     "show_states",
+    "show_text",
     "text_html",
     "write_figure",
 ]

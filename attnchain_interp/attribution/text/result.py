@@ -89,16 +89,21 @@ class TextAttributionResult(LLMAttributionResult):
         Raises:
             AttentionError: an unknown name, or a part that the prompt does not hold.
         """
-        groups = self.spelling.groups(features)
+        return self._summed(self.spelling.groups(features))
+
+    def by_word(self) -> TextAttributionResult:
+        """Returns the same scores of words, with the tokens of a chat template and whatever else is in no word."""
+        words = self.spelling.groups("word")
+        held = {k for group in words for k in group}
+        return self._summed(sorted([*words, *([k] for k in range(len(self.input_tokens)) if k not in held)]))
+
+    def _summed(self, groups: list[list[int]]) -> TextAttributionResult:
         spelling = self.spelling.joined(groups)
-        units = self._rows.new_zeros(len(groups), len(self.input_tokens))
-        for unit, group in enumerate(groups):
-            units[unit, group] = 1
         told = {unit: self.sinks[k] for unit, group in enumerate(groups) for k in reversed(group) if k in self.sinks}
         return TextAttributionResult(
             input_tokens=[" ".join(piece.split()) for piece in spelling.pieces],
             output_tokens=self.output_tokens,
-            token_attr=self._rows @ units.mT,
+            token_attr=torch.stack([self._rows[:, group].sum(1) for group in groups], 1),
             policy=self.policy,
             output_probs=self.output_probs,
             output_attr=self.output_attr,
@@ -130,14 +135,10 @@ class TextAttributionResult(LLMAttributionResult):
         return written
 
     def _repr_html_(self) -> str:
-        words = self.spelling.groups("word")
-        held = {k for group in words for k in group}
-        groups = sorted([*words, *([k] for k in range(len(self.input_tokens)) if k not in held)])
-        spelling = self.spelling.joined(groups)
-        sinks = {unit: self.sinks[k] for unit, group in enumerate(groups) for k in reversed(group) if k in self.sinks}
-        rows = torch.stack([self._rows[:, group].sum(1) for group in groups], 1)
+        words, outputs = self.by_word(), self.output_spelling.pieces
+        spelling = words.spelling
         return page(
-            Shaded(spelling.pieces, spelling.template, sinks, self.output_spelling.pieces, rows, self.output_attr, self.policy)
+            Shaded(spelling.pieces, spelling.template, words.sinks, outputs, words._rows, self.output_attr, self.policy)
         )
 
     @property

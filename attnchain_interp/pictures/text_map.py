@@ -1,0 +1,130 @@
+"""A heat map of output tokens × the words of a prompt, in lines like a text: the words stand above their columns."""
+
+from __future__ import annotations
+
+import unicodedata
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from attnchain_interp.attribution import TextAttributionResult
+from attnchain_interp.checks import check_whole_number
+from attnchain_interp.pictures.figures import DIVERGING
+from attnchain_interp.pictures.scale import Scale, finite
+from attnchain_interp.pictures.sink_marks import list_sinks
+
+_WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
+_QUANTILE: Final = 0.995
+_ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
+_GREY, _SINK, _COLOURS = "#999999", "#D55E00", "Blues"
+
+
+class _Word(NamedTuple):
+    """A word of the prompt, and where it stands: the line, and the column of its first character."""
+
+    number: int
+    text: str
+    line: int
+    column: int
+
+
+def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
+    """Returns a matplotlib `Figure` of output tokens × words of the prompt. The prompt is broken into lines as a text is.
+
+    Under each word stand its shares of the rows, one for each output token. A row is divided by the sum of the sizes of its
+    scores. Words of a chat template are grey, have no colours, and are left out of that sum. So are attention sinks, which are
+    red and listed under the picture. Where a few shares are far above all others, the colours end at a quantile, which the
+    colour bar names. `result.write_html` shows scripts that matplotlib has no font for.
+
+    Args:
+        result: of `attribute_text`.
+        width: characters of a line. The picture is about `width / 17` inches wide.
+
+    Raises:
+        AttentionError: NaN or infinite scores, or a width that is no whole number.
+
+    >>> from torch import ones
+    >>> result = TextAttributionResult(input_tokens=["a", "b"], output_tokens=["c"], token_attr=ones(1, 2), policy="last")
+    >>> [text.get_text() for text in show_text(result).axes[0].texts]
+    ['a', 'b', 'c']
+    """
+    check_whole_number("width", width, "how many characters a line has", least=10)
+    by_word = result.by_word()
+    rows = finite(by_word.token_attr, "the scores")
+    template, sinks = by_word.spelling.template, by_word.sinks
+    kept = [k for k, own in enumerate(template) if not own and k not in sinks]
+    totals = np.abs(rows[:, kept]).sum(1, keepdims=True)
+    shares = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
+    scale, ends = _robust(shares[:, kept])
+    words = _laid_out(by_word.spelling.pieces, width)
+    outputs = [text.replace("\n", "↵").strip() or "␣" for text in result.output_spelling.pieces]
+    beside, columns = 2 + max(map(_cells, outputs)), max(word.column + _cells(word.text) for word in words)
+    shown = {word.line for word in words if not template[word.number]}
+    tops = [0.0, *accumulate(_TOP + (line in shown) * (_CELL * len(outputs) + _GAP) for line in range(words[-1].line + 1))]
+    size = _ADVANCE * (columns + beside) + 0.9, tops[-1] + 0.2
+    figure = Figure(figsize=size, layout="constrained")
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.set(xlim=(-beside * _ADVANCE, columns * _ADVANCE), ylim=(tops[-1], 0))
+    corners, values = list[NDArray[np.float64]](), list[float]()
+    for word in words:
+        left, top = word.column * _ADVANCE, tops[word.line]
+        colour = _GREY if template[word.number] else _SINK if word.number in sinks else "black"
+        axis.text(left, top + _TOP / 2, word.text, size=_WORD, family="monospace", va="center", color=colour, parse_math=False)
+        for j in range(len(outputs)) if not template[word.number] else ():
+            x, y = left + _ADVANCE * _cells(word.text), top + _TOP + _CELL * j
+            corners.append(np.array([[left, y], [x, y], [x, y + _CELL], [left, y + _CELL]]))
+            values.append(float(shares[j, word.number]))
+    for line in sorted(shown):
+        for j, text in enumerate(outputs):
+            place = tops[line] + _TOP + _CELL * (j + 0.5)
+            axis.text(-_ADVANCE, place, text, size=_LABEL, family="monospace", ha="right", va="center", parse_math=False)
+    colours = colormaps[DIVERGING if scale.signed else _COLOURS]
+    drawn = axis.add_collection(
+        PolyCollection(corners, array=values, cmap=colours, norm=scale.norm, edgecolors="#dddddd", lw=0.3)
+    )
+    clips = ends or bool((np.abs(shares) > scale.greatest).any())
+    extend = "neither" if not clips else "both" if scale.signed else "max"
+    bar = figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01, aspect=40, extend=extend)
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(f"share of the row{ends}", fontsize=6)
+    list_sinks(figure, [f"{by_word.input_tokens[k]} {told}" for k, told in sinks.items()])
+    return figure
+
+
+def _robust(shares: NDArray[np.float64]) -> tuple[Scale, str]:
+    """Returns the scale of shares, and where it ends in words: at a quantile, if the greatest share is far above it."""
+    whole = Scale.of([shares])
+    end = float(np.quantile(np.abs(shares), _QUANTILE)) if shares.size else 0.0
+    if 0 < 2 * end < whole.greatest:
+        return Scale(end, whole.signed), f", up to the {_QUANTILE:.1%} quantile"
+    return whole, ""
+
+
+def _laid_out(pieces: list[str], width: int) -> list[_Word]:
+    """Returns the words with their places. A line ends before a word that is too long for it, and at a line break."""
+    words, line, column = list[_Word](), 0, 0
+    for number, piece in enumerate(pieces):
+        text = piece.strip()
+        space = piece[: len(piece) - len(piece.lstrip())]
+        if "\n" in space and column:
+            line, column = line + 1, 0
+        column += bool(space) and bool(column)
+        if column and column + _cells(text) > width:
+            line, column = line + 1, 0
+        if text:
+            words.append(_Word(number, text, line, column))
+            column += _cells(text)
+        if "\n" in piece[len(space) + len(text) :]:
+            line, column = line + 1, 0
+    return words
+
+
+def _cells(text: str) -> int:
+    """Returns how many characters wide a text is. Characters of East Asia are two wide, combining marks none."""
+    return sum(0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
