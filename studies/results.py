@@ -1,8 +1,8 @@
 """Regenerates the results on test images: `python -m studies.results` (512 images, some fifteen minutes on two cores).
 
 Writes `docs/results.json`, the report without the wins, and the pictures in `docs/images/`; and from that file alone
-`docs/results.md` and the table in README.md between its two markers. With `--report FILE` nothing is measured: the report of a
-run that `demo.run` left in a folder takes the place.
+`docs/results.md`. With `--report FILE` nothing is measured: the report of a run that `demo.run` left in a folder takes the
+place.
 """
 
 from __future__ import annotations
@@ -13,34 +13,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from attnchain_evals.bench.tables import Report, figure, table, tables
+from attnchain_evals.bench.tables import Report, tables
 from attnchain_evals.cli.app import demo_methods
 from attnchain_evals.cli.demo import run
-from studies.report_pages import ROOT, as_kept, between, write
+from studies.report_pages import ROOT, as_kept, write
 
 FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 7 / 8, 15 / 16, 1.0)
 KEPT = "docs/results.json"
-BEGIN, END = "<!-- results: python -m studies.results -->\n", "<!-- end of results -->"
-DIFFERENCE = "SRG − Rollout"
-COLUMNS = {
-    "deletion ↓": "deletion/mean",
-    "insertion ↑": "insertion/mean",
-    f"{DIFFERENCE}, mean colour": "srg/mean",
-    f"{DIFFERENCE}, blur": "srg/blur",
-    "mean IoU ↑": "miou",
-}
-
-
-def short_table(report: Report) -> str:
-    """The table in README.md: scores, and paired differences of SRG."""
-
-    def cell(method: str, title: str, metric: str) -> str:
-        if not title.startswith(DIFFERENCE):
-            return figure(report["scores"][method][metric])
-        return "0" if method == report["baseline"] else figure(report["differences"][method][metric])
-
-    rows = [[method, *(cell(method, *column) for column in COLUMNS.items())] for method in report["scores"]]
-    return f"Mean over {report['examples']} test images.\n\n{table(['method', *COLUMNS], rows)}\n"
 
 
 def pages(report: Report) -> dict[str, str]:
@@ -57,6 +36,12 @@ vision transformer. Mean over images [95 % bootstrap interval]. Curves are taken
 the class is that of the clean prediction. SRG is insertion − deletion (deletion in the reversed order is insertion).
 Differences are paired, image by image. The report behind this page is [results.json](results.json).
 
+By deletion and insertion, TokenRank, multi-bounce attention, rollout, weighted PageRank, the column sum and the class token's
+row are as good as equal on this task: they differ in the third decimal. The class row and multi-bounce attention outline the
+digit best. All of these beat contrast alone clearly.
+
+![Input, mask of the deciding digit, and the heat map of each method](images/attributions.png)
+
 {notes}All methods read attention alone and are told nothing of the class; `input magnitude` (|x − mean|) looks at no model
 at all. `plain` walks have the published settings, the mean of all layers of attention. They suit this small model,
 and were chosen on its validation images ([how](defaults.md)); these are test images. The defaults follow models of
@@ -66,7 +51,7 @@ real images and texts ([methods](methods.md#weights-of-layers-balanced-chains-co
 
 Versions: {versions}. Weights sha256 {configuration["model"]["sha256"][:16]}….
 """
-    return {"docs/results.md": page, "README.md": between("README.md", BEGIN, END, short_table(report))}
+    return {"docs/results.md": page}
 
 
 def main() -> None:

@@ -1,0 +1,90 @@
+"""The results in README.md, of the figures that the studies of real models keep: `python -m studies.real_results`.
+
+Nothing is measured: docs/real-text.json and docs/real-vision.json have the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attnchain_evals.bench.tables import figure, table
+from studies import real_text, real_vision
+from studies.real_runs import Summary
+from studies.report_pages import between, kept, write
+
+BEGIN, END = "<!-- results: python -m studies.real_results -->\n", "<!-- end of results -->"
+Columns = Mapping[str, tuple[str, str]]  # title → task and metric
+
+TEXTS: Final[Columns] = {
+    "facts: SRG of log p ↑": ("facts", "srg log p/attention-mask"),
+    "facts: SRG of p ↑": ("facts", "srg/attention-mask"),
+    "passages: AP of the answer ↑": ("passages", "evidence-ap"),
+    "passages: its sentence ↑": ("passages", "sentence-hit"),
+}
+READERS: Final = (
+    "TokenRank",
+    "MultiBounce",
+    "GradientTokenRank",
+    "AttnLRP",
+    "GradELLM",
+    "LeGrad",
+    "ContributionRollout",
+    real_text.LAST_ROW,
+    "Rollout",
+    "RandomRanking",
+)
+PHOTOGRAPHS: Final[Columns] = {
+    "mean IoU ↑": ("objects", "miou"),
+    "AP ↑": ("objects", "map"),
+}
+LOOKERS: Final = (
+    "MultiBounce",
+    "TokenRank",
+    "MultiBounce(layers='all', balanced=False)",
+    "TokenRank(layers='all', balanced=False)",
+    "Rollout",
+    "ColumnSum(layers='all')",
+    "feature component",
+    "centre prior",
+    "RandomRanking",
+)
+NAMES: Final = {
+    real_text.LAST_ROW: "the last row of attention",
+    "MultiBounce(layers='all', balanced=False)": "MultiBounce as published",
+    "TokenRank(layers='all', balanced=False)": "TokenRank as published",
+    "ColumnSum(layers='all')": "ColumnSum",
+}
+
+
+def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) -> str:
+    """Returns the part of README.md between its two markers."""
+    facts, passages, objects = texts["facts"], texts["passages"], photographs["objects"]
+    return (
+        f"SmolLM2-135M-Instruct, {facts['examples']} facts and {passages['examples']} passages with questions, test prompts"
+        f" that it answers:\n\n{_table(READERS, TEXTS, texts)}\n\n"
+        f"DINOv2-small, objects of {objects['examples']} test photographs of ECSSD:\n\n"
+        f"{_table(LOOKERS, PHOTOGRAPHS, photographs)}\n"
+    )
+
+
+def pages(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) -> dict[str, str]:
+    """Path → text of every page that is made of the figures."""
+    return {"README.md": between("README.md", BEGIN, END, results(texts, photographs))}
+
+
+def _table(methods: tuple[str, ...], columns: Columns, found: Mapping[str, Summary]) -> str:
+    def cell(method: str, task: str, metric: str) -> str:
+        scores: Any = found[task]["scores"]
+        return figure(scores[method][metric])
+
+    rows = [[NAMES.get(method, method), *(cell(method, *column) for column in columns.values())] for method in methods]
+    return table(["method", *columns], rows)
+
+
+def main() -> None:
+    write(pages(kept(real_text.KEPT), kept(real_vision.KEPT)))
+
+
+if __name__ == "__main__":
+    main()
