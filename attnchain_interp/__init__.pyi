@@ -50,6 +50,7 @@ from .gradients import capture_encoder_decoder_gradients as capture_encoder_deco
 from .gradients import capture_gradients as capture_gradients
 from .gradients import capture_layer_gradients as capture_layer_gradients
 from .operators import Factors as Factors
+from .pictures import show_heads as show_heads
 from .store import AttentionStore as AttentionStore
 from .store import LayerAttention as LayerAttention
 from .store import Role as Role

@@ -24,6 +24,7 @@ from attnchain_interp.pictures.figures import (
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import mark_sinks
+from attnchain_interp.pictures.text_heads import show_text_heads
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role
 from attnchain_interp.store.starts import start_distribution
 
@@ -94,17 +95,23 @@ def show_heads(
     A head with |λ₂| near one mixes slowly: it holds regions in which a walk stays long. Each map has its own scale, from zero
     to its greatest value. Attention sinks are marked as by `show_layers`.
 
+    Of a text, the picture has a row for each head and a column for each token. Rows are TokenRank, or, where attention is
+    causal, the attention of the last token. |λ₂| stands beside them. Attention sinks have red labels, are listed, and are left
+    out of the scale of colours, which may end at a quantile.
+
     Args:
-        store: a store with an image grid.
+        store: of images with a grid, or of texts.
         layers: see `AttentionStore.select`.
         order: order of the heads of a layer: "head" by number, or "lambda2" from the slowest mixing to the fastest.
         damping: of TokenRank. |λ₂| is that of the undamped chain.
         example: number of the example in the batch.
 
     Raises:
-        AttentionError: another order, no image grid, no such example, or as `AttentionStore.chain` and `mixing`.
+        AttentionError: another order, patches without a grid, no such example, or as `AttentionStore.chain` and `mixing`.
     """
     check_one_of("order", order, ("head", "lambda2"))
+    if not bool((store.tokens.roles == Role.PATCH).any()):
+        return show_text_heads(store, layers, order, damping, example)
     chosen = store.select(layers)
     figure, axes = blank_axes(len(chosen), max(layer.heads for layer in chosen))
     colours = ScalarMappable(Normalize(0, 1), colormaps[_SLOW])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from matplotlib.colors import Normalize
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+
+_QUANTILE: Final = 0.995
 
 
 @final
@@ -54,6 +56,21 @@ class Scale:
     @property
     def norm(self) -> Normalize:
         return Normalize(self.least, self.greatest)
+
+
+def robust(values: NDArray[np.float64]) -> tuple[Scale, str]:
+    """Returns the scale of values, and where it ends in words: at a quantile, if the greatest is more than twice that.
+
+    >>> robust(np.array([1.0, 2.0]))
+    (Scale(greatest=2.0, signed=False), '')
+    >>> robust(np.array([*[1.0] * 300, 9.0]))
+    (Scale(greatest=1.0, signed=False), ', up to the 99.5% quantile')
+    """
+    whole = Scale.of([values])
+    end = float(np.quantile(np.abs(values), _QUANTILE)) if values.size else 0.0
+    if 0 < 2 * end < whole.greatest:
+        return Scale(end, whole.signed), f", up to the {_QUANTILE:.1%} quantile"
+    return whole, ""
 
 
 def finite(values: Any, name: str) -> NDArray[np.float64]:

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from attnchain_interp.attribution import TextAttributionResult
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.pictures.figures import DIVERGING
-from attnchain_interp.pictures.scale import Scale, finite
+from attnchain_interp.pictures.scale import finite, robust
 from attnchain_interp.pictures.sink_marks import list_sinks
 
 _WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
-_QUANTILE: Final = 0.995
 _ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
 _GREY, _SINK, _COLOURS = "#999999", "#D55E00", "Blues"
 
@@ -60,7 +59,7 @@ def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
     kept = [k for k, own in enumerate(template) if not own and k not in sinks]
     totals = np.abs(rows[:, kept]).sum(1, keepdims=True)
     shares = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
-    scale, ends = _robust(shares[:, kept])
+    scale, ends = robust(shares[:, kept])
     words = _laid_out(by_word.spelling.pieces, width)
     outputs = [text.replace("\n", "↵").strip() or "␣" for text in result.output_spelling.pieces]
     beside, columns = 2 + max(map(_cells, outputs)), max(word.column + _cells(word.text) for word in words)
@@ -95,15 +94,6 @@ def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
     bar.set_label(f"share of the row{ends}", fontsize=6)
     list_sinks(figure, [f"{by_word.input_tokens[k]} {told}" for k, told in sinks.items()])
     return figure
-
-
-def _robust(shares: NDArray[np.float64]) -> tuple[Scale, str]:
-    """Returns the scale of shares, and where it ends in words: at a quantile, if the greatest share is far above it."""
-    whole = Scale.of([shares])
-    end = float(np.quantile(np.abs(shares), _QUANTILE)) if shares.size else 0.0
-    if 0 < 2 * end < whole.greatest:
-        return Scale(end, whole.signed), f", up to the {_QUANTILE:.1%} quantile"
-    return whole, ""
 
 
 def _laid_out(pieces: list[str], width: int) -> list[_Word]:

@@ -1,0 +1,70 @@
+"""The heads of a text at a glance: heads × tokens, layer under layer, with how slowly each head mixes beside them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from attnchain_interp.chain import mixing
+from attnchain_interp.checks import check_position
+from attnchain_interp.pictures.figures import colour_bar
+from attnchain_interp.pictures.scale import finite, robust
+from attnchain_interp.pictures.sink_marks import list_sinks
+from attnchain_interp.store import AttentionStore, LayerSelection, known_sinks
+
+_HIGH, _WIDE, _MOST_LABELS = 0.07, 0.14, 60  # inches of a head and of a token; labels under the picture
+_MARKS: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "↵", "\n": "↵"})
+
+
+def show_text_heads(
+    store: AttentionStore, layers: LayerSelection, order: Literal["head", "lambda2"], damping: float, example: int
+) -> Figure:
+    """Returns a matplotlib `Figure` of heads × tokens, the layers under each other. See `show_heads`."""
+    chosen, tokens = store.select(layers), store.tokens
+    states = tokens.mask[check_position("example", example, store.batch)].cpu()
+    labels = tokens.labels[example] if tokens.labels is not None else [str(k) for k in range(len(tokens))]
+    places = states.nonzero()[:, 0].tolist()
+    rows, slow, ends = list[NDArray[np.float64]](), list[NDArray[np.float64]](), list[int]()
+    for layer in chosen:
+        found = mixing(store.chain(layer.name, "each", tokens="all"), damping)
+        scores = layer.maps[example, :, places[-1]] if store.causal else found.stationary[example]
+        second = finite(found.second_eigenvalue[example], "|λ₂|")
+        heads = np.argsort(-second, kind="stable") if order == "lambda2" else np.arange(layer.heads)
+        rows.append(finite(scores, "the scores")[heads][:, places])
+        slow.append(second[heads])
+        ends.append((ends[-1] if ends else 0) + layer.heads)
+    known = known_sinks(store, layers)
+    told = {} if known is None else known.described(example)
+    values = np.concatenate(rows)
+    kept = [k for k, place in enumerate(places) if place not in told]
+    scale, end = robust(values[:, kept])
+    figure = Figure(figsize=(_WIDE * len(places) + 3, _HIGH * len(values) + 1.6), layout="constrained")
+    ratio = [max(6, len(places)), 1]
+    axis, beside = figure.subplots(1, 2, sharey=True, width_ratios=ratio)
+    drawn = axis.imshow(values, cmap="Blues", norm=scale.norm, aspect="auto", interpolation="nearest")
+    mixed = beside.imshow(np.concatenate(slow)[:, None], cmap=colormaps["viridis"], vmin=0, vmax=1, aspect="auto")
+    for last in ends[:-1]:
+        axis.axhline(last - 0.5, color="black", linewidth=0.4)
+    middles = [last - layer.heads / 2 - 0.5 for last, layer in zip(ends, chosen, strict=True)]
+    axis.set_yticks(middles, [layer.name for layer in chosen], fontsize=5, parse_math=False)
+    step = -(-len(places) // _MOST_LABELS)
+    shown = [labels[place].translate(_MARKS).strip() or "␣" for place in places[::step]]
+    axis.set_xticks(range(0, len(places), step), shown, rotation=90, fontsize=6, parse_math=False)
+    for label, place in zip(axis.get_xticklabels(), places[::step], strict=True):
+        label.set_color("#D55E00" if place in told else "black")
+    axis.tick_params(length=0)
+    beside.set_xticks([])
+    beside.tick_params(length=0)
+    read = "attention of the last token" if store.causal else "TokenRank"
+    axis.set_title(f"{read}, heads {'by |λ₂|' if order == 'lambda2' else 'in order'}", fontsize=7)
+    beside.set_title("|λ₂|", fontsize=7)
+    colour_bar(figure, mixed, beside)
+    bar = figure.colorbar(drawn, ax=axis, location="bottom", shrink=0.6, aspect=40, extend="max" if end or told else "neither")
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(f"{read}{end}", fontsize=6)
+    list_sinks(figure, [] if known is None else known.lines(example))
+    return figure
