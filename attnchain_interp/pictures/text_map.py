@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,11 +12,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from attnchain_interp.attribution import TextAttributionResult
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.pictures.figures import DIVERGING
 from attnchain_interp.pictures.scale import finite, robust
 from attnchain_interp.pictures.sink_marks import list_sinks
+
+if TYPE_CHECKING:
+    from attnchain_interp.attribution import TextAttributionResult  # loads captum, which loads pyplot
 
 _WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
 _ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
@@ -48,6 +50,7 @@ def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
         AttentionError: NaN or infinite scores, or a width that is no whole number.
 
     >>> from torch import ones
+    >>> from attnchain_interp.attribution import TextAttributionResult
     >>> result = TextAttributionResult(input_tokens=["a", "b"], output_tokens=["c"], token_attr=ones(1, 2), policy="last")
     >>> [text.get_text() for text in show_text(result).axes[0].texts]
     ['a', 'b', 'c']
