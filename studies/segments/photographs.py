@@ -13,7 +13,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_evals import covering, rand_index, variation_of_information
 from attnchain_evals.metrics.segmentation_scores import segmentation_counts
-from attnchain_evals.segments.refinement import connected, interpolated, refined, superpixels
+from attnchain_evals.segments.refinement import Painter, interpolated, working_size
 from attnchain_evals.segments.regions import regions
 from attnchain_evals.segments.segmentation import LAYERS
 from attnchain_evals.segments.whole_patches import WholePatches
@@ -53,18 +53,15 @@ def partitions(reader: WholePatches, image: Any) -> dict[str, Labels]:
     store, features = read(reader, image, LAYERS)
     size, grid = pixels.shape[:2], store.tokens.grid or (1, 1)
     chain = reversible(store.chain(balanced=True))
-    pieces, own = superpixels(pixels), grids(store, regions(chain).memberships)
-
-    def drawn(shares: NDArray[np.float32]) -> Labels:
-        return connected(refined(shares, pieces, size))
-
+    own = grids(store, regions(chain).memberships)
+    painter = Painter(pixels, refine=True, pieces=True)
     found = {
-        "states, k by the spectrum": drawn(own),
-        "states, k by the spectrum, not refined": connected(interpolated(own, size).argmax(0)),
-        "states, k by the spectrum, not cut into pieces": refined(own, pieces, size),
+        "states, k by the spectrum": painter.labels(own),
+        "states, k by the spectrum, not refined": painter.unrefined(own),
+        "states, k by the spectrum, not cut into pieces": Painter(pixels, refine=True).labels(own),
     }
     for k in KS:
-        found[f"states, k = {k}"] = drawn(grids(store, ac.metastable_states(chain, k)[0]))
+        found[f"states, k = {k}"] = painter.labels(grids(store, ac.metastable_states(chain, k)[0]))
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     attention = chain.matrix[0][chain.states[0]][:, chain.states[0]].double().numpy()
     weights = ac.stationary(torch.from_numpy(attention)).numpy()[:, None] * attention
@@ -74,7 +71,7 @@ def partitions(reader: WholePatches, image: Any) -> dict[str, Labels]:
         spectral = SpectralClustering(FIXED, affinity="precomputed", random_state=0, assign_labels="kmeans")
         clusters[f"spectral clustering of {name}, k = {FIXED}"] = spectral.fit_predict(graph)
     for name, numbers in clusters.items():
-        found[name] = drawn(one_hot(numbers, grid))
+        found[name] = painter.labels(one_hot(numbers, grid))
     rows, columns = (np.arange(side) * parts // side for side, parts in zip(size, (2, 4), strict=True))
     return found | {
         "Felzenszwalb": felzenszwalb(pixels, scale=800, sigma=0.8, min_size=800),
@@ -96,7 +93,7 @@ def partition_scores(reader: WholePatches, image: Any, truth: Tensor) -> dict[st
 def object_scores(reader: WholePatches, image: Any, mask: Tensor) -> dict[str, list[float]]:
     """Returns method → the counts of pixels and the average precision of `segmentation_counts`."""
     store, features = read(reader, image, -1)
-    pixels, size = np.asarray(image), (image.height, image.width)
+    pixels = np.asarray(image)
 
     def grid(scores: Tensor) -> NDArray[np.float32]:
         return store.tokens.to_grid(scores).float()[0].numpy()
@@ -114,9 +111,9 @@ def object_scores(reader: WholePatches, image: Any, mask: Tensor) -> dict[str, l
     for name, scored in maps.items():
         scores[name] = segmentation_counts(torch.from_numpy(scored)[None], mask[None])[0].tolist()
     first = next(iter(maps))
-    mean = interpolated(maps[first][None], size).mean()
+    mean = interpolated(maps[first][None], working_size(pixels.shape)).mean()
     share = maps[first] / (maps[first] + mean)
-    drawn = torch.from_numpy(refined(np.stack([1 - share, share]), superpixels(pixels), size)).double()
+    drawn = torch.from_numpy(Painter(pixels, refine=True).labels(np.stack([1 - share, share]))).double()
     scores[f"{first}, refined"] = segmentation_counts(drawn[None], mask[None])[0].tolist()
     return scores
 

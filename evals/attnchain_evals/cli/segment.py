@@ -23,6 +23,7 @@ def segment(
     k: Annotated[
         int | None, typer.Option("--k", "-k", help="the number of regions; found in the spectrum if not given")
     ] = None,
+    scales: Annotated[int | None, typer.Option(help="also find 2, 3, … up to this many regions")] = None,
     point: Annotated[str | None, typer.Option(help="X,Y in pixels: what belongs to this point")] = None,
     box: Annotated[str | None, typer.Option(help="LEFT,TOP,RIGHT,BOTTOM in pixels: what belongs to this box")] = None,
     side: Annotated[int | None, typer.Option(help="pixels of the shorter side for the model; 24 patches if not given")] = None,
@@ -46,7 +47,7 @@ def segment(
         raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point and --box.")
     reader = WholePatches(loaded.model, loaded.preprocess, side)
     place = {"point": _numbers("--point", point, 2), "box": _numbers("--box", box, 4)}
-    options: dict[str, Any] = {"wanted": wanted, "k": k, "refine": refine, **place}
+    options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, **place}
     asked = {"model": model, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
     failed = []

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 SMALLEST: Final = 0.005
 """The share of the pixels below which a connected piece goes to its neighbours. Chosen on photographs of BSDS500 val."""
-_PIXELS: Final = 480 * 320  # at which superpixels are sought: those of BSDS500, on which their size was chosen
+_PIXELS: Final = 480 * 320  # at which labels are made, at most: those of BSDS500, on which superpixels were chosen
+
+
+def working_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the (row, column) numbers at which labels are made, for an image of size (height, width, …)."""
+    height, width = size[:2]
+    scale = min(1, (_PIXELS / (height * width)) ** 0.5)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def interpolated(shares: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -20,34 +27,35 @@ def interpolated(shares: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[
 
 
 def superpixels(image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Returns the superpixels (row, column) of an image (height, width, 3), which have its edges; patches have not.
+    """Returns the superpixels of an image (height, width, 3) at its working size: they have its edges, and patches have not.
 
-    They are those of Felzenszwalb & Huttenlocher (scikit-image), in the photograph at the size of those of BSDS500.
+    They are those of Felzenszwalb & Huttenlocher (scikit-image).
     """
     from PIL import Image
     from skimage.segmentation import felzenszwalb
 
-    height, width, _ = image.shape
-    scale = min(1, (_PIXELS / (height * width)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-    return felzenszwalb(small, scale=60, sigma=0.8, min_size=60)
+    rows, columns = working_size(image.shape)
+    small = Image.fromarray(image).resize((columns, rows), Image.Resampling.BOX)
+    return felzenszwalb(np.asarray(small), scale=60, sigma=0.8, min_size=60)
 
 
-def refined(shares: NDArray[np.float32], pieces: NDArray[np.int64], size: tuple[int, ...]) -> NDArray[np.int64]:
-    """Returns the segment (height, width) with the greatest mean share in the superpixel of each pixel.
+def refined(shares: NDArray[np.float32], pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the segment with the greatest mean share in each superpixel, in the shape of the superpixels.
 
     Args:
         shares: (segment, row, column) of patches.
         pieces: the `superpixels` of the image.
-        size: (height, width) of the image.
     """
+    flat, numbers = interpolated(shares, pieces.shape).reshape(len(shares), -1), pieces.ravel()
+    return np.stack([np.bincount(numbers, share) for share in flat]).argmax(0)[pieces]
+
+
+def enlarged(labels: NDArray[np.int64], size: tuple[int, ...]) -> NDArray[np.int64]:
+    """Returns labels of the working size at (height, width, …)."""
     from PIL import Image
 
-    flat, numbers = interpolated(shares, pieces.shape).reshape(len(shares), -1), pieces.ravel()
-    sums = np.stack([np.bincount(numbers, share) for share in flat])
-    labels = Image.fromarray(sums.argmax(0)[pieces].astype(np.uint8))
-    return np.asarray(labels.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(np.int64)
+    small = Image.fromarray(labels.astype(np.int32))
+    return np.asarray(small.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(np.int64)
 
 
 def connected(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -67,3 +75,28 @@ def connected(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     rank = np.empty(len(areas), np.int64)
     rank[np.argsort(-areas, kind="stable")] = np.arange(len(areas))
     return rank[numbers].reshape(labels.shape)
+
+
+class Painter:
+    """Labels the pixels of one image by shares of patches.
+
+    Args:
+        image: (height, width, 3) uint8.
+        refine: draw boundaries along `superpixels`.
+        pieces: cut labels into connected pieces.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], refine: bool, pieces: bool = False) -> None:
+        self._size, self._pieces = image.shape, pieces
+        self._edges = superpixels(image) if refine else None
+
+    def labels(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Returns the labels (height, width) of shares (segment, row, column), from 0."""
+        return self.unrefined(shares) if self._edges is None else self._whole(refined(shares, self._edges))
+
+    def unrefined(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Returns the labels of interpolated shares, without regard to edges."""
+        return self._whole(interpolated(shares, working_size(self._size)).argmax(0))
+
+    def _whole(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        return enlarged(connected(labels) if self._pieces else labels, self._size)

@@ -17,6 +17,20 @@ MOST: Final = 20
 _LEAST: Final = 0.002  # share of the patches below which a state is an artefact: one patch of a 24 × 24 grid
 
 
+class States(NamedTuple):
+    """The metastable states of one chain that are no artefacts.
+
+    Attributes:
+        memberships: (token, state).
+        weights: (state,) stationary weights.
+        left_out: the number of states that are the greatest of almost no patch.
+    """
+
+    memberships: Tensor
+    weights: Tensor
+    left_out: int
+
+
 class Regions(NamedTuple):
     """The regions of one chain.
 
@@ -54,20 +68,30 @@ def regions(chain: Chain, k: int | None = None) -> Regions:
     if k is None:
         slow = min(int((eigenvalues.real > SLOW).sum()), MOST)
         rule = f"{slow} eigenvalues above {SLOW}" if slow > 1 else f"no eigenvalue above {SLOW} but 1: the image has no parts"
-        chi = _states(chain, slow)
+        found = _slow_states(chain, slow)
     else:
-        chi = metastable_states(chain, k)
+        found = states(chain, k)
+    return Regions(found.memberships, found.weights, eigenvalues, rule, found.left_out)
+
+
+def states(chain: Chain, k: int) -> States:
+    """Returns k metastable states of the chain (1, token, token) of one image, without artefacts: see `regions`.
+
+    Raises:
+        AttentionError: k is above the number of patches or parts a complex pair.
+    """
+    chi = metastable_states(chain, k)
     weights = coarse_grained_stationary(chain, chi)[0]
     firsts = torch.bincount(chi[chain.states].argmax(-1), minlength=chi.shape[-1])
     kept = firsts >= _LEAST * float(firsts.sum())
     shares = chi[0][:, kept]
     shares = shares / shares.sum(-1, keepdim=True).clamp_min(torch.finfo(chi.dtype).tiny)
-    return Regions(shares, weights[kept], eigenvalues, rule, int((~kept).sum()))
+    return States(shares, weights[kept], int((~kept).sum()))
 
 
-def _states(chain: Chain, k: int) -> Tensor:
+def _slow_states(chain: Chain, k: int) -> States:
     """Returns k metastable states, or k + 1 where k parts a complex pair, whose second eigenvalue is as slow."""
     try:
-        return metastable_states(chain, k)
+        return states(chain, k)
     except AttentionError:
-        return metastable_states(chain, k + 1)
+        return states(chain, k + 1)

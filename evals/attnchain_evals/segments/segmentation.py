@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_evals.segments.refinement import connected, interpolated, refined, superpixels
-from attnchain_evals.segments.regions import regions
+from attnchain_evals.segments.hierarchy import nesting
+from attnchain_evals.segments.refinement import Painter, interpolated, working_size
+from attnchain_evals.segments.regions import regions, states
 from attnchain_evals.segments.segments import Segments
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_interp import AttentionError, AttentionStore, MultiBounce, Role, bounce, reverse
@@ -34,6 +35,7 @@ def segment(
     k: int | None = None,
     point: tuple[float, float] | None = None,
     box: tuple[float, float, float, float] | None = None,
+    scales: int | None = None,
     side: int | None = None,
     refine: bool = True,
 ) -> Segments:
@@ -56,6 +58,8 @@ def segment(
         k: the number of regions. None counts the slow eigenvalues of the chain (see `Segments.facts`).
         point: (x, y) in pixels of the photograph, from the top left.
         box: (left, top, right, bottom) in pixels.
+        scales: also find 2, 3, … up to this many regions, from the same forward: `Segments.scales`, and which lies in which
+            in `facts["nesting"]`.
         side: pixels of the shorter side that the model sees. None means 24 patches, or the model's own size if it takes no
             other.
         refine: draw boundaries along the edges of the photograph: segments take whole superpixels (Felzenszwalb &
@@ -70,7 +74,9 @@ def segment(
     check_one_of("wanted", wanted, get_args(Wanted))
     if k is not None:
         check_whole_number("k", k, "the number of regions")
-    if sum(each is not None for each in (k, point, box)) > 1 or (wanted == "object" and (k or point or box)):
+    if scales is not None:
+        check_whole_number("scales", scales, "the greatest number of regions", 2)
+    if sum(each is not None for each in (k, point, box)) > 1 or (wanted == "object" and (k or point or box or scales)):
         raise AttentionError("several of k, point, box and the object are asked for.", "Ask for one of them at a time.")
     reader = model if isinstance(model, WholePatches) else _reader(model, preprocess, side)
     photograph = rgb_image(image)
@@ -82,12 +88,9 @@ def segment(
     elif wanted == "object":
         shares, facts = _object(store), {}
     else:
-        return _regions(store, pixels, k, refine, wanted == "pieces")
-    both = _two_sided(_grid(store, shares), pixels.shape[:2])
-    labels = interpolated(both, pixels.shape[:2]).argmax(0)
-    return Segments(
-        pixels, refined(both, superpixels(pixels), labels.shape) if refine else labels, labels, both[1:], np.zeros(0), facts
-    )
+        return _regions(store, pixels, k, scales or 1, refine, wanted == "pieces")
+    both, painter = _two_sided(_grid(store, shares), working_size(pixels.shape)), Painter(pixels, refine)
+    return Segments(pixels, painter.labels(both), painter.unrefined(both), both[1:], np.zeros(0), facts)
 
 
 def _reader(model: Any, preprocess: Callable[[Any], Tensor] | None, side: int | None) -> WholePatches:
@@ -96,20 +99,25 @@ def _reader(model: Any, preprocess: Callable[[Any], Tensor] | None, side: int | 
     return WholePatches(model, preprocess, side)
 
 
-def _regions(store: AttentionStore, pixels: NDArray[np.uint8], k: int | None, refine: bool, pieces: bool) -> Segments:
-    found = regions(reversible(store.chain(balanced=True)), k)
+def _regions(
+    store: AttentionStore, pixels: NDArray[np.uint8], k: int | None, most: int, refine: bool, pieces: bool
+) -> Segments:
+    chain = reversible(store.chain(balanced=True))
+    found = regions(chain, k)
     shares = _grid(store, found.memberships.mT)
-    labels = interpolated(shares, pixels.shape[:2]).argmax(0)
-    drawn = refined(shares, superpixels(pixels), labels.shape) if refine else labels
-    cut = connected if pieces else lambda labels: labels
+    painter = Painter(pixels, refine, pieces)
+    scales = {each: painter.labels(_grid(store, states(chain, each).memberships.mT)) + 1 for each in range(2, most + 1)}
+    nested = zip([*scales][1:], nesting([*scales.values()]), strict=True)
     facts = {
         "k": len(found.weights),
         "k_rule": found.rule,
         "states_left_out": found.left_out,
         "eigenvalues": [round(float(value), 6) for value in found.eigenvalues.real],
         "grid": list(store.tokens.grid or ()),
+        "nesting": {each: {"parents": of.parents.tolist(), "shares": of.shares.round(4).tolist()} for each, of in nested},
     }
-    return Segments(pixels, cut(drawn) + 1, cut(labels) + 1, shares, found.weights.double().numpy(), facts)
+    weights = found.weights.double().cpu().numpy()
+    return Segments(pixels, painter.labels(shares) + 1, painter.unrefined(shares) + 1, shares, weights, facts, scales)
 
 
 def _object(store: AttentionStore) -> Tensor:

@@ -28,6 +28,7 @@ class Segments:
         memberships: (segment, row, column) shares of each patch, from 0 to 1.
         weights: (segment,) stationary weights: the share of time that an endless walk spends in each. Empty for objects.
         facts: what else is known, by name: how k was found, eigenvalues, states that were left out.
+        scales: number of regions → labels (height, width), where several were asked for.
     """
 
     image: NDArray[np.uint8]
@@ -36,6 +37,7 @@ class Segments:
     memberships: NDArray[np.float32]
     weights: NDArray[np.float64]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    scales: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
@@ -50,17 +52,21 @@ class Segments:
     @property
     def overlay(self) -> NDArray[np.uint8]:
         """The photograph under its segments' colours, with white outlines: (height, width, 3)."""
-        from skimage.color import label2rgb
-        from skimage.segmentation import find_boundaries
+        from matplotlib import color_sequences
+        from PIL import Image
 
-        mixed = label2rgb(self.labels, self.image, alpha=0.4, bg_label=0, saturation=1)
-        mixed[find_boundaries(self.labels, mode="inner")] = 1
-        return (255 * mixed).astype(np.uint8)
+        colours = (255 * np.array([(0.2, 0.2, 0.2), *color_sequences["tab10"]])).astype(np.uint8)
+        numbers = np.where(self.labels > 0, 1 + (self.labels - 1) % 10, 0)
+        mixed = np.array(Image.blend(Image.fromarray(self.image), Image.fromarray(colours[numbers]), 0.4))
+        mixed[:-1][self.labels[:-1] != self.labels[1:]] = 255
+        mixed[:, :-1][self.labels[:, :-1] != self.labels[:, 1:]] = 255
+        return mixed
 
     def write(self, folder: str | Path, name: str, told: Mapping[str, Any] | None = None) -> list[Path]:
-        """Writes NAME-labels.png, NAME-overlay.jpg, NAME.npz (memberships, unrefined labels) and NAME.json into a folder.
+        """Writes NAME-labels.png, NAME-overlay.jpg, NAME.npz and NAME.json into a folder.
 
-        Each file is written whole or not at all, and the JSON last, so where it stands the others do.
+        The NPZ holds `memberships`, `unrefined` and, of each of the scales, `labels_K`. Each file is written whole or not at
+        all, and the JSON last, so where it stands the others do.
 
         Args:
             folder: made if it is not there.
@@ -81,7 +87,9 @@ class Segments:
             with whole(files[1]) as path:
                 Image.fromarray(self.overlay).save(path, quality=90)
             with whole(files[2]) as path:
-                np.savez_compressed(path, memberships=self.memberships, unrefined=self.unrefined.astype(np.uint16))
+                scales: dict[str, Any] = {f"labels_{k}": labels.astype(np.uint16) for k, labels in self.scales.items()}
+                unrefined = self.unrefined.astype(np.uint16)
+                np.savez_compressed(path, memberships=self.memberships, unrefined=unrefined, **scales)
         except OSError as error:
             raise AttentionError(
                 f"{folder} cannot be written ({error}).", "Free some space, or name another folder."

@@ -1,8 +1,9 @@
 """From patches to pixels."""
 
 import numpy as np
+import pytest
 
-from attnchain_evals.segments.refinement import connected, interpolated, refined, superpixels
+from attnchain_evals.segments.refinement import Painter, connected, enlarged, interpolated, refined, superpixels, working_size
 
 
 def test_a_boundary_goes_to_the_edge_of_the_photograph() -> None:
@@ -11,11 +12,20 @@ def test_a_boundary_goes_to_the_edge_of_the_photograph() -> None:
     image = np.zeros((160, 240, 3), np.uint8)
     image[:, 127:] = 255
     assert (interpolated(shares, (160, 240)).argmax(0)[:, 119:122] == [0, 1, 1]).all(), "in the middle"
-    off = refined(shares, superpixels(image), (160, 240)) != (np.arange(240) >= 127)
+    off = refined(shares, superpixels(image)) != (np.arange(240) >= 127)
     assert not off[:, abs(np.arange(240) - 127) > 4].any()
-    large = image.repeat(6, 0).repeat(6, 1)
-    assert superpixels(large).size <= 480 * 320
-    assert (refined(shares, superpixels(large), (960, 1440)) == (np.arange(1440) >= 762)).mean() > 0.99
+    large = Painter(image.repeat(6, 0).repeat(6, 1), refine=True)
+    assert (large.labels(shares) == (np.arange(1440) >= 762)).mean() > 0.99
+    assert ((large.unrefined(shares) != (np.arange(1440) >= 720)).mean(0) > 0).sum() < 6
+
+
+def test_labels_are_made_at_a_working_size() -> None:
+    assert working_size((300, 400, 3)) == (300, 400)
+    rows, columns = working_size((3000, 4000))
+    assert rows / columns == pytest.approx(0.75, abs=0.01)
+    assert rows * columns <= 1.01 * 480 * 320
+    assert working_size((1, 10**6)) == (1, 391918)
+    assert enlarged(np.array([[1, 2]]), (2, 4)).tolist() == [[1, 1, 2, 2]] * 2
 
 
 def test_connected_pieces_and_crumbs() -> None:

@@ -32,6 +32,18 @@ def test_regions_are_the_areas(k: int | None) -> None:
     assert found.facts["eigenvalues"][0] == 1
 
 
+def test_scales_of_one_forward() -> None:
+    found = segment(Colours(), picture(), preprocess, scales=3)
+    assert [*found.scales] == [2, 3]
+    assert same_partition(found.scales[3], areas())
+    assert len(np.unique(found.scales[2])) == 2
+    nested = found.facts["nesting"][3]
+    assert sorted(nested["parents"]) in ([1, 1, 2], [1, 2, 2])
+    assert nested["shares"] == [1, 1, 1]
+    with pytest.raises(AttentionError, match="scales is 1"):
+        segment(Colours(), picture(), preprocess, scales=1)
+
+
 def test_without_refinement_a_boundary_is_where_shares_are_equal() -> None:
     found = segment(Colours(), picture(), preprocess, k=3, refine=False)
     assert np.array_equal(found.labels, found.unrefined)

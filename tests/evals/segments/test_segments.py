@@ -14,7 +14,8 @@ from attnchain_interp import AttentionError
 def made() -> Segments:
     labels = np.array([[1, 1, 2], [1, 1, 2]])
     shares = np.full((2, 1, 2), 0.5, np.float32)
-    return Segments(np.full((2, 3, 3), 100, np.uint8), labels, labels, shares, np.array([0.75, 0.25]), {"k": 2})
+    image = np.full((2, 3, 3), 100, np.uint8)
+    return Segments(image, labels, labels, shares, np.array([0.75, 0.25]), {"k": 2}, {2: labels})
 
 
 def test_files(tmp_path: Path) -> None:
@@ -27,6 +28,7 @@ def test_files(tmp_path: Path) -> None:
     held = np.load(files[2])
     assert np.array_equal(held["memberships"], found.memberships)
     assert np.array_equal(held["unrefined"], found.unrefined)
+    assert np.array_equal(held["labels_2"], found.labels)
     told = json.loads(files[3].read_text())
     assert told == {"image": "cat.jpg", "k": 2, "areas": {"1": 4 / 6, "2": 2 / 6}, "weights": [0.75, 0.25]}
     assert repr(found) == "Segments(2 segments of 3 × 2 pixels)"
@@ -34,8 +36,8 @@ def test_files(tmp_path: Path) -> None:
 
 def test_outlines_are_white() -> None:
     overlay = made().overlay
-    assert (overlay[:, 1:] == 255).all()
-    assert not (overlay[:, 0] == 255).all()
+    assert (overlay[:, 1] == 255).all()
+    assert not (overlay[:, [0, 2]] == 255).all(-1).any()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
