@@ -1,7 +1,7 @@
 """Chains whose |λ₂| is known in multiple precision, against what `mixing(P).converged` says of it.
 
-`python -m studies.certified_chains` draws 10,000 chains, prints a table like that of docs/mathematics.md, and fails if a certified
-|λ₂| is off by more than the tolerance. Entries are multiples of 2⁻¹⁰ or of 2⁻²⁰, so float32 holds them exactly.
+`python -m studies.certified_chains` draws 10,000 chains, prints a table like that of docs/mathematics.md, and fails if a
+certified |λ₂| is off by more than the tolerance. Entries are multiples of 2⁻¹⁰ or of 2⁻²⁰, so float32 holds them exactly.
 """
 
 from __future__ import annotations
@@ -182,7 +182,10 @@ def main() -> int:
     parser.add_argument("--chains", type=int, default=10_000, help="chains of all families together")
     chosen = parser.parse_args()
     families = [found(name, round(share * chosen.chains)) for name, (_, share) in FAMILIES.items()]
-    rows = [[each.name, f"{each.chains:,}", f"{each.certified:,}", f"{each.worst:.1e}"] for each in families]
+    rows = [
+        [each.name, f"{each.chains:,}", f"{each.certified:,}", f"{each.worst:.1e}" if each.certified else "–"]
+        for each in families
+    ]
     print(table(["chains", "tried", "certified", "worst error of those"], rows))
     return int(any(each.worst > TOLERANCE for each in families))
 

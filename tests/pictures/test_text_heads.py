@@ -14,7 +14,9 @@ def store(causal: bool, labels: list[str] | None = None, norms: torch.Tensor | N
     """Two examples, two layers, three heads, four tokens; the last token of the second example is padding."""
     generator = torch.Generator().manual_seed(0)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    logits = torch.randn(2, 2, 3, 4, 4, generator=generator, dtype=torch.float64).masked_fill(mask[:, None, None] == 0, -torch.inf)
+    logits = torch.randn(2, 2, 3, 4, 4, generator=generator, dtype=torch.float64).masked_fill(
+        mask[:, None, None] == 0, -torch.inf
+    )
     if causal:
         logits = logits.masked_fill(torch.ones(4, 4).triu(1).bool(), -torch.inf)
     layout = ac.TokenLayout.text(mask, [labels or list("abcd")] * 2)
