@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, load
+from attnchain_evals.bench.model_loading import Model, check_model, load
+from attnchain_evals.terminal import as_usage
 
 
 def segment(
@@ -39,14 +40,16 @@ def segment(
     from attnchain_evals.tasks.image_file import open_image
     from attnchain_interp import AttentionError
 
+    with as_usage():
+        check_model(model)
+        place = {"point": _numbers("--point", point, 2), "box": _numbers("--box", box, 4)}
+        if track and (wanted != "regions" or point or box):
+            raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point and --box.")
     files = list(_files(images))
     loaded = load(model)
     if loaded.preprocess is None:
         raise AttentionError(f"{model} takes no images.", "Use a vision transformer.")
-    if track and (wanted != "regions" or point or box):
-        raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point and --box.")
     reader = WholePatches(loaded.model, loaded.preprocess, side)
-    place = {"point": _numbers("--point", point, 2), "box": _numbers("--box", box, 4)}
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, **place}
     asked = {"model": model, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
