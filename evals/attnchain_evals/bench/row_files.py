@@ -94,15 +94,20 @@ def read_parts(folder: Path, run: str) -> pd.DataFrame:
 
 
 def check_names(kind: str, names: Iterable[Any]) -> None:
-    """Refuses names of methods or metrics that a line of a table cannot hold.
+    """Refuses names of methods or metrics that a line of a table cannot hold, or that a spreadsheet would compute.
 
     Raises:
-        AttentionError: no string, an empty one, or one with control characters or lone surrogates.
+        AttentionError: no string, an empty one, one with control characters or lone surrogates, or the beginning of a
+            formula.
     """
     for name in names:
         if not isinstance(name, str) or not name or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
             raise AttentionError(
                 f"the {kind} {name!r} has no name for a table.", "Use a string of printable characters without line breaks."
+            )
+        if name.strip()[:1] in ("=", "+", "-", "@"):
+            raise AttentionError(
+                f"the {kind} {name!r} begins as a formula, which a spreadsheet would compute.", "Begin the name with a letter."
             )
 
 

@@ -17,6 +17,18 @@ Report = Mapping[str, Any]
 _ROW = DataRow("| ", " | ", " |")
 _NOT_PADDED = TableFormat(None, lambda widths, _: "|---" * len(widths) + "|", None, None, _ROW, _ROW, 0, None)
 """One figure that changes then changes one line of a page."""
+_ACTIVE = {
+    "\\": "\\\\",
+    "&": "&amp;",
+    "<": "&lt;",
+    "|": "\\|",
+    "](": "]\\(",
+    "][": "]\\[",
+    "://": "&#58;//",
+    "www.": "www&#46;",
+    "mailto:": "mailto&#58;",
+    "@": "&#64;",
+}
 
 
 def tables(report: Report) -> str:
@@ -115,7 +127,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(frame: DataFrame) -> str:
     """Returns the frame in Markdown. The text of a cell cannot end the cell."""
-    plain = frame.map(_cell).set_axis([_cell(name) for name in frame.columns], axis=1)
+    plain = frame.map(inert).set_axis([inert(name) for name in frame.columns], axis=1)
     return plain.to_markdown(index=False, tablefmt=_NOT_PADDED, stralign=None, disable_numparse=True)
 
 
@@ -139,5 +151,13 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else {True: "yes", False: "no"}[value] if isinstance(value, bool) else repr(value)
 
 
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def inert(text: str) -> str:
+    """Returns text that stays text in Markdown: no element, link, image, address or mention, no end of a line or a cell.
+
+    >>> print(inert("![x](http://y) <b>|"))
+    ![x]\\(http&#58;//y) &lt;b>\\|
+    """
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    for active, plain in _ACTIVE.items():
+        shown = shown.replace(active, plain)
+    return shown

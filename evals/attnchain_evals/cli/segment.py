@@ -22,12 +22,14 @@ def segment(
         typer.Option(help="regions of attention, their connected pieces, or the object"),
     ] = "regions",
     k: Annotated[
-        int | None, typer.Option("--k", "-k", help="the number of regions; found in the spectrum if not given")
+        int | None, typer.Option("--k", "-k", min=1, help="the number of regions; found in the spectrum if not given")
     ] = None,
     scales: Annotated[int | None, typer.Option(help="also find 2, 3, … up to this many regions")] = None,
     point: Annotated[str | None, typer.Option(help="X,Y in pixels: what belongs to this point")] = None,
     box: Annotated[str | None, typer.Option(help="LEFT,TOP,RIGHT,BOTTOM in pixels: what belongs to this box")] = None,
-    side: Annotated[int | None, typer.Option(help="pixels of the shorter side for the model; 24 patches if not given")] = None,
+    side: Annotated[
+        int | None, typer.Option(min=1, help="pixels of the shorter side for the model; 24 patches if not given")
+    ] = None,
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="draw boundaries along the photograph's edges")] = True,
     track: Annotated[bool, typer.Option("--track", help="frames of one scene: a region keeps its number")] = False,
 ) -> None:

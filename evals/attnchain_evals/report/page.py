@@ -26,6 +26,7 @@ from attnchain_evals.bench.tables import (
     best_of,
     change,
     figure,
+    inert,
     markdown,
     percent,
     rank_frame,
@@ -55,6 +56,7 @@ TEMPLATES = Environment(
 TEMPLATES.filters |= {
     "change": change,
     "figure": figure,
+    "inert": inert,
     "fixed": lambda value, places: format(float("nan") if value is None else value, f".{places}f"),
     "percent": percent,
 }

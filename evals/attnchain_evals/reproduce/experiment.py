@@ -12,6 +12,7 @@ from attnchain_evals.bench.experiment import SetUp, set_up
 from attnchain_evals.bench.names import build_methods, method_classes, parsed
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
+from attnchain_evals.bench.tables import inert
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.report.report import notes, write_report
 from attnchain_evals.reproduce.reported import Reported, reported_table
@@ -73,7 +74,7 @@ def write_page(settings: Settings, title: str, result: BenchmarkResult, ours: st
     parts = (
         f"# {title}",
         "## Measured here, by this library",
-        "\n".join(f"- {mark}" for mark in marks),
+        "\n".join(f"- {inert(mark)}" for mark in marks),
         ours,
         "## Reported by others, on their models and settings; not measured here",
         reported_table(reported),

@@ -51,6 +51,8 @@ def test_names_that_a_table_cannot_hold_are_refused_before_anything(name: object
     with pytest.raises(AttentionError, match="has no name for a table"):
         run(plan(methods={name: plan().methods["noise"]}), tmp_path / "out", ALONE)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(AttentionError, match="begins as a formula"):
+        run(plan(methods={"=HYPERLINK(1)": plan().methods["noise"]}), tmp_path / "out", ALONE)
 
 
 def test_a_run_that_fails_before_its_first_row_leaves_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+from markdown_it import MarkdownIt
+
 from attnchain_evals.bench import tables
+from attnchain_evals.bench.tables import inert
 
 from ..bench_tasks import made
 
@@ -37,3 +41,34 @@ def test_text_of_figures_and_settings() -> None:
     assert tables.change({"value": 0.5, "low": 0.25, "high": 1, "p_holm": 0.01}) == "0.500 [0.250, 1.000]*"
     assert [tables.written(value) for value in ("mean", True, 3, None)] == ["mean", "yes", "3", "None"]
     assert [tables.percent(share) for share in (None, 0.5)] == ["nan", "50%"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "![x](http://127.0.0.1:1/m)",
+        "[x](javascript:alert(1))",
+        "[x][y]",
+        "<script>m</script>",
+        "<https://x.org>",
+        "www.x.org",
+        "@somebody",
+        "a\n\n# title",
+        "a\r| b |",
+        "&lt;img&gt;",
+        "\x1b]0;title",
+    ],
+)
+def test_a_name_stays_text_in_markdown(name: str) -> None:
+    shown = inert(name)
+    found = MarkdownIt("commonmark").enable("table").parse(f"| a |\n|---|\n| {shown} |\n")
+    kinds = {child.type for token in found for child in token.children or []}
+    assert kinds <= {"text", "text_special"}
+    said = "".join(child.content for token in found for child in token.children or [])
+    assert said.split() == [
+        "a" + " ".join(name.replace("\x1b", " ").split()).split()[0],
+        *name.replace("\x1b", " ").split()[1:],
+    ]
+    assert "://" not in shown
+    assert "www." not in shown
+    assert len(shown.splitlines()) == 1

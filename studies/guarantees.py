@@ -1,0 +1,99 @@
+"""The table of docs/guarantees.md: each guarantee under attack, by the suites of the tests, at greater length.
+
+    python -m studies.guarantees
+
+hypothesis keeps the inputs that broke something in `.hypothesis/`, and tries them first the next time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from attnchain_interp.files import write_text
+
+PAGE = Path(__file__).parents[1] / "docs/guarantees.md"
+BEGIN, END = "<!-- attacks -->\n", "<!-- end of attacks -->"
+HEAD = "| guarantee | attack | inputs tried | survived | command |\n|---|---|---|---|---|\n"
+
+
+class Attack(NamedTuple):
+    """A suite of the tests, and how many times longer than in the tests it runs."""
+
+    guarantee: str
+    attack: str
+    tests: str
+    longer: int
+
+
+ATTACKS = (
+    Attack(
+        "a file of a store is read whole or refused by name",
+        "bytes changed, cut out and put in; values of both headers replaced, renamed, removed",
+        "tests/store/test_damaged_files.py",
+        17,
+    ),
+    Attack(
+        "a run is read as it was written or refused",
+        "bytes of the manifest and of the rows changed, cut out and put in",
+        "tests/evals/bench/test_manifest.py",
+        5,
+    ),
+    Attack(
+        "a bad command ends in words and leaves nothing behind",
+        "a grammar of models, files, methods, settings, options and configurations that do not fit",
+        "tests/evals/cli/test_bad_commands.py",
+        5,
+    ),
+)
+
+
+def command(attack: Attack) -> str:
+    """Returns the command of a row."""
+    return f"ATTNCHAIN_FUZZING={attack.longer} python -m pytest {attack.tests} --hypothesis-show-statistics"
+
+
+def counts(printed: str) -> tuple[int, int]:
+    """Returns how many inputs were tried, and how many survived, out of the statistics that hypothesis prints.
+
+    >>> counts("    - during generate phase (1.0 seconds):\\n      - 12 passing, 1 failing, and 3 invalid test cases")
+    (13, 12)
+    """
+    found = re.findall(r"- (\d+) passing(?: examples| test cases)?, (\d+) failing", printed)
+    passing, failing = (sum(int(pair[place]) for pair in found) for place in (0, 1))
+    return passing + failing, passing
+
+
+def measured(attack: Attack) -> str:
+    """Returns the row of an attack. Prints what pytest prints where it finds nothing."""
+    words = [sys.executable, "-m", "pytest", "-q", attack.tests, "--hypothesis-show-statistics"]
+    done = subprocess.run(  # noqa: S603
+        words,
+        cwd=PAGE.parents[1],
+        env={**os.environ, "ATTNCHAIN_FUZZING": str(attack.longer)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    tried, survived = counts(done.stdout)
+    if not tried or done.returncode:
+        print(done.stdout[-4000:], done.stderr[-1000:])
+    return f"| {attack.guarantee} | {attack.attack} | {tried:,} | {survived:,} | `{command(attack)}` |\n"
+
+
+def main() -> None:
+    """Runs the attacks and writes the table."""
+    before, rest = PAGE.read_text("utf-8").split(BEGIN)
+    rows = []
+    for attack in ATTACKS:
+        rows.append(measured(attack))
+        print(rows[-1], end="", flush=True)
+    write_text(PAGE, before + BEGIN + HEAD + "".join(rows) + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main()
