@@ -11,11 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
+from torch import Tensor
 
+from attnchain_interp.chain import coarse_grained_stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import blank_axes, name_column
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import finite
+from attnchain_interp.store import AttentionStore
 
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito
 
@@ -28,15 +31,19 @@ def show_states(memberships: Any, images: Any, normalization: Any = None, weight
     state that is the first of no patch is hollow in the legend.
 
     Args:
-        memberships: (batch, state, rows, columns): `store.tokens.to_grid(memberships.mT)`.
+        memberships: (batch, state, rows, columns): `store.tokens.to_grid(memberships.mT)`. Or a store of the images, whose
+            states and weights are those of `MetastableStates` by default.
         images: (batch, channel, height, width), or channels last.
         normalization: how the images were normalised: see `displayable`.
         weights: (batch, state) stationary weights (`coarse_grained_stationary`). States of weight 0 are not drawn. None means
             the share of the patches that belong to a state.
 
     Raises:
-        AttentionError: shapes or numbers of examples that do not fit, NaN or infinite values, or as `displayable`.
+        AttentionError: shapes or numbers of examples that do not fit, NaN or infinite values, weights beside a store, or as
+            `MetastableStates.memberships` and `displayable`.
     """
+    if isinstance(memberships, AttentionStore):
+        memberships, weights = _found(memberships, weights)
     grids = finite(memberships, "memberships")
     if grids.ndim != 4 or 0 in grids.shape:
         raise AttentionError(
@@ -60,6 +67,16 @@ def show_states(memberships: Any, images: Any, normalization: Any = None, weight
     for axis, title in zip(axes[0], ("input", "metastable states", "stationary weight"), strict=True):
         name_column(axis, "share of the patches" if weights is None and axis is axes[0, 2] else title)
     return figure
+
+
+def _found(store: AttentionStore, weights: Any) -> tuple[Tensor, Tensor]:
+    from attnchain_interp.attribution import MetastableStates  # loads captum, and this pyplot
+
+    if weights is not None:
+        raise AttentionError("weights are given beside a store, which has its own.", "Leave weights out.")
+    method = MetastableStates()
+    memberships = method.memberships(store)
+    return store.tokens.to_grid(memberships.mT), coarse_grained_stationary(method.chain(store), memberships, method.damping)
 
 
 def _draw_regions(

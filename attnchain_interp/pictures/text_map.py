@@ -20,6 +20,9 @@ from attnchain_interp.pictures.sink_marks import list_sinks
 if TYPE_CHECKING:
     from attnchain_interp.attribution import TextAttributionResult  # loads captum, which loads pyplot
 
+if TYPE_CHECKING:
+    from attnchain_interp.attribution import TextAttributionResult  # loads captum, and this pyplot
+
 _WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
 _ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
 _GREY, _SINK, _COLOURS = "#999999", "#D55E00", "Blues"
@@ -50,7 +53,7 @@ def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
         AttentionError: NaN or infinite scores, or a width that is no whole number.
 
     >>> from torch import ones
-    >>> from attnchain_interp.attribution import TextAttributionResult
+    >>> from attnchain_interp import TextAttributionResult
     >>> result = TextAttributionResult(input_tokens=["a", "b"], output_tokens=["c"], token_attr=ones(1, 2), policy="last")
     >>> [text.get_text() for text in show_text(result).axes[0].texts]
     ['a', 'b', 'c']

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionStore, Role, TokenLayout, pictures
+from attnchain_interp import AttentionError, AttentionStore, Role, TokenLayout, pictures
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -31,6 +31,15 @@ def test_metastable_states_over_images(channels: int, tmp_path: Path) -> None:
         regions = axes[3 * row + 1].images[1].get_array()
         assert regions is not None
         assert len({tuple(pixel[:3]) for line in regions for pixel in line}) == k
+    method = ac.MetastableStates()
+    found = method.memberships(store)
+    by_hand = store.tokens.to_grid(found.mT), ac.chain.coarse_grained_stationary(method.chain(store), found)
+    computed, drawn = pictures.show_states(store, images), pictures.show_states(by_hand[0], images, weights=by_hand[1])
+    for axis, other in zip(computed.axes[2::3], drawn.axes[2::3], strict=True):
+        legends = [[text.get_text() for text in each.get_legend().get_texts()] for each in (axis, other)]  # type: ignore[union-attr]
+        assert legends[0] == legends[1]
+    with pytest.raises(AttentionError, match="weights are given beside a store"):
+        pictures.show_states(store, images, weights=weights)
     written = matplotlib.image.imread(pictures.write_figure(figure, tmp_path / "states.png"))
     assert written.std() > 0.1
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from attnchain_evals.bench.benchmark import benchmark
@@ -18,8 +17,7 @@ from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_evals.report.explorer_pages import explore_image
 from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
-from attnchain_interp import AttentionError, AttentionStore, MetastableStates
-from attnchain_interp.chain import coarse_grained_stationary
+from attnchain_interp import AttentionError, AttentionStore
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.pictures import show_bounces, show_grid, show_heads, show_layers, show_states, write_figure
 
@@ -56,19 +54,11 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
         "layers.png": show_layers(store, first.image[0]),
         "bounces.png": show_bounces(store, first.image[0], start=patch_on(first.mask[0], store)),
         "heads.png": show_heads(store),
-        "states.png": state_figure(store, first.image),
+        "states.png": show_states(store, first.image),
     }
     files += [write_figure(figure, out / name) for name, figure in figures.items()]
     page = explore_image(model, first.image[:1], title="bundled · test image 0").write(out / "explorer.html")
     return Demo(result, _accuracy(model, data), [*files, page])
-
-
-def state_figure(store: AttentionStore, images: Tensor, normalization: Any = None) -> Figure:
-    """Draws the metastable states of every image, as many as the spectrum has before its largest gap."""
-    method = MetastableStates()
-    chain, memberships = method.chain(store), method.memberships(store)
-    weights = coarse_grained_stationary(chain, memberships)
-    return show_states(store.tokens.to_grid(memberships.mT), images, normalization, weights)
 
 
 def patch_on(mask: Tensor, store: AttentionStore) -> int:

@@ -117,10 +117,10 @@ def bounces(
 @app.command()
 def states(model: Model, image: Image = None, output: Output = Path("states.pdf"), maps: Maps = "attention") -> None:
     """Draws the metastable states of the image as coloured regions."""
-    from attnchain_evals.cli.demo import state_figure
+    from attnchain_interp.pictures import show_states
 
     read = _read(model, image, maps)
-    _write(state_figure(read.store, read.pixels, read.normalization), output)
+    _write(show_states(read.store, read.pixels, read.normalization), output)
 
 
 @app.command()
