@@ -79,13 +79,13 @@ def read_parts(folder: Path, run: str) -> pd.DataFrame:
     """
     frames = [_read(path, run) for path in sorted(folder.glob("rows-*.csv"))]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=list(FIELDS))
-    again = rows[rows.duplicated(KEYS, keep=False)].sort_values(KEYS, kind="stable")
+    again: Any = rows[rows.duplicated(KEYS, keep=False)]
     if len(again):
         ends = again.groupby(KEYS)["value"].agg(["min", "max", "size", "count"])
         off = ~np.isclose(ends["min"], ends["max"], rtol=_AGREEMENT, atol=1e-6, equal_nan=True)
         off |= (ends["count"] != 0) & (ends["count"] != ends["size"])
         if off.any():
-            example, method, metric, _ = ends.index[off.argmax()]
+            example, method, metric, _ = ends.index[int(off.argmax())]
             raise AttentionError(
                 f"{folder} has two figures of {metric} for {method!r} on example {example}, and they contradict each other.",
                 "Remove the part file that is not of this run, or run again in another folder.",
