@@ -13,7 +13,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore, Role, TokenLayout, attribution, chain
-from attnchain_interp.chain import as_chain, coarse_grained_stationary
+from attnchain_interp.chain import as_chain, coarse_grained_stationary, leading_eigenvalues, reversible
 
 from .attribution import small_models as small
 
@@ -90,11 +90,13 @@ CHAINS: dict[str, Callable[[], Any]] = {
     "coarse_grained_stationary": lambda: coarse_grained_stationary(P, EYE.expand(2, -1, -1)),
     "damp": lambda: [ac.damp(P, 0.9).matrix, ac.damp(LONG, 0.9).step(MASS)],
     "expected_visits": lambda: [ac.expected_visits(ac.absorb(P, FIRST)), ac.expected_visits(ac.absorb(LONG, EARLY))],
+    "leading_eigenvalues": lambda: [leading_eigenvalues(P, 2).real, leading_eigenvalues(LONG, 2).real],
     "metastable_states": lambda: ac.metastable_states(P),
     "Mixing": lambda: mixed(SHORT),
     "mixing": lambda: [mixed(P), mixed(LONG)],
     "restrict": lambda: [ac.restrict(P, SOME).matrix, ac.restrict(LONG, ~EARLY).step(MASS)],
     "reverse": lambda: [ac.reverse(P).matrix, ac.reverse(LONG).step(MASS)],
+    "reversible": lambda: [reversible(P).matrix, reversible(LONG).step(MASS)],
     "second_eigenvalue": lambda: [ac.second_eigenvalue(P), ac.second_eigenvalue(SHORT)],
     "stationary": lambda: [ac.stationary(P), ac.stationary(LONG), ac.stationary(P, 1.0), ac.stationary(LARGE)],
 }

@@ -26,7 +26,16 @@ IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SHOWN_AS_TYPES = {"Role", "AttentionError", "Score"}  # an enumeration, an exception, three numbers
 ABSTRACT = {"Adapter", "AttentionAttribution", "AttentionGradientAttribution", "EncoderDecoderAdapter", "ExampleMetric"}
 ABSTRACT |= {"Occlusion", "PipelineAdapter", "PromptedTexts", "Reducer"}
-ELSEWHERE = {"BSDS500", "Facts", "FetchedModel", "IndirectObjects", "LinearProbe", "Passages", "Reviews"}  # in their own tests
+ELSEWHERE = {
+    "BSDS500",
+    "Facts",
+    "FetchedModel",
+    "IndirectObjects",
+    "LinearProbe",
+    "Passages",
+    "Reviews",
+    "Segments",
+}  # in their own tests
 
 
 class Linear(torch.nn.Module):

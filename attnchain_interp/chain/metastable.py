@@ -117,7 +117,7 @@ def leading_eigenvalues(P: Tensor | Factors | Chain, count: int = 20) -> Tensor:
     """
     chain = as_chain(P)
     check_whole_number("count", count, "the number of eigenvalues")
-    result = torch.zeros(*chain.states.shape[:-1], count, dtype=torch.complex128)
+    result = torch.zeros(*chain.states.shape[:-1], count, dtype=torch.complex128, device="cpu")
     for row, (one, place) in zip(result.view(-1, count), _parts(chain), strict=True):
         found = eigenvalues(*_product(one, place, 0.99), count)
         row[: len(found)] = torch.from_numpy(found)

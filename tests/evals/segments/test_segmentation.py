@@ -23,6 +23,7 @@ def areas(size: int = 160) -> np.ndarray:
 @pytest.mark.parametrize("k", [3, None])
 def test_regions_are_the_areas(k: int | None) -> None:
     found = segment(Colours(), picture(), preprocess, k=k)
+    assert repr(found) == f"Segments({len(found.memberships)} segments of {picture().width} × {picture().height} pixels)"
     assert same_partition(found.labels, areas())
     assert found.memberships.shape == (3, 24, 24)
     assert np.allclose(found.memberships.sum(0), 1, atol=1e-5)
