@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, Grid, LayerAttention
+
+_TIE: Final = 1e-6  # of the greatest share of a token, within which another proposal has the same
 
 
 def aggregated_attention(stores: Sequence[AttentionStore]) -> AttentionStore:
@@ -160,7 +163,8 @@ def _segments(rows: Tensor, anchors: Tensor, threshold: float, rounds: int) -> T
     proposals = near @ rows / near.sum(1, keepdim=True)
     for _ in range(rounds - 1):
         proposals = _merged(proposals, threshold)
-    segments = proposals.argmax(0)
+    greatest = proposals >= (1 - _TIE) * proposals.amax(0)  # equal proposals differ by the rounding of their sums
+    segments = (~greatest).cumprod(0).sum(0)  # the first of them
     return segments.unique(return_inverse=True)[1]
 
 

@@ -80,7 +80,7 @@ def replica(matrix: torch.Tensor, anchors: list[int], threshold: float, rounds: 
             proposals = [each for each in proposals if distance(first, each) >= threshold]
             merged.append(sum(near) / len(near))
         proposals = merged
-    labels = [max(range(len(proposals)), key=lambda k: proposals[k][token]) for token in range(len(rows))]
+    labels = [max(range(len(proposals)), key=lambda k: round(proposals[k][token], 9)) for token in range(len(rows))]
     numbers = {label: k for k, label in enumerate(sorted(set(labels)))}
     return [numbers[label] for label in labels]
 

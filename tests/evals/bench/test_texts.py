@@ -82,7 +82,7 @@ def test_the_command(tmp_path: Path) -> None:
     before = (tmp_path / "rows-00000.csv").read_bytes()
     invoke(*metrics)
     assert (tmp_path / "rows-00000.csv").read_bytes() == before
-    with pytest.raises(ac.AttentionError, match="'input magnitude' is a control for images"):
+    with pytest.raises(ac.AttentionError, match="'input magnitude' needs images, and bundled-encoder gives none"):
         invoke("--methods", "input magnitude")
 
 
