@@ -7,7 +7,7 @@ Markov) Chains*, NeurIPS 2025.
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -106,7 +106,7 @@ class Chain:
         self.transitions = Dense(transitions) if isinstance(transitions, Tensor) else transitions
         self.states = states
         self.absorbing = absorbing
-        self.answers: dict[float, Any] = {}
+        self.answers: dict[float, tuple[Tensor, Tensor, Tensor]] = {}  # of `mixing`, by damping: no cycle keeps a chain alive
         shape = self.transitions.shape[:-1]
         if states.dtype != torch.bool or states.shape != shape:
             raise AttentionError(

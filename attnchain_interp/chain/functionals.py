@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, final, overload
 
@@ -104,14 +104,13 @@ def mixing(
         )
     jump = teleport(chain, personalization)
     known = chain.answers.get(damping) if personalization is None else None
-    if known is not None:
-        return known if known.tolerance == tolerance else replace(known, tolerance=tolerance)
-    _refuse_absorbing(chain)
-    found, residual = solve(chain.transitions, chain.states, damping, jump)
-    result = Mixing(found.vector, residual, found.radius, chain, tolerance)
-    if personalization is None:
-        chain.answers[damping] = result
-    return result
+    if known is None:
+        _refuse_absorbing(chain)
+        found, residual = solve(chain.transitions, chain.states, damping, jump)
+        known = found.vector, residual, found.radius
+        if personalization is None:
+            chain.answers[damping] = known
+    return Mixing(*known, chain, tolerance)
 
 
 def _refuse_absorbing(chain: Chain) -> None:
@@ -198,7 +197,7 @@ def stationary(
     jump = teleport(chain, personalization)
     known = chain.answers.get(damping) if personalization is None else None
     if known is not None:
-        pi, residual = known.stationary, known.residual
+        pi, residual, _ = known
     else:
         _refuse_absorbing(chain)
         found, residual = solve(chain.transitions, chain.states, damping, jump, radius=False)

@@ -49,8 +49,8 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
     programs find the crispest χ: they take milliseconds for a few states and seconds for twenty. Not differentiable.
 
     Args:
-        P: (…, token, token) map or `Chain`. Maps of factors are built
-            up to 256 MiB. Beyond, products alone are taken, each of all chains of a batch.
+        P: (…, token, token) map or `Chain`. Maps of factors are built up to 256 MiB. Beyond, products alone are taken,
+            each of all chains of a batch.
         k: the number of states. None takes the largest gap in the spectrum of each chain: the k from 2 to 20 (and fewer
             than there are tokens, unless that leaves none) with the largest Re λ_k − Re λ_k+1.
         damping: in [0, 1], of the chain whose stationary distribution η weighs the tokens.

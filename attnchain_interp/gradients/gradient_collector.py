@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 from torch._C import DisableTorchFunction
 
 from attnchain_interp.capture import Expected, MakeNorms, StoreCollector
-from attnchain_interp.checks import check_one_of, check_whole_number
+from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.gradients.differentiable_maps import check_reached, derivatives
 from attnchain_interp.gradients.factored_gradient import FactoredGradient
 from attnchain_interp.operators import Factors, full_precision
 from attnchain_interp.store import AttentionStore
-
-MAX_BYTES: Final = 2**31
-_TWO: Final = 2  # tensors of the size of the maps: they and their gradients
 
 
 @final
@@ -37,21 +34,19 @@ class GradientCollector:
     """
 
     def __init__(self, keep: Literal["auto", "maps", "factors"] = "auto", max_bytes: int = MAX_BYTES) -> None:
-        check_one_of("keep", keep, ("auto", "maps", "factors"))
-        check_whole_number("max_bytes", max_bytes, "the greatest size of all maps and gradients in bytes", 0)
+        self._store = StoreCollector(keep, max_bytes // 2)  # the other half is for the gradients
         self._gradients: dict[str, FactoredGradient] = {}
-        self._keep, self._max_bytes = keep, max_bytes
-        self._store = StoreCollector("maps" if keep == "auto" else keep)
+        self._keep = keep
         self._shapes: dict[str, torch.Size] = {}
         self._root = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
 
     def __repr__(self) -> str:
-        return f"GradientCollector({self._keep!r}, {self._store!r})"
+        return f"GradientCollector({self._store!r})"
 
     def expect(self, expected: Expected) -> None:
-        """Decides between maps and factors. See `Collector.expect`."""
-        if self._keep == "auto" and expected.fused and _TWO * expected.map_bytes > self._max_bytes:
-            self._store = StoreCollector("factors")
+        """Decides between maps and factors. Maps of attention that is not fused are there anyway. See `Collector.expect`."""
+        if self._keep == "auto" and not expected.fused:
+            self._store = StoreCollector("maps")
         self._store.expect(expected)
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
@@ -80,7 +75,6 @@ class GradientCollector:
         check_reached(names, self._gradients)
         return [self._gradients[name] for name in names]
 
-    @torch.no_grad()
     def _keep_gradient(self, name: str, values: Tensor, output: Callable[[Tensor], Any], gradient: Tensor) -> None:
         shape = (*self._shapes[name][:3], values.shape[-1])
         with DisableTorchFunction(), torch.enable_grad():

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from attnchain_interp.capture import CaptureRequest, Reading
 from attnchain_interp.capture.reading import separated
+from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.factored_gradient import FactoredGradient
-from attnchain_interp.gradients.gradient_collector import MAX_BYTES, GradientCollector
+from attnchain_interp.gradients.gradient_collector import GradientCollector
 from attnchain_interp.gradients.target import Target, selected_score
-from attnchain_interp.operators import float32_or_wider, full_precision
+from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
 
 _TILE: Final = 2**21  # entries of a map that are built at once
@@ -68,7 +69,6 @@ class AttentionGradients:
             return gradient
         return gradient.maps().masked_fill_(self.store[layer].maps == 0, 0)
 
-    @full_precision()
     def tiles(self, layer: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yields queries of a layer, all or some at a time, with their maps and gradients (batch, head, query, key).
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from attnchain_interp.numerics.certificate import OVERLOOKED, TwoSided, certified, on_circle
 from attnchain_interp.numerics.direct import second_of_diagonal
 from attnchain_interp.numerics.krylov import SIZES, Basis, Product, centred, random_starts
-from attnchain_interp.numerics.spectrum import second_of_spectrum
+from attnchain_interp.numerics.spectrum import certified_spectrum
 from attnchain_interp.operators import Dense, Operator, full_precision
 from attnchain_interp.operators.operator import uniform_over
 
@@ -63,7 +63,7 @@ def _of_maps(maps: Tensor, states: Tensor, tolerance: float) -> tuple[Tensor, Te
         radius, known = _by_krylov(sides, states, maps.dtype, tolerance, maps)
     lost = ~known
     if bool(lost.any()):
-        radius[lost], known[lost] = second_of_spectrum(maps[lost], states[lost], tolerance)
+        radius[lost], known[lost] = certified_spectrum(maps[lost], states[lost], tolerance)
     return radius, known
 
 

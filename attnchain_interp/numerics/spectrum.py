@@ -26,7 +26,7 @@ _ROOM: Final = 2**22  # entries of shifted matrices at a time
 _BISECTIONS: Final = 12
 
 
-def second_of_spectrum(maps: Tensor, states: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+def certified_spectrum(maps: Tensor, states: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Returns |λ₂| (chain,) in float64, and whether each is within `tolerance`.
 
     Args:

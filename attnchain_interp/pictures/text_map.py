@@ -20,9 +20,6 @@ from attnchain_interp.pictures.sink_marks import list_sinks
 if TYPE_CHECKING:
     from attnchain_interp.attribution import TextAttributionResult  # loads captum, which loads pyplot
 
-if TYPE_CHECKING:
-    from attnchain_interp.attribution import TextAttributionResult  # loads captum, and this pyplot
-
 _WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
 _ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
 _GREY, _SINK, _COLOURS = "#999999", "#D55E00", "Blues"

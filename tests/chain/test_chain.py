@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -40,9 +43,21 @@ def test_square() -> None:
             check_square(maps, "A")
 
 
+def test_a_chain_is_gone_with_its_mixing(five: Tensor) -> None:
+    gc.disable()
+    try:
+        found = ac.mixing(five)
+        chain = weakref.ref(found.chain)
+        del found
+        assert chain() is None
+    finally:
+        gc.enable()
+
+
 def test_a_chain_keeps_its_answers(five: Tensor) -> None:
     chain = ac.chain.as_chain(five)
-    assert ac.mixing(chain) is ac.mixing(chain) is chain.answers[0.99]
+    first = ac.mixing(chain)
+    assert ac.mixing(chain).stationary is first.stationary is chain.answers[0.99][0]
     ac.mixing(chain, personalization=torch.eye(5).double()[0])
     ac.stationary(chain, 0.5)
     assert list(chain.answers) == [0.99], "for uniform jumps, and by `mixing` alone"

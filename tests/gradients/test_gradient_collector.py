@@ -78,7 +78,7 @@ def test_what_is_kept_by_itself() -> None:
     with pytest.raises(ac.AttentionError, match="max_bytes"):
         GradientCollector(max_bytes=-1)
     assert isinstance(GradientCollector(), OutputCollector)
-    assert repr(GradientCollector()) == "GradientCollector('auto', StoreCollector('maps', 0 layers taken))"
+    assert repr(GradientCollector()) == "GradientCollector(StoreCollector('auto', 0 layers taken))"
 
 
 class Doubled(nn.Module):

@@ -17,7 +17,7 @@ def every(P: Tensor) -> Tensor:
 
 
 def test_usual_heads_are_certified_by_krylov_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certification, "second_of_spectrum", lambda maps, *_: pytest.fail(f"{len(maps)} heads were left"))
+    monkeypatch.setattr(certification, "certified_spectrum", lambda maps, *_: pytest.fail(f"{len(maps)} heads were left"))
     P = attention(90, 4, 3.0)
     radius, known = certify(Dense(P), every(P), 1e-6)
     assert known.all()
