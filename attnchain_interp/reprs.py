@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
-__all__ = ["brief", "counted", "with_fields", "with_settings"]
+__all__ = ["CONTROL_PICTURES", "brief", "counted", "with_fields", "with_settings"]
 
+CONTROL_PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # for str.translate: ␀ … ␟, ␡
 _LONGEST = 6  # entries of a list that are shown
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.scale import Scale, finite
+from attnchain_interp.reprs import CONTROL_PICTURES
 
 SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
-_VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # control pictures: ␀ … ␡
 _ROOT = 'style="font-family:monospace;line-height:1.9;overflow-x:auto"'
 _CELL = "padding:1px 3px;border-radius:3px;white-space:pre-wrap"
 _SINK = ";outline:2px dashed #E69F00"
@@ -116,7 +116,7 @@ def _texts(texts: Sequence[str], name: str) -> list[str]:
             raise AttentionError(
                 f"{name}[{k}] is a {type(text).__name__}; it must be text.", "Use tokenizer.convert_ids_to_tokens(ids)."
             )
-    printable = (text.encode("utf-8", "backslashreplace").decode().translate(_VISIBLE) for text in texts)
+    printable = (text.encode("utf-8", "backslashreplace").decode().translate(CONTROL_PICTURES) for text in texts)
     return [f"<bdi>{escape(text)}</bdi>" for text in printable]
 
 

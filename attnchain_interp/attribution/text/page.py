@@ -9,9 +9,13 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
+from attnchain_interp.reprs import CONTROL_PICTURES
+
 _TURNS: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # characters that turn the direction of all that follows
-_VISIBLE: Final[dict[int, int | str]] = {code: 0x2400 + code for code in range(0x20) if code not in (9, 10)}
-_VISIBLE.update({0x7F: 0x2421, **{code: f"\\u{code:x}" for code in _TURNS}})
+_VISIBLE: Final = {
+    **{code: picture for code, picture in CONTROL_PICTURES.items() if chr(code) not in "\t\n"},
+    **{code: f"\\u{code:x}" for code in _TURNS},
+}
 _STRONGEST: Final = 3  # links for each output token
 _LEAST: Final = 0.01  # a lighter shade is not seen
 

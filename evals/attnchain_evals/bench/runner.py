@@ -208,7 +208,7 @@ def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
         if manifest["key"] != key:
             changed = "; ".join(differences(plan.configuration, manifest["configuration"])[:5])
             raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or remove this one.")
-        check_outputs(folder, manifest["outputs"], outputs)
+        check_outputs(folder, manifest.get("outputs"), outputs)
         return manifest
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
     total = size_of(plan.data, plan.limit)
