@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +13,7 @@ from attnchain_evals import BenchmarkResult, benchmark
 from attnchain_evals.bench.names import build_methods
 from attnchain_evals.bench.tables import change, figure, table
 from attnchain_evals.metrics import ExampleMetric
-from studies.report_pages import write
+from studies.report_pages import ROOT, kept, write
 
 Summary = dict[str, Any]
 
@@ -89,6 +90,45 @@ def section(task: Task, found: Summary) -> str:
 def keep(path: str, found: Mapping[str, Summary], page: str, text: str) -> None:
     """Writes the figures, and the page that is made of them."""
     write({path: json.dumps(found, indent=1) + "\n", page: text})
+
+
+def carry_out(
+    about: str,
+    tasks: Sequence[str],
+    measured: Callable[[argparse.Namespace], Mapping[str, Summary]],
+    figures: str,
+    path: str,
+    page: Callable[[Mapping[str, Summary]], str],
+) -> None:
+    """Runs the command of a study, whose page is made of kept figures.
+
+    Figures of the test split are kept beside those of other tasks. With `--limit` nothing is kept.
+
+    Args:
+        about: the help of the command.
+        tasks: the names that `--tasks` takes.
+        measured: the options → the figures of each task.
+        figures, path: where figures and page are kept, below the root.
+        page: makes the page.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path, help="the folder of a model of transformers")
+    parser.add_argument("data", nargs="?", type=Path, help="the folder of the data")
+    parser.add_argument("--tasks", nargs="+", choices=tasks, default=list(tasks))
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--output", type=Path, default=Path(Path(path).stem), help="the folder of the runs")
+    parser.add_argument("--page", action="store_true", help="make the page of the kept figures, and measure nothing")
+    options = parser.parse_args()
+    known = kept(figures) if (ROOT / figures).exists() else {}
+    if not options.page:
+        if options.model is None or options.data is None:
+            parser.error("the folders of the model and of the data are needed, or --page.")
+        found = measured(options)
+        if options.split != "test" or options.limit is not None:
+            return
+        known |= found
+    keep(figures, known, path, page(known))
 
 
 def versions(found: Iterable[Summary]) -> str:

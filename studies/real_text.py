@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from attnchain_evals import Facts, IndirectObjects, Passages, Reviews
 from attnchain_evals.bench.model_loading import load
 from attnchain_evals.metrics import SRG, EvidenceAP, ExampleMetric, Protocol, SentenceCorrelation, SentenceHit, preset
 from attnchain_evals.metrics.presets import TEXT
-from studies.real_runs import Summary, Task, keep, measure, section, versions
-from studies.report_pages import ROOT, kept
+from studies.real_runs import Summary, Task, carry_out, measure, section, versions
 
 KEPT: Final = "docs/real-text.json"
 PAGE: Final = "docs/real-text.md"
@@ -147,32 +145,18 @@ Means over prompts [95 % bootstrap interval]; a star marks Holm's p below 0.05 o
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", type=Path, help="the folder of a decoder of transformers")
-    parser.add_argument("data", nargs="?", type=Path)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--split", choices=("validation", "test"), default="test")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--output", type=Path, default=Path("real-text"), help="the folder of the runs")
-    parser.add_argument("--page", action="store_true", help="make the page of the kept figures, and measure nothing")
-    arguments = parser.parse_args()
-    if arguments.page:
-        found = kept(KEPT)
-        keep(KEPT, found, PAGE, page(found))
-        return
-    loaded = load(f"hf:{arguments.model}")
+def measured(options: argparse.Namespace) -> dict[str, Summary]:
+    """Measures the tasks, and prints the section of each."""
+    loaded = load(f"hf:{options.model}")
     model, found = loaded.model.eval(), dict[str, Summary]()
-    for name in arguments.tasks:
+    for name in options.tasks:
         file, reader, task = TASKS[name]
-        limit = arguments.limit or task.limit
-        data = reader(arguments.data / file, loaded.reading.tokenizer, model, arguments.split, limit)
-        found[name] = measure(model, data, task, None, arguments.output / f"{name}-{arguments.split}", BASELINE, 1, limit)
+        limit = options.limit or task.limit
+        data = reader(options.data / file, loaded.reading.tokenizer, model, options.split, limit)
+        found[name] = measure(model, data, task, None, options.output / f"{name}-{options.split}", BASELINE, 1, limit)
         print(section(task, found[name]))
-    if arguments.split == "test" and arguments.limit is None:
-        found = (kept(KEPT) if (ROOT / KEPT).exists() else {}) | found
-        keep(KEPT, found, PAGE, page(found))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(str(__doc__), [*TASKS], measured, KEPT, PAGE, page)

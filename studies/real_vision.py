@@ -17,9 +17,8 @@ from typing import Any, Final
 from attnchain_evals import ClassFolder, ImageFolder, LinearProbe
 from attnchain_evals.bench.model_loading import load
 from attnchain_evals.metrics import MeanAP, MeanIoU, PixelAccuracy, preset
-from attnchain_interp import capture
-from studies.real_runs import Summary, Task, keep, measure, section, versions
-from studies.report_pages import ROOT, kept
+from attnchain_interp import AttentionError, capture
+from studies.real_runs import Summary, Task, carry_out, measure, section, versions
 
 KEPT: Final = "docs/real-vision.json"
 PAGE: Final = "docs/real-vision.md"
@@ -106,45 +105,29 @@ def probe_of(model: Any, parts: Mapping[str, ClassFolder], folder: Path) -> Line
     return LinearProbe.read(folder, model, parts["train"][0].image[None])
 
 
-def measured(model: Any, data: Any, task: Task, folder: Path, limit: int | None) -> Summary:
-    """Measures a task on images of one grid."""
+def of_task(model: Any, data: Any, task: Task, folder: Path, limit: int | None) -> Summary:
+    """Measures a task on images of one grid, and prints its section."""
     grid = capture(model, data[0].image[None], layers=-1).tokens.grid
-    return measure(model, data, task, grid, folder, BASELINE, 4, limit)
+    found = measure(model, data, task, grid, folder, BASELINE, 4, limit)
+    print(section(task, found))
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", type=Path, help="the folder of a vision transformer of transformers")
-    parser.add_argument("data", nargs="?", type=Path)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--split", choices=("validation", "test"), default="test")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--output", type=Path, default=Path("real-vision"), help="the folder of the runs and of the probe")
-    parser.add_argument("--page", action="store_true", help="make the page of the kept figures, and measure nothing")
-    arguments = parser.parse_args()
-    if arguments.page:
-        found = kept(KEPT)
-        keep(KEPT, found, PAGE, page(found))
-        return
-    loaded = load(f"hf:{arguments.model}")
-    if loaded.preprocess is None:
-        parser.error(f"{arguments.model} reads no images.")
-    model, data, runs, preprocess = loaded.model.eval(), arguments.data, arguments.output, loaded.preprocess
-    found = dict[str, Summary]()
+def measured(options: argparse.Namespace) -> dict[str, Summary]:
+    """Measures the tasks with one probe."""
+    loaded = load(f"hf:{options.model}")
+    preprocess = loaded.preprocess
+    if preprocess is None:
+        raise AttentionError(f"{options.model} reads no images.", "Pass the folder of a vision transformer.")
+    model, data, runs = loaded.model.eval(), options.data, options.output
     parts = {part: ClassFolder(data / "caltech20" / part, preprocess) for part in ("train", "validation", "test")}
     probe = probe_of(model, parts, runs / "probe")
-    if "objects" in arguments.tasks:
-        ecssd = ImageFolder(data / "ecssd" / arguments.split, preprocess)
-        found["objects"] = measured(probe, ecssd, OBJECTS, runs / f"objects-{arguments.split}", arguments.limit)
-    if "classes" in arguments.tasks:
-        run = runs / f"classes-{arguments.split}"
-        found["classes"] = measured(probe, parts[arguments.split], CLASSES, run, arguments.limit)
-    for name, figures in found.items():
-        print(section(TASKS[name], figures))
-    if arguments.split == "test" and arguments.limit is None:
-        found = (kept(KEPT) if (ROOT / KEPT).exists() else {}) | found
-        keep(KEPT, found, PAGE, page(found))
+    images = {"objects": ImageFolder(data / "ecssd" / options.split, preprocess), "classes": parts[options.split]}
+    return {
+        name: of_task(probe, images[name], TASKS[name], runs / f"{name}-{options.split}", options.limit)
+        for name in options.tasks
+    }
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(str(__doc__), [*TASKS], measured, KEPT, PAGE, page)
