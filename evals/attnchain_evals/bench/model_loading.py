@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
+MapsName = Literal["attention", "norm", "projection", "alti"]  # `attnchain_interp.capture.Maps`, which loads torch
 Model = Annotated[
     str,
     typer.Argument(

@@ -6,11 +6,11 @@ import json
 import re
 from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of
+from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of
 from attnchain_evals.terminal import as_usage, working
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def attribute(
         typer.Option(help="the class by number (the predicted one if not given), or the text after a prompt (generated)"),
     ] = None,
     maps: Annotated[
-        Literal["attention", "norm", "projection", "alti"] | None,
+        MapsName | None,
         typer.Option(help="that the method reads; the method's default if not given"),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of
+from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of
 from attnchain_evals.terminal import as_usage, working
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Damping = Annotated[
 Heads = Annotated[Literal["mean", "lambda2", "inverse-lambda2"], typer.Option(help="how the heads of a layer are weighted")]
 
 Maps = Annotated[
-    Literal["attention", "norm", "projection", "alti"],
+    MapsName,
     typer.Option(help="attention, or contributions of tokens to the blocks' outputs, one map a layer"),
 ]
 LayerWeights = Annotated[

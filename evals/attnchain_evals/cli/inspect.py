@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, load
+from attnchain_evals.bench.model_loading import MapsName, Model, load
 from attnchain_evals.terminal import working
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ def inspect(
         Literal["encoder", "decoder", "cross", "pool", "self", "joint"] | None, typer.Option(help="of the attention")
     ] = None,
     tower: Annotated[str | None, typer.Option(help="of a model of several: text, vision, …")] = None,
-    maps: Annotated[
-        Literal["attention", "norm", "projection", "alti"], typer.Option(help="attention, or contributions of tokens")
-    ] = "attention",
+    maps: Annotated[MapsName, typer.Option(help="attention, or contributions of tokens")] = "attention",
 ) -> None:
     """Prints the capture of a model on a sample input: layers, heads, tokens, route, row sums. --strong verifies it.
 
