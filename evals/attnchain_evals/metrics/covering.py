@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.partition_scores import shared_pixels
+from attnchain_evals.metrics.partition_scores import check_partitions
 
 
 def covering(segments: Tensor, segmentations: Tensor) -> Tensor:
@@ -26,10 +26,14 @@ def covering(segments: Tensor, segmentations: Tensor) -> Tensor:
     >>> covering(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[[5, 5, 5, 5]], [[0, 0, 1, 1]]]))
     tensor([0.5000, 1.0000], dtype=torch.float64)
     """
-    return torch.stack([_covering(both) for both in shared_pixels(segments, segmentations)])
+    check_partitions(segments, segmentations)
+    return torch.stack([_covering(each, segments) for each in segmentations])
 
 
-def _covering(both: Tensor) -> Tensor:
+def _covering(regions: Tensor, segments: Tensor) -> Tensor:
+    from sklearn.metrics.cluster import contingency_matrix
+
+    both = torch.from_numpy(contingency_matrix(regions.flatten().cpu(), segments.flatten().cpu())).double()
     area = both.sum(1)
     union = area[:, None] + both.sum(0) - both
     return (area * (both / union).amax(1)).sum() / area.sum()

@@ -25,12 +25,11 @@ def rand_index(segments: Tensor, segmentations: Tensor) -> Tensor:
     >>> rand_index(torch.tensor([[0, 0, 1]]), torch.tensor([[[0, 0, 1]], [[0, 1, 1]]]))
     tensor([1.0000, 0.3333], dtype=torch.float64)
     """
-    found = []
-    for both in shared_pixels(segments, segmentations):
-        n, squares = both.sum(), (both**2).sum()
-        joined = (both.sum(0) ** 2).sum() + (both.sum(1) ** 2).sum() - 2 * squares
-        found.append(1 - joined / (n * (n - 1)))
-    return torch.stack(found)
+    from sklearn.metrics import rand_score
+
+    check_partitions(segments, segmentations)
+    own = segments.flatten().cpu()
+    return torch.tensor([rand_score(each.flatten().cpu(), own) for each in segmentations], dtype=torch.float64, device="cpu")
 
 
 def variation_of_information(segments: Tensor, segmentations: Tensor) -> Tensor:
@@ -47,13 +46,16 @@ def variation_of_information(segments: Tensor, segmentations: Tensor) -> Tensor:
     >>> variation_of_information(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[[0, 1, 0, 1]]]))
     tensor([2.], dtype=torch.float64)
     """
-    return torch.stack(
-        [2 * _entropy(both) - _entropy(both.sum(0)) - _entropy(both.sum(1)) for both in shared_pixels(segments, segmentations)]
-    )
+    from skimage.metrics import variation_of_information as both_ways
+
+    check_partitions(segments, segmentations)
+    own = segments.cpu().numpy()
+    found = [sum(both_ways(each.cpu().numpy(), own)) for each in segmentations]
+    return torch.tensor(found, dtype=torch.float64, device="cpu")
 
 
-def shared_pixels(segments: Tensor, segmentations: Tensor) -> list[Tensor]:
-    """Returns the number of pixels of each pair of region and segment, (region, segment) for each person.
+def check_partitions(segments: Tensor, segmentations: Tensor) -> None:
+    """Checks that partitions are of the same pixels.
 
     Raises:
         AttentionError: shapes that do not fit.
@@ -63,15 +65,3 @@ def shared_pixels(segments: Tensor, segmentations: Tensor) -> list[Tensor]:
             f"segments {tuple(segments.shape)} and segmentations {tuple(segmentations.shape)} do not fit.",
             "Pass segments (height, width) and segmentations (person, height, width) of the same pixels.",
         )
-    own = segments.flatten().unique(return_inverse=True)[1]
-    count, tables = int(own.max()) + 1, []
-    for each in segmentations:
-        regions = each.flatten().unique(return_inverse=True)[1]
-        rows = int(regions.max()) + 1
-        tables.append(torch.bincount(regions * count + own, minlength=rows * count).view(rows, count).double())
-    return tables
-
-
-def _entropy(counts: Tensor) -> Tensor:
-    shares = counts.flatten() / counts.sum()
-    return -torch.xlogy(shares, shares).sum() / torch.log(torch.tensor(2.0, dtype=torch.float64))

@@ -1,15 +1,21 @@
-"""Partition scores beside scikit-learn and scikit-image."""
+"""Partition scores beside their definitions, written out over pairs of pixels and counts."""
+
+from collections import Counter
+from itertools import combinations
+from math import log2
 
 import pytest
 import torch
-from skimage.metrics import variation_of_information as of_skimage
-from sklearn.metrics import rand_score
 
 from attnchain_evals import rand_index, variation_of_information
 from attnchain_interp import AttentionError
 
 
-def test_beside_other_implementations() -> None:
+def entropy(numbers: list[object]) -> float:
+    return -sum(count / len(numbers) * log2(count / len(numbers)) for count in Counter(numbers).values())
+
+
+def test_beside_the_definitions() -> None:
     generator = torch.Generator().manual_seed(0)
     segments = torch.randint(0, 5, (9, 12), generator=generator)
     people = torch.randint(3, 7, (4, 9, 12), generator=generator)
@@ -17,9 +23,12 @@ def test_beside_other_implementations() -> None:
     rand, information = rand_index(segments, people), variation_of_information(segments, people)
     assert rand[0] == 1
     assert information[0] == pytest.approx(0, abs=1e-12)
-    for each, index, bits in zip(people, rand, information, strict=True):
-        assert float(index) == pytest.approx(rand_score(each.flatten(), segments.flatten()))
-        assert float(bits) == pytest.approx(of_skimage(each.numpy(), segments.numpy()).sum(), abs=1e-9)
+    own = segments.flatten().tolist()
+    for each, index, bits in zip(people.flatten(1).tolist(), rand, information, strict=True):
+        alike = [(own[i] == own[j]) == (each[i] == each[j]) for i, j in combinations(range(len(own)), 2)]
+        assert float(index) == pytest.approx(sum(alike) / len(alike))
+        both = entropy(list(zip(own, each, strict=True)))
+        assert float(bits) == pytest.approx(2 * both - entropy(own) - entropy(each), abs=1e-9)
 
 
 def test_shapes() -> None:
