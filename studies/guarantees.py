@@ -11,12 +11,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
-from attnchain_interp.files import write_text
+from studies.report_pages import ROOT, between, write
 
-PAGE = Path(__file__).parents[1] / "docs/guarantees.md"
+PAGE = "docs/guarantees.md"
 BEGIN, END = "<!-- attacks -->\n", "<!-- end of attacks -->"
 HEAD = "| guarantee | attack | inputs tried | survived | command |\n|---|---|---|---|---|\n"
 
@@ -73,7 +72,7 @@ def measured(attack: Attack) -> str:
     words = [sys.executable, "-m", "pytest", "-q", attack.tests, "--hypothesis-show-statistics"]
     done = subprocess.run(  # noqa: S603
         words,
-        cwd=PAGE.parents[1],
+        cwd=ROOT,
         env={**os.environ, "ATTNCHAIN_FUZZING": str(attack.longer)},
         capture_output=True,
         text=True,
@@ -87,12 +86,11 @@ def measured(attack: Attack) -> str:
 
 def main() -> None:
     """Runs the attacks and writes the table."""
-    before, rest = PAGE.read_text("utf-8").split(BEGIN)
     rows = []
     for attack in ATTACKS:
         rows.append(measured(attack))
         print(rows[-1], end="", flush=True)
-    write_text(PAGE, before + BEGIN + HEAD + "".join(rows) + END + rest.split(END)[1])
+    write({PAGE: between(PAGE, BEGIN, END, HEAD + "".join(rows))})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from studies.guarantees import ATTACKS, BEGIN, END, PAGE, command, counts
+from studies.report_pages import ROOT
 
 PRINTED = """
 tests/a.py::test_one:
@@ -18,7 +19,7 @@ def test_what_hypothesis_prints_is_counted() -> None:
 
 
 def test_the_table_has_a_row_for_each_attack_whose_tests_are_there() -> None:
-    rows = PAGE.read_text("utf-8").split(BEGIN)[1].split(END)[0].splitlines()[2:]
+    rows = (ROOT / PAGE).read_text("utf-8").split(BEGIN)[1].split(END)[0].splitlines()[2:]
     assert len(rows) == len(ATTACKS)
     for row, attack in zip(rows, ATTACKS, strict=True):
         assert (Path(__file__).parents[2] / attack.tests).exists()
