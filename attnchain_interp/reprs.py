@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 __all__ = ["CONTROL_PICTURES", "brief", "counted", "with_fields", "with_settings"]
 
-CONTROL_PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # for str.translate: ␀ … ␟, ␡
+CONTROL_PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
 _LONGEST = 6  # entries of a list that are shown
 
 

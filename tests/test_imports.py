@@ -99,6 +99,7 @@ def loaded_after(code: str) -> set[str]:
 def test_the_core_loads_no_framework_and_no_pyplot() -> None:
     loaded = loaded_after("import attnchain_interp as ac; ac.stationary, ac.capture")
     assert not loaded & (FRAMEWORKS | HEAVY | {"captum", "attnchain_adapters"})
+    assert "pydantic" not in loaded_after("import attnchain_interp as ac; ac.AttentionStore"), "files alone need it"
     assert "matplotlib.pyplot" not in loaded_after("import matplotlib.figure; from attnchain_interp.pictures import show_grid")
     assert "timm" in loaded_after("import attnchain_interp, timm"), "the probe can fail"
 

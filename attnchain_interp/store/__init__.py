@@ -6,9 +6,9 @@ from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue
 from attnchain_interp.store.layer_weights import NAMED_LAYER_WEIGHTS, LayerWeights, layer_weights
 from attnchain_interp.store.layers import LayerAttention, LayerSelection, names_given, select_layers
 from attnchain_interp.store.roles import Role
-from attnchain_interp.store.safetensors_file import stored_format
 from attnchain_interp.store.sinks import Sinks, known_sinks, sinks, states_of
 from attnchain_interp.store.starts import Start
+from attnchain_interp.store.stored_format import stored_format
 from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
 
 __all__ = [

@@ -27,7 +27,6 @@ from attnchain_interp.store.layers import (
     select_layers,
 )
 from attnchain_interp.store.roles import Role
-from attnchain_interp.store.safetensors_file import naming, read_layers, write_layers
 from attnchain_interp.store.store_repr import store_repr
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
@@ -226,6 +225,8 @@ class AttentionStore:
             AttentionError: metadata or labels that are not strings of UTF-8, no such folder, a file or folder that must not
                 be written, a disk that is full or fails. Nothing is left behind, and an earlier file stays as it was.
         """
+        from attnchain_interp.store.safetensors_file import write_layers  # loads pydantic
+
         write_layers(as_path(path), self, self.tokens, self.metadata, self.queries)
 
     @staticmethod
@@ -241,9 +242,9 @@ class AttentionStore:
         Raises:
             AttentionError: no such file, no store, or a damaged one. The message names the file, the field and what came.
         """
+        from attnchain_interp.store.safetensors_file import read_store  # loads pydantic
+
         path = as_path(path)
-        parts = read_layers(path, mmap, verify)
-        with naming(path):
-            store = AttentionStore(*parts)
+        store = read_store(path, mmap, verify, AttentionStore)
         store.mapped = path if mmap else None
         return store

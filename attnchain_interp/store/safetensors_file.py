@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.files import as_path, whole
+from attnchain_interp.files import whole
 from attnchain_interp.operators import Factors
 from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.store_header import VERSION, Header, LayerHeader, LayoutHeader, checksum, damaged, first_problem
@@ -23,7 +22,7 @@ from attnchain_interp.store.tokens import TokenLayout
 _KEY: Final = "attnchain_interp"
 _NORMS: Final = "value_norms"
 _OF_FACTORS: Final = ("scale", "causal", "softcap")
-Parts = tuple[list[LayerAttention], TokenLayout, dict[str, str], TokenLayout | None]
+Store = TypeVar("Store")
 
 
 def write_layers(
@@ -87,48 +86,35 @@ def _layout_header(layout: TokenLayout) -> LayoutHeader:
     return LayoutHeader(grid=layout.grid, labels=layout.labels and [list(row) for row in layout.labels])
 
 
-def read_layers(path: Path, mmap: bool, verify: bool) -> Parts:
-    """Returns the layers, the layout, the metadata and the layout of the queries that `write_layers` put into a file.
+def read_store(path: Path, mmap: bool, verify: bool, build: Callable[..., Store]) -> Store:
+    """Returns the store that `write_layers` put into a file.
 
     Args:
         path: of the file.
         mmap: the tensors stay in the file, and are read when they are used.
         verify: compare the tensors with their checksum.
+        build: layers, layout, metadata and the layout of the queries → store.
 
     Raises:
         AttentionError: no file, a file of another kind or format, or a damaged one. The message names the file and the field.
     """
-    header, tensors = _contents(path, mmap)
+    header, tensors = contents(path, mmap)
     if verify:
         _verify(path, header, tensors)
-    with naming(path):
+    try:
         layers = [
             _layer(described, lambda name, i=i: tensors[f"layers.{i}.{name}"]) for i, described in enumerate(header.layers)
         ]
         tokens = TokenLayout(tensors["tokens.roles"], header.grid, header.labels)
         queries = header.queries and TokenLayout(tensors["queries.roles"], header.queries.grid, header.queries.labels)
-    return layers, tokens, header.metadata, queries
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Names the file in an error about what it holds."""
-    try:
-        yield
+        return build(layers, tokens, header.metadata, queries)
     except AttentionError as error:
-        raise AttentionError(f"{path} holds no valid store: {_first_line(error)}", "Write it again.") from error
+        first = str(error).partition("\n")[0]
+        raise AttentionError(f"{path} holds no valid store: {first}", "Write it again.") from error
 
 
-def stored_format(path: str | Path) -> int:
-    """Returns the number of the format in which a store was written. Formats from 5 on have a checksum.
-
-    Raises:
-        AttentionError: no such file, no store, or a damaged one.
-    """
-    return _contents(as_path(path), mmap=True)[0].version
-
-
-def _contents(path: Path, mmap: bool) -> tuple[Header, dict[str, Tensor]]:
+def contents(path: Path, mmap: bool) -> tuple[Header, dict[str, Tensor]]:
+    """Returns the header of a file and its tensors by name. See `read_store` for arguments and errors."""
     if not path.is_file():
         raise AttentionError(f"there is no file {path}.", "Pass the path of a file that AttentionStore.write made.")
     try:
@@ -166,7 +152,3 @@ def _layer(described: LayerHeader, tensor: Callable[[str], Tensor]) -> LayerAtte
     settings = {name: getattr(described, name) for name in _OF_FACTORS}
     attention = tensors["maps"] if "maps" in tensors else Factors(**tensors, **settings)
     return LayerAttention(described.name, attention, described.sink, norms)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
