@@ -38,10 +38,6 @@ class Call(NamedTuple):
 
         A model whose first argument is `input_ids` and which takes `inputs_embeds` gets a floating-point tensor (batch, token,
         width) as `inputs_embeds`. A model that takes keywords alone gets `inputs` as its first keyword.
-
-        Raises:
-            AttentionError: floating-point inputs of another shape for a model of token ids; further arguments for a model
-                that takes keywords alone, or in the place of a cache; a model that takes keywords of any name alone.
         """
         inputs, extra, options = self.inputs, self.extra, self.options or {}
         source, adapter = model, adapter_of(model) if module_of(model) is None else None
@@ -85,11 +81,7 @@ class Call(NamedTuple):
 
 
 def one_tensor(inputs: Any) -> Tensor:
-    """Returns the tensor of `inputs`: itself, or the one in a tuple.
-
-    Raises:
-        AttentionError: several tensors, or another type. The fix is the line to write.
-    """
+    """Returns the tensor of `inputs`: itself, or the one in a tuple."""
     given = inputs[0] if isinstance(inputs, tuple) and len(inputs) == 1 else inputs
     if isinstance(given, Tensor):
         return given

@@ -190,11 +190,7 @@ def no_residual(method: Attribution) -> AttentionError:
 
 
 def check_places(metadata: Mapping[str, str], images: Tensor) -> None:
-    """Refuses scores of an image of another size than the input's (batch, channel, height, width).
-
-    Raises:
-        AttentionError: a model inside another got such an image.
-    """
+    """Refuses scores of an image of another size than the input's (batch, channel, height, width)."""
     given, read = f"{images.shape[2]}×{images.shape[3]}", metadata.get("images")
     if read not in (None, given):
         raise AttentionError(

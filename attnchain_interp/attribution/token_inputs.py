@@ -23,11 +23,7 @@ _ROWS: Final = 4096
 
 
 def module_inside(source: Any) -> nn.Module:
-    """Returns the module that a source is, is a method of, or wraps.
-
-    Raises:
-        AttentionError: a source without a module.
-    """
+    """Returns the module that a source is, is a method of, or wraps."""
     source = uncompiled(source)
     module, adapter = module_of(source), adapter_of(source)
     if isinstance(adapter, WrapperAdapter):
@@ -41,11 +37,7 @@ def module_inside(source: Any) -> nn.Module:
 
 
 def embedding_of(model: nn.Module) -> nn.Module:
-    """Returns the module that turns token numbers into embeddings.
-
-    Raises:
-        AttentionError: the model does not say which one it is.
-    """
+    """Returns the module that turns token numbers into embeddings."""
     embedding: Any = getattr(model, "get_input_embeddings", lambda: None)()
     if not isinstance(embedding, nn.Module):
         raise AttentionError(
@@ -110,9 +102,6 @@ def by_token(attributions: Tensor, store: AttentionStore) -> Tensor:
     Args:
         attributions: (batch, token, width), or (batch, channel, height, width).
         store: of the same call.
-
-    Raises:
-        AttentionError: the model has other tokens than its inputs.
     """
     tokens = store.tokens
     if attributions.ndim == 4 and tokens.grid is not None:

@@ -63,11 +63,7 @@ class Expected:
 
 
 def told(expected: Expected | None) -> Expected:
-    """Returns what `expect` was told.
-
-    Raises:
-        AttentionError: `expect` has not been called.
-    """
+    """Returns what `expect` was told."""
     if expected is None:
         raise AttentionError("a collector was given attention before expect.", "Call expect before the forward.")
     return expected

@@ -204,11 +204,7 @@ def collector_of(maps: Maps | None, keep: Keep, max_bytes: int) -> Collector[Att
 @overload
 def collector_of(maps: Maps | None, keep: Sequence[Reducer], max_bytes: int) -> Collector[Reductions]: ...
 def collector_of(maps: Maps | None, keep: Keep | Sequence[Reducer], max_bytes: int) -> Collector[Any]:
-    """Returns the collector of a capture. See `capture`.
-
-    Raises:
-        AttentionError: unknown maps; an unknown `keep`; factors of contributions.
-    """
+    """Returns the collector of a capture. See `capture`."""
     if maps is not None:
         check_one_of("maps", maps, get_args(Maps))
     attention = StoreCollector(keep, max_bytes) if isinstance(keep, str) else ReductionCollector(keep)

@@ -142,10 +142,6 @@ def _removals(block: AttentionBlock) -> Sizes:
 class _Summands:
     """T_i(x_j) (width,), but for the division by the standard deviation: of all keys and queries, a few at a time.
 
-    Args:
-        block: the block.
-        normalised: whether the linear part of the layer norm is taken.
-
     Attributes:
         residual: the part of the input (batch, query, width), at j = i.
         vectors: u (batch, key, head, width), whose sums over heads, weighted by the map, are the rest; None where a query

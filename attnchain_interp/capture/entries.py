@@ -76,11 +76,7 @@ class Entries(Generic[Result]):
                 module.__dict__[entry] = before
 
     def result(self) -> tuple[Result, Known]:
-        """Returns the result, and the model that ran, after the forward.
-
-        Raises:
-            AttentionError: the known models did not run, or reading one failed and the forward went on.
-        """
+        """Returns the result, and the model that ran, after the forward."""
         if self._error is not None:
             raise self._error
         if self._first is None or not self._results:

@@ -116,11 +116,7 @@ class InsideAdapter:
         request: CaptureRequest[Any],
         read: Callable[..., Results],
     ) -> tuple[Results, list[str]]:
-        """Runs the source. Returns the result of `read`, and the names of the modules that attend outside of the model inside.
-
-        Raises:
-            AttentionError: see `Entries.result`; such modules, where the user named neither layers nor the model inside.
-        """
+        """Runs the source. Returns the result of `read`, and the names of the modules that attend outside the model inside."""
         whole: Any = module_of(source)
         check_settled(whole)
         tower = request.reading.tower

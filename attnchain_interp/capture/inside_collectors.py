@@ -17,13 +17,7 @@ Result = TypeVar("Result")
 
 
 def collector_inside(collector: Collector[Result], prefix: str, metadata: Mapping[str, str]) -> CollectorInside[Result]:
-    """Returns the collector of a model inside another, of the same kind.
-
-    Args:
-        collector: of the capture, which gets the layers under their full paths.
-        prefix: of these paths.
-        metadata: are added to those of the result.
-    """
+    """Returns the collector of a model inside another, of the same kind. It adds `metadata`, and `prefix` to paths."""
     if isinstance(collector, BlockCollector):
         return _BlocksInside(collector, prefix, metadata)
     if isinstance(collector, OutputCollector):

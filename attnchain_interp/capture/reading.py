@@ -65,11 +65,7 @@ class Reading:
 
 
 def checked(reading: Any) -> Reading:
-    """Returns the options, or the defaults for None.
-
-    Raises:
-        AttentionError: another type.
-    """
+    """Returns the options, or the defaults for None."""
     if reading is not None and not isinstance(reading, Reading):
         raise AttentionError(f"reading is a {type(reading).__name__}.", 'Pass reading=ac.Reading(kind="decoder", …).')
     return reading or Reading()
@@ -87,9 +83,6 @@ def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -
 
     In this release an option may also be a keyword argument. It then causes a `DeprecationWarning`. An argument of the model's
     own forward with that name goes to the model.
-
-    Raises:
-        AttentionError: `reading` is not a `Reading`, or an option comes in both forms.
     """
     reading = checked(reading)
     forward = forward_of(source)

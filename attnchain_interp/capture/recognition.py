@@ -38,11 +38,7 @@ def _gives_a_store(method: Any) -> bool:
 
 
 def required_adapter(source: Any, purpose: str, instead: str) -> Adapter:
-    """Returns the adapter that reads a source.
-
-    Raises:
-        AttentionError: no adapter does. The message begins with `purpose` and ends with `instead`.
-    """
+    """Returns the adapter that reads a source."""
     adapter = adapter_of(source)
     if adapter is None:
         raise AttentionError(f"{purpose} a model that an adapter recognises; got {type(source).__name__}.", instead)

@@ -15,9 +15,6 @@ def check_whole_layers(module: nn.Module) -> None:
     """Refuses a model whose layers are split among processes: each computes some of the heads, or of the tokens.
 
     Fully sharded models (FSDP) are whole where it counts: each process gathers the weights of a layer before it runs.
-
-    Raises:
-        AttentionError: tensor or context parallelism: of PyTorch, of transformers, of diffusers.
     """
     gathered = {id(weight) for each in module.modules() if _fully_sharded(each) for weight in each.parameters()}
     split = [
@@ -39,11 +36,7 @@ def check_whole_layers(module: nn.Module) -> None:
 
 
 def check_holds_weights(module: nn.Module | None) -> None:
-    """Refuses a fully sharded model (FSDP), which holds the weights of a layer while the layer runs, and not afterwards.
-
-    Raises:
-        AttentionError: a fully sharded model.
-    """
+    """Refuses a fully sharded model (FSDP), which holds the weights of a layer while the layer runs, and not afterwards."""
     if module is not None and any(_fully_sharded(each) for each in module.modules()):
         raise AttentionError(
             f"{type(module).__name__} is fully sharded (FSDP), so a layer's weights are gone when its contributions are"

@@ -30,9 +30,6 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
         name: of the maps, for the message.
         rows: bool, broadcastable to (…, query). Rows that are false (padding) are not looked at.
         below_one: rows may sum to less than one (an attention sink was dropped after the softmax).
-
-    Raises:
-        AttentionError: not floating point, NaN or infinite, negative, or rows that do not sum to one.
     """
     if not maps.is_floating_point():
         raise AttentionError(f"{name} is {maps.dtype}.", "Pass floating-point probabilities.")

@@ -23,9 +23,6 @@ class LayerOutputs:
 
     A layer of attention belongs to the innermost entry of an `nn.ModuleList` or `nn.Sequential` around it: its block. Forwards
     without gradients, by which an adapter only looks, do not count.
-
-    Args:
-        model: the model that will be called.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -78,11 +78,7 @@ class MapGraph:
 
     @full_precision()
     def gradients(self, score: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Returns the gradients of `score` (batch,) with respect to the maps of these layers.
-
-        Raises:
-            AttentionError: no gradient flows to one of them.
-        """
+        """Returns the gradients of `score` (batch,) with respect to the maps of these layers."""
         several = derivatives(score, [self.maps[name] for name in names])
         gradients = {name: gradient for name, gradient in zip(names, several, strict=True) if gradient is not None}
         check_reached(names, gradients)
@@ -110,11 +106,7 @@ def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
 
 
 def check_reached(names: Sequence[str], reached: Container[str]) -> None:
-    """Checks that the score depends on all layers.
-
-    Raises:
-        AttentionError: no gradient flows to one of them.
-    """
+    """Checks that the score depends on all layers."""
     cut = [name for name in names if name not in reached]
     if cut:
         raise AttentionError(

@@ -24,13 +24,6 @@ class GradientCollector:
 
     It is an `OutputCollector`. Fused attention stays fused, forward and backward. The backward gives the gradient ∇O by the
     mixed values, and that by the map follows: ∇A = ∇O Vᵀ.
-
-    Args:
-        keep: see `capture_gradients`.
-        max_bytes: the limit for "auto".
-
-    Raises:
-        AttentionError: another `keep`.
     """
 
     def __init__(self, keep: Literal["auto", "maps", "factors"] = "auto", max_bytes: int = MAX_BYTES) -> None:
@@ -66,11 +59,7 @@ class GradientCollector:
 
     @full_precision()
     def gradients_of(self, score: Tensor, names: Sequence[str]) -> list[FactoredGradient]:
-        """Returns the gradients of the sum of `score` with respect to the maps of these layers, by one backward.
-
-        Raises:
-            AttentionError: as `derivatives` and `check_reached`.
-        """
+        """Returns the gradients of the sum of `score` with respect to the maps of these layers, by one backward."""
         derivatives(score, [self._root])
         check_reached(names, self._gradients)
         return [self._gradients[name] for name in names]

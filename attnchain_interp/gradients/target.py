@@ -40,9 +40,6 @@ def selected_score(output: Any, target: Target, batch: int) -> Tensor:
         output: logits (batch, …), or an output of transformers that has `logits`.
         target: an int, a tuple, a tensor, a list, None, or a function of the output.
         batch: the number of examples that the model reads.
-
-    Raises:
-        AttentionError: an output without logits, or a target that does not select one number of each example.
     """
     from captum._utils.common import _select_targets  # captum loads pyplot
 

@@ -33,9 +33,6 @@ class FactoredMap(Remembering):
     exponentiated log-sum-exp is the step. Causal attention is causal again in reverse order of the tokens. A mask of keys
     (padding) is one more feature. Tiles of the map are built one after another where no fused kernel serves (soft-caps,
     masks that differ by query, gradients) or its rounding would lose mass (logits above 300 in float32).
-
-    Raises:
-        AttentionError: queries and keys are of different tokens, or logits overflow.
     """
 
     @full_precision()

@@ -116,11 +116,7 @@ def _patterns(activations: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stacked(layers: Sequence[LayerAttention]) -> Tensor:
-    """Returns the maps of layers as one tensor (batch, layer, head, query, key).
-
-    Raises:
-        AttentionError: the layers have different shapes.
-    """
+    """Returns the maps of layers as one tensor (batch, layer, head, query, key)."""
     if len({layer.attention.shape for layer in layers}) > 1:
         shapes = ", ".join(f"{layer.name} {tuple(layer.attention.shape)}" for layer in layers)
         raise AttentionError(f"layers of different shapes cannot be stacked ({shapes}).", "Take them one by one.")

@@ -213,12 +213,7 @@ def names_given(layers: LayerSelection) -> bool:
 def checked_layers(
     layers: Iterable[LayerAttention], tokens: TokenLayout, queries: TokenLayout | None
 ) -> dict[str, LayerAttention]:
-    """Returns the layers of a store by name. See `AttentionStore`.
-
-    Raises:
-        AttentionError: no layers, other things than layers, a name used twice, a layout of another type, or maps that
-            do not fit.
-    """
+    """Returns the layers of a store by name. See `AttentionStore`."""
     for name, layout in (("tokens", tokens), ("queries", queries)):
         if layout is not None or name == "tokens":
             check_type(name, layout, TokenLayout, "Write TokenLayout.text(mask, labels) or TokenLayout.image(grid).")

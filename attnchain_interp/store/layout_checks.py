@@ -14,15 +14,7 @@ Grid = tuple[int, int]
 
 
 def checked_grid(grid: Any, patches: Tensor) -> Grid:
-    """Returns the (rows, columns) of the patches of an image.
-
-    Args:
-        grid: any value that a user passed.
-        patches: marks the patches (batch, token).
-
-    Raises:
-        AttentionError: not two whole numbers, another number of places than patches, or patches elsewhere in another example.
-    """
+    """Returns the (rows, columns) of the `patches` (batch, token) bool of an image, from any value that a user passed."""
     if not isinstance(grid, Sequence) or isinstance(grid, str) or len(grid) != 2:
         raise AttentionError(
             f"grid is {grid!r}; it must be (rows, columns).", "Pass two whole numbers, such as grid=(14, 14)."
@@ -42,11 +34,7 @@ def checked_grid(grid: Any, patches: Tensor) -> Grid:
 
 
 def check_labels(labels: Any, batch: int, tokens: int) -> None:
-    """Refuses everything but one list for each example of a batch, with one string for each token.
-
-    Raises:
-        AttentionError: another type or another number.
-    """
+    """Refuses everything but one list for each example of a batch, with one string for each token."""
     lists = isinstance(labels, Sequence) and all(isinstance(row, Sequence) and not isinstance(row, str) for row in labels)
     if not lists or [len(row) for row in labels] != [tokens] * batch:
         raise AttentionError(f"labels must hold {batch} lists of {tokens} strings.", "Pass one string for each token.")

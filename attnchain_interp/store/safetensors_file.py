@@ -28,11 +28,7 @@ Store = TypeVar("Store")
 def write_layers(
     path: Path, layers: Iterable[LayerAttention], tokens: TokenLayout, metadata: Mapping[str, str], queries: TokenLayout | None
 ) -> None:
-    """Writes a file, whole or not at all. The arguments are those of an `AttentionStore`.
-
-    Raises:
-        AttentionError: text that UTF-8 cannot hold, or a file that cannot be written.
-    """
+    """Writes a file, whole or not at all. The arguments are those of an `AttentionStore`."""
     layers = list(layers)
     named = {f"layers.{i}.{name}": tensor for i, layer in enumerate(layers) for name, tensor in _tensors(layer).items()}
     roles = {"tokens.roles": tokens.roles} | ({"queries.roles": queries.roles} if queries else {})
@@ -87,16 +83,9 @@ def _layout_header(layout: TokenLayout) -> LayoutHeader:
 
 
 def read_store(path: Path, mmap: bool, verify: bool, build: Callable[..., Store]) -> Store:
-    """Returns the store that `write_layers` put into a file.
+    """Returns the store of a file: `build` makes it of layers, layout, metadata and the layout of the queries.
 
-    Args:
-        path: of the file.
-        mmap: the tensors stay in the file, and are read when they are used.
-        verify: compare the tensors with their checksum.
-        build: layers, layout, metadata and the layout of the queries → store.
-
-    Raises:
-        AttentionError: no file, a file of another kind or format, or a damaged one. The message names the file and the field.
+    See `AttentionStore.read`.
     """
     header, tensors = contents(path, mmap)
     if verify:

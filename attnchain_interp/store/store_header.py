@@ -75,11 +75,7 @@ class Header(LayoutHeader):
 
     @classmethod
     def read(cls, path: Path, text: str) -> Header:
-        """Returns the header of a file.
-
-        Raises:
-            AttentionError: another format, or a field that is not as it must be.
-        """
+        """Returns the header of a file."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:

@@ -121,10 +121,6 @@ class AttentionAttribution(TokenAttribution, ABC):
 
 
 def checked_store(store: Any) -> AttentionStore:
-    """Returns a store as it is.
-
-    Raises:
-        AttentionError: anything else.
-    """
+    """Returns a store as it is."""
     check_type("store", store, AttentionStore, "Pass capture(model, …), or AttentionStore.from_maps(maps).")
     return store

@@ -49,9 +49,6 @@ def open_data(
         tokenizer: of a model of texts; None without one.
         model: is asked which prompts it answers.
         classes: the names of the model's classes, for "classes:PATH".
-
-    Raises:
-        AttentionError: an unknown name, data that the model does not take, or what the reader of the data raises.
     """
     kind, _, rest = name.partition(":")
     if kind in ("digits", "key-values") and rest in _SPLITS:

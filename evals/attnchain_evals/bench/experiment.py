@@ -53,9 +53,6 @@ def set_up(
         model, data, limit, seed, device: the options of `attnchain bench run`.
         probe: a folder of a probe, or of images to train one on, which takes the place of the model's head.
         kept: the folder where a trained probe is kept.
-
-    Raises:
-        AttentionError: an unknown name, a model of images without a grid, or what `kept_probe` raises.
     """
     loaded = load(model)
     given = given_by(loaded) if probe is None else ALL - {"text"}
@@ -80,12 +77,7 @@ def _probed(network: nn.Module, loaded: LoadedModel, probe: str, kept: Path | No
 
 
 def check_options(settings: BenchSettings) -> list[str]:
-    """Returns the methods that are named, after a look at all names: nothing is loaded for a run that cannot be.
-
-    Raises:
-        AttentionError: a name that is not known, a setting that does not fit, or a method or metric that needs more than a
-            model of this name gives.
-    """
+    """Returns the methods that are named, after a look at all names: nothing is loaded for a run that cannot be."""
     specs = [*([] if settings.methods is None else _listed(settings.methods)), *from_grid(settings.grid)]
     metrics = [] if settings.metrics is None else build_metrics(_listed(settings.metrics))
     check_model(settings.model)
@@ -99,11 +91,7 @@ def check_options(settings: BenchSettings) -> list[str]:
 
 
 def carry_out(settings: BenchSettings, output: Path) -> BenchmarkResult:
-    """Measures, checks the methods if asked to, and returns the result.
-
-    Raises:
-        AttentionError: a name or value that is not known, or what `benchmark` raises.
-    """
+    """Measures, checks the methods if asked to, and returns the result."""
     with as_usage():
         named = check_options(settings)
     limit, seed = settings.limit, settings.seed
@@ -138,11 +126,7 @@ def carry_out(settings: BenchSettings, output: Path) -> BenchmarkResult:
 
 
 def read_result(folder: Path, baseline: str | None) -> BenchmarkResult:
-    """Returns the result of a folder. The metrics are built from their names in `run.json`.
-
-    Raises:
-        AttentionError: there is no run, or metrics that this command line does not know.
-    """
+    """Returns the result of a folder. The metrics are built from their names in `run.json`."""
     metrics = build_metrics(read_manifest(folder)["configuration"]["metrics"])
     return BenchmarkResult.read(folder, metrics, baseline)
 

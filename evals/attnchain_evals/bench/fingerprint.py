@@ -42,9 +42,6 @@ def method_identity(method: Any) -> dict[str, Any]:
     """Returns the class and the settings. The run names the model that a method holds.
 
     A class that no installed package has is also known by its code, and by what it keeps under names that begin with "_".
-
-    Raises:
-        AttentionError: a setting that cannot be compared with that of another run.
     """
     name = public_name(type(method))
     ours = name.partition(".")[0] in PACKAGES

@@ -22,11 +22,7 @@ _UNKNOWN: Final = {"HFValidationError", "RepositoryNotFoundError"}
 def loading_failure(framework: str, name: str, error: BaseException, known: Iterable[str]) -> AttentionError:
     """Returns the error to raise where a framework could not load a model: a misspelt name is told from an unreachable hub.
 
-    Args:
-        framework: for the message.
-        name: of the model, or its folder.
-        error: the framework's.
-        known: names that the framework knows without the network, or has in its cache.
+    Names that are `known` without the network, or are in the framework's cache, are proposed.
     """
     from attnchain_interp import AttentionError
 

@@ -59,11 +59,7 @@ class Manifest(_Part):
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Returns the manifest of a run as plain data.
-
-    Raises:
-        AttentionError: no manifest, or a damaged one: the message names the file, the field and the value that came.
-    """
+    """Returns the manifest of a run as plain data."""
     path = folder / NAME
     if not path.exists():
         raise AttentionError(f"there is no {path}.", f"Run `attnchain bench run --output {folder}`, which writes it.")
@@ -113,11 +109,7 @@ def _values(output: Any) -> Any:
 
 
 def check_outputs(folder: Path, there: list[float] | None, here: list[float] | None) -> None:
-    """Refuses a model whose outputs are not those of the run in the folder.
-
-    Raises:
-        AttentionError: shows the first number that differs.
-    """
+    """Refuses a model whose outputs are not those of the run in the folder."""
     if there is None or here is None:
         return
     left, right = np.array(there), np.array(here)

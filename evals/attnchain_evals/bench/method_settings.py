@@ -17,16 +17,7 @@ _STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
 
 def check_settings(spec: str, kind: type[Any], settings: Mapping[str, Any]) -> None:
-    """Refuses settings that the class does not have, or whose type it does not take.
-
-    Args:
-        spec: as the user wrote it, for the message.
-        kind: the class of the method.
-        settings: name → value.
-
-    Raises:
-        AttentionError: names the setting, the value, and the values that are allowed.
-    """
+    """Refuses settings that the class does not have, or whose type it does not take."""
     parameters = inspect.signature(kind).parameters
     known = [name for name in parameters if name != "forward_func"]
     for name, value in settings.items():

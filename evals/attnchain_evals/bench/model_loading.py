@@ -25,11 +25,7 @@ Model = Annotated[
 
 
 def load(name: str) -> LoadedModel:
-    """Loads the model of a command-line name.
-
-    Raises:
-        AttentionError: the name has no known prefix, or the framework cannot find or load it.
-    """
+    """Loads the model of a command-line name."""
     from attnchain_interp.capture import LoadedModel, adapter_named
 
     if name == "bundled":
@@ -56,11 +52,7 @@ def load(name: str) -> LoadedModel:
 
 
 def check_model(name: str) -> None:
-    """Refuses a name that no model can have.
-
-    Raises:
-        AttentionError: lists the prefixes that are known.
-    """
+    """Refuses a name that no model can have."""
     from attnchain_interp import AttentionError
 
     prefix, _, rest = name.partition(":")

@@ -62,42 +62,26 @@ def standard_methods(text: bool) -> list[str]:
 
 
 def build_methods(specs: Iterable[str], model: Any, grid: tuple[int, int] | None) -> dict[str, Any]:
-    """Returns spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')".
-
-    Raises:
-        AttentionError: an unknown name, or settings that the method does not take.
-    """
+    """Returns spec → method. A spec is a name, or a name with settings: "MultiBounce(steps=3, heads='lambda2')"."""
     return {spec: _build(spec, model, grid) for spec in specs}
 
 
 def method_of(spec: str) -> Callable[[Any], Any]:
-    """Returns a function from a model to the method of a spec.
-
-    Raises:
-        AttentionError: as `build_methods`.
-    """
+    """Returns a function from a model to the method of a spec."""
     kind, settings = _class_of(spec)
     check_settings(spec, kind, settings)
     return lambda model: kind(model, **settings)
 
 
 def check_methods(specs: Iterable[str]) -> None:
-    """Refuses specs that name no method, or settings that it does not take, before a model is there.
-
-    Raises:
-        AttentionError: as `build_methods`.
-    """
+    """Refuses specs that name no method, or settings that it does not take, before a model is there."""
     for spec in specs:
         if spec not in CONTROLS:
             method_of(spec)
 
 
 def method_class(spec: str) -> type[Any]:
-    """Returns the class of the method of a spec.
-
-    Raises:
-        AttentionError: an unknown name.
-    """
+    """Returns the class of the method of a spec."""
     return _class_of(spec)[0]
 
 
@@ -136,9 +120,6 @@ def _class_of(spec: str) -> tuple[type[Any], dict[str, Any]]:
 
 def parsed(spec: str) -> tuple[str, dict[str, Any]]:
     """Returns the name and the settings of a spec.
-
-    Raises:
-        AttentionError: settings that are not name=literal.
 
     >>> parsed("MultiBounce(steps=3, layers=[-2, -1])")
     ('MultiBounce', {'steps': 3, 'layers': [-2, -1]})
@@ -207,9 +188,6 @@ def build_metrics(specs: Iterable[str], text: bool = False) -> list[ExampleMetri
 
     Args:
         text: give presets the settings for texts (`TEXT`) where they say what is removed and the spec does not.
-
-    Raises:
-        AttentionError: an unknown name, or settings that the metric does not take.
     """
     return [_metric(spec, text) for spec in specs]
 

@@ -25,9 +25,6 @@ def needs_of(spec: str) -> Needs:
 
     >>> sorted(needs_of("TokenRank")), sorted(needs_of("LeaveOneOut")), sorted(needs_of("LeGrad"))
     ([], ['logits'], ['gradients', 'logits'])
-
-    Raises:
-        AttentionError: an unknown method.
     """
     if spec in CONTROLS:
         return frozenset({"images"})
@@ -77,11 +74,7 @@ def fitting(given: Needs) -> list[str]:
 
 
 def check_fits(model: str, given: Needs, methods: Iterable[str], metrics: Iterable[ExampleMetric] = ()) -> None:
-    """Refuses a method or a metric that needs what the model does not give.
-
-    Raises:
-        AttentionError: names the need, and the methods that fit the model.
-    """
+    """Refuses a method or a metric that needs what the model does not give."""
     for spec in methods:
         if lacks := sorted(needs_of(spec) - given):
             raise AttentionError(

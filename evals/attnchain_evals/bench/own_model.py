@@ -22,9 +22,6 @@ def own_model(name: str, image: Any) -> LoadedModel:
     Args:
         name: "my_module:build". The module is looked for in the working directory, too.
         image: a PIL image to try the preprocessing with.
-
-    Raises:
-        AttentionError: there is no such function, it fails, or it returns something else.
     """
     module, _, function = name.partition(":")
     if not module or not function:

@@ -72,11 +72,7 @@ class PartFile:
 
 
 def read_parts(folder: Path, run: str) -> pd.DataFrame:
-    """Reads the rows of all part files, each row once, without a last line that is half written.
-
-    Raises:
-        AttentionError: rows of another run, or a file that is not a table.
-    """
+    """Reads the rows of all part files, each row once, without a last line that is half written."""
     frames = [_read(path, run) for path in sorted(folder.glob("rows-*.csv"))]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=list(FIELDS))
     again: Any = rows[rows.duplicated(KEYS, keep=False)]
@@ -94,12 +90,7 @@ def read_parts(folder: Path, run: str) -> pd.DataFrame:
 
 
 def check_names(kind: str, names: Iterable[Any]) -> None:
-    """Refuses names of methods or metrics that a line of a table cannot hold, or that a spreadsheet would compute.
-
-    Raises:
-        AttentionError: no string, an empty one, one with control characters or lone surrogates, or the beginning of a
-            formula.
-    """
+    """Refuses names of methods or metrics that a line of a table cannot hold, or that a spreadsheet would compute."""
     for name in names:
         if not isinstance(name, str) or not name or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
             raise AttentionError(

@@ -45,11 +45,7 @@ _KEPT = TypeAdapter(dict[str, dict[str, dict[str, float | bool | None]]])
 
 
 def read_checks(path: Path) -> tuple[int, dict[str, dict[str, Any]]] | None:
-    """Returns the number of examples of a `sanity.json`, and method → check → {"value", "passed"}; None without a file.
-
-    Raises:
-        AttentionError: the file is damaged.
-    """
+    """Returns the number of examples of a `sanity.json`, and method → check → {"value", "passed"}; None without a file."""
     if not path.exists():
         return None
     try:

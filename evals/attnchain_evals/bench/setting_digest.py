@@ -25,11 +25,6 @@ _NAMED = (torch.dtype, torch.device, torch.Size, slice, range, PurePath, complex
 def plain(value: Any, name: str = "a setting", depth: int = 0) -> Any:
     """Returns a setting as JSON can hold it: numbers and texts as they are, arrays and functions by their contents.
 
-    Args:
-        value: of the setting.
-        name: for the message.
-        depth: of nesting so far.
-
     Raises:
         AttentionError: an object that says nothing of its contents, or one that holds itself. Two of them could not be told
             apart, and the rows of one would be taken for those of the other.

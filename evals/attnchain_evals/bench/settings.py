@@ -35,11 +35,7 @@ class BenchSettings(BaseModel):
 
     @classmethod
     def of(cls, flags: Mapping[str, Any], file: Path | None = None) -> BenchSettings:
-        """Returns the options of a .toml or .json file, with those that were given as flags in their place.
-
-        Raises:
-            AttentionError: the file cannot be read, or an option is unknown or not as it must be.
-        """
+        """Returns the options of a .toml or .json file, with those that were given as flags in their place."""
         written = {} if file is None else _read(file)
         try:
             return cls.model_validate({**written, **flags})

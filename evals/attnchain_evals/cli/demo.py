@@ -35,11 +35,7 @@ class Demo(NamedTuple):
 
 
 def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions: Sequence[float] = FRACTIONS) -> Demo:
-    """Scores the methods on `images` test images, and writes the table, its reports, pictures and an explorer page to `out`.
-
-    Raises:
-        AttentionError: fewer than two images, of which no interval can be computed; or a folder that holds another run.
-    """
+    """Scores the methods on test images, and writes the table, its reports, pictures and an explorer page into `out`."""
     check_whole_number("images", images, "the number of test images, of which an interval needs two", 2)
     model = bundled_vit()
     data = ClutteredDigits("test", images, seed=seed)

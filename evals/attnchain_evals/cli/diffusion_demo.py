@@ -55,11 +55,7 @@ def run(
     candidates: Sequence[SelfAttention] = DEMO_CANDIDATES,
     say: Callable[[str], object] = lambda line: None,
 ) -> DiffusionDemo:
-    """Samples digits under each guidance, segments `images` images, and writes a table and pictures into `out`.
-
-    Raises:
-        AttentionError: fewer than two images; an interval needs two.
-    """
+    """Samples digits under each guidance, segments `images` images, and writes a table and pictures into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     pipe = bundled_diffusion()
     validation = next(TexturedDigits("validation", images, seed=seed).batches(images))

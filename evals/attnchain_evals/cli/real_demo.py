@@ -56,11 +56,7 @@ class Answered(NamedTuple):
 
 
 def real_models(home: Path | None, fetching: bool) -> tuple[FetchedModel, FetchedModel]:
-    """Returns the models of the demo, fetched now or earlier.
-
-    Raises:
-        AttentionError: a model is absent, or `fetch` fails.
-    """
+    """Returns the models of the demo, fetched now or earlier."""
     if fetching:
         return fetch(VISION, home), fetch(DECODER, home)
     try:

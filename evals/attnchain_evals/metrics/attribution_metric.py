@@ -21,11 +21,7 @@ class AttributionMetric(ExampleMetric):
     """
 
     def measure(self, trial: Trial, attributions: Tensor) -> Tensor:
-        """Returns the figures (batch, column) in float64.
-
-        Raises:
-            AttentionError: attributions of another shape, or a trial without what the metric needs.
-        """
+        """Returns the figures (batch, column) in float64."""
         text = trial.inputs.ndim == 2
         if (
             attributions.shape != trial.inputs.shape

@@ -25,11 +25,9 @@ class Infidelity(RemovalMetric):
 
     Args:
         samples: subsets per example.
-        occlusion: how features are removed.
         score: f.
         seed: of the subsets.
-        name: "infidelity/" and the occlusion's name when None.
-        batch_size: inputs per forward.
+        occlusion, name, batch_size: see `RemovalMetric`.
 
     Source: Yeh et al., *On the (In)fidelity and Sensitivity of Explanations*, NeurIPS 2019.
     """

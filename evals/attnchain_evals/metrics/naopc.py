@@ -28,9 +28,7 @@ class NAOPC(RemovalMetric):
     Args:
         regions: rows and columns of regions.
         beam: the number of partial orders that are kept at each step.
-        occlusion: how a region is removed.
-        name: "naopc/" and the occlusion's name when None.
-        batch_size: inputs per forward.
+        occlusion, name, batch_size: see `RemovalMetric`.
 
     Source: Edin et al., *Normalized AOPC*, ACL 2025 (arXiv 2408.08137).
     """

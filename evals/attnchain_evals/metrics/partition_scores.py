@@ -55,11 +55,7 @@ def variation_of_information(segments: Tensor, segmentations: Tensor) -> Tensor:
 
 
 def check_partitions(segments: Tensor, segmentations: Tensor) -> None:
-    """Checks that partitions are of the same pixels.
-
-    Raises:
-        AttentionError: shapes that do not fit.
-    """
+    """Checks that partitions are of the same pixels."""
     if segments.ndim != 2 or segmentations.ndim != 3 or segmentations.shape[1:] != segments.shape:
         raise AttentionError(
             f"segments {tuple(segments.shape)} and segmentations {tuple(segmentations.shape)} do not fit.",

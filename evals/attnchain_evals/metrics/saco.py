@@ -31,8 +31,7 @@ class SaCo(RemovalMetric):
         groups: K.
         occlusion: how a group is removed; the image's mean colour in the paper.
         features: "pixel" (the paper) or "patch"; for texts "token" or "word".
-        name: "saco/" and the occlusion's name when None.
-        batch_size: inputs per forward.
+        name, batch_size: see `RemovalMetric`.
 
     Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
     """

@@ -40,11 +40,7 @@ def segmentation_scores(attributions: Tensor, masks: Tensor) -> dict[str, float]
 
 
 def segmentation_counts(attributions: Tensor, masks: Tensor) -> NDArray[np.float64]:
-    """Returns the pixel counts of each example (see `counts`) and its average precision: (batch, 6).
-
-    Raises:
-        AttentionError: See `segmentation_scores`.
-    """
+    """Returns the pixel counts of each example (see `counts`) and its average precision: (batch, 6)."""
     from sklearn.metrics import average_precision_score
 
     if attributions.ndim != 3 or masks.ndim != 3 or len(attributions) != len(masks):

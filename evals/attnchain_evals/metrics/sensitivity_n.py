@@ -24,11 +24,9 @@ class SensitivityN(RemovalMetric):
     Args:
         fractions: the sizes n, as fractions of the features. A subset has at least one feature.
         samples: subsets of each size.
-        occlusion: how features are removed.
         score: f; the logit in the paper.
         seed: of the subsets.
-        name: "sensitivity-n/" and the occlusion's name when None.
-        batch_size: inputs per forward.
+        occlusion, name, batch_size: see `RemovalMetric`.
 
     Source: Ancona et al., *Towards Better Understanding of Gradient-based Attribution Methods*, ICLR 2018.
     """

@@ -50,10 +50,8 @@ class SentenceCorrelation(RemovalMetric):
     The cost is f(x) − f(x without the sentence). NaN for fewer than three sentences, and where one of the two is constant.
 
     Args:
-        occlusion: how a sentence is removed.
         score: f.
-        name: "sentence-correlation/" and the occlusion's name when None.
-        batch_size: inputs per forward.
+        occlusion, name, batch_size: see `RemovalMetric`.
     """
 
     version = 1
@@ -83,11 +81,7 @@ class SentenceCorrelation(RemovalMetric):
 
 
 def by_sentence(trial: Trial, attributions: Tensor, metric: str) -> Ranked:
-    """Returns the sentences of a trial as features, with the sums of the scores of their tokens.
-
-    Raises:
-        AttentionError: the trial has no sentences.
-    """
+    """Returns the sentences of a trial as features, with the sums of the scores of their tokens."""
     if trial.inputs.ndim != 2 or trial.sentences is None:
         raise AttentionError(
             f"the trial has no sentences; {metric} needs texts and sentences (batch, token).",

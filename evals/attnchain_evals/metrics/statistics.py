@@ -51,9 +51,6 @@ def interval(statistic: Statistic, columns: NDArray[np.float64], seed: int = 0) 
         columns: (example, column), the figures of each example. The columns of an example stay together, so differences
             between columns are paired.
         seed: of the resampling.
-
-    Raises:
-        AttentionError: fewer than two examples.
     """
     if len(columns) < 2:
         raise AttentionError(f"an interval needs at least two examples; there are {len(columns)}.", "Pass more examples.")

@@ -22,9 +22,6 @@ def class_logits(output: Any, inputs: Tensor) -> Tensor:
     Args:
         output: logits, or an object with `.logits`.
         inputs: of the model. The last token is read only where the inputs are token numbers (batch, token).
-
-    Raises:
-        AttentionError: the output holds no logits (batch, class).
     """
     fix = "Take a model with a classification head."
     logits = logits_of(output, fix)
@@ -40,14 +37,6 @@ def next_logits(model: Callable[..., Any], texts: Tensor, **named: Any) -> Tenso
 
     A model of transformers that can (`logits_to_keep`) computes the logits of the last token alone: those of a whole text of
     200 tokens and 50,000 words are 40 MB.
-
-    Args:
-        model: texts → logits.
-        texts: (batch, token) token numbers.
-        **named: further arguments of the model.
-
-    Raises:
-        AttentionError: the output holds no logits.
     """
     if "logits_to_keep" in inspect.signature(getattr(model, "forward", model)).parameters:
         named["logits_to_keep"] = 1
@@ -64,19 +53,11 @@ def clean_logits(model: Callable[[Tensor], Any], inputs: Tensor, batch_size: int
 
 
 def class_score(logits: Tensor, target: Tensor, kind: ClassScore = "probability") -> Tensor:
-    """Returns the score (batch, …) of the class of each example.
+    """Returns the score (batch, …) of the class `target` (batch,) of each example, from logits (batch, …, class).
 
     "probability" is the softmax p, and "log-probability" is log p. "logit" is the logit. "log-odds" is log p / (1 − p).
     "accuracy" is 1 where the class has the greatest logit (the first of equal ones), else 0: with the class of the clean
     prediction it says whether the prediction stays.
-
-    Args:
-        logits: (batch, …, class).
-        target: (batch,).
-        kind: of the score.
-
-    Raises:
-        AttentionError: an unknown kind.
     """
     check_one_of("score", kind, get_args(ClassScore))
     where = target.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)

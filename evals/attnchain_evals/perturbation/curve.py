@@ -67,16 +67,9 @@ font-family="sans-serif" fill="currentColor">
 
 
 def counts_of(fractions: int | Sequence[float], sizes: Tensor, ends: bool, rounding: Rounding) -> Tensor:
-    """Returns how many features are taken at each step (batch, step), in rising order. With ends, no step comes twice.
+    """Returns how many of `sizes` (batch,) features are taken at each step (batch, step), in rising order.
 
-    Args:
-        fractions: a number of equal steps, or the fractions.
-        sizes: (batch,) the number of features of each example.
-        ends: add the fractions 0 and 1.
-        rounding: of fractions to whole features.
-
-    Raises:
-        AttentionError: no steps, fractions outside [0, 1], or an unknown rounding.
+    With ends, no step comes twice. See `perturbation_curve` for the other arguments.
     """
     if isinstance(fractions, int):
         fractions = [step / fractions for step in range(fractions + 1)] if fractions > 0 else []

@@ -65,9 +65,6 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
         inputs: (batch, channel, height, width), or token numbers (batch, token).
         features: "patch", "pixel" or "token", a grid (rows, columns), a label map of integers, or a callable inputs → label
             map. A label map is (batch, height, width), or (batch, token) with −1 for tokens that are never removed.
-
-    Raises:
-        AttentionError: shapes that do not fit, attributions that are not finite, or a label map with gaps.
     """
     if inputs.ndim == 2:
         return _ranked_text(attributions, inputs, features)

@@ -25,9 +25,6 @@ def scores_of(attributions: Any, inputs: Tensor, reduction: Reduction = "sum") -
             channels (batch, channel, rows, columns), or of embeddings (batch, token, width), are reduced.
         inputs: (batch, channel, height, width), or token numbers (batch, token).
         reduction: of channels and of the width of embeddings: "sum", "absolute" or "norm".
-
-    Raises:
-        AttentionError: an unknown reduction, or attributions that are no array of real numbers.
     """
     check_one_of("reduction", reduction, get_args(Reduction))
     scores, places = _tensor(attributions), 3 if inputs.ndim == 4 else 2

@@ -31,13 +31,7 @@ class KnownScores:
         return f"KnownScores({len(self._known)})"
 
     def of(self, removed: Tensor, target: Tensor, score: ClassScore) -> Tensor:
-        """Returns the scores (text, set).
-
-        Args:
-            removed: (text, set, token) bool, true where a token is removed.
-            target: (text,) the class that is scored.
-            score: the kind.
-        """
+        """Returns the scores (text, set) of the class `target` (text,) without the tokens in `removed` (text, set, token)."""
         texts, sets = removed.shape[:2]
         rows, text = removed.flatten(0, 1), torch.arange(texts, device=removed.device).repeat_interleave(sets)
         packed = np.packbits(rows.cpu().numpy(), axis=1)

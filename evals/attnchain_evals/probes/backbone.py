@@ -30,11 +30,7 @@ class Places(NamedTuple):
         return torch.cat([parts[part] for part in pooling.split("+")], 1)
 
     def pooling(self, wanted: Pooling | None) -> Pooling:
-        """Returns the pooling that is wanted; when None, the class token where there is one, else the mean of the patches.
-
-        Raises:
-            AttentionError: an unknown one, or a class token where there is none.
-        """
+        """Returns the pooling that is wanted; when None, the class token where there is one, else the mean of the patches."""
         if wanted is None:
             return "mean" if self.of_class is None else "class"
         check_one_of("pooling", wanted, get_args(Pooling))
@@ -58,11 +54,7 @@ def backbone_of(model: nn.Module) -> nn.Module:
 
 
 def tokens_of(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Returns the tokens (batch, token, width) of images.
-
-    Raises:
-        AttentionError: the model returns something else.
-    """
+    """Returns the tokens (batch, token, width) of images."""
     output = backbone(images)
     tokens = getattr(output, "last_hidden_state", output)
     if not isinstance(tokens, Tensor) or tokens.ndim != 3:
@@ -73,11 +65,7 @@ def tokens_of(backbone: nn.Module, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def places_of(backbone: nn.Module, image: Tensor) -> Places:
-    """Returns the places of the class token and of the patches in the tokens of an image (1, channel, height, width).
-
-    Raises:
-        AttentionError: the model is not read, its patches are not the last tokens, or it returns other tokens than it reads.
-    """
+    """Returns the places of the class token and of the patches in the tokens of an image (1, channel, height, width)."""
     roles = capture(backbone, image, layers=-1).tokens.roles[0]
     count = tokens_of(backbone, image).shape[1]
     first = next((place for place, role in enumerate(roles) if role == Role.PATCH), len(roles))

@@ -30,9 +30,6 @@ def kept_probe(
         kept: the folder where a trained probe is kept, and read the next time.
         image: (1, channel, height, width) of the model.
         rank: of this process; the first one trains, the others wait.
-
-    Raises:
-        AttentionError: a folder of another layout, a probe of another backbone, or a kept one of other images.
     """
     source = Path(source)
     if (source / RECORD).is_file():
@@ -53,11 +50,7 @@ def kept_probe(
 
 
 def parts_of(folder: Path) -> tuple[Path, Path]:
-    """Returns the folders of the images to train on and to validate on.
-
-    Raises:
-        AttentionError: another layout. The message says what was found and what is wanted.
-    """
+    """Returns the folders of the images to train on and to validate on."""
     if not folder.is_dir():
         raise AttentionError(f"there is no folder {folder}.", "Pass a folder that holds train/ and validation/, or a probe.")
     train, validation = folder / "train", [folder / name for name in ("validation", "val") if (folder / name).is_dir()]

@@ -12,11 +12,7 @@ from attnchain_interp.pictures import blank_axes, displayable
 
 
 def sample_figure(samples: Mapping[str, Tensor]) -> Figure:
-    """Draws one row of samples for each guidance. The samples of a column share their noise.
-
-    Args:
-        samples: guidance → (sample, 1, height, width).
-    """
+    """Draws one row of samples (sample, 1, height, width) for each guidance. The samples of a column share their noise."""
     figure, axes = blank_axes(len(samples), max(map(len, samples.values())), cell=0.9)
     for row, (name, images) in zip(axes, samples.items(), strict=True):
         for axis, image in zip(row, images, strict=False):
@@ -27,13 +23,9 @@ def sample_figure(samples: Mapping[str, Tensor]) -> Figure:
 
 
 def region_figure(batch: Example, regions: Mapping[str, Tensor]) -> Figure:
-    """Draws one row for each image: the image, its mask, and the segments of each method.
+    """Draws one row for each image: the image, its mask, and the segments (batch, height, width) of each method.
 
-    White is the object, dark the background, grey neither.
-
-    Args:
-        batch: the images.
-        regions: method → (batch, height, width) of 1, 0 and −1.
+    White (1) is the object, dark (0) the background, grey (−1) neither.
     """
     figure, axes = blank_axes(len(batch.image), 2 + len(regions), cell=1.1)
     for row, image, mask, *found in zip(axes, batch.image, batch.mask, *regions.values(), strict=True):

@@ -118,11 +118,7 @@ def write_jpeg(figure: Figure, path: Path) -> Path:
 
 
 def write_real_page(path: Path, picture: Path, **parts: Any) -> Path:
-    """Writes the page. It has no script and loads nothing; the picture of the photographs, a JPEG file, is in it.
-
-    Args:
-        parts: the values of the template.
-    """
+    """Writes the page from the values of its template. It has no script and loads nothing; a JPEG picture is in it."""
     encoded = f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
     write_text(path, TEMPLATES.get_template("real.html").render(picture=encoded, **parts))
     return path

@@ -68,14 +68,7 @@ class SegmentationStudy(NamedTuple):
 
 @final
 class Scene:
-    """Images with their attention, and the values that several methods share.
-
-    Args:
-        pipe: the diffusion model.
-        batch: images with masks.
-        attention: the attention to capture.
-        seed: seed of the noise.
-    """
+    """Images with their attention, and the values that several methods share."""
 
     def __init__(self, pipe: Any, batch: Example, attention: SelfAttention, seed: int = 0) -> None:
         self.batch = batch

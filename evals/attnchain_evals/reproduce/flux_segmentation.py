@@ -116,10 +116,6 @@ def flux_segmentation(settings: Settings, loading: Loading, seeing: Seeing) -> s
     The protocol is ConceptAttention's: the prompt is "a {class}"; maps and masks are resized to 224 × 224 by nearest
     neighbour; Acc, mIoU and mAP follow Chefer et al. The class is the first of its names in WordNet. Each image takes one
     forward, and its noise depends on the image's number alone. The run is kept: the same call goes on where it stopped.
-
-    Raises:
-        AttentionError: a file of another layout or without classes, a folder with another run, or an error of `capture_image`
-            or `word_map`.
     """
     data = ImageNetSegmentation(settings.data, WholeImage(lambda image: _squeezed(image, SIDE)))
     metrics = localisation_metrics()
@@ -140,11 +136,7 @@ def flux_segmentation(settings: Settings, loading: Loading, seeing: Seeing) -> s
 
 
 def layers_of(text: str) -> LayerSelection:
-    """Returns the layers of "all", or of numbers and slices with commas between them: "9:19,47:57".
-
-    Raises:
-        AttentionError: any other text.
-    """
+    """Returns the layers of "all", or of numbers and slices with commas between them: "9:19,47:57"."""
     if text == "all":
         return "all"
     numbers: list[int] = []
@@ -160,11 +152,7 @@ def layers_of(text: str) -> LayerSelection:
 
 
 def grid_of(text: str | None) -> Grid | None:
-    """Returns the rows and columns of "16x16".
-
-    Raises:
-        AttentionError: any other text.
-    """
+    """Returns the rows and columns of "16x16"."""
     if text is None:
         return None
     rows, _, columns = text.partition("x")

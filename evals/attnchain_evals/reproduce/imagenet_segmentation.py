@@ -23,11 +23,7 @@ VALIDATION = 5  # with --sweep every fifth image chooses the number of bounces
 
 
 def imagenet_segmentation(settings: Settings) -> str:
-    """Measures and returns the page.
-
-    Raises:
-        AttentionError: data without masks, or an error of `benchmark`.
-    """
+    """Measures and returns the page."""
     result = measure(settings, settings.set_up(), METHODS, localisation_metrics())
     return write_page(settings, TITLE, result, percentages(result), IMAGENET_SEGMENTATION)
 

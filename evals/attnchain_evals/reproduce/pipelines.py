@@ -35,13 +35,7 @@ class Loading:
 
 @final
 class LazyPipeline(nn.Module):
-    """A pipeline of diffusers as the model of a benchmark. It is loaded on the first use of `pipe`: a finished run loads none.
-
-    Args:
-        name: a name on the hub, or a folder of `save_pretrained`.
-        device: CUDA where there is one when None.
-        loading: dtype and offloading.
-    """
+    """A pipeline of diffusers as the model of a benchmark, loaded on the first use of `pipe`: a finished run loads none."""
 
     def __init__(self, name: str, device: str | None, loading: Loading) -> None:
         super().__init__()

@@ -76,9 +76,6 @@ def sweep(
         output: a folder.
         steps: numbers of bounces; the others are compared with the first.
         batch_size, limit, name: see `benchmark`.
-
-    Raises:
-        AttentionError: fewer than two numbers, or an error of `benchmark`.
     """
     if len(set(steps)) < 2 or len(set(steps)) < len(steps):
         raise AttentionError(

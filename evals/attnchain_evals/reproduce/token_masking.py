@@ -20,9 +20,6 @@ def token_masking(settings: Settings) -> str:
 
     The authors' code names these criteria: steady state, column sum, and the row and the column of the class token and of the
     centre patch. Patches are dropped from the sequence. The label of the data decides whether an answer is right.
-
-    Raises:
-        AttentionError: data without labels, a model whose tokens cannot be dropped, or an error of `benchmark`.
     """
     result = measure(settings, settings.set_up(), METHODS, build_metrics([HIGHEST, LOWEST]))
     head = ["criterion", "highest first: area ↓", "lowest first: area ↑", "accuracy, nothing masked"]

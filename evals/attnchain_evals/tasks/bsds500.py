@@ -109,11 +109,7 @@ class BSDS500:
 
 
 def segmentations(path: Path) -> NDArray[np.int64]:
-    """Returns the segmentations (person, height, width) in a file of BSDS500.
-
-    Raises:
-        AttentionError: the file is no such file of MATLAB.
-    """
+    """Returns the segmentations (person, height, width) in a file of BSDS500."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

@@ -27,9 +27,6 @@ class DrawnDataset(Dataset[E], Generic[E]):
         split: "train", "validation" or "test".
         length: the number of examples.
         seed: of all randomness.
-
-    Raises:
-        AttentionError: an unknown split, or a length below one.
     """
 
     settings: ClassVar[tuple[str, ...]] = ()

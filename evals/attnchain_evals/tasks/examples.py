@@ -116,11 +116,7 @@ def size_of(data: Any, limit: int | None) -> int | None:
 
 
 def data_identity(data: Any) -> dict[str, Any]:
-    """Returns the `identity` of the data.
-
-    Raises:
-        AttentionError: the data have no identity, so their rows could not be told from those of other data.
-    """
+    """Returns the `identity` of the data."""
     found = getattr(data, "identity", None)
     if found is None:
         raise AttentionError(

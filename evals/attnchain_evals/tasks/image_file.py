@@ -25,11 +25,7 @@ def open_image(path: str | Path) -> Any:
 
 
 def open_mask(path: str | Path) -> Any:
-    """Reads the mask of a file, like an image, but not over white: a mask that is transparent somewhere is refused.
-
-    Raises:
-        AttentionError: as `open_image`, or a transparent mask.
-    """
+    """Reads the mask of a file, like an image, but not over white: a mask that is transparent somewhere is refused."""
     return _read(path, _opaque)
 
 

@@ -95,11 +95,7 @@ class ImageFolder:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Returns the files of images in a folder, at any depth, in the order of their names.
-
-    Raises:
-        AttentionError: there is none. The message says what was found.
-    """
+    """Returns the files of images in a folder, at any depth, in the order of their names."""
     if not folder.is_dir():
         raise AttentionError(f"there is no folder {folder}.", "Pass the folder that holds the images.")
     files = _images(folder)

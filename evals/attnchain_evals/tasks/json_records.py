@@ -29,11 +29,7 @@ class Record:
     wanted: str
 
     def field(self, name: str, kind: type[T]) -> T:
-        """Returns a field, checked.
-
-        Raises:
-            AttentionError: the record has no such field, or one of another type.
-        """
+        """Returns a field, checked."""
         value = self.fields.get(name)
         if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
             came = f"{name!r} of type {type(value).__name__}" if name in self.fields else f"no {name!r}"
@@ -60,11 +56,7 @@ class Record:
 
 
 def records(path: Path, wanted: str) -> list[Record]:
-    """Returns the objects of a `.jsonl` file, one a line, or of the list in a `.json` file.
-
-    Raises:
-        AttentionError: a file that cannot be read, no record, or a line that is no JSON object.
-    """
+    """Returns the objects of a `.jsonl` file, one a line, or of the list in a `.json` file."""
     found = list(_lines(path, wanted)) if path.suffix == ".jsonl" else records_of(_parsed(path, wanted), path.name, wanted)
     if not found:
         raise AttentionError(f"{path} holds no record.", f"Pass a file of another content: {wanted}.")
@@ -72,22 +64,14 @@ def records(path: Path, wanted: str) -> list[Record]:
 
 
 def records_of(values: Any, place: str, wanted: str) -> list[Record]:
-    """Returns the objects of a list.
-
-    Raises:
-        AttentionError: the value is no list of objects.
-    """
+    """Returns the objects of a list."""
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise AttentionError(f"{place} is no list of objects.", f"Correct it: {wanted}.")
     return [Record(f"{place}, entry {number}", value, wanted) for number, value in enumerate(values)]
 
 
 def whole_record(path: Path, wanted: str) -> Record:
-    """Returns the one object of a `.json` file.
-
-    Raises:
-        AttentionError: a file that cannot be read, or that holds something else.
-    """
+    """Returns the one object of a `.json` file."""
     value = _parsed(path, wanted)
     if not isinstance(value, dict):
         raise AttentionError(f"{path} holds a {type(value).__name__}, not an object.", f"Pass another file: {wanted}.")

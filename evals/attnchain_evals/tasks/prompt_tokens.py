@@ -16,21 +16,13 @@ from attnchain_interp import AttentionError
 
 
 def passage_of(prompt: Prompt, tokenizer: Any) -> Passage:
-    """Returns the tokens of a prompt, as the tokenizer's offsets place its characters.
+    """Returns the tokens of a prompt, as the offsets of a fast tokenizer of transformers place its characters.
 
     A prompt that is a message goes through the tokenizer's chat template, if it has one, and the cue begins the reply. White
     space that is a token of its own before the answer (" 17" of some tokenizers) belongs to the prompt.
 
     Tokens outside of `prompt.text`, special tokens and the last token are not ranked. A token is of the word, and of the
     sentence, that holds its last character. It is evidence if it shares a character with a span of the evidence.
-
-    Args:
-        prompt: of a data set.
-        tokenizer: a fast tokenizer of transformers.
-
-    Raises:
-        AttentionError: a tokenizer that does not know the characters of its tokens, a chat template that cannot be applied or
-            that changes the message, or a prompt of which no token is ranked.
     """
     text, start, plain = _written(prompt, tokenizer)
     try:

@@ -9,11 +9,7 @@ from attnchain_interp import AttentionError
 
 
 def published_file(path: str | Path, names: Sequence[str]) -> Path:
-    """Returns the file of a path: itself, or the one file of the folder that has one of the published names.
-
-    Raises:
-        AttentionError: no such file, or several. The message says what was found and what is wanted.
-    """
+    """Returns the file of a path: itself, or the one file of the folder that has one of the published names."""
     path = Path(path)
     if path.is_file():
         return path

@@ -33,12 +33,7 @@ class TexturedDigits(DrawnDataset[Example]):
     on the seed and on i alone, not on batch size or order.
 
     Args:
-        split: "train" (1,097 scans), "validation" (300) or "test" (400).
-        length: the number of examples.
-        seed: of all randomness.
-
-    Raises:
-        AttentionError: an unknown split, or a length below one.
+        split, length, seed: see `ClutteredDigits`.
     """
 
     def __init__(self, split: Split = "test", length: int = 512, seed: int = 0) -> None:

@@ -15,10 +15,6 @@ def sha256(path: Path) -> str:
 
 
 def check_sha256(path: Path, wanted: str, fix: str) -> None:
-    """Refuses a file of another digest.
-
-    Raises:
-        AttentionError: the digest differs; the message has both.
-    """
+    """Refuses a file of another digest."""
     if (found := sha256(path)) != wanted:
         raise AttentionError(f"{path.name} has the sha256 {found}; {wanted} is wanted.", fix)

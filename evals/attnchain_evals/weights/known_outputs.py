@@ -20,11 +20,7 @@ _SENTENCES: Final = ("A cat sits on the mat.", "A kitten rests on the rug.", "Th
 
 @torch.no_grad()
 def likeness_of_photographs(folder: Path) -> str:
-    """Compares class tokens: a photograph of a cat is like its mirror image, and unlike one of a cup of coffee.
-
-    Raises:
-        AttentionError: it is not so.
-    """
+    """Checks by class tokens that a photograph of a cat is like its mirror image, and unlike one of a cup of coffee."""
     from skimage import data
     from transformers import AutoImageProcessor, AutoModel
 
@@ -37,11 +33,7 @@ def likeness_of_photographs(folder: Path) -> str:
 
 @torch.no_grad()
 def likeness_of_sentences(folder: Path) -> str:
-    """Compares embeddings: two sentences of one meaning are alike, and unlike a third.
-
-    Raises:
-        AttentionError: it is not so.
-    """
+    """Checks by embeddings that two sentences of one meaning are alike, and unlike a third."""
     from transformers import AutoModel, AutoTokenizer
 
     inputs = AutoTokenizer.from_pretrained(folder)(list(_SENTENCES), padding=True, return_tensors="pt")
@@ -52,11 +44,7 @@ def likeness_of_sentences(folder: Path) -> str:
 
 @torch.no_grad()
 def capital_of_france(folder: Path) -> str:
-    """Completes "The capital of France is".
-
-    Raises:
-        AttentionError: the next token is not " Paris".
-    """
+    """Checks that "The capital of France is" is completed by " Paris"."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -32,11 +32,7 @@ NAMED: Final[dict[str, Occlusion]] = {
 
 
 def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> Occlusion:
-    """Returns the occlusion: itself, the one of that name, or the one that replaces inputs by the output of a function.
-
-    Raises:
-        AttentionError: an unknown name.
-    """
+    """Returns the occlusion: itself, the one of that name, or the one that replaces inputs by the output of a function."""
     if isinstance(occlusion, Occlusion):
         return occlusion
     if not isinstance(occlusion, str):

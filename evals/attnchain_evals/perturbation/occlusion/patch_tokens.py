@@ -34,11 +34,7 @@ class PatchTokens(NamedTuple):
 
 @torch.no_grad()
 def patch_tokens(model: Callable[[Tensor], Any], image: Tensor) -> PatchTokens:
-    """Finds the tokens of a vision transformer in one forward of an image (1, channel, height, width).
-
-    Raises:
-        AttentionError: no module of the model returns one token per patch.
-    """
+    """Finds the tokens of a vision transformer in one forward of an image (1, channel, height, width)."""
     refusal = AttentionError(
         f"{type(model).__name__} does not show its patch tokens: none of {', '.join(EMBEDDED)}"
         " returns (batch, token, channel) after a patch embedding by one convolution.",
@@ -75,11 +71,7 @@ def patch_tokens(model: Callable[[Tensor], Any], image: Tensor) -> PatchTokens:
 
 
 def whole_patches(removed: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Returns which patches of the model are removed (batch, patch), given the removed pixels (batch, height, width).
-
-    Raises:
-        AttentionError: a patch is removed in part.
-    """
+    """Returns which patches of the model are removed (batch, patch), given the removed pixels (batch, height, width)."""
     shares = F.adaptive_avg_pool2d(removed[:, None].float(), grid).flatten(1)
     if bool(((shares > 1e-6) & (shares < 1 - 1e-6)).any()):
         raise AttentionError(

@@ -121,9 +121,6 @@ def unattended(model: Any, texts: Tensor) -> View:
     """Returns a callable that runs the model on texts (batch, token) while no token attends to the removed ones.
 
     Positions stay.
-
-    Raises:
-        AttentionError: a model that takes no attention mask, or whose output reads tokens past the mask.
     """
     parameters = inspect.signature(getattr(model, "forward", model)).parameters
     if "attention_mask" not in parameters:
