@@ -13,9 +13,7 @@ from attnchain_interp.attribution.of_a_class.gradient_walks import (
     gradient_chain,
 )
 from attnchain_interp.attribution.of_a_class.integrated_gradients import IntegratedGradients
-from attnchain_interp.attribution.of_a_class.leave_one_out import LeaveOneOut
-from attnchain_interp.attribution.of_a_class.shapley_values import ShapleyValues
-from attnchain_interp.attribution.of_a_class.token_perturbation import TokenPerturbation
+from attnchain_interp.attribution.of_a_class.token_perturbation import LeaveOneOut, ShapleyValues, TokenPerturbation
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank

@@ -14,11 +14,10 @@ from attnchain_interp.capture.adapter import (
     adapters,
 )
 from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
-from attnchain_interp.capture.capture import capture
+from attnchain_interp.capture.capture import capture, capture_contributions
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector
 from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
 from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
-from attnchain_interp.capture.contributions import capture_contributions
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
 from attnchain_interp.capture.recognition import adapter_of

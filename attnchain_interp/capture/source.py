@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from attnchain_interp.capture.shards import check_whole_layers
 from attnchain_interp.errors import AttentionError
 
 _SCRIPTED: Final = torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod
@@ -100,3 +99,44 @@ def _check_unscripted(name: str, source: Any) -> None:
             f"{name} is scripted or traced ({type(source).__name__}), and the attention in it cannot be watched.",
             "Load the model's own Python class with these weights. For OpenAI's CLIP: clip.load(name, jit=False).",
         )
+
+
+_FULLY_SHARDED: Final = frozenset(("FSDPModule", "FullyShardedDataParallel"))
+
+
+def check_whole_layers(module: nn.Module) -> None:
+    """Refuses a model whose layers are split among processes: each computes some of the heads, or of the tokens.
+
+    Fully sharded models (FSDP) are whole where it counts: each process gathers the weights of a layer before it runs.
+    """
+    gathered = {id(weight) for each in module.modules() if _fully_sharded(each) for weight in each.parameters()}
+    split = [
+        name
+        for name, weight in module.named_parameters()
+        if sum(placement.is_shard() for placement in getattr(weight, "placements", ())) > (id(weight) in gathered)
+    ]
+    for name, each in module.named_modules():
+        held = vars(each)
+        if (held.get("_tp_size") or 1) > 1 or held.get("_parallel_config") is not None:
+            split.append(name or type(module).__name__)
+    if split:
+        raise AttentionError(
+            f"{split[0]} is split among processes (tensor or context parallelism), so each computes attention of some heads or"
+            " tokens alone.",
+            'Load the whole model: from_pretrained(…, device_map="auto") spreads its layers over devices. Or spread its'
+            " weights over processes by fully_shard (FSDP).",
+        )
+
+
+def check_holds_weights(module: nn.Module | None) -> None:
+    """Refuses a fully sharded model (FSDP), which holds the weights of a layer while the layer runs, and not afterwards."""
+    if module is not None and any(_fully_sharded(each) for each in module.modules()):
+        raise AttentionError(
+            f"{type(module).__name__} is fully sharded (FSDP), so a layer's weights are gone when its contributions are"
+            " computed.",
+            'Load the whole model in each process, for example by from_pretrained(…, device_map="auto").',
+        )
+
+
+def _fully_sharded(module: nn.Module) -> bool:
+    return any(kind.__name__ in _FULLY_SHARDED for kind in type(module).__mro__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, final
 
@@ -13,8 +14,8 @@ from torch._C import DisableTorchFunction
 from attnchain_interp.capture import Expected, MakeNorms, StoreCollector
 from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.gradients.differentiable_maps import check_reached, derivatives
-from attnchain_interp.gradients.factored_gradient import FactoredGradient
-from attnchain_interp.operators import Factors, full_precision
+from attnchain_interp.operators import Factors, float32_or_wider, full_precision
+from attnchain_interp.reprs import with_fields
 from attnchain_interp.store import AttentionStore
 
 
@@ -89,3 +90,31 @@ class _Passed(torch.autograd.Function):
         if gradient is not None:
             ctx.keep(gradient)
         return gradient, torch.zeros((), dtype=torch.float32, device="cpu"), None
+
+
+@final
+@dataclass(frozen=True)
+class FactoredGradient:
+    """The gradient ∇A = ∇O Vᵀ of a score by a map A that mixes values V into O = A V, without a tensor of the size of the map.
+
+    Attributes:
+        outputs: ∇O (batch, head, query, dim), the gradient by the mixed values.
+        values: V (batch, key head, key, dim). Each key head serves head / key head heads.
+    """
+
+    outputs: Tensor
+    values: Tensor
+
+    def __repr__(self) -> str:
+        return with_fields(self)
+
+    def among(self, tokens: slice) -> FactoredGradient:
+        """Returns the gradient by the part of the map that leads from `tokens` to `tokens`."""
+        return FactoredGradient(self.outputs[:, :, tokens], self.values[:, :, tokens])
+
+    @full_precision()
+    def maps(self, queries: slice = slice(None), keys: slice = slice(None)) -> Tensor:
+        """Returns ∇A (batch, head, query, key) of some queries and keys, in float32 or wider."""
+        outputs, values = float32_or_wider(self.outputs[:, :, queries]), float32_or_wider(self.values[:, :, keys])
+        groups = (values.shape[1], outputs.shape[1] // values.shape[1])
+        return (outputs.unflatten(1, groups) @ values[:, :, None].mT).flatten(1, 2)

@@ -13,8 +13,7 @@ from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
-from attnchain_interp.gradients.factored_gradient import FactoredGradient
-from attnchain_interp.gradients.gradient_collector import GradientCollector
+from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
 from attnchain_interp.gradients.target import Target, selected_score
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout

@@ -1,7 +1,7 @@
 from .bench.benchmark import benchmark as benchmark
-from .bench.centre_prior import CentrePrior as CentrePrior
-from .bench.feature_component import FeatureComponent as FeatureComponent
-from .bench.input_magnitude import InputMagnitude as InputMagnitude
+from .bench.image_controls import CentrePrior as CentrePrior
+from .bench.image_controls import FeatureComponent as FeatureComponent
+from .bench.image_controls import InputMagnitude as InputMagnitude
 from .bench.quantus import explain_func as explain_func
 from .bench.results import BenchmarkResult as BenchmarkResult
 from .bundled import bundled_vit as bundled_vit
@@ -13,7 +13,7 @@ from .metrics import ExampleMetric as ExampleMetric
 from .metrics import Protocol as Protocol
 from .metrics import Trial as Trial
 from .metrics import preset as preset
-from .metrics.covering import covering as covering
+from .metrics.partition_scores import covering as covering
 from .metrics.partition_scores import rand_index as rand_index
 from .metrics.partition_scores import variation_of_information as variation_of_information
 from .metrics.segmentation_scores import segmentation_scores as segmentation_scores

@@ -12,7 +12,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_evals.bench.input_magnitude import InputMagnitude
+from attnchain_evals.bench.image_controls import InputMagnitude
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Plan, Share
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial

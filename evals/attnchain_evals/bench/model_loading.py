@@ -1,15 +1,21 @@
-"""Models and images by their names on the command line."""
+"""Models by their names on the command line, those of one's own too, and the reason why one was not loaded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from attnchain_evals.bench.loading_failure import cached_names, loading_failure
 from attnchain_evals.terminal import did_you_mean, working
 
 if TYPE_CHECKING:
+    from attnchain_interp import AttentionError
     from attnchain_interp.capture import LoadedModel
 
 BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
@@ -22,6 +28,13 @@ Model = Annotated[
         " python:MODULE:FUNCTION, which returns (model, preprocess)"
     ),
 ]
+RETURNS = "Return (model, preprocess), where preprocess turns a PIL image into (1, channel, height, width), or a LoadedModel."
+# classes of errors by name, since each framework has libraries of its own for the network
+_UNREACHED: Final = {
+    *("ConnectError", "ConnectTimeout", "ConnectionError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"),
+    *("ProxyError", "ReadTimeout", "TimeoutError", "gaierror"),
+}
+_UNKNOWN: Final = {"HFValidationError", "RepositoryNotFoundError"}
 
 
 def load(name: str) -> LoadedModel:
@@ -40,8 +53,6 @@ def load(name: str) -> LoadedModel:
         return LoadedModel(model, None, {"input_ids": KeyValues("validation", 1)[0].input_ids[None]})
     prefix, _, rest = name.partition(":")
     if prefix == "python":
-        from attnchain_evals.bench.own_model import own_model
-
         return own_model(rest, grey_noise())
     check_model(name)
     try:
@@ -91,3 +102,80 @@ def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:
 
     black, white = (preprocess(Image.new("RGB", (256, 256), colour)).double().mean((0, 2, 3)) for colour in ("black", "white"))
     return (-black / (white - black)).tolist(), (1 / (white - black)).tolist()
+
+
+def own_model(name: str, image: Any) -> LoadedModel:
+    """Calls the function, and returns its model in eval mode with its preprocessing.
+
+    Args:
+        name: "my_module:build". The module is looked for in the working directory, too.
+        image: a PIL image to try the preprocessing with.
+    """
+    from torch import nn
+
+    from attnchain_interp import AttentionError
+    from attnchain_interp.capture import LoadedModel
+
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise AttentionError(f"python:{name} names no function of a module.", "Write python:my_module:build.")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        built = getattr(importlib.import_module(module), function)()
+        if isinstance(built, LoadedModel):
+            return built
+        model, preprocess = built
+        sample = preprocess(image)
+    except Exception as error:
+        raise AttentionError(f"python:{name} failed ({type(error).__name__}: {error}).", RETURNS) from error
+    if not isinstance(model, nn.Module):
+        raise AttentionError(f"python:{name} returned {type(model).__name__} for a model.", RETURNS)
+    first = next(iter(inspect.signature(model.forward).parameters), "x")
+    return LoadedModel(model.eval(), preprocess, {first: sample})
+
+
+def loading_failure(framework: str, name: str, error: BaseException, known: Iterable[str]) -> AttentionError:
+    """Returns the error to raise where a framework could not load a model: a misspelt name is told from an unreachable hub.
+
+    Names that are `known` without the network, or are in the framework's cache, are proposed.
+    """
+    from attnchain_interp import AttentionError
+
+    classes = {kind.__name__ for each in _chain(error) for kind in type(each).__mro__}
+    said, known = " ".join(str(error).split()).rstrip("."), list(known)
+    near = "" if name in known else did_you_mean(name, known)
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        return AttentionError(f"there is no folder {name}.", "Give the folder of `save_pretrained`, or a name on the hub.")
+    if "GatedRepoError" in classes:
+        return AttentionError(
+            f"the hub has {name!r}, and gives it only to those who asked for it ({said}).",
+            "Ask there and log in: hf auth login.",
+        )
+    if classes & _UNKNOWN or "unknown model" in said.casefold():
+        return AttentionError(f"{framework} knows no model {name!r} ({said}).", f"Check the name.{near}")
+    if classes & _UNREACHED or ("URLError" in classes and "HTTPError" not in classes):
+        return AttentionError(
+            f"{framework} could not reach the hub, and {name!r} is neither in its cache nor a folder ({said}).",
+            f"Connect to the network, or give a folder.{near}",
+        )
+    return AttentionError(
+        f"{framework} could not load {name!r}: {said}.", f"Check the name, and the files of the model.{near}"
+    )
+
+
+def cached_names(cache: Path | None = None) -> list[str]:
+    """Returns the names of the models in the cache of the hub: a folder, or the usual one when None."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        return sorted(repo.repo_id for repo in scan_cache_dir(cache).repos if repo.repo_type == "model")
+    except CacheNotFound:
+        return []
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -86,9 +86,7 @@ def method_class(spec: str) -> type[Any]:
 
 
 def _build(spec: str, model: Any, grid: tuple[int, int] | None) -> Any:
-    from attnchain_evals.bench.centre_prior import CentrePrior
-    from attnchain_evals.bench.feature_component import FeatureComponent
-    from attnchain_evals.bench.input_magnitude import InputMagnitude
+    from attnchain_evals.bench.image_controls import CentrePrior, FeatureComponent, InputMagnitude
     from attnchain_interp import AttentionAttribution, AttentionGradientAttribution
 
     if spec in CONTROLS:

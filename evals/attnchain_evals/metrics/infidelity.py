@@ -7,9 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import RemovalMetric
+from attnchain_evals.metrics.attribution_metric import RemovalMetric, drops, random_subsets
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.metrics.subsets import drops, random_subsets
 from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.occlusion import Occlusion
 

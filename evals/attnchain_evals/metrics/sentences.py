@@ -7,10 +7,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric, RemovalMetric
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, RemovalMetric, drops
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.sensitivity_n import correlation
-from attnchain_evals.metrics.subsets import drops
 from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.features import Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion

@@ -10,11 +10,10 @@ from typing import Any, final, get_args
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.perturbation.class_score import ClassScore, class_logits, class_score, clean_logits
+from attnchain_evals.perturbation.class_score import ClassScore, KnownScores, class_logits, class_score, clean_logits
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, counts_of
 from attnchain_evals.perturbation.features import Features, Ranked, ranked
 from attnchain_evals.perturbation.given import Reduction, model_grid, scores_of
-from attnchain_evals.perturbation.known_scores import KnownScores
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of

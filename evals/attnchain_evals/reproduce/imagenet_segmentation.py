@@ -11,7 +11,7 @@ from attnchain_evals.metrics.statistics import Score
 from attnchain_evals.reproduce.experiment import Settings, measure, write_page
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_evals.reproduce.sweep import Sweep, sweep
-from attnchain_evals.tasks.selection import Selection
+from attnchain_evals.tasks.examples import Selection
 
 TITLE = "ImageNet-Segmentation"
 METHODS = (

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attnchain_evals.bench.experiment import device_named
-from attnchain_evals.bench.loading_failure import cached_names, loading_failure
+from attnchain_evals.bench.model_loading import cached_names, loading_failure
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import adapter_named
 from attnchain_interp.checks import check_one_of

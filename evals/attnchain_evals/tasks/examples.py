@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
@@ -165,3 +166,27 @@ def _example(row: Any) -> _Example:
 
 def _label(number: Any) -> Tensor | None:
     return None if number is None else torch.as_tensor(number, dtype=torch.long)
+
+
+@final
+@dataclass(frozen=True)
+class Selection:
+    """The examples of these numbers, in this order.
+
+    Attributes:
+        data: a sequence of examples, with an `identity`.
+        numbers: of the examples in the data.
+    """
+
+    data: Any
+    numbers: Sequence[int]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"name": "Selection", "numbers": list(self.numbers), "of": data_identity(self.data)}
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.data[self.numbers[index]]

@@ -8,7 +8,7 @@ from torch import Tensor
 from attnchain_evals.metrics import (
     SensitivityN,
 )
-from attnchain_evals.metrics.subsets import random_subsets
+from attnchain_evals.metrics.attribution_metric import random_subsets
 
 from .planted import WEIGHTS, logit_without, trial
 

@@ -8,8 +8,7 @@ import torch
 import attnchain_interp as ac
 from attnchain_evals import benchmark
 from attnchain_evals.reproduce.sweep import bounces, sweep
-from attnchain_evals.tasks.examples import Picture
-from attnchain_evals.tasks.selection import Selection
+from attnchain_evals.tasks.examples import Picture, Selection
 
 from ...published import PLAIN
 from ..bench_tasks import tiny_vit

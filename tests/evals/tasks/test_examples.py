@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import Tensor
 
 from attnchain_evals import ClutteredDigits
-from attnchain_evals.tasks.examples import batches
+from attnchain_evals.tasks.examples import Selection, batches
+from attnchain_interp import AttentionError
 
 
 def test_only_wanted_examples_are_read() -> None:
@@ -27,3 +29,16 @@ def test_labels_of_digits_and_of_pairs() -> None:
         (batch,) = batches(data, 3, None, lambda *_: True)
         assert batch.labels is not None
         assert batch.labels.tolist() == [int(digits[k].label) for k in range(3)]
+
+
+def test_examples_of_the_numbers_in_their_order() -> None:
+    data = ClutteredDigits("test", 6)
+    chosen = Selection(data, [4, 1])
+    assert len(chosen) == 2
+    assert torch.equal(chosen[0].image, data[4].image)
+    assert chosen.identity == {"name": "Selection", "numbers": [4, 1], "of": data.identity}
+
+
+def test_data_without_an_identity_are_refused() -> None:
+    with pytest.raises(AttentionError, match="have no `identity`"):
+        _ = Selection([1, 2], range(1)).identity

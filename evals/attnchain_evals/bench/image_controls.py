@@ -1,0 +1,141 @@
+"""Controls for images: grids of scores without a question to the model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Final, final
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnchain_interp import AttentionError, Role, capture
+from attnchain_interp.reprs import with_settings
+
+
+class ImageControl(Attribution, ABC):
+    """A method explains something only where it scores above its controls.
+
+    Args:
+        grid: (rows, columns) of patches.
+    """
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__(lambda inputs: inputs)
+        self.grid = grid
+
+    def __repr__(self) -> str:
+        return with_settings(self)
+
+    @abstractmethod
+    def cells(self, images: Tensor) -> Tensor:
+        """Returns the scores (batch, rows, columns) of images (batch, channel, height, width)."""
+
+    def attribute(  # type: ignore[override]
+        self, inputs: Tensor, target: Any = None, additional_forward_args: Any = None, output: str = "input"
+    ) -> Tensor:
+        """Returns the scores: output "input" (batch, channel, height, width) or "grid" (batch, rows, columns).
+
+        Raises:
+            AttentionError: inputs that are not images, or another output.
+        """
+        if inputs.ndim != 4 or output not in ("input", "grid"):
+            raise AttentionError(
+                f"inputs is {tuple(inputs.shape)} and output is {output!r}; this control is of images.",
+                'Pass images (batch, channel, height, width) and output="input" or "grid".',
+            )
+        cells = self.cells(inputs)
+        if output == "grid":
+            return cells
+        return F.interpolate(cells[:, None], inputs.shape[-2:], mode="nearest").expand_as(inputs).contiguous()
+
+
+DEVIATION: Final = 0.25  # of the image's sides
+
+
+@final
+class CentrePrior(ImageControl):
+    """A Gaussian in the middle of the image: exp(−((x − ½)² + (y − ½)²) / 2σ²) at the centre (x, y) of each patch.
+
+    x and y go from 0 to 1 over the image. σ is a quarter of a side.
+
+    Args:
+        grid: (rows, columns) of patches.
+    """
+
+    def cells(self, images: Tensor) -> Tensor:
+        rows, columns = (
+            torch.exp(
+                -(((torch.arange(n, dtype=images.dtype, device=images.device) + 0.5) / n - 0.5) ** 2) / (2 * DEVIATION**2)
+            )
+            for n in self.grid
+        )
+        return (rows[:, None] * columns).expand(len(images), -1, -1).contiguous()
+
+
+@final
+class InputMagnitude(ImageControl):
+    """The distance of a patch from the image's mean colour: |x − mean|, averaged over channels and over the patch.
+
+    Args:
+        grid: (rows, columns) of patches.
+    """
+
+    def cells(self, images: Tensor) -> Tensor:
+        distance = (images - images.mean((2, 3), keepdim=True)).abs().mean(1, keepdim=True)
+        return F.adaptive_avg_pool2d(distance, self.grid)[:, 0]
+
+
+@final
+class FeatureComponent(ImageControl):
+    """The first principal component of the features of an image's patches, with the sign that makes the border negative.
+
+    The features are the last output of a module that has a vector for each token of the model: behind the last norm, before
+    the head. Patches at the border are background more often than not; the mean of their scores is not above zero.
+
+    Args:
+        model: a vision transformer that an adapter recognises.
+        grid: (rows, columns) of patches.
+
+    Raises:
+        AttentionError: on attribution, no module of the model outputs a vector for each token.
+    """
+
+    def __init__(self, model: nn.Module, grid: tuple[int, int]) -> None:
+        super().__init__(grid)
+        self.forward_func = model
+
+    @torch.no_grad()
+    def cells(self, images: Tensor) -> Tensor:
+        layout, features = self._features(images)
+        patches = features[:, layout].flatten(1, -2).float()
+        centred = patches - patches.mean(1, keepdim=True)
+        component = torch.linalg.svd(centred, full_matrices=False).Vh[:, 0]
+        cells = (centred @ component[..., None])[..., 0].unflatten(1, self.grid)
+        inside = torch.zeros(self.grid, dtype=torch.bool, device=cells.device)
+        inside[1:-1, 1:-1] = True
+        border = cells.masked_fill(inside, 0).sum((1, 2), keepdim=True)
+        return torch.where(border > 0, -cells, cells)
+
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns which tokens are patches (token,), and the features (batch, token, width)."""
+        model, seen = self.forward_func, list[Tensor]()
+        tokens = capture(model, images, layers=-1).tokens
+
+        def look(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 3 and output.shape[:2] == tokens.roles.shape:
+                seen[:] = [output]
+
+        handles = [module.register_forward_hook(look) for module in model.modules()]
+        try:
+            model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not seen:
+            raise AttentionError(
+                f"no module of {type(model).__name__} outputs a vector for each of its {len(tokens)} tokens.",
+                "Use this control with a vision transformer.",
+            )
+        return (tokens.roles[0] == Role.PATCH).to(seen[0].device), seen[0]
