@@ -3,8 +3,7 @@
 from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
-from attnchain_interp.attribution.of_a_class.grad_ellm import GradELLM
-from attnchain_interp.attribution.of_a_class.gradient_attention import GradientAttention, LeGrad
+from attnchain_interp.attribution.of_a_class.gradient_attention import GradELLM, GradientAttention, LeGrad
 from attnchain_interp.attribution.of_a_class.gradient_rollouts import GMAR, GradientRollout, TransitionAttentionMaps
 from attnchain_interp.attribution.of_a_class.gradient_walks import (
     ExpectedVisits,

@@ -15,6 +15,7 @@ from attnchain_interp.store import TokenLayout
 
 Result_co = TypeVar("Result_co", covariant=True)
 MakeNorms = Callable[[], Tensor]
+Block = AttentionBlock | AttentionError  # or the reason why it is not known
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,7 @@ class BlockCollector(Collector[Result_co], Protocol[Result_co]):
         ...
 
     def take_block(
-        self,
-        name: str,
-        block: AttentionBlock | AttentionError,
-        attention: Tensor | Factors,
-        sink: bool = False,
-        value_norms: MakeNorms | None = None,
+        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
     ) -> None:
         """Takes the attention block of one layer.
 

@@ -9,8 +9,7 @@ from typing import Any, Final, Generic, Literal, NoReturn, TypeVar, final, get_a
 
 from torch import Tensor
 
-from attnchain_interp.capture.attention_block import AttentionBlock
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, told
+from attnchain_interp.capture.collector import Block, BlockCollector, Collector, Expected, MakeNorms, told
 from attnchain_interp.capture.contribution_sizes import Measure, check_measure, contributions_of
 from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
@@ -78,12 +77,7 @@ class ContributionCollector(Generic[Result]):
 
     @full_precision()
     def take_block(
-        self,
-        name: str,
-        block: AttentionBlock | AttentionError,
-        attention: Tensor | Factors,
-        sink: bool = False,
-        value_norms: MakeNorms | None = None,
+        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
     ) -> None:
         """Takes the contributions of one layer.
 
@@ -145,12 +139,7 @@ class DefaultCollector(Generic[Result]):
         self._take(name, attention, sink, value_norms)
 
     def take_block(
-        self,
-        name: str,
-        block: AttentionBlock | AttentionError,
-        attention: Tensor | Factors,
-        sink: bool = False,
-        value_norms: MakeNorms | None = None,
+        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
     ) -> None:
         """Takes one layer, as the first one decided. See `BlockCollector.take_block`.
 

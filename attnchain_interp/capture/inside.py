@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar, final
 
 from torch import Tensor, nn
@@ -176,11 +175,10 @@ def _within(
         metadata["input"] = f"argument {argument}"
     if reading.tower == known.path:
         reading = replace(reading, tower=None)
-    if edit is not None:
-        edit = partial(_edited, edit, prefix)
+    renamed = edit and (lambda name, maps: edit(prefix + name, maps))
     own: Any = request  # of another collector
     collector = collector_inside(request.collector, prefix, metadata)
-    return replace(own, collector=collector, reading=reading, edit=edit, runs=runs, path=known.path, told=told)
+    return replace(own, collector=collector, reading=reading, edit=renamed, runs=runs, path=known.path, told=told)
 
 
 def _beside(whole: nn.Module, known: Sequence[Known], name: str) -> bool:
@@ -198,7 +196,3 @@ def argument_of(given: Sequence[Any], outer: Mapping[str, Any]) -> str | None:
     inner = {value.untyped_storage().data_ptr() for value in given if isinstance(value, Tensor)}
     there = [name for name, place in places.items() if place in inner]
     return there[0] if there and next(iter(places)) not in there else None
-
-
-def _edited(edit: Callable[[str, Tensor], Tensor], prefix: str, name: str, maps: Tensor) -> Tensor:
-    return edit(prefix + name, maps)

@@ -7,9 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from attnchain_interp.capture.attention_block import AttentionBlock
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector
-from attnchain_interp.errors import AttentionError
+from attnchain_interp.capture.collector import Block, BlockCollector, Collector, Expected, MakeNorms, OutputCollector
 from attnchain_interp.operators import Factors
 from attnchain_interp.store.layers import STACK
 
@@ -62,12 +60,7 @@ class _BlocksInside(CollectorInside[Result]):
         return self._collector.wants_blocks
 
     def take_block(
-        self,
-        name: str,
-        block: AttentionBlock | AttentionError,
-        attention: Tensor | Factors,
-        sink: bool = False,
-        value_norms: MakeNorms | None = None,
+        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
     ) -> None:
         self._collector.take_block(self._prefix + name, block, attention, sink, value_norms)
 

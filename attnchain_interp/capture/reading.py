@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, final
 
 from attnchain_interp.capture.source import forward_of
@@ -71,34 +70,24 @@ def checked(reading: Any) -> Reading:
     return reading or Reading()
 
 
-def _written(value: Any) -> str:
-    return repr(value) if isinstance(value, str | tuple) else f"<{type(value).__name__}>"
-
-
 OPTIONS: Final = tuple(each.name for each in fields(Reading) if each.name != "arguments")
 
 
 def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
     """Returns the options of a capture and the model's own keyword arguments.
 
-    In this release an option may also be a keyword argument. It then causes a `DeprecationWarning`. An argument of the model's
-    own forward with that name goes to the model.
+    An option among the arguments is refused, since a model that takes any keyword would pass over it in silence. An argument
+    of the model's own forward with that name goes to the model.
     """
-    reading = checked(reading)
-    forward = forward_of(source)
+    reading, forward = checked(reading), forward_of(source)
     own = set() if forward is None else set(inspect.signature(forward).parameters)
-    options = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
-    if not isinstance(options.get("tokens"), TokenLayout):
-        options.pop("tokens", None)
-    if options:
-        both = sorted(options.keys() & set(reading.given))
-        if both:
-            raise AttentionError(f"{both[0]} comes twice: in reading= and as a keyword argument.", "Keep it in reading=.")
-        written = ", ".join(f"{name}={_written(value)}" for name, value in options.items())
-        warnings.warn(
-            f"{', '.join(options)} of a capture moved out of the model's arguments. Write reading=ac.Reading({written}).",
-            DeprecationWarning,
-            stacklevel=3,
+    stray = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
+    if not isinstance(stray.get("tokens"), TokenLayout):
+        stray.pop("tokens", None)
+    if stray:
+        written = ", ".join(f"{name}={value!r}" if isinstance(value, str) else f"{name}=…" for name, value in stray.items())
+        raise AttentionError(
+            f"the model has no argument {' or '.join(stray)}, which is an option of a capture.",
+            f"Write reading=ac.Reading({written}).",
         )
-        reading = replace(reading, **options)
-    return reading, {name: value for name, value in kwargs.items() if name not in options} | dict(reading.arguments)
+    return reading, {**kwargs, **reading.arguments}

@@ -9,8 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_interp.operators.operator import Dense, Operator
-from attnchain_interp.operators.precision import full_precision
+from attnchain_interp.operators.operator import Dense, Operator, full_precision
 
 
 class Remembering(Operator):

@@ -15,8 +15,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.composed import Remembering
 from attnchain_interp.operators.factors import Factors
 from attnchain_interp.operators.fused_attention import Route, fused_route
-from attnchain_interp.operators.operator import wide_dtype
-from attnchain_interp.operators.precision import full_precision
+from attnchain_interp.operators.operator import full_precision, wide_dtype
 
 _TILE: Final = 2**22  # map entries that are built at once where no fused kernel serves
 _ROWS: Final = 1024  # of a mask that are looked at together

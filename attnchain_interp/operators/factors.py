@@ -11,8 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.checks import check_tensor
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators.operator import wide_dtype
-from attnchain_interp.operators.precision import full_precision
+from attnchain_interp.operators.operator import full_precision, wide_dtype
 from attnchain_interp.reprs import with_fields
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_interp.operators.precision import full_precision
+from attnchain_interp.operators.operator import full_precision
 
 Route = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 

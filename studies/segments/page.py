@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnchain_evals.metrics.segment_matching import mean_iou
+from attnchain_evals.metrics.segmentation_scores import mean_iou
 from attnchain_evals.metrics.statistics import interval
 from studies.segments.photographs import KS
 

@@ -35,13 +35,6 @@ def test_the_models_own_arguments_go_to_the_model() -> None:
     assert store.tokens.grid == (2, 2)
 
 
-def test_the_old_form_works_and_says_the_new_one() -> None:
-    model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
-    with pytest.warns(DeprecationWarning, match="Write reading=ac.Reading.kind='encoder'."):
-        old = ac.capture(model, x, kind="encoder")
-    assert torch.equal(old.maps(), ac.capture(model, x, reading=ac.Reading(kind="encoder")).maps())
-
-
 def test_a_field_without_a_meaning_is_refused() -> None:
     model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
     with pytest.raises(ac.AttentionError, match=r"Reading.labels=…. has no meaning for a PyTorch model.*kind, tower, tokens"):
@@ -64,18 +57,25 @@ def test_a_callable_gets_the_arguments_of_a_reading() -> None:
     assert len(ac.capture(source, torch.eye(2)[None, None], reading=ac.Reading(arguments={"layers": 2}))) == 2
 
 
+class AnyWords(nn.MultiheadAttention):
+    """A model that takes any keyword, so that a stray option would be passed over."""
+
+    def forward(self, x: Tensor, **_: Any) -> Tensor:  # type: ignore[override]
+        return super().forward(x, x, x)[0]
+
+
 @pytest.mark.parametrize("capture", [ac.capture, ac.prove, ac.capture_contributions])
-def test_the_warning_points_at_the_callers_line(capture: Any) -> None:
-    model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
-    with pytest.warns(DeprecationWarning, match="kind of a capture moved") as found:
-        capture(model, x, kind="encoder")
-    assert [warning.filename for warning in found] == [__file__]
+def test_an_option_among_the_arguments_is_refused(capture: Any) -> None:
+    x, layout = torch.randn(1, 3, 8), ac.TokenLayout.text()
+    for model in (AnyWords(8, 2, batch_first=True).eval(), nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()):
+        with pytest.raises(ac.AttentionError, match=r"no argument kind, which.*\nWrite reading=ac.Reading.kind='encoder'.\."):
+            capture(model, x, kind="encoder")
+        with pytest.raises(ac.AttentionError, match=r"kind or tokens.*\nWrite reading=ac.Reading.kind='encoder', tokens=…"):
+            capture(model, x, kind="encoder", tokens=layout, reading=ac.Reading(kind="encoder"))
 
 
-def test_both_forms_and_other_types_are_refused() -> None:
+def test_other_types_are_refused() -> None:
     model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
-    with pytest.raises(ac.AttentionError, match="kind comes twice"):
-        ac.capture(model, x, reading=ac.Reading(kind="encoder"), kind="encoder")
     for source in (model, lambda x: x):
         with pytest.raises(ac.AttentionError, match="reading is a str"):
             ac.capture(source, x, reading="encoder")  # type: ignore[reportArgumentType]

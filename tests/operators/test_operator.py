@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attnchain_interp import AttentionError
-from attnchain_interp.operators import float32_or_wider, wide_dtype
+from attnchain_interp.operators import float32_or_wider, full_precision, wide_dtype
 from attnchain_interp.operators.operator import Dense, empty_rows, uniform_over
 
 P = torch.tensor([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
@@ -65,3 +65,39 @@ def test_triangular_looks_among_the_given_tokens_only() -> None:
     assert Dense(lower).triangular(every, upper=False).tolist() == [True, False]
     assert Dense(lower).triangular(some, upper=False).tolist() == [True, True]
     assert Dense(lower.mT).triangular(every, upper=True).tolist() == [True, False]
+
+
+def product_dtype() -> torch.dtype:
+    return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+
+def test_autocast_is_off_inside_and_on_afterwards() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert product_dtype() == torch.bfloat16
+        with full_precision():
+            assert product_dtype() == torch.float32
+            with torch.autocast("cpu", torch.float16):  # the model of a reducer, say
+                assert product_dtype() == torch.float16
+            assert product_dtype() == torch.float32
+        assert product_dtype() == torch.bfloat16
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_it_decorates_and_is_left_when_a_function_raises() -> None:
+    @full_precision()
+    def failing() -> None:
+        assert product_dtype() == torch.float32
+        raise ValueError
+
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"^$"):
+                failing()
+        assert product_dtype() == torch.bfloat16
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    one = torch.ones(2, 2, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16), full_precision():
+        assert (one @ one).dtype == torch.float32

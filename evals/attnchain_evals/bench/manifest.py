@@ -99,13 +99,10 @@ def outputs_of(model: nn.Module, data: Data, limit: int | None, batch_size: int 
     with torch.random.fork_rng(devices=[]):
         output: Any = model(first.inputs.to(next(model.parameters()).device))
     while not isinstance(output, Tensor):
-        output = output.logits if hasattr(output, "logits") else next(iter(_values(output)))
+        several = output.values() if isinstance(output, Mapping) else output
+        output = output.logits if hasattr(output, "logits") else next(iter(several))
     numbers = output.detach().double().flatten().cpu()
     return numbers[torch.linspace(0, len(numbers) - 1, min(_SHOWN, len(numbers))).long()].tolist()
-
-
-def _values(output: Any) -> Any:
-    return output.values() if isinstance(output, Mapping) else output
 
 
 def check_outputs(folder: Path, there: list[float] | None, here: list[float] | None) -> None:

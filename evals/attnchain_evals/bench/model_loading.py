@@ -96,6 +96,18 @@ def grey_noise() -> Any:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
 
 
+def read_image(loaded: LoadedModel, path: str | Path | None) -> Any:
+    """Returns the image of a file as the model's input (1, channel, height, width); None is the bundled task's first one."""
+    if path is None:
+        from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
+
+        return ClutteredDigits("test", 1)[0].image[None]
+    from attnchain_evals.tasks.image_file import open_image
+
+    preprocess: Any = loaded.preprocess
+    return preprocess(open_image(path))
+
+
 def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:
     """Returns (mean, std) of each channel that a preprocessing subtracts and divides by, from a black and a white image."""
     from PIL import Image

@@ -15,25 +15,22 @@ if TYPE_CHECKING:
 
 DECODER_WEIGHTS = Path(__file__).with_name("decoder.safetensors")
 ENCODER_WEIGHTS = Path(__file__).with_name("encoder.safetensors")
+_SIZES: Any = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": TOKENS,
+    "pad_token_id": PAD,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
 
 
 def build_decoder() -> LlamaForCausalLM:
     """Returns the decoder, freshly initialised: width 64, 3 layers of 4 heads, vocabulary of 64, tied embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=TOKENS,
-        pad_token_id=PAD,
-        bos_token_id=START,
-        eos_token_id=None,
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(LlamaConfig(**_SIZES, bos_token_id=START, eos_token_id=None, tie_word_embeddings=True))
 
 
 def build_encoder() -> BertForSequenceClassification:
@@ -45,14 +42,8 @@ def build_encoder() -> BertForSequenceClassification:
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=TOKENS,
+        **_SIZES,
         type_vocab_size=1,
-        pad_token_id=PAD,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         num_labels=len(VALUES),  # pyright: ignore[reportCallIssue] - of every configuration

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of
+from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of, read_image
 from attnchain_evals.terminal import as_usage, working
 
 if TYPE_CHECKING:
@@ -70,12 +70,10 @@ def _image(
 
     from attnchain_evals.bench.names import build_methods
     from attnchain_evals.bench.shared_capture import SharedCapture
-    from attnchain_evals.tasks.image_file import open_image
     from attnchain_interp import AttentionError
     from attnchain_interp.pictures import show_attribution, write_figure
 
-    preprocess: Any = loaded.preprocess
-    pixels = preprocess(open_image(source))
+    pixels = read_image(loaded, source)
     shared = SharedCapture(loaded.model, pixels, target=None if target is None else torch.tensor([_class(target)]))
     with working("capturing attention"):
         layout = shared.store.tokens
@@ -83,7 +81,7 @@ def _image(
         raise AttentionError(f"{model} has no image grid, so it has no heat map.", "See its tokens with `attnchain inspect`.")
     with working(method):
         grid = shared.scores(build_methods([method], loaded.model, layout.grid)[method])
-    figure = show_attribution(grid, pixels, normalization_of(preprocess), [method])
+    figure = show_attribution(grid, pixels, normalization_of(loaded.preprocess), [method])
     return write_figure(figure, Path(f"{stem}.png")), {"image": source, "grid": grid[0].tolist()}
 
 

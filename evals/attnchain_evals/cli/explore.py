@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of
+from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of, read_image
 from attnchain_evals.terminal import as_usage, working
 
 
@@ -26,7 +26,6 @@ def explore(
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
     from attnchain_evals.bench.names import check_methods, split
     from attnchain_evals.report.explorer_pages import IMAGE_METHODS, TEXT_METHODS, explore_image, explore_text
-    from attnchain_evals.tasks.image_file import open_image
     from attnchain_interp import AttentionError
 
     with as_usage():
@@ -39,7 +38,7 @@ def explore(
     options: dict[str, Any] = {"target": target, "max_mb": max_mb}
     if loaded.preprocess is not None:
         chosen = split(methods) if methods else IMAGE_METHODS
-        pixels = bundled_image() if source is None else loaded.preprocess(open_image(Path(source)))
+        pixels = read_image(loaded, source)
         title = f"{model} · {'test image' if source is None else Path(source).name}"
         options |= {"title": title, "normalization": normalization_of(loaded.preprocess)}
         with working("reading the model"):
@@ -54,10 +53,3 @@ def explore(
             f"{model} takes no images and has no tokenizer for a text.", "Call ac.explore(store) on a captured store."
         )
     typer.echo(page.write(out))
-
-
-def bundled_image() -> Any:
-    """Returns the first test image of the bundled task (1, 3, 56, 56)."""
-    from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
-
-    return next(ClutteredDigits("test", 1, seed=0).batches(1)).image

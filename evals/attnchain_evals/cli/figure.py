@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of
+from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of, read_image
 from attnchain_evals.terminal import as_usage, working
 
 if TYPE_CHECKING:
@@ -160,14 +160,7 @@ def _read(model: str, image: Path | None, maps: Any) -> _Captured:
         raise AttentionError(
             f"{model} takes no images, and these figures show images.", "See its tokens with `attnchain inspect`."
         )
-    if image is None:
-        from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
-
-        pixels = ClutteredDigits("test", 1)[0].image[None]
-    else:
-        from attnchain_evals.tasks.image_file import open_image
-
-        pixels = loaded.preprocess(open_image(image))
+    pixels = read_image(loaded, image)
     with working("capturing attention"):
         return _Captured(capture(loaded.model, pixels, maps=maps), pixels, normalization_of(loaded.preprocess))
 

@@ -1,4 +1,4 @@
-"""Texts with known evidence: are its tokens ranked first? It does not say what the model uses."""
+"""Texts with known evidence: are its tokens, or its sentence, ranked first? It does not say what the model uses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, RemovalMetric, drops
 from attnchain_evals.metrics.example_metric import Trial
+from attnchain_evals.metrics.subset_metrics import correlation
+from attnchain_evals.perturbation.class_score import ClassScore
+from attnchain_evals.perturbation.features import Ranked, ranked
+from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_interp import AttentionError
 
 
@@ -29,15 +33,12 @@ class EvidenceMetric(AttributionMetric):
             )
         every = torch.ones_like(trial.inputs, dtype=torch.bool) if trial.words is None else trial.words >= 0
         rows = zip(attributions.cpu().double(), trial.mask.bool().cpu(), every.cpu(), strict=True)
-        found = [self._figure(scores[ranked], truth[ranked]) for scores, truth, ranked in rows]
+        found = [self.located(scores[ranked], truth[ranked]) for scores, truth, ranked in rows]
         return torch.tensor(found, dtype=torch.float64)[:, None]
 
     @abstractmethod
     def located(self, scores: Tensor, evidence: Tensor) -> float:
-        """Returns the figure of the ranked tokens (token,). Some of them are evidence, but not all."""
-
-    def _figure(self, scores: Tensor, evidence: Tensor) -> float:
-        return self.located(scores, evidence) if bool(evidence.any()) and not bool(evidence.all()) else float("nan")
+        """Returns the figure of the ranked tokens (token,)."""
 
 
 @final
@@ -50,7 +51,7 @@ class EvidenceAP(EvidenceMetric):
     def located(self, scores: Tensor, evidence: Tensor) -> float:
         from sklearn.metrics import average_precision_score
 
-        return float(average_precision_score(evidence.numpy(), scores.numpy()))
+        return float(average_precision_score(evidence.numpy(), scores.numpy())) if divided(evidence) else float("nan")
 
 
 @final
@@ -61,4 +62,87 @@ class EvidenceFirst(EvidenceMetric):
         super().__init__("evidence-first")
 
     def located(self, scores: Tensor, evidence: Tensor) -> float:
-        return float(evidence[scores == scores.max()].double().mean())
+        return hit(scores, evidence)
+
+
+@final
+class SentenceHit(AttributionMetric):
+    """Says whether the sentence with the greatest sum of scores holds evidence: 1 or 0.
+
+    Among several such sentences it is the share of them that hold evidence. NaN where no sentence holds evidence, or each.
+    """
+
+    needs = frozenset({"text"})
+    version = 1
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__("sentence-hit")
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        found = by_sentence(trial, attributions, self.name)
+        if trial.mask is None:
+            raise AttentionError(
+                f"the trial has no mask; {self.name} needs one (batch, token), true on the evidence.",
+                "Pass a trial of texts whose evidence is known.",
+            )
+        holds = ranked(trial.mask.to(attributions), trial.inputs, found.labels).scores > 0
+        rows = zip(found.scores, holds, found.sizes.tolist(), strict=True)
+        return torch.tensor([[hit(scores[:size], own[:size])] for scores, own, size in rows], dtype=torch.float64)
+
+
+@final
+class SentenceCorrelation(RemovalMetric):
+    """The Pearson correlation, over the sentences of a text, of the sum of scores with the cost of removing the sentence.
+
+    The cost is f(x) − f(x without the sentence). NaN for fewer than three sentences, and where one of the two is constant.
+
+    Args:
+        score: f.
+        occlusion, name, batch_size: see `RemovalMetric`.
+    """
+
+    version = 1
+    higher_is_better = True
+
+    def __init__(
+        self,
+        occlusion: str | Occlusion = "attention-mask",
+        score: ClassScore = "log-probability",
+        name: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        self.score: ClassScore = score
+        super().__init__("sentence-correlation", occlusion, name, batch_size)
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        found = by_sentence(trial, attributions, self.name)
+
+        def removed() -> Tensor:
+            experiment, target = self.experiment(trial)
+            each = torch.eye(found.scores.shape[1], dtype=torch.bool, device=found.labels.device)
+            return drops(experiment, found.labels, each.expand(len(found.labels), -1, -1), target, self.score)
+
+        costs = trial.once((SentenceCorrelation, self.occlusion, self.score), removed)
+        rows = zip(found.scores, costs, found.sizes.tolist(), strict=True)
+        return torch.stack([correlation(a[:n], b[:n]) if n > 2 else a.new_tensor(torch.nan) for a, b, n in rows])[:, None]
+
+
+def by_sentence(trial: Trial, attributions: Tensor, metric: str) -> Ranked:
+    """Returns the sentences of a trial as features, with the sums of the scores of their tokens."""
+    if trial.inputs.ndim != 2 or trial.sentences is None:
+        raise AttentionError(
+            f"the trial has no sentences; {metric} needs texts and sentences (batch, token).",
+            "Pass a trial of texts whose sentences are known.",
+        )
+    return ranked(attributions, trial.inputs, trial.sentences)
+
+
+def hit(scores: Tensor, holds: Tensor) -> float:
+    """Returns the share of the greatest scores that hold evidence."""
+    return float(holds[scores == scores.max()].double().mean()) if divided(holds) else float("nan")
+
+
+def divided(holds: Tensor) -> bool:
+    """Returns whether some hold evidence, but not all."""
+    return bool(holds.any()) and not bool(holds.all())

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.metrics.segment_matching import mean_iou
-from attnchain_evals.metrics.segmentation_scores import segmentation_counts
+from attnchain_evals.metrics.segmentation_scores import mean_iou, segmentation_counts
 from attnchain_evals.perturbation.features import enlarged
 from attnchain_interp import AttentionError
 

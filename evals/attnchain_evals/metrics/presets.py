@@ -17,15 +17,13 @@ from attnchain_evals.metrics.curves import (
     Sufficiency,
     curve_metrics,
 )
-from attnchain_evals.metrics.evidence import EvidenceAP, EvidenceFirst
+from attnchain_evals.metrics.evidence import EvidenceAP, EvidenceFirst, SentenceCorrelation, SentenceHit
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.metrics.infidelity import Infidelity
 from attnchain_evals.metrics.localisation import EnergyInside, MeanAP, MeanIoU, PixelAccuracy, PointingGame
 from attnchain_evals.metrics.naopc import NAOPC
 from attnchain_evals.metrics.protocol import Protocol, equally_spaced
 from attnchain_evals.metrics.saco import SaCo
-from attnchain_evals.metrics.sensitivity_n import SensitivityN
-from attnchain_evals.metrics.sentences import SentenceCorrelation, SentenceHit
+from attnchain_evals.metrics.subset_metrics import Infidelity, SensitivityN
 from attnchain_evals.perturbation.occlusion import Black, KernelBlur, NoisyLinear, Occlusion, TokenDrop, Zero
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of

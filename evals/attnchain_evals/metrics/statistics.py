@@ -12,6 +12,7 @@ from scipy.stats import bootstrap
 from attnchain_interp import AttentionError
 
 _AT_ONCE = 4_000_000  # resampled numbers in memory
+_SWAPS = 9999
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -43,14 +44,13 @@ class Difference(NamedTuple):
     wins: float
 
 
-def interval(statistic: Statistic, columns: NDArray[np.float64], seed: int = 0) -> Score:
+def interval(statistic: Statistic, columns: NDArray[np.float64]) -> Score:
     """Returns the statistic of all examples, with its 2.5 % and 97.5 % percentiles over 2,000 resamplings of the examples.
 
     Args:
         statistic: column means (column, …) → (…).
         columns: (example, column), the figures of each example. The columns of an example stay together, so differences
             between columns are paired.
-        seed: of the resampling.
     """
     if len(columns) < 2:
         raise AttentionError(f"an interval needs at least two examples; there are {len(columns)}.", "Pass more examples.")
@@ -58,7 +58,6 @@ def interval(statistic: Statistic, columns: NDArray[np.float64], seed: int = 0) 
     def of_means(*samples: Any, axis: int) -> Any:
         return statistic(np.stack([sample.mean(axis) for sample in samples]))
 
-    rng = np.random.default_rng(seed)
     found = bootstrap(
         tuple(columns.T),
         of_means,
@@ -67,17 +66,15 @@ def interval(statistic: Statistic, columns: NDArray[np.float64], seed: int = 0) 
         n_resamples=2000,
         batch=max(1, _AT_ONCE // len(columns)),
         method="percentile",
-        rng=rng,
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Score(float(statistic(columns.mean(0))), float(found.low), float(found.high))
 
 
-def permutation_p(
-    statistic: Statistic, own: NDArray[np.float64], base: NDArray[np.float64], seed: int = 0, resamples: int = 9999
-) -> float:
+def permutation_p(statistic: Statistic, own: NDArray[np.float64], base: NDArray[np.float64]) -> float:
     """Returns the two-sided p of the paired permutation test: method and baseline change places on random examples.
 
-    p = (1 + #{|t*| ≥ |t|}) / (1 + resamples). t is the statistic of the method's means − that of the baseline's.
+    p = (1 + #{|t*| ≥ |t|}) / (1 + 9999). t is the statistic of the method's means − that of the baseline's.
 
     Args:
         statistic: column means (column, …) → (…).
@@ -90,12 +87,12 @@ def permutation_p(
         return statistic(middle + shift) - statistic(middle - shift)
 
     found = abs(float(difference(np.ones((1, len(half))))[0]))
-    rng, extreme = np.random.default_rng(seed), 0
+    rng, extreme = np.random.default_rng(0), 0
     at_once = max(1, _AT_ONCE // len(half))
-    for start in range(0, resamples, at_once):
-        signs = rng.choice([-1.0, 1.0], (min(at_once, resamples - start), len(half)))
+    for start in range(0, _SWAPS, at_once):
+        signs = rng.choice([-1.0, 1.0], (min(at_once, _SWAPS - start), len(half)))
         extreme += int((np.abs(difference(signs)) >= found * (1 - 1e-12) - 1e-15).sum())
-    return (1 + extreme) / (1 + resamples)
+    return (1 + extreme) / (1 + _SWAPS)
 
 
 def holm(p: Sequence[float]) -> list[float]:

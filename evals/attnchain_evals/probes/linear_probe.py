@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -89,7 +89,10 @@ class LinearProbe(nn.Module):
         if len(numbers) < 2 or foreign:
             lacks = f", which lack {', '.join(foreign)} of validation" if foreign else ""
             raise AttentionError(f"the images to train on are of the classes {', '.join(names)}{lacks}.", "Pass two or more.")
-        parts = [(_features(backbone, places, chosen, data, batch_size), _names(data)) for data in (train, validation)]
+        parts = [
+            (_features(backbone, places, chosen, data, batch_size), [data.classes[label] for label in data.labels])
+            for data in (train, validation)
+        ]
         weight, bias, found = _fitted(*parts)
         head = nn.Linear(weight.shape[1], len(names)).to(image)
         with torch.no_grad():
@@ -109,10 +112,9 @@ class LinearProbe(nn.Module):
         """Writes `probe.safetensors` (weight and bias of the head) and then `probe.json` (the record, with its digest)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        contents = save({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()})
         with whole(folder / WEIGHTS) as partial:
-            Path(partial).write_bytes(contents)
-        write_text(folder / RECORD, json.dumps({**self.record, "sha256": sha256(contents)}, indent=1))
+            save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, partial)
+        write_text(folder / RECORD, json.dumps({**self.record, "sha256": sha256(folder / WEIGHTS)}, indent=1))
 
     @classmethod
     def read(cls, folder: str | Path, model: nn.Module, image: Tensor) -> LinearProbe:
@@ -126,7 +128,7 @@ class LinearProbe(nn.Module):
         Raises:
             AttentionError: no probe, files of another schema or that were changed, or a probe of another backbone.
         """
-        record, contents = _read(Path(folder))
+        record, state = _read(Path(folder))
         backbone = backbone_of(model)
         own = identity_of(backbone)
         if own != record["backbone"]:
@@ -135,29 +137,23 @@ class LinearProbe(nn.Module):
                 f"the probe of {folder} was trained on {was}, and the backbone is {now}.",
                 "Load the backbone of the probe, or train another probe.",
             )
-        state = load(contents)
         head = nn.Linear(state["weight"].shape[1], len(record["classes"])).to(image)
         head.load_state_dict(state)
         return cls(backbone, places_of(backbone, image), head, record)
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     fix = "Train another probe, in another folder."
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        contents = (folder / WEIGHTS).read_bytes()
+        found = sha256(folder / WEIGHTS)
     except (OSError, ValueError) as error:
         raise AttentionError(f"{folder} holds no probe ({error}).", fix) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise AttentionError(f"{folder / RECORD} is not of the schema {SCHEMA}.", fix)
-    wanted, found = record.pop("sha256", None), sha256(contents)
-    if found != wanted:
+    if found != (wanted := record.pop("sha256", None)):
         raise AttentionError(f"{folder / WEIGHTS} has the sha256 {found}; {RECORD} names {wanted}.", fix)
-    return record, contents
-
-
-def _names(data: ClassFolder) -> list[str]:
-    return [data.classes[label] for label in data.labels]
+    return record, load_file(folder / WEIGHTS)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import attnchain_interp as ac
 from attnchain_evals.bench.tables import table
 from attnchain_evals.bundled.diffusion_model import NO_CLASS
-from attnchain_evals.metrics.segment_matching import above, acc_and_miou, counts, matched
+from attnchain_evals.metrics.segmentation_scores import above, acc_and_miou, counts, matched
 from attnchain_evals.metrics.statistics import interval
 from attnchain_evals.tasks.textured_digits import Example
 from attnchain_interp import AttentionError, AttentionStore, diffusion
@@ -70,9 +70,9 @@ class SegmentationStudy(NamedTuple):
 class Scene:
     """Images with their attention, and the values that several methods share."""
 
-    def __init__(self, pipe: Any, batch: Example, attention: SelfAttention, seed: int = 0) -> None:
+    def __init__(self, pipe: Any, batch: Example, attention: SelfAttention) -> None:
         self.batch = batch
-        self.store = attention_of(pipe, batch.image, attention, seed)
+        self.store = attention_of(pipe, batch.image, attention)
         self.chain = self.store.chain()
         self.rank = ac.stationary(self.chain)
         self.reversed_rank = ac.stationary(ac.reverse(self.chain))

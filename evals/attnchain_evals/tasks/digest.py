@@ -1,8 +1,9 @@
-"""The sha256 of bytes, of tensors and of models."""
+"""The sha256 of files, of tensors and of models."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ def model_identity(model: nn.Module) -> dict[str, str]:
     return {"class": type(model).__qualname__, "sha256": found.hexdigest(), "device": where}
 
 
-def sha256(contents: bytes) -> str:
-    """Returns the sha256 of the bytes of a file."""
-    return hashlib.sha256(contents).hexdigest()
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file in hexadecimal digits, as the program sha256sum prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,9 +49,9 @@ class ImageFolder:
         self.files = images_in(self._root)
         self._preprocess = preprocess
         folders = [root / name for name in MASKS if self._root != root and (root / name).is_dir()]
-        self._masks = _by_stem(folders[0]) if folders else None
+        self._masks = {_stem(file, folders[0]): file for file in _images(folders[0])} if folders else None
         if self._masks is not None:
-            bare = [file for file in self.files if self._stem(file) not in self._masks]
+            bare = [file for file in self.files if _stem(file, self._root) not in self._masks]
             if bare:
                 raise AttentionError(
                     f"{len(bare)} of {len(self.files)} images have no mask; the first is {bare[0]}.",
@@ -79,7 +79,7 @@ class ImageFolder:
         image = self._preprocess(opened)[0]
         if self._masks is None:
             return Picture(image)
-        name = self._masks[self._stem(file)]
+        name = self._masks[_stem(file, self._root)]
         mask = open_mask(name)
         if abs(mask.width * opened.height - mask.height * opened.width) > max(*mask.size, *opened.size):
             turned = mask.size[::-1] == opened.size
@@ -89,9 +89,6 @@ class ImageFolder:
                 f"{name} is {mask.width} × {mask.height} and its image {opened.width} × {opened.height}{why}.", fix
             )
         return Picture(image, placed(mask, self._preprocess))
-
-    def _stem(self, file: Path) -> str:
-        return file.relative_to(self._root).with_suffix("").as_posix()
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -111,6 +108,5 @@ def _images(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files = _images(folder)
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+def _stem(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()

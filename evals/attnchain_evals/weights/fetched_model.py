@@ -13,9 +13,8 @@ from typing import Final
 
 from filelock import FileLock
 
-from attnchain_evals.weights.digest import check_sha256
 from attnchain_evals.weights.models import RealModel, model_named
-from attnchain_evals.weights.sources import Hub, UnreachableError, Wheel
+from attnchain_evals.weights.sources import Hub, UnreachableError, Wheel, check_sha256
 from attnchain_interp import AttentionError
 
 FOLDER: Final = "ATTNCHAIN_WEIGHTS"

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from attnchain_evals.weights.digest import check_sha256, sha256
+from attnchain_evals.tasks.digest import sha256
 from attnchain_interp import AttentionError
 
 _WANTED: Final = ("*.json", "*.jinja", "*.txt", "model.safetensors")
@@ -139,3 +139,9 @@ def _is_of_the_network(error: Exception) -> bool:
     """Tells an error of the network or the hub from one of the code; each library of the network has its own classes."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return isinstance(error, OSError) or bool(names & {"HTTPError", "TransportError", "RequestError"})
+
+
+def check_sha256(path: Path, wanted: str, fix: str) -> None:
+    """Refuses a file of another digest."""
+    if (found := sha256(path)) != wanted:
+        raise AttentionError(f"{path.name} has the sha256 {found}; {wanted} is wanted.", fix)

@@ -15,8 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import attnchain_interp as ac
 from attnchain_evals import Perturbation, Protocol, Trial, bundled_vit, perturbation_curve
 from attnchain_evals.metrics.curves import SRG
-from attnchain_evals.metrics.infidelity import Infidelity
-from attnchain_evals.metrics.sensitivity_n import SensitivityN
+from attnchain_evals.metrics.subset_metrics import Infidelity, SensitivityN
 from attnchain_evals.perturbation.given import scores_of
 
 from ..summed_tokens import IDS, ORACLE, Sum

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnchain_evals import bundled_diffusion
-from attnchain_evals.metrics.segment_matching import acc_and_miou, counts
+from attnchain_evals.metrics.segmentation_scores import acc_and_miou, counts
 from attnchain_evals.reproduce.digit_segmentation import (
     CANDIDATES,
     CEILING,

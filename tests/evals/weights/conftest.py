@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from attnchain_evals.tasks.digest import sha256
 from attnchain_evals.weights.conversion import copy_folder
-from attnchain_evals.weights.digest import sha256
 from attnchain_evals.weights.models import MODELS, RealModel
 from attnchain_evals.weights.sources import Hub, Wheel
 

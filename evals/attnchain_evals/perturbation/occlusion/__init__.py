@@ -7,19 +7,23 @@ from typing import Final
 
 from torch import Tensor
 
-from attnchain_evals.perturbation.occlusion.noisy_linear import NoisyLinear
-from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
-from attnchain_evals.perturbation.occlusion.replacements import (
-    Black,
-    Blur,
-    KernelBlur,
-    MeanColour,
-    Replacement,
-    ReplaceWith,
-    Zero,
-)
-from attnchain_evals.perturbation.occlusion.text import MeanEmbedding, PadToken, ReplaceToken, TokenDelete
-from attnchain_evals.perturbation.occlusion.tokens import AttentionMask, MaskToken, TokenDrop
+from attnchain_evals.perturbation.occlusion.noisy_linear import NoisyLinear as NoisyLinear
+from attnchain_evals.perturbation.occlusion.occlusion import Occlusion as Occlusion
+from attnchain_evals.perturbation.occlusion.occlusion import View as View
+from attnchain_evals.perturbation.occlusion.replacements import Black as Black
+from attnchain_evals.perturbation.occlusion.replacements import Blur as Blur
+from attnchain_evals.perturbation.occlusion.replacements import KernelBlur as KernelBlur
+from attnchain_evals.perturbation.occlusion.replacements import MeanColour as MeanColour
+from attnchain_evals.perturbation.occlusion.replacements import Replacement as Replacement
+from attnchain_evals.perturbation.occlusion.replacements import ReplaceWith as ReplaceWith
+from attnchain_evals.perturbation.occlusion.replacements import Zero as Zero
+from attnchain_evals.perturbation.occlusion.text import MeanEmbedding as MeanEmbedding
+from attnchain_evals.perturbation.occlusion.text import PadToken as PadToken
+from attnchain_evals.perturbation.occlusion.text import ReplaceToken as ReplaceToken
+from attnchain_evals.perturbation.occlusion.text import TokenDelete as TokenDelete
+from attnchain_evals.perturbation.occlusion.tokens import AttentionMask as AttentionMask
+from attnchain_evals.perturbation.occlusion.tokens import MaskToken as MaskToken
+from attnchain_evals.perturbation.occlusion.tokens import TokenDrop as TokenDrop
 from attnchain_interp import AttentionError
 
 NAMED: Final[dict[str, Occlusion]] = {
@@ -43,25 +47,3 @@ def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> 
             f"Use {', '.join(map(repr, NAMED))}, an occlusion such as Black(mean, std), or a callable inputs → inputs.",
         )
     return NAMED[occlusion]
-
-
-__all__ = [
-    "AttentionMask",
-    "Black",
-    "Blur",
-    "KernelBlur",
-    "MaskToken",
-    "MeanColour",
-    "MeanEmbedding",
-    "NoisyLinear",
-    "Occlusion",
-    "PadToken",
-    "ReplaceToken",
-    "ReplaceWith",
-    "Replacement",
-    "TokenDelete",
-    "TokenDrop",
-    "View",
-    "Zero",
-    "occlusion_named",
-]

@@ -1,4 +1,4 @@
-"""Infidelity, computed by Captum on features that are present or removed."""
+"""Sensitivity-n and infidelity: do the attributions of features add up to the cost of removing random subsets of them?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,71 @@ from attnchain_evals.metrics.attribution_metric import RemovalMetric, drops, ran
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.occlusion import Occlusion
+
+
+@final
+class SensitivityN(RemovalMetric):
+    """The Pearson correlation of Σ_{i ∈ S} φ_i with f(x) − f(x without S), over random subsets S of n features.
+
+    The first column is the mean over the sizes n. A column for each size follows. Constant attributions have no correlation:
+    NaN.
+
+    Args:
+        fractions: the sizes n, as fractions of the features. A subset has at least one feature.
+        samples: subsets of each size.
+        score: f; the logit in the paper.
+        seed: of the subsets.
+        occlusion, name, batch_size: see `RemovalMetric`.
+
+    Source: Ancona et al., *Towards Better Understanding of Gradient-based Attribution Methods*, ICLR 2018.
+    """
+
+    version = 1
+    higher_is_better = True
+
+    def __init__(
+        self,
+        fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8),
+        samples: int = 50,
+        occlusion: str | Occlusion = "mean",
+        score: ClassScore = "logit",
+        seed: int = 0,
+        name: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        self.fractions, self.samples, self.seed = fractions, samples, seed
+        self.score: ClassScore = score
+        columns = ("value", *(f"n={fraction:g}" for fraction in fractions))
+        super().__init__("sensitivity-n", occlusion, name, batch_size, columns)
+
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        experiment, target = self.experiment(trial)
+        found = experiment.ranked(attributions)
+        key = (SensitivityN, self.occlusion, self.fractions, self.samples, self.score, self.seed, attributions.shape[1:])
+
+        def removed() -> tuple[Tensor, Tensor]:
+            n = found.scores.shape[1]
+            sizes = [max(1, round(fraction * n)) for fraction in self.fractions for _ in range(self.samples)]
+            subsets = random_subsets(sizes, n, len(trial.inputs), trial.first, self.seed).to(found.labels.device)
+            return subsets, drops(experiment, found.labels, subsets, target, self.score)
+
+        subsets, costs = trial.once(key, removed)
+        sums = torch.einsum("bsf,bf->bs", subsets.double(), found.scores.double())
+        shape = (len(sums), len(self.fractions), self.samples)
+        each = correlation(sums.view(shape), costs.view(shape))
+        return torch.cat([each.mean(1, keepdim=True), each], 1)
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Returns Pearson's correlation over the last dimension, (…). NaN where one of the two is constant.
+
+    >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0]))
+    tensor(1.0000)
+    """
+    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
+    spread = a.square().sum(-1).sqrt() * b.square().sum(-1).sqrt()
+    tiny = 1e-12 * (1 + spread.detach())
+    return torch.where(spread > tiny, (a * b).sum(-1) / spread, torch.nan)
 
 
 @final
