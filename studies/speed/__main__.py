@@ -27,6 +27,7 @@ from studies.speed import (
     cuda,
     explorer_pages,
     factored,
+    files,
     imports,
     long_prompts,
     perturbation,
@@ -49,6 +50,7 @@ ROWS: Final[dict[str, Row]] = {
         factored,
         perturbation,
         explorer_pages,
+        files,
         imports,
         cuda,
     )

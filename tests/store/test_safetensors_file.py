@@ -132,16 +132,18 @@ def test_metadata_that_a_file_cannot_hold(metadata: dict, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_that_was_read_is_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "run.safetensors"
-    AttentionStore.from_maps([MAPS]).write(path)
-    store, mapped = AttentionStore.read(path), AttentionStore.read(path, mmap=True)
+@pytest.mark.parametrize("tokens", [200, 1500])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_store_that_was_read_is_its_own(tokens: int, dtype: torch.dtype, tmp_path: Path) -> None:
+    path, maps = tmp_path / "run.safetensors", torch.rand(1, 1, tokens, tokens).softmax(-1).to(dtype)
+    AttentionStore.from_maps([maps]).write(path)
+    store, mapped = AttentionStore.read(path, verify=True), AttentionStore.read(path, mmap=True)
     assert (store.mapped, mapped.mapped) == (None, path)
     contents = bytearray(path.read_bytes())
-    contents[-4 * MAPS.numel() :] = bytes(4 * MAPS.numel())
+    contents[-maps.nbytes :] = bytes(maps.nbytes)
     path.write_bytes(contents)
-    assert torch.equal(store.maps()[:, 0], MAPS)
-    assert not torch.equal(mapped.maps()[:, 0], MAPS), "the probe can fail"
+    assert torch.equal(store[0].maps, maps)
+    assert not torch.equal(mapped[0].maps, maps), "the probe can fail"
 
 
 def test_a_checksum_finds_what_the_other_checks_cannot(tmp_path: Path) -> None:
