@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, final, get_args
 
 import torch
@@ -123,7 +123,8 @@ class TokenAblation:
         """Returns the scores (row,) of the example with these tokens (row, token) alone."""
         rows, removal, options = len(kept), self._removal, self._call.options or {}
         inputs = self._call.inputs.expand(rows, *self._call.inputs.shape[1:])
-        change, named = nullcontext(), dict[str, Any]()
+        change: AbstractContextManager[Any] = nullcontext()
+        named = dict[str, Any]()
         if removal == "mean-colour":
             shown = F.interpolate(self.tokens.to_grid(kept)[:, None].to(inputs.dtype), inputs.shape[-2:]) > 0
             inputs = torch.where(shown, inputs, inputs.mean((2, 3), keepdim=True))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import check_places
@@ -47,18 +47,9 @@ def embedding_of(model: nn.Module) -> nn.Module:
     return embedding
 
 
-@contextmanager
-def changed_embeddings(model: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Lets a function change the embeddings (batch, token, width) of a model's tokens while open."""
-
-    def changed(_: nn.Module, __: Any, output: Any) -> Tensor:
-        return change(output)
-
-    handle = embedding_of(model).register_forward_hook(changed)
-    try:
-        yield
-    finally:
-        handle.remove()
+def changed_embeddings(model: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Lets a function change the embeddings (batch, token, width) of a model's tokens. The handle is a context."""
+    return embedding_of(model).register_forward_hook(lambda _, __, output: change(output))
 
 
 def own_call(model: nn.Module, call: Call) -> Call:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
 from threading import get_ident
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import nn
 
 from attnchain_interp.capture.adapter import Adapter, entries_of
+from attnchain_interp.capture.source import replaced_methods
 from attnchain_interp.errors import AttentionError
 
 Result = TypeVar("Result")
-
-_ABSENT: Final = object()
 
 
 class Known(NamedTuple):
@@ -58,22 +57,20 @@ class Entries(Generic[Result]):
         self._first: Known | None = None
         self._results: list[Result] = []
         self._error: AttentionError | None = None
-        self._before: list[tuple[nn.Module, str, Any]] = []
 
     def __enter__(self) -> Entries[Result]:
+        self._replaced = replaced_methods(self._replacements())
+        self._replaced.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._replaced.__exit__(*error)
+
+    def _replacements(self) -> Iterator[tuple[nn.Module, str, Callable[..., Any]]]:
         for each in self._known:
             for entry in each.entries:
                 original = getattr(each.module, entry)
-                self._before.append((each.module, entry, each.module.__dict__.get(entry, _ABSENT)))
-                each.module.__dict__[entry] = wraps(original)(partial(self._entered, each, original))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for module, entry, before in self._before:
-            if before is _ABSENT:
-                del module.__dict__[entry]
-            else:
-                module.__dict__[entry] = before
+                yield each.module, entry, wraps(original)(partial(self._entered, each, original))
 
     def result(self) -> tuple[Result, Known]:
         """Returns the result, and the model that ran, after the forward."""
@@ -116,7 +113,4 @@ class Entries(Generic[Result]):
                 + (f', or capture it alone: capture(model.get_submodule("{known.path}"), …).' if known.path else "."),
             )
         towers = " or ".join(f'reading=ac.Reading(tower="{each.path}")' for each in (first, known))
-        raise AttentionError(
-            f"{self._name} runs several known models, {first} and {known}.",
-            f"Say which is meant: {towers}.",
-        )
+        raise AttentionError(f"{self._name} runs several known models, {first} and {known}.", f"Say which is meant: {towers}.")

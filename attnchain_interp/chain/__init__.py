@@ -4,8 +4,7 @@ from attnchain_interp.chain.absorption import expected_visits
 from attnchain_interp.chain.chain import Chain, as_chain
 from attnchain_interp.chain.functionals import Mixing, bounce, mixing, second_eigenvalue, stationary
 from attnchain_interp.chain.metastable import coarse_grained_stationary, leading_eigenvalues, metastable_states
-from attnchain_interp.chain.reversibilization import reversible
-from attnchain_interp.chain.transformations import absorb, balance, damp, restrict, reverse
+from attnchain_interp.chain.transformations import absorb, balance, damp, restrict, reverse, reversible
 
 __all__ = [
     "absorb",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
+from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, Operator
@@ -146,3 +147,31 @@ def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
 def _inverse(sums: Tensor) -> Tensor:
     there = sums > torch.finfo(sums.dtype).tiny
     return torch.where(there, 1 / torch.where(there, sums, 1), 0)
+
+
+@torch.no_grad()
+def reversible(P: Tensor | Factors | Chain, damping: float = 0.99) -> Chain:
+    """Returns the chain R_ij ∝ π_i P_ij + π_j P_ji, which goes along attention as often as against it.
+
+    Its eigenvalues are real, so no number of metastable states parts a complex pair. A walk that starts at a token outside the
+    states (the class token) starts anywhere.
+
+    Args:
+        P: (…, token, token). The map of factors is not built.
+        damping: in [0, 1], of the chain whose stationary distribution is π.
+
+    Raises:
+        AttentionError: the errors of `stationary`.
+
+    Source: Fill 1991 (additive reversibilization).
+
+    >>> cycle = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    >>> reversible(cycle).matrix
+    tensor([[0.0000, 0.5000, 0.5000],
+            [0.5000, 0.0000, 0.5000],
+            [0.5000, 0.5000, 0.0000]])
+    """
+    chain = as_chain(P)
+    flow = chain.transitions.scaled(rows=stationary(chain, damping) * len(chain))
+    both = total([flow, flow.transposed()]).conditioned(chain.states)
+    return Chain(both.scaled(columns=chain.states.to(chain.dtype)), chain.states, check=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
@@ -14,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp.capture import Reading, plain_run
 from attnchain_interp.capture.reading import separated
-from attnchain_interp.capture.source import module_of
+from attnchain_interp.capture.source import module_of, replaced_methods
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
@@ -142,7 +141,8 @@ class LayerOutputs:
                 )
             given = {other: self._outputs[other][0] for other in beside}
             given[beside[-1]] = tokens if isinstance(last, Tensor) else type(last)((tokens, *last[1:]))
-            with _giving({self._blocks[other]: output for other, output in given.items()}), plain_run(self._model):
+            giving = ((self._blocks[other], "forward", lambda *_, own=own, **__: own) for other, own in given.items())
+            with replaced_methods(giving), plain_run(self._model):
                 output = run()
             yield output
 
@@ -156,22 +156,6 @@ class LayerOutputs:
                 INSTEAD,
             )
         return around[-1]
-
-
-@contextmanager
-def _giving(outputs: dict[nn.Module, Any]) -> Iterator[None]:
-    """While open, these modules return these outputs and do not compute."""
-    before = {module: module.__dict__.get("forward") for module in outputs}
-    try:
-        for module, output in outputs.items():
-            module.__dict__["forward"] = lambda *_, output=output, **__: output
-        yield
-    finally:
-        for module, forward in before.items():
-            if forward is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = forward
 
 
 def _tokens(output: Any) -> Tensor:

@@ -39,13 +39,7 @@ class SetUp(NamedTuple):
 
 
 def set_up(
-    model: str,
-    data: str,
-    limit: int | None,
-    seed: int,
-    device: str | None,
-    probe: str | None = None,
-    kept: Path | None = None,
+    model: str, data: str, limit: int | None, seed: int, device: str | None, probe: str | None = None, kept: Path | None = None
 ) -> SetUp:
     """Loads the model and opens the data of these names.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from typing import Any, Final, final
 
 import torch
@@ -127,12 +128,10 @@ class FeatureComponent(ImageControl):
             if isinstance(output, Tensor) and output.ndim == 3 and output.shape[:2] == tokens.roles.shape:
                 seen[:] = [output]
 
-        handles = [module.register_forward_hook(look) for module in model.modules()]
-        try:
+        with ExitStack() as hooks:
+            for module in model.modules():
+                hooks.enter_context(module.register_forward_hook(look))
             model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
         if not seen:
             raise AttentionError(
                 f"no module of {type(model).__name__} outputs a vector for each of its {len(tokens)} tokens.",

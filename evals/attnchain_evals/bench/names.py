@@ -1,4 +1,4 @@
-"""The names of methods with settings, and of metrics, on the command line."""
+"""The names of methods, with settings that are checked, and of metrics, on the command line."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from attnchain_evals.bench.method_settings import check_settings
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from attnchain_evals.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
@@ -33,6 +34,7 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
 CONTROL = "input magnitude"
 CONTROLS = (CONTROL, "centre prior", "feature component")
 """Controls for images."""
+_STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
 STANDARD = ("TokenRank", "MultiBounce", "Rollout", "GradientAttention", "RandomRanking")
 
 
@@ -210,3 +212,21 @@ def _standard() -> dict[str, ExampleMetric]:
     from attnchain_evals.metrics import curve_metrics, localisation_metrics, text_metrics
 
     return {metric.name: metric for metric in (*curve_metrics(), *localisation_metrics(), *text_metrics())}
+
+
+def check_settings(spec: str, kind: type[Any], settings: Mapping[str, Any]) -> None:
+    """Refuses settings that the class does not have, or whose type it does not take."""
+    parameters = inspect.signature(kind).parameters
+    known = [name for name in parameters if name != "forward_func"]
+    for name, value in settings.items():
+        if name not in known:
+            raise AttentionError(
+                f"method {spec!r} has no setting {name!r}.", f"Its settings are {', '.join(known) or 'none'}."
+            )
+        try:
+            TypeAdapter(get_type_hints(kind.__init__)[name], config=_STRICT).validate_python(value)
+        except ValidationError as error:
+            allowed = " or ".join(dict.fromkeys(each["msg"].removeprefix("Input should be ") for each in error.errors()))
+            raise AttentionError(
+                f"method {spec!r}: {name} is {value!r}; it must be {allowed}.", f"The default is {parameters[name].default!r}."
+            ) from error

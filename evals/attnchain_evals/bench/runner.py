@@ -17,13 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attnchain_evals.bench.fingerprint import (
-    code_identity,
-    differences,
-    key_of,
-    method_identity,
-    metric_identity,
-)
+from attnchain_evals.bench.fingerprint import code_identity, differences, key_of, method_identity, metric_identity
 from attnchain_evals.bench.manifest import NAME, check_outputs, outputs_of, read_manifest, write_manifest
 from attnchain_evals.bench.row_files import PartFile, check_names, leave_nothing, read_parts
 from attnchain_evals.bench.shared_capture import SharedCapture

@@ -62,12 +62,7 @@ class ImageNetSegmentation:
         """The sha256 of the file, and of the first image after preprocessing."""
         with self._path.open("rb") as file:
             contents = hashlib.file_digest(file, "sha256").hexdigest()
-        return {
-            "name": "ImageNetSegmentation",
-            "sha256": contents,
-            "first": digest(self[0].image),
-            "length": self._length,
-        }
+        return {"name": "ImageNetSegmentation", "sha256": contents, "first": digest(self[0].image), "length": self._length}
 
     def __len__(self) -> int:
         return self._length

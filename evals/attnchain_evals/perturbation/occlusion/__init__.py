@@ -8,14 +8,14 @@ from typing import Final
 from torch import Tensor
 
 from attnchain_evals.perturbation.occlusion.noisy_linear import NoisyLinear as NoisyLinear
-from attnchain_evals.perturbation.occlusion.occlusion import Occlusion as Occlusion
-from attnchain_evals.perturbation.occlusion.occlusion import View as View
 from attnchain_evals.perturbation.occlusion.replacements import Black as Black
 from attnchain_evals.perturbation.occlusion.replacements import Blur as Blur
 from attnchain_evals.perturbation.occlusion.replacements import KernelBlur as KernelBlur
 from attnchain_evals.perturbation.occlusion.replacements import MeanColour as MeanColour
+from attnchain_evals.perturbation.occlusion.replacements import Occlusion as Occlusion
 from attnchain_evals.perturbation.occlusion.replacements import Replacement as Replacement
 from attnchain_evals.perturbation.occlusion.replacements import ReplaceWith as ReplaceWith
+from attnchain_evals.perturbation.occlusion.replacements import View as View
 from attnchain_evals.perturbation.occlusion.replacements import Zero as Zero
 from attnchain_evals.perturbation.occlusion.text import MeanEmbedding as MeanEmbedding
 from attnchain_evals.perturbation.occlusion.text import PadToken as PadToken

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
+from attnchain_evals.perturbation.occlusion.replacements import Occlusion, View
 
 NEIGHBOURS: Final = {
     **dict.fromkeys([(0, 1), (0, -1), (1, 0), (-1, 0)], 1 / 6),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp import AttentionError
 
@@ -51,17 +52,13 @@ def patch_tokens(model: Callable[[Tensor], Any], image: Tensor) -> PatchTokens:
 
         return hook
 
-    hooks = [
-        module.register_forward_hook(note("patches", 2))
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride and module.kernel_size != (1, 1)
-    ]
-    hooks += [site.register_forward_hook(note("tokens", 0)) for site in sites[:1]]
-    try:
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride and module.kernel_size != (1, 1):
+                hooks.enter_context(module.register_forward_hook(note("patches", 2)))
+        for site in sites[:1]:
+            hooks.enter_context(site.register_forward_hook(note("tokens", 0)))
         model(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
     rows, columns = seen.get("patches", (0, 0))
     tokens = seen.get("tokens", ())
     prefix = tokens[1] - rows * columns if len(tokens) == 3 else -1
@@ -82,11 +79,6 @@ def whole_patches(removed: Tensor, grid: tuple[int, int]) -> Tensor:
     return shares > 0.5
 
 
-@contextmanager
-def replaced(module: nn.Module, change: Callable[[Any], Tensor]) -> Iterator[None]:
-    """While the context lasts, `change` is applied to the output of the module."""
-    hook = module.register_forward_hook(lambda _, __, output: change(output))
-    try:
-        yield
-    finally:
-        hook.remove()
+def replaced(module: nn.Module, change: Callable[[Any], Tensor]) -> RemovableHandle:
+    """Applies `change` to the output of the module until the handle, which is a context, is removed."""
+    return module.register_forward_hook(lambda _, __, output: change(output))

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_evals.perturbation.class_score import next_logits
-from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
 from attnchain_evals.perturbation.occlusion.patch_tokens import replaced
-from attnchain_evals.perturbation.occlusion.replacements import Replacement
+from attnchain_evals.perturbation.occlusion.replacements import Occlusion, Replacement, View
 from attnchain_interp import AttentionError
 
 

@@ -11,8 +11,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.perturbation.occlusion.occlusion import Occlusion, View
 from attnchain_evals.perturbation.occlusion.patch_tokens import PatchTokens, patch_tokens, replaced, whole_patches
+from attnchain_evals.perturbation.occlusion.replacements import Occlusion, View
 from attnchain_evals.perturbation.occlusion.text import by_count, unattended
 from attnchain_interp import AttentionError
 from attnchain_interp.gradients import logits_of

@@ -8,12 +8,17 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_evals.perturbation.occlusion import (
+    NAMED,
     Black,
     Blur,
     KernelBlur,
     MeanColour,
+    Occlusion,
+    ReplaceWith,
     Zero,
+    occlusion_named,
 )
+from attnchain_interp import AttentionError
 
 
 @pytest.fixture
@@ -58,3 +63,24 @@ def test_occlusions() -> None:
     dot[0, 0, 7, 7] = 1
     kernel = torch.exp(-((torch.arange(15) - 7.0) ** 2) / 2)
     assert torch.allclose(Blur(1.0)(dot)[0, 0], torch.outer(kernel, kernel) / kernel.sum() ** 2, atol=1e-4)
+
+
+def test_an_occlusion_is_found_by_its_name() -> None:
+    assert all(occlusion_named(name) is occlusion and occlusion.name == name for name, occlusion in NAMED.items())
+    assert {axis for occlusion in NAMED.values() for axis in occlusion.axes} == {2, 4}
+    blur = Blur(2.0)
+    assert occlusion_named(blur) is blur
+    with pytest.raises(AttentionError, match="(?s)occlusion='fog' is unknown.*Use 'mean'"):
+        occlusion_named("fog")
+
+
+def test_a_function_is_an_occlusion() -> None:
+    found = occlusion_named(torch.zeros_like)
+    assert isinstance(found, ReplaceWith)
+    assert not found(torch.ones(1, 3, 2, 2)).any()
+
+
+def test_an_occlusion_needs_a_view() -> None:
+    with pytest.raises(TypeError, match="over"):
+        type("Half", (Occlusion,), {})()
+    assert MeanColour() == MeanColour()
