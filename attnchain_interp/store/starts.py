@@ -54,13 +54,15 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
             start = "last" if start is None and chain.causal else "uniform"
     if start == "uniform":
         return chain.uniform
-    positions = tokens.last if start == "last" else token_positions(tokens, start)
+    positions = token_positions(tokens, start)
     at = torch.nn.functional.one_hot(positions, len(tokens)).to(chain.device, chain.dtype)
     return at.reshape(len(at), *[1] * (chain.states.ndim - 2), -1).expand_as(chain.states)
 
 
 def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
-    """Returns the position (batch,) of "class", "center" or a token by number in each example."""
+    """Returns the position (batch,) of "class", "center", "last" or a token by number in each example."""
+    if token == "last":
+        return tokens.last
     if isinstance(token, int):
         return torch.full((tokens.batch,), tokens.position(token), device="cpu")
     if token == "class":
@@ -69,7 +71,7 @@ def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
         return torch.full((tokens.batch,), tokens.center, device="cpu")
     raise AttentionError(
         f"the token {token!r} is unknown.",
-        f'Use "class", "center" or a number. The start of a walk may also be "last", "uniform" or "{CLASS_OR_UNIFORM}".',
+        f'Use "class", "center", "last" or a number. The start of a walk may also be "uniform" or "{CLASS_OR_UNIFORM}".',
     )
 
 

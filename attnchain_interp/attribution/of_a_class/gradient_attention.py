@@ -59,6 +59,7 @@ class GradientAttention(AttentionGradientAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -118,6 +119,8 @@ class LeGrad(AttentionGradientAttribution):
     Source: Bousselham, Boggust, Chaybouti, Strobelt & Kuehne, *LeGrad: An Explainability Method for Vision Transformers via
     Feature Formation Sensitivity*, ICCV 2025.
     """
+
+    allows_padding: ClassVar[bool] = True
 
     def __init__(self, forward_func: Any = None, layers: LayerSelection = "all", layer_weights: LayerWeights = "mean") -> None:
         super().__init__(forward_func, layers, layer_weights)
@@ -182,6 +185,7 @@ class GradELLM(AttentionGradientAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(self, forward_func: Any = None, start: Start | None = None, layers: LayerSelection = "all") -> None:
         super().__init__(forward_func, layers)

@@ -37,6 +37,7 @@ class GradientRollout(AttentionGradientAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, start: Start | None = CLASS_OR_UNIFORM, layers: LayerSelection = "all"
@@ -74,6 +75,7 @@ class GMAR(AttentionGradientAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -120,6 +122,7 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
 
     reads_embeddings: ClassVar[bool] = True
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, steps: int = 20, start: Start | None = None, layers: LayerSelection = "all"

@@ -92,6 +92,8 @@ class GradientTokenRank(AttentionGradientAttribution):
     Source: this library; the chain of Erel et al. 2025 with the weights of Chefer et al. 2021.
     """
 
+    allows_padding: ClassVar[bool] = True
+
     def __init__(
         self,
         forward_func: Any = None,
@@ -145,6 +147,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -189,6 +192,7 @@ class ExpectedVisits(AttentionGradientAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,

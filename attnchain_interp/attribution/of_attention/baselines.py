@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -15,7 +15,16 @@ from attnchain_interp.capture import Maps
 from attnchain_interp.chain import bounce
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import AttentionStore, Heads, LayerSelection, LayerWeights, TokenSelection, head_weights, states_of
+from attnchain_interp.store import (
+    AttentionStore,
+    Heads,
+    LayerSelection,
+    LayerWeights,
+    Start,
+    TokenSelection,
+    head_weights,
+    states_of,
+)
 from attnchain_interp.store import layer_weights as weights_of_layers
 from attnchain_interp.store.layers import in_order
 from attnchain_interp.store.starts import token_positions
@@ -31,6 +40,8 @@ class ColumnSum(AttentionAttribution):
     Args:
         forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
     """
+
+    allows_padding: ClassVar[bool] = True
 
     def score(self, store: AttentionStore) -> Tensor:
         chain = self.chain(store)
@@ -55,6 +66,8 @@ class RawAttention(AttentionAttribution):
         AttentionError: at once, for another `select`.
     """
 
+    allows_padding: ClassVar[bool] = True
+
     def __init__(
         self,
         forward_func: Any = None,
@@ -78,7 +91,7 @@ class RawAttention(AttentionAttribution):
         lines = {position: picked(position, position + 1)[..., 0, :] for position in set(positions)}
         return torch.stack([lines[position][example] for example, position in enumerate(positions)])
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> AttentionAttribution:
+    def started_at(self, start: Start, store: AttentionStore) -> AttentionAttribution:
         if self.select == "column":
             raise AttentionError(
                 'select="column" scores the tokens that attend to a token, and no token before an output token attends to it.',
@@ -111,6 +124,8 @@ class WeightedPageRank(AttentionAttribution):
     Source: Wang, Dedhia & Jha, *Zero-TPrune: Zero-Shot Token Pruning through Leveraging of the Attention Graph in
     Pre-Trained Transformers*, CVPR 2024 (Weighted Page Rank; emphasizing informative regions).
     """
+
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -165,7 +180,7 @@ class RandomRanking(AttentionAttribution):
         scores = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")[first:]
         return scores * states_of(store, self.tokens)
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+    def started_at(self, start: Start, store: AttentionStore) -> Self:
         return self
 
     def text_policy(self, begin: Begin | None) -> str:

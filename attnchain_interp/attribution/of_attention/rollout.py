@@ -68,6 +68,7 @@ class Rollout(AttentionAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class ContributionRollout(TokenAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self, forward_func: Any = None, start: Start | None = None, layers: LayerSelection = "all", measure: Measure = "alti"

@@ -55,6 +55,7 @@ class MultiBounce(AttentionAttribution):
     """
 
     has_start: ClassVar[bool] = True
+    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -114,6 +115,8 @@ class TokenRank(AttentionAttribution):
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
 
+    allows_padding: ClassVar[bool] = True
+
     def __init__(
         self,
         forward_func: Any = None,
@@ -133,9 +136,7 @@ class TokenRank(AttentionAttribution):
         if causal is not None:
             check_one_of("causal", causal, get_args(CausalPolicy))
         if causal == "last" and personalization is not None:
-            raise AttentionError(
-                'causal="last" says where jumps lead, and so does personalization.', "Leave one of the two out."
-            )
+            raise AttentionError('causal="last" says where jumps lead, and so does personalization.', "Leave one out.")
         if causal in ("last", "reverse", "absorb") and direction == "outgoing":
             raise AttentionError(f"causal={causal!r} has its own direction.", 'Leave direction="incoming".')
         super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
@@ -145,8 +146,7 @@ class TokenRank(AttentionAttribution):
     def policy(self, decoder: bool) -> tuple[CausalPolicy, float]:
         """Returns the causal policy and the damping, where maps are causal (`decoder`) or not."""
         free = self.personalization is None and self.direction == "incoming"
-        default: CausalPolicy = "last" if decoder and free else "damp"
-        policy = default if self.causal is None else self.causal
+        policy: CausalPolicy = self.causal or ("last" if decoder and free else "damp")
         return policy, default_damping(policy == "last") if self.damping is None else self.damping
 
     def chain(self, store: AttentionStore) -> Chain:
@@ -176,7 +176,7 @@ class TokenRank(AttentionAttribution):
         jumps = jump_to_last(chain, store.tokens) if policy == "last" else self._personalization(chain)
         return stationary(chain, damping, jumps, return_residual=True)
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self | None:
+    def started_at(self, start: Start, store: AttentionStore) -> Self | None:
         """Returns a copy whose jumps land in the distribution `start`; None for a position, where the policy applies."""
         if not isinstance(start, Tensor):
             return None

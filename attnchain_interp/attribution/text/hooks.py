@@ -10,7 +10,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.store import AttentionStore, Heads, TokenSelection
+from attnchain_interp.store import AttentionStore, Heads, Start, TokenSelection
 
 Begin = Literal["position", "cross-attention"]
 
@@ -38,6 +38,8 @@ class TextHooks(Attribution, ABC):
         reads_embeddings: whether the model is called with embeddings in place of token ids.
         reads_contexts: whether each output token is a call of its own, `read` of its context alone. The target is then its
             logit, (position, token), of which the method makes the score that it explains.
+        allows_padding: whether padding after the tokens of an example changes none of its scores. The contexts of several
+            output tokens are then scored as one padded batch.
         is_additive: whether scores may be summed, over the tokens of a word and over the output tokens.
     """
 
@@ -48,6 +50,7 @@ class TextHooks(Attribution, ABC):
     reads_gradients: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
     reads_contexts: ClassVar[bool] = False
+    allows_padding: ClassVar[bool] = False
     is_additive: ClassVar[bool] = True
 
     @abstractmethod
@@ -66,12 +69,13 @@ class TextHooks(Attribution, ABC):
             first: the number of the first example, or of the output token. Only a random score depends on it.
         """
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> TextHooks | None:
+    def started_at(self, start: Start, store: AttentionStore) -> TextHooks | None:
         """Returns a copy whose walk starts elsewhere; None where the method does not start at tokens.
 
         Args:
-            start: in a decoder the position that predicts the output token. In an encoder–decoder the distribution (token,)
-                of cross-attention from that position, over the tokens of the encoder.
+            start: in a decoder the position that predicts the output token, the last one of its context; "last" for a method
+                that `allows_padding`, since its contexts are of several lengths. In an encoder–decoder the distribution
+                (token,) of cross-attention from that position, over the tokens of the encoder.
             store: the attention that the walk follows.
         """
         return self.changed(start=start) if self.has_start else None

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.text.contexts import contexts, together
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.capture import Reading, capture
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients, FactoredGradient, logits_of
-from attnchain_interp.operators import Factors, float32_or_wider
-from attnchain_interp.store import AttentionStore, LayerAttention, TokenLayout, known_sinks, states_of
-
-Source = TypeVar("Source", AttentionStore, AttentionGradients)
+from attnchain_interp.gradients import AttentionGradients, logits_of
+from attnchain_interp.operators import float32_or_wider
+from attnchain_interp.store import AttentionStore, TokenLayout, known_sinks, states_of
 
 
 class Rows(NamedTuple):
@@ -65,14 +64,15 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
         check_causal(store, model)
         sinks = sinks if found else sinks_of(source)
         found.append(probabilities(seen[0], ids, first)[part - first])
-        states = states_of(store, method.tokens)
+        states = states_of(store, method.tokens)[:1]
         with torch.no_grad():
-            for k, length in enumerate(part.tolist()):
-                example = k if method.reads_gradients else 0
-                before = context(source, length, example)
-                started = method.started_at(length - 1, _store(before))
-                reading = (started or method).restricted_to(states[example : example + 1, :length])
-                scores[length - first, :length] = reading.scores(before, length - first)[0]
+            for some in part.split(together(method, store)):
+                before, stop = contexts(source, some, int(some[0] - part[0])), int(some[-1])
+                started = method.started_at("last" if method.allows_padding else stop - 1, _store(before))
+                reading = (started or method).restricted_to(
+                    states[:, :stop].expand(len(some), -1) & _store(before).tokens.mask
+                )
+                scores[some - first, :stop] = reading.scores(before, int(some[0]) - first).to(scores)
     policy = method.text_policy(None if started is None else "position")
     return Rows(scores, torch.cat(found), policy, sinks)
 
@@ -96,28 +96,6 @@ def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int) 
         found.append(probabilities(seen[0], ids[:, : length + 1], length))
         scores[k, :length] = method.scores(source, k)[0]
     return Rows(scores, torch.cat(found), method.text_policy(None), {})
-
-
-def context(source: Source, length: int, example: int = 0) -> Source:
-    """Returns the source of one example's first tokens: in a causal model, that of the shorter text."""
-    part = slice(0, length)
-
-    def cut(attention: Tensor | Factors) -> Tensor | Factors:
-        if isinstance(attention, Factors):
-            return attention.among(part)
-        return attention[example : example + 1, :, part, part]
-
-    def cut_norms(norms: Tensor | None) -> Tensor | None:
-        return None if norms is None else norms[example : example + 1, :, part]
-
-    if isinstance(source, AttentionGradients):
-        gradients = [
-            gradient.among(part) if isinstance(gradient, FactoredGradient) else gradient[example : example + 1, :, part, part]
-            for gradient in source.gradients
-        ]
-        return AttentionGradients(context(source.store, length, example), gradients)
-    layers = [LayerAttention(each.name, cut(each.attention), each.sink, cut_norms(each.value_norms)) for each in source]
-    return AttentionStore(layers, TokenLayout(source.tokens.roles[example : example + 1, part]), source.metadata)
 
 
 def check_read(tokens: TokenLayout, inputs: Tensor, model: nn.Module) -> None:

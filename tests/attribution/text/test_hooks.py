@@ -13,6 +13,7 @@ import attnchain_interp as ac
 from attnchain_interp import AttentionAttribution, AttentionGradientAttribution, AttentionStore
 from attnchain_interp.attribution import TokenAttribution, gradient_chain
 from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.store import Start
 
 from ...published import MEAN, PLAIN
 from .. import small_models as small
@@ -37,7 +38,7 @@ class Wander(AttentionAttribution):
             row = (row[:, None] @ chain.matrix)[:, 0]
         return row
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+    def started_at(self, start: Start, store: AttentionStore) -> Self:
         return self.changed(origin=start)
 
 
@@ -91,7 +92,7 @@ class Shares(TokenAttribution):
             row = row.to(layer.maps) @ layer.maps[:, 0]
         return row[:, 0] if row.ndim == 3 else row
 
-    def started_at(self, start: int | Tensor, store: AttentionStore) -> Self:
+    def started_at(self, start: Start, store: AttentionStore) -> Self:
         return self.changed(origin=start)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import attnchain_interp as ac
 from attnchain_interp import AttentionGradientAttribution, attribution
 from attnchain_interp.attribution.of_attention import attention_attribution
-from attnchain_interp.attribution.text.rows import context
+from attnchain_interp.attribution.text.contexts import contexts
 
 from ...published import PLAIN
 from .. import small_models as small
@@ -147,13 +147,13 @@ def test_factors_serve_as_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_attribution, "capture", factored)
     for method, expected in zip(methods, maps, strict=True):
         assert torch.allclose(rows_of(method.attribute_text(TEXT, "a dog walking", DECODER)), expected, atol=1e-8)
-    assert all(isinstance(layer.attention, ac.Factors) for layer in context(stores[0], 9))
+    assert all(isinstance(layer.attention, ac.Factors) for layer in contexts(stores[0], torch.tensor([9])))
 
 
 def test_the_context_of_gradients_in_factors() -> None:
     given: Any = {"target": (6, 3)}
     maps, factors = (ac.capture_gradients(small.llama(), small.ids(1), keep=keep, **given) for keep in ("maps", "factors"))
-    for one, other in zip(context(maps, 4), context(factors, 4), strict=True):
+    for one, other in zip(contexts(maps, torch.tensor([4])), contexts(factors, torch.tensor([4])), strict=True):
         assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(one, other, strict=True))
         assert one[0].shape[-2:] == (4, 4)
 
