@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.explorer.encoding import Floats, compressed, png, quantise, shrunk
+from attnchain_interp.explorer.beginning import beginning
+from attnchain_interp.explorer.encoding import Floats, compressed, data_url, jpeg, quantise
 from attnchain_interp.explorer.example_chains import ExampleChains, metastable_regions
 from attnchain_interp.explorer.map_quality import MapQuality, MeasuredMaps
 from attnchain_interp.explorer.page import Payload
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.store import NAMED_WEIGHTS, Role, TokenSelection, known_sinks
+from attnchain_interp.store import NAMED_WEIGHTS, Role, TokenSelection
 from attnchain_interp.store.interop import token_labels
+from attnchain_interp.store.layer_weights import depths
 
-VERSION: Final = 1
-_SIDE: Final = 512  # pixels of the longer side of the picture, at most
+VERSION: Final = 2
+SIDES: Final = ((1_500_000, 1024), (0, 448))  # bytes of a page, and from there on the longer side of its picture in pixels
 
 
 class Curve(Protocol):
@@ -36,25 +38,41 @@ class Curve(Protocol):
 
 @final
 class Contents:
-    """Everything that a page shows except the maps. `with_maps` adds these."""
+    """Everything that a page shows except the maps. `with_maps` adds these.
 
-    def __init__(self, header: dict[str, Any], arrays: Mapping[str, Any]) -> None:
-        self._header, self._arrays = header, arrays
+    Attributes:
+        header: of the payload, without what `with_maps` adds.
+        pixels: the picture (height, width, 3) from 0 to 1, or None.
+    """
+
+    def __init__(self, header: dict[str, Any], arrays: Mapping[str, Any], pixels: NDArray[np.float64] | None) -> None:
+        self.header, self._arrays, self.pixels = header, arrays, pixels
         self._sections = {name: compressed(array) for name, array in arrays.items()}
 
-    def with_maps(self, quality: MapQuality, passed: list[str]) -> Payload:
-        """Returns the payload with maps of this quality; `passed` names the qualities that did not fit."""
-        encoded = quality.encoded()
-        arrays = {**self._arrays, **encoded.sections}
-        sections = {name: {"type": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
-        maps = {
-            "what": quality.scope,
-            "levels": quality.levels,
-            "kept": quality.kept,
-            "error": encoded.error,
-            "passed": [*passed],
-        }
-        return Payload({**self._header, "maps": maps, "sections": sections}, self._sections | encoded.compressed)
+    def with_maps(self, quality: MapQuality, contributions: MapQuality | None, room: int) -> Payload:
+        """Returns the payload with maps of these qualities, and a picture that fits a page of `room` bytes."""
+        header, arrays, sections = dict(self.header), dict(self._arrays), dict(self._sections)
+        side = next(side for least, side in SIDES if room >= least)
+        header["image"] = None if self.pixels is None else data_url(jpeg(self.pixels, side))
+        header["contributions"], header["room"] = None, room
+        if quality.scope in ("all", "none") and contributions is None:  # there are no layers to open with
+            header["begin"] = {**header["begin"], "layers": None, "depth": "even"}
+        for name, given in (("maps", quality), ("contributions", contributions)):
+            if given is None:
+                continue
+            encoded = given.encoded()
+            before = "" if name == "maps" else f"{name}."
+            arrays |= {before + section: array for section, array in encoded.sections.items()}
+            sections |= {before + section: data for section, data in encoded.compressed.items()}
+            header[name] = {
+                "what": given.scope,
+                "levels": given.levels,
+                "kept": given.kept,
+                "error": encoded.error,
+                "misplaced": encoded.misplaced,
+            }
+        header["sections"] = {name: {"type": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
+        return Payload(header, sections)
 
 
 def contents(
@@ -67,8 +85,10 @@ def contents(
     targets: Mapping[str, AttentionGradients | Chain],
     selection: TokenSelection,
     title: str,
+    contributions: bool,
+    outputs: int,
 ) -> Contents:
-    """Returns the contents of the page of an example."""
+    """Returns the contents of the page of an example. See `explore`."""
     tokens, example, shown = chains.store.tokens, chains.example, chains.shown
     labels = token_labels(tokens, example)
     roles = [Role(code).name.lower() for code in tokens.roles[example].tolist()]
@@ -79,12 +99,14 @@ def contents(
         "title": title,
         "labels": [labels[position] for position in shown],
         "roles": [roles[position] for position in shown],
-        "sinks": _sinks(chains),
+        "sinks": chains.sinks,
         "grid": tokens.grid,
         "states": chains.states.tolist(),
         "outside": chains.outside.tolist(),
-        "image": image if image is None else _data_url(image, normalization),
         "layers": [{"name": layer.name, "heads": layer.heads} for layer in chains.store],
+        "depths": depths(chains.store),
+        "begin": beginning(chains, measured.means, contributions, outputs),
+        "outputs": list(range(len(shown) - outputs, len(shown))),
         "weightings": NAMED_WEIGHTS,
         "rank": {"damping": chains.damping, "jump": chains.jump},
         "causal": chains.causal,
@@ -100,26 +122,18 @@ def contents(
     n, m = len(shown), len(chains.states)
     arrays = {
         "lambda2": measured.second.astype(np.float32),
-        "vectors": measured.vectors.astype(np.float32),
+        "vectors": quantise(measured.vectors, 255),
         "regions": shares,
         "methods": np.stack(scores) if scores else np.zeros((0, n), dtype=np.float32),
         "targets": quantise(np.stack(of_targets), 255) if of_targets else np.zeros((0, n, m), dtype=np.uint8),
     }
-    return Contents(header, arrays)
+    return Contents(header, arrays, None if image is None else _pixels(image, normalization))
 
 
-def _sinks(chains: ExampleChains) -> dict[int, str]:
-    """Returns a text about each attention sink by its place among the shown tokens; none where values are not known."""
-    found = known_sinks(chains.store)
-    told = {} if found is None else found.described(chains.example)
-    return {place: told[position] for place, position in enumerate(chains.shown.tolist()) if position in told}
-
-
-def _data_url(image: Any, normalization: Any) -> str:
+def _pixels(image: Any, normalization: Any) -> NDArray[np.float64]:
     from attnchain_interp.pictures.images import displayable
 
-    pixels = (shrunk(displayable(image, normalization), _SIDE) * 255).round().astype(np.uint8)
-    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
+    return displayable(image, normalization)
 
 
 def _scores(name: str, values: Any, chains: ExampleChains) -> Floats:

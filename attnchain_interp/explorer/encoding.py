@@ -1,14 +1,17 @@
-"""Arrays as the bytes of a page: maps on a few levels, compressed sections, pixels as PNG."""
+"""Arrays as the bytes of a page: maps on a few levels, compressed sections, photographs as JPEG."""
 
 from __future__ import annotations
 
-import struct
+import base64
+import io
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+PACKED: Final = 15  # the greatest code that half a byte holds
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -31,6 +34,21 @@ def dequantise(codes: NDArray[Any]) -> Floats:
     """
     squares = codes.astype(np.float64) ** 2
     return (squares / squares.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def packed(codes: Codes) -> Codes:
+    """Returns codes up to `PACKED` (…, row, state), two in a byte, the first in its upper half; an odd row ends with a zero.
+
+    >>> packed(np.array([[1, 2, 3]], dtype=np.uint8))
+    array([[18, 48]], dtype=uint8)
+    """
+    even = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, codes.shape[-1] % 2)])
+    return even[..., ::2] << 4 | even[..., 1::2]
+
+
+def unpacked(pairs: Codes, states: int) -> Codes:
+    """Returns the codes (…, row, state) that `packed` put into bytes."""
+    return np.stack([pairs >> 4, pairs & 15], -1).reshape(*pairs.shape[:-1], -1)[..., :states]
 
 
 def largest(maps: Floats, count: int) -> tuple[NDArray[np.uint16], Floats, Floats]:
@@ -60,28 +78,16 @@ def base64_size(sections: Mapping[str, bytes]) -> int:
     return sum(4 * -(-len(data) // 3) for data in sections.values())
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Returns the PNG file of pixels (height, width, 3).
+def jpeg(pixels: NDArray[np.float64], side: int) -> bytes:
+    """Returns the JPEG file of pixels (height, width, 3) from 0 to 1, made smaller where a side is longer than `side`."""
+    from PIL import Image
 
-    >>> png(np.zeros((1, 1, 3), dtype=np.uint8))[:8]
-    b'\\x89PNG\\r\\n\\x1a\\n'
-    """
-    height, width, _ = pixels.shape
-    above = np.vstack([np.zeros_like(pixels[:1]), pixels[:-1]])
-    rows = np.concatenate([np.full((height, 1), 2, np.uint8), (pixels - above).reshape(height, -1)], 1)  # filter 2, Up
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
-        b"IDAT": zlib.compress(rows.tobytes(), 9),
-        b"IEND": b"",
-    }
-    chunks = (
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts.items()
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    image = Image.fromarray((pixels * 255).round().astype(np.uint8))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.save(file := io.BytesIO(), "JPEG", quality=85, optimize=True)
+    return file.getvalue()
 
 
-def shrunk(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Returns pixels (height, width, 3) averaged over squares, so that neither side is longer than `side`."""
-    step = -(-max(pixels.shape[:2]) // side)
-    height, width = (length // step * step for length in pixels.shape[:2])
-    return pixels[:height, :width].reshape(height // step, step, width // step, step, 3).mean((1, 3))
+def data_url(file: bytes) -> str:
+    """Returns the address that holds a JPEG file."""
+    return f"data:image/jpeg;base64,{base64.b64encode(file).decode()}"

@@ -19,12 +19,13 @@ from attnchain_interp.store import (
     AttentionStore,
     TokenSelection,
     eigenvalue_weights,
+    known_sinks,
     normalised_weights,
     states_of,
 )
 from attnchain_interp.store.starts import default_damping, last_state
 
-MOST: Final = 512  # states of the chain, above which a Schur decomposition takes many seconds
+MOST: Final = 640  # states of the chain, above which a Schur decomposition takes many seconds
 
 
 @final
@@ -33,6 +34,7 @@ class ExampleChains:
 
     Attributes:
         store: the store that holds the example.
+        selected: (batch, token) bool, the states among the tokens of the store.
         example: its number in the batch.
         shown: (token,) positions in the store of the tokens of the page: all but padding.
         states: (state,) places of the states among the shown tokens.
@@ -47,14 +49,21 @@ class ExampleChains:
                 "Capture the self-attention of the model: reading=ac.Reading(kind='encoder').",
             )
         self.store, self.example = store, check_position("example", example, store.batch)
-        self._selected = states_of(store, tokens)
+        self.selected = states_of(store, tokens)
         self.shown = store.tokens.mask[self.example].cpu().numpy().nonzero()[0]
-        inside = self._selected[self.example].cpu().numpy()[self.shown]
+        inside = self.selected[self.example].cpu().numpy()[self.shown]
         self.states, self.outside = inside.nonzero()[0], (~inside).nonzero()[0]
 
     @cached_property
     def causal(self) -> bool:
         return self.store.causal
+
+    @cached_property
+    def sinks(self) -> dict[int, str]:
+        """A text about each attention sink by its place among the shown tokens; none where the values are not known."""
+        found = known_sinks(self.store)
+        told = {} if found is None else found.described(self.example)
+        return {place: told[position] for place, position in enumerate(self.shown.tolist()) if position in told}
 
     @property
     def damping(self) -> float:
@@ -74,7 +83,7 @@ class ExampleChains:
         Rows of transitions sum to one. The entries outside are in the same unit; only reversed chains need them.
         """
         for layer in self.store:
-            every = layer.conditioned(self._selected).dense()[self.example].float().cpu().numpy()
+            every = layer.conditioned(self.selected).dense()[self.example].float().cpu().numpy()
             shown, states = _as_slice(self.shown), _as_slice(self.states)
             every = every[:, shown][:, :, shown]
             yield every[:, :, states], every[:, states][:, :, self.outside]

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Final, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnchain_interp.explorer.encoding import Floats, base64_size, compressed, dequantise, largest, quantise, spread
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.explorer.encoding import (
+    PACKED,
+    Floats,
+    base64_size,
+    compressed,
+    dequantise,
+    largest,
+    packed,
+    quantise,
+    spread,
+)
 from attnchain_interp.explorer.example_chains import ExampleChains, weights
+from attnchain_interp.store import AttentionStore
 
-LEVELS: Final = (255, 127, 63, 45, 31, 22)
+LEVELS: Final = (255, 127, 63, 31, 15, 11, 7)
 COUNTS: Final = (128, 64, 32, 16, 8)
 _DENSEST: Final = 20  # entries in a byte that no map is compressed to, or it is better given by its largest entries
 
-Scope = Literal["heads", "layers", "all", "none"]
+Scope = Literal["heads", "layers", "means", "all", "none"]
 
 
 @final
@@ -27,10 +40,12 @@ class EncodedMaps:
 
     Attributes:
         error: the greatest difference between a probability and its measured value.
+        misplaced: the share of a row that is at another place than measured, on average.
         sections: the arrays of the page, by name.
     """
 
     error: float
+    misplaced: float
     sections: dict[str, NDArray[Any]]
 
     @cached_property
@@ -49,8 +64,8 @@ class MapQuality:
     """One quality in which a page can hold the maps.
 
     Attributes:
-        scope: "heads", the map of every head; "layers", the mean of each layer's heads, once for each weighting; "all", the
-            mean over all layers, likewise; or "none".
+        scope: "heads", the map of every head; "layers", the mean of each layer's heads, once for each weighting; "means", the
+            same for equal weights alone; "all", the mean over all layers, once for each weighting; or "none".
         levels: number of the greatest code.
         kept: how many entries of each row; 0 for all of them.
         maps: (map, token, state), as measured.
@@ -63,17 +78,10 @@ class MapQuality:
     maps: Floats
     outside: Floats
 
-    @property
-    def name(self) -> str:
-        """The name, for the list of qualities that did not fit."""
-        whose = {"heads": "every head", "layers": "means of each layer", "all": "means of all layers", "none": "no maps"}
-        how = f"the {self.kept} largest entries of each row" if self.kept else f"{self.levels + 1} levels"
-        return f"{whose[self.scope]}, {how}"
-
     def encoded(self) -> EncodedMaps:
         """Returns the maps in this quality."""
         if self.scope == "none":
-            return EncodedMaps(0.0, {})
+            return EncodedMaps(0.0, 0.0, {})
         return self._largest() if self.kept else self._dense()
 
     def least_size(self) -> int:
@@ -86,14 +94,19 @@ class MapQuality:
 
     def _dense(self) -> EncodedMaps:
         codes = quantise(self.maps, self.levels)
-        error = max(float(np.abs(dequantise(code) - one).max()) for code, one in zip(codes, self.maps, strict=True))
-        return EncodedMaps(error, {"maps": codes, "outside": self.outside})
+        sections = {"maps": packed(codes) if self.levels <= PACKED else codes, "outside": self.outside}
+        return EncodedMaps(*self._errors(map(dequantise, codes)), sections)
 
     def _largest(self) -> EncodedMaps:
         places, values, kept = largest(self.maps, self.kept)
         codes = quantise(values, self.levels)
-        error = float(np.abs(spread(places, codes, kept, self.maps.shape[-1]) - self.maps).max())
-        return EncodedMaps(error, {"places": places, "values": codes, "kept": kept, "outside": self.outside})
+        found = map(spread, places, codes, kept, repeat(self.maps.shape[-1]))
+        return EncodedMaps(*self._errors(found), {"places": places, "values": codes, "kept": kept, "outside": self.outside})
+
+    def _errors(self, found: Iterable[Floats]) -> tuple[float, float]:
+        """Returns `EncodedMaps.error` and `EncodedMaps.misplaced` of maps (token, state), one after the other."""
+        off = [np.abs(held - one) for held, one in zip(found, self.maps, strict=True)]
+        return max(float(one.max()) for one in off), float(np.mean([one.sum(-1).mean() for one in off])) / 2
 
 
 @final
@@ -128,10 +141,41 @@ class MeasuredMaps:
         if self._heads:
             maps, outer = (np.concatenate(several) for several in zip(*self._heads, strict=True))
             yield from (MapQuality("heads", levels, 0, maps, outer) for levels in LEVELS)
-        layers = np.concatenate(self.means), np.concatenate(self._outer)
         counts = [count for count in COUNTS if count < self.means.shape[-1]]
-        means: dict[Scope, tuple[Floats, Floats]] = {"layers": layers, "all": (self.means.mean(1), self._outer.mean(1))}
+        every = np.concatenate(self.means), np.concatenate(self._outer)
+        yield from (MapQuality("layers", levels, 0, *every) for levels in LEVELS[:4])
+        means: dict[Scope, tuple[Floats, Floats]] = {
+            "means": (self.means[0], self._outer[0]),
+            "all": (self.means.mean(1), self._outer.mean(1)),
+        }
         for scope, held in means.items():
-            yield from (MapQuality(scope, levels, 0, *held) for levels in LEVELS)
+            yield from (MapQuality(scope, levels, 0, *held) for levels in LEVELS[:5])
             yield from (MapQuality(scope, LEVELS[0], count, *held) for count in counts)
         yield MapQuality("none", 0, 0, np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def contribution_qualities(contributions: AttentionStore, chains: ExampleChains) -> list[MapQuality]:
+    """Returns the qualities in which a page can hold contributions, from the best to the smallest.
+
+    Args:
+        contributions: one map a layer, of the layers and tokens of the store of `chains`.
+        chains: the example.
+
+    Raises:
+        AttentionError: other layers or tokens, or several maps a layer.
+    """
+    store = chains.store
+    if contributions.names != store.names or contributions.tokens.roles.shape != store.tokens.roles.shape:
+        raise AttentionError(
+            f"contributions has {len(contributions)} layers × {len(contributions.tokens)} tokens, and the store has"
+            f" {len(store)} × {len(store.tokens)}; both must be of the same forward.",
+            'Capture both with the same arguments: capture(model, …, maps="alti").',
+        )
+    if several := [layer.name for layer in contributions if layer.heads > 1]:
+        raise AttentionError(
+            f"contributions has several maps in layer {several[0]!r}; contributions are one map a layer.",
+            'Capture them: capture(model, …, maps="alti").',
+        )
+    both = list(ExampleChains(contributions, chains.example, chains.selected).maps())
+    maps, outside = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    return [MapQuality("means", levels, 0, maps, outside) for levels in LEVELS]

@@ -14,7 +14,7 @@ from typing import Any, final
 
 import numpy as np
 
-from attnchain_interp.explorer.encoding import Floats, base64_size, dequantise, spread
+from attnchain_interp.explorer.encoding import PACKED, Floats, base64_size, dequantise, spread, unpacked
 
 
 @final
@@ -45,7 +45,8 @@ class Payload:
         if self.header["maps"]["kept"]:
             places, values, kept = (self.array(name) for name in ("places", "values", "kept"))
             return spread(places, values, kept, len(self.header["states"]))
-        return dequantise(self.array("maps"))
+        codes = self.array("maps")
+        return dequantise(unpacked(codes, len(self.header["states"])) if self.header["maps"]["levels"] <= PACKED else codes)
 
 
 @cache
@@ -54,10 +55,14 @@ def script() -> str:
     return (files("attnchain_interp.explorer") / "assets" / "page.js").read_text(encoding="utf-8")
 
 
-def page(payload: Payload) -> str:
+def page(payload: Payload, still: str = "") -> str:
     """Returns the HTML of a payload.
 
     Its policy forbids every request, and every script except the one whose hash it names.
+
+    Args:
+        payload: the data.
+        still: HTML that is shown where scripts do not run.
     """
     code = f"{script()}attnchain.open(document);"
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -77,7 +82,7 @@ def page(payload: Payload) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n</head>\n<body>\n"
         f'<script type="application/json" id="header">{inert_json(payload.header)}</script>\n{sections}\n'
-        f'<main id="explorer"></main>\n<noscript>This page needs JavaScript; it loads nothing.</noscript>\n'
+        f'<main id="explorer"></main>\n<noscript>{still}<p>This page needs JavaScript; it loads nothing.</p></noscript>\n'
         f"<script>{code}</script>\n</body>\n</html>\n"
     )
 

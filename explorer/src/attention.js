@@ -20,8 +20,9 @@ export class Attention {
 
   /** The stationary vector of a head, over the states. */
   vector(place) {
-    const m = this.states.length;
-    return this.arrays.vectors.subarray(place * m, (place + 1) * m);
+    const m = this.states.length, values = new Float32Array(m);
+    addDense(values, this.arrays.vectors, place, 1, m, 1);
+    return values;
   }
 
   /** The weight of every head of a layer, as `head_weights`. */
@@ -32,56 +33,66 @@ export class Attention {
     return raw.map((value) => (sum > 0 ? value / sum : 1 / raw.length));
   }
 
-  /**
-   * Why the maps of a choice are not in this page; null where they are.
-   *
-   * @param {{layers: number[] | null, heads: string, head: number[] | null, target: number | null}} choice
-   */
-  missing({ layers, heads, target }) {
-    const { what } = this.header.maps;
+  /** What the page says of the maps of a choice, and the arrays that hold them. */
+  held({ maps }) {
+    const { header, arrays } = this;
+    if (maps !== "contributions") return { ...header.maps, arrays };
+    const own = (name) => arrays[`contributions.${name}`];
+    return { ...header.contributions, arrays: { maps: own("maps"), outside: own("outside") } };
+  }
+
+  /** Why the maps of a choice are not in this page; null where they are. */
+  missing({ maps, layers, heads, target }) {
+    const { what } = this.held({ maps });
     if (target !== null) return null;
     if (what === "none") return "This page has no room for maps; TokenRank of each head is what it holds.";
+    if (maps === "contributions") return null;
     if (heads === "one" && what !== "heads") return "Maps of single heads did not fit into this page; their TokenRank did.";
-    if (layers !== null && what === "all") return "Maps of single layers did not fit into this page; their mean did.";
+    if (heads !== "mean" && what === "means") return "Only the plain mean of the heads fitted into this page.";
+    if (layers !== null && heads !== "one" && what === "all") return "Maps of single layers did not fit into this page; their mean did.";
     return null;
   }
 
-  /** The chain of a choice, or null where its maps are missing or it cannot be reversed. */
+  /**
+   * The chain of a choice, or null where its maps are missing or it cannot be reversed.
+   *
+   * @param {{maps: string, layers: number[] | null, depth: string, heads: string, head: number[] | null, target: number | null,
+   *   direction: string}} choice as in state.js.
+   */
   chain(choice) {
     if (this.missing(choice) !== null) return null;
-    const parts = this.parts(choice);
+    const parts = this.parts(choice), { arrays, kept } = this.held(choice);
     const n = this.tokens, m = this.states.length, e = this.header.outside.length;
     const matrix = new Float32Array(n * m), outside = new Float32Array(m * e);
     const total = parts.reduce((sum, { weight }) => sum + weight, 0);
     for (const { index, weight } of parts) {
+      if (weight === 0) continue;
       if (choice.target !== null) addDense(matrix, this.arrays.targets, index, n, m, 1);
-      else if (this.header.maps.kept) this.addSparse(matrix, index, weight / total);
-      else addDense(matrix, this.arrays.maps, index, n, m, weight / total);
+      else if (kept) this.addSparse(matrix, index, weight / total);
+      else addDense(matrix, arrays.maps, index, n, m, weight / total);
       if (choice.target !== null) continue;
-      const given = this.arrays.outside;
-      for (let k = 0, at = index * m * e; k < m * e; k++, at++) outside[k] += (weight / total) * given[at];
+      for (let k = 0, at = index * m * e; k < m * e; k++, at++) outside[k] += (weight / total) * arrays.outside[at];
     }
-    const chain = new Chain(matrix, this.states, n);
-    return choice.direction === "outgoing" ? chain.reversed(outside, this.header.outside) : chain;
+    const chain = new Chain(matrix, this.states, n), outgoing = choice.direction === "outgoing";
+    const turned = outgoing ? chain.reversed(outside, this.header.outside) : chain;
+    if (choice.maps !== "balanced" || choice.target !== null || turned === null) return turned;
+    return turned.balanced(this.header.causal && !outgoing);
   }
 
   /** Which of the page's maps a choice is made of, and how much each counts. */
-  parts({ layers, heads, head, target }) {
+  parts({ maps, layers, depth, heads, head, target }) {
     if (target !== null) return [{ index: target, weight: 1 }];
-    if (heads === "one") return [{ index: this.place(...head), weight: 1 }];
-    const all = this.header.layers.map((_, layer) => layer);
-    const chosen = layers ?? all;
-    const weighting = this.header.weightings.indexOf(heads);
-    switch (this.header.maps.what) {
-      case "all":
-        return [{ index: weighting, weight: 1 }];
-      case "layers":
-        return chosen.map((layer) => ({ index: weighting * all.length + layer, weight: 1 }));
-      default:
-        return chosen.flatMap((layer) =>
-          this.weights(layer, heads).map((weight, head) => ({ index: this.place(layer, head), weight })),
-        );
-    }
+    if (heads === "one" && maps !== "contributions") return [{ index: this.place(...head), weight: 1 }];
+    const count = this.header.layers.length, [first, last] = layers ?? [0, count - 1];
+    const { what } = this.held({ maps });
+    if (what === "all") return [{ index: this.header.weightings.indexOf(heads), weight: 1 }];
+    const depths = this.header.depths.slice(first, last + 1), late = depth === "late" && depths.some((one) => one > 0);
+    return depths.flatMap((share, k) => {
+      const layer = first + k, weight = late ? share : 1;
+      if (what === "means") return [{ index: layer, weight }];
+      if (what === "layers") return [{ index: this.header.weightings.indexOf(heads) * count + layer, weight }];
+      return this.weights(layer, heads).map((own, one) => ({ index: this.place(layer, one), weight: own * weight }));
+    });
   }
 
   addSparse(matrix, index, weight) {

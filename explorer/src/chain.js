@@ -89,4 +89,26 @@ export class Chain {
     }
     return new Chain(turned, states, tokens);
   }
+
+  /**
+   * The chain as `attnchain_interp.balance` has it: columns divided by their means, then each row scaled to its own sum.
+   *
+   * @param {boolean} causal whether no state leads to a later one; a column's mean is then over the states from its own on.
+   */
+  balanced(causal) {
+    const { matrix, states, tokens } = this;
+    const m = states.length, shares = new Float64Array(m), even = new Float32Array(matrix);
+    for (let i = 0; i < m; i++) for (let j = 0, at = states[i] * m; j < m; j++, at++) shares[j] += matrix[at];
+    for (let j = 0; j < m; j++) shares[j] = shares[j] > 0 ? (causal ? m - j : 1) / shares[j] : 0;
+    for (let i = 0; i < m; i++) {
+      let kept = 0, sent = 0;
+      for (let j = 0, at = states[i] * m; j < m; j++, at++) {
+        kept += matrix[at];
+        sent += even[at] = matrix[at] * shares[j];
+      }
+      const scale = sent > 0 ? kept / sent : 0;
+      for (let j = 0, at = states[i] * m; j < m; j++, at++) even[at] *= scale;
+    }
+    return new Chain(even, states, tokens);
+  }
 }

@@ -29,28 +29,28 @@ export function choice(label, options, set) {
   };
 }
 
-/** Any of several, as check boxes; all of them is null. */
-export function several(label, options, set) {
-  let chosen = null;
-  const change = (k) => {
-    const now = new Set(chosen ?? []);
-    now.has(k) ? now.delete(k) : now.add(k);
-    set(now.size === 0 || now.size === options.length ? null : [...now].sort((a, b) => a - b));
+/** The first and the last of several in a row, on two sliders; all of them is null. */
+export function range(label, names, set) {
+  const last = names.length - 1;
+  const one = (which) =>
+    element("input", { type: "range", min: 0, max: last, "aria-label": `${which} of ${label.toLowerCase()}`, on: { input: () => change(which) } });
+  const from = one("First"), to = one("Last"), output = element("output", {});
+  const change = (moved) => {
+    let [first, end] = [Number(from.value), Number(to.value)];
+    if (first > end) [first, end] = moved === "First" ? [first, first] : [end, end];
+    set(first === 0 && end === last ? null : [first, end]);
   };
-  const all = element("input", { type: "checkbox", on: { change: () => set(null) } });
-  const inputs = options.map((_, k) => element("input", { type: "checkbox", on: { change: () => change(k) } }));
-  const labels = options.map((text, k) => element("label", { title: text }, inputs[k], element("span", {}, String(k))));
-  const node = group("group", label, [element("label", {}, all, element("span", {}, "All")), ...labels]);
+  const node = element("div", { class: "slider", role: "group", "aria-label": label }, element("span", { class: "name" }, label), element("span", { class: "ends" }, from, to), output);
   return {
     node,
     show(value, disabled = false) {
-      chosen = value;
-      all.checked = value === null;
-      all.disabled = disabled;
-      inputs.forEach((input, k) => {
-        input.checked = value !== null && value.includes(k);
+      const ends = value ?? [0, last];
+      [from, to].forEach((input, k) => {
+        input.value = ends[k];
         input.disabled = disabled;
+        input.setAttribute("aria-valuetext", names[ends[k]]);
       });
+      output.textContent = value === null ? `all ${last + 1}` : ends[0] === ends[1] ? String(ends[0]) : ends.join(" to ");
     },
   };
 }

@@ -6,10 +6,11 @@ import { ImageView } from "./image_view.js";
 import { Legend } from "./legend.js";
 import { MethodsView } from "./methods_view.js";
 import { panel } from "./panel.js";
+import { accuracy } from "./accuracy.js";
 import { Readout } from "./readout.js";
-import { START } from "./state.js";
+import { begin, ofHead } from "./state.js";
 import { TextView } from "./text_view.js";
-import { number, visible } from "./words.js";
+import { visible } from "./words.js";
 
 /** The explorer: the state, and the views and controls that show and change it. */
 export class Explorer {
@@ -17,9 +18,9 @@ export class Explorer {
     Object.assign(this, { root, header, onState, signal });
     this.readout = new Readout(header, arrays);
     this.arrays = arrays;
-    this.state = { ...START, ...state };
-    this.state.from ??= this.readout.beginning();
-    this.pinned = state.from !== null && state.from !== undefined;
+    this.state = { ...begin(header), ...state };
+    this.pinned = (state.from ?? null) !== null || this.state.output !== null;
+    this.state.from ??= this.state.output === null ? header.begin.from : this.state.output - 1;
     this.probe = null;
     this.waiting = false;
     this.build(prefix);
@@ -70,12 +71,12 @@ export class Explorer {
         if (state.view !== "bounce") return;
         this.pinned = !(this.pinned && k === state.from);
         this.probe = null;
-        this.set({ from: k });
+        this.set({ from: k, output: null });
       },
       go: (k) => {
         if (state.view === "bounce") {
           this.pinned = true;
-          this.set({ from: k });
+          this.set({ from: k, output: null });
         } else {
           this.probe = k;
           this.draw();
@@ -88,12 +89,18 @@ export class Explorer {
       free: () => {
         this.pinned = false;
         this.probe = null;
-        this.set({});
+        this.set({ output: null });
+      },
+      explain: (k) => {
+        const again = k === state.output;
+        this.pinned = !again;
+        this.probe = null;
+        this.set(again ? { output: null } : { output: k, from: k - 1 });
       },
     };
-    this.view = header.grid === null ? new TextView(header, told) : new ImageView(header, told);
+    this.view = header.grid === null ? new TextView(header, this.readout.texts, told) : new ImageView(header, told);
     this.grid = new HeadGrid(this.readout.attention, {
-      select: (head) => this.set(head === null ? { heads: "mean", head: null } : { heads: "one", head, target: null }),
+      select: (head) => this.set(head === null ? { heads: "mean", head: null } : { heads: "one", head, target: null, maps: ofHead(state.maps) }),
     });
     this.methods = header.methods.length ? new MethodsView(header, this.arrays, {
       select: (method) => this.set({ view: "method", method }),
@@ -107,60 +114,54 @@ export class Explorer {
   }
 
   top() {
-    return element("header", {}, element("h1", {}, visible(this.header.title)), this.controls.theme.node);
+    const { header, controls, view } = this;
+    return element("header", {}, element("h1", {}, visible(header.title)), view.finder ?? null, controls.theme.node);
   }
 
   body() {
-    const { header, controls } = this;
+    const { header, controls, view, grid } = this, text = header.grid === null;
+    const several = header.layers.length > 1;
+    const stage = [
+      element("div", { class: "picks" }, controls.view.node, view.starts),
+      view.node,
+      element("div", { class: "under" }, this.legend.node, this.key, this.caption),
+    ];
+    const walk = [controls.n.node, header.image === null ? null : controls.over.node, exportMenu(this)];
+    const chain = [
+      element("h2", {}, "Chain"),
+      header.targets.length ? controls.target.node : null,
+      controls.maps.node,
+      controls.direction.node,
+      controls.heads.node,
+      several ? controls.layers.node : null,
+      several ? controls.depth.node : null,
+      controls.damping.node,
+    ];
+    const heads = [
+      element("h2", {}, "Heads"),
+      element("div", { class: "head-grid" }, grid.node, element("div", { class: "under" }, grid.enlarged, grid.caption, element("div", { class: "named" }, "|λ₂|", this.shades.node))),
+    ];
+    const section = (name, label, ...parts) => element("section", { class: name, "aria-label": label }, ...parts);
+    const sections = text
+      ? [section("stage wide", "Map", stage), section("side", "Walk and chain", walk, chain), section("side", "Heads", heads)]
+      : [section("stage", "Map", stage, walk), section("side", "Chain and heads", chain, heads)];
     return element(
       "div",
-      { class: "columns" },
-      element(
-        "section",
-        { class: "stage", "aria-label": "Map" },
-        controls.view.node,
-        this.view.node,
-        element("div", { class: "under" }, this.legend.node, this.key, this.caption),
-        controls.n.node,
-        header.image === null ? null : controls.over.node,
-        exportMenu(this),
-      ),
-      element(
-        "section",
-        { class: "side" },
-        element("h2", {}, "Chain"),
-        header.targets.length ? controls.target.node : null,
-        controls.direction.node,
-        controls.heads.node,
-        controls.layers.node,
-        controls.damping.node,
-        element("h2", {}, "Heads"),
-        this.grid.node,
-        element("div", { class: "under" }, element("div", { class: "named" }, "|λ₂|", this.shades.node), this.grid.caption),
-      ),
-      this.methods === null
-        ? null
-        : element("section", { class: "wide" }, element("h2", {}, "Methods side by side"), this.methods.node),
+      { class: text ? "columns of-text" : "columns" },
+      sections,
+      this.methods === null ? null : section("wide", "Methods", element("h2", {}, "Methods side by side"), this.methods.node),
     );
   }
 
   foot() {
-    const { maps, layers, labels, sinks } = this.header;
-    const heads = this.readout.attention.heads.length;
-    const whose = {
-      heads: `the maps of all ${heads} heads`,
-      layers: "of each layer the means of its heads, once for each weighting",
-      all: "the mean of all layers, once for each weighting",
-      none: "no maps",
-    }[maps.what];
-    const rows = maps.kept ? `, of each row the ${maps.kept} largest entries and the rest spread evenly` : "";
-    const accuracy = maps.what === "none" ? "" : `, on ${maps.levels + 1} levels; greatest error of a probability ${number(maps.error)}`;
-    const passed = maps.passed.length ? ` Did not fit: ${maps.passed.join("; ")}.` : "";
+    const sinks = Object.entries(this.header.sinks).map(([k, told]) => element("p", {}, `${this.readout.label(k)} is an attention sink: it ${told}.`));
+    const more = sinks.splice(3);
     return element(
       "footer",
       {},
-      ...Object.entries(sinks).map(([k, told]) => element("p", {}, `${visible(labels[k])} is an attention sink: it ${told}.`)),
-      element("p", {}, `This page holds ${layers.length} layers, ${labels.length} tokens; TokenRank and |\u2060λ₂\u2060| of all ${heads} heads; ${whose}${rows}${accuracy}.${passed}`),
+      sinks,
+      more.length ? element("details", {}, element("summary", {}, `${more.length} more attention sinks`), more) : null,
+      element("p", {}, accuracy(this.header, this.readout.attention.heads.length)),
     );
   }
 
@@ -172,17 +173,20 @@ export class Explorer {
     this.current = shown;
     controls.view.show(state.view);
     controls.n.show(state.n, state.view !== "bounce");
+    const { what } = this.readout.attention.held(state);
     const fixed = state.view === "states" || state.view === "method"; // no chain of the page is walked
     controls.damping.show(state.damping, fixed);
     controls.over.show(state.over);
     controls.direction.show(state.direction, () => fixed);
-    controls.heads.show(state.heads, (heads) => state.view === "method" || state.target !== null || (fixed && heads === "one"));
-    controls.layers.show(state.heads === "one" ? null : state.layers, fixed || state.heads === "one" || state.target !== null);
+    controls.maps.show(state.maps, () => fixed || state.target !== null);
+    controls.depth.show(state.depth, () => fixed || (state.heads === "one" && state.maps !== "contributions") || state.target !== null || what === "all");
+    controls.heads.show(state.heads, (heads) => state.view === "method" || (state.maps === "contributions" && !fixed) || state.target !== null || (fixed && heads === "one"));
+    controls.layers.show(state.heads === "one" ? null : state.layers, fixed || state.heads === "one" || state.target !== null || what === "all");
     controls.target.show(state.target, () => fixed);
     controls.theme.show(state.theme);
-    this.view.draw(shown, { over: state.over, dark: this.isDark, description });
+    this.view.draw(shown, { over: state.over, dark: this.isDark, description, output: state.output });
     this.legend.node.hidden = shown.regions !== null || shown.missing !== null;
-    if (!this.legend.node.hidden) this.legend.draw(shown.most, shown.least);
+    if (!this.legend.node.hidden) this.legend.draw(shown.most, shown.least, shown.clipped);
     this.showKey(shown);
     this.caption.textContent = description;
     const look = `${state.head} ${state.view} ${state.method} ${this.isDark} ${this.root.clientWidth}`;

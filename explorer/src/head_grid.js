@@ -3,10 +3,11 @@ import { element, prepared, token } from "./element.js";
 import { heat, paintBars } from "./raster.js";
 import { number } from "./words.js";
 
-const LEFT = 26, TOP = 18;
+const LEFT = 26, TOP = 18, HIGH = 560; // pixels of the numbers beside the cells, and of all cells together
+const ASIDE = 176, NARROW = 400; // of the enlarged head, and of a page that has it below
 const CHOSEN = "#e69f00"; // no colour of the frames
 
-/** Layers × heads: each head's own TokenRank, in a frame of its |λ₂|. */
+/** Layers × heads in the colour of |λ₂|, of an image with each head's own TokenRank; one is enlarged beside them. */
 export class HeadGrid {
   constructor(attention, told) {
     this.attention = attention;
@@ -28,6 +29,7 @@ export class HeadGrid {
       },
     });
     this.caption = element("p", { class: "caption", "aria-live": "polite" });
+    this.enlarged = element("canvas", { class: "enlarged", "aria-hidden": "true" });
     this.node = element("div", { class: "scroll" }, this.canvas);
     this.pictures = attention.heads.map((_, place) => this.picture(place));
   }
@@ -54,6 +56,7 @@ export class HeadGrid {
     if (String(one) === String(this.probe)) return;
     this.probe = one;
     this.describe();
+    this.enlarge();
   }
 
   select(one) {
@@ -74,23 +77,39 @@ export class HeadGrid {
   describe() {
     const one = this.probe ?? this.selected;
     if (one === null) {
-      this.caption.textContent = "Each cell is a head's own TokenRank; its frame is |λ₂|. Choose one to walk on it alone.";
+      this.caption.textContent = `${this.drawn ? "Each cell is a head's own TokenRank; its frame is |λ₂|." : "The colour of a head is its |λ₂|."} Point at one to enlarge it; choose one to walk on it alone.`;
       return;
     }
     const second = this.attention.arrays.lambda2[this.attention.place(...one)];
     this.caption.textContent = `${this.attention.header.layers[one[0]].name}, head ${one[1]}: |λ₂| = ${number(second)}`;
   }
 
+  /** Draws the head that is pointed at, else the chosen one, large: its TokenRank on the image, or along the text. */
+  enlarge() {
+    const one = this.probe ?? this.selected, { grid } = this.attention.header;
+    this.enlarged.hidden = one === null;
+    if (one === null) return;
+    const place = this.attention.place(...one), width = 160, height = grid === null ? 72 : Math.round((160 * grid[0]) / grid[1]);
+    const context = prepared(this.enlarged, width, height);
+    this.enlarged.style.cssText = `width:${width}px;height:${height}px`;
+    context.imageSmoothingEnabled = false;
+    if (grid !== null) context.drawImage(this.picture(place), 0, 0, width, height);
+    else {
+      context.fillStyle = token(this.enlarged, "--soft");
+      paintBars(context, this.attention.vector(place), 0, 1, width, height - 1);
+    }
+  }
+
   draw(selected, dark) {
     this.selected = selected;
-    const room = this.node.clientWidth - LEFT;
-    this.side = Math.max(14, Math.min(64, Math.floor(room / this.columns)));
+    const wide = this.node.parentNode.clientWidth, room = wide - LEFT - (wide < NARROW ? 0 : ASIDE), tall = this.attention.header.grid === null ? 24 : 64;
+    this.side = Math.max(6, Math.min(tall, Math.floor(room / this.columns), Math.max(14, Math.floor(HIGH / this.rows))));
+    this.drawn = this.attention.header.grid !== null && this.side >= 16; // large enough for a picture in each
     const width = LEFT + this.side * this.columns, height = TOP + this.side * this.rows;
     this.canvas.style.setProperty("width", `${width}px`);
     this.canvas.style.setProperty("height", `${height}px`);
     const context = prepared(this.canvas, width, height);
-    const soft = token(this.canvas, "--soft"), fill = token(this.canvas, "--paper");
-    context.fillStyle = soft;
+    context.fillStyle = token(this.canvas, "--soft");
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.textAlign = "center";
@@ -105,18 +124,12 @@ export class HeadGrid {
     context.imageSmoothingEnabled = false;
     this.attention.heads.forEach(({ layer, head }, place) => {
       const x = LEFT + head * this.side, y = TOP + layer * this.side;
-      const frame = Math.max(2, Math.round(this.side / 12)), gap = this.side > 24 ? 2 : 1;
+      const frame = Math.max(2, Math.round(this.side / 12)), gap = this.side > 24 ? 2 : this.side > 9 ? 1 : 0;
       context.fillStyle = css(shade(this.attention.arrays.lambda2[place], dark));
       context.fillRect(x + gap, y + gap, this.side - 2 * gap, this.side - 2 * gap);
+      if (!this.drawn) return;
       const inner = this.side - 2 * (gap + frame);
-      const picture = this.pictures[place], [left, top] = [x + gap + frame, y + gap + frame];
-      if (picture !== null) context.drawImage(picture, left, top, inner, inner);
-      else {
-        context.fillStyle = fill;
-        context.fillRect(left, top, inner, inner);
-        context.fillStyle = soft;
-        paintBars(context, this.attention.vector(place), left, top + 1, inner, inner - 1);
-      }
+      context.drawImage(this.pictures[place], x + gap + frame, y + gap + frame, inner, inner);
     });
     if (selected !== null) {
       const [layer, head] = selected;
@@ -127,5 +140,6 @@ export class HeadGrid {
     const label = selected === null ? "no head chosen" : `layer ${selected[0]}, head ${selected[1]} chosen`;
     this.canvas.setAttribute("aria-label", `${this.rows} layers by ${this.columns} heads; ${label}`);
     this.describe();
+    this.enlarge();
   }
 }

@@ -1,5 +1,6 @@
 import { element, prepared } from "./element.js";
-import { heat, territory } from "./raster.js";
+import { REGIONS } from "./colours.js";
+import { heat, outlines } from "./raster.js";
 
 /** The image with a map over it; pointing, touching or the arrow keys name a patch. */
 export class ImageView {
@@ -33,13 +34,8 @@ export class ImageView {
         header.labels[k],
       ),
     );
-    this.starts = element("div", { class: "chips" }, element("span", {}, "Start at"), this.chips);
-    this.node = element(
-      "div",
-      { class: "image-view" },
-      this.canvas,
-      this.starts,
-    );
+    this.starts = element("div", { class: "chips", role: "group", "aria-label": "Start at" }, element("span", {}, "Start at"), this.chips);
+    this.node = element("div", { class: "image-view" }, this.canvas);
   }
 
   /** Loads the picture, if there is one; then calls back. */
@@ -81,17 +77,23 @@ export class ImageView {
     if (!width) return;
     const context = prepared(this.canvas, width, height);
     if (this.picture !== null) {
-      context.filter = "grayscale(1)";
+      context.filter = shown.values ? "grayscale(1)" : "none";
       context.drawImage(this.picture, 0, 0, width, height);
       context.filter = "none";
     }
     const on = (values) => this.patches.map((k) => values[k]);
     context.imageSmoothingEnabled = false;
     if (shown.regions) {
-      const { states, shares, marks } = shown.regions;
-      context.globalAlpha = this.picture === null ? 1 : over;
-      context.drawImage(territory(on(states), on(shares), this.rows, this.columns), 0, 0, width, height);
-      context.globalAlpha = 1;
+      const { states, marks } = shown.regions;
+      for (const { state, x1, y1, x2, y2 } of outlines(on(states), this.rows, this.columns)) {
+        context.strokeStyle = REGIONS[state % REGIONS.length];
+        context.lineWidth = 3;
+        context.lineCap = "round";
+        context.beginPath();
+        context.moveTo((x1 * width) / this.columns, (y1 * height) / this.rows);
+        context.lineTo((x2 * width) / this.columns, (y2 * height) / this.rows);
+        context.stroke();
+      }
       for (const { state, token: k } of marks) this.mark(context, this.patches.indexOf(k), String(state + 1));
     } else if (shown.values) {
       context.globalAlpha = this.picture === null ? 1 : over;

@@ -11,9 +11,10 @@ export class Legend {
     this.node = element("div", { class: "legend" }, this.low, this.canvas, this.high);
   }
 
-  draw(greatest, least = 0) {
+  /** Draws the bar; `clipped` says that some values are above the last colour. */
+  draw(greatest, least = 0, clipped = false) {
     this.low.textContent = number(least);
-    this.high.textContent = number(greatest);
+    this.high.textContent = clipped ? `${number(greatest)} and more` : number(greatest);
     const width = this.canvas.clientWidth || 160, height = 10;
     const context = prepared(this.canvas, width, height);
     for (let x = 0; x < width; x++) {

@@ -8,17 +8,17 @@ export function open(document) {
   const linked = window.location.protocol !== "about:"; // a frame of srcdoc has no address of its own
   mount(document.getElementById("explorer"), payload, {
     state: linked ? fromHash(window.location.hash, payload.header) : {},
-    onState: linked ? link : () => {},
+    onState: linked ? (state) => link(state, payload.header) : () => {},
   });
 }
 
 let waiting;
 
 /** Writes the state into the address, once it has settled: browsers refuse many changes in a short time. */
-function link(state) {
+function link(state, header) {
   clearTimeout(waiting);
   waiting = setTimeout(() => {
-    const hash = `#${toHash(state)}`;
+    const hash = `#${toHash(state, header)}`;
     if (hash !== (window.location.hash || "#")) window.history.replaceState(null, "", hash);
   }, 300);
 }

@@ -1,4 +1,4 @@
-import { choice, several, slider } from "./controls.js";
+import { choice, range, slider } from "./controls.js";
 import { INFINITE, steps } from "./words.js";
 
 /** The controls of a page by what they change; `state` is read when one is used, and `set` takes the changes. */
@@ -25,6 +25,15 @@ export function panel(header, state, set) {
       ],
       (direction) => set({ direction }),
     ),
+    maps: choice(
+      "Maps",
+      [
+        { value: "attention", text: "Attention" },
+        { value: "balanced", text: "Balanced", title: "without the pull of tokens that everybody attends to" },
+        ...(header.contributions === null ? [] : [{ value: "contributions", text: "Contributions", title: "how much of each token is in the output of the attention block" }]),
+      ],
+      (maps) => set(maps === "contributions" ? { maps, heads: "mean", head: null, target: null } : { maps }),
+    ),
     heads: choice(
       "Heads",
       [
@@ -35,7 +44,15 @@ export function panel(header, state, set) {
       ],
       (heads) => set(heads === "one" ? { heads, head: state.head ?? [header.layers.length - 1, 0] } : { heads, head: null }),
     ),
-    layers: several("Layers", header.layers.map(({ name }) => name), (layers) => set({ layers })),
+    layers: range("Layers", header.layers.map(({ name }) => name), (layers) => set({ layers })),
+    depth: choice(
+      "Depth",
+      [
+        { value: "even", text: "Even", title: "all layers count the same" },
+        { value: "late", text: "Late", title: "late layers count more: from 0 for the first to 1 for the last" },
+      ],
+      (depth) => set({ depth }),
+    ),
     target: choice(
       "Explain",
       [{ value: null, text: "Attention" }, ...header.targets.map((name, value) => ({ value, text: name }))],

@@ -1,5 +1,6 @@
 /** Header and arrays of a page, and how they get out of its bytes. */
 
+const PACKED = 15; // the greatest code of which a byte holds two
 const TYPES = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
 
 /** What Python wrote into a document: the header, and name → compressed bytes. */
@@ -28,5 +29,18 @@ async function inflated(bytes) {
 export async function openSections({ header, sections }) {
   const names = Object.keys(header.sections);
   const buffers = await Promise.all(names.map((name) => inflated(sections[name])));
-  return Object.fromEntries(names.map((name, k) => [name, new TYPES[header.sections[name].type](buffers[k])]));
+  const arrays = Object.fromEntries(names.map((name, k) => [name, new TYPES[header.sections[name].type](buffers[k])]));
+  for (const [described, name] of [[header.maps, "maps"], [header.contributions, "contributions.maps"]]) {
+    if (name in arrays && described.levels <= PACKED) arrays[name] = unpacked(arrays[name], header.states.length);
+  }
+  return arrays;
+}
+
+/** Codes of rows of a length, of which each byte holds two: the first in its upper half. */
+export function unpacked(pairs, length) {
+  const half = Math.ceil(length / 2), rows = pairs.length / half, codes = new Uint8Array(rows * length);
+  for (let row = 0, at = 0, pair = 0; row < rows; row++, at += length, pair += half) {
+    for (let k = 0; k < length; k++) codes[at + k] = k % 2 ? pairs[pair + (k >> 1)] & 15 : pairs[pair + (k >> 1)] >> 4;
+  }
+  return codes;
 }

@@ -1,4 +1,4 @@
-import { mapColour, REGIONS } from "./colours.js";
+import { mapColour } from "./colours.js";
 import { prepared, token } from "./element.js";
 
 /** A canvas of this size on the page, ready to be drawn on. */
@@ -42,16 +42,24 @@ export function heat(values, rows, columns, most, least = 0) {
   return painted(pixels);
 }
 
-/** A small canvas of regions: the colour of each patch's first, the stronger the more it belongs there. */
-export function territory(states, shares, rows, columns) {
-  const pixels = new ImageData(columns, rows);
-  for (let k = 0; k < rows * columns; k++) {
-    if (states[k] < 0) continue;
-    const colour = REGIONS[states[k] % REGIONS.length];
-    const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-    pixels.data.set([r, g, b, Math.round(255 * (0.15 + 0.7 * shares[k]))], 4 * k);
+/** The sides of patches where another state begins, drawn a little inside of the patch: ends in patches, and the state. */
+export function outlines(states, rows, columns) {
+  const lines = [], inset = 0.06;
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const state = states[row * columns + column];
+      if (state < 0) continue;
+      const other = (r, c) => r < 0 || c < 0 || r >= rows || c >= columns || states[r * columns + c] !== state;
+      const left = column + inset, right = column + 1 - inset, top = row + inset, bottom = row + 1 - inset;
+      const [above, below, before, after] = [other(row - 1, column), other(row + 1, column), other(row, column - 1), other(row, column + 1)];
+      const x1 = before ? left : column, x2 = after ? right : column + 1, y1 = above ? top : row, y2 = below ? bottom : row + 1;
+      if (above) lines.push({ state, x1, y1: top, x2, y2: top });
+      if (below) lines.push({ state, x1, y1: bottom, x2, y2: bottom });
+      if (before) lines.push({ state, x1: left, y1, x2: left, y2 });
+      if (after) lines.push({ state, x1: right, y1, x2: right, y2 });
+    }
   }
-  return painted(pixels);
+  return lines;
 }
 
 function painted(pixels) {

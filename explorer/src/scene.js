@@ -1,4 +1,5 @@
 import { css, ink, mapColour, REGIONS, shade } from "./colours.js";
+import { outlines } from "./raster.js";
 import { number, share, visible } from "./words.js";
 
 const WIDTH = 480, MARGIN = 16, FONT = "Helvetica, Arial, sans-serif";
@@ -11,7 +12,7 @@ const WIDTH = 480, MARGIN = 16, FONT = "Helvetica, Arial, sans-serif";
  */
 export function sceneOf({ header, view, current, state }, sentence) {
   const scene = { width: WIDTH + 2 * MARGIN, height: 0, items: [] };
-  const body = header.grid === null ? tokens(scene, header, current) : patches(scene, header, view, current, state);
+  const body = header.grid === null ? tokens(scene, header, view, current) : patches(scene, header, view, current, state);
   let y = body + 14;
   if (current.values) y = bar(scene, header, current, y);
   if (current.regions) y = key(scene, current.regions.weights, y);
@@ -28,20 +29,22 @@ function patches(scene, header, view, shown, { over }) {
   const side = Math.max(1, Math.floor(WIDTH / columns)), height = side * rows; // whole, so that no seam is seen between patches
   const opacity = view.picture === null ? 1 : over;
   if (view.picture !== null) {
-    scene.items.push({ kind: "picture", x: MARGIN, y: MARGIN, width: side * columns, height, canvas: grey(view.picture) });
+    scene.items.push({ kind: "picture", x: MARGIN, y: MARGIN, width: side * columns, height, canvas: shown.values ? grey(view.picture) : plain(view.picture) });
   }
   view.patches.forEach((k, place) => {
     const at = { x: MARGIN + (place % columns) * side, y: MARGIN + Math.floor(place / columns) * side };
     const rect = { kind: "rect", ...at, width: side, height: side };
-    if (shown.regions) {
-      const { states, shares } = shown.regions;
-      if (states[k] >= 0) scene.items.push({ ...rect, fill: REGIONS[states[k] % REGIONS.length], opacity: opacity * (0.15 + 0.7 * shares[k]) });
-    } else if (shown.values) {
+    if (shown.values) {
       scene.items.push({ ...rect, fill: css(mapColour(share(shown, k))), opacity });
     }
     if (k === shown.start) scene.frame = { kind: "frame", ...at, width: side, height: side };
   });
   if (scene.frame) scene.items.push({ ...scene.frame, stroke: "#000000", thickness: 4 }, { ...scene.frame, stroke: "#ffffff", thickness: 2 });
+  const states = view.patches.map((k) => shown.regions?.states[k] ?? -1);
+  for (const { state, x1, y1, x2, y2 } of outlines(states, rows, columns)) {
+    const fill = REGIONS[state % REGIONS.length], at = { x: MARGIN + x1 * side, y: MARGIN + y1 * side };
+    scene.items.push({ kind: "rect", x: at.x - 1, y: at.y - 1, width: (x2 - x1) * side + 2, height: (y2 - y1) * side + 2, fill, opacity: 1 });
+  }
   for (const { state, token } of shown.regions?.marks ?? []) {
     const place = view.patches.indexOf(token);
     if (place < 0) continue;
@@ -51,12 +54,12 @@ function patches(scene, header, view, shown, { over }) {
   return MARGIN + height;
 }
 
-function tokens(scene, header, shown) {
+function tokens(scene, header, view, shown) {
   const size = 12, line = 24;
   let x = MARGIN, y = MARGIN;
-  header.labels.forEach((label, k) => {
-    const state = shown.regions?.states[k] ?? -1;
-    const text = state >= 0 ? `${visible(label)} ${state + 1}` : visible(label), width = Math.min(WIDTH, measured(text, size)) + 8;
+  view.texts.forEach((given, k) => {
+    const state = shown.regions?.states[k] ?? -1, label = visible(given.trim() || given);
+    const text = state >= 0 ? `${label} ${state + 1}` : label, width = Math.min(WIDTH, measured(text, size)) + 8;
     if (x + width > MARGIN + WIDTH && x > MARGIN) [x, y] = [MARGIN, y + line];
     let fill = "#ffffff";
     if (state >= 0) fill = REGIONS[state % REGIONS.length];
@@ -91,12 +94,14 @@ function key(scene, weights, y) {
 }
 
 /** The picture as it is seen under a map. */
-function grey(picture) {
+const grey = (picture) => plain(picture, "grayscale(1)");
+
+function plain(picture, filter = "none") {
   const canvas = document.createElement("canvas");
   canvas.width = picture.naturalWidth;
   canvas.height = picture.naturalHeight;
   const context = canvas.getContext("2d");
-  context.filter = "grayscale(1)";
+  context.filter = filter;
   context.drawImage(picture, 0, 0);
   return canvas;
 }

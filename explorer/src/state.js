@@ -9,18 +9,24 @@ export const START = Object.freeze({
   damping: 1,
   heads: "mean", // a weighting, or "one"
   head: null, // [layer, head] of "one"
-  layers: null, // numbers, or null for all
+  maps: "attention", // or "balanced", or "contributions"
+  layers: null, // the first and the last, or null for all
+  depth: "even", // what layers count: "even" | "late"
+  output: null, // the token of the output that is explained
   target: null, // number of a class, or null for plain attention
   method: 0, // number of the method that is shown
   over: 0.75, // how much of the picture the map covers
   theme: "auto",
 });
 
+/** What a page shows first, but for the start of the walk. */
+export const begin = ({ begin: { from, ...choices } }) => ({ ...START, ...choices });
+
 /** The state as the part of an address after #; what is as at the start is left out. */
-export function toHash(state) {
-  const parts = new URLSearchParams();
+export function toHash(state, header) {
+  const parts = new URLSearchParams(), first = begin(header);
   for (const [name, value] of Object.entries(state)) {
-    if (JSON.stringify(value) !== JSON.stringify(START[name])) parts.set(name, Array.isArray(value) ? value.join(".") : String(value));
+    if (JSON.stringify(value) !== JSON.stringify(first[name])) parts.set(name, Array.isArray(value) ? value.join(".") : String(value));
   }
   return parts.toString();
 }
@@ -37,6 +43,8 @@ export function fromHash(hash, header) {
   among("view", ["bounce", "rank", "states", ...(header.methods.length ? ["method"] : [])]);
   among("direction", ["incoming", "outgoing"]);
   among("heads", header.weightings);
+  among("maps", ["attention", "balanced", ...(header.contributions === null ? [] : ["contributions"])]);
+  among("depth", ["even", "late"]);
   among("theme", ["auto", "light", "dark"]);
   within("damping", 0.5, 1);
   within("over", 0, 1);
@@ -44,9 +52,17 @@ export function fromHash(hash, header) {
   found.n = whole(given.get("n"), INFINITE + 1) ?? START.n;
   found.method = whole(given.get("method"), header.methods.length) ?? START.method;
   found.target = whole(given.get("target"), header.targets.length);
-  const layers = (given.get("layers") ?? "").split(".").map((text) => whole(text, header.layers.length));
-  if (layers.length && !layers.includes(null)) found.layers = layers;
+  if (given.get("layers") === "null") found.layers = null;
+  const [first, last] = (given.get("layers") ?? "").split(".").map((text) => whole(text, header.layers.length));
+  if (first !== null && last >= first) found.layers = first === 0 && last === header.layers.length - 1 ? null : [first, last];
+  const output = Number(given.get("output") ?? Number.NaN);
+  if (given.get("output") === "null") found.output = null;
+  else if (header.outputs.includes(output)) Object.assign(found, { output, from: found.from ?? output - 1 });
+  const state = { ...begin(header), ...found };
   const [layer, head] = (given.get("head") ?? "").split(".").map((text, k) => whole(text, k ? Infinity : header.layers.length));
-  if (layer !== null && head !== null && head < header.layers[layer]?.heads) Object.assign(found, { head: [layer, head], heads: "one", target: null });
-  return { ...START, ...found };
+  if (layer === null || head === null || !(head < header.layers[layer]?.heads)) return state;
+  return { ...state, head: [layer, head], heads: "one", target: null, maps: ofHead(state.maps) };
 }
+
+/** The maps on which a single head is walked: contributions have no heads. */
+export const ofHead = (maps) => (maps === "contributions" ? "attention" : maps);

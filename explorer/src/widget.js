@@ -20,7 +20,7 @@ export function render({ model, el }) {
   const stop = mount(frame, { header, sections: bytes(model.get("sections")) }, {
     state: state.theme === "auto" ? { ...state, theme: hostTheme() } : state,
     onState: (chosen) => {
-      const view = toHash(chosen.theme === hostTheme() ? { ...chosen, theme: "auto" } : chosen);
+      const view = toHash(chosen.theme === hostTheme() ? { ...chosen, theme: "auto" } : chosen, header);
       if (view === model.get("view")) return;
       model.set("view", view);
       model.save_changes();

@@ -47,3 +47,8 @@ test("tokens outside start backwards where attention to them comes from", () => 
 test("a state without attention cannot be walked from backwards", () => {
   assert.equal(new Chain(Float32Array.of(1, 0, 1, 0), [0, 1], 2).reversed(new Float32Array(0), []), null);
 });
+
+test("a balanced chain is that of attnchain_interp.balance", () => {
+  near(new Chain(Float32Array.of(0.5, 0.5, 0.9, 0.1), [0, 1], 2).balanced(false).matrix, [0.3, 0.7, 0.7941176, 0.2058824]);
+  near(new Chain(Float32Array.of(1, 0, 0.5, 0.5), [0, 1], 2).balanced(true).matrix, [1, 0, 0.4, 0.6]);
+});

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { css, ink, mapColour, shade } from "../src/colours.js";
 import { csv } from "../src/export.js";
-import { START, fromHash, toHash } from "../src/state.js";
-import { greatest, number, visible } from "../src/words.js";
+import { begin, fromHash, toHash } from "../src/state.js";
+import { found, greatest, number, spelled, visible } from "../src/words.js";
 
 const header = {
   labels: Array(9).fill("x"),
@@ -11,6 +11,9 @@ const header = {
   layers: [{ heads: 2 }, { heads: 3 }],
   targets: ["a"],
   methods: [],
+  contributions: null,
+  outputs: [7, 8],
+  begin: { from: 3, maps: "balanced", layers: null, depth: "late", output: null },
 };
 
 test("numbers have three digits that count", () => {
@@ -23,12 +26,15 @@ test("every character of a token is seen", () => {
 });
 
 test("a link says the state, and no more than the page has is believed", () => {
-  const state = { ...START, n: 21, heads: "one", head: [1, 2], layers: [0, 1], damping: 0.9, from: 4 };
-  assert.deepEqual(fromHash(`#${toHash(state)}`, header), state);
-  const explained = { ...START, target: 0, view: "states", theme: "dark" };
-  assert.deepEqual(fromHash(toHash(explained), header), explained);
-  assert.deepEqual(fromHash("#n=99&from=9&head=0.2&layers=7&damping=3&view=method&theme=<b>", header), START);
-  assert.equal(toHash(START), "");
+  const first = begin(header);
+  const state = { ...first, n: 21, heads: "one", head: [1, 2], layers: [1, 1], damping: 0.9, from: 4 };
+  assert.deepEqual(fromHash(`#${toHash(state, header)}`, header), state);
+  const output = { ...first, maps: "attention", depth: "even", output: 8, from: 7 };
+  assert.deepEqual(fromHash("#maps=attention&depth=even&output=8", header), output);
+  const explained = { ...first, target: 0, view: "states", theme: "dark" };
+  assert.deepEqual(fromHash(toHash(explained, header), header), explained);
+  assert.deepEqual(fromHash("#n=99&from=9&head=0.2&layers=7&damping=3&view=method&theme=<b>", header), first);
+  assert.equal(toHash(first, header), "");
 });
 
 test("colours run from dark to light, and text on them can be read", () => {
@@ -41,4 +47,17 @@ test("colours run from dark to light, and text on them can be read", () => {
 
 test("CSV quotes what needs it", () => {
   assert.equal(csv([{ label: 'a,"b"\n', value: 0.5 }]), 'label,value\r\n"a,""b""␊",0.5\r\n');
+});
+
+test("tokens are spelled as they stand in the text", () => {
+  const texts = (...labels) => spelled({ labels, grid: null });
+  assert.deepEqual(texts("A", "Ġb", "Ċ", "Ã", "©", "<|im_end|>"), ["A", " b", "\n", "", "é", "<|im_end|>"]);
+  assert.deepEqual(texts("▁to", "ken"), [" to", "ken"]);
+  assert.deepEqual(texts("un", "##til", "now"), ["un", "til", " now"]);
+  assert.deepEqual(texts(" a", "b"), [" a", "b"]);
+});
+
+test("a search finds words of several tokens, in capitals too", () => {
+  assert.deepEqual(found(["Al", "an", " Al", "an", "a"], "ALAN"), [[0, 1], [2, 3]]);
+  assert.deepEqual(found(["a"], ""), []);
 });

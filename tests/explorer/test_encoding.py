@@ -1,4 +1,4 @@
-"""Quantised maps, largest entries, and pixels as PNG."""
+"""Quantised maps, two codes in a byte, largest entries, and pixels as JPEG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from attnchain_interp.explorer.encoding import base64_size, compressed, dequantise, largest, png, quantise, shrunk, spread
+from attnchain_interp.explorer.encoding import (
+    base64_size,
+    compressed,
+    dequantise,
+    jpeg,
+    largest,
+    packed,
+    quantise,
+    spread,
+    unpacked,
+)
 
 
 def test_quantised_rows_sum_to_one_and_are_near() -> None:
@@ -29,17 +39,19 @@ def test_largest_entries_and_the_rest() -> None:
     assert spread(places, quantise(values, 255), kept, 4) == pytest.approx(maps, abs=2e-3)
 
 
-def test_png_holds_the_pixels() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    assert (np.asarray(Image.open(io.BytesIO(png(pixels)))) == pixels).all()
+def test_codes_of_half_a_byte_are_packed_in_pairs() -> None:
+    codes = np.random.default_rng(0).integers(0, 16, (2, 3, 5), dtype=np.uint8)
+    assert packed(codes).shape == (2, 3, 3)
+    assert (unpacked(packed(codes), 5) == codes).all()
 
 
-def test_a_large_picture_is_averaged_over_squares() -> None:
-    pixels = np.arange(5 * 4 * 3, dtype=float).reshape(5, 4, 3)
-    found = shrunk(pixels, 3)
-    assert found.shape == (2, 2, 3)
-    assert (found[0, 0] == pixels[:2, :2].mean((0, 1))).all()
-    assert (shrunk(pixels, 5) == pixels).all()
+def test_a_picture_is_a_jpeg_of_its_own_proportions_and_no_larger_than_asked() -> None:
+    pixels = np.linspace(0, 1, 60 * 40 * 3).reshape(40, 60, 3)
+    for side, size in ((30, (30, 20)), (100, (60, 40))):
+        image = Image.open(io.BytesIO(jpeg(pixels, side)))
+        assert (image.format, image.size) == ("JPEG", size)
+        wanted = (pixels.mean((0, 1)) * 255, np.asarray(image).mean((0, 1)))
+        assert wanted[0] == pytest.approx(wanted[1], abs=2)
 
 
 def test_sizes_are_those_of_base64() -> None:

@@ -22,7 +22,7 @@ from ..published import PLAIN
 from .screen import GRID, Screen, exact_store
 
 Screens = Callable[..., Screen]
-VIEW = "from=7&n=3&over=1"
+VIEW = "from=7&n=3&over=1&maps=attention"
 MARGIN, WIDTH = 16, 480  # of a saved figure
 
 

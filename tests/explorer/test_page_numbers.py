@@ -27,7 +27,7 @@ def rank(chain: ac.Chain, damping: float = 0.99) -> Any:
 
 
 def test_pointing_draws_the_bounce_from_there(screen: Screens, image_page: Explorer) -> None:
-    one, chain = screen().open(image_page.html, "over=1"), exact_store().chain()
+    one, chain = screen().open(image_page.html, "over=1&maps=attention"), exact_store().chain()
     for patch in (6, 9):
         one.point(patch)
         row, column = divmod(patch, GRID[1])
@@ -51,7 +51,7 @@ def test_pointing_draws_the_bounce_from_there(screen: Screens, image_page: Explo
 
 
 def test_steps_damping_and_directions(screen: Screens, image_page: Explorer) -> None:
-    one, store = screen().open(image_page.html), exact_store()
+    one, store = screen().open(image_page.html, "maps=attention"), exact_store()
     one.page.mouse.click(*one.at(2))
     one.point(7)  # a start that was clicked stays
     for steps in (0, 1, 3, 20):
@@ -77,16 +77,17 @@ def test_steps_damping_and_directions(screen: Screens, image_page: Explorer) -> 
 
 
 def test_heads_and_layers(screen: Screens, image_page: Explorer) -> None:
-    one, store = screen().open(image_page.html, "from=5&n=3"), exact_store()
+    one, store = screen().open(image_page.html, "from=5&n=3&maps=attention"), exact_store()
     for text, heads in (("λ₂", "lambda2"), ("1 − λ₂", "inverse-lambda2")):
         one.choose("Heads", text)
         assert one.values() == walk(store.chain(heads=heads), 5, 3)
-        one.page.get_by_role("group", name="Layers", exact=True).get_by_role("checkbox", name="1", exact=True).check()
+        one.slide("First of layers", 1)
         assert one.values() == walk(store.chain(1, heads), 5, 3)
-        one.page.get_by_role("group", name="Layers", exact=True).get_by_role("checkbox", name="All").check()
+        one.slide("Last of layers", 0)
+        assert one.values() == walk(store.chain(0, heads), 5, 3)
+        one.slide("Last of layers", 1)
     grid = one.page.locator("canvas.heads")
-    box = grid.bounding_box()
-    side = (box["width"] - 26) / 3
+    side = (grid.bounding_box()["width"] - 26) / 3
     grid.click(position={"x": 26 + 1.5 * side, "y": 18 + 1.5 * side})
     each = [store.chain(layer, "each") for layer in range(2)]
     assert one.values() == walk(ac.Chain(each[1].matrix[0, 1], each[1].states[0, 1]), 5, 3)
@@ -100,7 +101,7 @@ def test_heads_and_layers(screen: Screens, image_page: Explorer) -> None:
 
 
 def test_classes(screen: Screens, image_page: Explorer) -> None:
-    one = screen().open(image_page.html, "from=5&n=2")
+    one = screen().open(image_page.html, "from=5&n=2&maps=attention")
     for name, seed in (("cat", 2), ("dog", 3)):
         one.choose("Explain", name)
         assert one.values() == walk(exact_chain(seed), 5, 2)
@@ -145,22 +146,27 @@ def test_a_link_opens_the_same_view(screen: Screens, image_page: Explorer) -> No
     one.slide("Damping", 0.7)
     one.choose("Direction", "Outgoing")
     one.choose("Heads", "λ₂")
-    one.page.get_by_role("group", name="Layers", exact=True).get_by_role("checkbox", name="0", exact=True).check()
+    one.slide("Last of layers", 0)
+    one.choose("Depth", "Late")
     values = one.values()
-    assert values == walk(exact_store().chain(0, "lambda2", direction="outgoing"), 12, 5, 0.7)
-    one.page.wait_for_url("**#*heads=lambda2*layers=0*")  # it is written when it has settled
+    assert values == walk(exact_store().chain(0, "lambda2", direction="outgoing", balanced=True), 12, 5, 0.7)
+    one.page.wait_for_url("**#*heads=lambda2*layers=0.0*depth=late*")  # it is written when it has settled
     view = one.page.url.split("#")[1]
     again = screen().open(image_page.html, view)
     assert again.values() == values
     assert again.shown()["choices"] == one.shown()["choices"]
-    nonsense = "n=99&from=400&heads=all&layers=7&head=0.9&damping=0&view=<b>&target=5&method=x&theme=pink"
-    assert screen().open(image_page.html, nonsense).values() == walk(exact_store().chain(), *start_of(image_page))
+    nonsense = "n=99&from=400&heads=all&layers=7&output=3&maps=contributions&depth=1&head=0.9"
+    nonsense += "&damping=0&view=<b>&target=5&method=x&theme=pink"
+    assert screen().open(image_page.html, nonsense).values() == walk(exact_store().chain(balanced=True), 0, 2)
 
 
-def start_of(explorer: Explorer) -> tuple[int, int]:
-    """Where an untouched page begins: the patch of the greatest TokenRank, summed over heads, and two bounces."""
-    best = int(explorer.payload.array("vectors").sum(0).argmax())
-    return explorer.payload.header["states"][best], 2
+@pytest.mark.parametrize("direction", ["incoming", "outgoing"])
+def test_balanced_chains(screen: Screens, image_page: Explorer, direction: Any) -> None:
+    one, store = screen().open(image_page.html, f"from=5&n=3&direction={direction}"), exact_store()
+    assert one.values() == walk(store.chain(direction=direction, balanced=True), 5, 3)
+    assert ", balanced" in one.sentence
+    one.choose("Maps", "Attention")
+    assert one.values() == walk(store.chain(direction=direction), 5, 3)
 
 
 def test_a_decoder_jumps_to_its_last_token(screen: Screens) -> None:
@@ -172,8 +178,11 @@ def test_a_decoder_jumps_to_its_last_token(screen: Screens) -> None:
     store = ac.AttentionStore.from_maps([maps / maps.sum(-1, keepdim=True)], layout)
     one = screen().open(ac.explore(store).html)
     last = torch.nn.functional.one_hot(torch.tensor(n - 1), n).double()
+    assert one.values() == walk(store.chain(balanced=False), n - 1, 2)
+    one.choose("Maps", "Balanced")
+    assert one.values() == walk(store.chain(balanced=True), n - 1, 2)
+    one.choose("Maps", "Attention")
     chain = store.chain()
-    assert one.values() == walk(chain, n - 1, 2)
     one.page.locator(".token").nth(3).hover()
     assert one.values() == walk(chain, 3, 2)
     one.slide("Damping", 0.6)

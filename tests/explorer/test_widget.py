@@ -73,7 +73,7 @@ STUB = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><div id="c
 
 def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: Explorer) -> None:
     pytest.importorskip("anywidget")
-    widget: Any = image_page.widget(view="n=3&from=7", height=600)
+    widget: Any = image_page.widget(view="n=3&from=7&maps=attention", height=600)
     state = widget.get_state()
     assert set(state["sections"]) == set(image_page.payload.header["sections"])
     assert all(isinstance(data, bytes) for data in state["sections"].values())
@@ -90,7 +90,7 @@ def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: 
     assert columns == 1, "a narrow cell of a wide window"
     one.point(2)
     one.slide("Bounces", 5)
-    assert one.page.evaluate("window.saved") == ["from=7&n=5"]
+    assert one.page.evaluate("window.saved") == ["from=7&n=5&maps=attention"]
     assert one.page.evaluate("window.listening.size") == 2
     one.page.evaluate("window.cleanup()")
     assert one.page.evaluate("document.getElementById('cell').childNodes.length") == 0

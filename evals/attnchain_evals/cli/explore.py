@@ -21,7 +21,7 @@ def explore(
         str | None, typer.Option(help="to see side by side: names with commas between; settings as MultiBounce(steps=3)")
     ] = None,
     target: Annotated[int | None, typer.Option(min=0, help="the explained class; the predicted one if not given")] = None,
-    max_mb: Annotated[float, typer.Option(min=0.1, help="size of the page, in 10⁶ bytes")] = 4.5,
+    max_mb: Annotated[float, typer.Option(min=0.1, help="size of the page, in 10⁶ bytes")] = 3.0,
 ) -> None:
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
     from attnchain_evals.bench.names import check_methods, split

@@ -38,7 +38,7 @@ def explore_image(
     methods: Sequence[str] = IMAGE_METHODS,
     target: int | None = None,
     title: str | None = None,
-    max_mb: float = 4.5,
+    max_mb: float = 3.0,
     normalization: Any = None,
 ) -> Explorer:
     """Returns the page of an image: the chains of its attention and of two classes, and methods with their deletion curves.
@@ -81,7 +81,7 @@ def explore_text(
     methods: Sequence[str] = TEXT_METHODS,
     target: int | None = None,
     title: str | None = None,
-    max_mb: float = 4.5,
+    max_mb: float = 3.0,
 ) -> Explorer:
     """Returns the page of a text: the same as `explore_image`, for a classifier or for the next token of a decoder.
 

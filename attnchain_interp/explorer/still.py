@@ -1,0 +1,33 @@
+"""A still picture of what a page shows first, for where scripts do not run."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+from attnchain_interp.explorer.beginning import opening
+from attnchain_interp.explorer.contents import Contents
+from attnchain_interp.explorer.encoding import Floats, data_url, jpeg
+from attnchain_interp.explorer.example_chains import ExampleChains
+
+SIDE: Final = 336  # pixels
+
+
+def still(chains: ExampleChains, maps: Floats, found: Contents) -> str:
+    """Returns HTML without a script: two bounces from the token where the page opens, over the picture or the text.
+
+    Args:
+        chains: the example.
+        maps: the maps (layer, token, state) with which the page opens.
+        found: the contents of the page.
+    """
+    from attnchain_interp.pictures.stills import overlaid, shaded  # loads matplotlib
+
+    header = found.header
+    values, start = opening(chains, maps, header["begin"]), header["labels"][header["begin"]["from"]]
+    told = escape(f"2 bounces from {start}".encode("utf-8", "backslashreplace").decode())
+    if header["grid"] is None:
+        return f"<p>{told}:</p><p style='white-space:pre-wrap'>{shaded(header['labels'], values, chains.sinks)}</p>"
+    patches = values[[role == "patch" for role in header["roles"]]].reshape(header["grid"])
+    source = data_url(jpeg(overlaid(patches, found.pixels, SIDE), SIDE))
+    return f'<figure><img alt="{told}" src="{source}"><figcaption>{told}</figcaption></figure>'
