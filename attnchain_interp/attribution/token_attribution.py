@@ -163,14 +163,15 @@ class TokenAttribution(TextHooks, ABC):
         tokenizer: Any = None,
         words: bool = False,
         max_new_tokens: int = 25,
-        internal_batch_size: int = 1,
+        internal_batch_size: int | None = None,
         add_special_tokens: bool | None = None,
+        show_progress: bool = False,
     ) -> TextAttributionResult:
         """Returns the scores of a text's tokens: `TextAttribution(self, tokenizer).attribute(text, target, …)`.
 
         Args:
             text: the `inp` of `TextAttribution.attribute`.
-            target, words, internal_batch_size, add_special_tokens: see `TextAttribution.attribute`.
+            target, words, internal_batch_size, add_special_tokens, show_progress: see `TextAttribution.attribute`.
             tokenizer: see `TextAttribution`.
             max_new_tokens: how many tokens are generated at most, where the target is None.
 
@@ -178,7 +179,7 @@ class TokenAttribution(TextHooks, ABC):
             AttentionError: see `TextAttribution`.
         """
         wrapped, options = TextAttribution(self, tokenizer), {"max_new_tokens": max_new_tokens}
-        return wrapped.attribute(text, target, options, words, internal_batch_size, add_special_tokens)
+        return wrapped.attribute(text, target, options, words, internal_batch_size, add_special_tokens, show_progress)
 
 
 def no_residual(method: Attribution) -> AttentionError:

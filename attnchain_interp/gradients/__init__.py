@@ -4,7 +4,7 @@ from attnchain_interp.gradients.encoder_decoder import EncoderDecoderGradients, 
 from attnchain_interp.gradients.gradient_collector import FactoredGradient
 from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
 from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
-from attnchain_interp.gradients.target import logits_of
+from attnchain_interp.gradients.target import SeveralScores, logits_of
 
 __all__ = [
     "AttentionGradients",
@@ -14,4 +14,5 @@ __all__ = [
     "EncoderDecoderGradients",
     "FactoredGradient",
     "logits_of",
+    "SeveralScores",
 ]

@@ -82,11 +82,13 @@ class MapGraph:
         several = derivatives(score, [self.maps[name] for name in names])
         gradients = {name: gradient for name, gradient in zip(names, several, strict=True) if gradient is not None}
         check_reached(names, gradients)
-        return gradients
+        return gradients if score.ndim == 1 else {name: several[:, 0] for name, several in gradients.items()}
 
 
 def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """Returns the gradients of the sum of `score` with respect to each tensor; None where it does not depend on the tensor.
+
+    Several rows of scores (score, batch) have a gradient each, which are stacked, by one backward for all.
 
     Raises:
         AttentionError: the model computes attention again in the backward, for a checkpoint.
@@ -94,7 +96,10 @@ def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
     if not score.requires_grad:
         return [None] * len(tensors)
     try:
-        return torch.autograd.grad(score.sum(), tensors, allow_unused=True)
+        if score.ndim == 1:
+            return torch.autograd.grad(score.sum(), tensors, allow_unused=True)
+        rows = torch.eye(len(score), dtype=score.dtype, device=score.device)
+        return torch.autograd.grad(score.sum(1), tensors, rows, allow_unused=True, is_grads_batched=True)
     except RuntimeError as error:
         if "torch.utils.checkpoint" not in str(error):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, final
 
 import torch
@@ -29,10 +28,9 @@ class GradientCollector:
 
     def __init__(self, keep: Literal["auto", "maps", "factors"] = "auto", max_bytes: int = MAX_BYTES) -> None:
         self._store = StoreCollector(keep, max_bytes // 2)  # the other half is for the gradients
-        self._gradients: dict[str, FactoredGradient] = {}
+        self._outputs: dict[str, tuple[Tensor, Tensor, Callable[[Tensor], Any]]] = {}
         self._keep = keep
         self._shapes: dict[str, torch.Size] = {}
-        self._root = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
 
     def __repr__(self) -> str:
         return f"GradientCollector({self._store!r})"
@@ -49,9 +47,11 @@ class GradientCollector:
         self._shapes[name] = attention.shape
 
     def take_output(self, name: str, values: Tensor, output: Callable[[Tensor], Any], result: Any) -> Any:
-        """Puts a node into the graph that keeps the gradient. See `OutputCollector.take_output`."""
+        """Remembers the output, by which the backward differentiates. See `OutputCollector.take_output`."""
         first = result if isinstance(result, Tensor) else result[0]
-        passed: Any = _Passed.apply(first, self._root, partial(self._keep_gradient, name, values.detach(), output))
+        mixed = first if first.requires_grad else first.detach().requires_grad_()  # gradients flow where nothing else does
+        self._outputs[name] = mixed, values.detach(), output
+        passed = mixed.clone()  # the model may change it in place
         return passed if isinstance(result, Tensor) else (passed, *result[1:])
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
@@ -60,36 +60,28 @@ class GradientCollector:
 
     @full_precision()
     def gradients_of(self, score: Tensor, names: Sequence[str]) -> list[FactoredGradient]:
-        """Returns the gradients of the sum of `score` with respect to the maps of these layers, by one backward."""
-        derivatives(score, [self._root])
-        check_reached(names, self._gradients)
-        return [self._gradients[name] for name in names]
+        """Returns the gradients of the sum of `score` with respect to the maps of these layers, by one backward.
 
-    def _keep_gradient(self, name: str, values: Tensor, output: Callable[[Tensor], Any], gradient: Tensor) -> None:
-        shape = (*self._shapes[name][:3], values.shape[-1])
+        Args:
+            score: (batch,); or (score, 1), several of one example. Their gradients are a batch.
+            names: of the layers.
+
+        Raises:
+            AttentionError: as `derivatives` and `check_reached`.
+        """
+        found = derivatives(score, [self._outputs[name][0] for name in names])
+        reached = {name: gradient for name, gradient in zip(names, found, strict=True) if gradient is not None}
+        check_reached(names, reached)
+        return [self._in_factors(name, gradient, score.ndim > 1) for name, gradient in reached.items()]
+
+    def _in_factors(self, name: str, gradient: Tensor, several: bool) -> FactoredGradient:
+        _, values, output = self._outputs[name]
         with DisableTorchFunction(), torch.enable_grad():
-            mixed = values.new_zeros(shape, requires_grad=True)
+            mixed = values.new_zeros((*self._shapes[name][:3], values.shape[-1]), requires_grad=True)
             made = output(mixed)
             first = made if isinstance(made, Tensor) else made[0]
-            (by_heads,) = torch.autograd.grad(first, mixed, gradient)
-        self._gradients[name] = FactoredGradient(by_heads, values)
-
-
-class _Passed(torch.autograd.Function):
-    """Hands a tensor on, and its gradient to a function as well. The root lets gradients flow where nothing else does."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, root: Tensor, keep: Callable[[Tensor], None]) -> Tensor:
-        ctx.keep = keep
-        ctx.set_materialize_grads(False)  # no gradient is not a gradient of zeros
-        return tensor.clone()  # the model may change it in place
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        (gradient,) = gradients
-        if gradient is not None:
-            ctx.keep(gradient)
-        return gradient, torch.zeros((), dtype=torch.float32, device="cpu"), None
+            (by_heads,) = torch.autograd.grad(first, mixed, gradient, is_grads_batched=several)
+        return FactoredGradient(by_heads[:, 0] if several else by_heads, values)
 
 
 @final
@@ -107,10 +99,6 @@ class FactoredGradient:
 
     def __repr__(self) -> str:
         return with_fields(self)
-
-    def among(self, tokens: slice) -> FactoredGradient:
-        """Returns the gradient by the part of the map that leads from `tokens` to `tokens`."""
-        return FactoredGradient(self.outputs[:, :, tokens], self.values[:, :, tokens])
 
     @full_precision()
     def maps(self, queries: slice = slice(None), keys: slice = slice(None)) -> Tensor:

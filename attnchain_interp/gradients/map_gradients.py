@@ -125,7 +125,8 @@ def capture_gradients(
         reading: says which attention is meant. See `Reading`.
         target: which number of each example's output is its score, as Captum selects it: an index of the class, or one per
             example (tensor or list); a tuple of indices, or one per example, for outputs with more axes; None where the
-            output has one number per example. Or a function from the model's output to scores (batch,).
+            output has one number per example. Or a function from the model's output to scores (batch,). `SeveralScores` of
+            one example have a gradient each, (score, head, query, key), beside maps (1, head, query, key).
 
     Raises:
         AttentionError: see `capture`; attention from other queries than the keys' tokens; an output without logits, or a

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
@@ -11,6 +12,22 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 
 Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class SeveralScores:
+    """A target of several scores of one example: one forward and one backward give the gradient of each.
+
+    Attributes:
+        scores: of the model's output: (score,).
+    """
+
+    scores: Callable[[Any], Tensor]
+
+    def __call__(self, output: Any) -> Tensor:
+        return self.scores(output)
+
 
 _FUNCTION: Final = "target=lambda output: …, which gives one score per example"
 
@@ -34,6 +51,8 @@ def logits_of(output: Any, fix: str = "Load the model with the head that gives t
 def selected_score(output: Any, target: Target, batch: int) -> Tensor:
     """Returns the score of each example (batch,): the number that Captum selects, or the result of a function.
 
+    `SeveralScores` of one example are (score, 1).
+
     A model that reads several texts or images of an example (multiple choice) has one score for all of them.
 
     Args:
@@ -43,6 +62,10 @@ def selected_score(output: Any, target: Target, batch: int) -> Tensor:
     """
     from captum._utils.common import _select_targets  # captum loads pyplot
 
+    if isinstance(target, SeveralScores):
+        if batch != 1:
+            raise AttentionError(f"several scores are of one example, and the model reads {batch}.", "Pass one example.")
+        return target(output)[:, None]
     batch = _scores_of(output, batch)
     if callable(target):
         return _one_each(target(output), "the function", batch)

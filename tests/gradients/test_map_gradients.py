@@ -207,3 +207,22 @@ def test_sources_that_have_no_score() -> None:
     assert stacked(found).any()
     with pytest.raises(ac.AttentionError, match="gradients need a model that an adapter recognises; got function"):
         ac.capture_gradients(stacked, small.images(), target=0)
+
+
+@pytest.mark.parametrize("keep", ["maps", "factors"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_several_scores_of_one_example_have_a_gradient_each(keep: Any, fused: bool) -> None:
+    if keep == "factors" and not fused:
+        return
+    model: Any = small.vit(fused=fused)
+    images = small.images()[:1]
+    several: Any = ac.gradients.SeveralScores(lambda logits: logits[0, [2, 0, 3]])
+    found = ac.capture_gradients(model, images, target=several, keep=keep)
+    for k, target in enumerate((2, 0, 3)):
+        alone = ac.capture_gradients(model, images, target=target, keep=keep)
+        for layer in range(len(alone)):
+            assert torch.allclose(found.gradient(layer)[k], alone.gradient(layer)[0], atol=1e-12)
+    by_layer = ac.capture_layer_gradients(model, images, target=several)
+    assert torch.allclose(
+        by_layer.gradient(0)[1], ac.capture_layer_gradients(model, images, target=0).gradient(0)[0], atol=1e-12
+    )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnchain_interp import AttentionError
-from attnchain_interp.gradients import logits_of
+from attnchain_interp.gradients import SeveralScores, logits_of
 from attnchain_interp.gradients.target import selected_score, target_position
 
 LOGITS = torch.arange(24.0).reshape(2, 3, 4)
@@ -51,3 +51,10 @@ def test_the_position_that_a_target_names() -> None:
     assert target_position([(4, 7), (2, 9)], 2).tolist() == [4, 2]  # type: ignore[union-attr]
     for target in (3, (3,), None, [1, 2], torch.tensor([1, 2])):
         assert target_position(target, 2) is None
+
+
+def test_several_scores_are_of_one_example() -> None:
+    several = SeveralScores(lambda logits: logits[0, :2])
+    assert selected_score(torch.tensor([[1.0, 2.0, 3.0]]), several, 1).tolist() == [[1.0], [2.0]]
+    with pytest.raises(AttentionError, match="several scores are of one example, and the model reads 2"):
+        selected_score(torch.zeros(2, 3), several, 2)

@@ -23,9 +23,9 @@ def contexts(source: Source, lengths: Tensor, first: int = 0) -> Source:
     The maps of a causal model are those of the shorter text.
 
     Args:
-        source: of one example, whose contexts are meant; or of one example for each context.
+        source: of one example, whose contexts are meant; its gradients are of one score, or of one for each context.
         lengths: (context,); one context alone where the source holds factors.
-        first: the number of the first context's example, where there are several.
+        first: the number of the first context's gradients, where there are several.
     """
     stop = int(lengths.max())
     part, some = slice(0, stop), slice(first, first + len(lengths))
@@ -38,7 +38,9 @@ def contexts(source: Source, lengths: Tensor, first: int = 0) -> Source:
 
     if isinstance(source, AttentionGradients):
         gradients = [
-            each.among(part) if isinstance(each, FactoredGradient) else of_contexts(each)[:, :, part, part]
+            FactoredGradient(of_contexts(each.outputs)[:, :, part], each.values[:, :, part])
+            if isinstance(each, FactoredGradient)
+            else of_contexts(each)[:, :, part, part]
             for each in source.gradients
         ]
         return AttentionGradients(contexts(source.store, lengths, first), gradients)

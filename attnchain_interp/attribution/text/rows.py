@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.contexts import contexts, together
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.capture import Reading, capture
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients, logits_of
+from attnchain_interp.gradients import AttentionGradients, SeveralScores, logits_of
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import AttentionStore, TokenLayout, known_sinks, states_of
+
+_TOGETHER: Final = 2**18  # entries of a map of all output tokens that are differentiated together
 
 
 class Rows(NamedTuple):
@@ -35,7 +38,9 @@ class Rows(NamedTuple):
     sinks: dict[int, str]
 
 
-def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, size: int) -> Rows:
+def decoder_rows(
+    method: TextHooks, model: nn.Module, ids: Tensor, first: int, size: int | None, progress: bool = False
+) -> Rows:
     """Returns the rows of the output tokens ids[0, first:], each over the tokens before it, and zero from it on.
 
     Args:
@@ -43,22 +48,24 @@ def decoder_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, s
         model: a causal language model.
         ids: prompt and output (1, token).
         first: the position of the first output token.
-        size: how many output tokens are differentiated together, where the method reads gradients.
+        size: how many output tokens are differentiated together, where the method reads gradients. None: fewer for long texts.
+        progress: show a progress bar.
 
     Raises:
         AttentionError: a model that attends to later tokens, and the errors of the method.
     """
     if method.reads_contexts:
-        return _context_rows(method, model, ids, first)
+        return _context_rows(method, model, ids, first, progress)
     lengths = torch.arange(first, ids.shape[1], device="cpu")
     scores = torch.zeros(len(lengths), ids.shape[1] - 1, dtype=torch.float64, device="cpu")
     inputs = model_inputs(method, model, ids[:, :-1])  # the attention of the last token predicts none of the output
     found, started, sinks = [], None, {}
-    for part in lengths.split(size if method.reads_gradients else len(lengths)):
-        examples = len(part) if method.reads_gradients else 1
-        call = Call(inputs.expand(examples, *inputs.shape[1:]), _log_probability(ids, part))
+    size = (size or max(1, _TOGETHER // len(scores[0]) ** 2)) if method.reads_gradients else len(lengths)
+    for part in tqdm(lengths.split(size), f"{method.get_name()} of output tokens", disable=not progress):
         with first_logits(model) as seen:
-            source = method.read(call)
+            source = method.read(
+                Call(inputs, SeveralScores(_log_probabilities(ids, part)) if method.reads_gradients else None)
+            )
         store = _store(source)
         check_read(store.tokens, inputs, model)
         check_causal(store, model)
@@ -85,10 +92,11 @@ def sinks_of(source: Any) -> dict[int, str]:
     return {} if found is None else found.described()
 
 
-def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int) -> Rows:
+def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, progress: bool) -> Rows:
     """Returns the rows of a method that reads the context of each output token by itself."""
     scores, found = torch.zeros(ids.shape[1] - first, ids.shape[1] - 1, dtype=torch.float64, device="cpu"), []
-    for k, length in enumerate(range(first, ids.shape[1])):
+    lengths = range(first, ids.shape[1])
+    for k, length in enumerate(tqdm(lengths, f"{method.get_name()} of output tokens", disable=not progress)):
         inputs = model_inputs(method, model, ids[:, :length])
         with first_logits(model) as seen:
             source = method.read(Call(inputs, [(length - 1, int(ids[0, length]))]))
@@ -146,15 +154,14 @@ def model_inputs(method: TextHooks, model: Any, ids: Tensor) -> Tensor:
     return model.get_input_embeddings()(ids).detach() if method.reads_embeddings else ids
 
 
-def _log_probability(ids: Tensor, lengths: Tensor) -> Any:
-    """The target: the log-probability of the token ids[0, length] after its context, one length per example."""
+def _log_probabilities(ids: Tensor, lengths: Tensor) -> Callable[[Any], Tensor]:
+    """Returns the target of several contexts: the log-probability (context,) of the token ids[0, length] after each."""
 
-    def log_probability(output: Any) -> Tensor:
-        several = torch.arange(len(lengths), device="cpu")
-        predicted = float32_or_wider(logits_of(output)[several, lengths - 1]).log_softmax(-1)
-        return predicted[several, ids[0, lengths].to(predicted.device)]
+    def log_probabilities(output: Any) -> Tensor:
+        predicted = float32_or_wider(logits_of(output)[0, lengths - 1]).log_softmax(-1)
+        return predicted.gather(1, ids[0, lengths, None].to(predicted.device))[:, 0]
 
-    return log_probability
+    return log_probabilities
 
 
 def _store(source: AttentionStore | AttentionGradients) -> AttentionStore:

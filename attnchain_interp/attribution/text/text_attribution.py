@@ -39,7 +39,7 @@ class TextAttribution(Attribution):
     - A decoder (causal language model) continues the prompt. Each output token has a row of scores over the tokens before it.
       A method with a start is started at the position that predicts the output token; another method scores the context as
       a whole. One forward over prompt and target serves all rows. A method of gradients differentiates the log-probability
-      of each output token, with a backward for each.
+      of each output token, by one backward for many.
     - An encoder–decoder translates the prompt. The walk of each output token goes over the encoder. It starts in the
       distribution of the decoder's cross-attention from the position that predicts the token. TokenRank also restarts there.
     - Another model reads the prompt as a whole. The result has one row: that of the method as it is set up.
@@ -84,8 +84,9 @@ class TextAttribution(Attribution):
         target: Target | str = None,
         gen_args: dict[str, Any] | None = None,
         words: bool = False,
-        internal_batch_size: int = 1,
+        internal_batch_size: int | None = None,
         add_special_tokens: bool | None = None,
+        show_progress: bool = False,
     ) -> TextAttributionResult:
         """Returns the scores of one prompt, on the CPU.
 
@@ -101,16 +102,19 @@ class TextAttribution(Attribution):
                 {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}.
             words: sum the scores over the tokens of each word of the prompt. It needs a fast tokenizer. Output tokens stay
                 tokens.
-            internal_batch_size: how many output tokens a method of gradients differentiates together.
+            internal_batch_size: how many output tokens a method of gradients differentiates together. None: all of a short
+                text, fewer of a long one.
             add_special_tokens: whether the tokenizer adds its special tokens to a string. None adds those that the string does
                 not have already: a string from `apply_chat_template(…, tokenize=False)` begins with them.
+            show_progress: show a progress bar with the time left over the output tokens of a decoder (tqdm).
 
         Raises:
             AttentionError: several texts, an empty text, or one longer than the positions of the model; a string without a
                 tokenizer; a target of another kind, without tokens, or with ids that the model does not have; a method that
                 has no meaning for this kind of model; and the errors of the method's `attribute`.
         """
-        check_whole_number("internal_batch_size", internal_batch_size, "how many output tokens are taken at a time")
+        if internal_batch_size is not None:
+            check_whole_number("internal_batch_size", internal_batch_size, "how many output tokens are taken at a time")
         kind = _kind(self.model)
         if not self.attr_method.is_additive and (words or kind != "encoder"):
             raise AttentionError(
@@ -126,7 +130,7 @@ class TextAttribution(Attribution):
         options = {**GREEDY, **(gen_args or {})}
         check_whole_number("max_new_tokens", options["max_new_tokens"], "how many tokens may be generated")
         if kind == "decoder":
-            tokens, rows = self._of_decoder(prompt, ids, target, options, internal_batch_size)
+            tokens, rows = self._of_decoder(prompt, ids, target, options, internal_batch_size, show_progress)
         else:
             tokens, rows = self._of_encoder_decoder(prompt, ids, target, options)
         n, scores = len(prompt), rows.scores.to(rows.probabilities.dtype)
@@ -166,7 +170,9 @@ class TextAttribution(Attribution):
             spelling=prompt.spelling,
         )
 
-    def _of_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any], size: int) -> tuple[Tensor, Rows]:
+    def _of_decoder(
+        self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any], size: int | None, progress: bool
+    ) -> tuple[Tensor, Rows]:
         n = len(prompt)
         tokens = given_tokens(target, lambda text: prompt.tokenizer.encode(text, add_special_tokens=False))
         new_tokens = options["max_new_tokens"] if tokens is None else len(tokens)
@@ -174,7 +180,8 @@ class TextAttribution(Attribution):
         if tokens is None:
             tokens = generated(self._generate, ids, options)[n:]
         check_tokens(self.model, tokens, "target")
-        return tokens, decoder_rows(self.attr_method, self.model, torch.cat([ids, tokens[None].to(ids)], 1), n, size)
+        whole = torch.cat([ids, tokens[None].to(ids)], 1)
+        return tokens, decoder_rows(self.attr_method, self.model, whole, n, size, progress)
 
     def _of_encoder_decoder(self, prompt: Prompt, ids: Tensor, target: Any, options: dict[str, Any]) -> tuple[Tensor, Rows]:
         tokens = given_tokens(target, lambda text: prompt.tokenizer(text_target=text, add_special_tokens=False)["input_ids"])

@@ -11,6 +11,7 @@ import attnchain_interp as ac
 from attnchain_interp import attribution
 from attnchain_interp.attribution.text import contexts as module
 from attnchain_interp.attribution.text.contexts import contexts, together
+from attnchain_interp.gradients import map_gradients
 
 from .. import small_models as small
 from .texts import CONCRETE, DECODER, TEXT, rows_of
@@ -47,6 +48,29 @@ def test_contexts_together_are_scored_as_each_alone(name: str, options: dict[str
     assert torch.allclose(rows_of(found), rows_of(alone), atol=1e-10)
     assert rows_of(found)[0, 9:].eq(0).all()
     assert found.policy == alone.policy
+
+
+@pytest.mark.filterwarnings("ignore:.*worse than a random order")
+@pytest.mark.parametrize("name", CONCRETE)
+def test_a_bar_of_the_output_tokens_is_shown_on_request(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if name == "MetastableStates":
+        return
+    method = getattr(attribution, name)(small.llama(), **({"steps": 2} if name == "TransitionAttentionMaps" else {}))
+    shown = []
+    for progress in (True, False):
+        method.attribute_text("the cat", "a dog", DECODER, internal_batch_size=1, show_progress=progress)
+        shown.append(capsys.readouterr().err)
+    assert f"{method.get_name()} of output tokens: 100%" in shown[0]
+    assert not shown[1]
+
+
+def test_gradients_in_factors_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, captured = small.llama(), map_gradients.GradientCollector
+    whole = ac.GradientTokenRank(model).attribute_text(TEXT, "a dog walking", DECODER)
+    monkeypatch.setattr(map_gradients, "GradientCollector", lambda keep, size: captured("factors", size))
+    assert torch.allclose(
+        rows_of(ac.GradientTokenRank(model).attribute_text(TEXT, "a dog walking", DECODER)), rows_of(whole), atol=1e-8
+    )
 
 
 def test_every_walk_and_every_method_of_maps_and_gradients_takes_padding() -> None:
