@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from attnchain_interp.capture import Maps
 from attnchain_interp.store import AttentionStore, LayerSelection, LayerWeights
@@ -56,7 +56,12 @@ def defaults_of(method: object) -> Defaults:
 def settings_of(method: Chosen, store: AttentionStore) -> Settings:
     """Returns the settings of a method: as the user gave them, else the default for the kind of model in the store."""
     asked = any(each is None for each in (method.layers, method.layer_weights, method.balanced))
-    default: Settings = getattr(defaults_of(method), store.kind) if asked else Settings()
+    return settings_for(method, store.kind if asked else "encoder")
+
+
+def settings_for(method: Chosen, kind: Literal["decoder", "encoder", "image"]) -> Settings:
+    """Returns the settings of a method: as the user gave them, else the default for a kind of model."""
+    default: Settings = getattr(defaults_of(method), kind)
     return Settings(
         default.layers if method.layers is None else method.layers,
         default.layer_weights if method.layer_weights is None else method.layer_weights,

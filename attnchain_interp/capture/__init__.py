@@ -18,6 +18,7 @@ from attnchain_interp.capture.capture import capture, capture_contributions
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector
 from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
 from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
+from attnchain_interp.capture.mean_collector import LayerMean
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
 from attnchain_interp.capture.recognition import adapter_of
@@ -52,6 +53,7 @@ __all__ = [
     "Entropies",
     "Expected",
     "FamilyAdapter",
+    "LayerMean",
     "LayerNorm",
     "LayerProof",
     "LoadedModel",

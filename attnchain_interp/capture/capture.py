@@ -17,6 +17,7 @@ from attnchain_interp.capture.contribution_collector import (
     warn_of,
 )
 from attnchain_interp.capture.contribution_sizes import Measure
+from attnchain_interp.capture.mean_collector import LayerMean, MixedLayers
 from attnchain_interp.capture.reading import Reading, checked, separated
 from attnchain_interp.capture.recognition import adapter_of, required_adapter
 from attnchain_interp.capture.reducers import Reducer
@@ -35,7 +36,7 @@ def capture(
     source: Any,
     *inputs: Any,
     layers: LayerSelection = ...,
-    keep: Literal["auto", "maps", "factors"] = ...,
+    keep: Literal["auto", "maps", "factors"] | LayerMean = ...,
     max_bytes: int = ...,
     maps: Maps | None = ...,
     reading: Reading | None = ...,
@@ -60,7 +61,7 @@ def capture(
     source: Any,
     *inputs: Any,
     layers: LayerSelection = "all",
-    keep: Literal["auto", "maps", "factors"] | Sequence[Reducer] = "auto",
+    keep: Literal["auto", "maps", "factors"] | LayerMean | Sequence[Reducer] = "auto",
     max_bytes: int = MAX_BYTES,
     maps: Maps | None = "attention",
     reading: Reading | None = None,
@@ -81,8 +82,9 @@ def capture(
         layers: the layers to keep. See `AttentionStore.select`. The store has them in the order in which they run.
         keep: "maps" keeps (batch, head, query, key) of each layer. "factors" keeps its queries and keys, from which everything
             is computed in memory linear in the number of tokens. A list of reducers sees each layer as it passes, and keeps
-            the small results alone. "auto" keeps maps while they fit into `max_bytes`, and factors from there on. The choice
-            is in the store's metadata, and logged.
+            the small results alone. A `LayerMean` adds up the contributions of a text's layers, in memory of one map; other
+            maps are kept as under "auto". "auto" keeps maps while they fit into `max_bytes`, and factors from there on. The
+            choice is in the store's metadata, and logged.
         max_bytes: the limit for "auto"; 2 GiB.
         maps: "attention", the softmax's maps of each head; or how much of each token is in the output of the attention block
             at each token, one map (batch, 1, query, key) a layer: "norm" by the size of attention times values, "projection"
@@ -121,6 +123,8 @@ def capture(
         with torch.no_grad():
             try:
                 return adapter.capture(source, inputs, kwargs, CaptureRequest(collector, layers, reading))
+            except MixedLayers:
+                return capture(source, *inputs, layers=layers, max_bytes=max_bytes, maps=maps, reading=reading, **kwargs)
             except AttentionError:
                 if not isinstance(collector, DefaultCollector) or collector.refusal is None:
                     raise
@@ -151,7 +155,11 @@ def capture(
         )
     if layers != "all":
         store = store.only(layers)
-    return store if keep == "auto" else _collected(store, collector_of("attention", keep, max_bytes))
+    return (
+        store
+        if keep == "auto" or isinstance(keep, LayerMean)
+        else _collected(store, collector_of("attention", keep, max_bytes))
+    )
 
 
 def _collected(store: AttentionStore, collector: Collector[Result]) -> Result:

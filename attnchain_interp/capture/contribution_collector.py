@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.capture.collector import Block, BlockCollector, Collector, Expected, MakeNorms, told
 from attnchain_interp.capture.contribution_sizes import Measure, check_measure, contributions_of
+from attnchain_interp.capture.mean_collector import LayerMean, MeanCollector
 from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import ReductionCollector, Reductions
 from attnchain_interp.capture.store_collector import StoreCollector, bytes_in_words
@@ -34,15 +35,18 @@ class ContributionCollector(Generic[Result]):
         measure: the size of a contribution. See `capture_contributions`.
         collector: keeps or reduces the maps.
         most_bytes: the greatest size of all maps; None for no limit.
+        one_map: the collector keeps one map of all layers of a text.
 
     Raises:
         AttentionError: an unknown measure.
     """
 
-    def __init__(self, measure: Measure, collector: Collector[Result], most_bytes: int | None = None) -> None:
+    def __init__(
+        self, measure: Measure, collector: Collector[Result], most_bytes: int | None = None, one_map: bool = False
+    ) -> None:
         check_measure(measure)
         self._measure: Measure = measure
-        self._collector, self._most_bytes = collector, most_bytes
+        self._collector, self._most_bytes, self._one_map = collector, most_bytes, one_map
         self._expected: Expected | None = None
 
     def __repr__(self) -> str:
@@ -62,9 +66,12 @@ class ContributionCollector(Generic[Result]):
                 'Capture its attention: maps="attention".',
             )
         self._expected, one = expected, replace(expected, heads=1, fused=False)
-        if self._most_bytes is not None and one.map_bytes > self._most_bytes:
+        summed = self._one_map and not bool((expected.tokens.roles == Role.PATCH).any())
+        size = one.map_bytes // one.layers if summed else one.map_bytes
+        if self._most_bytes is not None and size > self._most_bytes:
+            what = "the mean contributions" if summed else "the contributions"
             raise AttentionError(
-                f"the contributions of {one.layers} layers × {len(one.tokens)} tokens take {bytes_in_words(one.map_bytes)},"
+                f"{what} of {one.layers} layers × {len(one.tokens)} tokens take {bytes_in_words(size)},"
                 f" over max_bytes={self._most_bytes:,}, and contributions have no queries and keys to keep instead.",
                 "Choose layers=…, raise max_bytes, keep reducers, keep=[attnchain_interp.StationaryVectors()], or read the"
                 ' attention: maps="attention".',
@@ -189,13 +196,14 @@ class DefaultCollector(Generic[Result]):
 
 
 @overload
-def collector_of(maps: Maps | None, keep: Keep, max_bytes: int) -> Collector[AttentionStore]: ...
+def collector_of(maps: Maps | None, keep: Keep | LayerMean, max_bytes: int) -> Collector[AttentionStore]: ...
 @overload
 def collector_of(maps: Maps | None, keep: Sequence[Reducer], max_bytes: int) -> Collector[Reductions]: ...
-def collector_of(maps: Maps | None, keep: Keep | Sequence[Reducer], max_bytes: int) -> Collector[Any]:
+def collector_of(maps: Maps | None, keep: Keep | LayerMean | Sequence[Reducer], max_bytes: int) -> Collector[Any]:
     """Returns the collector of a capture. See `capture`."""
     if maps is not None:
         check_one_of("maps", maps, get_args(Maps))
+    mean, keep = (keep, "auto") if isinstance(keep, LayerMean) else (None, keep)
     attention = StoreCollector(keep, max_bytes) if isinstance(keep, str) else ReductionCollector(keep)
     if maps == "attention" or (maps is None and keep == "factors"):
         return attention
@@ -205,7 +213,9 @@ def collector_of(maps: Maps | None, keep: Keep | Sequence[Reducer], max_bytes: i
             'Keep maps, or reducers: keep=[attnchain_interp.StationaryVectors()]; or read the attention: maps="attention".',
         )
     kept: Any = StoreCollector("maps") if isinstance(keep, str) else ReductionCollector(keep)
-    contributions = ContributionCollector(maps or TEXT_MAPS, kept, max_bytes if keep == "auto" else None)
+    kept = kept if mean is None else MeanCollector(mean)
+    one_map = mean is not None and mean.one
+    contributions = ContributionCollector(maps or TEXT_MAPS, kept, max_bytes if keep == "auto" else None, one_map)
     return contributions if maps else DefaultCollector(contributions, attention)
 
 

@@ -12,7 +12,9 @@ from captum.metrics import sensitivity_max
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.model_call import Call, logits_kept
+
+from . import small_models as small
 
 
 def bert() -> Any:
@@ -194,3 +196,15 @@ def test_keywords_of_any_name_alone(ids: Tensor) -> None:
         ac.ColumnSum(model).attribute(ids)
     store = ac.capture(model, input_ids=ids)
     assert torch.equal(ac.ColumnSum(model).score(store), ac.ColumnSum(model.bert).attribute(ids, output="tokens"))
+
+
+def test_the_logits_of_the_last_positions_alone_are_asked_for() -> None:
+    model: Any = small.llama()
+    assert logits_kept(model, 3) == {"logits_to_keep": 3}
+    assert logits_kept(small.bert(), 3) == logits_kept(lambda x: x, 3) == {}
+    seen: list[Any] = []
+    handle = model.register_forward_hook(lambda _, __, output: seen.append(output.logits.shape[1]))
+    ac.TokenRank(model).attribute(small.ids())
+    ac.TokenRank(model).attribute(small.ids(), model_kwargs={"logits_to_keep": 2})
+    handle.remove()
+    assert seen == [1, 2]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.defaults import defaults_of, settings_of
-from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.defaults import Settings, defaults_of, settings_for, settings_of
+from attnchain_interp.attribution.model_call import Call, logits_kept
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, no_residual
-from attnchain_interp.capture import Maps, capture
+from attnchain_interp.capture import LayerMean, Maps, capture
+from attnchain_interp.capture.mean_collector import LayerRule
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_one_of, check_type
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, LayerWeights, TokenSelection
@@ -89,7 +90,13 @@ class AttentionAttribution(TokenAttribution, ABC):
     def read(self, call: Call) -> AttentionStore:
         positional, named = call.arguments(self.forward_func)
         layers = "all" if self.layers is None else self.layers
-        return capture(self.forward_func, *positional, layers=layers, maps=self.captured_maps, **named)
+        named = logits_kept(self.forward_func, 1) | named
+        return capture(self.forward_func, *positional, layers=layers, maps=self.captured_maps, keep=self._kept, **named)
+
+    @property
+    def _kept(self) -> Literal["auto"] | LayerMean:
+        """The `keep` of `capture` when `attribute` calls it."""
+        return "auto"
 
     @property
     def captured_maps(self) -> Maps | None:
@@ -118,6 +125,27 @@ class AttentionAttribution(TokenAttribution, ABC):
     def _of_read(self) -> Self:
         """Returns the method for a store from `read`, which holds the chosen layers alone, under other numbers."""
         return self if self.layers is None else self.changed(layers="all")
+
+
+class ChainAttribution(AttentionAttribution, ABC):
+    """A method that reads the chain of a store, and the store by nothing else: the mean of the layers will do for it."""
+
+    allows_padding: ClassVar[bool] = True
+
+    @property
+    def _kept(self) -> Literal["auto"] | LayerMean:
+        every = self.tokens is None or (isinstance(self.tokens, str) and self.tokens == "all")
+        if not every or not isinstance(self.heads, str) or self.heads != "mean":
+            return "auto"
+        return LayerMean(*(_rule(settings_for(self, kind)) for kind in ("decoder", "encoder")))
+
+
+def _rule(chosen: Settings) -> LayerRule | None:
+    """Returns the rule by which the layers of a text are added up as they come; None where they are needed apart."""
+    for rule in get_args(LayerRule):
+        if isinstance(chosen.layer_weights, str) and chosen.layer_weights == rule and chosen.layers == "all":
+            return rule
+    return None
 
 
 def checked_store(store: Any) -> AttentionStore:

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
+from attnchain_interp.attribution.of_attention.attention_attribution import (
+    AttentionAttribution,
+    ChainAttribution,
+    checked_store,
+)
 from attnchain_interp.attribution.of_attention.walks import MultiBounce
 from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.capture import Maps
@@ -31,7 +35,7 @@ from attnchain_interp.store.starts import token_positions
 
 
 @final
-class ColumnSum(AttentionAttribution):
+class ColumnSum(ChainAttribution):
     """The column sums of the map over its states, divided by their number: one bounce from the uniform start.
 
     The scores of an example sum to one. Attention-based token pruning (H2O) and self-attention guidance (SAG) use this
@@ -41,15 +45,13 @@ class ColumnSum(AttentionAttribution):
         forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
     """
 
-    allows_padding: ClassVar[bool] = True
-
     def score(self, store: AttentionStore) -> Tensor:
         chain = self.chain(store)
         return bounce(chain, chain.uniform, steps=1)
 
 
 @final
-class RawAttention(AttentionAttribution):
+class RawAttention(ChainAttribution):
     """The row of one token (where it attends to) or its column (which tokens attend to it): one hop, without a chain.
 
     It keeps every token by default, unlike the chain methods, so nothing is renormalised. The row of the class token is
@@ -65,8 +67,6 @@ class RawAttention(AttentionAttribution):
     Raises:
         AttentionError: at once, for another `select`.
     """
-
-    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,

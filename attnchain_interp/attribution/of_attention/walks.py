@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Final, Literal, Self, final, get_args
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, ChainAttribution
 from attnchain_interp.attribution.text.hooks import POLICIES, Begin
-from attnchain_interp.capture import Maps
+from attnchain_interp.capture import LayerMean, Maps
 from attnchain_interp.chain import Chain, bounce, expected_visits, metastable_states, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_one_of, check_whole_number
@@ -31,7 +31,7 @@ JUMPS_TO_LAST: Final = "jumps lead to the position that predicts the output toke
 
 
 @final
-class MultiBounce(AttentionAttribution):
+class MultiBounce(ChainAttribution):
     """The distribution v Pⁿ of a walk after `steps` steps from a start v. The scores of an example sum to one.
 
     One step from the class token is its row of attention over the states, renormalised. A start that is not a state enters
@@ -55,7 +55,6 @@ class MultiBounce(AttentionAttribution):
     """
 
     has_start: ClassVar[bool] = True
-    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -80,7 +79,7 @@ class MultiBounce(AttentionAttribution):
 
 
 @final
-class TokenRank(AttentionAttribution):
+class TokenRank(ChainAttribution):
     """The stationary distribution of the attention chain: the share of time that an endless walk spends on each token.
 
     π = π (damping · P + (1 − damping) · 1 vᵀ). The scores of an example sum to one. P is as in `MultiBounce`.
@@ -94,8 +93,7 @@ class TokenRank(AttentionAttribution):
       (docs/text-defaults.md). It is the default in a decoder.
     - "damp": the damping alone. The first token keeps most of the mass. The other tokens are ranked by the mass that passes
       them.
-    - "drop-first": the first state is left out, and rows are renormalised. (The second state then absorbs, so the damping
-      matters.)
+    - "drop-first": the first state is left out, and rows are renormalised. The second state then absorbs: damping matters.
     - "reverse": the reversed chain, from a token to the tokens that attend to it. The last token absorbs.
     - "absorb": walks begin everywhere and end when they reach the first state or a sink in the softmax. The score is each
       token's share of the `expected_visits` until then, without damping. The first state scores 0.
@@ -114,8 +112,6 @@ class TokenRank(AttentionAttribution):
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
     """
-
-    allows_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -157,6 +153,10 @@ class TokenRank(AttentionAttribution):
         states = states_of(store, self.tokens, settings_of(self, store).layers)
         later = states & (states.cumsum(1) > 1)
         return self._chain(store, later, self.direction, "absorb" if self.causal == "absorb" else "drop")
+
+    @property
+    def _kept(self) -> Literal["auto"] | LayerMean:
+        return "auto" if self.causal in ("drop-first", "absorb") else super()._kept  # tokens are left out of each layer
 
     def has_convergence_delta(self) -> bool:
         """Returns whether `return_convergence_delta=True` gives ‖πP − π‖₁: under every policy but "absorb"."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.model_call import Call, logits_kept
 from attnchain_interp.attribution.text.contexts import contexts, together
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.capture import Reading, capture
@@ -63,14 +63,14 @@ def decoder_rows(
     size = (size or max(1, _TOGETHER // len(scores[0]) ** 2)) if method.reads_gradients else len(lengths)
     for part in tqdm(lengths.split(size), f"{method.get_name()} of output tokens", disable=not progress):
         with first_logits(model) as seen:
-            source = method.read(
-                Call(inputs, SeveralScores(_log_probabilities(ids, part)) if method.reads_gradients else None)
-            )
+            target = SeveralScores(_log_probabilities(ids, part)) if method.reads_gradients else None
+            kept = logits_kept(method.forward_func, ids.shape[1] - int(part[0]))
+            source = method.read(Call(inputs, target, options=kept))
         store = _store(source)
         check_read(store.tokens, inputs, model)
         check_causal(store, model)
         sinks = sinks if found else sinks_of(source)
-        found.append(probabilities(seen[0], ids, first)[part - first])
+        found.append(probabilities(seen[0], ids, int(part[0]))[: len(part)])
         states = states_of(store, method.tokens)[:1]
         with torch.no_grad():
             for some in part.split(together(method, store)):
@@ -145,7 +145,7 @@ def first_logits(model: nn.Module) -> Iterator[list[Tensor]]:
 
 def probabilities(logits: Tensor, ids: Tensor, first: int) -> Tensor:
     """Returns the probability (output token,) of each of ids[0, first:] by logits (…, token, vocabulary), on the CPU."""
-    predicted = float32_or_wider(logits[0, first - 1 : ids.shape[1] - 1]).softmax(-1).cpu()
+    predicted = float32_or_wider(logits[0, first - ids.shape[1] :]).softmax(-1).cpu()
     return predicted.gather(1, ids[0, first:, None].cpu())[:, 0]
 
 
@@ -158,7 +158,7 @@ def _log_probabilities(ids: Tensor, lengths: Tensor) -> Callable[[Any], Tensor]:
     """Returns the target of several contexts: the log-probability (context,) of the token ids[0, length] after each."""
 
     def log_probabilities(output: Any) -> Tensor:
-        predicted = float32_or_wider(logits_of(output)[0, lengths - 1]).log_softmax(-1)
+        predicted = float32_or_wider(logits_of(output)[0, lengths - ids.shape[1]]).log_softmax(-1)
         return predicted.gather(1, ids[0, lengths, None].to(predicted.device))[:, 0]
 
     return log_probabilities
