@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.capture import LayerMean
 from attnchain_interp.capture.mean_collector import MeanCollector
 
@@ -20,7 +21,8 @@ PADDED = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
 @pytest.mark.parametrize(("rule", "maps"), [("mean", "projection"), ("late", None)])
 @pytest.mark.parametrize("build", [small.llama, small.bert])
 def test_one_map_is_the_mean_of_the_layers(build: Any, rule: Any, maps: Any) -> None:
-    model, inputs = build(), {"input_ids": small.ids(), "attention_mask": PADDED}
+    model = build()
+    inputs: dict[str, Any] = {"input_ids": small.ids(), "attention_mask": PADDED}
     whole = ac.capture(model, **inputs, maps=maps)
     found = ac.capture(model, **inputs, maps=maps, keep=LayerMean(rule, rule))
     assert found.names == [f"mean of {len(whole)} layers"]
@@ -93,7 +95,7 @@ def test_memory_is_asked_for_one_map() -> None:
 def test_methods_that_read_the_chain_alone_keep_one_map(method: Any, layers: int) -> None:
     model, ids = small.llama(), small.ids()
     built = method(model)
-    read = built.read(ac.attribution.model_call.Call(ids))
+    read = built.read(Call(ids))
     assert len(read) == layers
     maps = built.captured_maps
     expected = built.score(ac.capture(model, ids, maps=maps))

@@ -90,7 +90,7 @@ class AttentionAttribution(TokenAttribution, ABC):
     def read(self, call: Call) -> AttentionStore:
         positional, named = call.arguments(self.forward_func)
         layers = "all" if self.layers is None else self.layers
-        named = logits_kept(self.forward_func, 1) | named
+        named: dict[str, Any] = {**logits_kept(self.forward_func, 1), **named}
         return capture(self.forward_func, *positional, layers=layers, maps=self.captured_maps, keep=self._kept, **named)
 
     @property
@@ -142,10 +142,10 @@ class ChainAttribution(AttentionAttribution, ABC):
 
 def _rule(chosen: Settings) -> LayerRule | None:
     """Returns the rule by which the layers of a text are added up as they come; None where they are needed apart."""
-    for rule in get_args(LayerRule):
-        if isinstance(chosen.layer_weights, str) and chosen.layer_weights == rule and chosen.layers == "all":
-            return rule
-    return None
+    weights = chosen.layer_weights
+    if chosen.layers != "all" or not isinstance(weights, str):
+        return None
+    return "mean" if weights == "mean" else "late" if weights == "late" else None
 
 
 def checked_store(store: Any) -> AttentionStore:
