@@ -2,8 +2,8 @@
 
 Writes a table in Markdown and its figures in JSON after each row, so that what was measured stays if the command is stopped.
 The models have random weights: a Llama of the shape of SmolLM2-135M, ViTs of the shapes of DINOv2-small and of ViT-L. A row
-that raises or finds no memory is said to have broken, and the others still run. `--dry-run` takes small sizes, on the CPU where
-there is no CUDA device: it shows that the command works, and its figures mean nothing.
+that raises or finds no memory is said to have broken, and the others still run. `--dry-run` takes small sizes, on the CPU
+where there is no CUDA device: it shows that the command works, and its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def vit(name: str, sizes: Sizes, device: str) -> nn.Module:
 
     pixels = sizes.pixels if "dinov2" in name else sizes.large
     torch.manual_seed(0)
-    made = create_model(name, img_size=pixels, **({} if sizes.layers is None else {"depth": sizes.layers}))
+    depth: dict[str, Any] = {} if sizes.layers is None else {"depth": sizes.layers}
+    made = create_model(name, img_size=pixels, **depth)
     return made.to(device).eval().requires_grad_(False)
 
 
