@@ -9,7 +9,7 @@ from attnchain_interp.explorer.contents import Contents
 from attnchain_interp.explorer.map_quality import MapQuality, MeasuredMaps
 from attnchain_interp.explorer.page import Payload, page
 
-_SHARES = ((1_500_000, 0.15), (0, 0.4))  # bytes of a page, and from there on the part of it that contributions may take
+_SHARES = ((1_500_000, 0.1), (0, 0.4))  # bytes of a page, and from there on the part of it that contributions may take
 
 
 @final

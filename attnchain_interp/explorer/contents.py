@@ -110,6 +110,7 @@ def contents(
         "weightings": NAMED_WEIGHTS,
         "rank": {"damping": chains.damping, "jump": chains.jump},
         "causal": chains.causal,
+        "triangle": chains.triangle,
         "regions": regions,
         "targets": list(targets),
         "methods": [

@@ -36,8 +36,26 @@ def dequantise(codes: NDArray[Any]) -> Floats:
     return (squares / squares.sum(-1, keepdims=True)).astype(np.float32)
 
 
+def triangle(codes: Codes) -> Codes:
+    """Returns the codes of a decoder's maps (map, row, state) without the later states: (map, entry), state after state.
+
+    >>> triangle(np.array([[[1, 0], [2, 3]]], dtype=np.uint8))
+    array([[1, 2, 3]], dtype=uint8)
+    """
+    states, rows = np.triu_indices(codes.shape[-1])
+    return codes[:, rows, states]
+
+
+def squared(entries: Codes, states: int) -> Codes:
+    """Returns the codes (map, row, state) of which `triangle` left out the zeros."""
+    codes = np.zeros((len(entries), states, states), np.uint8)
+    columns, rows = np.triu_indices(states)
+    codes[:, rows, columns] = entries
+    return codes
+
+
 def packed(codes: Codes) -> Codes:
-    """Returns codes up to `PACKED` (…, row, state), two in a byte, the first in its upper half; an odd row ends with a zero.
+    """Returns codes up to `PACKED` (…, code), two in a byte, the first in its upper half; an odd number ends with a zero.
 
     >>> packed(np.array([[1, 2, 3]], dtype=np.uint8))
     array([[18, 48]], dtype=uint8)
@@ -46,9 +64,9 @@ def packed(codes: Codes) -> Codes:
     return even[..., ::2] << 4 | even[..., 1::2]
 
 
-def unpacked(pairs: Codes, states: int) -> Codes:
-    """Returns the codes (…, row, state) that `packed` put into bytes."""
-    return np.stack([pairs >> 4, pairs & 15], -1).reshape(*pairs.shape[:-1], -1)[..., :states]
+def unpacked(pairs: Codes, count: int) -> Codes:
+    """Returns the codes (…, code), `count` of them, that `packed` put into bytes."""
+    return np.stack([pairs >> 4, pairs & 15], -1).reshape(*pairs.shape[:-1], -1)[..., :count]
 
 
 def largest(maps: Floats, count: int) -> tuple[NDArray[np.uint16], Floats, Floats]:

@@ -58,6 +58,11 @@ class ExampleChains:
     def causal(self) -> bool:
         return self.store.causal
 
+    @property
+    def triangle(self) -> bool:
+        """Whether maps are lower triangles: the store is a decoder's, and all tokens are states."""
+        return self.causal and not len(self.outside)
+
     @cached_property
     def sinks(self) -> dict[int, str]:
         """A text about each attention sink by its place among the shown tokens; none where the values are not known."""

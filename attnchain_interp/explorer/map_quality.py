@@ -22,6 +22,7 @@ from attnchain_interp.explorer.encoding import (
     packed,
     quantise,
     spread,
+    triangle,
 )
 from attnchain_interp.explorer.example_chains import ExampleChains, weights
 from attnchain_interp.store import AttentionStore
@@ -70,6 +71,7 @@ class MapQuality:
         kept: how many entries of each row; 0 for all of them.
         maps: (map, token, state), as measured.
         outside: (map, state, other), the attention of states to tokens that are not states.
+        triangle: whether the maps are a decoder's, over all tokens, of which only the lower triangle is held.
     """
 
     scope: Scope
@@ -77,6 +79,7 @@ class MapQuality:
     kept: int
     maps: Floats
     outside: Floats
+    triangle: bool = False
 
     def encoded(self) -> EncodedMaps:
         """Returns the maps in this quality."""
@@ -89,12 +92,13 @@ class MapQuality:
         rows = self.maps.shape[1] if self.maps.ndim == 3 else 0
         if rows < 64:
             return 0
-        sample = replace(self, maps=self.maps[:, ::16], outside=self.outside[:0]).encoded()
-        return int(0.85 * sample.size * rows / len(range(0, rows, 16)))
+        sample = replace(self, maps=self.maps[:, ::16], outside=self.outside[:0], triangle=False).encoded()
+        return int((0.65 if self.triangle else 0.85) * sample.size * rows / len(range(0, rows, 16)))
 
     def _dense(self) -> EncodedMaps:
         codes = quantise(self.maps, self.levels)
-        sections = {"maps": packed(codes) if self.levels <= PACKED else codes, "outside": self.outside}
+        held = triangle(codes) if self.triangle else codes
+        sections = {"maps": packed(held) if self.levels <= PACKED else held, "outside": self.outside}
         return EncodedMaps(*self._errors(map(dequantise, codes)), sections)
 
     def _largest(self) -> EncodedMaps:
@@ -134,22 +138,22 @@ class MeasuredMaps:
                 heads.append((maps, outside))
         self.second, self.vectors = np.concatenate(second), np.concatenate(vectors)
         self.means, self._outer = np.stack(means, 1), np.stack(outer, 1)
-        self._heads = heads
+        self._heads, self._triangle = heads, chains.triangle
 
     def qualities(self) -> Iterator[MapQuality]:
         """Yields the qualities from the best to none, each smaller than the one before."""
         if self._heads:
             maps, outer = (np.concatenate(several) for several in zip(*self._heads, strict=True))
-            yield from (MapQuality("heads", levels, 0, maps, outer) for levels in LEVELS)
+            yield from (MapQuality("heads", levels, 0, maps, outer, self._triangle) for levels in LEVELS)
         counts = [count for count in COUNTS if count < self.means.shape[-1]]
         every = np.concatenate(self.means), np.concatenate(self._outer)
-        yield from (MapQuality("layers", levels, 0, *every) for levels in LEVELS[:4])
+        yield from (MapQuality("layers", levels, 0, *every, self._triangle) for levels in LEVELS[:4])
         means: dict[Scope, tuple[Floats, Floats]] = {
             "means": (self.means[0], self._outer[0]),
             "all": (self.means.mean(1), self._outer.mean(1)),
         }
         for scope, held in means.items():
-            yield from (MapQuality(scope, levels, 0, *held) for levels in LEVELS[:5])
+            yield from (MapQuality(scope, levels, 0, *held, self._triangle) for levels in LEVELS[:5])
             yield from (MapQuality(scope, LEVELS[0], count, *held) for count in counts)
         yield MapQuality("none", 0, 0, np.zeros(0, np.float32), np.zeros(0, np.float32))
 
@@ -178,4 +182,4 @@ def contribution_qualities(contributions: AttentionStore, chains: ExampleChains)
         )
     both = list(ExampleChains(contributions, chains.example, chains.selected).maps())
     maps, outside = (np.concatenate(parts) for parts in zip(*both, strict=True))
-    return [MapQuality("means", levels, 0, maps, outside) for levels in LEVELS]
+    return [MapQuality("means", levels, 0, maps, outside, chains.triangle) for levels in LEVELS]

@@ -14,7 +14,7 @@ from typing import Any, final
 
 import numpy as np
 
-from attnchain_interp.explorer.encoding import PACKED, Floats, base64_size, dequantise, spread, unpacked
+from attnchain_interp.explorer.encoding import PACKED, Floats, base64_size, dequantise, spread, squared, unpacked
 
 
 @final
@@ -45,8 +45,10 @@ class Payload:
         if self.header["maps"]["kept"]:
             places, values, kept = (self.array(name) for name in ("places", "values", "kept"))
             return spread(places, values, kept, len(self.header["states"]))
-        codes = self.array("maps")
-        return dequantise(unpacked(codes, len(self.header["states"])) if self.header["maps"]["levels"] <= PACKED else codes)
+        codes, n = self.array("maps"), len(self.header["states"])
+        if self.header["maps"]["levels"] <= PACKED:
+            codes = unpacked(codes, n * (n + 1) // 2 if self.header["triangle"] else n)
+        return dequantise(squared(codes, n) if self.header["triangle"] else codes)
 
 
 @cache

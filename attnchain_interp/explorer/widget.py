@@ -30,3 +30,7 @@ class ExplorerWidget(anywidget.AnyWidget):
     def __init__(self, payload: Payload, view: str, height: int) -> None:
         given: dict[str, Any] = {"header": inert_json(payload.header), "sections": payload.sections}
         super().__init__(view=view, height=height, **given)
+        self._title = payload.header["title"]
+
+    def __repr__(self) -> str:
+        return f"ExplorerWidget of {self._title!r}, view={self.view!r}"

@@ -62,10 +62,7 @@ export class Explorer {
       point: (k) => {
         if (!this.pinned && state.view === "bounce") {
           if (k !== state.from) this.set({ from: k });
-        } else if (k !== this.probe) {
-          this.probe = k;
-          this.draw();
-        }
+        } else if (k !== this.probe) told.look(k);
       },
       pin: (k) => {
         if (state.view !== "bounce") return;
@@ -77,10 +74,11 @@ export class Explorer {
         if (state.view === "bounce") {
           this.pinned = true;
           this.set({ from: k, output: null });
-        } else {
-          this.probe = k;
-          this.draw();
-        }
+        } else told.look(k);
+      },
+      look: (k) => {
+        this.probe = k;
+        this.draw();
       },
       leave: () => {
         this.probe = null;
@@ -99,7 +97,7 @@ export class Explorer {
       },
     };
     this.view = header.grid === null ? new TextView(header, this.readout.texts, told) : new ImageView(header, told);
-    this.grid = new HeadGrid(this.readout.attention, {
+    this.grid = new HeadGrid(this.readout, {
       select: (head) => this.set(head === null ? { heads: "mean", head: null } : { heads: "one", head, target: null, maps: ofHead(state.maps) }),
     });
     this.methods = header.methods.length ? new MethodsView(header, this.arrays, {

@@ -9,10 +9,9 @@ const CHOSEN = "#e69f00"; // no colour of the frames
 
 /** Layers × heads in the colour of |λ₂|, of an image with each head's own TokenRank; one is enlarged beside them. */
 export class HeadGrid {
-  constructor(attention, told) {
-    this.attention = attention;
-    this.told = told;
-    const { layers } = attention.header;
+  constructor(readout, told) {
+    const { attention } = readout, { layers } = attention.header;
+    Object.assign(this, { readout, attention, told });
     this.rows = layers.length;
     this.columns = Math.max(...layers.map(({ heads }) => heads));
     this.probe = null;
@@ -81,7 +80,20 @@ export class HeadGrid {
       return;
     }
     const second = this.attention.arrays.lambda2[this.attention.place(...one)];
-    this.caption.textContent = `${this.attention.header.layers[one[0]].name}, head ${one[1]}: |λ₂| = ${number(second)}`;
+    const most = this.attention.header.grid === null ? `; its TokenRank is greatest at ${this.strongest(one).join(", ")}` : "";
+    this.caption.textContent = `${this.attention.header.layers[one[0]].name}, head ${one[1]}: |λ₂| = ${number(second)}${most}`;
+  }
+
+  /** TokenRank of a head of a text, over the states; zero where jumps lead, and at attention sinks. */
+  others(one) {
+    const { states, header } = this.attention;
+    return this.attention.vector(this.attention.place(...one)).map((value, j) => (j === header.rank.jump || states[j] in header.sinks ? 0 : value));
+  }
+
+  /** The three tokens of the greatest of these. */
+  strongest(one) {
+    const values = this.others(one), places = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, 3);
+    return places.map((j) => this.readout.label(this.attention.states[j]));
   }
 
   /** Draws the head that is pointed at, else the chosen one, large: its TokenRank on the image, or along the text. */
@@ -96,7 +108,7 @@ export class HeadGrid {
     if (grid !== null) context.drawImage(this.picture(place), 0, 0, width, height);
     else {
       context.fillStyle = token(this.enlarged, "--soft");
-      paintBars(context, this.attention.vector(place), 0, 1, width, height - 1);
+      paintBars(context, this.others(one), 0, 1, width, height - 1);
     }
   }
 

@@ -31,9 +31,21 @@ export async function openSections({ header, sections }) {
   const buffers = await Promise.all(names.map((name) => inflated(sections[name])));
   const arrays = Object.fromEntries(names.map((name, k) => [name, new TYPES[header.sections[name].type](buffers[k])]));
   for (const [described, name] of [[header.maps, "maps"], [header.contributions, "contributions.maps"]]) {
-    if (name in arrays && described.levels <= PACKED) arrays[name] = unpacked(arrays[name], header.states.length);
+    if (!(name in arrays)) continue;
+    const n = header.states.length, length = header.triangle ? (n * (n + 1)) / 2 : n;
+    if (described.levels <= PACKED) arrays[name] = unpacked(arrays[name], length);
+    if (header.triangle) arrays[name] = squared(arrays[name], n);
   }
   return arrays;
+}
+
+/** Codes of square maps, row after row, of which the lower triangles are given, column after column. */
+export function squared(entries, n) {
+  const count = (entries.length * 2) / (n * (n + 1)), codes = new Uint8Array(count * n * n);
+  for (let map = 0, at = 0; map < count; map++) {
+    for (let j = 0; j < n; j++) for (let i = j; i < n; i++) codes[(map * n + i) * n + j] = entries[at++];
+  }
+  return codes;
 }
 
 /** Codes of rows of a length, of which each byte holds two: the first in its upper half. */

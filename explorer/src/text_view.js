@@ -60,12 +60,14 @@ export class TextView {
     if (this.hits.length) this.spans[this.hits[0][0]].scrollIntoView({ block: "nearest" });
   }
 
-  /** Names the next place that was found. */
+  /** Names the next place that was found, and its value; the walk still starts where it did. */
   next(step) {
     if (!this.hits.length) return;
     this.hit = (this.hit + step + this.hits.length + (this.hit < 0 && step < 0 ? 1 : 0)) % this.hits.length;
     this.count.textContent = `${this.hit + 1} of ${this.hits.length}`;
-    this.go(this.hits[this.hit][0]);
+    const [k] = this.hits[this.hit];
+    this.spans[k].scrollIntoView({ block: "nearest" });
+    this.told.look(k);
   }
 
   go(k) {
@@ -88,7 +90,7 @@ export class TextView {
     this.named = shown.probe ?? shown.start ?? 0;
     this.spans.forEach((span, k) => {
       const [background, strength] = this.colour(shown, k, dark);
-      const state = shown.regions?.states[k] ?? -1;
+      const states = shown.regions?.states, state = states && states[k] !== states[k - 1] ? states[k] : -1; // said where it begins
       const drawn = `${background} ${strength} ${state} ${k === shown.start} ${k === shown.probe} ${k === output}`;
       if (this.colours[k] === drawn) return;
       this.colours[k] = drawn;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -51,6 +53,6 @@ def test_the_values_shown_first_are_those_of_multi_bounce(causal: bool) -> None:
     chains = ExampleChains(store, 0, None)
     mean = torch.stack([store.chain(layer).matrix[0] for layer in range(4)])[:, :, chains.states]
     start = header["begin"]["from"]
-    settings = {"layer_weights": "late"} if causal else {"layers": slice(-2, None), "balanced": True}
+    settings: dict[str, Any] = {"layer_weights": "late"} if causal else {"layers": slice(-2, None), "balanced": True}
     expected = ac.bounce(store.chain(**settings), start, 2)[0]
     assert opening(chains, mean.numpy(), header["begin"]) == pytest.approx(expected.numpy(), abs=1e-5)

@@ -19,6 +19,8 @@ from attnchain_interp.explorer.encoding import (
     packed,
     quantise,
     spread,
+    squared,
+    triangle,
     unpacked,
 )
 
@@ -43,6 +45,12 @@ def test_codes_of_half_a_byte_are_packed_in_pairs() -> None:
     codes = np.random.default_rng(0).integers(0, 16, (2, 3, 5), dtype=np.uint8)
     assert packed(codes).shape == (2, 3, 3)
     assert (unpacked(packed(codes), 5) == codes).all()
+
+
+def test_the_triangle_of_a_decoder_is_all_of_its_map() -> None:
+    codes = np.tril(np.random.default_rng(0).integers(1, 16, (2, 5, 5), dtype=np.uint8))
+    assert triangle(codes).shape == (2, 15)
+    assert (squared(triangle(codes), 5) == codes).all()
 
 
 def test_a_picture_is_a_jpeg_of_its_own_proportions_and_no_larger_than_asked() -> None:

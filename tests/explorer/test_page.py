@@ -42,7 +42,7 @@ def test_maps_of_largest_entries() -> None:
         "kept": np.array([[0.5]], dtype=np.float32),
     }
     described = {name: {"type": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
-    header = {"maps": {"kept": 2, "levels": 255}, "states": [0, 1, 2, 3], "sections": described}
+    header = {"triangle": False, "maps": {"kept": 2, "levels": 255}, "states": [0, 1, 2, 3], "sections": described}
     payload = Payload(header, {name: compressed(array) for name, array in arrays.items()})
     assert payload.maps().tolist() == [[[0.5, 0.25, 0.0, 0.25]]]
 

@@ -74,7 +74,9 @@ STUB = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><div id="c
 def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: Explorer) -> None:
     pytest.importorskip("anywidget")
     widget: Any = image_page.widget(view="n=3&from=7&maps=attention", height=600)
+    assert repr(widget) == "ExplorerWidget of 'A page', view='n=3&from=7&maps=attention'"
     state = widget.get_state()
+    assert sum(len(value) for value in state["sections"].values()) <= image_page.payload.size
     assert set(state["sections"]) == set(image_page.payload.header["sections"])
     assert all(isinstance(data, bytes) for data in state["sections"].values())
     assert "http" not in widget._esm.replace("http://www.w3.org/2000/svg", "")

@@ -21,6 +21,9 @@ def explore(
         str | None, typer.Option(help="to see side by side: names with commas between; settings as MultiBounce(steps=3)")
     ] = None,
     target: Annotated[int | None, typer.Option(min=0, help="the explained class; the predicted one if not given")] = None,
+    outputs: Annotated[
+        int, typer.Option(min=0, help="how many tokens a decoder writes after the text, at most; the page explains them")
+    ] = 8,
     max_mb: Annotated[float, typer.Option(min=0.1, help="size of the page, in 10⁶ bytes")] = 3.0,
 ) -> None:
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
@@ -47,7 +50,7 @@ def explore(
         chosen = split(methods) if methods else TEXT_METHODS
         inputs = tokenizer(source, return_tensors="pt")
         with working("reading the model"):
-            page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, **options)
+            page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, outputs=outputs, **options)
     else:
         raise AttentionError(
             f"{model} takes no images and has no tokenizer for a text.", "Call ac.explore(store) on a captured store."

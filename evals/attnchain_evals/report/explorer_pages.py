@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from attnchain_evals.bench.names import build_methods
 from attnchain_evals.bench.shared_capture import SharedCapture
@@ -40,6 +41,7 @@ def explore_image(
     title: str | None = None,
     max_mb: float = 3.0,
     normalization: Any = None,
+    shown: Any = None,
 ) -> Explorer:
     """Returns the page of an image: the chains of its attention and of two classes, and methods with their deletion curves.
 
@@ -51,6 +53,7 @@ def explore_image(
         methods: specs, as `attnchain bench ls methods` has them.
         target: the class that is explained; the predicted one when None. The other class is the likeliest beside it.
         title, max_mb, normalization: as in `explore`.
+        shown: the part of the photograph that the model saw, in its own pixels (height, width, channel). None means `pixels`.
 
     Raises:
         AttentionError: a model without an image grid; as `explore` and `capture`.
@@ -59,19 +62,20 @@ def explore_image(
     store = shared.store
     if store.tokens.grid is None:
         raise AttentionError("the model has no image grid.", "Use explore_text for a model of text.")
+    options: dict[str, Any] = {"title": title, "max_mb": max_mb, "image": pixels, "normalization": normalization}
+    if shown is not None:
+        options |= {"image": shown, "normalization": None}
     built = build_methods(methods, model, store.tokens.grid)
     try:
         logits = shared.logits[0]
     except AttentionError:
         grids = {name: shared.scores(method) for name, method in built.items() if isinstance(method, AttentionAttribution)}
-        return explore(store, pixels, methods=grids, title=title, normalization=normalization, max_mb=max_mb)
+        return explore(store, methods=grids, **options)
     chosen = int(shared.target[0])
     grids = {name: shared.scores(method) for name, method in built.items()}
     curves = {name: perturbation_curve(model, pixels, grid, chosen, fractions=_STEPS) for name, grid in grids.items()}
     targets = _class_gradients(logits, chosen, shared.gradients, lambda k: capture_gradients(model, pixels, target=k), model)
-    return explore(
-        store, pixels, methods=grids, curves=curves, targets=targets, title=title, normalization=normalization, max_mb=max_mb
-    )
+    return explore(store, methods=grids, curves=curves, targets=targets, **options)
 
 
 def explore_text(
@@ -82,9 +86,11 @@ def explore_text(
     target: int | None = None,
     title: str | None = None,
     max_mb: float = 3.0,
+    outputs: int = 0,
 ) -> Explorer:
     """Returns the page of a text: the same as `explore_image`, for a classifier or for the next token of a decoder.
 
+    The page has contributions where the model's blocks can be taken apart.
     Curves show the probability of the answer while attention to the top tokens is masked out.
 
     Args:
@@ -92,38 +98,51 @@ def explore_text(
         inputs: what it is called with: input_ids (1, token), attention_mask, …
         tokenizer: for labels.
         methods, target, title, max_mb: as in `explore_image`; the classes of a decoder are its vocabulary.
+        outputs: how many tokens a decoder writes after the text, at most, each the likeliest. The page explains them. Methods
+            score the text alone.
 
     Raises:
         AttentionError: as `explore` and `capture`.
     """
 
+    reading = Reading(tokenizer=tokenizer)
+
     @cache
     def captured(maps: Maps | None) -> AttentionStore:
-        return capture(model, **inputs, maps=maps, reading=Reading(tokenizer=tokenizer))
+        return capture(model, **inputs, maps=maps, reading=reading)
+
+    def page(**given: Any) -> Explorer:
+        return explore(whole, contributions=told, outputs=written, title=title, max_mb=max_mb, **given)
 
     store, built = captured("attention"), build_methods(methods, None, (1, 1))
+    every = _continued(model, inputs, outputs) if store.causal else inputs
+    written = every["input_ids"].shape[1] - inputs["input_ids"].shape[1]
+    whole, told = (
+        capture(model, **every, maps=maps, reading=reading) if written else captured(maps) for maps in ("attention", None)
+    )
+    told = None if told.metadata.get("maps", "attention") == "attention" else told
     with torch.no_grad():
         logits = _answer(model(**inputs))
     if logits is None:
         of_attention = {name: method for name, method in built.items() if isinstance(method, AttentionAttribution)}
         scores = {name: method.score(captured(method.captured_maps)) for name, method in of_attention.items()}
-        return explore(store, methods=scores, title=title, max_mb=max_mb)
+        return page(methods=_padded(scores, written))
     chosen = int(logits[0].argmax()) if target is None else target
     if not 0 <= chosen < logits.shape[1]:
         raise AttentionError(
             f"target is {chosen}; the model has {logits.shape[1]} classes, numbered from 0.", "Pass the number of a class."
         )
 
-    def gradients(k: int) -> AttentionGradients:
+    def gradients(k: int, given: Mapping[str, Any] = inputs, last: int = -1) -> AttentionGradients:
         def score(output: Any) -> Tensor:
-            answer = _answer(output)
+            answer = _answer(output, last)
             if answer is None:
                 raise AttentionError(
                     f"{type(model).__name__} gave logits once, and none in another forward.", "Call model.eval() first."
                 )
             return answer[:, k]
 
-        return capture_gradients(model, **inputs, target=score)
+        return capture_gradients(model, **given, target=score)
 
     found = gradients(chosen)
     scores = {
@@ -131,17 +150,32 @@ def explore_text(
         for name, method in built.items()
     }
     words = tokenizer if store.causal else None
-    targets = _class_gradients(logits[0], chosen, found, gradients, model, words)
+    shown = partial(gradients, given=every, last=-1 - written)
+    targets = _class_gradients(logits[0], chosen, shown(chosen) if written else found, shown, model, words)
     curves = _text_curves(model, inputs["input_ids"], store, scores, chosen)
-    return explore(store, methods=scores, curves=curves, targets=targets, title=title, max_mb=max_mb)
+    return page(methods=_padded(scores, written), curves=curves, targets=targets)
 
 
-def _answer(output: Any) -> Tensor | None:
-    """Returns logits (batch, class), those after the last token for a decoder; None for a model without logits."""
+def _continued(model: nn.Module, inputs: Mapping[str, Any], most: int) -> Mapping[str, Any]:
+    """Returns the inputs with the tokens that a decoder writes after them; as they are, if it writes none."""
+    if most == 0 or not getattr(model, "can_generate", lambda: False)():
+        return inputs
+    generate: Any = model.generate
+    with torch.no_grad():
+        return {"input_ids": generate(**inputs, max_new_tokens=most, do_sample=False)}
+
+
+def _padded(scores: Mapping[str, Tensor], written: int) -> dict[str, Tensor]:
+    """Returns scores (batch, token) of a text with zeros for the tokens that were written after it."""
+    return {name: functional.pad(score, (0, written)) for name, score in scores.items()}
+
+
+def _answer(output: Any, last: int = -1) -> Tensor | None:
+    """Returns logits (batch, class), those after the token `last` for a decoder; None for a model without logits."""
     logits = getattr(output, "logits", None)
     if not isinstance(logits, Tensor):
         return None
-    return logits[:, -1] if logits.ndim == 3 else logits
+    return logits[:, last] if logits.ndim == 3 else logits
 
 
 def _class_gradients(

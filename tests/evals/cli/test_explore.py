@@ -59,7 +59,10 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         tokenizer.save_pretrained(tmp_path / name)
         run("explore", f"hf:{tmp_path / name}", "attention moves on and on", "--out", out)
         found = header(out)
-        assert found["labels"] == ["attention", "moves", "on", "[UNK]", "on"]
+        assert found["labels"][:5] == ["attention", "moves", "on", "[UNK]", "on"]
+        assert found["outputs"] == list(range(5, len(found["labels"])))
+        assert (1 if name == "decoder" else 0) <= len(found["outputs"]) <= 8
+        assert found["contributions"]["what"] == "means"
         assert found["causal"] == (name == "decoder")
         if name == "headless":
             assert found["targets"] == []
@@ -68,4 +71,6 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         expected = {"dull", "<b>"} if name == "encoder" else {repr(word) for word in words.get_vocab()}
         assert {target.rsplit(",", 1)[0] for target in found["targets"]} <= expected
         assert all(method["curve"]["fractions"][-1] == 1 for method in found["methods"])
+    run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--outputs", "0", "--out", out)
+    assert header(out)["labels"] == ["attention", "moves"]
     assert "needs an INPUT" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}")
