@@ -49,7 +49,8 @@ def embedding_of(model: nn.Module) -> nn.Module:
 
 def changed_embeddings(model: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
     """Lets a function change the embeddings (batch, token, width) of a model's tokens. The handle is a context."""
-    return embedding_of(model).register_forward_hook(lambda _, __, output: change(output))
+    hook: Callable[[nn.Module, Any, Tensor], Tensor] = lambda _, __, output: change(output)  # noqa: E731 - pyright
+    return embedding_of(model).register_forward_hook(hook)
 
 
 def own_call(model: nn.Module, call: Call) -> Call:

@@ -41,18 +41,16 @@ class EncoderDecoderGradients:
     position: Tensor | None = None
 
     def __repr__(self) -> str:
-        kinds = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
-        shown = ", ".join(f"{kind} of {counted(len(part), 'layer')}" for kind, part in kinds.items())
+        shown = ", ".join(f"{kind} of {counted(len(part), 'layer')}" for kind, part in self._parts())
         return f"EncoderDecoderGradients(batch {self.encoder.store.batch}, {shown})"
 
     def __iter__(self) -> Iterator[tuple[StackKind, Tensor, Tensor]]:
-        parts: dict[StackKind, AttentionGradients] = {"encoder": self.encoder, "decoder": self.decoder, "cross": self.cross}
-        where: dict[str, tuple[StackKind, int]]
-        where = {name: (kind, layer) for kind, part in parts.items() for layer, name in enumerate(part.store.names)}
         for name in self.names:
-            kind, layer = where[name]
-            maps, gradients = parts[kind][layer]
-            yield kind, maps, gradients
+            kind, part = next(each for each in self._parts() if name in each[1].store.names)
+            yield kind, *part[part.store.names.index(name)]
+
+    def _parts(self) -> Iterator[tuple[StackKind, AttentionGradients]]:
+        return zip(_KINDS, (self.encoder, self.decoder, self.cross), strict=True)
 
 
 def is_encoder_decoder(model: Any) -> bool:

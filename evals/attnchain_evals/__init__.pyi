@@ -45,11 +45,11 @@ from .tasks.bsds500 import Segmented as Segmented
 from .tasks.class_folder import ClassFolder as ClassFolder
 from .tasks.cluttered_digits import ClutteredDigits as ClutteredDigits
 from .tasks.cluttered_digits import Example as Example
+from .tasks.completions import Facts as Facts
+from .tasks.completions import IndirectObjects as IndirectObjects
 from .tasks.examples import Passage as Passage
-from .tasks.facts import Facts as Facts
 from .tasks.image_folder import ImageFolder as ImageFolder
 from .tasks.imagenet_segmentation import ImageNetSegmentation as ImageNetSegmentation
-from .tasks.indirect_objects import IndirectObjects as IndirectObjects
 from .tasks.key_values import KeyValues as KeyValues
 from .tasks.key_values import TextExample as TextExample
 from .tasks.mask_placement import WholeImage as WholeImage

@@ -15,7 +15,7 @@ import torch
 
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.tasks.bsds500 import segmentations
-from attnchain_evals.tasks.image_file import open_image, open_mask
+from attnchain_evals.tasks.image_folder import open_image, open_mask
 from attnchain_interp.capture import adapter_named
 from studies.segments.page import page
 from studies.segments.photographs import object_scores, partition_scores, partitions

@@ -76,8 +76,7 @@ def open_data(
 
 
 def _texts(kind: str) -> Any:
-    from attnchain_evals.tasks.facts import Facts
-    from attnchain_evals.tasks.indirect_objects import IndirectObjects
+    from attnchain_evals.tasks.completions import Facts, IndirectObjects
     from attnchain_evals.tasks.passages import Passages
     from attnchain_evals.tasks.reviews import Reviews
 

@@ -99,8 +99,9 @@ def outputs_of(model: nn.Module, data: Data, limit: int | None, batch_size: int 
     with torch.random.fork_rng(devices=[]):
         output: Any = model(first.inputs.to(next(model.parameters()).device))
     while not isinstance(output, Tensor):
+        logits = getattr(output, "logits", None)
         several = output.values() if isinstance(output, Mapping) else output
-        output = output.logits if hasattr(output, "logits") else next(iter(several))
+        output = next(iter(several)) if logits is None else logits
     numbers = output.detach().double().flatten().cpu()
     return numbers[torch.linspace(0, len(numbers) - 1, min(_SHOWN, len(numbers))).long()].tolist()
 

@@ -102,7 +102,7 @@ def read_image(loaded: LoadedModel, path: str | Path | None) -> Any:
         from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
 
         return ClutteredDigits("test", 1)[0].image[None]
-    from attnchain_evals.tasks.image_file import open_image
+    from attnchain_evals.tasks.image_folder import open_image
 
     preprocess: Any = loaded.preprocess
     return preprocess(open_image(path))

@@ -39,11 +39,6 @@ def tables(report: Report) -> str:
     return "\n\n".join(map(markdown, frames))
 
 
-def setting_tables(report: Report) -> str:
-    """Returns the effect of each setting, one table for each class of methods."""
-    return "\n\n".join(map(markdown, setting_frames(report)))
-
-
 def groups(report: Report) -> list[list[str]]:
     """Returns the names of the metrics, grouped by the part behind the slash."""
     found: dict[str, list[str]] = {}

@@ -21,8 +21,7 @@ from attnchain_evals.report.real_page import (
     write_jpeg,
     write_real_page,
 )
-from attnchain_evals.tasks.image_file import open_image
-from attnchain_evals.tasks.image_folder import ImageFolder
+from attnchain_evals.tasks.image_folder import ImageFolder, open_image
 from attnchain_evals.weights import FetchedModel, fetch, fetched
 
 VISION, DECODER = "dinov2-small", "smollm2"

@@ -39,7 +39,7 @@ def segment(
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.tracking import Tracker
     from attnchain_evals.segments.whole_patches import WholePatches
-    from attnchain_evals.tasks.image_file import open_image
+    from attnchain_evals.tasks.image_folder import open_image
     from attnchain_interp import AttentionError
 
     with as_usage():

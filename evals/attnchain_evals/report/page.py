@@ -31,7 +31,6 @@ from attnchain_evals.bench.tables import (
     percent,
     rank_frame,
     setting_frames,
-    setting_tables,
     tables,
     titled,
 )
@@ -70,7 +69,7 @@ def as_markdown(report: Report) -> str:
         method=METHOD,
         report=report,
         tables=tables(report),
-        settings=setting_tables(report) if any(report["effects"].values()) else "",
+        settings="\n\n".join(map(markdown, setting_frames(report))),
         sanity="" if sanity is None else markdown(sanity),
     )
 
@@ -84,7 +83,6 @@ def page(result: BenchmarkResult, report: Report, examples: ExampleMaps | None) 
         examples: the images or texts that the page shows; None for none.
     """
     names, many, sanity = list(result.metrics), len(result.methods) >= MANY, _sanity_frame(report)
-    settings = setting_frames(report) if any(report["effects"].values()) else []
     titles = [titled(report, name) for name in names]
     shown = None if many else examples
     return TEMPLATES.get_template("report.html").render(
@@ -99,7 +97,7 @@ def page(result: BenchmarkResult, report: Report, examples: ExampleMaps | None) 
             for title, name in zip(titles, names, strict=True)
         ],
         curves=list(_curves(result)),
-        settings=[_parts(frame) for frame in settings],
+        settings=[_parts(frame) for frame in setting_frames(report)],
         ranks=_parts(rank_frame(report).rename(columns={"mean rank": "method"})),
         wins=[
             (title, ["", *report["wins"][name]], [[m, *map(percent, row)] for m, row in report["wins"][name].items()])

@@ -9,23 +9,26 @@ from typing import Any, Final, final
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnchain_evals.bench.experiment import device_named
+from attnchain_evals.bench.model_loading import cached_names, loading_failure
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Plan, run
 from attnchain_evals.metrics import localisation_metrics
 from attnchain_evals.reproduce.experiment import Settings, write_page
 from attnchain_evals.reproduce.imagenet_segmentation import percentages
-from attnchain_evals.reproduce.pipelines import LazyPipeline, Loading
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
 from attnchain_evals.tasks.mask_placement import WholeImage
 from attnchain_interp import AttentionError
-from attnchain_interp.capture import rgb_image
-from attnchain_interp.diffusion import capture_image, word_map
+from attnchain_interp.capture import adapter_named, rgb_image
+from attnchain_interp.checks import check_one_of
+from attnchain_interp.diffusion import PipelineAdapter, capture_image, word_map
 from attnchain_interp.store import Direction, Grid, LayerSelection
 
+PRECISIONS: Final = ("float32", "float16", "bfloat16")
 TITLE: Final = "ImageNet-Segmentation by a diffusion model"
 SIDE: Final = 224  # maps and masks are resized to this side by nearest neighbour
 
@@ -164,3 +167,55 @@ def grid_of(text: str | None) -> Grid | None:
 def _squeezed(image: Image.Image, side: int) -> Tensor:
     """Returns a PIL image as (1, 3, side, side) in [0, 1]."""
     return torch.from_numpy(np.array(rgb_image(image).resize((side, side)))).permute(2, 0, 1)[None] / 255
+
+
+@final
+@dataclass(frozen=True)
+class Loading:
+    """The options of loading a pipeline.
+
+    Attributes:
+        dtype: of the weights: "float32", "float16" or "bfloat16".
+        offload: keeps the weights on the CPU and brings one model at a time to the device.
+    """
+
+    dtype: str = "float32"
+    offload: bool = False
+
+
+@final
+class LazyPipeline(nn.Module):
+    """A pipeline of diffusers as the model of a benchmark, loaded on the first use of `pipe`: a finished run loads none."""
+
+    def __init__(self, name: str, device: str | None, loading: Loading) -> None:
+        super().__init__()
+        self._name, self._device, self._loading = name, device_named(device), loading
+        self.place = nn.Parameter(torch.empty(0, device=self._device))  # tells the benchmark the device
+
+    @cached_property
+    def pipe(self) -> Any:
+        return load_pipeline(self._name, self._device, self._loading)
+
+
+def load_pipeline(name: str, device: str, loading: Loading) -> Any:
+    """Returns the pipeline of diffusers of this name on the device, without progress bars.
+
+    Raises:
+        AttentionError: diffusers cannot find or load the pipeline, or an unknown dtype.
+        ImportError: diffusers is not installed; the message has the install line.
+    """
+    check_one_of("dtype", loading.dtype, PRECISIONS)
+    adapter = adapter_named("diffusers")
+    if not isinstance(adapter, PipelineAdapter):
+        raise AttentionError(
+            f"{type(adapter).__name__} loads no pipelines.", "Install the adapter of diffusers that ships here."
+        )
+    try:
+        pipe = adapter.load_pipeline(name, torch_dtype=getattr(torch, loading.dtype))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise loading_failure("diffusers", name, error, cached_names()) from error
+    pipe.set_progress_bar_config(disable=True)
+    if loading.offload:
+        pipe.enable_model_cpu_offload(device=device)
+        return pipe
+    return pipe.to(device)

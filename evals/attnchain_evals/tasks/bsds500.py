@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.tasks.digest import digest
-from attnchain_evals.tasks.image_file import open_image
-from attnchain_evals.tasks.image_folder import images_in
+from attnchain_evals.tasks.image_folder import images_in, open_image
 from attnchain_evals.tasks.mask_placement import pixels_seen
 from attnchain_evals.tasks.published_files import contents
 from attnchain_interp import AttentionError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -12,7 +13,6 @@ from torch import Tensor
 from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.image_folder import ImageFolder
-from attnchain_evals.tasks.synsets import synset_classes
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted
 
@@ -80,3 +80,20 @@ class ClassFolder:
 
     def __getitem__(self, index: int) -> Picture:
         return Picture(self._images[index].image, label=self.labels[index])
+
+
+@cache
+def synset_names() -> dict[str, str]:
+    """Returns the words of the 21,841 classes of ImageNet-22k, by WordNet id."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-22k")
+    return {synset: info.label_name_to_description(synset) for synset in info.label_names()}
+
+
+@cache
+def synset_classes() -> dict[str, int]:
+    """Returns the number that models give each of the 1,000 classes of ImageNet-1k, by WordNet id."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return {synset: index for index, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}

@@ -75,14 +75,6 @@ class Batch(NamedTuple):
     sentences: Tensor | None = None
 
 
-class _Example(NamedTuple):
-    inputs: Tensor
-    mask: Tensor | None = None
-    label: Tensor | None = None
-    words: Tensor | None = None
-    sentences: Tensor | None = None
-
-
 def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[int, int | None], bool]) -> Iterator[Batch]:
     """Yields the wanted batches. Batch b always starts with example b · batch_size.
 
@@ -129,15 +121,15 @@ def data_identity(data: Any) -> dict[str, Any]:
 
 def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
     parts = [_example(row) for row in rows]
-    lengths = {tuple(part.inputs.shape) for part in parts}
+    lengths = {tuple(part["inputs"].shape) for part in parts}
     if len(lengths) > 1:
         raise AttentionError(
             f"batch {number} has inputs of the shapes {sorted(lengths)}.", "Give all inputs one shape, or pass batch_size=1."
         )
     fields = (
-        _all_or_none(number, what, [getattr(part, what) for part in parts]) for what in ("mask", "label", "words", "sentences")
+        _all_or_none(number, what, [part.get(what) for part in parts]) for what in ("mask", "label", "words", "sentences")
     )
-    return Batch(number, first, torch.stack([part.inputs for part in parts]), *fields)
+    return Batch(number, first, torch.stack([part["inputs"] for part in parts]), *fields)
 
 
 def _all_or_none(number: int, what: str, fields: list[Tensor | None]) -> Tensor | None:
@@ -149,19 +141,19 @@ def _all_or_none(number: int, what: str, fields: list[Tensor | None]) -> Tensor 
     return torch.stack(there) if there else None
 
 
-def _example(row: Any) -> _Example:
+def _example(row: Any) -> dict[str, Any]:
     if hasattr(row, "image"):
-        return _Example(row.image, getattr(row, "mask", None), _label(getattr(row, "label", None)))
+        return {"inputs": row.image, "mask": getattr(row, "mask", None), "label": _label(getattr(row, "label", None))}
     if hasattr(row, "input_ids"):
-        evidence, words, sentences = (getattr(row, name, None) for name in ("evidence", "words", "sentences"))
-        return _Example(row.input_ids, evidence, words=words, sentences=sentences)
+        mask, words, sentences = (getattr(row, name, None) for name in ("evidence", "words", "sentences"))
+        return {"inputs": row.input_ids, "mask": mask, "words": words, "sentences": sentences}
     image, *rest = row if isinstance(row, tuple | list) and row else (row,)
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise AttentionError(
             f"an example is {type(row).__name__}, which holds no image.",
             "Pass an image (channel, height, width), a tuple that begins with one, or an object with `image` or `input_ids`.",
         )
-    return _Example(image, label=_label(rest[0]) if rest and isinstance(rest[0], int) else None)
+    return {"inputs": image, "label": _label(rest[0]) if rest and isinstance(rest[0], int) else None}
 
 
 def _label(number: Any) -> Tensor | None:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnchain_evals.tasks.class_folder import synset_names
 from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.mask_placement import placed
-from attnchain_evals.tasks.synsets import synset_names
 from attnchain_interp import AttentionError
 
 SOURCE = "http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat"

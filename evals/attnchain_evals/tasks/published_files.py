@@ -1,11 +1,16 @@
-"""Files that are found by their published names, and what a folder holds, for messages."""
+"""Files that are found by their published names, and the records of JSON in them, each with its place for messages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, final
 
 from attnchain_interp import AttentionError
+
+T = TypeVar("T")
 
 
 def published_file(path: str | Path, names: Sequence[str]) -> Path:
@@ -31,3 +36,96 @@ def contents(folder: Path) -> str:
 
 def _or(names: Sequence[str]) -> str:
     return " or ".join(", ".join(names).rsplit(", ", 1))
+
+
+@final
+@dataclass(frozen=True)
+class Record:
+    """A JSON object of a file.
+
+    Attributes:
+        place: for messages: "facts.jsonl, line 3".
+        fields: name → value.
+        wanted: the fields that the format has, for messages.
+    """
+
+    place: str
+    fields: Mapping[str, Any]
+    wanted: str
+
+    def field(self, name: str, kind: type[T]) -> T:
+        """Returns a field, checked."""
+        value = self.fields.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+            came = f"{name!r} of type {type(value).__name__}" if name in self.fields else f"no {name!r}"
+            raise self.refusal(f"has {came}; its fields are {', '.join(map(repr, self.fields)) or 'none'}")
+        return value
+
+    def text(self, name: str) -> str:
+        """Returns a field that is a text of at least one word."""
+        found = self.field(name, str)
+        if not found.strip():
+            raise self.refusal(f"has an empty {name!r}")
+        return found
+
+    def part(self, name: str) -> Record:
+        """Returns a field that is an object itself."""
+        return Record(f"{self.place}, {name!r}", self.field(name, dict), self.wanted)
+
+    def parts(self, name: str) -> list[Record]:
+        """Returns the objects of a field that is a list."""
+        return records_of(self.field(name, list), f"{self.place}, {name!r}", self.wanted)
+
+    def refusal(self, cause: str) -> AttentionError:
+        return AttentionError(f"{self.place} {cause}.", f"Correct it: {self.wanted}.")
+
+
+def records(path: Path, wanted: str) -> list[Record]:
+    """Returns the objects of a `.jsonl` file, one a line, or of the list in a `.json` file."""
+    found = list(_lines(path, wanted)) if path.suffix == ".jsonl" else records_of(_parsed(path, wanted), path.name, wanted)
+    if not found:
+        raise AttentionError(f"{path} holds no record.", f"Pass a file of another content: {wanted}.")
+    return found
+
+
+def records_of(values: Any, place: str, wanted: str) -> list[Record]:
+    """Returns the objects of a list."""
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise AttentionError(f"{place} is no list of objects.", f"Correct it: {wanted}.")
+    return [Record(f"{place}, entry {number}", value, wanted) for number, value in enumerate(values)]
+
+
+def whole_record(path: Path, wanted: str) -> Record:
+    """Returns the one object of a `.json` file."""
+    value = _parsed(path, wanted)
+    if not isinstance(value, dict):
+        raise AttentionError(f"{path} holds a {type(value).__name__}, not an object.", f"Pass another file: {wanted}.")
+    return Record(path.name, value, wanted)
+
+
+def _lines(path: Path, wanted: str) -> Iterator[Record]:
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        place = f"{path.name}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise AttentionError(f"{place} is no JSON ({error}).", f"Correct it: {wanted}.") from error
+        if not isinstance(value, dict):
+            raise AttentionError(f"{place} holds a {type(value).__name__}, not an object.", f"Correct it: {wanted}.")
+        yield Record(place, value, wanted)
+
+
+def _parsed(path: Path, wanted: str) -> Any:
+    try:
+        return json.loads(_read(path))
+    except ValueError as error:
+        raise AttentionError(f"{path} is no JSON ({error}).", f"Pass another file: {wanted}.") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AttentionError(f"{path} cannot be read ({error}).", "Pass a file of text in UTF-8.") from error

@@ -7,10 +7,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, final
 
-from attnchain_evals.tasks.json_records import Record, records, records_of
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
 from attnchain_evals.tasks.prompts import Prompt, sentences_of
-from attnchain_evals.tasks.published_files import contents, published_file
+from attnchain_evals.tasks.published_files import Record, contents, published_file, records, records_of
 from attnchain_interp import AttentionError
 
 _WANTED: Final = (

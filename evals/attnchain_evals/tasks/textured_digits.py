@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnchain_evals.tasks.digit_drawing import column, crops, glyphs, render
-from attnchain_evals.tasks.drawn_dataset import BLOCK, DrawnDataset, Split
+from attnchain_evals.tasks.drawn_dataset import BLOCK, DrawnDataset, Split, column, crops, glyphs, render
 
 SIDE: Final = 32
 

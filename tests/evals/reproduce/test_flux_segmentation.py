@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import attnchain_interp as ac
 from attnchain_evals import segmentation_scores
 from attnchain_evals.cli import app as cli
-from attnchain_evals.reproduce.flux_segmentation import METHODS, grid_of, layers_of
+from attnchain_evals.reproduce.flux_segmentation import METHODS, LazyPipeline, Loading, grid_of, layers_of, load_pipeline
+from attnchain_interp import AttentionError
 
 from ...tiny_pipelines import flux, stable_diffusion
 from ..miniatures import write_gtsegs
@@ -105,3 +106,19 @@ def test_what_is_refused_says_why(tmp_path: Path) -> None:
         done = reproduce(*common, *flags, "-o", tmp_path / ("run" + "".join(flags)))
         assert isinstance(done.exception, ac.AttentionError)
         assert message in str(done.exception)
+
+
+def test_a_pipeline_is_loaded_on_its_first_use_in_its_dtype(tmp_path: Path) -> None:
+    model = LazyPipeline(str(tmp_path / "pipe"), "cpu", Loading("bfloat16"))
+    assert next(model.parameters()).device.type == "cpu"
+    stable_diffusion().save_pretrained(tmp_path / "pipe")
+    assert model.pipe.unet.dtype == torch.bfloat16
+    assert model.pipe is model.pipe
+
+
+@pytest.mark.parametrize(
+    ("loading", "message"), [(Loading("half"), "dtype='half' is unknown"), (Loading(), "diffusers could not load")]
+)
+def test_an_unknown_dtype_and_an_empty_folder_are_refused(loading: Loading, message: str, tmp_path: Path) -> None:
+    with pytest.raises(AttentionError, match=message):
+        load_pipeline(str(tmp_path), "cpu", loading)

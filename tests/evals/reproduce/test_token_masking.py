@@ -9,7 +9,7 @@ import attnchain_interp as ac
 from attnchain_evals import perturbation_curve
 from attnchain_evals.bench.model_loading import load
 from attnchain_evals.perturbation.perturbation_curve import Order
-from attnchain_evals.tasks.image_file import open_image
+from attnchain_evals.tasks.image_folder import open_image
 
 from ...published import PLAIN
 from ..miniatures import write_classes, write_gtsegs, write_timm

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attnchain_evals import ClassFolder
 from attnchain_evals.bench.data_names import open_data
+from attnchain_evals.tasks.class_folder import synset_classes, synset_names
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError
 
@@ -66,3 +67,10 @@ def test_parts_of_the_data_are_no_classes(tmp_path: Path) -> None:
     with pytest.raises(AttentionError, match=r"(?s)holds test, train, which are parts of the data and no classes.*/train\."):
         ClassFolder(tmp_path, preprocess)
     assert ClassFolder(tmp_path / "train", preprocess).classes == ("ant", "cat")
+
+
+def test_classes_of_imagenet() -> None:
+    classes = synset_classes()
+    assert (len(classes), classes["n01440764"], classes["n15075141"]) == (1000, 0, 999)
+    assert synset_names()["n01440764"] == "tench, Tinca tinca"
+    assert len(synset_names()) > 21_000

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnchain_evals.tasks.drawn_dataset import BLOCK, DrawnDataset, Split
+from attnchain_evals.tasks.drawn_dataset import BLOCK, DrawnDataset, Split, glyphs
 from attnchain_interp import AttentionError
 
 
@@ -50,3 +52,11 @@ def test_bad_arguments() -> None:
         Numbers(length=0)
     with pytest.raises(IndexError, match="example 300 of 300"):
         Numbers()[300]
+
+
+def test_no_scan_is_in_two_splits() -> None:
+    splits = [{scan.numpy().tobytes() for scan in glyphs(split)[0]} for split in ("train", "validation", "test")]
+    assert [len(glyphs(split)[0]) for split in ("train", "validation", "test")] == [1097, 300, 400]
+    assert not splits[0] & splits[1]
+    assert not splits[0] & splits[2]
+    assert not splits[1] & splits[2]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from attnchain_evals.tasks.published_files import contents, published_file
+from attnchain_evals.tasks.published_files import contents, published_file, records, records_of, whole_record
 from attnchain_interp import AttentionError
+
+from ..published_texts import write_json, write_lines
 
 NAMES = ("facts.jsonl", "known_1000.json", "counterfact.json")
 
@@ -32,3 +34,42 @@ def test_contents_name_folders_and_count_the_rest(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number}").mkdir()
     assert contents(tmp_path) == "0/, 1/, 2/, 3/, 4/, 5/, 6/, 7/ and 2 more"
+
+
+WANTED = "a line has 'id'"
+
+
+def test_lines_and_lists_hold_the_same_records(tmp_path: Path) -> None:
+    rows = [{"id": 1, "inner": {"name": "x"}}, {"id": 2, "list": [{"deep": 3}]}]
+    lines = records(write_lines(tmp_path / "a.jsonl", [rows[0], "", rows[1]]), WANTED)
+    listed = records(write_json(tmp_path / "a.json", rows), WANTED)
+    assert [record.fields for record in lines] == [record.fields for record in listed] == rows
+    assert lines[1].place == "a.jsonl, line 3", "blank lines are counted"
+    assert lines[0].part("inner").text("name") == "x"
+    assert lines[1].parts("list")[0].field("deep", int) == 3
+    assert whole_record(write_json(tmp_path / "b.json", rows[0]), WANTED).field("id", int) == 1
+
+
+def test_broken_records_are_refused_by_their_place(tmp_path: Path) -> None:
+    for rows, message in (
+        (['{"id": 1}', '{"id": '], r"(?s)a\.jsonl, line 2 is no JSON.*Correct it: a line has 'id'"),
+        (["[1]"], "line 1 holds a list, not an object"),
+        ([], "holds no record"),
+    ):
+        with pytest.raises(AttentionError, match=message):
+            records(write_lines(tmp_path / "a.jsonl", rows), WANTED)
+    (record,) = records_of([{"id": True, "name": " ", "list": [1]}], "x.json", WANTED)
+    for read, message in (
+        (lambda: record.field("id", int), r"x\.json, entry 0 has 'id' of type bool; its fields are 'id', 'name', 'list'"),
+        (lambda: record.field("other", str), "has no 'other'"),
+        (lambda: record.text("name"), "has an empty 'name'"),
+        (lambda: record.parts("list"), "x.json, entry 0, 'list' is no list of objects"),
+        (lambda: records(write_json(tmp_path / "b.json", {"id": 1}), WANTED), "b.json is no list of objects"),
+        (lambda: whole_record(write_json(tmp_path / "c.json", []), WANTED), "c.json holds a list, not an object"),
+        (lambda: whole_record(write_lines(tmp_path / "d.json", ["{"]), WANTED), "d.json is no JSON"),
+    ):
+        with pytest.raises(AttentionError, match=message):
+            read()
+    (tmp_path / "e.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(AttentionError, match=r"e\.jsonl cannot be read"):
+        records(tmp_path / "e.jsonl", WANTED)

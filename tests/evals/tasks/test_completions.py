@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from attnchain_evals import Facts
+from attnchain_evals import Facts, IndirectObjects
 from attnchain_interp import AttentionError
 
-from ..published_texts import COUNTERFACT, FACTS, byte_tokenizer, text_of, write_json, write_lines
+from ..published_texts import COUNTERFACT, FACTS, OBJECTS, byte_tokenizer, text_of, write_json, write_lines
 
 TOKENIZER = byte_tokenizer()
 
@@ -33,3 +33,14 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         file = write_lines(tmp_path / "facts.jsonl", [FACTS[0], FACTS[1] | change])
         with pytest.raises(AttentionError, match=message):
             Facts(file, TOKENIZER)
+
+    write_lines(tmp_path / "indirect_objects.jsonl", OBJECTS)
+    data = IndirectObjects(tmp_path, TOKENIZER)
+    assert [text_of(TOKENIZER, passage.input_ids, passage.evidence) for passage in data] == ["Ann", "Bob"]  # type: ignore[arg-type]
+    assert [TOKENIZER.decode([passage.answer]) for passage in data] == ["A", "B"]
+
+
+def test_a_name_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "a.jsonl", [*OBJECTS, OBJECTS[0] | {"answer": "Anna"}])
+    with pytest.raises(AttentionError, match=r"a\.jsonl, line 3 has the answer 'Anna', which its prompt"):
+        IndirectObjects(file, TOKENIZER)
