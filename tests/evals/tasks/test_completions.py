@@ -34,6 +34,8 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         with pytest.raises(AttentionError, match=message):
             Facts(file, TOKENIZER)
 
+
+def test_the_evidence_is_the_name_said_once(tmp_path: Path) -> None:
     write_lines(tmp_path / "indirect_objects.jsonl", OBJECTS)
     data = IndirectObjects(tmp_path, TOKENIZER)
     assert [text_of(TOKENIZER, passage.input_ids, passage.evidence) for passage in data] == ["Ann", "Bob"]  # type: ignore[arg-type]
