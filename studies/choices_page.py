@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attnchain_evals.bench.tables import Report, figure, setting_tables, table
+from attnchain_evals.bench.tables import Report, figure, markdown, setting_frames, table
 from studies.report_pages import as_kept, write
 
 KEPT = "docs/choices.json"
@@ -83,7 +83,7 @@ In how many cases a choice makes a difference after the correction, and the lowe
 
 ## Effects
 
-{setting_tables(found)}
+{(chr(10) * 2).join(map(markdown, setting_frames(found)))}
 
 ## The best of all
 
