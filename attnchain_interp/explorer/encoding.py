@@ -61,12 +61,13 @@ def packed(codes: Codes) -> Codes:
     array([[18, 48]], dtype=uint8)
     """
     even = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, codes.shape[-1] % 2)])
-    return even[..., ::2] << 4 | even[..., 1::2]
+    return (even[..., ::2] << 4 | even[..., 1::2]).astype(np.uint8, copy=False)
 
 
 def unpacked(pairs: Codes, count: int) -> Codes:
     """Returns the codes (…, code), `count` of them, that `packed` put into bytes."""
-    return np.stack([pairs >> 4, pairs & 15], -1).reshape(*pairs.shape[:-1], -1)[..., :count]
+    halves = np.stack([pairs >> 4, pairs & 15], -1).astype(np.uint8, copy=False)
+    return halves.reshape(*pairs.shape[:-1], -1)[..., :count]
 
 
 def largest(maps: Floats, count: int) -> tuple[NDArray[np.uint16], Floats, Floats]:

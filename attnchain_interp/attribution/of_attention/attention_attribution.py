@@ -137,7 +137,7 @@ class ChainAttribution(AttentionAttribution, ABC):
         every = self.tokens is None or (isinstance(self.tokens, str) and self.tokens == "all")
         if not every or not isinstance(self.heads, str) or self.heads != "mean":
             return "auto"
-        return LayerMean(*(_rule(settings_for(self, kind)) for kind in ("decoder", "encoder")))
+        return LayerMean(_rule(settings_for(self, "decoder")), _rule(settings_for(self, "encoder")))
 
 
 def _rule(chosen: Settings) -> LayerRule | None:
