@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
-from attnchain_evals.cli.diffusion_demo import segmentation_pictures
-from attnchain_evals.report.diffusion_figures import sample_figure
+from attnchain_evals.cli.diffusion_demo import sample_figure, segmentation_pictures
 from attnchain_evals.reproduce.digit_segmentation import segmentation_table, study_segmentation
 from attnchain_evals.reproduce.guided_samples import sample
 from attnchain_evals.tasks.textured_digits import TexturedDigits

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
-from attnchain_evals.report.diffusion_figures import region_figure, sample_figure
 from attnchain_evals.reproduce.digit_segmentation import (
     BRIGHTNESS,
     CANDIDATES,
@@ -25,7 +26,7 @@ from attnchain_evals.reproduce.digit_segmentation import (
 from attnchain_evals.reproduce.guided_samples import IMPORTANCES, NONE, Guidance, sample
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
 from attnchain_interp.files import write_text
-from attnchain_interp.pictures import show_bounces, write_figure
+from attnchain_interp.pictures import blank_axes, displayable, show_bounces, write_figure
 
 SHOWN = 10  # samples of each guidance; half as many images
 SCALE = 2.0
@@ -86,3 +87,29 @@ def segmentation_pictures(pipe: Any, study: SegmentationStudy, test: Example, ou
         "segments.png": region_figure(few, segment(pipe, few, chosen)),
     }
     return [write_figure(figure, out / f"{prefix}{name}") for name, figure in figures.items()]
+
+
+def sample_figure(samples: Mapping[str, Tensor]) -> Figure:
+    """Draws one row of samples (sample, 1, height, width) for each guidance. The samples of a column share their noise."""
+    figure, axes = blank_axes(len(samples), max(map(len, samples.values())), cell=0.9)
+    for row, (name, images) in zip(axes, samples.items(), strict=True):
+        for axis, image in zip(row, images, strict=False):
+            axis.imshow(displayable(image))
+        place = {"rotation": 90, "va": "center", "ha": "right", "transform": row[0].transAxes}
+        row[0].text(-0.06, 0.5, name.replace(", ", "\n"), fontsize=6, **place)
+    return figure
+
+
+def region_figure(batch: Example, regions: Mapping[str, Tensor]) -> Figure:
+    """Draws one row for each image: the image, its mask, and the segments (batch, height, width) of each method.
+
+    White (1) is the object, dark (0) the background, grey (−1) neither.
+    """
+    figure, axes = blank_axes(len(batch.image), 2 + len(regions), cell=1.1)
+    for row, image, mask, *found in zip(axes, batch.image, batch.mask, *regions.values(), strict=True):
+        row[0].imshow(displayable(image))
+        for axis, region in zip(row[1:], [mask.long(), *found], strict=True):
+            axis.imshow(region.float().masked_fill(region < 0, 0.5).numpy(), cmap="gray", vmin=-0.15, vmax=1)
+    for axis, title in zip(axes[0], ["input", "mask", *regions], strict=True):
+        axis.set_title(title.replace(", ", ",\n").replace(" from ", "\nfrom ").replace(" states", "\nstates"), fontsize=6)
+    return figure

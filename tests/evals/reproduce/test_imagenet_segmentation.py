@@ -8,7 +8,9 @@ import torch
 import attnchain_interp as ac
 from attnchain_evals import ImageNetSegmentation, WholeImage, segmentation_scores
 from attnchain_evals.bench.model_loading import load
-from attnchain_evals.reproduce.imagenet_segmentation import METHODS
+from attnchain_evals.bench.results import BenchmarkResult
+from attnchain_evals.metrics import localisation_metrics
+from attnchain_evals.reproduce.imagenet_segmentation import BOUNCES, METHODS
 
 from ...published import PLAIN
 from ..miniatures import write_gtsegs, write_timm
@@ -60,3 +62,8 @@ def test_the_number_of_bounces_is_chosen_on_other_images(workplace: Path) -> Non
     scores = [float(cells[2].split()[0]) for cells in shown]
     (chosen,) = (k for k, cells in enumerate(shown) if "chosen" in cells[1])
     assert scores[chosen] == max(scores)
+    kept = BenchmarkResult.read("run/test", localisation_metrics())
+    assert [cells[5].split()[0] for cells in shown] == [f"{kept.scores[name]['map'].value:.3f}" for name in BOUNCES]
+    (gain,) = (cells[6].strip().rstrip("*") for cells in shown if cells[1].split()[0] == "2")
+    assert gain == str(kept.differences[BOUNCES[1]]["miou"].score)
+    assert not shown[0][6].strip()
