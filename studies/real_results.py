@@ -25,6 +25,7 @@ TEXTS: Final[Columns] = {
 READERS: Final = (
     "TokenRank",
     "MultiBounce",
+    "LogitTokenRank",
     "GradientTokenRank",
     "AttnLRP",
     "GradELLM",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -13,6 +13,8 @@ from attnchain_evals import BenchmarkResult, benchmark
 from attnchain_evals.bench.names import build_methods
 from attnchain_evals.bench.tables import change, figure, table
 from attnchain_evals.metrics import ExampleMetric
+from attnchain_evals.metrics.statistics import holm
+from attnchain_interp.errors import AttentionError
 from studies.report_pages import ROOT, kept, write
 
 Summary = dict[str, Any]
@@ -36,6 +38,10 @@ class Task:
     methods: Sequence[str]
     metrics: Sequence[ExampleMetric]
     limit: int | None = None
+
+    def of(self, methods: Sequence[str] | None, baseline: str) -> Task:
+        """Returns the task with these methods and the baseline alone; None for all methods."""
+        return self if methods is None else replace(self, methods=tuple(dict.fromkeys((baseline, *methods))))
 
 
 def measure(
@@ -68,6 +74,28 @@ def summary(found: BenchmarkResult) -> Summary:
         "model": configuration["model"]["sha256"],
         "code": {name: version for name, version in configuration["code"].items() if name != "sources"},
     }
+
+
+def beside(kept: Summary, found: Summary) -> Summary:
+    """Returns kept figures with those of further methods beside them. Holm's p is computed again, over all methods.
+
+    Raises:
+        AttentionError: other data, another model or code, or a baseline with other scores: the figures are not comparable.
+    """
+    baseline, same = kept["baseline"], ("examples", "baseline", "metrics", "data", "model", "code")
+    other = [name for name in same if kept[name] != found[name]]
+    if other or kept["scores"][baseline] != found["scores"][baseline]:
+        raise AttentionError(
+            f"the kept figures have other {', '.join(other) or f'scores of {baseline}'}.",
+            "Measure all methods: leave out --methods.",
+        )
+    differences = {**kept["differences"], **found["differences"]}
+    for metric in kept["metrics"]:
+        rows = [row[metric] for row in differences.values()]
+        nan = float("nan")
+        for row, p in zip(rows, holm([nan if row["p"] is None else row["p"] for row in rows]), strict=True):
+            row["p_holm"] = None if p != p else p
+    return {**kept, "scores": {**kept["scores"], **found["scores"]}, "differences": differences}
 
 
 def section(task: Task, found: Summary) -> str:
@@ -116,6 +144,7 @@ def carry_out(
     parser.add_argument("data", nargs="?", type=Path, help="the folder of the data")
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=list(tasks))
     parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--methods", nargs="+", help="measure these and the baseline alone, beside the kept figures")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--output", type=Path, default=Path(Path(path).stem), help="the folder of the runs")
     parser.add_argument("--page", action="store_true", help="make the page of the kept figures, and measure nothing")
@@ -127,7 +156,7 @@ def carry_out(
         found = measured(options)
         if options.split != "test" or options.limit is not None:
             return
-        known |= found
+        known |= {name: beside(known[name], of) if options.methods else of for name, of in found.items()}
     keep(figures, known, path, page(known))
 
 

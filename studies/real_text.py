@@ -4,7 +4,7 @@
 movie_reviews.jsonl, or the published files. Settings are chosen with `--split validation`; docs/real-text.md reports the test
 prompts. A killed run goes on where it stopped; `torchrun --nproc-per-node 2 -m studies.real_text …` shares it between
 processes. It needs jinja2 ≥ 3.1.6 for the chat template. With `--page` nothing is measured: the page is made of
-docs/real-text.json.
+docs/real-text.json. `--methods LogitTokenRank` measures this method and the baseline, and puts the rows beside the kept ones.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ OURS: Final = (
     "TokenRank(maps='attention')",
     "MultiBounce",
     "Rollout(maps='alti', residual='depth')",
+    "LogitTokenRank",
     "GradientTokenRank",
     "GradientTokenRank(balanced=False)",
 )
@@ -151,6 +152,7 @@ def measured(options: argparse.Namespace) -> dict[str, Summary]:
     model, found = loaded.model.eval(), dict[str, Summary]()
     for name in options.tasks:
         file, reader, task = TASKS[name]
+        task = task.of(options.methods, BASELINE)
         limit = options.limit or task.limit
         data = reader(options.data / file, loaded.reading.tokenizer, model, options.split, limit)
         found[name] = measure(model, data, task, None, options.output / f"{name}-{options.split}", BASELINE, 1, limit)

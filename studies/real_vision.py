@@ -124,7 +124,9 @@ def measured(options: argparse.Namespace) -> dict[str, Summary]:
     probe = probe_of(model, parts, runs / "probe")
     images = {"objects": ImageFolder(data / "ecssd" / options.split, preprocess), "classes": parts[options.split]}
     return {
-        name: of_task(probe, images[name], TASKS[name], runs / f"{name}-{options.split}", options.limit)
+        name: of_task(
+            probe, images[name], TASKS[name].of(options.methods, BASELINE), runs / f"{name}-{options.split}", options.limit
+        )
         for name in options.tasks
     }
 

@@ -12,6 +12,7 @@ from attnchain_interp.attribution.of_a_class.gradient_walks import (
     gradient_chain,
 )
 from attnchain_interp.attribution.of_a_class.integrated_gradients import IntegratedGradients
+from attnchain_interp.attribution.of_a_class.logit_token_rank import AnswerEffects, LogitTokenRank
 from attnchain_interp.attribution.of_a_class.token_perturbation import LeaveOneOut, ShapleyValues, TokenPerturbation
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
@@ -27,6 +28,7 @@ from attnchain_interp.attribution.token_attribution import TokenAttribution
 __all__ = [
     "DEFAULTS",
     "GMAR",
+    "AnswerEffects",
     "AttentionAttribution",
     "AttentionFlow",
     "AttentionGradientAttribution",
@@ -44,6 +46,7 @@ __all__ = [
     "IntegratedGradients",
     "LeaveOneOut",
     "LeGrad",
+    "LogitTokenRank",
     "MetastableStates",
     "MultiBounce",
     "RandomRanking",

@@ -32,6 +32,7 @@ _EVIDENCE: Final = Defaults(decoder=Settings(layer_weights="late", balanced=0.5)
 DEFAULTS: Final[Mapping[str, Defaults]] = {
     "TokenRank": _WALK,
     "MultiBounce": _WALK,
+    "LogitTokenRank": _WALK,
     "MetastableStates": Defaults(image=Settings(slice(-3, None), balanced=True)),
     "GradientTokenRank": _EVIDENCE,
     "GradientMultiBounce": _EVIDENCE,

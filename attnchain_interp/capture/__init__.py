@@ -18,6 +18,7 @@ from attnchain_interp.capture.capture import capture, capture_contributions
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector
 from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
 from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
+from attnchain_interp.capture.direct_effects import DirectEffectCollector, capture_direct_effects, direct_effects
 from attnchain_interp.capture.mean_collector import LayerMean
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
@@ -48,6 +49,7 @@ __all__ = [
     "ColumnSums",
     "ContributionCollector",
     "DefaultCollector",
+    "DirectEffectCollector",
     "Edit",
     "EncoderDecoderAdapter",
     "Entropies",
@@ -77,8 +79,10 @@ __all__ = [
     "adapters",
     "capture",
     "capture_contributions",
+    "capture_direct_effects",
     "check_settled",
     "contributions_of",
+    "direct_effects",
     "plain_run",
     "prove",
     "rgb_image",

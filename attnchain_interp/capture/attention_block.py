@@ -85,6 +85,20 @@ class AttentionBlock:
             return self.attention.causal
         return not bool(self.attention.triu(1).any())
 
+    def pulled_back(self, aim: Tensor) -> Tensor:
+        """Returns a (batch, head, query, dim) with ⟨a_i^h, v_j^h⟩ A_ij^h = ⟨aim_i, s_i ⊙ W^h (g_i^h ⊙ A_ij^h v_j^h)⟩.
+
+        Gates and scales that are one number for a head or token are left to the maps of `rows`.
+
+        Args:
+            aim: vectors (batch, query, width).
+        """
+        pulled = (aim if self.scale is None or self.scale.shape[-1] == 1 else aim * self.scale)[:, None]
+        if self.projection is not None:
+            heads = self.projection.flatten(0, 1).mT
+            pulled = (pulled[:, 0] @ heads).unflatten(-1, self.projection.shape[:2]).transpose(1, 2)
+        return pulled if self.gate is None or self.gate.shape[-1] == 1 else pulled * self.gate
+
     def widened(self) -> AttentionBlock:
         """Returns the block with all its numbers but the attention in float32 or better."""
         tensors = {name: part for name, part in vars(self).items() if isinstance(part, Tensor) and name != "attention"}
@@ -150,16 +164,19 @@ class AttentionBlock:
                 'Read its attention alone: maps="attention".',
             )
 
-    def rows(self) -> Iterator[tuple[slice, Tensor]]:
+    def rows(self, first: int = 0, stop: int | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Yields some queries after the others, and their rows of the maps (batch, head, query, key), in float32 or better.
 
         In causal attention the keys after the last of the queries are left out. Numbers for a whole head or token (gates and
         scales) are in the maps.
+
+        Args:
+            first, stop: the queries from `first` up to `stop`; None for the last one.
         """
         batch, heads, n = self.values.shape[:3]
-        room = max(1, _TOGETHER // (batch * n * heads))
-        for start in range(0, n, room):
-            rows = slice(start, min(start + room, n))
+        room, stop = max(1, _TOGETHER // (batch * n * heads)), n if stop is None else stop
+        for start in range(first, stop, room):
+            rows = slice(start, min(start + room, stop))
             keys = rows.stop if self.causal else n
             if isinstance(self.attention, Factors):
                 maps = (self.attention.among(slice(0, keys)) if keys < n else self.attention).maps(rows)

@@ -71,17 +71,13 @@ def sizes_of(block: AttentionBlock, measure: Measure) -> Sizes:
 
 
 def _projections(block: AttentionBlock) -> Sizes:
-    """max(0, ⟨T_i(x_j), y_i⟩), y the output: the map times ⟨v_j^h, Y_i^h⟩, where Y is y pulled back to the heads' values."""
+    """max(0, ⟨T_i(x_j), y_i⟩), y the output: the map times ⟨v_j^h, a_i^h⟩, where a is y pulled back to the heads' values."""
     aim = block.output
     if block.norm is not None:
         aim = aim if block.norm.weight is None else aim * block.norm.weight
         aim = aim - aim.mean(-1, keepdim=True)
     itself = (block.residual * aim).sum(-1)
-    pulled = (aim if block.scale is None or block.scale.shape[-1] == 1 else aim * block.scale)[:, None]
-    if block.projection is not None:
-        pulled = (pulled[:, 0] @ block.projection.flatten(0, 1).mT).unflatten(-1, block.projection.shape[:2]).transpose(1, 2)
-    if block.gate is not None and block.gate.shape[-1] > 1:
-        pulled = pulled * block.gate
+    pulled = block.pulled_back(aim)
 
     def sizes(rows: slice, maps: Tensor) -> Tensor:
         found = (pulled[:, :, rows] @ block.values[:, :, : maps.shape[-1]].mT).mul_(maps).sum(1)

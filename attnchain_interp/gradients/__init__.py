@@ -3,6 +3,7 @@
 from attnchain_interp.gradients.encoder_decoder import EncoderDecoderGradients, capture_encoder_decoder_gradients
 from attnchain_interp.gradients.gradient_collector import FactoredGradient
 from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
+from attnchain_interp.gradients.logit_direction import logit_direction
 from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
 from attnchain_interp.gradients.target import SeveralScores, logits_of
 
@@ -13,6 +14,7 @@ __all__ = [
     "capture_layer_gradients",
     "EncoderDecoderGradients",
     "FactoredGradient",
+    "logit_direction",
     "logits_of",
     "SeveralScores",
 ]

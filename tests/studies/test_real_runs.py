@@ -1,9 +1,12 @@
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from attnchain_evals import KeyValues, bundled_decoder
 from attnchain_evals.metrics import EvidenceAP
-from studies.real_runs import Task, measure, section, versions
+from attnchain_interp.errors import AttentionError
+from studies.real_runs import Task, beside, measure, section, versions
 
 
 class Data(list):
@@ -25,3 +28,22 @@ def test_a_task_is_measured_once_and_its_section_says_what_was_found(tmp_path: P
     assert "Difference from RandomRanking, paired:" in text
     assert text.count("`RandomRanking(seed=1)`") == 2
     assert versions([found]).startswith("Versions: ")
+
+
+def test_further_methods_stand_beside_the_kept_ones_with_holms_p_of_all(tmp_path: Path) -> None:
+    model, examples = bundled_decoder(), KeyValues("validation", 6)
+    data = Data(examples[number] for number in range(6))
+    names = ("RandomRanking", "RandomRanking(seed=1)", "TokenRank", "MultiBounce")
+    whole = Task("Texts", "Is it found?", names, [EvidenceAP()])
+    expected, first, then = (
+        measure(model, data, task, None, tmp_path / str(k), "RandomRanking", 1)
+        for k, task in enumerate((whole, whole.of(names[1:3], names[0]), whole.of(names[3:], names[0])))
+    )
+    assert whole.of(None, names[0]) is whole
+    assert list(first["scores"]) == list(names[:3])
+    assert beside(first, then) == expected
+    then["scores"]["RandomRanking"]["evidence-ap"]["value"] += 1
+    with pytest.raises(AttentionError, match=r"(?s)kept figures have other scores of RandomRanking\..*leave out --methods"):
+        beside(first, then)
+    with pytest.raises(AttentionError, match="kept figures have other examples, model"):
+        beside(first, {**then, "examples": 7, "model": "another"})

@@ -1,0 +1,146 @@
+"""Runs the head of a model on tokens of other blocks, or on tokens that require a gradient, without computing the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from threading import get_ident
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from attnchain_interp.capture import plain_run
+from attnchain_interp.capture.source import replaced_methods
+from attnchain_interp.errors import AttentionError
+
+INSTEAD: Final = "Take the gradients of the model's own score for every layer: capture_gradients(model, …)."
+
+
+@final
+class LayerOutputs:
+    """While open, remembers the output of every entry of a model's lists of modules.
+
+    A layer of attention belongs to the innermost entry of an `nn.ModuleList` or `nn.Sequential` around it: its block.
+
+    Args:
+        model: the model.
+        gradients: remember forwards with gradients alone, since an adapter may look at a model by one without. False: remember
+            forwards without gradients.
+    """
+
+    def __init__(self, model: nn.Module, gradients: bool = True) -> None:
+        self._model, self._gradients = model, gradients
+        self._blocks = {
+            f"{name}.{entry}" if name else entry: module
+            for name, container in model.named_modules()
+            if isinstance(container, nn.ModuleList | nn.Sequential)
+            for entry, module in container.named_children()
+        }
+        self._outputs: dict[str, list[Any]] = {}
+
+    def __enter__(self) -> LayerOutputs:
+        thread = get_ident()
+
+        def remember(name: str, output: Any) -> None:
+            if get_ident() == thread and torch.is_grad_enabled() == self._gradients:
+                self._outputs.setdefault(name, []).append(output)
+
+        self._handles: list[RemovableHandle] = []
+        for name, block in self._blocks.items():
+            self._handles.append(block.register_forward_hook(lambda _, __, output, name=name: remember(name, output)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def read(self, layers: Sequence[str], run: Callable[[], Any]) -> Iterator[Any]:
+        """Yields the model's output with the tokens of each layer's block in place of the last block's.
+
+        The first output is that with the last block's own tokens. The blocks are not computed again: each returns its earlier
+        output.
+
+        Args:
+            layers: names of layers of attention.
+            run: calls the model with the same arguments again, and returns its output.
+
+        Raises:
+            AttentionError: layers that are not in blocks of one list, blocks that run more than once, or tokens of another
+                shape than the last block's.
+        """
+        blocks, ran = self._stack(layers)
+        last = self._outputs[ran[-1]][0]
+        for name in (ran[-1], *blocks):
+            tokens = _tokens(self._outputs[name][0])
+            if tokens.shape != _tokens(last).shape:
+                raise AttentionError(
+                    f"{name} outputs {tuple(tokens.shape)}, and the model's head reads {tuple(_tokens(last).shape)}.",
+                    f"Choose layers=… like the last. {INSTEAD}",
+                )
+            yield self._run(ran, tokens, run)
+
+    def head(self, layers: Sequence[str], run: Callable[[Tensor], Any]) -> Any:
+        """Returns the result of `run`, to which the tokens of the last block are given, detached and requiring a gradient.
+
+        Args:
+            layers, run: see `read`; `run` gets the tokens, which the model's head then reads.
+
+        Raises:
+            AttentionError: see `read`.
+        """
+        ran = self._stack(layers)[1]
+        tokens = _tokens(self._outputs[ran[-1]][0]).detach().requires_grad_()
+        return self._run(ran, tokens, partial(run, tokens))
+
+    def _run(self, ran: Sequence[str], tokens: Tensor, run: Callable[[], Any]) -> Any:
+        """Runs a model whose blocks `ran` return their earlier output, and the last one these tokens."""
+        given = {name: self._outputs[name][0] for name in ran}
+        last = given[ran[-1]]
+        given[ran[-1]] = tokens if isinstance(last, Tensor) else type(last)((tokens, *last[1:]))
+        giving = ((self._blocks[name], "forward", lambda *_, own=own, **__: own) for name, own in given.items())
+        with replaced_methods(giving), plain_run(self._model):
+            return run()
+
+    def _stack(self, layers: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Returns the block of each layer, and all blocks of their list in the order in which they ran."""
+        blocks = [self._block(layer) for layer in layers]
+        container = blocks[0].rpartition(".")[0]
+        others = [block for block in blocks if block.rpartition(".")[0] != container]
+        ran = [name for name in self._outputs if name.rpartition(".")[0] == container]
+        twice = [name for name in ran if len(self._outputs[name]) > 1]
+        if others or twice:
+            why = f"{blocks[0]} and {others[0]} stand in different lists" if others else f"{twice[0]} runs more than once"
+            raise AttentionError(f"{why}, so no layer's tokens can stand for the last one's.", INSTEAD)
+        return blocks, ran
+
+    def _block(self, layer: str) -> str:
+        parts = layer.split(".")
+        around = [name for k in range(1, len(parts)) if (name := ".".join(parts[:k])) in self._outputs]
+        if not around or layer not in dict(self._model.named_modules()):
+            raise AttentionError(
+                f"layer {layer!r} is in no block of its own, an entry of an nn.ModuleList or nn.Sequential, so its output"
+                " is not known.",
+                INSTEAD,
+            )
+        return around[-1]
+
+
+def _tokens(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def check_replayed(model: Any, expected: Tensor, found: Tensor) -> None:
+    """Checks that a model whose blocks return their earlier output gives the same scores.
+
+    Raises:
+        AttentionError: it does not.
+    """
+    expected, found = expected.detach(), found.detach()
+    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        raise AttentionError(
+            f"{type(model).__name__} gives another score when its blocks return their earlier output and are not computed, so"
+            " its score is read off more than its last layer's tokens.",
+            INSTEAD,
+        )
