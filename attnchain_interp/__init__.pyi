@@ -12,6 +12,7 @@ from .attribution import GradientMultiBounce as GradientMultiBounce
 from .attribution import GradientRollout as GradientRollout
 from .attribution import GradientTokenRank as GradientTokenRank
 from .attribution import LeGrad as LeGrad
+from .attribution import LogitTokenRank as LogitTokenRank
 from .attribution import MetastableStates as MetastableStates
 from .attribution import MultiBounce as MultiBounce
 from .attribution import RandomRanking as RandomRanking
@@ -48,7 +49,6 @@ from .errors import AttentionError as AttentionError
 from .explorer import explore as explore
 from .gradients import capture_encoder_decoder_gradients as capture_encoder_decoder_gradients
 from .gradients import capture_gradients as capture_gradients
-from .gradients import capture_layer_gradients as capture_layer_gradients
 from .operators import Factors as Factors
 from .pictures import show_heads as show_heads
 from .store import AttentionStore as AttentionStore

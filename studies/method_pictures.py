@@ -46,6 +46,7 @@ def methods(model: Any) -> dict[str, Any]:
         "TransitionAttentionMaps": ac.TransitionAttentionMaps(model),
         "GradientTokenRank": ac.GradientTokenRank(model),
         "GradientMultiBounce": ac.GradientMultiBounce(model, steps=3),
+        "LogitTokenRank": ac.LogitTokenRank(model),
         "ExpectedVisits": ac.ExpectedVisits(model),
         "GradELLM": attribution.GradELLM(model),
         "AttnLRP": attribution.AttnLRP(model),

@@ -225,6 +225,7 @@ def test_baselines(name: str, state: str) -> None:
     model, (first, *extra) = make(), given()
     methods = [attribution.GradELLM(model), attribution.AttnLRP(model), attribution.LeaveOneOut(model)]
     methods += [attribution.ShapleyValues(model, n_samples=1), attribution.IntegratedGradients(model, 2)]
+    methods += [] if "bert" in name.lower() else [ac.LogitTokenRank(model)]
     methods += [
         attribution.LeaveOneOut(model, removal)
         for removal in ("token-delete", "mean-embedding")

@@ -109,7 +109,7 @@ def capture_direct_effects(
         model: a model that an adapter recognises. It is left as it was.
         inputs, kwargs: the arguments of the model.
         direction: d (batch, token, width), as `attnchain_interp.gradients.logit_direction` has it.
-        layers: the layers, in the order in which they run. See `AttentionStore.select`.
+        layers: the layers, whose order the result has. See `AttentionStore.select`.
         reading: says which attention is meant. See `Reading`.
 
     Raises:

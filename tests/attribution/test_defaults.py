@@ -85,6 +85,7 @@ def test_the_table_is_the_one_that_real_models_chose() -> None:
     assert {
         "TokenRank": walk,
         "MultiBounce": walk,
+        "LogitTokenRank": walk,
         "MetastableStates": states,
         "GradientTokenRank": evidence,
         "GradientMultiBounce": evidence,

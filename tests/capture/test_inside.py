@@ -12,6 +12,7 @@ from torchvision.models import VisionTransformer
 import attnchain_interp as ac
 from attnchain_interp.capture import adapter_of
 from attnchain_interp.capture.inside import InsideAdapter
+from attnchain_interp.gradients import capture_layer_gradients
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -82,7 +83,7 @@ def test_gradients_are_of_the_wholes_score(whole: Classifier) -> None:
         assert torch.equal(maps, own)
         assert torch.allclose(gradient, expected, atol=1e-7)
         assert bool(gradient.any())
-    layered = ac.capture_layer_gradients(whole, IMAGES, target=1)
+    layered = capture_layer_gradients(whole, IMAGES, target=1)
     assert torch.allclose(layered.gradient(-1), found.gradient(-1), atol=1e-7)
 
 

@@ -9,6 +9,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_interp.attribution import gradient_chain
+from attnchain_interp.gradients import capture_layer_gradients
 
 from ...published import PLAIN
 from .. import small_models as small
@@ -93,7 +94,7 @@ def test_the_evidence_of_layers_is_weighted() -> None:
 def test_late_layers_of_a_selection(build: Any) -> None:
     """Only the chosen layers are captured; they weigh by their depth in the model."""
     model, ids = small.llama(), small.ids()
-    capture = ac.capture_layer_gradients if build is ac.LeGrad else ac.capture_gradients
+    capture = capture_layer_gradients if build is ac.LeGrad else ac.capture_gradients
     found = capture(model, ids, target=(6, 8))
     by_hand = build(layers=[1, 2], layer_weights=[1 / 3, 2 / 3]).score(found)
     late = build(model, layers=slice(1, None), layer_weights="late")

@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_interp.gradients import capture_layer_gradients
 
 from .. import small_models as small
 
@@ -83,7 +84,7 @@ Read = Callable[[Any, Tensor], Tensor]
     ids=["ViT", "BERT, padded", "Llama"],
 )
 def test_on_transformers(build: Callable[[], Any], inputs: dict[str, Any], target: Any, read: Read) -> None:
-    scores = ac.LeGrad().score(ac.capture_layer_gradients(build(), target=target, **inputs))
+    scores = ac.LeGrad().score(capture_layer_gradients(build(), target=target, **inputs))
     model = build()
     model.set_attn_implementation("eager")
     blocks = [name for name, module in model.named_modules() if type(module).__name__.endswith("Layer")]
@@ -102,7 +103,7 @@ def test_on_transformers(build: Callable[[], Any], inputs: dict[str, Any], targe
 
 def test_the_last_layers_score_is_the_models_own() -> None:
     model, images = small.vit(3), small.images()
-    found, own = ac.capture_layer_gradients(model, images, target=1), ac.capture_gradients(model, images, target=1)
+    found, own = capture_layer_gradients(model, images, target=1), ac.capture_gradients(model, images, target=1)
     assert found.store.names == own.store.names
     assert torch.allclose(found.gradient(-1), own.gradient(-1), atol=1e-12)
     assert not found.gradient(0)[:, :, 1:].any(), "within its own layer the class token reads its own row alone"
@@ -125,7 +126,7 @@ def test_the_model_is_left_as_it_was() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert torch.equal(model(images), before)
     with pytest.raises(RuntimeError, match="boom"):
-        ac.capture_layer_gradients(model, images, target=lambda _: (_ for _ in ()).throw(RuntimeError("boom")))
+        capture_layer_gradients(model, images, target=lambda _: (_ for _ in ()).throw(RuntimeError("boom")))
     assert "forward" not in model.blocks[1].__dict__
 
 
