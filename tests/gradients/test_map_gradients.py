@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_interp.capture import CaptureRequest, StoreCollector, adapter_named
+from attnchain_interp.gradients import capture_layer_gradients
 
 from ..attribution import small_models as small
 
@@ -222,7 +223,5 @@ def test_several_scores_of_one_example_have_a_gradient_each(keep: Any, fused: bo
         alone = ac.capture_gradients(model, images, target=target, keep=keep)
         for layer in range(len(alone)):
             assert torch.allclose(found.gradient(layer)[k], alone.gradient(layer)[0], atol=1e-12)
-    by_layer = ac.capture_layer_gradients(model, images, target=several)
-    assert torch.allclose(
-        by_layer.gradient(0)[1], ac.capture_layer_gradients(model, images, target=0).gradient(0)[0], atol=1e-12
-    )
+    by_layer = capture_layer_gradients(model, images, target=several)
+    assert torch.allclose(by_layer.gradient(0)[1], capture_layer_gradients(model, images, target=0).gradient(0)[0], atol=1e-12)

@@ -93,7 +93,8 @@ class LogitTokenRank(TokenAttribution):
             check_one_of("maps", maps, get_args(Maps))
         super().__init__(forward_func)
         self.layers, self.tokens, self.damping = layers, tokens, damping
-        self.layer_weights, self.balanced, self.maps = layer_weights, balanced, maps
+        self.layer_weights, self.balanced = layer_weights, balanced
+        self.maps: Maps | None = maps
 
     def read(self, call: Call) -> AnswerEffects:
         """Returns the maps and the effects of some examples, in three forwards."""

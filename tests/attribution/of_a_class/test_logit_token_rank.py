@@ -104,6 +104,7 @@ def test_texts() -> None:
     result = LogitTokenRank(model).attribute_text(TEXT, "a dog", DECODER)
     ids = torch.tensor([DECODER(TEXT)["input_ids"] + DECODER("a dog", add_special_tokens=False)["input_ids"]])
     scores, first = result.token_attr, len(result.input_tokens)
+    assert scores is not None
     for k in range(2):
         alone = LogitTokenRank(model).attribute(ids[:, : first + k], (first + k - 1, int(ids[0, first + k])), output="tokens")
         assert torch.allclose(scores[k, :first].double(), alone[0, :first], atol=1e-6)
