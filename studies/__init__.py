@@ -1,1 +1,1 @@
-"""The commands behind every number: results, defaults, training of what is bundled; `studies.speed` has the bars."""
+"""The commands that measure every number on the site: results, defaults, training of the bundled models, speed."""

@@ -1,9 +1,9 @@
-"""Trains small vision transformers besides the bundled one, on easier cluttered digits: `python -m studies.backbones`.
+"""Trains small vision transformers beside the bundled one, on easier cluttered digits: `python -m studies.backbones`.
 
-What is missing is trained into a folder, some five minutes each on a core of its own, and the accuracy of each is printed, on
-validation and on test images. Deterministic by `--seed`, up to the rounding of the machine. What holds on one model may be a
-fact about that model: these differ in size and in how the answer is read off, from a class token or from the mean of the
-patches.
+The command trains each model that the folder lacks, for some five minutes on one core, and prints the accuracy of each model
+on validation and on test images. A seed fixes the result up to the rounding of the machine. A result on one model may be a
+fact about that model alone. These models differ in size, and in how they read the answer: from a class token, or from the mean
+of the patches.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ FOLDER: Final = Path(__file__).parents[1] / ".backbones"
 @final
 @dataclass(frozen=True)
 class Backbone:
-    """A vision transformer and the difficulty of the digits that it reads.
+    """A vision transformer, and the difficulty of the digits that it reads.
 
     Attributes:
-        title: what it is, for a page.
+        title: the name of the model on a page.
         architecture: as `fresh_vit` takes it.
-        difficulty: of `ClutteredDigits`, in training and ever after.
-        images, planned: how many it is trained on, and how many its schedule is made for, as in `train`.
+        difficulty: of `ClutteredDigits`, in training and in every test.
+        images, planned: the number of training images, and the number that the learning rate is planned for. See `train`.
     """
 
     title: str
@@ -75,7 +75,7 @@ BACKBONES: Final = {"bundled": BUNDLED, **TRAINED}
 
 
 def load(name: str, folder: Path = FOLDER, seed: int = 0) -> VisionTransformer:
-    """A backbone in eval mode; one that is not in the folder yet is trained first."""
+    """Returns a backbone in eval mode. Trains it first if the folder does not hold it."""
     if name == "bundled":
         return bundled_vit()
     weights, backbone = folder / f"{name}-{seed}.safetensors", TRAINED[name]

@@ -1,7 +1,7 @@
-"""Chains whose |λ₂| is known in multiple precision, against what `mixing(P).converged` says of it.
+"""Compares `mixing(P).converged` with chains whose |λ₂| is known in multiple precision.
 
-`python -m studies.certified_chains` draws 10,000 chains, prints a table like that of docs/mathematics.md, and fails if a
-certified |λ₂| is off by more than the tolerance. Entries are multiples of 2⁻¹⁰ or of 2⁻²⁰, so float32 holds them exactly.
+`python -m studies.certified_chains` draws 10,000 chains, prints a table as in docs/mathematics.md, and fails if a certified
+|λ₂| is off by more than the tolerance. Entries are multiples of 2⁻¹⁰ or of 2⁻²⁰, so float32 holds them exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNITS: Final = 2**10
 @final
 @dataclass(frozen=True)
 class Family:
-    """What was found of the chains of one family: how many, how many certified, and the worst error of those."""
+    """The findings on the chains of one family: their number, the number certified, and the worst error among those."""
 
     name: str
     chains: int
@@ -55,7 +55,7 @@ def _moduli(P: np.ndarray) -> list[Any]:
 
 
 def birth_and_death(n: int, rng: np.random.Generator) -> Drawn:
-    """Up by q, down by p, whatever the token: 1 and r + 2 √(pq) cos(kπ/n). From symmetric to far from normal."""
+    """Returns a chain that goes up by q and down by p: eigenvalues 1 and r + 2 √(pq) cos(kπ/n). It may be far from normal."""
     p = int(rng.integers(10, 500))
     q = max(1, int(p * 10 ** rng.uniform(-1.7, 0)))
     P = np.diag(np.full(n, float(_UNITS - p - q)))
@@ -68,7 +68,7 @@ def birth_and_death(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def circulant(n: int, rng: np.random.Generator) -> Drawn:
-    """Each row is the one before, moved on: the discrete Fourier transform of the first."""
+    """Returns a chain whose rows are shifts of the first row. Its eigenvalues are the Fourier transform of that row."""
     row = _row(rng.dirichlet(np.full(n, 10 ** rng.uniform(-2, 0.5))))
     steps, roots = np.nonzero(row)[0].tolist(), [mpmath.expjpi(mpmath.mpf(2 * k) / n) for k in range(n)]
     values = (sum(row[k] * roots[j * k % n] for k in steps) for j in range(1, n // 2 + 1))
@@ -76,7 +76,7 @@ def circulant(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def blocks(n: int, rng: np.random.Generator) -> Drawn:
-    """Blocks that are left at one rate, for any token alike: 1, one minus the rate, and zero."""
+    """Returns blocks of equal rows that a walk leaves at one rate. The eigenvalues are 1, one minus the rate, and zero."""
     leak = rng.integers(1, 400)
     cut = int(rng.integers(1, n))
     anywhere = _row(rng.dirichlet(np.ones(n)))
@@ -87,7 +87,7 @@ def blocks(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def companion(n: int, rng: np.random.Generator) -> Drawn:
-    """On to the next token, or back to the first: a companion matrix, and its polynomial."""
+    """Returns a chain that goes to the next token or back to the first: a companion matrix with its polynomial."""
     n = min(n, 24)
     reset = rng.integers(1, rng.integers(2, 900), n) / _UNITS
     reset[-1] = 1
@@ -102,7 +102,7 @@ def companion(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def defective(n: int, rng: np.random.Generator) -> Drawn:
-    """A causal chain of equal diagonal in another order of the tokens: one Jordan block, as far from normal as can be."""
+    """Returns a causal chain of equal diagonal in another order of the tokens: one Jordan block, far from normal."""
     n = min(n, int(rng.integers(17, 40)))
     stay = int(rng.integers(1, 900)) if rng.random() < 0.5 else 0
     P = np.eye(n)
@@ -113,7 +113,7 @@ def defective(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def product(n: int, rng: np.random.Generator) -> Drawn:
-    """Two walks at once, each from flat to sharp: the products of their eigenvalues."""
+    """Returns two walks side by side, from flat to sharp. The eigenvalues are the products of theirs."""
     a = int(rng.integers(4, 9))
     first, second = _sharp(a, rng), _sharp(max(4, n // a), rng)
     if len(second) > 9:
@@ -123,7 +123,7 @@ def product(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def lumped(n: int, rng: np.random.Generator) -> Drawn:
-    """A few groups of tokens, each group with one row for all: the eigenvalues of the groups, and zero."""
+    """Returns groups of tokens with one row for each group. The eigenvalues are those of the groups, and zero."""
     groups = _sharp(int(rng.integers(4, 9)), rng)
     of = np.sort(np.concatenate([np.arange(len(groups)), rng.integers(0, len(groups), n - len(groups))]))
     inside = np.zeros((len(groups), n))
@@ -133,7 +133,7 @@ def lumped(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def softmax(n: int, rng: np.random.Generator) -> Drawn:
-    """Rows of random logits, from flat to sharp: eigenvalues by the QR algorithm in multiple precision."""
+    """Returns rows of random logits, from flat to sharp. The QR algorithm in multiple precision gives the eigenvalues."""
     P = _sharp(min(n, 18), rng)
     return P, _moduli(P)[1]
 
@@ -151,7 +151,7 @@ FAMILIES: Final[dict[str, tuple[Callable[[int, np.random.Generator], Drawn], flo
 
 
 def found(name: str, chains: int, seed: int = 0) -> Family:
-    """Returns what `mixing` says of chains of a family, in float32 and float64 by turns, tokens in random order."""
+    """Returns the answers of `mixing` for chains of a family, alternately in float32 and float64, tokens in random order."""
     draw, certified, worst, count = FAMILIES[name][0], 0, 0.0, 0
     rng = np.random.default_rng([seed, *name.encode()])
     while count < chains:
@@ -173,7 +173,7 @@ def found(name: str, chains: int, seed: int = 0) -> Family:
 
 
 def errors_of(second: Tensor, truths: list[Any]) -> Tensor:
-    """Returns the errors (chain,), whose differences are taken in multiple precision."""
+    """Returns the errors (chain,). Differences are taken in multiple precision."""
     return torch.tensor([float(abs(mpmath.mpf(x) - truth)) for x, truth in zip(second.double().tolist(), truths, strict=True)])
 
 

@@ -1,7 +1,7 @@
 """Writes `docs/choices.md`, the effect of each choice: `python -m studies.choices_page --report choices/report.json`.
 
-The report is that of `attnchain bench run --config studies/choices.toml --output choices`; what the page needs of it is
-kept as `docs/choices.json`.
+`attnchain bench run --config studies/choices.toml --output choices` writes the report. The part that the page needs is kept as
+`docs/choices.json`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def title(metric: str) -> str:
 
 
 def retitled(report: Report) -> dict[str, Any]:
-    """The report with short names of its metrics."""
+    """Returns the report with short names of its metrics."""
     run = report["run"]
     configuration = run["configuration"]
     named = {title(name): row for name, row in configuration["metrics"].items()}
@@ -44,7 +44,7 @@ def retitled(report: Report) -> dict[str, Any]:
 
 
 def sentence(report: Report, setting: str) -> str:
-    """In how many cases a setting makes a difference by each metric, and the lowest and highest of these differences."""
+    """Says in how many cases a setting changes each metric, with the lowest and the highest of these differences."""
     parts = []
     for metric, rows in report["effects"].items():
         found = [row["difference"] for row in rows if row["setting"] == setting and row["difference"] is not None]
@@ -55,7 +55,7 @@ def sentence(report: Report, setting: str) -> str:
 
 
 def pages(report: Report) -> dict[str, str]:
-    """Path → text of every page that is made of the report."""
+    """Returns path → text of every page that is made of the report."""
     found = retitled(report)
     metrics, methods = list(found["effects"]), len(found["scores"])
     best = sorted(found["scores"].items(), key=lambda item: -item[1][metrics[0]]["value"])[:BEST]

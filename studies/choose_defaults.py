@@ -1,8 +1,8 @@
 """Chooses layers, heads, bounces and damping on validation images: `python -m studies.choose_defaults`.
 
-Every combination of every method, baselines included, is scored by SRG (insertion AUC − deletion AUC), the mean over
-both occlusions. The table gives the paired difference from the plain choice (all layers, heads averaged) with its 95 %
-bootstrap interval. Test images are never looked at.
+SRG (insertion AUC − deletion AUC, the mean over both occlusions) scores every combination of every method, and the baselines.
+The table gives the paired difference from the plain choice (all layers, mean of heads) with its 95 % bootstrap interval. The
+command does not read test images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADS = ("mean", "lambda2", "inverse-lambda2")
 
 
 def candidates() -> dict[tuple[str, str, str], AttentionAttribution]:
-    """(method, its own settings, layers) → method, to be scored on heads that are already averaged."""
+    """Returns (method, its settings, layers) → the method, to be scored on stores whose heads are already averaged."""
     made: dict[tuple[str, str, str], AttentionAttribution] = {}
     for name, layers in LAYERS.items():
         for damping in (0.85, 0.99):
@@ -42,13 +42,13 @@ def candidates() -> dict[tuple[str, str, str], AttentionAttribution]:
 
 
 def averaged(store: AttentionStore, heads: str, tokens: str | None) -> AttentionStore:
-    """The store with one head per layer, averaged by these weights: so each |λ₂| is computed once."""
+    """Returns the store with one head a layer, the mean by these weights: each |λ₂| is then computed once."""
     layers = [LayerAttention(name, store.chain(name, heads, tokens).matrix[:, None]) for name in store.names]
     return AttentionStore(layers, store.tokens)
 
 
 def srg_of_all(images: int, batch_size: int, seed: int) -> dict[tuple[str, str, str, str], NDArray[np.float64]]:
-    """(method, settings, layers, heads) → SRG of every example."""
+    """Returns (method, settings, layers, heads) → SRG of every example."""
     model = bundled_vit()
     found: dict[tuple[str, str, str, str], list[torch.Tensor]] = {}
     data = ClutteredDigits("validation", images, seed=seed)

@@ -1,9 +1,10 @@
-"""Class-specific methods compared on several backbones: `python -m studies.class_specific`.
+"""Compares class-specific methods on several backbones: `python -m studies.class_specific`.
 
-On validation images: `ExpectedVisits` and its variants, from which it is chosen. On test images (`--split test`): it and the
-other methods, integrated gradients and controls. Prints deletion, insertion, SRG and localisation; differences of SRG are
-paired, image by image. Class-specific methods explain the class of the clean prediction. What was measured is kept in the
-folder of the backbones, and `python -m studies.class_specific_page` makes `docs/class-specific.md` of it.
+On validation images it measures variants of `ExpectedVisits`, among which one is chosen. On test images (`--split test`) it
+measures the chosen one beside the other methods, integrated gradients and controls. It prints deletion, insertion, SRG and
+localisation. Differences of SRG are paired, image by image. Class-specific methods explain the class of the clean prediction.
+The measurements are kept in the folder of the backbones, and `python -m studies.class_specific_page` makes
+`docs/class-specific.md` of them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class IntegratedPatches(Attribution):
     Args:
         model: images → logits.
         grid: (rows, columns) of patches.
-        absolute: sum |·| in place of the signed values.
+        absolute: sum |·| instead of the signed values.
     """
 
     def __init__(self, model: nn.Module, grid: tuple[int, int], absolute: bool = False) -> None:
@@ -100,9 +101,9 @@ class Comparison:
 
 
 def compare(name: str, split: Any, images: int, seed: int, folder: Path) -> Comparison:
-    """The variants of ExpectedVisits on validation images of a backbone, or all methods on test images.
+    """Measures variants of ExpectedVisits on validation images of a backbone, or all methods on test images.
 
-    The run is kept in the folder, and goes on where it stopped.
+    The folder keeps the run, which continues where it stopped.
     """
     model, data = load(name, folder), BACKBONES[name].data(split, images, seed)
     every, run = variants(model) if split == "validation" else methods(model), run_of(folder, name, split)

@@ -1,4 +1,4 @@
-"""Writes docs/class-specific.md from what `studies.class_specific` found: `python -m studies.class_specific_page`."""
+"""Writes docs/class-specific.md of the measurements of `studies.class_specific`: `python -m studies.class_specific_page`."""
 
 from __future__ import annotations
 
@@ -82,22 +82,22 @@ The other methods and the controls:
 
 
 def srg(found: BenchmarkResult, method: str) -> NDArray[np.float64]:
-    """(example,): insertion − deletion by the mean colour."""
+    """Returns insertion − deletion by the mean colour (example,)."""
     return found.figures(method, "srg/mean")[:, 0]
 
 
 def difference(found: BenchmarkResult, method: str, other: str) -> Score:
-    """SRG of a method − SRG of another, image by image, with its interval."""
+    """Returns SRG of a method − SRG of another, image by image, with its interval."""
     return interval(lambda means: means[0], (srg(found, method) - srg(found, other))[:, None])
 
 
 def verdict(score: Score) -> str:
-    """ "better", "worse" or "open": on which side of 0 the whole interval lies."""
+    """Returns "better", "worse" or "open": the side of 0 on which the whole interval lies."""
     return "better" if score.low > 0 else "worse" if score.high < 0 else "open"
 
 
 def table(measured: Measured, pairs: Mapping[str, tuple[str, str]], head: str) -> str:
-    """One row for each pair (method, other), one column for each backbone; bold where the interval leaves 0 out."""
+    """Returns a row for each pair (method, other) and a column for each backbone, bold where the interval excludes 0."""
     lines = [f"| {head} | " + " | ".join(measured) + " |", "|---" * (len(measured) + 1) + "|"]
     for title, (method, other) in pairs.items():
         scores = [difference(one.found, method, other) for one in measured.values()]
@@ -107,7 +107,7 @@ def table(measured: Measured, pairs: Mapping[str, tuple[str, str]], head: str) -
 
 
 def conclusion(measured: Measured, pairs: Mapping[str, tuple[str, str]]) -> str:
-    """One line for each pair: on which backbones the method is better, worse, or cannot be told from the other."""
+    """Returns a line for each pair: the backbones on which the method is better, worse, or not told from the other."""
     lines = []
     for title, (method, other) in pairs.items():
         on: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
@@ -119,7 +119,7 @@ def conclusion(measured: Measured, pairs: Mapping[str, tuple[str, str]]) -> str:
 
 
 def answer(measured: Measured, rivals: Iterable[str]) -> str:
-    """Lists the rivals that the method beats on every backbone, and the others."""
+    """Lists the methods that the method beats on every backbone, and the others."""
     groups: dict[bool, list[str]] = {True: [], False: []}
     for name in rivals:
         verdicts = {verdict(difference(one.found, OURS, name)) for one in measured.values()}

@@ -1,6 +1,6 @@
-"""Memory of pipelines with real weights, computed from their published configurations on the meta device: nothing is loaded.
+"""Computes the memory of pipelines with real weights from their published configurations; nothing is loaded.
 
-`python -m studies.diffusion_memory` prints the table of docs/diffusion.md.
+`python -m studies.diffusion_memory` builds them on the meta device, and prints the table of docs/diffusion.md.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ diffusers: Any = import_module("diffusers")  # its lazy names are not seen by a 
 @final
 @dataclass(frozen=True)
 class Published:
-    """A pipeline as published.
+    """A pipeline as it was published.
 
     Attributes:
-        name: as the hub has it.
-        pixels: side of the square images.
-        text: tokens of text that the image meets in attention.
-        grid: that a concept map is read on.
-        denoiser: builds it.
-        others: build text encoders and VAE.
+        name: on the hub.
+        pixels: the side of the square images.
+        text: the number of text tokens that the image attends to.
+        grid: of the concept map.
+        denoiser: builds the denoiser.
+        others: build the text encoders and the VAE.
     """
 
     name: str
@@ -144,7 +144,7 @@ PIPELINES: Final = (
 
 @cache
 def built(build: Callable[[], Any]) -> Any:
-    """The model, without weights."""
+    """Returns the model without weights."""
     with torch.device("meta"):
         return build()
 
@@ -154,7 +154,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def sequences(denoiser: Any, pixels: int) -> list[TokenSequence]:
-    """Those of one forward on a square image."""
+    """Returns the sequences of one forward on a square image."""
     side = pixels // 8
     if type(denoiser).__name__ == "FluxTransformer2DModel":
         rows, columns = torch.meshgrid(torch.arange(side // 2), torch.arange(side // 2), indexing="ij")

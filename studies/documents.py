@@ -1,7 +1,8 @@
-"""Runs the python blocks of a page of documentation, in order; `python -m studies.documents` writes what they print.
+"""Runs the Python blocks of a page of documentation in order; `python -m studies.documents` writes their output.
 
-A block ```` ```text ```` right after a ```` ```python ```` block holds what this prints. The command writes these into the
-pages, and the `figure` that a tutorial makes into `docs/images/tutorial-….png`; the tests hold every page against its run.
+A block ```` ```text ```` right after a ```` ```python ```` block holds the printed output of that block. The command writes
+the output into the pages, and the `figure` of a tutorial into `docs/images/tutorial-….png`. The tests compare every page with
+its run.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*
 
 
 class Run(NamedTuple):
-    """A page with the output that its blocks printed now, and the names that they left."""
+    """A page with the output that its blocks printed now, and the names that they defined."""
 
     text: str
     names: dict[str, Any]
 
 
 def run(page: Path) -> Run:
-    """The page's blocks, run in order in one namespace.
+    """Runs the blocks of a page in order in one namespace.
 
     Raises:
-        Exception: whatever a block raises.
+        Exception: any that a block raises.
     """
     names: dict[str, Any] = {"__name__": page.stem}
 

@@ -1,4 +1,4 @@
-"""Variants of ExpectedVisits: the same walk with another choice in one place, compared on validation images."""
+"""Variants of ExpectedVisits for validation images: the same walk with one choice changed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from attnchain_interp.gradients import AttentionGradients
 
 @final
 class Walk(AttentionGradientAttribution):
-    """e (I − Q)⁻¹ over evidence W, by default that of `ExpectedVisits`.
+    """e (I − Q)⁻¹ over evidence W, which is by default that of `ExpectedVisits`.
 
     Args:
         forward_func: a model, only where `steps` is above 1.
-        rectify: where the ReLU is taken: "layers" (after their sum), "heads" (of each layer's mean) or "entries" (at once).
-        heads: how the heads of a layer are weighted, as in `head_weights`.
-        divisor: what W is divided by: the "greatest" sum of a row, so that the walk ends where evidence is scarce, or each of
-            the "rows" by its own, so that it ends everywhere with probability 1 − damping.
-        damping: probability of going on at the token with the most evidence.
-        start: as in `GradientAttention`.
+        rectify: where the ReLU is taken: "layers" (after their sum), "heads" (of the mean of each layer) or "entries" (at
+            once).
+        heads: the weights of the heads of a layer. See `head_weights`.
+        divisor: the divisor of W. "greatest" is the greatest sum of a row, so that the walk ends where evidence is scarce.
+            "rows" is the sum of each row, so that it ends everywhere with probability 1 − damping.
+        damping: the probability of going on at the token with the most evidence.
+        start: see `GradientAttention`.
         bounces: False stops after one step: eW.
-        steps: of an integral of the gradient over inputs, from the image's mean colour to the image.
+        steps: of an integral of the gradient over inputs, from the mean colour of the image to the image.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Walk(AttentionGradientAttribution):
         return ac.expected_visits(Chain(transitions, found.tokens.mask, absorbing=True, check=False), start)
 
     def evidence(self, found: AttentionGradients) -> Tensor:
-        """W (batch, query, key)."""
+        """Returns W (batch, query, key)."""
         weights = ac.head_weights(found.store, self.heads)
         total = torch.zeros(())
         for layer in range(len(found)):
@@ -78,7 +79,7 @@ class Walk(AttentionGradientAttribution):
 
 
 def variants(model: Any) -> dict[str, Any]:
-    """`ExpectedVisits`, and what differs from it in one place."""
+    """Returns `ExpectedVisits`, and its variants with one choice changed."""
     return {
         "ExpectedVisits": ac.ExpectedVisits(),
         "ReLU by heads": Walk(rectify="heads"),

@@ -21,7 +21,7 @@ HEAD = "| guarantee | attack | inputs tried | survived | command |\n|---|---|---
 
 
 class Attack(NamedTuple):
-    """A suite of the tests, and how many times longer than in the tests it runs."""
+    """A suite of the tests, and the factor by which it runs longer than in the tests."""
 
     guarantee: str
     attack: str
@@ -68,7 +68,7 @@ def counts(printed: str) -> tuple[int, int]:
 
 
 def measured(attack: Attack) -> str:
-    """Returns the row of an attack. Prints what pytest prints where it finds nothing."""
+    """Returns the row of an attack. Prints the output of pytest where it holds no statistics."""
     words = [sys.executable, "-m", "pytest", "-q", attack.tests, "--hypothesis-show-statistics"]
     done = subprocess.run(  # noqa: S603
         words,

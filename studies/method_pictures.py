@@ -27,7 +27,7 @@ LAYERS: Final = slice(-3, None)  # of AttentionFlow, whose time grows with the l
 
 
 def methods(model: Any) -> dict[str, Any]:
-    """Every method of docs/methods.md by its heading, with the settings of a first call; walks as published."""
+    """Returns every method of docs/methods.md by its heading, with the settings of a first call. Walks are as published."""
     return {
         "TokenRank": ac.TokenRank(model, **PLAIN),
         "MultiBounce": ac.MultiBounce(model, steps=3, start="class", **PLAIN),
@@ -57,7 +57,7 @@ def methods(model: Any) -> dict[str, Any]:
 
 
 def picture(images: Tensor, masks: Tensor, grids: Tensor, labels: bool) -> Figure:
-    """Each image beside its scores; `labels` says that the scores are numbers of states, which have no order."""
+    """Draws each image beside its scores. `labels` says that scores are numbers of states, which have no order."""
     figure, axes = blank_axes(1, 2 * len(images), cell=1.0)
     for k, (image, mask, grid) in enumerate(zip(images, masks, grids, strict=True)):
         shown, scores = axes[0, 2 * k : 2 * k + 2]
@@ -74,7 +74,7 @@ def picture(images: Tensor, masks: Tensor, grids: Tensor, labels: bool) -> Figur
 
 
 def text_picture(rows: Mapping[str, Tensor], words: list[str], evidence: Tensor) -> Figure:
-    """One row of scores for each method, over the tokens; each row has its own scale; the tokens of the evidence are bold."""
+    """Draws a row of scores for each method over the tokens, on its own scale. The tokens of the evidence are bold."""
     figure = Figure(figsize=(6, 1.3), layout="constrained")
     axis = figure.subplots()
     axis.imshow(torch.stack([row / row.max() for row in rows.values()]).numpy(), cmap="magma", aspect="auto", vmin=0)

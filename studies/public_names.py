@@ -1,4 +1,4 @@
-"""The public names of the packages: those that docs/api lists, each once, and to which the site links."""
+"""The public names of the packages. docs/api lists each of them once, and the site links to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OTHER_PACKAGES: Final = ("attnchain_evals", "attnchain_adapters.tracing")
 def public_names() -> dict[str, str]:
     """Returns dotted name → name of everything public.
 
-    A name of the core is `attnchain_interp.NAME` if the package itself has it, and `attnchain_interp.ROOM.NAME` if only the
+    A name of the core is `attnchain_interp.NAME` if the package itself has it. It is `attnchain_interp.ROOM.NAME` if only the
     `__all__` of a room has it.
     """
     core = import_module("attnchain_interp")

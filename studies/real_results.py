@@ -1,6 +1,6 @@
-"""The results in README.md, of the figures that the studies of real models keep: `python -m studies.real_results`.
+"""Writes the results in README.md from the kept figures of real models: `python -m studies.real_results`.
 
-Nothing is measured: docs/real-text.json and docs/real-vision.json have the figures.
+It measures nothing. docs/real-text.json and docs/real-vision.json hold the figures.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) ->
 
 
 def pages(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) -> dict[str, str]:
-    """Path → text of every page that is made of the figures."""
+    """Returns path → text of every page that is made of the figures."""
     return {"README.md": between("README.md", BEGIN, END, results(texts, photographs))}
 
 

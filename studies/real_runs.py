@@ -1,4 +1,4 @@
-"""Runs of methods on really trained models, and the pages that are made of them alone."""
+"""Runs of methods on really trained models, and the pages that are made of the figures alone."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Task:
 
     Attributes:
         title: of the section of the page.
-        question: the question that its metrics answer, a sentence.
+        question: a sentence, the question that the metrics answer.
         methods: the specs of methods, as `attnchain bench run --methods` takes them.
         metrics: of each method.
-        limit: how many examples at most.
+        limit: the greatest number of examples.
     """
 
     title: str
@@ -54,7 +54,7 @@ def measure(
     batch_size: int,
     limit: int | None = None,
 ) -> Summary:
-    """Measures a task, or goes on with it, and returns what a page needs. See `benchmark` for the arguments."""
+    """Measures a task, or continues it, and returns the figures of the page. See `benchmark` for the arguments."""
     made, limit = build_methods(task.methods, model, grid), limit or task.limit
     options: dict[str, Any] = {"baseline": baseline, "batch_size": batch_size, "limit": limit, "output": folder}
     return summary(benchmark(model, data, made, task.metrics, progress=True, **options))
@@ -161,7 +161,7 @@ def carry_out(
 
 
 def versions(found: Iterable[Summary]) -> str:
-    """Returns the versions and the weights that all tasks were measured with, as a sentence."""
+    """Returns a sentence: the versions and the weights with which all tasks were measured."""
     code = sorted({f"{name} {version}" for task in found for name, version in task["code"].items()})
     weights = sorted({task["model"][:16] for task in found})
     return f"Versions: {', '.join(code)}. Weights sha256 {'…, '.join(weights)}…."

@@ -1,4 +1,4 @@
-"""Pages that are made of a report, and what of the report is kept beside them."""
+"""Pages that are made of a report, and the part of the report that is kept beside them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ ROOT = Path(__file__).parents[1]
 
 
 def as_kept(report: Mapping[str, Any], *without: str) -> str:
-    """The report as JSON, without the wins of every method against every other and the parts that are named."""
+    """Returns the report as JSON, without the wins of every pair of methods and without the parts that are named."""
     return json.dumps({name: part for name, part in report.items() if name not in ("wins", *without)}, indent=1) + "\n"
 
 
 def kept(path: str) -> dict[str, Any]:
-    """A report that is kept at the path below the root."""
+    """Returns a report that is kept at the path below the root."""
     return json.loads((ROOT / path).read_text(encoding="utf-8"))
 
 
 def between(path: str, begin: str, end: str, text: str) -> str:
-    """The file at the path below the root, with the text between the two markers."""
+    """Returns the file at the path below the root, with the text between the two markers replaced."""
     whole = (ROOT / path).read_text(encoding="utf-8")
     before, rest = whole.split(begin)
     return before + begin + text + end + rest.split(end)[1]

@@ -1,8 +1,7 @@
-"""Regenerates the results on test images: `python -m studies.results` (512 images, some fifteen minutes on two cores).
+"""Measures the results on test images again: `python -m studies.results` (512 images, some fifteen minutes on two cores).
 
-Writes `docs/results.json`, the report without the wins, and the pictures in `docs/images/`; and from that file alone
-`docs/results.md`. With `--report FILE` nothing is measured: the report of a run that `demo.run` left in a folder takes the
-place.
+Writes `docs/results.json` (the report without the wins) and the pictures in `docs/images/`, and makes `docs/results.md` from
+that file alone. With `--report FILE` it measures nothing, and takes the report of a run that `demo.run` left in a folder.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ KEPT = "docs/results.json"
 
 
 def pages(report: Report) -> dict[str, str]:
-    """Path → text of every page that is made of the report."""
+    """Returns path → text of every page that is made of the report."""
     configuration = report["run"]["configuration"]
     versions = ", ".join(f"{name} {version}" for name, version in configuration["code"].items() if name != "sources")
     steps = configuration["metrics"]["deletion/mean"]["columns"][1:]

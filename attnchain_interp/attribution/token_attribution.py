@@ -161,7 +161,6 @@ class TokenAttribution(TextHooks, ABC):
         text: Text,
         target: Target | str = None,
         tokenizer: Any = None,
-        words: bool = False,
         max_new_tokens: int = 25,
         internal_batch_size: int | None = None,
         add_special_tokens: bool | None = None,
@@ -171,7 +170,7 @@ class TokenAttribution(TextHooks, ABC):
 
         Args:
             text: the `inp` of `TextAttribution.attribute`.
-            target, words, internal_batch_size, add_special_tokens, show_progress: see `TextAttribution.attribute`.
+            target, internal_batch_size, add_special_tokens, show_progress: see `TextAttribution.attribute`.
             tokenizer: see `TextAttribution`.
             max_new_tokens: how many tokens are generated at most, where the target is None.
 
@@ -179,7 +178,7 @@ class TokenAttribution(TextHooks, ABC):
             AttentionError: see `TextAttribution`.
         """
         wrapped, options = TextAttribution(self, tokenizer), {"max_new_tokens": max_new_tokens}
-        return wrapped.attribute(text, target, options, words, internal_batch_size, add_special_tokens, show_progress)
+        return wrapped.attribute(text, target, options, internal_batch_size, add_special_tokens, show_progress)
 
 
 def no_residual(method: Attribution) -> AttentionError:

@@ -26,9 +26,6 @@ def with_implicit_gradient(transitions: Operator, states: Tensor, pi: Tensor, da
         pi: its stationary vector at this damping.
         damping: in [0, 1].
         jump: (…, token), where the damped walk lands when it jumps.
-
-    Raises:
-        AttentionError: z is not found, or a second derivative is asked for; both in the backward pass.
     """
     stepped = damping * transitions.left(pi[..., None, :])[..., 0, :] + (1 - damping) * jump
     adjoint: Any = _Adjoint.apply

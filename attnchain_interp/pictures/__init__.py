@@ -1,4 +1,4 @@
-"""Pictures of scores over images (matplotlib) and over text (HTML), of layers, heads, walks and chains; figure files."""
+"""Pictures of scores over images and over text, of layers, heads, walks and chains, by matplotlib; figure files."""
 
 from attnchain_interp.pictures.bounces import animate_bounces, show_bounces
 from attnchain_interp.pictures.chains import show_chain
@@ -7,7 +7,6 @@ from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.layers import show_heads, show_layers
 from attnchain_interp.pictures.maps import show_attribution, show_grid
 from attnchain_interp.pictures.states import show_states
-from attnchain_interp.pictures.text import text_html
 from attnchain_interp.pictures.text_map import show_text
 
 __all__ = [
@@ -22,6 +21,5 @@ __all__ = [
     "show_layers",
     "show_states",
     "show_text",
-    "text_html",
     "write_figure",
 ]

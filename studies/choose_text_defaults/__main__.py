@@ -1,8 +1,9 @@
 """Chooses settings for decoders and encoders of text: `python -m studies.choose_text_defaults`.
 
-Every candidate is scored by faithfulness: comprehensiveness − sufficiency (ERASER, each the mean over the thresholds), the
-mean over two ways to erase a token: the attention mask, and a filler in its place. Each method gets its plainest candidate
-within the margin of its best on validation texts. Test texts are only reported. Writes docs/text-defaults.md.
+The score of a candidate is its faithfulness: comprehensiveness − sufficiency (ERASER, each the mean over the thresholds), the
+mean over two ways to erase a token, the attention mask and a filler in its place. Each method gets the plainest candidate
+within the margin of its best one on validation texts. Test texts are reported, and choose nothing. Writes
+docs/text-defaults.md.
 """
 
 from __future__ import annotations

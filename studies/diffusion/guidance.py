@@ -1,4 +1,4 @@
-"""The study of guidance: the scores of samples by guidance. Scales are chosen on other seeds than those reported."""
+"""The study of guidance: scores of samples by guidance. The seeds that choose the scales differ from the reported ones."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class GuidanceStudy(NamedTuple):
 
     Attributes:
         tried: scores of every scale on the seeds that choose the scale.
-        reported: scores of the chosen scales on the other seeds; no guidance comes first.
-        real: scores of as many real images in the place of samples.
+        reported: scores of the chosen scales on the other seeds. The samples without guidance come first.
+        real: scores of as many real images instead of samples.
     """
 
     tried: Scored

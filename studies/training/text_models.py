@@ -1,10 +1,9 @@
 """Trains the bundled decoder and encoder of text: `python -m studies.training.text_models` (minutes on two cores).
 
-For the decoder the number of pairs rises from one to six while it keeps up; the loss sees the answer alone. The encoder,
-which sees all pairs from the start, also learns to tell the value at every key: the loss of the answer alone leaves it
-choosing among the values for long. In half of the examples some tokens that the answer does not stand on are taken out, by
-the attention mask or by a filler in their place: so a sequence of which a metric has erased tokens is one that the model
-knows.
+For the decoder the number of pairs rises from one to six as fast as the model learns, and the loss reads the answer alone. The
+encoder sees all pairs from the start. Its loss also reads the value at every key: with the answer alone it would choose among
+the values for a long time. In half of the examples some tokens without evidence are removed, by the attention mask or by a
+filler in their place. The model therefore knows sequences in which a metric has erased tokens.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ STEPS = {"decoder": 3000, "encoder": 1000}
 
 
 def predicted(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-    """The logits that answer: of the value classes (batch, value) of an encoder, of the next token (batch, vocabulary)."""
+    """Returns the logits of the answer: of an encoder (batch, value), of the next token of a decoder (batch, vocabulary)."""
     logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
     return logits if logits.ndim == 2 else logits[:, -1]
 
 
 def wanted(logits: Tensor, batch: TextExample) -> Tensor:
-    """(batch,) what the right answer is called among these logits."""
+    """Returns the number (batch,) of the right answer among these logits."""
     return batch.label if logits.shape[-1] == len(VALUES) else batch.answer
 
 
 def thinned(batch: TextExample, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Token numbers and attention mask of a batch, in half of which some tokens without evidence are masked or fillers."""
+    """Returns ids and attention mask of a batch. In half of it some tokens without evidence are masked or fillers."""
     shape = batch.input_ids.shape
     share = torch.rand(shape[0], 2, 1, generator=generator) * (torch.rand(shape[0], 2, 1, generator=generator) < 0.3)
     erased = torch.rand(shape[0], 2, shape[1], generator=generator) < share
@@ -51,9 +50,9 @@ def thinned(batch: TextExample, generator: torch.Generator) -> tuple[Tensor, Ten
 
 
 def key_logits(model: Any, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The encoder's head on every token (batch, token, value), and what a key of the context is to say: the value after it.
+    """Returns the encoder's head at every token (batch, token, value), and the value after each key (batch, token).
 
-    The latter (batch, token) is −100 where there is nothing to say.
+    The latter is −100 at all other tokens.
     """
     hidden = model.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
     following = input_ids.roll(-1, 1)
@@ -65,7 +64,7 @@ def key_logits(model: Any, input_ids: Tensor, attention_mask: Tensor) -> tuple[T
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: KeyValues) -> float:
-    """The share of examples whose greatest logit is the answer."""
+    """Returns the share of examples whose greatest logit is the answer."""
     right = 0
     for batch in data.batches(BATCH):
         logits = predicted(model, batch.input_ids)

@@ -1,9 +1,10 @@
 """Trains the bundled vision transformer on cluttered digits: `python -m studies.training.vit`.
 
-Straight on the full task a small ViT stays at chance for a long time, so difficulty rises from plain to full. Early on
-the model also sees only a window of patches around the deciding digit, at its true place in the image: a quarter of the
-tokens, so several times the images a second, and every position learns to read digits. Both rise while the model keeps
-up; the rest of the run is the task as it is, all tokens. The loss sees labels alone; masks only place the early windows.
+On the full task alone a small ViT stays at chance for a long time. The difficulty therefore rises from plain images to the
+full task. At first the model also sees only a window of patches around the deciding digit, at its true place in the image. The
+window has a quarter of the tokens, so the model sees several times as many images a second, and every position learns to read
+digits. Difficulty and window grow as fast as the model learns. The rest of the run is the full task with all tokens. The loss
+reads labels alone, and masks only place the early windows.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ CHECK = 32  # steps between two looks at the curriculum
 
 
 class Curriculum:
-    """Difficulty of the task and side of the window (in patches); both rise while the model keeps up.
+    """The difficulty of the task and the side of the window in patches. Both grow as fast as the model learns.
 
     Args:
         grid: the side of the whole image, in patches.
-        hardest: the difficulty at which the rise ends.
+        hardest: the difficulty at which the growth ends.
     """
 
     def __init__(self, grid: int = 14, hardest: float = 1.0) -> None:
@@ -53,7 +54,7 @@ class Curriculum:
 
 
 def window_logits(model: Any, batch: Example, side: int) -> Tensor:
-    """Logits (batch, class) from `side` × `side` patches around the deciding digit, each at its true position."""
+    """Returns logits (batch, class) of `side` × `side` patches around the deciding digit, each at its true position."""
     tokens = model._pos_embed(model.patch_embed(batch.image))
     grid = model.patch_embed.grid_size[0]
     if side < grid:
@@ -91,10 +92,10 @@ def train(
     difficulty: float = 1.0,
     planned: int | None = None,
 ) -> None:
-    """Trains what `build` makes on `images` images up to a difficulty of the task, and writes its averaged weights.
+    """Trains the model of `build` on `images` images up to a difficulty of the task, and writes its averaged weights.
 
-    The schedule is that of `planned` images, all of them where None: a run that ends before its learning rate falls leaves
-    that to the average.
+    The learning rate is planned for `planned` images; for all of them when None. A run that ends before the learning rate
+    falls relies on the average of the weights.
     """
     torch.manual_seed(seed)
     model = build()

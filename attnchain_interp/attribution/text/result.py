@@ -21,7 +21,7 @@ from attnchain_interp.reprs import counted
 
 @final
 class TextAttributionResult(LLMAttributionResult):
-    """Scores of the tokens (or words) of a prompt for each output. Captum's plots work on it.
+    """Scores of the tokens of a prompt for each output. Captum's plots work on it.
 
     Attributes:
         input_tokens, output_tokens: labels. A classifier has one output.

@@ -51,9 +51,6 @@ class Spelling:
         """Returns the tokens of each span. A token belongs to the span that holds its first character that is no space.
 
         Words, sentences and passages have no tokens of a template.
-
-        Raises:
-            AttentionError: an unknown name, spans that are no strings or pairs, or a span without a token.
         """
         named = isinstance(spans, str)
         if named:

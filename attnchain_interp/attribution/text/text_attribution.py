@@ -83,7 +83,6 @@ class TextAttribution(Attribution):
         inp: Text,
         target: Target | str = None,
         gen_args: dict[str, Any] | None = None,
-        words: bool = False,
         internal_batch_size: int | None = None,
         add_special_tokens: bool | None = None,
         show_progress: bool = False,
@@ -100,8 +99,6 @@ class TextAttribution(Attribution):
                 border may differ from those of the whole text. Of another model, the target of `attribute`.
             gen_args: arguments of `model.generate`, where the target is None. The defaults are greedy:
                 {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}.
-            words: sum the scores over the tokens of each word of the prompt. It needs a fast tokenizer. Output tokens stay
-                tokens.
             internal_batch_size: how many output tokens a method of gradients differentiates together. None: all of a short
                 text, fewer of a long one.
             add_special_tokens: whether the tokenizer adds its special tokens to a string. None adds those that the string does
@@ -116,12 +113,12 @@ class TextAttribution(Attribution):
         if internal_batch_size is not None:
             check_whole_number("internal_batch_size", internal_batch_size, "how many output tokens are taken at a time")
         kind = _kind(self.model)
-        if not self.attr_method.is_additive and (words or kind != "encoder"):
+        if not self.attr_method.is_additive and kind != "encoder":
             raise AttentionError(
-                f"{type(self.attr_method).__name__} gives scores that cannot be summed over the tokens of a word, or outputs.",
+                f"{type(self.attr_method).__name__} gives scores that cannot be summed over output tokens.",
                 "Score a capture: score(capture(model, ids)).",
             )
-        prompt = prompt_of(inp, self.tokenizer, words, add_special_tokens)
+        prompt = prompt_of(inp, self.tokenizer, add_special_tokens)
         check_tokens(self.model, prompt.ids, "text")
         check_length(self.model, len(prompt), "text")
         ids = prompt.ids.to(self.device)
@@ -137,12 +134,12 @@ class TextAttribution(Attribution):
         return TextAttributionResult(
             input_tokens=prompt.labels,
             output_tokens=output_labels(tokens, prompt.tokenizer),
-            token_attr=prompt.by_unit(scores[:, :n]),
+            token_attr=prompt.kept(scores[:, :n]),
             output_attr=torch.cat([scores[:, n:], scores.new_zeros(len(tokens), 1)], 1) if kind == "decoder" else None,
             output_probs=rows.probabilities,
             policy=rows.policy,
             inp=prompt.inp,
-            sinks=prompt.unit_sinks(rows.sinks),
+            sinks=prompt.kept_sinks(rows.sinks),
             spelling=prompt.spelling,
             output_spelling=spelled(tokens.tolist(), prompt.tokenizer),
         )
@@ -163,10 +160,10 @@ class TextAttribution(Attribution):
         return TextAttributionResult(
             input_tokens=prompt.labels,
             output_tokens=[label],
-            token_attr=prompt.by_unit(scores.cpu()),
+            token_attr=prompt.kept(scores.cpu()),
             policy=WHOLE_POLICY,
             inp=prompt.inp,
-            sinks=prompt.unit_sinks(sinks_of(source)),
+            sinks=prompt.kept_sinks(sinks_of(source)),
             spelling=prompt.spelling,
         )
 

@@ -17,27 +17,23 @@ _TOKENIZER: Final = ("__call__", "encode", "decode", "convert_ids_to_tokens")
 _KINDS: Final = "a string, a list of messages (role and content), token ids, or a captum TextTokenInput"
 
 
-def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> tuple[TextTokenInput, str | None]:
-    """Returns Captum's input of a text, and the string that was tokenised (None where ids were given).
+def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> TextTokenInput:
+    """Returns Captum's input of a text.
 
     Args:
         text: see `TextAttribution.attribute`.
         tokenizer: of the model.
         add_special_tokens: whether the tokenizer adds its special tokens to a string. None adds those that the string does not
             begin or end with.
-
-    Raises:
-        AttentionError: another kind of text, several texts or none, padding, an object that is no tokenizer, or messages that
-            the tokenizer has no chat template for.
     """
     if isinstance(text, TextTokenInput):
         _check_no_choice(add_special_tokens)
-        return text, None
+        return text
     if not isinstance(text, str) and not _is_conversation(text):
         ids = _given(text)
         check_tokenizer(tokenizer)
         _check_no_choice(add_special_tokens)
-        return _with_ids("", tokenizer, ids), None
+        return _with_ids("", tokenizer, ids)
     check_tokenizer(tokenizer)
     if not isinstance(text, str):
         text, add_special_tokens = _conversation(text, tokenizer), bool(add_special_tokens)
@@ -47,7 +43,7 @@ def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> tupl
         ids = _once(tokenizer.encode(text), tokenizer.encode(text, add_special_tokens=False))
     else:
         ids = tokenizer.encode(text, add_special_tokens=add_special_tokens)
-    return _with_ids(text, tokenizer, ids), text
+    return _with_ids(text, tokenizer, ids)
 
 
 def contents_of(text: Any) -> list[str] | None:

@@ -142,11 +142,7 @@ def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
 
 
 def device_named(name: str | None) -> str:
-    """Returns the device of this name. None gives the CUDA device of this process, or the CPU without CUDA.
-
-    Raises:
-        AttentionError: torch knows no such device, or there is none here.
-    """
+    """Returns the device of this name. None gives the CUDA device of this process, or the CPU without CUDA."""
     if name is not None:
         try:
             torch.zeros(1, device=name).item()

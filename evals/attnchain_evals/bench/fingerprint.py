@@ -100,9 +100,7 @@ _NAMED = (torch.dtype, torch.device, torch.Size, slice, range, PurePath, complex
 def plain(value: Any, name: str = "a setting", depth: int = 0) -> Any:
     """Returns a setting as JSON can hold it: numbers and texts as they are, arrays and functions by their contents.
 
-    Raises:
-        AttentionError: an object that says nothing of its contents, or one that holds itself. Two of them could not be told
-            apart, and the rows of one would be taken for those of the other.
+    An object that says nothing of its contents is refused: two of them could not be told apart.
     """
     inner = functools.partial(plain, name=name, depth=depth + 1)
     if depth > _DEEPEST:

@@ -28,9 +28,6 @@ class PartFile:
     """A CSV file that rows are appended to. A row is on the disk once `append` returns.
 
     A line that a killed process left half written is cut off on opening.
-
-    Raises:
-        AttentionError: another process is writing to it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,11 +40,7 @@ class PartFile:
             self._write([FIELDS], CHECKSUM)
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Writes the rows.
-
-        Raises:
-            AttentionError: the disk is full or fails; what was written before stays, nothing half written does.
-        """
+        """Writes the rows. Where the disk is full, the rows before stay, and nothing half written does."""
         self._write([(*row[:-1], repr(float(row[-1]))) for row in rows])
 
     def close(self) -> None:

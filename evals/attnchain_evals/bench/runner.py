@@ -98,9 +98,6 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
 
     Batch b is process b mod world's. It appends to its own part file, one write for each batch and method; a killed run
     goes on with the batch and method that it was at; of texts with the batch, whose methods share forwards.
-
-    Raises:
-        AttentionError: the folder holds another run, a full disk, no data, or what a method or metric raises.
     """
     share = share or Share.from_environment()
     check_names("method", plan.methods)

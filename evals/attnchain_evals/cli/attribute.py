@@ -16,8 +16,6 @@ from attnchain_evals.terminal import as_usage, working
 if TYPE_CHECKING:
     from attnchain_interp.capture import LoadedModel
 
-PAGE = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{}</title></head>\n<body>{}</body></html>\n'
-
 
 def attribute(
     model: Model,
@@ -88,20 +86,15 @@ def _image(
 def _text(
     loaded: LoadedModel, model: str, source: str, method: str, target: str | None, stem: Path
 ) -> tuple[Path, dict[str, Any]]:
-    from html import escape
-
     from attnchain_evals.bench.names import method_of
     from attnchain_interp import TextAttribution
-    from attnchain_interp.files import write_text
-    from attnchain_interp.pictures import text_html
 
     generates = getattr(loaded.model, "can_generate", lambda: False)()
     meant = target if target is None or generates else _class(target)
     with working(method):
         found = TextAttribution(method_of(method)(loaded.model), loaded.reading.tokenizer).attribute(source, target=meant)
     rows: Any = found.token_attr
-    shown = text_html(found.input_tokens, rows, found.output_tokens)
-    write_text(page := Path(f"{stem}.html"), PAGE.format(escape(f"{model} · {method}"), shown))
+    page = found.write_html(Path(f"{stem}.html"))
     scores = {"text": source, "input_tokens": found.input_tokens, "output_tokens": found.output_tokens}
     return page, scores | {"scores": rows.tolist(), "policy": found.policy}
 

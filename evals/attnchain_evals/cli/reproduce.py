@@ -61,9 +61,9 @@ def flux_segmentation(
     """Measures the same scores for bounces from the word of the class through a diffusion model; one forward an image."""
     from attnchain_evals.reproduce import flux_segmentation as experiment
 
-    seeing = experiment.Seeing(size, timestep, heads, experiment.layers_of(layers), experiment.grid_of(grid), text)
+    chosen = (size, timestep, heads, experiment.layers_of(layers), experiment.grid_of(grid), text, dtype, offload)
     settings = _settings(output, str(data), model, limit, "1", device)
-    _show(experiment.flux_segmentation(settings, experiment.Loading(dtype, offload), seeing))
+    _show(experiment.flux_segmentation(settings, experiment.Options(*chosen)))
 
 
 @app.command("token-masking")

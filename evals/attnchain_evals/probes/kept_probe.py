@@ -34,7 +34,10 @@ def kept_probe(
     source = Path(source)
     if (source / RECORD).is_file():
         return LinearProbe.read(source, model, image)
-    train, validation = (ClassFolder(part, preprocess, classes_in(part)) for part in parts_of(source))
+    train, validation = (  # the classes of a probe are its folders, also where they are ImageNet's
+        ClassFolder(part, preprocess, sorted(each.name for each in part.iterdir() if each.is_dir()))
+        for part in parts_of(source)
+    )
     started = time.monotonic()
     while not (kept / RECORD).is_file():
         if not rank:
@@ -60,8 +63,3 @@ def parts_of(folder: Path) -> tuple[Path, Path]:
             "Pass the folder above train/, or the folder of a probe.",
         )
     return train, validation[0]
-
-
-def classes_in(folder: Path) -> list[str]:
-    """Returns the names of the folders in a folder, sorted: the classes of a probe, also where they are ImageNet's."""
-    return sorted(each.name for each in folder.iterdir() if each.is_dir())

@@ -22,7 +22,8 @@ REPORT_SCHEMA = "attnchain-bench-report/2"
 
 def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
     """Writes the three reports and returns their paths."""
-    found = as_json(result, read_sanity(folder))
+    kept = read_checks(folder / "sanity.json")
+    found = as_json(result, {} if kept is None else kept[1])
     texts = {
         "report.md": as_markdown(found),
         "report.json": json.dumps(found, indent=1),
@@ -31,12 +32,6 @@ def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]
-
-
-def read_sanity(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns method → check → {"value", "passed"}. Empty where no sanity checks were run."""
-    kept = read_checks(folder / "sanity.json")
-    return {} if kept is None else kept[1]
 
 
 def notes(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> list[str]:

@@ -54,13 +54,15 @@ METHODS: Final = {
 
 @final
 @dataclass(frozen=True)
-class Seeing:
-    """The options of the denoiser's forward on an image.
+class Options:
+    """How the pipeline is loaded, and how its denoiser sees an image.
 
     Attributes:
         size: the side in pixels of the square that the image is squeezed to (bicubic).
         timestep, heads, layers, grid: see `capture_image`.
         text: number of tokens of the text encoder (`max_sequence_length`); the pipeline's own when None.
+        dtype: of the weights: "float32", "float16" or "bfloat16".
+        offload: keeps the weights on the CPU and brings one model at a time to the device.
     """
 
     size: int = 512
@@ -69,6 +71,8 @@ class Seeing:
     layers: LayerSelection = "all"
     grid: Grid | None = None
     text: int | None = None
+    dtype: str = "float32"
+    offload: bool = False
 
 
 @final
@@ -79,13 +83,13 @@ class WordMaps:
         model: the pipeline.
         data: the images with their classes.
         number: the number of the image; it also seeds the noise.
-        seeing: how the denoiser sees the image.
+        options: how the denoiser sees the image.
     """
 
     known_target = None  # localisation does not read the class
 
-    def __init__(self, model: LazyPipeline, data: ImageNetSegmentation, number: int, seeing: Seeing) -> None:
-        self._model, self._data, self._number, self._seeing = model, data, number, seeing
+    def __init__(self, model: LazyPipeline, data: ImageNetSegmentation, number: int, options: Options) -> None:
+        self._model, self._data, self._number, self._options = model, data, number, options
 
     def scores(self, method: WordBounces) -> Tensor:
         """Returns the map of a method (1, 224, 224)."""
@@ -105,15 +109,15 @@ class WordMaps:
 
     @cached_property
     def _stores(self) -> Any:
-        seeing = self._seeing
-        options: dict[str, Any] = {} if seeing.text is None else {"max_sequence_length": seeing.text}
-        options |= {"heads": seeing.heads, "layers": seeing.layers, "grid": seeing.grid, "timestep": seeing.timestep}
-        image = _squeezed(Image.fromarray(self._data.arrays(self._number)[0]), seeing.size)
+        own = self._options
+        call: dict[str, Any] = {} if own.text is None else {"max_sequence_length": own.text}
+        call |= {"heads": own.heads, "layers": own.layers, "grid": own.grid, "timestep": own.timestep}
+        image = _squeezed(Image.fromarray(self._data.arrays(self._number)[0]), own.size)
         generator = torch.Generator().manual_seed(self._number)
-        return capture_image(self._model.pipe, image, f"a {self._word}", generator=generator, **options)
+        return capture_image(self._model.pipe, image, f"a {self._word}", generator=generator, **call)
 
 
-def flux_segmentation(settings: Settings, loading: Loading, seeing: Seeing) -> str:
+def flux_segmentation(settings: Settings, options: Options) -> str:
     """Measures and returns the page.
 
     The protocol is ConceptAttention's: the prompt is "a {class}"; maps and masks are resized to 224 × 224 by nearest
@@ -123,15 +127,15 @@ def flux_segmentation(settings: Settings, loading: Loading, seeing: Seeing) -> s
     data = ImageNetSegmentation(settings.data, WholeImage(lambda image: _squeezed(image, SIDE)))
     metrics = localisation_metrics()
     plan = Plan(
-        LazyPipeline(settings.model, settings.device, loading),
+        LazyPipeline(settings.model, settings.device, options),
         data,
         METHODS,
         metrics,
         batch_size=1,
         limit=settings.limit,
         name=settings.model,
-        capture=lambda model, _, number: WordMaps(model, data, number, seeing),  # type: ignore[arg-type]
-        settings={"loading": asdict(loading), "seeing": {**asdict(seeing), "layers": str(seeing.layers)}},
+        capture=lambda model, _, number: WordMaps(model, data, number, options),  # type: ignore[arg-type]
+        settings={"options": {**asdict(options), "layers": str(options.layers)}},
     )
     run(plan, settings.output, progress=True)
     result = BenchmarkResult.read(settings.output, metrics)
@@ -170,52 +174,33 @@ def _squeezed(image: Image.Image, side: int) -> Tensor:
 
 
 @final
-@dataclass(frozen=True)
-class Loading:
-    """The options of loading a pipeline.
-
-    Attributes:
-        dtype: of the weights: "float32", "float16" or "bfloat16".
-        offload: keeps the weights on the CPU and brings one model at a time to the device.
-    """
-
-    dtype: str = "float32"
-    offload: bool = False
-
-
-@final
 class LazyPipeline(nn.Module):
     """A pipeline of diffusers as the model of a benchmark, loaded on the first use of `pipe`: a finished run loads none."""
 
-    def __init__(self, name: str, device: str | None, loading: Loading) -> None:
+    def __init__(self, name: str, device: str | None, options: Options) -> None:
         super().__init__()
-        self._name, self._device, self._loading = name, device_named(device), loading
+        self._name, self._device, self._options = name, device_named(device), options
         self.place = nn.Parameter(torch.empty(0, device=self._device))  # tells the benchmark the device
 
     @cached_property
     def pipe(self) -> Any:
-        return load_pipeline(self._name, self._device, self._loading)
+        return load_pipeline(self._name, self._device, self._options)
 
 
-def load_pipeline(name: str, device: str, loading: Loading) -> Any:
-    """Returns the pipeline of diffusers of this name on the device, without progress bars.
-
-    Raises:
-        AttentionError: diffusers cannot find or load the pipeline, or an unknown dtype.
-        ImportError: diffusers is not installed; the message has the install line.
-    """
-    check_one_of("dtype", loading.dtype, PRECISIONS)
+def load_pipeline(name: str, device: str, options: Options) -> Any:
+    """Returns the pipeline of diffusers of this name on the device, without progress bars."""
+    check_one_of("dtype", options.dtype, PRECISIONS)
     adapter = adapter_named("diffusers")
     if not isinstance(adapter, PipelineAdapter):
         raise AttentionError(
             f"{type(adapter).__name__} loads no pipelines.", "Install the adapter of diffusers that ships here."
         )
     try:
-        pipe = adapter.load_pipeline(name, torch_dtype=getattr(torch, loading.dtype))
+        pipe = adapter.load_pipeline(name, torch_dtype=getattr(torch, options.dtype))
     except (OSError, RuntimeError, ValueError) as error:
         raise loading_failure("diffusers", name, error, cached_names()) from error
     pipe.set_progress_bar_config(disable=True)
-    if loading.offload:
+    if options.offload:
         pipe.enable_model_cpu_offload(device=device)
         return pipe
     return pipe.to(device)

@@ -115,13 +115,7 @@ def _stem(file: Path, folder: Path) -> str:
 
 
 def open_image(path: str | Path) -> Any:
-    """Reads the image of a file, in RGB, as a viewer shows it. See `attnchain_interp.capture.rgb_image`.
-
-    Raises:
-        AttentionError: there is no such file, or the file is not an image, is cut off, has several frames, or holds numbers
-            of which none is known to be white; or it has more than `MOST_PIXELS` pixels, or is longer than `MOST_ELONGATED`
-            times its short side.
-    """
+    """Reads the image of a file, in RGB, as a viewer shows it. See `attnchain_interp.capture.rgb_image`."""
     return _read(path, rgb_image)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.tasks.class_folder import synset_names
-from attnchain_evals.tasks.digest import digest
+from attnchain_evals.tasks.digest import digest, sha256
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.mask_placement import placed
 from attnchain_interp import AttentionError
@@ -60,9 +59,8 @@ class ImageNetSegmentation:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """The sha256 of the file, and of the first image after preprocessing."""
-        with self._path.open("rb") as file:
-            contents = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"name": "ImageNetSegmentation", "sha256": contents, "first": digest(self[0].image), "length": self._length}
+        first = digest(self[0].image)
+        return {"name": "ImageNetSegmentation", "sha256": sha256(self._path), "first": first, "length": self._length}
 
     def __len__(self) -> int:
         return self._length

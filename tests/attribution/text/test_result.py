@@ -50,7 +50,8 @@ class Planted(ac.AttentionAttribution):
 
 @pytest.mark.parametrize("words", [False, True])
 def test_attention_sinks_are_named_and_outlined(words: bool) -> None:
-    result = Planted(small.llama()).attribute_text(TEXT, "a dog", DECODER, words=words)
+    result = Planted(small.llama()).attribute_text(TEXT, "a dog", DECODER)
+    result = result.by_word() if words else result
     place = 2
     assert result.input_tokens[place] == ("cats" if words else "cat")
     assert list(result.sinks) == [place]
@@ -92,7 +93,7 @@ def test_plots_are_shown_with_their_marks(monkeypatch: pytest.MonkeyPatch) -> No
 def test_scores_of_words_sentences_and_parts_are_sums() -> None:
     text = "the cats sat. a dog walks on."
     result = ac.MultiBounce(small.llama()).attribute_text(text, "a dog", DECODER)
-    by_word = ac.MultiBounce(small.llama()).attribute_text(text, "a dog", DECODER, words=True)
+    by_word = result.by_word()
     assert result.token_attr is not None
     assert by_word.token_attr is not None
     words = result.grouped("word")

@@ -90,8 +90,8 @@ def test_bad_methods() -> None:
         ac.TokenRank(model, heads="each").attribute_text(TEXT, "a dog", DECODER)
     with pytest.raises(ac.AttentionError, match='use select="row"'):
         ac.RawAttention(model, select="column").attribute_text(TEXT, "a dog", DECODER)
-    with pytest.raises(ac.AttentionError, match="cannot be summed over the tokens of a word"):
-        ac.MetastableStates(small.bert()).attribute_text(TEXT, tokenizer=ENCODER, words=True)
+    with pytest.raises(ac.AttentionError, match="cannot be summed over output tokens"):
+        ac.MetastableStates(model).attribute_text(TEXT, "a dog", DECODER)
 
 
 def test_the_class_has_the_shape_of_captums() -> None:
@@ -106,7 +106,7 @@ def test_the_class_has_the_shape_of_captums() -> None:
     assert isinstance(wrapped, Attribution)
     assert (wrapped.attr_method, wrapped.model, wrapped.tokenizer) == (method, model, DECODER)
     assert wrapped.device == torch.device("cpu")
-    one, other = wrapped.attribute(TEXT, "a dog", words=True), method.attribute_text(TEXT, "a dog", DECODER, words=True)
+    one, other = wrapped.attribute(TEXT, "a dog"), method.attribute_text(TEXT, "a dog", DECODER)
     assert torch.equal(one.token_attr, other.token_attr)  # type: ignore[arg-type]
     assert one.input_tokens == other.input_tokens
     assert repr(wrapped) == f"TextAttribution(MultiBounce(LlamaForCausalLM), {type(DECODER).__name__})"

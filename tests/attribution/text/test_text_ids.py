@@ -22,23 +22,22 @@ def tokens(method: Any, text: Any, tokenizer: Any, **options: Any) -> list[str]:
     return method.attribute_text(text, options.pop("target", "a dog"), tokenizer, **options).input_tokens
 
 
-@pytest.mark.parametrize("words", [False, True])
-def test_special_tokens_that_a_string_has_are_not_added_again(words: bool) -> None:
+def test_special_tokens_that_a_string_has_are_not_added_again() -> None:
     decoder, encoder = ac.MultiBounce(small.llama()), ac.MultiBounce(small.bert())
-    assert tokens(decoder, "<s> the cat", DECODER, words=words) == ["<s>", "the", "cat"]
-    assert tokens(decoder, "the cat", DECODER, words=words) == ["<s>", "the", "cat"]
+    assert tokens(decoder, "<s> the cat", DECODER) == ["<s>", "the", "cat"]
+    assert tokens(decoder, "the cat", DECODER) == ["<s>", "the", "cat"]
     whole = ["[CLS]", "the", "cat", "[SEP]"]
     for text in ("the cat", "[CLS] the cat", "the cat [SEP]", "[CLS] the cat [SEP]"):
-        assert tokens(encoder, text, ENCODER, target=None, words=words) == whole
-    assert tokens(ac.MultiBounce(t5()), "the cat </s>", SEQ2SEQ, words=words) == ["the", "cat", "</s>"]
-    assert tokens(decoder, "<s>", DECODER, words=words) == ["<s>"]
+        assert tokens(encoder, text, ENCODER, target=None) == whole
+    assert tokens(ac.MultiBounce(t5()), "the cat </s>", SEQ2SEQ) == ["the", "cat", "</s>"]
+    assert tokens(decoder, "<s>", DECODER) == ["<s>"]
 
 
 def test_special_tokens_are_added_or_not_as_the_user_says() -> None:
     method = ac.MultiBounce(small.llama())
     assert tokens(method, "<s> the cat", DECODER, add_special_tokens=True) == ["<s>", "<s>", "the", "cat"]
     assert tokens(method, "<s> the cat", DECODER, add_special_tokens=False) == ["<s>", "the", "cat"]
-    assert tokens(method, "the cat", DECODER, add_special_tokens=False, words=True) == ["the", "cat"]
+    assert tokens(method, "the cat", DECODER, add_special_tokens=False) == ["the", "cat"]
     by_class = ac.TextAttribution(method, DECODER).attribute("the cat", "a dog", add_special_tokens=False)
     assert by_class.input_tokens == ["the", "cat"]
 
@@ -52,8 +51,6 @@ def test_ids_and_what_a_tokenizer_returns() -> None:
         result = method.attribute_text(given, "a dog", DECODER)
         assert torch.equal(result.token_attr, expected.token_attr)  # type: ignore[arg-type]
         assert result.input_tokens == expected.input_tokens
-    words = method.attribute_text(DECODER("the cat sat"), "a dog", DECODER, words=True)
-    assert words.input_tokens == ["<s>", "the", "cat", "sat"]
 
 
 def chatting(template: Any) -> Any:
@@ -74,8 +71,7 @@ def template(_: Any, messages: Any, tokenize: bool, add_generation_prompt: bool,
 
 def test_a_conversation_is_put_through_the_chat_template() -> None:
     method, tokenizer = ac.MultiBounce(small.llama()), chatting(template)
-    for words in (False, True):
-        assert tokens(method, TALK, tokenizer, words=words) == ["<s>", "the", "cat", "sat", ".", "and"]
+    assert tokens(method, TALK, tokenizer) == ["<s>", "the", "cat", "sat", ".", "and"]
     expected = method.attribute_text("<s> the cat sat . and", "a dog", tokenizer)
     assert torch.equal(method.attribute_text(TALK, "a dog", tokenizer).seq_attr, expected.seq_attr)
     assert tokens(method, [*TALK, {"role": "assistant", "content": "a dog"}], tokenizer)[-3:] == ["a", "dog", "."]

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import attnchain_interp as ac
 from attnchain_evals import segmentation_scores
 from attnchain_evals.cli import app as cli
-from attnchain_evals.reproduce.flux_segmentation import METHODS, LazyPipeline, Loading, grid_of, layers_of, load_pipeline
+from attnchain_evals.reproduce.flux_segmentation import METHODS, LazyPipeline, Options, grid_of, layers_of, load_pipeline
 from attnchain_interp import AttentionError
 
 from ...tiny_pipelines import flux, stable_diffusion
@@ -109,7 +109,7 @@ def test_what_is_refused_says_why(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_is_loaded_on_its_first_use_in_its_dtype(tmp_path: Path) -> None:
-    model = LazyPipeline(str(tmp_path / "pipe"), "cpu", Loading("bfloat16"))
+    model = LazyPipeline(str(tmp_path / "pipe"), "cpu", Options(dtype="bfloat16"))
     assert next(model.parameters()).device.type == "cpu"
     stable_diffusion().save_pretrained(tmp_path / "pipe")
     assert model.pipe.unet.dtype == torch.bfloat16
@@ -117,8 +117,8 @@ def test_a_pipeline_is_loaded_on_its_first_use_in_its_dtype(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("loading", "message"), [(Loading("half"), "dtype='half' is unknown"), (Loading(), "diffusers could not load")]
+    ("options", "message"), [(Options(dtype="half"), "dtype='half' is unknown"), (Options(), "diffusers could not load")]
 )
-def test_an_unknown_dtype_and_an_empty_folder_are_refused(loading: Loading, message: str, tmp_path: Path) -> None:
+def test_an_unknown_dtype_and_an_empty_folder_are_refused(options: Options, message: str, tmp_path: Path) -> None:
     with pytest.raises(AttentionError, match=message):
-        load_pipeline(str(tmp_path), "cpu", loading)
+        load_pipeline(str(tmp_path), "cpu", options)
