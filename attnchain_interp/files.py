@@ -34,7 +34,7 @@ def as_path(path: Any) -> Path:
     except (TypeError, ValueError):
         name = b"\0"
     if b"\0" in name:
-        raise AttentionError(f"{path!r} is no path of a file.", "Pass a string or a pathlib.Path.")
+        raise AttentionError(f"{path!r} is not a path of a file.", "Pass a string or a pathlib.Path.")
     return Path(os.fsdecode(path))
 
 
@@ -84,7 +84,7 @@ def _check_writable(target: Path) -> None:
     if target.exists() or target.is_symlink():  # a link that is still one leads to itself
         target.stat()
         if not target.is_file():
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         if not os.access(target, os.W_OK):
             raise PermissionError("the file is read-only")
 

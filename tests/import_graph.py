@@ -83,7 +83,7 @@ def definer(module: str, name: str | None, known: Sources) -> str | None:
 
 
 def edges(known: Sources) -> set[tuple[str, str]]:
-    """(importer, imported) between modules that are no doors. A name taken through a door leads to the module behind it.
+    """(importer, imported) between modules that are not doors. A name taken through a door leads to the module behind it.
 
     The doors themselves are left out: they import their own rooms. `through_own_door` finds the modules that use the door of
     a package in which they are.

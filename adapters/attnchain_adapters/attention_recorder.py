@@ -107,7 +107,7 @@ class AttentionRecorder(TorchFunctionMode):
             layers: the selection that the user asked for. A selection by names leaves other attention unread, also that of
                 strangers. Any other selection counts layers, so that a stranger would change its meaning.
             advice: the fix where a wanted layer showed no map.
-            fix: the fix where a module attends that is no layer of the model, as far as it is known.
+            fix: the fix where a module attends that is not a layer of the model, as far as it is known.
 
         Raises:
             AttentionError: a wanted layer showed no map, or a stranger attends.

@@ -40,7 +40,7 @@ class ContributionPath:
 
     Args:
         steps: the functions, the first one first.
-        refused: makes the error that the block of this path is no sum over tokens, for a reason.
+        refused: makes the error that the block of this path is not a sum over tokens, for a reason.
     """
 
     def __init__(self, steps: Steps, refused: Callable[[str], Exception]) -> None:

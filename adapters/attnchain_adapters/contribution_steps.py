@@ -47,7 +47,7 @@ Steps = tuple[Step | Gate, ...]
 
 
 def sent(steps: Steps, heads: Tensor, gated: bool = True) -> Tensor:
-    """Returns the output of some steps, or of those that are no gates."""
+    """Returns the output of some steps, or of those that are not gates."""
     for step in steps:
         if isinstance(step, Step):
             heads = step.call(heads)

@@ -35,5 +35,5 @@ def factors(function: Any, args: Sequence[Any], given: list[Tensor]) -> Iterator
 
 
 def is_learnt(tensor: Any) -> bool:
-    """Whether a factor is a learnt weight: the product then makes another map, or reads a memory, whose keys are no tokens."""
+    """Says whether a factor is a learnt weight. The product then makes another map, or reads a memory without tokens."""
     return isinstance(tensor, nn.Parameter)

@@ -110,7 +110,7 @@ def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
     """Returns the balanced chain: each column of P divided by its mean, then each row scaled back to its own sum.
 
     B_ij ∝ P_ij / m_jˢ. The mean m_j of a column is over the states that can attend to token j: all states, and in a causal
-    chain (decoders) j and the later ones. It takes the pull from tokens that everybody attends to. A token that is no state
+    chain (decoders) j and the later ones. It takes the pull from tokens that everybody attends to. A token that is not a state
     keeps its row, by which a walk enters the chain. Columns to which no state attends stay empty. Walks of an absorbing chain
     end with the same probability at each step. A chain whose columns have equal means stays as it is. At full strength
     `balance(reverse(P))` equals `reverse(balance(P))`, where P is not causal.

@@ -227,6 +227,6 @@ def pipeline_adapter_of(pipe: Any) -> PipelineAdapter:
         if isinstance(adapter, PipelineAdapter) and adapter.recognises_pipeline(pipe):
             return adapter
     raise AttentionError(
-        f"{type(pipe).__name__} is no pipeline that is known; pipelines of diffusers with a `transformer` or a `unet` are.",
+        f"{type(pipe).__name__} is not a pipeline that is known; pipelines of diffusers with a `transformer` or a `unet` are.",
         "Capture its denoiser by itself: capture(denoiser, …).",
     )

@@ -81,7 +81,7 @@ def _check_kind(maps: Any) -> None:
 
 
 def _check_layer(name: str, tensor: Any, each: str) -> None:
-    """Refuses what is no tensor (batch, head, query, key). `each` is the code that changes every layer."""
+    """Refuses what is not a tensor (batch, head, query, key). `each` is the code that changes every layer."""
     cause = f"maps must be tensors (batch, head, query, key), one per layer; {name!r} is of"
     if isinstance(tensor, tuple | list) and any(isinstance(part, Tensor) for part in tensor):
         raise AttentionError(f"{cause} type {type(tensor).__name__}, as generate() gives for each step.", GENERATION)

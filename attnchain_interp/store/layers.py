@@ -194,7 +194,8 @@ def in_order(names: Sequence[str], layers: LayerSelection) -> list[str]:
 def no_chain(name: str, queries: int, keys: int) -> AttentionError:
     """Returns the error of attention from these queries to other tokens."""
     return AttentionError(
-        f"{name} leads from {queries} queries to {keys} other tokens (cross-attention, or a pooling head), which is no chain.",
+        f"{name} leads from {queries} queries to {keys} other tokens (cross-attention, or a pooling head), which is not a"
+        " chain.",
         "Use its rows as starts of a walk over the keys' own chain:"
         " bounce(store.chain(), cross.maps()[:, layer, head, query]).",
     )

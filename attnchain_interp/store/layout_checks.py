@@ -39,4 +39,4 @@ def check_labels(labels: Any, batch: int, tokens: int) -> None:
     if not lists or [len(row) for row in labels] != [tokens] * batch:
         raise AttentionError(f"labels must hold {batch} lists of {tokens} strings.", "Pass one string for each token.")
     if odd := [label for row in labels for label in row if not isinstance(label, str)]:
-        raise AttentionError(f"labels hold {odd[0]!r}, which is no string.", "Pass str(label) for each token.")
+        raise AttentionError(f"labels hold {odd[0]!r}, which is not a string.", "Pass str(label) for each token.")

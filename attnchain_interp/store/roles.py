@@ -30,6 +30,6 @@ class Role(IntEnum):
         except KeyError:
             known = ", ".join(repr(role.name.lower()) for role in cls)
             raise AttentionError(
-                f"{name!r} is no token role.",
+                f"{name!r} is not a token role.",
                 f'The roles are {known}. A chain of a whole store also takes "no-sinks": store.chain(tokens="no-sinks").',
             ) from None

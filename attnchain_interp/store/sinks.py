@@ -133,7 +133,7 @@ def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
     its value is at most 0.3 times as long as the median value of the head, so that almost nothing moves, or the others give it
     at least 0.3 of their attention on average, so that it moves the same to all. The first is the first token of a decoder,
     the second a patch on which a head of a vision transformer without registers gathers. (A sink in the softmax, `sink=` of a
-    layer, is no token.)
+    layer, is not a token.)
 
     A token is a sink of the store where it takes more attention in the heads of which it is one, averaged over all heads and
     layers, than a token receives in all. A decoder's text needs about four tokens for that.

@@ -109,7 +109,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     """Returns the sha256 of the names, the types, the shapes, and the sum of every 4096 bytes of the tensors.
 
     Sums are taken as integers of 64 bits, so they are the same on every device. They show damage of a disk or of a copy,
-    at the speed at which memory is read. They are no signature.
+    at the speed at which memory is read. They are not a signature.
     """
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

@@ -230,7 +230,7 @@ def test_families_whose_blocks_are_no_such_sum(name: str, reason: str) -> None:
 
 
 def test_norms_after_the_addition_and_before_the_network_are_told_apart() -> None:
-    """Blocks of attention alone: a norm of the next block, or after the last one, is no part of a block."""
+    """Blocks of attention alone: a norm of the next block, or after the last one, is not a part of a block."""
 
     class Block(nn.Module):
         def __init__(self, before: bool) -> None:
@@ -348,7 +348,7 @@ def test_blocks_of_a_users_own_by_hand(kind: str, measure: Measure) -> None:
 
 
 def test_blocks_in_a_loop_of_the_model_itself() -> None:
-    """The stream is no input of a module around the attention: the norm before the attention gets it."""
+    """The stream is not an input of a module around the attention: the norm before the attention gets it."""
 
     class Normed(nn.Module):
         def __init__(self) -> None:

@@ -115,7 +115,7 @@ def test_exported_programs_are_read(decomposed: bool) -> None:
 def test_a_memory_of_learnt_values_is_left_unread(mix: Callable[..., Tensor], slots: int) -> None:
     store = ac.capture(built(softmax, mix, slots=slots), X, reading=TEXT)
     assert (store.names, store.unread) == (["0"], ("1",))
-    with pytest.raises(ac.AttentionError, match="0 weighs experts or a learnt memory, which are no tokens"):
+    with pytest.raises(ac.AttentionError, match="0 weighs experts or a learnt memory, which are not tokens"):
         ac.capture(built(mix, slots=slots), X, reading=TEXT)
 
 

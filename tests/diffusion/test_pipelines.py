@@ -112,7 +112,7 @@ def test_every_argument_arrives_with_its_default(adapter: Recorder) -> None:
 
 def test_a_pipeline_that_no_adapter_recognises(adapter: Recorder) -> None:
     for call in (diffusion.capture_pipeline, diffusion.self_attention_guidance, lambda pipe: diffusion.denoise_image(pipe, 0)):
-        with pytest.raises(ac.AttentionError, match="int is no pipeline that is known"):
+        with pytest.raises(ac.AttentionError, match="int is not a pipeline that is known"):
             call(3)
     assert adapter.called == {}
 

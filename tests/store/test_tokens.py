@@ -42,7 +42,7 @@ def test_padding_is_never_selected() -> None:
         (lambda: TokenLayout(torch.full((1, 5), int(Role.PATCH)), grid=(2, 2)), "4 places but there are .5. patch"),
         (lambda: TokenLayout(torch.tensor([[2, 3], [3, 2]]), grid=(1, 1)), "same positions"),
         (lambda: TokenLayout.text(torch.ones(1, 2), labels=[["a"]]), "1 lists of 2 strings"),
-        (lambda: layout().select("word"), "'word' is no token role.\nThe roles are 'class', 'register'"),
+        (lambda: layout().select("word"), "'word' is not a token role.\nThe roles are 'class', 'register'"),
         (lambda: layout().select("text"), "selects nothing in an example.\nThis layout holds class, patch, register"),
         (lambda: layout().select([9]), "token 9 does not exist; there are 9"),
         (lambda: TokenLayout.text(torch.ones(1, 2)).center, "needs an image grid"),

@@ -64,7 +64,7 @@ def classes_of(model: nn.Module) -> list[str]:
 
 
 def check_family(model: nn.Module) -> None:
-    """Refuses the families of torchvision whose attention is no chain over tokens.
+    """Refuses the families of torchvision whose attention is not a chain over tokens.
 
     Raises:
         AttentionError: the model is of one of them.
@@ -103,7 +103,7 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
         others = dict.fromkeys(use.module or use.owner for use in seen if use.weighs)
         raise AttentionError(
             f"no module of {name}{around} attends in this forward: nothing multiplies values by a softmax over keys"
-            + (f"; {', '.join(others)} weighs experts or a learnt memory, which are no tokens." if others else "."),
+            + (f"; {', '.join(others)} weighs experts or a learnt memory, which are not tokens." if others else "."),
             towers_line(uses) or "Pass the maps yourself: AttentionStore.from_maps(your_maps, tokens=…).",
         )
     by_name, among = names_given(request.layers), list(dict.fromkeys(use.layer for use in there))

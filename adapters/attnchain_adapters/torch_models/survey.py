@@ -42,7 +42,7 @@ class Use:
         number: counts the uses of a forward from 0.
         after: the numbers of the uses whose results it was computed from.
         given: numbers the first sequence that its module was given; None where there is none.
-        weighs: it weighs things that are no tokens: the experts of a router, or the learnt values of a memory.
+        weighs: it weighs things that are not tokens: the experts of a router, or the learnt values of a memory.
         width: the size of a value; None where it has no part in telling tokens from channels.
         arguments: the names of the arguments of the model from which the values were computed.
         reason: why the map cannot be read; empty where it can.
@@ -203,7 +203,7 @@ class _Survey(AttentionRecorder):
         return result
 
     def _no_tokens(self, call: AttentionCall) -> str:
-        """Returns why keys are no tokens: no module around was given as many, but as many as the others are."""
+        """Returns why keys are not tokens: no module around was given as many, but as many as the others are."""
         *_, queries, keys = call.attention.shape
         lengths, further = self._lengths(), keys - queries
         unknown = not {keys, further} & lengths or (queries, further) in self._values.joined

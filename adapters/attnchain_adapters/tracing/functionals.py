@@ -58,7 +58,7 @@ def token_rank(P: Tensor, states: Tensor, damping: float | None = None, balanced
 def balance(P: Tensor, states: Tensor, strength: float = 1.0) -> Tensor:
     """Returns P with each column divided by its mean over the states that can attend to it, then each state's row by its sum.
 
-    The means are taken to the power `strength`, from 0 to 1. A token that is no state keeps its row.
+    The means are taken to the power `strength`, from 0 to 1. A token that is not a state keeps its row.
 
     Raises:
         ValueError: a strength outside [0, 1].

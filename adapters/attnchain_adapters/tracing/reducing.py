@@ -173,7 +173,7 @@ def chain(maps: Tensor, keys: Tensor | None, tokens: Tensor | None, path: str) -
     worst = torch.where(states, (P.sum(-1) - 1).abs(), 0).max()
     if not bool(worst <= 2e-2):
         raise ValueError(
-            f"a row of {path} sums to 1 ± {float(worst):.3g}. Weights after dropout are no chain (call .eval() on the model),"
+            f"a row of {path} sums to 1 ± {float(worst):.3g}. Weights after dropout are not a chain (call .eval()),"
             " nor are those of a softmax with a sink."
         )
     inside = torch.where(states[..., None, :], P, 0)

@@ -15,7 +15,7 @@ TIMM = {"VisionTransformer", "Beit", "Eva"}  # their blocks attend globally over
 
 
 class Attention:
-    """The attention of a module: maps (batch, head, query, key) of some heads, how many heads, and who is no padding.
+    """The attention of a module: maps (batch, head, query, key) of some heads, how many heads, and who is not padding.
 
     `keys` is (batch, token) bool, or None where there is no padding. The class is a plain one: nnsight 0.7 sends no other.
     """
@@ -31,7 +31,7 @@ def attention_modules(model: Any) -> list[Any]:
     `nn.MultiheadAttention`.
 
     Raises:
-        ValueError: `model` is no nnsight model.
+        ValueError: `model` is not an nnsight model.
     """
     if not all(hasattr(model, name) for name in ("_module", "path", "modules")):
         raise ValueError(
@@ -74,14 +74,14 @@ def attention_of(envoy: Any) -> Attention:
     call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
     if isinstance(module, nn.MultiheadAttention):
         if not torch.equal(call.arguments["query"], call.arguments["key"]):
-            raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is no chain; leave it out.")
+            raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is not a chain; leave it out.")
         call.arguments |= {"need_weights": True, "average_attn_weights": False}
         envoy.inputs = call.args[1:], call.kwargs
         mask = call.arguments.get("key_padding_mask")  # where it is bool, padding is true
         return returned(envoy, envoy.output[1], ~mask if mask is not None and mask.dtype == torch.bool else mask)
     given = {**call.arguments, **call.kwargs}
     if any(given.get(name) is not None for name in ("key_value_states", "encoder_hidden_states")):
-        raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is no chain; leave it out.")
+        raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is not a chain; leave it out.")
     return returned(envoy, weights_in(envoy, (*args, *kwargs.values())), given.get("attention_mask"))
 
 

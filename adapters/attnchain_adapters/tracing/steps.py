@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from attnchain_adapters.tracing.shown_attention import Attention
 
-Rows = dict[str, tuple[Tensor, Tensor | None]]  # path of a layer → its maps so far, and who is no padding
+Rows = dict[str, tuple[Tensor, Tensor | None]]  # path of a layer → its maps so far, and who is not padding
 
 
 def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
@@ -31,7 +31,7 @@ def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
                 f"{path} attends from {queries} of {keys} tokens, and a chain needs the rows of all; {earlier.shape[-1]}"
                 " earlier ones are kept. In a generation keep the rows of every step: rows = {} before the loop over"
                 " tracer.iter[:], and rows=rows in the call. Cross-attention, and steps with a sliding or static cache or with"
-                " drafted tokens, are no chain: leave that layer out, or trace one forward over the finished text."
+                " drafted tokens, are not a chain: leave that layer out, or trace one forward over the finished text."
             )
         maps = torch.cat([F.pad(earlier, (0, queries)), maps], -2)
         unpadded = None if unpadded is None else F.pad(unpadded, (0, queries), value=True)

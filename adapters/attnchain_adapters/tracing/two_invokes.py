@@ -8,7 +8,7 @@ import sys
 from textwrap import indent
 from typing import Any
 
-REMOTE = {"backend", "blocking", "job_id", "remote", "verbose"}  # arguments of a trace that are no inputs
+REMOTE = {"backend", "blocking", "job_id", "remote", "verbose"}  # arguments of a trace that are not inputs
 HEADER = 4  # the line on which nnsight 0.7 puts the first statement of a block
 WITHOUT_SOURCE = """\
 with model.trace() as tracer:

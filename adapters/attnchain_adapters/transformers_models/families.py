@@ -21,7 +21,7 @@ class Family:
     Attributes:
         sequence: what its tokens are. "several": the model is made of towers, which are families of their own.
         causal: whether it is a decoder without an encoder.
-        prefix: tokens before the others. In text, a class token is the first that is no padding: the one its head reads.
+        prefix: tokens before the others. In text, a class token is the first that is not padding: the one its head reads.
         suffix: what the configuration calls the number of special tokens after the others.
         any_size: whether it takes images of any size.
         remark: for the table of models.
@@ -118,7 +118,7 @@ REFUSED: Final[dict[str, str]] = {
     **dict.fromkeys(("timesformer",), "attends in time and in space by turns, the other folded into the batch"),
     **dict.fromkeys(("swiftformer",), "has no attention from token to token at full resolution"),
     **dict.fromkeys(("longformer", "led"), "attends within a band, held as a band and not as a map"),
-    **dict.fromkeys(("big_bird", "bigbird_pegasus", "longt5", "pegasus_x"), "attends sparsely by blocks, which are no map"),
+    **dict.fromkeys(("big_bird", "bigbird_pegasus", "longt5", "pegasus_x"), "attends sparsely by blocks, which are not a map"),
     **dict.fromkeys(("reformer", "yoso", "mra"), "attends by hashing or a multi-resolution approximation; there is no map"),
     **dict.fromkeys(("nystromformer",), "approximates its map by landmarks; there is no row-stochastic map"),
     **dict.fromkeys(("canine", "funnel", "perceiver"), "changes the number of tokens from layer to layer"),

@@ -87,7 +87,7 @@ class TokenRank(ChainAttribution):
     In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score that token alone.
     `causal` says how this is avoided:
 
-    - "last": jumps lead to the last token, which predicts the next one; where it is no state (text after the patches of an
+    - "last": jumps lead to the last token, which predicts the next one; where it is not a state (text after the patches of an
       image), to the states that it attends to. A token counts by how much of the last token's reading comes from it. With
       damping 0.5 it is the most faithful of the policies on a trained decoder whose evidence is known
       (docs/text-defaults.md). It is the default in a decoder.

@@ -40,7 +40,7 @@ class TextHooks(Attribution, ABC):
             logit, (position, token), of which the method makes the score that it explains.
         allows_padding: whether padding after the tokens of an example changes none of its scores. The contexts of several
             output tokens are then scored as one padded batch.
-        is_additive: whether scores may be summed, over the tokens of a word and over the output tokens.
+        is_additive: whether scores may be summed over the output tokens. A model that generates needs it.
     """
 
     forward_func: Any

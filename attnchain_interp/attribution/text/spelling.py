@@ -48,7 +48,7 @@ class Spelling:
         return Spelling(pieces, [all(self.template[k] for k in group) for group in groups])
 
     def groups(self, spans: Spans) -> list[list[int]]:
-        """Returns the tokens of each span. A token belongs to the span that holds its first character that is no space.
+        """Returns the tokens of each span. A token belongs to the span that holds its first character that is not a space.
 
         Words, sentences and passages have no tokens of a template.
         """

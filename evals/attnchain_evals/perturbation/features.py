@@ -227,7 +227,7 @@ def check_grid(grid: tuple[int, int], size: Sequence[int]) -> None:
     """Refuses a grid (rows, columns) that is finer than images of `size` (height, width)."""
     if len(grid) != 2 or not all(isinstance(n, int) and 0 < n <= pixels for n, pixels in zip(grid, size, strict=True)):
         raise AttentionError(
-            f"features={grid!r} is no grid of images of {size[0]} × {size[1]} pixels.",
+            f"features={grid!r} is not a grid of images of {size[0]} × {size[1]} pixels.",
             "Pass (rows, columns), at most one cell for each pixel: features=(14, 14).",
         )
 

@@ -67,7 +67,7 @@ def _tensor(attributions: Any) -> Tensor:
             raise TypeError(f"they are {scores.dtype}")
     except (TypeError, ValueError, RuntimeError) as error:
         raise AttentionError(
-            f"attributions are a {type(attributions).__name__} that is no array of real numbers ({error}).",
+            f"attributions are a {type(attributions).__name__} that is not an array of real numbers ({error}).",
             "Pass a tensor, an array, or a list with one of equal shape for each example.",
         ) from error
     return scores if scores.is_floating_point() else scores.double()

@@ -22,7 +22,7 @@ class Passages(PromptedTexts):
     """Passages with a question whose answer stands in the passage. The evidence is the answer's characters.
 
     The file is `passages.jsonl`, or SQuAD's own JSON of version 1.1 or 2.0. A question of several annotated answers has the
-    first. Questions that SQuAD marks as impossible have no answer, and are no examples. The tokens of the passage are ranked.
+    first. Questions that SQuAD marks as impossible have no answer, and are not examples. The tokens of the passage are ranked.
     Questions about one passage are in one part of the data. See `PromptedTexts` for arguments, splits and errors.
 
     Source: Rajpurkar et al., *SQuAD*, EMNLP 2016; version 2.0: Rajpurkar, Jia & Liang, ACL 2018.

@@ -91,7 +91,7 @@ def records(path: Path, wanted: str) -> list[Record]:
 def records_of(values: Any, place: str, wanted: str) -> list[Record]:
     """Returns the objects of a list."""
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise AttentionError(f"{place} is no list of objects.", f"Correct it: {wanted}.")
+        raise AttentionError(f"{place} is not a list of objects.", f"Correct it: {wanted}.")
     return [Record(f"{place}, entry {number}", value, wanted) for number, value in enumerate(values)]
 
 
@@ -111,7 +111,7 @@ def _lines(path: Path, wanted: str) -> Iterator[Record]:
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise AttentionError(f"{place} is no JSON ({error}).", f"Correct it: {wanted}.") from error
+            raise AttentionError(f"{place} is not JSON ({error}).", f"Correct it: {wanted}.") from error
         if not isinstance(value, dict):
             raise AttentionError(f"{place} holds a {type(value).__name__}, not an object.", f"Correct it: {wanted}.")
         yield Record(place, value, wanted)
@@ -121,7 +121,7 @@ def _parsed(path: Path, wanted: str) -> Any:
     try:
         return json.loads(_read(path))
     except ValueError as error:
-        raise AttentionError(f"{path} is no JSON ({error}).", f"Pass another file: {wanted}.") from error
+        raise AttentionError(f"{path} is not JSON ({error}).", f"Pass another file: {wanted}.") from error
 
 
 def _read(path: Path) -> str:

@@ -147,7 +147,7 @@ def test_other_guidance_and_more_channels_are_refused() -> None:
 def test_what_is_refused_says_why() -> None:
     pipe = unconditional()
     cases: list[tuple[Any, dict[str, Any], str]] = [
-        (object(), {}, "object is no pipeline that is known"),
+        (object(), {}, "object is not a pipeline that is known"),
         (pipe, {"importance": "max"}, "importance='max' is unknown"),
         (pipe, {"kernel": 4}, "odd kernel"),
         (pipe, {"sigma": 0.0}, "positive sigma"),

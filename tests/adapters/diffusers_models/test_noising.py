@@ -231,7 +231,7 @@ def test_what_is_refused_says_why() -> None:
             lambda: diffusion.denoise_image(changed, images(), PROMPT),
             "StableDiffusionImg2ImgPipeline takes no prompt together with latents",
         ),
-        (lambda: diffusion.denoise_image(object(), images()), "object is no pipeline that is known"),
+        (lambda: diffusion.denoise_image(object(), images()), "object is not a pipeline that is known"),
     ]
     for call, message in cases:
         with pytest.raises(ac.AttentionError, match=message):

@@ -108,7 +108,7 @@ def test_what_is_refused_says_why() -> None:
     with pytest.raises(ac.AttentionError, match="heads='max' is unknown"), diffusion.capture_pipeline(pipe, heads="max"):  # type: ignore[arg-type]
         pass
     with (
-        pytest.raises(ac.AttentionError, match="object is no pipeline that is known"),
+        pytest.raises(ac.AttentionError, match="object is not a pipeline that is known"),
         diffusion.capture_pipeline(object()),
     ):
         pass

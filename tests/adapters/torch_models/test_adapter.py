@@ -423,5 +423,5 @@ def test_cross_attention_is_no_chain_where_lengths_coincide() -> None:
     cross = ac.capture(model, x, sequences() + 1, reading=ac.Reading(kind="cross"))
     assert cross.maps().shape[-2] == cross.maps().shape[-1]
     for method in (ac.TokenRank(), ac.Rollout(), ac.MultiBounce(), ac.ColumnSum(), ac.RawAttention()):
-        with pytest.raises(ac.AttentionError, match=r"(?s)from 7 queries to 7 other tokens.*is no chain.*starts of a walk"):
+        with pytest.raises(ac.AttentionError, match=r"(?s)from 7 queries to 7 other tokens.*is not a chain.*starts of a walk"):
             method.score(cross)

@@ -24,7 +24,7 @@ def test_they_give_what_the_core_gives(maps: torch.Tensor) -> None:
 @pytest.mark.parametrize("maps", [P, CAUSAL], ids=["full", "causal"])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_balanced_chains(maps: torch.Tensor, strength: float) -> None:
-    """One token is no state: it keeps its row."""
+    """One token is not a state: it keeps its row."""
     states = torch.tensor([False, True, True, True, True]).expand(2, 3, 5)
     chain = ac.balance(ac.restrict(maps, states), strength)
     found = functionals.balance(ac.restrict(maps, states).matrix, states[:, :1], strength)

@@ -73,7 +73,7 @@ def check_maps(store: ac.AttentionStore, member: Member, returned: dict[str, lis
         assert float(maps.std(-1).mean()) > 0.01, "a flat map proves nothing"
         assert maps.shape[2:] == expected.shape[2:]
         assert torch.allclose(maps * queries, expected.float() * queries, atol=1e-5)
-    assert all(next(rest, None) is None for rest in calls.values()), "a call of the module is no layer"
+    assert all(next(rest, None) is None for rest in calls.values()), "a call of the module is not a layer"
 
 
 def check_layout(store: ac.AttentionStore, kind: str, prefix: tuple[str, ...]) -> None:
@@ -85,7 +85,7 @@ def check_layout(store: ac.AttentionStore, kind: str, prefix: tuple[str, ...]) -
         assert torch.allclose(scores.sum(1), torch.ones(len(scores)), atol=1e-5)
     else:
         assert store.queries is not None
-        with pytest.raises(ac.AttentionError, match="which is no chain"):
+        with pytest.raises(ac.AttentionError, match="which is not a chain"):
             store.chain()
 
 

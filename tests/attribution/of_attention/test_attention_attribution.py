@@ -187,5 +187,5 @@ def test_attribute_leaves_sinks_out_as_score_does() -> None:
     for layers in ("all", [1], ["0"]):
         method = ac.TokenRank(lambda _: store, layers=layers, tokens="no-sinks")
         assert torch.allclose(method.attribute(torch.zeros(1, 8), output="tokens"), method.score(store))
-    with pytest.raises(ac.AttentionError, match="(?s)'no-sinks' is no token role.*store.chain"):
+    with pytest.raises(ac.AttentionError, match="(?s)'no-sinks' is not a token role.*store.chain"):
         store.tokens.select("no-sinks")

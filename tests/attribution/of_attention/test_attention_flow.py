@@ -100,7 +100,7 @@ def test_the_narrower_layer_decides_and_paths_add_up() -> None:
     """From token 0 two paths lead to token 1: 0.75 and then 0.5, 0.25 and then 1."""
     upper, lower = torch.tensor([[0.75, 0.25], [0.0, 1.0]]), torch.tensor([[0.5, 0.5], [0.0, 1.0]])
     flow = maximum_flow(torch.stack([upper, lower]), torch.tensor([1.0, 0.0]), torch.tensor([False, True]))
-    assert flow.tolist() == [0, 0.75], "tokens that are no targets are given 0"
+    assert flow.tolist() == [0, 0.75], "tokens that are not targets are given 0"
 
 
 def test_capacities_are_rounded_to_the_scale() -> None:

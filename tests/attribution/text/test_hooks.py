@@ -165,7 +165,7 @@ def test_hooks_that_few_methods_need() -> None:
             return f"begins at {begin}"
 
     model = small.llama()
-    with pytest.raises(ac.AttentionError, match="Labels gives scores that cannot be summed over the tokens of a word"):
+    with pytest.raises(ac.AttentionError, match="Labels gives scores that cannot be summed over output tokens"):
         Labels(model).attribute_text(TEXT, "a dog", DECODER)
     result = Embedded(model).attribute_text(TEXT, "a dog", DECODER)
     assert seen[0].shape == (1, 10, 48)

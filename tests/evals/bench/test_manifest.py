@@ -28,7 +28,7 @@ def negated() -> nn.Module:
 
 
 class Scaled(Reader):
-    """Has the name of another class, an attribute that is no parameter, and a buffer that is not kept."""
+    """Has the name of another class, an attribute that is not a parameter, and a buffer that is not kept."""
 
     temperature: Tensor
 

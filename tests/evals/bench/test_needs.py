@@ -17,7 +17,7 @@ from attnchain_interp.capture import LoadedModel
 
 
 class Headless(torch.nn.Module):
-    """A backbone whose output is no tensor of logits."""
+    """A backbone whose output is not a tensor of logits."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from .planted import WEIGHTS, curve_by_hand, logit_without, probability, trial
 
 
 def test_bounds_of_naopc_by_enumeration() -> None:
-    """Six features whose cost is no sum: 720 orders. A beam of 20 holds all sets of a size."""
+    """Six features whose cost is not a sum: 720 orders. A beam of 20 holds all sets of a size."""
     table = torch.rand(64, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
     def cost(removed: Tensor) -> Tensor:

@@ -110,5 +110,5 @@ def test_cells_that_are_pixels_are_told_and_a_grid_can_be_named() -> None:
     pooled = nn.functional.avg_pool2d(heat, (4, 2))
     assert torch.equal(cells.scores, scores(convolution, images, pooled))
     for bad in ((2, 9), (0, 2), (2,), (2.0, 2)):
-        with pytest.raises(ac.AttentionError, match="is no grid of images of 8 × 8 pixels"):
+        with pytest.raises(ac.AttentionError, match="is not a grid of images of 8 × 8 pixels"):
             Perturbation(convolution, images).ranked(heat, bad)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ def test_both_formats_are_one(tmp_path: Path) -> None:
     write_lines(tmp_path / "passages.jsonl", [LINE])
     lines = Passages(tmp_path, TOKENIZER)
     own = Passages(write_json(tmp_path / "dev-v2.0.json", squad(ANSWERED, IMPOSSIBLE)), TOKENIZER)
-    assert lines.prompts == own.prompts, "a question without an answer is no example"
+    assert lines.prompts == own.prompts, "a question without an answer is not an example"
     passage = own[0]
     assert passage.evidence is not None
     assert passage.sentences is not None

@@ -52,7 +52,7 @@ def test_lines_and_lists_hold_the_same_records(tmp_path: Path) -> None:
 
 def test_broken_records_are_refused_by_their_place(tmp_path: Path) -> None:
     for rows, message in (
-        (['{"id": 1}', '{"id": '], r"(?s)a\.jsonl, line 2 is no JSON.*Correct it: a line has 'id'"),
+        (['{"id": 1}', '{"id": '], r"(?s)a\.jsonl, line 2 is not JSON.*Correct it: a line has 'id'"),
         (["[1]"], "line 1 holds a list, not an object"),
         ([], "holds no record"),
     ):
@@ -63,10 +63,10 @@ def test_broken_records_are_refused_by_their_place(tmp_path: Path) -> None:
         (lambda: record.field("id", int), r"x\.json, entry 0 has 'id' of type bool; its fields are 'id', 'name', 'list'"),
         (lambda: record.field("other", str), "has no 'other'"),
         (lambda: record.text("name"), "has an empty 'name'"),
-        (lambda: record.parts("list"), "x.json, entry 0, 'list' is no list of objects"),
-        (lambda: records(write_json(tmp_path / "b.json", {"id": 1}), WANTED), "b.json is no list of objects"),
+        (lambda: record.parts("list"), "x.json, entry 0, 'list' is not a list of objects"),
+        (lambda: records(write_json(tmp_path / "b.json", {"id": 1}), WANTED), "b.json is not a list of objects"),
         (lambda: whole_record(write_json(tmp_path / "c.json", []), WANTED), "c.json holds a list, not an object"),
-        (lambda: whole_record(write_lines(tmp_path / "d.json", ["{"]), WANTED), "d.json is no JSON"),
+        (lambda: whole_record(write_lines(tmp_path / "d.json", ["{"]), WANTED), "d.json is not JSON"),
     ):
         with pytest.raises(AttentionError, match=message):
             read()

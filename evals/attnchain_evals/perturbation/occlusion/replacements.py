@@ -129,7 +129,7 @@ class Black(Replacement):
         channels = images.shape[1]
         if len(self.mean) != channels or len(self.std) != channels or not all(deviation > 0 for deviation in self.std):
             raise AttentionError(
-                f"mean={self.mean} and std={self.std} are no normalisation of images of {channels} channels.",
+                f"mean={self.mean} and std={self.std} are not a normalisation of images of {channels} channels.",
                 "Pass one number per channel, std above 0.",
             )
         mean, std = (torch.tensor(values).to(images)[None, :, None, None] for values in (self.mean, self.std))
