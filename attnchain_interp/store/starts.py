@@ -84,8 +84,8 @@ def last_state(chain: Chain) -> Tensor:
 def jump_to_last(chain: Chain, tokens: TokenLayout) -> Tensor:
     """Returns the distribution (…, token) of a jump to the last token that is not padding, which predicts the next token.
 
-    Where that token is not a state (the text after the patches of an image), the walk lands where the token attends to. Where it
-    attends to no state, the walk lands evenly on all of them.
+    Where that token is not a state (the text after the patches of an image), the walk lands where the token attends to.
+    Where it attends to no state, the walk lands evenly on all of them.
     """
     last = start_distribution(chain, tokens, "last")
     inside = (last * chain.states).sum(-1, keepdim=True) > 0

@@ -60,6 +60,6 @@ def prompt_of(text: Any, tokenizer: Any, add_special_tokens: bool | None = None)
     ids: Tensor = inp.inp_tensor
     places = list(range(ids.shape[1])) if inp.itp_mask is None else inp.itp_mask[0].nonzero()[:, 0].tolist()
     read = spelled(ids[0].tolist(), inp.tokenizer, contents_of(text))
-    apart = ["" if place - 1 in (-1, before) else " " for before, place in pairwise([-1, *places])]  # by a skipped token
+    apart = [" " * (place > before + 1) for before, place in pairwise([places[0] - 1, *places])]  # where a token is skipped
     pieces = [space + read.pieces[place] for space, place in zip(apart, places, strict=True)]
     return Prompt(ids, places, inp, Spelling(pieces, [read.template[place] for place in places]))
