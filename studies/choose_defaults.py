@@ -75,7 +75,7 @@ def report(srg: dict[tuple[str, str, str, str], NDArray[np.float64]], images: in
     lines = [
         "# How the defaults were chosen",
         "",
-        f"By `python -m studies.choose_defaults`: SRG on {images} validation images (seed {seed}) of the bundled task,",
+        f"`python -m studies.choose_defaults` measures SRG on {images} validation images (seed {seed}) of the bundled task,",
         "mean over both occlusions, for every combination. The last column is the paired difference from the plain choice",
         "(its first settings, all layers, heads averaged), with its 95 % bootstrap interval. The five best of each method:",
     ]
@@ -94,9 +94,9 @@ def report(srg: dict[tuple[str, str, str, str], NDArray[np.float64]], images: in
         "",
         "## The rule",
         "",
-        "The highest SRG; among the choices within 0.005 of it the plainest: all layers, heads averaged, fewer steps, damping",
-        "0.99 as in the paper. `TokenRank` and `MultiBounce` have other defaults for images today, chosen on photographs",
-        "([methods](methods.md#weights-of-layers-balanced-chains-contributions)).",
+        "Of the choices within 0.005 of the highest SRG, the plainest is taken: all layers, mean of heads, fewer steps,",
+        "the damping 0.99 of the paper. `TokenRank` and `MultiBounce` have other defaults for images today, chosen on",
+        "photographs ([methods](methods.md#weights-of-layers-balanced-chains-contributions)).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -22,7 +22,7 @@ Measured = Mapping[str, Comparison]
 
 TEXT: Final = """# Class-specific methods compared
 
-Does `ExpectedVisits` find what speaks for a class better than the methods that are known? This page is written by
+Does `ExpectedVisits` find the evidence for a class better than known methods? These commands write this page:
 
 ```text
 python -m studies.backbones
@@ -30,40 +30,45 @@ python -m studies.backbones
 python -m studies.class_specific_page
 ```
 
-Figures are SRG, insertion − deletion by the mean colour at the fractions 1/16, 1/4, 3/4 and 15/16 between both ends, and
-their differences, image by image, with 95 % bootstrap intervals over images. The class is that of the clean prediction, right
-or wrong. Where there is no difference, 5 such intervals in 100 still leave 0 out: nothing is corrected for their number.
+The figures are SRG: insertion − deletion by the mean colour at the fractions 0, 1/16, 1/4, 3/4, 15/16 and 1. Differences
+are taken image by image. Intervals are 95 % bootstrap intervals over images. The explained class is that of the clean
+prediction, right or wrong. The intervals are not corrected for their number: where two methods are equal, 5 of 100
+intervals still exclude 0.
 
-| backbone | what it is | difficulty of `ClutteredDigits` | validation images, accuracy | test images, accuracy |
+| backbone | model | difficulty of `ClutteredDigits` | validation images, accuracy | test images, accuracy |
 |---|---|---|---|---|
 {models}
 
 {weak}
 
-## What the chain means
+## The meaning of the chain
 
-A *state* is a token. A *step* goes from a token to one that it attends to, the more often the more that attention raises the
-score of the class: W_ij = ReLU(Σ_l mean_h A_ij ∂s/∂A_ij), over all heads and layers. A walk *dies* where evidence is scarce:
-W is divided by its greatest row sum, so a token whose row holds a tenth of that passes the walk on with a tenth of the
-probability. A *visit* is an arrival. The score of a token is how many visits a walk from the class token (from any token
-where there is none) pays it before it dies: direct evidence, plus the evidence of those that lead to it, which counts the
-less the longer the way. The start's own visit is no patch's and ranks nothing, unless walks start at all patches, which each
-then have the same. Layers are summed before the ReLU, so that one layer can take back what another said.
+- A *state* is a token.
+- A *step* goes from a token to a token that it attends to. It is more probable where this attention raises the score of
+  the class more: W_ij = ReLU(Σ_l mean_h A_ij ∂s/∂A_ij), over all heads and layers. Layers are summed before the ReLU, so
+  that the negative evidence of one layer cancels the positive evidence of another.
+- A walk *ends* where evidence is scarce. W is divided by its greatest row sum, so a token with a tenth of that sum passes
+  the walk on with a tenth of the probability.
+- A *visit* is an arrival. The score of a token is the expected number of its visits, for a walk that starts at the class
+  token (at every token where a model has no class token). It adds direct evidence and the evidence of tokens that lead to
+  the token. Longer ways count less. The visit at the start does not change the order of the patches: the class token is
+  not a patch, and where walks start at all patches, each has the same.
 
 ## The choice, on validation images
 
-Each variant changes `ExpectedVisits` in one place; positive means that the variant is better. "One step" is the evidence of
-the start alone; "each row by its own sum" is a walk that dies everywhere with the same probability.
+Each variant changes one choice of `ExpectedVisits`. A positive figure means that the variant is better. "One step" is the
+evidence of the start alone. "Each row by its own sum" is a walk that ends everywhere with the same probability.
 
 {tried}
 
 {tried_conclusion}
 
-The rule: a variant takes the place of the default if it is better on most backbones with intervals that leave 0 out.
+The rule: a variant replaces the default if it is better on most backbones, with intervals that exclude 0.
 
 ## The report, on test images
 
-Positive means that `ExpectedVisits` is better. Integrated gradients start from the colour that occludes, which favours them.
+A positive figure means that `ExpectedVisits` is better. Integrated gradients start from the occluding colour, which
+favours them.
 
 {rivals}
 

@@ -3,7 +3,7 @@
 `attnchain fetch dinov2-small FOLDER` fetches the weights. DATA holds `ecssd/{validation,test}/{images,masks}` and
 `caltech20/{train,validation,test}/CLASS`. The model is the backbone with a linear probe of the classes, which is fitted to the
 training images. Settings are chosen with `--split validation`; docs/real-vision.md reports the
-test photographs. A killed run goes on where it stopped. With `--page` nothing is measured: the page is made of
+test photographs. A killed run continues where it stopped. With `--page` nothing is measured: the page is made of
 docs/real-vision.json.
 """
 

@@ -82,7 +82,7 @@ def test_places_that_are_not_written_to(tmp_path: Path, monkeypatch: pytest.Monk
         assert {file.name for file in tmp_path.iterdir()} == before
     with pytest.raises(AttentionError, match="cannot hold its text"):
         write_text(tmp_path / "table.md", "\ud800")
-    with pytest.raises(AttentionError, match="no path of a file"):
+    with pytest.raises(AttentionError, match="not a path of a file"):
         as_path(5)
 
 

@@ -11,7 +11,7 @@ USAGE = "wrong usage"
 
 @contextmanager
 def as_usage() -> Iterator[None]:
-    """Marks an error within as one of the options that a user wrote: the command then ends with 2, not with 1."""
+    """Marks an error in the block as wrong usage. The command then ends with status 2, not with 1."""
     try:
         yield
     except ValueError as error:
@@ -21,7 +21,7 @@ def as_usage() -> Iterator[None]:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Shows on a terminal what is being done, until it is done; writes nothing into a file or pipe."""
+    """Shows a line on a terminal while the block runs. Writes nothing into a file or pipe."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -103,7 +103,7 @@ def report(kind: str, decoder: bool, validation: int, test: int, seed: int) -> t
     part = [f"## {kind}", "", f"Accuracy on the test texts {right:.3f}. The chosen settings, on test texts:", ""]
     part += [*test_table(kept, found), ""]
     if decoder:
-        part += ["What is done about the first token, on validation texts, jumps landing everywhere:", ""]
+        part += ["The treatments of the first token, on validation texts, with jumps that land everywhere:", ""]
         part += [*policies(made, tried), ""]
     part += ["All candidates, on validation texts:", "", *validation_table(made, tried, chosen), ""]
     return summary(kind, kept, found), part
@@ -133,13 +133,13 @@ among the ranked tokens.
 The rule: each method gets its plainest candidate whose faithfulness is within {margin} of the method's best. Candidates are
 listed with the plainest first. Intervals are 95 % bootstrap intervals. Differences are paired, text by text.
 
-## What it says
+## Results
 
 {summary}
 
-## What follows
+## Consequences
 
-Candidates read attention, the mean of layers, as published. These are defaults in a decoder since then:
+Candidates read attention with the mean of layers, as published. They led to these defaults in a decoder:
 
 - The jumps of `TokenRank` and of `GradientTokenRank` lead to the last token (`causal="last"`). With jumps to everywhere, all
   policies for the absorbing first token are far less faithful (the table below).
@@ -147,7 +147,7 @@ Candidates read attention, the mean of layers, as published. These are defaults 
 - `GradientAttention`, `GradientRollout` and `ExpectedVisits` start everywhere (`start="class-or-uniform"`), which is more
   faithful here.
 
-The evidence is one small task and one model of each kind. Nothing more is claimed. Real models chose otherwise in much: the
+The evidence is one small task and one model of each kind, and holds for these alone. Real models led to other defaults for the
 maps, the weights of layers, and the damping of `GradientTokenRank`
 ([methods](methods.md#weights-of-layers-balanced-chains-contributions)). There `Rollout` and `GMAR` are worse than random.
 

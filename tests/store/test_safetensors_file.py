@@ -173,5 +173,5 @@ def test_a_file_of_an_older_format_has_no_checksum(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", [None, 3, "a\0b", ["a"]])
 def test_what_is_no_path(path: object) -> None:
     for call in (AttentionStore.read, AttentionStore.from_maps([MAPS]).write):
-        with pytest.raises(ac.AttentionError, match="no path of a file"):
+        with pytest.raises(ac.AttentionError, match="not a path of a file"):
             call(path)  # pyright: ignore[reportArgumentType]

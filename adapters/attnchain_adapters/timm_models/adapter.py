@@ -40,7 +40,7 @@ class TimmAdapter:
         return isinstance(source, nn.Module) and any(kind.__module__.split(".")[0] == "timm" for kind in type(source).__mro__)
 
     def entries(self, module: nn.Module) -> tuple[str, ...]:
-        """See `FamilyAdapter.entries`. Of a family that is refused, `capture` gives the reason."""
+        """See `FamilyAdapter.entries`. For a family that is refused, `capture` gives the reason."""
         known = self.recognises(module) and known_class(module) is not None and any(map(_attends, module.modules()))
         return tuple(entry for entry in _ENTRIES if known and is_run_by(module, entry, "timm", "x"))
 

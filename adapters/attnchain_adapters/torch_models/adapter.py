@@ -57,7 +57,7 @@ class TorchAdapter:
         return forwards.result(request, watching, found)
 
     def entries(self, module: nn.Module) -> tuple[str, ...]:
-        """See `FamilyAdapter.entries`. Of plain PyTorch models, torchvision's vision transformer has a layout of its own."""
+        """See `FamilyAdapter.entries`. Torchvision's vision transformer has a layout of its own."""
         return ("forward",) if is_vision_transformer(module) else ()
 
     @contextmanager

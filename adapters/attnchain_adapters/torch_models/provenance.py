@@ -1,4 +1,4 @@
-"""What each tensor of a forward was computed from."""
+"""The origin of each tensor of a forward: the tensors that it was computed from."""
 
 from __future__ import annotations
 

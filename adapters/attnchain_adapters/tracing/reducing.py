@@ -70,7 +70,7 @@ def reduce_layers(
 
     Call it inside a trace, before anything behind the first of its layers is asked for: nnsight serves values in forward
     order. Interventions before it count, also one inside that first layer. After others, call it in a second invoke; the
-    error writes the code. Of transformers models it reads the weights that the eager implementation returns. Timm's fused
+    error writes the code. From transformers models it reads the weights that the eager implementation returns. Timm's fused
     blocks are read by the queries and keys that they attend with, and `nn.MultiheadAttention` is made to return its
     weights. Maps are widened to float32, and those of a layer are gone before the next is computed, unless gradients are
     recorded: trace under `torch.no_grad()` where none are wanted.

@@ -55,7 +55,7 @@ class TransformersAdapter:
         return isinstance(source, PreTrainedModel) or _generates(source)
 
     def entries(self, module: nn.Module) -> tuple[str, ...]:
-        """See `FamilyAdapter.entries`. Of a family that is refused or has not been tried, `capture` gives the reason."""
+        """See `FamilyAdapter.entries`. For a family that is refused or untried, `capture` gives the reason."""
         if not isinstance(module, PreTrainedModel) or not attends(module):
             return ()
         if type(module).__module__.split(".")[0] != "transformers" and module.config.model_type not in FAMILIES:

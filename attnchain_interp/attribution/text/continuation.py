@@ -31,7 +31,7 @@ def given_tokens(target: Any, encode: Any) -> Tensor | None:
     if tokens.ndim != 1 or not (integers or not tokens.numel()):
         came = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
         raise AttentionError(
-            f"target is {came}; of a model that generates it is the text it goes on with.",
+            f"target is {came}; for a model that generates, it is the text after the prompt.",
             "Pass a string, token numbers (output token,), or None to let the model generate.",
         )
     if not tokens.numel():

@@ -96,7 +96,7 @@ class TextAttribution(Attribution):
                 `TextTokenInput`. The model reads its skipped tokens, which have no score.
             target: of a model that generates, the text after the prompt: a string, token ids, or None to let the model
                 generate it. A string is tokenised by itself, without special tokens, and appended, so the tokens at the
-                border may differ from those of the whole text. Of another model, the target of `attribute`.
+                border may differ from those of the whole text. For another model, the target of `attribute`.
             gen_args: arguments of `model.generate`, where the target is None. The defaults are greedy:
                 {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}.
             internal_batch_size: how many output tokens a method of gradients differentiates together. None: all of a short

@@ -41,7 +41,7 @@ def benchmark(
     killed one. Under torchrun or `accelerate launch` the processes share the batches, and all of them return the whole result.
 
     Args:
-        model: images or token numbers → logits, in eval mode; of a language model, the class is the next token.
+        model: images or token numbers → logits, in eval mode. The class of a language model is the next token.
         data: a sequence of examples or an iterable of them; an example is an image (channel, height, width), begins with one,
             or has `image` and perhaps `mask` (height, width); or a text with `input_ids` (token,) and perhaps `words`,
             `evidence` and `sentences`, as `Passage`. With `output` it needs an `identity`.

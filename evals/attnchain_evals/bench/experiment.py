@@ -29,7 +29,7 @@ from attnchain_interp.files import write_text
 
 
 class SetUp(NamedTuple):
-    """A model, its data, its grid of patches (rows, columns; None for texts), whether it has a class token, what it gives."""
+    """A model, its data, its grid of patches (None for texts), whether it has a class token, and the `Needs` that it meets."""
 
     model: nn.Module
     data: Any
@@ -71,7 +71,7 @@ def _probed(network: nn.Module, loaded: LoadedModel, probe: str, kept: Path | No
 
 
 def check_options(settings: BenchSettings) -> list[str]:
-    """Returns the methods that are named, after a look at all names: nothing is loaded for a run that cannot be."""
+    """Checks all names before anything is loaded. Returns the methods that are named."""
     specs = [*([] if settings.methods is None else _listed(settings.methods)), *from_grid(settings.grid)]
     metrics = [] if settings.metrics is None else build_metrics(_listed(settings.metrics))
     check_model(settings.model)
@@ -136,7 +136,7 @@ def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed:
 
 
 def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
-    """Returns the first inputs, of texts those of the first one's length."""
+    """Returns the first inputs; from texts those that are as long as the first."""
     firsts = [batch.inputs for batch in batches(data, 1, count, lambda *_: True)]
     return torch.cat([each for each in firsts if each.shape == firsts[0].shape]).to(next(model.parameters()).device)
 

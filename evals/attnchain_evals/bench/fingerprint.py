@@ -50,7 +50,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def method_identity(method: Any) -> dict[str, Any]:
     """Returns the class and the settings. The run names the model that a method holds.
 
-    A class that no installed package has is also known by its code, and by what it keeps under names that begin with "_".
+    A class outside installed packages is also known by its code, and by its attributes whose names begin with "_".
     """
     name = public_name(type(method))
     ours = name.partition(".")[0] in PACKAGES

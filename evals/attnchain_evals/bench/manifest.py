@@ -1,4 +1,4 @@
-"""`run.json`, the manifest of a run: everything that a figure depends on, and outputs of the model to know it again by."""
+"""`run.json`, the manifest of a run: everything that a figure depends on, and some outputs that identify the model."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 def outputs_of(model: nn.Module, data: Data, limit: int | None, batch_size: int | str) -> list[float] | None:
     """Returns numbers out of the model's clean output for the first examples, evenly spaced; None of a stream.
 
-    They know a model by what it does. Weights do not tell of hooks, of attributes that are not parameters, and of code.
+    They identify a model by its behaviour. Weights do not show hooks, attributes that are not parameters, and code.
     """
     if not size_of(data, limit):
         return None

@@ -1,4 +1,4 @@
-"""The things that a method or a metric asks of a model, and those that a model gives: logits, gradients, images, text."""
+"""The needs of methods and metrics, and the things that a model gives: logits, gradients, images, text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def given_by(loaded: LoadedModel) -> Needs:
 
 
 def given_by_name(model: str) -> Needs:
-    """Returns the things that a model of this name may give, without loading it: of a folder its `config.json` tells."""
+    """Returns the things that a model of this name may give, without loading it. A folder tells by its `config.json`."""
     if model in ("bundled", "bundled-decoder", "bundled-encoder"):
         return ALL - {"text" if model == "bundled" else "images"}
     config = Path(model.removeprefix("hf:")) / "config.json"
@@ -69,7 +69,7 @@ def given_by_name(model: str) -> Needs:
 
 
 def fitting(given: Needs) -> list[str]:
-    """Returns the names of the methods that a model which gives these things can be asked."""
+    """Returns the names of the methods whose needs these things meet."""
     return [name for name in method_names() if needs_of(name) <= given]
 
 

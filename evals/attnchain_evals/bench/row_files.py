@@ -96,7 +96,7 @@ def check_names(kind: str, names: Iterable[Any]) -> None:
 
 
 def leave_nothing(folder: Path, is_new: bool) -> None:
-    """Removes what a run left that failed before its first row: its files, and the folder if the run made it."""
+    """Removes the files of a run that failed before its first row, and the folder if the run made it."""
     parts = list(folder.glob("rows-*.csv"))
     if all(part.read_bytes().count(b"\n") < 2 for part in parts):
         for file in (*parts, folder / "run.json"):

@@ -96,8 +96,8 @@ class Share:
 def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = False) -> dict[str, Any]:
     """Measures the rows that the folder lacks, and returns the manifest once every process has done its share.
 
-    Batch b is process b mod world's. It appends to its own part file, one write for each batch and method; a killed run
-    goes on with the batch and method that it was at; of texts with the batch, whose methods share forwards.
+    Process b mod world measures batch b. It appends to its own part file, one write for each batch and method. A killed run
+    continues with the method and batch at which it stopped; with texts it repeats the batch, whose methods share forwards.
     """
     share = share or Share.from_environment()
     check_names("method", plan.methods)

@@ -41,7 +41,7 @@ PROMPT = "The Eiffel Tower, which was built in 1889, is in the city of"
 
 
 class Answered(NamedTuple):
-    """What the model said, and where each word of it came from.
+    """The answer of the model, and the sources of each of its words.
 
     Attributes:
         answer: the text.
@@ -115,7 +115,7 @@ def contributions(model: Any) -> Any:
 
 
 def answered(model: Any, tokenizer: Any, passage: str, question: str) -> Answered:
-    """Lets the model answer a question about a passage, and says from which of its words each word of the answer came."""
+    """Lets the model answer a question about a passage. Returns the answer and the source of each of its words."""
     said = f"{passage}\n\n{question}"
     messages = [{"role": "user", "content": f"{said} Answer in a few words."}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -1,4 +1,4 @@
-"""The score of one class: a number that falls when evidence is removed. Of texts, each set of tokens is run once."""
+"""The score of one class: a number that falls when evidence is removed. Each set of tokens of a text is run once."""
 
 from __future__ import annotations
 

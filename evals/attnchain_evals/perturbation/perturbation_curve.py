@@ -84,7 +84,7 @@ def perturbation_curve(
 class Perturbation:
     """A model and inputs under an occlusion. The clean and the wholly occluded inputs are run once for all curves.
 
-    Of texts, every set of removed tokens is run once: curves share the forwards of the sets that they have in common.
+    Each set of tokens that is removed from a text is run once. Curves share the forwards of the sets that they share.
 
     Args:
         model, inputs, occlusion, batch_size: See `perturbation_curve`.

@@ -66,7 +66,7 @@ class LinearProbe(nn.Module):
         """Returns the probe of the classes of `train`.
 
         It is a multinomial logistic regression on standardised features. The regularisation (`STRENGTHS`) is the one of the
-        least cross-entropy on `validation`; of equal ones the strongest.
+        least cross-entropy on `validation`, and the strongest of equal ones.
 
         Args:
             model: a vision transformer, with a head or without.

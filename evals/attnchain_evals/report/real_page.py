@@ -49,7 +49,7 @@ class ShadedText(NamedTuple):
 
     @property
     def shaded(self) -> list[tuple[str, str, float, float]]:
-        """Of each word the space before it, itself, its share, and its share in units of the greatest."""
+        """The space before each word, the word, its share, and its share in units of the greatest."""
         greatest = max(self.shares) or 1
         parts = ((word[: len(word) - len(word.lstrip())], word.lstrip()) for word in self.words)
         return [(*part, share, share / greatest) for part, share in zip(parts, self.shares, strict=True)]

@@ -122,7 +122,7 @@ def flux_segmentation(settings: Settings, options: Options) -> str:
 
     The protocol is ConceptAttention's: the prompt is "a {class}"; maps and masks are resized to 224 × 224 by nearest
     neighbour; Acc, mIoU and mAP follow Chefer et al. The class is the first of its names in WordNet. Each image takes one
-    forward, and its noise depends on the image's number alone. The run is kept: the same call goes on where it stopped.
+    forward, and its noise depends on the image's number alone. The run is kept, and the same call continues it.
     """
     data = ImageNetSegmentation(settings.data, WholeImage(lambda image: _squeezed(image, SIDE)))
     metrics = localisation_metrics()

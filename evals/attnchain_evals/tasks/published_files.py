@@ -1,4 +1,4 @@
-"""Files that are found by their published names, and the records of JSON in them, each with its place for messages."""
+"""Files with published names, and their JSON records. Each record knows its place, for messages."""
 
 from __future__ import annotations
 

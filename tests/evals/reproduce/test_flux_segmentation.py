@@ -88,7 +88,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     os.truncate(run / "rows-00000.csv", len(rows) - 40)  # killed while it wrote the last row
     assert reproduce(*arguments).stdout == done.stdout
     other = reproduce(*arguments, "--timestep", "500")
-    assert "holds another run (seeing.timestep: 500.0, not 250.0)" in str(other.exception)
+    assert "holds another run (options.timestep: 500.0, not 250.0)" in str(other.exception)
 
 
 def test_what_is_refused_says_why(tmp_path: Path) -> None:
