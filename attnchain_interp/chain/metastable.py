@@ -40,13 +40,13 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
     states too. The subspace is that of the chain itself. Damping would not change it, since damping only scales every
     eigenvalue but the first.
 
-    Crispness has many local maxima where the states are not sharp. The result is the best of three, each reached uphill
-    from another simplex.
+    Crispness has many local maxima where the states are not sharp. The result is the best of three, each reached from another
+    simplex through the inside of the feasible set.
 
     Chains of up to 256 states have a whole Schur decomposition. Longer ones have a block Krylov space, which about a dozen
     products with k vectors span; if it does not hold the states, the whole decomposition follows (about 25 n³ operations).
-    Products are in float64 up to 2,048 tokens and in the type of the chain beyond, all else in float64 on the CPU. Linear
-    programs find the crispest χ: they take milliseconds for a few states and seconds for twenty. Not differentiable.
+    Products are in float64 up to 2,048 tokens and in the type of the chain beyond, all else in float64 on the CPU. Not
+    differentiable.
 
     Args:
         P: (…, token, token) map or `Chain`. Maps of factors are built up to 256 MiB. Beyond, products alone are taken,
@@ -173,8 +173,10 @@ def _parts(chain: Chain) -> Iterator[tuple[Chain, tuple[int, ...]]]:
         yield from ((closed, place) for place in np.ndindex(*shape))
         return
     for matrix, inside in zip(_built(closed.transitions).reshape(-1, n, n), closed.states.reshape(-1, n), strict=True):
-        alone = (matrix.double().cpu(), inside.cpu()) if n <= _DOUBLE else (matrix, inside)
-        yield Chain(*alone, check=False), ()
+        if n <= _DOUBLE:
+            matrix = matrix[inside][:, inside].double().cpu()
+            inside = torch.ones(len(matrix), dtype=torch.bool, device="cpu")
+        yield Chain(matrix, inside, check=False), ()
 
 
 def _built(operator: Operator) -> Tensor:
@@ -218,5 +220,7 @@ def _product(chain: Chain, place: tuple[int, ...], damping: float) -> tuple[Prod
         found = chain.transitions.right(vectors.expand(*chain.states.shape[:-1], *vectors.shape))[place]
         return found[:, inside].double().cpu().numpy().T
 
+    if isinstance(chain.transitions, Dense) and len(chain) <= _DOUBLE:  # of states alone, see `_parts`
+        moved = chain.transitions.matrix.numpy().__matmul__
     sums = moved(np.ones((len(eta), 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
     return lambda x: moved(x) / sums, eta / eta.sum()

@@ -1,7 +1,10 @@
 """Metastable states of one chain by GPCCA: a simplex in an invariant subspace of real Schur vectors.
 
+χ = XA for the basis X of the subspace. The feasible A are a polytope, and crispness is a convex function on it, with a local
+maximum at many corners. A walk through the inside of the polytope comes near to a good corner, and linear programs end at it.
+
 Source: Reuter, Weber, Fackeldey, Röblitz, Garcia 2018 and Reuter, Fackeldey, Weber 2019 (GPCCA); Deuflhard & Weber 2005 (the
-simplex); Röblitz & Weber 2013 (crispness).
+simplex); Röblitz & Weber 2013 (crispness); Wright, *Primal–Dual Interior-Point Methods*, 1997 (the walk).
 """
 
 from __future__ import annotations
@@ -14,7 +17,13 @@ from numpy.typing import NDArray
 from attnchain_interp.numerics.invariant_subspace import Floats, Product, schur_vectors
 
 _GAIN: Final = 1e-12  # of crispness, below which the optimum is reached
-_STEPS: Final = 20  # of linear programs from one start; sharp states take two or three
+_STEPS: Final = 5  # of linear programs; sharp states take two
+_INSIDE: Final = 100  # steps of the walk inside; sharp states take a dozen
+_MIXED: Final = 0.1  # share of the middle, where all states are alike, in the start of the walk
+_SMALLER: Final = 0.3  # by which the mean product of memberships and their multipliers falls in a step
+_NEAR: Final = 0.95  # of the way to the boundary that a step goes at most
+_GAP: Final = 1e-4  # of crispness, below which the walk ends
+_BINDING: Final = 1e-4  # membership below which the walk has met the boundary
 _EMPTY: Final = 1e-3  # greatest membership below which a state is empty
 _FEASIBLE: Final = 1e-10  # by how much an entry of χ may be below its bound in a linear program
 _OPTIONS: Final = {
@@ -37,12 +46,12 @@ def memberships(product: Product, eta: Floats, k: int | None) -> Floats:
         AttentionError: k parts a complex pair of eigenvalues, or eigenvalues that cannot be told apart.
     """
     X = schur_vectors(product, eta, k)
-    simplices = {tuple(sorted(_inner_simplex(X, eta**power))) for power in (0, 0.5, 1)}
-    program = CrispnessProgram(X, np.unique([*simplices]))
-    climbs = (
-        _crispest(program, _feasible(X, np.asarray(np.linalg.inv(X[[*corners]]), np.float64))) for corners in sorted(simplices)
-    )
-    A = max(climbs, key=_crispness)
+    simplices = sorted({tuple(sorted(_inner_simplex(X, eta**power))) for power in (0, 0.5, 1)})
+    starts = np.stack([_feasible(X, np.asarray(np.linalg.inv(X[[*corners]]), np.float64)) for corners in simplices])
+    found = [_feasible(X, A) for A in (*_inside(X, starts), *starts)]
+    best = max((A for A in found if (X @ A).max(0).min() > _EMPTY), key=_crispness)
+    rows = (X @ best < _BINDING) | np.isin(np.arange(len(X)), simplices)[:, None]
+    A = _crispest(CrispnessProgram(X, rows), best)
     chi = (X @ A).clip(0)
     chi /= chi.sum(1, keepdims=True)
     return chi[:, np.argsort(-(eta @ chi), kind="stable")]
@@ -72,6 +81,48 @@ def _crispness(A: Floats) -> float:
         return float(((A**2).sum(0) / A[0]).sum())
 
 
+def _inside(X: Floats, starts: Floats) -> Floats:
+    """Returns A (start, k, k) near to corners of great crispness, from feasible `starts`, by a primal–dual interior point.
+
+    Maximised is the tangent of crispness, which changes with each step, under XA ≥ 0 with the multipliers z, and Σ_j A_j = e₁.
+    A step of Newton takes χ∘z towards a small common value: H_j ΔA_j = tangent_j + Xᵀ(small / χ_j) − ν with
+    H_j = Xᵀ diag(z_j / χ_j) X, and ν for which Σ_j ΔA_j = 0. Equations of all starts and states are solved at once.
+    """
+    k = X.shape[1]
+    unit = np.eye(k)
+    A = (1 - _MIXED) * starts + _MIXED / k * unit[0][:, None]
+    chi = X @ A
+    z = 1 / (len(X) * chi)
+    for _ in range(_INSIDE):
+        mean = _SMALLER * (chi * z).mean((1, 2), keepdims=True)
+        H = (X.T * (z / chi).mT[..., None, :]) @ X
+        H += 1e-13 * np.trace(H, axis1=-2, axis2=-1)[..., None, None] * unit
+        uphill = (_tangent(A) + X.T @ (mean / chi)).mT[..., None]
+        with np.errstate(all="ignore"):
+            solved = np.linalg.solve(H, np.concatenate([uphill, np.broadcast_to(unit, H.shape)], -1))
+            nu = np.linalg.solve(solved[..., 1:].sum(1), solved[..., :1].sum(1))
+            step = (solved[..., :1] - solved[..., 1:] @ nu[:, None])[..., 0].mT
+            chi_step = X @ step
+            z_step = mean / chi - z - z / chi * chi_step
+            longest = [
+                _NEAR / np.maximum(_NEAR, (-d / of).max((1, 2), keepdims=True)) for d, of in ((chi_step, chi), (z_step, z))
+            ]
+        after = A + longest[0] * step
+        if not np.isfinite(after).all() or not (X @ after).min() > 0:
+            break
+        A, chi, z = after, X @ after, z + longest[1] * z_step
+        if (chi * z).sum((1, 2)).max() < _GAP:
+            break
+    return A
+
+
+def _tangent(A: Floats) -> Floats:
+    """Returns the gradient of crispness at A (…, k, k)."""
+    tangent = 2 * A / A[..., :1, :]
+    tangent[..., 0, :] = 2 - (A**2).sum(-2) / A[..., 0, :] ** 2
+    return tangent
+
+
 def _crispest(program: CrispnessProgram, A: Floats) -> Floats:
     """Returns a feasible A of greatest crispness, uphill from `A`.
 
@@ -82,10 +133,8 @@ def _crispest(program: CrispnessProgram, A: Floats) -> Floats:
     X = program.X
     value, keep = _crispness(A), False
     for _ in range(_STEPS):
-        tangent = 2 * A / A[0]
-        tangent[0] = 2 - (A**2).sum(0) / A[0] ** 2
         chi = X @ A
-        corner = program.best(tangent, np.where(keep & (chi == chi.max(0)), chi, 0))
+        corner = program.best(_tangent(A), np.where(keep & (chi == chi.max(0)), chi, 0))
         if corner is None:
             break
         if not keep and (X @ corner).max(0).min() < _EMPTY:
@@ -106,13 +155,12 @@ class CrispnessProgram:
 
     Args:
         X: (state, k), of full rank.
-        rows: numbers of states among which X has full rank, so that the program is bounded.
+        binding: (state, k) the inequalities that count from the start. Those of one column must have X of full rank, so that
+            the program is bounded.
     """
 
-    def __init__(self, X: Floats, rows: NDArray[np.intp]) -> None:
-        self.X = X
-        self.binding = np.zeros(X.shape, dtype=bool)
-        self.binding[rows] = True
+    def __init__(self, X: Floats, binding: NDArray[np.bool_]) -> None:
+        self.X, self.binding = X, binding.copy()
 
     def best(self, tangent: Floats, held: Floats) -> Floats | None:
         """Returns the best A (k, k) for tangent (k, k) and held (state, k), or None where the solver finds none."""

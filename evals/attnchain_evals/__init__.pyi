@@ -13,6 +13,8 @@ from .metrics import ExampleMetric as ExampleMetric
 from .metrics import Protocol as Protocol
 from .metrics import Trial as Trial
 from .metrics import preset as preset
+from .metrics.boundary_scores import boundary_counts as boundary_counts
+from .metrics.boundary_scores import boundary_f as boundary_f
 from .metrics.partition_scores import covering as covering
 from .metrics.partition_scores import rand_index as rand_index
 from .metrics.partition_scores import variation_of_information as variation_of_information

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,10 @@ from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.tasks.bsds500 import segmentations
 from attnchain_evals.tasks.image_folder import open_image, open_mask
 from attnchain_interp.capture import adapter_named
-from studies.segments.page import page
-from studies.segments.photographs import object_scores, partition_scores, partitions
+from studies.segments.page import OWN, page
+from studies.segments.photographs import Labels, object_scores, partition_scores, partitions
 
 ROOT = Path(__file__).parents[2]
-WORST = 10
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--bsds500", type=Path, required=True, help="the folder that holds images/ and groundTruth/")
     parser.add_argument("--ecssd", type=Path, required=True, help="a folder that holds images/ and masks/")
     parser.add_argument("--every", type=int, default=1, help="of ECSSD take each n-th photograph")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the scores and of the worst overlays")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the scores and of every overlay")
     given = parser.parse_args()
     loaded = adapter_named("transformers").load(given.model)
     if loaded.preprocess is None:
@@ -42,7 +42,10 @@ def main() -> None:
 
     def of_bsds500(file: Path) -> dict[str, list[float]]:
         truth = torch.from_numpy(segmentations(given.bsds500 / f"groundTruth/test/{file.stem}.mat"))
-        return partition_scores(reader, open_image(file), truth)
+        image = open_image(file)
+        found = partitions(reader, image)
+        draw(image, found[OWN], given.output / f"overlays/{file.stem}.jpg")
+        return partition_scores(found, truth)
 
     def of_ecssd(file: Path) -> dict[str, list[float]]:
         mask = torch.from_numpy(np.asarray(open_mask(given.ecssd / f"masks/{file.stem}.png").convert("L")) > 127)
@@ -51,33 +54,37 @@ def main() -> None:
     regions = scored(bsds500, of_bsds500, given.output / "bsds500.jsonl")
     objects = scored(ecssd, of_ecssd, given.output / "ecssd.jsonl")
     (ROOT / "docs/segments.md").write_text(page(regions, objects), encoding="utf-8")
-    draw_worst(reader, regions, bsds500, given.output)
 
 
 def scored(files: list[Path], score: Any, rows: Path) -> dict[str, dict[str, list[float]]]:
-    """Returns photograph → method → scores. Those in the file `rows` are read there; new ones are appended."""
-    known = dict(json.loads(line) for line in rows.read_text("utf-8").splitlines()) if rows.exists() else {}
-    for file in files:
-        if file.stem not in known:
-            known[file.stem] = score(file)
+    """Returns photograph → method → scores. Those in the file `rows` are read there; new ones are appended.
+
+    Photographs come in any order, so several processes share the work.
+    """
+    for file in random.sample(files, len(files)):
+        if file.stem not in read(rows):
+            line = json.dumps([file.stem, score(file)]) + "\n"
             with rows.open("a", encoding="utf-8") as held:
-                held.write(json.dumps([file.stem, known[file.stem]]) + "\n")
-            print(f"{rows.stem}: {len(known)} of {len(files)}", flush=True)
+                held.write(line)
+            print(f"{rows.stem}: {len(read(rows))} of {len(files)}", flush=True)
+    known = read(rows)
     return {file.stem: known[file.stem] for file in files}
 
 
-def draw_worst(reader: WholePatches, regions: dict[str, dict[str, list[float]]], files: list[Path], folder: Path) -> None:
-    """Writes the overlays of the photographs with the least covering into a folder."""
+def read(rows: Path) -> dict[str, dict[str, list[float]]]:
+    return dict(json.loads(line) for line in rows.read_text("utf-8").splitlines()) if rows.exists() else {}
+
+
+def draw(image: Any, labels: Labels, file: Path) -> None:
+    """Writes the photograph beside its regions."""
     from PIL import Image
 
     from attnchain_evals import Segments
 
-    name = "states, k by the spectrum"
-    for stem in sorted(regions, key=lambda stem: regions[stem][name][0])[:WORST]:
-        image = open_image(next(file for file in files if file.stem == stem))
-        labels = partitions(reader, image)[name] + 1
-        shown = Segments(np.asarray(image), labels, labels, np.zeros((1, 1, 1), np.float32), np.zeros(0))
-        Image.fromarray(shown.overlay).save(folder / f"worst-{stem}.jpg")
+    pixels = np.asarray(image)
+    overlay = Segments(pixels, labels + 1, labels, np.zeros((1, 1, 1), np.float32), np.zeros(0)).overlay
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([pixels, overlay], 1)).save(file)
 
 
 if __name__ == "__main__":

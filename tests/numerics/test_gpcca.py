@@ -86,9 +86,9 @@ def test_a_program_with_some_inequalities_has_the_optimum_of_all() -> None:
     generator = np.random.default_rng(0)
     X = np.concatenate([np.ones((200, 1)), generator.standard_normal((200, 3))], 1)
     tangent = generator.standard_normal((4, 4))
-    program = CrispnessProgram(X, np.arange(4))
+    program = CrispnessProgram(X, np.arange(200)[:, None] < np.full(4, 4))
     A = program.best(tangent, np.zeros_like(X))
-    every = CrispnessProgram(X, np.arange(200)).best(tangent, np.zeros_like(X))
+    every = CrispnessProgram(X, np.ones(X.shape, bool)).best(tangent, np.zeros_like(X))
     assert A is not None and every is not None  # noqa: PT018
     assert program.binding.sum() < X.size / 4, "most are left out"
     assert (X @ A).min() > -1e-9

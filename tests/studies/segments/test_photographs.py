@@ -15,7 +15,7 @@ from transformers import Dinov2Config, Dinov2Model
 from attnchain_evals.segments.whole_patches import WholePatches
 from studies.segments.__main__ import scored
 from studies.segments.page import BOUNCE, OWN
-from studies.segments.photographs import KS, normalised_cut, object_scores, one_hot, partition_scores
+from studies.segments.photographs import KS, normalised_cut, object_scores, one_hot, partition_scores, partitions
 
 
 def preprocess(image: Image.Image) -> Tensor:
@@ -41,7 +41,7 @@ def photograph() -> Image.Image:
 def test_every_method_scores_the_same_photograph(reader: WholePatches, photograph: Image.Image) -> None:
     truth = torch.zeros(2, 60, 90, dtype=torch.long)
     truth[0, 10:50, 30:60] = 1
-    scores = partition_scores(reader, photograph, truth)
+    scores = partition_scores(partitions(reader, photograph), truth)
     assert {OWN, *(f"states, k = {k}" for k in KS)} <= set(scores)
     share = 40 * 30 / (60 * 90)
     joined = share**2 + (1 - share) ** 2
@@ -49,6 +49,8 @@ def test_every_method_scores_the_same_photograph(reader: WholePatches, photograp
     assert scores["one segment"][0] == pytest.approx(covered)
     assert scores["one segment"][1] == pytest.approx((joined + 1) / 2, abs=1e-3)
     assert all(0 <= each[0] <= 1 and 0 <= each[1] <= 1 and each[2] >= 0 for each in scores.values())
+    assert scores["one segment"][3:5] == [0, 0], "no boundary"
+    assert 0 < scores["Felzenszwalb"][3] <= scores["Felzenszwalb"][4]
 
 
 def test_objects(reader: WholePatches, photograph: Image.Image) -> None:
