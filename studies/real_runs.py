@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 from pathlib import Path
 from typing import Any, final
 
@@ -79,12 +80,19 @@ def summary(found: BenchmarkResult) -> Summary:
 def beside(kept: Summary, found: Summary) -> Summary:
     """Returns kept figures with those of further methods beside them. Holm's p is computed again, over all methods.
 
+    The model is the same where the baseline's scores are.
+
     Raises:
-        AttentionError: other data, another model or code, or a baseline with other scores: the figures are not comparable.
+        AttentionError: other data or code, or a baseline with other scores: the figures are not comparable.
     """
-    baseline, same = kept["baseline"], ("examples", "baseline", "metrics", "data", "model", "code")
+    baseline, same = kept["baseline"], ("examples", "baseline", "metrics", "data", "code")
     other = [name for name in same if kept[name] != found[name]]
-    if other or kept["scores"][baseline] != found["scores"][baseline]:
+    scores = [
+        (each[end], found["scores"][baseline][metric][end])
+        for metric, each in kept["scores"][baseline].items()
+        for end in each
+    ]
+    if other or not all(one == another or isclose(one, another, rel_tol=1e-5, abs_tol=1e-7) for one, another in scores):
         raise AttentionError(
             f"the kept figures have other {', '.join(other) or f'scores of {baseline}'}.",
             "Measure all methods: leave out --methods.",
@@ -95,7 +103,7 @@ def beside(kept: Summary, found: Summary) -> Summary:
         nan = float("nan")
         for row, p in zip(rows, holm([nan if row["p"] is None else row["p"] for row in rows]), strict=True):
             row["p_holm"] = None if p != p else p
-    return {**kept, "scores": {**kept["scores"], **found["scores"]}, "differences": differences}
+    return {**kept, "model": found["model"], "scores": {**kept["scores"], **found["scores"]}, "differences": differences}
 
 
 def section(task: Task, found: Summary) -> str:

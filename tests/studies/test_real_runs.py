@@ -45,5 +45,5 @@ def test_further_methods_stand_beside_the_kept_ones_with_holms_p_of_all(tmp_path
     then["scores"]["RandomRanking"]["evidence-ap"]["value"] += 1
     with pytest.raises(AttentionError, match=r"(?s)kept figures have other scores of RandomRanking\..*leave out --methods"):
         beside(first, then)
-    with pytest.raises(AttentionError, match="kept figures have other examples, model"):
-        beside(first, {**then, "examples": 7, "model": "another"})
+    with pytest.raises(AttentionError, match="kept figures have other examples, data"):
+        beside(first, {**then, "examples": 7, "data": "others"})
