@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
@@ -77,19 +78,19 @@ def summary(found: BenchmarkResult) -> Summary:
     }
 
 
-def beside(kept: Summary, found: Summary) -> Summary:
-    """Returns kept figures with those of further methods beside them. Holm's p is computed again, over all methods.
+def beside(before: Summary, found: Summary) -> Summary:
+    """Returns the figures of a task with those of further methods beside them. Holm's p is computed again, over all methods.
 
-    The model is the same where the baseline's scores are.
+    The model and our own code are the same where the baseline's scores are.
 
     Raises:
-        AttentionError: other data or code, or a baseline with other scores: the figures are not comparable.
+        AttentionError: other data or libraries, or a baseline with other scores: the figures are not comparable.
     """
-    baseline, same = kept["baseline"], ("examples", "baseline", "metrics", "data", "code")
-    other = [name for name in same if kept[name] != found[name]]
+    baseline, same = before["baseline"], ("examples", "baseline", "metrics", "data", "code")
+    other = [name for name in same if before[name] != found[name]]
     scores = [
         (each[end], found["scores"][baseline][metric][end])
-        for metric, each in kept["scores"][baseline].items()
+        for metric, each in before["scores"][baseline].items()
         for end in each
     ]
     if other or not all(one == another or isclose(one, another, rel_tol=1e-5, abs_tol=1e-7) for one, another in scores):
@@ -97,13 +98,13 @@ def beside(kept: Summary, found: Summary) -> Summary:
             f"the kept figures have other {', '.join(other) or f'scores of {baseline}'}.",
             "Measure all methods: leave out --methods.",
         )
-    differences = {**kept["differences"], **found["differences"]}
-    for metric in kept["metrics"]:
+    differences = deepcopy({**before["differences"], **found["differences"]})
+    for metric in before["metrics"]:
         rows = [row[metric] for row in differences.values()]
         nan = float("nan")
         for row, p in zip(rows, holm([nan if row["p"] is None else row["p"] for row in rows]), strict=True):
             row["p_holm"] = None if p != p else p
-    return {**kept, "model": found["model"], "scores": {**kept["scores"], **found["scores"]}, "differences": differences}
+    return {**before, "model": found["model"], "scores": {**before["scores"], **found["scores"]}, "differences": differences}
 
 
 def section(task: Task, found: Summary) -> str:
@@ -157,6 +158,8 @@ def carry_out(
     parser.add_argument("--output", type=Path, default=Path(Path(path).stem), help="the folder of the runs")
     parser.add_argument("--page", action="store_true", help="make the page of the kept figures, and measure nothing")
     options = parser.parse_args()
+    if options.methods:  # a run of its own
+        options.output = options.output / " ".join(options.methods)
     known = kept(figures) if (ROOT / figures).exists() else {}
     if not options.page:
         if options.model is None or options.data is None:
@@ -164,7 +167,7 @@ def carry_out(
         found = measured(options)
         if options.split != "test" or options.limit is not None:
             return
-        known |= {name: beside(known[name], of) if options.methods else of for name, of in found.items()}
+        known |= {name: beside(known[name], of) if options.methods and name in known else of for name, of in found.items()}
     keep(figures, known, path, page(known))
 
 

@@ -126,9 +126,9 @@ On validation prompts: the product of contributions through all layers, with the
 or with the feed-forward as a self-loop (faithful on facts and names, worse than AttnLRP on passages); balanced contributions
 in that product (worse); full balancing of evidence (good on passages, bad on facts); evidence of the last third of the
 layers alone (the best on passages, worse on facts); evidence that is carried down by contributions; walks over
-contributions along the final state or along the direction of the answer's logit (LogitTokenRank jumps by the latter, and walks over
-ALTI); squared contributions; contributions without the token's own. For LogitTokenRank: jumps by direct effects alone, by their sum with
-P or by other powers than one half, damping 0.3 and 0.7, and balanced chains.
+contributions along the final state or along the direction of the answer's logit (LogitTokenRank jumps by the latter, and
+walks over ALTI); squared contributions; contributions without the token's own. For LogitTokenRank: jumps by direct effects
+alone, by their sum with P or by other powers than one half, damping 0.3 and 0.7, and balanced chains.
 """
 
 

@@ -80,16 +80,6 @@ class Call(NamedTuple):
         return (inputs, *extra), {**options}
 
 
-def logits_kept(model: Any, count: int) -> dict[str, int]:
-    """Returns the argument by which a language model gives the logits of its last `count` positions alone; none for another.
-
-    The logits of a long prompt take more memory than the attention of a layer.
-    """
-    forward = None if module_of(model) is None else forward_of(model)
-    named = forward is not None and "logits_to_keep" in inspect.signature(forward).parameters
-    return {"logits_to_keep": count} if named else {}
-
-
 def one_tensor(inputs: Any) -> Tensor:
     """Returns the tensor of `inputs`: itself, or the one in a tuple."""
     given = inputs[0] if isinstance(inputs, tuple) and len(inputs) == 1 else inputs

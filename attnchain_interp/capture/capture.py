@@ -111,7 +111,8 @@ def capture(
     collector = collector_of(maps, keep, max_bytes)
     adapter = adapter_of(source)
     if adapter is not None:
-        reading, kwargs = separated(source, reading, kwargs)
+        given = reading
+        reading, named = separated(source, reading, kwargs)
         if isinstance(collector, BlockCollector):
             try:
                 check_holds_weights(module_of(source))
@@ -122,15 +123,15 @@ def capture(
                 collector = collector_of("attention", keep, max_bytes)
         with torch.no_grad():
             try:
-                return adapter.capture(source, inputs, kwargs, CaptureRequest(collector, layers, reading))
+                return adapter.capture(source, inputs, named, CaptureRequest(collector, layers, reading))
             except MixedLayers:
-                return capture(source, *inputs, layers=layers, max_bytes=max_bytes, maps=maps, reading=reading, **kwargs)
+                return capture(source, *inputs, layers=layers, max_bytes=max_bytes, maps=maps, reading=given, **kwargs)
             except AttentionError:
                 if not isinstance(collector, DefaultCollector) or collector.refusal is None:
                     raise
                 warn_of(collector.refusal)
             request = CaptureRequest(collector_of("attention", keep, max_bytes), layers, reading)
-            return adapter.capture(source, inputs, kwargs, request)
+            return adapter.capture(source, inputs, named, request)
     if not callable(source):
         raise AttentionError(f"the source is a {type(source).__name__}.", "Pass a model, or a callable that returns a store.")
     reading = checked(reading)

@@ -82,7 +82,7 @@ class MeanCollector:
         self._weights.append(weight)
         if self._total is None:
             self._total = torch.zeros_like(attention)
-        self._total.add_(attention, alpha=weight)
+        self._total.add_(attention.to(self._total.device), alpha=weight)  # layers may lie on several devices
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
         """Returns the store. See `Collector.result`.

@@ -5,7 +5,7 @@ from attnchain_interp.gradients.gradient_collector import FactoredGradient
 from attnchain_interp.gradients.layer_gradients import capture_layer_gradients
 from attnchain_interp.gradients.logit_direction import logit_direction
 from attnchain_interp.gradients.map_gradients import AttentionGradients, capture_gradients
-from attnchain_interp.gradients.target import SeveralScores, logits_of
+from attnchain_interp.gradients.target import SeveralScores, logits_kept, logits_of
 
 __all__ = [
     "AttentionGradients",
@@ -15,6 +15,7 @@ __all__ = [
     "EncoderDecoderGradients",
     "FactoredGradient",
     "logit_direction",
+    "logits_kept",
     "logits_of",
     "SeveralScores",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import get_ident
 from typing import Any, Final, final
 
@@ -14,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from attnchain_interp.capture import plain_run
 from attnchain_interp.capture.source import replaced_methods
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.differentiable_maps import derivatives
 
 INSTEAD: Final = "Take the gradients of the model's own score for every layer: capture_gradients(model, …)."
 
@@ -59,8 +59,7 @@ class LayerOutputs:
     def read(self, layers: Sequence[str], run: Callable[[], Any]) -> Iterator[Any]:
         """Yields the model's output with the tokens of each layer's block in place of the last block's.
 
-        The first output is that with the last block's own tokens. The blocks are not computed again: each returns its earlier
-        output.
+        The blocks are not computed again: each returns its earlier output.
 
         Args:
             layers: names of layers of attention.
@@ -71,34 +70,50 @@ class LayerOutputs:
                 shape than the last block's.
         """
         blocks, ran = self._stack(layers)
-        last = self._outputs[ran[-1]][0]
-        for name in (ran[-1], *blocks):
-            tokens = _tokens(self._outputs[name][0])
-            if tokens.shape != _tokens(last).shape:
+        given = {name: self._outputs[name][0] for name in ran}
+        expected = _tokens(given[ran[-1]]).shape
+        for name in blocks:
+            tokens = _tokens(given[name])
+            if tokens.shape != expected:
                 raise AttentionError(
-                    f"{name} outputs {tuple(tokens.shape)}, and the model's head reads {tuple(_tokens(last).shape)}.",
+                    f"{name} outputs {tuple(tokens.shape)}, and the model's head reads {tuple(expected)}.",
                     f"Choose layers=… like the last. {INSTEAD}",
                 )
-            yield self._run(ran, tokens, run)
+            yield self._run({**given, ran[-1]: _holding(tokens, given[ran[-1]])}, run)
 
-    def head(self, layers: Sequence[str], run: Callable[[Tensor], Any]) -> Any:
-        """Returns the result of `run`, to which the tokens of the last block are given, detached and requiring a gradient.
+    def direction(self, layers: Sequence[str], score: Callable[[], Tensor], expected: Tensor) -> Tensor:
+        """Returns the gradient of a score by the tokens of the last block: (batch, token, width). No block is differentiated.
 
         Args:
-            layers, run: see `read`; `run` gets the tokens, which the model's head then reads.
+            layers: names of layers of attention.
+            score: calls the model with the same arguments again, and returns the scores (batch,).
+            expected: the scores of the first run.
 
         Raises:
-            AttentionError: see `read`.
+            AttentionError: see `read`; scores that change when blocks return their earlier output, that read the output of
+                other blocks than the last one, or that do not depend on its output.
         """
         ran = self._stack(layers)[1]
-        tokens = _tokens(self._outputs[ran[-1]][0]).detach().requires_grad_()
-        return self._run(ran, tokens, partial(run, tokens))
+        leaves = [_tokens(self._outputs[name][0]).detach().requires_grad_() for name in ran]
+        with torch.enable_grad():
+            given = {
+                name: _holding(leaf.view_as(leaf), self._outputs[name][0]) for name, leaf in zip(ran, leaves, strict=True)
+            }
+            found = self._run(given, score)
+            gradients = derivatives(found, leaves)
+        tolerance = max(1e-3, 8 * torch.finfo(found.dtype).eps)
+        away, others = (found - expected).abs().max(), gradients[:-1]
+        if not away <= tolerance * expected.abs().max() or any(each is not None for each in others):
+            raise AttentionError(
+                f"the score of {type(self._model).__name__} is read off more than the tokens that its last block outputs.",
+                INSTEAD,
+            )
+        if gradients[-1] is None:
+            raise AttentionError("the score does not depend on the tokens of the last block.", "Choose another target.")
+        return gradients[-1]
 
-    def _run(self, ran: Sequence[str], tokens: Tensor, run: Callable[[], Any]) -> Any:
-        """Runs a model whose blocks `ran` return their earlier output, and the last one these tokens."""
-        given = {name: self._outputs[name][0] for name in ran}
-        last = given[ran[-1]]
-        given[ran[-1]] = tokens if isinstance(last, Tensor) else type(last)((tokens, *last[1:]))
+    def _run(self, given: Mapping[str, Any], run: Callable[[], Any]) -> Any:
+        """Runs the model while blocks return what is given."""
         giving = ((self._blocks[name], "forward", lambda *_, own=own, **__: own) for name, own in given.items())
         with replaced_methods(giving), plain_run(self._model):
             return run()
@@ -131,16 +146,6 @@ def _tokens(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
 
-def check_replayed(model: Any, expected: Tensor, found: Tensor) -> None:
-    """Checks that a model whose blocks return their earlier output gives the same scores.
-
-    Raises:
-        AttentionError: it does not.
-    """
-    expected, found = expected.detach(), found.detach()
-    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-        raise AttentionError(
-            f"{type(model).__name__} gives another score when its blocks return their earlier output and are not computed, so"
-            " its score is read off more than its last layer's tokens.",
-            INSTEAD,
-        )
+def _holding(tokens: Tensor, output: Any) -> Any:
+    """Returns an output of a block with other tokens."""
+    return tokens if isinstance(output, Tensor) else type(output)((tokens, *output[1:]))

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnchain_interp.capture import CaptureRequest, Reading, StoreCollector, uncompiled
 from attnchain_interp.capture.recognition import required_adapter
@@ -33,10 +33,6 @@ class MapGraph:
     """
 
     def __init__(self, model: Any) -> None:
-        if torch.is_inference_mode_enabled():
-            raise AttentionError(
-                "torch.inference_mode() is on, and there are no gradients in this mode.", "Use torch.no_grad() around this."
-            )
         self.model = uncompiled(model)
         self.adapter = required_adapter(
             self.model,
@@ -44,14 +40,7 @@ class MapGraph:
             "A callable that returns a store has no score to differentiate: use a method that reads attention alone, such as"
             " TokenRank.",
         )
-        module = module_of(self.model)
-        weights = () if module is None else module.named_parameters()
-        made = [name for name, weight in weights if weight.is_inference()]
-        if made:
-            raise AttentionError(
-                f"{made[0]} was made in torch.inference_mode(), and no gradient flows through such a weight.",
-                "Load the model outside of it.",
-            )
+        check_differentiable(module_of(self.model))
         self.maps: dict[str, Tensor] = {}
         self.output: Any = None
 
@@ -85,10 +74,30 @@ class MapGraph:
         return gradients if score.ndim == 1 else {name: several[:, 0] for name, several in gradients.items()}
 
 
+def check_differentiable(module: nn.Module | None) -> None:
+    """Checks that gradients can be computed, and through the weights of a module.
+
+    Raises:
+        AttentionError: `torch.inference_mode` is on, or was when the module was made.
+    """
+    if torch.is_inference_mode_enabled():
+        raise AttentionError(
+            "torch.inference_mode() is on, and there are no gradients in this mode.", "Use torch.no_grad() around this."
+        )
+    weights = () if module is None else module.named_parameters()
+    made = [name for name, weight in weights if weight.is_inference()]
+    if made:
+        raise AttentionError(
+            f"{made[0]} was made in torch.inference_mode(), and no gradient flows through such a weight.",
+            "Load the model outside of it.",
+        )
+
+
 def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """Returns the gradients of the sum of `score` with respect to each tensor; None where it does not depend on the tensor.
 
-    Several rows of scores (score, batch) have a gradient each, which are stacked, by one backward for all.
+    Several rows of scores (score, batch) have a gradient each, which are stacked, by one backward for all. One row has a plain
+    backward, which every function knows.
 
     Raises:
         AttentionError: the model computes attention again in the backward, for a checkpoint.
@@ -98,6 +107,9 @@ def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
     try:
         if score.ndim == 1:
             return torch.autograd.grad(score.sum(), tensors, allow_unused=True)
+        if len(score) == 1:
+            alone = torch.autograd.grad(score.sum(), tensors, allow_unused=True)
+            return [None if each is None else each[None] for each in alone]
         rows = torch.eye(len(score), dtype=score.dtype, device=score.device)
         return torch.autograd.grad(score.sum(1), tensors, rows, allow_unused=True, is_grads_batched=True)
     except RuntimeError as error:

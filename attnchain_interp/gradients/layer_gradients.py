@@ -11,7 +11,7 @@ from attnchain_interp.capture import Reading
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.source import module_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.block_replay import LayerOutputs, check_replayed
+from attnchain_interp.gradients.block_replay import LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
 from attnchain_interp.gradients.target import Target, selected_score
@@ -50,14 +50,13 @@ def capture_layer_gradients(
         with LayerOutputs(module) as outputs:
             reading, kwargs = separated(graph.model, reading, kwargs)
             store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))
-        own = graph.output
+        run = partial(graph.model, *inputs, **kwargs)
 
         def score(output: Any) -> Tensor:
             return selected_score(output, target, store.batch)
 
-        expected, read = score(own).detach(), outputs.read(store.names, partial(graph.model, *inputs, **kwargs))
-        check_replayed(graph.model, expected, score(next(read)))
+        outputs.direction(store.names, lambda: score(run()), score(graph.output).detach())  # checks what the head reads
         gradients: dict[str, Tensor] = {}
-        for name, output in zip(store.names, read, strict=True):
+        for name, output in zip(store.names, outputs.read(store.names, run), strict=True):
             gradients |= graph.gradients(score(output), [name])
         return AttentionGradients.named(store, gradients)

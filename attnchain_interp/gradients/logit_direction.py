@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture import Reading
+from attnchain_interp.capture import Reading, uncompiled
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.source import module_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.block_replay import LayerOutputs, check_replayed
+from attnchain_interp.gradients.block_replay import LayerOutputs
+from attnchain_interp.gradients.differentiable_maps import check_differentiable
 from attnchain_interp.gradients.relevance_rules import RelevanceRules
-from attnchain_interp.gradients.target import Target, selected_score
+from attnchain_interp.gradients.target import SeveralScores, Target, selected_score
 
 
 def logit_direction(
@@ -43,26 +43,31 @@ def logit_direction(
         reading: its arguments are passed to the model. See `Reading`.
 
     Raises:
-        AttentionError: a source that is not a module; layers outside of blocks of one list; a model whose output is not
-            computed from the last block's tokens alone; a function of the head for which there is no rule; a target that
-            cannot be selected.
+        AttentionError: a source that is not a module; layers outside of blocks of one list; a score that is not computed from
+            the last block's tokens, or not from them alone; a function of the head for which there is no rule; a target that
+            cannot be selected, or `SeveralScores`; `torch.inference_mode`.
 
     Source: Elhage et al., *A Mathematical Framework for Transformer Circuits*, 2021 (direct effects on logits).
     """
+    model = uncompiled(model)
     module = module_of(model)
     if module is None:
         raise AttentionError(
             f"the tokens of the last block are read off a module; got {type(model).__name__}.", "Pass the module itself."
         )
+    check_differentiable(module)
+    if isinstance(target, SeveralScores):
+        raise AttentionError("several scores have no direction in common.", "Pass one target for each example.")
     kwargs = separated(model, reading, kwargs)[1]
-    run = partial(model, *inputs, **kwargs)
+
+    def score() -> Tensor:
+        return selected_score(model(*inputs, **kwargs), target, batch)
+
     with torch.no_grad(), LayerOutputs(module, gradients=False) as outputs:
-        expected = selected_score(run(), target, batch)
+        expected = score()
 
-    def direction(tokens: Tensor) -> Tensor:
-        with torch.enable_grad(), RelevanceRules(tokens):
-            score = selected_score(run(), target, batch)
-            check_replayed(model, expected, score)
-            return torch.autograd.grad(score.sum(), tokens)[0]
+    def by_rules() -> Tensor:
+        with RelevanceRules():
+            return score()
 
-    return outputs.head(layers, direction)
+    return outputs.direction(layers, by_rules, expected)

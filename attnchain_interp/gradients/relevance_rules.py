@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import float32_or_wider
 
 _SPELLINGS: Final = {  # operators and synonyms
     **{f"{way}{name}": name for way in "ri" for name in ("add", "sub", "mul", "matmul")},
@@ -196,16 +197,18 @@ def _layer_norm(
     tensor: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     axes = tuple(range(-len(tuple(normalized_shape)), 0))
+    dtype, tensor = tensor.dtype, float32_or_wider(tensor)
     centred = tensor - tensor.mean(axes, keepdim=True)
     normal = centred * (tensor.var(axes, correction=0, keepdim=True) + eps).rsqrt().detach()
     normal = normal if weight is None else normal * weight
-    return normal if bias is None else normal + bias
+    return (normal if bias is None else normal + bias).to(dtype)
 
 
 def _rms_norm(tensor: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     axes, eps = tuple(range(-len(tuple(normalized_shape)), 0)), torch.finfo(tensor.dtype).eps if eps is None else eps
+    dtype, tensor = tensor.dtype, float32_or_wider(tensor)
     normal = tensor * (tensor.square().mean(axes, keepdim=True) + eps).rsqrt().detach()
-    return normal if weight is None else normal * weight
+    return (normal if weight is None else normal * weight).to(dtype)
 
 
 def _normalised(tensor: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
@@ -242,6 +245,6 @@ def _unknown(function: str) -> AttentionError:
         owner, frame = frame.f_locals.get("self"), frame.f_back
     caller = f"{type(owner).__name__} calls" if isinstance(owner, nn.Module) else "the model calls"
     return AttentionError(
-        f"{caller} {function}, for which AttnLRP has no rule.",
+        f"{caller} {function}, for which there is no rule of relevance.",
         "Use a method of gradients that needs no rules, such as GradientTokenRank, or LeaveOneOut.",
     )

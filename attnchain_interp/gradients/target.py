@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 
+from attnchain_interp.capture.reading import checked
+from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 
 Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor]
@@ -46,6 +49,22 @@ def logits_of(output: Any, fix: str = "Load the model with the head that gives t
     if not isinstance(logits, Tensor):
         raise AttentionError(f"the model outputs {type(output).__name__} without logits.", fix)
     return logits
+
+
+def logits_kept(model: Any, count: int, options: Mapping[str, Any] | None = None) -> dict[str, int]:
+    """Returns the argument by which a language model gives the logits of its last `count` positions alone; none for another.
+
+    The logits of a long prompt take more memory than the attention of a layer. Labels among the options of the call need all.
+    """
+    options = options or {}
+    if "labels" in {**options, **checked(options.get("reading")).arguments}:
+        return {}
+    forward = model if module_of(model) is None else forward_of(model)
+    try:
+        known = inspect.signature(forward).parameters if callable(forward) else {}
+    except ValueError:  # a function of C
+        known = {}
+    return {"logits_to_keep": count} if "logits_to_keep" in known else {}
 
 
 def selected_score(output: Any, target: Target, batch: int) -> Tensor:

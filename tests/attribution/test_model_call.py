@@ -12,7 +12,8 @@ from captum.metrics import sensitivity_max
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.attribution.model_call import Call, logits_kept
+from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.gradients import logits_kept
 
 from . import small_models as small
 
@@ -201,7 +202,15 @@ def test_keywords_of_any_name_alone(ids: Tensor) -> None:
 def test_the_logits_of_the_last_positions_alone_are_asked_for() -> None:
     model: Any = small.llama()
     assert logits_kept(model, 3) == {"logits_to_keep": 3}
-    assert logits_kept(small.bert(), 3) == logits_kept(lambda x: x, 3) == {}
+    assert (
+        logits_kept(model, 3, {"labels": None})
+        == logits_kept(model, 3, {"reading": ac.Reading(arguments={"labels": 1})})
+        == {}
+    )
+    ids = small.ids()
+    found = ac.TokenRank(model).attribute(ids, output="tokens", model_kwargs={"labels": ids})
+    assert torch.equal(found, ac.TokenRank(model).attribute(ids, output="tokens"))
+    assert logits_kept(small.bert(), 3) == logits_kept(lambda x: x, 3) == logits_kept(getattr, 3) == logits_kept(None, 3) == {}
     seen: list[Any] = []
     handle = model.register_forward_hook(lambda _, __, output: seen.append(output.logits.shape[1]))
     ac.TokenRank(model).attribute(small.ids())

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.gradients import logit_direction
+from attnchain_interp.gradients import SeveralScores, logit_direction
 
 from ..attribution import small_models as small
 
@@ -51,10 +52,40 @@ def test_a_vits_logit_is_read_off_the_class_token_or_off_the_patches(pool: str) 
     assert torch.allclose((d * centred).sum((1, 2)), (d * tokens).sum((1, 2)), atol=1e-9), "the mean has no effect"
 
 
+@pytest.mark.parametrize("name", ["vit", "gpt2", "llama"])
+def test_sixteen_bits(name: str) -> None:
+    """Norms of the rules are computed in float32, as those of torch."""
+    if name == "vit":
+        model, inputs, layers, target = small.vit(), small.images(), ["blocks.0.attn", "blocks.1.attn"], 1
+    elif name == "llama":
+        model, inputs, layers, target = small.llama(), small.ids(), LLAMA, (6, 3)
+    else:
+        torch.manual_seed(0)
+        config = transformers.GPT2Config(vocab_size=60, n_embd=48, n_layer=2, n_head=3, bos_token_id=0, eos_token_id=0)
+        model, inputs = transformers.GPT2LMHeadModel(config).eval().double(), small.ids()
+        layers, target = ["transformer.h.0.attn", "transformer.h.1.attn"], (6, 3)
+    exact = logit_direction(model, inputs, layers=layers, batch=2, target=target)
+    half = inputs.bfloat16() if inputs.is_floating_point() else inputs
+    found = logit_direction(model.bfloat16(), half, layers=layers, batch=2, target=target)
+    assert float((found.double() - exact).norm() / exact.norm()) < 0.05
+
+
+def test_a_compiled_model_is_read_as_it_is_written() -> None:
+    model, ids = small.llama(), small.ids()
+    found = logit_direction(torch.compile(model), ids, layers=LLAMA, batch=2, target=(6, 3))
+    assert torch.equal(found, logit_direction(model, ids, layers=LLAMA, batch=2, target=(6, 3)))
+
+
 def test_refusals() -> None:
     model, ids = small.llama(), small.ids()
     with pytest.raises(ac.AttentionError, match="cannot be selected from logits"):
         logit_direction(model, ids, layers=LLAMA, batch=2, target=(6, 99))
+    with pytest.raises(ac.AttentionError, match="several scores have no direction in common"):
+        logit_direction(model, ids[:1], layers=LLAMA, batch=1, target=SeveralScores(lambda output: output.logits[0, -1, :2]))
+    with torch.inference_mode(), pytest.raises(ac.AttentionError, match="inference_mode"):
+        logit_direction(model, ids, layers=LLAMA, batch=2, target=(6, 3))
+    with pytest.raises(ac.AttentionError, match="does not depend on the tokens of the last block"):
+        logit_direction(model, ids, layers=LLAMA, batch=2, target=lambda output: torch.ones(2))
     with pytest.raises(ac.AttentionError, match="is in no block of its own"):
         logit_direction(nn.Linear(2, 2), torch.ones(1, 2), layers=["a"], batch=1, target=0)
     with pytest.raises(ac.AttentionError, match=r"(?s)read off a module; got function.*Pass the module"):

@@ -154,7 +154,7 @@ def test_a_function_without_a_rule_is_named(function: Any, name: str) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return function(x)
 
-    with pytest.raises(ac.AttentionError, match=rf"Strange calls ({name}), for which AttnLRP has no rule"):
+    with pytest.raises(ac.AttentionError, match=rf"Strange calls ({name}), for which there is no rule"):
         gradient(Strange(), numbers(3, 4))
 
 

@@ -42,6 +42,7 @@ def test_further_methods_stand_beside_the_kept_ones_with_holms_p_of_all(tmp_path
     assert whole.of(None, names[0]) is whole
     assert list(first["scores"]) == list(names[:3])
     assert beside(first, then) == expected
+    assert first == measure(model, data, whole.of(names[1:3], names[0]), None, tmp_path / "1", names[0], 1), "unchanged"
     then["scores"]["RandomRanking"]["evidence-ap"]["value"] += 1
     with pytest.raises(AttentionError, match=r"(?s)kept figures have other scores of RandomRanking\..*leave out --methods"):
         beside(first, then)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, final, get_args
 
 import torch
+from captum.attr import GradientAttribution
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import defaults_of, settings_of
@@ -16,7 +17,8 @@ from attnchain_interp.capture import Maps, capture, capture_direct_effects
 from attnchain_interp.chain import Chain, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_one_of, check_type
-from attnchain_interp.gradients import logit_direction
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients import logit_direction, logits_kept
 from attnchain_interp.reprs import with_fields
 from attnchain_interp.store import AttentionStore, LayerSelection, LayerWeights, TokenLayout, TokenSelection
 from attnchain_interp.store import layer_weights as weights_of_layers
@@ -33,7 +35,7 @@ class AnswerEffects:
         store: the maps.
         effects: (batch, layer, token), see `attnchain_interp.capture.direct_effects`.
         readers: (batch, token), the share of each token in the reading of the answer: the length of the score's direction
-            there. In a decoder it is one at the position that predicts the answer.
+            there, divided by the sum. A target (position, token) of a decoder is read at that position alone.
     """
 
     store: AttentionStore
@@ -50,18 +52,18 @@ class AnswerEffects:
 
 
 @final
-class LogitTokenRank(TokenAttribution):
-    """The stationary distribution of the chain P whose jumps v lead to the tokens that the answer's logit is written from.
+class LogitTokenRank(TokenAttribution, GradientAttribution):
+    """The stationary distribution of the chain P whose jumps v lead to the tokens that an answer's logit is written from.
 
-    π = π (damping · P + (1 − damping) · 1 vᵀ) with v_j ∝ √(P_ij D_j). The position i reads the answer. P_ij is the share of
-    token j in it. D_j = Σ_l w_l Σ_h max(0, A_ij^h ⟨W^h v_j^h, d⟩) is what the heads of layer l write into i from token j along
-    the direction d in which the answer's logit grows (direct logit attribution). A walk that begins at these tokens goes on to
-    those that they were made of. The scores of an example sum to one. P, its layers and weights w are by default those of
-    TokenRank. No block is differentiated: the cost is that of TokenRank and two forwards.
+    π = π (damping · P + (1 − damping) · 1 vᵀ) with v_j ∝ √(P_ij D_j), where i is the position that reads the answer.
+    D_j = Σ_l w_l Σ_h max(0, A_ij^h ⟨W^h v_j^h, d⟩) is what the heads write into i from token j along the direction d in which
+    the answer's logit grows (direct logit attribution). From these tokens the walk goes on to those that they were made of.
+    The scores of an example sum to one. P, its layers and their weights w are by default those of TokenRank. No block is
+    differentiated. The cost is three forwards, and the maps of all layers are held.
 
-    Where several positions read the score (a mean over patches), D is summed over them, and P_ij is their mean, weighted by
-    the length of d. Where no token speaks for the answer, v is P alone. Models whose blocks are normalised after the addition
-    (BERT) have no direct effects.
+    Where several positions read the score (a mean over patches), D is summed over them, and the rows P_i are averaged,
+    weighted by the length of d. Where no token speaks for the answer, v is P alone. Models whose blocks are normalised after
+    the addition (BERT) have no direct effects.
 
     Args:
         forward_func: a model that an adapter recognises. It is left as it was. None where only `score` is used.
@@ -99,13 +101,18 @@ class LogitTokenRank(TokenAttribution):
     def read(self, call: Call) -> AnswerEffects:
         """Returns the maps and the effects of some examples, in three forwards."""
         model, (positional, named) = self.forward_func, call.arguments(self.forward_func)
-        maps = defaults_of(self).maps if self.maps is None else self.maps
-        store = capture(model, *positional, layers="all" if self.layers is None else self.layers, maps=maps, **named)
+        maps, kept = defaults_of(self).maps if self.maps is None else self.maps, {**logits_kept(model, 1, named), **named}
+        store = capture(model, *positional, layers="all" if self.layers is None else self.layers, maps=maps, **kept)
         if self.layers is None:
             store = store.only(settings_of(self, store).layers)
         d = logit_direction(model, *positional, layers=store.names, batch=store.batch, target=call.target, **named)
-        effects = capture_direct_effects(model, *positional, direction=d, layers=store.names, **named)
+        effects = capture_direct_effects(model, *positional, direction=d, layers=store.names, **kept)
         lengths = d.norm(dim=-1)
+        if not bool(lengths.any(-1).all()):
+            raise AttentionError(
+                "the target's score does not change with the tokens of the last block.",
+                "Choose a target that depends on them.",
+            )
         return AnswerEffects(store, effects, lengths / lengths.sum(-1, keepdim=True))
 
     def scores(self, source: AnswerEffects, first: int = 0) -> Tensor:
@@ -138,6 +145,9 @@ def written(chain: Chain, found: AnswerEffects, weights: Tensor) -> Tensor:
     """
     states = chain.states.to(found.effects.device)
     read = chain.step(found.readers.to(chain.dtype)).to(found.effects) * states
+    last = (found.readers.flip(-1).cumsum(-1).flip(-1) > 0).to(states.device)  # true up to the last reader
+    if found.store.causal and not bool((states & last).any(-1).all()):
+        raise AttentionError("the tokens that read the answer attend to none of the chosen tokens.", "Choose other tokens=….")
     spoken = (weights.to(found.effects)[..., None] * found.effects).sum(1)
     both = (read * spoken).sqrt()
     v = torch.where(both.sum(-1, keepdim=True) > 0, both, read)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import Settings, defaults_of, settings_for, settings_of
-from attnchain_interp.attribution.model_call import Call, logits_kept
+from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, no_residual
 from attnchain_interp.capture import LayerMean, Maps, capture
 from attnchain_interp.capture.mean_collector import LayerRule
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_one_of, check_type
+from attnchain_interp.gradients import logits_kept
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, LayerWeights, TokenSelection
 from attnchain_interp.store.chains import Sink
 
@@ -90,7 +91,7 @@ class AttentionAttribution(TokenAttribution, ABC):
     def read(self, call: Call) -> AttentionStore:
         positional, named = call.arguments(self.forward_func)
         layers = "all" if self.layers is None else self.layers
-        named: dict[str, Any] = {**logits_kept(self.forward_func, 1), **named}
+        named: dict[str, Any] = {**logits_kept(self.forward_func, 1, named), **named}
         return capture(self.forward_func, *positional, layers=layers, maps=self.captured_maps, keep=self._kept, **named)
 
     @property

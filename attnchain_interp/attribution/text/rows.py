@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from attnchain_interp.attribution.model_call import Call, logits_kept
+from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.contexts import contexts, together
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.capture import Reading, capture
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients import AttentionGradients, SeveralScores, logits_of
+from attnchain_interp.gradients import AttentionGradients, SeveralScores, logits_kept, logits_of
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import AttentionStore, TokenLayout, known_sinks, states_of
 

@@ -23,7 +23,7 @@ ALL: Needs = frozenset({"logits", "gradients", "images", "text"})
 def needs_of(spec: str) -> Needs:
     """Returns the needs of the method of a spec. Its base class in Captum says whether it reads gradients or the output.
 
-    >>> sorted(needs_of("TokenRank")), sorted(needs_of("LeaveOneOut")), sorted(needs_of("LeGrad"))
+    >>> sorted(needs_of("TokenRank")), sorted(needs_of("LeaveOneOut")), sorted(needs_of("LogitTokenRank"))
     ([], ['logits'], ['gradients', 'logits'])
     """
     if spec in CONTROLS:

@@ -105,7 +105,7 @@ def randomisation_curves(
     for stage in range(stages):
         for module in holders[stage * len(holders) // stages : (stage + 1) * len(holders) // stages]:
             for parameter in module.parameters(recurse=False):
-                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                order = torch.randperm(parameter.numel(), generator=generator, device="cpu").to(parameter.device)
                 parameter.data = parameter.data.flatten()[order].view_as(parameter)
         shared = SharedCapture(randomised, inputs, target=target)
         for name, method in methods(randomised).items():
@@ -165,7 +165,7 @@ def _noisy(inputs: Tensor, seed: int) -> Tensor:
     """Adds noise to images and returns texts unchanged."""
     if not inputs.is_floating_point():
         return inputs
-    noise = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(seed)).to(inputs)
+    noise = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(seed), device="cpu").to(inputs)
     return inputs + NOISE * inputs.std() * noise
 
 
@@ -176,7 +176,7 @@ def _order(store: AttentionStore, seed: int) -> Tensor:
     if layout.grid is not None:
         movable = movable[movable != layout.center]
     order = torch.arange(len(layout))
-    order[movable] = movable[torch.randperm(len(movable), generator=torch.Generator().manual_seed(seed))]
+    order[movable] = movable[torch.randperm(len(movable), generator=torch.Generator().manual_seed(seed), device="cpu")]
     return order.to(store[0].device)
 
 

@@ -120,7 +120,9 @@ class Infidelity(RemovalMetric):
         batch, n = found.scores.shape
 
         def removed() -> tuple[Tensor, Tensor]:
-            sizes = torch.randint(1, n + 1, (self.samples,), generator=torch.Generator().manual_seed(self.seed)).tolist()
+            sizes = torch.randint(
+                1, n + 1, (self.samples,), generator=torch.Generator().manual_seed(self.seed), device="cpu"
+            ).tolist()
             subsets = random_subsets(sizes, n, batch, trial.first, self.seed).to(found.labels.device)
             return subsets, drops(experiment, found.labels, subsets, target, self.score)
 

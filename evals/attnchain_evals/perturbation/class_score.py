@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Final, Literal, final, get_args
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
-from attnchain_interp.gradients import logits_of
+from attnchain_interp.gradients import logits_kept, logits_of
 
 ClassScore = Literal["probability", "log-probability", "logit", "log-odds", "accuracy"]
 
@@ -39,9 +38,7 @@ def next_logits(model: Callable[..., Any], texts: Tensor, **named: Any) -> Tenso
     A model of transformers that can (`logits_to_keep`) computes the logits of the last token alone: those of a whole text of
     200 tokens and 50,000 words are 40 MB.
     """
-    if "logits_to_keep" in inspect.signature(getattr(model, "forward", model)).parameters:
-        named["logits_to_keep"] = 1
-    return class_logits(model(texts, **named), texts)
+    return class_logits(model(texts, **logits_kept(model, 1), **named), texts)
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
+from captum.attr import GradientAttribution
+
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.experiment import SetUp, set_up
 from attnchain_evals.bench.names import build_methods, method_classes, parsed
@@ -16,7 +18,6 @@ from attnchain_evals.bench.tables import inert
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.report.report import notes, write_report
 from attnchain_evals.reproduce.reported import Reported, reported_table
-from attnchain_interp import AttentionGradientAttribution
 from attnchain_interp.files import write_text
 
 PAGE = "reproduction.md"
@@ -63,7 +64,7 @@ def suited(methods: Iterable[str], where: SetUp) -> list[str]:
         name = parsed(spec)[0]
         if name.startswith("class ") or name == "RawAttention":
             return where.class_token
-        return not (headless and issubclass(method_classes().get(name, object), AttentionGradientAttribution))
+        return not (headless and issubclass(method_classes().get(name, object), GradientAttribution))
 
     return [spec for spec in methods if suits(spec)]
 

@@ -104,7 +104,7 @@ def whole_record(path: Path, wanted: str) -> Record:
 
 
 def _lines(path: Path, wanted: str) -> Iterator[Record]:
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(_read(path).split("\n"), 1):
         place = f"{path.name}, line {number}"
         if not line.strip():
             continue

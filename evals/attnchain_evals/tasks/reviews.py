@@ -59,7 +59,7 @@ def _of_eraser(file: Path, docs: Path) -> Iterator[Prompt]:
         name = record.text("annotation_id")
         if not (docs / name).is_file():
             raise record.refusal(f"has the annotation_id {name!r}, and {docs} holds no such file")
-        lines = [line.split() for line in (docs / name).read_text(encoding="utf-8").splitlines()]
+        lines = [line.split() for line in (docs / name).read_text(encoding="utf-8").removesuffix("\n").split("\n")]
         groups = record.field("evidences", list)
         pieces = [piece for group in groups for piece in records_of(group, f"{record.place}, 'evidences'", _WANTED)]
         spans = [(piece.field("start_token", int), piece.field("end_token", int)) for piece in pieces]

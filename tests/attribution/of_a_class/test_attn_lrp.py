@@ -174,7 +174,7 @@ def test_refusals() -> None:
 
     model = small.vit()
     model.blocks[1].mlp.act = Odd()  # type: ignore[union-attr]
-    with pytest.raises(ac.AttentionError, match="Odd calls logcumsumexp, for which AttnLRP has no rule"):
+    with pytest.raises(ac.AttentionError, match="Odd calls logcumsumexp, for which there is no rule"):
         AttnLRP(model).attribute(small.images(), 1)
     with pytest.raises(ac.AttentionError, match="BartForConditionalGeneration is an encoder–decoder"):
         AttnLRP(bart()).attribute(small.ids(), (0, 1))

@@ -151,7 +151,9 @@ class Skipping(nn.Module):
 def test_models_whose_layers_have_no_score_of_their_own() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 5, 24)
-    with pytest.raises(ac.AttentionError, match="Skipping gives another score when its blocks return their earlier output"):
+    with pytest.raises(
+        ac.AttentionError, match="score of Skipping is read off more than the tokens that its last block outputs"
+    ):
         ac.LeGrad(Skipping().eval()).attribute(x, 1, output="tokens")
     alone = nn.TransformerEncoderLayer(24, 3, 32, batch_first=True, dropout=0).eval()
     with pytest.raises(ac.AttentionError, match=r"(?s)'self_attn' is in no block .*capture_gradients\(model, …\)"):

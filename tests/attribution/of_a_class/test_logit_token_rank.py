@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from .. import small_models as small
 from ..text.texts import DECODER, TEXT
 
 
-def by_hand(ids: Tensor, position: int, token: int) -> Tensor:
+def by_hand(ids: Tensor, position: int, token: int, w: Sequence[float] = (0, 1 / 3, 2 / 3)) -> Tensor:
     """Returns π of the formula in the docstring, for one example of the small Llama, from its eager attention."""
     model = small.llama("eager")
     values, tokens = list[Tensor](), list[Tensor]()
@@ -25,19 +26,17 @@ def by_hand(ids: Tensor, position: int, token: int) -> Tensor:
         layer.register_forward_hook(lambda _, __, output: tokens.append(output))
     with torch.no_grad():
         maps = model(ids, output_attentions=True).attentions
-    x = tokens[-1][0, position]
+    x, n = tokens[-1][0, position], ids.shape[1]
     d = model.lm_head.weight[token] * model.model.norm.weight / (x.square().mean() + model.config.rms_norm_eps).sqrt()
-    D = torch.zeros(ids.shape[1], dtype=torch.float64)
+    contributions = ac.capture(small.llama(), ids, maps="alti").maps()[0, :, 0]
+    D, P = torch.zeros(n, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
     for k, layer in enumerate(model.model.layers):
         projection = layer.self_attn.o_proj.weight.T.unflatten(0, (3, 16))
-        written = torch.einsum("hj,jd,hdw,w->hj", maps[k][0, :, position], values[k][0], projection, d)
-        D += k / 2 * written.relu().sum(0) / 1.5  # late weights: 0, 1/3, 2/3
-    contributions = ac.capture(small.llama(), ids, maps="alti").maps()[0, :, 0]
-    P = contributions[1] / 3 + contributions[2] * 2 / 3
+        along = torch.einsum("hj,jd,hdw,w->hj", maps[k][0, :, position], values[k][0], projection, d)
+        D += w[k] * along.relu().sum(0)
+        P += w[k] * contributions[k]
     v = (P[position] * D).sqrt()
-    v = v / v.sum()
-    n = ids.shape[1]
-    return torch.linalg.solve(torch.eye(n, dtype=torch.float64) - 0.5 * P.T, 0.5 * v)
+    return torch.linalg.solve(torch.eye(n, dtype=torch.float64) - 0.5 * P.T, 0.5 * v / v.sum())
 
 
 def test_beside_a_model_that_is_taken_apart() -> None:
@@ -47,6 +46,34 @@ def test_beside_a_model_that_is_taken_apart() -> None:
     assert torch.isclose(found.sum(), torch.ones((), dtype=found.dtype))
     other = LogitTokenRank(small.llama()).attribute(ids, (6, 4), output="tokens")
     assert float((found - other).abs().max()) > 0.01, "another answer"
+    weighted = LogitTokenRank(small.llama(), layer_weights=[0.2, 0.5, 0.3]).attribute(ids, (6, 3), output="tokens")
+    assert torch.allclose(weighted[0], by_hand(ids, 6, 3, [0.2, 0.5, 0.3]), atol=1e-7)
+
+
+def test_a_mean_over_patches_is_read_at_each_of_them() -> None:
+    """D is summed over the patches that are read, and the rows of P are averaged by the length of d."""
+    model, images = small.vit(global_pool="avg"), small.images(1)
+    method = LogitTokenRank(model, damping=0.0, layers=1, balanced=False)
+    found = method.attribute(images, 1, output="tokens")[0, 1:]
+    seen: dict[str, Tensor] = {}
+    model.blocks[1].attn.register_forward_hook(lambda _, args, output: seen.update(normed=args[0]))
+    model.blocks[1].register_forward_hook(lambda _, __, output: seen.update(tokens=output))
+    with torch.no_grad():
+        model(images)
+    attention = ac.capture(model, images, layers=1).maps()[0, 0]
+    tokens, norm, attn = seen["tokens"][0, 1:], model.fc_norm, model.blocks[1].attn
+    pooled = tokens.mean(0)  # timm normalises the mean
+    pulled = model.head.weight[1] * norm.weight
+    scale = (pooled.var(correction=0) + norm.eps).sqrt()
+    d = (pulled - pulled.mean()) / scale / 6  # the same at each patch
+    values = attn.qkv(seen["normed"])[0, :, 96:].unflatten(-1, (3, 16)).transpose(0, 1)
+    projection = attn.proj.weight.T.unflatten(0, (3, 16))
+    along = torch.einsum("hij,hjd,hdw,w->hij", attention[:, 1:], values, projection, d)
+    D = along.relu().sum((0, 1))[1:]
+    rows = attention[:, 1:, 1:]
+    P = (rows / rows.sum(-1, keepdim=True)).mean((0, 1))
+    v = (P * D).sqrt()
+    assert torch.allclose(found, v / v.sum(), atol=1e-9)
 
 
 def test_each_example_of_a_batch_is_scored_by_itself_and_padding_scores_zero() -> None:
@@ -63,18 +90,15 @@ def test_each_example_of_a_batch_is_scored_by_itself_and_padding_scores_zero() -
     assert not found[:, 7:].any()
 
 
-@pytest.mark.parametrize("options", [{"layers": [2, 0]}, {"layer_weights": [0.2, 0.5, 0.3]}, {"layer_weights": "lambda2"}])
-def test_settings_reach_the_chain_and_the_effects(options: dict[str, Any]) -> None:
+def test_layers_are_read_in_the_order_in_which_they_are_given() -> None:
     model, ids = small.llama(), small.ids()
-    method = LogitTokenRank(model, **options)
-    found = method.attribute(ids, (6, 3), output="tokens")
-    plain = LogitTokenRank(model).attribute(ids, (6, 3), output="tokens")
-    assert not torch.allclose(found, plain, atol=1e-3)
-    if "layers" in options:
-        again = LogitTokenRank(model, layers=[0, 2]).attribute(ids, (6, 3), output="tokens")
-        assert torch.allclose(found, again, atol=1e-12)
-        last = LogitTokenRank(model, layers=[1, 2], layer_weights=[0, 1]).attribute(ids, (6, 3), output="tokens")
-        assert torch.allclose(last, LogitTokenRank(model, layers=2).attribute(ids, (6, 3), output="tokens"), atol=1e-9)
+
+    def scores(**options: Any) -> Tensor:
+        return LogitTokenRank(model, **options).attribute(ids, (6, 3), output="tokens")
+
+    assert torch.allclose(scores(layers=[2, 0]), scores(layers=[0, 2]), atol=1e-12)
+    assert torch.allclose(scores(layers=[1, 2], layer_weights=[0, 1]), scores(layers=2), atol=1e-9)
+    assert not torch.allclose(scores(layers=2), scores(layers=1), atol=1e-3)
 
 
 def test_images_are_read_at_their_patches() -> None:
@@ -120,3 +144,8 @@ def test_refusals() -> None:
         LogitTokenRank().score(ac.capture(small.vit(), small.images()))  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="normalised after the addition"):
         LogitTokenRank(small.bert()).attribute(small.ids(), 1)
+    model, ids = small.llama(), small.ids()
+    with pytest.raises(ac.AttentionError, match="attend to none of the chosen tokens"):
+        LogitTokenRank(model, tokens=[5, 6]).attribute(ids, (3, 3))
+    with pytest.raises(ac.AttentionError, match="does not change with the tokens of the last block"):
+        LogitTokenRank(model).attribute(ids, lambda output: output.logits.sum((1, 2)) * 0)

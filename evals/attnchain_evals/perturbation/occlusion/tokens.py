@@ -56,7 +56,7 @@ class TokenDrop(TokenOcclusion):
     @torch.no_grad()
     def check(self, tokens: PatchTokens, image: Tensor) -> None:
         n = tokens.grid[0] * tokens.grid[1]
-        shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(image.device) + tokens.prefix
+        shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0), device="cpu").to(image.device) + tokens.prefix
         places = torch.cat([torch.arange(tokens.prefix, device=image.device), shuffled])[None]
         clean = logits_of(tokens.model(image))
         with replaced(tokens.site, lambda output: _taken(output, places)):
