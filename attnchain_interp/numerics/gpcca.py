@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from attnchain_interp.numerics.invariant_subspace import Floats, Product, schur_vectors
 
-_GAIN: Final = 1e-12  # of crispness, below which the optimum is reached
+_GAIN: Final = 1e-4  # of crispness, below which a linear program is the last
 _STEPS: Final = 5  # of linear programs; sharp states take two
 _INSIDE: Final = 100  # steps of the walk inside; sharp states take a dozen
 _MIXED: Final = 0.1  # share of the middle, where all states are alike, in the start of the walk
@@ -141,9 +141,11 @@ def _crispest(program: CrispnessProgram, A: Floats) -> Floats:
             keep = True
             continue
         corner = _feasible(X, corner)
-        if not _crispness(corner) > value + _GAIN:
+        gain = _crispness(corner) - value
+        if gain > 0:
+            A, value, keep = corner, value + gain, False
+        if not gain > _GAIN:
             break
-        A, value, keep = corner, _crispness(corner), False
     return A
 
 
