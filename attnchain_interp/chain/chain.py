@@ -37,13 +37,11 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
     sums = maps.sum(-1, dtype=wide_dtype(maps.dtype))
     if rows is not None:
         rows = rows.expand_as(sums)
+    broken = ~sums.isfinite() if rows is None else rows & ~sums.isfinite()
+    if bool(broken.any()):
+        raise _not_finite(name, broken)
+    if rows is not None:
         low, sums = low[rows], sums[rows]
-    if not bool(sums.isfinite().all()):
-        raise AttentionError(
-            f"{name} holds {int((~sums.isfinite()).sum())} rows with NaN or infinity. A row with every key masked becomes NaN"
-            " in a softmax.",
-            "Mark such queries as Role.PAD in the TokenLayout, or find the overflow.",
-        )
     if low.numel() and float(low.min()) < 0:
         raise AttentionError(
             f"{name} has negative entries (least {float(low.min()):.3g}). Signed attention (talking heads, differential"
@@ -59,6 +57,21 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
             " softmax has a sink, rows are below one: pass LayerAttention(…, sink=True). Maps of a 16-bit model that were"
             " widened since are renormalised by P / P.sum(-1, keepdim=True).",
         )
+
+
+def _not_finite(name: str, broken: Tensor) -> AttentionError:
+    """Returns the refusal of rows (…, query) with NaN or infinity. It names their maps, as (example, head) of a layer."""
+    cause = f"{name} holds {int(broken.sum())} rows with NaN or infinity"
+    masked = "A row with every key masked becomes NaN in a softmax: mark such queries as Role.PAD in the TokenLayout."
+    there = broken.any(-1)
+    if there.ndim == 0:
+        return AttentionError(f"{cause}.", f"{masked} Or find the overflow.")
+    those = [tuple(index) for index in there.nonzero().tolist()]
+    named = ", ".join(map(str, those[:4])) + (" …" if len(those) > 4 else "")
+    return AttentionError(
+        f"{cause}, in {len(those)} of {there.numel()} maps: {named}.",
+        f"{masked} Or find the overflow. The other maps have answers: P[P.isfinite().all(-1).all(-1)].",
+    )
 
 
 def renormalised(maps: Tensor) -> Tensor:

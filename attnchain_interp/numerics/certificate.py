@@ -9,8 +9,8 @@ On the vectors that sum to zero the eigenvalues are λ₂ … λₙ. A claim abo
   orthogonal to a vector with small probability only. The two starts are independent: their probabilities multiply.
 
 Sources: Saad, *Numerical Methods for Large Eigenvalue Problems*, 2011 (§ 3.2 condition numbers; § 6 Arnoldi); Ruhe, *The
-two-sided Arnoldi algorithm*, 1983; Kuczyński & Woźniakowski, *Estimating the largest eigenvalue by the power and Lanczos
-algorithms with a random start*, 1992.
+two-sided Arnoldi algorithm*, 1983; Wilkinson, *The Algebraic Eigenvalue Problem*, 1965 (§ 7.11, Hyman's method); Kuczyński &
+Woźniakowski, *Estimating the largest eigenvalue by the power and Lanczos algorithms with a random start*, 1992.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from attnchain_interp.numerics.krylov import Basis, Product
 OVERLOOKED: Final = {2: 5e-8, 4: 5e-10}
 _NOISE: Final = 4  # rounding of a product and of Gram–Schmidt, in units of the type and the norm
 _ANGLES: Final = 9
+_TINY, _HUGE = 1e-30, 1e100  # in place of a zero that is divided by; from when entries are scaled
 _LARGEST: Final = 16  # Ritz values at whose angles a circle is looked at
 
 
@@ -99,12 +100,9 @@ class TwoSided:
     def _hidden(self, basis: Basis, points: Tensor) -> Tensor:
         """Returns the largest part (chain, point) that a unit eigenvector of a point can have along the start."""
         m = basis.size
-        H = basis.projected[:, :m, :m].to(points.dtype)[:, None]
-        shifted = points[..., None, None] * torch.eye(m, dtype=points.dtype, device=points.device) - H
-        first = torch.eye(m, 1, dtype=points.dtype, device=points.device)
-        u, _ = torch.linalg.solve_ex(shifted, first.expand(*points.shape, m, 1))
-        outside = basis.projected[:, m, m - 1].double()[:, None] * u[..., -1, 0].abs()
-        return outside + self.rounding[:, None] * math.sqrt(m) * torch.linalg.vector_norm(u[..., 0], dim=-1)
+        u, left = _solved_below(basis.projected[:, :m, :m].double(), points)  # (point − H) u = left · e₀
+        outside = basis.projected[:, m, m - 1].double()[:, None] * u[:, -1].abs()
+        return (outside + self.rounding[:, None] * math.sqrt(m) * torch.linalg.vector_norm(u, dim=1)) / left.abs()
 
 
 def certified(pair: Eigenpair, spaces: TwoSided, tolerance: float) -> Tensor:
@@ -137,13 +135,29 @@ def _picked(values: Tensor, index: Tensor) -> Tensor:
 def _ritz_vector(H: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the unit s (chain, m) with H s = value · s but for the first row and the row below, and what these two leave."""
     m = H.shape[-1]
-    s = torch.zeros(len(H), m, dtype=value.dtype, device=H.device)
+    s, left = (each[..., 0] for each in _solved_below(H[:, :m], value[:, None]))
+    size = torch.linalg.vector_norm(s, dim=-1)
+    return s / size[:, None], -left / size, H[:, m, m - 1] * s[:, m - 1] / size
+
+
+def _solved_below(H: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns s (chain, m, point) with (point − H) s = 0 but for the first row, and that row (chain, point).
+
+    H (chain, m, m) is zero below its first subdiagonal, so each row gives one entry, from the last on. This is backward stable
+    (Hyman's method). The entries are scaled before they overflow.
+    """
+    m = H.shape[-1]
+    s = points.new_zeros(len(H), m, points.shape[1])
+    parts = torch.view_as_real(s).flatten(-2)  # the same memory: a real matrix times these is one product
     s[:, m - 1] = 1
-    H = H.to(value.dtype)
+
+    def row(i: int) -> Tensor:
+        known = torch.bmm(H[:, i, None, i:], parts[:, i:])[:, 0].unflatten(-1, (-1, 2))
+        return points * s[:, i] - torch.view_as_complex(known)
+
     for i in range(m - 1, 0, -1):
-        below = H[:, i, i - 1]
-        rest = value * s[:, i] - (H[:, i, i:] * s[:, i:]).sum(-1)
-        s[:, i - 1] = rest / torch.where(below == 0, 1e-30, below)
-        s[:, i - 1 :] /= s[:, i - 1 : i].abs().clamp_min(1)
-    s = s / torch.linalg.vector_norm(s, dim=-1, keepdim=True)
-    return s, (H[:, 0] * s).sum(-1) - value * s[:, 0], H[:, m, m - 1] * s[:, m - 1]
+        below = H[:, i, i - 1, None]
+        s[:, i - 1] = row(i) / torch.where(below == 0, _TINY, below)
+        if bool((s[:, i - 1].abs() > _HUGE).any()):
+            s[:, i - 1 :] /= s[:, i - 1 : i].abs().clamp_min(1)
+    return s, row(0)

@@ -19,7 +19,7 @@ LEAST_TOLERANCE: Final = 1e-12  # of |λ₂|, that float64 can reach for chains 
 _SMALL: Final = 16  # tokens up to which a dense eigensolver is as fast
 _MULTIPLIED_OUT: Final = 1100  # tokens up to which a factored chain is certified as a map
 _INVERTED: Final = 2048  # tokens up to which an inverse is tried
-_ROOM: Final = 36 * 2**20  # bytes of float64 maps worked on together
+_ROOM: Final = 8 * 2**20  # bytes of float64 maps worked on together
 _LATE: Final = 52  # size of the bases from which an inverse is tried for every chain
 _SLOW: Final = 0.98  # |λ₂| from which an inverse is tried early
 _INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
@@ -59,12 +59,21 @@ def _of_maps(maps: Tensor, states: Tensor, tolerance: float) -> tuple[Tensor, Te
     maps = maps / maps.sum(-1, keepdim=True).masked_fill(~states[..., None], 1)
     radius, known = maps.new_zeros(len(maps)), torch.zeros_like(states[:, 0])
     if maps.shape[-1] > _SMALL:
-        sides = (lambda v: torch.bmm(v, maps), lambda w: torch.bmm(w, maps.mT))
-        radius, known = _by_krylov(sides, states, maps.dtype, tolerance, maps)
+        radius, known = _by_krylov(_sides(maps), states, maps.dtype, tolerance, maps)
     lost = ~known
     if bool(lost.any()):
         radius[lost], known[lost] = certified_spectrum(maps[lost], states[lost], tolerance)
     return radius, known
+
+
+def _sides(maps: Tensor) -> tuple[Product, Product]:
+    return lambda v: torch.bmm(v, maps), lambda w: torch.bmm(w, maps.mT)
+
+
+def _centred(sides: tuple[Product, Product], uniform: Tensor) -> tuple[Product, Product]:
+    """Returns the products on the vectors over the states that sum to zero."""
+    inside = uniform > 0
+    return lambda v: centred(sides[0](v), uniform), lambda w: centred(sides[1](w) * inside, uniform)
 
 
 def _products(transitions: Operator) -> tuple[Product, Product]:
@@ -89,25 +98,29 @@ def _started(states: Tensor, dtype: torch.dtype, draw: int) -> tuple[TwoSided, T
 def _by_krylov(
     sides: tuple[Product, Product], states: Tensor, dtype: torch.dtype, tolerance: float, maps: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Grows the spaces of all chains until each is certain. `maps` are those of the products, for an inverse."""
+    """Grows the spaces of all chains until each is certain. `maps` are those of the products: the certain are dropped."""
     spaces, uniform = _started(states, dtype, 0)
     n = states.shape[-1]
     radius = torch.zeros(len(states), dtype=torch.float64, device=states.device)
     known, tried = torch.zeros_like(states[:, 0]), torch.zeros_like(states[:, 0])
-    inside = uniform > 0
+    here = torch.arange(len(states), device=states.device)
     for size in [size for size in SIZES if size < n]:
-        spaces.grow(lambda v: centred(sides[0](v), uniform), lambda w: centred(sides[1](w) * inside, uniform), size)
-        pending = (~known).nonzero()[:, 0]
-        some = spaces.of(pending)
+        spaces.grow(*_centred(sides, uniform), size)
+        among = (~known[here]).nonzero()[:, 0]
+        some, pending = spaces.of(among), here[among]
         pair = some.eigenpair()
         radius[pending], known[pending] = pair.value.abs(), certified(pair, some, tolerance)
         again = (~known & ~tried)[pending] & ((pair.value.abs() > _SLOW) & (size > SIZES[0]) | (size >= _LATE))
         if maps is not None and n <= _INVERTED and bool(again.any()):
             those = pending[again]
-            found, sure = _by_inverse(maps[those], states[those], tolerance, some.of(again.nonzero()[:, 0]))
+            found, sure = _by_inverse(maps[among[again]], states[those], tolerance, some.of(again))
             radius[those[sure]], known[those], tried[those] = found[sure], sure, True
         if bool(known.all()):
             break
+        if maps is not None and bool(known[here].any()):
+            left = ~known[here]
+            here, maps, uniform, spaces = here[left], maps[left], uniform[left], spaces.of(left)
+            sides = _sides(maps)
     return radius.clamp_max(1), known
 
 
@@ -123,16 +136,12 @@ def _by_inverse(maps: Tensor, states: Tensor, tolerance: float, spaces: TwoSided
     if bool(failed.any()):
         return radius, known
     inverse, uniform = _started(states, maps.dtype, 1)
-    inside = uniform > 0
-
-    def product(v: Tensor) -> Tensor:
-        return centred(torch.linalg.lu_solve(factors, pivots, v.mT).mT, uniform)
-
-    def product_of_columns(w: Tensor) -> Tensor:
-        return centred(torch.linalg.lu_solve(factors, pivots, w.mT, adjoint=True).mT * inside, uniform)
-
+    sides = (
+        lambda v: torch.linalg.lu_solve(factors, pivots, v.mT).mT,
+        lambda w: torch.linalg.lu_solve(factors, pivots, w.mT, adjoint=True).mT,
+    )
     for size in [size for size in _INVERTED_SIZES if size < n]:
-        inverse.grow(product, product_of_columns, size)
+        inverse.grow(*_centred(sides, uniform), size)
         pair = inverse.eigenpair(lambda ritz: _behind(ritz).abs().masked_fill(ritz.abs() < _APART, 0))
         radius = _behind(pair.value).abs()
         known = (pair.error / (_SHIFT * pair.value.abs() ** 2) <= tolerance) & (pair.value.abs() >= _APART)

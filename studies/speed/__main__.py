@@ -31,7 +31,9 @@ from studies.speed import (
     imports,
     long_prompts,
     perturbation,
+    real_maps,
     sampling,
+    texts,
     tracing,
 )
 from studies.speed.measurement import ROOT
@@ -41,10 +43,12 @@ ROWS: Final[dict[str, Row]] = {
     row.name: row
     for module in (
         chains,
+        real_maps,
         attribution,
         capture,
         contributions,
         long_prompts,
+        texts,
         tracing,
         sampling,
         factored,

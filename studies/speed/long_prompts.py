@@ -14,7 +14,7 @@ from studies.speed.contributions import decoder
 from studies.speed.measurement import memory_of, paired
 from studies.speed.rows import Bar, Figure, Row
 
-TOKENS: Final = 1955
+TOKENS, LONG = 1955, 8192
 ANSWER: Final = -1, 7
 METHODS: Final[dict[str, Callable[[Any], Any]]] = {
     "TokenRank of attention": lambda model: ac.TokenRank(model, maps="attention"),
@@ -30,9 +30,9 @@ BARS: Final = {"TokenRank of attention": 1.5, "MultiBounce of attention": 1.4, "
 
 
 @cache
-def prompt(tokens: int = TOKENS) -> tuple[nn.Module, Tensor]:
+def prompt() -> tuple[nn.Module, Tensor]:
     """The Llama of `contributions`, and the numbers of a prompt."""
-    return decoder()[0], torch.randint(0, 49152, (1, tokens), generator=torch.Generator().manual_seed(0))
+    return decoder()[0], torch.randint(0, 49152, (1, LONG), generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
@@ -113,8 +113,32 @@ def memory() -> list[Figure]:
     return [Figure(f"peak memory of {name} {beyond}", extra / 1e6, "MB", Bar(bar)) for name, extra, bar in found]
 
 
+def of_a_long_forward() -> Callable[[], Any]:
+    return _job(lambda tokens=LONG: forward(tokens))
+
+
+def of_long_token_rank() -> Callable[[], Any]:
+    return _job(lambda tokens=LONG: attribute(METHODS["TokenRank of attention"], tokens))
+
+
+def of_long_projections() -> Callable[[], Any]:
+    return _job(lambda tokens=LONG: attribute(METHODS["TokenRank of projections"], tokens))
+
+
+def long_memory() -> list[Figure]:
+    """Peak memory beyond that of the forward, of `LONG` tokens."""
+    alone, found = memory_of(of_a_long_forward), []
+    for name, job in (("TokenRank of attention", of_long_token_rank), ("TokenRank of projections", of_long_projections)):
+        took = memory_of(job)
+        note = f"{took.seconds:.3g} s; the forward {alone.extra / 1e6:.0f} MB, {alone.seconds:.3g} s"
+        extra = (took.extra - alone.extra) / 1e6
+        found.append(Figure(f"peak memory of {name} beyond the forward", extra, "MB", Bar(2000), note))
+    return found
+
+
 _OF: Final = f"one answer to {TOKENS} tokens, a Llama as SmolLM2-135M"
 ROWS: Final = [
     Row("prompt-time", f"`attribute` of {_OF}, against the passes through the model that it needs", times),
     Row("prompt-memory", f"peak memory of `attribute` of {_OF}", memory),
+    Row("prompt-long", f"peak memory of `attribute` of one answer to {LONG} tokens, the same Llama", long_memory),
 ]

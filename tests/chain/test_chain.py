@@ -119,3 +119,12 @@ def test_a_chain_by_hand_must_keep_to_its_states(five: Tensor) -> None:
         ac.Chain(five, torch.tensor([True, True, True, True, False]))
     with pytest.raises(ac.AttentionError, match=r"states is torch.float32 of shape \(5,\); it must be bool"):
         ac.Chain(five, torch.ones(5))
+
+
+def test_maps_with_nan_are_named_and_the_others_have_answers() -> None:
+    P = torch.full((2, 3, 4, 4), 0.25)
+    P[1, 2, 0, 3], P[0, 1, 2] = torch.nan, torch.inf
+    with pytest.raises(AttentionError, match=r"2 rows with NaN or infinity, in 2 of 6 maps: \(0, 1\), \(1, 2\)\.") as refused:
+        ac.mixing(P)
+    assert "P[P.isfinite().all(-1).all(-1)]" in str(refused.value)
+    assert ac.mixing(P[P.isfinite().all(-1).all(-1)]).stationary.shape == (4, 4)

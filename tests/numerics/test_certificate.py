@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -77,3 +78,22 @@ def test_points_on_a_circle_include_the_angles_of_ritz_values() -> None:
     points = on_circle(torch.tensor([0.7]), near, largest=2)[0]
     assert torch.allclose(points.abs(), torch.full((11,), 0.7).double())
     assert torch.allclose(points[:2].angle().sort().values, torch.tensor([math.pi / 2, 3 * math.pi / 4]).double())
+
+
+@pytest.mark.parametrize("rank", [40, 5])
+def test_the_chance_is_that_of_a_dense_solver(rank: int) -> None:
+    """Of the resolvent of H, also where the space is exhausted, and H is zero from there on."""
+    row, column = random(40, 2)
+    M = 0.1 * torch.randn(40, 40, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    M[:, rank:] = 0
+    spaces = spaces_of(M, row, column, 12)
+    points = torch.polar(torch.tensor([[0.9, 0.9, 1.4, 2.0]]).double(), torch.tensor([[0.0, 1.0, 2.0, 3.0]]).double())
+    rounding, expected = float(spaces.rounding), torch.zeros(4, dtype=torch.float64)
+    for basis in (spaces.rows, spaces.columns):
+        H = basis.projected[0]
+        first = torch.eye(12, dtype=points.dtype)[0]
+        u = torch.stack([torch.linalg.solve(point * torch.eye(12) - H[:12, :12], first) for point in points[0]])
+        outside = H[12, 11] * u[:, -1].abs() + rounding * math.sqrt(12) * torch.linalg.vector_norm(u, dim=-1)
+        expected += (outside * math.sqrt(4 * 40 / math.pi)).clamp_max(1).log()
+    assert torch.allclose(spaces.log_chance(points)[0], expected, rtol=1e-6)
+    assert (expected < -1).all()
