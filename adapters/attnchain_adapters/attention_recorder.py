@@ -153,13 +153,20 @@ class AttentionRecorder(TorchFunctionMode):
             call, result = self._attention.multi_head(args, kwargs)
         else:
             result = func(*args, **kwargs)
-            call = self._attention.seen(function, args, kwargs, result)
+            call = self._seen(function, args, kwargs, result)
         if call is None:
             return result
         if not reads:
             self._pass_by(call)
             return result
         return self._read(call, result)
+
+    def _seen(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> AttentionCall | str | None:
+        try:
+            return self._attention.seen(function, args, kwargs, result)
+        except AttentionError as error:
+            owner = self._owner()
+            raise error if owner is None else AttentionError(f"layer {owner[1]!r}: {error}") from None
 
     def _owner(self) -> tuple[nn.Module, str] | None:
         """The innermost watched module that is running, and the layer that this call of it is."""

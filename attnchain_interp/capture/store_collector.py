@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, Literal, final
 
+import torch
 from torch import Tensor
 
 from attnchain_interp.capture.collector import Expected, MakeNorms, told
@@ -17,6 +20,7 @@ from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, LayerAttention
 
 MAX_BYTES: Final = 2**31
+_MEMORY: Final = Path("/proc/meminfo")
 
 log = logging.getLogger("attnchain_interp")
 
@@ -72,11 +76,26 @@ class StoreCollector:
             if self._keep == "maps":
                 attention, sink = attention.maps(), attention.sinks is not None
             else:
+                self._check_memory(attention)
                 attention = attention.owned()
         elif self._keep == "factors":
             raise AttentionError(f"layer {name!r} showed its map but no factors.", 'Use keep="maps" or reducers.')
         norms = None if value_norms is None else value_norms()
         self._layers[name] = LayerAttention(name, attention, sink, norms)
+
+    def _check_memory(self, factors: Factors) -> None:
+        """Refuses at the first layer, where "auto" chose factors, queries and keys of all layers that do not fit."""
+        expected = told(self._expected)
+        size = (factors.query.nbytes + factors.key.nbytes) * expected.layers
+        free = None if self._layers or not self._note else free_bytes(factors.device)
+        if free is not None and size > free:
+            raise AttentionError(
+                f"the queries and keys of {expected.layers} layers × {len(expected.tokens)} tokens take"
+                f" {bytes_in_words(size)}, and {bytes_in_words(free)} of memory are free. Their maps would take"
+                f" {bytes_in_words(expected.map_bytes)}, over max_bytes={self._max_bytes:,}.",
+                "Keep reducers, which need the least: capture(model, …, keep=[attnchain_interp.StationaryVectors()]) holds one"
+                " layer at a time. Or choose layers=….",
+            )
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
         """Returns the store. See `Collector.result`."""
@@ -89,3 +108,13 @@ def bytes_in_words(size: int) -> str:
     """Returns "2.0 GB" for 2³¹."""
     power = min(3, int(math.log(max(size, 1), 1024)))
     return f"{size / 1024**power:.1f} {('B', 'KB', 'MB', 'GB')[power]}"
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Returns the memory of a device that is free; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu" or not _MEMORY.exists():
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMORY.read_text(encoding="ascii"), re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024

@@ -74,15 +74,12 @@ class TwoSided:
 
     def eigenpair(self, order: Callable[[Tensor], Tensor] = torch.abs) -> Eigenpair:
         """Returns the eigenvalue that is first in `order` (largest), refined by both sides."""
-        m = self.rows.size
-        H, G = (basis.projected[:, : m + 1, :m].double() for basis in (self.rows, self.columns))
-        ritz = eigenvalues_of(torch.cat([H[:, :m], G[:, :m]]))
-        mine, theirs = ritz.chunk(2)
+        m, H = self.rows.size, self._projected
+        mine, theirs = eigenvalues_of(H[:, :m]).chunk(2)
         value = _picked(mine, order(mine).argmax(-1))
         value = torch.complex(value.real, value.imag.abs())
         near = _picked(theirs, (theirs - value[:, None]).abs().argmin(-1))
-        s, first, last = _ritz_vector(H, value)
-        u, first_u, last_u = _ritz_vector(G, near)
+        (s, u), (first, first_u), (last, last_u) = (each.chunk(2) for each in _ritz_vector(H, torch.cat([value, near])))
         gram = torch.bmm(self.rows.vectors[:, : m + 1], self.columns.vectors[:, :m].mT).to(u.dtype)
         along = torch.bmm(gram, u[..., None])[..., 0]  # of the column z, on the basis of the rows
         overlap = (s * along[:, :m]).sum(-1)
@@ -93,16 +90,19 @@ class TwoSided:
 
     def log_chance(self, points: Tensor) -> Tensor:
         """Returns a bound on log P(the starts hide an eigenvalue) at points (chain, point), at most zero."""
-        density = (4 * self.tokens / math.pi).sqrt()[:, None]
-        hidden = torch.stack([self._hidden(self.rows, points), self._hidden(self.columns, points)]) * density
-        return hidden.nan_to_num(1).clamp(1e-300, 1).log().sum(0)
+        m, H = self.rows.size, self._projected
+        u, left = _solved_below(H[:, :m], torch.cat([points, points]))  # (point − H) u = left · e₀
+        outside = H[:, m, m - 1, None] * u[:, -1].abs()
+        rounding = self.rounding.repeat(2)[:, None] * math.sqrt(m) * torch.linalg.vector_norm(u, dim=1)
+        density = (4 * self.tokens / math.pi).sqrt().repeat(2)[:, None]
+        hidden = density * (outside + rounding) / left.abs()  # how much of a unit eigenvector can lie along a start
+        return hidden.nan_to_num(1).clamp(1e-300, 1).log().unflatten(0, (2, -1)).sum(0)
 
-    def _hidden(self, basis: Basis, points: Tensor) -> Tensor:
-        """Returns the largest part (chain, point) that a unit eigenvector of a point can have along the start."""
-        m = basis.size
-        u, left = _solved_below(basis.projected[:, :m, :m].double(), points)  # (point − H) u = left · e₀
-        outside = basis.projected[:, m, m - 1].double()[:, None] * u[:, -1].abs()
-        return (outside + self.rounding[:, None] * math.sqrt(m) * torch.linalg.vector_norm(u, dim=1)) / left.abs()
+    @property
+    def _projected(self) -> Tensor:
+        """(2 · chain, m + 1, m): the projected products of the rows, then those of the columns."""
+        m = self.rows.size
+        return torch.cat([basis.projected[:, : m + 1, :m].double() for basis in (self.rows, self.columns)])
 
 
 def certified(pair: Eigenpair, spaces: TwoSided, tolerance: float) -> Tensor:

@@ -74,10 +74,14 @@ class Factors:
             raise AttentionError(
                 f"factors must be floating point; got query {query.dtype}, key {key.dtype}.", "Pass .float() tensors."
             )
-        if not all(bool(factor.sum(dtype=wide_dtype(factor.dtype)).isfinite()) for factor in (query, key)):
-            raise AttentionError(
-                "query or key holds NaN or infinity, so the map would too.", "Find the overflow in the model."
-            )
+        for name, factor in (("query", query), ("key", key)):
+            if not bool(factor.sum(dtype=wide_dtype(factor.dtype)).isfinite()):
+                heads = [tuple(index) for index in (~factor.isfinite()).flatten(2).any(-1).nonzero().tolist()]
+                named = ", ".join(map(str, heads[:4])) + (" …" if len(heads) > 4 else "")
+                raise AttentionError(
+                    f"{name} holds NaN or infinity, so the maps would too: (example, head) {named}.",
+                    "Find the overflow in the model. Layers before it have answers: layers=[…].",
+                )
         if mask is not None:
             if mask.dtype != torch.bool and not mask.is_floating_point():
                 raise AttentionError(

@@ -311,3 +311,13 @@ def test_what_changes_after_the_softmax_is_captured() -> None:
     assert all(torch.equal(layer.maps, maps) for layer, maps in zip(store, own, strict=True))
     assert int((store.maps() > 0).sum(-1).max()) == 4
     assert ac.prove(model, pixels(model)).holds
+
+
+def test_a_head_with_nan_is_named_with_its_layer_and_layers_before_it_have_answers() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=3).eval()
+    model.blocks[1].attn.qkv.weight.data[:16] = torch.nan  # type: ignore[index, union-attr]
+    images = torch.randn(2, 3, 32, 32)
+    refusal = r"layer 'blocks.1.attn': query holds NaN or infinity.*\(0, 0\), \(1, 0\)\.(?s:.*)layers=\[…\]"
+    with pytest.raises(ac.AttentionError, match=refusal):
+        ac.capture(model, images)
+    assert ac.TokenRank(model, layers=[0]).attribute(images).isfinite().all()

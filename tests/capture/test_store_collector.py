@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import Expected, StoreCollector
+from attnchain_interp.capture import Expected, StoreCollector, store_collector
 
 
 def test_attention_before_expect_is_refused() -> None:
@@ -59,6 +59,27 @@ def test_maps_that_do_not_fit_are_refused_before_the_forward(vit: nn.Module, ima
         handle.remove()
         for block in vit.blocks:  # type: ignore[union-attr]
             block.attn.fused_attn = True
+
+
+def test_factors_that_do_not_fit_are_refused_at_the_first_layer(
+    vit: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = 2 * 2 * 3 * 17 * ac.capture(vit, images, keep="factors")[0].attention.query.shape[-1] * 4  # type: ignore[union-attr]
+    asked: list[torch.device] = []
+    monkeypatch.setattr(store_collector, "free_bytes", lambda device: asked.append(device) or 3 * each - 1)
+    refusal = r"queries and keys of 3 layers × 17 tokens take .* are free.*max_bytes=100\.(?s:.*)Keep reducers"
+    with pytest.raises(ac.AttentionError, match=refusal):
+        ac.capture(vit, images, max_bytes=100)
+    assert len(asked) == 1
+    assert len(ac.capture(vit, images, keep="factors")) == 3, "who asks for factors is not asked back"
+    monkeypatch.setattr(store_collector, "free_bytes", lambda _: 3 * each)
+    assert len(ac.capture(vit, images, max_bytes=100)) == 3
+
+
+def test_free_memory_is_that_of_the_system() -> None:
+    free = store_collector.free_bytes(torch.device("cpu"))
+    assert free is None or 2**20 < free < 2**50
+    assert store_collector.free_bytes(torch.device("meta")) is None
 
 
 def test_factors_are_written_and_read(vit: nn.Module, images: Tensor, tmp_path: Any) -> None:

@@ -31,6 +31,13 @@ def test_the_forward_attention_itself() -> None:
     assert torch.allclose(factors.maps() @ value, expected, atol=1e-5)
 
 
+def test_heads_with_nan_are_named() -> None:
+    query, key = torch.zeros(2, 4, 5, 8), torch.zeros(2, 4, 5, 8)
+    key[1, 2, 3, 4], key[0, 3] = torch.nan, torch.inf
+    with pytest.raises(ac.AttentionError, match=r"key holds NaN .*\(example, head\) \(0, 3\), \(1, 2\)\."):
+        Factors(query, key)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
