@@ -21,13 +21,21 @@ def still(chains: ExampleChains, maps: Floats, found: Contents) -> str:
         maps: the maps (layer, token, state) with which the page opens.
         found: the contents of the page.
     """
+    from attnchain_interp.pictures.spelling import spelled
     from attnchain_interp.pictures.stills import overlaid, shaded  # loads matplotlib
 
     header = found.header
-    values, start = opening(chains, maps, header["begin"]), header["labels"][header["begin"]["from"]]
-    told = escape(f"2 bounces from {start}".encode("utf-8", "backslashreplace").decode())
+    values, start = opening(chains, maps, header["begin"]), header["begin"]["from"]
     if header["grid"] is None:
-        return f"<p>{told}:</p><p style='white-space:pre-wrap'>{shaded(header['labels'], values, chains.sinks)}</p>"
+        text = spelled(header["labels"])[start]
+        told = _escaped(f"2 bounces from “{text.strip() or text.replace(chr(10), '↵')}”")
+        shown = shaded(header["labels"], values, chains.sinks)
+        return f"<p>{told}:</p><p style='white-space:pre-wrap;unicode-bidi:plaintext'>{shown}</p>"
+    told = _escaped(f"2 bounces from {header['labels'][start]}")
     patches = values[[role == "patch" for role in header["roles"]]].reshape(header["grid"])
     source = data_url(jpeg(overlaid(patches, found.pixels, SIDE), SIDE))
     return f'<figure><img alt="{told}" src="{source}"><figcaption>{told}</figcaption></figure>'
+
+
+def _escaped(text: str) -> str:
+    return escape(text.encode("utf-8", "backslashreplace").decode())

@@ -12,11 +12,12 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
+from attnchain_interp.pictures.spelling import spelled
 from attnchain_interp.reprs import CONTROL_PICTURES
 
 _OVER: Final = 0.6  # how much of the picture the map covers
 _SHADES: Final = 8
-_MARKS: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+_SEEN: Final = {code: picture for code, picture in CONTROL_PICTURES.items() if chr(code) != "\n"}
 
 
 def shaded(labels: list[str], values: NDArray[Any], sinks: Collection[int]) -> str:
@@ -31,8 +32,8 @@ def shaded(labels: list[str], values: NDArray[Any], sinks: Collection[int]) -> s
     greatest = max(float(others.max(initial=0)), 1e-12)
     shades = np.rint(_SHADES * (values / greatest).clip(0, 1)).astype(int).tolist()
     parts = []
-    for shade, run in groupby(zip(shades, labels, strict=True), lambda one: one[0]):
-        text = "".join(label for _, label in run).translate(_MARKS | CONTROL_PICTURES)
+    for shade, run in groupby(zip(shades, spelled(labels), strict=True), lambda one: one[0]):
+        text = "".join(label for _, label in run).translate(_SEEN)
         text = escape(text.encode("utf-8", "backslashreplace").decode())
         ink = "#fff" if shade > _SHADES * 0.6 else "#000"
         style = f"background:{to_hex(colormaps['Blues'](shade / _SHADES))};color:{ink}"

@@ -19,6 +19,9 @@ const MAGMA =
 /** matplotlib's Blues at nine places: what `text_html` shades tokens in. */
 const BLUES = ["f7fbff", "deebf7", "c6dbef", "9dcae1", "6aaed6", "4191c6", "2070b4", "08509b", "08306b"];
 
+/** The frame of an attention sink: its colour, and its dashes. */
+export const SINK = "#e69f00", DASHES = [4, 3];
+
 /** Okabe and Ito's colours, of metastable states. */
 export const REGIONS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"];
 

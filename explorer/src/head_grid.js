@@ -3,7 +3,8 @@ import { element, prepared, token } from "./element.js";
 import { heat, paintBars } from "./raster.js";
 import { number } from "./words.js";
 
-const LEFT = 26, TOP = 18, HIGH = 560; // pixels of the numbers beside the cells, and of all cells together
+const LEFT = 26, TOP = 18; // pixels of the numbers beside the cells
+const HIGH = 560, COMPACT = 480; // of all cells together, of an image and of a text
 const ASIDE = 176, NARROW = 400; // of the enlarged head, and of a page that has it below
 const CHOSEN = "#e69f00"; // no colour of the frames
 
@@ -114,8 +115,8 @@ export class HeadGrid {
 
   draw(selected, dark) {
     this.selected = selected;
-    const wide = this.node.parentNode.clientWidth, room = wide - LEFT - (wide < NARROW ? 0 : ASIDE), tall = this.attention.header.grid === null ? 24 : 64;
-    this.side = Math.max(6, Math.min(tall, Math.floor(room / this.columns), Math.max(14, Math.floor(HIGH / this.rows))));
+    const wide = this.node.parentNode.clientWidth, room = wide - LEFT - (wide < NARROW ? 0 : ASIDE), [tall, high] = this.attention.header.grid === null ? [24, COMPACT] : [64, HIGH];
+    this.side = Math.max(6, Math.min(tall, Math.floor(room / this.columns), Math.max(14, Math.floor(high / this.rows))));
     this.drawn = this.attention.header.grid !== null && this.side >= 16; // large enough for a picture in each
     const width = LEFT + this.side * this.columns, height = TOP + this.side * this.rows;
     this.canvas.style.setProperty("width", `${width}px`);

@@ -1,5 +1,5 @@
 import { element, prepared } from "./element.js";
-import { REGIONS } from "./colours.js";
+import { DASHES, REGIONS, SINK } from "./colours.js";
 import { heat, outlines } from "./raster.js";
 
 /** The image with a map over it; pointing, touching or the arrow keys name a patch. */
@@ -30,7 +30,7 @@ export class ImageView {
     this.chips = this.others.map((k) =>
       element(
         "button",
-        { type: "button", class: "chip", on: { click: () => told.pin(k), pointerenter: () => told.point(k) } },
+        { type: "button", class: k in header.sinks ? "chip sink" : "chip", on: { click: () => told.pin(k), pointerenter: () => told.point(k) } },
         header.labels[k],
       ),
     );
@@ -100,6 +100,7 @@ export class ImageView {
       context.drawImage(heat(on(shown.values), this.rows, this.columns, shown.most, shown.least), 0, 0, width, height);
       context.globalAlpha = 1;
     }
+    for (const k in this.header.sinks) this.frame(context, this.patches.indexOf(Number(k)), SINK, 2, DASHES);
     if (shown.start !== null) this.frame(context, this.patches.indexOf(shown.start), "#ffffff", 2.5);
     if (shown.probe !== null) this.frame(context, this.patches.indexOf(shown.probe), "#8fd3ff", 2);
     this.canvas.setAttribute("aria-label", description);
@@ -112,8 +113,9 @@ export class ImageView {
     return [(place % this.columns) * width, Math.floor(place / this.columns) * height, width, height];
   }
 
-  frame(context, place, colour, thickness) {
+  frame(context, place, colour, thickness, dashes = []) {
     if (place < 0) return;
+    context.setLineDash(dashes);
     const [x, y, width, height] = this.cell(place);
     context.strokeStyle = "#000000";
     context.lineWidth = thickness + 2;
@@ -121,6 +123,7 @@ export class ImageView {
     context.strokeStyle = colour;
     context.lineWidth = thickness;
     context.strokeRect(x, y, width, height);
+    context.setLineDash([]);
   }
 
   mark(context, place, text) {

@@ -18,7 +18,7 @@ export function pdf({ width, height, items }, pictured) {
       const alpha = item.opacity.toFixed(3);
       if (!alphas.includes(alpha)) alphas.push(alpha);
       content.push(`/G${alphas.indexOf(alpha)} gs ${colour(item.fill)} rg ${place(item)} re f`);
-    } else if (item.kind === "frame") content.push(`${colour(item.stroke)} RG ${item.thickness} w ${place(item)} re S`);
+    } else if (item.kind === "frame") content.push(`${colour(item.stroke)} RG ${item.thickness} w [${(item.dashes ?? []).join(" ")}] 0 d ${place(item)} re S`);
     else if (/^[\x20-\x7e\xa0-\xff]*$/.test(item.text)) {
       const text = item.text.replace(/[\\()]/g, "\\$&");
       content.push(`/G${opaque(alphas)} gs BT ${colour(item.fill)} rg /F ${item.size} Tf ${item.x.toFixed(2)} ${(height - item.y).toFixed(2)} Td (${text}) Tj ET`);

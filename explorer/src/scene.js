@@ -1,11 +1,11 @@
-import { css, ink, mapColour, REGIONS, shade } from "./colours.js";
+import { css, DASHES, ink, mapColour, REGIONS, shade, SINK } from "./colours.js";
 import { outlines } from "./raster.js";
 import { number, share, visible } from "./words.js";
 
 const WIDTH = 480, MARGIN = 16, FONT = "Helvetica, Arial, sans-serif";
 
 /**
- * What is on screen as a figure: rectangles, frames, texts and at most one picture, on white, which every kind of file is
+ * What is on screen as a figure: rectangles, frames, some of them dashed, texts and at most one picture, on white, which every kind of file is
  * written from.
  *
  * @returns {{width: number, height: number, items: Object[]}}
@@ -27,7 +27,7 @@ export function sceneOf({ header, view, current, state }, sentence) {
 function patches(scene, header, view, shown, { over }) {
   const [rows, columns] = header.grid;
   const side = Math.max(1, Math.floor(WIDTH / columns)), height = side * rows; // whole, so that no seam is seen between patches
-  const opacity = view.picture === null ? 1 : over;
+  const opacity = view.picture === null ? 1 : over, sinks = [];
   if (view.picture !== null) {
     scene.items.push({ kind: "picture", x: MARGIN, y: MARGIN, width: side * columns, height, canvas: shown.values ? grey(view.picture) : plain(view.picture) });
   }
@@ -37,8 +37,11 @@ function patches(scene, header, view, shown, { over }) {
     if (shown.values) {
       scene.items.push({ ...rect, fill: css(mapColour(share(shown, k))), opacity });
     }
-    if (k === shown.start) scene.frame = { kind: "frame", ...at, width: side, height: side };
+    const frame = { kind: "frame", ...at, width: side, height: side };
+    if (k === shown.start) scene.frame = frame;
+    if (k in header.sinks) sinks.push({ ...frame, stroke: SINK, thickness: 2, dashes: DASHES });
   });
+  scene.items.push(...sinks);
   if (scene.frame) scene.items.push({ ...scene.frame, stroke: "#000000", thickness: 4 }, { ...scene.frame, stroke: "#ffffff", thickness: 2 });
   const states = view.patches.map((k) => shown.regions?.states[k] ?? -1);
   for (const { state, x1, y1, x2, y2 } of outlines(states, rows, columns)) {
@@ -66,6 +69,7 @@ function tokens(scene, header, view, shown) {
     else if (shown.values) fill = css(shade(share(shown, k), false));
     scene.items.push({ kind: "rect", x, y, width, height: line - 4, fill, opacity: 1 });
     if (k === shown.start) scene.items.push({ kind: "frame", x, y, width, height: line - 4, stroke: "#1f5fbf", thickness: 2 });
+    if (k in header.sinks) scene.items.push({ kind: "frame", x, y, width, height: line - 4, stroke: SINK, thickness: 1.5, dashes: DASHES });
     const dark = [1, 3, 5].map((at) => parseInt(fill.slice(at, at + 2), 16));
     scene.items.push({ kind: "text", x: x + 4, y: y + 14, size, text, fill: ink(dark), behind: fill });
     x += width + 3;
@@ -76,7 +80,7 @@ function tokens(scene, header, view, shown) {
 function bar(scene, header, shown, y) {
   const colour = header.grid === null ? (share) => shade(share, false) : mapColour;
   const text = { kind: "text", y: y + 9, size: 11, fill: "#555555", behind: "#ffffff" };
-  scene.items.push({ ...text, x: MARGIN, text: number(shown.least) }, { ...text, x: MARGIN + 208, text: number(shown.most) });
+  scene.items.push({ ...text, x: MARGIN, text: number(shown.least) }, { ...text, x: MARGIN + 208, text: `${number(shown.most)}${shown.clipped ? " and more" : ""}` });
   for (let k = 0; k < 64; k++) {
     scene.items.push({ kind: "rect", x: MARGIN + 42 + 2.5 * k, y, width: 2.6, height: 10, fill: css(colour(k / 63)), opacity: 1 });
   }
@@ -145,6 +149,7 @@ export function painted({ width, height, items }, scale) {
     } else {
       context.strokeStyle = item.stroke;
       context.lineWidth = item.thickness;
+      context.setLineDash(item.dashes ?? []);
       context.strokeRect(item.x, item.y, item.width, item.height);
     }
   }

@@ -14,7 +14,7 @@ export function svg({ width, height, items }) {
       case "rect":
         return `<rect ${place(item)} fill="${item.fill}"${item.opacity < 1 ? ` fill-opacity="${short(item.opacity)}"` : ""}/>`;
       default:
-        return `<rect ${place(item)} fill="none" stroke="${item.stroke}" stroke-width="${item.thickness}"/>`;
+        return `<rect ${place(item)} fill="none" stroke="${item.stroke}" stroke-width="${item.thickness}"${item.dashes ? ` stroke-dasharray="${item.dashes.join(" ")}"` : ""}/>`;
     }
   });
   return (

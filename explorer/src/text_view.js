@@ -7,9 +7,9 @@ export class TextView {
   constructor(header, texts, told) {
     Object.assign(this, { header, texts, told, colours: [], named: 0, hits: [], hit: -1 });
     this.spans = texts.map((text, k) => {
-      const sink = header.sinks[k], words = text.replaceAll("\n", "↵\n") || "·";
+      const sink = header.sinks[k], words = text.replaceAll("\n", "↵\n") || (header.labels[k] ? "" : "·"); // a part of a character shows nothing
       const classes = ["token", sink && "sink", header.roles[k] === "special" && "special", header.outputs.includes(k) && "output"];
-      const span = element("span", { class: classes.filter(Boolean).join(" "), id: `${told.prefix}-${k}`, role: "option", "data-token": k }, element("bdi", {}, seen(words)));
+      const span = element("span", { class: classes.filter(Boolean).join(" "), id: `${told.prefix}-${k}`, role: "option", "data-token": k }, seen(words));
       if (sink) span.setAttribute("title", `an attention sink: it ${sink}`);
       return span;
     });

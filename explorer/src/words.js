@@ -11,9 +11,10 @@ export function number(value) {
 
 export const steps = (n) => (n === INFINITE ? "∞" : String(n));
 
-/** Text in which every character can be seen: pictures of control characters, escapes of lone surrogates. */
+/** Text in which every character can be seen: pictures of control characters, escapes of lone surrogates and turns of direction. */
 export function visible(text) {
   return text
+    .replace(/[\u202a-\u202e\u2066-\u2069]/g, (c) => `\\u${c.charCodeAt(0).toString(16)}`)
     .replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
     .replace(/\x7f/g, "␡")
     .replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, (c) => `\\u${c.charCodeAt(0).toString(16)}`);

@@ -23,6 +23,7 @@ test("numbers have three digits that count", () => {
 test("every character of a token is seen", () => {
   assert.equal(visible("a\nb\0\ud800c\udc00"), "a␊b␀\\ud800c\\udc00");
   assert.equal(visible("😀"), "😀");
+  assert.equal(visible("\u202ea\u2067"), "\\u202ea\\u2067", "nothing turns what stands after it");
 });
 
 test("a link says the state, and no more than the page has is believed", () => {

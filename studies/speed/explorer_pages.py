@@ -1,7 +1,8 @@
 """Rows of explorer pages in Chromium: their size, and how soon they are there and follow the pointer.
 
-Pages of made-up attention of 12 × 12 heads: 197 tokens of an image, and 1,000 of a text. Times are of the page's main thread:
-its CPU time, which a shared machine does not lengthen; the wall's is in the note.
+Pages of made-up attention: 12 × 12 heads over 197 tokens of an image and over 1,000 of a text, and 30 × 9 heads of a decoder
+over 300 tokens with contributions. Times are of the page's main thread: its CPU time, which a shared machine does not
+lengthen; the wall's is in the note.
 """
 
 from __future__ import annotations
@@ -65,14 +66,27 @@ def text_page() -> Explorer:
     return explore(store, title="1,000 tokens", max_mb=ROOM)
 
 
-def _maps(distance: Tensor, most: float, generator: torch.Generator) -> Tensor:
-    query, key = torch.randn(2, HEADS, len(distance), 16, generator=generator)
-    reach = most * torch.rand(HEADS, 1, 1, generator=generator)
+def prompt_page() -> Explorer:
+    """Thirty layers of nine heads of a decoder over 300 tokens, with contributions, in three megabytes."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.arange(300.0)
+    distance = places[:, None] - places
+    distance[distance < 0] = torch.inf
+    layout = TokenLayout.text(torch.ones(1, 300), [[f"Ġword{k}" for k in range(300)]])
+    attention, contributions = (
+        AttentionStore.from_maps([_maps(distance, 0.05, generator, heads) for _ in range(30)], layout) for heads in (9, 1)
+    )
+    return explore(attention, contributions=contributions, outputs=8, title="300 tokens")
+
+
+def _maps(distance: Tensor, most: float, generator: torch.Generator, heads: int = HEADS) -> Tensor:
+    query, key = torch.randn(2, heads, len(distance), 16, generator=generator)
+    reach = most * (0.01 + torch.rand(heads, 1, 1, generator=generator))
     return (query @ key.mT / 2 - reach * distance).softmax(-1)[None]
 
 
-def figures(explorer: Explorer, selector: str, hover: Bar | None) -> list[Figure]:
-    """The size of a page, and seconds and milliseconds in a browser.
+def figures(explorer: Explorer, selector: str, hover: Bar | None, room: float = ROOM, soon: float = 1) -> list[Figure]:
+    """The size of a page, and seconds and milliseconds in a browser; `room` and `soon` are the bars of MB and of seconds.
 
     Raises:
         Skipped: there is no Playwright, or no Chromium.
@@ -91,8 +105,8 @@ def figures(explorer: Explorer, selector: str, hover: Bar | None) -> list[Figure
     held = explorer.payload.header["maps"]
     told = f"maps of {held['what']}, greatest error {held['error']:.2g}"
     return [
-        Figure("size of the page", len(explorer.html.encode()) / 1e6, "MB", Bar(ROOM), told),
-        Figure("opened, until the map is drawn", opened[0], "s", Bar(1), f"wall {opened[1]:.2g} s"),
+        Figure("size of the page", len(explorer.html.encode()) / 1e6, "MB", Bar(room), told),
+        Figure("opened, until the map is drawn", opened[0], "s", Bar(soon), f"wall {opened[1]:.2g} s"),
         Figure("from pointing to drawn", followed[0], "ms", hover, f"wall, median of {HOVERS} {followed[1]:.3g} ms"),
     ]
 
@@ -122,5 +136,12 @@ ROWS: Final = [
         "the explorer's page of 12 × 12 heads and 197 tokens",
         lambda: figures(image_page(), "canvas.map", Bar(16)),
     ),
-    Row("explorer-text", "the same of 1,000 tokens of a text", lambda: figures(text_page(), ".text-view", None)),
+    Row(
+        "explorer-prompt",
+        "the page of a decoder of 30 × 9 heads, 300 tokens and contributions",
+        lambda: figures(prompt_page(), ".text-view", Bar(50), room=3, soon=2),
+    ),
+    Row(
+        "explorer-text", "a page of 12 × 12 heads and 1,000 tokens of a text", lambda: figures(text_page(), ".text-view", None)
+    ),
 ]

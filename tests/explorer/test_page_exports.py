@@ -108,3 +108,29 @@ def test_metastable_states_are_saved_too(screen: Screens, image_page: Explorer) 
     assert [float(row["state"]) for row in rows] == ac.MetastableStates(**PLAIN).score(exact_store())[0].tolist()
     for kind in ("PNG", "SVG", "PDF"):
         assert len(one.saved(kind)) > 1000
+
+
+def test_attention_sinks_have_a_dashed_frame_and_no_part_in_the_scale(screen: Screens) -> None:
+    import torch
+
+    norms = torch.ones(1, 2, 12)
+    norms[..., 5] = 0.01
+    maps = torch.full((1, 2, 12, 12), 0.04)
+    maps[..., 5] = 0.56
+    store = ac.AttentionStore([ac.LayerAttention("0", maps, value_norms=norms)], ac.TokenLayout.image(1, GRID))
+    one = screen().open(ac.explore(store).html, "from=7&maps=attention")
+    root = ElementTree.fromstring(one.saved("SVG"))  # noqa: S314 - our own file
+    name = "{http://www.w3.org/2000/svg}"
+    dashed = [rect for rect in root.iter(f"{name}rect") if "stroke-dasharray" in rect.attrib]
+    side = WIDTH // GRID[1]
+    assert [(rect.attrib["x"], rect.attrib["y"]) for rect in dashed] == [(str(MARGIN + side), str(MARGIN + side))]
+    assert any((text.text or "").endswith(" and more") for text in root.iter(f"{name}text"))
+    assert b"[4 3] 0 d" in one.saved("PDF")
+    pixel = """([x, y]) => {
+      const canvas = document.querySelector("canvas.map"), ratio = canvas.width / canvas.clientWidth;
+      return [...canvas.getContext("2d").getImageData(ratio * x, ratio * y, 1, 1).data];
+    }"""
+    box = one.page.locator("canvas.map").bounding_box()
+    width, height = box["width"] / GRID[1], box["height"] / GRID[0]
+    frame = [one.page.evaluate(pixel, [width + step, height]) for step in range(1, 9)]
+    assert [230, 159, 0, 255] in frame, "where patch 1,1 begins"

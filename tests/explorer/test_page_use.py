@@ -101,7 +101,7 @@ def test_strings_stay_strings(screen: Screens) -> None:
     assert seen[7] == "␀"
     assert len(seen) == len(NASTY)
     assert one.page.locator("img, .token i, .token script").count() == 0
-    assert one.page.locator(".token bdi").count() == len(NASTY)
+    assert seen[2] == "\\u202ertl", "it must not turn what stands after it"
     assert one.page.get_by_role("heading", level=1).inner_text() == NASTY[0] + "\\ud800"
     one.page.locator(".token").nth(0).hover()
     assert NASTY[0] in one.sentence
@@ -131,19 +131,6 @@ def test_a_thousand_tokens_open_and_respond(screen: Screens) -> None:
         one.page.get_by_text(f"2 bounces from “t{k}”").first.wait_for()
     mean = chain[:2].mean(0) if page.payload.header["maps"]["what"] == "heads" else chain[0]
     assert one.values() == pytest.approx(ac.bounce(mean, 70, 2).tolist(), abs=1e-6)
-    frame = one.page.evaluate(
-        """async () => {
-          const spans = document.querySelectorAll(".token"), taken = [];
-          for (let k = 100; k < 120; k++) {
-            const start = performance.now();
-            spans[k].dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
-            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-            taken.push(performance.now() - start);
-          }
-          return taken.sort((a, b) => a - b)[0];
-        }"""
-    )
-    assert frame < 200  # milliseconds; the bar is in studies/speed/, this is for a machine that does other things too
 
 
 def test_each_quality_says_what_was_left_out(screen: Screens, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,4 +36,4 @@ def test_a_text_is_shaded_with_spaces_for_marks_and_stays_inert() -> None:
     assert " &lt;b&gt;" in still
     assert "Ġ" not in still
     assert "<b>" not in still
-    assert still.startswith("<p>2 bounces from Ċ:</p>")
+    assert still.startswith("<p>2 bounces from “↵”:</p>")

@@ -31,6 +31,7 @@ from attnchain_interp.gradients import AttentionGradients
 IMAGE_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits", "RandomRanking")
 TEXT_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits")
 _STEPS: Final = 20  # of a deletion curve
+_LONGEST: Final = 512  # tokens of a text, above which curves would take many minutes
 
 
 def explore_image(
@@ -91,7 +92,8 @@ def explore_text(
     """Returns the page of a text: the same as `explore_image`, for a classifier or for the next token of a decoder.
 
     The page has contributions where the model's blocks can be taken apart.
-    Curves show the probability of the answer while attention to the top tokens is masked out.
+    Curves show the probability of the answer while attention to the top tokens is masked out. Texts of more than 512 tokens
+    have none.
 
     Args:
         model: of transformers, in eval mode.
@@ -204,7 +206,7 @@ def _text_curves(
     ranked = store.tokens.roles == Role.TEXT
     if store.causal:
         ranked[torch.arange(len(ranked)), store.tokens.last] = False  # it gives the answer
-    if not bool(ranked.any()):
+    if not bool(ranked.any()) or ranked.shape[1] > _LONGEST:
         return {}
     tokens = each_token(torch.where(ranked, 0, -1))
     options: dict[str, Any] = {"occlusion": "attention-mask", "fractions": _STEPS, "features": tokens}

@@ -1,0 +1,42 @@
+"""The texts of tokens as they stand in a text, for the marks that tokenizers put into their names."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+from functools import cache
+
+
+def spelled(labels: Sequence[str]) -> list[str]:
+    """Returns the texts of the tokens of one text: spaces and line breaks for the marks of tokenizers.
+
+    The marks are those of byte-level tokenizers (GPT-2), of SentencePiece, and of WordPiece. A character of several byte-level
+    tokens stands at the last of them. Labels without marks are words, and a space stands between them.
+
+    Args:
+        labels: the names of the tokens, in order.
+
+    >>> spelled(["A", "Ġlion", "Ċ", "ðŁ", "ĺ", "Ģ"])
+    ['A', ' lion', '\\n', '', '', '😀']
+    >>> spelled(["un", "##like", "me"])
+    ['un', 'like', ' me']
+    """
+    if any(mark in label for label in labels for mark in "ĠĊ"):
+        decode, known = codecs.getincrementaldecoder("utf-8")("replace").decode, _bytes()
+        return [
+            decode(bytes(known[one] for one in label)) if all(one in known for one in label) else label for label in labels
+        ]
+    if any("▁" in label for label in labels):
+        return [label.replace("▁", " ") for label in labels]
+    if any(re.search(r"^[ \n]|[ \n]\Z", label) for label in labels):
+        return list(labels)
+    return [label[2:] if label.startswith("##") else f" {label}" if place else label for place, label in enumerate(labels)]
+
+
+@cache
+def _bytes() -> dict[str, int]:
+    """The byte of each character by which byte-level tokenizers write it, as GPT-2 does."""
+    own = [byte for byte in range(256) if 32 < byte < 127 or (byte > 160 and byte != 173)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + place): byte for place, byte in enumerate(others)}
