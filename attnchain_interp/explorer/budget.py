@@ -43,5 +43,6 @@ class Budget:
 
     def _chosen(self, room: int) -> MapQuality | None:
         share = next(share for least, share in _SHARES if room >= least)
-        small = (one for one in self._contributions if one.encoded().size <= share * room)
+        most = share * room
+        small = (one for one in self._contributions if one.least_size() <= most and one.encoded().size <= most)
         return next(small, self._contributions[-1] if self._contributions else None)

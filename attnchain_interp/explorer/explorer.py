@@ -60,7 +60,7 @@ class Explorer:
     def widget(self, view: str = "", height: int = _HEIGHT) -> ExplorerWidget:
         """Returns the same front end as a live widget of a notebook. Its `view` holds the current choices.
 
-        A notebook that is kept or converted does not show widgets; end the cell with the explorer itself for that.
+        Where a notebook shows no widgets, as once it is converted, the page stands there in a frame, at its first view.
 
         Args:
             view: the choices to begin with, such as "n=5&heads=lambda2": the part after # in the address of a page.
@@ -73,7 +73,7 @@ class Explorer:
             from attnchain_interp.explorer.widget import ExplorerWidget
         except ImportError as error:
             raise ImportError(f"{error}. Install it with: pip install 'attnchain-interp[notebook]'") from error
-        return ExplorerWidget(self.payload, view, height)
+        return ExplorerWidget(self.payload, view, height, self._repr_html_)
 
     def __repr__(self) -> str:
         header, held = self.payload.header, self.payload.header["maps"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 import anywidget
@@ -27,10 +28,14 @@ class ExplorerWidget(anywidget.AnyWidget):
     view = Unicode().tag(sync=True)
     height = Int().tag(sync=True)
 
-    def __init__(self, payload: Payload, view: str, height: int) -> None:
+    def __init__(self, payload: Payload, view: str, height: int, frame: Callable[[], str]) -> None:
         given: dict[str, Any] = {"header": inert_json(payload.header), "sections": payload.sections}
         super().__init__(view=view, height=height, **given)
-        self._title = payload.header["title"]
+        self._title, self._frame = payload.header["title"], frame
+
+    def _repr_html_(self) -> str:
+        """Returns the page in a frame, which a notebook shows where it has no widgets."""
+        return self._frame()
 
     def __repr__(self) -> str:
         return f"ExplorerWidget of {self._title!r}, view={self.view!r}"

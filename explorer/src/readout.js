@@ -151,8 +151,10 @@ export class Readout {
   }
 
   label(k) {
+    const { labels, grid } = this.header, character = this.texts.slice(k).find(Boolean);
+    if (!this.texts[k] && labels[k] && character) return `a part of “${short([...character][0])}”`;
     const label = short(this.texts[k]);
-    return this.header.grid === null ? `“${label}”` : label;
+    return grid === null ? `“${label}”` : label;
   }
 
   name(k) {

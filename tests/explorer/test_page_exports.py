@@ -126,11 +126,11 @@ def test_attention_sinks_have_a_dashed_frame_and_no_part_in_the_scale(screen: Sc
     assert [(rect.attrib["x"], rect.attrib["y"]) for rect in dashed] == [(str(MARGIN + side), str(MARGIN + side))]
     assert any((text.text or "").endswith(" and more") for text in root.iter(f"{name}text"))
     assert b"[4 3] 0 d" in one.saved("PDF")
-    pixel = """([x, y]) => {
+    row = """([from, to, y]) => {
       const canvas = document.querySelector("canvas.map"), ratio = canvas.width / canvas.clientWidth;
-      return [...canvas.getContext("2d").getImageData(ratio * x, ratio * y, 1, 1).data];
+      return [...canvas.getContext("2d").getImageData(ratio * from, ratio * y, ratio * (to - from), 1).data];
     }"""
     box = one.page.locator("canvas.map").bounding_box()
     width, height = box["width"] / GRID[1], box["height"] / GRID[0]
-    frame = [one.page.evaluate(pixel, [width + step, height]) for step in range(1, 9)]
-    assert [230, 159, 0, 255] in frame, "where patch 1,1 begins"
+    found = np.array(one.page.evaluate(row, [width, 2 * width, height])).reshape(-1, 4)
+    assert 0.4 < (found == [230, 159, 0, 255]).all(-1).mean() < 0.8, "dashes where patch 1,1 begins"

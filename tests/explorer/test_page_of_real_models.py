@@ -63,6 +63,13 @@ def test_a_prompt_of_300_tokens_fits_three_megabytes_and_two_screens(screen: Scr
     text = one.page.locator(".text-view").inner_text()
     assert "in Harbour Street has a green door — שלום 🙂.↵" in text
     assert "Ġ" not in text
+    tokens = one.page.locator(".token")
+    parts = [k for k, told in enumerate(tokens.all_inner_texts()) if not told]
+    one.page.locator(".text-view").focus()
+    one.page.keyboard.press("Home")
+    for _ in range(parts[0]):
+        one.page.keyboard.press("ArrowRight")
+    assert re.search("from a part of “[ם🙂]”", one.sentence)
 
 
 def test_the_sink_of_a_prompt_is_marked_and_contributions_are_shown_first(screen: Screens, text_page: Explorer) -> None:
@@ -88,5 +95,6 @@ def test_a_photograph_is_shown_at_its_resolution_from_the_class_token(screen: Sc
     cup, wood = values[3:11, 3:11], values[:, 14:]
     assert cup.mean() > 2 * wood.mean()
     one.choose("Show", "States")
+    one.settle()
     weights = photograph_page.payload.header["regions"][0]["weights"]
     assert one.page.locator(".key li").count() == len(weights) >= 2

@@ -100,6 +100,14 @@ def test_the_widget_mounts_tells_its_view_and_goes(screen: Screens, image_page: 
     one.page.evaluate("new Promise(requestAnimationFrame)")  # in which nothing may go wrong
 
 
+def test_where_a_notebook_shows_no_widgets_the_frame_stands(image_page: Explorer) -> None:
+    formatters = pytest.importorskip("IPython.core.formatters")
+    pytest.importorskip("anywidget")
+    shown, _ = formatters.DisplayFormatter().format(image_page.widget())
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    assert shown["text/html"] == image_page._repr_html_()
+
+
 def test_without_anywidget_the_install_line_is_told(monkeypatch: pytest.MonkeyPatch, image_page: Explorer) -> None:
     monkeypatch.setitem(sys.modules, "anywidget", None)
     monkeypatch.delitem(sys.modules, "attnchain_interp.explorer.widget", raising=False)

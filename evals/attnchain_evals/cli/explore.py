@@ -49,6 +49,8 @@ def explore(
     elif tokenizer is not None:
         chosen = split(methods) if methods else TEXT_METHODS
         inputs = tokenizer(source, return_tensors="pt")
+        if not inputs["input_ids"].numel():
+            raise AttentionError("the text has no tokens.", "Write a text in quotes, such as 'a film to forget'.")
         with working("reading the model"):
             page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, outputs=outputs, **options)
     else:

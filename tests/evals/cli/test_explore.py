@@ -13,6 +13,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from attnchain_evals.report import explorer_pages
+
 from .command_line import refused, run
 
 
@@ -74,3 +76,7 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--outputs", "0", "--out", out)
     assert header(out)["labels"] == ["attention", "moves"]
     assert "needs an INPUT" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}")
+    assert "the text has no tokens" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", "")
+    monkeypatch.setattr(explorer_pages, "_LONGEST", 3)
+    run("explore", f"hf:{tmp_path / 'encoder'}", "attention moves on and on", "--out", out)
+    assert {method["curve"] for method in header(out)["methods"]} == {None}
