@@ -47,7 +47,10 @@ def write_example_maps(plan: Plan, folder: Path) -> None:
         return
     size = SHOWN if plan.batch_size == "auto" else min(SHOWN, plan.batch_size)
     parts = list(batches(plan.data, size, min(SHOWN, plan.limit or SHOWN), lambda *_: True))
-    tensors, texts = {"maps": torch.cat(_of_one_length([_maps(plan, part) for part in parts]), 1)}, list[list[str]]()
+    maps = [_maps(plan, part) for part in parts]
+    longest = max(each.shape[-1] for each in maps)
+    padded = [functional.pad(each, (0, longest - each.shape[-1]), value=torch.nan) for each in maps]  # behind a shorter text
+    tensors, texts = {"maps": torch.cat(padded, 1)}, list[list[str]]()
     if parts[0].inputs.ndim == 2:
         texts = [_labels(plan.data, ids) for part in parts for ids in part.inputs]
     else:
@@ -80,12 +83,6 @@ def _maps(plan: Plan, batch: Batch) -> Tensor:
     shared = plan.capture(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
     maps = torch.stack([shared.scores(method).detach().float().cpu() for method in plan.methods.values()])
     return maps if batch.words is None else maps.masked_fill(batch.words < 0, torch.nan)
-
-
-def _of_one_length(maps: list[Tensor]) -> list[Tensor]:
-    """Returns maps whose last axis is that of the longest, NaN behind a text."""
-    longest = max(each.shape[-1] for each in maps)
-    return [functional.pad(each, (0, longest - each.shape[-1]), value=torch.nan) for each in maps]
 
 
 def _labels(data: object, ids: Tensor) -> list[str]:
