@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
 
+from studies.notebooks import notebooks, write
 from studies.public_names import public_names
 
 project = "attnchain-interp"
@@ -69,5 +71,20 @@ def docstring_as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lin
     lines[:] = "".join(part if number % 2 else marked_up(part) for number, part in enumerate(parts)).split("\n")
 
 
+def offer_notebook(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Puts a link to the notebook of a page above the page."""
+    if pagename in notebooks():
+        name = f"{pagename.rpartition('/')[2]}.ipynb"
+        context["body"] = f'<p><a href="{name}" download>This page as a notebook</a></p>\n{context["body"]}'
+
+
+def write_notebooks(app: Any, exception: Exception | None) -> None:
+    """Writes the notebooks beside the pages of the site."""
+    if exception is None and app.builder.format == "html":
+        write(Path(app.outdir))
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", docstring_as_rst, priority=100)  # before napoleon
+    app.connect("html-page-context", offer_notebook)
+    app.connect("build-finished", write_notebooks)

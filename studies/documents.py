@@ -1,8 +1,8 @@
 """Runs the Python blocks of a page of documentation in order; `python -m studies.documents` writes their output.
 
 A block ```` ```text ```` right after a ```` ```python ```` block holds the printed output of that block. The command writes
-the output into the pages, and the `figure` of a tutorial into `docs/images/tutorial-….png`. The tests compare every page with
-its run.
+the output into the pages, and the `figure` of a tutorial or a quick start into `docs/images/`. The tests compare every page with
+its run. A block that fetches a model needs real weights, and so do the blocks after it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ PAGES = [
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
 ]
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+FETCH = " = fetch("
+PICTURED = {"tutorials": "tutorial", "quick-start": "quick-start"}
 
 
 class Run(NamedTuple):
@@ -32,16 +34,26 @@ class Run(NamedTuple):
     names: dict[str, Any]
 
 
-def run(page: Path) -> Run:
-    """Runs the blocks of a page in order in one namespace.
+def fetches(page: Path) -> bool:
+    """Says whether a block of the page fetches a model."""
+    return any(FETCH in match["code"] for match in BLOCK.finditer(page.read_text(encoding="utf-8")))
+
+
+def run(page: Path, fetching: bool = True) -> Run:
+    """Runs the blocks of a page in order in one namespace; without `fetching` those before the first that fetches a model.
 
     Raises:
         Exception: any that a block raises.
     """
     names: dict[str, Any] = {"__name__": page.stem}
+    stopped = False
 
     def replaced(match: re.Match[str]) -> str:
+        nonlocal stopped
         block = match["code"]
+        stopped = stopped or (FETCH in block and not fetching)
+        if stopped:
+            return match[0]
         file = f"<{page.name}, from {match.start()}>"
         linecache.cache[file] = len(block), None, block.splitlines(keepends=True), file  # nnsight reads the source of a trace
         printed = io.StringIO()
@@ -63,8 +75,8 @@ def main() -> None:
         text, names = run(page)
         page.write_text(text, encoding="utf-8")
         print(page.relative_to(ROOT))
-        if page.parent.name == "tutorials" and "figure" in names:
-            print(write_figure(names["figure"], ROOT / f"docs/images/tutorial-{page.stem}.png").relative_to(ROOT))
+        if (kind := PICTURED.get(page.parent.name)) and "figure" in names:
+            print(write_figure(names["figure"], ROOT / f"docs/images/{kind}-{page.stem}.png").relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.documents import PAGES, ROOT, run
+from studies.documents import PAGES, ROOT, fetches, run
 
 from .test_imports import CORE_ROOMS, EVALS_ROOMS
 
@@ -26,9 +27,22 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
-def test_code_blocks_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_blocks_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])  # nnsight puts it back in another order
-    assert run(page).text == page.read_text(encoding="utf-8"), "what is printed: python -m studies.documents writes it"
+    there = bool(os.environ.get("ATTNCHAIN_WEIGHTS"))
+    assert run(page, there).text == page.read_text(encoding="utf-8"), "what is printed: python -m studies.documents writes it"
+    if fetches(page):
+        request.getfixturevalue("real_weights")  # says that the rest of the page was left out, where there are none
+
+
+def test_blocks_from_the_first_that_fetches_on_wait_for_weights(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    fetching = 'folder = fetch("smollm2")'
+    shown = [f"```python\n{code}\n```\n\n```text\nold\n```\n" for code in ("print(1)", fetching, "print(2)")]
+    page.write_text("\n".join(shown), encoding="utf-8")
+    assert fetches(page)
+    assert run(page, fetching=False).text == page.read_text("utf-8").replace("old", "1", 1)
+    assert [path for path in PAGES if path.parent.name == "tutorials" and path.stem != "index" and not fetches(path)] == []
 
 
 def test_the_readme_holds_exactly_two_commands() -> None:

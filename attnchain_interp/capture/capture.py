@@ -78,7 +78,7 @@ def capture(
             these), a bound method of it (`model.generate`, `model.forward_features`), or any callable that returns an
             `AttentionStore`. A family of a framework is known by name. Any other module runs twice: a first forward finds what
             attends. A model that `torch.compile` wraps runs uncompiled, and the log says so.
-        inputs, kwargs: the arguments of the model.
+        inputs, kwargs: the arguments of the model. `tokenizer=…` is short for `reading=Reading(tokenizer=…)`.
         layers: the layers to keep. See `AttentionStore.select`. The store has them in the order in which they run.
         keep: "maps" keeps (batch, head, query, key) of each layer. "factors" keeps its queries and keys, from which everything
             is computed in memory linear in the number of tokens. A list of reducers sees each layer as it passes, and keeps
@@ -196,7 +196,7 @@ def capture_contributions(
 
     Args:
         model: a model that an adapter recognises. The model is left as it was.
-        inputs, kwargs: the arguments of the model.
+        inputs, kwargs: the arguments of the model. `tokenizer=…` is short for `reading=Reading(tokenizer=…)`.
         layers: the layers to keep. See `AttentionStore.select`.
         reading: says which attention is meant. See `Reading`.
         measure: the size of a contribution. With the vectors T_i(x_j),

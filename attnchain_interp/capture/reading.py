@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, final
 
 from attnchain_interp.capture.source import forward_of
@@ -77,10 +77,13 @@ def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -
     """Returns the options of a capture and the model's own keyword arguments.
 
     An option among the arguments is refused, since a model that takes any keyword would pass over it in silence. An argument
-    of the model's own forward with that name goes to the model.
+    of the model's own forward with that name goes to the model. A tokenizer, which no model computes with, is taken.
     """
     reading, forward = checked(reading), forward_of(source)
     own = set() if forward is None else set(inspect.signature(forward).parameters)
+    kwargs = dict(kwargs)
+    if "tokenizer" in kwargs and "tokenizer" not in own and reading.tokenizer is None:
+        reading = replace(reading, tokenizer=kwargs.pop("tokenizer"))
     stray = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
     if not isinstance(stray.get("tokens"), TokenLayout):
         stray.pop("tokens", None)

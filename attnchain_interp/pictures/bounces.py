@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from attnchain_interp.chain import bounce, stationary
 from attnchain_interp.errors import AttentionError
@@ -133,6 +134,7 @@ def animate_bounces(
     example: int = 0,
     layer_weights: LayerWeights = "mean",
     balanced: bool | float = False,
+    show_progress: bool = False,
 ) -> Path:
     """Writes a film of a walk from one token, n = 0, 1, … `steps`, ∞, as GIF or MP4. Returns the path.
 
@@ -142,6 +144,7 @@ def animate_bounces(
     Args:
         path: ends in .gif, or in .mp4, which needs the program ffmpeg.
         steps: how many bounces are shown before n = ∞.
+        show_progress: show a bar with the time left over the frames.
         store, image, normalization, start, layers, heads, damping, example, layer_weights, balanced: see `show_bounces`.
 
     Raises:
@@ -158,7 +161,8 @@ def animate_bounces(
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout stays as it is now
     with whole(path) as partial, writer.saving(figure, str(partial), dpi=100):
-        for name, grid in _frames(found):
+        frames = len(found.maps) * (_HELD + _BETWEEN) + 2 * _HELD
+        for name, grid in tqdm(_frames(found), "frames", frames, disable=not show_progress):
             drawn.set_array(grid)
             drawn.set_norm(Scale.of([grid]).norm)
             name_column(axis, name)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
 
 USAGE = "wrong usage"
 
@@ -17,6 +20,20 @@ def as_usage() -> Iterator[None]:
     except ValueError as error:
         error.add_note(USAGE)
         raise
+
+
+def announce(text: str) -> None:
+    """Says beside the result what a command will do, and where its results will be."""
+    import typer
+
+    typer.echo(text, err=True)
+
+
+def progress(of: Sequence[T], text: str) -> Iterable[T]:
+    """Goes through steps of a work. Shows a bar with the time left on a terminal, and writes nothing into a file or pipe."""
+    from tqdm import tqdm
+
+    return tqdm(of, text, disable=None, leave=False)
 
 
 @contextmanager

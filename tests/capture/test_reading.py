@@ -74,6 +74,24 @@ def test_an_option_among_the_arguments_is_refused(capture: Any) -> None:
             capture(model, x, kind="encoder", tokens=layout, reading=ac.Reading(kind="encoder"))
 
 
+class OfTexts(nn.TransformerEncoderLayer):
+    """A model with a tokenizer among its own arguments."""
+
+    def forward(self, x: Tensor, tokenizer: Any = None) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+def test_a_tokenizer_is_taken_unless_the_model_has_an_argument_of_that_name() -> None:
+    mine, other = object(), object()
+    plain = nn.TransformerEncoderLayer(8, 2, batch_first=True)
+    reading, kwargs = separated(plain, None, {"tokenizer": mine, "x": 1})
+    assert (reading.tokenizer, kwargs) == (mine, {"x": 1})
+    reading, kwargs = separated(OfTexts(8, 2), None, {"tokenizer": mine})
+    assert (reading.tokenizer, kwargs) == (None, {"tokenizer": mine})
+    with pytest.raises(ac.AttentionError, match="no argument tokenizer"):
+        separated(plain, ac.Reading(tokenizer=mine), {"tokenizer": other})
+
+
 def test_other_types_are_refused() -> None:
     model, x = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
     for source in (model, lambda x: x):

@@ -22,7 +22,7 @@ from attnchain_evals.cli.figure import app as figure  # noqa: E402
 from attnchain_evals.cli.inspect import inspect  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
 from attnchain_evals.cli.segment import segment  # noqa: E402
-from attnchain_evals.terminal import USAGE  # noqa: E402
+from attnchain_evals.terminal import USAGE, announce  # noqa: E402
 
 UNFORESEEN = "this was not foreseen"
 app.command()(attribute)
@@ -81,7 +81,8 @@ def demo(
         from attnchain_evals.cli.real_demo import real_models
         from attnchain_evals.cli.real_demo import run as run_real
 
-        for file in run_real(out, photos, real_models(weights, fetch), typer.echo):
+        announce(f"DINOv2 looks at photographs, SmolLM2 answers a question: pictures and a page, in {out}/")
+        for file in run_real(out, photos, real_models(weights, fetch)):
             typer.echo(file)
         return
     if diffusion:
@@ -91,6 +92,7 @@ def demo(
         return
     from attnchain_evals.cli.demo import run
 
+    announce(f"{len(DEMO)} methods on {images} test images: scores, pictures and an explorer page, in {out}/")
     found = run(demo_methods(), out, images, seed)
     typer.echo(f"\n{images} test images of ClutteredDigits, accuracy {found.accuracy:.3f}; mean [95 % bootstrap interval]")
     typer.echo(f"\n{found.benchmark.markdown()}\n")

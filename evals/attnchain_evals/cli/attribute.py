@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of, read_image
-from attnchain_evals.terminal import as_usage, working
+from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
     from attnchain_interp.capture import LoadedModel
@@ -44,6 +45,7 @@ def attribute(
         check_model(model)
         check_methods([method])
         check_fits(model, given_by_name(model), [method])
+    announce(f"{method} of {source[:60]} by {model}: a picture and the scores, in {out}/")
     loaded = load(model)
     check_fits(model, given_by(loaded), [method])
     if loaded.preprocess is None and loaded.reading.tokenizer is None:
@@ -91,8 +93,8 @@ def _text(
 
     generates = getattr(loaded.model, "can_generate", lambda: False)()
     meant = target if target is None or generates else _class(target)
-    with working(method):
-        found = TextAttribution(method_of(method)(loaded.model), loaded.reading.tokenizer).attribute(source, target=meant)
+    attribution = TextAttribution(method_of(method)(loaded.model), loaded.reading.tokenizer)
+    found = attribution.attribute(source, target=meant, show_progress=sys.stderr.isatty())
     rows: Any = found.token_attr
     page = found.write_html(Path(f"{stem}.html"))
     scores = {"text": source, "input_tokens": found.input_tokens, "output_tokens": found.output_tokens}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from attnchain_evals.terminal import as_usage
+from attnchain_evals.terminal import announce, as_usage, working
 
 app = typer.Typer(no_args_is_help=True, help="Methods × metrics × data, kept row by row and resumed where it stopped.")
 
@@ -59,6 +59,7 @@ def run(
 
     with as_usage():
         settings = BenchSettings.of(given, config)
+    announce(f"A benchmark of {settings.model} on {settings.data}: rows and reports, in {output}/; it goes on where it was")
     result = carry_out(settings, output)
     if not Share.from_environment().rank:
         typer.echo("\n".join(map(str, write_report(result, output))))
@@ -74,7 +75,8 @@ def ls(
     from attnchain_evals.bench.data_names import DATA
     from attnchain_evals.bench.model_loading import load
 
-    given = needs.ALL if model is None else needs.given_by(load(model))
+    with working(f"loading {model}"):
+        given = needs.ALL if model is None else needs.given_by(load(model))
     lists = {
         "methods": lambda: needs.fitting(given),
         "metrics": lambda: [name for name in names.metric_names() if needs.needs_of_metric(name) <= given],
@@ -92,5 +94,6 @@ def report(
     from attnchain_evals.bench.experiment import read_result
     from attnchain_evals.report.report import write_report
 
+    announce(f"The reports of {folder}, from its rows alone: {folder}/report.md, .json and .html")
     paths = write_report(read_result(folder, baseline), folder)
     typer.echo(paths[0].read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_evals.report.explorer_pages import explore_image
 from attnchain_evals.report.report import write_report
 from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
+from attnchain_evals.terminal import progress
 from attnchain_interp import AttentionError, AttentionStore
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.pictures import show_bounces, show_grid, show_heads, show_layers, show_states, write_figure
@@ -46,13 +47,13 @@ def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions
     shared = SharedCapture(model, first.image)
     store, maps = shared.store, {name: shared.scores(method) for name, method in methods.items()}
     figures = {
-        "attributions.png": show_grid({"mask": first.mask, **maps}, first.image, share="none"),
-        "layers.png": show_layers(store, first.image[0]),
-        "bounces.png": show_bounces(store, first.image[0], start=patch_on(first.mask[0], store)),
-        "heads.png": show_heads(store),
-        "states.png": show_states(store, first.image),
+        "attributions.png": lambda: show_grid({"mask": first.mask, **maps}, first.image, share="none"),
+        "layers.png": lambda: show_layers(store, first.image[0]),
+        "bounces.png": lambda: show_bounces(store, first.image[0], start=patch_on(first.mask[0], store)),
+        "heads.png": lambda: show_heads(store),
+        "states.png": lambda: show_states(store, first.image),
     }
-    files += [write_figure(figure, out / name) for name, figure in figures.items()]
+    files += [write_figure(draw(), out / name) for name, draw in progress([*figures.items()], "pictures")]
     page = explore_image(model, first.image[:1], title="bundled · test image 0").write(out / "explorer.html")
     return Demo(result, _accuracy(model, data), [*files, page])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from attnchain_evals.reproduce.digit_segmentation import (
 )
 from attnchain_evals.reproduce.guided_samples import IMPORTANCES, NONE, Guidance, sample
 from attnchain_evals.tasks.textured_digits import Example, TexturedDigits
+from attnchain_evals.terminal import announce, progress
 from attnchain_interp.files import write_text
 from attnchain_interp.pictures import blank_axes, displayable, show_bounces, write_figure
 
@@ -42,7 +43,8 @@ class DiffusionDemo(NamedTuple):
 
 def demo_diffusion(out: Path, images: int, seed: int) -> None:
     """Runs the demo of the bundled diffusion model and prints its table and the files it wrote."""
-    demo = run(out, images, seed, say=typer.echo)
+    announce(f"Samples under guidance, and the segments of {images} images: a table and pictures, in {out}/")
+    demo = run(out, images, seed)
     typer.echo(f"\n{demo.tables}")
     for file in demo.files:
         typer.echo(file)
@@ -54,7 +56,6 @@ def run(
     seed: int,
     steps: int = 10,
     candidates: Sequence[SelfAttention] = DEMO_CANDIDATES,
-    say: Callable[[str], object] = lambda line: None,
 ) -> DiffusionDemo:
     """Samples digits under each guidance, segments `images` images, and writes a table and pictures into `out`."""
     out.mkdir(parents=True, exist_ok=True)
@@ -62,11 +63,9 @@ def run(
     validation = next(TexturedDigits("validation", images, seed=seed).batches(images))
     test = next(TexturedDigits("test", images, seed=seed).batches(images))
     samples: dict[str, Any] = {}
-    for guidance in (NONE, *(Guidance(name, SCALE) for name in IMPORTANCES)):
-        say(f"sampling, guidance: {guidance}")
+    for guidance in progress([NONE, *(Guidance(name, SCALE) for name in IMPORTANCES)], "guidances"):
         samples[str(guidance)] = sample(pipe, guidance, SHOWN, seed, steps, classes=True)[0]
     picture = write_figure(sample_figure(samples), out / "samples.png")
-    say(f"segmenting {images} images")
     segmentation = study_segmentation(pipe, validation, test, candidates)
     tables = (
         f"Segments: {images} test images, choices on as many validation images; mean [95 % bootstrap interval]. The full"

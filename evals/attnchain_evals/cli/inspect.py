@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, load
-from attnchain_evals.terminal import working
+from attnchain_evals.terminal import announce, working
 
 if TYPE_CHECKING:
     from attnchain_interp import AttentionStore
@@ -33,6 +33,7 @@ def inspect(
         return
     from attnchain_interp import capture
 
+    announce(f"The capture of {model} on a sample input{', and each layer overwritten' if strong else ''}; nothing is written")
     loaded = load(model)
     reading = replace(loaded.reading, kind=kind, tower=tower)
     with working("capturing attention"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from attnchain_evals.report.real_page import (
     write_real_page,
 )
 from attnchain_evals.tasks.image_folder import ImageFolder, open_image
+from attnchain_evals.terminal import progress, working
 from attnchain_evals.weights import FetchedModel, fetch, fetched
 
 VISION, DECODER = "dinov2-small", "smollm2"
@@ -168,23 +169,19 @@ class Words(NamedTuple):
         return found.index_add(0, torch.searchsorted(self.ends, ends[inside]), shares[inside]).tolist()
 
 
-def run(
-    out: Path, photos: Path | None, models: tuple[FetchedModel, FetchedModel], say: Callable[[str], object] = lambda line: None
-) -> list[Path]:
+def run(out: Path, photos: Path | None, models: tuple[FetchedModel, FetchedModel]) -> list[Path]:
     """Reads photographs and texts, writes the pictures and the page into `out`, and returns their files."""
     from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     vision, decoder = models
     out.mkdir(parents=True, exist_ok=True)
     model, processor = AutoModel.from_pretrained(vision.path).eval(), AutoImageProcessor.from_pretrained(vision.path)
-    read = []
-    for name, image in photographs(photos):
-        say(f"reading {name}")
-        read.append(read_photograph(model, processor, name, image))
+    shown = progress([*photographs(photos)], "photographs")
+    read = [read_photograph(model, processor, name, image) for name, image in shown]
     model = AutoModelForCausalLM.from_pretrained(decoder.path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(decoder.path)
-    say("asking a question")
-    found = answered(model, tokenizer, PASSAGE, QUESTION)
+    with working("asking a question"):
+        found = answered(model, tokenizer, PASSAGE, QUESTION)
     word, shares = next((each for each in found.sources if WORD in each[0]), found.sources[-1])
     passage = ShadedText("", found.words, shares)
     token, prompts = continued(model, tokenizer, PROMPT)

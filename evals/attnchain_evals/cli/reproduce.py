@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attnchain_evals.terminal import announce
+
 if TYPE_CHECKING:
     from attnchain_evals.reproduce.experiment import Settings
 
@@ -93,4 +95,5 @@ def _settings(output: Path, data: str, model: str, limit: int | None, batch_size
     from attnchain_evals.bench.experiment import batch_size_of
     from attnchain_evals.reproduce.experiment import Settings
 
+    announce(f"A published experiment, {model} on {data}: rows and reproduction.md, in {output}/; it goes on where it was")
     return Settings(data, model, output, limit, batch_size_of(batch_size), device)

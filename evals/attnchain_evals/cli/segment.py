@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from attnchain_evals.bench.model_loading import Model, check_model, load
-from attnchain_evals.terminal import as_usage
+from attnchain_evals.terminal import announce, as_usage, progress
 
 
 def segment(
@@ -34,8 +34,6 @@ def segment(
     track: Annotated[bool, typer.Option("--track", help="frames of one scene: a region keeps its number")] = False,
 ) -> None:
     """Writes labels, an overlay, memberships and facts of each image. Images that have them already are not read again."""
-    from tqdm import tqdm
-
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.tracking import Tracker
     from attnchain_evals.segments.whole_patches import WholePatches
@@ -48,6 +46,7 @@ def segment(
         if track and (wanted != "regions" or point or box):
             raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point and --box.")
     files = list(_files(images))
+    announce(f"The {wanted} of {len(files)} images by {model}: labels, overlays and facts, in {out}/")
     loaded = load(model)
     if loaded.preprocess is None:
         raise AttentionError(f"{model} takes no images.", "Use a vision transformer.")
@@ -56,7 +55,7 @@ def segment(
     asked = {"model": model, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
     failed = []
-    for file, name in tqdm(list(zip(files, _names(files), strict=True)), unit="image", disable=None):
+    for file, name in progress(list(zip(files, _names(files), strict=True)), "images"):
         told = {"image": str(file), "asked": json.loads(json.dumps(asked))}
         if tracker is None and _done(out / f"{name}.json", told):
             continue

@@ -14,6 +14,7 @@ from attnchain_evals.bench.names import build_methods
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.perturbation.features import each_token
 from attnchain_evals.perturbation.perturbation_curve import PerturbationCurve, perturbation_curve
+from attnchain_evals.terminal import progress
 from attnchain_interp import (
     AttentionAttribution,
     AttentionError,
@@ -70,11 +71,15 @@ def explore_image(
     try:
         logits = shared.logits[0]
     except AttentionError:
-        grids = {name: shared.scores(method) for name, method in built.items() if isinstance(method, AttentionAttribution)}
+        of_attention = [item for item in built.items() if isinstance(item[1], AttentionAttribution)]
+        grids = {name: shared.scores(method) for name, method in progress(of_attention, "methods")}
         return explore(store, methods=grids, **options)
     chosen = int(shared.target[0])
-    grids = {name: shared.scores(method) for name, method in built.items()}
-    curves = {name: perturbation_curve(model, pixels, grid, chosen, fractions=_STEPS) for name, grid in grids.items()}
+    grids = {name: shared.scores(method) for name, method in progress([*built.items()], "methods")}
+    curves = {
+        name: perturbation_curve(model, pixels, grid, chosen, fractions=_STEPS)
+        for name, grid in progress([*grids.items()], "deletion curves")
+    }
     targets = _class_gradients(logits, chosen, shared.gradients, lambda k: capture_gradients(model, pixels, target=k), model)
     return explore(store, methods=grids, curves=curves, targets=targets, **options)
 
@@ -149,7 +154,7 @@ def explore_text(
     found = gradients(chosen)
     scores = {
         name: method.score(captured(method.captured_maps) if isinstance(method, AttentionAttribution) else found)
-        for name, method in built.items()
+        for name, method in progress([*built.items()], "methods")
     }
     words = tokenizer if store.causal else None
     shown = partial(gradients, given=every, last=-1 - written)
@@ -210,4 +215,5 @@ def _text_curves(
         return {}
     tokens = each_token(torch.where(ranked, 0, -1))
     options: dict[str, Any] = {"occlusion": "attention-mask", "fractions": _STEPS, "features": tokens}
-    return {name: perturbation_curve(model, ids, score, chosen, **options) for name, score in scores.items()}
+    of_methods = progress([*scores.items()], "deletion curves")
+    return {name: perturbation_curve(model, ids, score, chosen, **options) for name, score in of_methods}

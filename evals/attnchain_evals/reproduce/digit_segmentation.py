@@ -19,6 +19,7 @@ from attnchain_evals.bundled.diffusion_model import NO_CLASS
 from attnchain_evals.metrics.segmentation_scores import above, acc_and_miou, counts, matched
 from attnchain_evals.metrics.statistics import interval
 from attnchain_evals.tasks.textured_digits import Example
+from attnchain_evals.terminal import progress
 from attnchain_interp import AttentionError, AttentionStore, diffusion
 
 GRIDS: Final = ((16, 16), (8, 8))
@@ -189,7 +190,7 @@ def study_segmentation(
 def tune(pipe: Any, batch: Example, candidates: Sequence[SelfAttention] = CANDIDATES) -> dict[str, Choice]:
     """Returns method → the attention and setting of the best mean IoU on these images."""
     best: dict[str, Choice] = {}
-    for attention in candidates:
+    for attention in progress(candidates, "settings of segmentation"):
         scene = Scene(pipe, batch, attention)
         for name, settings in methods().items():
             for setting, method in settings.items():

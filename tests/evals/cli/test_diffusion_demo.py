@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ def test_the_demo_writes_tables_and_pictures(tmp_path: Path) -> None:
 
 
 def test_the_command_runs_it_and_prints_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ran(out: Path, images: int, seed: int, say: Any) -> DiffusionDemo:
+    def ran(out: Path, images: int, seed: int) -> DiffusionDemo:
         return DiffusionDemo(f"{images} images, seed {seed}", [out / "tables.md"])
 
     monkeypatch.setattr("attnchain_evals.cli.diffusion_demo.run", ran)

@@ -67,9 +67,7 @@ def plain_template(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pictures_and_page_are_written(tmp_path: Path) -> None:
-    said: list[str] = []
-    files = run(tmp_path / "out", None, (vision(tmp_path), decoder(tmp_path)), said.append)
-    assert said == ["reading chelsea", "reading coffee", "reading astronaut", "asking a question"]
+    files = run(tmp_path / "out", None, (vision(tmp_path), decoder(tmp_path)))
     assert [file.name for file in files] == ["photographs.jpg", "passage.jpg", "real.html"]
     with Image.open(files[0]) as picture:
         assert picture.format == "JPEG"
