@@ -1,8 +1,8 @@
 """Runs the Python blocks of a page of documentation in order; `python -m studies.documents` writes their output.
 
 A block ```` ```text ```` right after a ```` ```python ```` block holds the printed output of that block. The command writes
-the output into the pages, and the `figure` of a tutorial or a quick start into `docs/images/`. The tests compare every page with
-its run. A block that fetches a model needs real weights, and so do the blocks after it.
+the output into the pages, and the `figure` of a tutorial or a quick start into `docs/images/`. The tests compare every page
+with its run. A block that fetches a model needs real weights, and so do the blocks after it.
 """
 
 from __future__ import annotations
