@@ -112,7 +112,7 @@ def partition_scores(found: Mapping[str, Labels], truth: Tensor) -> dict[str, li
 
 def object_scores(reader: WholePatches, image: Any, mask: Tensor) -> dict[str, list[float]]:
     """Returns method → the counts of pixels and the average precision of `segmentation_counts`."""
-    store, features = read(reader, image, -1)
+    store, features = read(reader, image, LAYERS)
     pixels = np.asarray(image)
 
     def grid(scores: Tensor) -> NDArray[np.float32]:
@@ -123,6 +123,9 @@ def object_scores(reader: WholePatches, image: Any, mask: Tensor) -> dict[str, l
             ac.MultiBounce(layers=-1, balanced=True, start="class").score(store)
         ),
         "the same, not balanced": grid(ac.MultiBounce(layers=-1, balanced=False, start="class").score(store)),
+        "the same of the last two layers, balanced": grid(
+            ac.MultiBounce(layers=slice(-2, None), balanced=True, start="class").score(store)
+        ),
         "class row": grid(ac.RawAttention(token="class", layers=-1).score(store)),  # noqa: S106 - no password
         "TokenRank, balanced": grid(ac.TokenRank(layers=-1, balanced=True).score(store)),
         "normalised cut of features (TokenCut)": normalised_cut(features).reshape(store.tokens.grid or (1, 1)),
@@ -130,11 +133,11 @@ def object_scores(reader: WholePatches, image: Any, mask: Tensor) -> dict[str, l
     scores = {}
     for name, scored in maps.items():
         scores[name] = segmentation_counts(torch.from_numpy(scored)[None], mask[None])[0].tolist()
-    first = next(iter(maps))
-    mean = interpolated(maps[first][None], working_size(pixels.shape)).mean()
-    share = maps[first] / (maps[first] + mean)
-    drawn = torch.from_numpy(Painter(pixels, refine=True).labels(np.stack([1 - share, share]))).double()
-    scores[f"{first}, refined"] = segmentation_counts(drawn[None], mask[None])[0].tolist()
+    for name in [*maps][:3:2]:  # balanced, of one layer and of two
+        mean = interpolated(maps[name][None], working_size(pixels.shape)).mean()
+        share = maps[name] / (maps[name] + mean)
+        drawn = torch.from_numpy(Painter(pixels, refine=True).labels(np.stack([1 - share, share]))).double()
+        scores[f"{name}, refined"] = segmentation_counts(drawn[None], mask[None])[0].tolist()
     return scores
 
 
