@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument("--ecssd", type=Path, required=True, help="a folder that holds images/ and masks/")
     parser.add_argument("--every", type=int, default=1, help="of ECSSD take each n-th photograph")
     parser.add_argument("--output", type=Path, required=True, help="folder of the scores and of every overlay")
+    parser.add_argument(
+        "--page", action="store_true", help="score nothing, and write the page of what the output folder holds"
+    )
     given = parser.parse_args()
     loaded = adapter_named("transformers").load(given.model)
     if loaded.preprocess is None:
@@ -51,15 +54,18 @@ def main() -> None:
         mask = torch.from_numpy(np.asarray(open_mask(given.ecssd / f"masks/{file.stem}.png").convert("L")) > 127)
         return object_scores(reader, open_image(file), mask)
 
-    regions = scored(bsds500, of_bsds500, given.output / "bsds500.jsonl")
-    objects = scored(ecssd, of_ecssd, given.output / "ecssd.jsonl")
+    rows = given.output / "bsds500.jsonl", given.output / "ecssd.jsonl"
+    if not given.page:
+        scored(bsds500, of_bsds500, rows[0])
+        scored(ecssd, of_ecssd, rows[1])
+    regions, objects = map(read, rows)
     (ROOT / "docs/segments.md").write_text(page(regions, objects), encoding="utf-8")
 
 
-def scored(files: list[Path], score: Any, rows: Path) -> dict[str, dict[str, list[float]]]:
-    """Returns photograph → method → scores. Those in the file `rows` are read there; new ones are appended.
+def scored(files: list[Path], score: Any, rows: Path) -> None:
+    """Appends photograph → method → scores of each file that `rows` lacks.
 
-    Photographs come in any order, so several processes share the work.
+    Photographs come in random order, so several processes share the work, and those of a run that was stopped are a sample.
     """
     for file in random.sample(files, len(files)):
         if file.stem not in read(rows):
@@ -67,8 +73,6 @@ def scored(files: list[Path], score: Any, rows: Path) -> dict[str, dict[str, lis
             with rows.open("a", encoding="utf-8") as held:
                 held.write(line)
             print(f"{rows.stem}: {len(read(rows))} of {len(files)}", flush=True)
-    known = read(rows)
-    return {file.stem: known[file.stem] for file in files}
 
 
 def read(rows: Path) -> dict[str, dict[str, list[float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def page(regions: Scores, objects: Scores) -> str:
         objects=object_table(objects),
         of_objects=len(objects),
         scales=scale_table(regions),
-        worst=", ".join(worst(regions)),
+        worst=worst(regions),
     )
 
 
@@ -90,7 +91,9 @@ def object_table(scores: Scores) -> str:
     return "\n".join(rows)
 
 
-def worst(scores: Scores, count: int = 10) -> list[str]:
-    """Returns the photographs with the least covering, the least first, each with it."""
+def worst(scores: Scores, count: int = 10) -> str:
+    """Returns the photographs with the least covering, each with its reason in worst.json, if it was looked at."""
+    reasons = json.loads((Path(__file__).parent / "worst.json").read_text("utf-8"))
     order = sorted(scores, key=lambda each: scores[each][OWN][0])[:count]
-    return [f"{each} ({scores[each][OWN][0]:.2f})" for each in order]
+    rows = [f"| {each} | {scores[each][OWN][0]:.2f} | {reasons.get(each, '')} |" for each in order]
+    return "\n".join(["| photograph | covering | what is wrong |", "|---|---|---|", *rows])

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
 from attnchain_evals.segments.whole_patches import WholePatches
-from studies.segments.__main__ import scored
+from studies.segments.__main__ import read, scored
 from studies.segments.page import BOUNCE, OWN
 from studies.segments.photographs import KS, normalised_cut, object_scores, one_hot, partition_scores, partitions
 
@@ -74,7 +74,7 @@ def test_the_normalised_cut_parts_two_groups() -> None:
 def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     rows, asked = tmp_path / "rows.jsonl", []
     rows.write_text(json.dumps(["a", {"m": [1.0]}]) + "\n")
-    found = scored([Path("a.jpg"), Path("b.jpg")], lambda file: asked.append(file.stem) or {"m": [2.0]}, rows)
+    scored([Path("a.jpg"), Path("b.jpg")], lambda file: asked.append(file.stem) or {"m": [2.0]}, rows)
     assert asked == ["b"]
-    assert found == {"a": {"m": [1.0]}, "b": {"m": [2.0]}}
+    assert read(rows) == {"a": {"m": [1.0]}, "b": {"m": [2.0]}}
     assert len(rows.read_text().splitlines()) == 2
