@@ -86,26 +86,56 @@ def test_what_travels_imports_torch_alone() -> None:
     names = [name for file in (ADAPTERS / "tracing").glob("*.py") for name in imported(file.read_text())]
     assert "torch" in names
     assert set(names) <= {"attnchain_adapters", "torch", *sys.stdlib_module_names}
-    loaded = loaded_after("import attnchain_adapters.tracing")
+    (loaded,) = loaded_after("import attnchain_adapters.tracing")
     assert not loaded & (FRAMEWORKS | HEAVY | {"attnchain_interp"})
 
 
-def loaded_after(code: str) -> set[str]:
-    script = f"{code}\nimport sys; print(' '.join({{*sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
-    return set(done.stdout.split())
+ASKED = "import {package} as p; dir(p), p.__all__, repr(p), hasattr(p, 'nothing'), hasattr(p, '__wrapped__')"
+PROBE = """
+import os, sys
+exec(sys.argv[1])
+for code in sys.argv[2:]:
+    if not os.fork():
+        exec(code)
+        print(" ".join({*sys.modules}), flush=True)
+        os._exit(0)
+    assert not os.wait()[1], code
+"""
+
+
+def loaded_after(*codes: str, start: str = "") -> list[set[str]]:
+    """The modules that each of the codes loads. `start` runs once, before all of them: an import of torch takes seconds."""
+    command = [sys.executable, "-c", PROBE, start, *codes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
 def test_the_core_loads_no_framework_and_no_pyplot() -> None:
-    loaded = loaded_after("import attnchain_interp as ac; ac.stationary, ac.capture")
+    loaded, stores, pictures, framework, above, bare, asked = loaded_after(
+        "import attnchain_interp as ac; ac.stationary, ac.capture",
+        "import attnchain_interp as ac; ac.AttentionStore",
+        "import matplotlib.figure; from attnchain_interp.pictures import show_grid",
+        "import attnchain_interp, timm.layers",
+        "import attnchain_interp as ac; ac.capture, ac.Chain, ac.AttentionStore, ac.stationary",
+        "import attnchain_interp",
+        ASKED.format(package="attnchain_interp"),
+        start="import torch",
+    )
     assert not loaded & (FRAMEWORKS | HEAVY | {"captum", "attnchain_adapters"})
-    assert "pydantic" not in loaded_after("import attnchain_interp as ac; ac.AttentionStore"), "files alone need it"
-    assert "matplotlib.pyplot" not in loaded_after("import matplotlib.figure; from attnchain_interp.pictures import show_grid")
-    assert "timm" in loaded_after("import attnchain_interp, timm"), "the probe can fail"
+    assert "pydantic" not in stores, "files alone need it"
+    assert "matplotlib.pyplot" not in pictures
+    assert "timm" in framework, "the probe can fail"
+    assert not [room for room in CORE_ROOMS[CORE_ROOMS.index("gradients") :] if f"attnchain_interp.{room}" in above]
+    assert not above & {"captum", "matplotlib"}, "a name loads only rooms above it"
+    assert asked == bare, "asking for names loads nothing"
 
 
-def test_the_command_line_answers_without_torch() -> None:
-    assert "torch" not in loaded_after("import attnchain_evals.cli.app")
+def test_the_command_line_and_the_names_of_the_evaluation_answer_without_torch() -> None:
+    command, bare, asked = loaded_after(
+        "import attnchain_evals.cli.app", "import attnchain_evals", ASKED.format(package="attnchain_evals")
+    )
+    assert "torch" not in command | bare
+    assert asked == bare
 
 
 def test_public_names_exist() -> None:
@@ -118,20 +148,6 @@ def test_public_names_exist() -> None:
         assert all(getattr(package, name) is not None for name in dir(package))
         with pytest.raises(AttributeError, match="nothing"):
             package.nothing  # noqa: B018
-
-
-@pytest.mark.parametrize("package", ["attnchain_interp", "attnchain_evals"])
-def test_asking_for_names_loads_nothing(package: str) -> None:
-    imported_alone = loaded_after(f"import {package}")
-    asked = f"import {package} as p; dir(p), p.__all__, repr(p), hasattr(p, 'nothing'), hasattr(p, '__wrapped__')"
-    assert loaded_after(asked) == imported_alone
-    assert "torch" not in imported_alone or package == "attnchain_interp"
-
-
-def test_a_name_loads_only_rooms_above_it() -> None:
-    loaded = loaded_after("import attnchain_interp as ac; ac.capture, ac.Chain, ac.AttentionStore, ac.stationary")
-    assert not [room for room in CORE_ROOMS[CORE_ROOMS.index("gradients") :] if f"attnchain_interp.{room}" in loaded]
-    assert not loaded & {"captum", "matplotlib"}
 
 
 def test_the_core_has_at_most_fourteen_rooms() -> None:

@@ -87,6 +87,8 @@ def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -
     stray = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
     if not isinstance(stray.get("tokens"), TokenLayout):
         stray.pop("tokens", None)
+    if misspelt := next((name for name, value in kwargs.items() if isinstance(value, Reading)), ""):
+        raise AttentionError(f"{misspelt} is a Reading, which is an option of a capture.", f"Write reading= for {misspelt}=.")
     if stray:
         written = ", ".join(f"{name}={value!r}" if isinstance(value, str) else f"{name}=…" for name, value in stray.items())
         raise AttentionError(

@@ -72,6 +72,8 @@ def test_an_option_among_the_arguments_is_refused(capture: Any) -> None:
             capture(model, x, kind="encoder")
         with pytest.raises(ac.AttentionError, match=r"kind or tokens.*\nWrite reading=ac.Reading.kind='encoder', tokens=…"):
             capture(model, x, kind="encoder", tokens=layout, reading=ac.Reading(kind="encoder"))
+        with pytest.raises(ac.AttentionError, match=r"readings is a Reading, .*\nWrite reading= for readings=\."):
+            capture(model, x, readings=ac.Reading(kind="encoder"))
 
 
 class OfTexts(nn.TransformerEncoderLayer):

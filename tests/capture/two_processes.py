@@ -1,11 +1,15 @@
-"""Run by torchrun in two processes: a small model, held in several ways. Writes what a capture gives into a JSON file a rank.
+"""Two processes that share a small model in several ways. Each writes what a capture gives into a JSON file of its rank.
 
-python -m torch.distributed.run --nproc-per-node 2 tests/capture/two_processes.py FOLDER
+python tests/capture/two_processes.py FOLDER
+
+They are forks of one, which has imported what they need.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -78,10 +82,10 @@ def answers(model: Any) -> dict[str, Any]:
     return {name: answer(ask) for name, ask in ASKED.items()}
 
 
-if __name__ == "__main__":
-    FOLDER = Path(sys.argv[1])
-    dist.init_process_group("gloo")
-    rank, mesh = dist.get_rank(), init_device_mesh("cpu", (2,))
+def main(rank: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    dist.init_process_group("gloo", init_method=f"file://{FOLDER}/rendezvous", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
     if rank == 0:
         plain().save_pretrained(FOLDER / "weights")
     dist.barrier()
@@ -92,3 +96,13 @@ if __name__ == "__main__":
     (FOLDER / f"{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    FOLDER = Path(sys.argv[1])
+    processes = [multiprocessing.get_context("fork").Process(target=main, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(max(abs(process.exitcode or 0) for process in processes))

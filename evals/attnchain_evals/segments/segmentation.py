@@ -82,6 +82,10 @@ def segment(
     photograph = rgb_image(image)
     pixels = np.asarray(photograph)
     store = reader.store(photograph, -1 if wanted == "object" else LAYERS)
+    if (scales or 1) > len(store.tokens):
+        raise AttentionError(
+            f"scales is {scales}; the model sees {len(store.tokens)} tokens.", "Pass fewer, such as scales=8."
+        )
     if point or box:
         place = box or (*point, *point) if point else box
         shares, facts = _around(store, _patches(store, place, photograph.size)), {"from": list(place or ())}

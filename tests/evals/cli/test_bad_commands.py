@@ -93,6 +93,7 @@ CONFIGS += [
 ]
 OUTPUTS = ["FILE/out", "/dev/null/x", "/proc/x/y"]
 DEVICES = ["nope", "cuda:99", "meta", "", "cpu:x"]
+PLACES = ["", "x", "1", "1,2,3", "1,y", "nan,nan", "1e9,1e9", "-5,5", "9,9,1,1", "1,2,inf,4"]
 LITERALS = ["nope", "", "5"]
 
 
@@ -134,6 +135,16 @@ COMMANDS = st.one_of(
     ),
     command(["figure", "heads", *PHOTO], one_of("--order", LITERALS), one_of("--damping", NUMBERS)),
     command(["figure", "toy"], one_of("--start", ["9", "x", "²"]), one_of("--steps", ["x", "²", "9" * 30])),
+    st.sampled_from(MODELS).map(lambda model: ["segment", model, "PHOTO", "--out", "OUT"]),
+    st.sampled_from(IMAGES).map(lambda image: ["segment", "bundled", image, "--out", "OUT"]),
+    command(
+        ["segment", *PHOTO, "--out", "OUT"],
+        one_of("--point", PLACES),
+        one_of("--box", PLACES),
+        one_of("--scales", ["-1", "0", "x", "9" * 30]),
+        one_of("--side", ["0", "x"]),
+        one_of("--wanted", LITERALS),
+    ),
     command(BENCH, one_of("--model", MODELS), one_of("--methods", METHODS), one_of("--metrics", METRICS[:1], METRICS[2:])),
     command(
         BENCH,
@@ -174,7 +185,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (root / "DAMAGED").write_bytes((root / "FILE").read_bytes()[:-9])
     (root / "TEXT").write_text('[{"x": 1}, 5]')
     Image.new("RGB", (60, 60)).save(root / "PHOTO", "PNG")
-    Image.new("1", (30_000, 30_000)).save(root / "BOMB", "PNG")
+    Image.new("1", (30_000, 30_000)).save(root / "BOMB", "PNG", compress_level=1)
     Image.new("1", (1, 30_000)).save(root / "WIDE", "PNG")
     return {path.name: str(path) for path in root.iterdir()} | {"OUT": str(root / "out"), "CONFIG": str(root / "config.json")}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from attnchain_evals.cli import app as cli
@@ -12,7 +13,9 @@ from attnchain_evals.cli import app as cli
 from .command_line import run
 
 
-def test_demo(tmp_path: Path) -> None:
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(cli.demo_methods()) == set(cli.DEMO)
+    monkeypatch.setattr(cli, "DEMO", ("plain TokenRank", "class row", "RandomRanking"))
     out = tmp_path / "demo"
     printed = run("demo", "--images", "3", "--out", out)
     pictures = {"attributions.png", "layers.png", "bounces.png", "heads.png", "states.png"}
