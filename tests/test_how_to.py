@@ -42,7 +42,7 @@ def test_what_the_patches_bring_passes(patched: Path) -> None:
     files = [
         "attribution/of_attention/test_lazy_walk.py",
         "attribution/test_contract.py",
-        "attribution/text",
+        *(f"attribution/text/test_{name}.py" for name in ("contexts", "rows", "text_attribution")),
         "adapters/test_tinyformer_models.py",
     ]
     files += ["evals/metrics/test_rank_accuracy.py", "evals/metrics/test_presets.py"]

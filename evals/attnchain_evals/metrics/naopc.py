@@ -15,6 +15,7 @@ from attnchain_evals.perturbation.class_score import class_score
 from attnchain_evals.perturbation.features import Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
+from attnchain_interp.checks import check_whole_number
 
 
 @final
@@ -44,6 +45,7 @@ class NAOPC(RemovalMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
+        check_whole_number("beam", beam, "how many orders are kept")
         self.regions, self.beam = regions, beam
         super().__init__("naopc", occlusion, name, batch_size, ("value", "aopc", "lower", "upper"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, R
 from attnchain_evals.perturbation.features import Features
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of, check_whole_number
 
 
 def trapezoid(curve: PerturbationCurve) -> Tensor:
@@ -52,6 +53,16 @@ class Protocol:
     batch_size: int = 64
     target: Literal["prediction", "label"] = "prediction"
     rounding: Rounding = "nearest"
+
+    def __post_init__(self) -> None:
+        occlusion_named(self.occlusion)
+        for name, kind in (("score", ClassScore), ("rounding", Rounding), ("target", Literal["prediction", "label"])):
+            check_one_of(name, getattr(self, name), get_args(kind))
+        check_whole_number("batch_size", self.batch_size, "the number of inputs of a forward")
+        for name, kinds in (("features", str | tuple | Tensor), ("fractions", int | tuple | list)):
+            value = getattr(self, name)
+            if not (isinstance(value, kinds) or callable(value)):
+                raise AttentionError(f"{name} is {value!r}, which is none.", f"See {name} of perturbation_curve.")
 
     @property
     def name(self) -> str:

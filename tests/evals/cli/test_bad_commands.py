@@ -52,7 +52,8 @@ METHODS += [
     "\ud800",
     "Rollout(\0)",
 ]
-METRICS = ["nope", "", "acc(x=1)", "srg(occlusion=5)", "saco(groups='a')", "chefer/positive", "srg(", "saco(groups=-1)"]
+METRICS = ["srg(fractions='x')", "srg(score=1)", "aopc(batch_size='a')", "srg(features=5)", "naopc(beam='x')"]
+METRICS += ["nope", "", "acc(x=1)", "srg(occlusion=5)", "saco(groups='a')", "chefer/positive", "srg(", "saco(groups=-1)"]
 DATA = [
     "nope",
     "",
@@ -145,7 +146,9 @@ COMMANDS = st.one_of(
         one_of("--side", ["0", "x"]),
         one_of("--wanted", LITERALS),
     ),
-    command(BENCH, one_of("--model", MODELS), one_of("--methods", METHODS), one_of("--metrics", METRICS[:1], METRICS[2:])),
+    command(
+        BENCH, one_of("--model", MODELS), one_of("--methods", METHODS), one_of("--metrics", [each for each in METRICS if each])
+    ),
     command(
         BENCH,
         one_of("--batch-size", ["0", *NUMBERS]),

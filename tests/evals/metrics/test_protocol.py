@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,3 +34,19 @@ def test_token_masking_against_labels(grid: Tensor) -> None:
         with pytest.raises(AttentionError, match="scores the right classes, but the trial has no labels"):
             metric.measure(on, grid)
     assert Protocol(score="accuracy", target="label").name == "mean/accuracy/label"
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"occlusion": 5}, "occlusion=5 is unknown"),
+        ({"score": 1}, "score=1 is unknown"),
+        ({"fractions": "x"}, "fractions is 'x'"),
+        ({"features": 5}, "features is 5"),
+        ({"batch_size": "a"}, "batch_size is 'a'"),
+    ],
+)
+def test_settings_of_wrong_types_are_refused_at_once(setting: dict[str, Any], named: str) -> None:
+    for name in ("srg", "comprehensiveness"):
+        with pytest.raises(AttentionError, match=named):
+            preset(name, **setting)

@@ -39,9 +39,9 @@ def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> 
     """Returns the occlusion: itself, the one of that name, or the one that replaces inputs by the output of a function."""
     if isinstance(occlusion, Occlusion):
         return occlusion
-    if not isinstance(occlusion, str):
+    if callable(occlusion):
         return ReplaceWith(occlusion)
-    if occlusion not in NAMED:
+    if not isinstance(occlusion, str) or occlusion not in NAMED:
         raise AttentionError(
             f"occlusion={occlusion!r} is unknown.",
             f"Use {', '.join(map(repr, NAMED))}, an occlusion such as Black(mean, std), or a callable inputs → inputs.",
