@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from operator import index
 from typing import Any
@@ -11,7 +12,27 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 
-__all__ = ["check_one_of", "check_position", "check_probability", "check_tensor", "check_type", "check_whole_number"]
+__all__ = [
+    "as_number",
+    "check_one_of",
+    "check_position",
+    "check_probability",
+    "check_tensor",
+    "check_type",
+    "check_whole_number",
+]
+
+
+def as_number(value: Any) -> float:
+    """Returns a number as a float, and NaN for what is none, so that no comparison holds.
+
+    >>> as_number(0.5), as_number("0.5")
+    (0.5, nan)
+    """
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError):  # the last is torch's, of a tensor of several numbers
+        return math.nan
 
 
 def check_whole_number(name: str, value: Any, meaning: str, least: int = 1) -> None:
@@ -80,7 +101,11 @@ def check_one_of(name: str, value: Any, allowed: Collection[Any]) -> None:
     attnchain_interp.errors.AttentionError: direction='left' is unknown.
     Use 'incoming' or 'outgoing'.
     """
-    if value not in allowed:
+    try:
+        known = value in allowed
+    except (TypeError, ValueError):  # an array has no one answer
+        known = False
+    if not known:
         *others, last = map(repr, allowed)
         raise AttentionError(
             f"{name}={value!r} is unknown.", f"Use {', '.join(others)} or {last}." if others else f"Use {last}."
@@ -97,10 +122,10 @@ def check_probability(name: str, value: float, meaning: str, usual: float) -> No
         usual: a value that the message proposes.
 
     Raises:
-        AttentionError: a number below 0 or above 1, or NaN.
+        AttentionError: a number below 0 or above 1, NaN, or no number.
     """
-    if not 0 <= value <= 1:
-        raise AttentionError(f"{name} is {value}; it is {meaning}, from 0 to 1.", f"Pass {name}={usual}, which is usual.")
+    if not 0 <= as_number(value) <= 1:
+        raise AttentionError(f"{name} is {value!r}; it is {meaning}, from 0 to 1.", f"Pass {name}={usual}, which is usual.")
 
 
 def check_type(name: str, value: Any, kind: type, fix: str) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import (
+    as_number,
     check_one_of,
     check_position,
     check_probability,
@@ -67,3 +68,18 @@ def test_tensors(value: Any, fix: str) -> None:
     check_tensor("mask", torch.ones(2), "(token,)")
     with pytest.raises(AttentionError, match=fix):
         check_tensor("mask", value, "(token,)")
+
+
+@pytest.mark.parametrize("value", [None, "0.5", [0.5], np.eye(2), torch.ones(2), object(), 1j])
+def test_what_is_no_number_compares_with_nothing(value: Any) -> None:
+    assert not as_number(value) >= 0
+    with pytest.raises(AttentionError, match=r"(?s)damping is .*; it is a share, from 0 to 1"):
+        check_probability("damping", value, "a share", 0.9)
+    with pytest.raises(AttentionError, match=r"(?s)order=.* is unknown"):
+        check_one_of("order", value, ("head", "lambda2"))
+
+
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), torch.tensor(0.5), np.array(0.5)])
+def test_numbers_of_other_libraries_are_numbers(value: Any) -> None:
+    assert as_number(value) == 0.5
+    check_probability("damping", value, "a share", 0.9)

@@ -21,7 +21,7 @@ from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
 from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture.reading import Reading, checked
-from attnchain_interp.checks import check_one_of, check_whole_number
+from attnchain_interp.checks import check_one_of, check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
 from attnchain_interp.operators import full_precision
@@ -142,6 +142,8 @@ class TokenAttribution(TextHooks, ABC):
         if return_convergence_delta and not self.has_convergence_delta():
             raise no_residual(self)
         extra = () if additional_forward_args is None else additional_forward_args
+        if model_kwargs is not None:
+            check_type("model_kwargs", model_kwargs, Mapping, 'Pass a dict, such as {"attention_mask": mask}.')
         reading = checked(reading)
         options = {"reading": replace(reading, arguments={**reading.arguments, **(model_kwargs or {})})}
         whole = Call(tensor, target, extra if isinstance(extra, tuple) else (extra,), 0, options)

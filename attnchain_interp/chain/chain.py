@@ -113,6 +113,9 @@ class Chain:
     """
 
     def __init__(self, transitions: Tensor | Operator, states: Tensor, absorbing: bool = False, check: bool = True) -> None:
+        if not isinstance(transitions, Operator):
+            check_tensor("transitions", transitions, "(…, token, token)")
+        check_tensor("states", states, "(…, token)")
         self.transitions = Dense(transitions) if isinstance(transitions, Tensor) else transitions
         self.states = states
         self.absorbing = absorbing
@@ -207,6 +210,7 @@ def distribution(chain: Chain, vector: Tensor, name: str, states_only: bool = Fa
     Raises:
         AttentionError: another length, NaN, negative, a sum other than one, or mass outside the states (`states_only`).
     """
+    check_tensor(name, vector, "(…, token)")
     shape = chain.states.shape
     if vector.ndim == 0 or vector.shape[-1] != shape[-1]:
         raise AttentionError(

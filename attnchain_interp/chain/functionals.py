@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, distribution, one_hot, teleport
-from attnchain_interp.checks import check_whole_number
+from attnchain_interp.checks import as_number, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
 from attnchain_interp.numerics.certification import LEAST_TOLERANCE, certify
@@ -97,7 +97,7 @@ def mixing(
     """
     chain = as_chain(P)
     check_damping(damping)
-    if not LEAST_TOLERANCE <= tolerance <= 1:
+    if not LEAST_TOLERANCE <= as_number(tolerance) <= 1:
         raise AttentionError(
             f"tolerance is {tolerance!r}; |λ₂| lies in [0, 1], and float64 reaches {LEAST_TOLERANCE:g}.",
             f"Pass a tolerance from {LEAST_TOLERANCE:g} to 1, for example 1e-4.",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
 from attnchain_interp.chain.functionals import stationary
-from attnchain_interp.checks import check_probability
+from attnchain_interp.checks import check_probability, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, Operator
 from attnchain_interp.operators.composed import total
@@ -31,6 +31,7 @@ def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:
     tensor([0.0000, 0.6000, 0.4000])
     """
     chain = as_chain(P)
+    check_tensor("states", states, "(…, token)")
     states = states.to(chain.device).broadcast_to(chain.states.shape) & chain.states
     return Chain(chain.transitions.conditioned(states).scaled(columns=states), states, check=False)
 
@@ -52,6 +53,7 @@ def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
             [0.0000, 0.6000]])
     """
     chain = as_chain(P)
+    check_tensor("tokens", tokens, "(…, token)")
     states = chain.states & ~tokens.to(chain.device).broadcast_to(chain.states.shape)
     if not bool(states.any(-1).all()):
         raise AttentionError("every state absorbs.", "Keep at least one state in every example that does not.")
@@ -142,6 +144,12 @@ def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
     if not bool(chain.states.all()):
         rows = total([rows, chain.transitions.scaled(1 - inside)])
     return Chain(rows, chain.states, chain.absorbing, check=False)
+
+
+def balanced_by(chain: Chain, strength: bool | float) -> Chain:
+    """Returns the chain, balanced by a strength: True is full strength, and False leaves the chain as it is."""
+    check_probability("balanced", strength, "whether the chain is balanced, or the strength", 0.5)
+    return balance(chain, float(strength)) if strength else chain
 
 
 def _inverse(sums: Tensor) -> Tensor:

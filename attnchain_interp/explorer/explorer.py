@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from attnchain_interp.chain import Chain
-from attnchain_interp.checks import check_type, check_whole_number
+from attnchain_interp.checks import as_number, check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.explorer.budget import Budget
 from attnchain_interp.explorer.contents import Curve, contents
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from attnchain_interp.explorer.widget import ExplorerWidget
 
 NOTEBOOK: Final = 600_000  # bytes of a page in a notebook
+_EXAMPLES: Final = {
+    "methods": 'methods={"TokenRank": scores}',
+    "curves": 'curves={"TokenRank": curve}',
+    "targets": 'targets={"cat": capture_gradients(model, …)}',
+    "title": 'title="two cats"',
+    "contributions": 'contributions=capture(model, …, maps="alti")',
+}
 _HEIGHT: Final = 860  # pixels of the frame in a notebook
 
 
@@ -145,7 +152,16 @@ def explore(
     'heads'
     """
     check_type("store", store, AttentionStore, "Pass capture(model, …), or AttentionStore.from_maps(maps).")
-    if isinstance(max_mb, bool) or not max_mb > 0:
+    for name, given, kind in (
+        ("methods", methods, Mapping),
+        ("curves", curves, Mapping),
+        ("targets", targets, Mapping),
+        ("title", title, str),
+        ("contributions", contributions, AttentionStore),
+    ):
+        if given is not None:
+            check_type(name, given, kind, f"Pass {_EXAMPLES[name]}.")
+    if isinstance(max_mb, bool) or not as_number(max_mb) > 0:
         raise AttentionError(f"max_mb is {max_mb!r}; it is the size of the page in 10⁶ bytes.", "Pass max_mb=4.5.")
     room = int(max_mb * 1e6)
     chains = ExampleChains(store, example, tokens)

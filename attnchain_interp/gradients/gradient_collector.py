@@ -12,6 +12,7 @@ from torch._C import DisableTorchFunction
 
 from attnchain_interp.capture import Expected, MakeNorms, StoreCollector
 from attnchain_interp.capture.store_collector import MAX_BYTES
+from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients.differentiable_maps import check_reached, derivatives
 from attnchain_interp.operators import Factors, float32_or_wider, full_precision
 from attnchain_interp.reprs import with_fields
@@ -27,6 +28,7 @@ class GradientCollector:
     """
 
     def __init__(self, keep: Literal["auto", "maps", "factors"] = "auto", max_bytes: int = MAX_BYTES) -> None:
+        check_whole_number("max_bytes", max_bytes, "the greatest size of all maps in bytes", 0)
         self._store = StoreCollector(keep, max_bytes // 2)  # the other half is for the gradients
         self._outputs: dict[str, tuple[Tensor, Tensor, Callable[[Tensor], Any]]] = {}
         self._keep = keep

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.checks import check_tensor
+from attnchain_interp.checks import as_number, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.operator import full_precision, wide_dtype
 from attnchain_interp.reprs import with_fields
@@ -50,6 +50,12 @@ class Factors:
         query, key, mask = self.query, self.key, self.mask
         for name, factor in (("query", query), ("key", key)):
             check_tensor(name, factor, "(batch, head, token, dim)")
+        for name, other, axes in (
+            ("mask", mask, "that broadcasts to (batch, head, query, key)"),
+            ("sinks", self.sinks, "(head,)"),
+        ):
+            if other is not None:
+                check_tensor(name, other, axes)
         shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}"
         if query.ndim != 4 or key.ndim != 4 or 0 in query.shape:
             raise AttentionError(
@@ -97,8 +103,8 @@ class Factors:
                     f"mask has shape {tuple(mask.shape)}; it must broadcast to {tuple(full)}.",
                     "Use the axes (batch, head, query, key); an axis of length 1 is broadcast.",
                 )
-        if self.softcap is not None and not self.softcap > 0:
-            raise AttentionError(f"softcap is {self.softcap}; it must be positive.", "Pass softcap=None for no cap.")
+        if self.softcap is not None and not as_number(self.softcap) > 0:
+            raise AttentionError(f"softcap is {self.softcap!r}; it must be positive.", "Pass softcap=None for no cap.")
         if self.sinks is not None and self.sinks.shape != (query.shape[1],):
             raise AttentionError(
                 f"sinks has shape {tuple(self.sinks.shape)}; it must be ({query.shape[1]},).", "Pass one logit a head."

@@ -22,6 +22,7 @@ from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import mark_sinks
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, LayerWeights, Start
+from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import start_distribution
 
 _RATE: Final = 20  # frames a second, which a GIF can hold exactly: 5/100 s each
@@ -105,6 +106,7 @@ class Walk:
         balanced: bool | float,
     ) -> Walk:
         """Returns the walk over the chain of a store. Arguments and errors: see `show_bounces`."""
+        check_store(store)
         if isinstance(heads, str) and heads == "each":
             raise AttentionError('heads="each" gives a walk for every head; one walk is drawn.', "Name the head: heads=[0].")
         chain = store.chain(layers, heads, balanced=balanced, layer_weights=layer_weights)

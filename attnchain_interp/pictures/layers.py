@@ -26,6 +26,7 @@ from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import mark_sinks
 from attnchain_interp.pictures.text_heads import show_text_heads
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role
+from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import start_distribution
 
 _SLOW, _FRAME = "viridis", 2.5  # colours of |λ₂|, and points of the frame that has them
@@ -59,6 +60,7 @@ def show_layers(
 
     Source: Erel et al. 2025, the comparison of TokenRank with column sum, centre and class token.
     """
+    check_store(store)
     tokens, names = store.tokens, [layer.name for layer in store.select(layers)]
     starts = {"centre token": "center", "column sum": "uniform", "class token": "class"}
     if not bool((tokens.roles == Role.CLASS).any()):
@@ -109,6 +111,7 @@ def show_heads(
     Raises:
         AttentionError: another order, patches without a grid, no such example, or as `AttentionStore.chain` and `mixing`.
     """
+    check_store(store)
     check_one_of("order", order, ("head", "lambda2"))
     if not bool((store.tokens.roles == Role.PATCH).any()):
         return show_text_heads(store, layers, order, damping, example)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain
+from attnchain_interp.checks import check_type
 from attnchain_interp.files import as_path
 from attnchain_interp.store.chains import Direction, Sink, chain_of
 from attnchain_interp.store.head_weights import Heads
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
 class AttentionStore:
     """Attention by layer and head, as maps or as their factors, with the layout of the tokens.
 
-    `len(store)` counts layers. `store[-1]` and `store["blocks.11.attn"]` are one `LayerAttention`. Iteration goes from the
-    first layer to the last.
+    `len(store)` counts layers. `store[-1]` and `store["blocks.11.attn"]` are one `LayerAttention`. Iteration is in order.
 
     Args:
         layers: from the first to the last, with unique names. Maps (batch, head, query, key) are row-stochastic.
@@ -61,8 +61,8 @@ class AttentionStore:
         queries: TokenLayout | None = None,
     ) -> None:
         self._layers = checked_layers(layers, tokens, queries)
-        self.tokens = tokens
-        self.queries = queries
+        self.tokens, self.queries = tokens, queries
+        check_type("metadata", {} if metadata is None else metadata, Mapping, 'Pass a dict, such as {"model": "mine"}.')
         self.metadata = dict(metadata or {})
         self.mapped: Path | None = None  # the file that still holds the tensors, after `read(path, mmap=True)`
 
@@ -150,7 +150,7 @@ class AttentionStore:
         return store
 
     def maps(self, layers: LayerSelection = "all") -> Tensor:
-        """Returns the maps as one tensor (batch, layer, head, query, key). Factors are multiplied out.
+        """Returns the maps (batch, layer, head, query, key) of layers of one shape. Factors are multiplied out.
 
         Raises:
             AttentionError: a layer does not exist, or the layers have different shapes.
@@ -197,8 +197,8 @@ class AttentionStore:
     def to_xarray(self, layers: LayerSelection = "all") -> DataArray:
         """Returns the maps as an xarray `DataArray` (batch, layer, head, query, key) in float32 or wider, on the CPU.
 
-        Coordinates: the names of the layers; `query_role` and `key_role`, and `query_label` and `key_label` if the layout
-        has labels, each (batch, token). The metadata are its attributes. Factors are multiplied out.
+        Coordinates: names of layers; `query_role`, `key_role`, and with labels `query_label`, `key_label`, (batch, token). The
+        metadata are its attributes. Factors are multiplied out.
 
         Raises:
             AttentionError: a layer does not exist, or the layers have different shapes.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attnchain_interp.chain import Chain, balance
-from attnchain_interp.chain.transformations import reversed_over
+from attnchain_interp.chain import Chain
+from attnchain_interp.chain.transformations import balanced_by, reversed_over
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.composed import total
-from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, weights_in_layer
+from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, check_heads, weights_in_layer
 from attnchain_interp.store.layer_weights import LayerWeights, layer_weights
 from attnchain_interp.store.layers import Layers, LayerSelection, in_order, no_chain
 from attnchain_interp.store.sinks import states_of
@@ -33,6 +33,7 @@ def chain_of(
     """Returns `AttentionStore.chain`."""
     check_one_of("direction", direction, ("incoming", "outgoing"))
     check_one_of("sink", sink, ("drop", "absorb"))
+    check_heads(heads)
     if isinstance(heads, str):
         check_one_of("heads", heads, (*NAMED_WEIGHTS, "each"))
     if sink == "absorb" and direction == "outgoing":
@@ -65,4 +66,4 @@ def chain_of(
         chain = reversed_over(mean, states)
     else:
         chain = Chain(mean.scaled(columns=states), states, absorbing=sink == "absorb", check=False)
-    return balance(chain, float(balanced)) if balanced else chain
+    return balanced_by(chain, balanced)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from attnchain_interp.chain import Chain, second_eigenvalue
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
-from attnchain_interp.store.layers import Layers, LayerSelection
+from attnchain_interp.store.layers import Layers, LayerSelection, check_store
 from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 
@@ -46,6 +46,7 @@ def head_weights(
 
     Source: Erel et al. 2025 (λ₂-weighted head averaging).
     """
+    check_store(store)
     states = states_of(store, tokens, layers)
     rows = [weights_in_layer(layer.conditioned(states), layer.over_heads(states), heads) for layer in store.select(layers)]
     if len({row.shape for row in rows}) > 1:
@@ -54,6 +55,14 @@ def head_weights(
             "Ask for one layer at a time: layers=0, layers=1, …",
         )
     return torch.stack(rows, 1)
+
+
+def check_heads(heads: Any) -> None:
+    """Refuses everything but a name, a list of heads, and a function."""
+    if not (isinstance(heads, str | Sequence) or callable(heads)):
+        raise AttentionError(
+            f"heads is of type {type(heads).__name__}; it is a name, a list of heads or a function.", 'Pass heads="mean".'
+        )
 
 
 def weights_in_layer(conditioned: Operator, states: Tensor, heads: Heads) -> Tensor:
@@ -67,6 +76,7 @@ def weights_in_layer(conditioned: Operator, states: Tensor, heads: Heads) -> Ten
                 f"Return finite, non-negative weights of shape (batch, head) = ({batch}, {count}).",
             )
     elif not isinstance(heads, str):
+        check_heads(heads)
         if not len(heads):
             raise AttentionError("heads is an empty list.", "Name at least one head.")
         weights = torch.zeros(batch, count, dtype=conditioned.dtype, device=conditioned.device)

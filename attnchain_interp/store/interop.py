@@ -33,6 +33,8 @@ class NamedMaps(Protocol):
 def named_maps(maps: Sequence[Tensor] | NamedMaps | Tensor, names: Sequence[str] | None) -> list[tuple[str, Tensor]]:
     """Returns the name and the maps (batch, head, query, key) of each layer. See `AttentionStore.from_maps`."""
     _check_kind(maps)
+    if not (names is None or isinstance(names, Iterable)):
+        raise AttentionError(f"names is of type {type(names).__name__}; it must be a list.", "Pass one name for each layer.")
     if isinstance(maps, Tensor | Sequence):
         names = [f"layer.{i}" for i in range(len(maps))] if names is None else list(names)
         if len(names) != len(maps):

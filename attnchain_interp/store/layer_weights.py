@@ -13,7 +13,7 @@ from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import wide_dtype
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
-from attnchain_interp.store.layers import STACK, LayerAttention, Layers, LayerSelection, in_order
+from attnchain_interp.store.layers import STACK, LayerAttention, Layers, LayerSelection, check_store, in_order
 from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 
@@ -49,6 +49,7 @@ def layer_weights(
         AttentionError: an unknown name; another number of weights than of selected layers; weights that are negative, not
             finite, or a list of zeros.
     """
+    check_store(store)
     names = in_order(store.names, layers)
     first = store[names[0]]
     given = _given(store, weights, names, tokens).to(first.device, wide_dtype(first.dtype))

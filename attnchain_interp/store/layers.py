@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import torch
 from torch import Tensor
@@ -154,6 +154,13 @@ class Layers(Protocol):
     def select(self, layers: LayerSelection) -> list[LayerAttention]: ...
 
     def only(self, layers: LayerSelection) -> Layers: ...
+
+
+def check_store(store: Any) -> None:
+    """Refuses everything but a store."""
+    if not isinstance(getattr(store, "tokens", None), TokenLayout):
+        fix = "Pass capture(model, …), or AttentionStore.from_maps(maps)."
+        raise AttentionError(f"store is of type {type(store).__name__}; it must be an AttentionStore.", fix)
 
 
 def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:

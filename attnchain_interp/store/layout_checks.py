@@ -9,19 +9,25 @@ from torch import Tensor
 
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.store.roles import Role
 
 Grid = tuple[int, int]
 
 
-def checked_grid(grid: Any, patches: Tensor) -> Grid:
-    """Returns the (rows, columns) of the `patches` (batch, token) bool of an image, from any value that a user passed."""
+def checked_pair(grid: Any) -> Grid:
+    """Returns the (rows, columns) of a grid, from any value that a user passed."""
     if not isinstance(grid, Sequence) or isinstance(grid, str) or len(grid) != 2:
         raise AttentionError(
             f"grid is {grid!r}; it must be (rows, columns).", "Pass two whole numbers, such as grid=(14, 14)."
         )
-    rows, columns = grid
-    for name, number in (("rows", rows), ("columns", columns)):
+    for name, number in zip(("rows", "columns"), grid, strict=True):
         check_whole_number(f"{name} of grid", number, f"the number of {name} of patches")
+    return int(grid[0]), int(grid[1])
+
+
+def checked_grid(grid: Any, patches: Tensor) -> Grid:
+    """Returns the (rows, columns) of the `patches` (batch, token) bool of an image, from any value that a user passed."""
+    rows, columns = checked_pair(grid)
     counts = patches.sum(1).tolist()
     if set(counts) != {rows * columns}:
         raise AttentionError(
@@ -30,7 +36,7 @@ def checked_grid(grid: Any, patches: Tensor) -> Grid:
         )
     if bool((patches != patches[:1]).any()):
         raise AttentionError("the patches of a grid are not at the same positions in every example.", "Pass grid=None.")
-    return int(rows), int(columns)
+    return rows, columns
 
 
 def check_labels(labels: Any, batch: int, tokens: int) -> None:
@@ -40,3 +46,11 @@ def check_labels(labels: Any, batch: int, tokens: int) -> None:
         raise AttentionError(f"labels must hold {batch} lists of {tokens} strings.", "Pass one string for each token.")
     if odd := [label for row in labels for label in row if not isinstance(label, str)]:
         raise AttentionError(f"labels hold {odd[0]!r}, which is not a string.", "Pass str(label) for each token.")
+
+
+def checked_roles(name: str, roles: Any) -> list[Role]:
+    """Returns the roles of the tokens before or after the patches, from any value that a user passed."""
+    try:
+        return [Role(role) for role in roles]
+    except (TypeError, ValueError):
+        raise AttentionError(f"{name} is {roles!r}; it must be a list of roles.", f"Pass {name}=[Role.REGISTER].") from None

@@ -12,7 +12,7 @@ from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.interop import token_labels
-from attnchain_interp.store.layers import LayerAttention, Layers, LayerSelection
+from attnchain_interp.store.layers import LayerAttention, Layers, LayerSelection, check_store
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 NO_SINKS: Final = "no-sinks"
@@ -161,6 +161,7 @@ def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
     Sinks(1 layer, batch 1, 4 tokens): 1
       text 0 takes 90% of attention in 1 of 1 head, and its values there are 0.1 times as long as the median
     """
+    check_store(store)
     return Sinks(store.tokens, {layer.name: _measured(layer, store.tokens) for layer in store.select(layers)})
 
 

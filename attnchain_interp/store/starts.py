@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.chain.chain import distribution
+from attnchain_interp.checks import check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.tokens import TokenLayout
@@ -47,6 +48,8 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
         if start.ndim == 2 and chain.states.ndim == 3:  # one start per example for every head
             start = start[:, None]
         return distribution(chain, start, "start")
+    if not (start is None or isinstance(start, str | int)):
+        check_tensor("start", start, "(…, token), a name or a number")
     if start is None or start == CLASS_OR_UNIFORM:
         if bool((tokens.roles == Role.CLASS).any()):
             start = "class"
@@ -61,10 +64,12 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
 
 def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
     """Returns the position (batch,) of "class", "center", "last" or a token by number in each example."""
-    if token == "last":
-        return tokens.last
     if isinstance(token, int):
         return torch.full((tokens.batch,), tokens.position(token), device="cpu")
+    if not isinstance(token, str):
+        raise AttentionError(f"the token is of type {type(token).__name__}.", "Pass a name, or a number.")
+    if token == "last":
+        return tokens.last
     if token == "class":
         return tokens.class_tokens
     if token == "center":

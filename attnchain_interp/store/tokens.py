@@ -9,10 +9,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.checks import check_position, check_tensor
+from attnchain_interp.checks import check_position, check_tensor, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
-from attnchain_interp.store.layout_checks import Grid, check_labels, checked_grid
+from attnchain_interp.store.layout_checks import Grid, check_labels, checked_grid, checked_pair, checked_roles
 from attnchain_interp.store.roles import Role
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -76,8 +76,11 @@ class TokenLayout:
         >>> TokenLayout.image(grid=(1, 2), class_token=True).roles.tolist()
         [[0, 2, 2]]
         """
-        roles = [*[Role.CLASS] * class_token, *prefix, *[Role.PATCH] * (grid[0] * grid[1]), *suffix]
-        return cls(torch.tensor(roles, dtype=torch.uint8, device="cpu").expand(batch, -1), (grid[0], grid[1]))
+        check_whole_number("batch", batch, "the number of images")
+        rows, columns = checked_pair(grid)
+        before, after = checked_roles("prefix", prefix), checked_roles("suffix", suffix)
+        roles = [*[Role.CLASS] * bool(class_token), *before, *[Role.PATCH] * (rows * columns), *after]
+        return cls(torch.tensor(roles, dtype=torch.uint8, device="cpu").expand(batch, -1), (rows, columns))
 
     @classmethod
     def text(cls, mask: Tensor | None = None, labels: list[list[str]] | None = None) -> TokenLayout:
@@ -176,6 +179,11 @@ class TokenLayout:
 
     def _select_several(self, tokens: Iterable[Any]) -> Tensor:
         chosen = torch.zeros_like(self.mask)
+        if not isinstance(tokens, Iterable):
+            raise AttentionError(
+                f"tokens is of type {type(tokens).__name__}; it is a role, a list of roles and positions, or a bool tensor.",
+                'Pass tokens="patch", tokens=[0, 5], or leave it out.',
+            )
         for token in tokens:
             if isinstance(token, str):
                 chosen |= self.roles == Role.named(token)
@@ -234,6 +242,7 @@ class TokenLayout:
         Raises:
             AttentionError: there is no grid.
         """
+        check_tensor("scores", scores, "(batch, …, token)")
         if self.grid is None:
             raise AttentionError("there is no image grid in this layout.", 'Ask for output="tokens".')
         patches = (self.roles[0] == Role.PATCH).to(scores.device)

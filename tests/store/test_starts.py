@@ -91,7 +91,7 @@ def test_a_jump_to_the_last_token_lands_on_it_or_where_it_attends_to(decoder: At
 
 
 def test_starts_that_do_not_exist(store: AttentionStore) -> None:
-    with pytest.raises(AttentionError, match=r"(?s)'middle' is unknown\.\nUse \"class\", \"center\" or a number"):
+    with pytest.raises(AttentionError, match=r"(?s)'middle' is unknown\.\nUse \"class\", \"center\", \"last\" or a number"):
         token_positions(IMAGE, "middle")
     with pytest.raises(AttentionError, match="start is not a distribution"):
         start_distribution(store.chain(), IMAGE, torch.ones(5))

@@ -11,8 +11,9 @@ from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
 from attnchain_interp.attribution.of_attention.walks import JUMPS_TO_LAST
 from attnchain_interp.attribution.text.hooks import Begin
-from attnchain_interp.chain import Chain, balance, bounce, expected_visits, stationary
+from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
 from attnchain_interp.chain.chain import check_damping
+from attnchain_interp.chain.transformations import balanced_by
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSelection
@@ -69,7 +70,7 @@ def gradient_chain(
     if not bool((there | ~states[..., None]).all()):
         transitions = torch.where(there, transitions, attention.matrix)
     chain = Chain(transitions, states, check=False)
-    return balance(chain, float(balanced)) if balanced else chain
+    return balanced_by(chain, balanced)
 
 
 @final
@@ -213,6 +214,5 @@ class ExpectedVisits(AttentionGradientAttribution):
         transitions = self.damping * weights / greatest.clamp_min(torch.finfo(weights.dtype).tiny)
         states = found.tokens.mask.to(weights.device)
         chain = Chain(transitions, states, absorbing=True, check=False)
-        if balanced := settings_of(self, found.store).balanced:
-            chain = balance(chain, float(balanced))
+        chain = balanced_by(chain, settings_of(self, found.store).balanced)
         return expected_visits(chain, start_row(found, self.start))

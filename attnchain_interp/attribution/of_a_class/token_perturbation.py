@@ -119,6 +119,7 @@ class ShapleyValues(TokenPerturbation):
         perturbations_per_eval: int = 8,
     ) -> None:
         check_one_of("method", method, ("sampling", "kernel"))
+        check_whole_number("seed", seed, "the seed of the random sets", 0)
         check_whole_number("n_samples", n_samples, "the number of random orders or sets")
         super().__init__(forward_func, removal, score, perturbations_per_eval)
         self.method, self.n_samples, self.seed = method, n_samples, seed

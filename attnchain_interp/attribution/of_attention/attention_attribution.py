@@ -18,6 +18,7 @@ from attnchain_interp.checks import check_one_of, check_type
 from attnchain_interp.gradients import logits_kept
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, LayerWeights, TokenSelection
 from attnchain_interp.store.chains import Sink
+from attnchain_interp.store.head_weights import check_heads
 
 
 class AttentionAttribution(TokenAttribution, ABC):
@@ -64,6 +65,7 @@ class AttentionAttribution(TokenAttribution, ABC):
     ) -> None:
         if maps is not None:
             check_one_of("maps", maps, get_args(Maps))
+        check_heads(heads)
         super().__init__(forward_func)
         self.layers, self.heads, self.tokens, self.direction = layers, heads, tokens, direction
         self.layer_weights, self.balanced, self.maps = layer_weights, balanced, maps
@@ -144,7 +146,7 @@ class ChainAttribution(AttentionAttribution, ABC):
 def _rule(chosen: Settings) -> LayerRule | None:
     """Returns the rule by which the layers of a text are added up as they come; None where they are needed apart."""
     weights = chosen.layer_weights
-    if chosen.layers != "all" or not isinstance(weights, str):
+    if not (isinstance(chosen.layers, str) and chosen.layers == "all") or not isinstance(weights, str):
         return None
     return "mean" if weights == "mean" else "late" if weights == "late" else None
 

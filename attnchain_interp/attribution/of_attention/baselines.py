@@ -17,7 +17,7 @@ from attnchain_interp.attribution.of_attention.walks import MultiBounce
 from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.capture import Maps
 from attnchain_interp.chain import bounce
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import (
     AttentionStore,
@@ -169,6 +169,7 @@ class RandomRanking(AttentionAttribution):
 
     def __init__(self, forward_func: Any = None, seed: int = 0, tokens: TokenSelection = None) -> None:
         super().__init__(forward_func, layers=-1, tokens=tokens)
+        check_whole_number("seed", seed, "the seed of the scores", 0)
         self.seed = seed
 
     def score(self, store: AttentionStore) -> Tensor:

@@ -17,7 +17,7 @@ from attnchain_interp.attribution.worse_than_random import warn_of_decoder
 from attnchain_interp.capture import Maps, capture_contributions
 from attnchain_interp.capture.contribution_sizes import Measure, check_measure
 from attnchain_interp.chain import Chain
-from attnchain_interp.checks import check_probability
+from attnchain_interp.checks import as_number, check_probability
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import (
     AttentionStore,
@@ -81,11 +81,11 @@ class Rollout(AttentionAttribution):
         residual: float | Literal["depth"] = 0.5,
         maps: Maps = "attention",
     ) -> None:
-        if not 0 <= discard < 1:
+        if not 0 <= as_number(discard) < 1:
             raise AttentionError(
-                f"discard is {discard}; it is the share of a row that is dropped, from 0 to below 1.", "Pass discard=0.9."
+                f"discard is {discard!r}; it is the share of a row that is dropped, from 0 to below 1.", "Pass discard=0.9."
             )
-        if residual != "depth":
+        if not (isinstance(residual, str) and residual == "depth"):
             check_probability("residual", residual, "the probability of staying", 0.5)
         super().__init__(forward_func, layers, heads, tokens, "incoming", "mean", False, maps)
         self.start, self.discard, self.residual = start, discard, residual

@@ -195,7 +195,7 @@ class TokenRank(ChainAttribution):
 
     def _personalization(self, chain: Chain) -> Tensor | None:
         v = self.personalization
-        return v[:, None] if v is not None and v.ndim == 2 and chain.states.ndim == 3 else v  # one for all heads
+        return v[:, None] if isinstance(v, Tensor) and v.ndim == 2 and chain.states.ndim == 3 else v  # one for all heads
 
 
 @final
