@@ -74,20 +74,28 @@ def verdict(model: nn.Module, inputs: Any, reading: ac.Reading) -> tuple[str, st
 cases = recipes.flatmap(lambda recipe: st.tuples(st.just(recipe), readings(recipe)))
 
 
-def test_the_store_is_what_multiplied_values_or_the_error_names_the_module() -> None:
+@settings(max_examples=300)
+@given(cases)
+def test_the_store_is_what_multiplied_values_or_the_error_names_the_module(case: tuple[Recipe, ac.Reading]) -> None:
+    recipe, reading = case
+    model, inputs = built(recipe)
+    _, wrong = verdict(model, inputs, reading)
+    assert not wrong, wrong
+
+
+def test_most_models_are_read() -> None:
+    """A generator whose models are all refused proves nothing."""
     ends: Counter[str] = Counter()
 
-    @settings(max_examples=300)
+    @settings(max_examples=60, phases=[Phase.generate], database=None)
     @given(cases)
-    def holds(case: tuple[Recipe, ac.Reading]) -> None:
+    def count(case: tuple[Recipe, ac.Reading]) -> None:
         model, inputs = built(case[0])
-        end, wrong = verdict(model, inputs, case[1])
-        assert not wrong, wrong
-        ends[end] += 1
+        ends[verdict(model, inputs, case[1])[0]] += 1
 
-    holds()
-    assert ends["read"] > 100, "a generator whose models are all refused proves nothing"
-    assert ends["refused"] > 25, ends
+    count()
+    assert ends["read"] > 20, ends
+    assert ends["refused"] > 5, ends
 
 
 def plain_metadata(recorder: AttentionRecorder, *_: Any) -> dict[str, str]:

@@ -62,7 +62,7 @@ class Protocol:
         for name, kinds in (("features", str | tuple | Tensor), ("fractions", int | tuple | list)):
             value = getattr(self, name)
             if not (isinstance(value, kinds) or callable(value)):
-                raise AttentionError(f"{name} is {value!r}, which is none.", f"See {name} of perturbation_curve.")
+                raise AttentionError(f"{name} is {value!r}, of another type.", f"See {name} of perturbation_curve.")
 
     @property
     def name(self) -> str:
