@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp import attribution
+from attnchain_interp import attribution, gradients
 
 from .attribution.small_models import images, llama, vit
 from .attribution.text.texts import DECODER, TEXT
@@ -65,7 +65,7 @@ FUNCTIONS: dict[str, Call] = {
     "AttentionStore.read": (ac.AttentionStore.read, {"path": "/none"}),
 }
 OF_MODELS = {"capture": ac.capture, "capture_contributions": ac.capture_contributions, "prove": ac.prove}
-OF_MODELS |= {"capture_gradients": ac.capture_gradients, "capture_layer_gradients": ac.capture_layer_gradients}
+OF_MODELS |= {"capture_gradients": ac.capture_gradients, "capture_layer_gradients": gradients.capture_layer_gradients}
 
 
 def parameters(call: Callable[..., Any]) -> Iterator[str]:
