@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from studies.report_pages import ROOT
@@ -31,6 +32,8 @@ def target(name: str, instrumented: AbstractContextManager[Any]) -> tuple[Callab
         name: one of `NAMES`.
         instrumented: the context in which the modules under attack are imported.
     """
+    tests = sys.modules.setdefault("tests", ModuleType("tests"))  # not another `tests`, which may be installed
+    tests.__path__ = [str(ROOT / "tests")]
     with instrumented:
         suite = import_module("tests.store.test_damaged_files")
     if name == "store":

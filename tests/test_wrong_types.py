@@ -113,7 +113,7 @@ def test_what_reads_a_model(name: str) -> None:
     assert not found, "\n".join(found)
 
 
-METHODS = {
+METHODS: dict[str, Any] = {
     name: method
     for name in attribution.__all__
     if isinstance(method := getattr(attribution, name), type)
@@ -124,7 +124,7 @@ METHODS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name: str) -> None:
-    method, model = METHODS[name], vit()
+    model, method = vit(), METHODS[name]
     of_a_class = not issubclass(method, attribution.AttentionAttribution)
 
     def constructed(**named: Any) -> Any:
