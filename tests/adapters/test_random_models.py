@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,6 +73,9 @@ def verdict(model: nn.Module, inputs: Any, reading: ac.Reading) -> tuple[str, st
 
 
 cases = recipes.flatmap(lambda recipe: st.tuples(st.just(recipe), readings(recipe)))
+branched = recipes.map(lambda recipe: replace(recipe, shape="branches")).flatmap(
+    lambda recipe: st.tuples(st.just(recipe), readings(recipe))
+)
 
 
 @settings(max_examples=300)
@@ -103,15 +107,15 @@ def plain_metadata(recorder: AttentionRecorder, *_: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "blind", "symptom"),
+    ("owner", "name", "blind", "symptom", "among"),
     [
-        (AttentionRecorder, "metadata", plain_metadata, "neither read nor named"),
-        (sequences, "check_in_a_row", lambda *_: None, "sequences are mixed"),
+        (AttentionRecorder, "metadata", plain_metadata, "neither read nor named", cases),
+        (sequences, "check_in_a_row", lambda *_: None, "sequences are mixed", branched),
     ],
     ids=["ownership", "one sequence"],
 )
 def test_without_a_check_the_generator_finds_a_counterexample(
-    owner: Any, name: str, blind: Any, symptom: str, monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, blind: Any, symptom: str, among: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, name, blind)
 
@@ -119,7 +123,7 @@ def test_without_a_check_the_generator_finds_a_counterexample(
         model, inputs = built(case[0])
         return symptom in verdict(model, inputs, case[1])[1]
 
-    find(cases, is_wrong, settings=settings(max_examples=1000, phases=[Phase.generate], database=None))
+    find(among, is_wrong, settings=settings(max_examples=1000, phases=[Phase.generate], database=None))
 
 
 @settings(max_examples=60)
