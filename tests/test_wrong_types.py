@@ -104,7 +104,7 @@ def test_functions_and_classes(name: str) -> None:
 
 @pytest.mark.parametrize("name", OF_MODELS)
 def test_what_reads_a_model(name: str) -> None:
-    model, call = vit(), OF_MODELS[name]
+    model, call = vit(1), OF_MODELS[name]
     asked = {"target": 0} if "target" in parameters(call) else {}
     names = [each for each in parameters(call) if each not in ("source", "model")]
     found = leaks(partial(call, model, images()), asked, names)
@@ -124,7 +124,7 @@ METHODS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name: str) -> None:
-    model, method = vit(), METHODS[name]
+    model, method = vit(1), METHODS[name]
     of_a_class = not issubclass(method, attribution.AttentionAttribution)
 
     def constructed(**named: Any) -> Any:
