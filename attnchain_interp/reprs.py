@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-__all__ = ["CONTROL_PICTURES", "brief", "counted", "with_fields", "with_settings"]
+__all__ = ["CONTROL_PICTURES", "TOKEN_MARKS", "brief", "counted", "with_fields", "with_settings"]
 
 CONTROL_PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+TOKEN_MARKS: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+"""The marks that tokenizers have for spaces and line breaks, as these."""
 _LONGEST = 6  # entries of a list that are shown
 
 

@@ -1,6 +1,7 @@
 """Captum attribution methods that read attention, contributions or gradients; and `TextAttribution` for all of them."""
 
-from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings
+from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings, settings_of
+from attnchain_interp.attribution.description import described
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradELLM, GradientAttention, LeGrad
@@ -19,6 +20,7 @@ from attnchain_interp.attribution.of_attention.attention_flow import AttentionFl
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank
 from attnchain_interp.attribution.of_attention.rollout import ContributionRollout, Rollout
 from attnchain_interp.attribution.of_attention.walks import MetastableStates, MultiBounce, TokenRank
+from attnchain_interp.attribution.text.cross_attention import cross_attention
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
@@ -35,7 +37,9 @@ __all__ = [
     "AttnLRP",
     "ColumnSum",
     "ContributionRollout",
+    "cross_attention",
     "Defaults",
+    "described",
     "ExpectedVisits",
     "GradELLM",
     "gradient_chain",
@@ -53,6 +57,7 @@ __all__ = [
     "RawAttention",
     "Rollout",
     "Settings",
+    "settings_of",
     "ShapleyValues",
     "TextAttribution",
     "TextAttributionResult",

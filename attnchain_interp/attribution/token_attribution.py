@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from attnchain_interp.attribution.model_call import Call, one_tensor
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
+from attnchain_interp.attribution.text.spelling import Spans
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
 from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture.reading import Reading, checked
@@ -167,6 +168,7 @@ class TokenAttribution(TextHooks, ABC):
         internal_batch_size: int | None = None,
         add_special_tokens: bool | None = None,
         show_progress: bool = False,
+        features: Spans | None = None,
     ) -> TextAttributionResult:
         """Returns the scores of a text's tokens: `TextAttribution(self, tokenizer).attribute(text, target, …)`.
 
@@ -175,12 +177,14 @@ class TokenAttribution(TextHooks, ABC):
             target, internal_batch_size, add_special_tokens, show_progress: see `TextAttribution.attribute`.
             tokenizer: see `TextAttribution`.
             max_new_tokens: how many tokens are generated at most, where the target is None.
+            features: "word", "sentence", "passage" or parts of the text, over which scores are summed. None: over none.
 
         Raises:
-            AttentionError: see `TextAttribution`.
+            AttentionError: see `TextAttribution` and `TextAttributionResult.grouped`.
         """
         wrapped, options = TextAttribution(self, tokenizer), {"max_new_tokens": max_new_tokens}
-        return wrapped.attribute(text, target, options, internal_batch_size, add_special_tokens, show_progress)
+        found = wrapped.attribute(text, target, options, internal_batch_size, add_special_tokens, show_progress)
+        return found if features is None else found.grouped(features)
 
 
 def no_residual(method: Attribution) -> AttentionError:

@@ -6,6 +6,7 @@ from attnchain_interp.pictures.figures import blank_axes, write_figure
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.layers import show_heads, show_layers
 from attnchain_interp.pictures.maps import show_attribution, show_grid
+from attnchain_interp.pictures.reading import read_part
 from attnchain_interp.pictures.states import show_states
 from attnchain_interp.pictures.text_map import show_text
 
@@ -13,6 +14,7 @@ __all__ = [
     "animate_bounces",
     "blank_axes",
     "displayable",
+    "read_part",
     "show_attribution",
     "show_bounces",
     "show_chain",

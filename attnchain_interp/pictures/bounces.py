@@ -17,10 +17,20 @@ from tqdm.auto import tqdm
 from attnchain_interp.chain import bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
-from attnchain_interp.pictures.figures import blank_axes, checked_path, draw_map, frame_patch, name_column, on_grid, patch_at
+from attnchain_interp.pictures.figures import (
+    blank_axes,
+    checked_path,
+    draw_map,
+    frame_patch,
+    name_column,
+    on_grid,
+    patch_at,
+    store_title,
+    write_title,
+)
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.pictures.sink_marks import mark_sinks
+from attnchain_interp.pictures.sink_marks import draw_marked
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, LayerWeights, Start
 from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import start_distribution
@@ -41,10 +51,12 @@ def show_bounces(
     example: int = 0,
     layer_weights: LayerWeights = "mean",
     balanced: bool | float = False,
+    keep_sinks: bool = False,
+    title: str | None = None,
 ) -> Figure:
     """Returns a matplotlib `Figure`: a walk from one token after n bounces, and the stationary distribution at n = ∞.
 
-    Each map has its own scale, from zero to its greatest value. Attention sinks are marked as by `show_layers`.
+    Each map has its own scale, and attention sinks are marked and left out of it, as by `show_layers`.
 
     Args:
         store: a store with an image grid.
@@ -55,6 +67,7 @@ def show_bounces(
         layers, heads, layer_weights, balanced: see `AttentionStore.chain`.
         damping: of the stationary distribution: see `stationary`. The bounces are not damped.
         example: number of the example in the batch.
+        keep_sinks, title: see `show_layers`.
 
     Raises:
         AttentionError: no steps, no image grid, no such example, or as `AttentionStore.chain`, `bounce`, `stationary` and
@@ -70,11 +83,17 @@ def show_bounces(
     figure, axes = blank_axes(1, len(shown) + before)
     if before:
         found.draw_start(axes[0, 0], displayable(image, normalization))
-    for axis, (name, grid) in zip(axes[0, before:], shown.items(), strict=True):
-        draw_map(axis, grid, Scale.of([grid]))
+    for axis, name in zip(axes[0, before:], shown, strict=True):
         name_column(axis, name)
-    mark_sinks(figure, axes[0, before:], store, layers, example)
+    draw_marked(figure, zip(axes[0, before:], shown.values(), strict=True), store, layers, example, keep_sinks)
+    settings: dict[str, Any] = {"heads": heads, "layer weights": layer_weights, "balanced": balanced, "damping": damping}
+    write_title(figure, title or store_title(f"walk from {start_name(start)}", store, layers, **settings))
     return figure
+
+
+def start_name(start: object) -> str:
+    """Returns a start in words."""
+    return start if isinstance(start, str) else f"token {start}" if isinstance(start, int) else "a distribution"
 
 
 @final
@@ -120,7 +139,7 @@ class Walk:
         axis.imshow(picture)
         name_column(axis, "input")
         if self.origin is not None:
-            frame_patch(axis, self.origin, self.limit.shape, picture.shape[:2])  # type: ignore[arg-type]
+            frame_patch(axis, self.origin, self.limit.shape, (0, 0, *picture.shape[1::-1]))  # type: ignore[arg-type]
 
 
 def animate_bounces(
@@ -158,7 +177,7 @@ def animate_bounces(
     if image is not None:
         found.draw_start(axes[0, 0], displayable(image, normalization))
     axis = axes[0, -1]
-    drawn = draw_map(axis, found.limit, Scale.of([found.limit]))
+    drawn = draw_map(axis, found.limit, Scale.robust([found.limit]))
     name_column(axis, "n = ∞")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout stays as it is now
@@ -166,7 +185,7 @@ def animate_bounces(
         frames = len(found.maps) * (_HELD + _BETWEEN) + 2 * _HELD
         for name, grid in tqdm(_frames(found), "frames", frames, disable=not show_progress):
             drawn.set_array(grid)
-            drawn.set_norm(Scale.of([grid]).norm)
+            drawn.set_norm(Scale.robust([grid]).norm)
             name_column(axis, name)
             writer.grab_frame()
     return path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from textwrap import fill
+from typing import Any, Final, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,17 +21,23 @@ from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.scale import Scale, finite
-from attnchain_interp.store import Role, TokenLayout
+from attnchain_interp.reprs import brief, counted
+from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
 from attnchain_interp.store.starts import token_positions
 
 SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
+_FAINT, _DENSE = 0.3, 0.75  # how much of the image the least and the greatest score cover
 _DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 _STYLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "svg.hashsalt": "attnchain", "pdf.fonttype": 42}
 
 
-def blank_axes(rows: int, columns: int, cell: float = 1.5) -> tuple[Figure, NDArray[Any]]:
-    """Returns a new figure and its axes (row, column), each `cell` inches wide, without ticks or frames."""
-    figure = Figure(figsize=(cell * columns, cell * rows + 0.3), layout="constrained")
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of an image, in pixels."""
+
+
+def blank_axes(rows: int, columns: int, cell: float = 1.5, tall: float = 1.0) -> tuple[Figure, NDArray[Any]]:
+    """Returns a new figure and its axes (row, column) without ticks or frames: `cell` inches wide, `tall` times as high."""
+    figure = Figure(figsize=(cell * columns, cell * tall * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -38,22 +45,49 @@ def blank_axes(rows: int, columns: int, cell: float = 1.5) -> tuple[Figure, NDAr
 
 
 def draw_map(
-    axis: Axes, scores: NDArray[Any], scale: Scale, image: NDArray[Any] | None = None, cmap: str | None = None
+    axis: Axes,
+    scores: NDArray[Any],
+    scale: Scale,
+    image: NDArray[Any] | None = None,
+    cmap: str | None = None,
+    smooth: bool = False,
+    box: Box | None = None,
 ) -> ScalarMappable:
-    """Draws the map in colours. Over an image, which is drawn in grey, each patch covers its part of the image."""
-    extent = None
+    """Draws the map in colours. Over an image, which is drawn in grey, each patch covers its part of the image.
+
+    Args:
+        axis, scores, scale, cmap: what is drawn.
+        image: (height, width, 3). The map over it is more transparent where scores are small.
+        smooth: blend the colours of neighbouring patches.
+        box: the part of the image that the map covers; all of it when None.
+    """
+    extent = opaque = None
     if image is not None:
         height, width, _ = image.shape
+        left, top, right, bottom = box or (0, 0, width, height)
+        extent = (left - 0.5, right - 0.5, bottom - 0.5, top - 0.5)
         axis.imshow(image.mean(-1), cmap="gray", vmin=0, vmax=1)
-        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    return axis.imshow(
+        depth = np.asarray(scale.norm(scores)).clip(0, 1)
+        opaque = _FAINT + (_DENSE - _FAINT) * (abs(2 * depth - 1) if scale.signed else depth)
+    drawn = axis.imshow(
         scores,
         cmap=cmap or (DIVERGING if scale.signed else SEQUENTIAL),
         norm=scale.norm,
         extent=extent,
-        interpolation="nearest",
-        alpha=None if image is None else 0.6,
+        interpolation="bilinear" if smooth else "nearest",
+        alpha=opaque,
     )
+    if image is not None:
+        axis.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    return drawn
+
+
+def outline(axis: Axes, box: Box) -> None:
+    """Draws a white frame around a part of an image."""
+    left, top, right, bottom = box
+    frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="white", linewidth=1)
+    frame.set_path_effects([withStroke(linewidth=2, foreground="black")])
+    axis.add_patch(frame)
 
 
 def name_row(axis: Axes, name: str) -> None:
@@ -66,12 +100,56 @@ def name_column(axis: Axes, name: str) -> None:
     axis.set_title(name, fontsize=7, parse_math=False)
 
 
-def colour_bar(figure: Figure, drawn: ScalarMappable, axes: NDArray[Any], location: str = "right") -> None:
-    """Draws a colour bar beside the axes that share it."""
-    bar = figure.colorbar(drawn, ax=list(np.ravel(axes)), location=location, shrink=0.8, aspect=30, pad=0.02)
+def colour_bar(
+    figure: Figure,
+    drawn: ScalarMappable,
+    axes: NDArray[Any],
+    location: str = "right",
+    label: str = "",
+    extend: Literal["neither", "min", "max", "both"] = "neither",
+) -> None:
+    """Draws a colour bar beside the axes that share it, with arrows at the ends that `extend` names."""
+    bar = figure.colorbar(drawn, ax=list(np.ravel(axes)), location=location, shrink=0.8, aspect=30, pad=0.02, extend=extend)
     bar.ax.tick_params(labelsize=6)
+    if label:
+        bar.set_label(label, fontsize=6)
     if bar.solids is not None:
         bar.solids.set_alpha(1)  # it would be pale for a map over an image
+
+
+def write_title(figure: Figure, title: str | None) -> None:
+    """Writes the title of a figure above it, broken into lines."""
+    if title:
+        text = "\n".join(fill(line, max(30, int(16 * figure.get_figwidth()))) for line in title.splitlines())
+        figure.set_figheight(figure.get_figheight() + 0.13 * (text.count("\n") + 1))
+        figure.suptitle(text, fontsize=8, parse_math=False)
+
+
+def store_title(what: str, store: AttentionStore, layers: LayerSelection, **settings: Any) -> str:
+    """Returns the title of a picture of a store: what is shown, of which model, layers and tokens, with which settings."""
+    shown = len(store.select(layers))
+    parts = [
+        " of ".join([what, *([store.metadata["model"]] if "model" in store.metadata else [])]),
+        f"{'all' if shown == len(store) else shown} of {counted(len(store), 'layer')}",
+        *([store.metadata["maps"]] if "maps" in store.metadata else []),
+        *(
+            f"{name} {value if isinstance(value, str) else brief(value)}"
+            for name, value in settings.items()
+            if value is not False
+        ),
+    ]
+    roles = store.tokens.roles[0][store.tokens.mask[0]]
+    others = sum(int((roles == role).sum()) for role in Role if role != Role.PATCH)
+    left_out = f"Not among the states: {counted(others, 'token')} beside the patches." if store.tokens.grid and others else ""
+    return "\n".join(filter(None, [", ".join(parts), left_out]))
+
+
+def write_caption(figure: Figure, lines: Sequence[str]) -> None:
+    """Writes lines under a figure, each broken into lines that fit."""
+    if lines:
+        text = "\n".join(fill(line, max(30, int(20 * figure.get_figwidth()))) for line in lines)
+        figure.set_figheight(figure.get_figheight() + 0.1 * (text.count("\n") + 2))
+        figure.supxlabel(text, fontsize=6, parse_math=False)
 
 
 def on_grid(tokens: TokenLayout, scores: Tensor, example: int) -> NDArray[np.float64]:
@@ -90,12 +168,11 @@ def patch_at(tokens: TokenLayout, token: object) -> tuple[int, int] | None:
     return divmod(patch, tokens.grid[1])
 
 
-def frame_patch(
-    axis: Axes, place: tuple[int, int], grid: tuple[int, int], size: tuple[int, int], dashed: bool = False
-) -> None:
-    """Draws a frame around the patch (row, column) of an image or a map of `size` (height, width)."""
-    tall, wide = size[0] / grid[0], size[1] / grid[1]
-    corner = (place[1] * wide - 0.5, place[0] * tall - 0.5)
+def frame_patch(axis: Axes, place: tuple[int, int], grid: tuple[int, int], box: Box, dashed: bool = False) -> None:
+    """Draws a frame around the patch (row, column) of a grid that covers a box of an image or a map."""
+    left, top, right, bottom = box
+    tall, wide = (bottom - top) / grid[0], (right - left) / grid[1]
+    corner = (left + place[1] * wide - 0.5, top + place[0] * tall - 0.5)
     frame = Rectangle(corner, wide, tall, fill=False, edgecolor="#56B4E9" if dashed else "#E69F00", linewidth=1.2)
     frame.set_linestyle((0, (2, 1)) if dashed else "solid")
     frame.set_path_effects([withStroke(linewidth=2.4, foreground="black")])

@@ -14,16 +14,16 @@ from attnchain_interp.checks import check_one_of
 from attnchain_interp.pictures.figures import (
     blank_axes,
     colour_bar,
-    draw_map,
     frame_patch,
     name_column,
     name_row,
     on_grid,
     patch_at,
+    store_title,
+    write_title,
 )
 from attnchain_interp.pictures.images import displayable
-from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.pictures.sink_marks import mark_sinks
+from attnchain_interp.pictures.sink_marks import draw_marked
 from attnchain_interp.pictures.text_heads import show_text_heads
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role
 from attnchain_interp.store.layers import check_store
@@ -41,11 +41,14 @@ def show_layers(
     damping: float = 0.99,
     example: int = 0,
     balanced: bool | float = False,
+    keep_sinks: bool = False,
+    title: str | None = None,
 ) -> Figure:
     """Returns a matplotlib `Figure` with layers as rows; the columns are centre row, column sum, class row and TokenRank.
 
-    Each map has its own scale, from zero to its greatest value. Without a class token there is no class row. Patches that are
-    attention sinks of the shown layers have dashed frames, and all such tokens are listed under the picture (see `sinks`).
+    Each map has its own scale, from zero to its greatest value, or to a quantile where a few patches are far above all others.
+    Without a class token there is no class row. Patches that are attention sinks of the shown layers have dashed frames and
+    are left out of the scales, and all such tokens are listed under the picture (see `sinks`).
 
     Args:
         store: a store with an image grid.
@@ -54,6 +57,8 @@ def show_layers(
         layers, heads, balanced: see `AttentionStore.chain`. Each layer is shown by itself.
         damping: of TokenRank.
         example: number of the example in the batch.
+        keep_sinks: let sinks count in the scales.
+        title: above the picture; by default the model, the heads and what the maps are.
 
     Raises:
         AttentionError: no image grid, no such example, or as `AttentionStore.chain`, `stationary` and `displayable`.
@@ -70,18 +75,20 @@ def show_layers(
     if above:
         picture = displayable(image, normalization)
         axes[0, 0].imshow(picture)
-        frame_patch(axes[0, 0], patch_at(tokens, "center") or (0, 0), tokens.grid or (1, 1), picture.shape[:2])
+        box = (0, 0, *picture.shape[1::-1])
+        frame_patch(axes[0, 0], patch_at(tokens, "center") or (0, 0), tokens.grid or (1, 1), box)
         name_column(axes[0, 0], "input")
+    maps = list[tuple[Any, Any]]()
     for row, name in zip(axes[above:], names, strict=True):
         chain: Chain = store.chain(name, heads, balanced=balanced)
         scores = [bounce(chain, start_distribution(chain, tokens, start), 1) for start in starts.values()]
         for axis, score in zip(row, [*scores, stationary(chain, damping)], strict=True):
-            grid = on_grid(tokens, score, example)
-            draw_map(axis, grid, Scale.of([grid]))
+            maps.append((axis, on_grid(tokens, score, example)))
         name_row(row[0], name)
     for axis, name in zip(axes[above], [*starts, "TokenRank"], strict=True):
         name_column(axis, name)
-    mark_sinks(figure, axes[above:].flat, store, layers, example)
+    draw_marked(figure, maps, store, layers, example, keep_sinks)
+    write_title(figure, title or store_title("layers", store, layers, heads=heads, balanced=balanced, damping=damping))
     return figure
 
 
@@ -91,11 +98,13 @@ def show_heads(
     order: Literal["head", "lambda2"] = "head",
     damping: float = 0.99,
     example: int = 0,
+    keep_sinks: bool = False,
+    title: str | None = None,
 ) -> Figure:
     """Returns a matplotlib `Figure`, layer × head: the TokenRank of every head, in a frame with the colour of its |λ₂|.
 
-    A head with |λ₂| near one mixes slowly: it holds regions in which a walk stays long. Each map has its own scale, from zero
-    to its greatest value. Attention sinks are marked as by `show_layers`.
+    A head with |λ₂| near one mixes slowly: it holds regions in which a walk stays long. Each map has its own scale, and
+    attention sinks are marked and left out of it, as by `show_layers`.
 
     Of a text, the picture has a row for each head and a column for each token. Rows are TokenRank, or, where attention is
     causal, the attention of the last token. |λ₂| stands beside them. Attention sinks have red labels, are listed, and are left
@@ -107,6 +116,7 @@ def show_heads(
         order: order of the heads of a layer: "head" by number, or "lambda2" from the slowest mixing to the fastest.
         damping: of TokenRank. |λ₂| is that of the undamped chain.
         example: number of the example in the batch.
+        keep_sinks, title: see `show_layers`.
 
     Raises:
         AttentionError: another order, patches without a grid, no such example, or as `AttentionStore.chain` and `mixing`.
@@ -114,16 +124,17 @@ def show_heads(
     check_store(store)
     check_one_of("order", order, ("head", "lambda2"))
     if not bool((store.tokens.roles == Role.PATCH).any()):
-        return show_text_heads(store, layers, order, damping, example)
+        return show_text_heads(store, layers, order, damping, example, keep_sinks, title)
     chosen = store.select(layers)
     figure, axes = blank_axes(len(chosen), max(layer.heads for layer in chosen))
     colours = ScalarMappable(Normalize(0, 1), colormaps[_SLOW])
+    maps = list[tuple[Any, Any]]()
     for row, layer in zip(axes, chosen, strict=True):
         found = mixing(store.chain(layer.name, "each"), damping)
         grids, second = on_grid(store.tokens, found.stationary, example), found.second_eigenvalue[example].tolist()
         numbers = sorted(range(layer.heads), key=lambda head, second=second: -second[head] if order == "lambda2" else head)
         for axis, head in zip(row, numbers, strict=False):
-            draw_map(axis, grids[head], Scale.of([grids[head]]))
+            maps.append((axis, grids[head]))
             axis.set_axis_on()
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(edgecolor=colours.to_rgba(second[head]), linewidth=_FRAME)
@@ -131,6 +142,6 @@ def show_heads(
         name_row(row[0], layer.name)
     colour_bar(figure, colours, axes, "bottom")
     figure.axes[-1].set_xlabel("|λ₂|", fontsize=7)
-    shown = [axis for row, layer in zip(axes, chosen, strict=True) for axis in row[: layer.heads]]
-    mark_sinks(figure, shown, store, layers, example)
+    draw_marked(figure, maps, store, layers, example, keep_sinks)
+    write_title(figure, title or store_title("TokenRank of heads", store, layers, damping=damping))
     return figure

@@ -11,10 +11,20 @@ from numpy.typing import NDArray
 
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.pictures.figures import blank_axes, colour_bar, draw_map, name_column, name_row
+from attnchain_interp.pictures.figures import (
+    Box,
+    blank_axes,
+    colour_bar,
+    draw_map,
+    name_column,
+    name_row,
+    outline,
+    write_title,
+)
 from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.reading import cropped, is_whole
 from attnchain_interp.pictures.scale import Scale, finite
-from attnchain_interp.pictures.sink_marks import frame_sinks, list_sinks
+from attnchain_interp.pictures.sink_marks import frame_sinks, list_sinks, sink_patches, without
 from attnchain_interp.store import Sinks
 
 Share = Literal["all", "row", "column", "none"]
@@ -30,22 +40,34 @@ def show_attribution(
     share: bool = True,
     cmap: str | None = None,
     sinks: Sinks | None = None,
+    keep_sinks: bool = False,
+    smooth: bool = False,
+    read: Sequence[Box | None] | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Returns a matplotlib `Figure`: for each example the image, its attribution, and the attribution over the image.
 
-    Nothing is registered with pyplot. A notebook shows the figure as the value of a cell; `figure.savefig` writes it.
+    Where a few patches are far above all others, the colours end at a quantile, and where a map is far from zero everywhere
+    they begin at one. The colour bar names it, and has an arrow at that end. Nothing is registered with pyplot. A notebook
+    shows the figure as the value of a cell; `write_figure` writes it.
 
     Args:
         attributions: the result of `attribute`: (batch, rows, columns) with `output="grid"`, or (batch, channel, height,
             width), whose channels are summed as Captum does.
-        images: (batch, channel, height, width), or channels last. Without images the attribution stands alone.
+        images: (batch, channel, height, width), or channels last; or a list of images of any sizes, such as the photographs
+            themselves. Without images the attribution stands alone.
         normalization: how the images were normalised: see `displayable`.
         titles: a name for each example.
-        signed: whether the scale is symmetric about zero; it starts at zero else. None means: if a value is negative.
+        signed: whether the scale is symmetric about zero. None means: if a value is negative.
         share: whether all examples have one scale; each has its own else.
         cmap: matplotlib's name of the colours. None means "magma", and "RdBu_r" for a symmetric scale.
-        sinks: `ac.sinks(store)` of the attention that was scored. Its patches have dashed frames, and its tokens are listed
-            under the picture.
+        sinks: `ac.sinks(store)` of the attention that was scored. Its patches have dashed frames and are left out of the
+            scale, and its tokens are listed under the picture.
+        keep_sinks: let patches that are sinks count in the scale too.
+        smooth: blend the colours of neighbouring patches, instead of one colour for each.
+        read: for each image the part that the model read, in pixels (left, top, right, bottom); None is the whole image. It
+            is framed, and the picture says how much was cropped. See `read_part`.
+        title: above the picture: the method and the model, for example.
 
     Raises:
         AttentionError: NaN or infinite values, shapes or numbers of examples that do not fit, or as `displayable`.
@@ -53,31 +75,57 @@ def show_attribution(
     maps = _batch_of_maps(attributions, "attributions")
     pictures = _pictures(images, normalization, len(maps))
     names = _names(titles, "titles", len(maps))
-    scale = Scale.of(maps, signed)
+    boxes = _boxes(read, pictures, len(maps))
     _check_sinks(sinks, len(maps))
-    figure, axes = blank_axes(len(maps), 1 if images is None else 3, cell=2.2)
+    # where channels of pixels are scored, patches of sinks cannot be told from their values
+    places = [
+        sink_patches(sinks, k) if sinks is not None and sinks.layout.grid == maps[k].shape else [] for k in range(len(maps))
+    ]
+    scaled = [each if keep_sinks else without(each, gone) for each, gone in zip(maps, places, strict=True)]
+    scale = Scale.robust(scaled, signed)
+    tall = max((each.shape[0] / each.shape[1] for each in pictures), default=1.0)
+    figure, axes = blank_axes(len(maps), 1 if images is None else 3, cell=2.6, tall=min(max(tall, 0.3), 2.0))
     for k, (row, scores) in enumerate(zip(axes, maps, strict=True)):
-        own = scale if share else Scale.of([scores], scale.signed)
-        drawn = draw_map(row[-2 if pictures else 0], scores, own, cmap=cmap)
+        own = scale if share else Scale.robust([scaled[k]], scale.signed)
+        alone = row[-2 if pictures else 0]
+        drawn = draw_map(alone, scores, own, cmap=cmap, smooth=smooth)
         if pictures:
+            box = boxes[k] or (0, 0, *pictures[k].shape[1::-1])
             row[0].imshow(pictures[k])
-            draw_map(row[-1], scores, own, pictures[k], cmap)
-            row[-2].set_box_aspect(pictures[k].shape[0] / pictures[k].shape[1])
+            draw_map(row[-1], scores, own, pictures[k], cmap, smooth, box)
+            alone.set_aspect((box[3] - box[1]) / (box[2] - box[0]) * scores.shape[1] / scores.shape[0])
+            if boxes[k]:
+                outline(row[0], box)
+                outline(row[-1], box)
+            if sinks is not None:
+                frame_sinks(row[-1], sinks, k, box)
         if sinks is not None:
-            frame_sinks(row[-2 if pictures else 0], sinks, k, scores.shape)
-            if pictures:
-                frame_sinks(row[-1], sinks, k, pictures[k].shape[:2])
+            frame_sinks(alone, sinks, k, (0, 0, *scores.shape[::-1]))
         if names:
             name_row(row[0], names[k])
         if not share or k == len(maps) - 1:
-            colour_bar(figure, drawn, axes if share else row)
+            label = f"score{own.note}"
+            colour_bar(figure, drawn, axes if share else row, label=label, extend=own.extend(maps if share else scores))
     for axis, name in zip(axes[0], ("input", "attribution", "over the input") if pictures else ("attribution",), strict=True):
         name_column(axis, name)
-    if sinks is not None:
-        lines = [(k, line) for k in range(len(maps)) for line in sinks.lines(k)]
-        of = names or [f"image {k + 1}" for k in range(len(maps))]
-        list_sinks(figure, [f"{line} ({of[k]})" if len(maps) > 1 else line for k, line in lines])
+    of = names or [f"image {k + 1}" for k in range(len(maps))]
+    suffix = [f" ({each})" if len(maps) > 1 else "" for each in of]
+    notes = [cropped(pictures[k], box) + suffix[k] for k, box in enumerate(boxes) if box]
+    if any(places) and not keep_sinks:
+        notes.append("Attention sinks (dashed) are left out of the scale.")
+    lines = [] if sinks is None else [line + suffix[k] for k in range(len(maps)) for line in sinks.lines(k)]
+    list_sinks(figure, lines, notes)
+    write_title(figure, title)
     return figure
+
+
+def _boxes(read: Sequence[Box | None] | None, pictures: list[NDArray[np.float64]], needed: int) -> list[Box | None]:
+    """Returns the part of each image that was read; None where it is the whole image, but for a pixel."""
+    if read is None:
+        return [None] * needed
+    if len(read) != len(pictures):
+        raise AttentionError(f"read holds {len(read)} parts, for {len(pictures)} images.", "Give one for each image.")
+    return [None if box is None or is_whole(picture, box) else box for picture, box in zip(pictures, read, strict=True)]
 
 
 def _check_sinks(sinks: Sinks | None, needed: int) -> None:
@@ -97,6 +145,8 @@ def show_grid(
     share: Share = "all",
     signed: bool | None = None,
     cmap: str | None = None,
+    smooth: bool = False,
+    title: str | None = None,
 ) -> Figure:
     """Returns a matplotlib `Figure` of many maps in rows and columns, with a common scale and a colour bar.
 
@@ -108,7 +158,7 @@ def show_grid(
         normalization: how the images were normalised: see `displayable`.
         rows, columns: names. The default for the columns of a mapping is its keys.
         share: the maps that share a scale: "all", each "row", each "column" (methods with different units), or "none".
-        signed, cmap: see `show_attribution`.
+        signed, cmap, smooth, title: see `show_attribution`, also for the ends of a scale.
 
     Raises:
         AttentionError: no maps, NaN or infinite values, shapes or numbers that do not fit, or as `displayable`.
@@ -129,11 +179,17 @@ def show_grid(
         groups.setdefault(group(i, j), []).append((i, j))
     signed = Scale.of((cells[i][j] for i, j in places), signed).signed
     for members in groups.values():
-        scale = Scale.of((cells[i][j] for i, j in members), signed)
-        drawn = [draw_map(panels[i, j], cells[i][j], scale, pictures[i] if pictures else None, cmap) for i, j in members]
+        shown = [cells[i][j] for i, j in members]
+        scale = Scale.robust(shown, signed)
+        unders = [pictures[i] if pictures else None for i, _ in members]
+        drawn = [
+            draw_map(panels[place], scores, scale, under, cmap, smooth)
+            for place, scores, under in zip(members, shown, unders, strict=True)
+        ]
         if share != "none":
             beside = {"all": axes, "row": axes[members[0][0]], "column": panels[:, members[0][1]]}[share]
-            colour_bar(figure, drawn[0], beside, "bottom" if share == "column" else "right")
+            extend = scale.extend(np.concatenate([each.ravel() for each in shown]))
+            colour_bar(figure, drawn[0], beside, "bottom" if share == "column" else "right", f"score{scale.note}", extend)
     for axis, picture in zip(axes[:, 0], pictures, strict=False):
         axis.imshow(picture)
     if pictures:
@@ -142,6 +198,7 @@ def show_grid(
         name_row(axis, name)
     for axis, name in zip(panels[0], column_names, strict=False):
         name_column(axis, name)
+    write_title(figure, title)
     return figure
 
 

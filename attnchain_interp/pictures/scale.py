@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 from matplotlib.colors import Normalize
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 
-_QUANTILE: Final = 0.995
+_ENDS: Final = (0.005, 0.995)  # quantiles
+_ALIKE: Final = 0.95  # of the end: above it, values are all alike
 
 
 @final
@@ -26,10 +27,14 @@ class Scale:
     Attributes:
         greatest: the value, or the magnitude, at the end of the colours; positive.
         signed: whether there are colours for both signs.
+        begin: the value at the beginning of the colours of a scale without a sign.
+        note: where the colours begin and end, in words; empty where they go from zero to the greatest value.
     """
 
     greatest: float
     signed: bool
+    begin: float = 0.0
+    note: str = ""
 
     @classmethod
     def of(cls, maps: Iterable[NDArray[np.float64]], signed: bool | None = None) -> Scale:
@@ -49,28 +54,42 @@ class Scale:
             )
         return cls(greatest or 1.0, signed)
 
+    @classmethod
+    def robust(cls, maps: Iterable[NDArray[np.float64]], signed: bool | None = None) -> Scale:
+        """Returns the scale of most values, so that a few patches do not take all colours.
+
+        It ends at the 99.5% quantile of the sizes where the greatest is more than twice that. It begins at the 0.5% quantile
+        where that is more than half of the end, and the values are not all alike: such maps are far from zero everywhere.
+
+        >>> Scale.robust([np.array([1.0, 2.0])])
+        Scale(greatest=2.0, signed=False, begin=0.0, note='')
+        >>> Scale.robust([np.array([*[1.0] * 300, 9.0])])
+        Scale(greatest=1.0, signed=False, begin=0.0, note=', up to the 99.5% quantile')
+        >>> Scale.robust([np.linspace(8.0, 10.0, 201)]).note
+        ', from the 0.5% quantile'
+        """
+        several = [np.ravel(each) for each in maps if each.size]
+        whole = cls.of(several, signed)
+        low, end = map(float, np.quantile(np.abs(np.concatenate(several or [np.zeros(1)])), _ENDS))
+        clips = 0 < 2 * end < whole.greatest
+        greatest = end if clips else whole.greatest
+        begin = low if not whole.signed and greatest / 2 < low < _ALIKE * greatest else 0.0
+        first, last = (f"the {each:.1%} quantile" for each in _ENDS)
+        notes = {(True, True): f", from {first} to {last}", (True, False): f", from {first}", (False, True): f", up to {last}"}
+        return cls(greatest, whole.signed, begin, notes.get((begin > 0, clips), ""))
+
     @property
     def least(self) -> float:
-        return -self.greatest if self.signed else 0.0
+        return -self.greatest if self.signed else self.begin
+
+    def extend(self, values: NDArray[np.float64]) -> Literal["neither", "min", "max", "both"]:
+        """Returns at which ends a colour bar of these values has an arrow: where values lie beyond the colours."""
+        below, above = bool((values < self.least).any()), bool((values > self.greatest).any())
+        return "both" if below and above else "min" if below else "max" if above else "neither"
 
     @property
     def norm(self) -> Normalize:
         return Normalize(self.least, self.greatest)
-
-
-def robust(values: NDArray[np.float64]) -> tuple[Scale, str]:
-    """Returns the scale of values, and where it ends in words: at a quantile, if the greatest is more than twice that.
-
-    >>> robust(np.array([1.0, 2.0]))
-    (Scale(greatest=2.0, signed=False), '')
-    >>> robust(np.array([*[1.0] * 300, 9.0]))
-    (Scale(greatest=1.0, signed=False), ', up to the 99.5% quantile')
-    """
-    whole = Scale.of([values])
-    end = float(np.quantile(np.abs(values), _QUANTILE)) if values.size else 0.0
-    if 0 < 2 * end < whole.greatest:
-        return Scale(end, whole.signed), f", up to the {_QUANTILE:.1%} quantile"
-    return whole, ""
 
 
 def finite(values: Any, name: str) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnchain_interp.chain import coarse_grained_stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.pictures.figures import blank_axes, name_column
+from attnchain_interp.pictures.figures import blank_axes, name_column, write_title
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.store import AttentionStore
@@ -23,7 +23,9 @@ from attnchain_interp.store import AttentionStore
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito
 
 
-def show_states(memberships: Any, images: Any, normalization: Any = None, weights: Any = None) -> Figure:
+def show_states(
+    memberships: Any, images: Any, normalization: Any = None, weights: Any = None, title: str | None = None
+) -> Figure:
     """Returns a matplotlib `Figure`: for each image its metastable states as coloured regions, and the weight of each state.
 
     Each patch has the colour of the state with its greatest membership; a stronger colour is a greater membership. The number
@@ -37,13 +39,15 @@ def show_states(memberships: Any, images: Any, normalization: Any = None, weight
         normalization: how the images were normalised: see `displayable`.
         weights: (batch, state) stationary weights (`coarse_grained_stationary`). States of weight 0 are not drawn. None means
             the share of the patches that belong to a state.
+        title: above the picture; of a store, by default, the model and the settings of `MetastableStates`.
 
     Raises:
         AttentionError: shapes or numbers of examples that do not fit, NaN or infinite values, weights beside a store, or as
             `MetastableStates.memberships` and `displayable`.
     """
     if isinstance(memberships, AttentionStore):
-        memberships, weights = _found(memberships, weights)
+        memberships, weights, found = _found(memberships, weights)
+        title = title or found
     grids = finite(memberships, "memberships")
     if grids.ndim != 4 or 0 in grids.shape:
         raise AttentionError(
@@ -57,26 +61,28 @@ def show_states(memberships: Any, images: Any, normalization: Any = None, weight
             f" {len(images)}.",
             "Give all three for the same examples.",
         )
-    figure, axes = blank_axes(len(grids), 3)
+    figure, axes = blank_axes(len(grids), 3, cell=2.6)
     for row, image, memberships_of, weights_of in zip(axes, images, grids, shares, strict=True):
         picture = displayable(image, normalization)
         row[0].imshow(picture)
         handles = _draw_regions(row[1], picture, memberships_of, weights_of)
         row[2].legend(handles=handles, loc="center left", fontsize=6, frameon=False, ncols=2 if len(handles) > 8 else 1)
         row[2].set_box_aspect(picture.shape[0] / picture.shape[1])
-    for axis, title in zip(axes[0], ("input", "metastable states", "stationary weight"), strict=True):
-        name_column(axis, "share of the patches" if weights is None and axis is axes[0, 2] else title)
+    for axis, name in zip(axes[0], ("input", "metastable states", "stationary weight"), strict=True):
+        name_column(axis, "share of the patches" if weights is None and axis is axes[0, 2] else name)
+    write_title(figure, title)
     return figure
 
 
-def _found(store: AttentionStore, weights: Any) -> tuple[Tensor, Tensor]:
-    from attnchain_interp.attribution import MetastableStates  # loads captum, and this pyplot
+def _found(store: AttentionStore, weights: Any) -> tuple[Tensor, Tensor, str]:
+    from attnchain_interp.attribution import MetastableStates, described  # loads captum, and this pyplot
 
     if weights is not None:
         raise AttentionError("weights are given beside a store, which has its own.", "Leave weights out.")
     method = MetastableStates()
     memberships = method.memberships(store)
-    return store.tokens.to_grid(memberships.mT), coarse_grained_stationary(method.chain(store), memberships, method.damping)
+    weights = coarse_grained_stationary(method.chain(store), memberships, method.damping)
+    return store.tokens.to_grid(memberships.mT), weights, described(method, store)
 
 
 def _draw_regions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,17 +11,23 @@ from numpy.typing import NDArray
 
 from attnchain_interp.chain import mixing
 from attnchain_interp.checks import check_position
-from attnchain_interp.pictures.figures import colour_bar
-from attnchain_interp.pictures.scale import finite, robust
+from attnchain_interp.pictures.figures import colour_bar, store_title, write_title
+from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
+from attnchain_interp.reprs import TOKEN_MARKS
 from attnchain_interp.store import AttentionStore, LayerSelection, known_sinks
 
 _HIGH, _WIDE, _MOST_LABELS = 0.07, 0.14, 60  # inches of a head and of a token; labels under the picture
-_MARKS: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "↵", "\n": "↵"})
 
 
 def show_text_heads(
-    store: AttentionStore, layers: LayerSelection, order: Literal["head", "lambda2"], damping: float, example: int
+    store: AttentionStore,
+    layers: LayerSelection,
+    order: Literal["head", "lambda2"],
+    damping: float,
+    example: int,
+    keep_sinks: bool = False,
+    title: str | None = None,
 ) -> Figure:
     """Returns a matplotlib `Figure` of heads × tokens, the layers under each other. See `show_heads`."""
     chosen, tokens = store.select(layers), store.tokens
@@ -40,8 +46,8 @@ def show_text_heads(
     known = known_sinks(store, layers)
     told = {} if known is None else known.described(example)
     values = np.concatenate(rows)
-    kept = [k for k, place in enumerate(places) if place not in told]
-    scale, end = robust(values[:, kept])
+    kept = [k for k, place in enumerate(places) if keep_sinks or place not in told]
+    scale = Scale.robust([values[:, kept]])
     figure = Figure(figsize=(_WIDE * len(places) + 3, _HIGH * len(values) + 1.6), layout="constrained")
     ratio = [max(6, len(places)), 1]
     axis, beside = figure.subplots(1, 2, sharey=True, width_ratios=ratio)
@@ -52,7 +58,7 @@ def show_text_heads(
     middles = [last - layer.heads / 2 - 0.5 for last, layer in zip(ends, chosen, strict=True)]
     axis.set_yticks(middles, [layer.name for layer in chosen], fontsize=5, parse_math=False)
     step = -(-len(places) // _MOST_LABELS)
-    shown = [labels[place].translate(_MARKS).strip() or "␣" for place in places[::step]]
+    shown = [labels[place].translate(TOKEN_MARKS).replace("\n", "↵").strip() or "␣" for place in places[::step]]
     axis.set_xticks(range(0, len(places), step), shown, rotation=90, fontsize=6, parse_math=False)
     for label, place in zip(axis.get_xticklabels(), places[::step], strict=True):
         label.set_color("#D55E00" if place in told else "black")
@@ -63,8 +69,10 @@ def show_text_heads(
     axis.set_title(f"{read}, heads {'by |λ₂|' if order == 'lambda2' else 'in order'}", fontsize=7)
     beside.set_title("|λ₂|", fontsize=7)
     colour_bar(figure, mixed, beside)
-    bar = figure.colorbar(drawn, ax=axis, location="bottom", shrink=0.6, aspect=40, extend="max" if end or told else "neither")
+    bar = figure.colorbar(drawn, ax=axis, location="bottom", shrink=0.6, aspect=40, extend=scale.extend(values))
     bar.ax.tick_params(labelsize=6)
-    bar.set_label(f"{read}{end}", fontsize=6)
-    list_sinks(figure, [] if known is None else known.lines(example))
+    bar.set_label(f"{read}{scale.note}", fontsize=6)
+    note = ["Attention sinks (red) are left out of the scale."] if told and not keep_sinks else []
+    list_sinks(figure, [] if known is None else known.lines(example), note)
+    write_title(figure, title or store_title(f"{read} of heads", store, layers))
     return figure

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from attnchain_interp.checks import check_whole_number
-from attnchain_interp.pictures.figures import DIVERGING
-from attnchain_interp.pictures.scale import finite, robust
+from attnchain_interp.pictures.figures import DIVERGING, write_title
+from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
 
 if TYPE_CHECKING:
@@ -34,17 +34,18 @@ class _Word(NamedTuple):
     column: int
 
 
-def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
+def show_text(result: TextAttributionResult, width: int = 110, title: str | None = None) -> Figure:
     """Returns a matplotlib `Figure` of output tokens × words of the prompt. The prompt is broken into lines as a text is.
 
     Under each word stand its shares of the rows, one for each output token. A row is divided by the sum of the sizes of its
-    scores. Words of a chat template are grey, have no colours, and are left out of that sum. So are attention sinks, which are
-    red and listed under the picture. Where a few shares are far above all others, the colours end at a quantile, which the
-    colour bar names. `result.write_html` shows scripts that matplotlib has no font for.
+    scores, which are those `elsewhere`. Words of a chat template are grey, have no colours, and are left out of that sum. So
+    are attention sinks, which are red and listed under the picture. Where a few shares are far above all others, the colours
+    end at a quantile, which the colour bar names. `result.write_html` shows scripts that matplotlib has no font for.
 
     Args:
         result: of `attribute_text`.
         width: characters of a line. The picture is about `width / 17` inches wide.
+        title: above the picture.
 
     Raises:
         AttentionError: NaN or infinite scores, or a width that is no whole number.
@@ -56,13 +57,13 @@ def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
     ['a', 'b', 'c']
     """
     check_whole_number("width", width, "how many characters a line has", least=10)
-    by_word = result.by_word()
+    by_word = result.elsewhere().by_word()
     rows = finite(by_word.token_attr, "the scores")
     template, sinks = by_word.spelling.template, by_word.sinks
     kept = [k for k, own in enumerate(template) if not own and k not in sinks]
     totals = np.abs(rows[:, kept]).sum(1, keepdims=True)
     shares = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
-    scale, ends = robust(shares[:, kept])
+    scale = Scale.robust([shares[:, kept]])
     words = _laid_out(by_word.spelling.pieces, width)
     outputs = [text.replace("\n", "↵").strip() or "␣" for text in result.output_spelling.pieces]
     beside, columns = 2 + max(map(_cells, outputs)), max(word.column + _cells(word.text) for word in words)
@@ -90,12 +91,11 @@ def show_text(result: TextAttributionResult, width: int = 110) -> Figure:
     drawn = axis.add_collection(
         PolyCollection(corners, array=values, cmap=colours, norm=scale.norm, edgecolors="#dddddd", lw=0.3)
     )
-    clips = ends or bool((np.abs(shares) > scale.greatest).any())
-    extend = "neither" if not clips else "both" if scale.signed else "max"
-    bar = figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01, aspect=40, extend=extend)
+    bar = figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01, aspect=40, extend=scale.extend(np.array(values)))
     bar.ax.tick_params(labelsize=6)
-    bar.set_label(f"share of the row{ends}", fontsize=6)
+    bar.set_label(f"share of the row{scale.note}", fontsize=6)
     list_sinks(figure, [f"{by_word.input_tokens[k]} {told}" for k, told in sinks.items()])
+    write_title(figure, title)
     return figure
 
 

@@ -171,3 +171,32 @@ def test_different_scales_have_different_pixels() -> None:
     assert all(np.array_equal(one, other) for one, other in pairwise(figures)), "a scale of its own hides a factor"
     figures = [pixels(pictures.show_grid({"a": GRID[:1], "b": k * GRID[:1]})) for k in (1, 2)]
     assert not np.array_equal(*figures)
+
+
+def test_a_photograph_with_the_part_that_was_read() -> None:
+    photograph = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    figure = pictures.show_attribution(GRID[:1], [photograph], read=[(10, 5, 40, 25)], title="Method\nwithout", smooth=True)
+    pixels(figure)
+    first, alone, over = figure.get_axes()[:3]
+    assert np.allclose(np.asarray(first.images[0].get_array()), photograph / 255)
+    assert over.images[1].get_extent() == [9.5, 39.5, 24.5, 4.5]
+    assert over.get_xlim() == (-0.5, 49.5), "all of the photograph is shown"
+    assert [patch.get_bbox().bounds for patch in (*first.patches, *over.patches)] == [(9.5, 4.5, 30, 20)] * 2  # type: ignore[attr-defined]
+    assert {image.get_interpolation() for image in (alone.images[0], over.images[1])} == {"bilinear"}
+    assert "40% of the image; its preprocessing cropped the rest" in figure._supxlabel.get_text().replace("\n", " ")  # type: ignore[attr-defined]
+    assert figure._suptitle.get_text() == "Method\nwithout"  # type: ignore[attr-defined]
+    whole = pictures.show_attribution(GRID[:1], [photograph], read=[(0, 0, 50, 30)])
+    assert not whole.get_axes()[0].patches
+    assert whole._supxlabel is None  # type: ignore[attr-defined]
+    with pytest.raises(ac.AttentionError, match="read holds 2 parts, for 1 images"):
+        pictures.show_attribution(GRID[:1], [photograph], read=[None, None])
+
+
+def test_a_bar_says_where_its_colours_end() -> None:
+    maps = torch.full((1, 20, 20), 0.5)
+    maps[0, 3, 4] = 30
+    for figure in (pictures.show_attribution(maps), pictures.show_grid({"a": maps})):
+        assert limits(figure) == [(0, pytest.approx(0.5))]
+        bar = next(axis for axis in figure.get_axes() if axis.get_label() == "<colorbar>")
+        assert bar.get_ylabel() == "score, up to the 99.5% quantile"
+        assert bar._colorbar.extend == "max"  # type: ignore[attr-defined]

@@ -51,3 +51,30 @@ def test_numbers_of_any_holder() -> None:
 def test_what_has_no_colour(values: object, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
         finite(values, "scores")
+
+
+def test_a_scale_of_most_values_says_where_it_begins_and_ends() -> None:
+    several = [np.full(300, 1.0), np.array([9.0])]
+    scale = Scale.robust(several)
+    assert (scale.least, scale.greatest, scale.note) == (0, 1, ", up to the 99.5% quantile")
+    assert scale.extend(several[1]) == "max"
+    assert scale.extend(several[0]) == "neither"
+    far = [np.linspace(8, 10, 201)]
+    scale = Scale.robust(far)
+    assert (scale.least, scale.greatest) == (pytest.approx(8.01), 10)
+    assert scale.note == ", from the 0.5% quantile"
+    assert scale.extend(far[0]) == "min"
+    assert Scale.robust([*far, np.array([40.0])]).note == ", from the 0.5% quantile to the 99.5% quantile"
+
+
+@pytest.mark.parametrize("maps", [[ONE], [SIGNED], [0 * ONE], [np.full(9, 0.25)], [np.linspace(0.96, 1, 99)], [np.zeros(0)]])
+def test_other_scales_go_from_zero_to_the_greatest_value(maps: list[np.ndarray]) -> None:
+    assert Scale.robust(maps) == Scale.of(maps)
+
+
+def test_a_signed_scale_has_arrows_at_both_ends() -> None:
+    values = np.array([*np.linspace(-1, 1, 600), 9, -9])
+    scale = Scale.robust([values])
+    assert scale.least == -scale.greatest
+    assert scale.greatest < 1.1
+    assert scale.extend(values) == "both"

@@ -48,7 +48,7 @@ def test_maps_of_a_store_are_marked(show: Any, maps: int) -> None:
     figure = show(planted())
     marked = [framed(axis) for axis in figure.get_axes() if framed(axis)]
     assert marked == [[((0.5, 0.5), 1, 1)]] * maps
-    assert " ".join(figure._supxlabel.get_text().split()) == LINE
+    assert " ".join(figure._supxlabel.get_text().split()).endswith(LINE)
     figure.canvas.draw()
 
 
@@ -77,3 +77,23 @@ def test_many_sinks_are_counted() -> None:
     figure = pictures.blank_axes(1, 4)[0]
     list_sinks(figure, [f"token {k} takes it" for k in range(8)])
     assert figure._supxlabel.get_text().endswith("token 5 takes it\n… and 2 more sinks")  # type: ignore[attr-defined]
+
+
+def test_sinks_are_left_out_of_the_scale_unless_they_are_kept() -> None:
+    store = planted()
+    grid = store.tokens.to_grid(ac.ColumnSum().score(store))
+    others = grid.clone()
+    others[0, 1, 1] = 0
+    found = ac.sinks(store)
+    left, kept = (
+        pictures.show_attribution(grid, sinks=found, keep_sinks=keep).get_axes()[0].images[0].get_clim()
+        for keep in (False, True)
+    )
+    assert left[1] == pytest.approx(float(others.max()))
+    assert kept[1] == pytest.approx(float(grid.max()))
+    for show in (pictures.show_layers, pictures.show_heads, lambda *a, **k: pictures.show_bounces(*a, steps=[1], **k)):
+        left, kept = (show(store, keep_sinks=keep) for keep in (False, True))
+        ends = [figure.get_axes()[0].images[0].get_clim()[1] for figure in (left, kept)]
+        assert ends[0] < ends[1] / 2
+        assert "without attention sinks (dashed)" in left._supxlabel.get_text().replace("\n", " ")
+        assert "without attention sinks" not in kept._supxlabel.get_text()

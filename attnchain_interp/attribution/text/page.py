@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from html import escape
 from typing import Final, NamedTuple
@@ -31,6 +31,14 @@ _STYLE: Final = """
 """
 
 
+class Sentence(NamedTuple):
+    """A sentence, the number of its first word, and its share of all scores."""
+
+    text: str
+    word: int
+    share: float
+
+
 class Shaded(NamedTuple):
     """What a page shows.
 
@@ -42,6 +50,7 @@ class Shaded(NamedTuple):
         rows: (output token, word).
         earlier: (output token, output token), or None.
         note: a line under the picture.
+        sentences: of which the strongest stand in a table, if there are more than two.
     """
 
     pieces: list[str]
@@ -51,6 +60,7 @@ class Shaded(NamedTuple):
     rows: Tensor
     earlier: Tensor | None
     note: str
+    sentences: Sequence[Sentence] = ()
 
 
 def page(shown: Shaded) -> str:
@@ -67,7 +77,8 @@ def page(shown: Shaded) -> str:
     answer = f"<div>→ {''.join(_outputs(name, shown, kept))}</div>"
     lines = [_strongest(name, shown, row, kept, f"a a{j}" if several else "n") for j, row in enumerate(shown.rows)]
     notes = "<br>".join(_notes(shown, several))
-    return f'<div id="{name}">{style}{prompt}{answer}{"".join(lines)}<div class="n">{notes}</div></div>'
+    table = _table(name, shown.sentences)
+    return f'<div id="{name}">{style}{prompt}{answer}{"".join(lines)}{table}<div class="n">{notes}</div></div>'
 
 
 def _words(name: str, shown: Shaded, kept: list[int], several: bool) -> Iterator[str]:
@@ -114,6 +125,16 @@ def _strongest(name: str, shown: Shaded, row: Tensor, kept: list[int], classes: 
     best = sorted(kept, key=lambda k: -float(row[k]))[:_STRONGEST]
     links = (f'<a href="#{name}w{k}">{_text(shown.pieces[k].strip())}</a> {float(row[k]):.3g}' for k in best if row[k] > 0)
     return f'<div class="{classes}">strongest: {" · ".join(links)}</div>'
+
+
+def _table(name: str, sentences: Sequence[Sentence]) -> str:
+    best = sorted((each for each in sentences if each.share > 0), key=lambda each: -each.share)[:_STRONGEST]
+    if len(sentences) <= 2 or not best:
+        return ""
+    rows = (
+        f'<div>{each.share:.0%} <a href="#{name}w{each.word}">{_text(" ".join(each.text.split()))}</a></div>' for each in best
+    )
+    return f'<div class="n">Sentences, and their shares of all scores:{"".join(rows)}</div>'
 
 
 def _shares(scores: Tensor, kept: list[int], row: Tensor) -> list[float]:

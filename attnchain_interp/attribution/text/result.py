@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import torch
 from captum.attr import InterpretableInput
 from captum.attr._core.llm_attr import LLMAttributionResult
 from torch import Tensor
 
-from attnchain_interp.attribution.text.page import Shaded, page
+from attnchain_interp.attribution.text.page import Sentence, Shaded, page
 from attnchain_interp.attribution.text.spelling import Spans, Spelling
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.files import as_path, write_text
 from attnchain_interp.reprs import counted
+
+_SEEN: Final = 0.005  # of all scores: less is not said
 
 
 @final
@@ -31,6 +34,8 @@ class TextAttributionResult(LLMAttributionResult):
             the model outputs no text.
         output_attr: (output token, output token): the rest of each row, over the earlier output tokens. It is zero for the
             token itself and for later ones. None where rows hold the prompt alone (classifiers, encoder–decoders).
+        own: (output token, input token): the part of `token_attr` that lies on the position which predicts the output token
+            itself. Walks start there. See `elsewhere`. None where no position of the prompt does.
         policy: where the walks start, and which tokens they see.
         sinks: a text about each input token (or word with a token) that is an attention sink, by its place among
             `input_tokens`. See `ac.sinks`. Plots outline them. Empty where the method reads no attention.
@@ -50,6 +55,7 @@ class TextAttributionResult(LLMAttributionResult):
         policy: str,
         output_probs: Tensor | None = None,
         output_attr: Tensor | None = None,
+        own: Tensor | None = None,
         inp: InterpretableInput | None = None,
         sinks: Mapping[int, str] | None = None,
         spelling: Spelling | None = None,
@@ -64,6 +70,7 @@ class TextAttributionResult(LLMAttributionResult):
             inp=inp,
         )
         self.output_attr = output_attr
+        self.own = own
         self.policy = policy
         self.sinks = dict(sinks or {})
         self.spelling = spelling or _spaced(input_tokens)
@@ -91,24 +98,56 @@ class TextAttributionResult(LLMAttributionResult):
         """
         return self._summed(self.spelling.groups(features))
 
+    def elsewhere(self) -> TextAttributionResult:
+        """Returns the same scores without those that the positions which predict output tokens give themselves.
+
+        They say where a walk starts, and not where the answer came from. Pictures and `top` leave them out.
+        """
+        if self.own is None:
+            return self
+        earlier = self.output_attr
+        if earlier is not None:
+            earlier = earlier - torch.diag(earlier.diagonal(-1), -1)
+        return self._with(self._rows - self.own, None, self.input_tokens, self.sinks, self.spelling, earlier)
+
     def by_word(self) -> TextAttributionResult:
         """Returns the same scores of words, with the tokens of a chat template and whatever else is in no word."""
+        return self._summed(self._words())
+
+    def _words(self) -> list[list[int]]:
         words = self.spelling.groups("word")
         held = {k for group in words for k in group}
-        return self._summed(sorted([*words, *([k] for k in range(len(self.input_tokens)) if k not in held)]))
+        return sorted([*words, *([k] for k in range(len(self.input_tokens)) if k not in held)])
 
     def _summed(self, groups: list[list[int]]) -> TextAttributionResult:
         spelling = self.spelling.joined(groups)
         told = {unit: self.sinks[k] for unit, group in enumerate(groups) for k in reversed(group) if k in self.sinks}
+        rows, own = (
+            None if each is None else torch.stack([each[:, group].sum(1) for group in groups], 1)
+            for each in (self._rows, self.own)
+        )
+        labels = [" ".join(piece.split()) for piece in spelling.pieces]
+        return self._with(cast("Tensor", rows), own, labels, told, spelling, self.output_attr)
+
+    def _with(
+        self,
+        rows: Tensor,
+        own: Tensor | None,
+        input_tokens: list[str],
+        sinks: Mapping[int, str],
+        spelling: Spelling,
+        output_attr: Tensor | None,
+    ) -> TextAttributionResult:
         return TextAttributionResult(
-            input_tokens=[" ".join(piece.split()) for piece in spelling.pieces],
+            input_tokens=input_tokens,
             output_tokens=self.output_tokens,
-            token_attr=torch.stack([self._rows[:, group].sum(1) for group in groups], 1),
+            token_attr=rows,
             policy=self.policy,
             output_probs=self.output_probs,
-            output_attr=self.output_attr,
+            output_attr=output_attr,
+            own=own,
             inp=self.inp,
-            sinks=told,
+            sinks=sinks,
             spelling=spelling,
             output_spelling=self.output_spelling,
         )
@@ -116,29 +155,43 @@ class TextAttributionResult(LLMAttributionResult):
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Returns the input tokens with the greatest sums over the outputs, and their shares of all positive sums.
 
-        Which sentences did the answer come from: `result.grouped("sentence").top(3)`.
+        The scores are those `elsewhere`. Which sentences did the answer come from: `result.grouped("sentence").top(3)`.
         """
         check_whole_number("count", count, "how many input tokens are returned")
-        positive = self.seq_attr.clamp_min(0)
+        positive = self.elsewhere().seq_attr.clamp_min(0)
         shares = positive / positive.sum().clamp_min(torch.finfo(positive.dtype).tiny)
         best = shares.argsort(descending=True, stable=True)[:count].tolist()
         return [(self.input_tokens[k], float(shares[k])) for k in best]
 
-    def write_html(self, path: str | Path) -> Path:
-        """Writes the picture that a notebook shows as a page of its own. Returns the path.
+    def write_html(self, path: str | Path, title: str = "attribution of a text") -> Path:
+        """Writes the picture that a notebook shows as a page of its own, under a title. Returns the path.
 
         Raises:
             AttentionError: a path that cannot be written.
         """
-        head = '<!doctype html><meta charset="utf-8"><title>attribution of a text</title>'
+        said = escape(title.encode("utf-8", "backslashreplace").decode())
+        head = (
+            f'<!doctype html><meta charset="utf-8"><title>{said}</title><p style="font:14px system-ui,sans-serif">{said}</p>'
+        )
         write_text(written := as_path(path), f"{head}{self._repr_html_()}")
         return written
 
     def _repr_html_(self) -> str:
-        words, outputs = self.by_word(), self.output_spelling.pieces
-        spelling = words.spelling
+        found, groups = self.elsewhere(), self._words()
+        words = found._summed(groups)
+        spelling, shares = words.spelling, found._rows / found._rows.abs().sum().clamp_min(torch.finfo(found._rows.dtype).tiny)
+        passages = self.spelling.groups("sentence")
+        begins = [next((k for k, group in enumerate(groups) if passage[0] in group), 0) for passage in passages]
+        sentences = [
+            Sentence(self.spelling.joined([passage]).text, begin, float(shares[:, passage].sum()))
+            for passage, begin in zip(passages, begins, strict=True)
+        ]
+        note = self.policy
+        if self.own is not None and (held := self.own.abs().sum() / self._rows.abs().sum().clamp_min(1e-30)) > _SEEN:
+            note = f"Left out: what the position that predicts gives itself ({held:.0%} of the scores of the prompt). {note}"
+        outputs = self.output_spelling.pieces
         return page(
-            Shaded(spelling.pieces, spelling.template, words.sinks, outputs, words._rows, self.output_attr, self.policy)
+            Shaded(spelling.pieces, spelling.template, words.sinks, outputs, words._rows, found.output_attr, note, sentences)
         )
 
     @property

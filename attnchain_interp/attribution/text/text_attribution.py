@@ -131,12 +131,14 @@ class TextAttribution(Attribution):
         else:
             tokens, rows = self._of_encoder_decoder(prompt, ids, target, options)
         n, scores = len(prompt), rows.scores.to(rows.probabilities.dtype)
+        own = _own(scores, n) if kind == "decoder" else None
         return TextAttributionResult(
             input_tokens=prompt.labels,
             output_tokens=output_labels(tokens, prompt.tokenizer),
             token_attr=prompt.kept(scores[:, :n]),
             output_attr=torch.cat([scores[:, n:], scores.new_zeros(len(tokens), 1)], 1) if kind == "decoder" else None,
             output_probs=rows.probabilities,
+            own=None if own is None else prompt.kept(own),
             policy=rows.policy,
             inp=prompt.inp,
             sinks=prompt.kept_sinks(rows.sinks),
@@ -191,6 +193,13 @@ class TextAttribution(Attribution):
             check_length(self.model, len(sequence) - 1, "target")
         check_tokens(self.model, sequence, "target with the start of the decoder")
         return sequence[first:], encoder_decoder_rows(self.attr_method, self.model, ids, sequence[None].to(ids), first)
+
+
+def _own(scores: Tensor, prompt: int) -> Tensor:
+    """Returns the scores (output token, token of the prompt) that the position before an output token gives itself."""
+    own = torch.zeros_like(scores[:, :prompt])
+    own[0, -1] = scores[0, prompt - 1]
+    return own
 
 
 def _kind(model: Any) -> Literal["encoder", "decoder", "encoder-decoder"]:

@@ -7,20 +7,27 @@ import re
 import sys
 from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of, read_image
+from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load
 from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
     from attnchain_interp.capture import LoadedModel
 
+Dpi = Annotated[int, typer.Option(min=20, max=2000, help="pixels per inch of a PNG, and of images inside a PDF or SVG")]
+KeepSinks = Annotated[
+    bool, typer.Option("--keep-sinks", help="let attention sinks count in the scale of colours; they are left out else")
+]
+
 
 def attribute(
     model: Model,
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="an image file, or a text for a model of text")],
+    source: Annotated[
+        list[str], typer.Argument(metavar="INPUT…", help="image files, side by side; or a text for a model of text")
+    ],
     method: Annotated[
         str, typer.Option(help="as `attnchain bench ls methods` has it; settings as MultiBounce(steps=3)")
     ] = "TokenRank",
@@ -32,12 +39,21 @@ def attribute(
         MapsName | None,
         typer.Option(help="that the method reads; the method's default if not given"),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the picture and the scores")] = Path("."),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="the picture (.png, .pdf, .svg; .html of a text), or a folder for it")
+    ] = Path("."),
+    dpi: Dpi = 150,
+    smooth: Annotated[bool, typer.Option("--smooth", help="of images: blend the colours of neighbouring patches")] = False,
+    keep_sinks: KeepSinks = False,
+    features: Annotated[
+        str | None, typer.Option(help="of a text: word, sentence or passage; the greatest of them are printed")
+    ] = None,
 ) -> None:
-    """Writes the heat map of an image, or a text with its tokens shaded, and the scores as JSON."""
+    """Writes the heat map of images, or a text with its words shaded, and the scores as JSON."""
     from attnchain_evals.bench.names import check_methods, with_settings
     from attnchain_evals.bench.needs import check_fits, given_by, given_by_name
     from attnchain_interp import AttentionError
+    from attnchain_interp.checks import check_one_of
     from attnchain_interp.files import write_text
 
     with as_usage():
@@ -45,60 +61,135 @@ def attribute(
         check_model(model)
         check_methods([method])
         check_fits(model, given_by_name(model), [method])
-    announce(f"{method} of {source[:60]} by {model}: a picture and the scores, in {out}/")
+        if features is not None:
+            check_one_of("--features", features, ("word", "sentence", "passage"))
+    announce(f"{method} of {', '.join(source)[:60]} by {model}: a picture and the scores, in {out}")
     loaded = load(model)
     check_fits(model, given_by(loaded), [method])
-    if loaded.preprocess is None and loaded.reading.tokenizer is None:
+    of_image = loaded.preprocess is not None
+    if not of_image and loaded.reading.tokenizer is None:
         raise AttentionError(
             f"{model} takes no images and has no tokenizer for a text.", "See its tokens with `attnchain inspect`."
         )
-    if loaded.preprocess is None and isfile(source):
-        raise AttentionError(f"{model} takes no images, and {source} is a file.", "Write a text in quotes.")
+    if not of_image and isfile(source[0]):
+        raise AttentionError(f"{model} takes no images, and {source[0]} is a file.", "Write a text in quotes.")
+    if not of_image and len(source) > 1:
+        raise AttentionError(f"{len(source)} texts are given; one is shown at a time.", "Write the text in quotes.")
+    if of_image and features is not None:
+        raise AttentionError(f"--features are parts of a text, and {model} takes images.", "Leave it out.")
+    picture = _picture(out, source, method, of_image)
+    if of_image:
+        found = _image(loaded, model, source, method, target, picture, dpi, smooth, keep_sinks)
+    else:
+        found = _text(loaded, model, source[0], method, target, picture, dpi, features)
+    scores = picture.with_suffix(".json")
+    write_text(scores, json.dumps({"model": model, "method": method, "target": target} | found.scores))
+    typer.echo("\n".join([str(picture), str(scores), *found.lines]))
+
+
+class _Found(NamedTuple):
+    """The scores that are written, and lines that are printed."""
+
+    scores: dict[str, Any]
+    lines: list[str]
+
+
+def _picture(out: Path, source: list[str], method: str, of_image: bool) -> Path:
+    """Returns the file of the picture: `out` itself, or one in this folder that is named after input and method."""
+    kinds = (".png", ".pdf", ".svg") if of_image else (".html", ".png", ".pdf", ".svg")
+    if out.suffix in kinds and not out.is_dir():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return out
     out.mkdir(parents=True, exist_ok=True)
-    of_image = loaded.preprocess is not None
-    name = Path(source).stem if of_image else source[:40]
-    stem = out / "-".join(re.sub(r"[^0-9A-Za-z_]+", "-", part).strip("-") or "text" for part in (name, method))
-    picture, found = (_image if of_image else _text)(loaded, model, source, method, target, stem)
-    write_text(scores := Path(f"{stem}.json"), json.dumps({"model": model, "method": method, "target": target} | found))
-    typer.echo(f"{picture}\n{scores}")
+    name = Path(source[0]).stem if of_image else source[0][:40]
+    more = [f"and-{len(source) - 1}-more"] if len(source) > 1 else []
+    stem = "-".join(re.sub(r"[^0-9A-Za-z_]+", "-", part).strip("-") or "text" for part in (name, *more, method))
+    return out / f"{stem}{kinds[0]}"
 
 
 def _image(
-    loaded: LoadedModel, model: str, source: str, method: str, target: str | None, stem: Path
-) -> tuple[Path, dict[str, Any]]:
+    loaded: LoadedModel,
+    model: str,
+    sources: list[str],
+    method: str,
+    target: str | None,
+    picture: Path,
+    dpi: int,
+    smooth: bool,
+    keep_sinks: bool,
+) -> _Found:
     import torch
 
     from attnchain_evals.bench.names import build_methods
+    from attnchain_evals.bench.photograph import photograph
     from attnchain_evals.bench.shared_capture import SharedCapture
     from attnchain_interp import AttentionError
+    from attnchain_interp.attribution import described, settings_of
     from attnchain_interp.pictures import show_attribution, write_figure
+    from attnchain_interp.store import known_sinks
 
-    pixels = read_image(loaded, source)
-    shared = SharedCapture(loaded.model, pixels, target=None if target is None else torch.tensor([_class(target)]))
+    photographs = [photograph(loaded, source) for source in sources]
+    classes = None if target is None else torch.tensor([_class(target)] * len(sources))
+    shapes = {tuple(each.pixels.shape) for each in photographs}
+    if len(shapes) > 1:
+        raise AttentionError(
+            f"{model} reads these images in different sizes: {sorted(shapes)}.", "Give images of one size, or one at a time."
+        )
+    shared = SharedCapture(loaded.model, torch.cat([each.pixels for each in photographs]), target=classes)
     with working("capturing attention"):
         layout = shared.store.tokens
     if layout.grid is None:
         raise AttentionError(f"{model} has no image grid, so it has no heat map.", "See its tokens with `attnchain inspect`.")
+    built = build_methods([method], loaded.model, layout.grid)[method]
     with working(method):
-        grid = shared.scores(build_methods([method], loaded.model, layout.grid)[method])
-    figure = show_attribution(grid, pixels, normalization_of(loaded.preprocess), [method])
-    return write_figure(figure, Path(f"{stem}.png")), {"image": source, "grid": grid[0].tolist()}
+        grids = shared.scores(built)
+    store = shared.maps(getattr(built, "captured_maps", "attention"))
+    layers = settings_of(built, store).layers if hasattr(built, "layer_weights") else "all"
+    figure = show_attribution(
+        grids,
+        [each.shown for each in photographs],
+        titles=[Path(source).name for source in sources],
+        sinks=known_sinks(store, layers),
+        keep_sinks=keep_sinks,
+        smooth=smooth,
+        read=[each.part for each in photographs],
+        title=f"{model}\n{described(built, store)}",
+    )
+    write_figure(figure, picture, dpi)
+    if len(sources) == 1:
+        return _Found({"image": sources[0], "grid": grids[0].tolist()}, [])
+    return _Found({"images": sources, "grids": grids.tolist()}, [])
 
 
 def _text(
-    loaded: LoadedModel, model: str, source: str, method: str, target: str | None, stem: Path
-) -> tuple[Path, dict[str, Any]]:
+    loaded: LoadedModel,
+    model: str,
+    source: str,
+    method: str,
+    target: str | None,
+    picture: Path,
+    dpi: int,
+    features: Any,
+) -> _Found:
     from attnchain_evals.bench.names import method_of
     from attnchain_interp import TextAttribution
+    from attnchain_interp.pictures import show_text, write_figure
 
     generates = getattr(loaded.model, "can_generate", lambda: False)()
     meant = target if target is None or generates else _class(target)
-    attribution = TextAttribution(method_of(method)(loaded.model), loaded.reading.tokenizer)
+    built = method_of(method)(loaded.model)
+    attribution = TextAttribution(built, loaded.reading.tokenizer)
     found = attribution.attribute(source, target=meant, show_progress=sys.stderr.isatty())
     rows: Any = found.token_attr
-    page = found.write_html(Path(f"{stem}.html"))
+    title = f"{built!r} · {model}"
+    shown = found if features is None else found.grouped(features)
+    if picture.suffix == ".html":
+        shown.write_html(picture, title)
+    else:
+        write_figure(show_text(shown, title=title), picture, dpi)
     scores = {"text": source, "input_tokens": found.input_tokens, "output_tokens": found.output_tokens}
-    return page, scores | {"scores": rows.tolist(), "policy": found.policy}
+    lines = [] if features is None else [f"{share:6.1%}  {part}" for part, share in shown.top()]
+    return _Found(scores | {"scores": rows.tolist(), "policy": found.policy}, lines)
 
 
 def _class(target: str) -> int:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load, normalization_of, read_image
+from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load
+from attnchain_evals.cli.attribute import Dpi, KeepSinks
 from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from attnchain_interp import AttentionStore
 
 app = typer.Typer(no_args_is_help=True, help="Figures of a model's attention, as PDF, SVG or PNG by the file's suffix.")
@@ -56,13 +55,15 @@ def layers(
     damping: Damping = 0.99,
     balanced: Balanced = False,
     maps: Maps = "attention",
+    dpi: Dpi = 150,
+    keep_sinks: KeepSinks = False,
 ) -> None:
     """Draws layers × centre token's row, column sum, class token's row, TokenRank: the authors' figure."""
     from attnchain_interp.pictures import show_layers
 
     read = _read(model, image, maps, output)
-    options: Any = {"heads": heads, "damping": damping, "balanced": balanced}
-    _write(show_layers(read.store, read.pixels[0], read.normalization, **options), output)
+    options: Any = {"heads": heads, "damping": damping, "balanced": balanced, "keep_sinks": keep_sinks}
+    _write(show_layers(read.store, read.shown, **options), output, dpi)
 
 
 @app.command()
@@ -75,11 +76,14 @@ def heads(
     ] = "head",
     damping: Damping = 0.99,
     maps: Maps = "attention",
+    dpi: Dpi = 150,
+    keep_sinks: KeepSinks = False,
 ) -> None:
     """Draws layers × heads: the TokenRank of every head, in a frame of the colour of its |λ₂|."""
     from attnchain_interp.pictures import show_heads
 
-    _write(show_heads(_read(model, image, maps, output).store, order=order, damping=damping), output)
+    store = _read(model, image, maps, output).store
+    _write(show_heads(store, order=order, damping=damping, keep_sinks=keep_sinks), output, dpi)
 
 
 @app.command()
@@ -98,6 +102,8 @@ def bounces(
     layer_weights: LayerWeights = "mean",
     balanced: Balanced = False,
     maps: Maps = "attention",
+    dpi: Dpi = 150,
+    keep_sinks: KeepSinks = False,
 ) -> None:
     """Draws a walk from one token after n bounces and after infinitely many, or a film of the walk."""
     from attnchain_interp.pictures import animate_bounces, show_bounces
@@ -105,22 +111,24 @@ def bounces(
     begin = int(start) if start.lstrip("-").isdecimal() else start
     numbers = _numbers(steps)
     read = _read(model, image, maps, output)
-    shown = (read.pixels[0], read.normalization, begin)
+    shown = (read.shown, None, begin)
     options: Any = {"heads": heads, "damping": damping, "layer_weights": layer_weights, "balanced": balanced}
     if output.suffix in (".gif", ".mp4"):
         animate_bounces(read.store, output, *shown, max(numbers), show_progress=sys.stderr.isatty(), **options)
         typer.echo(output)
     else:
-        _write(show_bounces(read.store, *shown, numbers, **options), output)
+        _write(show_bounces(read.store, *shown, numbers, **options, keep_sinks=keep_sinks), output, dpi)
 
 
 @app.command()
-def states(model: Model, image: Image = None, output: Output = Path("states.pdf"), maps: Maps = "attention") -> None:
+def states(
+    model: Model, image: Image = None, output: Output = Path("states.pdf"), maps: Maps = "attention", dpi: Dpi = 150
+) -> None:
     """Draws the metastable states of the image as coloured regions."""
     from attnchain_interp.pictures import show_states
 
     read = _read(model, image, maps, output)
-    _write(show_states(read.store, read.pixels, read.normalization), output)
+    _write(show_states(read.store, [read.shown]), output, dpi)
 
 
 @app.command()
@@ -128,6 +136,7 @@ def toy(
     output: Output = Path("toy.pdf"),
     start: Annotated[str, typer.Option(help="a token by number, 0 to 4, or uniform")] = "4",
     steps: Annotated[str, typer.Option(help="numbers of bounces with commas between")] = "0,1,2",
+    dpi: Dpi = 150,
 ) -> None:
     """Draws the authors' chain of five tokens as a graph, with the walk after n bounces."""
     import torch
@@ -138,18 +147,18 @@ def toy(
     if start != "uniform" and not start.isdecimal():
         raise AttentionError(f"--start is {start!r}; it is a token or uniform.", "Write a number from 0 to 4, or uniform.")
     announce(f"A figure of a chain of five tokens: {output}")
-    _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output)
+    _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output, dpi)
 
 
 class _Captured(NamedTuple):
-    """The attention of an image, the preprocessed image, and the normalization that undoes the preprocessing."""
+    """The attention of an image, and the part of the image that the model reads, at its own resolution."""
 
     store: AttentionStore
-    pixels: Tensor
-    normalization: Any
+    shown: Any
 
 
 def _read(model: str, image: Path | None, maps: Any, output: Path) -> _Captured:
+    from attnchain_evals.bench.photograph import photograph
     from attnchain_interp import AttentionError, capture
 
     with as_usage():
@@ -162,15 +171,15 @@ def _read(model: str, image: Path | None, maps: Any, output: Path) -> _Captured:
         raise AttentionError(
             f"{model} takes no images, and these figures show images.", "See its tokens with `attnchain inspect`."
         )
-    pixels = read_image(loaded, image)
+    photo = photograph(loaded, image)
     with working("capturing attention"):
-        return _Captured(capture(loaded.model, pixels, maps=maps), pixels, normalization_of(loaded.preprocess))
+        return _Captured(capture(loaded.model, photo.pixels, maps=maps), photo.read)
 
 
-def _write(figure: Any, path: Path) -> None:
+def _write(figure: Any, path: Path, dpi: int) -> None:
     from attnchain_interp.pictures import write_figure
 
-    typer.echo(write_figure(figure, path))
+    typer.echo(write_figure(figure, path, dpi))
 
 
 def _numbers(text: str) -> list[int]:

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from attnchain_interp.attribution.text.page import Shaded, page
+from attnchain_interp.attribution.text.page import Sentence, Shaded, page
 
 NASTY = ["<script>x", "</style>", " \"'&", " a\u202eb", "\0", " \ud800", "🙂"]
 ROWS = torch.tensor([[1.0, 0, 2, 0, 0, 0, 0], [0, 4, 0, -1, 0, 0, 0]])
@@ -66,3 +66,16 @@ def test_one_output_needs_no_pointing(count: int) -> None:
     assert ("Point at" in found) == (count > 1)
     assert found.count(":checked") == (0 if count == 1 else found.count(".o:nth-of-type(1) :checked") * 2)
     assert len(re.findall(r'<div class="[an][^"]*">strongest', found)) == count
+
+
+def test_the_strongest_sentences_stand_in_a_table() -> None:
+    several = [Sentence("one <b>", 0, 0.125), Sentence("two", 1, 0.25), Sentence("three", 3, 0.5), Sentence("four", 5, -1.0)]
+    found = page(shown()._replace(sentences=several))
+    table = found[found.index("Sentences, and") :]
+    assert re.findall(r'<div>(\d+)% <a href="#\w+w(\d)">([^<]*)<', table) == [
+        ("50", "3", "three"),
+        ("25", "1", "two"),
+        ("12", "0", "one &lt;b&gt;"),
+    ]
+    assert "Sentences" not in page(shown()._replace(sentences=several[:2]))
+    assert "Sentences" not in page(shown()._replace(sentences=[Sentence("x", 0, 0.0)] * 3))

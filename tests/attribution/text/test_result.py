@@ -106,14 +106,15 @@ def test_scores_of_words_sentences_and_parts_are_sums() -> None:
     )
     assert result.grouped(["dog", "walks"]).input_tokens == ["dog", "walks"]
     (first, share), (_, rest) = sentences.top()
-    assert first == sentences.input_tokens[int(sentences.seq_attr.argmax())]
+    assert first == sentences.input_tokens[int(sentences.elsewhere().seq_attr.argmax())]
     assert share + rest == pytest.approx(1)
     assert sentences.top(1) == [(first, share)]
-    assert [word for word, _ in words.top(3)] == [words.input_tokens[k] for k in words.seq_attr.argsort(descending=True)[:3]]
+    best = words.elsewhere().seq_attr.argsort(descending=True)[:3]
+    assert [word for word, _ in words.top(3)] == [words.input_tokens[k] for k in best]
 
 
 def test_the_page_of_a_result(tmp_path: Any) -> None:
-    result = Planted(small.llama()).attribute_text(TEXT, "a dog", DECODER)
+    result = Planted(small.llama()).attribute_text(TEXT, "a dog walks", DECODER)
     shown = result._repr_html_()
     assert re.findall(r'<span id="\w+" class="w[^"]*"[^>]*>([^<]*)<', shown) == [
         "&lt;s&gt;",
@@ -126,12 +127,43 @@ def test_the_page_of_a_result(tmp_path: Any) -> None:
         ".",
     ]
     assert "cats is an attention sink: it takes" in shown
-    assert shown.count('type="radio"') == 2
-    written = result.write_html(tmp_path / "page.html").read_text("utf-8")
+    assert shown.count('type="radio"') == 3
+    written = result.write_html(tmp_path / "page.html", "a <title>").read_text("utf-8")
     assert written.endswith(shown)
-    assert "--a1" in shown.split("→")[1], "the second output reads the first"
+    assert "<title>a &lt;title&gt;</title>" in written
+    outputs = shown.split("→")[1]
+    assert "--a2" in outputs, "the third output reads the first"
+    assert "--a1" not in outputs, "which predicts the second, and does not read itself"
     plain = ac.TextAttributionResult(input_tokens=["a", "b"], output_tokens=["c"], token_attr=torch.ones(1, 2), policy="last")
     assert "a</span> <span" in plain._repr_html_()
+
+
+def test_a_position_that_predicts_is_left_out_of_pictures() -> None:
+    result = ac.TokenRank(small.llama(), maps="attention").attribute_text(TEXT, "a dog walks", DECODER)
+    found = result.elsewhere()
+    assert result.token_attr is not None
+    assert found.token_attr is not None
+    assert result.output_attr is not None
+    assert found.output_attr is not None
+    left = result.token_attr - found.token_attr
+    assert left[0, -1] == result.token_attr[0, -1] > 0
+    assert left.count_nonzero() == 1
+    assert (result.output_attr - found.output_attr).nonzero().tolist() == [[1, 0], [2, 1]]
+    assert found.elsewhere() is found
+    torch.testing.assert_close(result.by_word().elsewhere().token_attr, found.by_word().token_attr)
+    torch.testing.assert_close(result.grouped("sentence").elsewhere().token_attr, found.grouped("sentence").token_attr)
+    assert result.top(20) == found.top(20)
+    assert "gives itself (" in result._repr_html_()
+    assert "gives itself (" not in found._repr_html_()
+    encoded = ac.ColumnSum(small.bert()).attribute_text(TEXT, tokenizer=ENCODER)
+    assert encoded.elsewhere() is encoded
+
+
+def test_features_are_groups() -> None:
+    text, method = "the cats sat. a dog walks on.", ac.MultiBounce(small.llama())
+    result = method.attribute_text(text, "a dog", DECODER, features="sentence")
+    assert result.input_tokens == ["the cats sat .", "a dog walks on ."]
+    assert method.attribute_text(text, "a dog", DECODER, features=["dog"]).input_tokens == ["dog"]
 
 
 def test_sinks_follow_their_tokens_into_sentences() -> None:

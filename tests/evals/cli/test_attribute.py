@@ -61,7 +61,40 @@ def test_a_text_is_shaded_for_each_token_after_it(decoder: str, tmp_path: Path) 
     assert np.shape(scores["scores"]) == (2, 3)
     page = Path(printed[0]).read_text("utf-8")
     assert re.findall(r'<span id="\w+" class="w"[^>]*>(\w+)<', page) == ["a", "walk", "moves"]
-    assert page.count('type="radio"') == 2
+    assert page.count('type="radio"') == 2, "one for each output token"
+    assert "<title>TokenRank(LlamaForCausalLM) · hf:" in page
+
+
+def test_a_text_as_a_figure_and_by_its_sentences(decoder: str, tmp_path: Path) -> None:
+    picture = tmp_path / "new" / "walk.svg"
+    options = ("--target", "walk a", "--features", "word", "--out", picture)
+    printed = run("attribute", decoder, "a walk moves", *options).splitlines()
+    assert printed[:2] == [str(picture), str(picture.with_suffix(".json"))]
+    assert sorted(line.split()[1] for line in printed[2:]) == ["a", "moves", "walk"]
+    assert sum(float(line.split()[0].rstrip("%")) for line in printed[2:]) == pytest.approx(100, abs=0.2)
+    assert ">moves</text>" in picture.read_text("utf-8")
+
+
+def test_photographs_side_by_side_at_their_own_resolution(photo: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (90, 40), "red").save(other := tmp_path / "red.png")
+    options = ("--out", tmp_path / "two.svg", "--smooth", "--keep-sinks", "--method", "ColumnSum")
+    printed = run("attribute", "bundled", photo, other, *options).split()
+    assert np.shape(json.loads(Path(printed[1]).read_text())["grids"])[0] == 2
+    drawn = (tmp_path / "two.svg").read_text("utf-8")
+    assert all(f">{said}</text>" in drawn for said in ("photo.png", "red.png", "bundled"))
+    assert ">score" in drawn
+
+
+def test_resolution_is_chosen(photo: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    widths = []
+    for dpi in ("50", "100"):
+        run("attribute", "bundled", photo, "--out", tmp_path / "x.png", "--dpi", dpi)
+        widths.append(Image.open(tmp_path / "x.png").width)
+    assert widths[1] == pytest.approx(2 * widths[0], abs=1)
 
 
 def test_a_decoder_goes_on_where_no_target_is_given(decoder: str, tmp_path: Path) -> None:
@@ -80,6 +113,8 @@ def test_what_fits_no_model_is_refused(
     said = refused(monkeypatch, capsys, "attribute", decoder, photo)
     assert f"takes no images, and {photo} is a file.\nWrite a text in quotes." in said
     assert "no tokenizer for a text" in refused(monkeypatch, capsys, "attribute", "bundled-decoder", "a walk")
+    assert "2 texts are given" in refused(monkeypatch, capsys, "attribute", encoder, "a walk", "moves")
+    assert "parts of a text" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--features", "word")
     for model, source in (("bundled", str(photo)), (encoder, "a walk")):
         said = refused(monkeypatch, capsys, "attribute", model, source, "--target", "cat")
         assert "--target is 'cat'; it is the number of a class" in said

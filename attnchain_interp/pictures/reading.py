@@ -1,0 +1,84 @@
+"""The part of a photograph that a model reads: its preprocessing resizes and crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnchain_interp.pictures.figures import Box
+from attnchain_interp.pictures.scale import finite
+
+_LONGEST: Final = 1024  # pixels of the longer side of the images that find the part
+_OFF: Final = 0.02  # of the range of colours: how far a ramp may be from straight after resizing
+
+
+def read_part(preprocess: Callable[[Any], Tensor], width: int, height: int) -> Box | None:
+    """Returns the part of an image that a preprocessing keeps, in pixels: (left, top, right, bottom).
+
+    The preprocessing is run on an image whose brightness rises from left to right, and on one where it rises from top to
+    bottom: the least and greatest brightness that are left say where it cropped.
+
+    Args:
+        preprocess: a PIL image → the model's input (1, channel, height, width).
+        width, height: of the image.
+
+    Returns:
+        None where the preprocessing does more than resize and crop: it pads, turns or warps the image.
+
+    >>> from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
+    >>> [round(edge) for edge in read_part(lambda image: center_crop(pil_to_tensor(image), [40, 40])[None] / 255, 80, 60)]
+    [20, 10, 60, 50]
+    """
+    from PIL import Image
+
+    shrunk = min(1.0, _LONGEST / max(width, height))
+    size = max(1, round(width * shrunk)), max(1, round(height * shrunk))
+
+    def prepared(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        levels = np.broadcast_to(levels, size[::-1])
+        image = Image.fromarray(np.rint(255 * levels).astype(np.uint8)).convert("RGB")
+        return finite(preprocess(image), "the preprocessed image").mean((0, 1))
+
+    black, white = (prepared(np.full((1, 1), level)) for level in (0.0, 1.0))
+    across = np.linspace(0, 1, size[0])[None] if size[0] > 1 else np.full((1, 1), 0.5)
+    down = np.linspace(0, 1, size[1])[:, None] if size[1] > 1 else np.full((1, 1), 0.5)
+    ends = list[tuple[float, float]]()
+    for ramp, axis, length in ((across, 0, size[0]), (down, 1, size[1])):
+        levels = (prepared(ramp) - black) / np.where(white == black, 1, white - black)
+        profile = levels.mean(axis)
+        if length < 3 or len(profile) < 3:
+            ends.append((0.0, 1.0))
+            continue
+        places = np.arange(len(profile))
+        inner = slice(len(profile) // 10, len(profile) - len(profile) // 10)  # resizing bends a ramp at its ends
+        slope, offset = np.polyfit(places[inner], profile[inner], 1)
+        if slope <= 0 or np.abs(levels - np.expand_dims(profile, axis)).max() > _OFF:
+            return None
+        if np.abs(profile - offset - slope * places).max() > max(_OFF, 2 * slope):
+            return None
+        first, last = offset - slope / 2, offset + slope * (len(profile) - 0.5)
+        edges = ((each * (length - 1) + 0.5) / length for each in (first, last))
+        begin, end = (float(np.clip(edge, 0, 1)) for edge in edges)
+        ends.append((begin, end))
+    (left, right), (top, bottom) = ends
+    return left * width, top * height, right * width, bottom * height
+
+
+def is_whole(picture: NDArray[np.float64], box: Box) -> bool:
+    """Returns whether a part of an image (height, width, 3) is all of it, but for a hundredth at each side."""
+    height, width, _ = picture.shape
+    return all(
+        abs(at - edge) <= 0.01 * size + 0.5
+        for at, edge, size in zip(box, (0, 0, width, height), (width, height) * 2, strict=True)
+    )
+
+
+def cropped(picture: NDArray[np.float64], box: Box) -> str:
+    """Returns a line that says how much of an image (height, width, 3) was read."""
+    height, width, _ = picture.shape
+    share = (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
+    return f"The model read the framed part, {share:.0%} of the image; its preprocessing cropped the rest."
