@@ -63,7 +63,8 @@ def attribute(
         check_fits(model, given_by_name(model), [method])
         if features is not None:
             check_one_of("--features", features, ("word", "sentence", "passage"))
-    announce(f"{method} of {', '.join(source)[:60]} by {model}: a picture and the scores, in {out}")
+    where = out if out.suffix in (".html", ".pdf", ".png", ".svg") else f"{out}/"
+    announce(f"{method} of {', '.join(source)[:60]} by {model}: a picture and the scores, in {where}")
     loaded = load(model)
     check_fits(model, given_by(loaded), [method])
     of_image = loaded.preprocess is not None
