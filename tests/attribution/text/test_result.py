@@ -127,7 +127,7 @@ def test_the_page_of_a_result(tmp_path: Any) -> None:
         ".",
     ]
     assert "cats is an attention sink: it takes" in shown
-    assert shown.count('type="radio"') == 3
+    assert shown.count('type="radio"') == len(result.output_tokens) == 4
     written = result.write_html(tmp_path / "page.html", "a <title>").read_text("utf-8")
     assert written.endswith(shown)
     assert "<title>a &lt;title&gt;</title>" in written
@@ -148,7 +148,7 @@ def test_a_position_that_predicts_is_left_out_of_pictures() -> None:
     left = result.token_attr - found.token_attr
     assert left[0, -1] == result.token_attr[0, -1] > 0
     assert left.count_nonzero() == 1
-    assert (result.output_attr - found.output_attr).nonzero().tolist() == [[1, 0], [2, 1]]
+    assert (result.output_attr - found.output_attr).nonzero().tolist() == [[1, 0], [2, 1], [3, 2]]
     assert found.elsewhere() is found
     torch.testing.assert_close(result.by_word().elsewhere().token_attr, found.by_word().token_attr)
     torch.testing.assert_close(result.grouped("sentence").elsewhere().token_attr, found.grouped("sentence").token_attr)
