@@ -86,10 +86,12 @@ def attack(kills: int, folder: Path, run: Sequence[str], launch: Sequence[str], 
     subprocess.run([*run, str(folder / "alone")], cwd=ROOT, env=_environment(), check=True, **QUIET)  # type: ignore[call-overload] # noqa: S603
     expected, tried, survived, number = rows(folder / "alone"), 0, 0, 0
     while tried < kills:
-        own, number = 0, number + 1
-        while tried + own < kills and killed(launch, folder / str(number), len(expected), chance):
-            own += 1
-        subprocess.run([*launch, str(folder / str(number))], cwd=ROOT, env=_environment(), check=True, **QUIET)  # type: ignore[call-overload] # noqa: S603
+        own, number, ended = 0, number + 1, False
+        while tried + own < kills and not ended:
+            ended = not killed(launch, folder / str(number), len(expected), chance)
+            own += not ended
+        if not ended:
+            subprocess.run([*launch, str(folder / str(number))], cwd=ROOT, env=_environment(), check=True, **QUIET)  # type: ignore[call-overload] # noqa: S603
         same = rows(folder / str(number)) == expected
         tried, survived = tried + own, survived + own * same
         print(f"run {number}: {own} kills, {'the same' if same else 'other'} rows", flush=True)
