@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -220,7 +221,8 @@ def _product(chain: Chain, place: tuple[int, ...], damping: float) -> tuple[Prod
         found = chain.transitions.right(vectors.expand(*chain.states.shape[:-1], *vectors.shape))[place]
         return found[:, inside].double().cpu().numpy().T
 
+    product: Product = moved
     if isinstance(chain.transitions, Dense) and len(chain) <= _DOUBLE:  # of states alone, see `_parts`
-        moved = chain.transitions.matrix.numpy().__matmul__
-    sums = moved(np.ones((len(eta), 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
-    return lambda x: moved(x) / sums, eta / eta.sum()
+        product = partial(np.matmul, chain.transitions.matrix.numpy())
+    sums = product(np.ones((len(eta), 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
+    return lambda x: product(x) / sums, eta / eta.sum()
