@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, check_model, load, normalization_of, read_image
+from attnchain_evals.bench.model_loading import Model, check_model, load
 from attnchain_evals.terminal import announce, as_usage
 
 
@@ -28,6 +28,7 @@ def explore(
 ) -> None:
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
     from attnchain_evals.bench.names import check_methods, split
+    from attnchain_evals.bench.photograph import photograph
     from attnchain_evals.report.explorer_pages import IMAGE_METHODS, TEXT_METHODS, explore_image, explore_text
     from attnchain_interp import AttentionError
 
@@ -42,10 +43,10 @@ def explore(
     options: dict[str, Any] = {"target": target, "max_mb": max_mb}
     if loaded.preprocess is not None:
         chosen = split(methods) if methods else IMAGE_METHODS
-        pixels = read_image(loaded, source)
-        title = f"{model} · {'test image' if source is None else Path(source).name}"
-        options |= {"title": title, "normalization": normalization_of(loaded.preprocess)}
-        page = explore_image(loaded.model, pixels, chosen, **options)
+        photo = photograph(loaded, source)
+        part = "" if photo.read.shape == photo.shown.shape else ", the part that the model reads"
+        title = f"{model} · {'test image' if source is None else Path(source).name}{part}"
+        page = explore_image(loaded.model, photo.pixels, chosen, title=title, shown=photo.read, **options)
     elif tokenizer is not None:
         chosen = split(methods) if methods else TEXT_METHODS
         inputs = tokenizer(source, return_tensors="pt")

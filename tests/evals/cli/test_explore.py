@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -35,11 +38,13 @@ def test_explore_images(photo: Path, timm_folder: str, hf_folder: str, tmp_path:
     assert len(bundled["targets"]) == 2
     run("explore", timm_folder, photo, "--out", out, "--methods", "ColumnSum", "--target", "7", "--max-mb", "0.2")
     named = header(out)
-    assert named["title"] == f"{timm_folder} · photo.png"
+    assert named["title"] == f"{timm_folder} · photo.png, the part that the model reads"
     assert named["targets"][0].startswith("class 7, ")
     assert out.stat().st_size <= 200_000
     run("explore", hf_folder, photo, "--out", out, "--methods", "ColumnSum,GradientTokenRank")
     without = header(out)
+    with Image.open(io.BytesIO(base64.b64decode(without["image"].partition(",")[2]))) as shown:
+        assert shown.size == (100, 80), "the photograph, not the model's input"
     assert (without["targets"], [method["name"] for method in without["methods"]]) == ([], ["ColumnSum"])
     assert without["methods"][0]["curve"] is None
 
