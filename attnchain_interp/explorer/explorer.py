@@ -55,8 +55,8 @@ class Explorer:
 
     @cached_property
     def notebook_payload(self) -> Payload:
-        """The data of the page in a notebook, which has at most 0.6 MB: its maps are coarser, and so is its picture."""
-        return self.payload if len(self.html) <= NOTEBOOK else self._budget.best(NOTEBOOK)[0]
+        """The data of the page in a notebook: of at most 0.6 MB, or as small as it gets. Its maps and picture are coarser."""
+        return self.payload if len(self.html.encode()) <= NOTEBOOK else self._budget.best(NOTEBOOK)[0]
 
     def write(self, path: str | Path) -> Path:
         """Writes the page, whole or not at all. Returns the path."""

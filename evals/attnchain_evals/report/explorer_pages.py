@@ -18,6 +18,7 @@ from attnchain_evals.terminal import progress
 from attnchain_interp import (
     AttentionAttribution,
     AttentionError,
+    AttentionGradientAttribution,
     AttentionStore,
     Reading,
     Role,
@@ -111,23 +112,22 @@ def explore_text(
     Raises:
         AttentionError: as `explore` and `capture`.
     """
-
     reading = Reading(tokenizer=tokenizer)
 
     @cache
     def captured(maps: Maps | None) -> AttentionStore:
         return capture(model, **inputs, maps=maps, reading=reading)
 
-    def page(**given: Any) -> Explorer:
-        return explore(whole, contributions=told, outputs=written, title=title, max_mb=max_mb, **given)
-
-    store, built = captured("attention"), build_methods(methods, None, (1, 1))
+    store, built = captured("attention"), build_methods(methods, model, (1, 1))
     every = _continued(model, inputs, outputs) if store.causal else inputs
     written = every["input_ids"].shape[1] - inputs["input_ids"].shape[1]
-    whole, told = (
-        capture(model, **every, maps=maps, reading=reading) if written else captured(maps) for maps in ("attention", None)
-    )
-    told = None if told.metadata.get("maps", "attention") == "attention" else told
+    whole = capture(model, **every, maps="attention", reading=reading) if written else store
+    told = capture(model, **every, maps=None, reading=reading) if written else captured(None)
+    contributions = None if told.metadata.get("maps", "attention") == "attention" else told
+
+    def page(**given: Any) -> Explorer:
+        return explore(whole, contributions=contributions, outputs=written, title=title, max_mb=max_mb, **given)
+
     with torch.no_grad():
         logits = _answer(model(**inputs))
     if logits is None:
@@ -152,10 +152,17 @@ def explore_text(
         return capture_gradients(model, **given, target=score)
 
     found = gradients(chosen)
-    scores = {
-        name: method.score(captured(method.captured_maps) if isinstance(method, AttentionAttribution) else found)
-        for name, method in progress([*built.items()], "methods")
-    }
+    others = {name: value for name, value in inputs.items() if name != "input_ids"}
+    selected = (inputs["input_ids"].shape[1] - 1, chosen) if store.causal else chosen
+
+    def scored(method: Any) -> Tensor:
+        if isinstance(method, AttentionAttribution):
+            return method.score(captured(method.captured_maps))
+        if isinstance(method, AttentionGradientAttribution):
+            return method.score(found)
+        return method.attribute(inputs["input_ids"], selected, output="tokens", model_kwargs=others)
+
+    scores = {name: scored(method) for name, method in progress([*built.items()], "methods")}
     words = tokenizer if store.causal else None
     shown = partial(gradients, given=every, last=-1 - written)
     targets = _class_gradients(logits[0], chosen, shown(chosen) if written else found, shown, model, words)
