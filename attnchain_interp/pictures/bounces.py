@@ -87,7 +87,7 @@ def show_bounces(
         name_column(axis, name)
     draw_marked(figure, zip(axes[0, before:], shown.values(), strict=True), store, layers, example, keep_sinks)
     settings: dict[str, Any] = {"heads": heads, "layer weights": layer_weights, "balanced": balanced, "damping": damping}
-    write_title(figure, title or store_title(f"walk from {start_name(start)}", store, layers, **settings))
+    write_title(figure, title, store_title(f"walk from {start_name(start)}", store, layers, **settings))
     return figure
 
 

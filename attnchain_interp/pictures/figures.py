@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_interp.checks import check_position
+from attnchain_interp.checks import check_position, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.scale import Scale, finite
@@ -117,9 +117,11 @@ def colour_bar(
         bar.solids.set_alpha(1)  # it would be pale for a map over an image
 
 
-def write_title(figure: Figure, title: str | None) -> None:
-    """Writes the title of a figure above it, broken into lines."""
-    if title:
+def write_title(figure: Figure, title: str | None, otherwise: str = "") -> None:
+    """Writes the title of a figure above it, broken into lines; `otherwise` where a user gave none."""
+    if title is not None:
+        check_type("title", title, str, 'Pass title="a few words".')
+    if title := title or otherwise:
         text = "\n".join(fill(line, max(30, int(16 * figure.get_figwidth()))) for line in title.splitlines())
         figure.set_figheight(figure.get_figheight() + 0.13 * (text.count("\n") + 1))
         figure.suptitle(text, fontsize=8, parse_math=False)

@@ -88,7 +88,7 @@ def show_layers(
     for axis, name in zip(axes[above], [*starts, "TokenRank"], strict=True):
         name_column(axis, name)
     draw_marked(figure, maps, store, layers, example, keep_sinks)
-    write_title(figure, title or store_title("layers", store, layers, heads=heads, balanced=balanced, damping=damping))
+    write_title(figure, title, store_title("layers", store, layers, heads=heads, balanced=balanced, damping=damping))
     return figure
 
 
@@ -143,5 +143,5 @@ def show_heads(
     colour_bar(figure, colours, axes, "bottom")
     figure.axes[-1].set_xlabel("|λ₂|", fontsize=7)
     draw_marked(figure, maps, store, layers, example, keep_sinks)
-    write_title(figure, title or store_title("TokenRank of heads", store, layers, damping=damping))
+    write_title(figure, title, store_title("TokenRank of heads", store, layers, damping=damping))
     return figure

@@ -74,5 +74,5 @@ def show_text_heads(
     bar.set_label(f"{read}{scale.note}", fontsize=6)
     note = ["Attention sinks (red) are left out of the scale."] if told and not keep_sinks else []
     list_sinks(figure, [] if known is None else known.lines(example), note)
-    write_title(figure, title or store_title(f"{read} of heads", store, layers))
+    write_title(figure, title, store_title(f"{read} of heads", store, layers))
     return figure

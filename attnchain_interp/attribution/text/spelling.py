@@ -16,6 +16,7 @@ from attnchain_interp.errors import AttentionError
 Spans = Literal["word", "sentence", "passage"] | Sequence[str] | Sequence[tuple[int, int]]
 """Words, sentences, passages (between empty lines), parts of the text, or their characters (start, end)."""
 
+_SPANS: Final = 'Use "word", "sentence", "passage", parts of the text, or pairs (start, end).'
 _ENDS: Final = {
     "sentence": re.compile(r"(?:(?<=[.!?…])[\"'”’)\]]*(?=\s)|(?<=[。！？؟])|\n)\s*"),
     "passage": re.compile(r"\n\s*\n"),
@@ -53,6 +54,8 @@ class Spelling:
         Words, sentences and passages have no tokens of a template.
         """
         named = isinstance(spans, str)
+        if not isinstance(spans, Sequence):
+            raise AttentionError(f"features is of type {type(spans).__name__}.", _SPANS)
         if named:
             check_one_of("features", spans, ("word", "sentence", "passage"))
         marks = self._words() if spans == "word" else list(self._marks(spans))
@@ -89,12 +92,10 @@ class Spelling:
                 if found < 0 or not span.strip():
                     raise AttentionError(f"the text does not hold the span {span!r}.", "Give parts of the prompt.")
                 yield found, (at := found + len(span))
-            elif len(span) == 2 and all(isinstance(place, int) for place in span):
+            elif isinstance(span, Sequence) and len(span) == 2 and all(isinstance(place, int) for place in span):
                 yield span
             else:
-                raise AttentionError(
-                    f"features holds {span!r}.", 'Use "word", "sentence", "passage", parts of the text, or pairs (start, end).'
-                )
+                raise AttentionError(f"features holds {span!r}.", _SPANS)
 
     def _template_borders(self) -> Iterator[int]:
         starts = [0, *accumulate(map(len, self.pieces))]
