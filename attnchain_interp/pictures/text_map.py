@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
 _ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
+_LEAST: Final = 1.1  # inches, in which the label of the colour bar has room
 _GREY, _SINK, _COLOURS = "#999999", "#D55E00", "Blues"
 
 
@@ -69,11 +70,12 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     beside, columns = 2 + max(map(_cells, outputs)), max(word.column + _cells(word.text) for word in words)
     shown = {word.line for word in words if not template[word.number]}
     tops = [0.0, *accumulate(_TOP + (line in shown) * (_CELL * len(outputs) + _GAP) for line in range(words[-1].line + 1))]
-    size = _ADVANCE * (columns + beside) + 0.9, tops[-1] + 0.2
+    height = max(tops[-1], _LEAST)
+    size = _ADVANCE * (columns + beside) + 0.9, height + 0.2
     figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     axis.set_axis_off()
-    axis.set(xlim=(-beside * _ADVANCE, columns * _ADVANCE), ylim=(tops[-1], 0))
+    axis.set(xlim=(-beside * _ADVANCE, columns * _ADVANCE), ylim=(height, 0))
     corners, values = list[NDArray[np.float64]](), list[float]()
     for word in words:
         left, top = word.column * _ADVANCE, tops[word.line]

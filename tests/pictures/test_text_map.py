@@ -86,3 +86,11 @@ def test_scores_with_a_sign_and_bad_calls() -> None:
         pictures.show_text(result(ROWS / 0))
     with pytest.raises(ac.AttentionError, match="width"):
         pictures.show_text(result(ROWS), width=3)
+
+
+def test_the_label_of_the_colour_bar_fits_beside_one_line() -> None:
+    figure = pictures.show_text(result(torch.ones(1, 3), ["a", " b", " c"], [False] * 3))
+    figure.draw_without_rendering()
+    label = figure.axes[1].yaxis.label.get_window_extent()
+    assert label.y0 >= 0
+    assert label.y1 <= figure.bbox.y1
