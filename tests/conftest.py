@@ -28,7 +28,7 @@ ALLOWED_SKIPS = (
     "needs a CUDA device and there is none",
     # .ci/run tests these in a second environment
     "(nnterp|nnsight 0.7|transformer-lens|peft|lightning|sentence-transformers|torchao|bitsandbytes) is not installed",
-    "(jinja2 3.1|vit-pytorch|x-transformers|open_clip|segment-anything|monai|lxt) is not installed",
+    "(jinja2 3.1|vit-pytorch|x-transformers|open_clip|segment-anything|monai|jupyterlab|lxt) is not installed",
     "transformers builds no (dinat|funnel) from its defaults here",
     "needs real weights",  # where neither the hub nor a registry has them; .ci/run says so
 )
