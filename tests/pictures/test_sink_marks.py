@@ -95,5 +95,5 @@ def test_sinks_are_left_out_of_the_scale_unless_they_are_kept() -> None:
         left, kept = (show(store, keep_sinks=keep) for keep in (False, True))
         ends = [figure.get_axes()[0].images[0].get_clim()[1] for figure in (left, kept)]
         assert ends[0] < ends[1] / 2
-        assert "without attention sinks (dashed)" in left._supxlabel.get_text().replace("\n", " ")
-        assert "without attention sinks" not in kept._supxlabel.get_text()
+        assert "without attention sinks (dashed)" in left.get_supxlabel().replace("\n", " ")
+        assert "without attention sinks" not in kept.get_supxlabel()

@@ -138,7 +138,7 @@ def test_factors_serve_as_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     model, stores = small.llama(), []
 
     def factored(*inputs: Any, **options: Any) -> ac.AttentionStore:
-        stores.append(ac.capture(*inputs, **options | {"keep": "factors"}))
+        stores.append(ac.capture(*inputs, **{**options, "keep": "factors"}))
         return stores[-1]
 
     methods = [ac.MultiBounce(model, maps="attention"), ac.Rollout(model), ac.TokenRank(model, maps="attention"),
