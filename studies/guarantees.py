@@ -13,6 +13,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from studies import kills
 from studies.report_pages import ROOT, between, write
 
 PAGE = "docs/guarantees.md"
@@ -48,6 +49,12 @@ ATTACKS = (
         "tests/evals/cli/test_bad_commands.py",
         5,
     ),
+)
+
+
+KILLS = (
+    "| a run goes on where it was killed, and gives the rows of one that was left in peace | two processes of `accelerate"
+    " launch`, or one of them, killed at random moments | {tried:,} | {survived:,} | `python -m studies.kills` |\n"
 )
 
 
@@ -90,6 +97,8 @@ def main() -> None:
     for attack in ATTACKS:
         rows.append(measured(attack))
         print(rows[-1], end="", flush=True)
+    tried, survived = kills.main([])
+    rows.append(KILLS.format(tried=tried, survived=survived))
     write({PAGE: between(PAGE, BEGIN, END, HEAD + "".join(rows))})
 
 

@@ -26,7 +26,7 @@ def announce(text: str) -> None:
     """Says beside the result what a command will do, and where its results will be."""
     import typer
 
-    typer.echo(text, err=True)
+    typer.echo(text.encode(errors="backslashreplace").decode(), err=True)  # a name may hold a lone surrogate
 
 
 def progress(of: Sequence[T], text: str) -> Iterable[T]:

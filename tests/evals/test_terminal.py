@@ -16,6 +16,11 @@ def test_near_names_are_proposed_whatever_their_case() -> None:
     assert did_you_mean("Zzz", ["Rollout", "TokenRank"]) == ""
 
 
+def test_a_name_that_is_no_text_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    announce("the model \ud800")
+    assert capsys.readouterr().err == "the model \\ud800\n"
+
+
 def test_nothing_is_written_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with working("reading"):
         assert list(progress([1, 2], "steps")) == [1, 2]

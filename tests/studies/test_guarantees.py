@@ -20,9 +20,8 @@ def test_what_hypothesis_prints_is_counted() -> None:
 
 def test_the_table_has_a_row_for_each_attack_whose_tests_are_there() -> None:
     rows = (ROOT / PAGE).read_text("utf-8").split(BEGIN)[1].split(END)[0].splitlines()[2:]
-    assert len(rows) == len(ATTACKS)
-    for row, attack in zip(rows, ATTACKS, strict=True):
-        assert (Path(__file__).parents[2] / attack.tests).exists()
-        assert row.endswith(f"| `{command(attack)}` |")
+    assert all((Path(__file__).parents[2] / attack.tests).exists() for attack in ATTACKS)
+    for row, attack in zip(rows, [*map(command, ATTACKS), "python -m studies.kills"], strict=True):
+        assert row.endswith(f"| `{attack}` |")
         _, _, _, tried, survived, _, _ = (part.strip() for part in row.split("|"))
         assert tried == survived != "0"
