@@ -46,6 +46,8 @@ def segment(
         if track and (wanted != "regions" or point or box):
             raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point and --box.")
     files = list(_files(images))
+    if not files:
+        raise AttentionError(f"{', '.join(map(str, images))} holds no image.", "Name files of images, or folders of them.")
     announce(f"The {wanted} of {len(files)} images by {model}: labels, overlays and facts, in {out}/")
     loaded = load(model)
     if loaded.preprocess is None:

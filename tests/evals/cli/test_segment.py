@@ -54,6 +54,12 @@ def test_a_bad_image_does_not_stop_the_others(folder: Path) -> None:
     assert (folder / "out" / "1.json").exists()
 
 
+def test_a_folder_without_images_is_refused(folder: Path) -> None:
+    (folder / "none").mkdir()
+    with pytest.raises(AttentionError, match="none holds no image"):
+        run(folder / "none", "-o", folder / "out")
+
+
 def test_frames_and_equal_names(folder: Path) -> None:
     out = folder / "out"
     run(folder / "in" / "0.png", folder / "in" / "0.png", "-o", out, "--track", "-k", 2)
