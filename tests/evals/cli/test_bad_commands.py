@@ -159,7 +159,7 @@ COMMANDS = st.one_of(
     command(
         ["bench", "run", "--output", "OUT", "--limit", "2"],
         one_of("--data", DATA),
-        one_of("--config", ["CONFIG", "none", "FOLDER"]),
+        one_of("--config", ["CONFIG={", "none", "FOLDER"]),
     ),
     st.sampled_from(CONFIGS).map(lambda text: ["bench", "run", "--output", "OUT", "--config", f"CONFIG={text}"]),
     command(
