@@ -83,6 +83,8 @@ class Call(NamedTuple):
 def one_tensor(inputs: Any) -> Tensor:
     """Returns the tensor of `inputs`: itself, or the one in a tuple."""
     given = inputs[0] if isinstance(inputs, tuple) and len(inputs) == 1 else inputs
+    if isinstance(given, Tensor) and given.ndim and not len(given):
+        raise AttentionError("inputs holds no example.", "Pass a batch of one example or more.")
     if isinstance(given, Tensor):
         return given
     if isinstance(given, tuple):

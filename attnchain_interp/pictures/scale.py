@@ -61,7 +61,7 @@ class Scale:
         It ends at the 99.5% quantile of the sizes where the greatest is more than twice that. It begins at the 0.5% quantile
         where that is more than half of the end, and the values are not all alike: such maps are far from zero everywhere.
 
-        >>> Scale.robust([np.array([1.0, 2.0])])
+        >>> Scale.robust([np.array([0.0, 2.0])])
         Scale(greatest=2.0, signed=False, begin=0.0, note='')
         >>> Scale.robust([np.array([*[1.0] * 300, 9.0])])
         Scale(greatest=1.0, signed=False, begin=0.0, note=', up to the 99.5% quantile')
