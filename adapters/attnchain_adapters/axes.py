@@ -38,7 +38,16 @@ def check_axes(
         AttentionError: a layer's map is over channels, its heads hold other tokens, or heads come before examples.
     """
     with torch.inference_mode(False), torch.enable_grad(), plain_run(model), _Axes(model, layers, wanted, batch):
-        run()
+        try:
+            run()
+        except RuntimeError as error:
+            if "out=" not in str(error):
+                raise
+            raise AttentionError(
+                f"{type(model).__name__} writes results into given tensors (out=…), which gradients do not follow, so what the"
+                f" axes of {', '.join(sorted(wanted))} are cannot be told.",
+                "Leave out=… out, or pass the maps: AttentionStore.from_maps(your_maps, tokens=…).",
+            ) from error
 
 
 def check_replaced(

@@ -93,7 +93,8 @@ def one_tensor(inputs: Any) -> Tensor:
             'Pass the others through additional_forward_args, or by their names: model_kwargs={"attention_mask": …}.',
         )
     fixes = {
-        "ndarray": "Pass a tensor, batch first: attribute(torch.from_numpy(inputs)).",
+        "ndarray": 'Pass a tensor, batch first: of an image processor(images=image, return_tensors="pt").pixel_values, else'
+        " torch.from_numpy(inputs).",
         "list": "Pass one tensor, batch first: attribute(torch.stack(inputs)) of tensors, attribute(torch.tensor(inputs)) of"
         " numbers.",
         "str": "Use attribute_text(text, tokenizer=…).",

@@ -55,11 +55,12 @@ class Scale:
         return cls(greatest or 1.0, signed)
 
     @classmethod
-    def robust(cls, maps: Iterable[NDArray[np.float64]], signed: bool | None = None) -> Scale:
+    def robust(cls, maps: Iterable[NDArray[np.float64]], signed: bool | None = None, from_zero: bool = False) -> Scale:
         """Returns the scale of most values, so that a few patches do not take all colours.
 
         It ends at the 99.5% quantile of the sizes where the greatest is more than twice that. It begins at the 0.5% quantile
         where that is more than half of the end, and the values are not all alike: such maps are far from zero everywhere.
+        `from_zero` begins it at zero all the same.
 
         >>> Scale.robust([np.array([0.0, 2.0])])
         Scale(greatest=2.0, signed=False, begin=0.0, note='')
@@ -73,7 +74,7 @@ class Scale:
         low, end = map(float, np.quantile(np.abs(np.concatenate(several or [np.zeros(1)])), _ENDS))
         clips = 0 < 2 * end < whole.greatest
         greatest = end if clips else whole.greatest
-        begin = low if not whole.signed and greatest / 2 < low < _ALIKE * greatest else 0.0
+        begin = low if not (whole.signed or from_zero) and greatest / 2 < low < _ALIKE * greatest else 0.0
         first, last = (f"the {each:.1%} quantile" for each in _ENDS)
         notes = {(True, True): f", from {first} to {last}", (True, False): f", from {first}", (False, True): f", up to {last}"}
         return cls(greatest, whole.signed, begin, notes.get((begin > 0, clips), ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from itertools import accumulate
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
 _ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
-_LEAST: Final = 1.1  # inches, in which the label of the colour bar has room
+_LEAST: Final = 1.3  # inches, in which the label of the colour bar has room
 _GREY, _SINK, _COLOURS = "#999999", "#D55E00", "Blues"
 
 
@@ -64,7 +65,7 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     kept = [k for k, own in enumerate(template) if not own and k not in sinks]
     totals = np.abs(rows[:, kept]).sum(1, keepdims=True)
     shares = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
-    scale = Scale.robust([shares[:, kept]])
+    scale = Scale.robust([shares[:, kept]], from_zero=True)
     words = _laid_out(by_word.spelling.pieces, width)
     outputs = [text.replace("\n", "↵").strip() or "␣" for text in result.output_spelling.pieces]
     beside, columns = 2 + max(map(_cells, outputs)), max(word.column + _cells(word.text) for word in words)
@@ -95,17 +96,22 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     )
     bar = figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01, aspect=40, extend=scale.extend(np.array(values)))
     bar.ax.tick_params(labelsize=6)
-    bar.set_label(f"share of the row{scale.note}", fontsize=6)
-    list_sinks(figure, [f"{by_word.input_tokens[k]} {told}" for k, told in sinks.items()])
+    bar.set_label("share of the row" + scale.note.replace(", ", ",\n"), fontsize=6)
+    notes = ["Grey: the chat template, left out of the shares."] if any(template) else []
+    notes += [result.left_out] if result.left_out else []
+    list_sinks(figure, [f"{by_word.input_tokens[k]} {told}" for k, told in sinks.items()], notes)
     write_title(figure, title)
     return figure
 
 
 def _laid_out(pieces: list[str], width: int) -> list[_Word]:
-    """Returns the words with their places. A line ends before a word that is too long for it, and at a line break."""
+    """Returns the words with their places. A line ends before a word that is too long for it, and at a line break.
+
+    A unit of several words, such as a sentence, is shortened to a line.
+    """
     words, line, column = list[_Word](), 0, 0
     for number, piece in enumerate(pieces):
-        text = piece.strip()
+        text = shorten(piece, width, placeholder=" …") if len(piece.split()) > 1 else piece.strip()
         space = piece[: len(piece) - len(piece.lstrip())]
         if "\n" in space and column:
             line, column = line + 1, 0

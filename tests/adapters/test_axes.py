@@ -162,3 +162,19 @@ def test_scores_of_the_tower_of_another_argument_do_not_lie_on_the_input() -> No
     with pytest.raises(ac.AttentionError, match="of the tokens of the argument second"):
         method.attribute(ids, model_kwargs={"second": ids + 1}, reading=other)
     assert method.attribute(ids, additional_forward_args=ids + 1, reading=other, output="tokens").shape == ids.shape
+
+
+def test_results_in_given_tensors_are_refused_in_words() -> None:
+    class Given(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(8, 24)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).chunk(3, -1)
+            maps = (q @ k.mT).softmax(-1)
+            return torch.matmul(maps, v, out=torch.empty_like(v))
+
+    model, x = Given().eval(), torch.randn(1, 5, 8)
+    with pytest.raises(ac.AttentionError, match=r"(?s)Given writes results into given tensors \(out=…\).*from_maps"):
+        check_axes(model, lambda: model(x), {"": [""]}, {""}, 1)

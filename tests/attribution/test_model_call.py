@@ -164,7 +164,7 @@ def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:
     method: Any = ac.Rollout(bert())
     images = torch.rand(1, 3, 8, 8)
     for given, message in (
-        (images.numpy(), r"inputs is a numpy array(?s:.*)attribute\(torch.from_numpy\(inputs\)\)"),
+        (images.numpy(), r"inputs is a numpy array(?s:.*)pixel_values, else torch.from_numpy\(inputs\)"),
         ([images[0]], r"inputs is a list(?s:.*)attribute\(torch.stack\(inputs\)\)"),
         ("text", r"inputs is a str(?s:.*)attribute_text"),
         ({"input_ids": ids, "attention_mask": ids}, r"inputs is a dict(?s:.*)attribute\(inputs\['input_ids'\], model_kwargs="),

@@ -66,7 +66,7 @@ def test_sinks_and_a_few_great_shares_are_left_out_of_the_scale_and_named() -> N
     many = torch.full((1, 300), 1.0)
     many[0, 5] = 100
     figure = pictures.show_text(result(many, [f" w{k}" for k in range(300)], [False] * 300))
-    assert figure.axes[1].get_ylabel() == "share of the row, up to the 99.5% quantile"
+    assert figure.axes[1].get_ylabel() == "share of the row,\nup to the 99.5% quantile"
     assert cells(figure).norm.vmax == pytest.approx(1 / 399)
     assert figure.get_figwidth() * 150 <= 1600
     figure.draw_without_rendering()
@@ -94,3 +94,24 @@ def test_the_label_of_the_colour_bar_fits_beside_one_line() -> None:
     label = figure.axes[1].yaxis.label.get_window_extent()
     assert label.y0 >= 0
     assert label.y1 <= figure.bbox.y1
+
+
+def test_sentences_stand_on_lines_of_their_own_width() -> None:
+    long = "A sentence of many words " * 12
+    sentences = ["It rained.\n\n", "Two\n\nlines? ", long]
+    figure = pictures.show_text(result(torch.tensor([[1.0, 2, 3]]), sentences, [False] * 3), width=60)
+    shown = texts(figure)[:3]
+    assert shown[:2] == ["It rained.", "Two lines?"]
+    assert shown[2].endswith(" …")
+    assert len(shown[2]) <= 60
+
+
+def test_shares_begin_at_zero_and_the_note_says_what_is_left_out() -> None:
+    own = torch.tensor([[0.0, 0, 6]])
+    found = result(torch.tensor([[3.0, 4, 9]]), ["a", " b", " c"], [False] * 3)
+    found.own = own
+    figure = pictures.show_text(found)
+    assert cells(figure).norm.vmin == 0
+    assert "Left out: what the position that predicts gives itself (38% of all scores)." in figure.get_supxlabel().replace(
+        "\n", " "
+    )

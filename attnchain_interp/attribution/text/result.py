@@ -186,13 +186,17 @@ class TextAttributionResult(LLMAttributionResult):
             Sentence(self.spelling.joined([passage]).text, begin, float(shares[:, passage].sum()))
             for passage, begin in zip(passages, begins, strict=True)
         ]
-        note = self.policy
-        if self.own is not None and (held := self.own.abs().sum() / self._rows.abs().sum().clamp_min(1e-30)) > _SEEN:
-            note = f"Left out: what the position that predicts gives itself ({held:.0%} of the scores of the prompt). {note}"
+        note = f"{self.left_out} {self.policy}".strip()
         outputs = self.output_spelling.pieces
         return page(
             Shaded(spelling.pieces, spelling.template, words.sinks, outputs, words._rows, found.output_attr, note, sentences)
         )
+
+    @property
+    def left_out(self) -> str:
+        """Says how much of the scores pictures and `top` leave out (see `elsewhere`); empty where that is next to nothing."""
+        held = 0.0 if self.own is None else float(self.own.abs().sum() / self._rows.abs().sum().clamp_min(1e-30))
+        return f"Left out: what the position that predicts gives itself ({held:.0%} of all scores)." if held > _SEEN else ""
 
     @property
     def _sink_lines(self) -> list[str]:

@@ -73,7 +73,8 @@ class Spelling:
         starts = [0, *accumulate(map(len, self.pieces))][:-1]
         text, begins = self.text, list[int]()
         for k, (start, piece) in enumerate(zip(starts, self.pieces, strict=True)):
-            apart = k == 0 or self.template[k] or self.template[k - 1]
+            before = self.pieces[k - 1] if k else ""
+            apart = k == 0 or self.template[k] or self.template[k - 1] or (before[-1:].isspace() and bool(before.strip()))
             if piece and (apart or _is_border(text, start)):
                 begins.append(start)
         return list(zip(begins, [*begins[1:], len(text)], strict=True))

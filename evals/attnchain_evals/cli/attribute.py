@@ -48,10 +48,13 @@ def attribute(
     features: Annotated[
         str | None, typer.Option(help="of a text: word, sentence or passage; the greatest of them are printed")
     ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="of a text without --target: how many tokens the model writes, at most")
+    ] = 25,
 ) -> None:
     """Writes the heat map of images, or a text with its words shaded, and the scores as JSON."""
     from attnchain_evals.bench.names import check_methods, with_settings
-    from attnchain_evals.bench.needs import check_fits, given_by, given_by_name
+    from attnchain_evals.bench.needs import check_fits, given_by, given_by_name, needs_of
     from attnchain_interp import AttentionError
     from attnchain_interp.checks import check_one_of
     from attnchain_interp.files import write_text
@@ -78,11 +81,13 @@ def attribute(
         raise AttentionError(f"{len(source)} texts are given; one is shown at a time.", "Write the text in quotes.")
     if of_image and features is not None:
         raise AttentionError(f"--features are parts of a text, and {model} takes images.", "Leave it out.")
+    if of_image and target is not None and not needs_of(method):
+        announce(f"{method} reads attention alone: it gives the same for every class.")
     picture = _picture(out, source, method, of_image)
     if of_image:
         found = _image(loaded, model, source, method, target, picture, dpi, smooth, keep_sinks)
     else:
-        found = _text(loaded, model, source[0], method, target, picture, dpi, features)
+        found = _text(loaded, model, source[0], method, target, picture, dpi, features, max_new_tokens)
     scores = picture.with_suffix(".json")
     write_text(scores, json.dumps({"model": model, "method": method, "target": target} | found.scores))
     typer.echo("\n".join([str(picture), str(scores), *found.lines]))
@@ -151,6 +156,7 @@ def _image(
         [each.shown for each in photographs],
         titles=[Path(source).name for source in sources],
         sinks=known_sinks(store, layers),
+        share=False,
         keep_sinks=keep_sinks,
         smooth=smooth,
         read=[each.part for each in photographs],
@@ -171,6 +177,7 @@ def _text(
     picture: Path,
     dpi: int,
     features: Any,
+    max_new_tokens: int,
 ) -> _Found:
     from attnchain_evals.bench.names import method_of
     from attnchain_interp import TextAttribution
@@ -180,7 +187,8 @@ def _text(
     meant = target if target is None or generates else _class(target)
     built = method_of(method)(loaded.model)
     attribution = TextAttribution(built, loaded.reading.tokenizer)
-    found = attribution.attribute(source, target=meant, show_progress=sys.stderr.isatty())
+    gen_args = {"max_new_tokens": max_new_tokens}
+    found = attribution.attribute(source, target=meant, gen_args=gen_args, show_progress=sys.stderr.isatty())
     rows: Any = found.token_attr
     title = f"{built!r} · {model}"
     shown = found if features is None else found.grouped(features)
@@ -189,7 +197,12 @@ def _text(
     else:
         write_figure(show_text(shown, title=title), picture, dpi)
     scores = {"text": source, "input_tokens": found.input_tokens, "output_tokens": found.output_tokens}
-    lines = [] if features is None else [f"{share:6.1%}  {part}" for part, share in shown.top()]
+    if meant is None and generates:
+        announce(f"The model goes on: {''.join(found.output_spelling.pieces)!r}")
+    best = [] if features is None else shown.top()
+    if len(shown.input_tokens) > len(best) > 0:
+        announce(f"The {len(best)} greatest of {len(shown.input_tokens)}:")
+    lines = [f"{share:6.1%}  {part}" for part, share in best]
     return _Found(scores | {"scores": rows.tolist(), "policy": found.policy}, lines)
 
 

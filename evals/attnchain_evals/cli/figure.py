@@ -172,6 +172,8 @@ def _read(model: str, image: Path | None, maps: Any, output: Path) -> _Captured:
             f"{model} takes no images, and these figures show images.", "See its tokens with `attnchain inspect`."
         )
     photo = photograph(loaded, image)
+    if (whole := photo.shown.shape[0] * photo.shown.shape[1]) > (part := photo.read.shape[0] * photo.read.shape[1]):
+        announce(f"The model reads {part / whole:.0%} of {image}, and the figure shows this part.")
     with working("capturing attention"):
         return _Captured(capture(loaded.model, photo.pixels, maps=maps), photo.read)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,7 +19,7 @@ from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_interp import AttentionError, AttentionStore, MultiBounce, Role, bounce, reverse
 from attnchain_interp.capture import rgb_image
 from attnchain_interp.chain import reversible
-from attnchain_interp.checks import check_one_of, check_whole_number
+from attnchain_interp.checks import check_one_of, check_type, check_whole_number
 
 Wanted = Literal["regions", "pieces", "object"]
 LAYERS: Final = slice(-3, None)
@@ -71,6 +72,7 @@ def segment(
 
     Source: Erel et al. 2025 (metastable states of tokens; bounces from the class token); Reuter et al. 2018 (GPCCA).
     """
+    check_type("image", image, PIL.Image.Image, "Pass PIL.Image.open(path), or PIL.Image.fromarray(array).")
     check_one_of("wanted", wanted, get_args(Wanted))
     if k is not None:
         check_whole_number("k", k, "the number of regions")
@@ -100,6 +102,11 @@ def segment(
 def _reader(model: Any, preprocess: Callable[[Any], Tensor] | None, side: int | None) -> WholePatches:
     if preprocess is None:
         raise AttentionError("preprocess is None.", "Pass what turns a PIL image into the model's input.")
+    if hasattr(preprocess, "image_mean"):  # a processor of transformers
+        raise AttentionError(
+            f"preprocess is a {type(preprocess).__name__}, which gives more than a tensor.",
+            'Pass lambda image: processor(images=image, return_tensors="pt").pixel_values.',
+        )
     return WholePatches(model, preprocess, side)
 
 

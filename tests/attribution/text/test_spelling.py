@@ -81,3 +81,11 @@ def test_a_template_is_special_tokens_with_their_roles_or_what_messages_do_not_s
     assert template(read("<|im_start|>user stories")) == "<|im_start|>"
     assert template(read("user\nsystem")) == ""
     assert grouped(read(CHAT), "sentence") == ["Be kind.", "the user asks"]
+
+
+def test_a_unit_that_ends_with_a_line_break_is_a_unit_of_its_own() -> None:
+    """As the sentences of a result, and the token of a full stop with a line break behind it."""
+    for pieces in (["It rained.\n\n", "Question: why?\n", "Answer:"], ["a", ".\n\n", "Question"]):
+        words = Spelling(pieces, [False] * len(pieces)).groups("word")
+        assert words == [[k] for k in range(len(pieces))]
+    assert Spelling(["\n", "Word", "s"], [False] * 3).groups("word") == [[0, 1, 2]], "a space of its own is not a unit"

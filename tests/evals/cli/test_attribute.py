@@ -97,9 +97,22 @@ def test_resolution_is_chosen(photo: Path, tmp_path: Path) -> None:
     assert widths[1] == pytest.approx(2 * widths[0], abs=1)
 
 
-def test_a_decoder_goes_on_where_no_target_is_given(decoder: str, tmp_path: Path) -> None:
-    printed = run("attribute", decoder, "a walk", "--method", "Rollout", "--out", tmp_path / "out").split()
-    assert len(json.loads(Path(printed[1]).read_text())["output_tokens"]) == 25
+def test_a_decoder_goes_on_where_no_target_is_given(decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("attnchain_evals.cli.attribute.announce", said.append)
+    for options, written in (((), 25), (("--max-new-tokens", "3"), 3)):
+        printed = run("attribute", decoder, "a walk", "--method", "Rollout", "--out", tmp_path / "out", *options).split()
+        tokens = json.loads(Path(printed[1]).read_text())["output_tokens"]
+        assert len(tokens) == written
+        assert said.pop().startswith("The model goes on: '")
+
+
+def test_a_class_is_no_matter_of_attention_alone(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("attnchain_evals.cli.attribute.announce", told.append)
+    for method, said in (("TokenRank", True), ("GradientTokenRank", False)):
+        run("attribute", "bundled", photo, "--target", "3", "--method", method, "--out", tmp_path)
+        assert ("it gives the same for every class" in told[-1]) is said
 
 
 def test_a_text_of_an_encoder_has_one_row(encoder: str, tmp_path: Path) -> None:

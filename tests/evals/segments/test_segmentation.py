@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from attnchain_evals import segment
@@ -95,6 +96,10 @@ def test_any_mode_and_any_size(mode: str) -> None:
 
 def test_bad_calls() -> None:
     model = Colours()
+    with pytest.raises(AttentionError, match=r"(?s)image is of type ndarray.*Image.fromarray"):
+        segment(model, np.zeros((8, 8, 3)), lambda image: image)
+    with pytest.raises(AttentionError, match=r"(?s)preprocess is a ViTImageProcessor.*pixel_values"):
+        segment(model, picture(), transformers.ViTImageProcessor())  # type: ignore[arg-type]
     with pytest.raises(AttentionError, match="preprocess is None"):
         segment(model, picture())
     with pytest.raises(AttentionError, match=r"\(200, 10, 200, 10\) is not within the photograph of 160 × 160"):
