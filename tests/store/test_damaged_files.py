@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from hypothesis import strategies as st
 
-from attnchain_interp import AttentionStore, Factors, LayerAttention, TokenLayout
+from attnchain_interp import AttentionError, AttentionStore, Factors, LayerAttention, TokenLayout
 
 from ..fuzzing import fuzzed, refused_or
 
@@ -90,6 +91,7 @@ def read_and_used(contents: bytes) -> None:
     if store is None:
         return
     assert store._repr_html_().encode()
-    assert store.kind
-    assert all(layer.maps.ndim == 4 for layer in store)
     assert store.unread == ()
+    with suppress(AttentionError):  # numbers that no attention has are refused where they are used
+        assert store.kind
+        assert all(layer.maps.ndim == 4 for layer in store)
