@@ -204,7 +204,8 @@ def collector_of(maps: Maps | None, keep: Keep | LayerMean | Sequence[Reducer], 
     if maps is not None:
         check_one_of("maps", maps, get_args(Maps))
     mean, keep = (keep, "auto") if isinstance(keep, LayerMean) else (None, keep)
-    attention = StoreCollector(keep, max_bytes) if isinstance(keep, str) else ReductionCollector(keep)
+    attention: Any = StoreCollector(keep, max_bytes) if isinstance(keep, str) else ReductionCollector(keep)
+    attention = attention if mean is None else MeanCollector(mean, attention, max_bytes)
     if maps == "attention" or (maps is None and keep == "factors"):
         return attention
     if keep == "factors":

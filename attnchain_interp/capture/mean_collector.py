@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.capture.store_collector import StoreCollector
-from attnchain_interp.operators import Factors
+from attnchain_interp.operators import Factors, float32_or_wider, wide_dtype
 from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
 LayerRule = Literal["mean", "late"]
+
+_TILE: Final = 2**19  # entries of the maps of a layer that are built at once: few enough for a cache
+_COPIES: Final = 4  # of the mean map that a method holds, which the limit is for too
 
 
 @final
@@ -42,26 +45,36 @@ class MixedLayers(Exception):  # noqa: N818 - no error: `capture` keeps the laye
 
 @final
 class MeanCollector:
-    """Keeps the weighted mean of the layers' maps, as a store of one layer. It keeps the layers of an image apart.
+    """Keeps the weighted mean of the layers' maps and heads, as a store of one layer. It keeps the layers of an image apart.
 
     Args:
         rules: of the weights.
+        apart: keeps the layers that are not added up. None: a store of maps.
+        most_bytes: layers are added up where their maps take more than this, and the mean and its copies do not. None: always.
     """
 
-    def __init__(self, rules: LayerMean) -> None:
-        self._rules, self._apart = rules, StoreCollector("maps")
+    def __init__(self, rules: LayerMean, apart: StoreCollector | None = None, most_bytes: int | None = None) -> None:
+        self._rules, self._most_bytes = rules, most_bytes
+        self._apart = StoreCollector("maps") if apart is None else apart
         self._expected: Expected | None = None
+        self._adds = self._asked = False
         self._causal: bool | None = None
         self._total: Tensor | None = None
-        self._weights: list[float] = []
+        self._weights: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"MeanCollector({self._rules})"
 
     def expect(self, expected: Expected) -> None:
-        """See `Collector.expect`."""
-        self._expected = expected
-        self._apart.expect(expected)
+        """Decides whether layers are added up. See `Collector.expect`."""
+        self._expected, most = expected, self._most_bytes
+        one = expected.map_bytes // (expected.layers * expected.heads)
+        fits = most is None or expected.map_bytes > most >= _COPIES * one
+        known = self._rules.decoder is not None or self._rules.encoder is not None
+        images = bool((expected.tokens.roles == Role.PATCH).any())
+        self._adds = fits and known and expected.queries is None and not images
+        if not self._adds:
+            self._keep_apart(expected)
 
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Adds the map of one layer. See `Collector.take`.
@@ -69,20 +82,25 @@ class MeanCollector:
         Raises:
             MixedLayers: it is causal and an earlier layer is not, or the other way round.
         """
-        tokens = told(self._expected).tokens
-        causal = LayerAttention(name, attention).causal(tokens.mask)
-        if self._causal not in (None, causal):
-            raise MixedLayers
-        self._causal = causal
-        rule = self._rules.decoder if causal else self._rules.encoder
-        if rule is None or isinstance(attention, Factors) or bool((tokens.roles == Role.PATCH).any()):
+        expected, layer, rule = told(self._expected), LayerAttention(name, attention), None
+        if self._adds:
+            expected.check_layer(name, attention, self._weights)
+            causal = layer.causal(expected.tokens.mask)
+            if self._causal not in (None, causal):
+                raise MixedLayers
+            self._causal = causal
+            rule = self._rules.decoder if causal else self._rules.encoder
+        if rule is None:
+            self._keep_apart(expected)
             self._apart.take(name, attention, sink, value_norms)
             return
-        weight = self._weight(rule)
-        self._weights.append(weight)
+        weight = self._weights[name] = self._weight(rule)
         if self._total is None:
-            self._total = torch.zeros_like(attention)
-        self._total.add_(attention.to(self._total.device), alpha=weight)  # layers may lie on several devices
+            shape = (attention.shape[0], 1, *attention.shape[2:])
+            self._total = torch.zeros(shape, dtype=wide_dtype(layer.dtype), device=layer.device)
+        if weight:
+            for rows, mean in _head_means(attention, sink):
+                self._total[:, 0, rows, : mean.shape[-1]].add_(mean.to(self._total.device), alpha=weight)  # of several devices
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
         """Returns the store. See `Collector.result`.
@@ -95,9 +113,33 @@ class MeanCollector:
             return self._apart.result(names, metadata)
         if not len(names) == len(self._weights) == expected.layers:
             raise MixedLayers
-        mean = LayerAttention(f"mean of {len(names)} layers", self._total.div_(sum(self._weights)))
+        mean = LayerAttention(f"mean of {len(names)} layers", self._total.div_(sum(self._weights.values())))
         return AttentionStore([mean], expected.tokens, metadata)
+
+    def _keep_apart(self, expected: Expected) -> None:
+        if not self._asked:
+            self._asked = True
+            self._apart.expect(expected)
 
     def _weight(self, rule: LayerRule) -> float:
         layers = told(self._expected).layers
         return len(self._weights) / (layers - 1) if rule == "late" and layers > 1 else 1.0
+
+
+def _head_means(attention: Tensor | Factors, sink: bool) -> Iterator[tuple[slice, Tensor]]:
+    """Yields some queries after another with the mean of their heads (batch, query, key), each row divided by its sum.
+
+    In causal attention the keys end with the last one that these queries see.
+    """
+    batch, heads, queries, keys = attention.shape
+    factored = isinstance(attention, Factors)
+    size, whole = max(1, _TILE // (batch * heads * keys)), factored and attention.sinks is None
+    for start in range(0, queries, size):
+        rows = slice(start, min(start + size, queries))
+        if factored:
+            maps = attention.maps(rows, slice(0, rows.stop if attention.causal else keys))
+        else:
+            maps = float32_or_wider(attention[:, :, rows])
+        if not whole and (heads > 1 or sink):
+            maps = maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+        yield rows, maps.mean(1)

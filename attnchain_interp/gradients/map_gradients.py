@@ -14,7 +14,7 @@ from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
-from attnchain_interp.gradients.target import Target, selected_score
+from attnchain_interp.gradients.target import Target, kept_by_target, logits_kept, selected_score
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
 
@@ -133,6 +133,8 @@ def capture_gradients(
             target that it does not hold; a model through which no gradient flows from the score to the maps.
     """
     with MapGraph(model) as graph:
+        last = kept_by_target(target)
+        kwargs = kwargs if last is None else {**logits_kept(graph.model, last, {**kwargs, "reading": reading}), **kwargs}
         reading, kwargs = separated(graph.model, reading, kwargs)
         collector = GradientCollector(keep, max_bytes)
         request = CaptureRequest(collector, layers, reading, told=graph.told)

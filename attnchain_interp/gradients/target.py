@@ -111,6 +111,17 @@ def target_position(target: Target, batch: int) -> Tensor | None:
     return torch.tensor(several, device="cpu") if len(several) == batch else None
 
 
+def kept_by_target(target: Target) -> int | None:
+    """Returns of how many of the last positions the logits hold the targets: indices (−k, …); None where they may need more.
+
+    >>> kept_by_target([(-1, 7), (-3, 9)]), kept_by_target((4, 7)), kept_by_target(7)
+    (3, None, None)
+    """
+    each = target if isinstance(target, list) else [target]
+    last = [-indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1 and int(indices[0]) < 0]
+    return max(last) if each and len(last) == len(each) else None
+
+
 def _scores_of(output: Any, batch: int) -> int:
     """Returns how many examples have a score: as many as the logits, of which each may be of several that the model reads."""
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)

@@ -189,7 +189,7 @@ class Sum(Composed):
         return Sum([inner.part(rows, columns) for inner in self._inners])
 
     def dense(self) -> Tensor:
-        return reduce(torch.add, [inner.dense() for inner in self._inners])
+        return reduce(torch.add, (inner.dense() for inner in self._inners))
 
     def diagonal(self) -> Tensor:
         return reduce(torch.add, [inner.diagonal() for inner in self._inners])

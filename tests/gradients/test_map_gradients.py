@@ -51,6 +51,19 @@ def test_every_form_of_target_that_captum_takes() -> None:
     assert not other[1, ..., 3:, :].any(), "what comes later has no part"
 
 
+def test_the_logits_that_a_target_names_alone_are_asked_for() -> None:
+    decoder, ids = small.llama(), small.ids()
+    seen: list[int] = []
+    decoder.register_forward_hook(lambda _, __, output: seen.append(output.logits.shape[1]))
+    last = stacked(ac.capture_gradients(decoder, ids, target=(-2, 9)))
+    assert torch.allclose(stacked(ac.capture_gradients(decoder, ids, target=(5, 9))), last, atol=1e-12)
+    labelled = ac.capture_gradients(decoder, ids, target=(-2, 9), labels=ids)
+    assert torch.allclose(stacked(labelled), last, atol=1e-12)
+    with pytest.raises(ac.AttentionError, match=r"\(2, 7, 60\)"):
+        ac.capture_gradients(decoder, ids, target=(-9, 9))
+    assert seen == [2, 7, 7, 7]
+
+
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize(("build", "target"), [(small.bert, 1), (small.llama, (4, 1))])
 def test_transformers_fused_and_eager_find_the_same(build: Any, target: Any, implementation: str) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from attnchain_interp import AttentionError
 from attnchain_interp.gradients import SeveralScores, logits_of
-from attnchain_interp.gradients.target import selected_score, target_position
+from attnchain_interp.gradients.target import kept_by_target, selected_score, target_position
 
 LOGITS = torch.arange(24.0).reshape(2, 3, 4)
 
@@ -51,6 +51,13 @@ def test_the_position_that_a_target_names() -> None:
     assert target_position([(4, 7), (2, 9)], 2).tolist() == [4, 2]  # type: ignore[union-attr]
     for target in (3, (3,), None, [1, 2], torch.tensor([1, 2])):
         assert target_position(target, 2) is None
+
+
+def test_the_last_positions_that_targets_name() -> None:
+    assert kept_by_target((-1, 7)) == 1
+    assert kept_by_target([(-1, 7), (-3, 9)]) == 3
+    for target in ((4, 7), [(-1, 7), (4, 9)], [(-1, 7), 3], 7, -1, (-1,), [], None, torch.tensor([-1, 7]), lambda x: x):
+        assert kept_by_target(target) is None  # type: ignore[arg-type]
 
 
 def test_several_scores_are_of_one_example() -> None:

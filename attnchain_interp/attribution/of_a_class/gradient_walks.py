@@ -16,7 +16,7 @@ from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.chain.transformations import balanced_by
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSelection
+from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSelection, states_of
 from attnchain_interp.store import layer_weights as weights_of_layers
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, jump_to_last, start_distribution
 
@@ -61,13 +61,13 @@ def gradient_chain(
             refuses.
     """
     of_layers = weights_of_layers(found.store, layer_weights, tokens=tokens)
-    attention = found.store.chain(tokens=tokens, layer_weights=of_layers)
-    states = attention.states
+    states = states_of(found.store, tokens).to(found.store[0].device)
     weights = evidence(found, "entries", of_layers) * states[:, None]
     sums = weights.sum(-1, keepdim=True)
     there = sums > torch.finfo(sums.dtype).tiny
     transitions = weights / torch.where(there, sums, 1)
     if not bool((there | ~states[..., None]).all()):
+        attention = found.store.chain(tokens=tokens, layer_weights=of_layers)
         transitions = torch.where(there, transitions, attention.matrix)
     chain = Chain(transitions, states, check=False)
     return balanced_by(chain, balanced)
