@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from attnchain_evals.tasks.bsds500 import segmentations
 from attnchain_evals.tasks.image_folder import open_image, open_mask
 from attnchain_interp.capture import adapter_named
 from studies.segments.page import OWN, page
-from studies.segments.photographs import Labels, object_scores, partition_scores, partitions
+from studies.segments.photographs import Labels, object_maps, object_scores, partition_scores, partitions
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,40 +44,54 @@ def main() -> None:
     bsds500 = sorted((given.bsds500 / "images/test").glob("*.jpg"))
     ecssd = sorted((given.ecssd / "images").glob("*.jpg"))[:: given.every]
 
-    def of_bsds500(file: Path) -> dict[str, list[float]]:
-        truth = torch.from_numpy(segmentations(given.bsds500 / f"groundTruth/test/{file.stem}.mat"))
+    def of_bsds500(file: Path, known: Container[str]) -> dict[str, list[float]]:
         image = open_image(file)
-        found = partitions(reader, image)
-        draw(image, found[OWN], given.output / f"overlays/{file.stem}.jpg")
-        return partition_scores(found, truth)
+        found = {name: made for name, made in partitions(reader, image).items() if name not in known}
+        if OWN in found:
+            labels = found[OWN]()
+            found[OWN] = lambda: labels
+            draw(image, labels, given.output / f"overlays/{file.stem}.jpg")
+        return partition_scores(found, torch.from_numpy(segmentations(given.bsds500 / f"groundTruth/test/{file.stem}.mat")))
 
-    def of_ecssd(file: Path) -> dict[str, list[float]]:
+    def of_ecssd(file: Path, known: Container[str]) -> dict[str, list[float]]:
         mask = torch.from_numpy(np.asarray(open_mask(given.ecssd / f"masks/{file.stem}.png").convert("L")) > 127)
-        return object_scores(reader, open_image(file), mask)
+        found = object_maps(reader, open_image(file))
+        return object_scores({name: made for name, made in found.items() if name not in known}, mask)
 
     rows = given.output / "bsds500.jsonl", given.output / "ecssd.jsonl"
     if not given.page:
         scored(bsds500, of_bsds500, rows[0])
         scored(ecssd, of_ecssd, rows[1])
-    regions, objects = map(read, rows)
+    image = open_image(bsds500[0])
+    regions, objects = complete(read(rows[0]), partitions(reader, image)), complete(read(rows[1]), object_maps(reader, image))
     (ROOT / "docs/segments.md").write_text(page(regions, objects), encoding="utf-8")
 
 
 def scored(files: list[Path], score: Any, rows: Path) -> None:
-    """Appends photograph → method → scores of each file that `rows` lacks.
+    """Appends photograph → method → scores of each file: those of the methods that `rows` lacks.
 
     Photographs come in random order, so several processes share the work, and those of a run that was stopped are a sample.
     """
-    for file in random.sample(files, len(files)):
-        if file.stem not in read(rows):
-            line = json.dumps([file.stem, score(file)]) + "\n"
+    for number, file in enumerate(random.sample(files, len(files))):
+        if found := score(file, read(rows).get(file.stem, {})):
             with rows.open("a", encoding="utf-8") as held:
-                held.write(line)
-            print(f"{rows.stem}: {len(read(rows))} of {len(files)}", flush=True)
+                held.write(json.dumps([file.stem, found]) + "\n")
+        print(f"{rows.stem}: {number + 1} of {len(files)}", flush=True)
 
 
 def read(rows: Path) -> dict[str, dict[str, list[float]]]:
-    return dict(json.loads(line) for line in rows.read_text("utf-8").splitlines()) if rows.exists() else {}
+    """Returns photograph → method → scores, of which a later line may hold more."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for line in rows.read_text("utf-8").splitlines() if rows.exists() else ():
+        photograph, scores = json.loads(line)
+        found[photograph] = found.get(photograph, {}) | scores
+    return found
+
+
+def complete(scores: Mapping[str, Mapping[str, list[float]]], methods: Iterable[str]) -> dict[str, dict[str, list[float]]]:
+    """Returns the photographs that have scores of all methods, and the methods in their order."""
+    names = [*methods]
+    return {each: {name: of[name] for name in names} for each, of in scores.items() if {*names} <= {*of}}
 
 
 def draw(image: Any, labels: Labels, file: Path) -> None:

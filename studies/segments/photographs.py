@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import boundary_counts, covering, rand_index, variation_of_information
+from attnchain_evals.bench.image_controls import first_component
 from attnchain_evals.metrics.segmentation_scores import segmentation_counts
-from attnchain_evals.segments.refinement import Painter, interpolated, working_size
+from attnchain_evals.segments.refinement import Painter
 from attnchain_evals.segments.regions import regions, states
 from attnchain_evals.segments.segmentation import LAYERS
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_interp.chain import reversible
 
-KS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14)  # up to 20, the best of each photograph of val is better by .001
+KS = tuple(range(2, 21))
 SHOWN = (4, 6, 8)  # those that have a row of their own
 FIXED = 8  # regions where k does not follow the photograph: the best on val
 DIFF_SEG = (8, 0.2)  # anchors along a side, threshold: the best on val
@@ -50,95 +52,142 @@ def one_hot(numbers: Any, grid: tuple[int, int]) -> NDArray[np.float32]:
     return np.eye(numbers.max() + 1, dtype=np.float32)[numbers].T.reshape(-1, *grid)
 
 
-def partitions(reader: WholePatches, image: Any) -> dict[str, Labels]:
-    """Returns the labels (height, width) of each method. Clusterings have the same refinement and pieces as the regions."""
+def partitions(reader: WholePatches, image: Any) -> dict[str, Callable[[], Labels]]:
+    """Returns what makes the labels (height, width) of each method. Clusterings are refined and in pieces as regions are.
+
+    What several methods need is made once, when the first of them is called.
+    """
     from skimage.segmentation import felzenszwalb, slic
     from sklearn.cluster import KMeans, SpectralClustering
 
     pixels = np.asarray(image)
-    store, features = read(reader, image, LAYERS)
-    size, grid = pixels.shape[:2], store.tokens.grid or (1, 1)
-    one_way = store.chain(balanced=True)
-    chain = reversible(one_way)
-    own = grids(store, regions(chain).memberships)
-    painter = Painter(pixels, refine=True, pieces=True)
-    found = {
-        "states, k by the spectrum": painter.labels(own),
-        "states, k by the spectrum, not refined": painter.unrefined(own),
-        "states, k by the spectrum, not cut into pieces": Painter(pixels, refine=True).labels(own),
-    }
-    for k in KS:
-        found[states_name(k)] = painter.labels(grids(store, states(chain, k).memberships))
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    attention = chain.matrix[0][chain.states[0]][:, chain.states[0]].double().numpy()
-    weights = ac.stationary(torch.from_numpy(attention)).numpy()[:, None] * attention
-    graphs = {"features": (unit @ unit.T).clip(0), "attention": (weights + weights.T) / 2}
-    clusters = {f"k-means of features, k = {FIXED}": KMeans(FIXED, n_init=4, random_state=0).fit_predict(features)}  # type: ignore[arg-type]
-    for name, graph in graphs.items():
-        spectral = SpectralClustering(FIXED, affinity="precomputed", random_state=0, assign_labels="kmeans")
-        clusters[f"spectral clustering of {name}, k = {FIXED}"] = spectral.fit_predict(graph)
-    side, threshold = DIFF_SEG
-    anchors = one_way.states[0].nonzero()[:, 0][ac.diffusion.uniform_anchors(grid, min(side, *grid))]
-    merged = ac.diffusion.diff_seg(one_way, anchors, threshold)
-    clusters["DiffSeg's merging of attention"] = merged[one_way.states].numpy()
-    for name, numbers in clusters.items():
-        found[name] = painter.labels(one_hot(numbers, grid))
+    size = pixels.shape[:2]
+
+    @cache
+    def seen() -> tuple[ac.AttentionStore, NDArray[np.float32]]:
+        return read(reader, image, LAYERS)
+
+    @cache
+    def chains() -> tuple[ac.Chain, ac.Chain]:
+        one_way = seen()[0].chain(balanced=True)
+        return one_way, reversible(one_way)
+
+    @cache
+    def own() -> NDArray[np.float32]:
+        return grids(seen()[0], regions(chains()[1]).memberships)
+
+    @cache
+    def painter() -> Painter:
+        return Painter(pixels, refine=True, pieces=True)
+
+    def of_states(k: int) -> Labels:
+        return painter().labels(grids(seen()[0], states(chains()[1], k).memberships))
+
+    def unit_features() -> NDArray[np.float32]:
+        return seen()[1] / np.linalg.norm(seen()[1], axis=1, keepdims=True)
+
+    def flow() -> NDArray[np.float64]:
+        chain = chains()[1]
+        attention = chain.matrix[0][chain.states[0]][:, chain.states[0]].double().numpy()
+        weights = ac.stationary(torch.from_numpy(attention)).numpy()[:, None] * attention
+        return (weights + weights.T) / 2
+
+    def k_means() -> Any:
+        return KMeans(FIXED, n_init=4, random_state=0).fit_predict(seen()[1])  # type: ignore[arg-type]
+
+    def spectral(graph: NDArray[Any]) -> Any:
+        clustering = SpectralClustering(FIXED, affinity="precomputed", random_state=0, assign_labels="kmeans")
+        return clustering.fit_predict(graph)
+
+    def diff_seg() -> Any:
+        side, threshold = DIFF_SEG
+        grid, one_way = seen()[0].tokens.grid or (1, 1), chains()[0]
+        anchors = one_way.states[0].nonzero()[:, 0][ac.diffusion.uniform_anchors(grid, min(side, *grid))]
+        return ac.diffusion.diff_seg(one_way, anchors, threshold)[one_way.states].numpy()
+
+    def clustered(numbers: Callable[[], Any]) -> Callable[[], Labels]:
+        return lambda: painter().labels(one_hot(numbers(), seen()[0].tokens.grid or (1, 1)))
+
     rows, columns = (np.arange(side) * parts // side for side, parts in zip(size, (2, 4), strict=True))
-    return found | {
-        "Felzenszwalb": felzenszwalb(pixels, scale=800, sigma=0.8, min_size=800),
-        "SLIC": slic(pixels, n_segments=FIXED, compactness=10),
-        "a raster of 2 × 4": rows[:, None] * 4 + columns,
-        "one segment": np.zeros(size, np.int64),
+    return {
+        "states, k by the spectrum": lambda: painter().labels(own()),
+        "states, k by the spectrum, not refined": lambda: painter().unrefined(own()),
+        "states, k by the spectrum, not cut into pieces": lambda: Painter(pixels, refine=True).labels(own()),
+        **{states_name(k): partial(of_states, k) for k in KS},
+        f"k-means of features, k = {FIXED}": clustered(k_means),
+        f"spectral clustering of features, k = {FIXED}": clustered(
+            lambda: spectral((unit_features() @ unit_features().T).clip(0))
+        ),
+        f"spectral clustering of attention, k = {FIXED}": clustered(lambda: spectral(flow())),
+        "DiffSeg's merging of attention": clustered(diff_seg),
+        "Felzenszwalb": lambda: felzenszwalb(pixels, scale=800, sigma=0.8, min_size=800),
+        "SLIC": lambda: slic(pixels, n_segments=FIXED, compactness=10),
+        "a raster of 2 × 4": lambda: rows[:, None] * 4 + columns,
+        "one segment": lambda: np.zeros(size, np.int64),
     }
 
 
-def partition_scores(found: Mapping[str, Labels], truth: Tensor) -> dict[str, list[float]]:
+def partition_scores(found: Mapping[str, Callable[[], Labels]], truth: Tensor) -> dict[str, list[float]]:
     """Returns method → covering, Rand index and variation of information, each the mean over people, and `boundary_counts`.
 
     Of k that have no row of their own, the second and the third are 0.
 
     Args:
-        found: method → labels (height, width), as of `partitions`.
+        found: method → what makes labels (height, width), as of `partitions`.
         truth: (person, height, width).
     """
     scores, hidden = {}, {states_name(k) for k in KS if k not in SHOWN}
     for name, labels in found.items():
-        own = torch.from_numpy(np.ascontiguousarray(labels)).long()
+        own = torch.from_numpy(np.ascontiguousarray(labels())).long()
         wanted = (covering,) if name in hidden else (covering, rand_index, variation_of_information)
         means = [float(score(own, truth).mean()) for score in wanted] + [0.0, 0.0] * (name in hidden)
         scores[name] = [*means, *boundary_counts(own, truth).tolist()]
     return scores
 
 
-def object_scores(reader: WholePatches, image: Any, mask: Tensor) -> dict[str, list[float]]:
-    """Returns method → the counts of pixels and the average precision of `segmentation_counts`."""
-    store, features = read(reader, image, LAYERS)
-    pixels = np.asarray(image)
+def object_maps(reader: WholePatches, image: Any) -> dict[str, Callable[[], NDArray[np.float32]]]:
+    """Returns what makes the map (rows, columns) of each method: of patches, or of pixels where it is refined."""
 
-    def grid(scores: Tensor) -> NDArray[np.float32]:
-        return store.tokens.to_grid(scores).float()[0].numpy()
+    @cache
+    def seen() -> tuple[ac.AttentionStore, NDArray[np.float32]]:
+        return read(reader, image, LAYERS)
 
-    maps: Mapping[str, NDArray[np.float32]] = {
-        "one bounce from the class token, balanced": grid(
-            ac.MultiBounce(layers=-1, balanced=True, start="class").score(store)
-        ),
-        "the same, not balanced": grid(ac.MultiBounce(layers=-1, balanced=False, start="class").score(store)),
-        "the same of the last two layers, balanced": grid(
-            ac.MultiBounce(layers=slice(-2, None), balanced=True, start="class").score(store)
-        ),
-        "class row": grid(ac.RawAttention(token="class", layers=-1).score(store)),  # noqa: S106 - no password
-        "TokenRank, balanced": grid(ac.TokenRank(layers=-1, balanced=True).score(store)),
-        "normalised cut of features (TokenCut)": normalised_cut(features).reshape(store.tokens.grid or (1, 1)),
+    def scored(method: Any) -> NDArray[np.float32]:
+        return seen()[0].tokens.to_grid(method.score(seen()[0])).float()[0].numpy()
+
+    def bounce(layers: Any, balanced: bool = True) -> NDArray[np.float32]:
+        return scored(ac.MultiBounce(layers=layers, balanced=balanced, start="class"))
+
+    def component() -> NDArray[np.float32]:
+        grid = seen()[0].tokens.grid or (1, 1)
+        return first_component(torch.from_numpy(seen()[1])[None], grid)[0].numpy()
+
+    def refined(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        return Painter(np.asarray(image), refine=True).soft(scores[None])[0]
+
+    last, two = -1, slice(-2, None)
+    return {
+        "one bounce from the class token, balanced": lambda: bounce(last),
+        "the same, not balanced": lambda: bounce(last, balanced=False),
+        "the same of the last two layers, balanced": lambda: bounce(two),
+        "class row": lambda: scored(ac.RawAttention(token="class", layers=last)),  # noqa: S106 - no password
+        "TokenRank, balanced": lambda: scored(ac.TokenRank(layers=last, balanced=True)),
+        "first principal component of features": component,
+        "normalised cut of features (TokenCut)": lambda: normalised_cut(seen()[1]).reshape(seen()[0].tokens.grid or (1, 1)),
+        "one bounce from the class token, balanced, refined": lambda: refined(bounce(last)),
+        "the same of the last two layers, balanced, refined": lambda: refined(bounce(two)),
+        "first principal component of features, refined": lambda: refined(component() - component().min()),
     }
-    scores = {}
-    for name, scored in maps.items():
-        scores[name] = segmentation_counts(torch.from_numpy(scored)[None], mask[None])[0].tolist()
-    for name in [*maps][:3:2]:  # balanced, of one layer and of two
-        mean = interpolated(maps[name][None], working_size(pixels.shape)).mean()
-        share = maps[name] / (maps[name] + mean)
-        drawn = torch.from_numpy(Painter(pixels, refine=True).labels(np.stack([1 - share, share]))).double()
-        scores[f"{name}, refined"] = segmentation_counts(drawn[None], mask[None])[0].tolist()
-    return scores
+
+
+def object_scores(found: Mapping[str, Callable[[], NDArray[np.float32]]], mask: Tensor) -> dict[str, list[float]]:
+    """Returns method → the counts of pixels and the average precision of `segmentation_counts`.
+
+    Args:
+        found: method → what makes its map, as of `object_maps`.
+        mask: (height, width) bool, true on the object.
+    """
+    return {name: segmentation_counts(torch.from_numpy(made())[None], mask[None])[0].tolist() for name, made in found.items()}
 
 
 def normalised_cut(features: NDArray[np.float32], least: float = 0.2) -> NDArray[np.float32]:

@@ -111,13 +111,7 @@ class FeatureComponent(ImageControl):
     def cells(self, images: Tensor) -> Tensor:
         layout, features = self._features(images)
         patches = features[:, layout].flatten(1, -2).float()
-        centred = patches - patches.mean(1, keepdim=True)
-        component = torch.linalg.svd(centred, full_matrices=False).Vh[:, 0]
-        cells = (centred @ component[..., None])[..., 0].unflatten(1, self.grid)
-        inside = torch.zeros(self.grid, dtype=torch.bool, device=cells.device)
-        inside[1:-1, 1:-1] = True
-        border = cells.masked_fill(inside, 0).sum((1, 2), keepdim=True)
-        return torch.where(border > 0, -cells, cells)
+        return first_component(patches, self.grid)
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns which tokens are patches (token,), and the features (batch, token, width)."""
@@ -138,3 +132,14 @@ class FeatureComponent(ImageControl):
                 "Use this control with a vision transformer.",
             )
         return (tokens.roles[0] == Role.PATCH).to(seen[0].device), seen[0]
+
+
+def first_component(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Returns the first component (batch, rows, columns) of features (batch, patch, width), whose border is below 0."""
+    centred = features - features.mean(1, keepdim=True)
+    component = torch.linalg.svd(centred, full_matrices=False).Vh[:, 0]
+    cells = (centred @ component[..., None])[..., 0].unflatten(1, grid)
+    inside = torch.zeros(grid, dtype=torch.bool, device=cells.device)
+    inside[1:-1, 1:-1] = True
+    border = cells.masked_fill(inside, 0).sum((1, 2), keepdim=True)
+    return torch.where(border > 0, -cells, cells)

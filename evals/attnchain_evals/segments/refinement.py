@@ -40,14 +40,19 @@ def superpixels(image: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def refined(shares: NDArray[np.float32], pieces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the segment with the greatest mean share in each superpixel, in the shape of the superpixels.
+    """Returns the segment with the greatest mean share in each superpixel, in the shape of the superpixels."""
+    return means(shares, pieces).argmax(0)[pieces]
+
+
+def means(shares: NDArray[np.float32], pieces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns the mean shares (segment, superpixel) of each superpixel.
 
     Args:
         shares: (segment, row, column) of patches.
         pieces: the `superpixels` of the image.
     """
     flat, numbers = interpolated(shares, pieces.shape).reshape(len(shares), -1), pieces.ravel()
-    return np.stack([np.bincount(numbers, share) for share in flat]).argmax(0)[pieces]
+    return np.stack([np.bincount(numbers, share) for share in flat]) / np.bincount(numbers)
 
 
 def enlarged(labels: NDArray[np.int64], size: tuple[int, ...]) -> NDArray[np.int64]:
@@ -93,6 +98,12 @@ class Painter:
     def labels(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the labels (height, width) of shares (segment, row, column), from 0."""
         return self.unrefined(shares) if self._edges is None else self._whole(refined(shares, self._edges))
+
+    def soft(self, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns shares (segment, row, column) at the working size: the mean of each superpixel, or interpolated."""
+        if self._edges is None:
+            return interpolated(shares, working_size(self._size))
+        return means(shares, self._edges)[:, self._edges].astype(np.float32)
 
     def unrefined(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the labels of interpolated shares, without regard to edges."""

@@ -13,9 +13,17 @@ from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
 from attnchain_evals.segments.whole_patches import WholePatches
-from studies.segments.__main__ import read, scored
+from studies.segments.__main__ import complete, read, scored
 from studies.segments.page import BOUNCE, OWN
-from studies.segments.photographs import KS, normalised_cut, object_scores, one_hot, partition_scores, partitions
+from studies.segments.photographs import (
+    KS,
+    normalised_cut,
+    object_maps,
+    object_scores,
+    one_hot,
+    partition_scores,
+    partitions,
+)
 
 
 def preprocess(image: Image.Image) -> Tensor:
@@ -57,7 +65,7 @@ def test_every_method_scores_the_same_photograph(reader: WholePatches, photograp
 def test_objects(reader: WholePatches, photograph: Image.Image) -> None:
     mask = torch.zeros(60, 90, dtype=torch.bool)
     mask[10:50, 30:60] = True
-    scores = object_scores(reader, photograph, mask)
+    scores = object_scores(object_maps(reader, photograph), mask)
     assert {BOUNCE, f"{BOUNCE}, refined", "class row"} <= set(scores)
     assert all(len(each) == 6 for each in scores.values())
     assert scores[BOUNCE] != scores[f"{BOUNCE}, refined"]
@@ -72,9 +80,18 @@ def test_the_normalised_cut_parts_two_groups() -> None:
 
 
 def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """So does one that lacks a method of a photograph."""
     rows, asked = tmp_path / "rows.jsonl", []
-    rows.write_text(json.dumps(["a", {"m": [1.0]}]) + "\n")
-    scored([Path("a.jpg"), Path("b.jpg")], lambda file: asked.append(file.stem) or {"m": [2.0]}, rows)
-    assert asked == ["b"]
-    assert read(rows) == {"a": {"m": [1.0]}, "b": {"m": [2.0]}}
-    assert len(rows.read_text().splitlines()) == 2
+    rows.write_text(json.dumps(["a", {"m": [1.0], "old": [0.0]}]) + "\n" + json.dumps(["c", {"m": [3.0], "n": [3.0]}]) + "\n")
+
+    def score(file: Path, known: dict[str, list[float]]) -> dict[str, list[float]]:
+        asked.append((file.stem, sorted(known)))
+        return {name: [2.0] for name in ("n", "m") if name not in known}
+
+    scored([Path("a.jpg"), Path("b.jpg"), Path("c.jpg")], score, rows)
+    assert sorted(asked) == [("a", ["m", "old"]), ("b", []), ("c", ["m", "n"])]
+    assert len(rows.read_text().splitlines()) == 4
+    whole = {"a": {"m": [1.0], "n": [2.0]}, "b": {"m": [2.0], "n": [2.0]}, "c": {"m": [3.0], "n": [3.0]}}
+    assert complete(read(rows), ["m", "n"]) == whole
+    assert [*complete(read(rows), ["n", "m"])["a"]] == ["n", "m"]
+    assert [*complete(read(rows), ["m", "old"])] == ["a"]
