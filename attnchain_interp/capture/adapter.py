@@ -36,12 +36,14 @@ class LoadedModel:
         preprocess: turns a PIL image into the model's input (1, channel, height, width); None for a model without images.
         sample: keyword arguments of the model to try it with.
         reading: the options of a capture of the sample.
+        whole: the model with its other towers, where `model` is one of several.
     """
 
     model: nn.Module
     preprocess: Callable[[Any], Tensor] | None
     sample: Mapping[str, Any]
     reading: Reading = field(default_factory=Reading)
+    whole: nn.Module | None = None
 
     def __repr__(self) -> str:
         images = "images" if self.preprocess else "no images"

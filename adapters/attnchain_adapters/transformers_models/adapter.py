@@ -149,7 +149,8 @@ class TransformersAdapter:
                 return processor(images=rgb_image(image), return_tensors="pt")["pixel_values"]
 
             image = processor(images=noise.integers(0, 256, (256, 256, 3), dtype=np.uint8), return_tensors="pt")
-            return LoadedModel(model, preprocess, {"pixel_values": image["pixel_values"], **_decoded(model, _START)})
+            sample = {"pixel_values": image["pixel_values"], **_decoded(model, _START)}
+            return LoadedModel(model, preprocess, sample, whole=whole)
         if taken == "input_ids" and family_of(model).sequence == "text":
             tokenizer = AutoTokenizer.from_pretrained(name)
             text = dict(tokenizer(_SENTENCE, return_tensors="pt"))

@@ -12,6 +12,8 @@ import typer
 from attnchain_evals.bench.model_loading import Model, check_model, load
 from attnchain_evals.terminal import announce, as_usage, progress
 
+PIPELINE = "diffusers:"
+
 
 def segment(
     model: Model,
@@ -27,6 +29,9 @@ def segment(
     scales: Annotated[int | None, typer.Option(help="also find 2, 3, … up to this many regions")] = None,
     point: Annotated[str | None, typer.Option(help="X,Y in pixels: what belongs to this point")] = None,
     box: Annotated[str | None, typer.Option(help="LEFT,TOP,RIGHT,BOTTOM in pixels: what belongs to this box")] = None,
+    word: Annotated[
+        str | None, typer.Option(help="what belongs to this word: hf:NAME of CLIP or SigLIP, or diffusers:NAME of a pipeline")
+    ] = None,
     side: Annotated[
         int | None, typer.Option(min=1, help="pixels of the shorter side for the model; 24 patches if not given")
     ] = None,
@@ -36,24 +41,22 @@ def segment(
     """Writes labels, an overlay, memberships and facts of each image. Images that have them already are not read again."""
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.tracking import Tracker
-    from attnchain_evals.segments.whole_patches import WholePatches
     from attnchain_evals.tasks.image_folder import open_image
     from attnchain_interp import AttentionError
 
     with as_usage():
-        check_model(model)
+        if word is None or not model.startswith(PIPELINE):
+            check_model(model)
         place = {"point": _numbers("--point", point, 2), "box": _numbers("--box", box, 4)}
-        if track and (wanted != "regions" or point or box):
-            raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point and --box.")
+        if track and (wanted != "regions" or point or box or word):
+            raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point, --box and --word.")
     files = list(_files(images))
     if not files:
         raise AttentionError(f"{', '.join(map(str, images))} holds no image.", "Name files of images, or folders of them.")
-    announce(f"The {wanted} of {len(files)} images by {model}: labels, overlays and facts, in {out}/")
-    loaded = load(model)
-    if loaded.preprocess is None:
-        raise AttentionError(f"{model} takes no images.", "Use a vision transformer.")
-    reader = WholePatches(loaded.model, loaded.preprocess, side)
-    options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, **place}
+    sought = f"The {wanted} of" if word is None else f"{word!r} in"
+    announce(f"{sought} {len(files)} images by {model}: labels, overlays and facts, in {out}/")
+    reader, loaded = _reader(model, side) if word is None else _with_text(model, side)
+    options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}
     asked = {"model": model, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
     failed = []
@@ -62,7 +65,7 @@ def segment(
         if tracker is None and _done(out / f"{name}.json", told):
             continue
         try:
-            found = segmented(reader, open_image(file), **options)
+            found = segmented(reader, open_image(file), **loaded, **options)
         except AttentionError as error:
             if len(files) == 1:
                 raise
@@ -72,6 +75,33 @@ def segment(
     typer.echo(f"{len(files) - len(failed)} of {len(files)} images in {out}")
     if failed:
         raise AttentionError(f"{len(failed)} images have no segments. {' '.join(failed)}", "Replace them, or leave them out.")
+
+
+def _reader(name: str, side: int | None) -> tuple[Any, dict[str, Any]]:
+    """Returns the model that looks at images, and no further arguments of `segment`."""
+    from attnchain_evals.segments.whole_patches import WholePatches
+    from attnchain_interp import AttentionError
+
+    loaded = load(name)
+    if loaded.preprocess is None:
+        raise AttentionError(f"{name} takes no images.", "Use a vision transformer.")
+    return WholePatches(loaded.model, loaded.preprocess, side), {}
+
+
+def _with_text(name: str, side: int | None) -> tuple[Any, dict[str, Any]]:
+    """Returns a model that has text, and the further arguments of `segment`."""
+    if name.startswith(PIPELINE):
+        from attnchain_evals.bench.experiment import device_named
+        from attnchain_evals.reproduce.flux_segmentation import Options, load_pipeline
+
+        return load_pipeline(name.removeprefix(PIPELINE), device_named(None), Options()), {"side": side}
+    loaded = load(name)
+    more: dict[str, Any] = {"preprocess": loaded.preprocess, "side": side}
+    if hasattr(loaded.whole, "get_text_features"):
+        from transformers import AutoTokenizer
+
+        more["tokenizer"] = AutoTokenizer.from_pretrained(name.partition(":")[2])
+    return loaded.whole or loaded.model, more
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""`segment`: regions, the object, or what belongs to a point or a box, from the attention of one model."""
+"""`segment`: regions, the object, or what belongs to a point, a box or a word, from the attention of one model."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from attnchain_evals.segments.refinement import Painter, interpolated, working_s
 from attnchain_evals.segments.regions import regions, states
 from attnchain_evals.segments.segments import Segments
 from attnchain_evals.segments.whole_patches import WholePatches
+from attnchain_evals.segments.words import word_scores
 from attnchain_interp import AttentionError, AttentionStore, MultiBounce, Role, bounce, reverse
 from attnchain_interp.capture import rgb_image
 from attnchain_interp.chain import reversible
@@ -36,6 +37,8 @@ def segment(
     k: int | None = None,
     point: tuple[float, float] | None = None,
     box: tuple[float, float, float, float] | None = None,
+    word: str | None = None,
+    tokenizer: Any = None,
     scales: int | None = None,
     side: int | None = None,
     refine: bool = True,
@@ -48,10 +51,12 @@ def segment(
     - "object" is one segment: a balanced step from the class token, above its mean over the pixels.
     - `point` or `box` gives one segment too: what patches there attend to and what attends to them, within two steps, above
       its mean.
+    - `word` gives one segment of a model that has text: where the walk from the word leads, above its mean (`word_scores`).
 
     Args:
         model: a vision transformer that an adapter recognises, a callable that takes images and returns an `AttentionStore`,
-            or a `WholePatches` of one, which looks at the model once for many photographs.
+            or a `WholePatches` of one, which looks at the model once for many photographs. With `word`: a pipeline of
+            diffusers from text to image, or a `CLIPModel` or `SiglipModel` of transformers.
         image: a PIL image of any mode.
         preprocess: a PIL image → the model's input (1, channel, height, width), as the model was trained. Its normalisation is
             used; the photograph itself is resized whole.
@@ -59,16 +64,19 @@ def segment(
         k: the number of regions. None counts the slow eigenvalues of the chain (see `Segments.facts`).
         point: (x, y) in pixels of the photograph, from the top left.
         box: (left, top, right, bottom) in pixels.
+        word: one word, or several ("great white shark"). A pipeline sees the photograph as a square, noised a little, with the
+            prompt "a WORD"; towers of text and images compare each patch with "a photo of a WORD".
+        tokenizer: of a model with towers.
         scales: also find 2, 3, … up to this many regions, from the same forward: `Segments.scales`, and which lies in which
             in `facts["nesting"]`.
         side: pixels of the shorter side that the model sees. None means 24 patches, or the model's own size if it takes no
-            other.
+            other; for a pipeline 512.
         refine: draw boundaries along the edges of the photograph: segments take whole superpixels (Felzenszwalb &
             Huttenlocher, by scikit-image). `Segments.unrefined` holds the interpolated shares' labels in any case.
 
     Raises:
         AttentionError: a model without a grid of patches or, for the object, without a class token; k above the number of
-            patches; a point or box outside the photograph; several of k, point and box.
+            patches; a point or box outside the photograph; several of k, point, box and word; a word without a model of text.
 
     Source: Erel et al. 2025 (metastable states of tokens; bounces from the class token); Reuter et al. 2018 (GPCCA).
     """
@@ -78,11 +86,17 @@ def segment(
         check_whole_number("k", k, "the number of regions")
     if scales is not None:
         check_whole_number("scales", scales, "the greatest number of regions", 2)
-    if sum(each is not None for each in (k, point, box)) > 1 or (wanted == "object" and (k or point or box or scales)):
-        raise AttentionError("several of k, point, box and the object are asked for.", "Ask for one of them at a time.")
-    reader = model if isinstance(model, WholePatches) else _reader(model, preprocess, side)
+    asked = [each is not None for each in (k, point, box, word)] + [wanted == "object"]
+    if sum(asked) > 1 or (scales is not None and any(asked[1:])):
+        raise AttentionError(
+            "several of k, point, box, word and the object are asked for, or scales of one of these.", "Ask for one at a time."
+        )
     photograph = rgb_image(image)
     pixels = np.asarray(photograph)
+    if word is not None:
+        scores = word_scores(model, photograph, word, preprocess, tokenizer, side).float().cpu().numpy()
+        return _one(pixels, scores, refine, {"segment": word})
+    reader = model if isinstance(model, WholePatches) else _reader(model, preprocess, side)
     store = reader.store(photograph, -1 if wanted == "object" else LAYERS)
     if (scales or 1) > len(store.tokens):
         raise AttentionError(
@@ -90,12 +104,18 @@ def segment(
         )
     if point or box:
         place = box or (*point, *point) if point else box
-        shares, facts = _around(store, _patches(store, place, photograph.size)), {"from": list(place or ())}
+        shares = _around(store, _patches(store, place, photograph.size))
+        facts = {"segment": "around the point" if point else "around the box", "from": list(place or ())}
     elif wanted == "object":
-        shares, facts = _object(store), {}
+        shares, facts = _object(store), {"segment": "object"}
     else:
         return _regions(store, pixels, k, scales or 1, refine, wanted == "pieces")
-    both, painter = _two_sided(_grid(store, shares), working_size(pixels.shape)), Painter(pixels, refine)
+    return _one(pixels, _grid(store, shares), refine, facts)
+
+
+def _one(pixels: NDArray[np.uint8], scores: NDArray[np.float32], refine: bool, facts: dict[str, Any]) -> Segments:
+    """Returns the one segment where scores (row, column) are above their mean over the pixels."""
+    both, painter = _two_sided(scores, working_size(pixels.shape)), Painter(pixels, refine)
     return Segments(pixels, painter.labels(both), painter.unrefined(both), both[1:], np.zeros(0), facts)
 
 

@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from attnchain_evals.segments.legend import Entry, with_legend
 from attnchain_interp import AttentionError
 from attnchain_interp.files import whole, write_text
 from attnchain_interp.reprs import counted
@@ -52,15 +53,22 @@ class Segments:
     @property
     def overlay(self) -> NDArray[np.uint8]:
         """The photograph under its segments' colours, with white outlines: (height, width, 3)."""
-        from matplotlib import color_sequences
         from PIL import Image
 
-        colours = (255 * np.array([(0.2, 0.2, 0.2), *color_sequences["tab10"]])).astype(np.uint8)
+        colours = np.array([_colour(number) for number in range(11)], np.uint8)
         numbers = np.where(self.labels > 0, 1 + (self.labels - 1) % 10, 0)
         mixed = np.array(Image.blend(Image.fromarray(self.image), Image.fromarray(colours[numbers]), 0.4))
         mixed[:-1][self.labels[:-1] != self.labels[1:]] = 255
         mixed[:, :-1][self.labels[:, :-1] != self.labels[:, 1:]] = 255
         return mixed
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The overlay, and below it the name, the colour and the share of the pixels of each segment: (more, width, 3)."""
+        names = {0: "background", 1: self.facts.get("segment", "segment 1")}
+        areas = sorted(self.areas.items(), key=lambda area: (area[0] == 0, area[0]))
+        entries = [Entry(_colour(label), f"{names.get(label, label)}: {share:.0%} of the pixels") for label, share in areas]
+        return with_legend(self.overlay, entries, self.facts.get("from", ()))
 
     def write(self, folder: str | Path, name: str, told: Mapping[str, Any] | None = None) -> list[Path]:
         """Writes NAME-labels.png, NAME-overlay.jpg, NAME.npz and NAME.json into a folder.
@@ -85,7 +93,7 @@ class Segments:
             with whole(files[0]) as path:
                 Image.fromarray(self.labels.astype(np.uint8 if self.labels.max() < 256 else np.uint16)).save(path)
             with whole(files[1]) as path:
-                Image.fromarray(self.overlay).save(path, quality=90)
+                Image.fromarray(self.picture).save(path, quality=90)
             with whole(files[2]) as path:
                 scales: dict[str, Any] = {f"labels_{k}": labels.astype(np.uint16) for k, labels in self.scales.items()}
                 unrefined = self.unrefined.astype(np.uint16)
@@ -97,3 +105,11 @@ class Segments:
         text = {**(told or {}), **self.facts, "areas": self.areas, "weights": self.weights.tolist()}
         write_text(files[3], json.dumps(text, indent=1, ensure_ascii=False))
         return files
+
+
+def _colour(label: int) -> tuple[int, int, int]:
+    """Returns the colour of a label: grey for the background, and ten others in turn."""
+    from matplotlib import color_sequences
+
+    red, green, blue = color_sequences["tab10"][(label - 1) % 10] if label else (0.2, 0.2, 0.2)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import CLIPImageProcessor
 from typer.testing import CliRunner
 
 from attnchain_evals.cli.app import app
 from attnchain_interp import AttentionError
+
+from ...tiny_pipelines import stable_diffusion, tokenizer
+from ..segments.scenes import clip
 
 
 @pytest.fixture
@@ -22,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*arguments: object) -> str:
-    done = CliRunner().invoke(app, ["segment", "bundled", *map(str, arguments)])
+def run(*arguments: object, model: str = "bundled") -> str:
+    done = CliRunner().invoke(app, ["segment", model, *map(str, arguments)])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.output
@@ -79,3 +83,33 @@ def test_frames_and_equal_names(folder: Path) -> None:
 def test_bad_options(folder: Path, options: list[str], said: str) -> None:
     with pytest.raises(AttentionError, match=said):
         run(folder / "in", "-o", folder / "out", *options)
+
+
+def test_a_word_by_a_pipeline_and_by_towers(folder: Path) -> None:
+    stable_diffusion().save_pretrained(folder / "pipe")
+    clip().save_pretrained(folder / "clip")
+    tokenizer().save_pretrained(folder / "clip")
+    sizes = {"size": {"height": 64, "width": 64}, "crop_size": {"height": 64, "width": 64}}
+    CLIPImageProcessor(**sizes).save_pretrained(folder / "clip")
+    for name in ("diffusers:pipe", "hf:clip"):
+        prefix, _, rest = name.partition(":")
+        out = folder / rest / "out"
+        run(
+            folder / "in",
+            "-o",
+            out,
+            "--word",
+            "dog",
+            *(["--side", 32] if rest == "pipe" else []),
+            model=f"{prefix}:{folder / rest}",
+        )
+        facts = json.loads((out / "1.json").read_text())
+        assert facts["segment"] == facts["asked"]["word"] == "dog"
+        assert 0 < facts["areas"]["1"] < 1
+
+
+def test_a_word_without_text_is_refused(folder: Path) -> None:
+    with pytest.raises(AttentionError, match="has no text, so no word leads to a segment"):
+        run(folder / "in" / "0.png", "-o", folder / "out", "--word", "dog")
+    with pytest.raises(AttentionError, match="model 'diffusers:pipe' is unknown"):
+        run(folder / "in" / "0.png", "-o", folder / "out", model="diffusers:pipe")

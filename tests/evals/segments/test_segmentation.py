@@ -104,7 +104,7 @@ def test_bad_calls() -> None:
         segment(model, picture())
     with pytest.raises(AttentionError, match=r"\(200, 10, 200, 10\) is not within the photograph of 160 × 160"):
         segment(model, picture(), preprocess, point=(200, 10))
-    with pytest.raises(AttentionError, match="several of k, point, box and the object"):
+    with pytest.raises(AttentionError, match="several of k, point, box, word and the object"):
         segment(model, picture(), preprocess, k=2, point=(1, 1))
     with pytest.raises(AttentionError, match="k is 0"):
         segment(model, picture(), preprocess, k=0)

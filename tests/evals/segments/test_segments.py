@@ -1,6 +1,7 @@
 """The files of segments."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_files(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["cat-labels.png", "cat-overlay.jpg", "cat.npz", "cat.json"]
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == sorted(file.name for file in files)
     assert np.array_equal(np.asarray(Image.open(files[0])), found.labels)
-    assert Image.open(files[1]).size == (3, 2)
+    assert np.asarray(Image.open(files[1])).shape == found.picture.shape
     held = np.load(files[2])
     assert np.array_equal(held["memberships"], found.memberships)
     assert np.array_equal(held["unrefined"], found.unrefined)
@@ -38,6 +39,19 @@ def test_outlines_are_white() -> None:
     overlay = made().overlay
     assert (overlay[:, 1] == 255).all()
     assert not (overlay[:, [0, 2]] == 255).all(-1).any()
+
+
+def test_the_picture_names_the_segments() -> None:
+    """Below the overlay stand the colours of the segments, the background last."""
+    labels = np.kron([[0, 1], [1, 1]], np.ones((300, 300), int))
+    thing = replace(made(), image=np.full((600, 600, 3), 100, np.uint8), labels=labels, facts={"segment": "cup"})
+    picture = thing.picture
+    assert np.array_equal(picture[:600], thing.overlay)
+    blue, grey = ((picture[600:] == colour).all(-1) for colour in ((31, 119, 180), (51, 51, 51)))
+    assert blue.sum() > 100, "a square; single grey pixels are of letters"
+    assert np.argwhere(blue)[:, 1].mean() < np.median(np.argwhere(grey)[:, 1])
+    without = replace(thing, labels=np.ones_like(labels)).picture[600:]
+    assert (without == (51, 51, 51)).all(-1).sum() < grey.sum() / 2
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
