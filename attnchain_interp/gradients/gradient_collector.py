@@ -15,6 +15,7 @@ from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients.differentiable_maps import check_reached, derivatives
 from attnchain_interp.operators import Factors, float32_or_wider, full_precision
+from attnchain_interp.operators.factors import products_of_groups
 from attnchain_interp.reprs import with_fields
 from attnchain_interp.store import AttentionStore
 
@@ -106,5 +107,4 @@ class FactoredGradient:
     def maps(self, queries: slice = slice(None), keys: slice = slice(None)) -> Tensor:
         """Returns ∇A (batch, head, query, key) of some queries and keys, in float32 or wider."""
         outputs, values = float32_or_wider(self.outputs[:, :, queries]), float32_or_wider(self.values[:, :, keys])
-        groups = (values.shape[1], outputs.shape[1] // values.shape[1])
-        return (outputs.unflatten(1, groups) @ values[:, :, None].mT).flatten(1, 2)
+        return products_of_groups(outputs, values)

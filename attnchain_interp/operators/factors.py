@@ -172,9 +172,8 @@ class Factors:
     def logits(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """Returns the logits (batch, head, query, key) of some queries and keys, masked with −∞, in float32 or wider."""
         dtype = wide_dtype(self.query.dtype)
-        groups = (self.key.shape[1], self.query.shape[1] // self.key.shape[1])
-        query = self.query[:, :, rows].to(dtype).unflatten(1, groups) * self.factor
-        logits = (query @ self.key[:, :, None, columns].to(dtype).mT).flatten(1, 2)
+        query, key = self.query[:, :, rows].to(dtype) * self.factor, self.key[:, :, columns].to(dtype)
+        logits = products_of_groups(query, key)
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         if self.causal:
@@ -203,6 +202,16 @@ class Factors:
         `columns` hold all keys that these queries see.
         """
         return _probabilities(self.logits(rows, columns), self.sinks)
+
+
+def products_of_groups(left: Tensor, right: Tensor) -> Tensor:
+    """Returns left · right (batch, head, row, column) for left (batch, head, row, dim), right (batch, key head, column, dim).
+
+    Each key head serves head / key head heads, whose rows are multiplied together: nothing is copied for each head.
+    """
+    heads, rows = left.shape[1:3]
+    together = left.unflatten(1, (right.shape[1], -1)).flatten(2, 3)
+    return (together @ right.mT).reshape(len(left), heads, rows, right.shape[2])
 
 
 def _probabilities(logits: Tensor, sinks: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 import attnchain_interp as ac
 from attnchain_interp.operators import Factors
 from attnchain_interp.operators.factored_map import FactoredMap
+from attnchain_interp.operators.factors import products_of_groups
 
 from .factored import N, build, dense, every_case
 
@@ -29,6 +30,14 @@ def test_the_forward_attention_itself() -> None:
     value = torch.randn(2, 4, N, 16)
     expected = F.scaled_dot_product_attention(factors.query, factors.key, value, is_causal=True)
     assert torch.allclose(factors.maps() @ value, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("heads", "key_heads"), [(6, 2), (3, 3), (4, 1)])
+def test_heads_that_share_a_key_are_multiplied_together(heads: int, key_heads: int) -> None:
+    left, right = torch.randn(2, heads, 5, 4), torch.randn(2, key_heads, 7, 4)
+    expected = left @ right.repeat_interleave(heads // key_heads, 1).mT
+    assert torch.allclose(products_of_groups(left, right), expected, atol=1e-6)
+    assert torch.allclose(products_of_groups(left, right[:1]), left @ right[:1].repeat_interleave(heads // key_heads, 1).mT)
 
 
 def test_heads_with_nan_are_named() -> None:

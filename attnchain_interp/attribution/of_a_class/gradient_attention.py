@@ -154,7 +154,7 @@ def encoder_decoder_relevance(found: EncoderDecoderGradients) -> tuple[Tensor, T
 
 
 def _evidence(maps: Tensor, gradients: Tensor) -> Tensor:
-    return (gradients * maps).relu().mean(1)
+    return (gradients * maps).relu_().mean(1)
 
 
 def _normalised(relevance: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from attnchain_interp.attribution.model_call import Call
@@ -62,7 +63,8 @@ def decoder_rows(
     found, started, sinks = [], None, {}
     size = (size or max(1, _TOGETHER // len(scores[0]) ** 2)) if method.reads_gradients else len(lengths)
     for part in tqdm(lengths.split(size), f"{method.get_name()} of output tokens", disable=not progress):
-        with first_logits(model) as seen:
+        batched = method.reads_gradients and 1 < len(part) <= _TOGETHER // len(scores[0]) ** 2
+        with first_logits(model) as seen, sdpa_kernel(SDPBackend.MATH) if batched else nullcontext():  # one backward for all
             target = SeveralScores(_log_probabilities(ids, part)) if method.reads_gradients else None
             kept = logits_kept(method.forward_func, ids.shape[1] - int(part[0]))
             source = method.read(Call(inputs, target, options=kept))

@@ -94,6 +94,15 @@ def test_gradients_of_a_decoder(size: int) -> None:
         assert torch.isclose(result.output_probs[k].log(), score)
 
 
+@pytest.mark.parametrize(("size", "fused"), [(None, False), (2, False), (1, True)])
+def test_one_backward_of_many_tokens_has_no_kernel_that_takes_one_at_a_time(size: int | None, fused: bool) -> None:
+    model = small.llama()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        ac.GradientAttention(model).attribute_text(TEXT, "a dog walking", DECODER, internal_batch_size=size)
+    backward = [event.key for event in seen.key_averages() if "attention" in event.key and "backward" in event.key]
+    assert bool(backward) is fused, backward
+
+
 def test_a_balanced_chain_of_weighted_contributions() -> None:
     """Each row from a capture of the text before its output token alone."""
     model, target = small.llama(), "a dog"
