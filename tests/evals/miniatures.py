@@ -70,3 +70,25 @@ def write_classes(folder: Path, each: int = 3, seed: int = 0) -> Path:
             pixels = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / synset / f"ILSVRC2012_val_{number:08d}.png")
     return folder
+
+
+def write_coco(folder: Path, count: int = 2) -> None:
+    """Writes a folder laid out as COCO panoptic: images of three stripes, a sky, a dog and what nobody labelled."""
+    rng, split = np.random.default_rng(0), "val2017"
+    for part in (folder / split, folder / "annotations" / f"panoptic_{split}"):
+        part.mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(count):
+        stripes = np.repeat([0, 1, 2], (20, 24, 16))[None, :].repeat(40 + 8 * number, 0)
+        pixels = np.array([(30, 30, 200), (200, 60, 30), (0, 0, 0)], np.uint8)[stripes]
+        Image.fromarray(pixels + rng.integers(0, 9, pixels.shape, np.uint8)).save(folder / split / f"{number}.png")
+        ids = np.array([70_000, 301, 0])[stripes]
+        colours = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], -1).astype(np.uint8)
+        Image.fromarray(colours).save(folder / "annotations" / f"panoptic_{split}" / f"{number}.png")
+        images.append({"id": 10 + number, "file_name": f"{number}.png"})
+        segments = [{"id": 70_000, "category_id": 187}, {"id": 301, "category_id": 18}]
+        annotations.append({"image_id": 10 + number, "file_name": f"{number}.png", "segments_info": segments})
+    names = {17: ("cat", "animal"), 18: ("dog", "animal"), 187: ("sky-other-merged", "sky")}
+    categories = [{"id": number, "name": name, "supercategory": group} for number, (name, group) in names.items()]
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    (folder / "annotations" / f"panoptic_{split}.json").write_text(text)

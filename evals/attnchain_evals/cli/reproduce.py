@@ -1,4 +1,4 @@
-"""`attnchain reproduce`: imagenet-segmentation, flux-segmentation, token-masking."""
+"""`attnchain reproduce`: imagenet-segmentation, coco-segmentation, flux-segmentation, token-masking."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def imagenet_segmentation(
 
     measure = experiment.sweep_bounces if sweep else experiment.imagenet_segmentation
     _show(measure(_settings(output, data, model, limit, batch_size, device)))
+
+
+@app.command("coco-segmentation")
+def coco_segmentation(
+    output: Output,
+    data: Annotated[Path, typer.Option(help="folder with annotations/panoptic_SPLIT.json, its PNG files and SPLIT/")] = Path(
+        "coco"
+    ),
+    split: Annotated[str, typer.Option(help="val2017 or train2017")] = "val2017",
+    model: Model = "hf:facebook/dinov2-small",
+    limit: Limit = None,
+    device: Device = None,
+) -> None:
+    """Measures the regions of attention by accuracy, mean IoU of 27 classes (matched in each image) and covering."""
+    from attnchain_evals.reproduce.coco_segmentation import coco_segmentation as measure
+
+    _show(measure(_settings(output, str(data), model, limit, "1", device), split))
 
 
 @app.command("flux-segmentation")

@@ -61,6 +61,21 @@ TOKEN_MASKING: Final = (
     Reported("baselines", "a range, probably over models", {"area ↓": "0.27 to 0.79"}, "Erel et al., NeurIPS 2025", SECONDARY),
 )
 
+_NOTED: Final = "reported, from secondary notes on that paper; its own table could not be read"
+COCO_STUFF_27: Final = (
+    Reported(
+        "DiffSeg, uniform anchors",
+        "SD 1.4 UNet",
+        {"ACC": "72.50", "mIoU": "43.60"},
+        "Tian et al., *Diffuse, Attend, and Segment*, CVPR 2024",
+        _NOTED,
+    ),
+    Reported(
+        "DiffSeg, TokenRank's anchors", "SD UNet", {"ACC": "84.97", "mIoU": "44.87"}, "Erel et al., NeurIPS 2025", _NOTED
+    ),
+    Reported("DiffCut", "SSD-1B UNet", {"mIoU": "49.10"}, "Couairon et al., *DiffCut*, NeurIPS 2024", _NOTED),
+)
+
 
 def reported_table(rows: Sequence[Reported]) -> str:
     """Returns a Markdown table: method, model, figures, number of the source; the sources with their certainty follow."""
