@@ -33,6 +33,7 @@ from studies.speed import (
     perturbation,
     real_maps,
     sampling,
+    states,
     texts,
     tracing,
 )
@@ -52,6 +53,7 @@ ROWS: Final[dict[str, Row]] = {
         tracing,
         sampling,
         factored,
+        states,
         perturbation,
         explorer_pages,
         files,

@@ -15,12 +15,12 @@ from studies.speed.rows import Bar, Figure, Row
 PIXELS: Final = 224
 
 
-def photograph() -> Tensor:
+def photograph(pixels: int = PIXELS) -> Tensor:
     """The astronaut of scikit-image (1, channel, row, column), as DINOv2 reads it."""
     from skimage.data import astronaut
 
     image = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
-    image = torch.nn.functional.interpolate(image, (PIXELS, PIXELS), mode="bilinear", antialias=True)
+    image = torch.nn.functional.interpolate(image, (pixels, pixels), mode="bilinear", antialias=True)
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     return (image - mean) / deviation
 
