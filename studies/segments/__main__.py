@@ -20,7 +20,7 @@ from attnchain_evals.tasks.bsds500 import segmentations
 from attnchain_evals.tasks.image_folder import open_image, open_mask
 from attnchain_interp.capture import adapter_named
 from studies.segments.page import OWN, page
-from studies.segments.photographs import Labels, object_maps, object_scores, partition_scores, partitions
+from studies.segments.photographs import Labels, cut_scores, object_maps, partition_scores, partitions
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,7 @@ def main() -> None:
     def of_ecssd(file: Path, known: Container[str]) -> dict[str, list[float]]:
         mask = torch.from_numpy(np.asarray(open_mask(given.ecssd / f"masks/{file.stem}.png").convert("L")) > 127)
         found = object_maps(reader, open_image(file))
-        return object_scores({name: made for name, made in found.items() if name not in known}, mask)
+        return cut_scores({name: made for name, made in found.items() if name not in known}, mask)
 
     rows = given.output / "bsds500.jsonl", given.output / "ecssd.jsonl"
     if not given.page:

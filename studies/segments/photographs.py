@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_evals import boundary_counts, covering, rand_index, variation_of_information
 from attnchain_evals.bench.image_controls import first_component
-from attnchain_evals.metrics.segmentation_scores import segmentation_counts
-from attnchain_evals.segments.refinement import Painter
+from attnchain_evals.metrics.segmentation_scores import counts, segmentation_counts
+from attnchain_evals.segments.objects import object_scores, otsu, two_sided
+from attnchain_evals.segments.refinement import OBJECT_SCALES, Painter, interpolated, working_size
 from attnchain_evals.segments.regions import regions, states
 from attnchain_evals.segments.segmentation import LAYERS
 from attnchain_evals.segments.whole_patches import WholePatches
@@ -26,6 +27,13 @@ SHOWN = (4, 6, 8)  # those that have a row of their own
 FIXED = 8  # regions where k does not follow the photograph: the best on val
 DIFF_SEG = (8, 0.2)  # anchors along a side, threshold: the best on val
 Labels = NDArray[np.int64]
+
+
+class Cut(NamedTuple):
+    """A map (rows, columns), and the threshold above which the object is; None is the map's mean over the pixels."""
+
+    scores: NDArray[Any]
+    threshold: float | None = None
 
 
 def read(reader: WholePatches, image: Any, layers: Any) -> tuple[ac.AttentionStore, NDArray[np.float32]]:
@@ -145,49 +153,64 @@ def partition_scores(found: Mapping[str, Callable[[], Labels]], truth: Tensor) -
     return scores
 
 
-def object_maps(reader: WholePatches, image: Any) -> dict[str, Callable[[], NDArray[np.float32]]]:
-    """Returns what makes the map (rows, columns) of each method: of patches, or of pixels where it is refined."""
+def object_maps(reader: WholePatches, image: Any) -> dict[str, Callable[[], Cut]]:
+    """Returns what makes the map of each method: of patches, or of pixels where it is refined."""
+    pixels = np.asarray(image)
 
     @cache
     def seen() -> tuple[ac.AttentionStore, NDArray[np.float32]]:
         return read(reader, image, LAYERS)
 
-    def scored(method: Any) -> NDArray[np.float32]:
-        return seen()[0].tokens.to_grid(method.score(seen()[0])).float()[0].numpy()
+    def grid(scores: Tensor) -> NDArray[np.float32]:
+        return seen()[0].tokens.to_grid(scores).float()[0].numpy()
 
-    def bounce(layers: Any, balanced: bool = True) -> NDArray[np.float32]:
-        return scored(ac.MultiBounce(layers=layers, balanced=balanced, start="class"))
+    def bounce(layers: Any = -1, balanced: bool = True) -> Cut:
+        return Cut(grid(ac.MultiBounce(layers=layers, balanced=balanced, start="class").score(seen()[0])))
 
     def component() -> NDArray[np.float32]:
-        grid = seen()[0].tokens.grid or (1, 1)
-        return first_component(torch.from_numpy(seen()[1])[None], grid)[0].numpy()
+        found = first_component(torch.from_numpy(seen()[1])[None], seen()[0].tokens.grid or (1, 1))[0].numpy()
+        return found - found.min()
 
-    def refined(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        return Painter(np.asarray(image), refine=True).soft(scores[None])[0]
+    def of_otsu(scores: NDArray[np.float32], refine: bool) -> Cut:
+        threshold = otsu(scores, working_size(pixels.shape))
+        if not refine:
+            return Cut(scores, threshold)
+        shares = Painter(pixels, refine=True, scales=OBJECT_SCALES).soft(two_sided(scores, threshold))
+        return Cut(shares[1], 0.5)
 
-    last, two = -1, slice(-2, None)
     return {
-        "one bounce from the class token, balanced": lambda: bounce(last),
-        "the same, not balanced": lambda: bounce(last, balanced=False),
-        "the same of the last two layers, balanced": lambda: bounce(two),
-        "class row": lambda: scored(ac.RawAttention(token="class", layers=last)),  # noqa: S106 - no password
-        "TokenRank, balanced": lambda: scored(ac.TokenRank(layers=last, balanced=True)),
-        "first principal component of features": component,
-        "normalised cut of features (TokenCut)": lambda: normalised_cut(seen()[1]).reshape(seen()[0].tokens.grid or (1, 1)),
-        "one bounce from the class token, balanced, refined": lambda: refined(bounce(last)),
-        "the same of the last two layers, balanced, refined": lambda: refined(bounce(two)),
-        "first principal component of features, refined": lambda: refined(component() - component().min()),
+        "one bounce from the class token, balanced": bounce,
+        "the same, not balanced": lambda: bounce(balanced=False),
+        "the same of the last two layers, balanced": lambda: bounce(slice(-2, None)),
+        "class row": lambda: Cut(grid(ac.RawAttention(token="class", layers=-1).score(seen()[0]))),  # noqa: S106 - no password
+        "TokenRank, balanced": lambda: Cut(grid(ac.TokenRank(layers=-1, balanced=True).score(seen()[0]))),
+        "first principal component of features": lambda: Cut(component()),
+        "normalised cut of features (TokenCut)": lambda: Cut(
+            normalised_cut(seen()[1]).reshape(seen()[0].tokens.grid or (1, 1))
+        ),
+        "one bounce, then walks": lambda: Cut(grid(object_scores(seen()[0])[None])),
+        "one bounce, then walks; Otsu": lambda: of_otsu(grid(object_scores(seen()[0])[None]), refine=False),
+        "one bounce, then walks; Otsu, refined": lambda: of_otsu(grid(object_scores(seen()[0])[None]), refine=True),
+        "first principal component of features; Otsu": lambda: of_otsu(component(), refine=False),
+        "first principal component of features; Otsu, refined": lambda: of_otsu(component(), refine=True),
     }
 
 
-def object_scores(found: Mapping[str, Callable[[], NDArray[np.float32]]], mask: Tensor) -> dict[str, list[float]]:
-    """Returns method → the counts of pixels and the average precision of `segmentation_counts`.
+def cut_scores(found: Mapping[str, Callable[[], Cut]], mask: Tensor) -> dict[str, list[float]]:
+    """Returns method → the counts of pixels and the average precision of `segmentation_counts`, at the method's threshold.
 
     Args:
         found: method → what makes its map, as of `object_maps`.
         mask: (height, width) bool, true on the object.
     """
-    return {name: segmentation_counts(torch.from_numpy(made())[None], mask[None])[0].tolist() for name, made in found.items()}
+    scores = {}
+    for name, made in found.items():
+        scored, threshold = made()
+        scores[name] = segmentation_counts(torch.from_numpy(scored)[None], mask[None])[0].tolist()
+        if threshold is not None:
+            inside = torch.from_numpy(interpolated(scored[None].astype(np.float32), tuple(mask.shape))) > threshold
+            scores[name][:5] = counts(inside.long(), mask[None])[0].tolist()
+    return scores
 
 
 def normalised_cut(features: NDArray[np.float32], least: float = 0.2) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,10 @@ from torch.nn import functional as F
 
 SMALLEST: Final = 0.005
 """The share of the pixels below which a connected piece goes to its neighbours. Chosen on photographs of BSDS500 val."""
+REGION_SCALES: Final = (60,)
+"""Scales of the superpixels of regions. Chosen on photographs of BSDS500 val."""
+OBJECT_SCALES: Final = (30, 60, 150)
+"""Those of one segment before a background. Chosen on photographs of ECSSD's validation part."""
 _PIXELS: Final = 480 * 320  # at which labels are made, at most: those of BSDS500, on which superpixels were chosen
 
 
@@ -26,33 +31,35 @@ def interpolated(shares: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[
     return F.interpolate(torch.from_numpy(shares)[None], [*size], mode="bilinear")[0].numpy()
 
 
-def superpixels(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+def superpixels(image: NDArray[np.uint8], scale: int) -> NDArray[np.int64]:
     """Returns the superpixels of an image (height, width, 3) at its working size: they have its edges, and patches have not.
 
-    They are those of Felzenszwalb & Huttenlocher (scikit-image).
+    They are those of Felzenszwalb & Huttenlocher (scikit-image); the scale is the least number of pixels, and of their size.
     """
     from PIL import Image
     from skimage.segmentation import felzenszwalb
 
     rows, columns = working_size(image.shape)
     small = Image.fromarray(image).resize((columns, rows), Image.Resampling.BOX)
-    return felzenszwalb(np.asarray(small), scale=60, sigma=0.8, min_size=60)
+    return felzenszwalb(np.asarray(small), scale=scale, sigma=0.8, min_size=scale)
 
 
-def refined(shares: NDArray[np.float32], pieces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the segment with the greatest mean share in each superpixel, in the shape of the superpixels."""
-    return means(shares, pieces).argmax(0)[pieces]
+def refined(shares: NDArray[np.float32], scales: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Returns shares (segment, height, width) that follow the edges of an image.
 
-
-def means(shares: NDArray[np.float32], pieces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns the mean shares (segment, superpixel) of each superpixel.
+    A pixel has the mean share of its superpixel, and of several scales the mean.
 
     Args:
         shares: (segment, row, column) of patches.
-        pieces: the `superpixels` of the image.
+        scales: `superpixels` of the image, of one scale or several.
     """
-    flat, numbers = interpolated(shares, pieces.shape).reshape(len(shares), -1), pieces.ravel()
-    return np.stack([np.bincount(numbers, share) for share in flat]) / np.bincount(numbers)
+    flat = interpolated(shares, scales[0].shape).reshape(len(shares), -1)
+    found = np.zeros((len(shares), *scales[0].shape))
+    for pieces in scales:
+        numbers = pieces.ravel()
+        means = np.stack([np.bincount(numbers, share) for share in flat]) / np.bincount(numbers)
+        found += means[:, pieces]
+    return found / len(scales)
 
 
 def enlarged(labels: NDArray[np.int64], size: tuple[int, ...]) -> NDArray[np.int64]:
@@ -89,21 +96,24 @@ class Painter:
         image: (height, width, 3) uint8.
         refine: draw boundaries along `superpixels`.
         pieces: cut labels into connected pieces.
+        scales: of the superpixels.
     """
 
-    def __init__(self, image: NDArray[np.uint8], refine: bool, pieces: bool = False) -> None:
+    def __init__(
+        self, image: NDArray[np.uint8], refine: bool, pieces: bool = False, scales: Sequence[int] = REGION_SCALES
+    ) -> None:
         self._size, self._pieces = image.shape, pieces
-        self._edges = superpixels(image) if refine else None
+        self._edges = [superpixels(image, scale) for scale in scales] if refine else None
 
     def labels(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the labels (height, width) of shares (segment, row, column), from 0."""
-        return self.unrefined(shares) if self._edges is None else self._whole(refined(shares, self._edges))
+        return self._whole(self.soft(shares).argmax(0))
 
-    def soft(self, shares: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns shares (segment, row, column) at the working size: the mean of each superpixel, or interpolated."""
+    def soft(self, shares: NDArray[np.float32]) -> NDArray[Any]:
+        """Returns shares (segment, row, column) at the working size: along superpixels, or interpolated."""
         if self._edges is None:
             return interpolated(shares, working_size(self._size))
-        return means(shares, self._edges)[:, self._edges].astype(np.float32)
+        return refined(shares, self._edges)
 
     def unrefined(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the labels of interpolated shares, without regard to edges."""

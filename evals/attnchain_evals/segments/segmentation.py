@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.segments.hierarchy import nesting
-from attnchain_evals.segments.refinement import Painter, interpolated, working_size
+from attnchain_evals.segments.objects import object_scores, otsu, two_sided
+from attnchain_evals.segments.refinement import OBJECT_SCALES, Painter, interpolated, working_size
 from attnchain_evals.segments.regions import regions, states
 from attnchain_evals.segments.segments import Segments
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.segments.words import word_scores
-from attnchain_interp import AttentionError, AttentionStore, MultiBounce, Role, bounce, reverse
+from attnchain_interp import AttentionError, AttentionStore, Role, bounce, reverse
 from attnchain_interp.capture import rgb_image
 from attnchain_interp.chain import reversible
 from attnchain_interp.checks import check_one_of, check_type, check_whole_number
@@ -48,7 +49,7 @@ def segment(
     - "regions" are the metastable states of the last three layers' balanced chain, along attention as often as against it:
       sets of patches between which attention rarely leads. A region may lie in several places.
     - "pieces" are the connected pieces of the regions, which are what people draw.
-    - "object" is one segment: a balanced step from the class token, above its mean over the pixels.
+    - "object" is one segment: where walks lead to what the class token looks at (`object_scores`), above Otsu's threshold.
     - `point` or `box` gives one segment too: what patches there attend to and what attends to them, within two steps, above
       its mean.
     - `word` gives one segment of a model that has text: where the walk from the word leads, above its mean (`word_scores`).
@@ -97,7 +98,7 @@ def segment(
         scores = word_scores(model, photograph, word, preprocess, tokenizer, side).float().cpu().numpy()
         return _one(pixels, scores, refine, {"segment": word})
     reader = model if isinstance(model, WholePatches) else _reader(model, preprocess, side)
-    store = reader.store(photograph, -1 if wanted == "object" else LAYERS)
+    store = reader.store(photograph, LAYERS)
     if (scales or 1) > len(store.tokens):
         raise AttentionError(
             f"scales is {scales}; the model sees {len(store.tokens)} tokens.", "Pass fewer, such as scales=8."
@@ -107,15 +108,24 @@ def segment(
         shares = _around(store, _patches(store, place, photograph.size))
         facts = {"segment": "around the point" if point else "around the box", "from": list(place or ())}
     elif wanted == "object":
-        shares, facts = _object(store), {"segment": "object"}
+        scores = _grid(store, object_scores(store))
+        return _one(pixels, scores, refine, {"segment": "object"}, otsu(scores, working_size(pixels.shape)))
     else:
         return _regions(store, pixels, k, scales or 1, refine, wanted == "pieces")
     return _one(pixels, _grid(store, shares), refine, facts)
 
 
-def _one(pixels: NDArray[np.uint8], scores: NDArray[np.float32], refine: bool, facts: dict[str, Any]) -> Segments:
-    """Returns the one segment where scores (row, column) are above their mean over the pixels."""
-    both, painter = _two_sided(scores, working_size(pixels.shape)), Painter(pixels, refine)
+def _one(
+    pixels: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    refine: bool,
+    facts: dict[str, Any],
+    threshold: float | None = None,
+) -> Segments:
+    """Returns the one segment where scores (row, column) are above a threshold; None is their mean over the pixels."""
+    mean = float(interpolated(scores[None], working_size(pixels.shape)).mean())
+    both = two_sided(scores, mean if threshold is None else threshold)
+    painter = Painter(pixels, refine, scales=OBJECT_SCALES)
     return Segments(pixels, painter.labels(both), painter.unrefined(both), both[1:], np.zeros(0), facts)
 
 
@@ -151,12 +161,6 @@ def _regions(
     return Segments(pixels, painter.labels(shares) + 1, painter.unrefined(shares) + 1, shares, weights, facts, scales)
 
 
-def _object(store: AttentionStore) -> Tensor:
-    if not bool((store.tokens.roles == Role.CLASS).any()):
-        raise AttentionError("the model has no class token, from which the object is sought.", "Give a point or a box.")
-    return MultiBounce(layers=-1, balanced=True, start="class").score(store)[0]
-
-
 def _around(store: AttentionStore, start: Tensor) -> Tensor:
     """Returns the mean of bounces (token,) from some patches, along attention and against it."""
     chain = store.chain(balanced=True)
@@ -186,10 +190,3 @@ def _grid(store: AttentionStore, scores: Tensor) -> NDArray[np.float32]:
     """Returns scores (…, token) of one image as (…, row, column)."""
     flat = scores.reshape(1, -1, scores.shape[-1]).float().cpu()
     return store.tokens.to_grid(flat)[0].reshape(*scores.shape[:-1], *(store.tokens.grid or ())).numpy()
-
-
-def _two_sided(scores: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Returns shares (2, row, column) of background and object: equal where the scores have their mean over the pixels."""
-    mean = interpolated(scores[None], size).mean()
-    share = scores / (scores + mean)
-    return np.stack([1 - share, share]).astype(np.float32)

@@ -17,9 +17,10 @@ from studies.segments.__main__ import complete, read, scored
 from studies.segments.page import BOUNCE, OWN
 from studies.segments.photographs import (
     KS,
+    Cut,
+    cut_scores,
     normalised_cut,
     object_maps,
-    object_scores,
     one_hot,
     partition_scores,
     partitions,
@@ -65,10 +66,19 @@ def test_every_method_scores_the_same_photograph(reader: WholePatches, photograp
 def test_objects(reader: WholePatches, photograph: Image.Image) -> None:
     mask = torch.zeros(60, 90, dtype=torch.bool)
     mask[10:50, 30:60] = True
-    scores = object_scores(object_maps(reader, photograph), mask)
-    assert {BOUNCE, f"{BOUNCE}, refined", "class row"} <= set(scores)
+    scores = cut_scores(object_maps(reader, photograph), mask)
+    assert {BOUNCE, "one bounce, then walks; Otsu, refined", "class row"} <= set(scores)
     assert all(len(each) == 6 for each in scores.values())
-    assert scores[BOUNCE] != scores[f"{BOUNCE}, refined"]
+    refined = [scores["one bounce, then walks; Otsu" + end] for end in ("", ", refined")]
+    assert refined[0] != refined[1]
+
+
+def test_an_object_is_cut_at_its_threshold_or_its_mean() -> None:
+    mask = torch.tensor([[False] * 3 + [True]])
+    scores = np.array([[0.0, 1.0, 1.5, 2.0]], np.float32)
+    found = cut_scores({"mean": lambda: Cut(scores), "high": lambda: Cut(scores, 1.75)}, mask)
+    assert [each[0] for each in found.values()] == [0.75, 1], "the share of right pixels"
+    assert found["mean"][5] == found["high"][5], "average precision knows no threshold"
 
 
 def test_the_normalised_cut_parts_two_groups() -> None:
