@@ -7,6 +7,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from attnchain_interp.capture import CaptureRequest, Reading, StoreCollector, uncompiled
 from attnchain_interp.capture.recognition import required_adapter
@@ -93,11 +94,11 @@ def check_differentiable(module: nn.Module | None) -> None:
         )
 
 
-def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+def derivatives(score: Tensor, tensors: Sequence[Tensor], tokens: tuple[Tensor, int] | None = None) -> Sequence[Tensor | None]:
     """Returns the gradients of the sum of `score` with respect to each tensor; None where it does not depend on the tensor.
 
     Several rows of scores (score, batch) have a gradient each, which are stacked, by one backward for all. One row has a plain
-    backward, which every function knows.
+    backward, which every function knows. `tokens` are those of `SeveralScores`.
 
     Raises:
         AttentionError: the model computes attention again in the backward, for a checkpoint.
@@ -110,6 +111,13 @@ def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
         if len(score) == 1:
             alone = torch.autograd.grad(score.sum(), tensors, allow_unused=True)
             return [None if each is None else each[None] for each in alone]
+        if tokens is not None and _passes(score, tokens[0], tensors):
+            last, first = tokens
+            (whole,) = torch.autograd.grad(score.sum(), last)
+            places = torch.arange(len(score), device=last.device)
+            apart = last.new_zeros(len(score), *last.shape)
+            apart[places, 0, first + places] = whole[0, first + places]
+            return torch.autograd.grad(last, tensors, apart, allow_unused=True, is_grads_batched=True)
         rows = torch.eye(len(score), dtype=score.dtype, device=score.device)
         return torch.autograd.grad(score.sum(1), tensors, rows, allow_unused=True, is_grads_batched=True)
     except RuntimeError as error:
@@ -120,6 +128,21 @@ def derivatives(score: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
             " is not watched.",
             "Turn gradient checkpointing off, or call the block itself in place of checkpoint(block, …).",
         ) from error
+
+
+def _passes(score: Tensor, last: Tensor, tensors: Sequence[Tensor]) -> bool:
+    """Returns whether every path of the graph from the scores to the tensors leads through `last`."""
+    ends = {get_gradient_edge(each).node for each in tensors}
+    seen, ahead = {get_gradient_edge(last).node}, [get_gradient_edge(score).node]
+    while ahead:
+        node = ahead.pop()
+        if node in seen:
+            continue
+        if node in ends:
+            return False
+        seen.add(node)
+        ahead.extend(following for following, _ in node.next_functions if following is not None)
+    return True
 
 
 def check_reached(names: Sequence[str], reached: Container[str]) -> None:

@@ -62,17 +62,20 @@ class GradientCollector:
         return self._store.result(names, metadata)
 
     @full_precision()
-    def gradients_of(self, score: Tensor, names: Sequence[str]) -> list[FactoredGradient]:
+    def gradients_of(
+        self, score: Tensor, names: Sequence[str], tokens: tuple[Tensor, int] | None = None
+    ) -> list[FactoredGradient]:
         """Returns the gradients of the sum of `score` with respect to the maps of these layers, by one backward.
 
         Args:
             score: (batch,); or (score, 1), several of one example. Their gradients are a batch.
             names: of the layers.
+            tokens: of which several scores depend. See `SeveralScores`.
 
         Raises:
             AttentionError: as `derivatives` and `check_reached`.
         """
-        found = derivatives(score, [self._outputs[name][0] for name in names])
+        found = derivatives(score, [self._outputs[name][0] for name in names], tokens)
         reached = {name: gradient for name, gradient in zip(names, found, strict=True) if gradient is not None}
         check_reached(names, reached)
         return [self._in_factors(name, gradient, score.ndim > 1) for name, gradient in reached.items()]

@@ -14,7 +14,7 @@ from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
-from attnchain_interp.gradients.target import Target, kept_by_target, logits_kept, selected_score
+from attnchain_interp.gradients.target import SeveralScores, Target, kept_by_target, logits_kept, selected_score
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
 
@@ -146,7 +146,8 @@ def capture_gradients(
                 " capture_encoder_decoder_gradients.",
             )
         score = selected_score(graph.output, target, store.batch)
-        gradients = collector.gradients_of(score, store.names)
+        tokens = target.tokens() if isinstance(target, SeveralScores) else None
+        gradients = collector.gradients_of(score, store.names, tokens)
     found = AttentionGradients(store, gradients)
     whole = all(isinstance(layer.attention, Tensor) for layer in store)
     return AttentionGradients(store, [found.gradient(layer) for layer in range(len(store))]) if whole else found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -64,8 +65,12 @@ def decoder_rows(
     size = (size or max(1, _TOGETHER // len(scores[0]) ** 2)) if method.reads_gradients else len(lengths)
     for part in tqdm(lengths.split(size), f"{method.get_name()} of output tokens", disable=not progress):
         batched = method.reads_gradients and 1 < len(part) <= _TOGETHER // len(scores[0]) ** 2
-        with first_logits(model) as seen, sdpa_kernel(SDPBackend.MATH) if batched else nullcontext():  # one backward for all
-            target = SeveralScores(_log_probabilities(ids, part)) if method.reads_gradients else None
+        one_backward = sdpa_kernel(SDPBackend.MATH) if batched else nullcontext()  # fused kernels take one score at a time
+        with first_logits(model) as seen, last_tokens(model) as last, one_backward:
+            target = None
+            if method.reads_gradients:
+                tokens = partial(_first_of, last, ids.shape[1] - int(part[0]))
+                target = SeveralScores(_log_probabilities(ids, part), tokens)
             kept = logits_kept(method.forward_func, ids.shape[1] - int(part[0]))
             source = method.read(Call(inputs, target, options=kept))
         store = _store(source)
@@ -143,6 +148,27 @@ def first_logits(model: nn.Module) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
+
+
+@contextmanager
+def last_tokens(model: Any) -> Iterator[list[Tensor]]:
+    """Gathers what the model's forward gives to its language-model head while open: (batch, token, width), of each token."""
+    seen: list[Tensor] = []
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    if not isinstance(head, nn.Linear):
+        yield seen
+        return
+    handle = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _first_of(last: list[Tensor], count: int) -> tuple[Tensor, int] | None:
+    """Returns the tokens that the head read, if it read them once, and the number of the first of the last `count`."""
+    known = len(last) == 1 and last[0].ndim == 3 and last[0].requires_grad
+    return (last[0], last[0].shape[1] - count) if known else None
 
 
 def probabilities(logits: Tensor, ids: Tensor, first: int) -> Tensor:

@@ -103,6 +103,36 @@ def test_one_backward_of_many_tokens_has_no_kernel_that_takes_one_at_a_time(size
     assert bool(backward) is fused, backward
 
 
+@pytest.mark.parametrize("size", [None, 2])
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_head_is_differentiated_once_where_all_leads_through_it(
+    size: int | None, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where logits also depend on tokens beside the head (a pointer to the text), as many times as there are tokens."""
+    model, shapes = small.llama(), list[Any]()
+    if beside:
+        hidden = list[Tensor]()
+        model.model.norm.register_forward_hook(lambda _, __, output: hidden.append(output))
+        model.register_forward_hook(
+            lambda _, __, output: output.__setitem__(
+                "logits",
+                output.logits + hidden[-1][:, :1].sum(2, True).sin() * torch.arange(60),
+            )
+        )
+    ids, n = decoder_ids("a dog walking")
+    real = torch.autograd.grad
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda score, *rest, **options: shapes.append(score.shape) or real(score, *rest, **options)
+    )
+    rows = rows_of(ac.GradientAttention(model).attribute_text(TEXT, "a dog walking", DECODER, internal_batch_size=size))
+    assert any(len(shape) == 3 and shape[-1] == 48 for shape in shapes) is not beside
+    for k, p in enumerate(range(n, ids.shape[1])):
+        target: Any = lambda output, p=p: output.logits[:, p - ids.shape[1]].log_softmax(-1)[:, ids[0, p]]  # noqa: E731
+        found = ac.capture_gradients(model, ids[:, :-1], target=target)
+        cut = contexts(found, torch.tensor([p]))
+        assert torch.allclose(rows[k, :p], ac.GradientAttention(start="last").score(cut)[0], atol=1e-8)
+
+
 def test_a_balanced_chain_of_weighted_contributions() -> None:
     """Each row from a capture of the text before its output token alone."""
     model, target = small.llama(), "a dog"
