@@ -12,11 +12,12 @@ from torch import Tensor
 from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.operators import Factors, float32_or_wider, wide_dtype
+from attnchain_interp.operators.operator import at_once
 from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
 LayerRule = Literal["mean", "late"]
 
-_TILE: Final = 2**19  # entries of the maps of a layer that are built at once: few enough for a cache
+_TILE: Final = 2**19  # entries of the maps of a layer that are built at once
 _COPIES: Final = 4  # of the mean map that a method holds, which the limit is for too
 
 
@@ -133,7 +134,7 @@ def _head_means(attention: Tensor | Factors, sink: bool) -> Iterator[tuple[slice
     """
     batch, heads, queries, keys = attention.shape
     factored = isinstance(attention, Factors)
-    size, whole = max(1, _TILE // (batch * heads * keys)), factored and attention.sinks is None
+    size, whole = max(1, at_once(_TILE, attention.device) // (batch * heads * keys)), factored and attention.sinks is None
     for start in range(0, queries, size):
         rows = slice(start, min(start + size, queries))
         if factored:

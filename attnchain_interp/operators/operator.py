@@ -52,6 +52,15 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def at_once(entries: int, device: torch.device) -> int:
+    """Returns how many entries of a map are built at once: on a CPU as few as fit into its cache, elsewhere 16 times as many.
+
+    >>> at_once(100, torch.device("cpu")), at_once(100, torch.device("cuda"))
+    (100, 1600)
+    """
+    return entries if device.type == "cpu" else 16 * entries
+
+
 class Operator(ABC):
     """A batch of non-negative matrices M (…, row, column): square over the tokens, or a part of such a matrix.
 
