@@ -9,14 +9,17 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from attnchain_interp.numerics.direct import eigenvalues_of
-from attnchain_interp.numerics.krylov import SIZES, Basis, centred, l1_bound, scattered, spectral_radius
+from attnchain_interp.numerics.direct import eigenvalues_of, inverse_by_halves
+from attnchain_interp.numerics.krylov import Basis, centred, l1_bound, least_residual, scattered, spectral_radius
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.operator import uniform_over
 
 _INVERTED: Final = 600  # tokens up to which an inverse costs less than a larger basis
 _SLOW: Final = 0.98  # |λ₂| from which a chain counts as mixing slowly
-_VECTOR_SIZES: Final = (8, 12, *SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
+_SIZES: Final = (12, 16, 20, 24, 30, 36, 44, 52, 64, 76, 90, 104, 124, 144)  # of the basis, where convergence is looked at
+_VECTOR_SIZES: Final = (8, *_SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
+_EARLY: Final = 24  # size of the basis below which |λ₂| waits for the stationary vector
+_DROPPED: Final = 0.75  # the share of chains still at work below which the others are dropped: their maps are copied
 _INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
 _SHIFT: Final = 0.99
 _APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
@@ -28,7 +31,7 @@ class Tolerance:
 
     Attributes:
         vector: bound on ‖πP' − π‖₁.
-        radius: bound on the change of the spectral radius between two sizes of the basis.
+        radius: bound on the sum of all further changes of the spectral radius, if they shrink as the residual does.
         ritz: bound on the residual of its Ritz vector. Either of the two can be small by accident, so both must hold.
     """
 
@@ -104,7 +107,7 @@ def iterate(
     radius: bool = True,
     begin: Tensor | None = None,
 ) -> Solutions:
-    """Runs one Arnoldi process per chain, and tests for convergence at each size of its basis in `SIZES`.
+    """Runs one Arnoldi process per chain, and tests for convergence at each size of its basis in `_SIZES`.
 
     Slowly mixing chains are given up early where an inverse serves them better (`invert`). Their `radius` is the
     modulus up to which eigenvalues may lie that are not near one.
@@ -131,77 +134,90 @@ def iterate(
         x = damping * product(x) + landing
     start = centred(damping * product(x) + landing - x, uniform)
     beta = start.norm(dim=-1)[:, 0]
-    sizes = [size for size in (SIZES if radius else _VECTOR_SIZES) if size < n] or [n - 1]
+    sizes = [size for size in (_SIZES if radius else _VECTOR_SIZES) if size < n] or [n - 1]
     basis = Basis.started_at(start)
-    before = None
+    active = torch.ones_like(here, dtype=torch.bool)  # the others are done, or given up, and may still be in the basis
 
     def centred_product(v: Tensor) -> Tensor:
         return centred(product(v), uniform)
 
     for size in sizes:
         basis.grow(centred_product, size)
-        if vector:
-            correction, residual = basis.minimal_residual(damping, beta)
-            found.vector[here] = (x + correction)[:, 0]
-            found.has_vector[here] = l1_bound(residual, states) < tolerance.vector
-        slow = torch.zeros_like(here, dtype=torch.bool)
-        if radius:
-            if before is None:
-                before, _ = spectral_radius(basis.square[:, :-5, :-5], basis.tail)
-            now, ritz = spectral_radius(basis.square, basis.tail)
-            found.radius[here] = now
-            found.has_radius[here] = ((now - before).abs() < tolerance.radius) & (ritz < tolerance.ritz)
-            slow = (now > _SLOW) & (size >= SIZES[1]) & product.invertible
-            before = now
-        staying = ~(found.has_vector & found.has_radius)[here] & ~slow
-        if size == sizes[-1]:
-            staying = torch.zeros_like(staying)
-        leaving = ~staying & ~found.has_radius[here]
-        if bool(leaving.any()):
-            found.radius[here[leaving]] = _away_from_one(basis.square[leaving], basis.tail[leaving])
-        if not bool(staying.any()):
+        last = size == sizes[-1]
+        at = (active & ~found.has_vector[here]).nonzero()[:, 0]
+        if len(at) and not last:
+            norm = least_residual(basis.projected[at, : size + 1, :size], damping, beta[at])
+            at = at[~(l1_bound(norm, states) >= tolerance.vector)]
+        if len(at):
+            correction, norm = basis.of(at).minimal_residual(damping, beta[at])
+            found.vector[here[at]] = (x[at] + correction)[:, 0]
+            found.has_vector[here[at]] = l1_bound(norm, states) < tolerance.vector
+        at = active & ~found.has_radius[here]
+        at = (at if size >= _EARLY or last else at & found.has_vector[here]).nonzero()[:, 0]
+        if len(at):
+            now, change, ritz = _radius(basis.projected[at, : size + 1, :size])
+            found.radius[here[at]] = now
+            found.has_radius[here[at]] = settled = (change < tolerance.radius) & (ritz < tolerance.ritz)
+            given_up = ~settled & (last or (now > _SLOW) & (size >= _EARLY) & product.invertible)
+            if bool(given_up.any()):
+                at = at[given_up]
+                found.radius[here[at]] = _away_from_one(basis.projected[at, : size + 1, :size])
+                active[at] = False
+        active &= ~(found.has_vector & found.has_radius)[here]
+        if last or not bool(active.any()):
             break
-        if not bool(staying.all()) and product.keep(staying):
-            basis.keep(staying)
-            here, x, beta, uniform = here[staying], x[staying], beta[staying], uniform[staying]
-            before = None if before is None else before[staying]
+        if float(active.double().mean()) < _DROPPED and product.keep(active):
+            basis, here, x, beta, uniform = basis.of(active), here[active], x[active], beta[active], uniform[active]
+            active = active[active]
     return found
 
 
-def _away_from_one(square: Tensor, tail: Tensor) -> Tensor:
+def _radius(projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the spectral radius of H (chain, m + 1, m), what it may still change by, and the residual of its Ritz vector.
+
+    A smaller basis is the corner of a larger one. The change from it and the shrinking of the residual give a geometric
+    series, all (chain,).
+    """
+    size = projected.shape[-1]
+    less = max(1, size - max(4, size // 6))
+    corner = torch.zeros_like(projected[:, :size])
+    corner[:, :less, :less] = projected[:, :less, :less]
+    radius, entries = (each.chunk(2) for each in spectral_radius(torch.cat([projected[:, :size], corner])))
+    residual = projected[:, size, size - 1] * entries[0][:, size - 1]
+    before = projected[:, less, less - 1] * entries[1][:, less - 1]
+    rate = (residual / before).nan_to_num(0).clamp_max(0.9)
+    return radius[0], (radius[0] - radius[1]).abs() / (1 - rate), residual
+
+
+def _away_from_one(projected: Tensor) -> Tensor:
     """Returns the modulus (chain,) up to which eigenvalues may lie among those that an inverse does not set apart.
 
-    Such a Ritz value may have converged or not: the residual of its vector is added.
+    Such a Ritz value of H (chain, m + 1, m) may have converged or not: the residual of its vector is added.
     """
-    ritz, vectors = (each.to(square.device) for each in torch.linalg.eig(square.cpu()))
-    reach = ritz.abs() + tail[:, None] * vectors[:, -1].abs()
+    ritz, vectors = (each.to(projected.device) for each in torch.linalg.eig(projected[:, :-1].cpu()))
+    reach = ritz.abs() + projected[:, -1, -1:] * vectors[:, -1].abs()
     return reach.masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1).double()
 
 
 def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Solutions) -> Solutions:
-    """Solves slowly mixing chains by (I − 0.99 M)⁻¹ from an LU decomposition, which sets the eigenvalues near one apart.
+    """Solves slowly mixing chains by (I − 0.99 M)⁻¹, which sets the eigenvalues near one apart.
 
     A short basis is then enough. At damping 0.99 the stationary vector is one product with the inverse. An eigenvalue far
     from one may still have the larger modulus: |λ₂| is believed if the radius that `iterate` has `found` is not larger.
     """
-    system = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device) - _SHIFT * maps.mT
-    factors, pivots, failed = torch.linalg.lu_factor_ex(system)
-
-    def product(v: Tensor) -> Tensor:
-        return torch.linalg.lu_solve(factors, pivots, v.mT).mT
-
-    try:
-        vector = product(jump[:, None])[:, 0]
-    except RuntimeError:  # the library's LU has returned bad pivots
-        return found
-    sound = (failed == 0) & vector.isfinite().all(-1)
+    inverse = inverse_by_halves(torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device) - _SHIFT * maps)
+    product = Maps(inverse)
+    vector = product(jump[:, None])[:, 0]
+    sound = vector.isfinite().all(-1)
     if damping == _SHIFT:
         found = Solutions(vector, found.radius, sound, found.has_radius)
-    pending = (sound & ~found.has_radius).nonzero()[:, 0]
-    factors, pivots, before = factors[pending], pivots[pending], torch.zeros_like(found.radius[pending])
+    radius, has_radius = found.radius.clone(), found.has_radius.clone()
+    pending = (sound & ~has_radius).nonzero()[:, 0]
+    if len(pending) < len(maps):
+        product.keep(pending)
+    before = torch.zeros_like(radius[pending])
     uniform = uniform_over(states[pending], jump.dtype)[:, None]
     basis = Basis.started_at(centred(scattered(jump[pending, None], uniform), uniform))
-    radius, has_radius = found.radius.clone(), found.has_radius.clone()
 
     def centred_product(v: Tensor) -> Tensor:
         return centred(product(v), uniform)
@@ -214,7 +230,7 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
         seen = ((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1).double()
         settled = ((seen - before).abs() < TOLERANCE[maps.dtype].radius) & (seen >= found.radius[pending] - 1e-4)
         radius[pending[settled]], has_radius[pending[settled]] = seen[settled], True
-        basis.keep(~settled)
-        factors, pivots, uniform = factors[~settled], pivots[~settled], uniform[~settled]
-        pending, before = pending[~settled], seen[~settled]
+        left = ~settled
+        product.keep(left)
+        basis, uniform, pending, before = basis.of(left), uniform[left], pending[left], seen[left]
     return Solutions(found.vector, radius, found.has_vector, has_radius)

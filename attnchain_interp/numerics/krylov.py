@@ -25,6 +25,7 @@ Product = Callable[[Tensor], Tensor]
 
 SIZES: Final = (16, 24, 36, 52, 76, 104, 144)  # of the basis, where convergence is looked at
 _SQUARINGS: Final = 20
+_UNSCALED: Final = 3  # squarings in a row that float32 stands without scaling
 _RESTARTS: Final = 20
 
 
@@ -57,33 +58,29 @@ class Basis:
             self.projected = F.pad(self.projected, (0, more, 0, more))
         least = 10 * torch.finfo(self.vectors.dtype).eps
         for j in range(self.size, size):
-            new = product(self.vectors[:, j : j + 1])
-            before = new.norm(dim=-1)
             known = self.vectors[:, : j + 1]
-            along = torch.bmm(new, known.mT)
+            columns = known.mT
+            new = product(known[:, j:])
+            before = torch.linalg.vector_norm(new, dim=-1)
+            along = torch.bmm(new, columns)
             new = torch.baddbmm(new, along, known, alpha=-1)
-            again = torch.bmm(new, known.mT)
+            again = torch.bmm(new, columns)
             new = torch.baddbmm(new, again, known, alpha=-1)
-            length = new.norm(dim=-1)
-            length = length * (length > least * before)  # else the space is exhausted: what is left is rounding
+            length = torch.linalg.vector_norm(new, dim=-1)
+            length *= length > least * before  # else the space is exhausted: what is left is rounding
             torch.add(along, again, out=self.projected[:, None, : j + 1, j])
             self.projected[:, j + 1, j] = length[:, 0]
             torch.mul(new[:, 0], torch.where(length > 0, 1 / length, 0), out=self.vectors[:, j + 1])
         self.size = size
 
-    def keep(self, chains: Tensor) -> None:
-        """Drops all chains but `chains`."""
-        self.vectors, self.projected = self.vectors[chains], self.projected[chains]
+    def of(self, chains: Tensor) -> Basis:
+        """Returns the bases of some chains."""
+        return Basis(self.vectors[chains], self.projected[chains], self.size)
 
     @property
     def square(self) -> Tensor:
         """(chain, size, size): H without its last row."""
         return self.projected[:, : self.size, : self.size]
-
-    @property
-    def tail(self) -> Tensor:
-        """(chain,): the length of the part of the last product that lies outside the basis."""
-        return self.projected[:, self.size, self.size - 1]
 
     def minimal_residual(self, coefficient: float, beta: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the y (chain, 1, token) in the basis with least ‖β·start − y (I − coefficient·P)‖₂, and that norm (chain,).
@@ -91,8 +88,7 @@ class Basis:
         The norm is infinite where the small problem is singular to working precision.
         """
         m = self.size
-        system = -coefficient * self.projected[:, : m + 1, :m].double()
-        system[:, :m].diagonal(dim1=-2, dim2=-1).add_(1)
+        system = _shifted(self.projected[:, : m + 1, :m], coefficient)
         right = torch.zeros(len(system), m + 1, 1, dtype=torch.float64, device=system.device)
         right[:, 0, 0] = beta.double()
         factor, failed = torch.linalg.cholesky_ex(system.mT @ system)
@@ -102,27 +98,41 @@ class Basis:
         return combined, residual.nan_to_num(torch.inf)
 
 
-def spectral_radius(square: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the largest modulus among the eigenvalues of H (chain, m, m) and the residual of its Ritz vector, (chain,).
+def least_residual(projected: Tensor, coefficient: float, beta: Tensor) -> Tensor:
+    """Returns the norm (chain,) that `Basis.minimal_residual` would leave, without its vector, from H (chain, m + 1, m).
+
+    A row c with c (I − coefficient·H) = 0 that begins with 1 tells it: the norm is β / ‖c‖. NaN where the space is exhausted.
+    """
+    system = _shifted(projected, coefficient)
+    c = torch.linalg.solve_triangular(system[:, 1:], system[:, :1], upper=True, left=False)
+    return beta.double() / (1 + torch.linalg.vector_norm(c, dim=(1, 2)).square()).sqrt()
+
+
+def _shifted(projected: Tensor, coefficient: float) -> Tensor:
+    system = -coefficient * projected.double()
+    system.diagonal(dim1=-2, dim2=-1).add_(1)
+    return system
+
+
+def spectral_radius(square: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the largest modulus among the eigenvalues of H (chain, m, m), (chain,), and the moduli in its vector (chain, m).
 
     Gelfand's formula ‖H^k‖^(1/k) with k = 2²⁰, by repeated squaring, needs batched products only and includes complex pairs.
     It is too large by ln κ / k, where κ is the condition number of the eigenvalue.
-    The limiting power has rank one (two for a pair). Its last row is the part of the Ritz vector at the end of the basis,
-    which gives the residual.
+    The limiting power has rank one (two for a pair): its rows are as long as the entries of the Ritz vector are large.
     """
-    power, share, least = square, 1.0, torch.finfo(square.dtype).tiny
+    power, least = square, torch.finfo(square.dtype).tiny
     logarithm = torch.zeros(len(square), dtype=torch.float64, device=square.device)
-    for _ in range(_SQUARINGS):
-        size = torch.linalg.matrix_norm(power).clamp_min(least)
-        logarithm += share * size.log()
-        power = power / size[:, None, None]
-        power = power @ power
-        share /= 2
-    size = torch.linalg.matrix_norm(power)
-    radius = (logarithm + share * size.clamp_min(least).log()).exp()
+    for done in range(_SQUARINGS):
+        if done % _UNSCALED == 0:
+            size = torch.linalg.matrix_norm(power).clamp_min(least)
+            logarithm += size.log() / 2**done
+            power = power / size[:, None, None]
+        power = torch.bmm(power, power)
+    size = torch.linalg.matrix_norm(power)[:, None]
+    radius = (logarithm + size[:, 0].clamp_min(least).log() / 2**_SQUARINGS).exp()
     # a nilpotent H has no Ritz vector in its limit: only an exhausted space makes its radius of zero believable
-    share_at_end = torch.where(size > least, power[:, -1].norm(dim=-1) / size.clamp_min(least), 1)
-    return radius, tail * share_at_end
+    return radius, torch.where(size > least, torch.linalg.vector_norm(power, dim=-1) / size.clamp_min(least), 1)
 
 
 def centred(v: Tensor, uniform: Tensor) -> Tensor:

@@ -3,17 +3,38 @@
 import pytest
 import torch
 
-from attnchain_interp.numerics.krylov import Basis, centred, gmres, l1_bound, random_starts, scattered, spectral_radius
+from attnchain_interp.numerics.krylov import (
+    Basis,
+    centred,
+    gmres,
+    l1_bound,
+    least_residual,
+    random_starts,
+    scattered,
+    spectral_radius,
+)
 
 
 def test_spectral_radius_of_real_and_complex_matrices() -> None:
     generator = torch.Generator().manual_seed(0)
     H = torch.randn(20, 12, 12, generator=generator, dtype=torch.float64) / 4
-    radius, residual = spectral_radius(H, torch.ones(20, dtype=torch.float64))
-    values = torch.linalg.eigvals(H)
+    radius, entries = spectral_radius(H)
+    values, vectors = torch.linalg.eig(H)
     assert torch.allclose(radius, values.abs().amax(-1), rtol=5e-6)
-    assert bool((residual <= 1 + 1e-9).all())
-    assert float(spectral_radius(torch.diag(torch.tensor([3.0, 1.0, 0.5]))[None], torch.ones(1))[1]) < 1e-6
+    first = values.abs().argmax(-1)
+    real = values.imag.gather(-1, first[:, None])[:, 0] == 0
+    assert 0 < int(real.sum()) < 20
+    assert torch.allclose(entries[real], vectors[torch.arange(20), :, first].abs()[real], atol=1e-5)
+    assert spectral_radius(torch.diag(torch.tensor([3.0, 1.0, 0.5]))[None])[1].tolist() == [[1, 0, 0]]
+    radius, entries = spectral_radius(torch.diag(torch.ones(3), 1)[None])
+    assert float(radius) < 1e-4
+    assert entries.tolist() == [[1, 1, 1, 1]], "nilpotent: it has no Ritz vector"
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1, 100])
+def test_squarings_neither_overflow_nor_vanish_in_float32(scale: float) -> None:
+    H = torch.randn(20, 12, 12, generator=torch.Generator().manual_seed(0)) * scale
+    assert torch.allclose(spectral_radius(H)[0].float(), torch.linalg.eigvals(H).abs().amax(-1), rtol=2e-5)
 
 
 def test_an_exhausted_space_stops_growing() -> None:
@@ -36,6 +57,20 @@ def test_the_minimal_residual_of_a_full_basis_solves_the_system() -> None:
     y, residual = basis.minimal_residual(0.9, torch.full((2,), 3.0).double())
     assert torch.allclose(y, 3 * start @ torch.linalg.inv(torch.eye(6).double() - 0.9 * P), atol=1e-9)
     assert float(residual.max()) < 1e-9
+
+
+def test_the_least_residual_is_told_without_the_vector() -> None:
+    P = torch.randn(5, 40, 40, generator=torch.Generator().manual_seed(1)).softmax(-1).double()
+    basis = Basis.started_at(torch.randn(5, 1, 40, generator=torch.Generator().manual_seed(2)).double())
+    beta = torch.linspace(0.1, 1, 5).double()
+    for size in (1, 3, 8):
+        basis.grow(lambda v: torch.bmm(v, P), size)
+        expected = basis.minimal_residual(0.9, beta)[1]
+        assert torch.allclose(least_residual(basis.projected[:, : size + 1, :size], 0.9, beta), expected, rtol=1e-6)
+    uniform = torch.full((1, 4, 4), 0.25).double()
+    basis = Basis.started_at(torch.tensor([[[1.0, 0, 0, 0]]]).double())
+    basis.grow(lambda v: torch.bmm(v, uniform), 3)
+    assert not float(least_residual(basis.projected[:, :4, :3], 0.9, beta[:1])) > 1e-9, "the space is exhausted"
 
 
 def test_starts_are_centred_and_scattered_over_the_states() -> None:

@@ -76,7 +76,7 @@ def test_few_tokens_far_from_normal_are_solved_in_float64() -> None:
 def test_what_does_not_converge_goes_to_the_dense_solver(monkeypatch: pytest.MonkeyPatch) -> None:
     P = attention(100, 4, 6.0)
     expected = ac.mixing(P)
-    monkeypatch.setattr("attnchain_interp.numerics.iteration.SIZES", (8, 10))
+    monkeypatch.setattr("attnchain_interp.numerics.iteration._SIZES", (8, 10))
     monkeypatch.setattr(solver, "_INVERTED", 0)
     found = ac.mixing(P)
     assert torch.allclose(found.second_eigenvalue, expected.second_eigenvalue, atol=1e-4)
@@ -85,7 +85,7 @@ def test_what_does_not_converge_goes_to_the_dense_solver(monkeypatch: pytest.Mon
 
 
 def test_a_factored_chain_that_does_not_converge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnchain_interp.numerics.iteration.SIZES", (8, 10))
+    monkeypatch.setattr("attnchain_interp.numerics.iteration._SIZES", (8, 10))
     monkeypatch.setattr(solver, "_MULTIPLIED_OUT", 0)
     query, key = 3 * torch.randn(2, 1, 1, 100, 8, generator=torch.Generator().manual_seed(0))
     factors = Factors(query, key)
