@@ -120,10 +120,13 @@ Twenty validation prompts were read. On facts, TokenRank puts the word that asks
 and on indirect objects the verb ("give") beside the name. GradientTokenRank gives the first word of a prompt ("Then") up to
 a fifth: its walks end there. In passages full stops and digits of other numbers keep some of the mass.
 
-Two of three validation passages that count as answered have a number for an answer. SmolLM2 cuts numbers into digits, so their
-target is one digit, which most years share. Methods find words better than numbers; AttnLRP loses most on numbers. Other forms
-of the prompt were asked too: without "Answer:" at the start of the reply the model begins nearly every reply with "The", and
-hardly a prompt is answered by its first token; with the question before the passage, or as plain text without a chat template,
+The passages above are those of which the model wrote the answer's first token. On validation two of three of them had a
+number for an answer. SmolLM2 cuts numbers into digits, and nearly half of these numbers went on as other numbers, so the
+evidence was of an answer that the model did not give. A passage now counts only where the model writes the whole answer. The
+passages have not been measured again since.
+
+Other forms of their prompt were asked. Without "Answer:" at the start of the reply the model begins nearly every reply with
+"The", and hardly a prompt is answered at once. With the question before the passage, or as plain text without a chat template,
 fewer are answered than in this form.
 
 ## What was tried and not kept

@@ -42,6 +42,7 @@ class Passage(NamedTuple):
         evidence: (token,) bool, true on the evidence.
         sentences: (token,) the sentence of each token, −1 if it is not ranked.
         answer: the number of the first token of the right answer.
+        rest: the numbers of its other tokens.
     """
 
     input_ids: Tensor
@@ -49,6 +50,7 @@ class Passage(NamedTuple):
     evidence: Tensor | None = None
     sentences: Tensor | None = None
     answer: int | None = None
+    rest: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return with_fields(self)

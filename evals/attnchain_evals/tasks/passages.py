@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
 from attnchain_evals.tasks.prompts import Prompt, sentences_of
@@ -24,12 +24,14 @@ class Passages(PromptedTexts):
     The file is `passages.jsonl`, or SQuAD's own JSON of version 1.1 or 2.0. A question of several annotated answers has the
     first. Questions that SQuAD marks as impossible have no answer, and are not examples. The tokens of the passage are ranked.
     The reply begins with "Answer:": without it a chat model begins most replies with a word like "The", and few prompts are
-    answered by their first token. Where a tokenizer cuts numbers into digits, the first token of a year is a digit that most
-    years share, so that a method tells less of them than of words.
-    Questions about one passage are in one part of the data. See `PromptedTexts` for arguments, splits and errors.
+    answered at once. The model must write the whole answer: many tokenizers cut numbers into digits, and a model that writes
+    the first digit of the right year often goes on with another year. Questions about one passage are in one part of the data.
+    See `PromptedTexts` for arguments, splits and errors.
 
     Source: Rajpurkar et al., *SQuAD*, EMNLP 2016; version 2.0: Rajpurkar, Jia & Liang, ACL 2018.
     """
+
+    whole: ClassVar[bool] = True
 
     def read(self, path: Path) -> tuple[list[Path], list[Prompt]]:
         file = published_file(path, _FILES)

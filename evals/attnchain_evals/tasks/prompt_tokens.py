@@ -32,7 +32,7 @@ def passage_of(prompt: Prompt, tokenizer: Any) -> Passage:
             f"{type(tokenizer).__name__} does not say which characters a token has ({error}).",
             "Pass a fast tokenizer of transformers.",
         ) from error
-    lead, answer = _answer(prompt.answer, text, tokenizer)
+    lead, answer, *rest = _answer(prompt.answer, text, tokenizer)
     ids = [*encoding["input_ids"], *lead]
     spans = [(max(first - start, 0), behind - start) for first, behind in encoding["offset_mapping"]]
     ranked = [
@@ -57,6 +57,7 @@ def passage_of(prompt: Prompt, tokenizer: Any) -> Passage:
         spread(torch.tensor(evidence), False),
         spread(_numbers(ends, prompt.sentences), -1) if prompt.sentences else None,
         answer,
+        tuple(rest),
     )
 
 
@@ -90,12 +91,12 @@ def _numbers(ends: Sequence[int], spans: Sequence[Span]) -> Tensor:
     return found.unique(return_inverse=True)[1]
 
 
-def _answer(answer: str, text: str, tokenizer: Any) -> tuple[list[int], int]:
-    """Returns the first token of an answer that is more than white space, and the tokens between the text and it."""
+def _answer(answer: str, text: str, tokenizer: Any) -> tuple[list[int], *tuple[int, ...]]:
+    """Returns the white space between the text and an answer, as tokens, and then the tokens of the answer."""
     joint = answer if text[-1].isspace() else f" {answer}"
     before, both = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, text + joint))
     if both[: len(before)] != before:
         before, both = [], tokenizer(joint, add_special_tokens=False)["input_ids"]
     tokens = both[len(before) :]
     lead = next(place for place, token in enumerate(tokens) if tokenizer.decode([token]).strip())
-    return tokens[:lead], tokens[lead]
+    return tokens[:lead], *tokens[lead:]

@@ -6,30 +6,31 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_evals.tasks.digest import digest, sha256
 from attnchain_evals.tasks.examples import Passage
 from attnchain_evals.tasks.prompt_tokens import passage_of
 from attnchain_evals.tasks.prompts import Part, Prompt
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
+from attnchain_interp.gradients import logits_kept, logits_of
 from attnchain_interp.reprs import counted
 
 UNKNOWN = "the model puts another token than the answer's first"
+OTHER = "the model writes another answer"
 TOO_LONG = "they are longer than the model's context"
 
 
 class PromptedTexts(ABC):
     """The prompts of a file that a model answers rightly, each a `Passage`, in the order of the file.
 
-    A prompt is left out, and counted in `left_out`, if the model does not put the first token of the answer first, or if the
-    prompt is longer than the model's context (`config.max_position_embeddings`).
+    A prompt is left out, and counted in `left_out`, if the model does not put the first token of the answer first (a passage:
+    if it does not write the whole answer), or if it is longer than the model's context (`config.max_position_embeddings`).
 
     A third of the file is "validation", the rest "test". The sha256 of an example's identifier decides (`part_of`), so an
     example stays where it is when the file grows.
@@ -51,6 +52,9 @@ class PromptedTexts(ABC):
             model answers.
     """
 
+    whole: ClassVar[bool] = False
+    """Whether the model must write all tokens of the answer, each the likeliest."""
+
     def __init__(
         self,
         path: str | Path,
@@ -69,17 +73,19 @@ class PromptedTexts(ABC):
             raise AttentionError(f"{path} holds no prompt of the split {split!r}.", "Pass another split, or a longer file.")
         context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
         self.prompts, self._examples, self.asked = list[Prompt](), list[Passage](), 0
-        self.left_out = {UNKNOWN: 0, TOO_LONG: 0}
+        unknown = OTHER if self.whole else UNKNOWN
+        self.left_out = {unknown: 0, TOO_LONG: 0}
         for prompt in tqdm(
             found, desc="asking the model", unit="prompt", disable=None if model is not None else True, leave=False
         ):
             if limit is not None and len(self.prompts) >= limit:
                 break
             example, self.asked = passage_of(prompt, tokenizer), self.asked + 1
-            if context is not None and len(example.input_ids) > context:
+            rest = example.rest if self.whole else ()
+            if context is not None and len(example.input_ids) + len(rest) > context:
                 self.left_out[TOO_LONG] += 1
-            elif model is not None and _answered(model, example.input_ids) != example.answer:
-                self.left_out[UNKNOWN] += 1
+            elif model is not None and not _writes(model, example.input_ids, [example.answer, *rest]):
+                self.left_out[unknown] += 1
             else:
                 self.prompts.append(prompt)
                 self._examples.append(example)
@@ -136,6 +142,8 @@ class PromptedTexts(ABC):
 
 
 @torch.no_grad()
-def _answered(model: nn.Module, ids: Tensor) -> int:
-    """Returns the token that a model puts next."""
-    return int(next_logits(model, ids[None].to(next(model.parameters()).device)).argmax())
+def _writes(model: nn.Module, ids: Tensor, answer: list[int | None]) -> bool:
+    """Returns whether these tokens are the likeliest ones, one after the other."""
+    texts = torch.cat([ids, ids.new_tensor(answer[:-1])])[None].to(next(model.parameters()).device)
+    logits = logits_of(model(texts, **logits_kept(model, len(answer))), "Pass a language model.")
+    return logits[0, -len(answer) :].argmax(-1).tolist() == answer

@@ -8,7 +8,7 @@ import pytest
 from attnchain_evals import Passages
 from attnchain_interp import AttentionError
 
-from ..published_texts import CONTEXT, byte_tokenizer, text_of, write_json, write_lines
+from ..published_texts import CONTEXT, Says, byte_tokenizer, text_of, write_json, write_lines
 
 TOKENIZER = byte_tokenizer()
 LINE = {"id": "a", "context": CONTEXT, "question": "Who built Rome?", "answer": "Romulus", "answer_span": [43, 50]}
@@ -36,6 +36,19 @@ def test_both_formats_are_one(tmp_path: Path) -> None:
     assert TOKENIZER.decode(passage.input_ids.tolist()).endswith(
         "Question: Who built Rome?\nAnswer with a few words from the passage.\nAnswer: "
     )
+
+
+def test_a_passage_is_answered_by_a_whole_answer(tmp_path: Path) -> None:
+    """The model repeats one token: it writes "RRR" and not "Romulus"."""
+    file, model = tmp_path / "a.jsonl", Says(TOKENIZER.encode("R")[0]).eval()
+    lines = [LINE, LINE | {"answer": "R", "answer_span": [0, 1]}]
+    data = Passages(write_lines(file, lines), TOKENIZER, model)
+    assert [prompt.answer for prompt in data.prompts] == ["R"]
+    assert data.left_out == {"the model writes another answer": 1, "they are longer than the model's context": 0}
+    assert TOKENIZER.decode([data[0].answer, *data[0].rest]) == "R"
+    assert TOKENIZER.decode(list(Passages(file, TOKENIZER)[0].rest)) == "omulus"
+    with pytest.raises(AttentionError, match="writes another answer"):
+        Passages(write_lines(file, [LINE]), TOKENIZER, model)
 
 
 def test_questions_about_a_passage_stay_together(tmp_path: Path) -> None:
