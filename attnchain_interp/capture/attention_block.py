@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 from attnchain_interp.operators import float32_or_wider as _wide
-from attnchain_interp.operators.operator import at_once
+from attnchain_interp.operators.operator import rows_at_once
 from attnchain_interp.reprs import with_fields
 
 _TOGETHER: Final = 2**19  # numbers of a map's rows that are held at once
@@ -175,7 +175,7 @@ class AttentionBlock:
             first, stop: the queries from `first` up to `stop`; None for the last one.
         """
         batch, heads, n = self.values.shape[:3]
-        room, stop = max(1, at_once(_TOGETHER, self.values.device) // (batch * n * heads)), n if stop is None else stop
+        room, stop = rows_at_once(_TOGETHER, batch * n * heads, self.values.device), n if stop is None else stop
         for start in range(first, stop, room):
             rows = slice(start, min(start + room, stop))
             keys = rows.stop if self.causal else n

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final, Literal, final
 
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor
 from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.operators import Factors, float32_or_wider, wide_dtype
-from attnchain_interp.operators.operator import at_once
+from attnchain_interp.operators.operator import rows_at_once
 from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
 LayerRule = Literal["mean", "late"]
 
-_TILE: Final = 2**19  # entries of the maps of a layer that are built at once
+_TILE: Final = 2**18  # entries of the maps of a layer that are built at once
 _COPIES: Final = 4  # of the mean map that a method holds, which the limit is for too
 
 
@@ -100,7 +101,7 @@ class MeanCollector:
             shape = (attention.shape[0], 1, *attention.shape[2:])
             self._total = torch.zeros(shape, dtype=wide_dtype(layer.dtype), device=layer.device)
         if weight:
-            for rows, mean in _head_means(attention, sink):
+            for rows, mean in _head_means(attention):
                 self._total[:, 0, rows, : mean.shape[-1]].add_(mean.to(self._total.device), alpha=weight)  # of several devices
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
@@ -127,20 +128,30 @@ class MeanCollector:
         return len(self._weights) / (layers - 1) if rule == "late" and layers > 1 else 1.0
 
 
-def _head_means(attention: Tensor | Factors, sink: bool) -> Iterator[tuple[slice, Tensor]]:
+def _head_means(attention: Tensor | Factors) -> Iterator[tuple[slice, Tensor]]:
     """Yields some queries after another with the mean of their heads (batch, query, key), each row divided by its sum.
 
     In causal attention the keys end with the last one that these queries see.
     """
     batch, heads, queries, keys = attention.shape
-    factored = isinstance(attention, Factors)
-    size, whole = max(1, at_once(_TILE, attention.device) // (batch * heads * keys)), factored and attention.sinks is None
+    together = 1 if attention.device.type == "cpu" else heads  # the maps of one head fit into a cache
+    parts = [_some(attention, slice(head, head + together)) for head in range(0, heads, together)]
+    size = rows_at_once(_TILE, batch * together * keys, attention.device)
     for start in range(0, queries, size):
         rows = slice(start, min(start + size, queries))
-        if factored:
-            maps = attention.maps(rows, slice(0, rows.stop if attention.causal else keys))
-        else:
-            maps = float32_or_wider(attention[:, :, rows])
-        if not whole and (heads > 1 or sink):
-            maps = maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
-        yield rows, maps.mean(1)
+        yield rows, reduce(torch.add, (_rows(part, rows).sum(1) for part in parts)) / heads
+
+
+def _some(attention: Tensor | Factors, heads: slice) -> Tensor | Factors:
+    return attention.heads(heads) if isinstance(attention, Factors) else attention[:, heads]
+
+
+def _rows(attention: Tensor | Factors, rows: slice) -> Tensor:
+    """Returns the map (batch, head, query, key) of some queries, each row divided by its sum."""
+    if not isinstance(attention, Factors):
+        maps = float32_or_wider(attention[:, :, rows])
+    else:
+        maps = attention.maps(rows, slice(0, rows.stop if attention.causal else attention.shape[-1]))
+        if attention.sinks is None:
+            return maps
+    return maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)

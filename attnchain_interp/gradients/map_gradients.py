@@ -16,7 +16,7 @@ from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
 from attnchain_interp.gradients.target import SeveralScores, Target, kept_by_target, logits_kept, selected_score
 from attnchain_interp.operators import float32_or_wider
-from attnchain_interp.operators.operator import at_once
+from attnchain_interp.operators.operator import rows_at_once
 from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
 
 _TILE: Final = 2**21  # entries of a map that are built at once
@@ -81,7 +81,7 @@ class AttentionGradients:
             return
         batch, heads, queries, keys = attention.shape
         inside = (self.store.queries or self.tokens).mask[:, None, :, None].to(attention.device)
-        whole, size = bool(inside.all()), max(1, at_once(_TILE, attention.device) // (batch * heads * keys))
+        whole, size = bool(inside.all()), rows_at_once(_TILE, batch * heads * keys, attention.device)
         for start in range(0, queries, size):
             rows = slice(start, min(start + size, queries))
             seen = slice(0, rows.stop if attention.causal else keys)

@@ -161,7 +161,11 @@ class Factors:
     def heads(self, chosen: slice) -> Factors:
         """Returns the factors of some query heads."""
         group = self.query.shape[1] // self.key.shape[1]
-        key = self.key.repeat_interleave(group, 1)[:, chosen] if group > 1 else self.key[:, chosen]
+        start, stop, _ = chosen.indices(self.query.shape[1])
+        if group > 1 and stop != start + 1:
+            key = self.key.repeat_interleave(group, 1)[:, chosen]
+        else:  # of one head nothing is repeated
+            key = self.key[:, chosen if group == 1 else slice(start // group, start // group + 1)]
         mask = self.mask_of_four
         if mask is not None and mask.shape[1] > 1:
             mask = mask[:, chosen]

@@ -12,12 +12,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+
+_LEAST: Final = 64
 
 
 @contextmanager
@@ -52,13 +54,15 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def at_once(entries: int, device: torch.device) -> int:
-    """Returns how many entries of a map are built at once: on a CPU as few as fit into its cache, elsewhere 16 times as many.
+def rows_at_once(entries: int, row: int, device: torch.device) -> int:
+    """Returns how many rows of a map are built at once, of which each has `row` entries.
 
-    >>> at_once(100, torch.device("cpu")), at_once(100, torch.device("cuda"))
-    (100, 1600)
+    On a CPU a tile of about `entries` fits into its cache; elsewhere it is 16 times as large. Fewer than 64 rows are slow.
+
+    >>> rows_at_once(1000, 10, torch.device("cpu")), rows_at_once(1000, 20, torch.device("cuda"))
+    (100, 800)
     """
-    return entries if device.type == "cpu" else 16 * entries
+    return max(_LEAST, (entries if device.type == "cpu" else 16 * entries) // row)
 
 
 class Operator(ABC):
