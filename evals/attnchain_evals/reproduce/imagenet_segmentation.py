@@ -17,7 +17,7 @@ from attnchain_evals.tasks.examples import Selection
 TITLE = "ImageNet-Segmentation"
 METHODS = (
     *("RawAttention(layers=-1)", "class row", "ColumnSum", "Rollout", "plain TokenRank", "plain MultiBounce(steps=2)"),
-    "MultiBounce(layers=-1, balanced=True)",  # the object of `attnchain segment`
+    "MultiBounce(layers=-1, balanced=True)",
     *("GradientAttention", "GradientRollout", "LeGrad", "RandomRanking", "input magnitude"),
 )
 NAMES = {"acc": "Acc", "miou": "mIoU", "map": "mAP"}
