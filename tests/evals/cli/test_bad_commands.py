@@ -145,6 +145,10 @@ COMMANDS = st.one_of(
         one_of("--scales", ["-1", "0", "x", "9" * 30]),
         one_of("--side", ["0", "x"]),
         one_of("--wanted", LITERALS),
+        one_of("--word", ["dog", "", " ", "\ud800"]),
+    ),
+    st.sampled_from(["diffusers:", "diffusers:/none", "diffusers:FOLDER", "bundled-decoder", *MODELS]).map(
+        lambda model: ["segment", model, "PHOTO", "--word", "dog", "--out", "OUT"]
     ),
     command(
         BENCH, one_of("--model", MODELS), one_of("--methods", METHODS), one_of("--metrics", [each for each in METRICS if each])
