@@ -77,10 +77,12 @@ def _projections(block: AttentionBlock) -> Sizes:
         aim = aim if block.norm.weight is None else aim * block.norm.weight
         aim = aim - aim.mean(-1, keepdim=True)
     itself = (block.residual * aim).sum(-1)
-    pulled = block.pulled_back(aim)
+    pulled = block.pulled_back(aim).expand(-1, block.values.shape[1], -1, -1)
 
     def sizes(rows: slice, maps: Tensor) -> Tensor:
-        found = (pulled[:, :, rows] @ block.values[:, :, : maps.shape[-1]].mT).mul_(maps).sum(1)
+        found = torch.zeros_like(maps[:, 0])
+        for head, own in enumerate(maps.unbind(1)):  # one at a time fits into a cache
+            found.addcmul_(pulled[:, head, rows] @ block.values[:, head, : maps.shape[-1]].mT, own)
         found.diagonal(rows.start, -2, -1).add_(itself[:, rows])
         return found.relu_()
 

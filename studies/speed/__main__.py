@@ -1,4 +1,4 @@
-"""Speed and memory, each held against its bar: `python -m studies.speed` (some ten minutes on two cores).
+"""Speed and memory, each held against its bar: `python -m studies.speed` (half an hour on two cores).
 
 Prints every figure with its bar, and writes all of them to a JSON file; what is not run again keeps what the file holds. The
 exit status is 1 when a row on the CPU falls short. Rows, and how they are measured: `docs/performance.md`.
