@@ -28,9 +28,10 @@ class Defaults(NamedTuple):
 
 PLAIN: Final = Defaults()
 _WALK: Final = Defaults(decoder=Settings(layer_weights="late"), image=Settings(slice(-2, None), balanced=True), maps=None)
-_EVIDENCE: Final = Defaults(decoder=Settings(layer_weights="late", balanced=0.5))
+_HALF: Final = Settings(layer_weights="late", balanced=0.5)
+_EVIDENCE: Final = Defaults(decoder=_HALF)
 DEFAULTS: Final[Mapping[str, Defaults]] = {
-    "TokenRank": _WALK,
+    "TokenRank": _WALK._replace(decoder=_HALF),
     "MultiBounce": _WALK,
     "LogitTokenRank": _WALK,
     "MetastableStates": Defaults(image=Settings(slice(-3, None), balanced=True)),

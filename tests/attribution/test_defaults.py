@@ -71,6 +71,7 @@ def test_the_maps_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
 LATE, LAST_TWO = Settings(layer_weights="late"), Settings(slice(-2, None), balanced=True)
 WALK: dict[str, Any] = {"decoder": LATE, "encoder": Settings(), "image": LAST_TWO}
 EVIDENCE: dict[str, Any] = {"decoder": LATE._replace(balanced=0.5), "encoder": Settings(), "image": Settings()}
+RANK: dict[str, Any] = {**WALK, "decoder": EVIDENCE["decoder"]}
 MODELS: dict[str, tuple[Any, Any, Any]] = {
     "decoder": (small.llama, small.ids, (6, 1)),
     "encoder": (lambda: small.bert(layers=3), small.ids, 1),
@@ -80,10 +81,10 @@ MODELS: dict[str, tuple[Any, Any, Any]] = {
 
 def test_the_table_is_the_one_that_real_models_chose() -> None:
     """docs/real-text.md, docs/real-vision.md. Methods without an entry have the published settings."""
-    walk, evidence = Defaults(**WALK, maps=None), Defaults(**EVIDENCE)
+    walk, rank, evidence = Defaults(**WALK, maps=None), Defaults(**RANK, maps=None), Defaults(**EVIDENCE)
     states = Defaults(image=Settings(slice(-3, None), balanced=True))
     assert {
-        "TokenRank": walk,
+        "TokenRank": rank,
         "MultiBounce": walk,
         "LogitTokenRank": walk,
         "MetastableStates": states,
@@ -101,7 +102,8 @@ def test_defaults_written_out(name: str, kind: str) -> None:
     """A text's walks read contributions; late layers count in a decoder; an image has its last two layers, balanced."""
     build, (model, inputs, target) = getattr(ac, name), MODELS[kind]
     walk = not name.startswith("Gradient")
-    written: dict[str, Any] = (WALK if walk else EVIDENCE)[kind]._asdict()
+    table = RANK if name == "TokenRank" else WALK if walk else EVIDENCE
+    written: dict[str, Any] = table[kind]._asdict()
     written |= {"maps": "attention" if kind == "image" else "alti"} if walk else {}
     written |= {"damping": 0.3} if (name, kind) == ("GradientTokenRank", "decoder") else {}
     ours, read = model(), inputs()

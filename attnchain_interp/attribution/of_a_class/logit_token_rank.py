@@ -58,7 +58,7 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
     π = π (damping · P + (1 − damping) · 1 vᵀ) with v_j ∝ √(P_ij D_j), where i is the position that reads the answer.
     D_j = Σ_l w_l Σ_h max(0, A_ij^h ⟨W^h v_j^h, d⟩) is what the heads write into i from token j along the direction d in which
     the answer's logit grows (direct logit attribution). From these tokens the walk goes on to those that they were made of.
-    The scores of an example sum to one. P, its layers and their weights w are by default those of TokenRank; on validation
+    The scores of an example sum to one. P, its layers and their weights w are by default those of MultiBounce; on validation
     photographs they outlined objects better than all layers, or maps that are not balanced. The damping was chosen on texts;
     on photographs 0.85 was as good (docs/real-vision.md). No block is differentiated. The cost is three forwards, and the
     maps of all layers are held.
