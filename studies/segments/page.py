@@ -62,11 +62,11 @@ def scale_table(scores: Scores) -> str:
     each_f = np.array([[boundary_f(counts) for counts in photograph] for photograph in of_counts])
     best, best_f = int(by_k[:, :, 0].mean(0).argmax()), max(range(len(KS)), key=lambda i: boundary_f(of_counts[:, i].sum(0)))
     chosen_f = np.take_along_axis(of_counts, each_f.argmax(1)[:, None, None], 1)[:, 0]
-    fixed = f"the best fixed k: {KS[best]} for covering, {KS[best_f]} for boundaries"
+    fixed, every = f"the best fixed k: {KS[best]} for covering, {KS[best_f]} for boundaries", ", ".join(map(str, KS))
     rows = [
         ("the spectrum's k", own[:, 0], own[:, 3:]),
         (fixed, by_k[:, best, 0], of_counts[:, best_f]),
-        (f"the best k of each photograph, from {KS[0]} to {KS[-1]}", by_k[:, :, 0].max(1), chosen_f),
+        (f"the best k of each photograph, of {every}", by_k[:, :, 0].max(1), chosen_f),
     ]
     lines = [
         f"| {name} | {interval(lambda mean: mean[0], cover[:, None])} | {boundary_f(counts.sum(0)):.3f} |"
