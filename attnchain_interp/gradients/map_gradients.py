@@ -147,7 +147,7 @@ def capture_gradients(
                 " capture_encoder_decoder_gradients.",
             )
         score = selected_score(graph.output, target, store.batch)
-        tokens = target.tokens() if isinstance(target, SeveralScores) else None
+        tokens = target.tokens() if isinstance(target, SeveralScores) and target.tokens is not None else None
         gradients = collector.gradients_of(score, store.names, tokens)
     found = AttentionGradients(store, gradients)
     whole = all(isinstance(layer.attention, Tensor) for layer in store)

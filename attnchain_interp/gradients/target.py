@@ -25,11 +25,11 @@ class SeveralScores:
     Attributes:
         scores: of the model's output: (score,).
         tokens: returns, after the forward, a tensor (1, token, width) of its graph and a number `first`: of that tensor score
-            k depends on token `first` + k alone. The backward up to it is then one for all scores. None where it is not known.
+            k depends on token `first` + k alone. The backward up to it is then one for all scores. None: not known.
     """
 
     scores: Callable[[Any], Tensor]
-    tokens: Callable[[], tuple[Tensor, int] | None] = lambda: None
+    tokens: Callable[[], tuple[Tensor, int] | None] | None = None
 
     def __call__(self, output: Any) -> Tensor:
         return self.scores(output)
