@@ -134,12 +134,13 @@ def _head_means(attention: Tensor | Factors) -> Iterator[tuple[slice, Tensor]]:
     In causal attention the keys end with the last one that these queries see.
     """
     batch, heads, queries, keys = attention.shape
-    together = 1 if attention.device.type == "cpu" else heads  # the maps of one head fit into a cache
+    sharing = heads // attention.key.shape[1] if isinstance(attention, Factors) else 1
+    together = sharing if attention.device.type == "cpu" else heads  # few enough for a cache
     parts = [_some(attention, slice(head, head + together)) for head in range(0, heads, together)]
     size = rows_at_once(_TILE, batch * together * keys, attention.device)
     for start in range(0, queries, size):
         rows = slice(start, min(start + size, queries))
-        yield rows, reduce(torch.add, (_rows(part, rows).sum(1) for part in parts)) / heads
+        yield rows, reduce(torch.add, (_rows(part, rows) for part in parts)) / heads
 
 
 def _some(attention: Tensor | Factors, heads: slice) -> Tensor | Factors:
@@ -147,11 +148,11 @@ def _some(attention: Tensor | Factors, heads: slice) -> Tensor | Factors:
 
 
 def _rows(attention: Tensor | Factors, rows: slice) -> Tensor:
-    """Returns the map (batch, head, query, key) of some queries, each row divided by its sum."""
+    """Returns the sum over heads (batch, query, key) of some queries of the map, each row divided by its sum."""
     if not isinstance(attention, Factors):
         maps = float32_or_wider(attention[:, :, rows])
     else:
         maps = attention.maps(rows, slice(0, rows.stop if attention.causal else attention.shape[-1]))
         if attention.sinks is None:
-            return maps
-    return maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+            return maps.sum(1) if maps.shape[1] > 1 else maps[:, 0]
+    return (maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)).sum(1)

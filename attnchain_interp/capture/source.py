@@ -107,7 +107,7 @@ def _check(name: str, module: nn.Module) -> None:
     if isinstance(module, nn.DataParallel | DistributedDataParallel):
         kind, line = type(module).__name__, f"model.{name} = model.{name}.module" if name else "capture(model.module, …)"
         raise AttentionError(f"{where} is an nn.{kind}, which runs copies of its module.", f"Use the module itself: {line}.")
-    if any(True for _ in module.parameters()):  # a scripted transform of images has no weights, and no attention
+    if isinstance(module, _SCRIPTED) and next(module.parameters(), None) is not None:  # a transform of images has no weights
         _check_unscripted(where, module)
 
 

@@ -161,11 +161,12 @@ class Factors:
     def heads(self, chosen: slice) -> Factors:
         """Returns the factors of some query heads."""
         group = self.query.shape[1] // self.key.shape[1]
-        start, stop, _ = chosen.indices(self.query.shape[1])
-        if group > 1 and stop != start + 1:
+        those = range(self.query.shape[1])[chosen]
+        first, last = those[0] // group, those[-1] // group
+        if group == 1 or first == last:  # heads that share a key go on sharing it
+            key = self.key[:, chosen if group == 1 else slice(first, first + 1)]
+        else:
             key = self.key.repeat_interleave(group, 1)[:, chosen]
-        else:  # of one head nothing is repeated
-            key = self.key[:, chosen if group == 1 else slice(start // group, start // group + 1)]
         mask = self.mask_of_four
         if mask is not None and mask.shape[1] > 1:
             mask = mask[:, chosen]
