@@ -1,3 +1,5 @@
+import pytest
+
 from studies import real_vision
 from studies.report_pages import ROOT, kept
 
@@ -20,5 +22,13 @@ def test_every_method_of_a_task_was_measured() -> None:
     found = kept(real_vision.KEPT)
     for name in found:
         task = real_vision.TASKS[name]
-        assert list(found[name]["scores"]) == list(task.methods)
+        assert sorted(found[name]["scores"]) == sorted(task.methods)
         assert list(found[name]["metrics"]) == [metric.name for metric in task.metrics]
+
+
+@pytest.mark.parametrize(("low", "high", "says"), [(-0.2, -0.1, "below"), (0.1, 0.2, "above"), (-0.1, 0.1, "not told apart")])
+def test_the_page_says_whether_the_masking_experiment_holds(low: float, high: float, says: str) -> None:
+    gap = {"value": (low + high) / 2, "low": low, "high": high}
+    told = real_vision.masking({"differences": {"TokenRank": {"token-masking": gap}}})
+    assert f"TokenRank's area is {says}" in told
+    assert f"[{low:.3f}, {high:.3f}]" in told
