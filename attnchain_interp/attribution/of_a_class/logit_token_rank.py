@@ -60,7 +60,7 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
     the answer's logit grows (direct logit attribution). From these tokens the walk goes on to those that they were made of.
     The scores of an example sum to one. P, its layers and their weights w are by default those of MultiBounce; on validation
     photographs they outlined objects better than all layers, or maps that are not balanced. The damping was chosen on texts;
-    on photographs 0.85 was as good (docs/real-vision.md). No block is differentiated. The cost is three forwards, and the
+    on photographs 0.85 was not told apart from it. No block is differentiated. The cost is three forwards, and the
     maps of all layers are held.
 
     Where several positions read the score (a mean over patches), D is summed over them, and the rows P_i are averaged,
