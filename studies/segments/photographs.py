@@ -22,7 +22,7 @@ from attnchain_evals.segments.segmentation import LAYERS
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_interp.chain import reversible
 
-KS = (*range(2, 11), 12, 14, 17, 20)
+KS = tuple(range(2, 21))
 SHOWN = (4, 6, 8)  # those that have a row of their own
 FIXED = 8  # regions where k does not follow the photograph: the best on val
 DIFF_SEG = (8, 0.2)  # anchors along a side, threshold: the best on val
