@@ -32,6 +32,12 @@ class Attack(NamedTuple):
 
 ATTACKS = (
     Attack(
+        "a store holds the maps that multiplied values, or the module is named",
+        "random models of many forms of attention, read in random ways; a record of their own says what they multiplied",
+        "tests/adapters/test_random_models.py",
+        8,
+    ),
+    Attack(
         "a file of a store is read whole or refused by name",
         "bytes changed, cut out and put in; values of both headers replaced, renamed, removed",
         "tests/store/test_damaged_files.py",

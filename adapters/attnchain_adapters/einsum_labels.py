@@ -28,3 +28,13 @@ def einsum_labels(equation: str, operands: Sequence[Tensor]) -> list[list[str]]:
         count = len(dots) if operand is None else operand.ndim - len(before) - len(after)
         found.append([*before, *(dots[len(dots) - count :] if there else []), *after])
     return found
+
+
+def aligned(operand: Tensor, labels: Sequence[str], out: Sequence[str]) -> Tensor:
+    """Returns a factor of an einsum with the axes of its result; those that it lacks have the size 1.
+
+    >>> aligned(torch.zeros(2, 3), ["i", "b"], ["b", "h", "i"]).shape
+    torch.Size([3, 1, 2])
+    """
+    there = operand.permute([labels.index(each) for each in out if each in labels])
+    return there[tuple(slice(None) if each in labels else None for each in out)]

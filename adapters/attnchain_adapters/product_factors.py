@@ -11,8 +11,16 @@ from torch.nn import functional as F
 
 from attnchain_adapters.einsum_labels import einsum_labels
 
-MATRIX_PRODUCT: Final = frozenset((torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm))
-OTHER_PRODUCT: Final = frozenset((torch.baddbmm, Tensor.baddbmm, torch.addmm, Tensor.addmm, torch.tensordot))
+MATRIX_PRODUCT: Final = frozenset(
+    (torch.matmul, Tensor.matmul, torch.linalg.matmul, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
+)
+OTHER_PRODUCT: Final = frozenset(
+    [
+        *(torch.baddbmm, Tensor.baddbmm, torch.addmm, Tensor.addmm, torch.addbmm, Tensor.addbmm, torch.tensordot),
+        *(torch.mv, Tensor.mv, torch.addmv, Tensor.addmv, torch.inner, Tensor.inner, Tensor.__rmatmul__, torch.sparse.mm),
+        *(torch.linalg.multi_dot, torch.chain_matmul, torch.linalg.vecdot),
+    ]
+)
 PRODUCT: Final = MATRIX_PRODUCT | OTHER_PRODUCT | {torch.einsum, F.linear}
 
 

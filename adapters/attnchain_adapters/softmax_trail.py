@@ -8,18 +8,20 @@ from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor, maybe_current_level
 from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnchain_adapters.einsum_labels import einsum_labels
+from attnchain_adapters.einsum_labels import aligned, einsum_labels
+from attnchain_adapters.entry_products import MEAN, EntryProduct, entries, weights_of
 from attnchain_adapters.kept_probabilities import CAST, KEPT, SHAPED, still_rows
 from attnchain_adapters.late_sums import LateProduct, LateSums
 from attnchain_adapters.map_product import NESTED, Product
 from attnchain_adapters.probability_rows import rows_of
 from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, factors, is_learnt
-from attnchain_adapters.softmax_origins import SUM, SoftmaxOrigins, axis_given
+from attnchain_adapters.softmax_origins import MULTIPLY, SUM, SoftmaxOrigins, axis_given
 
-_MULTIPLY: Final = frozenset((torch.mul, Tensor.mul, Tensor.mul_))
+_BEGIN: Final = PRODUCT | MULTIPLY  # their factors may be known by their numbers
 
 
 @final
@@ -31,13 +33,13 @@ class _Mark:
         keys: the number of probabilities in a row of the softmax.
         last: whether the softmax went over its last axis.
         exact: the same numbers before they were rounded to 16 bits; None where the tensor itself is the most exact.
-        mixed: the map (…, query, key) and the values (…, key, dim) whose products, entry by entry, it holds.
+        product: the product with values, entry by entry, that it holds.
     """
 
     keys: int
     last: bool
     exact: Tensor | None = None
-    mixed: tuple[Tensor, Tensor] | None = None
+    product: EntryProduct | None = None
 
 
 @final
@@ -57,7 +59,7 @@ class SoftmaxTrail:
 
         A text says why a product cannot be read.
         """
-        if not self._open and function not in PRODUCT and not self._origins.starts(function):  # most functions of a forward
+        if not self._open and function not in _BEGIN and not self._origins.starts(function):  # most functions of a forward
             return None
         axis, late = self._origins.axis(function, args, kwargs, result), self._late.follow(function, args, kwargs, result)
         if axis is not None and result.ndim > 1:
@@ -81,17 +83,24 @@ class SoftmaxTrail:
             return self._einsum(args[0], list(tensors_in(args[1:])), result)
         if function in OTHER_PRODUCT:
             return f"it multiplies values by {function.__name__}"
-        if function in SUM and self._marks[marked].mixed is not None:
-            return self._summed(marked, axis_given(args, kwargs), result)
-        self._derive(function, args, kwargs, result, marked)
-        return None
+        mark = self._marks[marked]
+        if function in SUM | MEAN and mark.product is not None:
+            return mark.product.reduced(function, axis_given(args, kwargs), marked.ndim, result, mark.keys, mark.last)
+        return self._derive(function, args, kwargs, result, marked)
 
     def _marked(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Tensor | None:
         """The first marked tensor among the arguments. A factor of a product whose rows are probabilities is marked now."""
         given = list(tensors_in((*args, *(value for name, value in kwargs.items() if name != "out"))))
         marked = next((value for value in given if value in self._marks), None)
-        if marked is not None or function not in PRODUCT or not isinstance(result, Tensor):
+        if marked is None and maybe_current_level() is not None:
+            marked = next((value for value in given if self._outside(value)), None)
+        if marked is not None or not isinstance(result, Tensor):
             return marked
+        if (weights := weights_of(function, given)) is not None and rows_of(weights[..., 0]) == "probabilities":
+            self._marks[weights] = _Mark(weights.shape[-2], True)
+            return weights
+        if function not in PRODUCT:
+            return None
         for weights, axis, values in factors(function, args, given):
             rows = rows_of(weights if axis == -1 else weights.movedim(axis, -1))
             if rows == "probabilities":
@@ -101,13 +110,24 @@ class SoftmaxTrail:
                 self._late.multiplied(weights, values, result)
         return None
 
-    def _derive(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, marked: Tensor) -> None:
-        """Marks the results of a function of a marked tensor."""
+    def _outside(self, value: Tensor) -> bool:
+        """Marks a tensor within torch.vmap if it was marked before the mapped function was called. Returns whether it was."""
+        inner = value
+        while is_functorch_wrapped_tensor(inner):
+            inner = get_unwrapped(inner)
+        if inner in self._marks:
+            self._marks[value] = replace(self._marks[inner], exact=None)
+        return inner in self._marks
+
+    def _derive(
+        self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, marked: Tensor
+    ) -> str | None:
+        """Marks the results of a function of a marked tensor. A text says why its product with values cannot be read."""
         mark = self._marks[marked]
         if function is Tensor.__setitem__:
             self._marks[args[0]] = replace(mark, exact=None)
-            return
-        exact, mixed = None, mark.mixed
+            return None
+        exact, product = None, mark.product
         if function in KEPT:
             exact = mark.exact
         elif function in CAST:
@@ -117,11 +137,15 @@ class SoftmaxTrail:
             exact = exact if exact is not None and exact.device == result.device else None
         elif function in SHAPED and mark.exact is not None and marked is args[0]:
             exact = function(mark.exact, *args[1:], **kwargs)
-        elif function in _MULTIPLY and isinstance(result, Tensor) and mixed is None:
-            mixed = _entries(marked, next((each for each in args if each is not marked), None), mark)
+        elif function in MULTIPLY and isinstance(result, Tensor) and product is None:
+            values = next((each for each in args if each is not marked), None)
+            product = entries(marked, values, marked if mark.exact is None else mark.exact, mark.keys, mark.last)
+            if isinstance(product, str):
+                return product
         for tensor in tensors_in((result,)):
-            if tensor.is_floating_point() and (mixed is not None or still_rows(tensor, marked, function, mark.keys)):
-                self._marks[tensor] = replace(mark, exact=exact, mixed=mixed)
+            if tensor.is_floating_point() and (product is not None or still_rows(tensor, marked, function, mark.keys)):
+                self._marks[tensor] = replace(mark, exact=exact, product=product)
+        return None
 
     def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | str | None:
         if first in self._marks and second not in self._marks:
@@ -155,19 +179,6 @@ class SoftmaxTrail:
             return None
         return is_learnt(weight) or input.ndim > 2 or bias is not None
 
-    def _summed(self, marked: Tensor, axis: Any, result: Tensor) -> Product | str | None:
-        """The product of a map and values that were multiplied entry by entry, where their sum over keys is taken."""
-        mark, shape = self._marks[marked], result.shape
-        axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
-        if mark.mixed is None or axis not in (-2, marked.ndim - 2):
-            return None
-        maps, values = mark.mixed
-        if maps.ndim > 3 and maps.shape[-2:] == (1, maps.shape[-3]):
-            return "it multiplies values entry by entry, and each query has values of its own"
-        values = values.expand(*maps.shape[:-2], *values.shape[-2:])
-        found = Product.grouped(maps, values, lambda heads: heads.reshape(shape), mark.keys, mark.last)
-        return found if isinstance(found, str) else replace(found, weighs=maps.shape[-2] == 1)
-
     def _einsum(self, equation: Any, operands: list[Tensor], result: Tensor) -> Product | str | None:
         if len(operands) != 2:
             return f"it multiplies values by an einsum of {len(operands)} tensors"
@@ -178,9 +189,14 @@ class SoftmaxTrail:
         out = labels[2]
         sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
         keys = [each for each in of_map if each in of_values and each not in out]
-        mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] != self._marks[maps].keys  # heads, queries
+        tokens = (self._marks[maps].keys, self._marks[maps].keys - 1)  # the softmax may have had a sink
+        mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] not in tokens  # heads, queries
         shared = len(of_map) < 4 or any(each in of_map and each in of_values for each in out)  # else it mixes heads
         without_tokens = is_learnt(values) or not shared
+        if values not in self._marks and {*of_map, *of_values} == {*out}:  # a sum over keys may follow
+            mark, first = self._marks[maps], aligned(maps, of_map, out)
+            self._marks[first] = replace(mark, exact=None if mark.exact is None else aligned(mark.exact, of_map, out))
+            return self._derive(torch.mul, (first, aligned(values, of_values, out)), {}, result, first)
         if values in self._marks or without_tokens or not keys or mixes_others:
             self._derive(torch.einsum, (maps, values), {}, result, maps)
             if not without_tokens or keys != of_map[-1:] or sizes[of_map[-1]] != self._marks[maps].keys:
@@ -208,22 +224,6 @@ class SoftmaxTrail:
 
         found = Product.grouped(exact, values, output, mark.keys, mark.last)
         return found if isinstance(found, str) or not without_tokens else replace(found, weighs=True)
-
-
-def _entries(marked: Tensor, values: Any, mark: _Mark) -> tuple[Tensor, Tensor] | None:
-    """The map and the values of a product entry by entry; None where it is none.
-
-    The axes of the map are (…, query, key, 1) where all queries share the values, else (…, key, 1).
-    """
-    if not isinstance(values, Tensor) or values.ndim < 2 or marked.ndim < 3 or marked.shape[-2:] != (mark.keys, 1):
-        return None
-    if values.shape[-1] == 1:
-        return None
-    weights = (marked if mark.exact is None else mark.exact)[..., 0]
-    shared = values.ndim < marked.ndim or (marked.ndim > 3 and (values.shape[-3] == 1 or values.stride(-3) == 0))
-    if not shared:
-        return weights.unsqueeze(-2), values
-    return weights, values if values.ndim < marked.ndim else values.select(-3, 0)
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -47,6 +47,11 @@ def exp_over_sum(x: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
+def divided(x: Tensor, divide: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    weights = x.exp()
+    return divide(weights, weights.sum(-1, keepdim=True))
+
+
 def sparsemax(x: Tensor) -> Tensor:
     ordered = x.sort(-1, descending=True).values
     excess = (ordered.cumsum(-1) - 1) / torch.arange(1, x.shape[-1] + 1)
@@ -99,12 +104,18 @@ PROBABILITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "heads last": lambda x: x.permute(0, 2, 3, 1).softmax(2).permute(0, 3, 1, 2),
     "operator": lambda x: torch.ops.aten._softmax.default(x, -1, False),
     "numpy": lambda x: torch.from_numpy(x.detach().softmax(-1).numpy()),
+    "in place": lambda x: divided(x, lambda weights, total: weights.div_(total)),
+    "one more than the sum": lambda x: divided(x, lambda weights, total: weights / (1 + total)),
+    "expanded sum": lambda x: divided(x, lambda weights, total: weights / total.expand_as(weights)),
+    "sum by einsum": lambda x: divided(x, lambda weights, _: weights / torch.einsum("bhij->bhi", weights)[..., None]),
+    "over one": lambda x: divided(x, lambda weights, total: weights * (1 / total)),
+    "reciprocal": lambda x: divided(x, lambda weights, total: total.reciprocal() * weights),
     "sum without its axis": lambda x: (lambda weights: weights / weights.sum(-1).unsqueeze(-1))(x.exp()),
     "sparsemax": sparsemax,
     "sink": lambda x: torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], -1).softmax(-1)[..., :-1],
 }
 
-BY_NUMBERS: Final = ("numpy", "sparsemax")  # known by their rows, in products of matrices
+BY_NUMBERS: Final = ("numpy", "sparsemax")  # known by their rows, in products of two matrices and in "entry by entry" alone
 
 EDITS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "none": lambda maps: maps,
@@ -130,6 +141,18 @@ def bmm(maps: Tensor, v: Tensor) -> Tensor:
 def heads_first(maps: Tensor, v: Tensor) -> Tensor:
     first = [tensor.transpose(0, 1).flatten(0, 1) for tensor in (maps, v)]
     return torch.bmm(*first).unflatten(0, maps.shape[:2][::-1]).transpose(0, 1)
+
+
+def each_map(multiply: Callable[[Tensor, Tensor], Tensor], maps: Tensor, v: Tensor) -> Tensor:
+    done = [multiply(x, y) for x, y in zip(maps.flatten(0, 1), v.flatten(0, 1), strict=True)]
+    return torch.stack(done).unflatten(0, maps.shape[:2])
+
+
+def key_by_key(maps: Tensor, v: Tensor) -> Tensor:
+    out = torch.zeros(())
+    for key in range(maps.shape[-1]):
+        out = out + maps[..., key : key + 1] * v[:, :, key : key + 1]
+    return out
 
 
 def written_out(maps: Tensor, v: Tensor) -> Tensor:
@@ -166,6 +189,22 @@ PRODUCTS: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     ),
     "entry by entry": lambda maps, v: (maps[..., None] * v[:, :, None]).sum(-2),
     "entry by entry, mT": lambda maps, v: (maps.unsqueeze(-1).mul(v.unsqueeze(2))).sum(dim=3),
+    "linalg": torch.linalg.matmul,
+    "multi_dot": lambda maps, v: each_map(lambda x, y: torch.linalg.multi_dot([x, y]), maps, v),
+    "inner": lambda maps, v: each_map(lambda x, y: torch.inner(x, y.T), maps, v),
+    "addbmm": lambda maps, v: each_map(lambda x, y: torch.addbmm(torch.zeros(()), x[None], y[None], beta=0), maps, v),
+    "mv": lambda maps, v: torch.stack(
+        [each_map(lambda x, y: torch.mv(x, y[:, d]), maps, v) for d in range(v.shape[-1])],  # noqa: B023
+        -1,
+    ),
+    "vmap": lambda maps, v: torch.vmap(torch.mm)(maps.flatten(0, 1), v.flatten(0, 1)).unflatten(0, maps.shape[:2]),
+    "entry by entry, values first": lambda maps, v: (v[:, :, None] * maps[..., None]).sum(-2),
+    "vecdot": lambda maps, v: torch.linalg.vecdot(maps[..., None].expand(*maps.shape, v.shape[-1]), v[:, :, None], dim=-2),
+    "sparse": lambda maps, v: each_map(lambda x, y: torch.sparse.mm(x.to_sparse(), y), maps, v),
+    "entries of an einsum": lambda maps, v: torch.einsum("bhij,bhjd->bhijd", maps, v).sum(-2),
+    "entries, keys last": lambda maps, v: (maps[..., None, :] * v.mT[:, :, None]).sum(-1),
+    "mean of entries": lambda maps, v: (maps[..., None] * v[:, :, None]).mean(-2) * maps.shape[-1],
+    "key by key": key_by_key,
     "each head": lambda maps, v: torch.stack([maps[:, h] @ v[:, h] for h in range(maps.shape[1])], 1),
     "each example": lambda maps, v: torch.stack([a @ b for a, b in zip(maps, v, strict=True)]),
     "each query": lambda maps, v: torch.stack([(maps[:, :, i, None] @ v)[:, :, 0] for i in range(maps.shape[2])], 2),
@@ -176,6 +215,11 @@ PRODUCTS: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
         [torch.stack([torch.tensordot(x, y, 1) for x, y in zip(a, b, strict=True)]) for a, b in zip(maps, v, strict=True)]
     ),
     "out": written_out,
+}
+
+UNSEEN: Final[dict[str, tuple[str, ...]]] = {  # products → probabilities that they do not show
+    "key by key": ("another axis", "heads last", *BY_NUMBERS),
+    **dict.fromkeys(("vecdot", "sparse", "entries of an einsum", "entries, keys last", "mean of entries", "vmap"), BY_NUMBERS),
 }
 
 # q, k, v (batch, head, token, dim), float mask (query, key) → mixed values, by the fused function
@@ -231,7 +275,8 @@ class Mixing(nn.Module):
         self.calls += form.state
         logits = q @ k.transpose(-2, -1) / (sqrt(q.shape[-1]) * (1 + self.calls)) + mask
         maps = EDITS[form.edit](PROBABILITIES[form.probabilities](logits))
-        note(self, lambda: maps, self.sequence, self.live)
+        rounded = form.probabilities in BY_NUMBERS and form.product == "bfloat16"  # the rows that are known are rounded
+        note(self, lambda: maps.to(torch.bfloat16) if rounded else maps, self.sequence, self.live)
         return PRODUCTS[form.product](maps, v)
 
 

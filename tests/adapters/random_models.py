@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 
-from .random_attention import BY_NUMBERS, EDITS, FUSED, HEADS, PROBABILITIES, PRODUCTS, SEEN, WIDTH, Form, attention, note
+from .random_attention import EDITS, FUSED, HEADS, PROBABILITIES, PRODUCTS, SEEN, UNSEEN, WIDTH, Form, attention, note
 
 EXTRAS: Final = ("none", "router", "soft router", "gate", "unused", "dead", "pool", "query pool", "sum pool", "channels")
 SHAPES: Final = ("stack", "shared", "towers", "branches", "encoder-decoder")
@@ -167,7 +167,7 @@ forms = st.builds(
     st.booleans(),
     st.booleans(),
     st.sampled_from([False] * 11 + [True]),
-).filter(lambda form: form.probabilities not in BY_NUMBERS or "entry" not in form.product)
+).filter(lambda form: form.probabilities not in UNSEEN.get(form.product, ()))
 recipes = st.builds(
     Recipe,
     st.sampled_from(["stack", *SHAPES]),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnchain_adapters.einsum_labels import einsum_labels
+from attnchain_adapters.einsum_labels import aligned, einsum_labels
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,9 @@ def test_labels(equation: str, shapes: list[tuple[int, ...]], expected: list[str
     assert ["".join(labels) for labels in einsum_labels(equation, operands)] == expected
     if "->" in equation:
         assert torch.einsum(equation, *operands).ndim == len(expected[-1])
+
+
+def test_factors_are_laid_out_as_the_result() -> None:
+    first, second = torch.randn(2, 3), torch.randn(3, 4)
+    result = torch.einsum("ij,jd->dij", first, second)
+    assert torch.equal(aligned(first, ["i", "j"], ["d", "i", "j"]) * aligned(second, ["j", "d"], ["d", "i", "j"]), result)

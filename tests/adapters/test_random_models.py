@@ -18,7 +18,8 @@ import attnchain_interp as ac
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.torch_models import sequences
 
-from .random_attention import SEEN, Seen
+from ..fuzzing import fuzzed
+from .random_attention import BY_NUMBERS, EDITS, PROBABILITIES, PRODUCTS, SEEN, UNSEEN, Form, Seen
 from .random_models import Recipe, built, readings, recipes
 
 LINE = re.compile(r"reading=ac\.Reading\((tokens=|kind=|tower=|…\) with )|It has kind=|of batch \d")
@@ -78,13 +79,25 @@ branched = recipes.map(lambda recipe: replace(recipe, shape="branches")).flatmap
 )
 
 
-@settings(max_examples=300)
-@given(cases)
+@fuzzed(300, cases)
 def test_the_store_is_what_multiplied_values_or_the_error_names_the_module(case: tuple[Recipe, ac.Reading]) -> None:
     recipe, reading = case
     model, inputs = built(recipe)
     _, wrong = verdict(model, inputs, reading)
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_probabilities_of_every_form_are_read_or_named_in_each_product(product: str) -> None:
+    for number, probabilities in enumerate(each for each in PROBABILITIES if each not in UNSEEN.get(product, ())):
+        edit = [*EDITS][number % len(EDITS)]
+        if probabilities in BY_NUMBERS and edit == "head off":
+            edit = "none"
+        forms = Form("fused"), Form("hand", "fused", probabilities, edit, product)
+        recipe = Recipe("stack", forms, (), "ids", (4, 4), 2, False, ("none", "none"), False, ("trunk", "head"), 0)
+        model, inputs = built(recipe)
+        _, wrong = verdict(model, inputs, ac.Reading())
+        assert not wrong, (probabilities, edit, wrong)
 
 
 def test_most_models_are_read() -> None:
@@ -126,8 +139,7 @@ def test_without_a_check_the_generator_finds_a_counterexample(
     find(among, is_wrong, settings=settings(max_examples=1000, phases=[Phase.generate], database=None))
 
 
-@settings(max_examples=60)
-@given(cases)
+@fuzzed(60, cases)
 def test_a_proof_holds_where_every_map_matters(case: tuple[Recipe, ac.Reading]) -> None:
     recipe, reading = case
     model, inputs = built(recipe)

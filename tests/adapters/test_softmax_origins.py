@@ -23,7 +23,7 @@ class Watched(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         self.started |= self.origins.starts(func)
         if (axis := self.origins.axis(func, args, kwargs or {}, result)) is not None:
-            self.axes.append(axis)
+            self.axes.append(axis % result.ndim - result.ndim)
         return result
 
 
@@ -42,6 +42,13 @@ X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
         lambda x: x.sub(torch.logsumexp(x, dim=-1, keepdim=True)),
         lambda x: (lambda e: e / e.sum(-1, keepdim=True))(x.exp()),
         lambda x: (lambda e: e / (e.sum((-1,), keepdim=True) + 1e-9))(x.exp()),
+        lambda x: (lambda e: e / e.sum(-1).unsqueeze(-1))(x.exp()),
+        lambda x: (lambda e: e / e.sum(-1)[..., None])(x.exp()),
+        lambda x: (lambda e: e / e.sum(-1, keepdim=True).expand_as(e))(x.exp()),
+        lambda x: (lambda e: e / torch.einsum("bij->bi", e)[..., None])(x.exp()),
+        lambda x: (lambda e: e * (1 / e.sum(-1, keepdim=True)))(x.exp()),
+        lambda x: (lambda e: e.sum(-1, keepdim=True).reciprocal() * e)(x.exp()),
+        lambda x: (x - x.logsumexp(-1)[..., None]).exp(),
         lambda x: (lambda e: torch.div(e, torch.sum(e, dim=-1, keepdim=True).clamp(min=1e-9)))(x.exp()),
     ],
 )
@@ -56,6 +63,10 @@ def test_softmaxes(compute: Callable[[Tensor], Tensor]) -> None:
     [
         lambda x: x / x.flip(0).sum(-1, keepdim=True),
         lambda x: x - x.sum(-1, keepdim=True),
+        lambda x: x.sum(-1, keepdim=True) / x,
+        lambda x: x * x.sum(-1, keepdim=True),
+        lambda x: x / torch.einsum("bij,bij->bi", x, x)[..., None],
+        lambda x: x / torch.einsum("bij->i", x)[..., None],
         lambda x: x / x.logsumexp(-1, keepdim=True),
         lambda x: F.normalize(x, dim=-1),
         lambda x: x.sum(-1) * x.amax(),
