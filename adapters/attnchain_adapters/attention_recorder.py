@@ -165,8 +165,11 @@ class AttentionRecorder(TorchFunctionMode):
         try:
             return self._attention.seen(function, args, kwargs, result)
         except AttentionError as error:
-            owner = self._owner()
-            raise error if owner is None else AttentionError(f"layer {owner[1]!r}: {error}") from None
+            owner, running = self._owner(), self._running[-1:]
+            name = owner[1] if owner is not None else running[0][1] if running else ""
+            if not name:
+                raise
+            raise AttentionError(f"layer {name!r}: {error}") from None
 
     def _owner(self) -> tuple[nn.Module, str] | None:
         """The innermost watched module that is running, and the layer that this call of it is."""

@@ -137,3 +137,11 @@ def test_transforms_are_refused_with_the_remedy(mix: Callable[..., Tensor]) -> N
         ac.capture(built(mix), X, reading=TEXT)
     store = ac.capture(built(softmax, mix), X, reading=TEXT, layers=["0"])
     assert store.names == ["0"]
+
+
+def test_overflow_is_named_before_layers_are_known() -> None:
+    def overflow(_: Block, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q[:, None] * float("inf"), k[:, None], v[:, None])[:, 0]
+
+    with pytest.raises(ac.AttentionError, match="layer '1': query holds NaN or infinity"):
+        ac.capture(built(softmax, overflow), X, reading=TEXT)
