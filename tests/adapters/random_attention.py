@@ -111,7 +111,7 @@ PROBABILITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "over one": lambda x: divided(x, lambda weights, total: weights * (1 / total)),
     "reciprocal": lambda x: divided(x, lambda weights, total: total.reciprocal() * weights),
     "sum without its axis": lambda x: (lambda weights: weights / weights.sum(-1).unsqueeze(-1))(x.exp()),
-    "sparsemax": sparsemax,
+    "sparsemax": lambda x: sparsemax(x / 8),  # rows that choose one token each are no map by their numbers
     "sink": lambda x: torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], -1).softmax(-1)[..., :-1],
 }
 

@@ -171,7 +171,7 @@ class Wrapper(nn.Module):
 
 
 def shown(form: Form) -> bool:
-    """Whether a product shows its probabilities. In rows of a single head, sparsemax often chooses one token each."""
+    """Whether a product shows its probabilities. Of a head that is off, no numbers do."""
     off = form.probabilities in BY_NUMBERS and form.edit == "head off"
     return not off and form.probabilities not in UNSEEN.get(form.product, ())
 
