@@ -55,7 +55,7 @@ def divided(x: Tensor, divide: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
 def sparsemax(x: Tensor) -> Tensor:
     ordered = x.sort(-1, descending=True).values
     excess = (ordered.cumsum(-1) - 1) / torch.arange(1, x.shape[-1] + 1)
-    return (x - excess.gather(-1, (ordered > excess).sum(-1, keepdim=True) - 1)).clamp(min=0)
+    return (x - excess.gather(-1, (ordered > excess).sum(-1, keepdim=True).clamp(min=1) - 1)).clamp(min=0)
 
 
 def top_two(maps: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ PROBABILITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "over one": lambda x: divided(x, lambda weights, total: weights * (1 / total)),
     "reciprocal": lambda x: divided(x, lambda weights, total: total.reciprocal() * weights),
     "sum without its axis": lambda x: (lambda weights: weights / weights.sum(-1).unsqueeze(-1))(x.exp()),
-    "sparsemax": lambda x: sparsemax(x / 8),  # rows that choose one token each are no map by their numbers
+    "sparsemax": lambda x: sparsemax(torch.where(x.isinf(), x, x.tanh() / 2)),  # of one token a row, no numbers show a map
     "sink": lambda x: torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], -1).softmax(-1)[..., :-1],
 }
 
