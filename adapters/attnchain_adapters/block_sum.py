@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, Final, final
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_adapters.contribution_steps import LAYER_NORM, Steps
+from attnchain_adapters.torch_operators import tensors_in
 from attnchain_interp.capture import LayerNorm
 
 _ADD: Final = (torch.add, Tensor.add, Tensor.add_)
@@ -72,12 +72,3 @@ class BlockSum:
 def is_sum(function: Any, kwargs: dict[str, Any]) -> bool:
     """Returns whether a function of torch adds two tensors as they are."""
     return function in _ADD and kwargs.get("alpha", 1) == 1
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Yields the tensors among some values, and in their lists and tuples."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)

@@ -9,10 +9,11 @@ from typing import Any, final
 from torch import Tensor
 
 from attnchain_adapters.attention_calls import AttentionCall
-from attnchain_adapters.block_sum import BlockSum, is_sum, tensors_in
+from attnchain_adapters.block_sum import BlockSum, is_sum
 from attnchain_adapters.contribution_path import ContributionPath
 from attnchain_adapters.contribution_steps import Gate, Step, Steps, factor_of, is_by_token, sent, steps_of
 from attnchain_adapters.kept_probabilities import KEPT
+from attnchain_adapters.torch_operators import tensors_in
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import AttentionBlock, MakeNorms
 

@@ -72,7 +72,7 @@ def entries(weights: Tensor, values: Any, exact: Tensor, keys: int, last: bool) 
     if not isinstance(values, Tensor) or values.ndim < 2 or weights.ndim < 3:
         return None
     if last and weights.shape[-1] == 1 < weights.shape[-2] and values.shape[-2] == 1 < values.shape[-1] and keys > 1:
-        return None if is_learnt(values) or is_learnt(values._base) else _KEY_BY_KEY
+        return None if is_learnt(values) else _KEY_BY_KEY
     tokens = (keys, keys - 1)  # the softmax may have had a sink
     if weights.shape[-1] == 1 and weights.shape[-2] in tokens and values.shape[-1] > 1:
         return _of(exact, values, -2)

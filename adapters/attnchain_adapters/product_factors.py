@@ -43,5 +43,5 @@ def factors(function: Any, args: Sequence[Any], given: list[Tensor]) -> Iterator
 
 
 def is_learnt(tensor: Any) -> bool:
-    """Says whether a factor is a learnt weight. The product then makes another map, or reads a memory without tokens."""
-    return isinstance(tensor, nn.Parameter)
+    """Says whether a factor is a learnt weight, or a view of one. The product then makes another map, or reads a memory."""
+    return isinstance(tensor, nn.Parameter) or (isinstance(tensor, Tensor) and isinstance(tensor._base, nn.Parameter))

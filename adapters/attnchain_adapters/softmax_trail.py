@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
@@ -17,9 +17,10 @@ from attnchain_adapters.entry_products import MEAN, EntryProduct, entries, weigh
 from attnchain_adapters.kept_probabilities import CAST, KEPT, SHAPED, still_rows
 from attnchain_adapters.late_sums import LateProduct, LateSums
 from attnchain_adapters.map_product import NESTED, Product
-from attnchain_adapters.probability_rows import rows_of
+from attnchain_adapters.probability_rows import excess, is_negative, rows_of
 from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, factors, is_learnt
 from attnchain_adapters.softmax_origins import MULTIPLY, SUM, SoftmaxOrigins, axis_given
+from attnchain_adapters.torch_operators import tensors_in
 
 _BEGIN: Final = PRODUCT | MULTIPLY  # their factors may be known by their numbers
 
@@ -34,12 +35,14 @@ class _Mark:
         last: whether the softmax went over its last axis.
         exact: the same numbers before they were rounded to 16 bits; None where the tensor itself is the most exact.
         product: the product with values, entry by entry, that it holds.
+        gated: numbers that the model computed made some entries negative. It may be a map, or what a gate let through.
     """
 
     keys: int
     last: bool
     exact: Tensor | None = None
     product: EntryProduct | None = None
+    gated: bool = False
 
 
 @final
@@ -72,6 +75,9 @@ class SoftmaxTrail:
             return late
         if marked.is_nested and (function in MATRIX_PRODUCT or function is torch.einsum):
             return NESTED
+        mark = self._marks[marked]
+        if mark.gated and function in PRODUCT and any(is_learnt(each) for each in args):
+            return None
         if kwargs.get("out") is not None:
             return f"it calls {function.__name__} with out=, into a tensor of its own"
         if function in MATRIX_PRODUCT:
@@ -82,16 +88,17 @@ class SoftmaxTrail:
         if function is torch.einsum:
             return self._einsum(args[0], list(tensors_in(args[1:])), result)
         if function in OTHER_PRODUCT:
-            return f"it multiplies values by {function.__name__}"
-        mark = self._marks[marked]
+            *_, first, second = tensors_in((*args, *kwargs.values()))
+            learnt = is_learnt(second)
+            return self._matrix_product(first, second, result) if learnt else f"it multiplies values by {function.__name__}"
         if function in SUM | MEAN and mark.product is not None:
             return mark.product.reduced(function, axis_given(args, kwargs), marked.ndim, result, mark.keys, mark.last)
         return self._derive(function, args, kwargs, result, marked)
 
     def _marked(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Tensor | None:
-        """The first marked tensor among the arguments. A factor of a product whose rows are probabilities is marked now."""
+        """The marked tensor among the arguments. A factor of a product whose rows are probabilities is marked now."""
         given = list(tensors_in((*args, *(value for name, value in kwargs.items() if name != "out"))))
-        marked = next((value for value in given if value in self._marks), None)
+        marked = min((value for value in given if value in self._marks), key=self._rank, default=None)
         if marked is None and maybe_current_level() is not None:
             marked = next((value for value in given if self._outside(value)), None)
         if marked is not None or not isinstance(result, Tensor):
@@ -109,6 +116,10 @@ class SoftmaxTrail:
             if rows == "positive":
                 self._late.multiplied(weights, values, result)
         return None
+
+    def _rank(self, tensor: Tensor) -> int:
+        """0: made of a softmax; 1: perhaps the output of a gate; 2: anything else."""
+        return int(self._marks[tensor].gated) if tensor in self._marks else 2
 
     def _outside(self, value: Tensor) -> bool:
         """Marks a tensor within torch.vmap if it was marked before the mapped function was called. Returns whether it was."""
@@ -142,19 +153,23 @@ class SoftmaxTrail:
             product = entries(marked, values, marked if mark.exact is None else mark.exact, mark.keys, mark.last)
             if isinstance(product, str):
                 return product
+        others = [each for each in tensors_in(args) if each.is_floating_point() and each.numel() > 1 and self._rank(each) == 2]
+        computed = not all(is_learnt(each) for each in others)
+        gated = mark.gated or (computed and is_negative(result) and not is_negative(marked))
         for tensor in tensors_in((result,)):
             if tensor.is_floating_point() and (product is not None or still_rows(tensor, marked, function, mark.keys)):
-                self._marks[tensor] = replace(mark, exact=exact, product=product)
+                self._marks[tensor] = replace(mark, exact=exact, product=product, gated=gated)
         return None
 
     def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | str | None:
-        if first in self._marks and second not in self._marks:
-            maps, values, transposed = first, second, False
-        elif second in self._marks and first not in self._marks and not is_learnt(first):
-            maps, values, transposed = second, first, True
-        else:  # maps by maps, or maps mixed by learnt weights
+        one, other = self._rank(first), self._rank(second)
+        if one == other:  # the map is that whose rows sum to one
+            one, other = excess(first), excess(second)
+        if one == other or (one > other and is_learnt(first)):  # maps by maps, or maps mixed by learnt weights
             self._derive(torch.matmul, (first, second), {}, result, first if first in self._marks else second)
             return None
+        transposed = one > other
+        maps, values = (second, first) if transposed else (first, second)
         mark = self._marks[maps]
         without_tokens = is_learnt(values) or (values.ndim == 2 and maps.ndim > 3)
         if without_tokens:  # another map, whose heads or keys are mixed, or the values of a memory
@@ -183,9 +198,13 @@ class SoftmaxTrail:
         if len(operands) != 2:
             return f"it multiplies values by an einsum of {len(operands)} tensors"
         labels = einsum_labels(equation, operands)
-        (maps, of_map), (values, of_values) = sorted(
-            zip(operands, labels, strict=False), key=lambda each: each[0] not in self._marks
-        )
+        pairs = list(zip(operands, labels, strict=False))
+        over = next((each for each in labels[0] if each in labels[1] and each not in labels[2]), None)
+        ranks = [self._rank(each) for each in operands]
+        if ranks[0] == ranks[1] and over:  # the map is that whose rows sum to one
+            ranks = [excess(each.movedim(of.index(over), -1)) for each, of in pairs]
+        (maps, of_map), (values, of_values) = pairs if ranks[0] <= ranks[1] else pairs[::-1]
+        two_maps = ranks[0] == ranks[1]
         out = labels[2]
         sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
         keys = [each for each in of_map if each in of_values and each not in out]
@@ -193,11 +212,11 @@ class SoftmaxTrail:
         mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] not in tokens  # heads, queries
         shared = len(of_map) < 4 or any(each in of_map and each in of_values for each in out)  # else it mixes heads
         without_tokens = is_learnt(values) or not shared
-        if values not in self._marks and {*of_map, *of_values} == {*out}:  # a sum over keys may follow
+        if not two_maps and {*of_map, *of_values} == {*out}:  # a sum over keys may follow
             mark, first = self._marks[maps], aligned(maps, of_map, out)
             self._marks[first] = replace(mark, exact=None if mark.exact is None else aligned(mark.exact, of_map, out))
             return self._derive(torch.mul, (first, aligned(values, of_values, out)), {}, result, first)
-        if values in self._marks or without_tokens or not keys or mixes_others:
+        if two_maps or without_tokens or not keys or mixes_others:
             self._derive(torch.einsum, (maps, values), {}, result, maps)
             if not without_tokens or keys != of_map[-1:] or sizes[of_map[-1]] != self._marks[maps].keys:
                 return None
@@ -224,14 +243,3 @@ class SoftmaxTrail:
 
         found = Product.grouped(exact, values, output, mark.keys, mark.last)
         return found if isinstance(found, str) or not without_tokens else replace(found, weighs=True)
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Yields the tensors among some values, also those in lists, tuples and dictionaries."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, Mapping):
-            yield from tensors_in(value.values())
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)

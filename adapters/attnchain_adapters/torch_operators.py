@@ -1,7 +1,8 @@
-"""The functions of torch that operators of `torch.ops.aten` are, as exported programs call them."""
+"""The functions of torch that operators of `torch.ops.aten` are, as exported programs call them, and the tensors they take."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -39,3 +40,14 @@ def _found(operator: Any) -> Any:
     if space != "aten":
         return operator
     return _OF_ANOTHER_NAME.get(name) or getattr(torch, name, None) or getattr(Tensor, name, None) or operator
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yields the tensors among some values, also those in lists, tuples and dictionaries."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from tensors_in(value.values())
+        elif isinstance(value, list | tuple):
+            yield from tensors_in(value)

@@ -145,3 +145,45 @@ def test_overflow_is_named_before_layers_are_known() -> None:
 
     with pytest.raises(ac.AttentionError, match="layer '1': query holds NaN or infinity"):
         ac.capture(built(softmax, overflow), X, reading=TEXT)
+
+
+GATES: dict[str, Callable[..., Tensor]] = {
+    "times": lambda x, gate, out: x * gate(x).softmax(-1),
+    "beside": lambda x, gate, out: x + out(x) * gate(x).softmax(-1),
+    "of positive numbers": lambda x, gate, out: x + out(x).relu() * gate(x).softmax(-1),
+    "alone": lambda x, gate, out: gate(x).softmax(-1),
+    "through a layer": lambda x, gate, out: out(gate(x).softmax(-1)),
+    "over tokens": lambda x, gate, out: x * gate(x).softmax(1),
+    "normalised": lambda x, gate, out: F.layer_norm(x * gate(x).softmax(-1), (WIDTH,)),
+}
+
+
+class Gated(nn.Module):
+    """Attention of a head whose values are as wide as the stream, and then a softmax over channels."""
+
+    def __init__(self, gate: Callable[..., Tensor], added: bool, einsum: bool) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out, self.gate = (nn.Linear(WIDTH, WIDTH) for _ in range(5))
+        self.gated, self.added, self.einsum = gate, added, einsum
+
+    def forward(self, x: Tensor) -> Tensor:
+        def projected(layer: nn.Linear) -> Tensor:
+            return torch.addmm(layer.bias, x.flatten(0, 1), layer.weight.T).view(x.shape) if self.added else layer(x)
+
+        maps, values = (projected(self.q) @ projected(self.k).mT).softmax(-1), projected(self.v)
+        x = x + self.out(torch.einsum("bij,bjd->bid", maps, values) if self.einsum else maps @ values)
+        return self.gated(x, self.gate, self.out)
+
+
+@pytest.mark.parametrize(("added", "einsum"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("gate", GATES)
+def test_a_softmax_over_channels_hides_no_attention_behind_it(gate: str, added: bool, einsum: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Gated(GATES[gate], added, einsum) for _ in range(3))).eval().requires_grad_(False)
+    store = ac.capture(model, X, reading=TEXT)
+    assert store.names == ["0", "1", "2"]
+    x = X
+    for layer, block in zip(store, model.children(), strict=True):
+        assert isinstance(block, Gated)
+        assert torch.allclose(layer.maps[:, 0], (block.q(x) @ block.k(x).mT).softmax(-1), atol=1e-6)
+        x = block(x)

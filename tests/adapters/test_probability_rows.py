@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnchain_adapters.probability_rows import rows_of
+from attnchain_adapters.probability_rows import excess, is_negative, rows_of
 
 LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 MAPS = LOGITS.softmax(-1)
@@ -53,3 +53,11 @@ def test_a_tensor_of_a_transform_is_not_looked_at() -> None:
 
     torch.vmap(row)(MAPS)
     assert seen == [None]
+
+
+def test_how_far_a_factor_is_from_probabilities() -> None:
+    maps = torch.rand(2, 3, 4).softmax(-1)
+    assert [excess(each) for each in (maps, maps.mT, torch.full((2, 4, 4), 0.25))] == [0, 0, 0], "equal rows are rows"
+    assert [excess(each) for each in (maps[..., 1:], maps * torch.tensor([1.0, 0])[:, None, None])] == [1, 1]
+    assert [excess(each) for each in (maps - 0.5, maps + 1, torch.zeros(3), maps.to("meta"))] == [2, 2, 2, 2]
+    assert (is_negative(maps), is_negative(maps - 0.5), is_negative((maps - 0.5).to("meta"))) == (False, True, False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_adapters.torch_operators import function_of
+from attnchain_adapters.torch_operators import function_of, tensors_in
 
 
 def test_operators_are_functions_of_torch() -> None:
@@ -23,3 +23,8 @@ def test_operators_are_functions_of_torch() -> None:
 def test_other_functions_are_what_they_are() -> None:
     assert function_of(torch.softmax) is torch.softmax
     assert function_of(torch.ops.profiler._record_function_exit) is torch.ops.profiler._record_function_exit
+
+
+def test_tensors_are_found_in_lists_tuples_and_dictionaries() -> None:
+    x = torch.zeros(1)
+    assert [each is x for each in tensors_in([1, (x, [x]), {"x": x}, "x"])] == [True] * 3

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.softmax_origins import axis_given
-from attnchain_adapters.softmax_trail import tensors_in
+from attnchain_adapters.torch_operators import tensors_in
 
 _WRITES: Final = (Tensor.__setitem__, Tensor.copy_)  # into their first argument
 _JOINS: Final = (torch.cat, torch.concat, torch.concatenate)
