@@ -142,6 +142,7 @@ def test_without_a_check_the_generator_finds_a_counterexample(
 @fuzzed(60, cases)
 def test_a_proof_holds_where_every_map_matters(case: tuple[Recipe, ac.Reading]) -> None:
     recipe, reading = case
+    assume(not any(form.state for form in recipe.blocks + recipe.others))  # each forward has other maps
     model, inputs = built(recipe)
     try:
         proof = ac.prove(model, *inputs, reading=reading)
