@@ -35,7 +35,7 @@ ATTACKS = (
         "a store holds the maps that multiplied values, or the module is named",
         "random models of many forms of attention, read in random ways; a record of their own says what they multiplied",
         "tests/adapters/test_random_models.py",
-        8,
+        4,
     ),
     Attack(
         "a file of a store is read whole or refused by name",

@@ -52,6 +52,11 @@ def divided(x: Tensor, divide: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     return divide(weights, weights.sum(-1, keepdim=True))
 
 
+def mild(x: Tensor) -> Tensor:
+    """Logits that choose no token alone: of one token a row, no numbers show a map."""
+    return torch.where(x.isinf(), x, x.tanh() / 2)
+
+
 def sparsemax(x: Tensor) -> Tensor:
     ordered = x.sort(-1, descending=True).values
     excess = (ordered.cumsum(-1) - 1) / torch.arange(1, x.shape[-1] + 1)
@@ -103,7 +108,7 @@ PROBABILITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "another axis": lambda x: x.mT.softmax(-2).mT,
     "heads last": lambda x: x.permute(0, 2, 3, 1).softmax(2).permute(0, 3, 1, 2),
     "operator": lambda x: torch.ops.aten._softmax.default(x, -1, False),
-    "numpy": lambda x: torch.from_numpy(x.detach().softmax(-1).numpy()),
+    "numpy": lambda x: torch.from_numpy(mild(x).detach().softmax(-1).numpy()),
     "in place": lambda x: divided(x, lambda weights, total: weights.div_(total)),
     "one more than the sum": lambda x: divided(x, lambda weights, total: weights / (1 + total)),
     "expanded sum": lambda x: divided(x, lambda weights, total: weights / total.expand_as(weights)),
@@ -111,7 +116,7 @@ PROBABILITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "over one": lambda x: divided(x, lambda weights, total: weights * (1 / total)),
     "reciprocal": lambda x: divided(x, lambda weights, total: total.reciprocal() * weights),
     "sum without its axis": lambda x: (lambda weights: weights / weights.sum(-1).unsqueeze(-1))(x.exp()),
-    "sparsemax": lambda x: sparsemax(torch.where(x.isinf(), x, x.tanh() / 2)),  # of one token a row, no numbers show a map
+    "sparsemax": lambda x: sparsemax(mild(x)),
     "sink": lambda x: torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], -1).softmax(-1)[..., :-1],
 }
 
