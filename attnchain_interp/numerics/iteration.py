@@ -19,7 +19,7 @@ _SLOW: Final = 0.98  # |λ₂| from which a chain counts as mixing slowly
 _SIZES: Final = (12, 16, 20, 24, 30, 36, 44, 52, 64, 76, 90, 104, 124, 144)  # of the basis, where convergence is looked at
 _VECTOR_SIZES: Final = (8, *_SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
 _EARLY: Final = 24  # size of the basis below which |λ₂| waits for the stationary vector
-_DROPPED: Final = 0.75  # the share of chains still at work below which the others are dropped: their maps are copied
+_DROPPED: Final = 0.9  # the share of chains still at work below which the others are dropped: their maps are copied
 _INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
 _SHIFT: Final = 0.99
 _APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
@@ -136,6 +136,7 @@ def iterate(
     beta = start.norm(dim=-1)[:, 0]
     sizes = [size for size in (_SIZES if radius else _VECTOR_SIZES) if size < n] or [n - 1]
     basis = Basis.started_at(start)
+    looked = here.new_full((2, len(here)), torch.nan, dtype=torch.float64)  # the radius and the residual seen last
     active = torch.ones_like(here, dtype=torch.bool)  # the others are done, or given up, and may still be in the basis
 
     def centred_product(v: Tensor) -> Tensor:
@@ -155,10 +156,16 @@ def iterate(
         at = active & ~found.has_radius[here]
         at = (at if size >= _EARLY or last else at & found.has_vector[here]).nonzero()[:, 0]
         if len(at):
-            now, change, ritz = _radius(basis.projected[at, : size + 1, :size])
-            found.radius[here[at]] = now
-            found.has_radius[here[at]] = settled = (change < tolerance.radius) & (ritz < tolerance.ritz)
-            given_up = ~settled & (last or (now > _SLOW) & (size >= _EARLY) & product.invertible)
+            first = at[looked[0, here[at]].isnan()]
+            if len(first):  # a smaller basis is the corner of a larger one
+                less = max(1, size - max(4, size // 6))
+                looked[:, here[first]] = _largest(basis.projected[first, : less + 1, :less])
+            now, before = _largest(basis.projected[at, : size + 1, :size]), looked[:, here[at]]
+            shrinks = (now[1] / before[1]).nan_to_num(0).clamp_max(0.9)
+            change = (now[0] - before[0]).abs() / (1 - shrinks)  # of all further sizes, if it shrinks as the residual does
+            looked[:, here[at]], found.radius[here[at]] = now, now[0]
+            found.has_radius[here[at]] = settled = (change < tolerance.radius) & (now[1] < tolerance.ritz)
+            given_up = ~settled & (last or (now[0] > _SLOW) & (size >= _EARLY) & product.invertible)
             if bool(given_up.any()):
                 at = at[given_up]
                 found.radius[here[at]] = _away_from_one(basis.projected[at, : size + 1, :size])
@@ -172,21 +179,10 @@ def iterate(
     return found
 
 
-def _radius(projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the spectral radius of H (chain, m + 1, m), what it may still change by, and the residual of its Ritz vector.
-
-    A smaller basis is the corner of a larger one. The change from it and the shrinking of the residual give a geometric
-    series, all (chain,).
-    """
-    size = projected.shape[-1]
-    less = max(1, size - max(4, size // 6))
-    corner = torch.zeros_like(projected[:, :size])
-    corner[:, :less, :less] = projected[:, :less, :less]
-    radius, entries = (each.chunk(2) for each in spectral_radius(torch.cat([projected[:, :size], corner])))
-    residual = projected[:, size, size - 1] * entries[0][:, size - 1]
-    before = projected[:, less, less - 1] * entries[1][:, less - 1]
-    rate = (residual / before).nan_to_num(0).clamp_max(0.9)
-    return radius[0], (radius[0] - radius[1]).abs() / (1 - rate), residual
+def _largest(projected: Tensor) -> Tensor:
+    """Returns the spectral radius of H (chain, m + 1, m) and the residual of its Ritz vector, (2, chain)."""
+    radius, entries = spectral_radius(projected[:, :-1])
+    return torch.stack([radius, (projected[:, -1, -1] * entries[:, -1]).double()])
 
 
 def _away_from_one(projected: Tensor) -> Tensor:

@@ -139,7 +139,8 @@ def test_without_a_check_the_generator_finds_a_counterexample(
     find(among, is_wrong, settings=settings(max_examples=1000, phases=[Phase.generate], database=None))
 
 
-@fuzzed(60, cases)
+@settings(max_examples=60)
+@given(cases)
 def test_a_proof_holds_where_every_map_matters(case: tuple[Recipe, ac.Reading]) -> None:
     recipe, reading = case
     assume(not any(form.state for form in recipe.blocks + recipe.others))  # each forward has other maps
