@@ -109,7 +109,7 @@ class Segments:
 
 def _colour(label: int) -> tuple[int, int, int]:
     """Returns the colour of a label: grey for the background, and ten others in turn."""
-    from matplotlib import color_sequences
+    from matplotlib.colors import TABLEAU_COLORS, to_rgb
 
-    red, green, blue = color_sequences["tab10"][(label - 1) % 10] if label else (0.2, 0.2, 0.2)
+    red, green, blue = to_rgb([*TABLEAU_COLORS.values()][(label - 1) % 10] if label else "0.2")
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_a_word_by_a_pipeline_and_by_towers(folder: Path) -> None:
     stable_diffusion().save_pretrained(folder / "pipe")
     clip().save_pretrained(folder / "clip")
     tokenizer().save_pretrained(folder / "clip")
-    sizes = {"size": {"height": 64, "width": 64}, "crop_size": {"height": 64, "width": 64}}
+    sizes: dict[str, Any] = {"size": {"height": 64, "width": 64}, "crop_size": {"height": 64, "width": 64}}
     CLIPImageProcessor(**sizes).save_pretrained(folder / "clip")
     for name in ("diffusers:pipe", "hf:clip"):
         prefix, _, rest = name.partition(":")
