@@ -43,6 +43,7 @@ def segment(
     from attnchain_evals.segments.tracking import Tracker
     from attnchain_evals.tasks.image_folder import open_image
     from attnchain_interp import AttentionError
+    from attnchain_interp.reprs import counted
 
     with as_usage():
         if word is None or not model.startswith(PIPELINE):
@@ -54,7 +55,7 @@ def segment(
     if not files:
         raise AttentionError(f"{', '.join(map(str, images))} holds no image.", "Name files of images, or folders of them.")
     sought = f"The {wanted} of" if word is None else f"{word!r} in"
-    announce(f"{sought} {len(files)} images by {model}: labels, overlays and facts, in {out}/")
+    announce(f"{sought} {counted(len(files), 'image')} by {model}: labels, overlays and facts, in {out}/")
     reader, loaded = _reader(model, side) if word is None else _with_text(model, side)
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}
     asked = {"model": model, "side": side, "track": track, **options}
@@ -72,9 +73,11 @@ def segment(
             failed.append(f"{file}: {error}".replace("\n", " "))
             continue
         (found if tracker is None else tracker.followed(found)).write(out, name, told)
-    typer.echo(f"{len(files) - len(failed)} of {len(files)} images in {out}")
+    typer.echo(f"{len(files) - len(failed)} of {counted(len(files), 'image')} in {out}")
     if failed:
-        raise AttentionError(f"{len(failed)} images have no segments. {' '.join(failed)}", "Replace them, or leave them out.")
+        raise AttentionError(
+            f"{counted(len(failed), 'image')} without segments. {' '.join(failed)}", "Replace them, or leave them out."
+        )
 
 
 def _reader(name: str, side: int | None) -> tuple[Any, dict[str, Any]]:

@@ -54,7 +54,7 @@ def test_a_folder_is_segmented_once(folder: Path) -> None:
 
 def test_a_bad_image_does_not_stop_the_others(folder: Path) -> None:
     (folder / "in" / "0.png").write_bytes(b"no image")
-    with pytest.raises(AttentionError, match=r"1 images have no segments\. .*0\.png is not a readable image"):
+    with pytest.raises(AttentionError, match=r"1 image without segments\. .*0\.png is not a readable image"):
         run(folder / "in", "-o", folder / "out", "-k", 2)
     assert (folder / "out" / "1.json").exists()
 
