@@ -111,7 +111,8 @@ def section(task: Task, found: Summary) -> str:
     """Returns a section: scores, and differences from the baseline."""
     metrics = list(found["metrics"])
     titles = [f"{name} {'↑' if found['metrics'][name] else '↓'}" for name in metrics]
-    by_first = sorted(found["scores"], key=lambda method: -(found["scores"][method][metrics[0]]["value"] or 0.0))
+    best_first = -1 if found["metrics"][metrics[0]] else 1
+    by_first = sorted(found["scores"], key=lambda method: best_first * (found["scores"][method][metrics[0]]["value"] or 0.0))
     scores = [[f"`{method}`", *(figure(found["scores"][method][name]) for name in metrics)] for method in by_first]
     others = [method for method in by_first if method != found["baseline"]]
     differences = [[f"`{method}`", *(change(found["differences"][method][name]) for name in metrics)] for method in others]

@@ -87,12 +87,17 @@ the edge of a picture stay bright in a few.
 
 
 def masking(found: Summary) -> str:
-    """Returns a sentence: whether TokenRank's area lies below that of the column sum of the same layers."""
+    """Returns sentences: whether TokenRank's area lies below that of the column sum, of its own layers and of all."""
     gap = found["differences"]["TokenRank"]["token-masking"]
+    ranks, sums = (
+        found["scores"][name]["token-masking"]["value"]
+        for name in ("TokenRank(layers='all', balanced=False)", "ColumnSum(layers='all')")
+    )
     says = "below" if gap["high"] < 0 else "above" if gap["low"] > 0 else "not told apart from"
     return (
         "\nThe paper's masking experiment: how much of the class is left without the patches that a criterion ranks highest?"
-        f" TokenRank's area is {says} that of the column sum of the same layers ({figure(gap)}).\n"
+        f" TokenRank's area is {says} that of the column sum of the same layers ({figure(gap)})."
+        f" Of all layers, as published, TokenRank has {ranks:.3f} and the column sum {sums:.3f}.\n"
     )
 
 

@@ -29,6 +29,9 @@ def test_every_method_of_a_task_was_measured() -> None:
 @pytest.mark.parametrize(("low", "high", "says"), [(-0.2, -0.1, "below"), (0.1, 0.2, "above"), (-0.1, 0.1, "not told apart")])
 def test_the_page_says_whether_the_masking_experiment_holds(low: float, high: float, says: str) -> None:
     gap = {"value": (low + high) / 2, "low": low, "high": high}
-    told = real_vision.masking({"differences": {"TokenRank": {"token-masking": gap}}})
+    methods = {"TokenRank(layers='all', balanced=False)": 0.3, "ColumnSum(layers='all')": 0.4}
+    scores = {name: {"token-masking": {"value": value}} for name, value in methods.items()}
+    told = real_vision.masking({"differences": {"TokenRank": {"token-masking": gap}}, "scores": scores})
+    assert "TokenRank has 0.300 and the column sum 0.400" in told
     assert f"TokenRank's area is {says}" in told
     assert f"[{low:.3f}, {high:.3f}]" in told
