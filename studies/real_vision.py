@@ -32,6 +32,7 @@ OURS: Final = (
     "MultiBounce(layers='all', balanced=False)",
     "MultiBounce(maps='alti', balanced=False)",
     "TokenRank",
+    "LogitTokenRank",
     "TokenRank(balanced=False)",
     "TokenRank(layers='all')",
     "TokenRank(layers='all', balanced=False)",
