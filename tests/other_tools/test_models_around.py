@@ -55,7 +55,7 @@ def test_low_rank_adapters_of_a_decoder(decoder: LlamaForCausalLM, tokenizer: Pr
     for method in (ac.TokenRank, ac.MultiBounce, ac.ExpectedVisits):
         found: Any = method(model).attribute_text("the cat sat", "on the", tokenizer=tokenizer)
         expected: Any = method(model.get_base_model()).attribute_text("the cat sat", "on the", tokenizer=tokenizer)
-        assert torch.allclose(found.token_attr, expected.token_attr, rtol=1e-4)  # a head in a wrapper is differentiated otherwise
+        assert torch.allclose(found.token_attr, expected.token_attr, rtol=1e-4)  # a wrapped head, in another order
 
 
 def test_low_rank_adapters_of_a_classifier() -> None:
