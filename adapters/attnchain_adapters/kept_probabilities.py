@@ -23,16 +23,8 @@ SHAPED: Final = frozenset(
     [
         *(Tensor.view, Tensor.reshape, torch.reshape, Tensor.flatten, torch.flatten, Tensor.unflatten, torch.unflatten),
         *(Tensor.permute, torch.permute, Tensor.transpose, torch.transpose, Tensor.swapaxes, torch.swapaxes, Tensor.movedim),
-        *(
-            Tensor.unsqueeze,
-            torch.unsqueeze,
-            Tensor.squeeze,
-            torch.squeeze,
-            Tensor.expand,
-            Tensor.expand_as,
-            Tensor.narrow,
-            torch.narrow,
-        ),
+        *(Tensor.unsqueeze, torch.unsqueeze, Tensor.squeeze, torch.squeeze, Tensor.expand, Tensor.expand_as),
+        *(Tensor.narrow, torch.narrow),
         *(Tensor.__getitem__, getattr(Tensor.mT, "__get__"), getattr(Tensor.T, "__get__")),  # noqa: B009
     ]
 )

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.kept_probabilities import CAST, SHAPED
-from attnchain_adapters.softmax_origins import DIVIDE, INVERT, SHIFT, SUM
+from attnchain_adapters.softmax_origins import DIVIDE, INVERT, MULTIPLY, SHIFT, SUM
 
-_MULTIPLY: Final = frozenset((torch.mul, Tensor.mul, Tensor.mul_, Tensor.__rmul__))
+_MULTIPLY: Final = MULTIPLY | {Tensor.__rmul__}
 _JOIN: Final = frozenset((torch.cat, torch.concat, torch.stack, torch.where, Tensor.__setitem__, Tensor.copy_))
 _PASS: Final = DIVIDE | SHIFT | SHAPED | CAST | _MULTIPLY | INVERT | _JOIN
 _REFUSAL: Final = "it divides by the sum of its weights after the product with values"

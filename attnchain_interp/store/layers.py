@@ -130,9 +130,8 @@ class LayerAttention:
         """Returns whether no token among `states` (batch, token) attends to a later one, in any head."""
         if self.attention.shape[-1] != self.attention.shape[-2]:
             return False
-        if isinstance(self.attention, Factors) and self.attention.causal:
-            return True
-        return bool(self.transitions().triangular(self.over_heads(states), upper=False).all())
+        causal = isinstance(self.attention, Factors) and self.attention.causal
+        return causal or bool(self.transitions().triangular(self.over_heads(states), upper=False).all())
 
     def over_heads(self, states: Tensor) -> Tensor:
         """Returns `states` (batch, token) once for every head: (batch, head, token)."""

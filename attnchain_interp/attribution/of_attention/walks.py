@@ -82,8 +82,7 @@ class MultiBounce(ChainAttribution):
 class TokenRank(ChainAttribution):
     """The stationary distribution of the attention chain: the share of time that an endless walk spends on each token.
 
-    π = π (damping · P + (1 − damping) · 1 vᵀ). The scores of an example sum to one. P is as in `MultiBounce`; in a decoder
-    it is balanced by one half by default (docs/real-text.md).
+    π = π (damping · P + (1 − damping) · 1 vᵀ). Scores sum to one. P is as in `MultiBounce`, and balanced by ½ in a decoder.
 
     In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score that token alone.
     `causal` says how this is avoided:
