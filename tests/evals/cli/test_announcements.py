@@ -30,7 +30,7 @@ CALLS = {  # the command → its arguments, and what the first line beside the r
     "reproduce flux-segmentation": ("-o OUT", "A published experiment, black-forest-labs/FLUX.1-schnell on gtsegs_ijcv.mat"),
     "reproduce imagenet-segmentation": ("-o OUT", "A published experiment, timm:vit_small_patch8_224.dino on imagenet"),
     "reproduce token-masking": ("-o OUT", "A published experiment, timm:vit_base_patch16_224.augreg_in1k on classes"),
-    "segment": (f"bundled {IMAGE} -o OUT", "The regions of 1 images by bundled: labels, overlays and facts, in {out}/"),
+    "segment": (f"bundled {IMAGE} -o OUT", "The regions of 1 image by bundled: labels, overlays and facts, in {out}/"),
 }
 
 
