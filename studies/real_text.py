@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from attnchain_evals import Facts, IndirectObjects, Passages, Reviews
@@ -93,6 +94,26 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
             limit=60,
         ),
     ),
+    "answers": (
+        "passages.jsonl",
+        partial(Passages, explained="answer"),
+        Task(
+            "Passages: the whole answer",
+            "Which words of a passage did an answer come from, over all tokens of the answer?",
+            (
+                *OURS,
+                BASELINE,
+                "GradELLM",
+                "LeGrad",
+                "ContributionRollout",
+                LAST_ROW,
+                "Rollout",
+                "RandomRanking",
+            ),
+            [EvidenceAP(), SentenceHit()],
+            limit=100,
+        ),
+    ),
     "reviews": (
         "movie_reviews.jsonl",
         Reviews,
@@ -152,9 +173,11 @@ def page(found: Mapping[str, Summary]) -> str:
     return f"""# Real text
 
 By `python -m studies.real_text`, on SmolLM2-135M-Instruct. Settings were chosen on the validation prompts; these are the test
-prompts. The target is the first token of the right answer; prompts that the model answers otherwise are left out. SRG is the
-area under the curve of removal in reversed order minus that of removal in order, of the probability and of its logarithm.
-Means over prompts [95 % bootstrap interval]; a star marks Holm's p below 0.05 over the methods of a metric.
+prompts. The target is the first token of the right answer; prompts that the model answers otherwise are left out. Where the
+whole answer is meant it is every token of the answer, each after the tokens before it, and the scores are summed
+(`attribute_text(…).seq_attr`). SRG is the area under the curve of removal in reversed order minus that of removal in order,
+of the probability and of its logarithm. Means over prompts [95 % bootstrap interval]; a star marks Holm's p below 0.05 over
+the methods of a metric.
 
 {sections}
 {NOTES}

@@ -44,7 +44,7 @@ def benchmark(
         model: images or token numbers → logits, in eval mode. The class of a language model is the next token.
         data: a sequence of examples or an iterable of them; an example is an image (channel, height, width), begins with one,
             or has `image` and perhaps `mask` (height, width); or a text with `input_ids` (token,) and perhaps `words`,
-            `evidence` and `sentences`, as `Passage`. With `output` it needs an `identity`.
+            `evidence`, `sentences` and `explained`, as `Passage`. With `output` it needs an `identity`.
         methods: name → an `AttentionAttribution`, an `AttentionGradientAttribution`, or anything else with
             `attribute(inputs, target, output="grid")`, "tokens" of texts. A class-specific one without a model reads the
             shared gradients; one that holds the model takes its own (`TransitionAttentionMaps` integrates).
@@ -90,12 +90,14 @@ def standard_metrics(data: Any) -> list[ExampleMetric]:
     """Returns deletion, insertion and SRG; also localisation, where the first example of a sequence has a mask.
 
     Texts also get comprehensiveness and sufficiency, and the rank of the evidence, and of its sentence, where they are known.
+    Whole answers get the latter alone: the other metrics score one token of the output.
     """
     first = data[0] if hasattr(data, "__getitem__") and len(data) > 0 else None
     if hasattr(first, "input_ids"):
         evidence, sentences = (getattr(first, name, None) is not None for name in ("evidence", "sentences"))
         located = [EvidenceAP(), EvidenceFirst(), *([SentenceHit()] if sentences else [])]
-        return [*text_metrics(), *(located if evidence else [])]
+        of_output = [] if getattr(first, "explained", None) is not None else text_metrics()
+        return [*of_output, *(located if evidence else [])]
     masked = getattr(first, "mask", None) is not None
     return [*curve_metrics(), *(localisation_metrics() if masked else [])]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from torch import nn
@@ -22,11 +23,12 @@ DATA: Final = {
     "facts:PATH": "prompts that a fact goes on: facts.jsonl, known_1000.json, counterfact.json",
     "indirect-objects:PATH": "prompts that a name goes on, said once: indirect_objects.jsonl",
     "passages:PATH": "passages with a question: passages.jsonl, or SQuAD's train-v1.1.json and the like",
+    "passages-answers:PATH": "the same; methods explain all tokens of the answer, and metrics of the evidence judge them",
     "reviews:PATH": "reviews with rationales: movie_reviews.jsonl, or ERASER's folder",
 }
-"""The last five take a split behind the path: "facts:PATH:validation", "facts:PATH:test"."""
+"""The last six take a split behind the path: "facts:PATH:validation", "facts:PATH:test"."""
 EXAMPLES = 512
-_TEXTS = ("facts", "indirect-objects", "passages", "reviews")
+_TEXTS = ("facts", "indirect-objects", "passages", "passages-answers", "reviews")
 _SPLITS = ("train", "validation", "test")
 
 
@@ -80,7 +82,13 @@ def _texts(kind: str) -> Any:
     from attnchain_evals.tasks.passages import Passages
     from attnchain_evals.tasks.reviews import Reviews
 
-    return {"facts": Facts, "indirect-objects": IndirectObjects, "passages": Passages, "reviews": Reviews}[kind]
+    return {
+        "facts": Facts,
+        "indirect-objects": IndirectObjects,
+        "passages": Passages,
+        "passages-answers": partial(Passages, explained="answer"),
+        "reviews": Reviews,
+    }[kind]
 
 
 def _images(kind: str, path: str, preprocess: Any, split: Any, classes: Sequence[str] | None) -> Any:

@@ -80,7 +80,7 @@ def read_example_maps(folder: Path) -> ExampleMaps | None:
 
 def _maps(plan: Plan, batch: Batch) -> Tensor:
     """Returns the maps (method, example, …) of a batch."""
-    shared = plan.capture(plan.model, batch.inputs.to(next(plan.model.parameters()).device), batch.first)
+    shared = plan.captured(batch)
     maps = torch.stack([shared.scores(method).detach().float().cpu() for method in plan.methods.values()])
     return maps if batch.words is None else maps.masked_fill(batch.words < 0, torch.nan)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from attnchain_evals.bench.fingerprint import code_identity, differences, key_of, method_identity, metric_identity
@@ -46,8 +46,8 @@ class Plan:
         seed: of random methods and metrics.
         name: of the model in reports.
         identity: of the data; what they say of themselves when None.
-        capture: (model, inputs, number of the first example) → an object with the `target` (batch,) and `scores(method)`.
-            Methods of a batch share it.
+        capture: (model, inputs, number of the first example) → an object with the `known_target` (batch,) and
+            `scores(method)`. Methods of a batch share it. It takes `answers` where the data have them.
         settings: further entries of the configuration, such as the settings of `capture`.
     """
 
@@ -60,7 +60,7 @@ class Plan:
     seed: int = 0
     name: str = ""
     identity: Any = None
-    capture: Callable[[nn.Module, Tensor, int], Any] = SharedCapture
+    capture: Callable[..., Any] = SharedCapture
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -78,6 +78,12 @@ class Plan:
             "code": code_identity(),
             **self.settings,
         }
+
+    def captured(self, batch: Batch) -> Any:
+        """Returns the `capture` of a batch."""
+        device = next(self.model.parameters()).device
+        answers = {} if batch.answers is None else {"answers": batch.answers.to(device)}
+        return self.capture(self.model, batch.inputs.to(device), batch.first, **answers)
 
 
 @final
@@ -158,9 +164,9 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
 def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     """Yields (method, its rows on the batch). Random numbers depend on the seed, the batch and the names alone."""
     device = next(plan.model.parameters()).device
-    inputs = batch.inputs.to(device)
-    shared = plan.capture(plan.model, inputs, batch.first)
-    known = (None if part is None else part.to(device) for part in (batch.labels, batch.words, batch.sentences))
+    inputs, shared = batch.inputs.to(device), plan.captured(batch)
+    further = (batch.labels, batch.words, batch.sentences, batch.answers)
+    known = (None if part is None else part.to(device) for part in further)
     trial = Trial(plan.model, inputs, shared.known_target, batch.masks, batch.first, *known)
     for name in names:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -8,6 +8,7 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor, nn
 
+from attnchain_evals.bench.answer_scores import answer_scores
 from attnchain_evals.perturbation.class_score import class_logits
 from attnchain_interp import (
     AttentionAttribution,
@@ -25,17 +26,26 @@ from attnchain_interp.gradients import AttentionGradients
 class SharedCapture:
     """A batch with one capture for all methods of the same maps, and one backward for those that read gradients.
 
-    Class-specific methods explain the class of the clean prediction. The class of a language model is the next token.
+    Class-specific methods explain the class of the clean prediction. The class of a language model is the next token. With
+    answers, all methods are summed over the tokens of the answer (`answer_scores`), and capture by themselves.
 
     Args:
         model: inputs → logits, in eval mode; a backbone without logits does for methods of attention alone.
         inputs: images (batch, channel, height, width), or texts (batch, token).
         first: the number of the first example in the data; random scores depend on it.
         target: (batch,) classes; the predicted ones when None.
+        answers: (batch, token of the answer) the tokens after each text that are explained together.
     """
 
-    def __init__(self, model: nn.Module, inputs: Tensor, first: int = 0, target: Tensor | None = None) -> None:
-        self._model, self._inputs, self._first, self._target = model, inputs, first, target
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        first: int = 0,
+        target: Tensor | None = None,
+        answers: Tensor | None = None,
+    ) -> None:
+        self._model, self._inputs, self._first, self._target, self._answers = model, inputs, first, target, answers
         self._stores: dict[Maps | None, AttentionStore] = {}
 
     @property
@@ -65,7 +75,9 @@ class SharedCapture:
 
     @property
     def known_target(self) -> Tensor | None:
-        """The target; None where the model outputs no logits and no classes were given."""
+        """The target; None with answers, and where the model outputs no logits and no classes were given."""
+        if self._answers is not None:
+            return None
         return self.target if self._target is not None or isinstance(self._output, Tensor) else None
 
     @cached_property
@@ -77,6 +89,8 @@ class SharedCapture:
 
         A method that reads more than maps and gradients is called by its `attribute`.
         """
+        if self._answers is not None:
+            return answer_scores(method, self._model, self._inputs, self._answers, self._first)
         if isinstance(method, AttentionAttribution):
             store = self.maps(method.captured_maps)
             return self._placed(store.tokens, method.score_part(store, self._first))

@@ -34,6 +34,7 @@ class Trial:
         label: (batch,) the right classes according to the data. None if unknown.
         words: (batch, token) the word of each token of a text, −1 for tokens that are not ranked. None ranks all tokens.
         sentences: (batch, token) the sentence of each token, −1 for tokens that are not ranked. None if unknown.
+        answers: (batch, token of the answer) the tokens after each text that are explained together. None: the target alone.
     """
 
     model: Callable[[Tensor], Any]
@@ -44,6 +45,7 @@ class Trial:
     label: Tensor | None = None
     words: Tensor | None = None
     sentences: Tensor | None = None
+    answers: Tensor | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -54,8 +56,13 @@ class Trial:
         """The class (batch,) that is explained.
 
         Raises:
-            AttentionError: the model has no classes.
+            AttentionError: the model has no classes, or whole answers are explained.
         """
+        if self.answers is not None:
+            raise AttentionError(
+                "the metric scores one token of the output, and the data explain whole answers.",
+                'Take evidence-ap, evidence-first or sentence-hit, or data with explained="first token".',
+            )
         if self.target is None:
             raise AttentionError(
                 "the metric asks for the class that is explained, and the model outputs no logits.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, Final, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Examples(Protocol):
 
 
 Data = Examples | Iterable[Any]
+
+_FIELDS: Final = ("mask", "label", "words", "sentences", "answers")
 
 
 class Picture(NamedTuple):
@@ -43,6 +45,8 @@ class Passage(NamedTuple):
         sentences: (token,) the sentence of each token, −1 if it is not ranked.
         answer: the number of the first token of the right answer.
         rest: the numbers of its other tokens.
+        explained: (token,) the tokens after the text that are explained together, by the sum of their scores. The next token
+            alone when None.
     """
 
     input_ids: Tensor
@@ -51,6 +55,7 @@ class Passage(NamedTuple):
     sentences: Tensor | None = None
     answer: int | None = None
     rest: tuple[int, ...] = ()
+    explained: Tensor | None = None
 
     def __repr__(self) -> str:
         return with_fields(self)
@@ -66,6 +71,7 @@ class Batch(NamedTuple):
         masks: (batch, height, width) or (batch, token) bool, or None.
         labels: (batch,) classes according to the data, or None.
         words, sentences: (batch, token) for texts, or None.
+        answers: (batch, token of the answer) the tokens after each text that are explained together, or None.
     """
 
     number: int
@@ -75,6 +81,7 @@ class Batch(NamedTuple):
     labels: Tensor | None = None
     words: Tensor | None = None
     sentences: Tensor | None = None
+    answers: Tensor | None = None
 
 
 def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[int, int | None], bool]) -> Iterator[Batch]:
@@ -83,8 +90,8 @@ def batches(data: Data, batch_size: int, limit: int | None, wanted: Callable[[in
     Args:
         data: a sequence (`len` and numbers), of which only wanted examples are read, or an iterable, read in order. An example
             is an image, a tuple (image, label, …), an object with `image` and perhaps `mask` and `label` (see `Picture`), or
-            one with `input_ids` and perhaps `words`, `evidence` and `sentences` (see `Passage`). All texts of a batch are
-            equally long.
+            one with `input_ids` and perhaps `words`, `evidence`, `sentences` and `explained` (see `Passage`). All texts of a
+            batch are equally long, and so are their answers.
         batch_size: examples per batch.
         limit: the number of examples that are read; all when None.
         wanted: the number of a batch, its number of examples (None if unknown) → whether the batch is wanted.
@@ -123,14 +130,14 @@ def data_identity(data: Any) -> dict[str, Any]:
 
 def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
     parts = [_example(row) for row in rows]
-    lengths = {tuple(part["inputs"].shape) for part in parts}
-    if len(lengths) > 1:
-        raise AttentionError(
-            f"batch {number} has inputs of the shapes {sorted(lengths)}.", "Give all inputs one shape, or pass batch_size=1."
-        )
-    fields = (
-        _all_or_none(number, what, [part.get(what) for part in parts]) for what in ("mask", "label", "words", "sentences")
-    )
+    for what in ("inputs", "answers"):
+        shapes = {tuple(part[what].shape) for part in parts if part.get(what) is not None}
+        if len(shapes) > 1:
+            raise AttentionError(
+                f"batch {number} has {what} of the shapes {sorted(shapes)}.",
+                f"Give all {what} one shape, or pass batch_size=1.",
+            )
+    fields = (_all_or_none(number, what, [part.get(what) for part in parts]) for what in _FIELDS)
     return Batch(number, first, torch.stack([part["inputs"] for part in parts]), *fields)
 
 
@@ -147,8 +154,10 @@ def _example(row: Any) -> dict[str, Any]:
     if hasattr(row, "image"):
         return {"inputs": row.image, "mask": getattr(row, "mask", None), "label": _label(getattr(row, "label", None))}
     if hasattr(row, "input_ids"):
-        mask, words, sentences = (getattr(row, name, None) for name in ("evidence", "words", "sentences"))
-        return {"inputs": row.input_ids, "mask": mask, "words": words, "sentences": sentences}
+        mask, words, sentences, answers = (
+            getattr(row, name, None) for name in ("evidence", "words", "sentences", "explained")
+        )
+        return {"inputs": row.input_ids, "mask": mask, "words": words, "sentences": sentences, "answers": answers}
     image, *rest = row if isinstance(row, tuple | list) and row else (row,)
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise AttentionError(

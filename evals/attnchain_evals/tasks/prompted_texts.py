@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ UNKNOWN = "the model puts another token than the answer's first"
 OTHER = "the model writes another answer"
 TOO_LONG = "they are longer than the model's context"
 
+Explained = Literal["first token", "answer"]
+
 
 class PromptedTexts(ABC):
     """The prompts of a file that a model answers rightly, each a `Passage`, in the order of the file.
@@ -41,6 +43,8 @@ class PromptedTexts(ABC):
         model: token numbers → logits of the next token, in eval mode. None keeps prompts that no model was asked.
         split: "validation" or "test"; the whole file when None.
         limit: the number of examples that are kept at most. No further prompt is asked.
+        explained: the "first token" of the answer, or the whole "answer", which the model must then write. Methods that
+            explain an answer are summed over its tokens, each explained after the tokens before it.
 
     Attributes:
         prompts: of the examples that are kept.
@@ -62,7 +66,10 @@ class PromptedTexts(ABC):
         model: nn.Module | None = None,
         split: Part | None = None,
         limit: int | None = None,
+        explained: Explained = "first token",
     ) -> None:
+        check_one_of("explained", explained, get_args(Explained))
+        self.explained: Explained = explained
         if split is not None:
             check_one_of("split", split, get_args(Part))
         self.split: Part | None = split
@@ -73,7 +80,8 @@ class PromptedTexts(ABC):
             raise AttentionError(f"{path} holds no prompt of the split {split!r}.", "Pass another split, or a longer file.")
         context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
         self.prompts, self._examples, self.asked = list[Prompt](), list[Passage](), 0
-        unknown = OTHER if self.whole else UNKNOWN
+        whole = self.whole or explained == "answer"
+        unknown = OTHER if whole else UNKNOWN
         self.left_out = {unknown: 0, TOO_LONG: 0}
         for prompt in tqdm(
             found, desc="asking the model", unit="prompt", disable=None if model is not None else True, leave=False
@@ -81,14 +89,15 @@ class PromptedTexts(ABC):
             if limit is not None and len(self.prompts) >= limit:
                 break
             example, self.asked = passage_of(prompt, tokenizer), self.asked + 1
-            rest = example.rest if self.whole else ()
+            rest = example.rest if whole else ()
             if context is not None and len(example.input_ids) + len(rest) > context:
                 self.left_out[TOO_LONG] += 1
             elif model is not None and not _writes(model, example.input_ids, [example.answer, *rest]):
                 self.left_out[unknown] += 1
             else:
                 self.prompts.append(prompt)
-                self._examples.append(example)
+                answer = torch.tensor([example.answer, *rest]) if explained == "answer" else None
+                self._examples.append(example._replace(explained=answer))
         if not self.prompts:
             raise AttentionError(
                 f"none of {counted(self.asked, 'prompt')} of {path} is left: {self.left_out}.", "Take a model that knows more."
@@ -117,6 +126,9 @@ class PromptedTexts(ABC):
         for example in self._examples:
             for tensor in (example.input_ids, example.words, example.evidence, example.sentences):
                 found.update(b"-" if tensor is None else digest(tensor).encode())
+            if example.explained is not None:
+                found.update(digest(example.explained).encode())
+        told = {} if self.explained == "first token" else {"explained": self.explained}
         return {
             "name": type(self).__name__,
             "files": {file.name: sha256(file) for file in self.files},
@@ -125,6 +137,7 @@ class PromptedTexts(ABC):
             "length": len(self),
             "asked": self.asked,
             "left_out": self.left_out,
+            **told,
         }
 
     def labels(self, input_ids: Tensor) -> list[str]:

@@ -10,7 +10,7 @@ from attnchain_evals.bench.data_names import open_data
 from attnchain_interp import AttentionError
 
 from ..miniatures import write_classes
-from ..published_texts import FACTS, Says, byte_tokenizer, write_lines
+from ..published_texts import CONTEXT, FACTS, Says, byte_tokenizer, write_lines
 
 TOKENIZER: Any = byte_tokenizer()
 
@@ -36,6 +36,13 @@ def test_texts_and_their_splits(tmp_path: Path) -> None:
     for kind, wanted in (("indirect-objects", "indirect_objects"), ("passages", "passages"), ("reviews", "movie_reviews")):
         with pytest.raises(AttentionError, match=rf"holds facts\.jsonl; .*{wanted}\.jsonl"):
             open_data(f"{kind}:{tmp_path}", None, None, 0, TOKENIZER)
+
+
+def test_passages_explain_the_first_token_or_the_answer(tmp_path: Path) -> None:
+    passage = {"id": "a", "context": CONTEXT, "question": "Who built Rome?", "answer": "Romulus", "answer_span": [43, 50]}
+    file = write_lines(tmp_path / "passages.jsonl", [passage])
+    for kind, explained in (("passages", "first token"), ("passages-answers", "answer")):
+        assert open_data(f"{kind}:{file}", None, None, 0, TOKENIZER).explained == explained
 
 
 def test_images(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def test_a_trial_without_classes_says_so_to_a_metric_that_asks() -> None:
     assert torch.equal(trial().explained, torch.zeros(3))
     with pytest.raises(AttentionError, match="the model outputs no logits.\nTake a model with a classification head, or"):
         _ = Trial(lambda inputs: inputs, torch.zeros(3, 2), None).explained
+    with pytest.raises(AttentionError, match='the data explain whole answers.\nTake evidence-ap.*explained="first token"'):
+        _ = Trial(lambda inputs: inputs, torch.zeros(3, 2), torch.zeros(3), answers=torch.zeros(3, 1)).explained
 
 
 def test_a_trial_makes_each_thing_once() -> None:

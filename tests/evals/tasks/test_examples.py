@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals import ClutteredDigits
-from attnchain_evals.tasks.examples import Selection, batches
+from attnchain_evals.tasks.examples import Passage, Selection, batches
 from attnchain_interp import AttentionError
 
 
@@ -37,6 +37,18 @@ def test_examples_of_the_numbers_in_their_order() -> None:
     assert len(chosen) == 2
     assert torch.equal(chosen[0].image, data[4].image)
     assert chosen.identity == {"name": "Selection", "numbers": [4, 1], "of": data.identity}
+
+
+def test_answers_of_a_batch_are_equally_long() -> None:
+    texts = [Passage(torch.arange(4), explained=torch.arange(length)) for length in (2, 2, 1)]
+    (batch,) = batches(texts[:2], 2, None, lambda *_: True)
+    assert batch.answers is not None
+    assert batch.answers.tolist() == [[0, 1], [0, 1]]
+    with pytest.raises(AttentionError, match=r"batch 0 has answers of the shapes \[\(1,\), \(2,\)\].*\n.*batch_size=1"):
+        list(batches(texts, 3, None, lambda *_: True))
+    assert [batch.number for batch in batches(texts, 1, None, lambda *_: True)] == [0, 1, 2]
+    with pytest.raises(AttentionError, match="has answers for 1 of 2 examples"):
+        list(batches([texts[0], Passage(torch.arange(4))], 2, None, lambda *_: True))
 
 
 def test_data_without_an_identity_are_refused() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from attnchain_evals import Facts
+from attnchain_evals.tasks.prompted_texts import OTHER, TOO_LONG
 from attnchain_evals.tasks.prompts import part_of
 from attnchain_interp import AttentionError
 
@@ -51,6 +52,25 @@ def test_splits_are_by_identifier(tmp_path: Path) -> None:
         Facts(file, TOKENIZER, split="train")  # type: ignore[arg-type]
     with pytest.raises(AttentionError, match="holds no prompt of the split 'test'"):
         Facts(write_lines(file, facts[2:3]), TOKENIZER, split="test")
+
+
+def test_whole_answers_are_explained_where_they_are_asked_for(file: Path) -> None:
+    """The model repeats one token, so it writes "A" and not "America"."""
+    first, whole = Facts(file, TOKENIZER), Facts(file, TOKENIZER, explained="answer")
+    assert [passage.explained for passage in first] == [None] * 3
+    answers = [TOKENIZER.decode(passage.explained.tolist()) for passage in whole if passage.explained is not None]
+    assert answers == ["Italy", "America", "Germany"]
+    assert "explained" not in first.identity, "kept figures of first tokens stay comparable"
+    assert whole.identity["explained"] == "answer"
+    assert whole.identity["examples"] != first.identity["examples"]
+    lines = [FACTS[1], FACTS[1] | {"known_id": 3, "attribute": "A"}]
+    model = Says(AMERICA).eval()
+    assert len(Facts(write_lines(file, lines), TOKENIZER, model)) == 2
+    written = Facts(file, TOKENIZER, model, explained="answer")
+    assert [prompt.answer for prompt in written.prompts] == ["A"]
+    assert list(written.left_out) == [OTHER, TOO_LONG]
+    with pytest.raises(AttentionError, match="explained='last' is unknown"):
+        Facts(file, TOKENIZER, explained="last")  # type: ignore[arg-type]
 
 
 def test_the_identity_follows_file_tokens_and_answers(file: Path) -> None:
