@@ -93,9 +93,10 @@ def _inside(X: Floats, starts: Floats) -> Floats:
     A = (1 - _MIXED) * starts + _MIXED / k * unit[0][:, None]
     chi = X @ A
     z = 1 / (len(X) * chi)
+    products = (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)
     for _ in range(_INSIDE):
         mean = _SMALLER * (chi * z).mean((1, 2), keepdims=True)
-        H = (X.T * (z / chi).mT[..., None, :]) @ X
+        H = ((z / chi).mT @ products).reshape(-1, k, k, k)
         H += 1e-13 * np.trace(H, axis1=-2, axis2=-1)[..., None, None] * unit
         uphill = (_tangent(A) + X.T @ (mean / chi)).mT[..., None]
         with np.errstate(all="ignore"):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import final
+from typing import final, overload
 
 import torch
 from torch import Tensor
 
 from attnchain_interp.operators.operator import Dense, Operator, full_precision
 
+Pairs = Sequence[tuple[Tensor | None, Tensor | None]]
+
 
 class Remembering(Operator):
-    """An operator whose matrix is not held: operations on it are remembered."""
+    """An operator whose matrix is not held: operations on it are remembered, and `dense` is a new tensor each time."""
 
     def scaled(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Operator:
-        return Scaled(self, rows, columns)
+        return Scaled(self, [(rows, columns)])
 
     def transposed(self) -> Operator:
         return Transposed(self)
@@ -33,7 +35,23 @@ def total(operators: Sequence[Operator]) -> Operator:
     if len(operators) == 1:
         return operators[0]
     maps = [operator.matrix for operator in operators if isinstance(operator, Dense)]
-    return Dense(reduce(torch.add, maps)) if len(maps) == len(operators) else Sum(operators)
+    if len(maps) == len(operators):
+        return Dense(reduce(torch.add, maps))
+    scaled = [operator for operator in operators if isinstance(operator, Scaled)]
+    if len(scaled) == len(operators) and all(operator.inner is scaled[0].inner for operator in scaled):
+        return Scaled(scaled[0].inner, [pair for operator in scaled for pair in operator.pairs])
+    return Sum(operators)
+
+
+@overload
+def _times(value: Tensor, factor: Tensor | None) -> Tensor: ...
+@overload
+def _times(value: Tensor | None, factor: Tensor | None) -> Tensor | None: ...
+def _times(value: Tensor | None, factor: Tensor | None) -> Tensor | None:
+    """Returns value · factor, where None is ones."""
+    if value is None or factor is None:
+        return factor if value is None else value
+    return value * factor
 
 
 class Composed(Remembering):
@@ -50,37 +68,54 @@ class Composed(Remembering):
 
 @final
 class Scaled(Composed):
-    """diag(rows) M diag(columns)."""
+    """Σ_q diag(rows_q) M diag(columns_q), whose products take one product with M.
 
-    def __init__(self, inner: Operator, rows: Tensor | None, columns: Tensor | None) -> None:
-        super().__init__(inner.shape, inner, rows, columns)
-        self._inner, self._rows, self._columns = inner, rows, columns
+    Args:
+        pairs: (rows_q, columns_q), tensors (…, token). None is ones.
+    """
 
-    @staticmethod
-    def _times(v: Tensor, factor: Tensor | None) -> Tensor:
-        return v if factor is None else v * factor[..., None, :]
+    def __init__(self, inner: Operator, pairs: Pairs) -> None:
+        super().__init__(inner.shape, inner, *(factor for pair in pairs for factor in pair))
+        self.inner, self.pairs = inner, pairs
 
     def left(self, v: Tensor) -> Tensor:
-        return self._times(self._inner.left(self._times(v, self._rows)), self._columns)
+        return self._moved(self.inner.left, v, self.pairs)
 
     def right(self, x: Tensor) -> Tensor:
-        return self._times(self._inner.right(self._times(x, self._columns)), self._rows)
+        return self._moved(self.inner.right, x, [(columns, rows) for rows, columns in self.pairs])
 
-    def part(self, rows: slice, columns: slice) -> Operator:
-        kept = (None if t is None else t[..., some] for t, some in ((self._rows, rows), (self._columns, columns)))
-        return Scaled(self._inner.part(rows, columns), *kept)
+    @staticmethod
+    def _moved(product: Callable[[Tensor], Tensor], v: Tensor, pairs: Pairs) -> Tensor:
+        """Returns the sum of the products of v · before, times after, for all pairs (before, after)."""
+        along = [[None if factor is None else factor[..., None, :] for factor in pair] for pair in pairs]
+        found = product(torch.cat([_times(v, before) for before, _ in along], -2)).split(v.shape[-2], -2)
+        return reduce(torch.add, [_times(part, after) for part, (_, after) in zip(found, along, strict=True)])
+
+    def scaled(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Scaled:
+        return Scaled(self.inner, [(_times(r, rows), _times(c, columns)) for r, c in self.pairs])
+
+    def part(self, rows: slice, columns: slice) -> Scaled:
+        kept = [(None if r is None else r[..., rows], None if c is None else c[..., columns]) for r, c in self.pairs]
+        return Scaled(self.inner.part(rows, columns), kept)
 
     def dense(self) -> Tensor:
-        return Dense(self._inner.dense()).scaled(self._rows, self._columns).dense()
+        dense, weights = self.inner.dense(), self._weights()
+        return reduce(torch.mul if torch.is_grad_enabled() else Tensor.mul_, weights, dense)
+
+    def _weights(self) -> list[Tensor]:
+        """Returns the tensors that the entries are multiplied by."""
+        pairs = [(None if r is None else r[..., :, None], None if c is None else c[..., None, :]) for r, c in self.pairs]
+        if len(pairs) == 1:
+            return [factor for factor in pairs[0] if factor is not None]
+        one = torch.ones((), dtype=self.dtype, device=self.device)
+        return [reduce(torch.add, [one if (weight := _times(*pair)) is None else weight for pair in pairs])]
 
     def diagonal(self) -> Tensor:
-        diagonal = self._inner.diagonal()
-        for factor in (self._rows, self._columns):
-            diagonal = diagonal if factor is None else diagonal * factor
-        return diagonal
+        diagonal = self.inner.diagonal()
+        return reduce(torch.add, [_times(_times(diagonal, rows), columns) for rows, columns in self.pairs])
 
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
-        return self._inner.triangular(among, upper)
+        return self.inner.triangular(among, upper)
 
 
 @final

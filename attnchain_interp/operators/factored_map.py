@@ -83,7 +83,10 @@ class FactoredMap(Remembering):
         seen = slice(columns.start, columns.stop - hidden)
         logits = self._factors.logits(rows, seen)
         # a whole row by softmax: it sums to what it should, however large the logits
-        dense = logits.softmax(-1) * self._mass[..., None] if whole else (logits - self._log_norm[..., None]).exp()
+        in_place = None if torch.is_grad_enabled() else logits
+        dense = torch.softmax(logits, -1, out=in_place) if whole else (logits - self._log_norm[..., None]).exp_()
+        if whole and self._factors.sinks is not None:
+            dense = dense * self._mass[..., None]
         dense = dense.masked_fill(self._empty[..., None], 0) if bool(self._empty.any()) else dense
         return F.pad(dense, (0, hidden)) if hidden else dense
 

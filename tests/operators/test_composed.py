@@ -36,6 +36,9 @@ EXPRESSIONS: dict[str, Callable[[Operator], Operator]] = {
     "reversed": lambda M: M.conditioned(STATES).transposed().conditioned(STATES).scaled(columns=STATES),
     "mean of heads": lambda M: M.conditioned(STATES).head_mean(WEIGHTS).scaled(columns=STATES[:, 0]),
     "sum of layers": lambda M: total([M.scaled(ROWS), M, M.transposed()]),
+    "scaled twice": lambda M: M.scaled(ROWS).scaled(COLUMNS, ROWS),
+    "scaled in several ways": lambda M: total([M.scaled(ROWS, COLUMNS), M.scaled(COLUMNS), M.scaled()]).scaled(ROWS),
+    "held and remembered": lambda M: total([Dense(factors(seed=1).maps()), M]).scaled(ROWS),
 }
 
 
@@ -46,6 +49,9 @@ def test_products_are_those_of_the_matrix(expression: Callable[[Operator], Opera
     matrix = expression(Dense(factors(causal=causal).maps())).dense()
     assert not isinstance(lazy, Dense)
     assert torch.allclose(lazy.dense(), matrix, atol=1e-12)
+    with torch.no_grad():  # in place
+        assert torch.equal(lazy.dense(), lazy.dense())
+        assert torch.allclose(lazy.dense(), matrix, atol=1e-12)
     assert lazy.shape == matrix.shape
     v = vector(3, *matrix.shape[:-2], 2, 12)
     assert torch.allclose(lazy.left(v), v @ matrix, atol=1e-12)
@@ -57,6 +63,18 @@ def test_products_are_those_of_the_matrix(expression: Callable[[Operator], Opera
     assert block.shape[-2:] == (6, 6)
     assert torch.allclose(block.left(v[..., 6:]), v[..., 6:] @ matrix[..., 6:, :6], atol=1e-12)
     assert torch.allclose(block.right(v[..., :6]), v[..., :6] @ matrix[..., 6:, :6].mT, atol=1e-12)
+
+
+def test_a_map_scaled_in_several_ways_takes_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = EXPRESSIONS["scaled in several ways"](FactoredMap(factors()))
+    calls = []
+    for name in ("left", "right", "dense"):
+        own = getattr(FactoredMap, name)
+        monkeypatch.setattr(FactoredMap, name, lambda self, *given, own=own: calls.append(own) or own(self, *given))
+        v = () if name == "dense" else (vector(3, 2, 3, 2, 12),)
+        calls.clear()
+        getattr(lazy, name)(*v)
+        assert calls.count(own) == 1
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
