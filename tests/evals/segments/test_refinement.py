@@ -19,6 +19,19 @@ def test_a_boundary_goes_to_the_edge_of_the_photograph() -> None:
     assert ((large.unrefined(shares) != (np.arange(1440) >= 720)).mean(0) > 0).sum() < 6
 
 
+def test_large_superpixels_outvote_a_few_patches() -> None:
+    shares = np.zeros((2, 8, 8), np.float32)
+    shares[0, :, :4], shares[1, :, 4:] = 1, 1
+    shares[:, 3:5, 1:3] = np.array([0.45, 0.55])[:, None, None]  # patches of the left area that are taken for the right one
+    tiles = np.random.default_rng(0).integers(0, 70, (40, 40, 3), dtype=np.uint8)  # they are apart in small superpixels
+    image = tiles.repeat(6, 0).repeat(6, 1)
+    image[:, 120:] += 180
+    sides = np.zeros((240, 240), int)
+    sides[:, 120:] = 1
+    assert (Painter(image, refine=True, scales=(60,)).labels(shares) != sides).any()
+    assert (Painter(image, refine=True).labels(shares) == sides).all()
+
+
 def test_labels_are_made_at_a_working_size() -> None:
     assert working_size((300, 400, 3)) == (300, 400)
     rows, columns = working_size((3000, 4000))

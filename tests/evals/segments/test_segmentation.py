@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from attnchain_evals import segment
 from attnchain_interp import AttentionError, AttentionStore, TokenLayout
@@ -13,7 +14,9 @@ from .scenes import AREAS, Colours, picture, preprocess
 
 
 def same_partition(one: np.ndarray, other: np.ndarray) -> bool:
-    pairs = {*zip(one.ravel().tolist(), other.ravel().tolist(), strict=True)}
+    """Says whether labels part as others do, but for pixels within two of the others' boundaries."""
+    away = maximum_filter(other, 5) == minimum_filter(other, 5)
+    pairs = {*zip(one[away].tolist(), other[away].tolist(), strict=True)}
     return len(pairs) == len(np.unique(one)) == len(np.unique(other))
 
 
@@ -41,7 +44,7 @@ def test_scales_of_one_forward() -> None:
     assert len(np.unique(found.scales[2])) == 2
     nested = found.facts["nesting"][3]
     assert sorted(nested["parents"]) in ([1, 1, 2], [1, 2, 2])
-    assert nested["shares"] == [1, 1, 1]
+    assert nested["shares"] == pytest.approx([1, 1, 1], abs=1e-3)
     with pytest.raises(AttentionError, match="scales is 1"):
         segment(Colours(), picture(), preprocess, scales=1)
 
