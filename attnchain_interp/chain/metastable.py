@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -222,8 +221,5 @@ def _product(chain: Chain, place: tuple[int, ...], damping: float) -> tuple[Prod
         found = chain.transitions.right(vectors.expand(*chain.states.shape[:-1], *vectors.shape))[place]
         return found[:, inside].double().cpu().numpy().T
 
-    product: Product = moved
-    if isinstance(chain.transitions, Dense) and len(chain) <= _DOUBLE:  # of states alone, see `_parts`
-        product = partial(np.matmul, chain.transitions.matrix.numpy())
-    sums = product(np.ones((len(eta), 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
-    return lambda x: product(x) / sums, eta / eta.sum()
+    sums = moved(np.ones((len(eta), 1)))  # rows in float32 are off by 1e-7, and 1 must be an eigenvector
+    return lambda x: moved(x) / sums, eta / eta.sum()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from attnchain_interp.numerics.invariant_subspace import Floats, Product, schur_vectors
@@ -52,7 +53,8 @@ def memberships(product: Product, eta: Floats, k: int | None) -> Floats:
     best = max((A for A in found if (X @ A).max(0).min() > _EMPTY), key=_crispness)
     rows = (X @ best < _BINDING) | np.isin(np.arange(len(X)), simplices)[:, None]
     A = _crispest(CrispnessProgram(X, rows), best)
-    chi = (X @ A).clip(0)
+    chi = X[:, 1:] @ A[1:]
+    chi -= chi.min(0)  # A is feasible: the least entry of each column is 0, here to the last digit
     chi /= chi.sum(1, keepdims=True)
     return chi[:, np.argsort(-(eta @ chi), kind="stable")]
 
@@ -93,10 +95,10 @@ def _inside(X: Floats, starts: Floats) -> Floats:
     A = (1 - _MIXED) * starts + _MIXED / k * unit[0][:, None]
     chi = X @ A
     z = 1 / (len(X) * chi)
-    products = (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)
+    products = torch.from_numpy((X[:, :, None] * X[:, None, :]).reshape(len(X), -1))
     for _ in range(_INSIDE):
         mean = _SMALLER * (chi * z).mean((1, 2), keepdims=True)
-        H = ((z / chi).mT @ products).reshape(-1, k, k, k)
+        H = (torch.from_numpy(z / chi).mT @ products).reshape(-1, k, k, k).numpy()
         H += 1e-13 * np.trace(H, axis1=-2, axis2=-1)[..., None, None] * unit
         uphill = (_tangent(A) + X.T @ (mean / chi)).mT[..., None]
         with np.errstate(all="ignore"):

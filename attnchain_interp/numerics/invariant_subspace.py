@@ -6,6 +6,8 @@ happens in the complement of u, so the first Schur vector is u to the last digit
 A block Krylov space is spanned by V, MV, M²V, …. A block of as many vectors as are wanted finds eigenvalues of any
 multiplicity, and each product reads the chain once for all of them. Attention mixes fast: a dozen products are enough.
 
+Products of long vectors are torch's: the threads of NumPy's products would wait for the cores that torch's threads hold.
+
 Source: Saad, *Iterative Methods for Sparse Linear Systems*, 2003 (block Arnoldi).
 """
 
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from attnchain_interp.errors import AttentionError
@@ -165,9 +168,10 @@ def _orthonormal(block: Floats, basis: Floats) -> tuple[Floats, Floats, Floats]:
     Gram–Schmidt is done twice: once loses orthogonality. Where the block adds nothing to the basis, R is (almost) zero and Q
     is of other vectors, so that the Krylov space goes on.
     """
-    coefficients = basis.T @ block
-    block = block - basis @ coefficients
-    again = basis.T @ block
-    first, R = np.linalg.qr(block - basis @ again)
-    Q, correction = np.linalg.qr(first - basis @ (basis.T @ first))  # of directions that were rounding alone
-    return Q, coefficients + again, correction @ R
+    V, given = torch.from_numpy(basis), torch.from_numpy(block)
+    coefficients = V.mT @ given
+    rest = given - V @ coefficients
+    again = V.mT @ rest
+    first, R = torch.linalg.qr(rest - V @ again)
+    Q, correction = torch.linalg.qr(first - V @ (V.mT @ first))  # of directions that were rounding alone
+    return Q.numpy(), (coefficients + again).numpy(), (correction @ R).numpy()
