@@ -206,7 +206,11 @@ class Factors:
 
         `columns` hold all keys that these queries see.
         """
-        return _probabilities(self.logits(rows, columns), self.sinks)
+        logits = self.logits(rows, columns)
+        if torch.is_grad_enabled() or self.sinks is not None:
+            return _probabilities(logits, self.sinks)
+        maps = torch.softmax(logits, -1, out=logits)  # in place: large maps are not allocated twice
+        return _probabilities(self.logits(rows, columns), None) if _first_column_has_nan(maps) else maps
 
 
 def products_of_groups(left: Tensor, right: Tensor) -> Tensor:
@@ -222,10 +226,15 @@ def products_of_groups(left: Tensor, right: Tensor) -> Tensor:
 def _probabilities(logits: Tensor, sinks: Tensor | None) -> Tensor:
     """Returns the softmax of logits (batch, head, query, key) beside a sink; zero where every key is masked."""
     maps = logits.softmax(-1)
-    if bool(maps[..., 0].isnan().any()):
+    if _first_column_has_nan(maps):
         empty = (logits == -torch.inf).all(-1, keepdim=True)
         if bool(empty.any()):  # filled before the softmax: its gradient would be NaN, whatever became of the result
             return _probabilities(logits.masked_fill(empty, 0), sinks).masked_fill(empty, 0)
     if sinks is not None:
         maps = maps * torch.sigmoid(logits.logsumexp(-1) - sinks.to(logits.dtype)[:, None])[..., None]
     return maps
+
+
+def _first_column_has_nan(maps: Tensor) -> bool:
+    """A softmax of a row that is −∞ everywhere, or has a NaN, is NaN everywhere."""
+    return bool(maps[..., 0].isnan().any())
