@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,15 +41,21 @@ def segment(
 ) -> None:
     """Writes labels, an overlay, memberships and facts of each image. Images that have them already are not read again."""
     from attnchain_evals.segments import segment as segmented
+    from attnchain_evals.segments.segmentation import asked_place
     from attnchain_evals.segments.tracking import Tracker
     from attnchain_evals.tasks.image_folder import open_image
     from attnchain_interp import AttentionError
     from attnchain_interp.reprs import counted
 
     with as_usage():
-        if word is None or not model.startswith(PIPELINE):
+        if word is None and model.startswith(PIPELINE):
+            raise AttentionError(
+                f"{model} is a pipeline, which needs a word.", "Add --word WORD, or use a vision transformer."
+            )
+        if not model.startswith(PIPELINE):
             check_model(model)
         place = {"point": _numbers("--point", point, 2), "box": _numbers("--box", box, 4)}
+        asked_place(wanted, k, place["point"], place["box"], word, scales)
         if track and (wanted != "regions" or point or box or word):
             raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point, --box and --word.")
     files = list(_files(images))
@@ -60,7 +67,7 @@ def segment(
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}
     asked = {"model": model, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
-    failed = []
+    failed: dict[Path, AttentionError] = {}
     for file, name in progress(list(zip(files, _names(files), strict=True)), "images"):
         told = {"image": str(file), "asked": json.loads(json.dumps(asked))}
         if tracker is None and _done(out / f"{name}.json", told):
@@ -68,15 +75,16 @@ def segment(
         try:
             found = segmented(reader, open_image(file), **loaded, **options)
         except AttentionError as error:
-            if len(files) == 1:
-                raise
-            failed.append(f"{file}: {error}".replace("\n", " "))
+            failed[file] = error
             continue
         (found if tracker is None else tracker.followed(found)).write(out, name, told)
+    if len(failed) == len(files) and len({str(error) for error in failed.values()}) == 1:
+        raise next(iter(failed.values()))
     typer.echo(f"{len(files) - len(failed)} of {counted(len(files), 'image')} in {out}")
     if failed:
+        told_of = " ".join(f"{file}: {error}".replace("\n", " ") for file, error in failed.items())
         raise AttentionError(
-            f"{counted(len(failed), 'image')} without segments. {' '.join(failed)}", "Replace them, or leave them out."
+            f"{counted(len(failed), 'image')} without segments. {told_of}", "Replace them, or leave them out."
         )
 
 
@@ -125,10 +133,14 @@ def _files(paths: list[Path]) -> Iterator[Path]:
 
 def _names(files: list[Path]) -> Iterator[str]:
     """Yields the name of each image's files: its stem, with a number where several share it."""
-    seen: dict[str, int] = {}
+    taken = {file.stem for file in files}
+    seen: set[str] = set()
     for file in files:
-        seen[file.stem] = seen.get(file.stem, 0) + 1
-        yield file.stem if seen[file.stem] == 1 else f"{file.stem}-{seen[file.stem]}"
+        further = (f"{file.stem}-{number}" for number in count(2))
+        name = file.stem if file.stem not in seen else next(each for each in further if each not in taken)
+        seen.add(name)
+        taken.add(name)
+        yield name
 
 
 def _done(facts: Path, told: dict[str, Any]) -> bool:
@@ -140,7 +152,7 @@ def _done(facts: Path, told: dict[str, Any]) -> bool:
     return all(found.get(name) == value for name, value in told.items())
 
 
-def _numbers(option: str, text: str | None, count: int) -> tuple[float, ...] | None:
+def _numbers(option: str, text: str | None, wanted: int) -> tuple[float, ...] | None:
     from attnchain_interp import AttentionError
 
     if text is None:
@@ -149,6 +161,6 @@ def _numbers(option: str, text: str | None, count: int) -> tuple[float, ...] | N
         found = tuple(float(each) for each in text.split(","))
     except ValueError:
         found = ()
-    if len(found) != count:
-        raise AttentionError(f"{option} is {text!r}; it is {count} numbers with commas between.", "Write them in pixels.")
+    if len(found) != wanted:
+        raise AttentionError(f"{option} is {text!r}; it is {wanted} numbers with commas between.", "Write them in pixels.")
     return found

@@ -7,18 +7,18 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import PIL.Image
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.segments.hierarchy import nesting
 from attnchain_evals.segments.objects import object_scores, otsu, two_sided
+from attnchain_evals.segments.places import as_place, patches_in
 from attnchain_evals.segments.refinement import OBJECT_SCALES, Painter, interpolated, working_size
 from attnchain_evals.segments.regions import regions, states
 from attnchain_evals.segments.segments import Segments
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.segments.words import word_scores
-from attnchain_interp import AttentionError, AttentionStore, Role, bounce, reverse
+from attnchain_interp import AttentionError, AttentionStore, bounce, reverse
 from attnchain_interp.capture import rgb_image
 from attnchain_interp.chain import reversible
 from attnchain_interp.checks import check_one_of, check_type, check_whole_number
@@ -83,15 +83,7 @@ def segment(
     """
     check_type("image", image, PIL.Image.Image, "Pass PIL.Image.open(path), or PIL.Image.fromarray(array).")
     check_one_of("wanted", wanted, get_args(Wanted))
-    if k is not None:
-        check_whole_number("k", k, "the number of regions")
-    if scales is not None:
-        check_whole_number("scales", scales, "the greatest number of regions", 2)
-    asked = [each is not None for each in (k, point, box, word)] + [wanted == "object"]
-    if sum(asked) > 1 or (scales is not None and any(asked[1:])):
-        raise AttentionError(
-            "several of k, point, box, word and the object are asked for, or scales of one of these.", "Ask for one at a time."
-        )
+    place = asked_place(wanted, k, point, box, word, scales)
     photograph = rgb_image(image)
     pixels = np.asarray(photograph)
     if word is not None:
@@ -103,16 +95,35 @@ def segment(
         raise AttentionError(
             f"scales is {scales}; the model sees {len(store.tokens)} tokens.", "Pass fewer, such as scales=8."
         )
-    if point or box:
-        place = box or (*point, *point) if point else box
-        shares = _around(store, _patches(store, place, photograph.size))
-        facts = {"segment": "around the point" if point else "around the box", "from": list(place or ())}
+    if place is not None:
+        shares = _around(store, patches_in(store, place, photograph.size))
+        facts = {"segment": "around the point" if box is None else "around the box", "from": list(place)}
     elif wanted == "object":
         scores = _grid(store, object_scores(store))
         return _one(pixels, scores, refine, {"segment": "object"}, otsu(scores, working_size(pixels.shape)))
     else:
         return _regions(store, pixels, k, scales or 1, refine, wanted == "pieces")
     return _one(pixels, _grid(store, shares), refine, facts)
+
+
+def asked_place(
+    wanted: Any, k: Any = None, point: Any = None, box: Any = None, word: Any = None, scales: Any = None
+) -> tuple[float, ...] | None:
+    """Checks what is asked of `segment`, and returns the point or the box.
+
+    Raises:
+        AttentionError: several things are asked for, or one of another type.
+    """
+    if k is not None:
+        check_whole_number("k", k, "the number of regions")
+    if scales is not None:
+        check_whole_number("scales", scales, "the greatest number of regions", 2)
+    asked = [each is not None for each in (k, point, box, word)] + [wanted == "object"]
+    if sum(asked) > 1 or (scales is not None and any(asked[1:])):
+        raise AttentionError(
+            "several of k, point, box, word and the object are asked for, or scales of one of these.", "Ask for one at a time."
+        )
+    return as_place("box", box, 4) if point is None else as_place("point", point, 2)
 
 
 def _one(
@@ -166,24 +177,6 @@ def _around(store: AttentionStore, start: Tensor) -> Tensor:
     chain = store.chain(balanced=True)
     first = start.to(chain.device, chain.dtype)[None]
     return (bounce(chain, first, _STEPS) + bounce(reverse(chain), first, _STEPS))[0] / 2
-
-
-def _patches(store: AttentionStore, box: Any, size: tuple[int, int]) -> Tensor:
-    """Returns the uniform distribution (token,) over the patches in a box of pixels of a photograph of `size`."""
-    left, top, right, bottom = box
-    if not (0 <= left <= right < size[0] and 0 <= top <= bottom < size[1]):
-        raise AttentionError(
-            f"{tuple(box)} is not within the photograph of {size[0]} × {size[1]} pixels.",
-            "Give (x, y), or (left, top, right, bottom), in pixels from the top left.",
-        )
-    rows, columns = store.tokens.grid or (1, 1)
-    low, high = (int(y * rows / size[1]) for y in (top, bottom))
-    first, last = (int(x * columns / size[0]) for x in (left, right))
-    inside = torch.zeros(rows, columns)
-    inside[low : high + 1, first : last + 1] = 1
-    start = torch.zeros(len(store.tokens))
-    start[store.tokens.roles[0].cpu() == Role.PATCH] = inside.flatten() / inside.sum()
-    return start
 
 
 def _grid(store: AttentionStore, scores: Tensor) -> NDArray[np.float32]:

@@ -26,8 +26,9 @@ class Segments:
         image: (height, width, 3) the photograph, uint8.
         labels: (height, width) the number of each pixel's segment, from 1; 0 is the background of an object.
         unrefined: (height, width) the same without refinement.
-        memberships: (segment, row, column) shares of each patch, from 0 to 1.
-        weights: (segment,) stationary weights: the share of time that an endless walk spends in each. Empty for objects.
+        memberships: (segment, row, column) shares of each patch, from 0 to 1; of pieces, those of the regions that were cut.
+        weights: (segment,) stationary weights: the share of time that an endless walk spends in each; of pieces as
+            `memberships`. Empty for objects.
         facts: what else is known, by name: how k was found, eigenvalues, states that were left out.
         scales: number of regions → labels (height, width), where several were asked for.
     """
@@ -42,7 +43,7 @@ class Segments:
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        return f"Segments({counted(len(self.memberships), 'segment')} of {width} × {height} pixels)"
+        return f"Segments({counted(sum(label > 0 for label in self.areas), 'segment')} of {width} × {height} pixels)"
 
     @property
     def areas(self) -> dict[int, float]:

@@ -11,6 +11,7 @@ from transformers import CLIPImageProcessor
 from typer.testing import CliRunner
 
 from attnchain_evals.cli.app import app
+from attnchain_evals.cli.segment import _names
 from attnchain_interp import AttentionError
 
 from ...tiny_pipelines import stable_diffusion, tokenizer
@@ -72,12 +73,20 @@ def test_frames_and_equal_names(folder: Path) -> None:
     assert one["numbers"] == two["numbers"] == [1, 2]
 
 
+def test_no_two_images_have_one_name() -> None:
+    """A stem that several share gets a number, which another image may have in its own name."""
+    files = [Path(name) for name in ("a.jpg", "a.png", "a-2.jpg", "other/a.jpg", "other/a-2.jpg", "b.jpg")]
+    assert [*_names(files)] == ["a", "a-3", "a-2", "a-4", "a-2-2", "b"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--point", "1"], "--point is '1'; it is 2 numbers"),
         (["--box", "a,b,c,d"], "--box is 'a,b,c,d'; it is 4 numbers"),
         (["--track", "--point", "1,1"], "--track follows regions alone"),
+        (["--point", "1,1", "-k", "3"], "^several of k, point, box"),
+        (["--word", "dog"], "^VisionTransformer has no text"),  # said once, though no image has segments
         (["--side", "112"], "takes images of 56 × 56 pixels alone"),
     ],
 )
@@ -112,5 +121,7 @@ def test_a_word_by_a_pipeline_and_by_towers(folder: Path) -> None:
 def test_a_word_without_text_is_refused(folder: Path) -> None:
     with pytest.raises(AttentionError, match="has no text, so no word leads to a segment"):
         run(folder / "in" / "0.png", "-o", folder / "out", "--word", "dog")
-    with pytest.raises(AttentionError, match="model 'diffusers:pipe' is unknown"):
+    with pytest.raises(AttentionError, match="model 'diffuser:pipe' is unknown"):
+        run(folder / "in" / "0.png", "-o", folder / "out", model="diffuser:pipe")
+    with pytest.raises(AttentionError, match=r"(?s)diffusers:pipe is a pipeline, which needs a word.*--word WORD"):
         run(folder / "in" / "0.png", "-o", folder / "out", model="diffusers:pipe")

@@ -65,6 +65,8 @@ def test_pieces_of_a_region_that_lies_in_two_places() -> None:
     assert whole.labels[0, 0] == whole.labels[0, -1]
     assert sorted(np.unique(cut.labels)) == [1, 2, 3]
     assert cut.labels[0, 0] != cut.labels[0, -1]
+    assert repr(whole).startswith("Segments(2 segments")
+    assert repr(cut).startswith("Segments(3 segments")
 
 
 def test_a_picture_without_parts_is_one_region() -> None:
@@ -105,7 +107,7 @@ def test_bad_calls() -> None:
         segment(model, picture(), transformers.ViTImageProcessor())  # type: ignore[arg-type]
     with pytest.raises(AttentionError, match="preprocess is None"):
         segment(model, picture())
-    with pytest.raises(AttentionError, match=r"\(200, 10, 200, 10\) is not within the photograph of 160 × 160"):
+    with pytest.raises(AttentionError, match=r"\(200.0, 10.0\) is not within the photograph of 160 × 160"):
         segment(model, picture(), preprocess, point=(200, 10))
     with pytest.raises(AttentionError, match="several of k, point, box, word and the object"):
         segment(model, picture(), preprocess, k=2, point=(1, 1))
