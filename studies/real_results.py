@@ -21,6 +21,8 @@ TEXTS: Final[Columns] = {
     "facts: SRG of p ↑": ("facts", "srg/attention-mask"),
     "passages: AP of the answer ↑": ("passages", "evidence-ap"),
     "passages: its sentence ↑": ("passages", "sentence-hit"),
+    "whole answers: AP ↑": ("answers", "evidence-ap"),
+    "whole answers: sentence ↑": ("answers", "sentence-hit"),
 }
 READERS: Final = (
     "TokenRank",
@@ -60,10 +62,12 @@ NAMES: Final = {
 
 def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) -> str:
     """Returns the part of README.md between its two markers."""
-    facts, passages, objects = texts["facts"], texts["passages"], photographs["objects"]
+    facts, passages, answers = (texts[name] for name in ("facts", "passages", "answers"))
+    objects = photographs["objects"]
     return (
-        f"SmolLM2-135M-Instruct, {facts['examples']} facts and {passages['examples']} passages with questions, test prompts"
-        f" that it answers:\n\n{_table(READERS, TEXTS, texts)}\n\n"
+        f"SmolLM2-135M-Instruct, test prompts that it answers: {facts['examples']} facts, {passages['examples']} passages with"
+        f" questions (the first token of the answer) and {answers['examples']} of them (the whole answer):\n\n"
+        f"{_table(READERS, TEXTS, texts)}\n\n"
         f"DINOv2-small, objects of {objects['examples']} test photographs of ECSSD:\n\n"
         f"{_table(LOOKERS, PHOTOGRAPHS, photographs)}\n"
     )
