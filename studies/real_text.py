@@ -138,11 +138,11 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
 NOTES: Final = """## The first token or the whole answer
 
 Both sections on passages have the same passages. They differ in the target. The evidence is the whole answer, and its first
-token alone cannot find the rest: SmolLM2 cuts numbers into digits. So nearly every method finds more of the evidence by the
-whole answer. Of the next token GradientTokenRank finds the words best. Of an answer that is written AttnLRP does: it is ahead
-of every walk, and GradientTokenRank and LogitTokenRank follow. TokenRank takes no gradient, and one forward serves all tokens of
-the answer; AttnLRP takes a forward and a backward a token. AttnLRP and GradientTokenRank nearly always find the sentence of a
-whole answer.
+token alone cannot find the rest: SmolLM2 cuts numbers into digits. So most methods find more of the evidence by the whole
+answer. Of the next token GradientTokenRank finds the words best. Of an answer that is written AttnLRP has the highest AP.
+GradientTokenRank is not told apart from it there, LogitTokenRank is a little behind, and walks without gradients are further
+behind. TokenRank and GradientTokenRank take one forward for all tokens of the answer; AttnLRP and LogitTokenRank take theirs
+for each token.
 
 Of the first token all methods explain the logit. Of a whole answer the methods of one backward (GradientTokenRank, GradELLM,
 LeGrad) explain the log-probability of each token, AttnLRP and LogitTokenRank its logit.
