@@ -66,7 +66,7 @@ def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) ->
     objects = photographs["objects"]
     return (
         f"SmolLM2-135M-Instruct, test prompts that it answers: {facts['examples']} facts, {passages['examples']} passages with"
-        f" questions (the first token of the answer) and {answers['examples']} of them (the whole answer):\n\n"
+        f" questions (the\nfirst token of the answer is explained), and {answers['examples']} whole answers:\n\n"
         f"{_table(READERS, TEXTS, texts)}\n\n"
         f"DINOv2-small, objects of {objects['examples']} test photographs of ECSSD:\n\n"
         f"{_table(LOOKERS, PHOTOGRAPHS, photographs)}\n"
