@@ -132,12 +132,11 @@ class _Axes(AttentionRecorder):
     def _places(self, values: Tensor, part: tuple[Any, ...]) -> Tensor:
         """Marks the places, in the projections before, on which a part of the values depends."""
         leaves = [leaf for leaf, _ in self._leaves]
-        if not leaves:  # no projection is known before the values
-            return torch.zeros(1, dtype=torch.bool, device=values.device)
-        found = torch.autograd.grad(values[part].sum(), leaves, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(values[part].sum(), leaves, retain_graph=True, allow_unused=True) if leaves else ()
         touched = [
             gradient.movedim(axis, -1).ne(0).any(-1).flatten()
             for gradient, (_, axis) in zip(found, self._leaves, strict=True)
             if gradient is not None
         ]
-        return torch.cat(touched)
+        nowhere = torch.zeros(1, dtype=torch.bool, device=values.device)  # values of learnt weights are of no projection
+        return torch.cat([nowhere, *touched])

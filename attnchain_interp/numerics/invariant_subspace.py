@@ -25,6 +25,7 @@ from attnchain_interp.errors import AttentionError
 MOST: Final = 20  # states that k=None may find
 WHOLE: Final = 256  # states up to which the whole Schur form is taken
 _RESIDUAL: Final = 1e-9  # of the wanted Schur vectors in a Krylov space
+_ROUNDING: Final = 1e-10  # entry below the diagonal up to which a complex pair is two equal real eigenvalues, rounded
 _BASIS: Final = 512  # vectors of a Krylov space, and a third of the states, beyond which it is given up
 _GROWTH: Final = 1.4  # of the basis from one look at the Schur form to the next
 
@@ -44,7 +45,9 @@ class SchurForm(NamedTuple):
         from scipy.linalg import schur
 
         T, Z = cast("tuple[Floats, Floats]", schur(matrix, output="real"))
-        blocks = np.split(np.arange(len(T)), 1 + np.flatnonzero(T.diagonal(-1) == 0))
+        rounded = np.flatnonzero(np.abs(T.diagonal(-1)) <= _ROUNDING)
+        T[1 + rounded, rounded] = 0
+        blocks = np.split(np.arange(len(T)), 1 + rounded)
         return cls(T, Z, sorted(blocks, key=lambda block: -T[block[0], block[0]]))  # a pair's diagonal is its real part
 
     def vectors(self, count: int) -> Floats:

@@ -178,3 +178,20 @@ def test_results_in_given_tensors_are_refused_in_words() -> None:
     model, x = Given().eval(), torch.randn(1, 5, 8)
     with pytest.raises(ac.AttentionError, match=r"(?s)Given writes results into given tensors \(out=…\).*from_maps"):
         check_axes(model, lambda: model(x), {"": [""]}, {""}, 1)
+
+
+def test_a_module_that_also_reads_a_memory_is_refused_in_words() -> None:
+    """The values of the memory are learnt weights, which no projection of the tokens reaches."""
+
+    class Memory(Own):
+        def __init__(self) -> None:
+            super().__init__(of_heads, lambda heads: heads.transpose(1, 2).flatten(2))
+            self.memory = nn.Embedding(6, WIDTH)
+
+        def forward(self, x: Tensor) -> Tensor:
+            read = super().forward(x)
+            values = nn.functional.normalize(self.memory.weight, dim=-1)
+            return (read @ values.mT).softmax(-1) @ values
+
+    with pytest.raises(ac.AttentionError, match="layer 'Memory' computed attention twice in one forward"):
+        ac.capture(Memory().eval(), torch.randn(2, TOKENS, WIDTH))

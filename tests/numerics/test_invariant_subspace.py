@@ -88,3 +88,18 @@ def test_factors_are_not_built_where_they_are_large(monkeypatch: pytest.MonkeyPa
     chi = ac.metastable_states(ac.restrict(factors, states), 3)
     assert not chi[..., :7, :].any()
     assert torch.allclose(chi, dense, atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 16, 23])
+def test_equal_real_eigenvalues_are_no_complex_pair(k: int) -> None:
+    """Rounding makes pairs of them: of a Jordan block, and of the many zeros of a chain of six kinds of tokens."""
+    chain = np.diag([1.0, 0.5, 0.5, 0.5]) + np.diag([0.5, 0.5, 0.5], -1)
+    kinds = np.random.default_rng(0).dirichlet(np.ones(6), 6)
+    kinds = (kinds + kinds.T) / (kinds + kinds.T).sum(1, keepdims=True)
+    alike = np.kron(kinds, np.full((4, 4), 0.25))
+    P = torch.from_numpy(chain if k <= 4 else alike)
+    chi = ac.metastable_states(P, k)
+    assert torch.allclose(chi.sum(-1), torch.ones(len(P)).double())
+    assert ac.metastable_states(torch.eye(3).double()[[1, 2, 0]], 3).shape == (3, 3)
+    with pytest.raises(ac.AttentionError, match="would split the complex pair"):
+        ac.metastable_states(torch.eye(3).double()[[1, 2, 0]], 2)

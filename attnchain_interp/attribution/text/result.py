@@ -16,6 +16,7 @@ from torch import Tensor
 from attnchain_interp.attribution.text.page import Sentence, Shaded, page
 from attnchain_interp.attribution.text.spelling import Spans, Spelling
 from attnchain_interp.checks import check_whole_number
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import as_path, write_text
 from attnchain_interp.reprs import counted
 
@@ -94,9 +95,15 @@ class TextAttributionResult(LLMAttributionResult):
                 last characters as pairs (start, end) in `spelling.text`.
 
         Raises:
-            AttentionError: an unknown name, or a part that the prompt does not hold.
+            AttentionError: an unknown name, a part that the prompt does not hold, or no part at all.
         """
-        return self._summed(self.spelling.groups(features))
+        groups = self.spelling.groups(features)
+        if not groups:
+            raise AttentionError(
+                f"the prompt has no part by features={features!r}; its tokens are {self.input_tokens}.",
+                "Read the scores of its tokens: seq_attr.",
+            )
+        return self._summed(groups)
 
     def elsewhere(self) -> TextAttributionResult:
         """Returns the same scores without those that the positions which predict output tokens give themselves.

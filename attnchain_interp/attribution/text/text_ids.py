@@ -31,6 +31,8 @@ def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> Text
         return text
     if not isinstance(text, str) and not _is_conversation(text):
         ids = _given(text)
+        if ids and min(ids) < 0:
+            raise AttentionError(f"text holds the token number {min(ids)}.", "Pass numbers from 0 on.")
         check_tokenizer(tokenizer)
         _check_no_choice(add_special_tokens)
         return _with_ids("", tokenizer, ids)

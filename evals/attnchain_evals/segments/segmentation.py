@@ -62,7 +62,8 @@ def segment(
         preprocess: a PIL image → the model's input (1, channel, height, width), as the model was trained. Its normalisation is
             used; the photograph itself is resized whole.
         wanted: what is sought without a point and a box.
-        k: the number of regions. None counts the slow eigenvalues of the chain (see `Segments.facts`).
+        k: the number of regions. None counts the slow eigenvalues of the chain (see `Segments.facts`). A region that is the
+            greatest of almost no patch is left out: `facts["states_left_out"]`.
         point: (x, y) in pixels of the photograph, from the top left.
         box: (left, top, right, bottom) in pixels.
         word: one word, or several ("great white shark"). A pipeline sees the photograph as a square, noised a little, with the
@@ -84,6 +85,8 @@ def segment(
     check_type("image", image, PIL.Image.Image, "Pass PIL.Image.open(path), or PIL.Image.fromarray(array).")
     check_one_of("wanted", wanted, get_args(Wanted))
     place = asked_place(wanted, k, point, box, word, scales)
+    if side is not None:
+        check_whole_number("side", side, "the pixels of the shorter side")
     photograph = rgb_image(image)
     pixels = np.asarray(photograph)
     if word is not None:
@@ -143,6 +146,8 @@ def _one(
 def _reader(model: Any, preprocess: Callable[[Any], Tensor] | None, side: int | None) -> WholePatches:
     if preprocess is None:
         raise AttentionError("preprocess is None.", "Pass what turns a PIL image into the model's input.")
+    if hasattr(model, "get_text_features") and hasattr(model, "vision_model"):
+        raise AttentionError(f"{type(model).__name__} has two towers.", "Pass its vision_model, or a word.")
     if hasattr(preprocess, "image_mean"):  # a processor of transformers
         raise AttentionError(
             f"preprocess is a {type(preprocess).__name__}, which gives more than a tensor.",

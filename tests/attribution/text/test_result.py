@@ -169,3 +169,11 @@ def test_features_are_groups() -> None:
 def test_sinks_follow_their_tokens_into_sentences() -> None:
     result = Planted(small.llama()).attribute_text(TEXT, "a dog", DECODER).grouped("sentence")
     assert list(result.sinks) == [0]
+
+
+def test_a_prompt_without_the_parts_that_are_asked_for() -> None:
+    found = ac.TokenRank(small.llama()).attribute_text([5], "dog", DECODER)
+    with pytest.raises(ac.AttentionError, match=r"(?s)no part by features='word'; its tokens are .*seq_attr"):
+        found.grouped("word")
+    with pytest.raises(ac.AttentionError, match=r"no part by features=\[\]"):
+        ac.TokenRank(small.llama()).attribute_text(TEXT, "dog", DECODER, features=[])

@@ -116,5 +116,7 @@ def test_texts_that_are_no_text() -> None:
     for given in ([5, 7], TextTokenInput(TEXT, DECODER)):
         with pytest.raises(ac.AttentionError, match="add_special_tokens=True is for a string"):
             method.attribute_text(given, "a dog", DECODER, add_special_tokens=True)
+    with pytest.raises(ac.AttentionError, match="text holds the token number -1"):
+        method.attribute_text([5, -1], "a dog", DECODER)
     with pytest.raises(ac.AttentionError, match="tokenizer is NoneType, which lacks __call__"):
         method.attribute_text([VOCABULARY["the"]], "a dog")

@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from attnchain_evals import segment
 from attnchain_interp import AttentionError, AttentionStore, TokenLayout
 
-from .scenes import AREAS, Colours, picture, preprocess
+from .scenes import AREAS, Colours, clip, picture, preprocess
 
 
 def same_partition(one: np.ndarray, other: np.ndarray) -> bool:
@@ -111,6 +111,17 @@ def test_bad_calls() -> None:
         segment(model, picture(), preprocess, point=(200, 10))
     with pytest.raises(AttentionError, match="several of k, point, box, word and the object"):
         segment(model, picture(), preprocess, k=2, point=(1, 1))
+    with pytest.raises(AttentionError, match="preprocess returns a NoneType, not pixels"):
+        segment(model, picture(), lambda image: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(AttentionError, match=r"(?s)returns a tensor \(3, 64, 64\), not pixels.*\[None\]"):
+        segment(model, picture(), lambda image: preprocess(image)[0])
+    with pytest.raises(AttentionError, match="preprocess is a int, not pixels"):
+        segment(model, picture(), 3)  # type: ignore[arg-type]
+    for side in (0, 2.5, "a", True):
+        with pytest.raises(AttentionError, match="side is .*; it is the pixels of the shorter side"):
+            segment(model, picture(), preprocess, side=side)  # type: ignore[arg-type]
+    with pytest.raises(AttentionError, match=r"(?s)CLIPModel has two towers.*vision_model, or a word"):
+        segment(clip(), picture(), preprocess)
     with pytest.raises(AttentionError, match="k is 0"):
         segment(model, picture(), preprocess, k=0)
     with pytest.raises(AttentionError, match="k is 65, and the chain has 64 states"):
