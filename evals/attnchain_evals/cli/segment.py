@@ -61,7 +61,8 @@ def segment(
     files = list(_files(images))
     if not files:
         raise AttentionError(f"{', '.join(map(str, images))} holds no image.", "Name files of images, or folders of them.")
-    sought = f"The {wanted} of" if word is None else f"{word!r} in"
+    at = point or box
+    sought = f"{word!r} in" if word is not None else f"The {wanted} of" if at is None else f"What belongs to {at} in"
     announce(f"{sought} {counted(len(files), 'image')} by {model}: labels, overlays and facts, in {out}/")
     reader, loaded = _reader(model, side) if word is None else _with_text(model, side)
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}

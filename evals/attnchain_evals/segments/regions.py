@@ -37,7 +37,7 @@ class Regions(NamedTuple):
     Attributes:
         memberships: (token, region).
         weights: (region,) stationary weights.
-        eigenvalues: (20,) those of the chain with the largest real parts; the first is 1.
+        eigenvalues: (at most 21,) those of the chain with the largest real parts; the first is 1.
         rule: how their number was found.
         left_out: the number of states that are the greatest of almost no patch.
     """

@@ -44,6 +44,9 @@ def word_scores(
     if not isinstance(word, str) or not word.strip():
         raise AttentionError(f"word is {word!r}.", "Pass a word of your language model, such as word='dog'.")
     if getattr(model, "unet", getattr(model, "transformer", None)) is not None and getattr(model, "tokenizer", None):
+        least = getattr(model, "vae_scale_factor", 1)
+        if side is not None and side < least:
+            raise AttentionError(f"side is {side} pixels, and a latent of the pipeline has {least}.", f"Use {SIDE}.")
         square = image.resize((side or SIDE,) * 2)
         generator = torch.Generator().manual_seed(0)
         return concept_map(model, square, f"a {word}", word, grid=_grid(model, side or SIDE), generator=generator)[0]
@@ -52,7 +55,7 @@ def word_scores(
             f"{type(model).__name__} has no text, so no word leads to a segment.",
             "Use a pipeline of diffusers from text to image, or a CLIPModel or SiglipModel of transformers; or give a point.",
         )
-    if preprocess is None or tokenizer is None:
+    if preprocess is None or not callable(tokenizer):
         raise AttentionError(
             f"{type(model).__name__} needs preprocess and tokenizer to find a word.",
             "Pass tokenizer=AutoTokenizer.from_pretrained(name), and what turns a PIL image into pixel_values.",

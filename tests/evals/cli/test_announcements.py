@@ -95,3 +95,10 @@ def test_the_other_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert first_line("demo", "--real", "--out", str(tmp_path)).endswith(f"pictures and a page, in {tmp_path}/")
     said = first_line("demo", "--diffusion", "--images", "5", "--out", str(tmp_path))
     assert said.startswith("Samples under guidance, and the segments of 5 images")
+
+
+@pytest.mark.usefixtures("idle")
+def test_segments_are_named_as_they_are_asked_for(photo: Path, tmp_path: Path) -> None:
+    asked = ("segment", "bundled", str(photo), "--out", str(tmp_path))
+    assert first_line(*asked, "--point", "3,4").startswith("What belongs to 3,4 in 1 image by bundled")
+    assert first_line(*asked, "--word", "dog").startswith("'dog' in 1 image by bundled")

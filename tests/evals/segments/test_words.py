@@ -106,6 +106,11 @@ def test_what_has_no_text_is_refused() -> None:
         segment(Colours(), picture(), preprocess, word="dog")
     with pytest.raises(AttentionError, match="CLIPModel needs preprocess and tokenizer"):
         segment(clip(), picture(), preprocess, word="dog")
+    with pytest.raises(AttentionError, match="CLIPModel needs preprocess and tokenizer"):
+        segment(clip(), picture(), preprocess, word="dog", tokenizer=5)
+    pipe = stable_diffusion()
+    with pytest.raises(AttentionError, match=f"side is 1 pixels, and a latent of the pipeline has {pipe.vae_scale_factor}"):
+        segment(pipe, picture(), word="corgi", side=1)
     with pytest.raises(AttentionError, match="word is ' '"):
         segment(clip(), picture(), preprocess, word=" ", tokenizer=tokenizer())
     with pytest.raises(AttentionError, match="several of k, point, box, word and the object"):
