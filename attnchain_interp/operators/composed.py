@@ -88,7 +88,8 @@ class Scaled(Composed):
     def _moved(product: Callable[[Tensor], Tensor], v: Tensor, pairs: Pairs) -> Tensor:
         """Returns the sum of the products of v · before, times after, for all pairs (before, after)."""
         along = [[None if factor is None else factor[..., None, :] for factor in pair] for pair in pairs]
-        found = product(torch.cat([_times(v, before) for before, _ in along], -2)).split(v.shape[-2], -2)
+        parts = torch.broadcast_tensors(*(_times(v, before) for before, _ in along))  # v may be one for a whole batch
+        found = product(torch.cat(parts, -2)).split(v.shape[-2], -2)
         return reduce(torch.add, [_times(part, after) for part, (_, after) in zip(found, along, strict=True)])
 
     def scaled(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Scaled:

@@ -65,6 +65,13 @@ def test_products_are_those_of_the_matrix(expression: Callable[[Operator], Opera
     assert torch.allclose(block.right(v[..., :6]), v[..., :6] @ matrix[..., 6:, :6].mT, atol=1e-12)
 
 
+def test_one_vector_serves_a_whole_batch_of_a_map_scaled_in_several_ways() -> None:
+    lazy, matrix = (total([M.scaled(ROWS, COLUMNS), M.scaled()]) for M in (FactoredMap(factors()), Dense(factors().maps())))
+    v = vector(3, 1, 1, 2, 12)
+    assert torch.allclose(lazy.left(v), v @ matrix.dense(), atol=1e-12)
+    assert torch.allclose(lazy.right(v), v @ matrix.dense().mT, atol=1e-12)
+
+
 def test_a_map_scaled_in_several_ways_takes_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = EXPRESSIONS["scaled in several ways"](FactoredMap(factors()))
     calls = []

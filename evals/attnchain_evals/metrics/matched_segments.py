@@ -106,11 +106,13 @@ class MatchedAccuracy(_PartitionMetric):
 
 @final
 class PanopticCovering(_PartitionMetric):
-    """The covering of the labelled segments, things one by one. See `covering`."""
+    """The covering of the labelled segments, things one by one; undefined where nobody labelled a pixel. See `covering`."""
 
     def __init__(self) -> None:
         super().__init__("covering")
 
     def compared(self, segments: Tensor, truth: Tensor) -> Tensor:
         labelled = truth[1] >= 0
+        if not bool(labelled.any()):
+            return torch.full((1,), torch.nan, dtype=torch.float64)
         return covering(segments[labelled][None], truth[1][labelled][None, None])

@@ -54,3 +54,13 @@ def test_a_trial_without_classes_is_refused() -> None:
     bare = Trial(lambda images: images, torch.zeros(1, 3, 1, 4), None)
     with pytest.raises(AttentionError, match="miou needs the classes and segments"):
         MatchedIoU(2).update(bare, torch.zeros(1, 1, 4))
+
+
+def test_an_image_that_nobody_labelled_counts_nowhere() -> None:
+    parts, classes = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 0, 0, 1]])
+    for metric in (MatchedIoU(2), MatchedAccuracy(2), PanopticCovering()):
+        metric.update(trial(classes, classes), parts[None])
+        expected = metric.compute()
+        metric.update(trial(torch.full((1, 4), -1), torch.full((1, 4), -1)), parts[None])
+        assert float(metric.compute()) == pytest.approx(float(expected))
+    assert int(metric.undefined) == 1
