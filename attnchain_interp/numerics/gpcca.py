@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from attnchain_interp.numerics.invariant_subspace import Floats, Product, schur_vectors
 
@@ -46,7 +47,11 @@ def memberships(product: Product, eta: Floats, k: int | None) -> Floats:
     Raises:
         AttentionError: k parts a complex pair of eigenvalues, or eigenvalues that cannot be told apart.
     """
-    X = schur_vectors(product, eta, k)
+    with threadpool_limits(1, "blas"):  # many small products, which the threads of NumPy's library make slower
+        return _memberships(schur_vectors(product, eta, k), eta)
+
+
+def _memberships(X: Floats, eta: Floats) -> Floats:
     simplices = sorted({tuple(sorted(_inner_simplex(X, eta**power))) for power in (0, 0.5, 1)})
     starts = np.stack([_feasible(X, np.asarray(np.linalg.inv(X[[*corners]]), np.float64)) for corners in simplices])
     found = [_feasible(X, A) for A in (*_inside(X, starts), *starts)]
