@@ -52,6 +52,7 @@ def memberships(product: Product, eta: Floats, k: int | None) -> Floats:
 
 
 def _memberships(X: Floats, eta: Floats) -> Floats:
+    """Returns χ (state, k) from Schur vectors X (state, k)."""
     simplices = sorted({tuple(sorted(_inner_simplex(X, eta**power))) for power in (0, 0.5, 1)})
     starts = np.stack([_feasible(X, np.asarray(np.linalg.inv(X[[*corners]]), np.float64)) for corners in simplices])
     found = [_feasible(X, A) for A in (*_inside(X, starts), *starts)]
