@@ -19,10 +19,10 @@ from attnchain_interp.numerics.gpcca import memberships
 from attnchain_interp.numerics.invariant_subspace import Product
 from attnchain_interp.numerics.invariant_subspace import leading_eigenvalues as eigenvalues
 from attnchain_interp.operators import Dense, Factors, Operator, full_precision
+from attnchain_interp.operators.operator import rows_at_once
 
 _BUILT: Final = 2**28  # bytes of the maps of factored chains up to which they are built, since many products are needed
 _TILE: Final = 2**18  # entries of a map that are built at once: those of a layer's heads stay in a cache
-_LEAST: Final = 32  # rows: fewer make slow products
 _DOUBLE: Final = 2048  # tokens up to which a chain is computed in float64
 _LEAST_WEIGHT: Final = 1e-12  # stationary weight of a token below which √η spoils the scaled matrix
 
@@ -186,7 +186,7 @@ def _built(operator: Operator) -> Tensor:
         return operator.matrix
     matrix = torch.empty(operator.shape, dtype=operator.dtype, device=operator.device)
     n = operator.shape[-1]
-    size = max(_LEAST, _TILE // n)
+    size = rows_at_once(_TILE, n, operator.device)
     for start in range(0, n, size):
         stop = min(start + size, n)
         matrix[..., start:stop, :] = operator.rows(start, stop)

@@ -48,7 +48,7 @@ def against_a_forward() -> list[Figure]:
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     P = make_maps("vit", 12, 12, 197, HELD_OUT_SEEDS[0]).flatten(0, 1)
     with torch.no_grad():
-        return [paired(lambda: ac.mixing(P), lambda: model(image)).times_as_long("time, forward = 1", 0.5)]
+        return [paired(lambda: ac.mixing(P), lambda: model(image)).times_as_long("time, forward = 1", 0.15)]
 
 
 def _row(name: str, kind: str, shape: tuple[int, int, int], bar: float | None, sets: int, rounds: int = 5) -> Row:
@@ -63,12 +63,12 @@ def _row(name: str, kind: str, shape: tuple[int, int, int], bar: float | None, s
 SMALL, LARGE = (12, 12, 197), (2, 12, 1025)
 
 ROWS: Final = [
-    _row("vit-197", "vit", SMALL, 10, 3),
-    _row("vit-1025", "vit", LARGE, 28, 1, rounds=3),
+    _row("vit-197", "vit", SMALL, 20, 3),
+    _row("vit-1025", "vit", LARGE, 45, 1, rounds=3),
     Row("vit-forward", "π and λ₂ of 144 vit maps of 197 tokens, against the forward of ViT-B/16", against_a_forward),
     _row("causal-197", "causal", SMALL, None, 1),
     _row("causal-1025", "causal", LARGE, None, 1, rounds=3),
     _row("smooth-197", "smooth", SMALL, None, 1),
-    _row("peaky-197", "peaky", SMALL, None, 1),
+    _row("peaky-197", "peaky", SMALL, 10, 1),
     _row("decomposable-197", "nearly decomposable", SMALL, None, 1),
 ]
