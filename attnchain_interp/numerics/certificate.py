@@ -63,8 +63,7 @@ class TwoSided:
 
     def of(self, chains: Tensor) -> TwoSided:
         """Returns the spaces of some chains."""
-        rows, columns = (Basis(each.vectors[chains], each.projected[chains], each.size) for each in (self.rows, self.columns))
-        return TwoSided(rows, columns, self.tokens[chains])
+        return TwoSided(self.rows.of(chains), self.columns.of(chains), self.tokens[chains])
 
     @property
     def rounding(self) -> Tensor:
@@ -80,7 +79,7 @@ class TwoSided:
         value = torch.complex(value.real, value.imag.abs())
         near = _picked(theirs, (theirs - value[:, None]).abs().argmin(-1))
         (s, u), (first, first_u), (last, last_u) = (each.chunk(2) for each in _ritz_vector(H, torch.cat([value, near])))
-        gram = torch.bmm(self.rows.vectors[:, : m + 1], self.columns.vectors[:, :m].mT).to(u.dtype)
+        gram = torch.bmm(self.rows.vectors, self.columns.vectors[:, :m].mT).to(u.dtype)
         along = torch.bmm(gram, u[..., None])[..., 0]  # of the column z, on the basis of the rows
         overlap = (s * along[:, :m]).sum(-1)
         refined = value + (first * along[:, 0] + last * along[:, m]) / overlap
@@ -101,8 +100,7 @@ class TwoSided:
     @property
     def _projected(self) -> Tensor:
         """(2 · chain, m + 1, m): the projected products of the rows, then those of the columns."""
-        m = self.rows.size
-        return torch.cat([basis.projected[:, : m + 1, :m].double() for basis in (self.rows, self.columns)])
+        return torch.cat([basis.projected.double() for basis in (self.rows, self.columns)])
 
 
 def certified(pair: Eigenpair, spaces: TwoSided, tolerance: float) -> Tensor:

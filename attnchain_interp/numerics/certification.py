@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnchain_interp.numerics.certificate import OVERLOOKED, TwoSided, certified, on_circle
 from attnchain_interp.numerics.direct import second_of_diagonal
-from attnchain_interp.numerics.krylov import SIZES, Basis, Product, centred, random_starts
+from attnchain_interp.numerics.krylov import SIZES, Basis, Product, random_starts
 from attnchain_interp.numerics.spectrum import certified_spectrum
 from attnchain_interp.operators import Dense, Operator, full_precision
 from attnchain_interp.operators.operator import uniform_over
@@ -70,10 +70,10 @@ def _sides(maps: Tensor) -> tuple[Product, Product]:
     return lambda v: torch.bmm(v, maps), lambda w: torch.bmm(w, maps.mT)
 
 
-def _centred(sides: tuple[Product, Product], uniform: Tensor) -> tuple[Product, Product]:
-    """Returns the products on the vectors over the states that sum to zero."""
+def _inside(sides: tuple[Product, Product], uniform: Tensor) -> tuple[Product, Product]:
+    """Returns the products on the vectors over the states."""
     inside = uniform > 0
-    return lambda v: centred(sides[0](v), uniform), lambda w: centred(sides[1](w) * inside, uniform)
+    return sides[0], lambda w: sides[1](w) * inside
 
 
 def _products(transitions: Operator) -> tuple[Product, Product]:
@@ -91,8 +91,8 @@ def _products(transitions: Operator) -> tuple[Product, Product]:
 def _started(states: Tensor, dtype: torch.dtype, draw: int) -> tuple[TwoSided, Tensor]:
     """Returns the spaces of two starts, and the uniform distribution over the states (chain, 1, token)."""
     uniform = uniform_over(states, dtype)[:, None]
-    starts = random_starts(uniform, 2 * draw + 2)[-2:]
-    return TwoSided(Basis.started_at(starts[0]), Basis.started_at(starts[1]), states.sum(-1).double()), uniform
+    rows, columns = (Basis.started_at(start, uniform) for start in random_starts(uniform, 2 * draw + 2)[-2:])
+    return TwoSided(rows, columns, states.sum(-1).double()), uniform
 
 
 def _by_krylov(
@@ -105,7 +105,7 @@ def _by_krylov(
     known, tried = torch.zeros_like(states[:, 0]), torch.zeros_like(states[:, 0])
     here = torch.arange(len(states), device=states.device)
     for size in [size for size in SIZES if size < n]:
-        spaces.grow(*_centred(sides, uniform), size)
+        spaces.grow(*_inside(sides, uniform), size)
         among = (~known[here]).nonzero()[:, 0]
         some, pending = spaces.of(among), here[among]
         pair = some.eigenpair()
@@ -141,7 +141,7 @@ def _by_inverse(maps: Tensor, states: Tensor, tolerance: float, spaces: TwoSided
         lambda w: torch.linalg.lu_solve(factors, pivots, w.mT, adjoint=True).mT,
     )
     for size in [size for size in _INVERTED_SIZES if size < n]:
-        inverse.grow(*_centred(sides, uniform), size)
+        inverse.grow(*_inside(sides, uniform), size)
         pair = inverse.eigenpair(lambda ritz: _behind(ritz).abs().masked_fill(ritz.abs() < _APART, 0))
         radius = _behind(pair.value).abs()
         known = (pair.error / (_SHIFT * pair.value.abs() ** 2) <= tolerance) & (pair.value.abs() >= _APART)

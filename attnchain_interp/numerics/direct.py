@@ -12,7 +12,6 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
 
-_INVERTED_AT_ONCE = 32  # tokens of a block that is inverted by the library
 _BLOCK = 256  # tokens of a triangular operator whose map is built
 
 
@@ -24,25 +23,6 @@ def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor | None:
     except RuntimeError:
         return None
     return found if bool(found.isfinite().all()) else None
-
-
-def inverse_by_halves(matrices: Tensor) -> Tensor:
-    """Returns the inverses (chain, token, token) of M-matrices, such as I − damping · M, by products of their halves.
-
-    Their blocks have inverses, and their Schur complements are M-matrices again: no pivot is needed.
-    Source: Berman & Plemmons, *Nonnegative Matrices in the Mathematical Sciences*, 1994.
-    """
-    n = matrices.shape[-1]
-    if n <= _INVERTED_AT_ONCE:
-        return torch.linalg.inv_ex(matrices)[0]
-    h, inverse = n // 2, torch.empty_like(matrices)
-    first = inverse_by_halves(matrices[:, :h, :h])
-    across, back = torch.bmm(first, matrices[:, :h, h:]), torch.bmm(matrices[:, h:, :h], first)
-    second = inverse_by_halves(torch.baddbmm(matrices[:, h:, h:], matrices[:, h:, :h], across, alpha=-1))
-    sent = torch.bmm(across, second)
-    inverse[:, :h, :h], inverse[:, :h, h:] = torch.baddbmm(first, sent, back), -sent
-    inverse[:, h:, :h], inverse[:, h:, h:] = -torch.bmm(second, back), second
-    return inverse
 
 
 def solve_triangular(maps: Tensor, damping: float, jump: Tensor, upper: bool) -> Tensor:

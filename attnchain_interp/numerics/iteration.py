@@ -8,18 +8,19 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from attnchain_interp.numerics.direct import eigenvalues_of, inverse_by_halves
+from attnchain_interp.numerics.direct import eigenvalues_of
 from attnchain_interp.numerics.krylov import Basis, centred, l1_bound, least_residual, scattered, spectral_radius
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.operator import uniform_over
 
 _INVERTED: Final = 600  # tokens up to which an inverse costs less than a larger basis
 _SLOW: Final = 0.98  # |λ₂| from which a chain counts as mixing slowly
-_SIZES: Final = (12, 16, 20, 24, 30, 36, 44, 52, 64, 76, 90, 104, 124, 144)  # of the basis, where convergence is looked at
-_VECTOR_SIZES: Final = (8, *_SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
+_SIZES: Final = (16, 20, 24, 30, 36, 44, 52, 64, 76, 90, 104, 124, 144)  # of the basis, where convergence is looked at
+_VECTOR_SIZES: Final = (8, 12, *_SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
 _EARLY: Final = 24  # size of the basis below which |λ₂| waits for the stationary vector
-_DROPPED: Final = 0.9  # the share of chains still at work below which the others are dropped: their maps are copied
+_DROPPED: Final = 0.7  # the share of chains still at work below which the others are dropped: their maps are copied
 _INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
 _SHIFT: Final = 0.99
 _APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
@@ -135,19 +136,16 @@ def iterate(
     start = centred(damping * product(x) + landing - x, uniform)
     beta = start.norm(dim=-1)[:, 0]
     sizes = [size for size in (_SIZES if radius else _VECTOR_SIZES) if size < n] or [n - 1]
-    basis = Basis.started_at(start)
+    basis = Basis.started_at(start, uniform)
     looked = here.new_full((2, len(here)), torch.nan, dtype=torch.float64)  # the radius and the residual seen last
     active = torch.ones_like(here, dtype=torch.bool)  # the others are done, or given up, and may still be in the basis
 
-    def centred_product(v: Tensor) -> Tensor:
-        return centred(product(v), uniform)
-
     for size in sizes:
-        basis.grow(centred_product, size)
+        basis.grow(product, size)
         last = size == sizes[-1]
         at = (active & ~found.has_vector[here]).nonzero()[:, 0]
         if len(at) and not last:
-            norm = least_residual(basis.projected[at, : size + 1, :size], damping, beta[at])
+            norm = least_residual(basis.projected[at], damping, beta[at])
             at = at[~(l1_bound(norm, states) >= tolerance.vector)]
         if len(at):
             correction, norm = basis.of(at).minimal_residual(damping, beta[at])
@@ -156,19 +154,18 @@ def iterate(
         at = active & ~found.has_radius[here]
         at = (at if size >= _EARLY or last else at & found.has_vector[here]).nonzero()[:, 0]
         if len(at):
-            first = at[looked[0, here[at]].isnan()]
-            if len(first):  # a smaller basis is the corner of a larger one
-                less = max(1, size - max(4, size // 6))
-                looked[:, here[first]] = _largest(basis.projected[first, : less + 1, :less])
-            now, before = _largest(basis.projected[at, : size + 1, :size]), looked[:, here[at]]
+            projected, before = basis.projected[at], looked[:, here[at]]
+            first = before[0].isnan()
+            now, before[:, first] = _largest(projected, first)
             shrinks = (now[1] / before[1]).nan_to_num(0).clamp_max(0.9)
             change = (now[0] - before[0]).abs() / (1 - shrinks)  # of all further sizes, if it shrinks as the residual does
             looked[:, here[at]], found.radius[here[at]] = now, now[0]
             found.has_radius[here[at]] = settled = (change < tolerance.radius) & (now[1] < tolerance.ritz)
-            given_up = ~settled & (last or (now[0] > _SLOW) & (size >= _EARLY) & product.invertible)
+            slow = (now[0] > _SLOW) & (now[1] > tolerance.ritz)
+            given_up = ~settled & (last or slow & (size >= _EARLY) & product.invertible)
             if bool(given_up.any()):
                 at = at[given_up]
-                found.radius[here[at]] = _away_from_one(basis.projected[at, : size + 1, :size])
+                found.radius[here[at]] = _away_from_one(basis.projected[at])
                 active[at] = False
         active &= ~(found.has_vector & found.has_radius)[here]
         if last or not bool(active.any()):
@@ -179,10 +176,20 @@ def iterate(
     return found
 
 
-def _largest(projected: Tensor) -> Tensor:
-    """Returns the spectral radius of H (chain, m + 1, m) and the residual of its Ritz vector, (2, chain)."""
-    radius, entries = spectral_radius(projected[:, :-1])
-    return torch.stack([radius, (projected[:, -1, -1] * entries[:, -1]).double()])
+def _largest(projected: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the spectral radius of H (chain, m + 1, m) and the residual of its Ritz vector, (2, chain).
+
+    The same of a smaller corner of the H of the `first` (chain,) bool, (2, first).
+    """
+    size = projected.shape[-1]
+    less = max(1, size - max(4, size // 6))
+    corner = F.pad(projected[first, :less, :less], (0, size - less, 0, size - less))
+    radius, entries = spectral_radius(torch.cat([projected[:, :-1], corner]))
+    n = len(projected)
+    here = projected[:, -1, -1] * entries[:n, -1]
+    there = projected[first, less, less - 1] * entries[n:, less - 1]
+    now, then = torch.stack([radius, torch.cat([here, there]).double()]).tensor_split([n], 1)
+    return now, then
 
 
 def _away_from_one(projected: Tensor) -> Tensor:
@@ -201,8 +208,8 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
     A short basis is then enough. At damping 0.99 the stationary vector is one product with the inverse. An eigenvalue far
     from one may still have the larger modulus: |λ₂| is believed if the radius that `iterate` has `found` is not larger.
     """
-    inverse = inverse_by_halves(torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device) - _SHIFT * maps)
-    product = Maps(inverse)
+    identity = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device)
+    product = Maps(torch.linalg.inv_ex(identity - _SHIFT * maps)[0])
     vector = product(jump[:, None])[:, 0]
     sound = vector.isfinite().all(-1)
     if damping == _SHIFT:
@@ -213,15 +220,11 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
         product.keep(pending)
     before = torch.zeros_like(radius[pending])
     uniform = uniform_over(states[pending], jump.dtype)[:, None]
-    basis = Basis.started_at(centred(scattered(jump[pending, None], uniform), uniform))
-
-    def centred_product(v: Tensor) -> Tensor:
-        return centred(product(v), uniform)
-
+    basis = Basis.started_at(centred(scattered(jump[pending, None], uniform), uniform), uniform)
     for size in _INVERTED_SIZES:
         if not len(pending):
             break
-        basis.grow(centred_product, size)
+        basis.grow(product, size)
         inverted = eigenvalues_of(basis.square.nan_to_num())
         seen = ((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1).double()
         settled = ((seen - before).abs() < TOLERANCE[maps.dtype].radius) & (seen >= found.radius[pending] - 1e-4)

@@ -34,53 +34,73 @@ class Basis:
     """An orthonormal basis and the projected product, grown step by step.
 
     Attributes:
-        vectors: (chain, room, token). The first `size` + 1 rows are orthonormal.
-        projected: (chain, room, room), H. Its entry ij is the part of (vector j times P) along vector i.
+        rows: (chain, 1 + room, token). The first is the direction that is left out, zero if there is none. The next
+            `size` + 1 are the basis, the others zero.
+        along: (chain, step, 1 + room). Entry ji is the part of (vector j times P) along row i.
         size: the number of products that have been projected.
     """
 
-    vectors: Tensor
-    projected: Tensor
+    rows: Tensor
+    along: Tensor
     size: int = 0
 
     @classmethod
-    def started_at(cls, start: Tensor) -> Basis:
-        """Returns a basis of one vector (chain, 1, token), normalised here."""
-        length = start.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
-        return cls(start / length, start.new_zeros(len(start), 1, 1))
+    def started_at(cls, start: Tensor, left_out: Tensor | None = None) -> Basis:
+        """Returns a basis of one vector (chain, 1, token), normalised here.
+
+        Args:
+            start: orthogonal to `left_out`.
+            left_out: (chain, 1, token), a direction to which the basis stays orthogonal.
+        """
+        rows = torch.cat([torch.zeros_like(start) if left_out is None else left_out, start], 1)
+        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
+        return cls(rows / length, start.new_zeros(len(start), 0, 2))
 
     def grow(self, product: Product, size: int) -> None:
-        """Adds vectors until `size` products are projected. Gram–Schmidt is done twice: once loses orthogonality."""
-        room = self.vectors.shape[1]
-        if size + 1 > room:
-            more = size + 1 - room
-            self.vectors = F.pad(self.vectors, (0, 0, 0, more))
-            self.projected = F.pad(self.projected, (0, more, 0, more))
-        least = 10 * torch.finfo(self.vectors.dtype).eps
-        for j in range(self.size, size):
-            known = self.vectors[:, : j + 1]
-            columns = known.mT
-            new = product(known[:, j:])
-            before = torch.linalg.vector_norm(new, dim=-1)
+        """Adds vectors until `size` products are projected. Gram–Schmidt is done twice: once loses orthogonality.
+
+        A step is few calls, each on all rows that there will be: for small chains the calls take the time.
+        """
+        steps = size - self.size
+        self.rows = rows = F.pad(self.rows, (0, 0, 0, size + 2 - self.rows.shape[1]))
+        columns, vectors = rows.mT, rows.split(1, 1)
+        least = 10 * torch.finfo(rows.dtype).eps  # a part outside that is shorter is rounding: the space is exhausted
+        found, lengths = [], []
+        for j in range(self.size + 1, size + 1):
+            new = product(vectors[j])
             along = torch.bmm(new, columns)
-            new = torch.baddbmm(new, along, known, alpha=-1)
+            new = torch.baddbmm(new, along, rows, alpha=-1)
             again = torch.bmm(new, columns)
-            new = torch.baddbmm(new, again, known, alpha=-1)
-            length = torch.linalg.vector_norm(new, dim=-1)
-            length *= length > least * before  # else the space is exhausted: what is left is rounding
-            torch.add(along, again, out=self.projected[:, None, : j + 1, j])
-            self.projected[:, j + 1, j] = length[:, 0]
-            torch.mul(new[:, 0], torch.where(length > 0, 1 / length, 0), out=self.vectors[:, j + 1])
+            new.baddbmm_(again, rows, alpha=-1)
+            length = F.threshold(torch.linalg.vector_norm(new, dim=-1, keepdim=True), least, torch.inf)
+            torch.div(new, length, out=vectors[j + 1])
+            found.append(along.add_(again))
+            lengths.append(length)
+        self.along = F.pad(self.along, (0, size + 2 - self.along.shape[2], 0, steps))
+        if steps:
+            self.along[:, self.size :] = torch.cat(found, 1)
+            length = torch.cat(lengths, 1)[..., 0]
+            self.along.diagonal(2, 1, 2)[:, self.size :] = length.masked_fill(length.isinf(), 0)
         self.size = size
 
     def of(self, chains: Tensor) -> Basis:
         """Returns the bases of some chains."""
-        return Basis(self.vectors[chains], self.projected[chains], self.size)
+        return Basis(self.rows[chains], self.along[chains], self.size)
+
+    @property
+    def vectors(self) -> Tensor:
+        """(chain, size + 1, token): the basis."""
+        return self.rows[:, 1:]
+
+    @property
+    def projected(self) -> Tensor:
+        """(chain, size + 1, size): H. Its entry ij is the part of (vector j times P) along vector i."""
+        return self.along[..., 1:].mT
 
     @property
     def square(self) -> Tensor:
         """(chain, size, size): H without its last row."""
-        return self.projected[:, : self.size, : self.size]
+        return self.projected[:, :-1]
 
     def minimal_residual(self, coefficient: float, beta: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the y (chain, 1, token) in the basis with least ‖β·start − y (I − coefficient·P)‖₂, and that norm (chain,).
@@ -88,7 +108,7 @@ class Basis:
         The norm is infinite where the small problem is singular to working precision.
         """
         m = self.size
-        system = _shifted(self.projected[:, : m + 1, :m], coefficient)
+        system = _shifted(self.projected, coefficient)
         right = torch.zeros(len(system), m + 1, 1, dtype=torch.float64, device=system.device)
         right[:, 0, 0] = beta.double()
         factor, failed = torch.linalg.cholesky_ex(system.mT @ system)

@@ -29,19 +29,6 @@ def test_lu_beside_the_inverse(monkeypatch: pytest.MonkeyPatch) -> None:
     assert direct.solve_lu(maps, 0.9, jump) is None
 
 
-@pytest.mark.parametrize("n", [1, 32, 33, 131])
-def test_the_inverse_by_halves_beside_that_of_the_library(n: int) -> None:
-    """Among them a chain that hardly moves, and a sink."""
-    maps = attention(n, 3, 4.0)
-    maps[0] = 1e-4 * maps[0] + (1 - 1e-4) * torch.eye(n)
-    maps[1, :, 0] += 20
-    maps = maps / maps.sum(-1, keepdim=True)
-    systems = torch.eye(n).double() - 0.99 * maps.double()
-    assert torch.allclose(direct.inverse_by_halves(systems), torch.linalg.inv(systems), rtol=1e-10)
-    exact, near = torch.linalg.inv(systems.float().double()), direct.inverse_by_halves(systems.float())
-    assert bool(((near - exact).abs().amax((1, 2)) <= 1e-4 * exact.amax((1, 2))).all()), "rounding times the condition number"
-
-
 @pytest.mark.parametrize("upper", [False, True])
 def test_triangular_solvers_beside_the_inverse(monkeypatch: pytest.MonkeyPatch, upper: bool) -> None:
     """Halved down to blocks of five tokens."""
