@@ -32,6 +32,7 @@ OVERLOOKED: Final = {2: 5e-8, 4: 5e-10}
 _NOISE: Final = 4  # rounding of a product and of Gram–Schmidt, in units of the type and the norm
 _ANGLES: Final = 9
 _TINY, _HUGE = 1e-30, 1e100  # in place of a zero that is divided by; from when entries are scaled
+_ROWS: Final = 4  # after how many rows their size is looked at: the entries of a row are at most some 10³¹ times those before
 _LARGEST: Final = 16  # Ritz values at whose angles a circle is looked at
 
 
@@ -156,6 +157,8 @@ def _solved_below(H: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     for i in range(m - 1, 0, -1):
         below = H[:, i, i - 1, None]
         s[:, i - 1] = row(i) / torch.where(below == 0, _TINY, below)
-        if bool((s[:, i - 1].abs() > _HUGE).any()):
-            s[:, i - 1 :] /= s[:, i - 1 : i].abs().clamp_min(1)
+        if i % _ROWS == 0:
+            largest = s[:, i - 1 : i - 1 + _ROWS].abs().amax(1, keepdim=True)
+            if bool((largest > _HUGE).any()):
+                s[:, i - 1 :] /= largest.clamp_min(1)
     return s, row(0)
