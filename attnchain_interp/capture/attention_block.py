@@ -155,8 +155,8 @@ class AttentionBlock:
         self._compare(whole, self.output, mask, "its input and its attention", dtype)
 
     def _compare(self, found: Tensor, expected: Tensor, mask: Tensor, parts: str, dtype: torch.dtype) -> None:
-        tolerance, greatest = max(_AGREES, _STEPS * torch.finfo(dtype).eps), expected[mask].abs().max()
-        away = float((found - expected)[mask].abs().max() / greatest.clamp_min(torch.finfo(dtype).tiny))
+        tolerance, greatest = max(_AGREES, _STEPS * torch.finfo(dtype).eps), expected.abs().amax(-1)[mask].max()
+        away = float((found - expected).abs().amax(-1)[mask].max() / greatest.clamp_min(torch.finfo(dtype).tiny))
         if not away <= tolerance:
             raise AttentionError(
                 f"{self.name}: {parts} do not add up to what the model computed (off by {away:.1e} of its greatest entry, more"

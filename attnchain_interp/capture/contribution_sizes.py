@@ -15,7 +15,7 @@ from attnchain_interp.errors import AttentionError
 Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
 Sizes = Callable[[slice, Tensor], Tensor]  # some queries and their maps (batch, head, query, key) → (batch, query, key)
 
-_TOGETHER: Final = 2**19  # numbers of vectors that are held at once: few enough for a cache
+_TOGETHER: Final = 2**18  # numbers of vectors that are held at once: few enough for a cache
 
 
 def check_measure(measure: str) -> None:
@@ -97,9 +97,8 @@ def _norms(block: AttentionBlock, with_input: bool, normalised: bool) -> Sizes:
     summands = _Summands(block, normalised)
     vectors, residual = summands.vectors, summands.residual if with_input else None
     if vectors is None:
-        nothing = torch.zeros_like(summands.residual)
-        return lambda rows, maps: summands.measured(rows, maps, nothing, residual, lambda each: each.norm(dim=-1))
-    gram = (vectors @ vectors.mT).permute(2, 3, 0, 1)[..., None, :]  # (head, head, batch, 1, key)
+        return lambda rows, maps: summands.measured(rows, maps, residual, lambda each, _: each.norm(dim=-1))
+    gram = (vectors @ vectors.mT).permute(2, 3, 0, 1).contiguous()[..., None, :]  # (head, head, batch, 1, key)
 
     def sizes(rows: slice, maps: Tensor) -> Tensor:
         found = torch.zeros_like(maps[:, 0])
@@ -121,17 +120,19 @@ def _norms(block: AttentionBlock, with_input: bool, normalised: bool) -> Sizes:
 def _removals(block: AttentionBlock) -> Sizes:
     """max(0, ‖y_i‖₁ − ‖y_i − T_i(x_j)‖₁), y the output."""
     summands, whole = _Summands(block, True), block.output.abs().sum(-1, keepdim=True)
-    residual, opposite = summands.residual, -block.output
+    residual, output = summands.residual, block.output[:, None]
     deviation = None
     if block.norm is not None:
         deviation = ((block.residual + block.attended).var(-1, correction=0, keepdim=True) + block.norm.eps).sqrt()
         residual = residual / deviation
 
+    def away(each: Tensor, queries: slice) -> Tensor:
+        return each.sub_(output[:, :, queries]).abs_().sum(-1)
+
     def sizes(rows: slice, maps: Tensor) -> Tensor:
         if deviation is not None:
             maps = maps / deviation[:, None, rows]
-        left = summands.measured(rows, maps, opposite, residual, lambda each: each.abs_().sum(-1))
-        return (whole[:, rows] - left).relu_()
+        return (whole[:, rows] - summands.measured(rows, maps, residual, away)).relu_()
 
     return sizes
 
@@ -151,39 +152,40 @@ class _Summands:
         self.residual, self.vectors = self._linear(block.residual), None
         if not block.by_channel:
             projected = block.values if block.projection is None else block.values @ block.projection
-            self.vectors = self._linear(projected.transpose(1, 2))
+            self.vectors = self._linear(projected.transpose(1, 2).contiguous())  # read key by key
 
-    def measured(
-        self, rows: slice, maps: Tensor, start: Tensor, residual: Tensor | None, size: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Returns the size (batch, query, key) of `start` + T_i(x_j), with `start` (batch, query, width)."""
+    def measured(self, rows: slice, maps: Tensor, residual: Tensor | None, size: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """Returns the size (batch, query, key) of T_i(x_j), by `size` of vectors (batch, key, query, width) of some queries.
+
+        A token that a query does not see has the size of zero.
+        """
         by_key, causal = maps.permute(0, 3, 2, 1).contiguous(), self._block.causal
-        found = size(start[:, rows].clone())[:, None].repeat(1, maps.shape[-1], 1)  # (batch, key, query)
-        room = max(1, _TOGETHER // (maps.shape[0] * maps.shape[2] * start.shape[-1]))
+        found = size(torch.zeros_like(self.residual[:, None, rows]), rows).repeat(1, maps.shape[-1], 1)  # (batch, key, query)
+        room = max(1, _TOGETHER // (maps.shape[0] * maps.shape[2] * self.residual.shape[-1]))
         for first in range(0, maps.shape[-1], room):
             keys = slice(first, min(first + room, maps.shape[-1]))
-            queries = slice(max(rows.start, first) if causal else rows.start, rows.stop)
+            queries = slice(max(rows.start, first), rows.stop) if causal else rows
             some = slice(queries.start - rows.start, None)
-            each = self._added(start[:, None, queries], by_key[:, keys, some], keys, queries)
+            each = self._summed(by_key[:, keys, some], keys, queries)
             low, high = max(keys.start, queries.start), min(keys.stop, queries.stop)
             if residual is not None and low < high:
                 each.diagonal(keys.start - queries.start, 1, 2).add_(residual[:, low:high].mT)
-            found[:, keys, some] = size(each)
+            found[:, keys, some] = size(each, queries)
         return found.mT
 
-    def _added(self, start: Tensor, by_key: Tensor, keys: slice, queries: slice) -> Tensor:
-        """`start` and the summands (batch, key, query, width) without the input, of a part of the maps."""
-        shape, block = (*by_key.shape[:-1], start.shape[-1]), self._block
+    def _summed(self, by_key: Tensor, keys: slice, queries: slice) -> Tensor:
+        """The summands (batch, key, query, width) without the input, of a part of the maps (batch, key, query, head)."""
+        block = self._block
         if self.vectors is not None:
-            start, vectors = start.expand(shape), self.vectors[:, keys]
-            return torch.baddbmm(start.flatten(0, 1), by_key.flatten(0, 1), vectors.flatten(0, 1)).view(shape)
+            found = torch.bmm(by_key.flatten(0, 1), self.vectors[:, keys].flatten(0, 1))
+            return found.view(*by_key.shape[:-1], -1)
         parts = by_key[..., None] * block.values[:, :, keys].transpose(1, 2)[:, :, None]  # (batch, key, query, head, dim)
         if block.gate is not None and block.gate.shape[-1] > 1:
             parts = parts * block.gate[:, :, queries].transpose(1, 2)[:, None]
         parts = parts.sum(-2) if block.projection is None else parts.flatten(-2) @ block.projection.flatten(0, 1)
         if block.scale is not None and block.scale.shape[-1] > 1:
             parts = parts * block.scale[:, None, queries]
-        return self._linear(parts) + start
+        return self._linear(parts)
 
     def _linear(self, vectors: Tensor) -> Tensor:
         """The layer norm of a summand, before the division by the standard deviation of the sum."""
