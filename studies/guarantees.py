@@ -33,7 +33,8 @@ class Attack(NamedTuple):
 ATTACKS = (
     Attack(
         "a store holds the maps that multiplied values, or the module is named",
-        "random models of many forms of attention, read in random ways; a record of their own says what they multiplied",
+        "random models of many forms of attention and of values, read in random ways; a record of their own says what they"
+        " multiplied",
         "tests/adapters/test_random_models.py",
         4,
     ),

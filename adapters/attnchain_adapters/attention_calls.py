@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnchain_adapters.map_product import AXES, NESTED, unfolded
 from attnchain_adapters.softmax_trail import SoftmaxTrail
+from attnchain_adapters.two_softmaxes import Doubt
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.operators import wide_dtype
 
@@ -101,11 +102,13 @@ class AttentionCalls:
     def __init__(self) -> None:
         self._trail = SoftmaxTrail()
 
-    def seen(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> AttentionCall | str | None:
+    def seen(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+    ) -> AttentionCall | Doubt | str | None:
         """Returns the use of attention in a function that the model has called, if it is one.
 
         A text says why a use of attention cannot be read: a fused kernel that shows no map, or values that are not multiplied
-        by a matrix product.
+        by a matrix product. A doubt is one that cannot be read if it is not settled at the end of the forward.
 
         Args:
             function, args, kwargs: the torch function and its arguments.
@@ -114,7 +117,7 @@ class AttentionCalls:
         if function is F.scaled_dot_product_attention:
             return _TRANSFORMED if maybe_current_level() is not None else _fused_call(*args, **kwargs)
         product = self._trail.follow(function, args, kwargs, result)
-        if product is None or isinstance(product, str):
+        if product is None or isinstance(product, str | Doubt):
             return product or _kernel(function)
         if maybe_current_level() is not None:
             return _TRANSFORMED

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
 from attnchain_adapters.checks import check_shown
 from attnchain_adapters.torch_operators import function_of
+from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import Edit, MakeNorms, OutputCollector
 from attnchain_interp.store import LayerSelection, names_given
@@ -81,6 +82,9 @@ class AttentionRecorder(TorchFunctionMode):
         self._handles: list[RemovableHandle] = []
         self._thread = 0
         self._unreadable: dict[str, str] = {}
+        self._doubts: list[
+            tuple[Doubt, bool, list[Any], list[Any]]
+        ] = []  # with whether it would be read, and what was running
         self._attention = AttentionCalls()
 
     def __enter__(self) -> AttentionRecorder:
@@ -99,6 +103,11 @@ class AttentionRecorder(TorchFunctionMode):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for doubt, reads, running, owners in self._doubts:
+            self._running, self._owners = running, owners
+            if not doubt.settled:
+                self._read(DOUBT, None) if reads else self._pass_by(DOUBT)
+        self._doubts.clear()
 
     def metadata(self, layers: LayerSelection, advice: str, fix: str) -> dict[str, str]:
         """Returns the metadata of a store after the forward: the routes, and the names of the attention that was left unread.
@@ -154,14 +163,18 @@ class AttentionRecorder(TorchFunctionMode):
         else:
             result = func(*args, **kwargs)
             call = self._seen(function, args, kwargs, result)
-        if call is None:
+        if isinstance(call, Doubt):
+            self._doubts.append((call, reads, [*self._running], [*self._owners]))
+        if call is None or isinstance(call, Doubt):
             return result
         if not reads:
             self._pass_by(call)
             return result
         return self._read(call, result)
 
-    def _seen(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> AttentionCall | str | None:
+    def _seen(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> AttentionCall | Doubt | str | None:
         try:
             return self._attention.seen(function, args, kwargs, result)
         except AttentionError as error:

@@ -38,3 +38,20 @@ def aligned(operand: Tensor, labels: Sequence[str], out: Sequence[str]) -> Tenso
     """
     there = operand.permute([labels.index(each) for each in out if each in labels])
     return there[tuple(slice(None) if each in labels else None for each in out)]
+
+
+def rows_over(operands: Sequence[Tensor], labels: Sequence[Sequence[str]]) -> list[Tensor] | None:
+    """Returns the two factors of an einsum as (…, row, summed), with the same axes before; None where it has no such form.
+
+    >>> factors = [torch.zeros(2, 3, 4), torch.zeros(2, 4, 5)]
+    >>> [each.shape for each in rows_over(factors, einsum_labels("bij,bjd->bid", factors)) or []]
+    [torch.Size([2, 3, 4]), torch.Size([2, 5, 4])]
+    """
+    *both, out = labels
+    shared = [each for each in out if all(each in of for of in both)]
+    summed = [each for each in both[0] if each in both[1] and each not in out]
+    rows = [[each for each in of if each not in (*shared, *summed)] for of in both]
+    if [len(each) for each in (summed, *rows)] != [1, 1, 1] or not {*rows[0], *rows[1]} <= {*out}:
+        return None
+    orders = [[*shared, *row, *summed] for row in rows]
+    return [each.permute([of.index(one) for one in order]) for each, of, order in zip(operands, both, orders, strict=True)]

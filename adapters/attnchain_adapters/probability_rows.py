@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -34,15 +35,15 @@ def rows_of(weights: Any) -> Rows | None:
     return "probabilities" if bool((equal > (1 + error) * sums).any()) else None
 
 
-def excess(weights: Tensor) -> int:
-    """Returns how far the rows or the columns of a factor are from probabilities.
+def excess(weights: Tensor, axes: Sequence[int] = (-1, -2)) -> int:
+    """Returns how far the rows or the columns of a factor, or either, are from probabilities.
 
     0: they sum to one. 1: they are parts of such, as where a key or a head is left out. 2: they are neither.
     """
     if not _looked_at(weights) or is_negative(weights):
         return 2
     error = 1e-3 if weights.dtype.itemsize > 2 else 2e-2
-    sums = [weights.sum(axis) for axis in (-1, -2)]
+    sums = [weights.sum(axis) for axis in axes]
     if any(bool(((each - 1).abs() < error).all()) for each in sums):
         return 0
     return 1 if any(bool((each < 1 + error).all()) for each in sums) else 2

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from attnchain_adapters.einsum_labels import einsum_labels
 from attnchain_adapters.kept_probabilities import SHAPED
 
-_SOFTMAX: Final = frozenset(
+SOFTMAX: Final = frozenset(
     [
         *(torch.softmax, Tensor.softmax, F.softmax, torch.special.softmax, F.gumbel_softmax, F.softmin),
         *(torch.log_softmax, Tensor.log_softmax, F.log_softmax, torch.special.log_softmax),
@@ -23,7 +23,7 @@ _SOFTMAX: Final = frozenset(
 )
 SUM: Final = frozenset((torch.sum, Tensor.sum))
 _TOTAL: Final = SUM | {torch.logsumexp, Tensor.logsumexp, torch.special.logsumexp}
-_STARTS: Final = _SOFTMAX | _TOTAL | {F.normalize, torch.einsum}
+_STARTS: Final = SOFTMAX | _TOTAL | {F.normalize, torch.einsum}
 SHIFT: Final = frozenset((torch.add, Tensor.add, Tensor.add_, torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
 DIVIDE: Final = frozenset((torch.div, Tensor.div, Tensor.div_, torch.true_divide, Tensor.true_divide, Tensor.__truediv__))
 MULTIPLY: Final = frozenset((torch.mul, Tensor.mul, Tensor.mul_))
@@ -65,7 +65,7 @@ class SoftmaxOrigins:
         """Takes the next function of a forward. Returns the axis over which its result is a softmax; None if it is none."""
         if not isinstance(result, Tensor):
             return None
-        if function in _SOFTMAX:
+        if function in SOFTMAX:
             return _whole(axis_given(args, kwargs))
         if function is F.normalize:
             power, axis = [*args[1:3], *(kwargs.get(name, value) for name, value in (("p", 2.0), ("dim", 1))[len(args) - 1 :])]

@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, final
 
 import torch
-from torch import Tensor, nn
-from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor, maybe_current_level
+from torch import Tensor
+from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
-from torch.utils.weak import WeakIdKeyDictionary
 
-from attnchain_adapters.einsum_labels import aligned, einsum_labels
-from attnchain_adapters.entry_products import MEAN, EntryProduct, entries, weights_of
+from attnchain_adapters.einsum_labels import aligned, einsum_labels, rows_over
+from attnchain_adapters.entry_products import MEAN, entries, weights_of
 from attnchain_adapters.kept_probabilities import CAST, KEPT, SHAPED, still_rows
 from attnchain_adapters.late_sums import LateProduct, LateSums
 from attnchain_adapters.map_product import NESTED, Product
 from attnchain_adapters.probability_rows import excess, is_negative, rows_of
 from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, factors, is_learnt
-from attnchain_adapters.softmax_origins import MULTIPLY, SUM, SoftmaxOrigins, axis_given
+from attnchain_adapters.softmax_marks import Mark, Marks
+from attnchain_adapters.softmax_origins import MULTIPLY, SOFTMAX, SUM, SoftmaxOrigins, axis_given
 from attnchain_adapters.torch_operators import tensors_in
+from attnchain_adapters.two_softmaxes import Doubt, Doubts, map_of_two
 
 _BEGIN: Final = PRODUCT | MULTIPLY  # their factors may be known by their numbers
-
-
-@final
-@dataclass(frozen=True)
-class _Mark:
-    """Marks a tensor that was made of a softmax.
-
-    Attributes:
-        keys: the number of probabilities in a row of the softmax.
-        last: whether the softmax went over its last axis.
-        exact: the same numbers before they were rounded to 16 bits; None where the tensor itself is the most exact.
-        product: the product with values, entry by entry, that it holds.
-        gated: numbers that the model computed made some entries negative. It may be a map, or what a gate let through.
-    """
-
-    keys: int
-    last: bool
-    exact: Tensor | None = None
-    product: EntryProduct | None = None
-    gated: bool = False
 
 
 @final
@@ -53,26 +34,38 @@ class SoftmaxTrail:
     """
 
     def __init__(self) -> None:
-        self._marks: Any = WeakIdKeyDictionary()
+        self._marks, self._doubts = Marks(), Doubts()
         self._origins, self._late = SoftmaxOrigins(), LateSums()
         self._open = False
 
-    def follow(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Product | str | None:
+    def follow(
+        self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
+    ) -> Product | Doubt | str | None:
         """Takes the next function of a forward, and its result. Returns the product with values, if the function is one.
 
-        A text says why a product cannot be read.
+        A text says why a product cannot be read. A doubt is a product that may be one: the end of the forward tells.
         """
         if not self._open and function not in _BEGIN and not self._origins.starts(function):  # most functions of a forward
             return None
         axis, late = self._origins.axis(function, args, kwargs, result), self._late.follow(function, args, kwargs, result)
         if axis is not None and result.ndim > 1:
-            self._marks[result] = _Mark(result.shape[axis], axis % result.ndim == result.ndim - 1)
+            self._marks[result] = Mark.along(result, axis)
+            self._doubts.inherit(result, () if function in SOFTMAX else args)
         if isinstance(late, LateProduct):
+            self._doubts.settle(late.weights)
             late = Product.grouped(late.weights / late.total, late.values, lambda heads: heads, late.weights.shape[-1], True)
         marked = None if axis is not None or late is not None else self._marked(function, args, kwargs, result)
         self._open = bool(self._marks or self._origins or self._late)
         if marked is None:
             return late
+        used = self._used(function, args, kwargs, result, marked)
+        if isinstance(used, str):  # by name, and the products that made the map need none
+            self._doubts.settle(marked)
+        return used
+
+    def _used(
+        self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, marked: Tensor
+    ) -> Product | Doubt | str | None:
         if marked.is_nested and (function in MATRIX_PRODUCT or function is torch.einsum):
             return NESTED
         mark = self._marks[marked]
@@ -83,8 +76,8 @@ class SoftmaxTrail:
         if function in MATRIX_PRODUCT:
             first, second = (*args, *kwargs.values())[:2]
             return self._matrix_product(first, second, result)
-        if function is F.linear and (learnt := self._multiplies(*args, **kwargs)) is not None:
-            return self._matrix_product(args[0], nn.Parameter(args[1].mT, False) if learnt else args[1].mT, result)
+        if function is F.linear and (weight := self._marks.multiplied(*args, **kwargs)) is not None:
+            return self._matrix_product(args[0], weight, result)
         if function is torch.einsum:
             return self._einsum(args[0], list(tensors_in(args[1:])), result)
         if function in OTHER_PRODUCT:
@@ -92,43 +85,29 @@ class SoftmaxTrail:
             learnt = is_learnt(second)
             return self._matrix_product(first, second, result) if learnt else f"it multiplies values by {function.__name__}"
         if function in SUM | MEAN and mark.product is not None:
+            self._doubts.settle(marked)
             return mark.product.reduced(function, axis_given(args, kwargs), marked.ndim, result, mark.keys, mark.last)
         return self._derive(function, args, kwargs, result, marked)
 
     def _marked(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Tensor | None:
         """The marked tensor among the arguments. A factor of a product whose rows are probabilities is marked now."""
         given = list(tensors_in((*args, *(value for name, value in kwargs.items() if name != "out"))))
-        marked = min((value for value in given if value in self._marks), key=self._rank, default=None)
+        marked = self._marks.first(given)
         if marked is None and maybe_current_level() is not None:
-            marked = next((value for value in given if self._outside(value)), None)
-        if marked is not None or not isinstance(result, Tensor):
+            marked = next((value for value in given if self._marks.outside(value)), None)
+        if not isinstance(result, Tensor) or (marked is not None and (marked.is_nested or function not in _BEGIN)):
             return marked
-        if (weights := weights_of(function, given)) is not None and rows_of(weights[..., 0]) == "probabilities":
-            self._marks[weights] = _Mark(weights.shape[-2], True)
+        weights = weights_of(function, given)
+        if weights is not None and weights not in self._marks and rows_of(weights[..., 0]) == "probabilities":
+            self._marks[weights] = Mark.along(weights[..., 0], -1)
             return weights
-        if function not in PRODUCT:
-            return None
-        for weights, axis, values in factors(function, args, given):
-            rows = rows_of(weights if axis == -1 else weights.movedim(axis, -1))
+        for weights, axis, values in factors(function, args, given) if function in PRODUCT else ():
+            rows = None if weights in self._marks else rows_of(weights if axis == -1 else weights.movedim(axis, -1))
             if rows == "probabilities":
-                self._marks[weights] = _Mark(weights.shape[axis], axis % weights.ndim == weights.ndim - 1)
-                return weights
-            if rows == "positive":
+                self._marks[weights] = Mark.along(weights, axis)
+            elif rows == "positive":
                 self._late.multiplied(weights, values, result)
-        return None
-
-    def _rank(self, tensor: Tensor) -> int:
-        """0: made of a softmax; 1: perhaps the output of a gate; 2: anything else."""
-        return int(self._marks[tensor].gated) if tensor in self._marks else 2
-
-    def _outside(self, value: Tensor) -> bool:
-        """Marks a tensor within torch.vmap if it was marked before the mapped function was called. Returns whether it was."""
-        inner = value
-        while is_functorch_wrapped_tensor(inner):
-            inner = get_unwrapped(inner)
-        if inner in self._marks:
-            self._marks[value] = replace(self._marks[inner], exact=None)
-        return inner in self._marks
+        return self._marks.first(given)
 
     def _derive(
         self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, marked: Tensor
@@ -143,30 +122,40 @@ class SoftmaxTrail:
             exact = mark.exact
         elif function in CAST:
             exact = mark.exact
-            if isinstance(result, Tensor) and result.dtype.itemsize < marked.dtype.itemsize and exact is None:
-                exact = marked
+            if isinstance(result, Tensor) and (result.is_complex() or result.dtype.itemsize < marked.dtype.itemsize):
+                exact = marked if exact is None else exact
             exact = exact if exact is not None and exact.device == result.device else None
         elif function in SHAPED and mark.exact is not None and marked is args[0]:
             exact = function(mark.exact, *args[1:], **kwargs)
         elif function in MULTIPLY and isinstance(result, Tensor) and product is None:
-            values = next((each for each in args if each is not marked), None)
-            product = entries(marked, values, marked if mark.exact is None else mark.exact, mark.keys, mark.last)
+            values: Any = next((each for each in args if each is not marked), None)
+            for weights, others in ((marked, values), (values, marked)):
+                if product is None and weights in self._marks:
+                    own = self._marks[weights]
+                    product = entries(weights, others, self._marks.exact(weights), own.keys, own.last)
+                    mark = mark if product is None else own
             if isinstance(product, str):
                 return product
-        others = [each for each in tensors_in(args) if each.is_floating_point() and each.numel() > 1 and self._rank(each) == 2]
+        others = [
+            each for each in tensors_in(args) if each.is_floating_point() and each.numel() > 1 and self._marks.rank(each) > 0
+        ]
         computed = not all(is_learnt(each) for each in others)
         gated = mark.gated or (computed and is_negative(result) and not is_negative(marked))
         for tensor in tensors_in((result,)):
-            if tensor.is_floating_point() and (product is not None or still_rows(tensor, marked, function, mark.keys)):
+            numbers = tensor.is_floating_point() or (tensor.is_complex() and exact is not None)
+            if numbers and (product is not None or still_rows(tensor, marked, function, mark.keys)):
                 self._marks[tensor] = replace(mark, exact=exact, product=product, gated=gated)
+                self._doubts.inherit(tensor, args)
         return None
 
-    def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | str | None:
-        one, other = self._rank(first), self._rank(second)
-        if one == other:  # the map is that whose rows sum to one
-            one, other = excess(first), excess(second)
-        if one == other or (one > other and is_learnt(first)):  # maps by maps, or maps mixed by learnt weights
-            self._derive(torch.matmul, (first, second), {}, result, first if first in self._marks else second)
+    def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | Doubt | str | None:
+        one, other = self._marks.rank(first), self._marks.rank(second)
+        if one == other:  # both were made of softmaxes
+            if min(first.ndim, second.ndim) < 2 or (place := map_of_two(first, second.mT)) is None:
+                return self._doubtful(first, second, result)
+            one, other = place, 1 - place
+        if one > other and is_learnt(first):  # maps mixed by learnt weights
+            self._derive(torch.matmul, (first, second), {}, result, second)
             return None
         transposed = one > other
         maps, values = (second, first) if transposed else (first, second)
@@ -176,8 +165,7 @@ class SoftmaxTrail:
             self._derive(torch.matmul, (first, second), {}, result, maps)
             if transposed or values.ndim < 2 or values.shape[-2] != mark.keys:
                 return None
-        exact = maps if mark.exact is None else mark.exact
-        exact, values = (exact.mT, values.mT) if transposed else (exact, values)
+        exact, values = (self._marks.exact(maps).mT, values.mT) if transposed else (self._marks.exact(maps), values)
         if min(exact.ndim, values.ndim) < 2:
             return "it multiplies values by a vector"
         groups = result.shape[:-2]
@@ -186,25 +174,39 @@ class SoftmaxTrail:
         found = Product.grouped(
             exact, values, lambda heads: heads.mT.contiguous() if transposed else heads, mark.keys, mark.last
         )
-        return found if isinstance(found, str) or not without_tokens else replace(found, weighs=True)
+        return self._found(found, maps, without_tokens)
 
-    def _multiplies(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool | None:  # noqa: A002
-        """Whether the values that a linear function multiplies by a map are of no example; None where it multiplies none."""
-        if input not in self._marks or weight in self._marks:
-            return None
-        return is_learnt(weight) or input.ndim > 2 or bias is not None
+    def _found(self, found: Product | str, maps: Tensor, without_tokens: bool) -> Product | str:
+        """A product with values. Those that are not of tokens it weighs."""
+        if without_tokens:
+            return found if isinstance(found, str) else replace(found, weighs=True)
+        self._doubts.settle(maps)
+        return found
 
-    def _einsum(self, equation: Any, operands: list[Tensor], result: Tensor) -> Product | str | None:
+    def _doubtful(self, first: Tensor, second: Tensor, result: Tensor) -> Doubt | None:
+        """A product of two tensors that were made of softmaxes: attention, or a map that is made of maps.
+
+        It is neither where no factor is of probabilities, as queries and keys are not.
+        """
+        self._derive(torch.matmul, (first, second), {}, result, second if second.shape == result.shape else first)
+        if excess(result, (-1,)) == 0:
+            self._marks[result] = Mark.along(result, -1)
+        self._doubts.inherit(result, (first, second))
+        return self._doubts.add(result) if min(excess(first), excess(second)) < 2 else None
+
+    def _einsum(self, equation: Any, operands: list[Tensor], result: Tensor) -> Product | Doubt | str | None:
         if len(operands) != 2:
             return f"it multiplies values by an einsum of {len(operands)} tensors"
         labels = einsum_labels(equation, operands)
         pairs = list(zip(operands, labels, strict=False))
         over = next((each for each in labels[0] if each in labels[1] and each not in labels[2]), None)
-        ranks = [self._rank(each) for each in operands]
-        if ranks[0] == ranks[1] and over:  # the map is that whose rows sum to one
-            ranks = [excess(each.movedim(of.index(over), -1)) for each, of in pairs]
+        ranks = [self._marks.rank(each) for each in operands]
+        if ranks[0] == ranks[1] and over:  # both were made of softmaxes
+            rows = rows_over(operands, labels)
+            if rows is None or (place := map_of_two(*rows)) is None:
+                return self._doubtful(operands[0], operands[1], result)
+            ranks = [place, 1 - place]
         (maps, of_map), (values, of_values) = pairs if ranks[0] <= ranks[1] else pairs[::-1]
-        two_maps = ranks[0] == ranks[1]
         out = labels[2]
         sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
         keys = [each for each in of_map if each in of_values and each not in out]
@@ -212,11 +214,15 @@ class SoftmaxTrail:
         mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] not in tokens  # heads, queries
         shared = len(of_map) < 4 or any(each in of_map and each in of_values for each in out)  # else it mixes heads
         without_tokens = is_learnt(values) or not shared
-        if not two_maps and {*of_map, *of_values} == {*out}:  # a sum over keys may follow
-            mark, first = self._marks[maps], aligned(maps, of_map, out)
-            self._marks[first] = replace(mark, exact=None if mark.exact is None else aligned(mark.exact, of_map, out))
-            return self._derive(torch.mul, (first, aligned(values, of_values, out)), {}, result, first)
-        if two_maps or without_tokens or not keys or mixes_others:
+        if {*of_map, *of_values} == {*out}:  # a sum over keys may follow
+            first, second = aligned(maps, of_map, out), aligned(values, of_values, out)
+            for each, given, of in ((first, maps, of_map), (second, values, of_values)):
+                if given in self._marks:
+                    mark = self._marks[given]
+                    self._marks[each] = replace(mark, exact=None if mark.exact is None else aligned(mark.exact, of, out))
+                    self._doubts.inherit(each, (given,))
+            return self._derive(torch.mul, (first, second), {}, result, first)
+        if without_tokens or not keys or mixes_others:
             self._derive(torch.einsum, (maps, values), {}, result, maps)
             if not without_tokens or keys != of_map[-1:] or sizes[of_map[-1]] != self._marks[maps].keys:
                 return None
@@ -226,8 +232,7 @@ class SoftmaxTrail:
             return f"it multiplies values by einsum({equation!r})"
         rest = [each for each in of_values if each not in (*groups, *keys)]
         mark = self._marks[maps]
-        exact = maps if mark.exact is None else mark.exact
-        exact = exact.permute([of_map.index(each) for each in (*groups, *alone[-1:], *keys)])
+        exact = self._marks.exact(maps).permute([of_map.index(each) for each in (*groups, *alone[-1:], *keys)])
         exact = exact if alone else exact.unsqueeze(-2)
         there = [each for each in groups if each in of_values]
         values = values.permute([of_values.index(each) for each in (*there, *keys, *rest)])
@@ -241,5 +246,4 @@ class SoftmaxTrail:
             order = [*groups, *alone[-1:], *rest]
             return heads.permute([order.index(each) for each in out]).contiguous()
 
-        found = Product.grouped(exact, values, output, mark.keys, mark.last)
-        return found if isinstance(found, str) or not without_tokens else replace(found, weighs=True)
+        return self._found(Product.grouped(exact, values, output, mark.keys, mark.last), maps, without_tokens)

@@ -222,6 +222,15 @@ PRODUCTS: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "out": written_out,
 }
 
+# values (batch, head, key, dim) → values that may look like probabilities themselves
+VALUES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "as they are": lambda v: v,
+    "softmax": lambda v: v.softmax(-1),
+    "softmax over keys": lambda v: v.softmax(-2),
+    "gated": lambda v: v.sigmoid() * v.softmax(-1),
+    "half": lambda v: v.softmax(-1) / 2,
+}
+
 UNSEEN: Final[dict[str, tuple[str, ...]]] = {  # products → probabilities that they do not show
     "key by key": ("another axis", "heads last", *BY_NUMBERS),
     **dict.fromkeys(("vecdot", "sparse", "entries of an einsum", "entries, keys last", "mean of entries", "vmap"), BY_NUMBERS),
@@ -259,6 +268,7 @@ class Form:
     helper: bool = False
     batch_first: bool = True
     state: bool = False
+    values: str = "as they are"
 
 
 class Mixing(nn.Module):
@@ -277,7 +287,7 @@ class Mixing(nn.Module):
             grouped = k[:, :1] if "groups" in form.fused else k
             note(self, lambda: (q @ grouped.mT / sqrt(q.shape[-1]) + mask).softmax(-1), self.sequence, self.live)
             return FUSED[form.fused](q, k, v, mask)
-        self.calls += form.state
+        self.calls, v = self.calls + form.state, VALUES[form.values](v)
         logits = q @ k.transpose(-2, -1) / (sqrt(q.shape[-1]) * (1 + self.calls)) + mask
         maps = EDITS[form.edit](PROBABILITIES[form.probabilities](logits))
         rounded = form.probabilities in BY_NUMBERS and form.product == "bfloat16"  # the rows that are known are rounded

@@ -20,6 +20,7 @@ from .random_attention import (
     PRODUCTS,
     SEEN,
     UNSEEN,
+    VALUES,
     WIDTH,
     Form,
     attention,
@@ -186,6 +187,7 @@ forms = st.builds(
     st.booleans(),
     st.booleans(),
     st.sampled_from([False] * 11 + [True]),
+    st.sampled_from(["as they are"] * 12 + list(VALUES)),
 ).filter(shown)
 recipes = st.builds(
     Recipe,

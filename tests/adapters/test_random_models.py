@@ -19,7 +19,7 @@ from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.torch_models import sequences
 
 from ..fuzzing import fuzzed
-from .random_attention import EDITS, PROBABILITIES, PRODUCTS, SEEN, Form, Seen
+from .random_attention import EDITS, PROBABILITIES, PRODUCTS, SEEN, VALUES, Form, Seen
 from .random_models import Recipe, built, readings, recipes, shown
 
 LINE = re.compile(r"reading=ac\.Reading\((tokens=|kind=|tower=|…\) with )|It has kind=|of batch \d")
@@ -87,10 +87,13 @@ def test_the_store_is_what_multiplied_values_or_the_error_names_the_module(case:
     assert not wrong, wrong
 
 
+@pytest.mark.parametrize("of_softmax", [False, True])
 @pytest.mark.parametrize("product", PRODUCTS)
-def test_probabilities_of_every_form_are_read_or_named_in_each_product(product: str) -> None:
+def test_probabilities_of_every_form_are_read_or_named_in_each_product(product: str, of_softmax: bool) -> None:
+    plain, *others = VALUES
     for number, probabilities in enumerate(PROBABILITIES):
-        form = Form("hand", "fused", probabilities, [*EDITS][number % len(EDITS)], product)
+        values = others[(number + [*PRODUCTS].index(product)) % len(others)] if of_softmax else plain
+        form = Form("hand", "fused", probabilities, [*EDITS][number % len(EDITS)], product, values=values)
         if not shown(form):
             continue
         forms = Form("fused"), form

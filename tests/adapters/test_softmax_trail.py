@@ -155,6 +155,15 @@ def test_a_rounded_map_is_read_before_rounding() -> None:
         assert (product.maps.dtype, torch.equal(product.maps, maps)) == (torch.float32, True)
 
 
+def test_a_map_of_complex_values_is_real() -> None:
+    with Followed() as followed:
+        result = LOGITS.softmax(-1).to(torch.complex64) @ torch.complex(VALUES, VALUES)
+    (product,) = followed.products
+    assert isinstance(product, Product)
+    assert torch.equal(product.maps, MAPS)
+    assert torch.allclose(product.output(product.maps.to(torch.complex64) @ product.values), result)
+
+
 def test_a_sink_is_a_key_without_values() -> None:
     with Followed() as followed:
         probabilities = torch.cat([LOGITS, LOGITS[..., :1]], -1).softmax(-1)

@@ -152,7 +152,7 @@ class _Survey(AttentionRecorder):
 
     def _read(self, call: AttentionCall | str, result: Any) -> Any:
         module, name, _ = self._running[-1] if self._running else (self._model, "", None)
-        given = self._given[len(self._running) - 1] if self._running else []
+        given = next(iter(self._given[len(self._running) - 1 :]), []) if self._running else []
         first = self._numbers.setdefault(given[0], next(self._next)) if given else None
         use = Use(
             name,

@@ -1,0 +1,72 @@
+"""Products of two tensors that were both made of softmaxes: values that are probabilities, or maps that make another map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from attnchain_adapters.probability_rows import excess
+
+DOUBT: Final = (
+    "it multiplies something made of a softmax by something made of a softmax, and which is the map and which are the values"
+    " is not known"
+)
+
+
+@final
+@dataclass(eq=False)
+class Doubt:
+    """A product of two such tensors that may be attention. It is none once its result is a map that multiplies values.
+
+    Attributes:
+        settled: whether its result, or something made of it, has multiplied values.
+    """
+
+    settled: bool = False
+
+
+@final
+class Doubts:
+    """Remembers which tensors were made of the results of doubtful products. No tensor is kept alive."""
+
+    def __init__(self) -> None:
+        self._of: Any = WeakIdKeyDictionary()
+
+    def add(self, result: Tensor) -> Doubt:
+        """Returns a doubt about the product that gave a tensor."""
+        doubt = Doubt()
+        self._of[result] = (*self._of.get(result, ()), doubt)
+        return doubt
+
+    def inherit(self, result: Tensor, sources: Iterable[Any]) -> None:
+        """Takes a tensor that was made of others, and may be a map where they may."""
+        if self._of and (
+            found := [each for source in sources if isinstance(source, Tensor) for each in self._of.get(source, ())]
+        ):
+            self._of[result] = tuple(dict.fromkeys((*self._of.get(result, ()), *found)))
+
+    def settle(self, maps: Tensor) -> None:
+        """Takes a map that has multiplied values: the products that made it were of maps."""
+        for doubt in self._of.get(maps, ()):
+            doubt.settled = True
+
+
+def map_of_two(first: Tensor, second: Tensor) -> int | None:
+    """Returns which of two factors, both made of softmaxes, is a map that multiplies the other: 0, 1; None if nothing tells.
+
+    A map's rows are probabilities over what is summed. It is told where the other factor is not of probabilities, or where it
+    alone has as many queries as keys. Where neither is of probabilities, as after learnt weights, the latter alone tells.
+
+    Args:
+        first, second: (…, row, summed), with the same axes before.
+    """
+    far, told = (excess(first), excess(second)), list[int]()
+    for place, (one, other) in ((0, (first, second)), (1, (second, first))):
+        square = one.ndim == other.ndim and one.shape[-1] == one.shape[-2] != other.shape[-2]
+        if square if min(far) == 2 else excess(one, (-1,)) < 2 and (square or far[1 - place] == 2):
+            told.append(place)
+    return told[0] if len(told) == 1 else None
