@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors
+from attnchain_interp.operators import Factors, wide_dtype
 from attnchain_interp.operators import float32_or_wider as _wide
 from attnchain_interp.operators.operator import rows_at_once
 from attnchain_interp.reprs import with_fields
@@ -182,7 +182,7 @@ class AttentionBlock:
             if isinstance(self.attention, Factors):
                 maps = (self.attention.among(slice(0, keys)) if keys < n else self.attention).maps(rows)
             else:
-                maps = _wide(self.attention[:, :, rows, :keys])
+                maps = self.attention[:, :, rows, :keys].to(wide_dtype(self.values.dtype))
             if self.gate is not None and self.gate.shape[-1] == 1:
                 maps = maps * self.gate[:, :, rows]
             if self.scale is not None and self.scale.shape[-1] == 1:

@@ -95,3 +95,23 @@ def test_a_block_is_gone_once_it_is_taken() -> None:
     finally:
         gc.enable()
     assert seen.alive == [1] * 6
+
+
+def test_a_map_may_be_of_more_bits_than_the_values() -> None:
+    class Attention(nn.Module):
+        def __init__(self, wide: bool) -> None:
+            super().__init__()
+            self.qkv, self.out, self.wide = nn.Linear(8, 24), nn.Linear(8, 8), wide
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.qkv(x).chunk(3, -1)
+            maps = (q @ k.mT).softmax(-1)
+            return x + self.out((maps.double().float() if self.wide else maps) @ v)
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Attention(False), Attention(True)).eval(), torch.randn(1, 4, 8)
+    reading = ac.Reading(tokens=ac.TokenLayout.text())
+    assert ac.capture(model, x, reading=reading)[1].maps.dtype == torch.float64
+    contributions = ac.capture_contributions(model, x, reading=reading)
+    cast("Any", model[1]).wide = False
+    assert torch.allclose(contributions.maps(), ac.capture_contributions(model, x, reading=reading).maps(), atol=1e-6)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from attnchain_adapters.softmax_trail import Product, SoftmaxTrail
+from attnchain_adapters.softmax_trail import Doubt, Product, SoftmaxTrail
 
 B, H, Q, K, D = 2, 3, 4, 5, 6
 
@@ -20,7 +20,7 @@ B, H, Q, K, D = 2, 3, 4, 5, 6
 class Followed(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
-        self.trail, self.products = SoftmaxTrail(), list[Product | str]()
+        self.trail, self.products = SoftmaxTrail(), list[Product | Doubt | str]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
