@@ -178,12 +178,15 @@ def _only_kind(name: str, kinds: Mapping[str, StackKind], uses: Sequence[Use]) -
 def _check_readable(uses: Sequence[Use]) -> None:
     unreadable = [use for use in uses if use.reason]
     if unreadable:
-        rest = [use.layer for use in uses if not use.reason]
+        layers = {use.layer for use in unreadable}
+        rest = list(dict.fromkeys(use.layer for use in uses if use.layer not in layers))
+        both = next((use.layer for use in uses if use.layer in layers and not use.reason), None)
+        fix = f"Name the layers that can be read: layers={rest}." if rest else ""
+        if both is not None:
+            fix += f" To read {both} too, give what it does beside its attention, as a router does, a module of its own."
         raise AttentionError(
             f"{unreadable[0]} attends, but its map cannot be read: {unreadable[0].reason}.",
-            f"Name the layers that can be read: layers={rest}."
-            if rest
-            else "Pass the maps yourself: AttentionStore.from_maps.",
+            fix.strip() or "Pass the maps yourself: AttentionStore.from_maps.",
         )
     names = [use.layer for use in uses]
     twice = next((use for use in uses if names.count(use.layer) > 1), None)
