@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -101,8 +101,7 @@ def selected_score(output: Any, target: Target, batch: int) -> Tensor:
     except (AssertionError, IndexError, RuntimeError, TypeError) as error:
         raise AttentionError(
             f"target={target!r} cannot be selected from logits of shape {tuple(logits.shape)} ({error}).",
-            f"Pass a class below {logits.shape[-1]}, or one for each of the {batch} examples. For logits with more axes pass a"
-            " tuple of indices, or a list of tuples.",
+            _choice(target, logits.shape[1:], batch),
         ) from error
     return _one_each(chosen, f"target={target!r}", batch)
 
@@ -123,6 +122,17 @@ def kept_by_target(target: Target) -> int | None:
     each = target if isinstance(target, list) else [target]
     last = [-indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1 and int(indices[0]) < 0]
     return max(last) if each and len(last) == len(each) else None
+
+
+def _choice(target: Any, sizes: Sequence[int], batch: int) -> str:
+    """Says what can be selected from logits whose axes after the examples have these sizes."""
+    if len(sizes) == 1:
+        return f"Pass a class below {sizes[0]}, or a list of one for each of the {batch} examples."
+    tuples = [each for each in (target if isinstance(target, list) else [target]) if isinstance(each, tuple)]
+    for place, size in enumerate(sizes):
+        for wrong in (each[place] for each in tuples if len(each) == len(sizes) and not -size <= each[place] < size):
+            return f"Pass an index from {-size} to {size - 1} in place of {wrong}."
+    return f"Pass a tuple of {len(sizes)} indices (position, class), or a list of one for each of the {batch} examples."
 
 
 def _scores_of(output: Any, batch: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,6 +45,21 @@ def test_scores_of_plain_logits() -> None:
         selected_score(logits, 4, 2)
     with pytest.raises(AttentionError, match="one score per example"):
         selected_score(logits, lambda output: output, 2)
+
+
+@pytest.mark.parametrize(
+    ("target", "fix"),
+    [
+        ((-99, 3), r"Pass an index from -\d to \d in place of -99\.$"),
+        ([(0, 1), (0, 99)], r"Pass an index from -\d to \d in place of 99\.$"),
+        ((1, 2, 3), r"Pass a tuple of 2 indices \(position, class\), or a list of one for each of the 2 examples\.$"),
+        (99, r"Pass a tuple of 2 indices"),
+    ],
+)
+def test_the_remedy_says_what_can_be_selected(target: Any, fix: str) -> None:
+    with pytest.raises(AttentionError, match="cannot be selected") as caught:
+        selected_score(LOGITS, target, 2)
+    assert re.search(fix, str(caught.value)), str(caught.value)
 
 
 def test_the_position_that_a_target_names() -> None:
