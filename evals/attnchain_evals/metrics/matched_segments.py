@@ -27,6 +27,9 @@ def matched_counts(segments: Tensor, classes: Tensor, count: int) -> Tensor:
         classes: (height, width) the number of each pixel's class, below 0 where nobody labelled it: it counts nowhere.
         count: the number of classes.
 
+    Raises:
+        AttentionError: the number of a class is not below `count`.
+
     Source: the code of Tian et al., *Diffuse, Attend, and Segment*, CVPR 2024.
 
     >>> matched_counts(torch.tensor([[7, 7, 8, 8]]), torch.tensor([[0, 0, 0, 1]]), 2)
@@ -35,6 +38,12 @@ def matched_counts(segments: Tensor, classes: Tensor, count: int) -> Tensor:
             [1., 0.]], dtype=torch.float64)
     """
     labelled = classes >= 0
+    greatest = int(classes.max()) if classes.numel() else -1
+    if greatest >= count:
+        raise AttentionError(
+            f"classes holds the number {greatest}, and of {count} classes the greatest is {count - 1}.",
+            f"Give the number of classes, at least {greatest + 1}, or number them from 0.",
+        )
     own, numbers = segments[labelled].cpu().unique(return_inverse=True)
     width = max(count, len(own))
     both = torch.bincount(classes[labelled].cpu() * width + numbers, minlength=count * width).view(count, width).double()

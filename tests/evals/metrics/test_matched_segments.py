@@ -37,6 +37,15 @@ def test_what_is_left_over_is_missed_once_and_extra_pixels_count() -> None:
     assert (right.tolist(), extra.tolist(), lacking.tolist()) == ([3, 3], [0, 1], [2, 0])
 
 
+def test_a_class_beyond_their_number_is_refused() -> None:
+    segments, classes = torch.zeros(1, 3), torch.tensor([[0, -1, 2]])
+    with pytest.raises(AttentionError, match=r"holds the number 2, and of 2 classes the greatest is 1\.\nGive .* at least 3"):
+        matched_counts(segments, classes, 2)
+    with pytest.raises(AttentionError, match="holds the number 2"):
+        MatchedIoU(2).measure(trial(classes, classes), segments[None])
+    assert matched_counts(segments, classes, 3)[2].tolist() == [0, 0, 1]
+
+
 def test_pooled_over_images() -> None:
     parts = torch.tensor([[0, 0, 1, 1]])
     one, other = torch.tensor([[0, 0, 0, 1]]), torch.tensor([[-1, 0, 1, 1]])
