@@ -39,7 +39,7 @@ def segment(
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="draw boundaries along the photograph's edges")] = True,
     track: Annotated[bool, typer.Option("--track", help="frames of one scene: a region keeps its number")] = False,
 ) -> None:
-    """Writes labels, an overlay, memberships and facts of each image. Images that have them already are not read again."""
+    """Writes labels, an overlay, memberships and facts of each image. An image that has them is not read again."""
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.segmentation import asked_place
     from attnchain_evals.segments.tracking import Tracker
@@ -70,7 +70,7 @@ def segment(
     tracker = Tracker() if track else None
     failed: dict[Path, AttentionError] = {}
     for file, name in progress(list(zip(files, _names(files), strict=True)), "images"):
-        told = {"image": str(file), "asked": json.loads(json.dumps(asked))}
+        told = {"image": str(file), "sha256": _digest(file), "asked": json.loads(json.dumps(asked))}
         if tracker is None and _done(out / f"{name}.json", told):
             continue
         try:
@@ -144,8 +144,18 @@ def _names(files: list[Path]) -> Iterator[str]:
         yield name
 
 
+def _digest(file: Path) -> str:
+    """Returns the sha256 of an image's file; of one that cannot be read, nothing."""
+    from attnchain_evals.tasks.digest import sha256
+
+    try:
+        return sha256(file)
+    except OSError:
+        return ""
+
+
 def _done(facts: Path, told: dict[str, Any]) -> bool:
-    """Says whether the files of an image are there, asked for in the same way."""
+    """Says whether the files of an image with the same bytes are there, asked for in the same way."""
     try:
         found = json.loads(facts.read_text("utf-8"))
     except (OSError, ValueError):

@@ -49,6 +49,10 @@ def test_a_folder_is_segmented_once(folder: Path) -> None:
     run(folder / "in", "-o", out, "-k", 2)
     again = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
     assert [name for name in times if again[name] != times[name]] == [name for name in times if name.startswith("1")]
+    Image.open(folder / "in" / "1.png").rotate(180).save(folder / "in" / "0.png")
+    run(folder / "in", "-o", out, "-k", 2)
+    replaced = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert [name for name in again if replaced[name] != again[name]] == [name for name in again if name.startswith("0")]
     run(folder / "in" / "0.png", "-o", out, "--point", "10,10")
     assert json.loads((out / "0.json").read_text())["asked"]["point"] == [10, 10], "asked otherwise, it is made anew"
 
