@@ -24,7 +24,8 @@ SOFTMAX: Final = frozenset(
 SUM: Final = frozenset((torch.sum, Tensor.sum))
 _TOTAL: Final = SUM | {torch.logsumexp, Tensor.logsumexp, torch.special.logsumexp}
 _STARTS: Final = SOFTMAX | _TOTAL | {F.normalize, torch.einsum}
-SHIFT: Final = frozenset((torch.add, Tensor.add, Tensor.add_, torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
+_ADD: Final = frozenset((torch.add, Tensor.add, Tensor.add_))
+SHIFT: Final = _ADD | frozenset((torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
 DIVIDE: Final = frozenset((torch.div, Tensor.div, Tensor.div_, torch.true_divide, Tensor.true_divide, Tensor.__truediv__))
 MULTIPLY: Final = frozenset((torch.mul, Tensor.mul, Tensor.mul_))
 INVERT: Final = frozenset((torch.reciprocal, Tensor.reciprocal, Tensor.__rtruediv__, Tensor.pow, torch.pow))
@@ -81,6 +82,8 @@ class SoftmaxOrigins:
         elif len(self._totals):
             if first in self._totals and function in SHIFT | SHAPED:
                 self._totals[result] = self._totals[first]
+            elif isinstance(second, Tensor) and second in self._totals and function in _ADD:
+                self._totals[result] = self._totals[second]
             elif first in self._totals and function in INVERT:
                 self._totals[result] = replace(self._totals[first], undone_by=MULTIPLY)
             elif isinstance(second, Tensor):

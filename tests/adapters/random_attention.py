@@ -52,6 +52,12 @@ def divided(x: Tensor, divide: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     return divide(weights, weights.sum(-1, keepdim=True))
 
 
+def off_by_one(x: Tensor) -> Tensor:
+    greatest = x.amax(-1, keepdim=True).clamp(min=0)
+    weights = (x - greatest).exp()
+    return weights / ((-greatest).exp() + weights.sum(-1, keepdim=True))
+
+
 def mild(x: Tensor) -> Tensor:
     """Logits that choose no token alone: of one token a row, no numbers show a map."""
     return torch.where(x.isinf(), x, x.tanh() / 2)
@@ -111,6 +117,7 @@ PROBABILITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "numpy": lambda x: torch.from_numpy(mild(x).detach().softmax(-1).numpy()),
     "in place": lambda x: divided(x, lambda weights, total: weights.div_(total)),
     "one more than the sum": lambda x: divided(x, lambda weights, total: weights / (1 + total)),
+    "one more than the sum, less the greatest": off_by_one,
     "expanded sum": lambda x: divided(x, lambda weights, total: weights / total.expand_as(weights)),
     "sum by einsum": lambda x: divided(x, lambda weights, _: weights / torch.einsum("bhij->bhi", weights)[..., None]),
     "over one": lambda x: divided(x, lambda weights, total: weights * (1 / total)),

@@ -49,6 +49,7 @@ X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
         lambda x: (lambda e: e * (1 / e.sum(-1, keepdim=True)))(x.exp()),
         lambda x: (lambda e: e.sum(-1, keepdim=True).reciprocal() * e)(x.exp()),
         lambda x: (x - x.logsumexp(-1)[..., None]).exp(),
+        lambda x: (lambda m, e: e / ((-m).exp() + e.sum(-1, keepdim=True)))(x.amax(-1, True), (x - x.amax(-1, True)).exp()),
         lambda x: (lambda e: torch.div(e, torch.sum(e, dim=-1, keepdim=True).clamp(min=1e-9)))(x.exp()),
     ],
 )

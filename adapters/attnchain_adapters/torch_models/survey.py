@@ -203,7 +203,7 @@ class _Survey(AttentionRecorder):
         return result
 
     def _no_tokens(self, call: AttentionCall) -> str:
-        """Returns why keys are not tokens: no module around was given as many, but as many as the others are."""
+        """Returns why keys or queries are not tokens: no module around was given as many, but as many as the others are."""
         *_, queries, keys = call.attention.shape
         lengths, further = self._lengths(), keys - queries
         unknown = not {keys, further} & lengths or (queries, further) in self._values.joined
@@ -211,6 +211,9 @@ class _Survey(AttentionRecorder):
             return f"it attends to {further} keys beside its {queries} tokens: a memory, a cache, or a key of zeros"
         if queries == keys not in lengths and call.values.shape[-1] in lengths:
             return f"it mixes {keys} channels, or windows of {keys} tokens, and its map is not over the tokens"
+        heads = heads_of(self._running[-1][0] if self._running else self._model) or 1
+        if call.attention.shape[1] == 1 < heads and queries == heads * keys not in lengths and keys in lengths:
+            return f"its {queries} queries may be those of {heads} heads of {keys} tokens, folded into one axis"
         return ""
 
     def _lengths(self) -> set[int]:

@@ -87,6 +87,21 @@ def test_maps_over_channels_are_told_from_maps_over_tokens() -> None:
         ac.capture(model, torch.randn(2, 6, 4, 4), reading=ac.Reading(tokens=ac.TokenLayout.text()))
 
 
+class FoldedQueries(nn.Module):
+    """Multi-query attention: the queries of all heads attend to one set of keys."""
+
+    num_heads = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = x.unflatten(-1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        return ((queries @ x[..., :4].mT).softmax(-1) @ x[..., 4:]).unflatten(1, (2, -1)).transpose(1, 2).flatten(2)
+
+
+def test_heads_that_are_folded_into_queries_are_refused() -> None:
+    (use,) = survey(model := FoldedQueries(), lambda: model(torch.randn(3, 5, 8)))
+    assert use.reason == "its 10 queries may be those of 2 heads of 5 tokens, folded into one axis"
+
+
 def test_keys_that_no_module_was_given_are_told_from_a_context() -> None:
     model, x = Memory(), torch.randn(2, 5, 8)
     (use,) = survey(model, lambda: model(x))
