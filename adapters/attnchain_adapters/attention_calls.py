@@ -71,7 +71,8 @@ class AttentionCall:
         return self._over_heads(torch.linalg.vector_norm(values, dim=-1, dtype=wide_dtype(values.dtype)))
 
     def _over_heads(self, shared: Tensor) -> Tensor:
-        return shared.repeat_interleave(self.attention.shape[1] // shared.shape[1], 1)
+        group = self.attention.shape[1] // shared.shape[1]
+        return shared if group == 1 else shared.repeat_interleave(group, 1)
 
     def with_maps(self, maps: Tensor) -> Any:
         """Returns what the function returns with these maps (batch, head, query, key) in place of its own."""

@@ -94,7 +94,7 @@ class AttentionRecorder(TorchFunctionMode):
                 continue
             enter = partial(self._enter, name)
             self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
+            self._handles.append(module.register_forward_hook(self._leave, with_kwargs=True, always_call=True))
         super().__enter__()
         return self
 
@@ -144,7 +144,7 @@ class AttentionRecorder(TorchFunctionMode):
         self._running.append((module, name, layer))
         self._owners.append(self._owners[-1] if layer is None else (module, layer))
 
-    def _leave(self) -> None:
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if get_ident() == self._thread and self._running:
             self._running.pop()
             self._owners.pop()

@@ -90,24 +90,16 @@ class ContributionPath:
         weight = computing[0].weight if len(computing) == 1 else None
         if weight is None or type(weight) not in (Tensor, nn.Parameter):  # quantised weights compute in their own way
             return None
-        places = self._places(self._steps[: self._steps.index(computing[0])], shape)
-        _, heads, n, dim = shape
-        if places.shape[-1] != heads * dim or weight.shape != (width, heads * dim):
+        _, heads, _, dim = shape
+        channels = torch.arange(heads * dim, dtype=torch.int32, device="cpu").view(heads, 1, dim).expand(shape)
+        channels = _shaped(self._steps[: self._steps.index(computing[0])], channels)
+        if channels.shape[-1] != heads * dim or weight.shape != (width, heads * dim):
             return None
-        token = places.view(-1, heads * dim)[0]
-        order = token // (n * dim) % heads * dim + token % dim  # head and dim of each channel
+        order = channels.view(-1, heads * dim)[0]  # head and dim of each channel
         projection, bias = weight.mT, computing[0].bias
         if bool((order.diff() != 1).any()):
             projection = projection[order.argsort().to(weight.device)]
         return projection.unflatten(0, (heads, dim)), weight.new_zeros(width) if bias is None else bias
-
-    def _places(self, steps: Steps, shape: torch.Size) -> Tensor:
-        """Where each number of the heads (batch, head, query, dim) is after steps that reshape."""
-        places = torch.arange(shape.numel(), device="cpu").view(shape)
-        for step in steps:
-            if isinstance(step, Step) and step.function in SHAPED:
-                places = step.call(places).contiguous()
-        return places
 
     def _layout(self, output: torch.Size, heads: Tensor) -> Callable[[Tensor], Tensor]:
         """Brings a tensor laid out as the output into (batch, token, width).
@@ -146,7 +138,7 @@ class ContributionPath:
                 scale = _times(scale, laid(factor.expand(*step.shape[:-1], 1).reshape(*output[:-1], 1)))
             elif all(isinstance(each, Gate) or each.function in _LAID for each in before):
                 found = torch.empty(shape, dtype=factor.dtype, device=factor.device)
-                places = self._places(before, shape).flatten().to(factor.device)
+                places = _shaped(before, torch.arange(shape.numel(), device="cpu").view(shape)).flatten().to(factor.device)
                 found.view(-1)[places] = factor.expand(step.shape).flatten()
                 gate = _times(gate, found[..., :1] if bool((found == found[..., :1]).all()) else found)
             elif step.shape == output:
@@ -158,3 +150,11 @@ class ContributionPath:
 
 def _times(one: Tensor | None, other: Tensor) -> Tensor:
     return other if one is None else one * other
+
+
+def _shaped(steps: Steps, places: Tensor) -> Tensor:
+    """Where numbers of the heads (batch, head, query, dim) are after the steps that reshape."""
+    for step in steps:
+        if isinstance(step, Step) and step.function in SHAPED:
+            places = step.call(places).contiguous()
+    return places

@@ -57,10 +57,6 @@ class ContributionRecorder(AttentionRecorder):
         for module in (self._model.get_submodule(name) for name in around):
             self._handles.append(module.register_forward_pre_hook(self._given, with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._done, always_call=True))
-        for module in self._model.modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
-            self._handles.append(module.register_forward_hook(self._keep, with_kwargs=True))
         super().__enter__()
         return self
 
@@ -91,10 +87,6 @@ class ContributionRecorder(AttentionRecorder):
                 given.extend(each for before in sources for each in before if not any(each is known for known in given))
             self._open.append(given)
 
-    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if get_ident() == self._thread and isinstance(output, Tensor):
-            self._returned.append((output, [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]))
-
     def _done(self, *_: object) -> None:
         if get_ident() == self._thread and self._open:
             self._open.pop()
@@ -107,6 +99,11 @@ class ContributionRecorder(AttentionRecorder):
             if layer in self._wanted and self._blocks.wants_blocks:
                 where = f"{type(self._model).__name__}, layer {layer!r}"
                 self._traces.append((layer, ContributionTrace(where, self._open)))
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        super()._leave(module, args, kwargs, output)
+        if get_ident() == self._thread and isinstance(output, Tensor):
+            self._returned.append((output, [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]))
 
     def _take(self, layer: str, call: AttentionCall, result: Any) -> Any:
         if not self._blocks.wants_blocks:

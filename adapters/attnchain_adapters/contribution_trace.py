@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from attnchain_adapters.attention_calls import AttentionCall
@@ -89,7 +90,7 @@ class ContributionTrace:
             self._paths[id(result[0])] = _Traced(result[0], (Step(None, lambda heads: call.output(heads)[0]),))
         else:  # the product of maps and values, laid out otherwise
             self._paths[id(result)] = _Traced(result, (Step(Tensor.view, call.output),))
-        values = call.values  # now: the model may change the tensors of the call in place
+        values = call.make_values().clone(memory_format=torch.contiguous_format)  # the model may change its own in place
         self._call = replace(call, make_values=lambda: values)
 
     def follow(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:

@@ -17,7 +17,7 @@ from attnchain_interp.operators import float32_or_wider as _wide
 from attnchain_interp.operators.operator import rows_at_once
 from attnchain_interp.reprs import with_fields
 
-_TOGETHER: Final = 2**19  # numbers of a map's rows that are held at once
+_TOGETHER: Final = 2**19  # numbers of a map's rows that are held at once in a thread's cache
 _AGREES: Final = 1e-4  # of the greatest entry: rounding of float32; of narrower types, some of their steps
 _STEPS: Final = 8
 _PROBES: Final = 16

@@ -11,11 +11,12 @@ from torch import Tensor
 from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.operator import entries_at_once
 
 Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
 Sizes = Callable[[slice, Tensor], Tensor]  # some queries and their maps (batch, head, query, key) → (batch, query, key)
 
-_TOGETHER: Final = 2**18  # numbers of vectors that are held at once: few enough for a cache
+_TOGETHER: Final = 2**18  # numbers of vectors that are held at once in a thread's cache
 
 
 def check_measure(measure: str) -> None:
@@ -161,7 +162,8 @@ class _Summands:
         """
         by_key, causal = maps.permute(0, 3, 2, 1).contiguous(), self._block.causal
         found = size(torch.zeros_like(self.residual[:, None, rows]), rows).repeat(1, maps.shape[-1], 1)  # (batch, key, query)
-        room = max(1, _TOGETHER // (maps.shape[0] * maps.shape[2] * self.residual.shape[-1]))
+        one = maps.shape[0] * maps.shape[2] * self.residual.shape[-1]
+        room = max(1, entries_at_once(_TOGETHER, maps.device) // one)
         for first in range(0, maps.shape[-1], room):
             keys = slice(first, min(first + room, maps.shape[-1]))
             queries = slice(max(rows.start, first), rows.stop) if causal else rows
@@ -171,6 +173,7 @@ class _Summands:
             if residual is not None and low < high:
                 each.diagonal(keys.start - queries.start, 1, 2).add_(residual[:, low:high].mT)
             found[:, keys, some] = size(each, queries)
+            del each  # the next ones take its place in the cache
         return found.mT
 
     def _summed(self, by_key: Tensor, keys: slice, queries: slice) -> Tensor:

@@ -55,15 +55,24 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def rows_at_once(entries: int, row: int, device: torch.device) -> int:
-    """Returns how many rows of a map are built at once, of which each has `row` entries.
+def entries_at_once(entries: int, device: torch.device) -> int:
+    """Returns how many numbers are worked on together: `entries` for each thread of a CPU, whose own cache holds them.
 
-    On a CPU a tile of about `entries` fits into its cache; elsewhere it is 16 times as large.
+    On other devices, and on a CPU of 16 threads and more, there are 16 times `entries`.
 
-    >>> rows_at_once(2000, 10, torch.device("cpu")), rows_at_once(1000, 20, torch.device("cuda"))
-    (200, 800)
+    >>> entries_at_once(1000, torch.device("cuda"))
+    16000
     """
-    return max(_LEAST, (entries if device.type == "cpu" else 16 * entries) // row)
+    return entries * (min(16, torch.get_num_threads()) if device.type == "cpu" else 16)
+
+
+def rows_at_once(entries: int, row: int, device: torch.device) -> int:
+    """Returns how many rows of a map are built at once, of which each has `row` entries. See `entries_at_once`.
+
+    >>> rows_at_once(1000, 20, torch.device("cuda"))
+    800
+    """
+    return max(_LEAST, entries_at_once(entries, device) // row)
 
 
 class Operator(ABC):
