@@ -85,7 +85,8 @@ def check_settled(model: nn.Module) -> None:
         AttentionError: the model is in train mode and has dropout, so that its attention is random, or batch norms, whose
             statistics each forward changes.
     """
-    for name, module in model.named_modules():
+    modules = list(model.named_modules())
+    for name, module in modules:
         held = vars(module)  # not getattr: diffusers' models look a name up in their configuration, with a warning
         active = [rate for rate in _RATES if isinstance(value := held.get(rate), float) and value > 0]
         if module.training and active:
@@ -94,7 +95,7 @@ def check_settled(model: nn.Module) -> None:
                 f" {held[active[0]]}), so its attention is random and rows do not sum to one.",
                 "Call model.eval() first.",
             )
-    for name, module in model.named_modules():
+    for name, module in modules:
         if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             raise AttentionError(
                 f"the model is in train mode with a batch norm ({name}), whose statistics each forward changes.",
