@@ -66,10 +66,12 @@ def show_states(
         picture = displayable(image, normalization)
         row[0].imshow(picture)
         handles = _draw_regions(row[1], picture, memberships_of, weights_of)
-        row[2].legend(handles=handles, loc="center left", fontsize=6, frameon=False, ncols=2 if len(handles) > 8 else 1)
+        columns = 2 if len(handles) > 8 else 1
+        row[2].legend(handles=handles, loc="upper left", borderaxespad=0, fontsize=6, frameon=False, ncols=columns)
         row[2].set_box_aspect(picture.shape[0] / picture.shape[1])
     for axis, name in zip(axes[0], ("input", "metastable states", "stationary weight"), strict=True):
         name_column(axis, "share of the patches" if weights is None and axis is axes[0, 2] else name)
+    axes[0, 2].title.set(x=0, horizontalalignment="left")  # above the weights
     write_title(figure, title)
     return figure
 

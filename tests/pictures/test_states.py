@@ -44,6 +44,18 @@ def test_metastable_states_over_images(channels: int, tmp_path: Path) -> None:
     assert written.std() > 0.1
 
 
+@pytest.mark.parametrize(("images", "states"), [(1, 2), (4, 11)])
+def test_the_title_of_the_weights_stands_on_them(images: int, states: int) -> None:
+    figure = pictures.show_states(torch.rand(images, states, 6, 9), torch.rand(images, 3, 24, 36))
+    figure.draw_without_rendering()
+    axis = figure.axes[2]
+    legend = axis.get_legend()
+    assert legend is not None
+    title, weights = axis.title.get_window_extent(), legend.get_window_extent()
+    assert 0 <= title.y0 - weights.y1 < title.height
+    assert abs(title.x0 - weights.x0) < title.height
+
+
 def test_a_state_that_is_no_patchs_first_is_said_to_be() -> None:
     memberships = torch.tensor([0.6, 0.4])[None, :, None, None].expand(1, 2, 2, 2)
     axes = pictures.show_states(memberships, torch.rand(1, 3, 8, 8), weights=torch.tensor([[0.6, 0.4]])).get_axes()
