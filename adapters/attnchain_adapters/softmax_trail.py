@@ -21,7 +21,7 @@ from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PR
 from attnchain_adapters.softmax_marks import Mark, Marks
 from attnchain_adapters.softmax_origins import MULTIPLY, SOFTMAX, SUM, SoftmaxOrigins, axis_given
 from attnchain_adapters.torch_operators import tensors_in
-from attnchain_adapters.two_softmaxes import Doubt, Doubts, map_of_two
+from attnchain_adapters.two_softmaxes import Doubt, Doubts, told
 
 _BEGIN: Final = PRODUCT | MULTIPLY  # their factors may be known by their numbers
 
@@ -149,11 +149,10 @@ class SoftmaxTrail:
         return None
 
     def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | Doubt | str | None:
-        one, other = self._marks.rank(first), self._marks.rank(second)
-        if one == other:  # both were made of softmaxes
-            if min(first.ndim, second.ndim) < 2 or (place := map_of_two(first, second.mT)) is None:
-                return self._doubtful(first, second, result)
-            one, other = place, 1 - place
+        ranks = told(self._marks, (first, second), None if min(first.ndim, second.ndim) < 2 else (first, second.mT))
+        if ranks is None:
+            return self._doubtful(first, second, result)
+        one, other = ranks
         if one > other and is_learnt(first):  # maps mixed by learnt weights
             self._derive(torch.matmul, (first, second), {}, result, second)
             return None
@@ -180,7 +179,8 @@ class SoftmaxTrail:
         """A product with values. Those that are not of tokens it weighs."""
         if without_tokens:
             return found if isinstance(found, str) else replace(found, weighs=True)
-        self._doubts.settle(maps)
+        if excess(maps, (-1,)) < 2:
+            self._doubts.settle(maps)
         return found
 
     def _doubtful(self, first: Tensor, second: Tensor, result: Tensor) -> Doubt | None:
@@ -191,6 +191,8 @@ class SoftmaxTrail:
         self._derive(torch.matmul, (first, second), {}, result, second if second.shape == result.shape else first)
         if excess(result, (-1,)) == 0:
             self._marks[result] = Mark.along(result, -1)
+        if result in self._marks:
+            self._marks[result] = replace(self._marks[result], gated=True)
         self._doubts.inherit(result, (first, second))
         return self._doubts.add(result) if min(excess(first), excess(second)) < 2 else None
 
@@ -200,13 +202,10 @@ class SoftmaxTrail:
         labels = einsum_labels(equation, operands)
         pairs = list(zip(operands, labels, strict=False))
         over = next((each for each in labels[0] if each in labels[1] and each not in labels[2]), None)
-        ranks = [self._marks.rank(each) for each in operands]
-        if ranks[0] == ranks[1] and over:  # both were made of softmaxes
-            rows = rows_over(operands, labels)
-            if rows is None or (place := map_of_two(*rows)) is None:
-                return self._doubtful(operands[0], operands[1], result)
-            ranks = [place, 1 - place]
-        (maps, of_map), (values, of_values) = pairs if ranks[0] <= ranks[1] else pairs[::-1]
+        ranks = told(self._marks, operands, rows_over(operands, labels))
+        if ranks is None and over:
+            return self._doubtful(operands[0], operands[1], result)
+        (maps, of_map), (values, of_values) = pairs if ranks is None or ranks[0] <= ranks[1] else pairs[::-1]
         out = labels[2]
         sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
         keys = [each for each in of_map if each in of_values and each not in out]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.probability_rows import excess
+from attnchain_adapters.softmax_marks import Marks
 
 DOUBT: Final = (
     "it multiplies something made of a softmax by something made of a softmax, and which is the map and which are the values"
@@ -70,3 +71,18 @@ def map_of_two(first: Tensor, second: Tensor) -> int | None:
         if square if min(far) == 2 else excess(one, (-1,)) < 2 and (square or far[1 - place] == 2):
             told.append(place)
     return told[0] if len(told) == 1 else None
+
+
+def told(marks: Marks, factors: Sequence[Tensor], rows: Sequence[Tensor] | None) -> tuple[int, int] | None:
+    """Returns the ranks of two factors, of which a map has the lower one; None where nothing tells it.
+
+    Args:
+        marks: of the factors.
+        factors: of a product.
+        rows: the factors as `map_of_two` takes them; None where they have no such form.
+    """
+    one, other = (marks.rank(each) for each in factors)
+    place = None if rows is None or max(one, other) == 2 else map_of_two(rows[0], rows[1])
+    if place is None:
+        return (one, other) if one != other else None
+    return place, 1 - place

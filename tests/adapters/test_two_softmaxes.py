@@ -153,6 +153,28 @@ def test_what_cannot_be_told_apart_is_named(form: str) -> None:
     assert "1" in store.unread
 
 
+class Plain(nn.Module):
+    """Attention without projections: what it gives is a query of the next one."""
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return x + maps(x, keys) @ values
+
+
+def test_what_follows_does_not_settle_a_doubt() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.out = Plain(), Plain(), nn.Linear(TOKENS, 2)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            x = self.first(x, x, x.softmax(-1))
+            return self.out(self.second(x, x, y))
+
+    x = numbers(2, TOKENS, TOKENS)
+    with pytest.raises(ac.AttentionError, match=r"first \(Plain\) attends, but .* which is the map and which are the values"):
+        ac.capture(Two().eval(), x, x + 1, reading=TEXT)
+
+
 def test_a_wanted_layer_of_a_family_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import BertConfig, BertModel
     from transformers.models.bert import modeling_bert
