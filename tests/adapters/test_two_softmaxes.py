@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 import attnchain_interp as ac
-from attnchain_adapters.two_softmaxes import Doubts, map_of_two
+from attnchain_adapters.softmax_marks import Mark, Marks
+from attnchain_adapters.softmax_trail import SoftmaxTrail
+from attnchain_adapters.two_softmaxes import Doubt, Doubts, map_of_two, told
 
 TOKENS, WIDTH = 7, 8
 TEXT = ac.Reading(tokens=ac.TokenLayout.text())
@@ -43,6 +46,16 @@ SQUARE, WIDE, TALL = numbers(2, 5, 5).softmax(-1), numbers(2, 3, 5).softmax(-1),
 )
 def test_a_map_is_told_from_its_values(first: Tensor, second: Tensor, place: int | None) -> None:
     assert map_of_two(first, second) == place
+
+
+def test_a_map_has_the_lower_rank() -> None:
+    marks, rows, values = Marks(), (SQUARE, WIDE), WIDE.clone()
+    marks[SQUARE], marks[WIDE] = Mark(5, True), Mark(5, True)
+    assert told(marks, (WIDE, SQUARE), rows[::-1]) == (1, 0)
+    assert told(marks, rows, None) is None
+    assert told(marks, (SQUARE, values), rows) == (0, 2)
+    marks[WIDE] = Mark(5, True, gated=True)
+    assert told(marks, rows, None) == (0, 1)
 
 
 def test_a_doubt_is_settled_by_what_is_made_of_the_result() -> None:
@@ -153,26 +166,33 @@ def test_what_cannot_be_told_apart_is_named(form: str) -> None:
     assert "1" in store.unread
 
 
-class Plain(nn.Module):
-    """Attention without projections: what it gives is a query of the next one."""
+class Followed(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trail, self.doubts = SoftmaxTrail(), list[Doubt]()
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return x + maps(x, keys) @ values
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(found := self.trail.follow(func, args, kwargs or {}, result), Doubt):
+            self.doubts.append(found)
+        return result
 
 
-def test_what_follows_does_not_settle_a_doubt() -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second, self.out = Plain(), Plain(), nn.Linear(TOKENS, 2)
-
-        def forward(self, x: Tensor, y: Tensor) -> Tensor:
-            x = self.first(x, x, x.softmax(-1))
-            return self.out(self.second(x, x, y))
-
-    x = numbers(2, TOKENS, TOKENS)
-    with pytest.raises(ac.AttentionError, match=r"first \(Plain\) attends, but .* which is the map and which are the values"):
-        ac.capture(Two().eval(), x, x + 1, reading=TEXT)
+@pytest.mark.parametrize(
+    ("use", "settled"),
+    [
+        (lambda mixed, values: mixed @ values, True),
+        (lambda mixed, values: F.dropout(mixed, 0.1, False)[:, 1:] / 2 @ values, True),
+        (lambda mixed, values: mixed.softmax(-1) @ values, False),  # attention again
+        (lambda mixed, values: F.linear(mixed, nn.Parameter(numbers(5, 5))) @ values, False),  # queries of the next one
+        (lambda mixed, values: (values + mixed) @ values.mT, False),
+    ],
+)
+def test_a_map_of_maps_alone_settles_a_doubt(use: Callable[[Tensor, Tensor], Tensor], settled: bool) -> None:
+    with Followed() as followed:
+        use(numbers(2, 5, 5).softmax(-1) @ numbers(2, 5, 5).softmax(-1), numbers(2, 5, 5))
+    (doubt,) = followed.doubts
+    assert doubt.settled is settled
 
 
 def test_a_wanted_layer_of_a_family_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
