@@ -55,7 +55,7 @@ def set_up(
         network = _probed(network, loaded, probe, kept)
     classes = network.classes if isinstance(network, LinearProbe) else None
     opened = open_data(data, loaded.preprocess, limit, seed, loaded.reading.tokenizer, network, classes)
-    tokens = capture(network, _inputs(opened, 1, network), layers=-1).tokens
+    tokens = capture(network, _firsts(opened, 1, network)[0], layers=-1).tokens
     if tokens.grid is None and not hasattr(opened[0], "input_ids"):
         raise AttentionError(
             f"{model} has no image grid. The benchmark scores heat maps of images, and texts.", "Choose another model or data."
@@ -130,15 +130,21 @@ def _check(model: Any, data: Any, specs: list[str], grid: Any, count: int, seed:
 
     if (kept := read_checks(path)) is not None and kept[0] == count:
         return
-    checks = sanity_checks(model, _inputs(data, count, model), lambda model: build_methods(specs, model, grid), seed)
+    inputs, answers = _firsts(data, count, model)
+    checks = sanity_checks(model, inputs, lambda model: build_methods(specs, model, grid), seed, answers)
     found = {method: {name: check._asdict() for name, check in row.items()} for method, row in checks.items()}
     write_text(path, json.dumps({"examples": count, "checks": found}, indent=1))
 
 
-def _inputs(data: Any, count: int, model: Any) -> torch.Tensor:
-    """Returns the first inputs; from texts those that are as long as the first."""
-    firsts = [batch.inputs for batch in batches(data, 1, count, lambda *_: True)]
-    return torch.cat([each for each in firsts if each.shape == firsts[0].shape]).to(next(model.parameters()).device)
+def _firsts(data: Any, count: int, model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns the first inputs and their answers, if the data have them; of texts those that are as long as the first."""
+    firsts = [
+        [batch.inputs] if batch.answers is None else [batch.inputs, batch.answers]
+        for batch in batches(data, 1, count, lambda *_: True)
+    ]
+    alike = [each for each in firsts if [part.shape for part in each] == [part.shape for part in firsts[0]]]
+    inputs, *answers = (torch.cat(parts).to(next(model.parameters()).device) for parts in zip(*alike, strict=True))
+    return inputs, answers[0] if answers else None
 
 
 def device_named(name: str | None) -> str:

@@ -55,48 +55,53 @@ def read_checks(path: Path) -> tuple[int, dict[str, dict[str, Any]]] | None:
         raise AttentionError(f"{path} is damaged ({error}).", "Remove it and run again with --sanity.") from error
 
 
-def sanity_checks(model: nn.Module, inputs: Tensor, methods: Methods, seed: int = 0) -> dict[str, dict[str, Check]]:
+def sanity_checks(
+    model: nn.Module, inputs: Tensor, methods: Methods, seed: int = 0, answers: Tensor | None = None
+) -> dict[str, dict[str, Check]]:
     """Returns method → check → result.
 
     "randomised": rank correlation with the maps of the model whose parameters are all randomised; must fall below 0.5.
     "follows": how far the scores of permuted tokens are from the permuted scores. "class": rank correlation of the maps of
-    the first and the second class; of class-specific methods, below 0.95. "agreement": rank correlation of two runs that
-    differ by noise of 2 % (texts have none) and by the numbers of the examples; above 0.5.
+    the first and the second class; of class-specific methods, below 0.95, and not of whole answers. "agreement": rank
+    correlation of two runs that differ by noise of 2 % (texts have none) and by the numbers of the examples; above 0.5.
 
     Args:
         inputs: images (batch, channel, height, width), or texts (batch, token), a few.
         methods: a model → name → method, called for the model and for randomised copies.
         seed: of the permutations and the noise.
+        answers: (batch, token of the answer) the tokens after each text that are explained together, or None.
     """
     built = methods(model)
-    randomised = randomisation_curves(model, inputs, methods, stages=1, seed=seed)
-    shared = SharedCapture(model, inputs)
+    randomised = randomisation_curves(model, inputs, methods, stages=1, seed=seed, answers=answers)
+    shared = SharedCapture(model, inputs, answers=answers)
     second = SharedCapture(model, inputs, target=shared.logits.topk(2, 1).indices[:, 1])
-    other = SharedCapture(model, _noisy(inputs, seed), first=len(inputs), target=shared.target)
+    other = SharedCapture(model, _noisy(inputs, seed), first=len(inputs), target=shared.target, answers=answers)
     found: dict[str, dict[str, Check]] = {}
     for name, method in built.items():
         grid = shared.scores(method)
-        correlation, swap = randomised[name][-1], float(rank_correlation(grid, second.scores(method)).mean())
+        correlation = randomised[name][-1]
+        of_a_class = answers is None and class_specific(method)
+        swap = float(rank_correlation(grid, second.scores(method)).mean()) if of_a_class else None
         agreement = float(rank_correlation(grid, other.scores(method)).mean())
         deviation = permutation_deviation(shared, method, seed)
         found[name] = {
             "randomised": Check(correlation, correlation < RANDOMISED_BELOW),
             "follows": Check(None, None) if deviation is None else Check(deviation, deviation <= FOLLOWS_WITHIN),
-            "class": Check(swap, swap < SWAPPED_BELOW) if class_specific(method) else Check(None, None),
+            "class": Check(swap, None if swap is None else swap < SWAPPED_BELOW),
             "agreement": Check(agreement, agreement > AGREES_ABOVE),
         }
     return found
 
 
 def randomisation_curves(
-    model: nn.Module, inputs: Tensor, methods: Methods, stages: int = 4, seed: int = 0
+    model: nn.Module, inputs: Tensor, methods: Methods, stages: int = 4, seed: int = 0, answers: Tensor | None = None
 ) -> dict[str, list[float]]:
     """Returns method → mean rank correlation with its own maps, as modules are randomised from the last to the first.
 
     Cascading: stage k has the last k / stages of the modules that hold parameters randomised. Each parameter keeps its values
     in a random order, so that its scale stays.
     """
-    shared = SharedCapture(model, inputs)
+    shared = SharedCapture(model, inputs, answers=answers)
     clean = {name: shared.scores(method) for name, method in methods(model).items()}
     target, randomised = shared.target, copy.deepcopy(model)
     holders = [module for module in randomised.modules() if list(module.parameters(recurse=False))][::-1]
@@ -107,7 +112,7 @@ def randomisation_curves(
             for parameter in module.parameters(recurse=False):
                 order = torch.randperm(parameter.numel(), generator=generator, device="cpu").to(parameter.device)
                 parameter.data = parameter.data.flatten()[order].view_as(parameter)
-        shared = SharedCapture(randomised, inputs, target=target)
+        shared = SharedCapture(randomised, inputs, target=target, answers=answers)
         for name, method in methods(randomised).items():
             found[name].append(float(rank_correlation(clean[name], shared.scores(method)).mean()))
     return found

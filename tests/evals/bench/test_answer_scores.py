@@ -10,8 +10,10 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import Passage, benchmark
+from attnchain_evals.bench import shared_capture
 from attnchain_evals.bench.answer_scores import answer_scores
 from attnchain_evals.bench.benchmark import standard_metrics
+from attnchain_evals.bench.sanity_checks import rank_correlation, sanity_checks
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics import EvidenceAP, SentenceCorrelation, preset, text_metrics
 from attnchain_interp.attribution import AttnLRP
@@ -94,3 +96,23 @@ def test_metrics_of_the_evidence_judge_whole_answers() -> None:
             benchmark(model, data, methods, [metric])
     with pytest.raises(ac.AttentionError, match="BertForSequenceClassification writes none.\nLoad a decoder"):
         benchmark(small.bert(), [Passage(ids[0], evidence=where > 2, explained=torch.tensor([1]))], methods, [EvidenceAP()])
+
+
+def test_sanity_of_whole_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, texts, answers = small.llama(), small.ids(), torch.tensor([[3, 5], [4, 6]])
+    methods = {"GradientTokenRank": ac.GradientTokenRank(), "TokenRank": ac.TokenRank()}
+    explained: list[Tensor] = []
+
+    def whole(method: Any, model: Any, texts: Tensor, answers: Tensor, first: int = 0) -> Tensor:
+        explained.append(answers)
+        return answer_scores(method, model, texts, answers, first)
+
+    monkeypatch.setattr(shared_capture, "answer_scores", whole)
+    checks = sanity_checks(model, texts, lambda _: methods, answers=answers)
+    assert len(explained) == 4 * len(methods), "of the model twice, of its randomised copy, and of the second run"
+    assert all(each is answers for each in explained)
+    found = rank_correlation(*(answer_scores(ac.TokenRank(), model, texts, each) for each in (answers, answers[:, :1])))
+    assert (found < 1 - 1e-9).all(), "the whole answer has other scores than its first token"
+    for check in checks.values():
+        assert (check["class"].passed, check["follows"].passed, check["agreement"].value) == (None, None, pytest.approx(1))
+        assert check["randomised"].passed is not None

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from attnchain_evals.bench.experiment import batch_size_of, carry_out, device_named, read_result, set_up
+from attnchain_evals import Passage
+from attnchain_evals.bench.experiment import _firsts, batch_size_of, carry_out, device_named, read_result, set_up
 from attnchain_evals.bench.settings import BenchSettings
 from attnchain_evals.terminal import USAGE
 from attnchain_interp import AttentionError
@@ -69,3 +71,15 @@ def test_names_are_looked_at_before_anything_is_loaded(
         carry_out(BenchSettings.of(written), tmp_path / "out")
     assert USAGE in refusal.value.__notes__
     assert not (tmp_path / "out").exists()
+
+
+def test_the_first_texts_and_their_answers() -> None:
+    def passage(text: int, answer: int) -> Passage:
+        return Passage(torch.arange(text), explained=torch.arange(answer))
+
+    inputs, answers = _firsts([passage(5, 2), passage(5, 3), passage(4, 2), passage(5, 2)], 4, nn.Linear(1, 1))
+    assert inputs.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert answers is not None
+    assert answers.tolist() == [[0, 1]] * 2
+    inputs, answers = _firsts([Passage(torch.arange(5)), Passage(torch.arange(5))], 1, nn.Linear(1, 1))
+    assert (inputs.tolist(), answers) == ([[0, 1, 2, 3, 4]], None)
