@@ -49,9 +49,17 @@ def _sharp(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([_row(np.exp(each - each.max())) for each in logits])
 
 
-def _moduli(P: np.ndarray) -> list[Any]:
-    """Returns the moduli of the eigenvalues of a small chain, the greatest first."""
-    return sorted((abs(each) for each in mpmath.eig(mpmath.matrix(P.tolist()), left=False, right=False)), reverse=True)
+def moduli(P: np.ndarray) -> list[Any]:
+    """Returns the moduli of the eigenvalues of a small chain, the greatest first.
+
+    The QR algorithm of mpmath stalls on some matrices with multiple eigenvalues. It finds them with more digits.
+    """
+    try:
+        values = mpmath.eig(mpmath.matrix(P.tolist()), left=False, right=False)
+    except RuntimeError:
+        with mpmath.extradps(DIGITS):
+            values = mpmath.eig(mpmath.matrix(P.tolist()), left=False, right=False)
+    return sorted((abs(each) for each in values), reverse=True)
 
 
 def birth_and_death(n: int, rng: np.random.Generator) -> Drawn:
@@ -118,7 +126,7 @@ def product(n: int, rng: np.random.Generator) -> Drawn:
     first, second = _sharp(a, rng), _sharp(max(4, n // a), rng)
     if len(second) > 9:
         second = _sharp(9, rng)
-    one, two = _moduli(first), _moduli(second)
+    one, two = moduli(first), moduli(second)
     return np.kron(first, second), max(one[1], two[1])
 
 
@@ -129,13 +137,13 @@ def lumped(n: int, rng: np.random.Generator) -> Drawn:
     inside = np.zeros((len(groups), n))
     for group in range(len(groups)):
         inside[group, of == group] = _row(rng.dirichlet(np.ones((of == group).sum())))
-    return (groups @ inside)[of], _moduli(groups)[1]
+    return (groups @ inside)[of], moduli(groups)[1]
 
 
 def softmax(n: int, rng: np.random.Generator) -> Drawn:
     """Returns rows of random logits, from flat to sharp. The QR algorithm in multiple precision gives the eigenvalues."""
     P = _sharp(min(n, 18), rng)
-    return P, _moduli(P)[1]
+    return P, moduli(P)[1]
 
 
 FAMILIES: Final[dict[str, tuple[Callable[[int, np.random.Generator], Drawn], float]]] = {
