@@ -95,7 +95,7 @@ class ContributionPath:
         channels = _shaped(self._steps[: self._steps.index(computing[0])], channels)
         if channels.shape[-1] != heads * dim or weight.shape != (width, heads * dim):
             return None
-        order = channels.view(-1, heads * dim)[0]  # head and dim of each channel
+        order = channels.reshape(-1, heads * dim)[0]  # head and dim of each channel
         projection, bias = weight.mT, computing[0].bias
         if bool((order.diff() != 1).any()):
             projection = projection[order.argsort().to(weight.device)]
@@ -156,5 +156,8 @@ def _shaped(steps: Steps, places: Tensor) -> Tensor:
     """Where numbers of the heads (batch, head, query, dim) are after the steps that reshape."""
     for step in steps:
         if isinstance(step, Step) and step.function in SHAPED:
-            places = step.call(places).contiguous()
+            try:
+                places = step.call(places)
+            except RuntimeError:  # a view of numbers that lie in the order of their axes
+                places = step.call(places.contiguous())
     return places

@@ -45,7 +45,8 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
         shares[:, rows, : maps.shape[-1]] = sizes(rows, maps)
     computed = (block.values.dtype, block.attended.dtype, block.output.dtype)  # they differ under autocast
     wide.check_sum(torch.cat(mixed, 2), mask, max(computed, key=lambda dtype: torch.finfo(dtype).eps))
-    shares = shares.masked_fill_(~mask[..., None], 0)
+    if not bool(mask.all()):
+        shares.masked_fill_(~mask[..., None], 0)
     total = shares.sum(-1, keepdim=True)
     absent = int(((total <= 0)[..., 0] & mask).sum())
     if absent:
