@@ -59,8 +59,8 @@ class SoftmaxTrail:
         if marked is None:
             return late
         used = self._used(function, args, kwargs, result, marked)
-        if isinstance(used, str):  # by name, and the products that made the map need none
-            self._doubts.settle(marked)
+        for each in tensors_in(args) if isinstance(used, str) else ():  # it is named; the products that made its map need none
+            self._doubts.settle(each)
         return used
 
     def _used(
@@ -129,13 +129,13 @@ class SoftmaxTrail:
             exact = function(mark.exact, *args[1:], **kwargs)
         elif function in MULTIPLY and isinstance(result, Tensor) and product is None:
             values: Any = next((each for each in args if each is not marked), None)
-            for weights, others in ((marked, values), (values, marked)):
-                if product is None and weights in self._marks:
+            for weights, others in ((values, marked), (marked, values)):
+                if weights in self._marks:
                     own = self._marks[weights]
-                    product = entries(weights, others, self._marks.exact(weights), own.keys, own.last)
-                    mark = mark if product is None else own
-            if isinstance(product, str):
-                return product
+                    found = entries(weights, others, self._marks.exact(weights), own.keys, own.last)
+                    if isinstance(found, str):
+                        return found
+                    product, mark = (product, mark) if found is None else (found, own)
         others = [
             each for each in tensors_in(args) if each.is_floating_point() and each.numel() > 1 and self._marks.rank(each) > 0
         ]

@@ -201,6 +201,15 @@ def test_products_that_cannot_be_read_say_why(compute: Callable[[], Any], reason
     assert reason in str(found)
 
 
+def test_one_key_at_a_time_is_refused_where_values_are_as_wide_as_a_row() -> None:
+    with Followed() as followed:
+        maps = numbers(B, Q, K).softmax(-1) @ numbers(B, K, K).softmax(-1)
+        maps[..., :1] * numbers(B, K, K).softmax(-1)[:, :1]
+    doubt, reason = followed.products
+    assert isinstance(doubt, Doubt)
+    assert (doubt.settled, reason) == (True, "it multiplies values by one key of its map at a time")
+
+
 def test_a_softmax_that_multiplies_no_values_is_no_attention() -> None:
     experts, mixing = numbers(Q, K), nn.Parameter(numbers(K, K))
     with Followed() as followed:
