@@ -174,9 +174,9 @@ log-odds of the answer or along its logit less the mean logit, rectified by laye
 (none is told apart from it on passages, or worse); P of the jumps from the last third of the layers (better by a hundredth or
 two on passages). Sentences by the sum of the square roots of the scores (worse for nearly all).
 
-One step more, from the tokens that a walk found to the tokens that read them (the transposed chain without its diagonal, added
-to the scores or multiplied with them), finds many more words of an answer by its first token than the walk alone, and more
-than a share for the next token does. On facts it is less faithful: the words after a subject read the subject.
+One step more was tried: from the tokens that a walk found to the tokens that read them. It takes the transposed chain without
+its diagonal, and its scores are added to those of the walk, or multiplied with them. By the first token of an answer it finds
+many more of the answer's words. It is less faithful on facts: the words after a subject read the subject.
 
 Not yet tried on facts and indirect objects: jumps to the evidence of the last row in a walk over contributions, which found
 the words of validation passages better than GradientTokenRank by a hundredth.

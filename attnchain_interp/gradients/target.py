@@ -126,13 +126,17 @@ def kept_by_target(target: Target) -> int | None:
 
 def _choice(target: Any, sizes: Sequence[int], batch: int) -> str:
     """Says what can be selected from logits whose axes after the examples have these sizes."""
+    if not sizes:
+        return "Pass target=None, or a function of the output that gives one score per example."
     if len(sizes) == 1:
-        return f"Pass a class below {sizes[0]}, or a list of one for each of the {batch} examples."
+        return f"Pass a class from {-sizes[0]} to {sizes[0] - 1}, or a list of one for each of the {batch} examples."
     tuples = [each for each in (target if isinstance(target, list) else [target]) if isinstance(each, tuple)]
     for place, size in enumerate(sizes):
-        for wrong in (each[place] for each in tuples if len(each) == len(sizes) and not -size <= each[place] < size):
+        given = [each[place] for each in tuples if len(each) == len(sizes) and isinstance(each[place], int)]
+        for wrong in (each for each in given if not -size <= each < size):
             return f"Pass an index from {-size} to {size - 1} in place of {wrong}."
-    return f"Pass a tuple of {len(sizes)} indices (position, class), or a list of one for each of the {batch} examples."
+    axes = " (position, class)" if len(sizes) == 2 else ""
+    return f"Pass a tuple of {len(sizes)} indices{axes}, or a list of one for each of the {batch} examples."
 
 
 def _scores_of(output: Any, batch: int) -> int:

@@ -31,8 +31,8 @@ from attnchain_interp.numerics.krylov import Basis, Product
 OVERLOOKED: Final = {2: 5e-8, 4: 5e-10}
 _NOISE: Final = 4  # rounding of a product and of Gram–Schmidt, in units of the type and the norm
 _ANGLES: Final = 9
-_TINY, _HUGE = 1e-30, 1e100  # in place of a zero that is divided by; from when entries are scaled
-_ROWS: Final = 4  # after how many rows their size is looked at: the entries of a row are at most some 10³¹ times those before
+_ROWS: Final = 4  # after how many rows their size is looked at: a row's entries are at most some 10¹⁷ times those before
+_HUGE: Final = 1e50  # from when entries are scaled: after three more rows their squares do not overflow
 _LARGEST: Final = 16  # Ritz values at whose angles a circle is looked at
 
 
@@ -143,12 +143,13 @@ def _solved_below(H: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Returns s (chain, m, point) with (point − H) s = 0 but for the first row, and that row (chain, point).
 
     H (chain, m, m) is zero below its first subdiagonal, so each row gives one entry, from the last on. This is backward stable
-    (Hyman's method). The entries are scaled before they overflow.
+    (Hyman's method). Where a space was exhausted, s begins at its last vector. Entries are scaled before they overflow.
     """
     m = H.shape[-1]
     s = points.new_zeros(len(H), m, points.shape[1])
     parts = torch.view_as_real(s).flatten(-2)  # the same memory: a real matrix times these is one product
-    s[:, m - 1] = 1
+    exhausted = (H.diagonal(-1, 1, 2) == 0).cumsum(-1) > 0
+    s[torch.arange(len(H)), m - 1 - exhausted.sum(-1)] = 1
 
     def row(i: int) -> Tensor:
         known = torch.bmm(H[:, i, None, i:], parts[:, i:])[:, 0].unflatten(-1, (-1, 2))
@@ -156,7 +157,7 @@ def _solved_below(H: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
     for i in range(m - 1, 0, -1):
         below = H[:, i, i - 1, None]
-        s[:, i - 1] = row(i) / torch.where(below == 0, _TINY, below)
+        s[:, i - 1] += row(i) / torch.where(below == 0, 1, below)
         if i % _ROWS == 0:
             largest = s[:, i - 1 : i - 1 + _ROWS].abs().amax(1, keepdim=True)
             if bool((largest > _HUGE).any()):

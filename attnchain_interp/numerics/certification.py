@@ -70,10 +70,9 @@ def _sides(maps: Tensor) -> tuple[Product, Product]:
     return lambda v: torch.bmm(v, maps), lambda w: torch.bmm(w, maps.mT)
 
 
-def _inside(sides: tuple[Product, Product], uniform: Tensor) -> tuple[Product, Product]:
-    """Returns the products on the vectors over the states."""
-    inside = uniform > 0
-    return sides[0], lambda w: sides[1](w) * inside
+def _inside(sides: tuple[Product, Product], states: Tensor) -> tuple[Product, Product]:
+    """Returns the products. Columns lose the tokens that are not states; rows have none of these, as nothing leads there."""
+    return sides[0], lambda w: sides[1](w) * states[:, None]
 
 
 def _products(transitions: Operator) -> tuple[Product, Product]:
@@ -88,24 +87,24 @@ def _products(transitions: Operator) -> tuple[Product, Product]:
     return product, product_of_columns
 
 
-def _started(states: Tensor, dtype: torch.dtype, draw: int) -> tuple[TwoSided, Tensor]:
-    """Returns the spaces of two starts, and the uniform distribution over the states (chain, 1, token)."""
+def _started(states: Tensor, dtype: torch.dtype, draw: int) -> TwoSided:
+    """Returns the spaces of two starts."""
     uniform = uniform_over(states, dtype)[:, None]
     rows, columns = (Basis.started_at(start, uniform) for start in random_starts(uniform, 2 * draw + 2)[-2:])
-    return TwoSided(rows, columns, states.sum(-1).double()), uniform
+    return TwoSided(rows, columns, states.sum(-1).double())
 
 
 def _by_krylov(
     sides: tuple[Product, Product], states: Tensor, dtype: torch.dtype, tolerance: float, maps: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Grows the spaces of all chains until each is certain. `maps` are those of the products: the certain are dropped."""
-    spaces, uniform = _started(states, dtype, 0)
+    spaces = _started(states, dtype, 0)
     n = states.shape[-1]
     radius = torch.zeros(len(states), dtype=torch.float64, device=states.device)
     known, tried = torch.zeros_like(states[:, 0]), torch.zeros_like(states[:, 0])
     here = torch.arange(len(states), device=states.device)
     for size in [size for size in SIZES if size < n]:
-        spaces.grow(*_inside(sides, uniform), size)
+        spaces.grow(*_inside(sides, states[here]), size)
         among = (~known[here]).nonzero()[:, 0]
         some, pending = spaces.of(among), here[among]
         pair = some.eigenpair()
@@ -119,7 +118,7 @@ def _by_krylov(
             break
         if maps is not None and bool(known[here].any()):
             left = ~known[here]
-            here, maps, uniform, spaces = here[left], maps[left], uniform[left], spaces.of(left)
+            here, maps, spaces = here[left], maps[left], spaces.of(left)
             sides = _sides(maps)
     return radius.clamp_max(1), known
 
@@ -135,13 +134,13 @@ def _by_inverse(maps: Tensor, states: Tensor, tolerance: float, spaces: TwoSided
     factors, pivots, failed = torch.linalg.lu_factor_ex(torch.eye(n, dtype=maps.dtype, device=maps.device) - _SHIFT * maps.mT)
     if bool(failed.any()):
         return radius, known
-    inverse, uniform = _started(states, maps.dtype, 1)
+    inverse = _started(states, maps.dtype, 1)
     sides = (
         lambda v: torch.linalg.lu_solve(factors, pivots, v.mT).mT,
         lambda w: torch.linalg.lu_solve(factors, pivots, w.mT, adjoint=True).mT,
     )
     for size in [size for size in _INVERTED_SIZES if size < n]:
-        inverse.grow(*_inside(sides, uniform), size)
+        inverse.grow(*_inside(sides, states), size)
         pair = inverse.eigenpair(lambda ritz: _behind(ritz).abs().masked_fill(ritz.abs() < _APART, 0))
         radius = _behind(pair.value).abs()
         known = (pair.error / (_SHIFT * pair.value.abs() ** 2) <= tolerance) & (pair.value.abs() >= _APART)

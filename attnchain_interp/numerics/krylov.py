@@ -34,13 +34,13 @@ class Basis:
     """An orthonormal basis and the projected product, grown step by step.
 
     Attributes:
-        rows: (chain, 1 + room, token). The first is the direction that is left out, zero if there is none. The next
+        directions: (chain, 1 + room, token). The first is the direction that is left out, zero if there is none. The next
             `size` + 1 are the basis, the others zero.
-        along: (chain, step, 1 + room). Entry ji is the part of (vector j times P) along row i.
+        along: (chain, step, 1 + room). Entry ji is the part of (vector j times P) along direction i.
         size: the number of products that have been projected.
     """
 
-    rows: Tensor
+    directions: Tensor
     along: Tensor
     size: int = 0
 
@@ -52,9 +52,9 @@ class Basis:
             start: orthogonal to `left_out`.
             left_out: (chain, 1, token), a direction to which the basis stays orthogonal.
         """
-        rows = torch.cat([torch.zeros_like(start) if left_out is None else left_out, start], 1)
-        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
-        return cls(rows / length, start.new_zeros(len(start), 0, 2))
+        two = torch.cat([torch.zeros_like(start) if left_out is None else left_out, start], 1)
+        length = torch.linalg.vector_norm(two, dim=-1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
+        return cls(two / length, start.new_zeros(len(start), 0, 2))
 
     def grow(self, product: Product, size: int) -> None:
         """Adds vectors until `size` products are projected. Gram–Schmidt is done twice: once loses orthogonality.
@@ -62,17 +62,19 @@ class Basis:
         A step is few calls, each on all rows that there will be: for small chains the calls take the time.
         """
         steps = size - self.size
-        self.rows = rows = F.pad(self.rows, (0, 0, 0, size + 2 - self.rows.shape[1]))
-        columns, vectors = rows.mT, rows.split(1, 1)
-        least = 10 * torch.finfo(rows.dtype).eps  # a part outside that is shorter is rounding: the space is exhausted
+        self.directions = every = F.pad(self.directions, (0, 0, 0, size + 2 - self.directions.shape[1]))
+        columns, vectors = every.mT, every.split(1, 1)
+        least = 10 * torch.finfo(every.dtype).eps
         found, lengths = [], []
         for j in range(self.size + 1, size + 1):
             new = product(vectors[j])
+            before = torch.linalg.vector_norm(new, dim=-1, keepdim=True)
             along = torch.bmm(new, columns)
-            new = torch.baddbmm(new, along, rows, alpha=-1)
+            new = torch.baddbmm(new, along, every, alpha=-1)
             again = torch.bmm(new, columns)
-            new.baddbmm_(again, rows, alpha=-1)
-            length = F.threshold(torch.linalg.vector_norm(new, dim=-1, keepdim=True), least, torch.inf)
+            new.baddbmm_(again, every, alpha=-1)
+            length = torch.linalg.vector_norm(new, dim=-1, keepdim=True)
+            length.masked_fill_(length <= least * before, torch.inf)  # the space is exhausted: what is left is rounding
             torch.div(new, length, out=vectors[j + 1])
             found.append(along.add_(again))
             lengths.append(length)
@@ -85,12 +87,12 @@ class Basis:
 
     def of(self, chains: Tensor) -> Basis:
         """Returns the bases of some chains."""
-        return Basis(self.rows[chains], self.along[chains], self.size)
+        return Basis(self.directions[chains], self.along[chains], self.size)
 
     @property
     def vectors(self) -> Tensor:
         """(chain, size + 1, token): the basis."""
-        return self.rows[:, 1:]
+        return self.directions[:, 1:]
 
     @property
     def projected(self) -> Tensor:

@@ -41,7 +41,7 @@ def test_scores_of_plain_logits() -> None:
     for target in (3, torch.tensor(3), torch.tensor([3, 3]), [3, 3], (3,)):
         assert torch.equal(selected_score(SimpleNamespace(logits=logits), target, 2), logits[:, 3])
     assert torch.equal(selected_score(logits[:, :1], None, 2), logits[:, 0])
-    with pytest.raises(AttentionError, match=r"(?s)target=4 cannot be selected .*\nPass a class below 4"):
+    with pytest.raises(AttentionError, match=r"(?s)target=4 cannot be selected .*\nPass a class from -4 to 3"):
         selected_score(logits, 4, 2)
     with pytest.raises(AttentionError, match="one score per example"):
         selected_score(logits, lambda output: output, 2)
@@ -54,12 +54,20 @@ def test_scores_of_plain_logits() -> None:
         ([(0, 1), (0, 99)], r"Pass an index from -\d to \d in place of 99\.$"),
         ((1, 2, 3), r"Pass a tuple of 2 indices \(position, class\), or a list of one for each of the 2 examples\.$"),
         (99, r"Pass a tuple of 2 indices"),
+        (("a", 3), r"Pass a tuple of 2 indices"),
     ],
 )
 def test_the_remedy_says_what_can_be_selected(target: Any, fix: str) -> None:
     with pytest.raises(AttentionError, match="cannot be selected") as caught:
         selected_score(LOGITS, target, 2)
     assert re.search(fix, str(caught.value)), str(caught.value)
+
+
+def test_the_remedy_follows_the_axes_of_the_logits() -> None:
+    with pytest.raises(AttentionError, match=r"\nPass target=None, or a function of the output"):
+        selected_score(LOGITS[:, 0, 0], 3, 2)
+    with pytest.raises(AttentionError, match=r"\nPass a tuple of 3 indices, or a list"):
+        selected_score(LOGITS[..., None], 99, 2)
 
 
 def test_the_position_that_a_target_names() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnchain_interp.numerics.certificate import OVERLOOKED, TwoSided, certified, on_circle
+from attnchain_interp.numerics.certificate import OVERLOOKED, TwoSided, _solved_below, certified, on_circle
 from attnchain_interp.numerics.krylov import Basis
 
 
@@ -97,3 +97,10 @@ def test_the_chance_is_that_of_a_dense_solver(rank: int) -> None:
         expected += (outside * math.sqrt(4 * 40 / math.pi)).clamp_max(1).log()
     assert torch.allclose(spaces.log_chance(points)[0], expected, rtol=1e-6)
     assert (expected < -1).all()
+
+
+def test_entries_below_are_scaled_before_their_squares_overflow() -> None:
+    H = torch.diag(torch.full((39,), 2e-15, dtype=torch.float64), -1)[None] + torch.eye(40, dtype=torch.float64).flip(0) / 9
+    s, left = _solved_below(H.triu(-1), torch.tensor([[0.7 + 0.2j]], dtype=torch.complex128))
+    assert bool(torch.linalg.vector_norm(s, dim=1).isfinite().all())
+    assert bool(left.isfinite().all())

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
+from attnchain_interp.chain.chain import as_chain
 from attnchain_interp.numerics import certification
 from attnchain_interp.numerics.certification import certify
 from attnchain_interp.operators import Dense, Factors
@@ -70,3 +71,17 @@ def test_factored_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     radius, known = certify(chain.transitions, chain.states, 1e-6)
     assert not known.any()
     assert radius.tolist() == [[1, 1]]
+
+
+def test_a_space_that_is_exhausted_at_once_certifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uniform maps: nothing is left after one product. The maps and the factors answer without a dense eigensolver."""
+    monkeypatch.setattr(certification, "certified_spectrum", None)
+    P = torch.full((2, 60, 60), 1 / 60).double()
+    radius, known = certify(Dense(P), every(P), 1e-6)
+    assert known.all()
+    assert float(radius.max()) < 1e-6
+    monkeypatch.setattr(certification, "_MULTIPLIED_OUT", 10)
+    chain = as_chain(Factors(*torch.zeros(2, 1, 1, 60, 4).double()))
+    radius, known = certify(chain.transitions, chain.states, 1e-6)
+    assert known.all()
+    assert float(radius.max()) < 1e-6

@@ -49,6 +49,16 @@ def test_an_exhausted_space_stops_growing() -> None:
     assert torch.allclose(gram, torch.diag(gram.diagonal()), atol=1e-10)
 
 
+def test_a_basis_does_not_depend_on_the_size_of_the_product() -> None:
+    P = torch.randn(2, 60, 60, generator=torch.Generator().manual_seed(0)) / 60**0.5
+    start = torch.randn(2, 1, 60, generator=torch.Generator().manual_seed(1))
+    large, small = Basis.started_at(start), Basis.started_at(start)
+    large.grow(lambda v: torch.bmm(v, P), 8)
+    small.grow(lambda v: torch.bmm(v, 2.0**-30 * P), 8)
+    assert torch.allclose(small.vectors, large.vectors, atol=1e-5)
+    assert torch.allclose(2.0**30 * small.projected, large.projected, atol=1e-5)
+
+
 def test_the_minimal_residual_of_a_full_basis_solves_the_system() -> None:
     P = torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(1)).softmax(-1).double()
     start = torch.eye(6).double()[:1].expand(2, 1, 6)
