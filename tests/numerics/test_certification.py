@@ -81,7 +81,8 @@ def test_a_space_that_is_exhausted_at_once_certifies(monkeypatch: pytest.MonkeyP
     assert known.all()
     assert float(radius.max()) < 1e-6
     monkeypatch.setattr(certification, "_MULTIPLIED_OUT", 10)
-    chain = as_chain(Factors(*torch.zeros(2, 1, 1, 60, 4).double()))
+    zero = torch.zeros(1, 1, 60, 4).double()
+    chain = as_chain(Factors(zero, zero))
     radius, known = certify(chain.transitions, chain.states, 1e-6)
     assert known.all()
     assert float(radius.max()) < 1e-6
