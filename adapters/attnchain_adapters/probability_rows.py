@@ -49,6 +49,15 @@ def excess(weights: Tensor, axes: Sequence[int] = (-1, -2)) -> int:
     return 1 if any(bool((each < 1 + error).all()) for each in sums) else 2
 
 
+def even_rows(weights: Tensor) -> bool:
+    """Returns whether all rows sum to one and the same number, but zero, as those of maps that were scaled or subtracted."""
+    if not _looked_at(weights):
+        return False
+    sums = weights.sum(-1)
+    least, most = sums.amin().item(), sums.amax().item()
+    return least * most > 0 and most - least < (1e-3 if weights.dtype.itemsize > 2 else 2e-2) * max(abs(least), abs(most))
+
+
 def is_negative(tensor: Any) -> bool:
     """Returns whether a tensor holds negative entries; False where its numbers cannot be looked at."""
     return _looked_at(tensor) and bool((tensor < 0).any())

@@ -21,7 +21,7 @@ from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PR
 from attnchain_adapters.softmax_marks import Mark, Marks
 from attnchain_adapters.softmax_origins import MULTIPLY, SOFTMAX, SUM, SoftmaxOrigins, axis_given
 from attnchain_adapters.torch_operators import tensors_in
-from attnchain_adapters.two_softmaxes import Doubt, Doubts, told
+from attnchain_adapters.two_softmaxes import Doubt, Doubts, may_attend, told
 
 _BEGIN: Final = PRODUCT | MULTIPLY  # their factors may be known by their numbers
 
@@ -184,17 +184,14 @@ class SoftmaxTrail:
         return found
 
     def _doubtful(self, first: Tensor, second: Tensor, result: Tensor) -> Doubt | None:
-        """A product of two tensors that were made of softmaxes: attention, or a map that is made of maps.
-
-        It is neither where no factor is of probabilities, as queries and keys are not.
-        """
+        """A product of two tensors that were made of softmaxes: attention, or a map that is made of maps."""
         self._derive(torch.matmul, (first, second), {}, result, second if second.shape == result.shape else first)
         if excess(result, (-1,)) == 0:
             self._marks[result] = Mark.along(result, -1)
         if result in self._marks:
             self._marks[result] = replace(self._marks[result], gated=True)
         self._doubts.inherit(result, (first, second))
-        return self._doubts.add(result) if min(excess(first), excess(second)) < 2 else None
+        return self._doubts.add(result) if may_attend(self._marks, first, second) else None
 
     def _einsum(self, equation: Any, operands: list[Tensor], result: Tensor) -> Product | Doubt | str | None:
         if len(operands) != 2:

@@ -9,13 +9,10 @@ from typing import Any, Final, final
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnchain_adapters.probability_rows import excess
+from attnchain_adapters.probability_rows import even_rows, excess
 from attnchain_adapters.softmax_marks import Marks
 
-DOUBT: Final = (
-    "it multiplies something made of a softmax by something made of a softmax, and which is the map and which are the values"
-    " is not known"
-)
+DOUBT: Final = "it multiplies two tensors that were both made of softmaxes, and nothing tells the map from the values"
 
 
 @final
@@ -59,16 +56,19 @@ class Doubts:
 def map_of_two(first: Tensor, second: Tensor) -> int | None:
     """Returns which of two factors, both made of softmaxes, is a map that multiplies the other: 0, 1; None if nothing tells.
 
-    A map's rows are probabilities over what is summed. It is told where the other factor is not of probabilities, or where it
-    alone has as many queries as keys. Where neither is of probabilities, as after learnt weights, the latter alone tells.
+    A map's rows are probabilities over what is summed. It is told where it alone has as many queries as keys, or where the
+    other factor can be no map: it is not of probabilities, nor do its rows sum to one number. Where neither is of
+    probabilities, as after learnt weights, the shape alone tells.
 
     Args:
         first, second: (…, row, summed), with the same axes before.
     """
-    far, told = (excess(first), excess(second)), list[int]()
-    for place, (one, other) in ((0, (first, second)), (1, (second, first))):
-        square = one.ndim == other.ndim and one.shape[-1] == one.shape[-2] != other.shape[-2]
-        if square if min(far) == 2 else excess(one, (-1,)) < 2 and (square or far[1 - place] == 2):
+    pairs = ((first, second), (second, first))
+    square = [one.ndim == other.ndim and one.shape[-1] == one.shape[-2] != other.shape[-2] for one, other in pairs]
+    far, told = [excess(one) for one, _ in pairs], list[int]()
+    for place, (one, other) in enumerate(pairs):
+        alone = square[place] or (far[1 - place] == 2 and not square[1 - place] and not even_rows(other))
+        if square[place] if min(far) == 2 else excess(one, (-1,)) < 2 and alone:
             told.append(place)
     return told[0] if len(told) == 1 else None
 
@@ -82,7 +82,16 @@ def told(marks: Marks, factors: Sequence[Tensor], rows: Sequence[Tensor] | None)
         rows: the factors as `map_of_two` takes them; None where they have no such form.
     """
     one, other = (marks.rank(each) for each in factors)
-    place = None if rows is None or max(one, other) == 2 else map_of_two(rows[0], rows[1])
-    if place is None:
+    if rows is None or max(one, other) == 2:
         return (one, other) if one != other else None
-    return place, 1 - place
+    place = map_of_two(rows[0], rows[1])
+    return None if place is None else (place, 1 - place)
+
+
+def may_attend(marks: Marks, first: Tensor, second: Tensor) -> bool:
+    """Returns whether a product may be attention, of which nothing tells the map. That of queries and keys is none.
+
+    A factor is of probabilities, or its rows or columns sum to one number, or one alone may be the output of a gate.
+    """
+    even = any(even_rows(each) for factor in (first, second) for each in (factor, factor.mT))
+    return even or min(excess(first), excess(second)) < 2 or marks.rank(first) != marks.rank(second)

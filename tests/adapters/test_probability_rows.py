@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnchain_adapters.probability_rows import excess, is_negative, rows_of
+from attnchain_adapters.probability_rows import even_rows, excess, is_negative, rows_of
 
 LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 MAPS = LOGITS.softmax(-1)
@@ -61,3 +61,9 @@ def test_how_far_a_factor_is_from_probabilities() -> None:
     assert [excess(each) for each in (maps[..., 1:], maps * torch.tensor([1.0, 0])[:, None, None])] == [1, 1]
     assert [excess(each) for each in (maps - 0.5, maps + 1, torch.zeros(3), maps.to("meta"))] == [2, 2, 2, 2]
     assert (is_negative(maps), is_negative(maps - 0.5), is_negative((maps - 0.5).to("meta"))) == (False, True, False)
+
+
+def test_rows_that_sum_to_one_number_may_be_signed() -> None:
+    signed = 1.5 * MAPS - 0.5 * MAPS.flip(1)
+    assert all(even_rows(each) for each in (MAPS, -3 * MAPS, signed, signed.to(torch.bfloat16)))
+    assert not any(even_rows(each) for each in (LOGITS, PADDED, MAPS.mT, MAPS - MAPS.flip(1), nn.Parameter(MAPS)))

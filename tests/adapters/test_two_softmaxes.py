@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 import attnchain_interp as ac
 from attnchain_adapters.softmax_marks import Mark, Marks
 from attnchain_adapters.softmax_trail import SoftmaxTrail
-from attnchain_adapters.two_softmaxes import Doubt, Doubts, map_of_two, told
+from attnchain_adapters.two_softmaxes import Doubt, Doubts, map_of_two, may_attend, told
 
 TOKENS, WIDTH = 7, 8
 TEXT = ac.Reading(tokens=ac.TokenLayout.text())
@@ -34,7 +34,8 @@ SQUARE, WIDE, TALL = numbers(2, 5, 5).softmax(-1), numbers(2, 3, 5).softmax(-1),
         (SQUARE, numbers(2, 3, 5).softmax(-2), 0),  # values that are probabilities over channels
         (SQUARE, WIDE, 0),  # over keys
         (WIDE, SQUARE, 1),
-        (SQUARE[:, 1:], 3 * WIDE, 0),
+        (SQUARE[:, 1:], 3 * numbers(2, 3, 5).softmax(-2), 0),
+        (SQUARE[:, 1:], 3 * WIDE, None),  # the other may be a scaled map
         (SQUARE - 0.5, 3 * WIDE, 0),  # neither is of probabilities: the map is square
         (SQUARE, SQUARE.mT, None),
         (SQUARE, numbers(2, 5, 5).softmax(-2), None),
@@ -42,6 +43,9 @@ SQUARE, WIDE, TALL = numbers(2, 5, 5).softmax(-1), numbers(2, 3, 5).softmax(-1),
         (TALL, numbers(2, 5, 3).softmax(-2), None),  # queries and keys of linear attention
         (SQUARE[0], WIDE, None),  # a mixing of heads has no examples
         (WIDE - 0.5, 3 * TALL.mT, None),
+        (2 * SQUARE - SQUARE.mT.softmax(-1), WIDE, None),  # a signed map
+        (3 * SQUARE, WIDE, None),
+        (2 * WIDE - WIDE.flip(0), numbers(2, 6, 5).softmax(-1), None),
     ],
 )
 def test_a_map_is_told_from_its_values(first: Tensor, second: Tensor, place: int | None) -> None:
@@ -56,6 +60,23 @@ def test_a_map_has_the_lower_rank() -> None:
     assert told(marks, (SQUARE, values), rows) == (0, 2)
     marks[WIDE] = Mark(5, True, gated=True)
     assert told(marks, rows, None) == (0, 1)
+    assert told(marks, (SQUARE, WIDE), (SQUARE, SQUARE.mT)) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "gated", "expected"),
+    [
+        (numbers(2, 5, 4), numbers(2, 4, 5), False, False),  # queries and keys
+        (numbers(2, 5, 4), WIDE.mT, False, True),
+        (2 * SQUARE - SQUARE.flip(0), numbers(2, 5, 3), False, True),  # signed
+        (numbers(2, 5, 4), 3 * numbers(2, 4, 5).softmax(-2), False, True),
+        (numbers(2, 5, 4), numbers(2, 4, 5), True, True),
+    ],
+)
+def test_a_product_of_queries_and_keys_is_no_doubt(first: Tensor, second: Tensor, gated: bool, expected: bool) -> None:
+    marks = Marks()
+    marks[first], marks[second] = Mark(5, True, gated=gated), Mark(5, True)
+    assert may_attend(marks, first, second) is expected
 
 
 def test_a_doubt_is_settled_by_what_is_made_of_the_result() -> None:
@@ -145,6 +166,14 @@ def test_what_can_be_told_apart_is_read(form: str) -> None:
     assert ac.prove(model, x, reading=TEXT).holds
 
 
+def signed(q: Tensor, k: Tensor) -> Tensor:
+    return 1.5 * maps(q, k) - 0.5 * maps(k, q)
+
+
+def gated(q: Tensor, k: Tensor) -> Tensor:
+    return maps(q, k) * q.mean(-1, keepdim=True).tanh()
+
+
 IN_DOUBT: dict[str, Callable[..., Tensor]] = {  # of as many channels as tokens
     "@": lambda q, k, v: maps(q, k) @ v.softmax(-1),
     "einsum": lambda q, k, v: torch.einsum("bij,bjd->bid", maps(q, k), v.softmax(-1)),
@@ -158,8 +187,31 @@ IN_DOUBT: dict[str, Callable[..., Tensor]] = {  # of as many channels as tokens
 
 @pytest.mark.parametrize("form", IN_DOUBT)
 def test_what_cannot_be_told_apart_is_named(form: str) -> None:
-    model, x = built(IN_DOUBT[form], TOKENS), numbers(2, TOKENS, WIDTH)
-    with pytest.raises(ac.AttentionError, match=r"1 \(Block\) attends, but .* which is the map and which are the values"):
+    check_named(built(IN_DOUBT[form], TOKENS))
+
+
+SIGNED: dict[str, tuple[int, Callable[..., Tensor]]] = {
+    "over tokens": (WIDTH, lambda q, k, v: signed(q, k) @ v.softmax(-2)),
+    "over many channels": (64, lambda q, k, v: signed(q, k) @ v.softmax(-1)),
+    "einsum": (WIDTH, lambda q, k, v: torch.einsum("bij,bjd->bid", signed(q, k), v.softmax(-2))),
+    "three times a map": (WIDTH, lambda q, k, v: (3 * maps(q, k)) @ v.softmax(-2)),
+    "fewer queries": (WIDTH, lambda q, k, v: F.pad(signed(q, k)[:, 1:] @ v.softmax(-2), (0, 0, 0, 1))),
+    "scaled values": (TOKENS, lambda q, k, v: signed(q, k) @ (3 * v.softmax(-1))),
+    "centred values": (TOKENS, lambda q, k, v: signed(q, k) @ (v.softmax(-1) - 1 / TOKENS)),
+    "a gate": (WIDTH, lambda q, k, v: gated(q, k) @ v.softmax(-1)),
+    "a gate, einsum": (WIDTH, lambda q, k, v: torch.einsum("bij,bjd->bid", gated(q, k), v.softmax(-2))),
+}
+
+
+@pytest.mark.parametrize("form", SIGNED)
+def test_a_map_that_is_not_of_probabilities_is_named(form: str) -> None:
+    width, mix = SIGNED[form]
+    check_named(built(mix, width))
+
+
+def check_named(model: Any) -> None:
+    x = numbers(2, TOKENS, WIDTH)
+    with pytest.raises(ac.AttentionError, match=r"1 \(Block\) attends, but .* nothing tells the map from the values"):
         ac.capture(model, x, reading=TEXT)
     store = ac.capture(model, x, reading=TEXT, layers=["0"])
     assert store.names == ["0"]
@@ -208,5 +260,7 @@ def test_a_wanted_layer_of_a_family_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(modeling_bert, "eager_attention_forward", eager)
     store = ac.capture(model, torch.tensor([[1, 2, 3, 4, 5]]))
     assert torch.allclose(store.maps().sum(-1), torch.ones(()))
-    with pytest.raises(ac.AttentionError, match=r"layer 'encoder.layer.0.attention.self' attends, but .* which is the map"):
+    with pytest.raises(
+        ac.AttentionError, match=r"layer 'encoder.layer.0.attention.self' attends, but .* nothing tells the map"
+    ):
         ac.capture(model, torch.tensor([[1, 2, 3, 4]]))  # as many tokens as a head has channels
