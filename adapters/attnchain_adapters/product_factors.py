@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -40,6 +40,18 @@ def factors(function: Any, args: Sequence[Any], given: list[Tensor]) -> Iterator
         yield first, -1, second if function in MATRIX_PRODUCT else None
         if second.ndim > 1:
             yield second, -2, None
+
+
+def by_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments of a product, with the factors that were given by name at their places.
+
+    >>> args, kwargs = by_place((), {"other": torch.ones(2), "input": torch.zeros(2)})
+    >>> args
+    (tensor([0., 0.]), tensor([1., 1.]))
+    """
+    named = [name for name, value in kwargs.items() if isinstance(value, Tensor) and name != "out"]
+    named.sort(key=lambda name: (name == "bias", name != "input", name))
+    return (*args, *(kwargs[name] for name in named)), {name: kwargs[name] for name in kwargs if name not in named}
 
 
 def is_learnt(tensor: Any) -> bool:

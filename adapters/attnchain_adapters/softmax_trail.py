@@ -12,12 +12,13 @@ from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 
 from attnchain_adapters.einsum_labels import aligned, einsum_labels, rows_over
+from attnchain_adapters.einsum_product import einsum_product
 from attnchain_adapters.entry_products import MEAN, entries, weights_of
 from attnchain_adapters.kept_probabilities import CAST, KEPT, SHAPED, still_rows
 from attnchain_adapters.late_sums import LateProduct, LateSums
 from attnchain_adapters.map_product import NESTED, Product
 from attnchain_adapters.probability_rows import excess, is_negative, rows_of
-from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, factors, is_learnt
+from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, by_place, factors, is_learnt
 from attnchain_adapters.softmax_marks import Mark, Marks
 from attnchain_adapters.softmax_origins import MULTIPLY, SOFTMAX, SUM, SoftmaxOrigins, axis_given
 from attnchain_adapters.torch_operators import tensors_in
@@ -47,6 +48,8 @@ class SoftmaxTrail:
         """
         if not self._open and function not in _BEGIN and not self._origins.starts(function):  # most functions of a forward
             return None
+        if function in _BEGIN:
+            args, kwargs = by_place(args, kwargs)
         axis, late = self._origins.axis(function, args, kwargs, result), self._late.follow(function, args, kwargs, result)
         if axis is not None and result.ndim > 1:
             self._marks[result] = Mark.along(result, axis)
@@ -59,8 +62,8 @@ class SoftmaxTrail:
         if marked is None:
             return late
         used = self._used(function, args, kwargs, result, marked)
-        for each in tensors_in(args) if isinstance(used, str) else ():  # it is named; the products that made its map need none
-            self._doubts.settle(each)
+        if isinstance(used, str) and sum(each in self._marks for each in tensors_in(args)) == 1:
+            self._doubts.settle(marked)  # it is named, and the products that made its map need no name
         return used
 
     def _used(
@@ -74,14 +77,13 @@ class SoftmaxTrail:
         if kwargs.get("out") is not None:
             return f"it calls {function.__name__} with out=, into a tensor of its own"
         if function in MATRIX_PRODUCT:
-            first, second = (*args, *kwargs.values())[:2]
-            return self._matrix_product(first, second, result)
+            return self._matrix_product(args[0], args[1], result)
         if function is F.linear and (weight := self._marks.multiplied(*args, **kwargs)) is not None:
             return self._matrix_product(args[0], weight, result)
         if function is torch.einsum:
             return self._einsum(args[0], list(tensors_in(args[1:])), result)
         if function in OTHER_PRODUCT:
-            *_, first, second = tensors_in((*args, *kwargs.values()))
+            *_, first, second = tensors_in(args)
             learnt = is_learnt(second)
             return self._matrix_product(first, second, result) if learnt else f"it multiplies values by {function.__name__}"
         if function in SUM | MEAN and mark.product is not None:
@@ -117,7 +119,7 @@ class SoftmaxTrail:
         if function is Tensor.__setitem__:
             self._marks[args[0]] = replace(mark, exact=None)
             return None
-        exact, product = None, mark.product
+        exact, product, sources = None, mark.product, args
         if function in KEPT:
             exact = mark.exact
         elif function in CAST:
@@ -134,8 +136,10 @@ class SoftmaxTrail:
                     own = self._marks[weights]
                     found = entries(weights, others, self._marks.exact(weights), own.keys, own.last)
                     if isinstance(found, str):
+                        self._doubts.settle(weights)
                         return found
-                    product, mark = (product, mark) if found is None else (found, own)
+                    if found is not None:
+                        product, mark, sources = found, own, (weights,)
         others = [
             each for each in tensors_in(args) if each.is_floating_point() and each.numel() > 1 and self._marks.rank(each) > 0
         ]
@@ -145,7 +149,7 @@ class SoftmaxTrail:
             numbers = tensor.is_floating_point() or (tensor.is_complex() and exact is not None)
             if numbers and (product is not None or still_rows(tensor, marked, function, mark.keys)):
                 self._marks[tensor] = replace(mark, exact=exact, product=product, gated=gated)
-                self._doubts.inherit(tensor, args)
+                self._doubts.inherit(tensor, sources)
         return None
 
     def _matrix_product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | Doubt | str | None:
@@ -196,50 +200,36 @@ class SoftmaxTrail:
     def _einsum(self, equation: Any, operands: list[Tensor], result: Tensor) -> Product | Doubt | str | None:
         if len(operands) != 2:
             return f"it multiplies values by an einsum of {len(operands)} tensors"
-        labels = einsum_labels(equation, operands)
-        pairs = list(zip(operands, labels, strict=False))
-        over = next((each for each in labels[0] if each in labels[1] and each not in labels[2]), None)
+        labels, unread = einsum_labels(equation, operands), f"it multiplies values by einsum({equation!r})"
+        if any(len({*each}) < len(each) for each in labels):  # of a diagonal
+            return unread
+        *pairs, out = *zip(operands, labels, strict=False), labels[2]
         ranks = told(self._marks, operands, rows_over(operands, labels))
-        if ranks is None and over:
+        if ranks is None and not {*labels[0]} & {*labels[1]} <= {*out}:
             return self._doubtful(operands[0], operands[1], result)
         (maps, of_map), (values, of_values) = pairs if ranks is None or ranks[0] <= ranks[1] else pairs[::-1]
-        out = labels[2]
-        sizes = dict(zip(of_map, maps.shape, strict=True)) | dict(zip(of_values, values.shape, strict=True))
+        if {*of_map, *of_values} == {*out}:  # a sum over keys may follow
+            first, second = self._aligned(maps, of_map, out), self._aligned(values, of_values, out)
+            return self._derive(torch.mul, (first, second), {}, result, first)
+        sizes = dict(zip(of_map, maps.shape, strict=True))
         keys = [each for each in of_map if each in of_values and each not in out]
-        tokens = (self._marks[maps].keys, self._marks[maps].keys - 1)  # the softmax may have had a sink
+        mark = self._marks[maps]
+        tokens = (mark.keys, mark.keys - 1)  # the softmax may have had a sink
         mixes_others = keys and keys[-1] != of_map[-1] and sizes[keys[-1]] not in tokens  # heads, queries
         shared = len(of_map) < 4 or any(each in of_map and each in of_values for each in out)  # else it mixes heads
         without_tokens = is_learnt(values) or not shared
-        if {*of_map, *of_values} == {*out}:  # a sum over keys may follow
-            first, second = aligned(maps, of_map, out), aligned(values, of_values, out)
-            for each, given, of in ((first, maps, of_map), (second, values, of_values)):
-                if given in self._marks:
-                    mark = self._marks[given]
-                    self._marks[each] = replace(mark, exact=None if mark.exact is None else aligned(mark.exact, of, out))
-                    self._doubts.inherit(each, (given,))
-            return self._derive(torch.mul, (first, second), {}, result, first)
         if without_tokens or not keys or mixes_others:
             self._derive(torch.einsum, (maps, values), {}, result, maps)
-            if not without_tokens or keys != of_map[-1:] or sizes[of_map[-1]] != self._marks[maps].keys:
+            if not without_tokens or keys != of_map[-1:] or sizes[of_map[-1]] != mark.keys:
                 return None
-        alone = [each for each in of_map if each in out and each not in of_values]
-        groups = [each for each in of_map if each in out and each not in alone[-1:]]
-        if len(keys) > 1 or len(groups) + len(alone[-1:]) + 1 != len(of_map):
-            return f"it multiplies values by einsum({equation!r})"
-        rest = [each for each in of_values if each not in (*groups, *keys)]
-        mark = self._marks[maps]
-        exact = self._marks.exact(maps).permute([of_map.index(each) for each in (*groups, *alone[-1:], *keys)])
-        exact = exact if alone else exact.unsqueeze(-2)
-        there = [each for each in groups if each in of_values]
-        values = values.permute([of_values.index(each) for each in (*there, *keys, *rest)])
-        values = values[tuple(slice(None) if each in there else None for each in groups)]
-        values = values.flatten(len(groups) + 1) if rest else values[..., None]
-        values = values.expand(*(sizes[each] for each in groups), *values.shape[-2:])
+        found = einsum_product((self._marks.exact(maps), values), (of_map, of_values, out), mark.keys, mark.last)
+        return unread if found is None else self._found(found, maps, without_tokens)
 
-        def output(heads: Tensor) -> Tensor:
-            heads = heads.reshape(*heads.shape[:-1], *(sizes[each] for each in rest))
-            heads = heads if alone else heads.squeeze(len(groups))
-            order = [*groups, *alone[-1:], *rest]
-            return heads.permute([order.index(each) for each in out]).contiguous()
-
-        return self._found(Product.grouped(exact, values, output, mark.keys, mark.last), maps, without_tokens)
+    def _aligned(self, factor: Tensor, labels: Sequence[str], out: Sequence[str]) -> Tensor:
+        """A factor of an einsum with the axes of its result, and with its mark."""
+        found = aligned(factor, labels, out)
+        if factor in self._marks:
+            mark = self._marks[factor]
+            self._marks[found] = replace(mark, exact=None if mark.exact is None else aligned(mark.exact, labels, out))
+            self._doubts.inherit(found, (factor,))
+        return found

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attnchain_adapters.product_factors import factors, is_learnt
+from attnchain_adapters.product_factors import by_place, factors, is_learnt
 
 A, B = torch.zeros(2, 3, 4), torch.zeros(2, 4, 5)
 
@@ -16,6 +16,12 @@ def test_each_factor_has_the_axis_that_is_summed() -> None:
     assert list(factors(torch.baddbmm, (A, A, B), [A, A, B])) == [(A, -1, None), (B, -2, None)]
     assert list(factors(torch.einsum, ("bij,bjd->bid", A, B), [A, B])) == [(A, 2, None), (B, 1, None)]
     assert list(factors(torch.einsum, ("bij->bi", A), [A])) == []
+
+
+def test_factors_that_were_given_by_name_have_their_places() -> None:
+    bias = torch.zeros(4)
+    assert by_place((), {"bias": bias, "weight": B, "input": A, "out": A}) == ((A, B, bias), {"out": A})
+    assert by_place((bias,), {"mat2": B, "mat1": A, "alpha": 2}) == ((bias, A, B), {"alpha": 2})
 
 
 def test_a_linear_function_has_factors_where_it_has_no_weights() -> None:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from attnchain_adapters.softmax_trail import Doubt, Product, SoftmaxTrail
+from attnchain_adapters.map_product import Product
+from attnchain_adapters.softmax_trail import SoftmaxTrail
+from attnchain_adapters.two_softmaxes import Doubt
 
 B, H, Q, K, D = 2, 3, 4, 5, 6
 
@@ -65,6 +67,7 @@ FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
     "module": (lambda logits, values: nn.Softmax(-1)(logits) @ values, MAPS),
     "log-softmax": (lambda logits, values: F.log_softmax(logits, -1).exp() @ values, MAPS),
     "by hand": (lambda logits, values: by_hand(logits) @ values, MAPS),
+    "by name": (lambda logits, values: torch.matmul(other=values, input=logits.softmax(-1)), MAPS),
     "another axis": (lambda logits, values: logits.mT.softmax(-2).mT @ values, MAPS),
     "folded": (
         lambda logits, values: torch.bmm(logits.flatten(0, 1).softmax(-1), values.flatten(0, 1)).unflatten(0, (B, H)),
@@ -191,6 +194,7 @@ def test_pools_have_one_query() -> None:
         (lambda: (numbers(B, K, K).softmax(-1)[..., None] * numbers(B, K, K, D)).sum(-2), "entry by entry"),
         (lambda: numbers(2, 2, 2, Q, K).softmax(-1) @ numbers(2, 2, 2, K, D), "within groups"),
         (lambda: torch.baddbmm(numbers(B, Q, D), numbers(B, Q, K).softmax(-1), numbers(B, K, D)), "baddbmm"),
+        (lambda: torch.einsum("bii,bij->bij", numbers(B, K, K).softmax(-1), numbers(B, K, K).softmax(-1)), "'bii,bij->bij'"),
         (lambda: torch.einsum("bqk,bkd,d->bqd", numbers(B, Q, K).softmax(-1), numbers(B, K, D), numbers(D)), "3 tensors"),
     ],
 )
@@ -230,17 +234,37 @@ def test_a_router_of_experts_weighs_values_of_each_token() -> None:
     assert [isinstance(product, Product) and product.weighs for product in followed.products] == [True, True]
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda values: torch.inner(numbers(Q, K).softmax(-1), values[0]),
+        lambda values: (numbers(B, Q, K).softmax(-1)[..., None] * values[:, None]).sum(-2),
+        lambda values: (values[:, None] * numbers(B, Q, K).softmax(-1)[..., None]).sum(-2),
+        lambda values: numbers(B, Q, K).softmax(-1)[..., :1] * values[:, :1],
+        lambda values: torch.einsum("bqk,bkd,d->bqd", numbers(B, Q, K).softmax(-1), values, numbers(K)),
+    ],
+)
+def test_a_doubt_about_values_is_settled_by_no_product(use: Callable[[Tensor], Any]) -> None:
+    with Followed() as followed:
+        use(numbers(B, K, K).softmax(-1) @ numbers(B, K, K).softmax(-1))
+    doubt, product = followed.products
+    assert isinstance(doubt, Doubt)
+    assert isinstance(product, Product | str)
+    assert not doubt.settled
+
+
 def test_a_linear_function_without_learnt_weights_is_a_product() -> None:
     maps, values = LOGITS[0, 0].softmax(-1), VALUES[0, 0]
     with Followed() as followed:
         F.linear(LOGITS[0, 0].softmax(-1), values.T)
+        F.linear(weight=values.T, input=LOGITS[0, 0].softmax(-1))
         F.linear(LOGITS[0, 0].softmax(-1), nn.Parameter(values.T))
         F.linear(LOGITS[0, 0].softmax(-1), values.T, torch.zeros(D))
     for product in followed.products:
         assert isinstance(product, Product)
         assert torch.equal(product.maps[0, 0], maps)
         assert torch.equal(product.values[0, 0], values)
-    assert [product.weighs for product in followed.products if isinstance(product, Product)] == [False, True, True]
+    assert [product.weighs for product in followed.products if isinstance(product, Product)] == [False, False, True, True]
 
 
 MEMORY = nn.Parameter(numbers(K, D))
