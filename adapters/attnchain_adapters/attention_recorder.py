@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from threading import get_ident
 from types import TracebackType
@@ -82,9 +82,7 @@ class AttentionRecorder(TorchFunctionMode):
         self._handles: list[RemovableHandle] = []
         self._thread = 0
         self._unreadable: dict[str, str] = {}
-        self._doubts: list[
-            tuple[Doubt, bool, list[Any], list[Any]]
-        ] = []  # with whether it would be read, and what was running
+        self._doubts: list[tuple[Doubt, Callable[[], object]]] = []  # with what notes it
         self._attention = AttentionCalls()
 
     def __enter__(self) -> AttentionRecorder:
@@ -103,10 +101,9 @@ class AttentionRecorder(TorchFunctionMode):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for doubt, reads, running, owners in self._doubts:
-            self._running, self._owners = running, owners
+        for doubt, note in self._doubts:
             if not doubt.settled:
-                self._read(DOUBT, None) if reads else self._pass_by(DOUBT)
+                note()
         self._doubts.clear()
 
     def metadata(self, layers: LayerSelection, advice: str, fix: str) -> dict[str, str]:
@@ -164,8 +161,9 @@ class AttentionRecorder(TorchFunctionMode):
             result = func(*args, **kwargs)
             call = self._seen(function, args, kwargs, result)
         if isinstance(call, Doubt):
-            self._doubts.append((call, reads, [*self._running], [*self._owners]))
-        if call is None or isinstance(call, Doubt):
+            self._doubt(call)
+            return result
+        if call is None:
             return result
         if not reads:
             self._pass_by(call)
@@ -220,18 +218,28 @@ class AttentionRecorder(TorchFunctionMode):
             return result
         return call.with_maps(self._edit(layer, attention))
 
+    def _doubt(self, doubt: Doubt) -> None:
+        """Takes a product that may be attention, of the layer that runs now. It is noted at the end, if nothing settles it."""
+        owner = self._owner()
+        notes, name, reason = self._note(DOUBT) if owner is None or not self._reads() else (self._unreadable, owner[1], DOUBT)
+        self._doubts.append((doubt, partial(notes.setdefault, name, reason)))
+
     def _pass_by(self, call: AttentionCall | str) -> None:
         """Notes attention that is not read: of another layer, of a module that is known, or of a stranger."""
+        notes, name, reason = self._note("" if isinstance(call, AttentionCall) else call)
+        if notes is not self.strangers or isinstance(call, str) or not call.weighs:
+            notes[name] = reason
+
+    def _note(self, reason: str) -> tuple[dict[str, Any], str, str | None]:
+        """The attribute that notes attention that is not read, the name of the layer or module there, and what is noted."""
         if (owner := self._owner()) is not None:
-            self.unread[owner[1]] = None
-            return
+            return self.unread, owner[1], None
         module, name, _ = self._running[-1] if self._running else (self._model, "", None)
         known = next((each for _, each, _ in reversed(self._running) if each in self._beside), None)
         if known is not None:
-            self.unread[known] = None
-        elif isinstance(call, str) or not call.weighs:
-            reason = call if isinstance(call, str) else ""
-            self.strangers[name or type(module).__name__] = f"{type(module).__name__}" + (f": {reason}" if reason else "")
+            return self.unread, known, None
+        kind = type(module).__name__
+        return self.strangers, name or kind, f"{kind}: {reason}" if reason else kind
 
 
 def heads_of(module: nn.Module) -> int | None:

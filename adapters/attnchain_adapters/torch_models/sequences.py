@@ -183,7 +183,9 @@ def _check_readable(uses: Sequence[Use]) -> None:
         both = next((use.layer for use in uses if use.layer in layers and not use.reason), None)
         fix = f"Name the layers that can be read: layers={rest}." if rest else ""
         if both is not None:
-            fix += f" To read {both} too, give what it does beside its attention, as a router does, a module of its own."
+            fix += (
+                f" Move the other product of {both} (for instance a router) into a module of its own. Then {both} can be read."
+            )
         raise AttentionError(
             f"{unreadable[0]} attends, but its map cannot be read: {unreadable[0].reason}.",
             fix.strip() or "Pass the maps yourself: AttentionStore.from_maps.",

@@ -17,6 +17,7 @@ from attnchain_adapters.attention_calls import AttentionCall
 from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
 from attnchain_adapters.torch_models.provenance import Origin, Provenance
 from attnchain_adapters.torch_operators import function_of
+from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import Factors
 from attnchain_interp.capture import plain_run
 
@@ -39,7 +40,7 @@ class Use:
         same: whether queries and keys are the same tokens; None where nothing tells.
         padded: some key gets no attention at all.
         absent: marks keys that are padding, (batch, key), where the call says so.
-        number: counts the uses of a forward from 0.
+        number: counts the uses of a forward from 0, with products that turned out to be none.
         after: the numbers of the uses whose results it was computed from.
         given: numbers the first sequence that its module was given; None where there is none.
         weighs: it weighs things that are not tokens: the experts of a router, or the learnt values of a memory.
@@ -93,7 +94,8 @@ def survey(model: nn.Module, run: Callable[[], Any], arguments: Mapping[str, Any
     seen = _Survey(model, arguments or {})
     with torch.no_grad(), plain_run(model), seen:
         run()
-    return [replace(use, calls=seen.entries[use.module] + 1) for use in seen.uses]
+    settled = {number for number, doubt in seen.doubts.items() if doubt.settled}
+    return [replace(use, calls=seen.entries[use.module] + 1) for use in seen.uses if use.number not in settled]
 
 
 @final
@@ -103,6 +105,7 @@ class _Survey(AttentionRecorder):
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
         super().__init__(model, {}, frozenset(), self)
         self.uses: list[Use] = []
+        self.doubts: dict[int, Doubt] = {}  # by the numbers of the uses that they are
         self.entries: dict[str, int] = {}
         self._given: list[list[Tensor]] = []
         self._provenance = Provenance(model, arguments)
@@ -150,18 +153,15 @@ class _Survey(AttentionRecorder):
     def _reads(self) -> bool:
         return True
 
+    def _doubt(self, doubt: Doubt) -> None:
+        self.doubts[len(self.uses)] = doubt
+        self._read(DOUBT, None)
+
     def _read(self, call: AttentionCall | str, result: Any) -> Any:
         module, name, _ = self._running[-1] if self._running else (self._model, "", None)
         given = next(iter(self._given[len(self._running) - 1 :]), []) if self._running else []
-        first = self._numbers.setdefault(given[0], next(self._next)) if given else None
-        use = Use(
-            name,
-            type(module).__name__,
-            self.entries.get(name, 0),
-            number=len(self.uses),
-            after=self._origin.uses,
-            given=first,
-        )
+        first, after = self._numbers.setdefault(given[0], next(self._next)) if given else None, self._origin.uses
+        use = Use(name, type(module).__name__, self.entries.get(name, 0), number=len(self.uses), after=after, given=first)
         if isinstance(call, str):
             self.uses.append(replace(use, reason=call))
             return result
@@ -203,7 +203,10 @@ class _Survey(AttentionRecorder):
         return result
 
     def _no_tokens(self, call: AttentionCall) -> str:
-        """Returns why keys or queries are not tokens: no module around was given as many, but as many as the others are."""
+        """Returns why the map is not over tokens; empty where it is.
+
+        The numbers of tokens that the modules around were given tell.
+        """
         *_, queries, keys = call.attention.shape
         lengths, further = self._lengths(), keys - queries
         unknown = not {keys, further} & lengths or (queries, further) in self._values.joined

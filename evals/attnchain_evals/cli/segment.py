@@ -145,7 +145,7 @@ def _names(files: list[Path]) -> Iterator[str]:
 
 
 def _digest(file: Path) -> str:
-    """Returns the sha256 of an image's file; of one that cannot be read, nothing."""
+    """Returns the sha256 of an image's file. Returns an empty text for a file that cannot be read."""
     from attnchain_evals.tasks.digest import sha256
 
     try:

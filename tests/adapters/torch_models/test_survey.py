@@ -109,3 +109,42 @@ def test_keys_that_no_module_was_given_are_told_from_a_context() -> None:
     context = torch.randn(2, 4, 8)
     (use,) = survey(model, lambda: model(x, context))
     assert (use.reason, use.same) == ("", False)
+
+
+class Mix(nn.Module):
+    def forward(self, x: Tensor, values: Tensor) -> Tensor:
+        return (x @ x.mT).softmax(-1) @ values
+
+
+class Doubtful(nn.Module):
+    """The first of two calls has values that a softmax made, of as many channels as tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.last = Mix(), Mix()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mix(x, x.softmax(-1))
+        x = x + self.mix(x, x)
+        return x + self.last(x, x)
+
+
+def test_a_product_in_doubt_stands_at_its_place() -> None:
+    model, x = Doubtful(), torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(0))
+    uses = survey(model, lambda: model(x))
+    assert [use.layer for use in uses] == ["mix[0]", "mix[1]", "last"]
+    assert [use.number for use in uses] == [0, 1, 2]
+    assert [bool(use.reason) for use in uses] == [True, False, False]
+    assert [sorted(use.after) for use in uses] == [[], [0], [0, 1]]
+    assert uses[0].given == 0
+    store = ac.capture(model, x, reading=ac.Reading(tokens=ac.TokenLayout.text()), layers=["mix[1]"])
+    assert {*store.unread} == {"mix[0]", "last"}
+
+
+def test_a_product_of_maps_is_no_use_of_its_own() -> None:
+    class Maps(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ x.mT).softmax(-1) @ (x @ x.mT).softmax(-1) @ x
+
+    (use,) = survey(model := Maps(), lambda: model(torch.randn(2, 4, 8)))
+    assert (use.shape, use.reason) == ((2, 1, 4, 4), "")
