@@ -44,7 +44,8 @@ class SoftmaxTrail:
     ) -> Product | Doubt | str | None:
         """Takes the next function of a forward, and its result. Returns the product with values, if the function is one.
 
-        A text says why a product cannot be read. A doubt is a product that may be one: the end of the forward tells.
+        A text says why a product cannot be read. A doubt is a product that may be attention. The end of the forward decides
+        it.
         """
         if not self._open and function not in _BEGIN and not self._origins.starts(function):  # most functions of a forward
             return None

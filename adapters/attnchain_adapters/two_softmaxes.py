@@ -56,21 +56,21 @@ class Doubts:
 def map_of_two(first: Tensor, second: Tensor) -> int | None:
     """Returns which of two factors, both made of softmaxes, is a map that multiplies the other: 0, 1; None if nothing tells.
 
-    A map's rows are probabilities over what is summed. It is told where it alone has as many queries as keys, or where the
-    other factor can be no map: it is not of probabilities, nor do its rows sum to one number. Where neither is of
-    probabilities, as after learnt weights, the shape alone tells.
+    A map's rows are probabilities over what is summed. It is told where it alone has as many queries as keys, or where it
+    comes first and the other factor can be no map: it is not of probabilities, nor do its rows sum to one number. Where
+    neither is of probabilities, as after learnt weights, the shape alone tells.
 
     Args:
         first, second: (…, row, summed), with the same axes before.
     """
     pairs = ((first, second), (second, first))
     square = [one.ndim == other.ndim and one.shape[-1] == one.shape[-2] != other.shape[-2] for one, other in pairs]
-    far, told = [excess(one) for one, _ in pairs], list[int]()
-    for place, (one, other) in enumerate(pairs):
-        alone = square[place] or (far[1 - place] == 2 and not square[1 - place] and not even_rows(other))
-        if square[place] if min(far) == 2 else excess(one, (-1,)) < 2 and alone:
-            told.append(place)
-    return told[0] if len(told) == 1 else None
+    far = [excess(one) for one, _ in pairs]
+    told = square
+    if min(far) < 2:
+        values = far[1] == 2 and not square[1] and not even_rows(second)
+        told = [excess(first, (-1,)) < 2 and (square[0] or values), excess(second, (-1,)) < 2 and square[1]]
+    return told.index(True) if sum(told) == 1 else None
 
 
 def told(marks: Marks, factors: Sequence[Tensor], rows: Sequence[Tensor] | None) -> tuple[int, int] | None:

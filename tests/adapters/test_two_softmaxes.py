@@ -45,6 +45,8 @@ SQUARE, WIDE, TALL = numbers(2, 5, 5).softmax(-1), numbers(2, 3, 5).softmax(-1),
         (WIDE - 0.5, 3 * TALL.mT, None),
         (2 * SQUARE - SQUARE.mT.softmax(-1), WIDE, None),  # a signed map
         (3 * SQUARE, WIDE, None),
+        (SQUARE - SQUARE.mT.softmax(-1), SQUARE, None),  # a difference of maps, with as many channels as tokens
+        (SQUARE, SQUARE - SQUARE.mT.softmax(-1), 0),
         (2 * WIDE - WIDE.flip(0), numbers(2, 6, 5).softmax(-1), None),
     ],
 )
@@ -198,6 +200,12 @@ SIGNED: dict[str, tuple[int, Callable[..., Tensor]]] = {
     "fewer queries": (WIDTH, lambda q, k, v: F.pad(signed(q, k)[:, 1:] @ v.softmax(-2), (0, 0, 0, 1))),
     "scaled values": (TOKENS, lambda q, k, v: signed(q, k) @ (3 * v.softmax(-1))),
     "centred values": (TOKENS, lambda q, k, v: signed(q, k) @ (v.softmax(-1) - 1 / TOKENS)),
+    "a difference, over tokens": (TOKENS, lambda q, k, v: (maps(q, k) - maps(k, q)) @ v.softmax(-2)),
+    "a difference, fewer queries": (
+        WIDTH,
+        lambda q, k, v: F.pad((maps(q, k) - maps(k, q))[:, 1:] @ v.softmax(-2), (0, 0, 0, 1)),
+    ),
+    "a gate, over tokens": (TOKENS, lambda q, k, v: gated(q, k) @ v.softmax(-2)),
     "a gate": (WIDTH, lambda q, k, v: gated(q, k) @ v.softmax(-1)),
     "a gate, einsum": (WIDTH, lambda q, k, v: torch.einsum("bij,bjd->bid", gated(q, k), v.softmax(-2))),
 }
