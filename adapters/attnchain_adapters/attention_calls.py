@@ -154,7 +154,6 @@ class AttentionCalls:
         if extra:
             return f"{extra[0]} adds a key that is not a token", F.multi_head_attention_forward(*args, **kwargs)
         call.arguments.update(need_weights=True, average_attn_weights=False)
-        weights: Tensor
         with _LastProduct() as product:
             result, weights = cast("tuple[Tensor, Tensor]", F.multi_head_attention_forward(*call.args, **call.kwargs))
         values = product.right.unflatten(0, (-1, given["num_heads"]))

@@ -66,11 +66,11 @@ def map_of_two(first: Tensor, second: Tensor) -> int | None:
     pairs = ((first, second), (second, first))
     square = [one.ndim == other.ndim and one.shape[-1] == one.shape[-2] != other.shape[-2] for one, other in pairs]
     far = [excess(one) for one, _ in pairs]
-    told = square
+    maps = square
     if min(far) < 2:
         values = far[1] == 2 and not square[1] and not even_rows(second)
-        told = [excess(first, (-1,)) < 2 and (square[0] or values), excess(second, (-1,)) < 2 and square[1]]
-    return told.index(True) if sum(told) == 1 else None
+        maps = [excess(first, (-1,)) < 2 and (square[0] or values), excess(second, (-1,)) < 2 and square[1]]
+    return maps.index(True) if sum(maps) == 1 else None
 
 
 def told(marks: Marks, factors: Sequence[Tensor], rows: Sequence[Tensor] | None) -> tuple[int, int] | None:

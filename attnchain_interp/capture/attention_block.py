@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, wide_dtype
 from attnchain_interp.operators import float32_or_wider as _wide
-from attnchain_interp.operators.operator import rows_at_once
+from attnchain_interp.operators.tiles import rows_at_once
 from attnchain_interp.reprs import with_fields
 
 _TOGETHER: Final = 2**19  # numbers of a map's rows that are held at once in a thread's cache

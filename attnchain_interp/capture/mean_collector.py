@@ -13,7 +13,7 @@ from torch import Tensor
 from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.operators import Factors, float32_or_wider, wide_dtype
-from attnchain_interp.operators.operator import rows_at_once
+from attnchain_interp.operators.tiles import rows_at_once
 from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
 LayerRule = Literal["mean", "late"]

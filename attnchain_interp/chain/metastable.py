@@ -19,7 +19,7 @@ from attnchain_interp.numerics.gpcca import memberships
 from attnchain_interp.numerics.invariant_subspace import Product
 from attnchain_interp.numerics.invariant_subspace import leading_eigenvalues as eigenvalues
 from attnchain_interp.operators import Dense, Factors, Operator, full_precision
-from attnchain_interp.operators.operator import rows_at_once
+from attnchain_interp.operators.tiles import rows_at_once
 
 _BUILT: Final = 2**28  # bytes of the maps of factored chains up to which they are built, since many products are needed
 _TILE: Final = 2**18  # entries of a map that are built at once: those of a layer's heads stay in a cache

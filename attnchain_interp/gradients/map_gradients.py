@@ -16,7 +16,7 @@ from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
 from attnchain_interp.gradients.target import SeveralScores, Target, kept_by_target, logits_kept, selected_score
 from attnchain_interp.operators import float32_or_wider
-from attnchain_interp.operators.operator import rows_at_once
+from attnchain_interp.operators.tiles import rows_at_once
 from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
 
 _TILE: Final = 2**21  # entries of a map that are built at once

@@ -149,7 +149,7 @@ def _solved_below(H: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     s = points.new_zeros(len(H), m, points.shape[1])
     parts = torch.view_as_real(s).flatten(-2)  # the same memory: a real matrix times these is one product
     exhausted = (H.diagonal(-1, 1, 2) == 0).cumsum(-1) > 0
-    s[torch.arange(len(H)), m - 1 - exhausted.sum(-1)] = 1
+    s[torch.arange(len(H), device=H.device), m - 1 - exhausted.sum(-1)] = 1
 
     def row(i: int) -> Tensor:
         known = torch.bmm(H[:, i, None, i:], parts[:, i:])[:, 0].unflatten(-1, (-1, 2))

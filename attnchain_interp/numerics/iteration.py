@@ -179,7 +179,8 @@ def iterate(
 def _largest(projected: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the spectral radius of H (chain, m + 1, m) and the residual of its Ritz vector, (2, chain).
 
-    The same of a smaller corner of the H of the `first` (chain,) bool, (2, first).
+    Returns both of a corner of H, too, for the chains that are `first` (chain,) bool: (2, first). A corner of H is the H of a
+    smaller basis.
     """
     size = projected.shape[-1]
     less = max(1, size - max(4, size // 6))

@@ -59,7 +59,7 @@ class Basis:
     def grow(self, product: Product, size: int) -> None:
         """Adds vectors until `size` products are projected. Gram–Schmidt is done twice: once loses orthogonality.
 
-        A step is few calls, each on all rows that there will be: for small chains the calls take the time.
+        A step is few calls, each on all directions that there will be. In small chains the calls take the time.
         """
         steps = size - self.size
         self.directions = every = F.pad(self.directions, (0, 0, 0, size + 2 - self.directions.shape[1]))

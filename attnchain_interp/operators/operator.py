@@ -20,7 +20,7 @@ from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
 
-_LEAST: Final = 128  # rows: fewer make slow products
+_ROWS: Final = 128  # of a map that are looked at together
 
 
 @contextmanager
@@ -53,26 +53,6 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     (torch.float32, torch.float64)
     """
     return torch.promote_types(dtype, torch.float32)
-
-
-def entries_at_once(entries: int, device: torch.device) -> int:
-    """Returns how many numbers are worked on together: `entries` for each thread of a CPU, whose own cache holds them.
-
-    On other devices, and on a CPU of 16 threads and more, there are 16 times `entries`.
-
-    >>> entries_at_once(1000, torch.device("cuda"))
-    16000
-    """
-    return entries * (min(16, torch.get_num_threads()) if device.type == "cpu" else 16)
-
-
-def rows_at_once(entries: int, row: int, device: torch.device) -> int:
-    """Returns how many rows of a map are built at once, of which each has `row` entries. See `entries_at_once`.
-
-    >>> rows_at_once(1000, 20, torch.device("cuda"))
-    800
-    """
-    return max(_LEAST, entries_at_once(entries, device) // row)
 
 
 class Operator(ABC):
@@ -223,7 +203,7 @@ class Dense(Operator):
             if not bool(among.all()):
                 counts = among if every else among[possible]
                 inside = inside.masked_fill(~(counts[..., :, None] & counts[..., None, :]), 0)  # padding's rows may be NaN
-            parts = (inside[..., a : a + _LEAST, a:].triu(1) for a in range(0, self.shape[-1], _LEAST))
+            parts = (inside[..., a : a + _ROWS, a:].triu(1) for a in range(0, self.shape[-1], _ROWS))
             possible[possible.clone()] = ~reduce(torch.logical_or, (part.flatten(-2).any(-1) for part in parts)).flatten()
         return possible
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_interp.capture import AttentionBlock, LayerNorm, Measure, attention_block, contribution_sizes, contributions_of
-from attnchain_interp.operators import operator
+from attnchain_interp.operators import tiles
 
 BATCH, HEADS, N, WIDTH = 2, 3, 5, 7
 MEASURES: list[Measure] = ["norm", "norm-res", "norm-resln", "projection", "alti"]
@@ -93,7 +93,7 @@ def dense(found: AttentionBlock, measure: Measure) -> Tensor:
 @pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize("together", [1, 2 * BATCH * N * HEADS, 2**24])
 def test_beside_a_dense_replica(measure: Measure, normalised: bool, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator, "_LEAST", 1)
+    monkeypatch.setattr(tiles, "_LEAST", 1)
     monkeypatch.setattr(attention_block, "_TOGETHER", together)  # a query at a time, two, all
     monkeypatch.setattr(contribution_sizes, "_TOGETHER", together)  # a key at a time, some, all
     found = block(normalised)
@@ -118,7 +118,7 @@ def test_gates_and_scales_of_each_query(
 @pytest.mark.parametrize("gate", [None, 4])
 def test_causal_maps_in_tiles(measure: Measure, together: int, gate: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the map is left out, and a lone first token reads itself."""
-    monkeypatch.setattr(operator, "_LEAST", 1)
+    monkeypatch.setattr(tiles, "_LEAST", 1)
     monkeypatch.setattr(attention_block, "_TOGETHER", together)
     monkeypatch.setattr(contribution_sizes, "_TOGETHER", together)
     plain = block()

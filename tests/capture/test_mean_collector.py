@@ -11,7 +11,7 @@ import attnchain_interp as ac
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.capture import Expected, LayerMean, mean_collector
 from attnchain_interp.capture.mean_collector import MeanCollector
-from attnchain_interp.operators import operator
+from attnchain_interp.operators import tiles
 
 from ..attribution import small_models as small
 
@@ -51,7 +51,7 @@ ONE: Final = 4 * 2 * 7 * 7  # bytes of one map of the batch, in float32
 def test_attention_too_large_for_all_layers_is_added_up(
     build: Any, implementation: str, rule: Any, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator, "_LEAST", 1)
+    monkeypatch.setattr(tiles, "_LEAST", 1)
     monkeypatch.setattr(mean_collector, "_TILE", tile)
     model = build(implementation)
     inputs: dict[str, Any] = {"input_ids": small.ids(), "attention_mask": PADDED}

@@ -12,7 +12,7 @@ import attnchain_interp as ac
 from attnchain_interp.capture import OutputCollector
 from attnchain_interp.gradients import FactoredGradient, map_gradients
 from attnchain_interp.gradients.gradient_collector import GradientCollector
-from attnchain_interp.operators import operator
+from attnchain_interp.operators import tiles
 
 from ..attribution import small_models as small
 
@@ -38,7 +38,7 @@ METHODS: list[Any] = [
 @pytest.fixture(params=MODELS)
 def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """Maps and factors of one model and target."""
-    monkeypatch.setattr(operator, "_LEAST", 1)
+    monkeypatch.setattr(tiles, "_LEAST", 1)
     monkeypatch.setattr(map_gradients, "_TILE", 2 * 3 * 7 * 2)  # two queries at a time
     made, inputs, kwargs, target = MODELS[request.param]
     given = {**kwargs, "target": target}
