@@ -89,13 +89,14 @@ def benchmark(
 def standard_metrics(data: Any) -> list[ExampleMetric]:
     """Returns deletion, insertion and SRG; also localisation, where the first example of a sequence has a mask.
 
-    Texts also get comprehensiveness and sufficiency, and the rank of the evidence, and of its sentence, where they are known.
+    Texts also get comprehensiveness and sufficiency, and the ranks of the evidence, its words and its sentence, where known.
     Whole answers get the latter alone: the other metrics score one token of the output.
     """
     first = data[0] if hasattr(data, "__getitem__") and len(data) > 0 else None
     if hasattr(first, "input_ids"):
-        evidence, sentences = (getattr(first, name, None) is not None for name in ("evidence", "sentences"))
-        located = [EvidenceAP(), EvidenceFirst(), *([SentenceHit()] if sentences else [])]
+        evidence, words, sentences = (getattr(first, name, None) is not None for name in ("evidence", "words", "sentences"))
+        of_words = [EvidenceAP("word")] if words else []
+        located = [EvidenceAP(), *of_words, EvidenceFirst(), *([SentenceHit()] if sentences else [])]
         of_output = [] if getattr(first, "explained", None) is not None else text_metrics()
         return [*of_output, *(located if evidence else [])]
     masked = getattr(first, "mask", None) is not None

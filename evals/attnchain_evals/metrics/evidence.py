@@ -1,28 +1,43 @@
-"""Texts with known evidence: are its tokens, or its sentence, ranked first? It does not say what the model uses."""
+"""Texts with known evidence: are its tokens, its words, or its sentence ranked first? It does not say what the model uses."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from typing import Final, Literal, final, get_args
 
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric, RemovalMetric, drops
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, RemovalMetric, drops, features_of
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subset_metrics import correlation
 from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.features import Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of
+
+Unit = Literal["token", "word"]
 
 
 class EvidenceMetric(AttributionMetric):
-    """A metric against the evidence of a text, among the ranked tokens. NaN where none or all of them are evidence."""
+    """A metric against the evidence of a text, among its ranked tokens or its words. NaN where none or all are evidence.
+
+    Args:
+        family: of the metric.
+        features: "token" ranks each token alone. "word" ranks the words of the trial: a word has the sum of the scores of its
+            tokens, and is evidence if one of its tokens is. It asks which words an answer came from, however many tokens the
+            tokenizer makes of them.
+    """
 
     needs = frozenset({"text"})
     version = 1
     higher_is_better = True
+
+    def __init__(self, family: str, features: Unit) -> None:
+        check_one_of("features", features, get_args(Unit))
+        self.features: Final = features
+        super().__init__(family if features == "token" else f"{family}/{features}")
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         if trial.inputs.ndim != 2 or trial.mask is None or trial.mask.shape != trial.inputs.shape:
@@ -31,22 +46,27 @@ class EvidenceMetric(AttributionMetric):
                 f"the trial's mask is {came}; {self.name} needs texts and a mask (batch, token), true on the evidence.",
                 "Pass a trial of texts whose evidence is known.",
             )
-        every = torch.ones_like(trial.inputs, dtype=torch.bool) if trial.words is None else trial.words >= 0
-        rows = zip(attributions.cpu().double(), trial.mask.bool().cpu(), every.cpu(), strict=True)
-        found = [self.located(scores[ranked], truth[ranked]) for scores, truth, ranked in rows]
-        return torch.tensor(found, dtype=torch.float64)[:, None]
+        found = ranked(attributions, trial.inputs, features_of(trial, self.features))
+        holds = held(trial.mask, trial, found)
+        rows = zip(found.scores.cpu().double(), holds.cpu(), found.sizes.tolist(), strict=True)
+        figures = [self.located(scores[:size], own[:size]) for scores, own, size in rows]
+        return torch.tensor(figures, dtype=torch.float64)[:, None]
 
     @abstractmethod
     def located(self, scores: Tensor, evidence: Tensor) -> float:
-        """Returns the figure of the ranked tokens (token,)."""
+        """Returns the figure of the ranked tokens or words (feature,)."""
 
 
 @final
 class EvidenceAP(EvidenceMetric):
-    """The average precision of the evidence among the ranked tokens, by scikit-learn: equal scores are one threshold."""
+    """The average precision of the evidence among the ranked features, by scikit-learn: equal scores are one threshold.
 
-    def __init__(self) -> None:
-        super().__init__("evidence-ap")
+    Args:
+        features: See `EvidenceMetric`.
+    """
+
+    def __init__(self, features: Unit = "token") -> None:
+        super().__init__("evidence-ap", features)
 
     def located(self, scores: Tensor, evidence: Tensor) -> float:
         from sklearn.metrics import average_precision_score
@@ -56,10 +76,14 @@ class EvidenceAP(EvidenceMetric):
 
 @final
 class EvidenceFirst(EvidenceMetric):
-    """Says whether the greatest score is on the evidence: 1 or 0. Among several, the share of them on the evidence."""
+    """Says whether the greatest score is on the evidence: 1 or 0. Among several, the share of them on the evidence.
 
-    def __init__(self) -> None:
-        super().__init__("evidence-first")
+    Args:
+        features: See `EvidenceMetric`.
+    """
+
+    def __init__(self, features: Unit = "token") -> None:
+        super().__init__("evidence-first", features)
 
     def located(self, scores: Tensor, evidence: Tensor) -> float:
         return hit(scores, evidence)
@@ -86,7 +110,7 @@ class SentenceHit(AttributionMetric):
                 f"the trial has no mask; {self.name} needs one (batch, token), true on the evidence.",
                 "Pass a trial of texts whose evidence is known.",
             )
-        holds = ranked(trial.mask.to(attributions), trial.inputs, found.labels).scores > 0
+        holds = held(trial.mask, trial, found)
         rows = zip(found.scores, holds, found.sizes.tolist(), strict=True)
         return torch.tensor([[hit(scores[:size], own[:size])] for scores, own, size in rows], dtype=torch.float64)
 
@@ -136,6 +160,11 @@ def by_sentence(trial: Trial, attributions: Tensor, metric: str) -> Ranked:
             "Pass a trial of texts whose sentences are known.",
         )
     return ranked(attributions, trial.inputs, trial.sentences)
+
+
+def held(evidence: Tensor, trial: Trial, found: Ranked) -> Tensor:
+    """Returns whether each feature holds a token of the evidence (batch, token): (batch, feature) bool."""
+    return ranked(evidence.float(), trial.inputs, found.labels).scores > 0
 
 
 def hit(scores: Tensor, holds: Tensor) -> float:

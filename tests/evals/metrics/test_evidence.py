@@ -27,6 +27,31 @@ def test_evidence_by_hand() -> None:
     assert precision.measure(trial(mask=torch.zeros_like(evidence)), ORACLE).isnan().all()
 
 
+WORDS_OF_TWO = torch.tensor([[-1, 0, 1, 1, 2], [-1, 0, 0, 1, 1]])
+
+
+def test_evidence_of_words_by_hand() -> None:
+    """Sums 2, 1 + 0, −1: the evidence is the second of three words, by one token. Sums 2 + 1, 0 − 1: it is the first."""
+    evidence = torch.tensor([[False, False, False, True, False], [False, True, False, False, False]])
+    on = trial(words=WORDS_OF_TWO, mask=evidence)
+    precision, first = (preset(name, features="word") for name in ("evidence-ap", "evidence-first"))
+    assert (precision.name, first.name) == ("evidence-ap/word", "evidence-first/word")
+    assert precision.measure(on, ORACLE)[:, 0].tolist() == pytest.approx([1 / 2, 1])
+    assert first.measure(on, ORACLE)[:, 0].tolist() == [0, 1]
+    assert preset("evidence-ap").measure(on, ORACLE)[:, 0].tolist() == pytest.approx([1 / 3, 1]), "of the same tokens"
+    split = torch.tensor([[0, 3, 2, 2, 0], [0, 0, 0, 0, 0]]).float()
+    assert precision.measure(on, split)[0, 0] == 1, "the pieces of a word are strong together"
+    assert precision.measure(trial(words=WORDS_OF_TWO, mask=WORDS_OF_TWO >= 0), ORACLE).isnan().all()
+
+
+def test_words_must_be_known() -> None:
+    on = trial(words=None, mask=torch.eye(2, 5, dtype=torch.bool))
+    with pytest.raises(ac.AttentionError, match="(?s)features='word' are not features.*give the trial words"):
+        preset("evidence-ap", features="word").measure(on, ORACLE)
+    with pytest.raises(ac.AttentionError, match="features='sentence' is unknown"):
+        preset("evidence-ap", features="sentence")
+
+
 def test_images_and_texts_without_evidence_are_refused() -> None:
     with pytest.raises(ac.AttentionError, match="needs texts"):
         preset("evidence-ap").measure(trial(), ORACLE)
