@@ -1,4 +1,4 @@
-"""Methods that rank the tokens of a real decoder worse than chance does. Each says so once, when it scores a decoder."""
+"""Methods that ranked the tokens of a real decoder worse than chance did. Each says so once, when it scores a decoder."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ class GMAR(AttentionGradientAttribution):
     """Rollout of A_l = Σ_h w_h A_h with weights w_h = ‖∇A_h‖ / Σ_g ‖∇A_g‖ within each layer.
 
     The score is the row of a start token in Â_L · · · Â_1, Â = (A + I) / 2. The target enters through the weights of the heads
-    alone, without a sign. The scores of an example sum to one. One forward and one backward. In a decoder it ranks tokens
-    worse than a random order does, and says so once (docs/real-text.md).
+    alone, without a sign. The scores of an example sum to one. One forward and one backward. On facts, with SmolLM2, it ranks
+    tokens worse than a random order does (docs/real-text.md), and warns of that once in a decoder.
 
     Args:
         forward_func, layers: see `AttentionGradientAttribution`.

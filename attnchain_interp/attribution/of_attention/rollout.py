@@ -46,8 +46,8 @@ class Rollout(AttentionAttribution):
     staying whatever the fusion. (Published code with these options mixes first, and the residual gets the discarded share.) A
     row that loses all its entries stays where it is.
 
-    In a decoder it ranks tokens worse than a random order does, and says so once (docs/real-text.md). Neither
-    `residual="depth"` nor a store of contributions is warned of.
+    On facts, with SmolLM2, it ranks tokens worse than a random order does (docs/real-text.md). It warns of that once, in a
+    decoder. Neither `residual="depth"` nor a store of contributions is warned of.
 
     Args:
         forward_func: see `AttentionAttribution`.
