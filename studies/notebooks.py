@@ -18,7 +18,7 @@ from studies.documents import BLOCK
 from studies.speed.measurement import ROOT
 
 DOCS = ROOT / "docs"
-INSTALL = "%pip install -q 'attnchain-interp[all]'"
+INSTALL = "# In a clone. Elsewhere, write its path in place of the dot.\n%pip install -q '.[all]'"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 

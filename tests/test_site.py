@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from studies.public_names import public_names
 from studies.speed.measurement import ROOT
 
@@ -20,6 +22,16 @@ def test_every_public_name_is_on_the_api_pages_once() -> None:
     assert not (absent := public - set(found)), f"add to docs/api: {sorted(absent)}"
     assert not (stale := set(found) - public), f"remove from docs/api: {sorted(stale)}"
     assert not (twice := [name for name, count in found.items() if count > 1]), f"twice in docs/api: {twice}"
+
+
+@pytest.mark.parametrize("folder", ["quick-start", "tutorials", "how-to"])
+def test_a_page_of_pages_links_each_of_them(folder: str) -> None:
+    """A toctree is hidden, and GitHub shows none."""
+    text = (ROOT / f"docs/{folder}/index.md").read_text("utf-8")
+    trees = re.findall(r"^```{toctree}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    pages = [f"({line}.md)" for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
+    assert len(pages) > 3
+    assert [page for page in pages if page not in text] == []
 
 
 def sources(file: Path) -> list[str]:

@@ -149,6 +149,7 @@ Candidates read attention with the mean of layers, as published. They led to the
 
 The evidence is one small task and one model of each kind, and holds for these alone. Real models led to other defaults for the
 maps, the weights of layers, and the damping of `GradientTokenRank`
-([methods](methods.md#weights-of-layers-balanced-chains-contributions)). There, on facts, `Rollout` and `GMAR` are worse than random.
+([methods](methods.md#weights-of-layers-balanced-chains-contributions)). There `Rollout` and `GMAR` are worse
+than random on facts.
 
 {parts}"""
