@@ -30,7 +30,7 @@ _MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionCall:
     """One use of attention in a forward: a torch function has mixed `values` by the map.
 

@@ -18,7 +18,7 @@ _LAID: Final = SHAPED | CAST | KEPT  # functions that move numbers and change no
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PathParts:
     """A path as a sum: its output is scale ⊙ Σ_h W^h (gate^h ⊙ v^h) + bias. The fields are those of `AttentionBlock`.
 

@@ -18,7 +18,7 @@ _RMS_NORM: Final = inspect.signature(F.rms_norm)
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """A call of a function of torch, for another tensor at the place of the one that it was given.
 
@@ -35,7 +35,7 @@ class Step:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gate:
     """A product of a tensor of this shape with a factor that differs from token to token."""
 

@@ -20,7 +20,7 @@ from attnchain_interp.capture import AttentionBlock, MakeNorms
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Traced:
     """A tensor that the output of the heads has become by some steps.
 

@@ -20,7 +20,7 @@ _MEAN_OF_ENTRIES: Final = "it multiplies values entry by entry, and takes their 
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EntryProduct:
     """A product entry by entry, before its entries are summed over keys.
 

@@ -21,7 +21,7 @@ _REFUSAL: Final = "it divides by the sum of its weights after the product with v
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LateProduct:
     """A product of positive weights (…, query, key) with values (…, key, dim), which their sum (…, query, 1) has divided."""
 

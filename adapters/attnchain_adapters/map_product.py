@@ -20,7 +20,7 @@ AXES: Final[Sequence[tuple[Any, Any]]] = (
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Product:
     """A product of values with a map.
 

@@ -15,7 +15,7 @@ from attnchain_adapters.product_factors import is_learnt
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mark:
     """Marks a tensor that was made of a softmax.
 

@@ -24,7 +24,7 @@ _PROBES: Final = 16
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerNorm:
     """The layer normalisation after an addition: `weight`, `bias` (width,) and `eps` of `F.layer_norm`."""
 
@@ -37,7 +37,7 @@ class LayerNorm:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionBlock:
     """The output of an attention block as a sum: Σ_j T_i(x_j) and biases.
 

@@ -18,7 +18,7 @@ MakeNorms = Callable[[], Tensor]
 Block = AttentionBlock | AttentionError  # or the reason why it is not known
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Expected:
     """Says what a forward will show, before it runs.
 

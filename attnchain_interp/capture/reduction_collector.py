@@ -22,7 +22,7 @@ _BUILT: Final = 2048  # tokens up to which a map is built to be reduced: one hea
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reductions:
     """The results of reducers for one forward pass.
 
@@ -128,16 +128,16 @@ class _Chains:
 
     def __init__(self, layer: LayerAttention, tokens: TokenLayout) -> None:
         self._layer, self._tokens = layer, tokens
-        self._made: dict[tuple[str, bool], Chain] = {}
+        self._made: dict[tuple[bytes, bool], Chain] = {}
 
     def reduced(self, reducer: Reducer) -> Tensor:
         """Returns (batch, head, …) over all tokens."""
         states = self._tokens.select(reducer.tokens).to(self._layer.device)
-        alike, factors = bool((states == states[:1]).all()), self._layer.attention
+        alike, factors, chosen = bool((states == states[:1]).all()), self._layer.attention, states.cpu().numpy().tobytes()
         if not alike or not isinstance(factors, Factors) or reducer.starts_anywhere:
-            return reducer.reduce(self._chain((repr(reducer.tokens), False), lambda: self._whole(states)), self._tokens)
+            return reducer.reduce(self._chain((chosen, False), lambda: self._whole(states)), self._tokens)
         places = _places(states[0])
-        chain = self._chain((repr(reducer.tokens), True), lambda: _among(factors, places))
+        chain = self._chain((chosen, True), lambda: _among(factors, places))
         result = reducer.reduce(chain, self._tokens)
         if result.ndim < 3:
             return result
@@ -145,7 +145,7 @@ class _Chains:
         whole[..., places] = result
         return whole
 
-    def _chain(self, key: tuple[str, bool], make: Callable[[], Chain]) -> Chain:
+    def _chain(self, key: tuple[bytes, bool], make: Callable[[], Chain]) -> Chain:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

@@ -36,7 +36,7 @@ class LayerProof:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proof:
     """The result of the strong check.
 

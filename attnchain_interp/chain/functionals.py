@@ -21,7 +21,7 @@ from attnchain_interp.reprs import with_fields
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixing:
     """The mixing of each chain of a batch. It keeps its chains, for the certificate that `converged` makes when it is read.
 

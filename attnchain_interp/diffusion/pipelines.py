@@ -56,7 +56,7 @@ def important_tokens(store: AttentionStore, importance: Importance, generator: t
 
 
 @final
-@dataclass
+@dataclass(eq=False)
 class SamplingAttention:
     """The mean attention of a sampling; `capture_pipeline` gathers it.
 

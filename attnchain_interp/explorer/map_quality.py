@@ -35,7 +35,7 @@ Scope = Literal["heads", "layers", "means", "all", "none"]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedMaps:
     """Maps as a page holds them.
 

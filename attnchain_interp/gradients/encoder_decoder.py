@@ -21,7 +21,7 @@ _KINDS: Final[tuple[StackKind, ...]] = ("encoder", "decoder", "cross")
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncoderDecoderGradients:
     """The maps of an encoder–decoder, and how the score of a target changes with each of their entries.
 

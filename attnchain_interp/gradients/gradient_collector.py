@@ -91,7 +91,7 @@ class GradientCollector:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FactoredGradient:
     """The gradient ∇A = ∇O Vᵀ of a score by a map A that mixes values V into O = A V, without a tensor of the size of the map.
 

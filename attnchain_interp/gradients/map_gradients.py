@@ -23,7 +23,7 @@ _TILE: Final = 2**21  # entries of a map that are built at once
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionGradients:
     """The maps of a forward pass, and the gradient of a target's score with respect to each of their entries.
 

@@ -44,7 +44,7 @@ class Eigenpair(NamedTuple):
     ritz: Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class TwoSided:
     """A Krylov space of rows and one of columns of an operator, whose starts are random and independent.
 

@@ -44,7 +44,7 @@ class Tolerance:
 TOLERANCE: Final = {torch.float32: Tolerance(4e-7, 1e-5, 3e-4), torch.float64: Tolerance(1e-12, 1e-9, 1e-6)}
 
 
-@dataclass
+@dataclass(eq=False)
 class Solutions:
     """Stationary vectors (chain, token), |λ₂| (chain,) float64, and whether each is to be believed."""
 

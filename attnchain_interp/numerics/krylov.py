@@ -29,7 +29,7 @@ _UNSCALED: Final = 3  # squarings in a row that float32 stands without scaling
 _RESTARTS: Final = 20
 
 
-@dataclass
+@dataclass(eq=False)
 class Basis:
     """An orthonormal basis and the projected product, grown step by step.
 

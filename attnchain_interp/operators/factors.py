@@ -16,7 +16,7 @@ from attnchain_interp.reprs import with_fields
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Factors:
     """Attention as softmax(scale · q·k, soft-capped, + mask), without the map.
 

@@ -97,7 +97,7 @@ def start_name(start: object) -> str:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Walk:
     """The distributions of a walk on the image grid.
 

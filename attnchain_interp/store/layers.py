@@ -22,7 +22,7 @@ LayerSelection = str | int | slice | Sequence[int | str]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerAttention:
     """The attention of one layer, as maps or as their factors.
 

@@ -20,7 +20,7 @@ TokenSelection = str | Sequence[int] | Sequence[str] | Tensor | None
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenLayout:
     """The role of every token, for every example of a batch.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_interp.capture import ReductionCollector, reduction_collector
+from attnchain_interp.capture.collector import Expected
 from attnchain_interp.numerics.solver import solve
 
 REDUCERS = [
@@ -52,6 +53,24 @@ def test_reducers_give_what_the_whole_store_gives(
     assert torch.allclose(found["column_sum"], P(lambda chain: ac.bounce(chain, chain.uniform, 1)), atol=1e-5)
     assert torch.allclose(found["class_row"], P(lambda chain: ac.bounce(chain, 0, 1)), atol=1e-5)
     assert torch.allclose(found["entropy"], P(entropy), atol=1e-5)
+
+
+def test_masks_that_print_alike_are_told_apart() -> None:
+    """Torch prints three entries at each end of a tensor of more than 1,000."""
+    first = torch.ones(6, 200, dtype=torch.bool)
+    second = first.clone()
+    second[:, 50:150] = False
+    assert repr(first) == repr(second)
+    maps = torch.rand(6, 1, 200, 200, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    one, other = (ac.StationaryVectors(tokens=mask, name=name) for mask, name in ((first, "a"), (second, "b")))
+    results = []
+    for reducers in ([one, other], [other]):
+        collector = ReductionCollector(reducers)
+        collector.expect(Expected(ac.TokenLayout.text(torch.ones(6, 200)), 1, 1, fused=False))
+        collector.take("layer", maps)
+        results.append(collector.result(["layer"], {})["b"])
+    assert torch.equal(*results)
+    assert torch.allclose(results[0][..., second[0]].sum(-1), torch.ones(6, 1, 1))
 
 
 def test_reducers_choose_their_tokens(vit: nn.Module, images: Tensor) -> None:

@@ -123,7 +123,7 @@ def plain_denoiser(pipe: Any) -> Iterator[Any]:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Seen:
     """The first forward that was captured: its number, sequence, layouts, and that by which it was conditioned."""
 

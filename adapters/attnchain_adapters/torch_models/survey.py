@@ -23,7 +23,7 @@ from attnchain_interp.capture import plain_run
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Use:
     """One use of attention in a forward.
 

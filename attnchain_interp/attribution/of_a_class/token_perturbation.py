@@ -125,7 +125,8 @@ class ShapleyValues(TokenPerturbation):
         self.method, self.n_samples, self.seed = method, n_samples, seed
 
     def of_one(self, ablation: TokenAblation, tokens: Tensor) -> Tensor:
-        captum: Any = (ShapleyValueSampling if self.method == "sampling" else KernelShap)(ablation)
+        sampled = self.method == "sampling" or tokens.shape[1] == 1  # there is no kernel of one token
+        captum: Any = (ShapleyValueSampling if sampled else KernelShap)(ablation)
         options = {"n_samples": self.n_samples, "perturbations_per_eval": self.perturbations_per_eval}
         with torch.device("cpu"), torch.random.fork_rng(devices=[tokens.device] if tokens.is_cuda else []):
             torch.manual_seed(self.seed)

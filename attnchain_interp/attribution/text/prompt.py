@@ -16,7 +16,7 @@ from attnchain_interp.errors import AttentionError
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """One text for the model. Captum's input may skip tokens, which the model reads and which have no scores.
 

@@ -46,7 +46,7 @@ def attribute(
     smooth: Annotated[bool, typer.Option("--smooth", help="of images: blend the colours of neighbouring patches")] = False,
     keep_sinks: KeepSinks = False,
     features: Annotated[
-        str | None, typer.Option(help="of a text: word, sentence or passage; the greatest of them are printed")
+        str | None, typer.Option(help="of a text: word, sentence or passage; the greatest of them are printed, or words")
     ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="of a text without --target: how many tokens the model writes, at most")
@@ -81,6 +81,8 @@ def attribute(
         raise AttentionError(f"{len(source)} texts are given; one is shown at a time.", "Write the text in quotes.")
     if of_image and features is not None:
         raise AttentionError(f"--features are parts of a text, and {model} takes images.", "Leave it out.")
+    if of_image and out.suffix == ".html":
+        raise AttentionError(f"--out is {out}: an image has no page.", "Write a file .png, .pdf or .svg, or a folder.")
     if of_image and target is not None and not needs_of(method):
         announce(f"{method} reads attention alone: it gives the same for every class.")
     picture = _picture(out, source, method, of_image)
@@ -199,9 +201,10 @@ def _text(
     scores = {"text": source, "input_tokens": found.input_tokens, "output_tokens": found.output_tokens}
     if meant is None and generates:
         announce(f"The model goes on: {''.join(found.output_spelling.pieces)!r}")
-    best = [] if features is None else shown.top()
-    if len(shown.input_tokens) > len(best) > 0:
-        announce(f"The {len(best)} greatest of {len(shown.input_tokens)}:")
+    ranked = found.by_word() if features is None else shown
+    best = ranked.top()
+    if len(ranked.input_tokens) > len(best):
+        announce(f"The {len(best)} greatest of {len(ranked.input_tokens)}:")
     lines = [f"{share:6.1%}  {part}" for part, share in best]
     return _Found(scores | {"scores": rows.tolist(), "policy": found.policy}, lines)
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A batch of examples on which attributions are judged.
 

@@ -20,7 +20,7 @@ Rounding = Literal["nearest", "up"]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PerturbationCurve:
     """The score of the target class against the fraction of features deleted or inserted.
 

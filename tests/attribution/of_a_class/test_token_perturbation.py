@@ -48,6 +48,16 @@ def test_patches_alone_have_scores() -> None:
         Left(model, "p")
 
 
+@pytest.mark.parametrize("method", ["sampling", "kernel"])
+def test_one_token_has_all_that_it_adds(method: Any) -> None:
+    """The Shapley value of one player is v({1}) − v(∅), the cost of leaving it out."""
+    model, ids = small.bert(), small.ids()[:1, :1]
+    found = ShapleyValues(model, method, 4, score="logit").attribute(ids, 1, output="tokens")
+    assert found.abs().min() > 0
+    left_out = LeaveOneOut(model, score="logit").attribute(ids, 1, output="tokens")
+    assert torch.allclose(found.double(), left_out.double(), atol=1e-5)
+
+
 def probability(model: Any, ids: Tensor, target: int, **options: Tensor) -> Tensor:
     return model(ids, **options).logits[0, -1].softmax(-1)[target].detach()
 

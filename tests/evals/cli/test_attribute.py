@@ -53,8 +53,12 @@ def test_attribute_for_a_class(photo: Path, tmp_path: Path) -> None:
 
 
 def test_a_text_is_shaded_for_each_token_after_it(decoder: str, tmp_path: Path) -> None:
-    printed = run("attribute", decoder, "a walk moves", "--target", "walk a", "--out", tmp_path / "out").split()
-    assert printed == [str(tmp_path / "out/a-walk-moves-TokenRank.html"), str(tmp_path / "out/a-walk-moves-TokenRank.json")]
+    printed = run("attribute", decoder, "a walk moves", "--target", "walk a", "--out", tmp_path / "out").splitlines()
+    assert printed[:2] == [
+        str(tmp_path / "out/a-walk-moves-TokenRank.html"),
+        str(tmp_path / "out/a-walk-moves-TokenRank.json"),
+    ]
+    assert sorted(line.split()[1] for line in printed[2:]) == ["a", "moves", "walk"], "the greatest words"
     scores = json.loads(Path(printed[1]).read_text())
     assert (scores["text"], scores["target"]) == ("a walk moves", "walk a")
     assert (scores["input_tokens"], scores["output_tokens"]) == (["a", "walk", "moves"], ["walk", "a"])
@@ -128,6 +132,8 @@ def test_what_fits_no_model_is_refused(
     assert "no tokenizer for a text" in refused(monkeypatch, capsys, "attribute", "bundled-decoder", "a walk")
     assert "2 texts are given" in refused(monkeypatch, capsys, "attribute", encoder, "a walk", "moves")
     assert "parts of a text" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--features", "word")
+    assert "an image has no page" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--out", "page.html")
+    assert not Path("page.html").exists()
     for model, source in (("bundled", str(photo)), (encoder, "a walk")):
         said = refused(monkeypatch, capsys, "attribute", model, source, "--target", "cat")
         assert "--target is 'cat'; it is the number of a class" in said
