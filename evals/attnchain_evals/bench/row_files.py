@@ -28,6 +28,9 @@ class PartFile:
     """A CSV file that rows are appended to. A row is on the disk once `append` returns.
 
     A line that a killed process left half written is cut off on opening.
+
+    Attributes:
+        fresh: this object wrote the header of the file, and no row yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,12 +39,18 @@ class PartFile:
         _lock(self._descriptor, path)
         whole = path.read_bytes().rfind(b"\n") + 1
         os.ftruncate(self._descriptor, whole)
-        if not whole:
+        self.fresh = not whole
+        if self.fresh:
             self._write([FIELDS], CHECKSUM)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Writes the rows. Where the disk is full, the rows before stay, and nothing half written does."""
         self._write([(*row[:-1], repr(float(row[-1]))) for row in rows])
+        self.fresh = False
+
+    def remove(self) -> None:
+        """Removes the file, which stays locked until it is closed."""
+        self._path.unlink()
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -93,16 +102,6 @@ def check_names(kind: str, names: Iterable[Any]) -> None:
             raise AttentionError(
                 f"the {kind} {name!r} begins as a formula, which a spreadsheet would compute.", "Begin the name with a letter."
             )
-
-
-def leave_nothing(folder: Path, is_new: bool) -> None:
-    """Removes the files of a run that failed before its first row, and the folder if the run made it."""
-    parts = list(folder.glob("rows-*.csv"))
-    if all(part.read_bytes().count(b"\n") < 2 for part in parts):
-        for file in (*parts, folder / "run.json"):
-            file.unlink(missing_ok=True)
-        if is_new and not list(folder.iterdir()):
-            folder.rmdir()
 
 
 def _crc(line: bytes) -> bytes:

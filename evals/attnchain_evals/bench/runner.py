@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from attnchain_evals.bench.fingerprint import code_identity, differences, key_of, method_identity, metric_identity
 from attnchain_evals.bench.manifest import NAME, check_outputs, outputs_of, read_manifest, write_manifest
-from attnchain_evals.bench.row_files import PartFile, check_names, leave_nothing, read_parts
+from attnchain_evals.bench.row_files import PartFile, check_names, read_parts
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.digest import model_identity
@@ -104,6 +104,7 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
 
     Process b mod world measures batch b. It appends to its own part file, one write for each batch and method. A killed run
     continues with the method and batch at which it stopped; with texts it repeats the batch, whose methods share forwards.
+    A run of one process that fails before its first row removes the files and the folder that it made, and no others.
     """
     share = share or Share.from_environment()
     check_names("method", plan.methods)
@@ -113,13 +114,13 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
     try:
         return _run(plan, folder, share, progress)
     except BaseException:
-        if share.world == 1:
-            leave_nothing(folder, is_new)
+        if is_new and not list(folder.iterdir()):
+            folder.rmdir()
         raise
 
 
 def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, Any]:
-    manifest = _manifest(plan, folder, share)
+    manifest, is_new = _manifest(plan, folder, share)
     key, size = manifest["key"], manifest["batch_size"]
     columns = sum(len(metric.columns) for metric in plan.metrics)
     total = size_of(plan.data, plan.limit)
@@ -150,10 +151,16 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
                     bar.set_description(name)
                     part.append((key, *row) for row in found)
                     bar.update()
+        if not seen:
+            raise AttentionError("the data held no example.", "Pass data with at least two examples.")
+    except BaseException:
+        if share.world == 1 and part.fresh:
+            part.remove()
+            if is_new:
+                (folder / NAME).unlink(missing_ok=True)
+        raise
     finally:
         part.close()
-    if not seen:
-        raise AttentionError("the data held no example.", "Pass data with at least two examples.")
     manifest = {**manifest, "examples": seen}
     if share.rank == 0:
         write_manifest(folder, manifest)
@@ -184,8 +191,8 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
         yield name, rows
 
 
-def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
-    """Returns the manifest of the folder. The first process writes it if there is none."""
+def _manifest(plan: Plan, folder: Path, share: Share) -> tuple[dict[str, Any], bool]:
+    """Returns the manifest of the folder, and whether this call wrote it. The first process writes it if there is none."""
     key, path = key_of(plan.configuration), folder / NAME
     known = (plan.model, plan.data, plan.limit, plan.batch_size)
     outputs = outputs_of(*known) if plan.capture is SharedCapture else None
@@ -206,12 +213,12 @@ def _manifest(plan: Plan, folder: Path, share: Share) -> dict[str, Any]:
             changed = "; ".join(differences(plan.configuration, manifest["configuration"])[:5])
             raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or remove this one.")
         check_outputs(folder, manifest.get("outputs"), outputs)
-        return manifest
+        return manifest, False
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
     total = size_of(plan.data, plan.limit)
     manifest = {"key": key, "batch_size": size, "examples": total, "outputs": outputs, "configuration": plan.configuration}
     write_manifest(folder, manifest)
-    return manifest
+    return manifest, True
 
 
 def _fitting(plan: Plan) -> int:

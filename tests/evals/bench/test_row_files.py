@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -65,6 +66,29 @@ def test_a_run_that_fails_before_its_first_row_leaves_nothing(tmp_path: Path) ->
             run(plan(methods={"broken": Broken()}), folder, ALONE)
         assert folder.exists() == left
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_run_removes_only_the_files_that_it_made(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "run.json").write_text('{"of": "another program"}')
+    with pytest.raises(AttentionError, match="is damaged"):
+        run(plan(), foreign, ALONE)
+    assert [file.name for file in foreign.iterdir()] == ["run.json"]
+
+    class Twice(Noise):
+        calls = 0
+
+        def attribute(self, *arguments: Any, **options: Any) -> Tensor:
+            Twice.calls += 1
+            if Twice.calls == 1:  # nothing is written yet
+                with pytest.raises(AttentionError, match="being written by another process"):
+                    run(twice, tmp_path / "shared", ALONE)
+            return super().attribute(*arguments, **options)
+
+    twice = plan(methods={"noise": Twice()})
+    run(twice, tmp_path / "shared", ALONE)
+    assert len(table(tmp_path / "shared", twice)) == 11 * 3
 
 
 def test_garbage_is_named(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
