@@ -17,6 +17,7 @@ from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve
 from attnchain_evals.perturbation.features import Features
 from attnchain_evals.perturbation.occlusion import Occlusion
 
+STEPS: Final = Protocol(fractions=20, rounding="nearest")
 ERASER: Final = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False, rounding="up")
 
 
@@ -46,24 +47,37 @@ def area_and_scores(taken: Taken, mode: Mode, order: Order) -> Tensor:
 
 
 def gain(taken: Taken, mode: Mode, order: Order) -> Tensor:
-    """(batch, 3): AUC(LeRF) − AUC(MoRF), and both. At symmetric fractions AUC(LeRF) is the area of the insertion curve."""
-    lerf = taken.area("insertion", "morf") if taken.protocol.symmetric else taken.area("deletion", "lerf")
+    """(batch, 3): AUC(LeRF) − AUC(MoRF), and both.
+
+    At symmetric fractions AUC(LeRF) is the area of the insertion curve, for examples without equal scores.
+    """
     morf = taken.area(mode, order)
+    if not taken.protocol.symmetric:
+        lerf = taken.area("deletion", "lerf")
+    else:
+        lerf, tied = taken.area("insertion", "morf"), taken.protocol.tied(taken.trial, taken.attributions)
+        if bool(tied.any()):
+            lerf = torch.where(tied, taken.area("deletion", "lerf"), lerf)
     return torch.stack([lerf - morf, lerf, morf], 1)
 
 
-def drop_from_first(taken: Taken, mode: Mode, order: Order) -> Tensor:
-    """(batch, 1): the mean of the first score − each score."""
-    scores = taken.curve(mode, order).scores
-    return (scores[:, :1] - scores).mean(1, keepdim=True)
-
-
-def drop_from_clean(taken: Taken, mode: Mode, order: Order) -> Tensor:
-    """(batch, 1): the mean of the score of the clean input − each score."""
+def drops_from_clean(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, step): the score of the clean input − each score."""
     protocol, trial = taken.protocol, taken.trial
     experiment = perturbation(trial, protocol.occlusion, protocol.batch_size)
     clean = class_score(experiment.clean, experiment.target(protocol.classes(trial)), protocol.score)[:, None]
-    return (clean - taken.curve(mode, order).scores).mean(1, keepdim=True)
+    return clean - taken.curve(mode, order).scores
+
+
+def mean_drop(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, 1): the mean of the drops over the distinct steps of an example."""
+    drops, steps = drops_from_clean(taken, mode, order), taken.curve(mode, order).distinct
+    return (drops * steps).sum(1, keepdim=True) / steps.sum(1, keepdim=True)
+
+
+def mean_drop_at_fractions(taken: Taken, mode: Mode, order: Order) -> Tensor:
+    """(batch, 1): the mean of the drops over the fractions. Fractions of an equal number of features count each."""
+    return drops_from_clean(taken, mode, order).mean(1, keepdim=True)
 
 
 class Row(NamedTuple):
@@ -75,7 +89,7 @@ class Row(NamedTuple):
         mode, order: of the curve.
         figures: curves, mode, order → (batch, column).
         columns: the names of the figures. Those of `area_and_scores` continue with the fractions of the curve.
-        protocol: the default.
+        protocol: the settings that a protocol leaves open.
     """
 
     version: int
@@ -84,17 +98,17 @@ class Row(NamedTuple):
     order: Order
     figures: Callable[[Taken, Mode, Order], Tensor]
     columns: tuple[str, ...] = ("value",)
-    protocol: Protocol = Protocol()
+    protocol: Protocol = STEPS
 
 
 TABLE: Final = {
     "deletion": Row(1, False, "deletion", "morf", area_and_scores, ("auc",)),
     "reverse-deletion": Row(1, True, "deletion", "lerf", area),
     "insertion": Row(1, True, "insertion", "morf", area_and_scores, ("auc",)),
-    "srg": Row(1, True, "deletion", "morf", gain, ("srg", "lerf", "morf")),
-    "aopc": Row(1, True, "deletion", "morf", drop_from_first),
-    "comprehensiveness": Row(2, True, "deletion", "morf", drop_from_clean, protocol=ERASER),
-    "sufficiency": Row(2, False, "insertion", "morf", drop_from_clean, protocol=ERASER),
+    "srg": Row(2, True, "deletion", "morf", gain, ("srg", "lerf", "morf")),
+    "aopc": Row(2, True, "deletion", "morf", mean_drop),
+    "comprehensiveness": Row(2, True, "deletion", "morf", mean_drop_at_fractions, protocol=ERASER),
+    "sufficiency": Row(2, False, "insertion", "morf", mean_drop_at_fractions, protocol=ERASER),
 }
 
 
@@ -102,8 +116,9 @@ class CurveMetric(AttributionMetric):
     """Figures of perturbation curves, as a row of `TABLE` defines them. Each subclass names its row.
 
     Args:
-        protocol: how the curves are taken; that of the row when None. Metrics that compare with the clean input leave out the
-            ends, so that only the named fractions count.
+        protocol: how the curves are taken. Fractions and rounding that it leaves open are 20 steps, to the nearest;
+            comprehensiveness and sufficiency take 1, 5, 10, 20 and 50 %, rounded up, and leave out the ends, so that only the
+            named fractions count.
         name: the row and the protocol's name when None: "deletion/mean".
     """
 
@@ -117,8 +132,8 @@ class CurveMetric(AttributionMetric):
 
     def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
         row = TABLE[self.row]
-        protocol = protocol or row.protocol
-        self.protocol = replace(protocol, ends=False) if row.figures is drop_from_clean else protocol
+        filled = (protocol or row.protocol).filled(row.protocol)
+        self.protocol = replace(filled, ends=row.protocol.ends and filled.ends)
         steps = self.protocol.steps if row.figures is area_and_scores else ()
         super().__init__(name or f"{self.row}/{self.protocol.name}", (*row.columns, *(f"{step:.6g}" for step in steps)))
 
@@ -155,7 +170,8 @@ class Insertion(CurveMetric, row="insertion"):
 class SRG(CurveMetric, row="srg"):
     """Symmetric relevance gain: AUC(LeRF) − AUC(MoRF), both of deletion. The mean over random orders is zero.
 
-    The columns are the gain, AUC(LeRF) and AUC(MoRF).
+    Equal scores keep raster order in both, so the gain of a constant map is zero. The columns are the gain, AUC(LeRF) and
+    AUC(MoRF).
 
     Source: Bluecher, Vielhaben & Strodthoff, *Decoupling Pixel Flipping and Occlusion Strategy*, TMLR 2024 (arXiv 2401.06654).
     """
@@ -163,6 +179,9 @@ class SRG(CurveMetric, row="srg"):
 
 class AOPC(CurveMetric, row="aopc"):
     """Area over the perturbation curve: the mean over k = 0 … K of f(x) − f(x_k), features removed most relevant first.
+
+    The mean is over numbers of features that differ: an example of two words has k = 0, 1, 2. Without the ends it is over the
+    fractions of the protocol alone.
 
     Source: Samek et al., *Evaluating the Visualization of What a Deep Neural Network Has Learned*, TNNLS 2017.
     """

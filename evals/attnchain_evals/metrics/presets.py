@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final, Literal
 
 from attnchain_evals.metrics.curves import (
     AOPC,
-    ERASER,
     SRG,
     Comprehensiveness,
     Deletion,
@@ -76,8 +74,8 @@ PRESETS: Final[dict[str, Callable[..., ExampleMetric]]] = {
     "srg": lambda **settings: SRG(Protocol(**settings), "srg"),
     "aopc": lambda **settings: AOPC(Protocol(**settings), "aopc"),
     "naopc": lambda **settings: NAOPC(**settings, name="naopc"),
-    "comprehensiveness": lambda **settings: Comprehensiveness(replace(ERASER, **settings), "comprehensiveness"),
-    "sufficiency": lambda **settings: Sufficiency(replace(ERASER, **settings), "sufficiency"),
+    "comprehensiveness": lambda **settings: Comprehensiveness(Protocol(**settings), "comprehensiveness"),
+    "sufficiency": lambda **settings: Sufficiency(Protocol(**settings), "sufficiency"),
     "sensitivity-n": lambda **settings: SensitivityN(**settings, name="sensitivity-n"),
     "infidelity": lambda **settings: Infidelity(**settings, name="infidelity"),
     "saco": lambda **settings: SaCo(**settings, name="saco"),

@@ -25,9 +25,9 @@ def trapezoid(curve: PerturbationCurve) -> Tensor:
 
 
 def equally_spaced(curve: PerturbationCurve) -> Tensor:
-    """Returns the area (batch,) of RISE: (Σs − s₀/2 − s_n/2) / n. A shorter last step counts as a whole one."""
-    scores = curve.scores
-    return (scores.sum(1) - (scores[:, 0] + scores[:, -1]) / 2) / (scores.shape[1] - 1)
+    """Returns the area (batch,) of RISE: (Σs − s₀/2 − s_n/2) / n, of n + 1 distinct steps. A shorter last one counts whole."""
+    scores, steps = curve.scores, curve.distinct
+    return ((scores * steps).sum(1) - (scores[:, 0] + scores[:, -1]) / 2) / (steps.sum(1) - 1)
 
 
 @final
@@ -36,33 +36,45 @@ class Protocol:
     """The settings of perturbation curves and of their area.
 
     Attributes:
-        occlusion, score, ends, batch_size, rounding: See `perturbation_curve`.
+        occlusion, score, ends, batch_size: See `perturbation_curve`.
         features: See `perturbation_curve`. A label map belongs to the images, so a callable must make it. "token" and "word"
             are those of the trial's words.
-        fractions: See `perturbation_curve`. With features="pixel" also a callable (height, width) → the numbers of pixels.
+        fractions, rounding: See `perturbation_curve`. None, the default, is the metric's own. With features="pixel" fractions
+            can also be a callable (height, width) → the numbers of pixels.
         area: a curve → its area (batch,).
         target: the class that is scored: of the clean "prediction", or the "label" of the data.
     """
 
     occlusion: str | Occlusion = "mean"
     features: Features = "auto"
-    fractions: int | tuple[float, ...] | Callable[[int, int], Sequence[int]] = 20
+    fractions: int | Sequence[float] | Callable[[int, int], Sequence[int]] | None = None
     score: ClassScore = "probability"
     ends: bool = True
     area: Callable[[PerturbationCurve], Tensor] = trapezoid
     batch_size: int = 64
     target: Literal["prediction", "label"] = "prediction"
-    rounding: Rounding = "nearest"
+    rounding: Rounding | None = None
 
     def __post_init__(self) -> None:
         occlusion_named(self.occlusion)
-        for name, kind in (("score", ClassScore), ("rounding", Rounding), ("target", Literal["prediction", "label"])):
-            check_one_of(name, getattr(self, name), get_args(kind))
+        allowed = {"score": get_args(ClassScore), "rounding": (*get_args(Rounding), None), "target": ("prediction", "label")}
+        for name, values in allowed.items():
+            check_one_of(name, getattr(self, name), values)
         check_whole_number("batch_size", self.batch_size, "the number of inputs of a forward")
-        for name, kinds in (("features", str | tuple | Tensor), ("fractions", int | tuple | list)):
+        for name, kinds in (("features", str | tuple | Tensor), ("fractions", int | tuple | list | None)):
             value = getattr(self, name)
             if not (isinstance(value, kinds) or callable(value)):
                 raise AttentionError(f"{name} is {value!r}, of another type.", f"See {name} of perturbation_curve.")
+        if isinstance(self.fractions, list):  # a key must not change
+            object.__setattr__(self, "fractions", tuple(self.fractions))
+
+    def filled(self, usual: Protocol) -> Protocol:
+        """Returns the settings, with the fractions and the rounding of another protocol where they are None."""
+        return replace(
+            self,
+            fractions=usual.fractions if self.fractions is None else self.fractions,
+            rounding=usual.rounding if self.rounding is None else self.rounding,
+        )
 
     @property
     def name(self) -> str:
@@ -72,8 +84,8 @@ class Protocol:
 
     @property
     def steps(self) -> tuple[float, ...]:
-        """The fractions of a curve, in rising order. Empty if they depend on the images."""
-        if callable(self.fractions) or not isinstance(self.features, str | tuple):
+        """The fractions of a curve, in rising order. Empty if they depend on the images or on the metric."""
+        if self.fractions is None or callable(self.fractions) or not isinstance(self.features, str | tuple):
             return ()
         count = self.fractions if isinstance(self.fractions, int) else 0
         given = tuple(step / count for step in range(count + 1)) if count else tuple(self.fractions)  # type: ignore[arg-type]
@@ -81,18 +93,27 @@ class Protocol:
 
     @property
     def symmetric(self) -> bool:
-        """Says whether each fraction has its complement. Insertion then shows the images of deletion in reverse order."""
+        """Says whether each fraction has its complement.
+
+        Where no scores are equal, insertion then shows the images of deletion in reverse order.
+        """
         there = {round(step, 9) for step in self.steps}
-        return bool(there) and there == {round(1 - step, 9) for step in there}
+        return bool(there) and self.rounding != "up" and there == {round(1 - step, 9) for step in there}
+
+    def tied(self, trial: Trial, attributions: Tensor) -> Tensor:
+        """Returns whether an example has features of equal scores (batch,)."""
+        experiment = perturbation(trial, self.occlusion, self.batch_size)
+        return experiment.ranked(attributions, features_of(trial, self.features)).tied
 
     def curve(self, trial: Trial, attributions: Tensor, mode: Mode, order: Order) -> PerturbationCurve:
         """Returns the curve of a trial, taken once for all metrics that read it."""
 
         def taken() -> PerturbationCurve:
             experiment = perturbation(trial, self.occlusion, self.batch_size)
-            chosen: dict[str, Any] = {"score": self.score, "ends": self.ends, "rounding": self.rounding}
-            chosen["features"] = features_of(trial, self.features)
-            return experiment.curve(attributions, self.classes(trial), mode, order, self._fractions(trial), **chosen)
+            chosen: dict[str, Any] = {"score": self.score, "ends": self.ends, "features": features_of(trial, self.features)}
+            own = {"fractions": self._fractions(trial), "rounding": self.rounding}
+            chosen |= {name: value for name, value in own.items() if value is not None}
+            return experiment.curve(attributions, self.classes(trial), mode, order, **chosen)
 
         return trial.once((replace(self, area=trapezoid), attributions, mode, order), taken)
 
@@ -117,7 +138,7 @@ class Protocol:
         nearest = (curve.fractions.expand(curve.scores.shape)[:, None] - steps[:, None]).abs().argmin(2)
         return curve.scores.gather(1, nearest)
 
-    def _fractions(self, trial: Trial) -> int | Sequence[float]:
+    def _fractions(self, trial: Trial) -> int | Sequence[float] | None:
         if not callable(self.fractions):
             return self.fractions
         height, width = trial.inputs.shape[-2:]

@@ -65,11 +65,17 @@ font-family="sans-serif" fill="currentColor">
         area = torch.trapezoid(self.scores, self.fractions, dim=1)
         return area / (self.fractions[..., -1] - self.fractions[..., 0])
 
+    @property
+    def distinct(self) -> Tensor:
+        """(batch, step) bool: false where an example of few features repeats the fraction of the step before."""
+        first = torch.ones_like(self.scores[:, :1], dtype=torch.bool)
+        return torch.cat([first, (self.fractions.diff(dim=-1) > 0).expand(len(first), -1)], 1)
+
 
 def counts_of(fractions: int | Sequence[float], sizes: Tensor, ends: bool, rounding: Rounding) -> Tensor:
     """Returns how many of `sizes` (batch,) features are taken at each step (batch, step), in rising order.
 
-    With ends, no step comes twice. See `perturbation_curve` for the other arguments.
+    With ends, no step repeats the one before in all examples. See `perturbation_curve` for the other arguments.
     """
     if isinstance(fractions, int):
         fractions = [step / fractions for step in range(fractions + 1)] if fractions > 0 else []

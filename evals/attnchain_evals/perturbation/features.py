@@ -45,6 +45,11 @@ class Ranked(NamedTuple):
         scores = self.scores.masked_fill(~self.present, -torch.inf if descending else torch.inf)
         return scores.argsort(dim=1, descending=descending, stable=True).argsort(1)
 
+    @property
+    def tied(self) -> Tensor:
+        """(batch,) bool: true where two features of an example have the same score."""
+        return (self.scores.masked_fill(~self.present, torch.inf).sort(1).values.diff(dim=1) == 0).any(1)
+
     def shuffled(self, seed: int, first: int) -> Ranked:
         """Returns the features with random scores. Those of an example depend on the seed and its number, from `first` on."""
         count, features = self.scores.shape

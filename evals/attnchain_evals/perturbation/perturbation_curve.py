@@ -40,9 +40,9 @@ def perturbation_curve(
     """Returns how the score of a class changes when features are deleted from the input, or inserted into the occluded input.
 
     A curve goes from the clean to the wholly occluded input (deletion), or back (insertion). Equal scores keep raster order.
-    Inserting the most relevant features first shows the images of deleting the least relevant first, from the other end. At
-    symmetric fractions therefore AUC(insertion) = AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) = insertion −
-    deletion.
+    Without equal scores, inserting the most relevant features first shows the images of deleting the least relevant first,
+    from the other end. At symmetric fractions AUC(insertion) is then AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) =
+    insertion − deletion.
 
     Args:
         model: inputs → logits (batch, class), or an output with `.logits`, in eval mode. A language model (batch, token,

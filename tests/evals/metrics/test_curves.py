@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -22,10 +23,13 @@ from attnchain_evals.metrics import (
     Deletion,
     Insertion,
     Protocol,
+    ReverseDeletion,
     Sufficiency,
     Trial,
     preset,
 )
+from attnchain_evals.metrics.protocol import equally_spaced, trapezoid
+from attnchain_evals.perturbation.curve import PerturbationCurve
 from attnchain_evals.perturbation.occlusion import Blur, Zero
 
 from ..summed_tokens import ORACLE, p
@@ -57,6 +61,52 @@ def test_eraser_rounds_up_to_whole_tokens() -> None:
     assert needed[:, 0].tolist() == pytest.approx([clean - (without_one + 2 * without_two) / 3] * 2)
     enough = preset("sufficiency", **settings).measure(text_trial(), ORACLE)
     assert enough[:, 0].tolist() == pytest.approx([clean - (one + 2 * two) / 3] * 2)
+
+
+def test_eraser_fills_the_settings_that_a_protocol_leaves_open(grid: Tensor) -> None:
+    for kind, name in ((Comprehensiveness, "comprehensiveness"), (Sufficiency, "sufficiency")):
+        expected = preset(name, occlusion="zero").measure(trial(), grid)
+        assert torch.equal(kind(Protocol("zero")).measure(trial(), grid), expected)
+        up = kind(Protocol("zero", fractions=(0.03, 0.4, 0.52))).measure(trial(), grid)
+        assert torch.equal(up, kind(Protocol("zero", fractions=[1 / 16, 7 / 16, 9 / 16])).measure(trial(), grid))
+        nearest = kind(Protocol("zero", fractions=(0.03, 0.4, 0.52), rounding="nearest")).measure(trial(), grid)
+        assert torch.equal(nearest, kind(Protocol("zero", fractions=[0, 6 / 16, 8 / 16])).measure(trial(), grid))
+        assert not torch.allclose(nearest, up)
+
+
+@pytest.mark.parametrize("area", [trapezoid, equally_spaced])
+def test_figures_of_an_example_do_not_depend_on_the_batch(area: Callable[[PerturbationCurve], Tensor]) -> None:
+    """Four words beside two: of x = 0.5, −1.5, −2.5, −2.5, −1.5 and of x = 0.5, −2.5, −1.5."""
+    words = torch.tensor([[-1, 0, 1, 2, 3], [-1, 0, 0, 1, 1]])
+    protocol = Protocol("pad-token", "word", area=area)
+    on, scores = text_trial(words=words), [p(0.5, -1.5, -2.5, -2.5, -1.5), p(0.5, -2.5, -1.5)]
+    expected = [row[0] - np.mean(row) for row in scores]
+    assert AOPC(protocol).measure(on, ORACLE)[:, 0].tolist() == pytest.approx(expected)
+    for kind in (Deletion, Insertion, SRG, AOPC, Comprehensiveness, Sufficiency):
+        alone = [kind(protocol).measure(one, ORACLE[:1]) for one in (part(on, 0), part(on, 1))]
+        assert torch.allclose(kind(protocol).measure(on, ORACLE), torch.cat(alone), atol=1e-6)
+
+
+def part(on: Trial, row: int) -> Trial:
+    assert on.words is not None
+    assert on.target is not None
+    return Trial(on.model, on.inputs[row, None], on.target[row, None], words=on.words[row, None])
+
+
+def test_aopc_without_ends_is_a_drop_from_the_clean_score(grid: Tensor) -> None:
+    found = AOPC(Protocol(fractions=(0.25, 0.5, 0.75), ends=False)).measure(trial(), grid)[:, 0]
+    for row, example in enumerate(grid):
+        clean, *removed = curve_by_hand(example, [0, 4, 8, 12])
+        assert found[row] == pytest.approx(clean - np.mean(removed), abs=1e-6)
+
+
+def test_equal_scores_keep_raster_order_in_both_orders(grid: Tensor) -> None:
+    """The gain of a constant map is zero for each example. Without ties the insertion curve is that of LeRF, to the bit."""
+    tied = torch.stack([torch.ones(4, 4), (grid[1] * 3).round(), grid[0]])
+    srg = SRG().measure(trial(3), tied)
+    assert srg[0, 0] == 0
+    assert srg[:, 1].tolist() == pytest.approx(ReverseDeletion().measure(trial(3), tied)[:, 0].tolist(), abs=1e-6)
+    assert torch.equal(srg[2, 1], Insertion().measure(trial(3), tied)[2, 0])
 
 
 class Given:

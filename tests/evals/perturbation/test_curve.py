@@ -21,6 +21,13 @@ def test_counts_are_rounded_and_come_once_with_ends() -> None:
             counts_of(fractions, sizes, False, "nearest")
 
 
+def test_steps_that_an_example_repeats_are_known() -> None:
+    fractions = counts_of(4, torch.tensor([2, 4]), True, "nearest") / torch.tensor([[2], [4]])
+    steps = PerturbationCurve(fractions, torch.zeros(2, 5)).distinct
+    assert steps.tolist() == [[True, False, True, True, False], [True] * 5]
+    assert PerturbationCurve(torch.tensor([0.0, 1.0]), torch.zeros(2, 2)).distinct.all()
+
+
 def test_the_picture_is_of_the_mean_curve() -> None:
     curve = PerturbationCurve(torch.tensor([0.0, 1.0]), torch.tensor([[0.5, 0.0], [1.0, 0.0]]))
     picture = curve._repr_html_()

@@ -66,6 +66,13 @@ def test_superpixels_cover_the_image_without_gaps() -> None:
     assert torch.equal(found.labels, labels)
 
 
+def test_examples_with_equal_scores_are_known() -> None:
+    """Entries beyond an example's own features have no meaning."""
+    words = torch.tensor([[0, 1, 2], [0, 1, 1], [0, 0, 1]])
+    scores = torch.tensor([[1.0, 2.0, 1.0], [1.0, 2.0, 0.0], [1.0, 1.0, 2.0]])
+    assert ranked(scores, words, words).tied.tolist() == [True, False, True]
+
+
 def test_a_random_order_is_seeded_by_example(images: Tensor) -> None:
     def order(first: int, count: int, seed: int = 0) -> Tensor:
         experiment = Perturbation(Linear().eval(), images[:count], "zero", first=first)
