@@ -38,6 +38,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-models", action="store_true", help="write docs/models.md as tests/adapters proves it")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `pytest -n` the tests of a file are run by one process, in their order.
+
+    So are all of tests/adapters: the last of them compares docs/models.md with what the others have proved.
+    """
+    adapters = Path(__file__).parent / "adapters"
+    for item in items:
+        together = adapters if adapters in item.path.parents else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device and there is none")

@@ -37,14 +37,6 @@ def proofs() -> Proofs:
     return _PROOFS
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for framework in sorted({framework for framework, _ in _PROOFS}):
-        own = [proved for (of, _), proved in _PROOFS.items() if of == framework]
-        supported = sum(bool(proved.kinds) for proved in own)
-        refused = f", {len(own) - supported} refused by name" if supported < len(own) else ""
-        terminalreporter.write_line(f"{framework}: {supported} proved{refused}")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The page is compared after everything else has been proved."""
     items.sort(key=lambda item: PAGE_TEST in item.nodeid)

@@ -1,15 +1,16 @@
-"""`attnchain demo --real`: the object of photographs by DINOv2, and the words from which SmolLM2 took an answer."""
+"""`attnchain demo --real`: objects and pieces of photographs by DINOv2, and the words from which SmolLM2 took an answer."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import attnchain_interp as ac
@@ -17,10 +18,13 @@ from attnchain_evals.report.real_page import (
     ReadPhotograph,
     ShadedText,
     photograph_figure,
+    segments_figure,
     text_figure,
     write_jpeg,
     write_real_page,
 )
+from attnchain_evals.segments import segment
+from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.tasks.image_folder import ImageFolder, open_image
 from attnchain_evals.terminal import progress, working
 from attnchain_evals.weights import FetchedModel, fetch, fetched
@@ -96,6 +100,17 @@ def read_photograph(model: Any, processor: Any, name: str, image: Any) -> ReadPh
     return ReadPhotograph(
         name, shown, {title: store.tokens.to_grid(scores)[0].double().numpy() for title, scores in maps.items()}
     )
+
+
+def segmented(model: Any, processor: Any, images: Sequence[Any]) -> dict[str, list[NDArray[np.uint8]]]:
+    """Returns title → a picture (height, width, 3) of each image: itself, its pieces, and its object."""
+    reader = WholePatches(model, lambda image: processor(images=image, return_tensors="pt")["pixel_values"])
+    found = [{wanted: segment(reader, image, wanted=wanted) for wanted in ("pieces", "object")} for image in images]
+    return {
+        "photograph": [each["object"].image for each in found],
+        "its pieces": [each["pieces"].overlay for each in found],
+        "its object": [each["object"].overlay for each in found],
+    }
 
 
 def elsewhere(method: Any, tokenizer: Any, prompt: Tensor, target: Tensor) -> Tensor:
@@ -176,8 +191,10 @@ def run(out: Path, photos: Path | None, models: tuple[FetchedModel, FetchedModel
     vision, decoder = models
     out.mkdir(parents=True, exist_ok=True)
     model, processor = AutoModel.from_pretrained(vision.path).eval(), AutoImageProcessor.from_pretrained(vision.path)
-    shown = progress([*photographs(photos)], "photographs")
-    read = [read_photograph(model, processor, name, image) for name, image in shown]
+    images = [*photographs(photos)]
+    read = [read_photograph(model, processor, name, image) for name, image in progress(images, "photographs")]
+    with working("cutting photographs into pieces"):
+        pieces = segmented(model, processor, [image for _, image in images])
     model = AutoModelForCausalLM.from_pretrained(decoder.path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(decoder.path)
     with working("asking a question"):
@@ -187,11 +204,12 @@ def run(out: Path, photos: Path | None, models: tuple[FetchedModel, FetchedModel
     token, prompts = continued(model, tokenizer, PROMPT)
     pictures = [
         write_jpeg(photograph_figure(read), out / "photographs.jpg"),
+        write_jpeg(segments_figure(pieces), out / "segments.jpg"),
         write_jpeg(text_figure(passage, f"→ {found.answer}"), out / "passage.jpg"),
     ]
     page = write_real_page(
         out / "real.html",
-        pictures[0],
+        *pictures[:2],
         vision="DINOv2-small",
         decoder="SmolLM2-135M-Instruct",
         passage=passage,

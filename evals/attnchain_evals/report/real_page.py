@@ -82,6 +82,21 @@ def photograph_figure(photographs: Sequence[ReadPhotograph]) -> Figure:
     return figure
 
 
+def segments_figure(photographs: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
+    """Draws a row for each title: pictures (height, width, 3) of the photographs, side by side."""
+    shapes = [picture.shape for picture in next(iter(photographs.values()))]
+    widths = [width / height for height, width, _ in shapes]
+    figure = Figure(figsize=(2.4 * sum(widths), 2.4 * len(photographs)), layout="constrained")
+    axes = figure.subplots(len(photographs), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
+    for row, (title, pictures) in zip(axes, photographs.items(), strict=True):
+        row[0].set_ylabel(title, fontsize=9)
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+    return figure
+
+
 def text_figure(text: ShadedText, answer: str, columns: int = 92) -> Figure:
     """Draws a text in lines of at most `columns` characters, each word on its shade, with the answer below."""
     lines = _lines(text, columns)
@@ -117,8 +132,12 @@ def write_jpeg(figure: Figure, path: Path) -> Path:
     return path
 
 
-def write_real_page(path: Path, picture: Path, **parts: Any) -> Path:
-    """Writes the page from the values of its template. It has no script and loads nothing; a JPEG picture is in it."""
-    encoded = f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-    write_text(path, TEMPLATES.get_template("real.html").render(picture=encoded, **parts))
+def write_real_page(path: Path, photographs: Path, segments: Path, **parts: Any) -> Path:
+    """Writes the page from the values of its template. It has no script and loads nothing; its JPEG pictures are in it."""
+    pictures = {"photographs": _encoded(photographs), "segments": _encoded(segments)}
+    write_text(path, TEMPLATES.get_template("real.html").render(**pictures, **parts))
     return path
+
+
+def _encoded(picture: Path) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"

@@ -68,10 +68,11 @@ def plain_template(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pictures_and_page_are_written(tmp_path: Path) -> None:
     files = run(tmp_path / "out", None, (vision(tmp_path), decoder(tmp_path)))
-    assert [file.name for file in files] == ["photographs.jpg", "passage.jpg", "real.html"]
-    with Image.open(files[0]) as picture:
-        assert picture.format == "JPEG"
-    page = files[2].read_text("utf-8")
+    assert [file.name for file in files] == ["photographs.jpg", "segments.jpg", "passage.jpg", "real.html"]
+    for file in files[:3]:
+        with Image.open(file) as picture:
+            assert picture.format == "JPEG"
+    page = files[3].read_text("utf-8")
     assert "DINOv2 from here; SmolLM2 from there" in page
     assert page.count('<p class="text">') == 4  # the passage, the answer, the prompt twice
 

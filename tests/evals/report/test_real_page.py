@@ -10,6 +10,7 @@ from attnchain_evals.report.real_page import (
     ShadedText,
     outlined,
     photograph_figure,
+    segments_figure,
     text_figure,
     write_jpeg,
     write_real_page,
@@ -32,6 +33,11 @@ def test_a_row_for_each_photograph_and_a_column_for_each_map() -> None:
     assert [axis.get_title() for axis in figure.axes] == ["photograph", "the object", "walk", "other", *[""] * 4]
 
 
+def test_a_row_for_each_reading_and_a_column_for_each_photograph() -> None:
+    figure = segments_figure({"photograph": [WHITE, WHITE], "its pieces": [WHITE, WHITE]})
+    assert [axis.get_ylabel() for axis in figure.axes] == ["photograph", "", "its pieces", ""]
+
+
 def test_words_are_shaded_in_units_of_the_greatest() -> None:
     assert TEXT.shaded == [("", "It", 0.1, 0.25), (" ", "is", 0.0, 0.0), ("\n\n", "<b>", 0.4, 1.0), (" ", "there", 0.2, 0.5)]
     assert ShadedText("", ["no", " source"], [0.0, 0.0]).shaded == [("", "no", 0.0, 0.0), (" ", "source", 0.0, 0.0)]
@@ -49,8 +55,9 @@ def test_the_page_holds_its_picture_and_escapes_texts(tmp_path: Path) -> None:
         assert image.format == "JPEG"
     parts = {"vision": "V", "decoder": "D", "passage": TEXT, "answer": "<i>", "word": "there", "continued": "so"}
     parts |= {"sources": [("there", [("<b>", 0.4)])], "prompts": [TEXT], "origin": "from & where"}
-    text = write_real_page(tmp_path / "real.html", picture, **parts).read_text("utf-8")
-    assert text.count("data:image/jpeg;base64,") == 1
+    cut = write_jpeg(segments_figure({"photograph": [WHITE, WHITE], "pieces": [WHITE, WHITE]}), tmp_path / "segments.jpg")
+    text = write_real_page(tmp_path / "real.html", picture, cut, **parts).read_text("utf-8")
+    assert text.count("data:image/jpeg;base64,") == 2
     assert '<span style="background:rgb(250 158 26 / 1.00)" title="40.0 %">&lt;b&gt;</span>' in text
     assert "<b>&lt;i&gt;</b>" in text
     assert "from &amp; where" in text
