@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.gradients.target import Target, selected_score, target_position
+from attnchain_interp.gradients.target import Target, position_read, selected_score
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.attention_store import AttentionStore
 
@@ -31,18 +31,21 @@ class EncoderDecoderGradients:
         encoder, decoder: the gradients of self-attention.
         cross: of the decoder's attention to the encoder: queries are its tokens, keys the encoder's.
         names: of all layers, in the order in which they run.
-        position: (batch,) the decoder's position whose output the target is, where it says so: the first of its indices.
     """
 
     encoder: AttentionGradients
     decoder: AttentionGradients
     cross: AttentionGradients
     names: list[str]
-    position: Tensor | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{kind} of {counted(len(part), 'layer')}" for kind, part in self._parts())
         return f"EncoderDecoderGradients(batch {self.encoder.store.batch}, {shown})"
+
+    @property
+    def position(self) -> Tensor | None:
+        """The decoder's position (batch,) whose output the target is, where it says so: the first of its indices."""
+        return self.decoder.position
 
     def __iter__(self) -> Iterator[tuple[StackKind, Tensor, Tensor]]:
         for name in self.names:
@@ -90,4 +93,5 @@ def capture_encoder_decoder_gradients(
         gradients = graph.gradients(score, list(graph.maps))
 
         encoder, decoder, cross = (AttentionGradients.named(stores[kind], gradients) for kind in _KINDS)
-        return EncoderDecoderGradients(encoder, decoder, cross, list(graph.maps), target_position(target, len(score)))
+        decoder = replace(decoder, position=position_read(graph.output, target, decoder.tokens))
+        return EncoderDecoderGradients(encoder, decoder, cross, list(graph.maps))

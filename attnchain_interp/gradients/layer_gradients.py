@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.gradients.target import Target, selected_score
+from attnchain_interp.gradients.target import Target, position_read, selected_score
 from attnchain_interp.store import LayerSelection
 
 
@@ -59,4 +60,5 @@ def capture_layer_gradients(
         gradients: dict[str, Tensor] = {}
         for name, output in zip(store.names, outputs.read(store.names, run), strict=True):
             gradients |= graph.gradients(score(output), [name])
-        return AttentionGradients.named(store, gradients)
+        position = position_read(graph.output, target, store.tokens)
+        return replace(AttentionGradients.named(store, gradients), position=position)

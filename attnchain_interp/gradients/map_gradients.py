@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, final
 
+import torch
 from torch import Tensor
 
 from attnchain_interp.capture import CaptureRequest, Reading
@@ -14,10 +15,10 @@ from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
-from attnchain_interp.gradients.target import SeveralScores, Target, kept_by_target, logits_kept, selected_score
+from attnchain_interp.gradients.target import SeveralScores, Target, kept_by_target, logits_kept, position_read, selected_score
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.operators.tiles import rows_at_once
-from attnchain_interp.store import AttentionStore, LayerSelection, TokenLayout
+from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
 
 _TILE: Final = 2**21  # entries of a map that are built at once
 
@@ -34,10 +35,12 @@ class AttentionGradients:
         store: the maps, or their queries and keys.
         gradients: of each layer of the store, a tensor (batch, head, query, key) or its factors. A tensor is zero where the
             map is zero: such an entry is masked, and nothing that the model reads changes it.
+        position: (batch,) the position whose logits hold the target, where the target names one: (position, class).
     """
 
     store: AttentionStore
     gradients: Sequence[Tensor | FactoredGradient]
+    position: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"AttentionGradients of {self.store}"
@@ -95,7 +98,18 @@ class AttentionGradients:
             AttentionError: a layer that does not exist.
         """
         by_name, store = dict(zip(self.store.names, self.gradients, strict=True)), self.store.only(layers)
-        return AttentionGradients(store, [by_name[name] for name in store.names])
+        return replace(self, store=store, gradients=[by_name[name] for name in store.names])
+
+    def context(self) -> AttentionGradients:
+        """Returns the same of the text up to `position`: in a causal model, the tokens after it become padding."""
+        if self.position is None or not self.store.causal:
+            return self
+        roles = self.tokens.roles
+        after = torch.arange(len(self.tokens), device=roles.device) > self.position[:, None].to(roles.device)
+        if not bool((after & self.tokens.mask).any()):
+            return self
+        tokens = TokenLayout(roles.masked_fill(after, int(Role.PAD)))
+        return replace(self, store=AttentionStore(list(self.store), tokens, self.store.metadata))
 
 
 def capture_gradients(
@@ -149,6 +163,6 @@ def capture_gradients(
         score = selected_score(graph.output, target, store.batch)
         tokens = target.tokens() if isinstance(target, SeveralScores) and target.tokens is not None else None
         gradients = collector.gradients_of(score, store.names, tokens)
-    found = AttentionGradients(store, gradients)
+    found = AttentionGradients(store, gradients, position_read(graph.output, target, store.tokens))
     whole = all(isinstance(layer.attention, Tensor) for layer in store)
-    return AttentionGradients(store, [found.gradient(layer) for layer in range(len(store))]) if whole else found
+    return replace(found, gradients=[found.gradient(layer) for layer in range(len(store))]) if whole else found

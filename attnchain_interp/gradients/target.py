@@ -13,6 +13,7 @@ from torch import Tensor
 from attnchain_interp.capture.reading import checked
 from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.store import TokenLayout
 
 Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor]
 
@@ -111,6 +112,20 @@ def target_position(target: Target, batch: int) -> Tensor | None:
     each = target if isinstance(target, list) else [target] * batch
     several = [indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1]
     return torch.tensor(several, device="cpu") if len(several) == batch else None
+
+
+def position_read(output: Any, target: Target, tokens: TokenLayout) -> Tensor | None:
+    """Returns the position (batch,) of the token whose logits hold each target (position, class); None for other targets.
+
+    Args:
+        output: logits (batch, position, class) of all tokens or of the last ones, or an output of transformers with them.
+        target: see `selected_score`.
+        tokens: those that the model read.
+    """
+    position = target_position(target, tokens.batch)
+    if position is None or (logits := logits_of(output)).ndim != 3 or logits.shape[1] > len(tokens):
+        return None
+    return len(tokens) - logits.shape[1] + position % logits.shape[1]
 
 
 def kept_by_target(target: Target) -> int | None:

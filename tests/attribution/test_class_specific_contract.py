@@ -132,6 +132,57 @@ def test_permuting_patches_permutes_scores(build: Build) -> None:
     assert torch.allclose(method.attribute(moved, 1, output="grid"), expected, atol=1e-9)
 
 
+OF_A_TARGET: dict[str, Callable[..., attribution.TokenAttribution]] = {
+    name: method
+    for name in attribution.__all__
+    if isinstance(method := getattr(attribution, name), type)
+    and issubclass(method, attribution.TokenAttribution)
+    and not inspect.isabstract(method)
+    and method.reads_gradients
+}
+every_target = pytest.mark.parametrize("build", OF_A_TARGET.values(), ids=OF_A_TARGET)
+
+
+def _of_text(build: Callable[..., Any], ids: Tensor, target: Any, **options: Any) -> Tensor:
+    model = small.llama()
+    inputs = model.get_input_embeddings()(ids).detach() if build is ac.TransitionAttentionMaps else ids
+    return build(model, **options).attribute(inputs, target, output="tokens")
+
+
+@every_target
+def test_tokens_after_the_position_of_the_target_score_nothing(build: Callable[..., Any]) -> None:
+    """A decoder's logits at a position are those of the text up to it, and so are the scores."""
+    ids = small.ids()
+    scores = _of_text(build, ids, [(2, 5), (-4, 8)])
+    for row, (position, token) in enumerate([(2, 5), (3, 8)]):
+        assert not scores[row, position + 1 :].any()
+        cut = _of_text(build, ids[row : row + 1, : position + 1], (position, token))[0]
+        assert cut.any()
+        if build is not attribution.ShapleyValues:  # its random orders are of as many tokens
+            torch.testing.assert_close(scores[row, : position + 1], cut, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("start", ["uniform", "last"])
+@pytest.mark.parametrize("build", [build for build in METHODS.values() if getattr(build, "has_start", False)])
+def test_walks_of_a_target_start_up_to_its_position(build: Callable[..., Any], start: str) -> None:
+    ids = small.ids(1)
+    scores = _of_text(build, ids, (3, 5), start=start)
+    cut = _of_text(build, ids[:, :4], (3, 5), start=start)
+    assert not scores[0, 4:].any()
+    torch.testing.assert_close(scores[:, :4], cut, atol=1e-9, rtol=1e-9)
+
+
+def test_the_context_of_a_target_where_factors_are_kept() -> None:
+    read = [
+        ac.capture_gradients(small.llama(), small.ids(), target=[(3, 5), (6, 2)], keep=keep) for keep in ("maps", "factors")
+    ]
+    for build in (ac.GradientTokenRank, ac.GradientAttention, ac.ExpectedVisits):
+        maps, factors = (build().score(found) for found in read)
+        assert not factors[0, 4:].any()
+        assert factors[1].all()
+        torch.testing.assert_close(factors, maps, atol=1e-9, rtol=1e-9)
+
+
 def test_sources_without_a_score(store: Any) -> None:
     with pytest.raises(ac.AttentionError, match="gradients need a model that an adapter recognises; got function"):
         ac.LeGrad(lambda images: store).attribute(small.images(), 1)

@@ -11,7 +11,8 @@ import torch
 
 from attnchain_interp import AttentionError
 from attnchain_interp.gradients import SeveralScores, logits_of
-from attnchain_interp.gradients.target import kept_by_target, selected_score, target_position
+from attnchain_interp.gradients.target import kept_by_target, position_read, selected_score, target_position
+from attnchain_interp.store import TokenLayout
 
 LOGITS = torch.arange(24.0).reshape(2, 3, 4)
 
@@ -75,6 +76,16 @@ def test_the_position_that_a_target_names() -> None:
     assert target_position([(4, 7), (2, 9)], 2).tolist() == [4, 2]  # type: ignore[union-attr]
     for target in (3, (3,), None, [1, 2], torch.tensor([1, 2])):
         assert target_position(target, 2) is None
+
+
+def test_the_position_that_a_target_is_read_at() -> None:
+    tokens, logits = TokenLayout.text(torch.ones(2, 6)), torch.zeros(2, 4, 9)  # of the last four tokens
+    assert position_read(logits, (1, 7), tokens).tolist() == [3, 3]  # type: ignore[union-attr]
+    assert position_read(logits, [(-1, 7), (-4, 7)], tokens).tolist() == [5, 2]  # type: ignore[union-attr]
+    assert position_read(logits, lambda output: output[:, 0, 0], tokens) is None
+    assert position_read(torch.zeros(2, 9), 7, tokens) is None
+    assert position_read(torch.zeros(2, 3, 4, 9), (0, 1, 7), tokens) is None, "several choices"
+    assert position_read(torch.zeros(2, 8, 8), (0, 1), tokens) is None, "a picture"
 
 
 def test_the_last_positions_that_targets_name() -> None:

@@ -23,6 +23,8 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
     """A Captum gradient attribution method whose scores come from attention maps A and the gradients ∇A of a target's score.
 
     It answers "which tokens speak for this class". Gradients are enabled where they are needed, also inside `torch.no_grad()`.
+    A target (position, token) of a decoder is a score of the text up to that position: the tokens after it are padding to the
+    method, so that walks start at or before it.
     A subclass defines `relevance`; with a `start` it also sets `has_start = True`.
 
     Args:
@@ -63,7 +65,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
         """
         check_type("found", found, AttentionGradients, "Pass capture_gradients(model, …, target=…).")
         layers = settings_of(self, found.store).layers
-        return self.relevance(found if layers == "all" else found.select(layers))
+        return self.relevance((found if layers == "all" else found.select(layers)).context())
 
     def read(self, call: Call) -> AttentionGradients:
         return self.captured(call, "all" if self.layers is None else self.layers)
@@ -74,7 +76,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
         return capture_gradients(self.forward_func, *positional, target=call.target, layers=layers, **named)
 
     def scores(self, source: AttentionGradients, first: int = 0) -> Tensor:
-        return self.score(source) if self.layers is None else self.relevance(source)
+        return self.score(source) if self.layers is None else self.relevance(source.context())
 
     def weights(self, found: AttentionGradients, tokens: TokenSelection = "all") -> Tensor:
         """Returns the weights (batch, layer) of the layers of `found`."""

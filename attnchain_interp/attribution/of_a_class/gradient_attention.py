@@ -93,7 +93,7 @@ class GradientAttention(AttentionGradientAttribution):
             start = torch.eye(len(found.decoder.tokens), dtype=torch.float32, device="cpu")[found.position]
         among_decoder, to_encoder = encoder_decoder_relevance(found)
         relevance = to_encoder if self.sequence == "encoder" else among_decoder
-        row = start_row(found.decoder, start).to(relevance)
+        row = start_row(found.decoder.context(), start).to(relevance)
         return (row[:, None] @ relevance)[:, 0]
 
     def scored(self, call: Call, with_residual: bool) -> Scored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -141,7 +142,7 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
         last, total = found.store.names[-1], found.gradient(-1)
         for alpha in torch.linspace(0, 1, self.steps, dtype=torch.float32, device="cpu")[:-1].tolist():
             total = total + self.captured(call._replace(inputs=alpha * call.inputs), last).gradient(0)
-        return AttentionGradients(found.store, [*found.gradients[:-1], total / self.steps])
+        return replace(found, gradients=[*found.gradients[:-1], total / self.steps])
 
     def relevance(self, found: AttentionGradients) -> Tensor:
         start = start_row(found, self.start)

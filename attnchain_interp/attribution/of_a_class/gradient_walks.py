@@ -118,6 +118,9 @@ class GradientTokenRank(AttentionGradientAttribution):
             chain, self._damping(to_last), jump_to_last(chain, found.tokens) if to_last else self.personalization
         )
 
+    def walks_from_position(self, begin: Begin | None) -> bool:
+        return self.personalization is None
+
     def text_policy(self, begin: Begin | None) -> str:
         to_last = self.personalization is None
         words = f"{JUMPS_TO_LAST}: its context is ranked as a whole" if to_last else super().text_policy(begin)

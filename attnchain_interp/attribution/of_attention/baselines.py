@@ -184,5 +184,8 @@ class RandomRanking(AttentionAttribution):
     def started_at(self, start: Start, store: AttentionStore) -> Self:
         return self
 
+    def walks_from_position(self, begin: Begin | None) -> bool:
+        return False
+
     def text_policy(self, begin: Begin | None) -> str:
         return "random scores of every token of the context"

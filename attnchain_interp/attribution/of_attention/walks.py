@@ -185,6 +185,9 @@ class TokenRank(ChainAttribution):
             raise AttentionError("an output token attends to none of the chosen tokens.", "Choose other tokens by tokens=….")
         return self.changed(personalization=inside / inside.sum())
 
+    def walks_from_position(self, begin: Begin | None) -> bool:
+        return begin is None and self.policy(decoder=True)[0] == "last"
+
     def text_policy(self, begin: Begin | None) -> str:
         if begin is not None:
             return POLICIES[begin].replace("starts", "starts and restarts")
@@ -241,10 +244,5 @@ class MetastableStates(AttentionAttribution):
         return metastable_states(self.chain(store), self.k, self.damping)
 
     def score(self, store: AttentionStore) -> Tensor:
-        return state_numbers(self.memberships(store))
-
-
-def state_numbers(memberships: Tensor) -> Tensor:
-    """Returns the number (…, token) of the state with the greatest share, from 1; 0 where all shares are zero."""
-    share, state = memberships.max(-1)
-    return ((state + 1) * (share > 0)).to(memberships.dtype)
+        share, state = self.memberships(store).max(-1)
+        return ((state + 1) * (share > 0)).to(share.dtype)

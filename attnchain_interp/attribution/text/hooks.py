@@ -84,6 +84,13 @@ class TextHooks(Attribution, ABC):
         """Returns a copy whose states are chosen by a bool tensor (batch, token)."""
         return self.changed(tokens=states)
 
+    def walks_from_position(self, begin: Begin | None) -> bool:
+        """Returns whether the walk of an output token starts or jumps at the position that predicts it.
+
+        Its score there then says where the walk starts: `TextAttributionResult.own`. `begin`: see `text_policy`.
+        """
+        return begin == "position"
+
     def text_policy(self, begin: Begin | None) -> str:
         """Returns the words of `TextAttributionResult.policy`, by where `started_at` began the walk (None: nowhere)."""
         return POLICIES[begin]

@@ -32,12 +32,14 @@ class Rows(NamedTuple):
         probabilities: (output token,), the model's.
         policy: of the method, in words.
         sinks: a text about each attention sink, by its position. See `sinks_of`.
+        from_position: whether walks start or jump at the position that predicts the output token.
     """
 
     scores: Tensor
     probabilities: Tensor
     policy: str
     sinks: dict[int, str]
+    from_position: bool
 
 
 def decoder_rows(
@@ -87,8 +89,8 @@ def decoder_rows(
                     states[:, :stop].expand(len(some), -1) & _store(before).tokens.mask
                 )
                 scores[some - first, :stop] = reading.scores(before, int(some[0]) - first).to(scores)
-    policy = method.text_policy(None if started is None else "position")
-    return Rows(scores, torch.cat(found), policy, sinks)
+    begin = None if started is None else "position"
+    return Rows(scores, torch.cat(found), method.text_policy(begin), sinks, method.walks_from_position(begin))
 
 
 def sinks_of(source: Any) -> dict[int, str]:
@@ -110,7 +112,7 @@ def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, 
         check_read(source.tokens, inputs, model)
         found.append(probabilities(seen[0], ids[:, : length + 1], length))
         scores[k, :length] = method.scores(source, k)[0]
-    return Rows(scores, torch.cat(found), method.text_policy(None), {})
+    return Rows(scores, torch.cat(found), method.text_policy(None), {}, method.walks_from_position(None))
 
 
 def check_read(tokens: TokenLayout, inputs: Tensor, model: nn.Module) -> None:
@@ -233,4 +235,4 @@ def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, id
                 )
             rows.append(started.scores(source, k)[-1].cpu().double())
     policy = method.text_policy("cross-attention")
-    return Rows(torch.stack(rows), probabilities(seen[0], ids, first), policy, sinks_of(source))
+    return Rows(torch.stack(rows), probabilities(seen[0], ids, first), policy, sinks_of(source), False)

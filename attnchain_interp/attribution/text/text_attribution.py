@@ -131,7 +131,7 @@ class TextAttribution(Attribution):
         else:
             tokens, rows = self._of_encoder_decoder(prompt, ids, target, options)
         n, scores = len(prompt), rows.scores.to(rows.probabilities.dtype)
-        own = _own(scores, n) if kind == "decoder" else None
+        own = _own(scores, n) if rows.from_position else None
         return TextAttributionResult(
             input_tokens=prompt.labels,
             output_tokens=output_labels(tokens, prompt.tokenizer),

@@ -244,6 +244,8 @@ def test_where_the_row_is_taken() -> None:
     evenly = ac.GradientAttention(model).attribute(IDS, of_token, case.extra)
     assert torch.allclose(evenly, torch.stack(each).mean(0), atol=1e-12)
     assert not each[4].any(), "what comes later has no part"
+    among = ac.GradientAttention(model, start="uniform").attribute(IDS, (3, 8), case.extra)
+    assert torch.allclose(among, torch.stack(each[:4]).mean(0), atol=1e-12), "every token up to the target's position"
 
 
 def test_images_get_the_scores_of_their_patches() -> None:

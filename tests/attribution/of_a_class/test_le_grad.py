@@ -94,6 +94,8 @@ def test_on_transformers(build: Callable[[], Any], inputs: dict[str, Any], targe
     tokens = [each if isinstance(each := outputs[block][0], Tensor) else each[0] for block in blocks]
     assert len(tokens) == len(maps)
     mask = inputs.get("attention_mask", torch.ones(maps[0].shape[0], maps[0].shape[-1]))
+    if isinstance(target, tuple):
+        mask[:, target[0] + 1 :] = 0  # the context of the target is what counts
     expected = le_grad([read(model, z) for z in tokens], list(maps)) * mask * (mask.shape[1] / mask.sum(1, keepdim=True))
     if "pixel_values" in inputs:
         expected[:, 0] = 0

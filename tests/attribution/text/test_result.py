@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 import attnchain_interp as ac
+from attnchain_interp import attribution
 
 from .. import small_models as small
 from .texts import DECODER, ENCODER, SEQ2SEQ, TEXT, bart
@@ -46,6 +48,13 @@ class Planted(ac.AttentionAttribution):
         maps, norms = logits.masked_fill(causal, -torch.inf).softmax(-1), torch.ones(logits.shape[:-1])
         norms[..., 2] = 0.1
         return ac.AttentionStore([ac.LayerAttention("planted", maps, value_norms=norms)], store.tokens)
+
+
+class Started(Planted):
+    """The same of a method that says that its walks start at the position that predicts."""
+
+    def walks_from_position(self, begin: Any) -> bool:
+        return True
 
 
 @pytest.mark.parametrize("words", [False, True])
@@ -114,7 +123,7 @@ def test_scores_of_words_sentences_and_parts_are_sums() -> None:
 
 
 def test_the_page_of_a_result(tmp_path: Any) -> None:
-    result = Planted(small.llama()).attribute_text(TEXT, "a dog walks", DECODER)
+    result = Started(small.llama()).attribute_text(TEXT, "a dog walks", DECODER)
     shown = result._repr_html_()
     assert re.findall(r'<span id="\w+" class="w[^"]*"[^>]*>([^<]*)<', shown) == [
         "&lt;s&gt;",
@@ -157,6 +166,31 @@ def test_a_position_that_predicts_is_left_out_of_pictures() -> None:
     assert "gives itself (" not in found._repr_html_()
     encoded = ac.ColumnSum(small.bert()).attribute_text(TEXT, tokenizer=ENCODER)
     assert encoded.elsewhere() is encoded
+
+
+STARTED = [ac.MultiBounce, ac.RawAttention, ac.GradientAttention, ac.TokenRank, ac.GradientTokenRank]
+UNSTARTED = [
+    attribution.LeaveOneOut,
+    partial(attribution.ShapleyValues, n_samples=2),
+    attribution.IntegratedGradients,
+    attribution.AttnLRP,
+    ac.LogitTokenRank,
+    ac.LeGrad,
+    ac.ColumnSum,
+    ac.RandomRanking,
+    partial(ac.TokenRank, causal="damp"),
+]
+
+
+@pytest.mark.parametrize("build", [*STARTED, *UNSTARTED])
+def test_scores_of_methods_that_do_not_walk_from_the_position_stay(build: Any) -> None:
+    result = build(small.llama()).attribute_text(TEXT, "dog", DECODER)
+    if build in STARTED:
+        assert result.elsewhere().token_attr[0, -1] == 0
+    else:
+        assert result.own is None
+        assert result.token_attr[0, -1] != 0
+        assert "gives itself (" not in result._repr_html_()
 
 
 def test_features_are_groups() -> None:
