@@ -100,12 +100,12 @@ def plan(pause: float = 0, **changes: Any) -> Plan:
     return Plan(**settings | changes)
 
 
-def tiny_vit() -> nn.Module:
+def tiny_vit(classes: int = 3) -> nn.Module:
     """A random vision transformer of 4 × 4 patches."""
     from timm.models import VisionTransformer
 
     torch.manual_seed(0)
-    return VisionTransformer(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=2, num_classes=3).eval()
+    return VisionTransformer(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=2, num_classes=classes).eval()
 
 
 def vit_methods(model: nn.Module) -> dict[str, Any]:

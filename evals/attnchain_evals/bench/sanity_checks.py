@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from captum.attr import GradientAttribution, PerturbationAttribution
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from scipy.stats import rankdata
@@ -62,7 +63,8 @@ def sanity_checks(
 
     "randomised": rank correlation with the maps of the model whose parameters are all randomised; must fall below 0.5.
     "follows": how far the scores of permuted tokens are from the permuted scores. "class": rank correlation of the maps of
-    the first and the second class; of class-specific methods, below 0.95, and not of whole answers. "agreement": rank
+    the first and the second class; of class-specific methods, below 0.95, and not of whole answers or of a model without a
+    second class. "agreement": rank
     correlation of two runs that differ by noise of 2 % (texts have none) and by the numbers of the examples; above 0.5.
 
     Args:
@@ -74,14 +76,17 @@ def sanity_checks(
     built = methods(model)
     randomised = randomisation_curves(model, inputs, methods, stages=1, seed=seed, answers=answers)
     shared = SharedCapture(model, inputs, answers=answers)
-    second = SharedCapture(model, inputs, target=shared.logits.topk(2, 1).indices[:, 1])
-    other = SharedCapture(model, _noisy(inputs, seed), first=len(inputs), target=shared.target, answers=answers)
+    target = shared.known_target
+    several = target is not None and shared.logits.shape[1] > 1
+    second = SharedCapture(model, inputs, target=shared.logits.topk(2, 1).indices[:, 1]) if several else None
+    other = SharedCapture(model, _noisy(inputs, seed), first=len(inputs), target=target, answers=answers)
     found: dict[str, dict[str, Check]] = {}
     for name, method in built.items():
         grid = shared.scores(method)
         correlation = randomised[name][-1]
-        of_a_class = answers is None and class_specific(method)
-        swap = float(rank_correlation(grid, second.scores(method)).mean()) if of_a_class else None
+        swap = None
+        if second is not None and class_specific(method):
+            swap = float(rank_correlation(grid, second.scores(method)).mean())
         agreement = float(rank_correlation(grid, other.scores(method)).mean())
         deviation = permutation_deviation(shared, method, seed)
         found[name] = {
@@ -103,7 +108,7 @@ def randomisation_curves(
     """
     shared = SharedCapture(model, inputs, answers=answers)
     clean = {name: shared.scores(method) for name, method in methods(model).items()}
-    target, randomised = shared.target, copy.deepcopy(model)
+    target, randomised = shared.known_target, copy.deepcopy(model)
     holders = [module for module in randomised.modules() if list(module.parameters(recurse=False))][::-1]
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, list[float]] = {name: [] for name in clean}
@@ -124,7 +129,7 @@ def data_randomisation(model: nn.Module, on_random_labels: nn.Module, inputs: Te
     A low correlation means that the method depends on what the model learnt.
     """
     first = SharedCapture(model, inputs)
-    captures = [first, SharedCapture(on_random_labels, inputs, target=first.target)]
+    captures = [first, SharedCapture(on_random_labels, inputs, target=first.known_target)]
     built = [methods(model), methods(on_random_labels)]
     pairs = {name: [shared.scores(made[name]) for shared, made in zip(captures, built, strict=True)] for name in built[0]}
     return {name: float(rank_correlation(*pair).mean()) for name, pair in pairs.items()}
@@ -163,7 +168,8 @@ def rank_correlation(left: Tensor, right: Tensor) -> NDArray[np.float64]:
 
 
 def class_specific(method: Any) -> bool:
-    return isinstance(method, AttentionGradientAttribution)
+    """Says whether a method explains a class: it reads gradients of the output, or the output of perturbed inputs."""
+    return isinstance(method, GradientAttribution | PerturbationAttribution)
 
 
 def _noisy(inputs: Tensor, seed: int) -> Tensor:

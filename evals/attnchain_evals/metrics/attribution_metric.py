@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from attnchain_evals.perturbation.features import Features, each_token
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_one_of, check_probability, check_whole_number
 
 
 class AttributionMetric(ExampleMetric):
@@ -66,6 +68,7 @@ class RemovalMetric(AttributionMetric):
     def __init__(
         self, family: str, occlusion: str | Occlusion, name: str | None, batch_size: int, columns: tuple[str, ...] = ("value",)
     ) -> None:
+        check_whole_number("batch_size", batch_size, "the number of inputs of a forward")
         self.occlusion, self.batch_size = occlusion_named(occlusion), batch_size
         super().__init__(name or f"{family}/{self.occlusion.name}", columns)
 
@@ -99,6 +102,26 @@ def features_of(trial: Trial, features: Features) -> Features:
         )
     words = trial.words
     return words if features == "word" else trial.once("each token", lambda: each_token(words))
+
+
+def check_features(features: Any) -> None:
+    """Refuses what is no `Features`: another type than a name, a grid, a label map or a callable."""
+    if not (isinstance(features, str | tuple | Tensor) or callable(features)):
+        raise AttentionError(f"features is {features!r}, of another type.", "See features of perturbation_curve.")
+
+
+def checked_fractions(fractions: Any) -> tuple[float, ...]:
+    """Returns fractions as a tuple, which can be a key. Refuses an empty one, and what does not lie in [0, 1]."""
+    if not isinstance(fractions, Sequence) or isinstance(fractions, str) or not fractions:
+        raise AttentionError(f"fractions is {fractions!r}; it is a sequence of numbers.", "Pass fractions=(0.1, 0.5).")
+    for fraction in fractions:
+        check_probability("fractions", fraction, "a sequence of numbers", 0.1)
+    return tuple(fractions)
+
+
+def check_score(score: Any) -> None:
+    """Refuses a score of another name."""
+    check_one_of("score", score, get_args(ClassScore))
 
 
 def random_subsets(sizes: Sequence[int], features: int, examples: int, first: int, seed: int) -> Tensor:

@@ -16,6 +16,7 @@ from attnchain_evals.perturbation.class_score import class_score
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve
 from attnchain_evals.perturbation.features import Features
 from attnchain_evals.perturbation.occlusion import Occlusion
+from attnchain_interp.checks import check_type
 
 STEPS: Final = Protocol(fractions=20, rounding="nearest")
 ERASER: Final = Protocol(fractions=(0.01, 0.05, 0.1, 0.2, 0.5), ends=False, rounding="up")
@@ -132,6 +133,8 @@ class CurveMetric(AttributionMetric):
 
     def __init__(self, protocol: Protocol | None = None, name: str | None = None) -> None:
         row = TABLE[self.row]
+        if protocol is not None:
+            check_type("protocol", protocol, Protocol, 'Pass Protocol(occlusion="mean").')
         filled = (protocol or row.protocol).filled(row.protocol)
         self.protocol = replace(filled, ends=row.protocol.ends and filled.ends)
         steps = self.protocol.steps if row.figures is area_and_scores else ()

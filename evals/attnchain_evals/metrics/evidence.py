@@ -8,7 +8,7 @@ from typing import Final, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import AttributionMetric, RemovalMetric, drops, features_of
+from attnchain_evals.metrics.attribution_metric import AttributionMetric, RemovalMetric, check_score, drops, features_of
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.metrics.subset_metrics import correlation
 from attnchain_evals.perturbation.class_score import ClassScore
@@ -136,6 +136,7 @@ class SentenceCorrelation(RemovalMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
+        check_score(score)
         self.score: ClassScore = score
         super().__init__("sentence-correlation", occlusion, name, batch_size)
 

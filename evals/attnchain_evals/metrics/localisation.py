@@ -15,6 +15,7 @@ from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.metrics.segmentation_scores import mean_iou, segmentation_counts
 from attnchain_evals.perturbation.features import enlarged
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_whole_number
 
 
 class LocalisationMetric(AttributionMetric):
@@ -103,6 +104,7 @@ class PointingGame(LocalisationMetric):
     """
 
     def __init__(self, tolerance: int = 0) -> None:
+        check_whole_number("tolerance", tolerance, "the distance in pixels that still counts as a hit", least=0)
         self.tolerance = tolerance
         super().__init__("pointing-game" if tolerance == 0 else f"pointing-game/{tolerance}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -15,6 +15,7 @@ from attnchain_evals.perturbation.class_score import class_score
 from attnchain_evals.perturbation.features import Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
+from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
 
 
@@ -39,14 +40,18 @@ class NAOPC(RemovalMetric):
 
     def __init__(
         self,
-        regions: tuple[int, int] = (3, 3),
+        regions: Sequence[int] = (3, 3),
         beam: int = 5,
         occlusion: str | Occlusion = "mean",
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
         check_whole_number("beam", beam, "how many orders are kept")
-        self.regions, self.beam = regions, beam
+        if not isinstance(regions, Sequence) or isinstance(regions, str) or len(regions) != 2:
+            raise AttentionError(f"regions is {regions!r}; it is a number of rows and one of columns.", "Pass regions=(3, 3).")
+        for count in regions:
+            check_whole_number("regions", count, "a number of rows or columns")
+        self.regions, self.beam = (regions[0], regions[1]), beam
         super().__init__("naopc", occlusion, name, batch_size, ("value", "aopc", "lower", "upper"))
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:

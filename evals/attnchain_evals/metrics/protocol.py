@@ -9,7 +9,13 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import features_of, perturbation
+from attnchain_evals.metrics.attribution_metric import (
+    check_features,
+    check_score,
+    checked_fractions,
+    features_of,
+    perturbation,
+)
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding
@@ -57,16 +63,15 @@ class Protocol:
 
     def __post_init__(self) -> None:
         occlusion_named(self.occlusion)
-        allowed = {"score": get_args(ClassScore), "rounding": (*get_args(Rounding), None), "target": ("prediction", "label")}
-        for name, values in allowed.items():
-            check_one_of(name, getattr(self, name), values)
+        check_score(self.score)
+        check_one_of("rounding", self.rounding, (*get_args(Rounding), None))
+        check_one_of("target", self.target, ("prediction", "label"))
         check_whole_number("batch_size", self.batch_size, "the number of inputs of a forward")
-        for name, kinds in (("features", str | tuple | Tensor), ("fractions", int | tuple | list | None)):
-            value = getattr(self, name)
-            if not (isinstance(value, kinds) or callable(value)):
-                raise AttentionError(f"{name} is {value!r}, of another type.", f"See {name} of perturbation_curve.")
-        if isinstance(self.fractions, list):  # a key must not change
-            object.__setattr__(self, "fractions", tuple(self.fractions))
+        check_features(self.features)
+        if isinstance(self.fractions, int):
+            check_whole_number("fractions", self.fractions, "the number of steps")
+        elif self.fractions is not None and not callable(self.fractions):
+            object.__setattr__(self, "fractions", checked_fractions(self.fractions))
 
     def filled(self, usual: Protocol) -> Protocol:
         """Returns the settings, with the fractions and the rounding of another protocol where they are None."""

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import RemovalMetric, drops, features_of
+from attnchain_evals.metrics.attribution_metric import RemovalMetric, check_features, drops, features_of
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.features import Features, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
@@ -18,10 +18,10 @@ from attnchain_interp.checks import check_whole_number
 class SaCo(RemovalMetric):
     """The salience-guided faithfulness coefficient, in [−1, 1].
 
-    Features are cut by falling salience into groups G₁ … G_K of equal size. s(G) is the mean salience of a group: sizes may
-    differ by one, and a sum would prefer the larger group. Δ(G) = p(x) − p(x without G). Each pair i < j has the weight
-    s(G_i) − s(G_j), positive if Δ(G_i) ≥ Δ(G_j), else negative. The coefficient is the sum of the weights over the sum of
-    their absolute values. NaN where all groups are equally salient.
+    Features are cut by falling salience into groups G₁ … G_K of equal size; with fewer features than K, each is a group.
+    s(G) is the mean salience of a group: sizes may differ by one, and a sum would prefer the larger group. Δ(G) = p(x) − p(x
+    without G). Each pair i < j has the weight s(G_i) − s(G_j), positive if Δ(G_i) ≥ Δ(G_j), else negative. The coefficient is
+    the sum of the weights over the sum of their absolute values. NaN where all groups are equally salient.
 
     The sum over pairs is that of the published code, which leaves groups and removal open. Ten groups, the mean colour of the
     image and the probability are those of a reproduction of the paper.
@@ -47,6 +47,7 @@ class SaCo(RemovalMetric):
         batch_size: int = 64,
     ) -> None:
         check_whole_number("groups", groups, "the number of groups that are compared", least=2)
+        check_features(features)
         self.groups = groups
         self.features: Features = features
         super().__init__("saco", occlusion, name, batch_size)
@@ -54,8 +55,9 @@ class SaCo(RemovalMetric):
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         found = ranked(attributions, trial.inputs, features_of(trial, self.features))
         experiment, target = self.experiment(trial)
-        group = found.ranks("morf") * self.groups // found.sizes[:, None]
-        members = torch.stack([(group == k) & found.present for k in range(self.groups)], 1)
+        groups = found.sizes.clamp_max(self.groups)[:, None]
+        group = found.ranks("morf") * groups // found.sizes[:, None]
+        members = torch.stack([(group == k) & found.present for k in range(int(groups.max()))], 1)
         salience = torch.einsum("bgf,bf->bg", members.double(), found.scores.double()) / members.sum(2)
         return saco(salience, drops(experiment, found.labels, members, target, "probability"))[:, None]
 
@@ -63,12 +65,14 @@ class SaCo(RemovalMetric):
 def saco(salience: Tensor, costs: Tensor) -> Tensor:
     """Returns the coefficient (batch,) of groups, given their falling salience and the costs of their removal (batch, group).
 
+    A group whose salience is NaN is not there.
+
     >>> saco(torch.tensor([[3.0, 2.0, 0.0]]), torch.tensor([[0.5, 0.1, 0.2]]))  # weights 1, 3 and −2
     tensor([0.3333])
     """
     i, j = torch.triu_indices(salience.shape[1], salience.shape[1], 1)
-    size = salience[:, i] - salience[:, j]
+    size = (salience[:, i] - salience[:, j]).nan_to_num(0.0)
     weights = torch.where(costs[:, i] >= costs[:, j], size, -size)
     total = size.abs().sum(1)
-    tiny = 1e-12 * salience.abs().amax(1)
+    tiny = 1e-12 * salience.nan_to_num(0.0).abs().amax(1)
     return torch.where(total > tiny, weights.sum(1) / total, torch.nan)

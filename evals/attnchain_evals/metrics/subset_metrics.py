@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import RemovalMetric, drops, random_subsets
+from attnchain_evals.metrics.attribution_metric import RemovalMetric, check_score, checked_fractions, drops, random_subsets
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import ClassScore
 from attnchain_evals.perturbation.occlusion import Occlusion
+from attnchain_interp.checks import check_whole_number
 
 
 @final
@@ -35,7 +37,7 @@ class SensitivityN(RemovalMetric):
 
     def __init__(
         self,
-        fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8),
+        fractions: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8),
         samples: int = 50,
         occlusion: str | Occlusion = "mean",
         score: ClassScore = "logit",
@@ -43,9 +45,12 @@ class SensitivityN(RemovalMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
-        self.fractions, self.samples, self.seed = fractions, samples, seed
+        check_whole_number("samples", samples, "the number of subsets of each size", least=2)
+        check_whole_number("seed", seed, "the seed of the subsets", least=0)
+        check_score(score)
+        self.fractions, self.samples, self.seed = checked_fractions(fractions), samples, seed
         self.score: ClassScore = score
-        columns = ("value", *(f"n={fraction:g}" for fraction in fractions))
+        columns = ("value", *(f"n={fraction:g}" for fraction in self.fractions))
         super().__init__("sensitivity-n", occlusion, name, batch_size, columns)
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
@@ -108,6 +113,9 @@ class Infidelity(RemovalMetric):
         name: str | None = None,
         batch_size: int = 64,
     ) -> None:
+        check_whole_number("samples", samples, "the number of subsets of an example")
+        check_whole_number("seed", seed, "the seed of the subsets", least=0)
+        check_score(score)
         self.samples, self.seed = samples, seed
         self.score: ClassScore = score
         super().__init__("infidelity", occlusion, name, batch_size)

@@ -9,8 +9,11 @@ import pytest
 import scipy.stats
 import torch
 from torch import nn
+from transformers import Dinov2Config, Dinov2Model
 
 import attnchain_interp as ac
+from attnchain_evals.bench.names import build_methods, method_classes
+from attnchain_evals.bench.needs import needs_of
 from attnchain_evals.bench.sanity_checks import (
     data_randomisation,
     permutation_deviation,
@@ -22,6 +25,8 @@ from attnchain_evals.bench.shared_capture import SharedCapture
 
 from ...published import PLAIN
 from ..bench_tasks import tiny_vit, vit_methods
+
+DINOV2 = Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4)
 
 
 @pytest.fixture
@@ -43,6 +48,26 @@ def test_checks_of_a_tiny_model(images: torch.Tensor) -> None:
     assert checks["TokenRank"]["class"].passed is None
     assert checks["GradientAttention"]["class"].value is not None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "the model is left as it was"
+
+
+def test_every_method_of_a_class_is_asked_for_its_class(images: torch.Tensor) -> None:
+    specs = [name for name in method_classes() if "logits" in needs_of(name)]
+    checks = sanity_checks(tiny_vit(), images[:2], lambda model: build_methods(specs, model, (4, 4)))
+    assert {"AttnLRP", "LeaveOneOut", "LogitTokenRank", "GradientAttention"} <= checks.keys()
+    for name, check in checks.items():
+        assert check["class"].value is not None, name
+        assert check["class"].value < 1, name
+
+
+def test_a_model_without_a_second_class_has_no_check_of_the_class(images: torch.Tensor) -> None:
+    names = ["Rollout", "RandomRanking"]
+    for model, more in ((tiny_vit(classes=1), ["GradientAttention"]), (Dinov2Model(DINOV2).eval(), [])):
+        checks = sanity_checks(model, images, lambda model, more=more: build_methods([*names, *more], model, (4, 4)))
+        assert list(checks) == [*names, *more]
+        assert all(check["class"] == (None, None) for check in checks.values())
+        assert checks["Rollout"]["agreement"].passed
+    found = data_randomisation(model, model, images, lambda model: build_methods(names, model, (4, 4)))
+    assert found["Rollout"] == pytest.approx(1)
 
 
 def test_a_method_that_knows_places_does_not_follow(images: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,16 @@ from sklearn.metrics import auc
 from torch import Tensor
 
 from attnchain_evals.metrics import (
+    NAOPC,
     Deletion,
+    ExampleMetric,
+    Infidelity,
+    PointingGame,
     Protocol,
     ReverseDeletion,
+    SaCo,
+    SensitivityN,
+    SentenceCorrelation,
     preset,
 )
 from attnchain_interp import AttentionError
@@ -42,6 +50,11 @@ def test_token_masking_against_labels(grid: Tensor) -> None:
         ({"occlusion": 5}, "occlusion=5 is unknown"),
         ({"score": 1}, "score=1 is unknown"),
         ({"fractions": "x"}, "fractions is 'x'"),
+        ({"fractions": 0}, "fractions is 0"),
+        ({"fractions": (0.5, 2)}, "fractions is 2"),
+        ({"fractions": [0.5, "a"]}, "fractions is 'a'"),
+        ({"fractions": ()}, r"fractions is \(\)"),
+        ({"features": [2, 2]}, r"features is \[2, 2\]"),
         ({"features": 5}, "features is 5"),
         ({"batch_size": "a"}, "batch_size is 'a'"),
     ],
@@ -50,3 +63,39 @@ def test_settings_of_wrong_types_are_refused_at_once(setting: dict[str, Any], na
     for name in ("srg", "comprehensiveness"):
         with pytest.raises(AttentionError, match=named):
             preset(name, **setting)
+
+
+def test_lists_are_settings_like_tuples(grid: Tensor) -> None:
+    for listed, usual in (
+        (Deletion(Protocol(fractions=[0.25, 0.5])), Deletion(Protocol(fractions=(0.25, 0.5)))),
+        (SensitivityN([0.2, 0.8], 5), SensitivityN((0.2, 0.8), 5)),
+        (NAOPC([2, 2]), NAOPC((2, 2))),
+    ):
+        assert torch.equal(listed.measure(trial(), grid), usual.measure(trial(), grid))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: Deletion("mean"), "protocol is of type str"),  # pyright: ignore[reportArgumentType]
+        (lambda: SensitivityN((0.5, 2)), "fractions is 2"),
+        (lambda: SensitivityN(0.5), "fractions is 0.5"),  # pyright: ignore[reportArgumentType]
+        (lambda: SensitivityN(()), r"fractions is \(\)"),
+        (lambda: SensitivityN(samples=1), "samples is 1"),
+        (lambda: SensitivityN(score="x"), "score='x' is unknown"),  # pyright: ignore[reportArgumentType]
+        (lambda: SensitivityN(seed=-1), "seed is -1"),
+        (lambda: Infidelity(samples=0), "samples is 0"),
+        (lambda: Infidelity(score="x"), "score='x' is unknown"),  # pyright: ignore[reportArgumentType]
+        (lambda: Infidelity(seed=0.5), "seed is 0.5"),  # pyright: ignore[reportArgumentType]
+        (lambda: SentenceCorrelation(score="x"), "score='x' is unknown"),  # pyright: ignore[reportArgumentType]
+        (lambda: NAOPC(3), "regions is 3"),  # pyright: ignore[reportArgumentType]
+        (lambda: NAOPC((3,)), r"regions is \(3,\)"),  # pyright: ignore[reportArgumentType]
+        (lambda: NAOPC((3, 0)), "regions is 0"),
+        (lambda: SaCo(features=[2, 2]), r"features is \[2, 2\]"),  # pyright: ignore[reportArgumentType]
+        (lambda: SaCo(batch_size=0), "batch_size is 0"),
+        (lambda: PointingGame(-1), "tolerance is -1"),
+    ],
+)
+def test_settings_of_other_metrics_are_refused_at_once(make: Callable[[], ExampleMetric], named: str) -> None:
+    with pytest.raises(AttentionError, match=named):
+        make()
