@@ -2,6 +2,7 @@
 
 from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings, settings_of
 from attnchain_interp.attribution.description import described
+from attnchain_interp.attribution.hidden_tokens import HiddenTokens
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradELLM, GradientAttention, LeGrad
@@ -47,6 +48,7 @@ __all__ = [
     "GradientMultiBounce",
     "GradientRollout",
     "GradientTokenRank",
+    "HiddenTokens",
     "IntegratedGradients",
     "LeaveOneOut",
     "LeGrad",

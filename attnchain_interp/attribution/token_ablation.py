@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, final, get_args
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_interp.attribution.hidden_tokens import HiddenTokens
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_inputs import (
     called,
@@ -20,7 +20,6 @@ from attnchain_interp.attribution.token_inputs import (
     own_call,
 )
 from attnchain_interp.capture import capture
-from attnchain_interp.capture.source import forward_of
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import logits_of, selected_score
@@ -50,7 +49,7 @@ class TokenAblation:
     Args:
         source: the model.
         call: one example, with its target.
-        removal: how a token is removed. "attention-mask": no token attends to it, and its place stays. "token-delete": the
+        removal: how a token is removed. "attention-mask": no token attends to it (`HiddenTokens`). "token-delete": the
             text is shorter. "mean-embedding": its embedding is the mean of the vocabulary. "mean-colour": a patch has the mean
             colour of its image. None means "attention-mask" of a text, "mean-colour" of an image.
         score: of the target's logit among those of its position: "probability", "log-probability" or "logit". A target that is
@@ -78,6 +77,7 @@ class TokenAblation:
         self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
         self._call = own_call(self._model, call)
         self._check(image)
+        self._hidden = self._hiding() if self._removal == "attention-mask" else None
         self._mean = mean_embedding(embedding_of(self._model)) if self._removal == "mean-embedding" else torch.empty(0)
 
     def __len__(self) -> int:
@@ -104,7 +104,6 @@ class TokenAblation:
         return scores
 
     def _check(self, image: bool) -> None:
-        takes_mask = "attention_mask" in inspect.signature(forward_of(self._model) or self._model.forward).parameters
         name, removal = type(self._model).__name__, self._removal
         if image != (removal == "mean-colour"):
             fix = '"mean-colour"' if image else '"attention-mask", "token-delete" or "mean-embedding"'
@@ -116,13 +115,27 @@ class TokenAblation:
                 f"{name} reads {len(self.tokens)} tokens of {self._call.inputs.shape[1]} in its input.",
                 "Use a model that reads the tokens of its input alone.",
             )
-        if removal == "attention-mask" and not takes_mask:
-            raise AttentionError(f"{name} takes no attention_mask.", 'Use removal="token-delete" or "mean-embedding".')
+
+    def _hiding(self) -> HiddenTokens:
+        call, target = self._call, self._target
+
+        def run(rows: Tensor, **named: Tensor) -> Tensor:
+            return self._read(called(self._model, call, rows, **named), len(rows))
+
+        position = -1
+        reads_itself = not getattr(getattr(self._model, "config", None), "is_encoder_decoder", False)
+        if reads_itself and isinstance(target, tuple) and len(target) == 2:
+            position = check_position("token", target[0], len(self.tokens))
+        mask = (call.options or {}).get("attention_mask")
+        instead = 'removal="token-delete" or "mean-embedding"'
+        return HiddenTokens(self._model, run, call.inputs, None if callable(target) else position, mask, instead)
 
     def _scores(self, kept: Tensor) -> Tensor:
         """Returns the scores (row,) of the example with these tokens (row, token) alone."""
         rows, removal, options = len(kept), self._removal, self._call.options or {}
         inputs = self._call.inputs.expand(rows, *self._call.inputs.shape[1:])
+        if self._hidden is not None:
+            return self._hidden(inputs, kept)
         change: AbstractContextManager[Any] = nullcontext()
         named = dict[str, Any]()
         if removal == "mean-colour":
@@ -132,18 +145,16 @@ class TokenAblation:
             inputs = inputs[kept].unflatten(0, (rows, -1))
             given = {name: options[name].expand(kept.shape) for name in _OF_TOKENS if name in options}
             named = {name: value[kept].view(rows, -1) for name, value in given.items()}
-        elif removal == "attention-mask":
-            named = {"attention_mask": kept.long() * options.get("attention_mask", 1)}
         elif inputs.is_floating_point():
             inputs = torch.where(kept[..., None], inputs, self._mean)
         else:
             change = changed_embeddings(self._model, lambda given: torch.where(kept[..., None], given, self._mean))
         with change:
-            return self._read(called(self._model, self._call, inputs, **named), kept)
+            return self._read(called(self._model, self._call, inputs, **named), rows, kept)
 
-    def _read(self, output: Any, kept: Tensor) -> Tensor:
-        rows, target = len(kept), self._target
-        if self._removal == "token-delete" and isinstance(target, tuple) and len(target) == 2:
+    def _read(self, output: Any, rows: int, kept: Tensor | None = None) -> Tensor:
+        target = self._target
+        if self._removal == "token-delete" and kept is not None and isinstance(target, tuple) and len(target) == 2:
             logits = logits_of(output)
             if logits.ndim == 3:
                 place = check_position("token", target[0], len(self.tokens))

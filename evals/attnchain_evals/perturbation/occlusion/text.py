@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -14,6 +13,7 @@ from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_evals.perturbation.occlusion.patch_tokens import replaced
 from attnchain_evals.perturbation.occlusion.replacements import Occlusion, Replacement, View
 from attnchain_interp import AttentionError
+from attnchain_interp.attribution import HiddenTokens
 
 
 @final
@@ -117,25 +117,10 @@ def by_count(counts: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def unattended(model: Any, texts: Tensor) -> View:
-    """Returns a callable that runs the model on texts (batch, token) while no token attends to the removed ones.
+    """Returns a callable that runs the model on texts (batch, token) while the removed tokens are hidden: `HiddenTokens`."""
 
-    Positions stay.
-    """
-    parameters = inspect.signature(getattr(model, "forward", model)).parameters
-    if "attention_mask" not in parameters:
-        raise AttentionError(f"{type(model).__name__} takes no attention_mask.", "Use TokenDelete or ReplaceToken(number).")
+    def run(rows: Tensor, **named: Tensor) -> Tensor:
+        return next_logits(model, rows, **named)
 
-    def view(examples: Tensor, removed: Tensor) -> Tensor:
-        return next_logits(model, texts[examples], attention_mask=(~removed).long())
-
-    between = torch.zeros_like(texts[:1], dtype=torch.bool)
-    between[:, 1:-1] = True
-    other = torch.where(between, texts[:1, :1], texts[:1])
-    hidden = (~between).long()
-    clean, moved = (next_logits(model, text, attention_mask=hidden) for text in (texts[:1], other))
-    if not torch.allclose(clean, moved, rtol=1e-3, atol=1e-4 * float(clean.abs().max().clamp_min(1e-6))):
-        raise AttentionError(
-            f"the output of {type(model).__name__} reads tokens past the attention mask, so masking does not remove them.",
-            "Use TokenDelete or ReplaceToken(number).",
-        )
-    return view
+    hidden = HiddenTokens(model, run, texts[:1], instead="TokenDelete or ReplaceToken(number)")
+    return lambda examples, removed: hidden(texts[examples], ~removed)
