@@ -19,10 +19,11 @@ Columns = Mapping[str, tuple[str, str]]  # title → task and metric
 TEXTS: Final[Columns] = {
     "facts: SRG of log p ↑": ("facts", "srg log p/attention-mask"),
     "facts: SRG of p ↑": ("facts", "srg/attention-mask"),
-    "passages: AP of the answer ↑": ("passages", "evidence-ap"),
-    "passages: its sentence ↑": ("passages", "sentence-hit"),
-    "whole answers: AP ↑": ("answers", "evidence-ap"),
-    "whole answers: sentence ↑": ("answers", "sentence-hit"),
+    "first token: AP of tokens ↑": ("passages", "evidence-ap"),
+    "first token: AP of words ↑": ("passages", "evidence-ap/word"),
+    "first token: sentence ↑": ("passages", "sentence-hit"),
+    "whole answer: AP of tokens ↑": ("answers", "evidence-ap"),
+    "whole answer: sentence ↑": ("answers", "sentence-hit"),
 }
 READERS: Final = (
     "TokenRank",
@@ -65,8 +66,9 @@ def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) ->
     facts, passages, answers = (texts[name] for name in ("facts", "passages", "answers"))
     objects = photographs["objects"]
     return (
-        f"SmolLM2-135M-Instruct, test prompts that it answers: {facts['examples']} facts, {passages['examples']} passages with"
-        f" questions (the\nfirst token of the answer is explained), and {answers['examples']} whole answers:\n\n"
+        f"SmolLM2-135M-Instruct, test prompts that it answers: {facts['examples']} facts, and questions about passages,"
+        f" explained\nby the first token of the answer ({passages['examples']}) and by the whole answer"
+        f" ({answers['examples']}). AP is that of the answer in\nthe passage, among its tokens or its words:\n\n"
         f"{_table(READERS, TEXTS, texts)}\n\n"
         f"DINOv2-small, objects of {objects['examples']} test photographs of ECSSD:\n\n"
         f"{_table(LOOKERS, PHOTOGRAPHS, photographs)}\n"
