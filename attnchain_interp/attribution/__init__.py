@@ -24,6 +24,7 @@ from attnchain_interp.attribution.of_attention.walks import MetastableStates, Mu
 from attnchain_interp.attribution.text.cross_attention import cross_attention
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
+from attnchain_interp.attribution.text.sentences import sentences_of
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
 from attnchain_interp.attribution.token_ablation import TokenAblation
 from attnchain_interp.attribution.token_attribution import TokenAttribution
@@ -58,6 +59,7 @@ __all__ = [
     "RandomRanking",
     "RawAttention",
     "Rollout",
+    "sentences_of",
     "Settings",
     "settings_of",
     "ShapleyValues",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Final, Literal, final
 
+from attnchain_interp.attribution.text.conversation import Conversation
+from attnchain_interp.attribution.text.sentences import sentences_of
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 
@@ -17,10 +19,7 @@ Spans = Literal["word", "sentence", "passage"] | Sequence[str] | Sequence[tuple[
 """Words, sentences, passages (between empty lines), parts of the text, or their characters (start, end)."""
 
 _SPANS: Final = 'Use "word", "sentence", "passage", parts of the text, or pairs (start, end).'
-_ENDS: Final = {
-    "sentence": re.compile(r"(?:(?<=[.!?…])[\"'”’)\]]*(?=\s)|(?<=[。！？؟])|\n)\s*"),
-    "passage": re.compile(r"\n\s*\n"),
-}
+_EMPTY_LINES: Final = re.compile(r"\n\s*\n")
 _ROLE: Final = re.compile(r"(?:(?:system|user|assistant|model|tool|developer)(?=\n|<|$))?\n?")
 _UNFINISHED: Final = "\ufffd"
 
@@ -71,19 +70,24 @@ class Spelling:
 
     def _words(self) -> list[tuple[int, int]]:
         starts = [0, *accumulate(map(len, self.pieces))][:-1]
-        text, begins = self.text, list[int]()
-        for k, (start, piece) in enumerate(zip(starts, self.pieces, strict=True)):
-            before = self.pieces[k - 1] if k else ""
-            apart = k == 0 or self.template[k] or self.template[k - 1] or (before[-1:].isspace() and bool(before.strip()))
-            if piece and (apart or _is_border(text, start)):
+        text, begins, before, apart = self.text, list[int](), "", True
+        for start, piece, template in zip(starts, self.pieces, self.template, strict=True):
+            apart |= template or (before[-1:].isspace() and bool(before.strip()))
+            if not piece:
+                continue
+            if apart or _is_border(text, start):
                 begins.append(start)
+            before, apart = piece, template
         return list(zip(begins, [*begins[1:], len(text)], strict=True))
 
     def _marks(self, spans: Spans) -> Iterator[tuple[int, int]]:
         text, at = self.text, 0
         if isinstance(spans, str):
-            ends = [match.end() for match in _ENDS[spans].finditer(text)]
-            borders = sorted({0, len(text), *ends, *self._template_borders()})
+            if spans == "sentence":
+                begins = [start for start, _ in sentences_of(text, self._cased)]
+            else:
+                begins = [match.end() for match in _EMPTY_LINES.finditer(text)]
+            borders = sorted({0, len(text), *begins, *self._template_borders()})
             yield from pairwise(borders)
             return
         for span in spans:
@@ -98,6 +102,11 @@ class Spelling:
             else:
                 raise AttentionError(f"features holds {span!r}.", _SPANS)
 
+    @property
+    def _cased(self) -> bool:
+        said = (piece for piece, template in zip(self.pieces, self.template, strict=True) if not template)
+        return any(character.isupper() for piece in said for character in piece)
+
     def _template_borders(self) -> Iterator[int]:
         starts = [0, *accumulate(map(len, self.pieces))]
         for k, template in enumerate(self.template):
@@ -105,26 +114,22 @@ class Spelling:
                 yield from starts[k : k + 2]
 
 
-def spelled(ids: Sequence[int], tokenizer: Any, contents: Sequence[str] | None = None) -> Spelling:
+def spelled(ids: Sequence[int], tokenizer: Any, conversation: Conversation | None = None) -> Spelling:
     """Returns the spelling of token ids.
 
-    A template is what is not in `contents`. Without contents it is every special token, with the role and the line break that
-    follow it.
+    A template is what the messages of a conversation do not say. Without a conversation, or where its text is not that of the
+    tokens, it is every special token, with the role and the line break that follow it.
 
     Args:
         ids: of a text.
         tokenizer: of the text.
-        contents: the texts that a chat template was filled with.
+        conversation: of which the tokens are.
     """
     pieces = list(_pieces(ids, tokenizer))
     special = set(getattr(tokenizer, "all_special_ids", ()))
     starts, text = [0, *accumulate(map(len, pieces))], "".join(pieces)
-    template, at = [number in special for number in ids], 0
-    marks = list[tuple[int, int]]()
-    for content in contents or ():
-        found = text.find(content.strip(), at)
-        if found >= 0:
-            marks.append((found, at := found + len(content.strip())))
+    template = [number in special for number in ids]
+    marks = [] if conversation is None else _said(conversation, text)
     for k, (start, end) in enumerate(pairwise(starts)):
         if marks:
             template[k] |= not any(begin < end and start < last for begin, last in marks)
@@ -132,6 +137,16 @@ def spelled(ids: Sequence[int], tokenizer: Any, contents: Sequence[str] | None =
             for following in range(k + 1, bisect_left(starts, match.end())):
                 template[following] = True
     return Spelling(pieces, template)
+
+
+def _said(conversation: Conversation, text: str) -> list[tuple[int, int]]:
+    """Returns the spans of the messages in a text that holds the conversation but for white space; none in another text."""
+    places = [k for k, character in enumerate(text) if not character.isspace()]
+    first = "".join(text.split()).find("".join(conversation.text.split()))
+    if first < 0:
+        return []
+    spans = [[first + len("".join(conversation.text[:place].split())) for place in span] for span in conversation.contents]
+    return [(places[start], places[end - 1] + 1) for start, end in spans if start < end]
 
 
 def _pieces(ids: Sequence[int], tokenizer: Any) -> Iterator[str]:

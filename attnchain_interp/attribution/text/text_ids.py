@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeGuard, final
+from typing import Any, Final, final
 
 import torch
 from captum.attr import TextTokenInput
 from torch import Tensor
 
+from attnchain_interp.attribution.text.conversation import is_conversation, written
 from attnchain_interp.errors import AttentionError
 
 Text = str | TextTokenInput | Sequence[Mapping[str, Any]] | Mapping[str, Any] | Tensor | Sequence[int]
@@ -29,7 +30,7 @@ def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> Text
     if isinstance(text, TextTokenInput):
         _check_no_choice(add_special_tokens)
         return text
-    if not isinstance(text, str) and not _is_conversation(text):
+    if not isinstance(text, str) and not is_conversation(text):
         ids = _given(text)
         if ids and min(ids) < 0:
             raise AttentionError(f"text holds the token number {min(ids)}.", "Pass numbers from 0 on.")
@@ -38,7 +39,7 @@ def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> Text
         return _with_ids("", tokenizer, ids)
     check_tokenizer(tokenizer)
     if not isinstance(text, str):
-        text, add_special_tokens = _conversation(text, tokenizer), bool(add_special_tokens)
+        text, add_special_tokens = written(text, tokenizer), bool(add_special_tokens)
     if not text.strip():
         raise AttentionError(f"text is {text!r}; an empty prompt has no tokens to score.", "Pass at least one word.")
     if add_special_tokens is None:
@@ -46,14 +47,6 @@ def input_of(text: Any, tokenizer: Any, add_special_tokens: bool | None) -> Text
     else:
         ids = tokenizer.encode(text, add_special_tokens=add_special_tokens)
     return _with_ids(text, tokenizer, ids)
-
-
-def contents_of(text: Any) -> list[str] | None:
-    """Returns the texts of the messages of a conversation; None for another kind of text, or for messages of other parts."""
-    if not _is_conversation(text):
-        return None
-    contents = [message.get("content") for message in text]
-    return contents if all(isinstance(content, str) for content in contents) else None  # type: ignore[return-value]
 
 
 def check_tokenizer(tokenizer: Any) -> None:
@@ -80,32 +73,6 @@ def _once(every: list[int], own: list[int]) -> list[int]:
     before, after = every[:first], every[first + len(own) :]
     begins, ends = own[: len(before)] == before, own[len(own) - len(after) :] == after
     return ([] if begins else before) + own + ([] if ends else after)
-
-
-def _is_conversation(text: Any) -> TypeGuard[Sequence[Mapping[str, Any]]]:
-    return (
-        isinstance(text, list | tuple) and len(text) > 0 and all(isinstance(each, Mapping) and "role" in each for each in text)
-    )
-
-
-def _conversation(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
-    """Returns the text of messages by the tokenizer's chat template, up to where the model goes on: with its own last message,
-    or with an answer."""
-    if not callable(getattr(tokenizer, "apply_chat_template", None)):
-        raise AttentionError(
-            f"text is a list of messages, and {type(tokenizer).__name__} has no apply_chat_template.",
-            "Pass one string, as the model was trained to read a conversation.",
-        )
-    goes_on = messages[-1]["role"] == "assistant"
-    try:
-        return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=not goes_on, continue_final_message=goes_on
-        )
-    except (ValueError, ImportError) as error:  # no template, or no jinja2 of the version that templates need
-        raise AttentionError(
-            f"text is a list of messages, and tokenizer.apply_chat_template does not take them: {error}",
-            "Set tokenizer.chat_template, or pass one string, as the model was trained to read a conversation.",
-        ) from error
 
 
 def _given(text: Any) -> list[int]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar, Final, final
 
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
-from attnchain_evals.tasks.prompts import Prompt, sentences_of
+from attnchain_evals.tasks.prompts import Prompt
 from attnchain_evals.tasks.published_files import Record, published_file, records, whole_record
+from attnchain_interp.attribution import sentences_of
 
 _FILES: Final = ("passages.jsonl", "train-v1.1.json", "dev-v1.1.json", "train-v2.0.json", "dev-v2.0.json")
 _WANTED: Final = (

@@ -5,17 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import Literal, final
 
 Span = tuple[int, int]
 """The first character, and the one behind the last."""
 Part = Literal["validation", "test"]
-
-_ENDS: Final = re.compile(
-    r"""(?<=[.!?])["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])"""  # a full stop, then a capital or a figure
-    r"|(?<=\s[.!?])\s+"  # a full stop that stands alone, as in texts that are cut into words
-    r"|\s*\n\s*"
-)
 
 
 @final
@@ -58,19 +52,6 @@ def part_of(group: str) -> Part:
     ['validation', 'test', 'validation']
     """
     return "test" if int(hashlib.sha256(group.encode()).hexdigest(), 16) % 3 else "validation"
-
-
-def sentences_of(text: str) -> tuple[Span, ...]:
-    """Returns the spans of the sentences of a text, each up to the start of the next.
-
-    A sentence ends at ".", "!" or "?" before white space and a capital letter or a figure, at such a mark that stands alone,
-    and at the end of a line.
-
-    >>> sentences_of("It rained. We left at 5 p.m. sharp.")
-    ((0, 11), (11, 35))
-    """
-    starts = [0, *(found.end() for found in _ENDS.finditer(text) if 0 < found.end() < len(text))]
-    return tuple(zip(starts, [*starts[1:], len(text)], strict=True))
 
 
 def occurrences(part: str, text: str) -> tuple[Span, ...]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
-from attnchain_evals.tasks.prompts import Prompt, sentences_of
+from attnchain_evals.tasks.prompts import Prompt
 from attnchain_evals.tasks.published_files import Record, contents, published_file, records, records_of
 from attnchain_interp import AttentionError
+from attnchain_interp.attribution import sentences_of
 
 _WANTED: Final = (
     "a line has 'id', 'label', 'tokens' and 'evidence'; ERASER's own has 'annotation_id', 'classification' and 'evidences'"

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import decoders
 
 import attnchain_interp as ac
+from attnchain_interp.attribution.text.conversation import Conversation
 from attnchain_interp.attribution.text.spelling import Spelling, spelled
 
 from .texts import ENCODER, TEXT, bytes_tokenizer, unsplit_tokenizer
@@ -17,8 +18,8 @@ MIXED = "It's 🙂 in 巴黎。 Café, naïve e\u0301!\n\nשלום עולם"
 CHAT = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nthe user asks<|im_end|>\n<|im_start|>assistant\n"
 
 
-def read(text: str, tokenizer: Any = BYTES, contents: list[str] | None = None) -> Spelling:
-    return spelled(tokenizer.encode(text), tokenizer, contents)
+def read(text: str, tokenizer: Any = BYTES, conversation: Conversation | None = None) -> Spelling:
+    return spelled(tokenizer.encode(text), tokenizer, conversation)
 
 
 def grouped(found: Spelling, spans: Any) -> list[str]:
@@ -77,7 +78,11 @@ def template(found: Spelling) -> str:
 def test_a_template_is_special_tokens_with_their_roles_or_what_messages_do_not_say() -> None:
     parts = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
     assert template(read(CHAT)) == "".join(parts)
-    assert template(read(CHAT, contents=["the user asks"])) == CHAT.replace("the user asks", "")
+    first = CHAT.index("the user asks")
+    asks = Conversation(CHAT, [(first - 1, first + len("the user asks"))])
+    assert template(read(CHAT, conversation=asks)) == CHAT.replace("the user asks", "")
+    assert template(read(f"\n{CHAT} Yes", conversation=asks)) == f"\n{CHAT} Yes".replace("the user asks", "")
+    assert template(read(CHAT.upper(), conversation=asks)) == template(read(CHAT.upper())), "another text"
     assert template(read("<|im_start|>user stories")) == "<|im_start|>"
     assert template(read("user\nsystem")) == ""
     assert grouped(read(CHAT), "sentence") == ["Be kind.", "the user asks"]
@@ -89,3 +94,10 @@ def test_a_unit_that_ends_with_a_line_break_is_a_unit_of_its_own() -> None:
         words = Spelling(pieces, [False] * len(pieces)).groups("word")
         assert words == [[k] for k in range(len(pieces))]
     assert Spelling(["\n", "Word", "s"], [False] * 3).groups("word") == [[0, 1, 2]], "a space of its own is not a unit"
+
+
+def test_empty_pieces_hide_no_border() -> None:
+    """The first bytes of a character are a piece without text."""
+    assert Spelling(["", "4", "2", " cats", " sat"], [False] * 5).groups("word") == [[0, 1, 2], [3], [4]]
+    assert Spelling(["It rained.\n", "", "A"], [False] * 3).groups("word") == [[0], [2]]
+    assert Spelling(["a", "", "b"], [False, True, False]).groups("word") == [[0], [2]]
