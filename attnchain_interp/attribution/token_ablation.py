@@ -177,5 +177,10 @@ def score_of(output: Any, target: Any, rows: int, score: TargetScore) -> Tensor:
         return float32_or_wider(chosen)
     logits = logits_of(output)
     several = logits[(slice(None), *target[:-1])] if isinstance(target, tuple) else logits
+    if several.shape[-1] == 1:
+        raise AttentionError(
+            f"the model has one logit, whose {score} among its logits is the same whatever the model reads.",
+            'Pass score="logit".',
+        )
     logarithms = float32_or_wider(chosen) - float32_or_wider(several).logsumexp(-1)
     return logarithms.exp() if score == "probability" else logarithms

@@ -42,12 +42,15 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
             - distributions (token,) or (batch, token) over all tokens.
 
     Raises:
-        AttentionError: an unknown name, a token out of range, no class token, no grid, a tensor that is not a distribution.
+        AttentionError: an unknown name, a token out of range or of padding, no class token, no grid, a tensor that is not a
+            distribution.
     """
     if isinstance(start, Tensor):
         if start.ndim == 2 and chain.states.ndim == 3:  # one start per example for every head
             start = start[:, None]
-        return distribution(chain, start, "start")
+        row = distribution(chain, start, "start")
+        _refuse_padding(tokens, (row > 0).reshape(tokens.batch, -1, len(tokens)).any(1), "the start")
+        return row
     if not (start is None or isinstance(start, str | int)):
         check_tensor("start", start, "(…, token), a name or a number")
     if start is None or start == CLASS_OR_UNIFORM:
@@ -65,7 +68,9 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
 def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
     """Returns the position (batch,) of "class", "center", "last" or a token by number in each example."""
     if isinstance(token, int):
-        return torch.full((tokens.batch,), tokens.position(token), device="cpu")
+        positions = torch.full((tokens.batch,), tokens.position(token), device="cpu")
+        _refuse_padding(tokens, torch.nn.functional.one_hot(positions, len(tokens)) > 0, f"token {token}")
+        return positions
     if not isinstance(token, str):
         raise AttentionError(f"the token is of type {type(token).__name__}.", "Pass a name, or a number.")
     if token == "last":
@@ -78,6 +83,15 @@ def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
         f"the token {token!r} is unknown.",
         f'Use "class", "center", "last" or a number. The start of a walk may also be "uniform" or "{CLASS_OR_UNIFORM}".',
     )
+
+
+def _refuse_padding(tokens: TokenLayout, chosen: Tensor, name: str) -> None:
+    padding = (chosen.to(tokens.roles.device) & ~tokens.mask).any(1)
+    if bool(padding.any()):
+        raise AttentionError(
+            f"{name} is padding in example {int(padding.int().argmax())}.",
+            'Pass "last", the last token that is not padding, or distributions (batch, token) of a start.',
+        )
 
 
 def last_state(chain: Chain) -> Tensor:

@@ -10,6 +10,7 @@ from captum.attr import KernelShap, ShapleyValueSampling
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_interp import attribution
 from attnchain_interp.attribution import TokenAblation
 from attnchain_interp.attribution.model_call import Call
 
@@ -113,3 +114,14 @@ def test_refusals() -> None:
         TokenAblation(small.llama(), Call(ids, (6, 3)), "mean-colour")
     with pytest.raises(ac.AttentionError, match="target=99 cannot be selected"):
         TokenAblation(small.vit(), Call(image, 99))(torch.ones(1, 6))
+
+
+@pytest.mark.parametrize("method", [attribution.LeaveOneOut, attribution.ShapleyValues, attribution.IntegratedGradients])
+def test_one_logit_has_no_probability(method: Any) -> None:
+    """The probability of the only logit is 1, whatever the model reads."""
+    model = small.bert()
+    model.classifier = nn.Linear(48, 1).double()
+    with pytest.raises(ac.AttentionError, match=r"(?s)one logit.*score=\"logit\""):
+        method(model).attribute(small.ids(1), 0, output="tokens")
+    assert method(model, score="logit").attribute(small.ids(1), 0, output="tokens").any()
+    assert method(model).attribute(small.ids(1), output="tokens").any(), "the one number itself"

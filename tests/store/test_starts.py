@@ -59,8 +59,9 @@ def test_each_example_has_a_class_token_of_its_own(logits: torch.Tensor) -> None
     for select in ("row", "column"):
         scores = ac.RawAttention(select=select).score(store)
         for example, position in enumerate([2, 0]):
-            alone = ac.RawAttention(token=position, select=select).score(store)[example]
-            assert torch.equal(scores[example], alone)
+            one = slice(example, example + 1)
+            alone = AttentionStore.from_maps(list(logits.softmax(-1)[:, one]), TokenLayout(left.roles[one]))
+            assert torch.equal(scores[example], ac.RawAttention(token=position, select=select).score(alone)[0])
     each = ac.RawAttention(heads="each").score(store)
     assert torch.allclose(each.mean(1), ac.RawAttention().score(store))
 
@@ -116,3 +117,21 @@ def test_traces_have_the_same_defaults(store: ac.AttentionStore) -> None:
     maps = store[0].maps
     every = torch.ones(maps.shape[:-1], dtype=torch.bool)
     assert torch.equal(functionals.token_rank(maps, every), functionals.token_rank(maps, every, DAMPING))
+
+
+def test_padding_is_no_start() -> None:
+    """Left-padded: position 0 is padding in the second example alone."""
+    maps = torch.eye(3).expand(2, 1, 3, 3)
+    store = AttentionStore.from_maps([maps], TokenLayout.text(torch.tensor([[1, 1, 1], [0, 1, 1]])))
+    spread = torch.full((3,), 1 / 3)
+    for method in (
+        ac.MultiBounce(steps=1, start=0),
+        ac.Rollout(start=-3),
+        ac.RawAttention(token=0),
+        ac.MultiBounce(start=spread),
+    ):
+        with pytest.raises(AttentionError, match=r"(?s)padding in example 1.*Pass \"last\""):
+            method.score(store)
+    each = torch.tensor([[1.0, 0, 0], [0, 0.5, 0.5]])
+    assert torch.equal(ac.MultiBounce(start=each).score(store), each)
+    assert ac.MultiBounce(start=1).score(store).tolist() == [[0, 1, 0]] * 2

@@ -186,8 +186,10 @@ def _text(
     from attnchain_interp.pictures import show_text, write_figure
 
     generates = getattr(loaded.model, "can_generate", lambda: False)()
-    meant = target if target is None or generates else _class(target)
     built = method_of(method)(loaded.model)
+    meant: Any = target
+    if not generates:
+        meant = (_predicted(loaded, source) if built.reads_gradients else None) if target is None else _class(target)
     attribution = TextAttribution(built, loaded.reading.tokenizer)
     gen_args = {"max_new_tokens": max_new_tokens}
     found = attribution.attribute(source, target=meant, gen_args=gen_args, show_progress=sys.stderr.isatty())
@@ -207,6 +209,18 @@ def _text(
         announce(f"The {len(best)} greatest of {len(ranked.input_tokens)}:")
     lines = [f"{share:6.1%}  {part}" for part, share in best]
     return _Found(scores | {"scores": rows.tolist(), "policy": found.policy}, lines)
+
+
+def _predicted(loaded: LoadedModel, text: str) -> int | None:
+    """Returns the class that a classifier gives a text; None for a model whose logits are not (batch, class)."""
+    import torch
+
+    from attnchain_interp.gradients import logits_of
+
+    ids = torch.tensor([loaded.reading.tokenizer.encode(text)], device=next(loaded.model.parameters()).device)
+    with torch.no_grad():
+        logits = logits_of(loaded.model(ids))
+    return int(logits.argmax()) if logits.ndim == 2 else None
 
 
 def _class(target: str) -> int:

@@ -99,5 +99,5 @@ def test_a_unit_that_ends_with_a_line_break_is_a_unit_of_its_own() -> None:
 def test_empty_pieces_hide_no_border() -> None:
     """The first bytes of a character are a piece without text."""
     assert Spelling(["", "4", "2", " cats", " sat"], [False] * 5).groups("word") == [[0, 1, 2], [3], [4]]
-    assert Spelling(["It rained.\n", "", "A"], [False] * 3).groups("word") == [[0], [2]]
+    assert Spelling(["It rained.\n", "", "A"], [False] * 3).groups("word") == [[0], [1, 2]]
     assert Spelling(["a", "", "b"], [False, True, False]).groups("word") == [[0], [2]]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -122,6 +123,24 @@ def test_a_class_is_no_matter_of_attention_alone(photo: Path, tmp_path: Path, mo
 def test_a_text_of_an_encoder_has_one_row(encoder: str, tmp_path: Path) -> None:
     printed = run("attribute", encoder, "a walk", "--method", "ColumnSum", "--out", tmp_path / "out").split()
     assert np.shape(json.loads(Path(printed[1]).read_text())["scores"]) == (1, 2)
+
+
+def test_a_text_classifier_is_asked_about_the_class_that_it_predicts(
+    tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    size: dict[str, Any] = {"vocab_size": 6, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = transformers.BertConfig(num_attention_heads=2, num_labels=3, **size)
+    model = transformers.BertForSequenceClassification(config)
+    model.classifier.bias.data = torch.tensor([0.0, 0, 9])
+    model.save_pretrained(tmp_path / "classifier")
+    tokenizer.save_pretrained(tmp_path / "classifier")
+    found = []
+    for given in ([], ["--target", "2"]):
+        method = ["--method", "GradientTokenRank", "--out", tmp_path / "out", *given]
+        printed = run("attribute", f"hf:{tmp_path / 'classifier'}", "a walk moves", *method).split()
+        found.append(json.loads(Path(printed[1]).read_text()))
+    assert found[0]["output_tokens"] == ["LABEL_2"]
+    assert found[0]["scores"] == found[1]["scores"]
 
 
 def test_what_fits_no_model_is_refused(
