@@ -133,6 +133,9 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
         chain = found.store.chain("all", "mean", self.tokens, "incoming", "drop", chosen.balanced, weights)
         return stationary(chain, self.damping, written(chain, found, weights))
 
+    def walks_from_position(self, begin: Begin | None) -> bool:
+        return True  # jumps follow the row of that position, which keeps most for itself
+
     def text_policy(self, begin: Begin | None) -> str:
         return f"jumps lead to the tokens that the output token's logit is written from, damping={self.damping}"
 

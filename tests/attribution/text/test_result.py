@@ -168,13 +168,12 @@ def test_a_position_that_predicts_is_left_out_of_pictures() -> None:
     assert encoded.elsewhere() is encoded
 
 
-STARTED = [ac.MultiBounce, ac.RawAttention, ac.GradientAttention, ac.TokenRank, ac.GradientTokenRank]
+STARTED = [ac.MultiBounce, ac.RawAttention, ac.GradientAttention, ac.TokenRank, ac.GradientTokenRank, ac.LogitTokenRank]
 UNSTARTED = [
     attribution.LeaveOneOut,
     partial(attribution.ShapleyValues, n_samples=2),
     attribution.IntegratedGradients,
     attribution.AttnLRP,
-    ac.LogitTokenRank,
     ac.LeGrad,
     ac.ColumnSum,
     ac.RandomRanking,
