@@ -129,7 +129,7 @@ def test_a_text_classifier_is_asked_about_the_class_that_it_predicts(
     tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     size: dict[str, Any] = {"vocab_size": 6, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
-    config = transformers.BertConfig(num_attention_heads=2, num_labels=3, **size)
+    config = transformers.BertConfig(num_attention_heads=2, **size, **dict[str, Any](num_labels=3))
     model = transformers.BertForSequenceClassification(config)
     model.classifier.bias.data = torch.tensor([0.0, 0, 9])
     model.save_pretrained(tmp_path / "classifier")
