@@ -23,6 +23,7 @@ from attnchain_interp.attribution.of_attention.rollout import ContributionRollou
 from attnchain_interp.attribution.of_attention.walks import MetastableStates, MultiBounce, TokenRank
 from attnchain_interp.attribution.text.cross_attention import cross_attention
 from attnchain_interp.attribution.text.hooks import TextHooks
+from attnchain_interp.attribution.text.prompt import prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.sentences import sentences_of
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
@@ -56,6 +57,7 @@ __all__ = [
     "LogitTokenRank",
     "MetastableStates",
     "MultiBounce",
+    "prompt_of",
     "RandomRanking",
     "RawAttention",
     "Rollout",

@@ -101,14 +101,29 @@ class AttentionGradients:
         return replace(self, store=store, gradients=[by_name[name] for name in store.names])
 
     def context(self) -> AttentionGradients:
-        """Returns the same of the text up to `position`: in a causal model, the tokens after it become padding."""
+        """Returns the same of the text up to `position`: in a causal model, the tokens after it become padding.
+
+        The layout keeps its grid where no patch is after the position.
+
+        Raises:
+            AttentionError: a position of padding.
+        """
         if self.position is None or not self.store.causal:
             return self
-        roles = self.tokens.roles
-        after = torch.arange(len(self.tokens), device=roles.device) > self.position[:, None].to(roles.device)
-        if not bool((after & self.tokens.mask).any()):
+        roles, mask = self.tokens.roles, self.tokens.mask
+        position = self.position[:, None].to(roles.device)
+        padding = ~mask.gather(1, position)[:, 0]
+        if bool(padding.any()):
+            example = int(padding.int().argmax())
+            raise AttentionError(
+                f"target names position {int(position[example])} of example {example}, which is padding.",
+                "Pass a list with a target (position, class) for each example.",
+            )
+        after = mask & (torch.arange(len(self.tokens), device=roles.device) > position)
+        if not bool(after.any()):
             return self
-        tokens = TokenLayout(roles.masked_fill(after, int(Role.PAD)))
+        grid = None if bool((after & (roles == Role.PATCH)).any()) else self.tokens.grid
+        tokens = replace(self.tokens, roles=roles.masked_fill(after, int(Role.PAD)), grid=grid)
         return replace(self, store=AttentionStore(list(self.store), tokens, self.store.metadata))
 
 

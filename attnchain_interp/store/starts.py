@@ -49,7 +49,7 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
         if start.ndim == 2 and chain.states.ndim == 3:  # one start per example for every head
             start = start[:, None]
         row = distribution(chain, start, "start")
-        _refuse_padding(tokens, (row > 0).reshape(tokens.batch, -1, len(tokens)).any(1), "the start")
+        _refuse_padding(tokens, (row > 0).reshape(tokens.batch, -1, len(tokens)).any(1), "the start has mass on")
         return row
     if not (start is None or isinstance(start, str | int)):
         check_tensor("start", start, "(…, token), a name or a number")
@@ -69,7 +69,7 @@ def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
     """Returns the position (batch,) of "class", "center", "last" or a token by number in each example."""
     if isinstance(token, int):
         positions = torch.full((tokens.batch,), tokens.position(token), device="cpu")
-        _refuse_padding(tokens, torch.nn.functional.one_hot(positions, len(tokens)) > 0, f"token {token}")
+        _refuse_padding(tokens, torch.nn.functional.one_hot(positions, len(tokens)) > 0, f"token {token} is")
         return positions
     if not isinstance(token, str):
         raise AttentionError(f"the token is of type {type(token).__name__}.", "Pass a name, or a number.")
@@ -85,11 +85,11 @@ def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
     )
 
 
-def _refuse_padding(tokens: TokenLayout, chosen: Tensor, name: str) -> None:
+def _refuse_padding(tokens: TokenLayout, chosen: Tensor, clause: str) -> None:
     padding = (chosen.to(tokens.roles.device) & ~tokens.mask).any(1)
     if bool(padding.any()):
         raise AttentionError(
-            f"{name} is padding in example {int(padding.int().argmax())}.",
+            f"{clause} padding in example {int(padding.int().argmax())}, or after the position of the target.",
             'Pass "last", the last token that is not padding, or distributions (batch, token) of a start.',
         )
 

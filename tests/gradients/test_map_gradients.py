@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -238,3 +239,28 @@ def test_several_scores_of_one_example_have_a_gradient_each(keep: Any, fused: bo
             assert torch.allclose(found.gradient(layer)[k], alone.gradient(layer)[0], atol=1e-12)
     by_layer = capture_layer_gradients(model, images, target=several)
     assert torch.allclose(by_layer.gradient(0)[1], capture_layer_gradients(model, images, target=0).gradient(0)[0], atol=1e-12)
+
+
+def test_the_context_of_a_target() -> None:
+    """Of a decoder that reads an image: a grid stays while all of its patches are seen, and labels stay."""
+    maps = torch.ones(2, 1, 6, 6).tril() / torch.arange(1.0, 7)[:, None]
+    layout = ac.TokenLayout.image(2, (1, 3), prefix=[ac.Role.TEXT], suffix=[ac.Role.TEXT] * 2)
+    labels = [[str(k) for k in range(6)]] * 2
+    store = ac.AttentionStore.from_maps([maps], replace(layout, labels=labels))
+
+    def up_to(*positions: int) -> ac.TokenLayout:
+        return ac.gradients.AttentionGradients(store, [maps], torch.tensor(positions)).context().tokens
+
+    assert (up_to(4, 5).grid, up_to(4, 5).labels, up_to(4, 5).mask.sum(1).tolist()) == ((1, 3), labels, [5, 6])
+    assert (up_to(2, 5).grid, up_to(2, 5).labels, up_to(2, 5).mask.sum(1).tolist()) == (None, labels, [3, 6])
+    assert up_to(5, 5) is store.tokens
+
+
+def test_a_target_on_padding_is_refused() -> None:
+    mask = torch.ones(2, 7, dtype=torch.long)
+    mask[1, 5:] = 0
+    found = ac.capture_gradients(small.llama(), small.ids(), target=(-1, 9), attention_mask=mask)
+    with pytest.raises(ac.AttentionError, match=r"(?s)position 6 of example 1, which is padding.*for each example"):
+        found.context()
+    each = ac.capture_gradients(small.llama(), small.ids(), target=[(-1, 9), (4, 9)], attention_mask=mask)
+    assert each.context().tokens.last.tolist() == [6, 4]

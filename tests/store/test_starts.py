@@ -132,6 +132,8 @@ def test_padding_is_no_start() -> None:
     ):
         with pytest.raises(AttentionError, match=r"(?s)padding in example 1.*Pass \"last\""):
             method.score(store)
+    with pytest.raises(AttentionError, match="the start has mass on padding in example 1"):
+        ac.MultiBounce(start=spread).score(store)
     each = torch.tensor([[1.0, 0, 0], [0, 0.5, 0.5]])
     assert torch.equal(ac.MultiBounce(start=each).score(store), each)
     assert ac.MultiBounce(start=1).score(store).tolist() == [[0, 1, 0]] * 2

@@ -61,17 +61,30 @@ def conversation_of(text: Any, tokenizer: Any) -> Conversation | None:
     whole = written(text, tokenizer)
     numbered = written([{**message, "content": str(_NUMBER + k)} for k, message in enumerate(text)], tokenizer)
     numbers = re.compile("|".join(str(_NUMBER + k) for k in range(len(text))))
-    (first, *pieces), order = numbers.split(numbered), [int(number) - _NUMBER for number in numbers.findall(numbered)]
-    if not whole.startswith(first):
+    said = [text[int(number) - _NUMBER]["content"] for number in numbers.findall(numbered)]
+    contents = spans_between(whole, numbers.split(numbered), said)
+    return None if contents is None else Conversation(whole, contents)
+
+
+def spans_between(text: str, pieces: Sequence[str], said: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Returns the spans of messages in a text that begins and ends with the pieces of a template; None where a piece lacks.
+
+    Args:
+        text: of the conversation.
+        pieces: before the first message, between two messages, and after the last one.
+        said: the messages. One that stands in another way in the text ends where the next piece begins.
+    """
+    first, *others = pieces
+    if not text.startswith(first):
         return None
-    contents, at = list[tuple[int, int]](), len(first)
-    for place, (k, piece) in enumerate(zip(order, pieces, strict=True)):
-        end = _end(whole, at, text[k]["content"], piece, place + 1 == len(order))
+    spans, at = list[tuple[int, int]](), len(first)
+    for place, (content, piece) in enumerate(zip(said, others, strict=True), 1):
+        end = _end(text, at, content, piece, place == len(said))
         if end is None:
             return None
-        contents.append((at, end))
+        spans.append((at, end))
         at = end + len(piece)
-    return Conversation(whole, contents)
+    return spans
 
 
 def _end(whole: str, at: int, content: str, piece: str, last: bool) -> int | None:

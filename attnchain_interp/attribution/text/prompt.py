@@ -54,7 +54,7 @@ class Prompt:
 
 
 def prompt_of(text: Any, tokenizer: Any, add_special_tokens: bool | None = None) -> Prompt:
-    """Returns the prompt of a text. See `input_of`."""
+    """Returns the prompt of a text, as `TextAttribution` reads it. See its `attribute` for arguments and errors."""
     inp = input_of(text, tokenizer, add_special_tokens)
     if inp.n_itp_features == 0:
         raise AttentionError("text has no tokens, or skip_tokens skips all of them.", "Keep at least one token.")

@@ -7,10 +7,10 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, Final, Literal, final
 
-from attnchain_interp.attribution.text.conversation import Conversation
+from attnchain_interp.attribution.text.conversation import Conversation, spans_between
 from attnchain_interp.attribution.text.sentences import sentences_of
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
@@ -140,13 +140,33 @@ def spelled(ids: Sequence[int], tokenizer: Any, conversation: Conversation | Non
 
 
 def _said(conversation: Conversation, text: str) -> list[tuple[int, int]]:
-    """Returns the spans of the messages in a text that holds the conversation but for white space; none in another text."""
-    places = [k for k, character in enumerate(text) if not character.isspace()]
-    first = "".join(text.split()).find("".join(conversation.text.split()))
+    """Returns the spans of the messages in a text that holds the conversation; none in another text.
+
+    White space, capitals and accents may differ. Where a message differs, too, it is what stands between the pieces of the
+    template.
+    """
+    letters, places = _folded(text)
+    own, origins = _folded(conversation.text)
+    spans: list[tuple[int, int]] | None
+    spans = [(bisect_left(origins, start), bisect_left(origins, end)) for start, end in conversation.contents]
+    first = letters.find(own)
     if first < 0:
-        return []
-    spans = [[first + len("".join(conversation.text[:place].split())) for place in span] for span in conversation.contents]
-    return [(places[start], places[end - 1] + 1) for start, end in spans if start < end]
+        ends = [0, *chain.from_iterable(spans), len(own)]
+        pieces = [own[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)]
+        first = max(letters.find(pieces[0]), 0)
+        spans = spans_between(letters[first:], pieces, [own[start:end] for start, end in spans])
+    return [(places[first + start], places[first + end - 1] + 1) for start, end in spans or () if start < end]
+
+
+def _folded(text: str) -> tuple[str, list[int]]:
+    """Returns the small letters of a text without white space and accents, and the place of each in the text."""
+    found = [
+        (letter, place)
+        for place, character in enumerate(text)
+        for letter in unicodedata.normalize("NFKD", character.lower())
+        if not (letter.isspace() or unicodedata.combining(letter))
+    ]
+    return "".join(letter for letter, _ in found), [place for _, place in found]
 
 
 def _pieces(ids: Sequence[int], tokenizer: Any) -> Iterator[str]:

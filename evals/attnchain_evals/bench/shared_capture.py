@@ -106,9 +106,11 @@ class SharedCapture:
 
     @property
     def _selected(self) -> Any:
-        """Returns the target in the form that methods take: with a position, if the logits have one."""
-        if self.known_target is None or self._output.ndim == 2:
-            return self.known_target
+        """The target as methods take it: with a position, if the logits have one; None of the only logit."""
+        if self.known_target is None or self._output.shape[1:] == (1,):
+            return None
+        if self._output.ndim == 2:
+            return self.target
         return [(self._inputs.shape[1] - 1, number) for number in self.target.tolist()]
 
     def _placed(self, tokens: TokenLayout, scores: Tensor) -> Tensor:

@@ -46,7 +46,10 @@ def attribute(
     smooth: Annotated[bool, typer.Option("--smooth", help="of images: blend the colours of neighbouring patches")] = False,
     keep_sinks: KeepSinks = False,
     features: Annotated[
-        str | None, typer.Option(help="of a text: word, sentence or passage; the greatest of them are printed, or words")
+        str | None,
+        typer.Option(
+            help="of a text: word, sentence or passage; the greatest of them are printed; without it, the greatest words"
+        ),
     ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="of a text without --target: how many tokens the model writes, at most")
@@ -212,15 +215,16 @@ def _text(
 
 
 def _predicted(loaded: LoadedModel, text: str) -> int | None:
-    """Returns the class that a classifier gives a text; None for a model whose logits are not (batch, class)."""
+    """Returns the class that a classifier gives a text; None for a model whose logits are not (batch, classes)."""
     import torch
 
+    from attnchain_interp.attribution import prompt_of
     from attnchain_interp.gradients import logits_of
 
-    ids = torch.tensor([loaded.reading.tokenizer.encode(text)], device=next(loaded.model.parameters()).device)
+    ids = prompt_of(text, loaded.reading.tokenizer).ids.to(next(loaded.model.parameters()).device)
     with torch.no_grad():
         logits = logits_of(loaded.model(ids))
-    return int(logits.argmax()) if logits.ndim == 2 else None
+    return int(logits.argmax()) if logits.ndim == 2 and logits.shape[1] > 1 else None
 
 
 def _class(target: str) -> int:

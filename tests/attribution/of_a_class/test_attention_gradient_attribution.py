@@ -94,6 +94,12 @@ def test_on_a_decoder(build: Build, replica: Replica) -> None:
         assert not scores[row, 6:].any()
 
 
+def test_a_walk_does_not_start_after_the_target() -> None:
+    said = r"token 5 is padding in example 0, or after the position of the target"
+    with pytest.raises(ac.AttentionError, match=said):
+        ac.GMAR(small.llama(), start=5).attribute(small.ids(), (3, 8))
+
+
 def test_without_any_evidence_a_walk_stays_where_it_starts() -> None:
     found = ac.capture_gradients(small.vit(), small.images(), target=lambda logits: 0 * logits[:, 0])
     stays = torch.eye(7, dtype=torch.float64)[[0, 0]]

@@ -6,7 +6,7 @@ import types
 from typing import Any
 
 import pytest
-from tokenizers import decoders
+from tokenizers import decoders, normalizers
 
 from attnchain_interp.attribution.text.conversation import conversation_of
 from attnchain_interp.attribution.text.prompt import prompt_of
@@ -76,6 +76,21 @@ def test_a_message_that_is_not_found_is_no_template() -> None:
     assert content in said([user(content)], by_kind)[-1]
     assert conversation_of("help", bytes_tokenizer()) is None
     assert conversation_of([{"role": "user", "content": [{"type": "text", "text": "help"}]}], bytes_tokenizer()) is None
+
+
+def test_a_tokenizer_that_changes_letters() -> None:
+    """As uncased ones do. The template's own system prompt is no content."""
+
+    def uncased(unknown: bool) -> Any:
+        made = bytes_tokenizer()
+        steps = [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]
+        steps += [normalizers.Replace("☃", "?")] * unknown
+        made.backend_tokenizer.normalizer = normalizers.Sequence(steps)
+        return made
+
+    talk = [user("Élise, help me ☃ now"), {"role": "assistant", "content": "I DO"}, user("You")]
+    assert said(talk, smol, uncased(False)) == ["elise, help me ☃ now", "i do", "you"]
+    assert said(talk, smol, uncased(True)) == ["elise, help me ? now", "i do", "you"]
 
 
 def test_a_tokenizer_that_changes_spaces() -> None:

@@ -28,6 +28,11 @@ def test_other_scripts() -> None:
         ("Она ушла. Мы тоже в 5 ч. утра.", ["Она ушла. ", "Мы тоже в 5 ч. утра."]),
         ("שלום. עולם", ["שלום. ", "עולם"]),
         ("你好。「再见！」他走了", ["你好。", "「再见！」", "他走了"]),
+        ("Il part. Élise reste. « Oui. » L'été vient.", ["Il part. ", "Élise reste. ", "« Oui. » ", "L'été vient."]),
+        ("Tu pars ? « Non ! » dit-il.", ["Tu pars ? ", "« Non ! » dit-il."]),
+        ("Er kam. „Übel!“ Ärger. »Öl.« Um 5 p. öfter.", ["Er kam. ", "„Übel!“ ", "Ärger. ", "»Öl.« ", "Um 5 p. öfter."]),
+        ("Hola. ¿Qué tal? ¡Ánimo!", ["Hola. ", "¿Qué tal? ", "¡Ánimo!"]),
+        ("Był. Łódź, Šumava.", ["Był. ", "Łódź, Šumava."]),
         ("كيف حالك؟ أنا بخير.", ["كيف حالك؟ ", "أنا بخير."]),
     ):
         assert spelled(text) == parts

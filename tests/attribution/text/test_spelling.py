@@ -82,7 +82,7 @@ def test_a_template_is_special_tokens_with_their_roles_or_what_messages_do_not_s
     asks = Conversation(CHAT, [(first - 1, first + len("the user asks"))])
     assert template(read(CHAT, conversation=asks)) == CHAT.replace("the user asks", "")
     assert template(read(f"\n{CHAT} Yes", conversation=asks)) == f"\n{CHAT} Yes".replace("the user asks", "")
-    assert template(read(CHAT.upper(), conversation=asks)) == template(read(CHAT.upper())), "another text"
+    assert template(read(CHAT[9:], conversation=asks)) == template(read(CHAT[9:])), "another text"
     assert template(read("<|im_start|>user stories")) == "<|im_start|>"
     assert template(read("user\nsystem")) == ""
     assert grouped(read(CHAT), "sentence") == ["Be kind.", "the user asks"]

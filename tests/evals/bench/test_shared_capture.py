@@ -75,3 +75,13 @@ def test_methods_of_other_maps_have_a_capture_of_their_own() -> None:
             assert torch.equal(found, build(model, maps=maps, balanced=True).attribute(images, output="grid"))
     assert shared.maps("alti") is shared.maps("alti")
     assert not torch.allclose(shared.maps("alti").maps(), shared.maps("norm").maps(), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", [ac.attribution.LeaveOneOut, ac.attribution.IntegratedGradients, ac.GradientTokenRank])
+def test_the_only_logit_is_the_score_itself(method: Any) -> None:
+    model, ids = small.bert(), small.ids()
+    model.classifier = torch.nn.Linear(48, 1).double()
+    shared = SharedCapture(model, ids)
+    assert torch.equal(shared.scores(method(model)), method(model).attribute(ids, output="tokens"))
+    again = SharedCapture(model, ids, target=shared.known_target)
+    assert torch.equal(again.scores(method(model)), shared.scores(method(model))), "as sanity checks pass it on"

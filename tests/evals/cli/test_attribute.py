@@ -14,6 +14,7 @@ import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from .command_line import refused, run
 
@@ -125,22 +126,57 @@ def test_a_text_of_an_encoder_has_one_row(encoder: str, tmp_path: Path) -> None:
     assert np.shape(json.loads(Path(printed[1]).read_text())["scores"]) == (1, 2)
 
 
+def classifier(tokenizer: transformers.PreTrainedTokenizerFast, folder: Path, bias: list[float]) -> str:
+    size: dict[str, Any] = {"vocab_size": 6, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = transformers.BertConfig(num_attention_heads=2, **size, **dict[str, Any](num_labels=len(bias)))
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(config)
+    model.classifier.bias.data = torch.tensor(bias, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return f"hf:{folder}"
+
+
 def test_a_text_classifier_is_asked_about_the_class_that_it_predicts(
     tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    size: dict[str, Any] = {"vocab_size": 6, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
-    config = transformers.BertConfig(num_attention_heads=2, **size, **dict[str, Any](num_labels=3))
-    model = transformers.BertForSequenceClassification(config)
-    model.classifier.bias.data = torch.tensor([0.0, 0, 9])
-    model.save_pretrained(tmp_path / "classifier")
-    tokenizer.save_pretrained(tmp_path / "classifier")
-    found = []
+    model, found = classifier(tokenizer, tmp_path / "classifier", [0, 0, 9]), []
     for given in ([], ["--target", "2"]):
         method = ["--method", "GradientTokenRank", "--out", tmp_path / "out", *given]
-        printed = run("attribute", f"hf:{tmp_path / 'classifier'}", "a walk moves", *method).split()
+        printed = run("attribute", model, "a walk moves", *method).split()
         found.append(json.loads(Path(printed[1]).read_text()))
     assert found[0]["output_tokens"] == ["LABEL_2"]
     assert found[0]["scores"] == found[1]["scores"]
+
+
+def test_the_class_is_that_of_the_tokens_that_are_attributed(
+    tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A special token that the text begins with is not added once more."""
+    tokenizer.add_special_tokens({"cls_token": "<on>"})
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<on> $A", special_tokens=[("<on>", 5)])
+    model, lengths = classifier(tokenizer, tmp_path / "classifier", [0, 0, 9]), set[int]()
+    forward = transformers.BertForSequenceClassification.forward
+
+    def seen(self: Any, input_ids: Any = None, **options: Any) -> Any:
+        lengths.add(input_ids.shape[1])
+        return forward(self, input_ids, **options)
+
+    monkeypatch.setattr(transformers.BertForSequenceClassification, "forward", seen)
+    for text in ("a walk moves", "<on> a walk moves"):
+        run("attribute", model, text, "--method", "GradientTokenRank", "--out", tmp_path / "out")
+        assert 4 in lengths
+        assert 5 not in lengths
+
+
+@pytest.mark.parametrize("method", ["LeaveOneOut", "ShapleyValues", "IntegratedGradients", "GradientTokenRank"])
+def test_a_model_with_one_logit_is_asked_about_it(
+    tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path, method: str
+) -> None:
+    """A regressor, or a reward model."""
+    model = classifier(tokenizer, tmp_path / "regressor", [0])
+    printed = run("attribute", model, "a walk moves", "--method", method, "--out", tmp_path / "out").split()
+    assert np.any(json.loads(Path(printed[1]).read_text())["scores"])
 
 
 def test_what_fits_no_model_is_refused(
