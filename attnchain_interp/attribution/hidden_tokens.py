@@ -61,13 +61,12 @@ class HiddenTokens:
         shown = self._mask[0].nonzero()[:, 0]
         kept = torch.zeros_like(self._mask, dtype=torch.bool)
         kept[:, [int(shown[0]), int(shown[-1]), self._end - 1]] = True
-        self._text, self._kept = text, kept
+        self._text = text
         self._other = torch.where(kept.view(1, tokens, *[1] * (text.ndim - 2)), text, text[:, :1])
-        clean = self(text, kept)
-        if position is not None and not _close(clean, self(self._other, kept)):
+        if position is not None and not _close(self(text, kept), self(self._other, kept)):
             raise self._refusal("reads tokens past the attention mask, so masking does not remove them")
         if "position_ids" in parameters:
-            self._keep_positions(clean)
+            self._keep_positions(int(shown[0]))
 
     def __repr__(self) -> str:
         return f"HiddenTokens({self._name}, {self._mask.shape[1]} tokens)"
@@ -80,7 +79,7 @@ class HiddenTokens:
         if not bool(without.any()):
             return self._masked(rows, mask)
         self._check_without()
-        if not _eager(self._model):
+        if not _is_eager(self._model):
             return self._masked(rows, mask)
         groups = [group for group in ((~without).nonzero()[:, 0], without.nonzero()[:, 0]) if len(group)]
         found = [self._masked(rows[group], mask[group]) for group in groups[:-1]]
@@ -92,17 +91,24 @@ class HiddenTokens:
         positions = {name: value.expand(len(rows), -1) for name, value in self._positions.items()}
         return self._run(rows, attention_mask=mask, **positions)
 
-    def _keep_positions(self, clean: Tensor) -> None:
-        """Passes the positions of the whole text from now on, if the model takes others where tokens are hidden."""
+    def _keep_positions(self, first: int) -> None:
+        """Passes the positions of the whole text from now on, if the model takes others where the `first` token is hidden."""
         own = {"position_ids": (self._mask.cumsum(1) - 1).clamp_min(0)}
-        if _close(clean, self._run(self._text, attention_mask=self._kept.long() * self._mask, **own)):
-            return
-        whole = self._run(self._text, attention_mask=self._mask)
-        if _close(whole, self._run(self._text, attention_mask=self._mask, **own)):
-            self._positions = own
+
+        def counted(mask: Tensor) -> bool:
+            return _close(*(self._run(self._text, attention_mask=mask, **named) for named in ({}, own)))
+
+        later = self._mask.clone()
+        later[:, first] = 0
+        with _fused(self._model):  # of eager attention in float64 a query without any key makes NaN of all
+            if not counted(later) and counted(self._mask):
+                self._positions = own
 
     def _check_without(self) -> None:
-        """Refuses a model whose output depends on hidden tokens, where all are. The ends and the place it reads stay."""
+        """Refuses a model whose output depends on hidden tokens where all are hidden.
+
+        The probe keeps the first and last token, and the one that is read.
+        """
         if self._checked_without:
             return
         with _fused(self._model):
@@ -119,21 +125,35 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max().clamp_min(1e-6)))
 
 
-def _eager(model: Any) -> list[Any]:
-    """Returns the configurations of a model of transformers that say that attention is eager."""
+def _implementations(model: Any) -> list[tuple[Any, Any]]:
+    """Returns the configurations of a model of transformers and their attention, each before those inside it."""
     modules = model.modules() if isinstance(model, torch.nn.Module) else []
-    configs = {id(module.config): module.config for module in modules if hasattr(module, "config")}
-    return [config for config in configs.values() if getattr(config, "_attn_implementation", None) == "eager"]
+    found: dict[int, Any] = {}
+
+    def add(config: Any) -> None:
+        found.pop(id(config), None)
+        found[id(config)] = config
+        for inside in (getattr(config, name, None) for name in getattr(config, "sub_configs", ())):
+            if inside is not None:
+                add(inside)
+
+    for config in {id(module.config): module.config for module in modules if hasattr(module, "config")}.values():
+        add(config)
+    return [(each, each._attn_implementation) for each in found.values() if hasattr(each, "_attn_implementation")]
+
+
+def _is_eager(model: Any) -> bool:
+    return any(own == "eager" for _, own in _implementations(model))
 
 
 @contextmanager
 def _fused(model: Any) -> Iterator[None]:
     """While open, a model of transformers whose attention is eager runs torch's fused attention."""
-    eager = _eager(model)
+    before = _implementations(model)
     try:
-        for config in eager:
-            config._attn_implementation = "sdpa"
+        for config, own in before:  # a configuration passes its attention on to those inside it, which come later
+            config._attn_implementation = "sdpa" if own == "eager" else own
         yield
     finally:
-        for config in eager:
-            config._attn_implementation = "eager"
+        for config, own in before:
+            config._attn_implementation = own

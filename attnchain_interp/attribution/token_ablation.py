@@ -118,9 +118,12 @@ class TokenAblation:
 
     def _hiding(self) -> HiddenTokens:
         call, target = self._call, self._target
+        kinds: tuple[TargetScore, ...] = (self._score,) if callable(target) else ("logit", self._score)
 
         def run(rows: Tensor, **named: Tensor) -> Tensor:
-            return self._read(called(self._model, call, rows, **named), len(rows))
+            """Returns the logit, which moves where a probability does not, beside the score: (row, 2)."""
+            output = called(self._model, call, rows, **named)
+            return torch.stack([score_of(output, target, len(rows), kind) for kind in kinds], 1)
 
         position = -1
         reads_itself = not getattr(getattr(self._model, "config", None), "is_encoder_decoder", False)
@@ -135,7 +138,7 @@ class TokenAblation:
         rows, removal, options = len(kept), self._removal, self._call.options or {}
         inputs = self._call.inputs.expand(rows, *self._call.inputs.shape[1:])
         if self._hidden is not None:
-            return self._hidden(inputs, kept)
+            return self._hidden(inputs, kept)[:, -1]
         change: AbstractContextManager[Any] = nullcontext()
         named = dict[str, Any]()
         if removal == "mean-colour":
@@ -152,9 +155,9 @@ class TokenAblation:
         with change:
             return self._read(called(self._model, self._call, inputs, **named), rows, kept)
 
-    def _read(self, output: Any, rows: int, kept: Tensor | None = None) -> Tensor:
+    def _read(self, output: Any, rows: int, kept: Tensor) -> Tensor:
         target = self._target
-        if self._removal == "token-delete" and kept is not None and isinstance(target, tuple) and len(target) == 2:
+        if self._removal == "token-delete" and isinstance(target, tuple) and len(target) == 2:
             logits = logits_of(output)
             if logits.ndim == 3:
                 place = check_position("token", target[0], len(self.tokens))

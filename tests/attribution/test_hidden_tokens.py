@@ -34,12 +34,13 @@ def logits(model: Any) -> Tensor:
 class Pooled(nn.Module):
     """The mean over all tokens of a model's last layer, also of those that the mask hides."""
 
-    def __init__(self) -> None:
+    def __init__(self, bias: float = 0.0) -> None:
         super().__init__()
         self.inner, self.config = small.bert().bert, small.bert().config
+        self.bias = bias * torch.eye(48)[2]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        return self.inner(input_ids, attention_mask=attention_mask).last_hidden_state.mean(1)
+        return self.inner(input_ids, attention_mask=attention_mask).last_hidden_state.mean(1) + self.bias
 
 
 def test_a_text_without_any_token_is_that_of_fused_attention() -> None:
@@ -77,6 +78,44 @@ def test_the_places_of_other_tokens_stay() -> None:
     assert not torch.allclose(counted, expected[1], atol=1e-2)
 
 
+@pytest.mark.parametrize(("mask", "hidden"), [([1, 1], [0]), ([1], [0]), ([0, 0, 0, 1, 1], [3]), ([0, 1, 1, 1, 1, 1], [1, 3])])
+def test_the_places_in_short_and_in_padded_texts_stay(mask: list[int], hidden: list[int]) -> None:
+    torch.manual_seed(0)
+    model: Any = transformers.OPTForCausalLM(transformers.OPTConfig(**OPT)).eval()
+    ids, own = small.ids(1, len(mask)), torch.tensor([mask])
+    left = own.clone()
+    left[:, hidden] = 0
+    run = HiddenTokens(model, lambda rows, **named: model(rows, **named).logits[:, -1], ids, -1, own)
+    with torch.no_grad():
+        places = (own.cumsum(1) - 1).clamp_min(0)
+        expected = model(ids, attention_mask=left, position_ids=places).logits[:, -1]
+        counted = model(ids, attention_mask=left).logits[:, -1]
+    assert torch.allclose(run(ids, left > 0), expected, atol=1e-5)
+    assert not torch.allclose(counted, expected, atol=1e-3)
+
+
+def test_configurations_keep_their_attention() -> None:
+    """An eager parent hands its attention on to the configurations inside it."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 32, "num_attention_heads": 3, "num_hidden_layers": 2}
+    image: dict[str, Any] = {"model_type": "clip_vision_model", "image_size": 8, "patch_size": 4, **sizes}
+    text: dict[str, Any] = {"model_type": "llama", "vocab_size": 60, **sizes}
+    own = {"": "eager", "text_config": "eager", "vision_config": "sdpa"}
+    config = transformers.LlavaConfig(vision_config=image, text_config=text, image_token_index=59)
+    model: Any = transformers.LlavaForConditionalGeneration._from_config(config, attn_implementation=own).eval()
+
+    def implementations() -> list[str]:
+        configs = model.config, model.config.text_config, model.config.vision_config
+        return [each._attn_implementation for each in configs]
+
+    assert implementations() == ["eager", "eager", "sdpa"]
+    hidden = HiddenTokens(model, lambda rows, **named: model(rows, **named).logits[:, -1], small.ids(1), 6)
+    found = hidden(small.ids(1).expand(4, -1), LEFT > 0)
+    assert implementations() == ["eager", "eager", "sdpa"]
+    model.set_attn_implementation("sdpa")
+    assert torch.allclose(found, hidden(small.ids(1).expand(4, -1), LEFT > 0), atol=1e-5)
+
+
 @pytest.mark.parametrize("falcon", [False, True])
 def test_models_that_count_visible_tokens_are_refused_by_name(falcon: bool) -> None:
     model: Any = (
@@ -95,6 +134,16 @@ def test_outputs_that_read_past_the_mask_are_refused() -> None:
         LeaveOneOut(Pooled().eval()).attribute(ids, 2)
     with pytest.raises(ac.AttentionError, match="(?s)Pooled reads tokens past the attention mask.*TokenDelete"):
         Perturbation(Pooled().eval(), ids, "attention-mask")
+
+
+def test_a_probability_that_does_not_move_hides_no_reading() -> None:
+    """A confident classifier: all its probabilities are 1, and its logits differ."""
+    model = Pooled(bias=40.0).eval()
+    with torch.no_grad():
+        assert model(small.ids(2)).softmax(1)[:, 2].tolist() == [1, 1]
+    for score in ("probability", "log-probability"):
+        with pytest.raises(ac.AttentionError, match="reads tokens past the attention mask"):
+            TokenAblation(model, Call(small.ids(1), 2), "attention-mask", score)
 
 
 def test_a_model_that_must_see_a_token_is_refused_where_none_is_left() -> None:

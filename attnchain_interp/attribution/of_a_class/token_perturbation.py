@@ -76,7 +76,7 @@ class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
 class LeaveOneOut(TokenPerturbation):
     """The score of the target with all tokens, less its score without the token. Captum's `FeatureAblation` computes it.
 
-    One forward a token, and a few more.
+    One forward a token, and at most ten more, of which eight check the model.
 
     Args:
         forward_func, removal, score, perturbations_per_eval: see `TokenPerturbation`.

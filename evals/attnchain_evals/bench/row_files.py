@@ -30,7 +30,7 @@ class PartFile:
     A line that a killed process left half written is cut off on opening.
 
     Attributes:
-        fresh: this object wrote the header of the file, and no row yet.
+        fresh: the file holds nothing yet; the header comes with the first rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,12 +40,11 @@ class PartFile:
         whole = path.read_bytes().rfind(b"\n") + 1
         os.ftruncate(self._descriptor, whole)
         self.fresh = not whole
-        if self.fresh:
-            self._write([FIELDS], CHECKSUM)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Writes the rows. Where the disk is full, the rows before stay, and nothing half written does."""
-        self._write([(*row[:-1], repr(float(row[-1]))) for row in rows])
+        lines = [(line, _crc(line)) for line in _lines((*row[:-1], repr(float(row[-1]))) for row in rows)]
+        self._write([(_lines([FIELDS])[0], CHECKSUM.encode())] * self.fresh + lines)
         self.fresh = False
 
     def remove(self) -> None:
@@ -55,12 +54,9 @@ class PartFile:
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def _write(self, rows: Iterable[Iterable[Any]], checksum: str = "") -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        lines = [line.encode() for line in text.getvalue().splitlines()]
+    def _write(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
         end = os.lseek(self._descriptor, 0, os.SEEK_END)
-        data = memoryview(b"".join(b"%s,%s\n" % (line, checksum.encode() or _crc(line)) for line in lines))
+        data = memoryview(b"".join(b"%s,%s\n" % line for line in lines))
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
@@ -102,6 +98,12 @@ def check_names(kind: str, names: Iterable[Any]) -> None:
             raise AttentionError(
                 f"the {kind} {name!r} begins as a formula, which a spreadsheet would compute.", "Begin the name with a letter."
             )
+
+
+def _lines(rows: Iterable[Iterable[Any]]) -> list[bytes]:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return [line.encode() for line in text.getvalue().splitlines()]
 
 
 def _crc(line: bytes) -> bytes:

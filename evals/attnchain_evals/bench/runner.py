@@ -123,10 +123,9 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
     manifest, is_new = _manifest(plan, folder, share)
     key, size = manifest["key"], manifest["batch_size"]
     columns = sum(len(metric.columns) for metric in plan.metrics)
-    total = size_of(plan.data, plan.limit)
-    rows = read_parts(folder, key)
-    done = Counter(zip(rows["example"] // size, rows["method"], strict=True))
+    done = Counter[tuple[int, str]]()
     seen = 0  # examples of a stream
+    part = None
 
     def missing(number: int, examples: int | None) -> list[str]:
         return [name for name in plan.methods if done[number, name] < (examples or size) * columns]
@@ -136,11 +135,14 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
         seen += examples or 0
         return number % share.world == share.rank and bool(missing(number, examples))
 
-    part = PartFile(folder / f"rows-{share.rank:05d}.csv")
-    mine = None if total is None else len(range(share.rank, -(-total // size), share.world)) * len(plan.methods)
-    ready = sum(1 for number, _ in done if number % share.world == share.rank)
-    bar = tqdm(total=mine, initial=ready, unit="batch × method", disable=None if progress else True, leave=False)
     try:
+        total = size_of(plan.data, plan.limit)
+        rows = read_parts(folder, key)
+        done.update(zip(rows["example"] // size, rows["method"], strict=True))
+        part = PartFile(folder / f"rows-{share.rank:05d}.csv")
+        mine = None if total is None else len(range(share.rank, -(-total // size), share.world)) * len(plan.methods)
+        ready = sum(1 for number, _ in done if number % share.world == share.rank)
+        bar = tqdm(total=mine, initial=ready, unit="batch × method", disable=None if progress else True, leave=False)
         with bar:
             for batch in batches(plan.data, size, plan.limit, wanted):
                 names = missing(batch.number, len(batch.inputs))
@@ -154,13 +156,15 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
         if not seen:
             raise AttentionError("the data held no example.", "Pass data with at least two examples.")
     except BaseException:
-        if share.world == 1 and part.fresh:
-            part.remove()
+        if share.world == 1 and (part is None or part.fresh):
+            if part is not None:
+                part.remove()
             if is_new:
                 (folder / NAME).unlink(missing_ok=True)
         raise
     finally:
-        part.close()
+        if part is not None:
+            part.close()
     manifest = {**manifest, "examples": seen}
     if share.rank == 0:
         write_manifest(folder, manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from attnchain_evals.perturbation.features import Features, each_token
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
 from attnchain_interp import AttentionError
-from attnchain_interp.checks import check_one_of, check_probability, check_whole_number
+from attnchain_interp.checks import check_one_of, check_whole_number
 
 
 class AttributionMetric(ExampleMetric):
@@ -107,15 +108,18 @@ def features_of(trial: Trial, features: Features) -> Features:
 def check_features(features: Any) -> None:
     """Refuses what is no `Features`: another type than a name, a grid, a label map or a callable."""
     if not (isinstance(features, str | tuple | Tensor) or callable(features)):
-        raise AttentionError(f"features is {features!r}, of another type.", "See features of perturbation_curve.")
+        raise AttentionError(
+            f"features is {features!r}, of another type.", 'Pass features="word", (rows, columns), or a label map.'
+        )
 
 
 def checked_fractions(fractions: Any) -> tuple[float, ...]:
     """Returns fractions as a tuple, which can be a key. Refuses an empty one, and what does not lie in [0, 1]."""
-    if not isinstance(fractions, Sequence) or isinstance(fractions, str) or not fractions:
-        raise AttentionError(f"fractions is {fractions!r}; it is a sequence of numbers.", "Pass fractions=(0.1, 0.5).")
-    for fraction in fractions:
-        check_probability("fractions", fraction, "a sequence of numbers", 0.1)
+    listed = isinstance(fractions, Sequence) and not isinstance(fractions, str) and len(fractions) > 0
+    if not listed or not all(isinstance(each, Real) and 0 <= float(each) <= 1 for each in fractions):
+        raise AttentionError(
+            f"fractions is {fractions!r}; it is a sequence of numbers from 0 to 1.", "Pass fractions=(0.1, 0.5)."
+        )
     return tuple(fractions)
 
 

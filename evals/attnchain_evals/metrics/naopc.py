@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import final
 
 import torch
@@ -47,10 +48,11 @@ class NAOPC(RemovalMetric):
         batch_size: int = 64,
     ) -> None:
         check_whole_number("beam", beam, "how many orders are kept")
-        if not isinstance(regions, Sequence) or isinstance(regions, str) or len(regions) != 2:
-            raise AttentionError(f"regions is {regions!r}; it is a number of rows and one of columns.", "Pass regions=(3, 3).")
-        for count in regions:
-            check_whole_number("regions", count, "a number of rows or columns")
+        listed = isinstance(regions, Sequence) and len(regions) == 2
+        if not listed or not all(isinstance(count, Integral) and count is not True and count > 0 for count in regions):
+            raise AttentionError(
+                f"regions is {regions!r}; it is a number of rows and one of columns, each from 1 on.", "Pass regions=(3, 3)."
+            )
         self.regions, self.beam = (regions[0], regions[1]), beam
         super().__init__("naopc", occlusion, name, batch_size, ("value", "aopc", "lower", "upper"))
 

@@ -35,7 +35,7 @@ class SaCo(RemovalMetric):
     Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
     """
 
-    version = 1
+    version = 2  # groups of fewer features than groups were NaN
     higher_is_better = True
 
     def __init__(
@@ -71,8 +71,9 @@ def saco(salience: Tensor, costs: Tensor) -> Tensor:
     tensor([0.3333])
     """
     i, j = torch.triu_indices(salience.shape[1], salience.shape[1], 1)
-    size = (salience[:, i] - salience[:, j]).nan_to_num(0.0)
+    size = salience[:, i] - salience[:, j]
+    size = torch.where(size.isnan(), 0, size)
     weights = torch.where(costs[:, i] >= costs[:, j], size, -size)
     total = size.abs().sum(1)
-    tiny = 1e-12 * salience.nan_to_num(0.0).abs().amax(1)
+    tiny = 1e-12 * torch.where(salience.isnan(), 0, salience).abs().amax(1)
     return torch.where(total > tiny, weights.sum(1) / total, torch.nan)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
@@ -26,6 +27,18 @@ class Left(TokenPerturbation):
 
     def of_one(self, ablation: TokenAblation, tokens: Tensor) -> Tensor:
         return ablation(tokens)[:, None] * tokens.double()
+
+
+def test_leave_one_out_takes_a_forward_a_token_and_at_most_ten_more() -> None:
+    """Ten of OPT, whose positions are passed, where the place that is read sees one token."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 48, "num_attention_heads": 3, "num_hidden_layers": 2, "word_embed_proj_dim": 48}
+    opt: Any = transformers.OPTForCausalLM(transformers.OPTConfig(vocab_size=60, ffn_dim=32, **sizes)).eval()
+    for model, target, more in ((opt, (0, 3), 10), (opt, (6, 3), 8), (small.llama(), (6, 3), 6), (small.bert(), 2, 6)):
+        forwards: list[None] = []
+        model.register_forward_hook(lambda *_, forwards=forwards: forwards.append(None))
+        LeaveOneOut(model, perturbations_per_eval=1).attribute(small.ids(1), target)
+        assert len(forwards) == 7 + more
 
 
 def test_each_example_is_scored_by_itself() -> None:

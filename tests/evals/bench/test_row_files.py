@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,32 @@ def test_a_failed_run_removes_only_the_files_that_it_made(tmp_path: Path) -> Non
     twice = plan(methods={"noise": Twice()})
     run(twice, tmp_path / "shared", ALONE)
     assert len(table(tmp_path / "shared", twice)) == 11 * 3
+
+
+def test_a_run_that_cannot_begin_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the first rows come; the rows of another run are there; another process has the part."""
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", no_space)
+        with pytest.raises(AttentionError, match="could not be written"):
+            run(plan(), tmp_path / "full", ALONE)
+    assert not (tmp_path / "full").exists()
+    other = tmp_path / "other"
+    run(plan(seed=1), other, ALONE)
+    (other / "run.json").unlink()
+    with pytest.raises(AttentionError, match="holds rows of the run"):
+        run(plan(), other, ALONE)
+    assert [file.name for file in other.iterdir()] == ["rows-00000.csv"]
+    held = tmp_path / "held"
+    held.mkdir()
+    part = PartFile(held / "rows-00000.csv")
+    with pytest.raises(AttentionError, match="being written by another process"):
+        run(plan(), held, ALONE)
+    part.close()
+    assert [file.name for file in held.iterdir()] == ["rows-00000.csv"]
+
+
+def no_space(*arguments: Any) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_garbage_is_named(tmp_path: Path, undisturbed: pd.DataFrame) -> None:

@@ -51,11 +51,12 @@ def test_token_masking_against_labels(grid: Tensor) -> None:
         ({"score": 1}, "score=1 is unknown"),
         ({"fractions": "x"}, "fractions is 'x'"),
         ({"fractions": 0}, "fractions is 0"),
-        ({"fractions": (0.5, 2)}, "fractions is 2"),
-        ({"fractions": [0.5, "a"]}, "fractions is 'a'"),
+        ({"fractions": (0.5, 2)}, r"fractions is \(0.5, 2\); .* from 0 to 1.\nPass fractions=\(0.1, 0.5\)."),
+        ({"fractions": [0.5, "a"]}, r"fractions is \[0.5, 'a'\]; .*\nPass fractions=\(0.1, 0.5\)."),
+        ({"fractions": (float("nan"),)}, r"fractions is \(nan,\)"),
         ({"fractions": ()}, r"fractions is \(\)"),
         ({"features": [2, 2]}, r"features is \[2, 2\]"),
-        ({"features": 5}, "features is 5"),
+        ({"features": 5}, 'features is 5, of another type.\nPass features="word", .rows, columns., or a label map.'),
         ({"batch_size": "a"}, "batch_size is 'a'"),
     ],
 )
@@ -78,7 +79,7 @@ def test_lists_are_settings_like_tuples(grid: Tensor) -> None:
     ("make", "named"),
     [
         (lambda: Deletion("mean"), "protocol is of type str"),  # pyright: ignore[reportArgumentType]
-        (lambda: SensitivityN((0.5, 2)), "fractions is 2"),
+        (lambda: SensitivityN((0.5, 2)), r"fractions is \(0.5, 2\); .*\nPass fractions=\(0.1, 0.5\)."),
         (lambda: SensitivityN(0.5), "fractions is 0.5"),  # pyright: ignore[reportArgumentType]
         (lambda: SensitivityN(()), r"fractions is \(\)"),
         (lambda: SensitivityN(samples=1), "samples is 1"),
@@ -90,7 +91,8 @@ def test_lists_are_settings_like_tuples(grid: Tensor) -> None:
         (lambda: SentenceCorrelation(score="x"), "score='x' is unknown"),  # pyright: ignore[reportArgumentType]
         (lambda: NAOPC(3), "regions is 3"),  # pyright: ignore[reportArgumentType]
         (lambda: NAOPC((3,)), r"regions is \(3,\)"),  # pyright: ignore[reportArgumentType]
-        (lambda: NAOPC((3, 0)), "regions is 0"),
+        (lambda: NAOPC((3, 0)), r"regions is \(3, 0\); .*\nPass regions=\(3, 3\)."),
+        (lambda: NAOPC((3, True)), r"regions is \(3, True\)"),
         (lambda: SaCo(features=[2, 2]), r"features is \[2, 2\]"),  # pyright: ignore[reportArgumentType]
         (lambda: SaCo(batch_size=0), "batch_size is 0"),
         (lambda: PointingGame(-1), "tolerance is -1"),
