@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models of a test are too small to be worth a second thread
@@ -34,20 +35,27 @@ ALLOWED_SKIPS = (
 )
 
 
+ADAPTERS = "tests/adapters/"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-models", action="store_true", help="write docs/models.md as tests/adapters proves it")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n` the tests of a file are run by one process, in their order.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `pytest -n` one process runs the tests of a file, in their order.
 
-    So are all of tests/adapters: the last of them compares docs/models.md with what the others have proved.
+    One process runs all of tests/adapters: the last of them compares docs/models.md with what the others have proved.
     """
-    adapters = Path(__file__).parent / "adapters"
-    for item in items:
-        together = adapters if adapters in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return ADAPTERS if file.startswith(ADAPTERS) else file
+
+    return ByFile(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
