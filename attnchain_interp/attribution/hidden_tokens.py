@@ -1,4 +1,4 @@
-"""Texts of which no token attends to some tokens: a removal that puts nothing in their place."""
+"""Texts whose removed tokens are hidden from attention: nothing is put in their place."""
 
 from __future__ import annotations
 

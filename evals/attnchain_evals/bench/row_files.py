@@ -7,7 +7,8 @@ import io
 import os
 import unicodedata
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -46,10 +47,6 @@ class PartFile:
         lines = [(line, _crc(line)) for line in _lines((*row[:-1], repr(float(row[-1]))) for row in rows)]
         self._write([(_lines([FIELDS])[0], CHECKSUM.encode())] * self.fresh + lines)
         self.fresh = False
-
-    def remove(self) -> None:
-        """Removes the file, which stays locked until it is closed."""
-        self._path.unlink()
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -135,6 +132,20 @@ def _read(path: Path, run: str) -> pd.DataFrame:
     if len(foreign):
         raise AttentionError(f"{path} holds rows of the run {foreign.iloc[0]!r}, not of {run!r}.", "Remove the file.")
     return rows
+
+
+@contextmanager
+def part_file(path: Path) -> Iterator[PartFile]:
+    """Opens a part file. Where the work fails before its first row, the file is removed while it is still locked."""
+    part = PartFile(path)
+    try:
+        yield part
+    except BaseException:
+        if part.fresh:
+            path.unlink()
+        raise
+    finally:
+        part.close()
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from attnchain_evals.bench.fingerprint import code_identity, differences, key_of, method_identity, metric_identity
 from attnchain_evals.bench.manifest import NAME, check_outputs, outputs_of, read_manifest, write_manifest
-from attnchain_evals.bench.row_files import PartFile, check_names, read_parts
+from attnchain_evals.bench.row_files import check_names, part_file, read_parts
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.digest import model_identity
@@ -125,7 +125,7 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
     columns = sum(len(metric.columns) for metric in plan.metrics)
     done = Counter[tuple[int, str]]()
     seen = 0  # examples of a stream
-    part = None
+    written = False
 
     def missing(number: int, examples: int | None) -> list[str]:
         return [name for name in plan.methods if done[number, name] < (examples or size) * columns]
@@ -139,11 +139,10 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
         total = size_of(plan.data, plan.limit)
         rows = read_parts(folder, key)
         done.update(zip(rows["example"] // size, rows["method"], strict=True))
-        part = PartFile(folder / f"rows-{share.rank:05d}.csv")
         mine = None if total is None else len(range(share.rank, -(-total // size), share.world)) * len(plan.methods)
         ready = sum(1 for number, _ in done if number % share.world == share.rank)
         bar = tqdm(total=mine, initial=ready, unit="batch × method", disable=None if progress else True, leave=False)
-        with bar:
+        with part_file(folder / f"rows-{share.rank:05d}.csv") as part, bar:
             for batch in batches(plan.data, size, plan.limit, wanted):
                 names = missing(batch.number, len(batch.inputs))
                 # methods share forwards of texts, so all are measured again: rows are then those of an unbroken run
@@ -152,19 +151,14 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
                         continue
                     bar.set_description(name)
                     part.append((key, *row) for row in found)
+                    written = True
                     bar.update()
-        if not seen:
-            raise AttentionError("the data held no example.", "Pass data with at least two examples.")
+            if not seen:
+                raise AttentionError("the data held no example.", "Pass data with at least two examples.")
     except BaseException:
-        if share.world == 1 and (part is None or part.fresh):
-            if part is not None:
-                part.remove()
-            if is_new:
-                (folder / NAME).unlink(missing_ok=True)
+        if is_new and share.world == 1 and not written:
+            (folder / NAME).unlink(missing_ok=True)
         raise
-    finally:
-        if part is not None:
-            part.close()
     manifest = {**manifest, "examples": seen}
     if share.rank == 0:
         write_manifest(folder, manifest)

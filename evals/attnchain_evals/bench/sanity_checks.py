@@ -63,9 +63,9 @@ def sanity_checks(
 
     "randomised": rank correlation with the maps of the model whose parameters are all randomised; must fall below 0.5.
     "follows": how far the scores of permuted tokens are from the permuted scores. "class": rank correlation of the maps of
-    the first and the second class; of class-specific methods, below 0.95, and not of whole answers or of a model without a
-    second class. "agreement": rank
-    correlation of two runs that differ by noise of 2 % (texts have none) and by the numbers of the examples; above 0.5.
+    the first and the second class, by class-specific methods; must fall below 0.95. It is left out for whole answers and for
+    a model without a second class. "agreement": rank correlation of two runs that differ by noise of 2 % (texts have none)
+    and by the numbers of the examples; must be above 0.5.
 
     Args:
         inputs: images (batch, channel, height, width), or texts (batch, token), a few.
