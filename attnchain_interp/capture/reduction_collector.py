@@ -132,12 +132,13 @@ class _Chains:
 
     def reduced(self, reducer: Reducer) -> Tensor:
         """Returns (batch, head, …) over all tokens."""
-        states = self._tokens.select(reducer.tokens).to(self._layer.device)
-        alike, factors, chosen = bool((states == states[:1]).all()), self._layer.attention, states.cpu().numpy().tobytes()
+        chosen, factors = self._tokens.select(reducer.tokens).cpu(), self._layer.attention
+        alike, key = bool((chosen == chosen[:1]).all()), chosen.numpy().tobytes()
+        states = chosen.to(self._layer.device)
         if not alike or not isinstance(factors, Factors) or reducer.starts_anywhere:
-            return reducer.reduce(self._chain((chosen, False), lambda: self._whole(states)), self._tokens)
+            return reducer.reduce(self._chain((key, False), lambda: self._whole(states)), self._tokens)
         places = _places(states[0])
-        chain = self._chain((chosen, True), lambda: _among(factors, places))
+        chain = self._chain((key, True), lambda: _among(factors, places))
         result = reducer.reduce(chain, self._tokens)
         if result.ndim < 3:
             return result
