@@ -67,9 +67,7 @@ def _visits(chain: Chain, v: Tensor) -> Tensor:
     if lower or upper:
         return solve_triangular_halves(inside, 1.0, v, upper=not lower)
     if n <= _DIRECT:
-        found = solve_lu(inside.dense(), 1.0, v)
-        if found is not None:
-            return found.to(v.dtype)
+        return solve_lu(inside.dense(), 1.0, v).to(v.dtype)
     return _by_gmres(chain, v)
 
 

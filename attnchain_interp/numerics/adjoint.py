@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.numerics.direct import lu
 from attnchain_interp.numerics.krylov import gmres
 from attnchain_interp.operators import Dense, Operator, full_precision
 
@@ -57,7 +58,7 @@ def _by_lu(transitions: Operator, states: Tensor, g: Tensor, pi: Tensor, damping
     eye = torch.eye(g.shape[-1], dtype=torch.float64, device=g.device)
     outer = ones[..., :, None] * (pi - (1 - damping) * jump).double()[..., None, :]
     system = eye - damping * matrix * ones[..., :, None] + outer
-    return torch.linalg.solve(system, g.double()[..., None])[..., 0].to(g.dtype)
+    return torch.linalg.lu_solve(*lu(system), g.double()[..., None])[..., 0].to(g.dtype)
 
 
 def _by_gmres(transitions: Operator, states: Tensor, g: Tensor, pi: Tensor, damping: float, jump: Tensor) -> Tensor:

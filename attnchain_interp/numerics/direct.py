@@ -15,14 +15,24 @@ from attnchain_interp.operators import Operator
 _BLOCK = 256  # tokens of a triangular operator whose map is built
 
 
-def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor | None:
-    """Returns x (chain, token) with x (I − damping · M) = jump in float64; None if the library's LU fails (bad pivots)."""
+def lu(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the factors and pivots of matrices (…, n, n), as `torch.linalg.lu_solve` takes them.
+
+    On a CPU one matrix is factorised after another. torch does so in parallel; once `torch.set_num_threads` was called, it
+    then returns wrong factors or never returns: https://github.com/pytorch/pytorch/issues/142815.
+    """
+    batch = matrices.shape[:-2]
+    if matrices.is_cuda or not batch.numel():
+        return torch.linalg.lu_factor_ex(matrices)[:2]
+    each = [torch.linalg.lu_factor_ex(matrix) for matrix in matrices.reshape(-1, *matrices.shape[-2:])]
+    factors, pivots, _ = (torch.stack(parts) for parts in zip(*each, strict=True))
+    return factors.reshape(matrices.shape), pivots.reshape(matrices.shape[:-1])
+
+
+def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor:
+    """Returns x (chain, token) with x (I − damping · M) = jump in float64. It is not finite where the matrix is singular."""
     system = torch.eye(maps.shape[-1], dtype=torch.float64, device=maps.device) - damping * maps.double().mT
-    try:
-        found = torch.linalg.solve(system, jump.double()[..., None])[..., 0]
-    except RuntimeError:
-        return None
-    return found if bool(found.isfinite().all()) else None
+    return torch.linalg.lu_solve(*lu(system), jump.double()[..., None])[..., 0]
 
 
 def solve_triangular(maps: Tensor, damping: float, jump: Tensor, upper: bool) -> Tensor:

@@ -80,7 +80,7 @@ def solve(
         pi, residual = _polished(followed, found.vector, states, jump, damping)
         off = residual > RESIDUAL
         if maps is not None and damping < 1 and bool(off.any()):  # float32 sums were biased: once more, in float64
-            again, _ = _by_lu(maps[off], damping, jump[off])
+            again = solve_lu(maps[off], damping, jump[off])
             pi[off], residual[off] = _polished(_followed_in(maps[off]), again, states[off], jump[off], damping)
         allowed = FACTORED_RESIDUAL if maps is None else RESIDUAL
         if not bool((residual <= allowed).all()):
@@ -118,7 +118,7 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
     mixed = found.of(rest)
     if n <= (_SMALL if radius and maps.dtype == torch.float32 else _DIRECT):
         if vector:
-            mixed.vector, mixed.has_vector = _by_lu(maps, damping, jump)
+            mixed.vector, mixed.has_vector = solve_lu(maps, damping, jump).to(jump.dtype), torch.ones_like(mixed.has_vector)
         if radius:
             mixed.radius, mixed.has_radius = second_of_spectrum(maps).double(), torch.ones_like(mixed.has_radius)
         found.put(rest, mixed)
@@ -134,7 +134,7 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
             iterated.put(chosen, inverted)
     lost = ~iterated.has_vector
     if bool(lost.any()):
-        iterated.vector[lost], iterated.has_vector[lost] = _by_lu(maps[lost], damping, jump[lost])
+        iterated.vector[lost], iterated.has_vector[lost] = solve_lu(maps[lost], damping, jump[lost]).to(jump.dtype), True
     lost = ~iterated.has_radius
     if bool(lost.any()):
         iterated.radius[lost] = second_of_spectrum(maps[lost]).double()
@@ -146,16 +146,6 @@ def _room(maps: Tensor, limit: int) -> int:
     """Returns how many maps make a part of at most `limit` bytes, equally many in each part; all of them on a GPU."""
     parts = 1 if maps.is_cuda else min(len(maps), math.ceil(len(maps) * maps[0].nbytes / limit))
     return math.ceil(len(maps) / parts)
-
-
-def _by_lu(maps: Tensor, damping: float, jump: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the vector by float64 LU, or by iteration where the library's LU fails, and whether it is to be believed."""
-    vector = solve_lu(maps, damping, jump)
-    if vector is not None:
-        return vector.to(jump.dtype), torch.ones_like(jump[:, 0], dtype=torch.bool)
-    states = torch.ones_like(jump, dtype=torch.bool) & (maps.sum(-2) > 0)
-    found = iterate(Maps(maps), states, jump, damping, radius=False)
-    return found.vector, found.has_vector
 
 
 def _of_products(

@@ -1,5 +1,9 @@
 """Exact solvers beside inverses, and closed classes by hand."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,17 +20,38 @@ def inverted(maps: Tensor, damping: float, jump: Tensor) -> Tensor:
     return (jump.double()[:, None] @ torch.linalg.inv(torch.eye(maps.shape[-1]).double() - damping * maps.double()))[:, 0]
 
 
-def test_lu_beside_the_inverse(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batch", [(), (3,), (2, 0), (2, 3)])
+def test_factors_and_pivots_solve(batch: tuple[int, ...]) -> None:
+    matrices = torch.randn(*batch, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    right = torch.randn(*batch, 12, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.allclose(matrices @ torch.linalg.lu_solve(*direct.lu(matrices), right), right)
+
+
+def test_lu_beside_the_inverse() -> None:
     maps, jump = attention(12, 3), torch.full((3, 12), 1 / 12)
-    found = direct.solve_lu(maps, 0.9, jump)
-    assert found is not None
-    assert torch.allclose(found, inverted(maps, 0.9, jump))
+    assert torch.allclose(direct.solve_lu(maps, 0.9, jump), inverted(maps, 0.9, jump))
 
-    def broken(*_: object) -> Tensor:
-        raise RuntimeError("Pivots given to lu_solve must all be greater or equal to 1.")
 
-    monkeypatch.setattr(torch.linalg, "solve", broken)
-    assert direct.solve_lu(maps, 0.9, jump) is None
+THREADS = """
+import torch
+import attnchain_interp as ac
+torch.set_num_threads(2)
+P = (6 * torch.randn(12, 200, 200, generator=torch.Generator().manual_seed(0))).softmax(-1).requires_grad_()
+ac.stationary(P).square().sum().backward()
+found = ac.mixing(P.detach(), tolerance=1e-4)
+visits = ac.expected_visits(ac.absorb(P.detach(), torch.arange(200) == 0))
+torch.save([found.stationary, found.second_eigenvalue, found.converged, P.grad, visits], "found.pt")
+"""
+
+
+def test_more_threads_than_one_give_the_same(tmp_path: Path) -> None:
+    """torch's own LU of a batch hangs there: https://github.com/pytorch/pytorch/issues/142815."""
+    runs = []
+    for code in (THREADS, THREADS.replace("torch.set_num_threads(2)", "torch.set_num_threads(1)")):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)  # noqa: S603
+        runs.append(torch.load(tmp_path / "found.pt"))
+    for several, one in zip(*runs, strict=True):
+        assert torch.allclose(several, one, rtol=1e-3, atol=1e-6) if several.is_floating_point() else several.equal(one)
 
 
 @pytest.mark.parametrize("upper", [False, True])
