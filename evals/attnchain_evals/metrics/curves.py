@@ -50,15 +50,14 @@ def area_and_scores(taken: Taken, mode: Mode, order: Order) -> Tensor:
 def gain(taken: Taken, mode: Mode, order: Order) -> Tensor:
     """(batch, 3): AUC(LeRF) − AUC(MoRF), and both.
 
-    At symmetric fractions AUC(LeRF) is the area of the insertion curve, for examples without equal scores.
+    Where an example has no equal scores, and each fraction of its curve has its complement, AUC(LeRF) is the area of the
+    insertion curve. Other examples have the deletion curve, least relevant first.
     """
     morf = taken.area(mode, order)
-    if not taken.protocol.symmetric:
-        lerf = taken.area("deletion", "lerf")
-    else:
-        lerf, tied = taken.area("insertion", "morf"), taken.protocol.tied(taken.trial, taken.attributions)
-        if bool(tied.any()):
-            lerf = torch.where(tied, taken.area("deletion", "lerf"), lerf)
+    shortcut = taken.curve(mode, order).symmetric & ~taken.protocol.tied(taken.trial, taken.attributions)
+    lerf = taken.area("insertion", "morf") if bool(shortcut.any()) else morf
+    if not bool(shortcut.all()):
+        lerf = torch.where(shortcut, lerf, taken.area("deletion", "lerf"))
     return torch.stack([lerf - morf, lerf, morf], 1)
 
 
@@ -103,13 +102,13 @@ class Row(NamedTuple):
 
 
 TABLE: Final = {
-    "deletion": Row(1, False, "deletion", "morf", area_and_scores, ("auc",)),
-    "reverse-deletion": Row(1, True, "deletion", "lerf", area),
-    "insertion": Row(1, True, "insertion", "morf", area_and_scores, ("auc",)),
-    "srg": Row(2, True, "deletion", "morf", gain, ("srg", "lerf", "morf")),
-    "aopc": Row(2, True, "deletion", "morf", mean_drop),
-    "comprehensiveness": Row(2, True, "deletion", "morf", mean_drop_at_fractions, protocol=ERASER),
-    "sufficiency": Row(2, False, "insertion", "morf", mean_drop_at_fractions, protocol=ERASER),
+    "deletion": Row(2, False, "deletion", "morf", area_and_scores, ("auc",)),
+    "reverse-deletion": Row(2, True, "deletion", "lerf", area),
+    "insertion": Row(2, True, "insertion", "morf", area_and_scores, ("auc",)),
+    "srg": Row(3, True, "deletion", "morf", gain, ("srg", "lerf", "morf")),
+    "aopc": Row(3, True, "deletion", "morf", mean_drop),
+    "comprehensiveness": Row(3, True, "deletion", "morf", mean_drop_at_fractions, protocol=ERASER),
+    "sufficiency": Row(3, False, "insertion", "morf", mean_drop_at_fractions, protocol=ERASER),
 }
 
 

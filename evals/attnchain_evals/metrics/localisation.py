@@ -22,7 +22,7 @@ class LocalisationMetric(AttributionMetric):
     """A metric against masks of objects. NaN where a mask is empty or full, because there is nothing to localise."""
 
     needs = frozenset({"images"})
-    version = 1
+    version = 2  # maps were enlarged in float32, where equal cells became unequal pixels
     higher_is_better = True
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:

@@ -96,15 +96,6 @@ class Protocol:
         given = tuple(step / count for step in range(count + 1)) if count else tuple(self.fractions)  # type: ignore[arg-type]
         return tuple(sorted({*given, *((0.0, 1.0) if self.ends else ())}))
 
-    @property
-    def symmetric(self) -> bool:
-        """Says whether each fraction has its complement.
-
-        Where no scores are equal, insertion then shows the images of deletion in reverse order.
-        """
-        there = {round(step, 9) for step in self.steps}
-        return bool(there) and self.rounding != "up" and there == {round(1 - step, 9) for step in there}
-
     def tied(self, trial: Trial, attributions: Tensor) -> Tensor:
         """Returns whether an example has features of equal scores (batch,)."""
         experiment = perturbation(trial, self.occlusion, self.batch_size)

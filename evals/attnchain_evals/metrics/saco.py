@@ -35,7 +35,7 @@ class SaCo(RemovalMetric):
     Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
     """
 
-    version = 2  # groups of fewer features than groups were NaN
+    version = 3  # 2: groups of fewer features than groups were NaN; 3: maps are enlarged in float64
     higher_is_better = True
 
     def __init__(

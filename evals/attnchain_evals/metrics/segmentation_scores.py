@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_evals.perturbation.features import enlarged
 from attnchain_interp import AttentionError
 
 FOREGROUND_THRESHOLD: Final = 1.0
@@ -56,7 +57,7 @@ def segmentation_counts(attributions: Tensor, masks: Tensor) -> NDArray[np.float
         raise AttentionError(
             "a mask is empty or full; localisation needs both an object and a background.", "Leave these examples out."
         )
-    maps = F.interpolate(attributions[:, None].float().cpu(), truth.shape[-2:], mode="bilinear")[:, 0]
+    maps = enlarged(attributions.cpu(), truth.shape[-2:]).float()
     low, high = maps.flatten(1).aminmax(dim=1)
     maps = (maps - low[:, None, None]) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
     found = maps > FOREGROUND_THRESHOLD * maps.mean((1, 2), keepdim=True)
@@ -79,9 +80,9 @@ def matched(segments: Tensor, masks: Tensor) -> Tensor:
         segments: (batch, rows, columns), the number of each cell's segment, enlarged by nearest neighbour.
         masks: (batch, height, width) bool, true on the object.
     """
-    enlarged = F.interpolate(segments[:, None].float(), masks.shape[-2:], mode="nearest")[:, 0].long()
-    found = torch.full_like(enlarged, UNMATCHED)
-    for numbers, mask, out in zip(enlarged, masks, found, strict=True):
+    large = F.interpolate(segments[:, None].float(), masks.shape[-2:], mode="nearest")[:, 0].long()
+    found = torch.full_like(large, UNMATCHED)
+    for numbers, mask, out in zip(large, masks, found, strict=True):
         regions = torch.stack([numbers == number for number in numbers.unique()])
         agreement = torch.stack([(regions & ~mask).sum((1, 2)), (regions & mask).sum((1, 2))], 1)
         for region, side in zip(*linear_sum_assignment(agreement.numpy(), maximize=True), strict=True):
@@ -91,8 +92,8 @@ def matched(segments: Tensor, masks: Tensor) -> Tensor:
 
 def above(maps: Tensor, threshold: float, masks: Tensor) -> Tensor:
     """Returns 1 where maps (batch, rows, columns), enlarged bilinearly to the masks, exceed threshold × their mean, else 0."""
-    enlarged = F.interpolate(maps[:, None].float(), masks.shape[-2:], mode="bilinear")[:, 0]
-    return (enlarged > threshold * enlarged.mean((1, 2), keepdim=True)).long()
+    large = enlarged(maps, masks.shape[-2:]).double()
+    return (large > threshold * large.mean((1, 2), keepdim=True)).long()
 
 
 def counts(found: Tensor, masks: Tensor) -> NDArray[np.float64]:

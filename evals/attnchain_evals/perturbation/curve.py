@@ -66,6 +66,12 @@ font-family="sans-serif" fill="currentColor">
         return area / (self.fractions[..., -1] - self.fractions[..., 0])
 
     @property
+    def symmetric(self) -> Tensor:
+        """(batch,) bool: true where each fraction has its complement, after rounding to whole features."""
+        complements = 1 - self.fractions.flip(-1)
+        return ((self.fractions - complements).abs() < 3e-7).all(-1).expand(len(self.scores))  # four units of float32
+
+    @property
     def distinct(self) -> Tensor:
         """(batch, step) bool: false where an example of few features repeats the fraction of the step before."""
         first = torch.ones_like(self.scores[:, :1], dtype=torch.bool)

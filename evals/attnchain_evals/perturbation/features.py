@@ -162,10 +162,13 @@ def each_token(words: Tensor) -> Tensor:
 
 
 def enlarged(attributions: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Returns attributions (batch, rows, columns) enlarged bilinearly to (batch, height, width)."""
+    """Returns attributions (batch, rows, columns) enlarged bilinearly to (batch, height, width).
+
+    They are enlarged in float64 and rounded to float32, so that cells of equal scores become pixels of equal scores.
+    """
     if tuple(attributions.shape[1:]) == tuple(size):
         return attributions
-    return F.interpolate(attributions[:, None].float(), tuple(size), mode="bilinear")[:, 0]
+    return F.interpolate(attributions[:, None].double(), tuple(size), mode="bilinear")[:, 0].float()
 
 
 @final

@@ -41,8 +41,8 @@ def perturbation_curve(
 
     A curve goes from the clean to the wholly occluded input (deletion), or back (insertion). Equal scores keep raster order.
     Without equal scores, inserting the most relevant features first shows the images of deleting the least relevant first,
-    from the other end. At symmetric fractions AUC(insertion) is then AUC(deletion, "lerf"), and SRG = AUC(LeRF) − AUC(MoRF) =
-    insertion − deletion.
+    from the other end. Where `symmetric` of the curve is true, AUC(insertion) is then AUC(deletion, "lerf"), and SRG =
+    AUC(LeRF) − AUC(MoRF) = insertion − deletion. Rounding can make equal steps asymmetric: half of 25 features is 12.
 
     Args:
         model: inputs → logits (batch, class), or an output with `.logits`, in eval mode. A language model (batch, token,

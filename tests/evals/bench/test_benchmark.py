@@ -13,7 +13,7 @@ import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
 from attnchain_evals.bench.runner import Plan, Share, run
 from attnchain_evals.cli.demo import FRACTIONS
-from attnchain_evals.metrics import Protocol, curve_metrics, localisation_metrics
+from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_evals.metrics.statistics import Score, interval
 from attnchain_evals.tasks.examples import Picture
 
@@ -95,12 +95,6 @@ def test_random_rankings_differ_from_example_to_example() -> None:
     same = [torch.zeros(3, 16, 16)] * 3
     result = benchmark(tiny_vit(), same, {"RandomRanking": ac.RandomRanking()}, [Centre()], batch_size=1)
     assert len(np.unique(result.figures("RandomRanking", "centre"))) == 3
-
-
-@pytest.mark.parametrize("fractions", [[0.1, 0.9], [0.3, 0.5, 0.7], [1 / 3, 2 / 3], [0.0, 1.0]])
-def test_complements_are_found_whatever_their_last_bit(fractions: list[float]) -> None:
-    assert Protocol(fractions=tuple(fractions)).symmetric
-    assert not Protocol(fractions=(*fractions, 0.2)).symmetric
 
 
 def test_intervals() -> None:

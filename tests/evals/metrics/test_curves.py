@@ -29,7 +29,7 @@ from attnchain_evals.metrics import (
     preset,
 )
 from attnchain_evals.metrics.protocol import equally_spaced, trapezoid
-from attnchain_evals.perturbation.curve import PerturbationCurve
+from attnchain_evals.perturbation.curve import PerturbationCurve, Rounding
 from attnchain_evals.perturbation.occlusion import Blur, Zero
 
 from ..summed_tokens import ORACLE, p
@@ -107,6 +107,22 @@ def test_equal_scores_keep_raster_order_in_both_orders(grid: Tensor) -> None:
     assert srg[0, 0] == 0
     assert srg[:, 1].tolist() == pytest.approx(ReverseDeletion().measure(trial(3), tied)[:, 0].tolist(), abs=1e-6)
     assert torch.equal(srg[2, 1], Insertion().measure(trial(3), tied)[2, 0])
+
+
+@pytest.mark.parametrize("side", [4, 5, 7])
+@pytest.mark.parametrize("rounding", ["nearest", "up"])
+def test_the_gain_of_the_reversed_map_is_the_negative_gain(side: int, rounding: Rounding) -> None:
+    """At odd numbers of features, and rounded up, the numbers of removed features are not symmetric."""
+    scores = torch.rand(4, side, side, generator=torch.Generator().manual_seed(0))
+    srg, on = SRG(Protocol(fractions=20, rounding=rounding)), trial(4)
+    assert srg.measure(on, -scores)[:, 0].tolist() == pytest.approx((-srg.measure(on, scores)[:, 0]).tolist(), abs=1e-6)
+
+
+def test_a_tie_that_no_step_divides_does_not_change_the_gain() -> None:
+    scores = torch.rand(1, 5, 5, generator=torch.Generator().manual_seed(0))
+    tied = torch.where(scores == scores.max(), scores.flatten().topk(2).values[1], scores)
+    srg = SRG(Protocol(fractions=10))  # the first two features go together, and so do the last two
+    assert torch.equal(srg.measure(trial(1), tied), srg.measure(trial(1), scores))
 
 
 class Given:

@@ -51,6 +51,16 @@ def test_small_maps_are_enlarged_smoothly() -> None:
     assert segmentation_scores(torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), mask)["acc"] == 1
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 196, 1.0])
+def test_a_constant_map_is_all_background(value: float) -> None:
+    mask = torch.zeros(1, 56, 56, dtype=torch.bool)
+    mask[0, :14] = True
+    constant = torch.full((1, 14, 14), value)
+    precision = 3 / 4 * 3 / 4 + 1 / 4 * 1 / 2  # at the two values of the channels
+    assert segmentation_scores(constant, mask) == pytest.approx({"acc": 3 / 4, "miou": 3 / 8, "map": precision})
+    assert not above(constant, 1, mask).any()
+
+
 def test_bad_calls() -> None:
     mask = torch.eye(4, dtype=torch.bool)[None]
     with pytest.raises(ac.AttentionError, match="do not fit"):

@@ -28,6 +28,22 @@ def test_steps_that_an_example_repeats_are_known() -> None:
     assert PerturbationCurve(torch.tensor([0.0, 1.0]), torch.zeros(2, 2)).distinct.all()
 
 
+@pytest.mark.parametrize("fractions", [[0.1, 0.9], [0.3, 0.5, 0.7], [1 / 3, 2 / 3], [0.0, 1.0]])
+def test_complements_are_found_whatever_their_last_bit(fractions: list[float]) -> None:
+    lopsided = [*fractions[:-1], fractions[-1] - 1e-6]
+    found = [PerturbationCurve(torch.tensor(each), torch.zeros(2, len(each))).symmetric for each in (fractions, lopsided)]
+    assert [each.tolist() for each in found] == [[True, True], [False, False]]
+    both = PerturbationCurve(torch.tensor([fractions, lopsided]), torch.zeros(2, len(fractions)))
+    assert both.symmetric.tolist() == [True, False]
+
+
+def test_rounding_can_make_equal_steps_asymmetric() -> None:
+    """Half of 25 is rounded to 12, whose complement is 13."""
+    sizes = torch.tensor([25, 40, 196])
+    curve = PerturbationCurve(counts_of(20, sizes, True, "nearest") / sizes[:, None], torch.zeros(3, 21))
+    assert curve.symmetric.tolist() == [False, True, True]
+
+
 def test_the_picture_is_of_the_mean_curve() -> None:
     curve = PerturbationCurve(torch.tensor([0.0, 1.0]), torch.tensor([[0.5, 0.0], [1.0, 0.0]]))
     picture = curve._repr_html_()

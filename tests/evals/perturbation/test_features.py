@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, Perturbation, Superpixels, perturbation_curve, preset, words_of
-from attnchain_evals.perturbation.features import each_token, ranked
+from attnchain_evals.perturbation.features import each_token, enlarged, ranked
 
 from ..summed_tokens import IDS, ORACLE, Sum, p, trial
 
@@ -36,6 +36,14 @@ def test_pixels_in_closed_form(images: Tensor) -> None:
     assert by_pixel == [[8, 4, 2, 1, 0, 0, 0, 0, 0]] * 2
     enlarged = ranked(torch.tensor([[[0.0, 1.0]]]), images[:1], "pixel").scores
     assert enlarged.view(2, 4).tolist() == [[0.0, 0.25, 0.75, 1.0]] * 2
+
+
+@pytest.mark.parametrize("sizes", [((14, 14), (56, 56)), ((24, 24), (336, 336)), ((3, 4), (9, 13))])
+@pytest.mark.parametrize("value", [0.1, 1 / 196, 1.0, -0.7])
+def test_a_constant_map_stays_constant(sizes: tuple[tuple[int, int], tuple[int, int]], value: float) -> None:
+    cells, pixels = sizes
+    large = enlarged(torch.full((2, *cells), value), pixels)
+    assert (large == torch.tensor(value)).all()
 
 
 def test_regions_of_a_label_map_in_closed_form(images: Tensor) -> None:
