@@ -11,6 +11,7 @@ from torch import Tensor
 from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import exact_products
 from attnchain_interp.operators.tiles import entries_at_once
 
 Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
@@ -43,7 +44,7 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     for rows, maps in wide.rows():
         mixed.append(maps @ wide.probed[:, :, : maps.shape[-1]])
         shares[:, rows, : maps.shape[-1]] = sizes(rows, maps)
-    computed = (block.values.dtype, block.attended.dtype, block.output.dtype)  # they differ under autocast
+    computed = map(exact_products.rounded, (block.values, block.attended, block.output))  # they differ under autocast
     wide.check_sum(torch.cat(mixed, 2), mask, max(computed, key=lambda dtype: torch.finfo(dtype).eps))
     if not bool(mask.all()):
         shares.masked_fill_(~mask[..., None], 0)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators.exact_products import exact_products
 
 _ROWS: Final = 128  # of a map that are looked at together
 
@@ -27,14 +28,15 @@ _ROWS: Final = 128  # of a map that are looked at together
 def full_precision() -> Iterator[None]:
     """Turns `torch.autocast` off while open, on the CPU and on the accelerator. Decorates functions too.
 
-    A model runs under its user's autocast. The arithmetic of its chains stays in float32 or better.
+    A model runs under its user's autocast and `torch.set_float32_matmul_precision`. The arithmetic of its chains stays in
+    float32 or better: see also `ExactProducts`.
 
     >>> with torch.autocast("cpu", torch.bfloat16), full_precision():
     ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
     torch.float32
     """
     accelerator = torch.accelerator.current_accelerator()
-    with ExitStack() as turned_off:
+    with ExitStack() as turned_off, exact_products:
         for device in {"cpu", "cpu" if accelerator is None else accelerator.type}:
             if torch.is_autocast_enabled(device):
                 turned_off.enter_context(torch.autocast(device, enabled=False))
