@@ -42,8 +42,9 @@ class AttributionMetric(ExampleMetric):
                 f'Ask the method for output="{output}".',
             )
         bad = ~attributions.isfinite().flatten(1).all(1)
+        state = None if attributions.is_inference() else attributions._version  # an edit in place raises it
         finite = trial.once(
-            ("finite", attributions), lambda: attributions.masked_fill(bad.view(-1, *[1] * (attributions.ndim - 1)), 0)
+            ("finite", attributions, state), lambda: attributions.masked_fill(bad.view(-1, *[1] * (attributions.ndim - 1)), 0)
         )
         figures = self.figures(trial, finite).double()
         return figures.masked_fill(bad.to(figures.device)[:, None], torch.nan)

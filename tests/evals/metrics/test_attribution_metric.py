@@ -20,6 +20,19 @@ def test_an_attribution_that_is_not_finite_has_no_figures() -> None:
     assert figures[1].isnan().all()
 
 
+def test_an_attribution_that_is_changed_in_place_has_new_figures() -> None:
+    on, scores, metric = trial(), ORACLE.clone(), preset("srg", **TEXT)
+    metric.measure(on, scores)
+    scores.neg_()
+    assert torch.equal(metric.measure(on, scores), metric.measure(trial(), -ORACLE))
+
+
+def test_an_attribution_of_inference_mode_has_figures() -> None:
+    with torch.inference_mode():
+        scores = ORACLE.clone()
+    assert torch.equal(preset("srg", **TEXT).measure(trial(), scores), preset("srg", **TEXT).measure(trial(), ORACLE))
+
+
 def test_an_experiment_is_made_once_for_each_occlusion_and_batch_size() -> None:
     on = trial()
     first = perturbation(on, "pad-token", 8)
