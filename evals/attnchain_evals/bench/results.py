@@ -17,11 +17,9 @@ from attnchain_evals.bench.manifest import read_manifest
 from attnchain_evals.bench.row_files import read_parts
 from attnchain_evals.bench.tables import score_html, tables
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
+from attnchain_evals.metrics.statistics import Difference, Score, holm, permutation_p, rounded, score_of, win_share
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted
-
-NAN = Score(float("nan"), float("nan"), float("nan"))
 
 
 @final
@@ -109,10 +107,7 @@ class BenchmarkResult:
     def scores(self) -> dict[str, dict[str, Score]]:
         """Method → metric → score with its interval."""
         return {
-            method: {
-                name: self._interval(name, (self.figures(method, name),), lambda means, metric=metric: metric.summary(means))
-                for name, metric in self.metrics.items()
-            }
+            method: {name: score_of(metric.summary, self.figures(method, name)) for name, metric in self.metrics.items()}
             for method in self.methods
         }
 
@@ -138,7 +133,7 @@ class BenchmarkResult:
                 def difference(means: NDArray[np.float64], metric: ExampleMetric = metric, width: int = width) -> Any:
                     return metric.summary(means[:width]) - metric.summary(means[width:])
 
-                scores.append(self._interval(name, (own, base), difference))
+                scores.append(score_of(difference, np.concatenate([own, base], 1)))
                 ps.append(permutation_p(metric.summary, own[good], base[good]) if good.sum() > 1 else float("nan"))
             for method, score, p, corrected in zip(found, scores, ps, holm(ps), strict=True):
                 win = wins[self.methods.index(method), self.methods.index(self.baseline)]
@@ -148,22 +143,29 @@ class BenchmarkResult:
     def wins(self, metric: str) -> NDArray[np.float64]:
         """Returns the share of examples on which one method is better than another (method, method). Ties count half.
 
-        Wins and ranks use the examples on which all methods have a figure.
+        The examples of a pair are those on which both have a figure. NaN where there is none.
         """
-        values = self._defined_for_all(metric)
-        shares = [[np.mean((own > other) + (own == other) / 2) for other in values] for own in values]
-        return np.array(shares) if values.size else np.full((len(values), len(values)), np.nan)
+        values = self._ordered(metric)
+        return np.array([[win_share(own, other) for other in values] for own in values])
 
     @cached_property
     def ranks(self) -> dict[str, dict[str, float]]:
-        """Method → metric → its mean rank over the examples (1 is best, ties share); and "mean" over the metrics."""
-        found: dict[str, dict[str, float]] = {method: {} for method in self.methods}
-        for name in self.metrics:
-            values = self._defined_for_all(name)
-            ranks = rankdata(-values, axis=0).mean(1) if values.size else [float("nan")] * len(values)
-            for method, rank in zip(self.methods, ranks, strict=True):
-                found[method][name] = float(rank)
-        return {method: {**row, "mean": float(np.mean(list(row.values())))} for method, row in found.items()}
+        """Method → metric → its mean rank over the examples (1 is best, ties share); and "mean" over its metrics.
+
+        A method without any figure has no rank (NaN). The examples are those on which all other methods have a figure.
+        """
+        table = np.full((len(self.metrics), len(self.methods)), np.nan)
+        for row, name in zip(table, self.metrics, strict=True):
+            values = self._ordered(name)
+            ranked = ~np.isnan(values).all(1)
+            values = values[ranked][:, ~np.isnan(values[ranked]).any(0)]
+            if values.size:
+                row[ranked] = rankdata(-values, axis=0).mean(1)
+        means = [float(column[~np.isnan(column)].mean()) if not np.isnan(column).all() else np.nan for column in table.T]
+        return {
+            method: {**dict(zip(self.metrics, column, strict=True)), "mean": mean}
+            for method, column, mean in zip(self.methods, table.T.tolist(), means, strict=True)
+        }
 
     def markdown(self) -> str:
         """Returns scores, differences and ranks as Markdown tables."""
@@ -210,15 +212,9 @@ class BenchmarkResult:
         order = np.lexsort(np.array(keys))
         return rows.iloc[order[np.array(complete, bool)[order]]].reset_index(drop=True)
 
-    def _interval(self, metric: str, parts: tuple[NDArray[np.float64], ...], statistic: Any) -> Score:
-        columns = np.concatenate(parts, 1)
-        columns = columns[~np.isnan(columns).any(1)]
-        return interval(statistic, columns) if len(columns) > 1 else NAN
-
-    def _defined_for_all(self, metric: str) -> NDArray[np.float64]:
-        """Returns `per_example` to 9 decimals, higher is better, where every method has a figure (method, example)."""
-        values = self.per_example(metric).round(9) * (1 if self.metrics[metric].higher_is_better else -1)
-        return values[:, ~np.isnan(values).any(0)]
+    def _ordered(self, metric: str) -> NDArray[np.float64]:
+        """Returns `per_example`, rounded, higher is better (method, example)."""
+        return rounded(self.per_example(metric)) * (1 if self.metrics[metric].higher_is_better else -1)
 
 
 def plain(found: Difference) -> dict[str, float]:

@@ -71,6 +71,38 @@ def interval(statistic: Statistic, columns: NDArray[np.float64]) -> Score:
     return Score(float(statistic(columns.mean(0))), float(found.low), float(found.high))
 
 
+def score_of(statistic: Statistic, columns: NDArray[np.float64]) -> Score:
+    """Returns the statistic of the examples without NaN, with its interval as `interval` takes it.
+
+    One example has a value and no interval (NaN), and none has neither.
+    """
+    defined = columns[~np.isnan(columns).any(1)]
+    if len(defined) > 1:
+        return interval(statistic, defined)
+    return Score(float(statistic(defined[0])) if len(defined) else np.nan, np.nan, np.nan)
+
+
+def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns values to nine digits of the largest magnitude among them, so that figures which differ by rounding tie.
+
+    >>> rounded(np.array([3.0, 3.0 + 1e-12])) / 3
+    array([1., 1.])
+    """
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
+    return (values / largest).round(9) * largest if largest else values
+
+
+def win_share(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Returns the share of the examples that have both values on which the own one is greater. Ties count half.
+
+    >>> win_share(np.array([1.0, 2.0, 3.0, np.nan]), np.array([0.0, 2.0, np.nan, 1.0]))
+    0.75
+    """
+    both = ~(np.isnan(own) | np.isnan(other))
+    own, other = own[both], other[both]
+    return float(np.mean((own > other) + (own == other) / 2)) if both.any() else np.nan
+
+
 def permutation_p(statistic: Statistic, own: NDArray[np.float64], base: NDArray[np.float64]) -> float:
     """Returns the two-sided p of the paired permutation test: method and baseline change places on random examples.
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnchain_evals.bench.example_maps import read_example_maps
-from attnchain_evals.bench.results import NAN, BenchmarkResult, plain, without_nan
+from attnchain_evals.bench.results import BenchmarkResult, plain, without_nan
 from attnchain_evals.bench.sanity_checks import read_checks
-from attnchain_evals.metrics.statistics import Difference, Score, holm, interval, permutation_p
+from attnchain_evals.metrics.statistics import Difference, Score, holm, permutation_p, rounded, score_of, win_share
 from attnchain_evals.report.page import as_markdown, page
 from attnchain_interp.files import write_text
 
@@ -138,13 +138,9 @@ def _alike(ours: list[dict[str, Any]], sisters: list[dict[str, Any]]) -> list[tu
 
 def _against(own: NDArray[np.float64], first: NDArray[np.float64], sign: int) -> Difference:
     good = ~(np.isnan(own) | np.isnan(first))
-    if good.sum() < 2:
-        return Difference(NAN, float("nan"), float("nan"), float("nan"))
-    gap = sign * (own[good] - first[good]).round(9)
-    p = permutation_p(lambda means: means[0], own[good][:, None], first[good][:, None])
-    return Difference(_mean(own - first), p, p, float(np.mean((gap > 0) + (gap == 0) / 2)))
+    p = permutation_p(lambda means: means[0], own[good][:, None], first[good][:, None]) if good.sum() > 1 else float("nan")
+    return Difference(_mean(own - first), p, p, win_share(*(sign * rounded(np.stack([own, first])))))
 
 
 def _mean(values: NDArray[np.float64]) -> Score:
-    values = values[~np.isnan(values)]
-    return interval(lambda means: means[0], values[:, None]) if len(values) > 1 else NAN
+    return score_of(lambda means: means[0], values[:, None])

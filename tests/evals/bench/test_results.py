@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from attnchain_evals.bench.benchmark import benchmark
@@ -20,14 +21,60 @@ def test_scores_wins_and_ranks_by_hand() -> None:
     assert result.scores["a"]["centre"].value == 2.5
     assert result.scores["c"]["centre"].value == 6, "NaN is left out"
     assert result.undefined == {"a": {"centre": 0}, "b": {"centre": 0}, "c": {"centre": 1}}
-    wins = result.wins("centre")  # on examples 0, 2 and 3
-    assert wins[0, 1] == pytest.approx(2 / 3)
+    wins = result.wins("centre")  # of a and b on all examples, of c on 0, 2 and 3
+    assert wins[0, 1] == pytest.approx((1 + 1 / 2 + 0 + 1) / 4)
     assert wins[2].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 2])
     ranks = {method: row["centre"] for method, row in result.ranks.items()}
     assert ranks == pytest.approx({"a": (2 + 2 + 1) / 3, "b": (3 + 1 + 2) / 3, "c": (1 + 3 + 3) / 3})
     difference = result.differences["b"]["centre"]
-    assert (result.baseline, difference.score.value, difference.wins) == ("a", 0.25, pytest.approx(1 / 3))
+    assert (result.baseline, difference.score.value, difference.wins) == ("a", 0.25, pytest.approx(3 / 8))
     assert result.differences["c"]["centre"].score.value == pytest.approx((-1 + 6 + 5) / 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_method_without_any_figure_leaves_the_others_their_ranks_and_wins() -> None:
+    nan = float("nan")
+    result = made({**RESULT, "never": [nan] * 4})
+    alone = made(RESULT)
+    assert {method: row for method, row in result.ranks.items() if method != "never"} == alone.ranks
+    assert np.isnan([*result.ranks["never"].values()]).all()
+    assert (result.wins("centre")[:3, :3] == alone.wins("centre")).all()
+    assert np.isnan(result.wins("centre")[3]).all()
+    assert result.summary()["ranks"]["never"] == {"centre": None, "mean": None}
+    assert "| never | nan | nan |" in result.markdown()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_metric_without_any_figure_is_left_out_of_the_mean_rank() -> None:
+    scores, rows = made(RESULT), made(RESULT).table()
+    rows = pd.concat([rows, rows.assign(metric="none", value=np.nan)])
+    none, manifest = Centre(), scores.manifest
+    none.name = "none"
+    manifest["configuration"]["metrics"]["none"] = manifest["configuration"]["metrics"]["centre"]
+    result = BenchmarkResult(manifest, rows, [Centre(), none])
+    assert {method: row["mean"] for method, row in result.ranks.items()} == {
+        method: row["centre"] for method, row in scores.ranks.items()
+    }
+    assert np.isnan(result.wins("none")).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_example_has_a_score_without_an_interval() -> None:
+    result = made({"a": [1.0], "b": [3.0], "c": [float("nan")]})
+    assert result.scores["b"]["centre"][:1] == (3,)
+    assert np.isnan(result.scores["b"]["centre"][1:]).all()
+    assert np.isnan(result.scores["c"]["centre"]).all()
+    assert result.differences["b"]["centre"].score.value == 2
+    assert np.isnan(result.differences["b"]["centre"].p)
+    assert "3.000 [nan, nan]" in result.markdown()
+
+
+def test_small_figures_have_wins_and_ranks() -> None:
+    small = made({method: [1e-10 * value for value in column] for method, column in RESULT.items()})
+    assert small.ranks == made(RESULT).ranks
+    assert small.wins("centre").tolist() == made(RESULT).wins("centre").tolist()
+    tied = made({"a": [1e-10, 1e-10], "b": [1e-10 * (1 + 1e-12), 2e-10]})
+    assert tied.wins("centre")[0].tolist() == [1 / 2, 3 / 4], "figures that differ by rounding tie"
 
 
 def test_one_call_in_memory() -> None:
