@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.numerics.direct import lu
+from attnchain_interp.numerics.direct import solve_dominant
 from attnchain_interp.numerics.krylov import gmres
 from attnchain_interp.operators import Dense, Operator, full_precision
 
@@ -49,16 +49,19 @@ class _Adjoint(torch.autograd.Function):
             raise AttentionError("a stationary distribution is differentiated once.", "Leave create_graph=True out.")
         states, pi, jump = ctx.saved_tensors
         g = torch.where(states, gradients[0], 0)
-        solver = _by_lu if isinstance(ctx.transitions, Dense) else _by_gmres
+        solver = _by_elimination if isinstance(ctx.transitions, Dense) else _by_gmres
         return solver(ctx.transitions, states, g, pi, ctx.damping, jump), None, None, None, None, None
 
 
-def _by_lu(transitions: Operator, states: Tensor, g: Tensor, pi: Tensor, damping: float, jump: Tensor) -> Tensor:
-    matrix, ones = transitions.dense().detach().double(), states.double()
-    eye = torch.eye(g.shape[-1], dtype=torch.float64, device=g.device)
-    outer = ones[..., :, None] * (pi - (1 - damping) * jump).double()[..., None, :]
-    system = eye - damping * matrix * ones[..., :, None] + outer
-    return torch.linalg.lu_solve(*lu(system), g.double()[..., None])[..., 0].to(g.dtype)
+def _by_elimination(transitions: Operator, states: Tensor, g: Tensor, pi: Tensor, damping: float, jump: Tensor) -> Tensor:
+    """Solves (I − P') y = g − πᵀg with y = 0 at the likeliest token, whose row and column go; z is y plus a constant."""
+    pi, jump, right = pi.double(), jump.double(), g.double()
+    free = states & (torch.arange(g.shape[-1], device=g.device) != pi.argmax(-1, keepdim=True))
+    stepped = damping * transitions.dense().detach().double() + (1 - damping) * jump[..., None, :]
+    system = torch.eye(g.shape[-1], dtype=torch.float64, device=g.device) - stepped * (free[..., :, None] & free[..., None, :])
+    mean = (right * pi).sum(-1, keepdim=True)
+    y = solve_dominant(system, ((right - mean) * free)[..., None])[..., 0]
+    return ((y + mean - (y * pi).sum(-1, keepdim=True)) * states).to(g.dtype)
 
 
 def _by_gmres(transitions: Operator, states: Tensor, g: Tensor, pi: Tensor, damping: float, jump: Tensor) -> Tensor:

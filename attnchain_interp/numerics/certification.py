@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.numerics.certificate import OVERLOOKED, TwoSided, certified, on_circle
-from attnchain_interp.numerics.direct import lu, second_of_diagonal
+from attnchain_interp.numerics.direct import inverse_of, second_of_diagonal
 from attnchain_interp.numerics.krylov import SIZES, Basis, Product, random_starts
 from attnchain_interp.numerics.spectrum import certified_spectrum
 from attnchain_interp.operators import Dense, Operator, full_precision
@@ -131,12 +131,7 @@ def _by_inverse(maps: Tensor, states: Tensor, tolerance: float, spaces: TwoSided
     """
     n = maps.shape[-1]
     radius, known = maps.new_zeros(len(maps)), torch.zeros_like(states[:, 0])
-    factors, pivots = lu(torch.eye(n, dtype=maps.dtype, device=maps.device) - _SHIFT * maps.mT)
-    inverse = _started(states, maps.dtype, 1)
-    sides = (
-        lambda v: torch.linalg.lu_solve(factors, pivots, v.mT).mT,
-        lambda w: torch.linalg.lu_solve(factors, pivots, w.mT, adjoint=True).mT,
-    )
+    inverse, sides = _started(states, maps.dtype, 1), _sides(inverse_of(maps, _SHIFT))
     for size in [size for size in _INVERTED_SIZES if size < n]:
         inverse.grow(*_inside(sides, states), size)
         pair = inverse.eigenpair(lambda ritz: _behind(ritz).abs().masked_fill(ritz.abs() < _APART, 0))

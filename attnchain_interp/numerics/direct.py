@@ -12,27 +12,38 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
 
+_LEAST = 32  # rows of a matrix that MKL factorises in one thread
 _BLOCK = 256  # tokens of a triangular operator whose map is built
 
 
-def lu(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the factors and pivots of matrices (…, n, n), as `torch.linalg.lu_solve` takes them.
+def solve_dominant(matrices: Tensor, right: Tensor) -> Tensor:
+    """Returns X (…, n, m) with matrices (…, n, n) · X = right (…, n, m), where rows or columns are dominated by the diagonal.
 
-    On a CPU one matrix is factorised after another. torch does so in parallel; once `torch.set_num_threads` was called, it
-    then returns wrong factors or never returns: https://github.com/pytorch/pytorch/issues/142815.
+    I − M of a substochastic M is such a matrix. It is eliminated by halves, without pivots, which it does not need. MKL's LU
+    of larger matrices, which torch calls on a CPU, is wrong or never ends when two run at once: in several threads, or in one
+    after `torch.set_num_threads`. Sources: https://github.com/pytorch/pytorch/issues/142815; Demmel, Higham & Schreiber,
+    *Stability of block LU factorization*, 1995.
     """
-    batch = matrices.shape[:-2]
-    if matrices.is_cuda or not batch.numel():
-        return torch.linalg.lu_factor_ex(matrices)[:2]
-    each = [torch.linalg.lu_factor_ex(matrix) for matrix in matrices.reshape(-1, *matrices.shape[-2:])]
-    factors, pivots, _ = (torch.stack(parts) for parts in zip(*each, strict=True))
-    return factors.reshape(matrices.shape), pivots.reshape(matrices.shape[:-1])
+    n, half = matrices.shape[-1], matrices.shape[-1] // 2
+    if matrices.is_cuda or n <= _LEAST:
+        return torch.linalg.solve_ex(matrices, right)[0]
+    up, down = matrices[..., :half, :], matrices[..., half:, :]
+    first = solve_dominant(up[..., :half], torch.cat([up[..., half:], right[..., :half, :]], -1))
+    passed, known = first.tensor_split([n - half], -1)
+    last = solve_dominant(down[..., half:] - down[..., :half] @ passed, right[..., half:, :] - down[..., :half] @ known)
+    return torch.cat([known - passed @ last, last], -2)
+
+
+def inverse_of(M: Tensor, coefficient: float) -> Tensor:
+    """Returns (I − coefficient · M)⁻¹ (…, token, token) of substochastic M, for coefficients up to 1."""
+    identity = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
+    return solve_dominant(identity - coefficient * M, identity.expand_as(M))
 
 
 def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor:
     """Returns x (chain, token) with x (I − damping · M) = jump in float64. It is not finite where the matrix is singular."""
     system = torch.eye(maps.shape[-1], dtype=torch.float64, device=maps.device) - damping * maps.double().mT
-    return torch.linalg.lu_solve(*lu(system), jump.double()[..., None])[..., 0]
+    return solve_dominant(system, jump.double()[..., None])[..., 0]
 
 
 def solve_triangular(maps: Tensor, damping: float, jump: Tensor, upper: bool) -> Tensor:

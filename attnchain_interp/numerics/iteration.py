@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_interp.numerics.direct import eigenvalues_of, lu
+from attnchain_interp.numerics.direct import eigenvalues_of, inverse_of
 from attnchain_interp.numerics.krylov import Basis, centred, l1_bound, least_residual, scattered, spectral_radius
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.operator import uniform_over
@@ -209,8 +209,7 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
     A short basis is then enough. At damping 0.99 the stationary vector is one product with the inverse. An eigenvalue far
     from one may still have the larger modulus: |λ₂| is believed if the radius that `iterate` has `found` is not larger.
     """
-    identity = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device)
-    product = Maps(torch.linalg.lu_solve(*lu(identity - _SHIFT * maps), identity.expand_as(maps)))
+    product = Maps(inverse_of(maps, _SHIFT))
     vector = product(jump[:, None])[:, 0]
     sound = vector.isfinite().all(-1)
     if damping == _SHIFT:
