@@ -7,13 +7,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain, as_chain, distribution
+from attnchain_interp.chain.chain import Chain, as_chain
+from attnchain_interp.chain.vectors import distribution
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.direct import solve_lu, solve_triangular, solve_triangular_halves
 from attnchain_interp.numerics.krylov import gmres
 from attnchain_interp.operators import Dense, full_precision
 
 _ACCURACY: Final = 1e-6  # residual of the visits, relative to their number
+_ROUNDED: Final = 1e-2  # share of the visits that may be due to the rounding of the rows
 _DIRECT: Final = 2048  # tokens up to which LU is used
 
 
@@ -31,7 +33,8 @@ def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
         start: v, distributions over the states (…, token). None means uniform.
 
     Raises:
-        AttentionError: walks of the chain do not end; the start is not a distribution over the states.
+        AttentionError: walks of the chain do not end, or after more than 80,000 steps (10¹³ in float64), so that rounding
+            decides; the start is not a distribution over the states.
 
     Source: Kemeny & Snell, *Finite Markov Chains*, 1960 (the fundamental matrix).
 
@@ -50,10 +53,12 @@ def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
     visits = _visits(chain, v)
     visits = torch.where(chain.states, visits, 0)
     residual = (v + chain.step(visits) - visits).abs().sum(-1)
-    if not bool((residual <= _ACCURACY * 10 * visits.abs().sum(-1)).all()) or not bool((visits >= -_ACCURACY).all()):
+    steps = visits.abs().sum(-1)
+    ends = steps * torch.finfo(chain.dtype).eps <= _ROUNDED
+    if not bool(((residual <= _ACCURACY * 10 * steps) & ends).all()) or not bool((visits >= -_ACCURACY).all()):
         raise AttentionError(
-            "the walk does not end from every state (or too rarely to count its visits), so their number is not finite.",
-            "Let more tokens absorb, or damp the chain and ask for its stationary distribution.",
+            "the walk does not end from every state, or so rarely that the rounding of its rows decides how often.",
+            "Let more tokens absorb, damp the chain and ask for its stationary distribution, or pass it in float64.",
         )
     return visits.clamp_min(0)
 

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_interp.checks import check_position, check_probability, check_tensor
+from attnchain_interp.checks import check_probability, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider, wide_dtype
 from attnchain_interp.operators.factored_map import FactoredMap
@@ -77,8 +77,9 @@ def _not_finite(name: str, broken: Tensor) -> AttentionError:
 def renormalised(maps: Tensor) -> Tensor:
     """Returns maps (…, query, key) with rows divided by their sums; the same maps where rows are off by rounding alone."""
     sums = maps.sum(-1, keepdim=True)
-    off = (sums.detach() - 1).abs().amax()
-    return maps / sums if float(off) > 10 * torch.finfo(maps.dtype).eps else maps
+    if maps.requires_grad:  # a gradient does not depend on the rounding of the other maps
+        return maps / sums
+    return maps / sums if bool(((sums - 1).abs() > 10 * torch.finfo(maps.dtype).eps).any()) else maps
 
 
 def check_square(maps: Tensor, name: str) -> None:
@@ -109,7 +110,7 @@ class Chain:
         answers: the results of `mixing` for this chain, by damping. A second question costs nothing.
 
     Raises:
-        AttentionError: the matrix is not row-stochastic, or leads to a token that is not a state.
+        AttentionError: the matrix is not row-stochastic, has another type, or leads to a token that is not a state.
     """
 
     def __init__(self, transitions: Tensor | Operator, states: Tensor, absorbing: bool = False, check: bool = True) -> None:
@@ -121,6 +122,10 @@ class Chain:
         self.absorbing = absorbing
         self.answers: dict[float, tuple[Tensor, Tensor, Tensor]] = {}  # of `mixing`, by damping: no cycle keeps a chain alive
         shape = self.transitions.shape[:-1]
+        if self.dtype not in (torch.float32, torch.float64):
+            raise AttentionError(
+                f"the transition matrix is {self.dtype}; a chain is float32 or float64.", "Pass matrix.float()."
+            )
         if states.dtype != torch.bool or states.shape != shape:
             raise AttentionError(
                 f"states is {states.dtype} of shape {tuple(states.shape)}; it must be bool of shape {tuple(shape)}.",
@@ -195,49 +200,3 @@ def as_chain(P: Tensor | Factors | Chain) -> Chain:
 def check_damping(damping: float) -> None:
     """Refuses a damping outside [0, 1]."""
     check_probability("damping", damping, "the probability of following the chain", 0.99)
-
-
-def teleport(chain: Chain, personalization: Tensor | None) -> Tensor:
-    """Returns the checked jump distribution (…, token): `personalization`, or uniform over the states."""
-    if personalization is None:
-        return chain.uniform
-    return distribution(chain, personalization, "personalization", states_only=True)
-
-
-def distribution(chain: Chain, vector: Tensor, name: str, states_only: bool = False) -> Tensor:
-    """Returns the checked distribution `vector`, broadcast to (…, token), in the type of the chain.
-
-    Raises:
-        AttentionError: another length, NaN, negative, a sum other than one, or mass outside the states (`states_only`).
-    """
-    check_tensor(name, vector, "(…, token)")
-    shape = chain.states.shape
-    if vector.ndim == 0 or vector.shape[-1] != shape[-1]:
-        raise AttentionError(
-            f"{name} has shape {tuple(vector.shape)}; the chain has {shape[-1]} tokens: {tuple(shape)}.",
-            "Pass one probability for every token.",
-        )
-    try:
-        vector = vector.to(chain.device, chain.dtype).broadcast_to(shape)
-    except RuntimeError:
-        raise AttentionError(
-            f"{name} has shape {tuple(vector.shape)}; it must broadcast to {tuple(shape)}.",
-            "Pass one distribution for every chain of the batch, or one for all.",
-        ) from None
-    total = vector.detach().sum(-1)
-    if not bool(((total - 1).abs() <= 1e-3).all()) or bool((vector < 0).any()):
-        worst = total.flatten()[(total - 1).abs().nan_to_num(torch.inf).argmax()]
-        raise AttentionError(
-            f"{name} is not a distribution: it sums to {float(worst):.4g} and its least entry is {float(vector.min()):.4g}.",
-            "Pass non-negative numbers that sum to one (v / v.sum(-1, keepdim=True)).",
-        )
-    if states_only and bool((vector[~chain.states] > 0).any()):
-        raise AttentionError(f"{name} has mass on tokens that are not states of the chain.", "Set it to zero there.")
-    return vector
-
-
-def one_hot(chain: Chain, token: int) -> Tensor:
-    """Returns the distribution (token,) with all mass on one token."""
-    v = torch.zeros(len(chain), dtype=chain.dtype, device=chain.device)
-    v[check_position("start token", token, len(chain))] = 1
-    return v

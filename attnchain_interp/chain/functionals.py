@@ -9,7 +9,8 @@ from typing import Literal, final, overload
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain, as_chain, check_damping, distribution, one_hot, teleport
+from attnchain_interp.chain.chain import Chain, as_chain, check_damping
+from attnchain_interp.chain.vectors import distribution, one_hot, teleport
 from attnchain_interp.checks import as_number, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
@@ -110,7 +111,8 @@ def mixing(
         known = found.vector, residual, found.radius
         if personalization is None:
             chain.answers[damping] = known
-    return Mixing(*known, chain, tolerance)
+    pi, residual, radius = (answer.clone() for answer in known)
+    return Mixing(pi, residual, radius, chain, tolerance)
 
 
 def _refuse_absorbing(chain: Chain) -> None:
@@ -143,7 +145,9 @@ def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, pat
     """
     chain = as_chain(P)
     check_whole_number("steps", steps, "the number of steps of the walk", least=0)
-    v = distribution(chain, one_hot(chain, start) if isinstance(start, int) else start, "start")
+    if isinstance(start, int) or (hasattr(start, "__index__") and not start.ndim):
+        start = one_hot(chain, start)
+    v = distribution(chain, start, "start")
     visited = [v]
     for _ in range(steps):
         v = chain.step(v)
@@ -197,7 +201,7 @@ def stationary(
     jump = teleport(chain, personalization)
     known = chain.answers.get(damping) if personalization is None else None
     if known is not None:
-        pi, residual, _ = known
+        pi, residual, _ = (answer.clone() for answer in known)
     else:
         _refuse_absorbing(chain)
         found, residual = solve(chain.transitions, chain.states, damping, jump, radius=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping
 from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.chain.transformations import restrict
-from attnchain_interp.checks import check_whole_number
+from attnchain_interp.checks import check_tensor, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.gpcca import memberships
 from attnchain_interp.numerics.invariant_subspace import Product
@@ -147,6 +147,7 @@ def coarse_grained_stationary(P: Tensor | Factors | Chain, memberships: Tensor, 
     tensor([0.7500, 0.2500])
     """
     chain = as_chain(P)
+    check_tensor("memberships", memberships, "(…, token, k)")
     shape = tuple(chain.states.shape)
     if memberships.ndim < 2 or memberships.shape[:-1] != shape:
         raise AttentionError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain.chain import Chain, as_chain, check_damping, teleport
+from attnchain_interp.chain.chain import Chain, as_chain, check_damping
 from attnchain_interp.chain.functionals import stationary
+from attnchain_interp.chain.vectors import teleport, token_mask
 from attnchain_interp.checks import check_probability, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, Operator
@@ -24,15 +25,15 @@ def restrict(P: Tensor | Factors | Chain, states: Tensor) -> Chain:
         states: bool, broadcastable to (…, token).
 
     Raises:
-        AttentionError: a state whose whole row led to dropped tokens, or no state at all.
+        AttentionError: a state whose whole row led to dropped tokens, or no state at all; a mask that is not bool or has
+            another length.
 
     >>> P = torch.tensor([[0.2, 0.4, 0.4], [0.5, 0.3, 0.2], [0.0, 0.5, 0.5]])
     >>> restrict(P, torch.tensor([False, True, True])).matrix[1]
     tensor([0.0000, 0.6000, 0.4000])
     """
     chain = as_chain(P)
-    check_tensor("states", states, "(…, token)")
-    states = states.to(chain.device).broadcast_to(chain.states.shape) & chain.states
+    states = token_mask(chain, states, "states") & chain.states
     return Chain(chain.transitions.conditioned(states).scaled(columns=states), states, check=False)
 
 
@@ -46,7 +47,7 @@ def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
         tokens: bool, broadcastable to (…, token).
 
     Raises:
-        AttentionError: no state is left.
+        AttentionError: no state is left; a mask that is not bool or has another length.
 
     >>> absorb(torch.tensor([[1.0, 0.0], [0.4, 0.6]]), torch.tensor([True, False])).matrix
     tensor([[0.0000, 0.0000],
@@ -54,7 +55,7 @@ def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
     """
     chain = as_chain(P)
     check_tensor("tokens", tokens, "(…, token)")
-    states = chain.states & ~tokens.to(chain.device).broadcast_to(chain.states.shape)
+    states = chain.states & ~token_mask(chain, tokens, "tokens")
     if not bool(states.any(-1).all()):
         raise AttentionError("every state absorbs.", "Keep at least one state in every example that does not.")
     return Chain(chain.transitions.scaled(columns=states), states, absorbing=True, check=False)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.invariant_subspace import Floats, Product, schur_vectors
 
 _GAIN: Final = 1e-4  # of crispness, below which a linear program is the last
@@ -27,6 +28,7 @@ _NEAR: Final = 0.95  # of the way to the boundary that a step goes at most
 _GAP: Final = 1e-4  # of crispness, below which the walk ends
 _BINDING: Final = 1e-4  # membership below which the walk has met the boundary
 _EMPTY: Final = 1e-3  # greatest membership below which a state is empty
+_SINGULAR: Final = 1e-6  # ratio of singular values of A below which a state repeats others
 _FEASIBLE: Final = 1e-10  # by how much an entry of χ may be below its bound in a linear program
 _OPTIONS: Final = {
     "presolve": False,  # takes longer than it saves
@@ -56,7 +58,10 @@ def _memberships(X: Floats, eta: Floats) -> Floats:
     simplices = sorted({tuple(sorted(_inner_simplex(X, eta**power))) for power in (0, 0.5, 1)})
     starts = np.stack([_feasible(X, np.asarray(np.linalg.inv(X[[*corners]]), np.float64)) for corners in simplices])
     found = [_feasible(X, A) for A in (*_inside(X, starts), *starts)]
-    best = max((A for A in found if (X @ A).max(0).min() > _EMPTY), key=_crispness)
+    best = max((A for A in found if (X @ A).max(0).min() > _EMPTY and _regular(A)), key=_crispness, default=None)
+    if best is None:
+        k = X.shape[1]
+        raise AttentionError(f"the chain has fewer than {k} metastable states.", f"Pass k={k - 1} or fewer.")
     rows = (X @ best < _BINDING) | np.isin(np.arange(len(X)), simplices)[:, None]
     A = _crispest(CrispnessProgram(X, rows), best)
     chi = X[:, 1:] @ A[1:]
@@ -81,6 +86,12 @@ def _feasible(X: Floats, A: Floats) -> Floats:
     A = A.copy()
     A[0] = -(X[:, 1:] @ A[1:]).min(0)
     return A / A[0].sum()
+
+
+def _regular(A: Floats) -> bool:
+    """Says whether no state is a combination of the others: the coarse-grained chain needs A⁻¹."""
+    lengths = np.linalg.svd(A, compute_uv=False) if np.isfinite(A).all() else np.zeros(1)
+    return bool(lengths[-1] > _SINGULAR * lengths[0])
 
 
 def _crispness(A: Floats) -> float:
@@ -150,6 +161,8 @@ def _crispest(program: CrispnessProgram, A: Floats) -> Floats:
             keep = True
             continue
         corner = _feasible(X, corner)
+        if not _regular(corner):
+            break
         gain = _crispness(corner) - value
         if gain > 0:
             A, value, keep = corner, value + gain, False

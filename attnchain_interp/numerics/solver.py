@@ -66,6 +66,8 @@ def solve(
         return found, residual
     shape, batch = states.shape, states.shape[:-1]
     maps = transitions.dense() if isinstance(transitions, Dense) or n <= _MULTIPLIED_OUT else None
+    if maps is not None and not isinstance(transitions, Dense):  # the rows of composed factors are off by a few roundings
+        maps = maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
     if maps is not None and damping == 1 and vector:
         require_irreducible(maps, states)
     states, jump = states.reshape(-1, n), jump.reshape(-1, n)
@@ -87,7 +89,7 @@ def solve(
             raise AttentionError(
                 f"no stationary distribution within ‖πP − π‖₁ ≤ {allowed:g} was found (residual {float(residual.max()):.2g}"
                 f" at damping {damping}).",
-                "Lower the damping, for example to 0.99.",
+                "Lower the damping, or pass the chain in float64.",
             )
         found.vector = pi
     found.vector, found.radius = found.vector.reshape(shape), found.radius.to(jump.dtype).clamp(0, 1).reshape(batch)

@@ -20,6 +20,7 @@ from attnchain_interp.operators.operator import full_precision, wide_dtype
 _TILE: Final = 2**22  # map entries that are built at once where no fused kernel serves
 _ROWS: Final = 1024  # of a mask that are looked at together
 _MASKED: Final = -1e5  # a logit whose exponential is zero, and finite, unlike −∞ times anything
+_HIDING: Final = -9e3  # the probability of a token whose logit loses so much is zero, in float64 too
 _LOST: Final = 1e-5  # share of the mass that a fused product may miss before tiles take over
 
 
@@ -135,7 +136,7 @@ class FactoredMap(Remembering):
         ahead = torch.zeros_like(inside)
         for rows in places.split(_ROWS):
             part = mask.mT[:, :, rows] if upper else mask[:, :, rows]
-            part = part if part.dtype == torch.bool else part > torch.finfo(part.dtype).min / 2
+            part = part if part.dtype == torch.bool else part > _HIDING
             part = (part & (places > rows[:, None])).to(torch.float32)  # entries ahead of each row
             ahead[:, :, rows] = (part @ inside[..., None].to(torch.float32))[..., 0] > 0
         return ~(ahead & inside).any(-1)

@@ -31,8 +31,8 @@ class Factors:
         sinks: (head,) logits of a sink that takes part in the softmax and is then dropped. Rows sum to less than one.
 
     Raises:
-        AttentionError: shapes that do not fit, tensors on different devices, NaN or infinite factors, a mask of integers,
-            a soft-cap that is not positive.
+        AttentionError: shapes that do not fit, tensors on different devices, NaN or infinite factors, NaN in the mask or the
+            sinks, a mask of integers, a scale that is not finite, a soft-cap that is not positive and finite.
     """
 
     query: Tensor
@@ -57,7 +57,7 @@ class Factors:
             if other is not None:
                 check_tensor(name, other, axes)
         shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}"
-        if query.ndim != 4 or key.ndim != 4 or 0 in query.shape:
+        if query.ndim != 4 or key.ndim != 4 or 0 in query.shape or 0 in key.shape:
             raise AttentionError(
                 f"factors must be (batch, head, token, dim), none empty; got {shapes}.", "Add the missing axes."
             )
@@ -103,8 +103,13 @@ class Factors:
                     f"mask has shape {tuple(mask.shape)}; it must broadcast to {tuple(full)}.",
                     "Use the axes (batch, head, query, key); an axis of length 1 is broadcast.",
                 )
-        if self.softcap is not None and not as_number(self.softcap) > 0:
+        if self.scale is not None and not math.isfinite(as_number(self.scale)):
+            raise AttentionError(f"scale is {self.scale!r}; it must be a finite number.", "Pass scale=None for 1/√dim.")
+        if self.softcap is not None and not 0 < as_number(self.softcap) < math.inf:
             raise AttentionError(f"softcap is {self.softcap!r}; it must be positive.", "Pass softcap=None for no cap.")
+        for name, added in (("mask", mask), ("sinks", self.sinks)):
+            if added is not None and added.is_floating_point() and bool(added.amax().isnan()):
+                raise AttentionError(f"{name} holds NaN, so the maps would too.", "Use -inf for what is hidden.")
         if self.sinks is not None and self.sinks.shape != (query.shape[1],):
             raise AttentionError(
                 f"sinks has shape {tuple(self.sinks.shape)}; it must be ({query.shape[1]},).", "Pass one logit a head."

@@ -235,4 +235,5 @@ class Dense(Operator):
         if not bool(empty.any()):
             return Dense(self.matrix / kept[..., None])
         filler = uniform_over(states, self.dtype)[..., None, :]
+        kept = kept.masked_fill(empty, 1)  # a division by zero would be a gradient of NaN
         return Dense(torch.where(empty[..., None], filler, self.matrix / kept[..., None]))

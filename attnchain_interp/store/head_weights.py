@@ -70,6 +70,11 @@ def weights_in_layer(conditioned: Operator, states: Tensor, heads: Heads) -> Ten
     batch, count = conditioned.shape[:2]
     if callable(heads):
         weights = heads(conditioned.scaled(columns=states).dense())
+        if not isinstance(weights, Tensor):
+            raise AttentionError(
+                f"the heads function returned {type(weights).__name__}.",
+                f"Return a tensor of weights of shape (batch, head) = ({batch}, {count}).",
+            )
         if weights.shape != (batch, count) or bool((weights < 0).any()) or not bool(weights.isfinite().all()):
             raise AttentionError(
                 f"the heads function returned weights of shape {tuple(weights.shape)}, the least {float(weights.min()):.3g}.",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import Chain
-from attnchain_interp.chain.chain import distribution
+from attnchain_interp.chain.vectors import distribution
 from attnchain_interp.checks import check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.roles import Role

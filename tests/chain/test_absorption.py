@@ -78,3 +78,25 @@ def test_bad_input(five: Tensor) -> None:
         store.chain(sink="keep")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match='it has no sink="absorb"'):
         store.chain(direction="outgoing", sink="absorb")
+
+
+def rare(end: float, dtype: torch.dtype) -> ac.Chain:
+    P = torch.tensor([[1, 0, 0], [end, 0.3, 0.7 - end], [0, 0.6, 0.4]], dtype=dtype)
+    return ac.absorb(P, torch.tensor([True, False, False]))
+
+
+def test_walks_that_never_end_are_refused_whatever_the_rounding() -> None:
+    for seed in range(20):
+        P = torch.randn(8, 8, generator=torch.Generator().manual_seed(seed)).softmax(-1)
+        for chain in (P, P.double()):
+            with pytest.raises(ac.AttentionError, match="does not end"):
+                ac.expected_visits(ac.absorb(chain, torch.zeros(8, dtype=torch.bool)))
+
+
+def test_walks_that_end_rarely_are_counted_in_float64() -> None:
+    start = torch.tensor([0.0, 1, 0], dtype=torch.float64)
+    found = ac.expected_visits(rare(1e-6, torch.float64), start)
+    assert found.tolist() == pytest.approx([0, 1e6, (0.7 - 1e-6) / 0.6 * 1e6])
+    with pytest.raises(ac.AttentionError, match="float64"):
+        ac.expected_visits(rare(1e-6, torch.float32), start.float())
+    assert ac.expected_visits(rare(1e-3, torch.float32), start.float())[1].item() == pytest.approx(1e3, rel=1e-3)

@@ -57,7 +57,9 @@ def test_a_chain_is_gone_with_its_mixing(five: Tensor) -> None:
 def test_a_chain_keeps_its_answers(five: Tensor) -> None:
     chain = ac.chain.as_chain(five)
     first = ac.mixing(chain)
-    assert ac.mixing(chain).stationary is first.stationary is chain.answers[0.99][0]
+    assert torch.equal(first.stationary, chain.answers[0.99][0])
+    chain.answers[0.99][0].add_(1)
+    assert torch.equal(ac.mixing(chain).stationary, first.stationary + 1), "nothing is solved again"
     ac.mixing(chain, personalization=torch.eye(5).double()[0])
     ac.stationary(chain, 0.5)
     assert list(chain.answers) == [0.99], "for uniform jumps, and by `mixing` alone"
@@ -128,3 +130,8 @@ def test_maps_with_nan_are_named_and_the_others_have_answers() -> None:
         ac.mixing(P)
     assert "P[P.isfinite().all(-1).all(-1)]" in str(refused.value)
     assert ac.mixing(P[P.isfinite().all(-1).all(-1)]).stationary.shape == (4, 4)
+
+
+def test_a_matrix_of_another_type_is_refused() -> None:
+    with pytest.raises(ac.AttentionError, match="float32 or float64"):
+        ac.Chain(torch.eye(4).half(), torch.ones(4, dtype=torch.bool))

@@ -6,8 +6,10 @@ Bounces, stationary distributions and second eigenvalues beside closed forms, th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from deeptime.markov.tools.analysis import eigenvalues as deeptime_eigenvalues
@@ -381,3 +383,44 @@ def test_tokens_outside_the_chain_change_nothing(raw: Tensor) -> None:
     keep = torch.arange(len(P)) > 0
     inside = P[1:, 1:] / P[1:, 1:].sum(-1, keepdim=True)
     assert float(ac.second_eigenvalue(ac.restrict(P, keep))) == pytest.approx(float(ac.second_eigenvalue(inside)), abs=1e-6)
+
+
+def test_answers_are_the_callers_own() -> None:
+    chain = ac.restrict(torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1), torch.ones(4).bool())
+    for question in (ac.second_eigenvalue, ac.stationary, lambda P: ac.mixing(P).stationary):
+        first = question(chain)
+        expected = first.clone()
+        first /= 2
+        assert torch.equal(question(chain), expected)
+
+
+@pytest.mark.parametrize("token", [np.int64(1), np.array(1), torch.tensor(1)])
+def test_a_start_is_any_whole_number(token: Any) -> None:
+    P = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    assert torch.equal(ac.bounce(P, token), ac.bounce(P, 1))
+
+
+def test_the_gradient_of_a_map_does_not_depend_on_the_rounding_of_others() -> None:
+    P = torch.rand(5, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    found = []
+    for other in (P, P * 1.0001):
+        A = P.clone().requires_grad_()
+        ac.stationary(torch.stack([A, other]), 0.9)[0, 0].backward()
+        found.append(A.grad)
+    assert torch.allclose(*found)
+
+
+def test_no_chains_have_no_answers() -> None:
+    none = torch.empty(0, 3, 3)
+    assert ac.stationary(none).shape == (0, 3)
+    assert ac.second_eigenvalue(none).shape == (0,)
+    assert ac.mixing(none, damping=1).converged.shape == (0,)
+    assert ac.balance(none).matrix.shape == (0, 3, 3)
+
+
+def test_a_personalization_of_16_bits_is_divided_by_its_sum() -> None:
+    P = torch.randn(60, 60, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    v = torch.randn(60, generator=torch.Generator().manual_seed(1)).mul(2).bfloat16().softmax(-1)
+    assert float((v.float().sum() - 1).abs()) > 1e-5
+    for damping in (0.99, 0.1):
+        assert torch.allclose(ac.stationary(P, damping, v), ac.stationary(P, damping, v.float() / v.float().sum()), atol=1e-6)

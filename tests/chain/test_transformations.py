@@ -212,3 +212,26 @@ def test_tokens_outside_and_factors() -> None:
     assert not dense.matrix[..., 0].any()
     assert torch.allclose(dense.matrix.sum(-1), torch.ones(1, 2, 9), atol=1e-5)
     assert reversible(attention(8)).states.shape == (4, 8)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(5), torch.ones(5, dtype=torch.long), torch.ones(2, dtype=torch.bool)])
+def test_a_mask_of_another_type_or_length_is_refused(mask: Tensor) -> None:
+    P = torch.rand(5, 5).softmax(-1)
+    for change in (ac.restrict, ac.absorb):
+        with pytest.raises(ac.AttentionError, match="must be bool and broadcast to"):
+            change(P, mask)
+
+
+def test_gradients_of_padding_that_attends_to_padding_are_those_of_factors() -> None:
+    x = torch.randn(1, 2, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    keep = torch.tensor([[0, 0, 1, 1, 1]]).bool()
+    same = keep[:, None, :, None] == keep[:, None, None, :]
+    found = []
+    for kind in ("maps", "factors"):
+        q = x.clone().requires_grad_()
+        factors = ac.Factors(q, x, mask=same)
+        layer = ac.LayerAttention("0", factors.maps() if kind == "maps" else factors)
+        ac.stationary(ac.AttentionStore([layer], ac.TokenLayout.text(keep)).chain(), 0.9)[0, 2].backward()
+        found.append(q.grad)
+    assert torch.allclose(found[0], found[1])
+    assert float(found[0].abs().sum()) > 0

@@ -158,3 +158,12 @@ def test_causal_maps_damped_heavily_or_not_at_all(n: int) -> None:
     assert torch.allclose(found.stationary, ac.stationary(P.double(), 0.3).float(), atol=1e-6)
     if n == 1:
         assert ac.stationary(P, damping=1).tolist() == [[1.0]] * 3
+
+
+@pytest.mark.parametrize("n", [40, 200])
+def test_reversed_causal_factors(n: int) -> None:
+    for seed in range(6):
+        q, k = torch.randn(2, 1, 4, n, 8, generator=torch.Generator().manual_seed(seed))
+        factors = Factors(q, k, causal=True, scale=3.0)
+        found = ac.stationary(ac.reverse(factors))
+        assert torch.allclose(found, ac.stationary(ac.reverse(factors.maps())), atol=1e-5)

@@ -150,3 +150,12 @@ def test_logits_that_overflow_are_refused() -> None:
     huge = torch.full((1, 1, 3, 2), 1e30)
     with pytest.raises(ac.AttentionError, match="overflow"):
         FactoredMap(Factors(huge, huge))
+
+
+@pytest.mark.parametrize("fill", [-1e4, -1e9, torch.finfo(torch.float32).min, -torch.inf])
+def test_an_added_causal_mask_is_seen(fill: float) -> None:
+    q, k = torch.randn(2, 1, 1, 600, 16, generator=torch.Generator().manual_seed(0))
+    factors = Factors(q, k, mask=torch.full((600, 600), fill).triu(1))
+    every = torch.ones(1, 1, 600, dtype=torch.bool)
+    assert bool(FactoredMap(factors).triangular(every, upper=False).all())
+    assert float(factors.maps().triu(1).abs().max()) == 0

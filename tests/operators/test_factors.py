@@ -80,3 +80,19 @@ def test_queries_and_keys_of_other_tokens_make_a_map_but_no_chain() -> None:
     assert torch.allclose(factors.maps() @ value.repeat_interleave(2, 1), expected, atol=1e-6)
     with pytest.raises(ac.AttentionError, match="(?s)of 3 and 5 tokens; a chain needs the same tokens.*cross-attention"):
         FactoredMap(factors)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": float("nan")}, "scale is nan"),
+        ({"scale": "a"}, "scale is 'a'"),
+        ({"softcap": float("inf")}, "softcap is inf"),
+        ({"mask": torch.full((3, 3), torch.nan)}, "mask holds NaN"),
+        ({"sinks": torch.full((2,), torch.nan)}, "sinks holds NaN"),
+        ({"key": torch.rand(1, 0, 3, 4)}, "none empty"),
+    ],
+)
+def test_numbers_that_make_no_map_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ac.AttentionError, match=message):
+        Factors(**{"query": torch.rand(1, 2, 3, 4), "key": torch.rand(1, 2, 3, 4), **options})
