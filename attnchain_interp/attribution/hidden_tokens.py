@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, final
+from collections.abc import Callable
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
+from attnchain_interp.capture import plain_run
 from attnchain_interp.capture.source import forward_of
 from attnchain_interp.errors import AttentionError
+
+_HIDDEN: Final = -(2.0**15)  # a logit that masks alone have, in 16 bits too
+_SOFTMAX: Final = (F.softmax, torch.softmax, Tensor.softmax)
 
 
 @final
 class HiddenTokens:
     """Runs a model on texts while no token attends to the hidden ones. The others keep their places and positions.
 
-    Positions are passed as `position_ids` to a model that would count the tokens that its mask shows. Eager attention without
-    any key reads hidden tokens, so a text of which nothing is left is run by fused attention, which reads none.
+    Positions are passed as `position_ids` to a model that would count the tokens that its mask shows. Attention without any
+    key reads nothing, as in torch's fused kernels: an eager softmax, which would be the mean of hidden tokens, is zero.
 
     Args:
         model: its forward takes an attention_mask.
@@ -79,13 +84,8 @@ class HiddenTokens:
         if not bool(without.any()):
             return self._masked(rows, mask)
         self._check_without()
-        if not _is_eager(self._model):
+        with plain_run(self._model), _EmptyRows():
             return self._masked(rows, mask)
-        groups = [group for group in ((~without).nonzero()[:, 0], without.nonzero()[:, 0]) if len(group)]
-        found = [self._masked(rows[group], mask[group]) for group in groups[:-1]]
-        with _fused(self._model):
-            found.append(self._masked(rows[groups[-1]], mask[groups[-1]]))
-        return torch.cat(found)[torch.cat(groups).argsort()]
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:
         positions = {name: value.expand(len(rows), -1) for name, value in self._positions.items()}
@@ -100,7 +100,7 @@ class HiddenTokens:
 
         later = self._mask.clone()
         later[:, first] = 0
-        with _fused(self._model):  # of eager attention in float64 a query without any key makes NaN of all
+        with plain_run(self._model), _EmptyRows():  # in float64 an eager query without any key makes NaN of all
             if not counted(later) and counted(self._mask):
                 self._positions = own
 
@@ -111,7 +111,7 @@ class HiddenTokens:
         """
         if self._checked_without:
             return
-        with _fused(self._model):
+        with plain_run(self._model), _EmptyRows():
             both = [self._masked(text, torch.zeros_like(self._mask)) for text in (self._text, self._other)]
         if not _close(*both):
             raise self._refusal("reads hidden tokens where no other is left")
@@ -125,35 +125,15 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max().clamp_min(1e-6)))
 
 
-def _implementations(model: Any) -> list[tuple[Any, Any]]:
-    """Returns the configurations of a model of transformers and their attention, each before those inside it."""
-    modules = model.modules() if isinstance(model, torch.nn.Module) else []
-    found: dict[int, Any] = {}
+@final
+class _EmptyRows(TorchFunctionMode):
+    """While open, a softmax over nothing but hidden keys is zero."""
 
-    def add(config: Any) -> None:
-        found.pop(id(config), None)
-        found[id(config)] = config
-        for inside in (getattr(config, name, None) for name in getattr(config, "sub_configs", ())):
-            if inside is not None:
-                add(inside)
-
-    for config in {id(module.config): module.config for module in modules if hasattr(module, "config")}.values():
-        add(config)
-    return [(each, each._attn_implementation) for each in found.values() if hasattr(each, "_attn_implementation")]
-
-
-def _is_eager(model: Any) -> bool:
-    return any(own == "eager" for _, own in _implementations(model))
-
-
-@contextmanager
-def _fused(model: Any) -> Iterator[None]:
-    """While open, a model of transformers whose attention is eager runs torch's fused attention."""
-    before = _implementations(model)
-    try:
-        for config, own in before:  # a configuration passes its attention on to those inside it, which come later
-            config._attn_implementation = "sdpa" if own == "eager" else own
-        yield
-    finally:
-        for config, own in before:
-            config._attn_implementation = own
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func not in _SOFTMAX:
+            return result
+        given = {**dict(zip(("input", "dim"), args, strict=False)), **(kwargs or {})}
+        if "dim" not in given:  # it has another name, or none
+            return result
+        return result.masked_fill(given["input"].amax(given["dim"], keepdim=True) <= _HIDDEN, 0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_evals import Perturbation
-from attnchain_interp.attribution import HiddenTokens, LeaveOneOut, TokenAblation
+from attnchain_interp.attribution import HiddenTokens, LeaveOneOut, ShapleyValues, TokenAblation
 from attnchain_interp.attribution.model_call import Call
 
 from . import small_models as small
@@ -41,6 +41,21 @@ class Pooled(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.inner(input_ids, attention_mask=attention_mask).last_hidden_state.mean(1) + self.bias
+
+
+class ByHand(nn.Module):
+    """Attention whose softmax is exponentials over their sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(60, 48)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        x = self.embedding(input_ids)
+        logits = (x @ x.mT).masked_fill(attention_mask[:, None] == 0, -1e9)
+        weights = (logits - logits.amax(-1, keepdim=True)).exp()
+        return x + weights / weights.sum(-1, keepdim=True) @ x
 
 
 def test_a_text_without_any_token_is_that_of_fused_attention() -> None:
@@ -146,13 +161,37 @@ def test_a_probability_that_does_not_move_hides_no_reading() -> None:
             TokenAblation(model, Call(small.ids(1), 2), "attention-mask", score)
 
 
-def test_a_model_that_must_see_a_token_is_refused_where_none_is_left() -> None:
-    """MPT has no fused attention, and a softmax over hidden keys alone."""
+def test_capped_logits_of_eager_attention() -> None:
+    """Gemma 2 has no fused attention in transformers, for its cap; the greatest cap leaves the logits as they are."""
+    sizes: dict[str, Any] = {**SIZES, "num_key_value_heads": 3, "head_dim": 16, "intermediate_size": 32}
+    models = []
+    for cap, implementation in ((1e4, "eager"), (None, "sdpa")):
+        torch.manual_seed(0)
+        config = transformers.Gemma2Config(**sizes, attn_logit_softcapping=cap)
+        models.append(transformers.Gemma2ForCausalLM(config).eval())
+        models[-1].config._attn_implementation = implementation
+    assert torch.allclose(scores(models[0]), scores(models[1]), atol=1e-4)
+    assert torch.allclose(logits(models[0]), logits(models[1]), atol=1e-4)
+    assert len(scores(models[0]).unique()) == 4
+    assert ShapleyValues(models[0], n_samples=1).attribute(small.ids(1), (6, 3)).isfinite().all()
+
+
+def test_mpt_reads_nothing_where_no_token_is_left() -> None:
+    """MPT has no fused attention."""
     torch.manual_seed(0)
     config = transformers.MptConfig(vocab_size=60, d_model=48, n_heads=3, n_layers=2, max_seq_len=32)
     model: Any = transformers.MptForCausalLM(config).eval()
     hidden = HiddenTokens(model, lambda rows, **named: model(rows, **named).logits[:, -1], small.ids(1), 6)
-    rows = small.ids(1).expand(3, -1)
-    assert torch.allclose(hidden(rows, LEFT[:3] > 0), model(rows, attention_mask=LEFT[:3].long()).logits[:, -1], atol=1e-6)
-    with pytest.raises(ac.AttentionError, match="MptForCausalLM reads hidden tokens where no other is left"):
+    rows, others = small.ids(1).expand(4, -1), small.ids(1).clone()
+    found = hidden(rows, LEFT > 0)
+    assert torch.allclose(found[:3], model(rows[:3], attention_mask=LEFT[:3].long()).logits[:, -1], atol=1e-6)
+    others[:, :6] = 9
+    assert torch.allclose(hidden(others, LEFT[3:] > 0), found[3:], atol=1e-5)
+
+
+def test_a_model_that_must_see_a_token_is_refused_where_none_is_left() -> None:
+    model = ByHand().eval()
+    hidden = HiddenTokens(model, lambda rows, **named: model(rows, **named)[:, -1], small.ids(1), 6)
+    assert torch.equal(hidden(small.ids(1), LEFT[1:2] > 0), model(small.ids(1), LEFT[1:2])[:, -1])
+    with pytest.raises(ac.AttentionError, match="ByHand reads hidden tokens where no other is left"):
         hidden(small.ids(1).expand(4, -1), LEFT > 0)
