@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 
 from attnchain_interp.capture import WrapperAdapter, adapter_of
+from attnchain_interp.capture.reading import cached_tokens, checked, without_empty_caches
 from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target
@@ -37,9 +39,15 @@ class Call(NamedTuple):
         """Returns the positional and keyword arguments of the call: (inputs, *extra), as in Captum, and the options.
 
         A model whose first argument is `input_ids` and which takes `inputs_embeds` gets a floating-point tensor (batch, token,
-        width) as `inputs_embeds`. A model that takes keywords alone gets `inputs` as its first keyword.
+        width) as `inputs_embeds`. A model that takes keywords alone gets `inputs` as its first keyword. An empty cache is left
+        out, since a method may call the model several times.
         """
-        inputs, extra, options = self.inputs, self.extra, self.options or {}
+        inputs, options = self.inputs, without_empty_caches(self.options or {})
+        extra = tuple(None if cached_tokens(each) == 0 else each for each in self.extra)
+        if "reading" in options:
+            reading = checked(options["reading"])
+            options["reading"] = replace(reading, arguments=without_empty_caches(reading.arguments))
+            _check_caches((*extra, *reading.arguments.values()))
         source, adapter = model, adapter_of(model) if module_of(model) is None else None
         model = adapter.module(source) if isinstance(adapter, WrapperAdapter) else source
         forward = forward_of(model)
@@ -78,6 +86,16 @@ class Call(NamedTuple):
         if embedded:
             return (None, *extra) if extra or model is source else (), {"inputs_embeds": inputs, **options}
         return (inputs, *extra), {**options}
+
+
+def _check_caches(arguments: Iterable[Any]) -> None:
+    """Refuses the cache of a decoder alone that holds tokens; an encoder is read beside the cache of its decoder."""
+    for cache in arguments:
+        if (tokens := cached_tokens(cache)) and not hasattr(cache, "cross_attention_cache"):
+            raise AttentionError(
+                f"the cache that the model is given holds {tokens} tokens, and only those of inputs have scores.",
+                "Pass the whole text as inputs, without the cache.",
+            )
 
 
 def one_tensor(inputs: Any) -> Tensor:

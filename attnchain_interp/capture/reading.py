@@ -96,3 +96,14 @@ def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -
             f"Write reading=ac.Reading({written}).",
         )
     return reading, {**kwargs, **reading.arguments}
+
+
+def cached_tokens(argument: Any) -> int | None:
+    """Returns of how many tokens a cache of transformers holds keys and values. Returns None for any other argument."""
+    length = getattr(argument, "get_seq_length", None)
+    return None if length is None else int(length())
+
+
+def without_empty_caches(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns keyword arguments of a model that runs several times: a forward fills a cache, and the next one reads it."""
+    return {name: argument for name, argument in named.items() if cached_tokens(argument) != 0}

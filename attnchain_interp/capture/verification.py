@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.capture.adapter import CaptureRequest, Edit
-from attnchain_interp.capture.reading import Reading, separated
+from attnchain_interp.capture.reading import Reading, separated, without_empty_caches
 from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.capture.source import module_of, uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
@@ -85,6 +85,7 @@ def prove(model: Any, *inputs: Any, layers: LayerSelection = "all", reading: Rea
     if module_of(model) is None:
         raise AttentionError(f"prove needs a module; got {type(model).__name__}.", "Pass the module itself.")
     reading, kwargs = separated(model, reading, kwargs)
+    kwargs = without_empty_caches(kwargs)
 
     def captured(edit: Edit | None, among: LayerSelection) -> tuple[AttentionStore, Tensor]:
         outputs: list[Any] = []

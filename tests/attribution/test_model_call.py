@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from captum.metrics import sensitivity_max
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_interp import attribution
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.gradients import logits_kept
 
@@ -217,3 +219,33 @@ def test_the_logits_of_the_last_positions_alone_are_asked_for() -> None:
     ac.TokenRank(model).attribute(small.ids(), model_kwargs={"logits_to_keep": 2})
     handle.remove()
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(ac.TokenRank, ac.LogitTokenRank, ac.GradientTokenRank, attribution.LeaveOneOut, attribution.IntegratedGradients),
+        partial(attribution.ShapleyValues, n_samples=1),
+    ],
+)
+def test_an_empty_cache_is_left_out(method: Any, fixed: bool) -> None:
+    model, ids = small.llama(), small.ids()
+    make: Any = partial(transformers.StaticCache, max_cache_len=32) if fixed else transformers.DynamicCache
+    cache = make(config=model.config)
+    expected = method(model).attribute(ids, (-1, 5))
+    for options in ({"model_kwargs": {"cache": cache}}, {"additional_forward_args": (None, None, cache)}):
+        found = method(model).attribute(ids, (-1, 5), internal_batch_size=1, **options)
+        assert torch.allclose(found, expected, atol=1e-5)
+    assert int(cache.get_seq_length()) == 0
+    assert ac.prove(model, ids, cache=cache).holds
+
+
+def test_a_filled_cache_is_refused_by_name() -> None:
+    model, ids = small.llama(), small.ids()
+    for method in (ac.TokenRank, ac.LogitTokenRank, attribution.LeaveOneOut, attribution.IntegratedGradients):
+        cache = transformers.DynamicCache(config=model.config)
+        model(ids, cache=cache)
+        assert cache.get_seq_length() == 7
+        with pytest.raises(ac.AttentionError, match="(?s)cache that the model is given holds 7 tokens.*the whole text"):
+            method(model).attribute(ids, (-1, 5), model_kwargs={"cache": cache})

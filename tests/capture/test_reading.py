@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture.reading import separated
+from attnchain_interp.capture.reading import separated, without_empty_caches
 
 
 class Named(nn.Module):
@@ -99,3 +100,11 @@ def test_other_types_are_refused() -> None:
     for source in (model, lambda x: x):
         with pytest.raises(ac.AttentionError, match="reading is a str"):
             ac.capture(source, x, reading="encoder")  # type: ignore[reportArgumentType]
+
+
+def test_empty_caches_are_told_from_filled_ones_and_from_other_arguments() -> None:
+    config = transformers.LlamaConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
+    for empty in (transformers.DynamicCache(config=config), transformers.StaticCache(config=config, max_cache_len=8)):
+        assert without_empty_caches({"cache": empty, "labels": None}) == {"labels": None}
+        empty.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
+        assert list(without_empty_caches({"cache": empty})) == ["cache"]
