@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from attnchain_adapters.checks import check_shown
 from attnchain_adapters.torch_operators import function_of
 from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import Edit, MakeNorms, OutputCollector
+from attnchain_interp.capture import Edit, MakeNorms, OutputCollector, of_this_thread
 from attnchain_interp.store import LayerSelection, names_given
 
 
@@ -80,19 +79,18 @@ class AttentionRecorder(TorchFunctionMode):
         self._running: list[tuple[nn.Module, str, str | None]] = []
         self._owners: list[tuple[nn.Module, str] | None] = [None]
         self._handles: list[RemovableHandle] = []
-        self._thread = 0
         self._unreadable: dict[str, str] = {}
         self._doubts: list[tuple[Doubt, Callable[[], object]]] = []  # with what notes it
         self._attention = AttentionCalls()
 
     def __enter__(self) -> AttentionRecorder:
-        self._thread = get_ident()
+        leave = of_this_thread(self._leave)
         for name, module in self._model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):  # takes no hooks: a transform of images
                 continue
-            enter = partial(self._enter, name)
+            enter = of_this_thread(partial(self._enter, name))
             self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._leave, with_kwargs=True, always_call=True))
+            self._handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
         super().__enter__()
         return self
 
@@ -131,8 +129,6 @@ class AttentionRecorder(TorchFunctionMode):
         return {"route": ", ".join(sorted(set(self.routes.values())))} | ({"unread": unread} if unread else {})
 
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if get_ident() != self._thread:
-            return
         layer = None
         if name in self._layers:
             several = self._layers[name]
@@ -142,7 +138,7 @@ class AttentionRecorder(TorchFunctionMode):
         self._owners.append(self._owners[-1] if layer is None else (module, layer))
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if get_ident() == self._thread and self._running:
+        if self._running:
             self._running.pop()
             self._owners.pop()
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attnchain_adapters.attention_calls import AttentionCall
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import plain_run
+from attnchain_interp.capture import of_this_thread, plain_run
 
 _CHANNELS_LAST: Final = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RMSNorm)
 _CHANNELS_AFTER_BATCH: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
@@ -89,9 +89,9 @@ class _Axes(AttentionRecorder):
         for module in self._model.modules():
             kind = type(module)
             if kind in _CHANNELS_LAST:
-                self._handles.append(module.register_forward_hook(partial(self._begin, -1)))
+                self._handles.append(module.register_forward_hook(of_this_thread(partial(self._begin, -1))))
             elif kind in _CHANNELS_AFTER_BATCH:
-                self._handles.append(module.register_forward_hook(partial(self._begin, 1)))
+                self._handles.append(module.register_forward_hook(of_this_thread(partial(self._begin, 1))))
         super().__enter__()
         return self
 

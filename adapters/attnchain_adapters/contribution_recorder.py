@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Final, final
 
@@ -17,7 +16,7 @@ from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.contribution_trace import ContributionTrace
 from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import AttentionError
-from attnchain_interp.capture import AttentionBlock, BlockCollector
+from attnchain_interp.capture import AttentionBlock, BlockCollector, of_this_thread
 
 _RECENT: Final = 4  # calls of modules whose inputs are remembered
 
@@ -55,8 +54,8 @@ class ContributionRecorder(AttentionRecorder):
     def __enter__(self) -> ContributionRecorder:
         around = {".".join(parts[:k]) for parts in (name.split(".") for name in self._layers) for k in range(len(parts) + 1)}
         for module in (self._model.get_submodule(name) for name in around):
-            self._handles.append(module.register_forward_pre_hook(self._given, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._done, always_call=True))
+            self._handles.append(module.register_forward_pre_hook(of_this_thread(self._given), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(of_this_thread(self._done), always_call=True))
         super().__enter__()
         return self
 
@@ -80,20 +79,19 @@ class ContributionRecorder(AttentionRecorder):
         return result
 
     def _given(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if get_ident() == self._thread:
-            given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-            for tensor in given:  # a norm before the block: its input is the block's, too
-                sources = (before for output, before in self._returned if output is tensor)
-                given.extend(each for before in sources for each in before if not any(each is known for known in given))
-            self._open.append(given)
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        for tensor in given:  # a norm before the block: its input is the block's, too
+            sources = (before for output, before in self._returned if output is tensor)
+            given.extend(each for before in sources for each in before if not any(each is known for known in given))
+        self._open.append(given)
 
     def _done(self, *_: object) -> None:
-        if get_ident() == self._thread and self._open:
+        if self._open:
             self._open.pop()
 
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super()._enter(name, module, args, kwargs)
-        if get_ident() == self._thread and (layer := self._running[-1][2]) is not None:
+        if (layer := self._running[-1][2]) is not None:
             while len(self._traces) > 1:
                 self._settle()
             if layer in self._wanted and self._blocks.wants_blocks:
@@ -102,7 +100,7 @@ class ContributionRecorder(AttentionRecorder):
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         super()._leave(module, args, kwargs, output)
-        if get_ident() == self._thread and isinstance(output, Tensor):
+        if isinstance(output, Tensor):
             self._returned.append((output, [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]))
 
     def _take(self, layer: str, call: AttentionCall, result: Any) -> Any:

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import check_places
-from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
+from attnchain_interp.capture import WrapperAdapter, adapter_of, of_this_thread, uncompiled
 from attnchain_interp.capture.reading import checked
 from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
@@ -48,9 +48,8 @@ def embedding_of(model: nn.Module) -> nn.Module:
 
 
 def changed_embeddings(model: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
-    """Lets a function change the embeddings (batch, token, width) of a model's tokens. The handle is a context."""
-    hook: Callable[[nn.Module, Any, Tensor], Tensor] = lambda _, __, output: change(output)  # noqa: E731 - pyright
-    return embedding_of(model).register_forward_hook(hook)
+    """Lets a function change a model's embeddings (batch, token, width) of tokens, in this thread. The handle is a context."""
+    return embedding_of(model).register_forward_hook(of_this_thread(lambda _, __, output: change(output)))
 
 
 def own_call(model: nn.Module, call: Call) -> Call:

@@ -36,6 +36,7 @@ from attnchain_interp.capture.reduction_collector import ReductionCollector, Red
 from attnchain_interp.capture.rgb_image import rgb_image
 from attnchain_interp.capture.source import check_settled, uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
+from attnchain_interp.capture.threads import of_this_thread
 from attnchain_interp.capture.verification import LayerProof, Proof, prove
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "check_settled",
     "contributions_of",
     "direct_effects",
+    "of_this_thread",
     "plain_run",
     "prove",
     "rgb_image",

@@ -24,6 +24,7 @@ from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import Reductions
 from attnchain_interp.capture.source import check_holds_weights, module_of, uncompiled
 from attnchain_interp.capture.store_collector import MAX_BYTES, StoreCollector
+from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 from attnchain_interp.store import AttentionStore, LayerSelection
@@ -57,6 +58,7 @@ def capture(
 ) -> Reductions: ...
 
 
+@in_turn
 def capture(
     source: Any,
     *inputs: Any,
@@ -173,6 +175,7 @@ def _collected(store: AttentionStore, collector: Collector[Result]) -> Result:
     return collector.result(store.names, store.metadata)
 
 
+@in_turn
 def capture_contributions(
     model: Any,
     *inputs: Any,

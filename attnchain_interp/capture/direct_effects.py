@@ -14,6 +14,7 @@ from attnchain_interp.capture.collector import Block, Expected, MakeNorms, told
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.capture.source import uncompiled
+from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, full_precision
 from attnchain_interp.store import LayerSelection
@@ -95,6 +96,7 @@ class DirectEffectCollector:
         return torch.stack([self._effects[name].to(self._effects[names[0]].device) for name in names], 1)
 
 
+@in_turn
 def capture_direct_effects(
     model: Any,
     *inputs: Any,

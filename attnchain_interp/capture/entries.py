@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, wraps
-from threading import get_ident
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import nn
 
 from attnchain_interp.capture.adapter import Adapter, entries_of
-from attnchain_interp.capture.source import replaced_methods
+from attnchain_interp.capture.threads import replaced_methods
 from attnchain_interp.errors import AttentionError
 
 Result = TypeVar("Result")
@@ -53,7 +52,7 @@ class Entries(Generic[Result]):
 
     def __init__(self, name: str, known: Sequence[Known], read: Callable[..., Result]) -> None:
         self._name, self._known, self._read = name, known, read
-        self._thread, self.inside = get_ident(), False
+        self.inside = False
         self._first: Known | None = None
         self._results: list[Result] = []
         self._error: AttentionError | None = None
@@ -70,7 +69,7 @@ class Entries(Generic[Result]):
         for each in self._known:
             for entry in each.entries:
                 original = getattr(each.module, entry)
-                yield each.module, entry, wraps(original)(partial(self._entered, each, original))
+                yield each.module, entry, partial(self._entered, each, original)
 
     def result(self) -> tuple[Result, Known]:
         """Returns the result, and the model that ran, after the forward."""
@@ -87,7 +86,7 @@ class Entries(Generic[Result]):
         return self._results[0], self._first
 
     def _entered(self, known: Known, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if get_ident() != self._thread or self.inside:
+        if self.inside:
             return original(*args, **kwargs)
         self.inside = True
         try:

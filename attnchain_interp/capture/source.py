@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -38,23 +37,6 @@ def forward_of(source: Any) -> Callable[..., Any] | None:
         return source.__func__
     compiled: Any = module._modules.get("_orig_mod", module)
     return type(compiled).forward
-
-
-@contextmanager
-def replaced_methods(replacements: Iterable[tuple[nn.Module, str, Callable[..., Any]]]) -> Iterator[None]:
-    """While open, methods of some instances (module, name) are replaced."""
-    before = []
-    try:
-        for module, name, replacement in replacements:
-            before.append((module, name, module.__dict__.get(name)))
-            module.__dict__[name] = replacement
-        yield
-    finally:
-        for module, name, own in before:
-            if own is None:
-                del module.__dict__[name]
-            else:
-                module.__dict__[name] = own
 
 
 def uncompiled(source: Any) -> Any:

@@ -14,6 +14,7 @@ from attnchain_interp.capture.reading import Reading, separated, without_empty_c
 from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.capture.source import module_of, uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
+from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, LayerSelection
 
@@ -64,6 +65,7 @@ class Proof:
         return self.deviation <= AGREES and all(layer.moved > 2 * self.deviation for layer in self.layers)
 
 
+@in_turn
 def prove(model: Any, *inputs: Any, layers: LayerSelection = "all", reading: Reading | None = None, **kwargs: Any) -> Proof:
     """Proves that the captured maps are those that the model computes with, layer by layer.
 

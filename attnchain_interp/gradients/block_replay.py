@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import get_ident
 from typing import Any, Final, final
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp.capture import plain_run
-from attnchain_interp.capture.source import replaced_methods
+from attnchain_interp.capture.threads import of_this_thread, replaced_methods
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import derivatives
 
@@ -41,15 +40,14 @@ class LayerOutputs:
         self._outputs: dict[str, list[Any]] = {}
 
     def __enter__(self) -> LayerOutputs:
-        thread = get_ident()
-
         def remember(name: str, output: Any) -> None:
-            if get_ident() == thread and torch.is_grad_enabled() == self._gradients:
+            if torch.is_grad_enabled() == self._gradients:
                 self._outputs.setdefault(name, []).append(output)
 
         self._handles: list[RemovableHandle] = []
         for name, block in self._blocks.items():
-            self._handles.append(block.register_forward_hook(lambda _, __, output, name=name: remember(name, output)))
+            hook = of_this_thread(lambda _, __, output, name=name: remember(name, output))
+            self._handles.append(block.register_forward_hook(hook))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attnchain_interp.capture import CaptureRequest, EncoderDecoderAdapter, Reading, StackKind, adapter_of, uncompiled
 from attnchain_interp.capture.reading import separated
+from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
@@ -63,6 +64,7 @@ def is_encoder_decoder(model: Any) -> bool:
     return isinstance(adapter, EncoderDecoderAdapter) and adapter.is_encoder_decoder(model)
 
 
+@in_turn
 def capture_encoder_decoder_gradients(
     model: Any, *inputs: Any, target: Target = None, reading: Reading | None = None, **kwargs: Any
 ) -> EncoderDecoderGradients:

@@ -11,6 +11,7 @@ from torch import Tensor
 from attnchain_interp.capture import Reading
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.source import module_of
+from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
@@ -19,6 +20,7 @@ from attnchain_interp.gradients.target import Target, position_read, selected_sc
 from attnchain_interp.store import LayerSelection
 
 
+@in_turn
 def capture_layer_gradients(
     model: Any,
     *inputs: Any,

@@ -11,6 +11,7 @@ from torch import Tensor
 from attnchain_interp.capture import Reading, uncompiled
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.source import module_of
+from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import check_differentiable
@@ -18,6 +19,7 @@ from attnchain_interp.gradients.relevance_rules import RelevanceRules
 from attnchain_interp.gradients.target import SeveralScores, Target, selected_score
 
 
+@in_turn
 def logit_direction(
     model: Any,
     *inputs: Any,

@@ -12,6 +12,7 @@ from torch import Tensor
 from attnchain_interp.capture import CaptureRequest, Reading
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.store_collector import MAX_BYTES
+from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
@@ -127,6 +128,7 @@ class AttentionGradients:
         return replace(self, store=AttentionStore(list(self.store), tokens, self.store.metadata))
 
 
+@in_turn
 def capture_gradients(
     model: Any,
     *inputs: Any,

@@ -26,7 +26,7 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequences_of,
 )
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
-from attnchain_interp.capture import plain_run, uncompiled
+from attnchain_interp.capture import of_this_thread, plain_run, uncompiled
 from attnchain_interp.diffusion import HeadWeighting, SamplingAttention, SequenceKind
 from attnchain_interp.reprs import counted
 from attnchain_interp.store import Grid, LayerSelection, select_layers
@@ -79,8 +79,8 @@ def sampling_attention(
         family = family_of(denoiser)
         modules = {name: [name] for name in attention_modules(denoiser)}
         handles = [
-            denoiser.register_forward_pre_hook(before, with_kwargs=True),
-            denoiser.register_forward_hook(after),
+            denoiser.register_forward_pre_hook(of_this_thread(before), with_kwargs=True),
+            denoiser.register_forward_hook(of_this_thread(after)),
         ]
         try:
             with AttentionRecorder(denoiser, modules, set(modules), mean):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from math import prod
-from threading import get_ident
 from typing import Any, Self, final
 
 import torch
@@ -19,7 +18,7 @@ from attnchain_adapters.torch_models.provenance import Origin, Provenance
 from attnchain_adapters.torch_operators import function_of
 from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import Factors
-from attnchain_interp.capture import plain_run
+from attnchain_interp.capture import of_this_thread, plain_run
 
 
 @final
@@ -117,16 +116,15 @@ class _Survey(AttentionRecorder):
     def __enter__(self) -> Self:
         super().__enter__()
         for module in (each for each in self._model.modules() if not isinstance(each, torch.jit.ScriptModule)):
-            self._handles.append(module.register_forward_pre_hook(self._begun, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._done, with_kwargs=True, always_call=True))
+            self._handles.append(module.register_forward_pre_hook(of_this_thread(self._begun), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(of_this_thread(self._done), with_kwargs=True, always_call=True))
         return self
 
     def _begun(self, *_: Any) -> None:
-        if get_ident() == self._thread:
-            self._begun_at.append(len(self.uses))
+        self._begun_at.append(len(self.uses))
 
     def _done(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if get_ident() == self._thread and self._begun_at:
+        if self._begun_at:
             uses = range(self._begun_at.pop(), len(self.uses))
             self._provenance.returned((*args, *kwargs.values()), output, uses)
 
@@ -136,10 +134,9 @@ class _Survey(AttentionRecorder):
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         before = len(self._running)
         super()._enter(name, module, args, kwargs)
-        if len(self._running) > before:
-            self.entries[name] = self.entries.get(name, -1) + 1
-            given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-            self._given[before:] = [[tensor for tensor in given if tensor.is_floating_point()]]
+        self.entries[name] = self.entries.get(name, -1) + 1
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        self._given[before:] = [[tensor for tensor in given if tensor.is_floating_point()]]
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

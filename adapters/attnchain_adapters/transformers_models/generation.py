@@ -15,6 +15,7 @@ from attnchain_adapters.checks import arguments_of
 from attnchain_adapters.transformers_models.stacks import Stack
 from attnchain_adapters.transformers_models.steps import Steps
 from attnchain_interp import AttentionError
+from attnchain_interp.capture import of_this_thread
 
 _DRAFTS: Final = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
 
@@ -61,8 +62,8 @@ class Generation:
 
     def __enter__(self) -> Generation:
         for module in self._around() if self._writes else ():
-            self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+            self._handles.append(module.register_forward_pre_hook(of_this_thread(self._enter), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(of_this_thread(self._leave), always_call=True))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

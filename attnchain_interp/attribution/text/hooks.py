@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, ClassVar, Final, Literal, Self
 
 from captum.attr import Attribution
 from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.capture.threads import turn
 from attnchain_interp.store import AttentionStore, Heads, Start, TokenSelection
 
 Begin = Literal["position", "cross-attention"]
@@ -26,7 +29,7 @@ class TextHooks(Attribution, ABC):
     """The hooks that `TextAttribution` calls on a method. Every attribution method has them.
 
     `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with a `start` sets
-    `has_start = True`. Few methods need more.
+    `has_start = True`. Few methods need more. `read` runs in the model's `turn`.
 
     Attributes:
         forward_func: the model.
@@ -52,6 +55,11 @@ class TextHooks(Attribution, ABC):
     reads_contexts: ClassVar[bool] = False
     allows_padding: ClassVar[bool] = False
     is_additive: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "read" in vars(cls):
+            cls.read = _in_turn(cls.read)
 
     @abstractmethod
     def read(self, call: Call) -> Any:
@@ -101,3 +109,12 @@ class TextHooks(Attribution, ABC):
         for name, value in settings.items():
             setattr(copied, name, value)
         return copied
+
+
+def _in_turn(read: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(read)
+    def waiting(self: TextHooks, call: Call) -> Any:
+        with turn(self.forward_func):
+            return read(self, call)
+
+    return waiting

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.contexts import contexts, together
 from attnchain_interp.attribution.text.hooks import TextHooks
-from attnchain_interp.capture import Reading, capture
+from attnchain_interp.capture import Reading, capture, of_this_thread
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients, SeveralScores, logits_kept, logits_of
 from attnchain_interp.operators import float32_or_wider
@@ -145,7 +145,7 @@ def first_logits(model: nn.Module) -> Iterator[list[Tensor]]:
         if not seen:
             seen.append(logits_of(output, "Load the model with its language-model head.").detach())
 
-    handle = model.register_forward_hook(remember)
+    handle = model.register_forward_hook(of_this_thread(remember))
     try:
         yield seen
     finally:
@@ -160,7 +160,7 @@ def last_tokens(model: Any) -> Iterator[list[Tensor]]:
     if not isinstance(head, nn.Linear):
         yield seen
         return
-    handle = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    handle = head.register_forward_pre_hook(of_this_thread(lambda _, given: seen.append(given[0])))
     try:
         yield seen
     finally:
