@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError
-from attnchain_interp.reprs import with_fields
+from attnchain_interp.reprs import brief, with_fields
 
 
 class Examples(Protocol):
@@ -164,11 +164,22 @@ def _example(row: Any) -> dict[str, Any]:
             f"an example is {type(row).__name__}, which holds no image.",
             "Pass an image (channel, height, width), a tuple that begins with one, or an object with `image` or `input_ids`.",
         )
-    return {"inputs": image, "label": _label(rest[0]) if rest and isinstance(rest[0], int) else None}
+    return {"inputs": image, "label": _label(rest[0]) if rest else None}
 
 
 def _label(number: Any) -> Tensor | None:
-    return None if number is None else torch.as_tensor(number, dtype=torch.long)
+    if number is None:
+        return None
+    try:
+        found = torch.as_tensor(number)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    if found.numel() != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise AttentionError(
+            f"the label of an example is {brief(number)}, which is not one whole number.",
+            "Give the number of its class, or None where it is unknown.",
+        )
+    return found.view(()).long()
 
 
 @final

@@ -1,9 +1,12 @@
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from attnchain_evals import ClutteredDigits
-from attnchain_evals.tasks.examples import Passage, Selection, batches
+from attnchain_evals.tasks.examples import Passage, Picture, Selection, batches
 from attnchain_interp import AttentionError
 
 
@@ -29,6 +32,29 @@ def test_labels_of_digits_and_of_pairs() -> None:
         (batch,) = batches(data, 3, None, lambda *_: True)
         assert batch.labels is not None
         assert batch.labels.tolist() == [int(digits[k].label) for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    "label", [3, np.int64(3), np.uint8(3), np.array([3]), np.array(3), torch.tensor(3), torch.tensor([3])]
+)
+def test_whole_numbers_of_numpy_and_torch_are_labels(label: Any) -> None:
+    for row in ((torch.zeros(3, 2, 2), label), Picture(torch.zeros(3, 2, 2), label=label)):
+        (batch,) = batches([row, row], 2, None, lambda *_: True)
+        assert batch.labels is not None
+        assert batch.labels.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("label", [0.5, True, "cat", np.array([1, 2]), torch.ones(2, 2), np.float32(1), {"class": 1}, [], 1j])
+def test_labels_that_are_not_whole_numbers_are_refused(label: Any) -> None:
+    for row in ((torch.zeros(3, 2, 2), label), Picture(torch.zeros(3, 2, 2), label=label)):
+        with pytest.raises(AttentionError, match="the label of an example is .*, which is not one whole number"):
+            list(batches([row], 1, None, lambda *_: True))
+
+
+def test_an_example_without_a_label_has_none() -> None:
+    for row in ((torch.zeros(3, 2, 2), None), (torch.zeros(3, 2, 2),), torch.zeros(3, 2, 2)):
+        (batch,) = batches([row], 1, None, lambda *_: True)
+        assert batch.labels is None
 
 
 def test_examples_of_the_numbers_in_their_order() -> None:
