@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum.attr import GradientAttribution, PerturbationAttribution
 
-from attnchain_evals.bench.names import CONTROLS, build_metrics, method_class, method_names
+from attnchain_evals.bench.names import CONTROLS, build_metrics, method_class, method_names, metric_names
 from attnchain_interp import AttentionError
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def fitting(given: Needs) -> list[str]:
     return [name for name in method_names() if needs_of(name) <= given]
 
 
+def fitting_metrics(given: Needs) -> list[str]:
+    """Returns the names of the metrics whose needs these things meet."""
+    return [name for name in metric_names() if needs_of_metric(name) <= given]
+
+
 def check_fits(model: str, given: Needs, methods: Iterable[str], metrics: Iterable[ExampleMetric] = ()) -> None:
     """Refuses a method or a metric that needs what the model does not give."""
     for spec in methods:
@@ -85,5 +90,5 @@ def check_fits(model: str, given: Needs, methods: Iterable[str], metrics: Iterab
         if lacks := sorted(metric.needs - given):
             raise AttentionError(
                 f"metric {metric.name!r} needs {' and '.join(lacks)}, and {model} gives none.",
-                "Take a model with a classification head, or metrics of a mask: acc, miou, map, pointing-game, energy-inside.",
+                f"Use one of {', '.join(fitting_metrics(given))}.",
             )

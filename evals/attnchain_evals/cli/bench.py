@@ -71,7 +71,7 @@ def ls(
     model: Annotated[str | None, typer.Option(help="only the methods and metrics that fit this model")] = None,
 ) -> None:
     """Lists the names that `bench run` knows. With --model, those that the model can be asked."""
-    from attnchain_evals.bench import names, needs
+    from attnchain_evals.bench import needs
     from attnchain_evals.bench.data_names import DATA
     from attnchain_evals.bench.model_loading import load
 
@@ -79,7 +79,7 @@ def ls(
         given = needs.ALL if model is None else needs.given_by(load(model))
     lists = {
         "methods": lambda: needs.fitting(given),
-        "metrics": lambda: [name for name in names.metric_names() if needs.needs_of_metric(name) <= given],
+        "metrics": lambda: needs.fitting_metrics(given),
         "data": lambda: [f"{name:<27} {text}" for name, text in DATA.items()],
     }
     typer.echo("\n".join(lists[what]()))

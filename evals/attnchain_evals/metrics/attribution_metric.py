@@ -28,8 +28,18 @@ class AttributionMetric(ExampleMetric):
     """
 
     def measure(self, trial: Trial, attributions: Tensor) -> Tensor:
-        """Returns the figures (batch, column) in float64."""
+        """Returns the figures (batch, column) in float64.
+
+        Raises:
+            AttentionError: a trial of texts for a metric of images, or the reverse; or attributions of another shape.
+        """
         text = trial.inputs.ndim == 2
+        there, asked = ("text", "images") if text else ("images", "text")
+        if asked in self.needs:
+            raise AttentionError(
+                f"{self.name} is a metric of {asked}, and the trial holds {there}.",
+                f"Choose a metric of {there} in docs/evaluation.md.",
+            )
         if (
             attributions.shape != trial.inputs.shape
             if text

@@ -36,6 +36,7 @@ class NAOPC(RemovalMetric):
     Source: Edin et al., *Normalized AOPC*, ACL 2025 (arXiv 2408.08137).
     """
 
+    needs = RemovalMetric.needs | {"images"}
     version = 1
     higher_is_better = True
 

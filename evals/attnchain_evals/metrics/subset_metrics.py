@@ -32,6 +32,7 @@ class SensitivityN(RemovalMetric):
     Source: Ancona et al., *Towards Better Understanding of Gradient-based Attribution Methods*, ICLR 2018.
     """
 
+    needs = RemovalMetric.needs | {"images"}
     version = 1
     higher_is_better = True
 
@@ -101,6 +102,7 @@ class Infidelity(RemovalMetric):
     Source: Yeh et al., *On the (In)fidelity and Sensitivity of Explanations*, NeurIPS 2019.
     """
 
+    needs = RemovalMetric.needs | {"images"}
     version = 1
     higher_is_better = False
 

@@ -80,6 +80,19 @@ def test_what_does_not_fit_is_refused_with_what_does(headless: LoadedModel) -> N
         AttentionError, match=r"method 'LeGrad' needs logits, and hf:x gives none.\nUse one of AttentionFlow, .*TokenRank"
     ):
         check_fits("hf:x", given, ["TokenRank", "LeGrad"])
-    with pytest.raises(AttentionError, match=r"metric 'deletion/mean' needs logits, .*\nTake .*pointing-game"):
+    with pytest.raises(AttentionError, match=r"metric 'deletion/mean' needs logits, .*\nUse one of acc, .*pointing-game"):
         check_fits("hf:x", given, ["TokenRank"], build_metrics(["acc", "deletion/mean"]))
     check_fits("hf:x", given, ["TokenRank"], build_metrics(["acc"]))
+
+
+@pytest.mark.parametrize(
+    ("model", "metric", "lacks", "fits"),
+    [("bundled", "evidence-ap", "text", "infidelity"), ("bundled-decoder", "infidelity", "images", "evidence-ap")],
+)
+def test_a_metric_of_texts_is_no_remedy_for_images_nor_the_reverse(model: str, metric: str, lacks: str, fits: str) -> None:
+    with pytest.raises(AttentionError, match=f"metric '{metric}' needs {lacks}, and {model} gives none") as refused:
+        check_fits(model, given_by_name(model), [], build_metrics([metric]))
+    remedies = str(refused.value).partition("Use one of ")[2].rstrip(".").split(", ")
+    assert fits in remedies
+    assert metric not in remedies
+    check_fits(model, given_by_name(model), [], build_metrics([fits]))

@@ -60,6 +60,20 @@ def test_bad_calls() -> None:
         preset("srg", **TEXT).measure(trial(), ORACLE[:, :4])
 
 
+@pytest.mark.parametrize("name", ["infidelity", "sensitivity-n", "naopc", "acc", "pointing-game"])
+def test_a_metric_of_images_refuses_texts(name: str) -> None:
+    with pytest.raises(
+        ac.AttentionError, match=f"{name} is a metric of images, and the trial holds text.\nChoose a metric of text"
+    ):
+        preset(name).measure(trial(), ORACLE)
+
+
+@pytest.mark.parametrize("name", ["evidence-ap", "evidence-first", "sentence-hit"])
+def test_a_metric_of_texts_refuses_images(name: str) -> None:
+    with pytest.raises(ac.AttentionError, match=f"{name} is a metric of text, and the trial holds images"):
+        preset(name).measure(planted(), torch.rand(2, 4, 4))
+
+
 def test_subsets_have_their_sizes_and_belong_to_the_number_of_the_example() -> None:
     subsets = random_subsets([1, 3, 5], features=6, examples=2, first=4, seed=0)
     assert subsets.sum(2).tolist() == [[1, 3, 5]] * 2
