@@ -12,6 +12,7 @@ from torch import Tensor
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.gradients import logits_kept, logits_of
+from attnchain_interp.reprs import brief
 
 ClassScore = Literal["probability", "log-probability", "logit", "log-odds", "accuracy"]
 
@@ -39,6 +40,33 @@ def next_logits(model: Callable[..., Any], texts: Tensor, **named: Any) -> Tenso
     200 tokens and 50,000 words are 40 MB.
     """
     return class_logits(model(texts, **logits_kept(model, 1), **named), texts)
+
+
+def classes_of(target: Any, clean: Tensor) -> Tensor:
+    """Returns the classes (batch,) of a target: one class, or one per example. The prediction when None.
+
+    Args:
+        target: a whole number, or a list, array or tensor of them.
+        clean: the logits (batch, class).
+
+    Raises:
+        AttentionError: what is no whole number, a class that the model lacks, or another number of classes than examples.
+    """
+    batch, classes = clean.shape
+    fix = f"Pass one class, or one for each of the {batch} examples."
+    try:
+        chosen = clean.argmax(1) if target is None else torch.as_tensor(target, device=clean.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise AttentionError(f"target is {brief(target)}, and classes are whole numbers.", fix) from None
+    if chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool:
+        raise AttentionError(f"target is {brief(target)}, and classes are whole numbers.", fix)
+    if chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != batch) or bool(((chosen < 0) | (chosen >= classes)).any()):
+        raise AttentionError(
+            f"target {brief(chosen) if chosen.ndim else int(chosen)} does not name classes of this model; it has {classes},"
+            f" numbered 0 to {classes - 1}.",
+            fix,
+        )
+    return chosen.long().expand(batch)
 
 
 @torch.no_grad()

@@ -10,7 +10,14 @@ from typing import Any, final, get_args
 import torch
 from torch import Tensor, nn
 
-from attnchain_evals.perturbation.class_score import ClassScore, KnownScores, class_logits, class_score, clean_logits
+from attnchain_evals.perturbation.class_score import (
+    ClassScore,
+    KnownScores,
+    class_logits,
+    class_score,
+    classes_of,
+    clean_logits,
+)
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, counts_of
 from attnchain_evals.perturbation.features import Features, Ranked, ranked
 from attnchain_evals.perturbation.given import Reduction, model_grid, scores_of
@@ -187,19 +194,8 @@ class Perturbation:
         return torch.cat([self._logits(self._view(*pair)) for pair in pairs])
 
     def target(self, target: int | Tensor | None) -> Tensor:
-        """Returns the checked classes (batch,). The clean prediction when None.
-
-        Raises:
-            AttentionError: a class that the model lacks, or another number of classes than examples.
-        """
-        batch, classes = self.clean.shape
-        chosen = self.clean.argmax(1) if target is None else torch.as_tensor(target, device=self.clean.device)
-        if chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != batch) or bool(((chosen < 0) | (chosen >= classes)).any()):
-            raise AttentionError(
-                f"target {target!r} does not name classes of this model; it has {classes}, numbered 0 to {classes - 1}.",
-                f"Pass one class, or one for each of the {batch} examples.",
-            )
-        return chosen.long().expand(batch)
+        """Returns the checked classes (batch,). The clean prediction when None. See `classes_of` for errors."""
+        return classes_of(target, self.clean)
 
     def curve(
         self,

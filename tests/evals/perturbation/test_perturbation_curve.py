@@ -1,5 +1,6 @@
 """On a model whose score is the share of planted evidence still there, every curve is known in closed form."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,8 +119,13 @@ def test_bad_calls(model: nn.Module, images: Tensor) -> None:
         perturbation_curve(model, images, torch.stack([WEIGHTS, WEIGHTS * torch.nan]))
     with pytest.raises(ac.AttentionError, match="target 2 does not name classes of this model; it has 2"):
         perturbation_curve(model, images, good, target=2)
-    with pytest.raises(ac.AttentionError, match="one for each of the 2 examples"):
+    with pytest.raises(ac.AttentionError, match=r"target int64 \(3,\) .*\n.*one for each of the 2 examples"):
         perturbation_curve(model, images, good, target=torch.tensor([0, 1, 0]))
+    for target in (0.9, True, "1", torch.tensor([0.0, 1.0]), torch.tensor([True, False]), np.array([0.5, 1.0]), {}, [0.5, 1]):
+        with pytest.raises(
+            ac.AttentionError, match="target is .*, and classes are whole numbers.\nPass one class, or one for"
+        ):
+            perturbation_curve(model, images, good, target=target)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="train mode"):
         perturbation_curve(model.train(), images, good)
     model.eval()
