@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture import Reading, uncompiled
+from attnchain_interp.capture import Reading, plain_run, uncompiled
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.source import module_of
 from attnchain_interp.capture.threads import in_turn
@@ -65,7 +65,7 @@ def logit_direction(
     def score() -> Tensor:
         return selected_score(model(*inputs, **kwargs), target, batch)
 
-    with torch.no_grad(), LayerOutputs(module, gradients=False) as outputs:
+    with torch.no_grad(), plain_run(module), LayerOutputs(module, gradients=False) as outputs:
         expected = score()
 
     def by_rules() -> Tensor:

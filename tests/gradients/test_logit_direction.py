@@ -76,6 +76,15 @@ def test_a_compiled_model_is_read_as_it_is_written() -> None:
     assert torch.equal(found, logit_direction(model, ids, layers=LLAMA, batch=2, target=(6, 3)))
 
 
+def test_a_model_that_was_compiled_in_place_and_has_run_is_read_too() -> None:
+    model, ids = small.llama(), small.ids()
+    expected = logit_direction(model, ids, layers=LLAMA, batch=2, target=(6, 3))
+    model.compile(backend="aot_eager")
+    with torch.no_grad():
+        model(ids)
+    assert torch.equal(logit_direction(model, ids, layers=LLAMA, batch=2, target=(6, 3)), expected)
+
+
 def test_refusals() -> None:
     model, ids = small.llama(), small.ids()
     with pytest.raises(ac.AttentionError, match="cannot be selected from logits"):
