@@ -238,7 +238,7 @@ def test_baselines(name: str, state: str) -> None:
     make, given, target = MODELS[name]
     model, (first, *extra) = make(), given()
     methods = [attribution.GradELLM(model), attribution.AttnLRP(model), attribution.LeaveOneOut(model)]
-    methods += [attribution.ShapleyValues(model, n_samples=1), attribution.IntegratedGradients(model, 2)]
+    methods += [attribution.ShapleyValues(model, n_samples=1), attribution.IntegratedGradients(model)]
     methods += [] if "bert" in name.lower() else [ac.LogitTokenRank(model)]
     methods += [
         attribution.LeaveOneOut(model, removal)

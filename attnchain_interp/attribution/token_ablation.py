@@ -78,7 +78,9 @@ class TokenAblation:
         self._call = own_call(self._model, call)
         self._check(image)
         self._hidden = self._hiding() if self._removal == "attention-mask" else None
-        self._mean = mean_embedding(embedding_of(self._model)) if self._removal == "mean-embedding" else torch.empty(0)
+        self._mean = torch.empty(0)
+        if self._removal == "mean-embedding":
+            self._mean = mean_embedding(embedding_of(self._model), call.inputs.device)
 
     def __len__(self) -> int:
         return len(self.ablated)

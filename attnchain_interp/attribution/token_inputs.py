@@ -80,10 +80,15 @@ def called(model: nn.Module, call: Call, inputs: Tensor, **changed: Any) -> Any:
 
 
 @torch.no_grad()
-def mean_embedding(embedding: nn.Module) -> Tensor:
-    """Returns the mean embedding (width,) of a vocabulary."""
+def mean_embedding(embedding: nn.Module, device: torch.device) -> Tensor:
+    """Returns the mean embedding (width,) of a vocabulary.
+
+    Args:
+        embedding: the module. Its weights may be offloaded, on no device.
+        device: where the token numbers of an input lie.
+    """
     weight: Any = embedding.weight
-    parts = torch.arange(len(weight), device=weight.device).split(_ROWS)
+    parts = torch.arange(len(weight), device=device).split(_ROWS)
     return torch.stack([embedding(part[None])[0].sum(0) for part in parts]).sum(0) / len(weight)
 
 

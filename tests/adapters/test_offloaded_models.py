@@ -12,6 +12,7 @@ import torch
 import transformers
 
 import attnchain_interp as ac
+from attnchain_interp.attribution import IntegratedGradients, LeaveOneOut
 
 SIZES = {"vocab_size": 60, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 IDS = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(1))
@@ -55,5 +56,8 @@ def test_offloaded_weights_change_no_number(load: Callable[[Path], Any], tmp_pat
     for method in (ac.TokenRank, ac.GradientAttention, ac.LeGrad):
         scores = method(model).attribute(IDS, (8, 5), output="tokens")
         assert torch.equal(scores, method(whole).attribute(IDS, (8, 5), output="tokens"))
+    for make in (lambda each: IntegratedGradients(each, 4), lambda each: LeaveOneOut(each, "mean-embedding")):
+        scores = make(model).attribute(IDS, (8, 5), output="tokens")
+        assert torch.equal(scores, make(whole).attribute(IDS, (8, 5), output="tokens"))
     assert ac.prove(model, IDS).holds
     assert any(weight.is_meta for weight in model.parameters())

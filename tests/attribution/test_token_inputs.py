@@ -47,7 +47,7 @@ def test_attributions_are_summed_by_token() -> None:
 def test_the_mean_of_a_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding = nn.Embedding(10, 4)
     monkeypatch.setattr(token_inputs, "_ROWS", 3)
-    assert torch.allclose(mean_embedding(embedding), embedding.weight.detach().mean(0))
+    assert torch.allclose(mean_embedding(embedding, torch.device("cpu")), embedding.weight.detach().mean(0))
 
 
 def test_a_call_of_the_model_alone() -> None:

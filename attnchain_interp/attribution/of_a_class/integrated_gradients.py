@@ -1,12 +1,13 @@
-"""Integrated gradients of embeddings and images, summed by token. Captum computes the integral."""
+"""Integrated gradients of embeddings and images, summed by token."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import torch
 from captum.attr import GradientAttribution
-from captum.attr import IntegratedGradients as Integral
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
@@ -23,6 +24,9 @@ from attnchain_interp.attribution.token_inputs import (
 from attnchain_interp.capture import capture
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.checks import check_whole_number
+from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.differentiable_maps import check_differentiable, derivatives
+from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import TokenLayout
 
 
@@ -30,8 +34,8 @@ from attnchain_interp.store import TokenLayout
 class IntegratedGradients(TokenAttribution, GradientAttribution):
     """(x − b) ⊙ ∫₀¹ ∇s(b + α (x − b)) dα, summed over the embedding x of a token or over the pixels of a patch.
 
-    The baseline b of each token is the mean embedding of the vocabulary; that of an image is its mean colour. Captum's
-    `IntegratedGradients` computes the integral. Scores have a sign. They add up to the score's change from the baseline.
+    The baseline b of each token is the mean embedding of the vocabulary; that of an image is its mean colour. The points of
+    the integral are Gauss–Legendre's, as in Captum. Scores have a sign. They add up to the score's change from the baseline.
     `attribute_text` explains each output token over its own context. `n_steps` forwards and backwards.
 
     Args:
@@ -42,7 +46,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
 
     Raises:
         AttentionError: at once, for another score or number; on attribution, a model without `get_input_embeddings`, and the
-            errors of `capture`.
+            errors of `capture_gradients`.
 
     Source: Sundararajan, Taly & Yan, *Axiomatic Attribution for Deep Networks*, ICML 2017.
     """
@@ -71,6 +75,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
 
     def _of_one(self, call: Call) -> tuple[Tensor, TokenLayout]:
         model, target = module_inside(self.forward_func), single_target(call.target)
+        check_differentiable(model)
         positional, named = call.arguments(self.forward_func)
         store = capture(self.forward_func, *positional, layers=-1, **named)
         inputs, own = call.inputs.detach(), own_call(model, call)
@@ -79,13 +84,27 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
         else:
             embedding = embedding_of(model)
             inputs = inputs if inputs.is_floating_point() else embedding(inputs).detach()
-            baseline = mean_embedding(embedding).expand_as(inputs)
+            baseline = mean_embedding(embedding, inputs.device).expand_as(inputs)
 
         def score(changed: Tensor) -> Tensor:
             return score_of(called(model, own, changed), target, len(changed), self.score)
 
-        with plain_run(model), inputs.device:  # Captum makes tensors on the default device
-            integral = Integral(score).attribute(
-                inputs, baseline, n_steps=self.n_steps, internal_batch_size=self.internal_steps
-            )
-        return by_token(integral, store), store.tokens
+        with plain_run(model):
+            return by_token(self._integral(score, inputs, baseline), store), store.tokens
+
+    def _integral(self, score: Callable[[Tensor], Tensor], inputs: Tensor, baseline: Tensor) -> Tensor:
+        """Returns (x − b) ⊙ ∫₀¹ ∇s(b + α (x − b)) dα of one example, in float32 or wider."""
+        start, change = float32_or_wider(baseline), float32_or_wider(inputs) - float32_or_wider(baseline)
+        nodes, weights = (torch.from_numpy(part).to(change) / 2 for part in leggauss(self.n_steps))
+        total = torch.zeros_like(change[0])
+        for some, weight in zip((nodes + 0.5).split(self.internal_steps), weights.split(self.internal_steps), strict=True):
+            with torch.enable_grad():
+                points = torch.stack([(start + alpha * change)[0] for alpha in some]).to(inputs.dtype).requires_grad_()
+                (gradients,) = derivatives(score(points), [points])
+            if gradients is None:
+                raise AttentionError(
+                    "the score does not depend on the inputs by a gradient: the model detaches its tensors, or is quantised.",
+                    "Use the model in floating point, and a target that depends on the inputs.",
+                )
+            total += torch.tensordot(weight, float32_or_wider(gradients), 1)
+        return total * change

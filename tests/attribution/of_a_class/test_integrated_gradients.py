@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import GradientAttribution
+from captum.attr import IntegratedGradients as Captums
 from torch import Tensor
 
 import attnchain_interp as ac
@@ -31,6 +32,26 @@ def test_on_a_decoder() -> None:
     assert torch.allclose(found, expected, atol=1e-6)
     embedded = IntegratedGradients(model, 12, internal_steps=12).attribute(table[ids], (6, 3), output="tokens")
     assert torch.allclose(embedded, found, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_steps", [1, 5, 50])
+def test_the_integral_is_captums(n_steps: int) -> None:
+    model, images = small.vit(), small.images()
+    mean = images.mean((2, 3), keepdim=True).expand_as(images)
+    pixels: Tensor = Captums(model).attribute(images, mean, 1, n_steps=n_steps)
+    expected = pixels.sum(1).unflatten(1, (2, 4)).unflatten(3, (3, 4)).sum((2, 4))
+    found = IntegratedGradients(model, n_steps, "logit").attribute(images, 1, output="grid")
+    assert found.shape == expected.shape
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_an_output_that_is_detached_is_refused() -> None:
+    model = small.vit()
+    model.head.register_forward_hook(lambda *given: given[-1].detach())
+    with pytest.raises(ac.AttentionError, match="does not depend on the inputs by a gradient"):
+        IntegratedGradients(model).attribute(small.images(), 1)
+    with torch.inference_mode(), pytest.raises(ac.AttentionError, match="inference_mode"):
+        IntegratedGradients(small.vit()).attribute(small.images(), 1)
 
 
 def test_scores_add_up_to_the_change_of_the_score() -> None:
