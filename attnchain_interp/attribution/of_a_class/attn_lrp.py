@@ -19,6 +19,7 @@ from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.encoder_decoder import is_encoder_decoder
 from attnchain_interp.gradients.relevance_rules import RelevanceRules
 from attnchain_interp.gradients.target import selected_score
+from attnchain_interp.operators import float32_or_wider
 
 
 @final
@@ -70,7 +71,7 @@ class AttnLRP(TokenAttribution, GradientAttribution):
                     "Use the model in floating point, and a target that depends on the inputs.",
                 )
             graph.maps["inputs"] = tensor
-            relevance = tensor.detach() * graph.gradients(score, ["inputs"])["inputs"]
+            relevance = float32_or_wider(tensor.detach()) * float32_or_wider(graph.gradients(score, ["inputs"])["inputs"])
         return Scored(by_token(relevance, store), store.tokens, metadata=store.metadata)
 
     def scores(self, source: Scored, first: int = 0) -> Tensor:

@@ -130,6 +130,13 @@ def test_captum_contract() -> None:
     assert torch.allclose(smooth, single, atol=1e-6)
 
 
+def test_relevance_of_a_model_in_16_bits_is_summed_in_float32() -> None:
+    model, ids = small.llama().bfloat16(), small.ids()
+    scores = AttnLRP(model).attribute(ids, (6, 3), output="tokens")
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.bfloat16().float())
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = small.bert()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
