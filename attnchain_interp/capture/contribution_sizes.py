@@ -11,7 +11,7 @@ from torch import Tensor
 from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import exact_products
+from attnchain_interp.operators.exact_products import exact_products
 from attnchain_interp.operators.tiles import entries_at_once
 
 Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
