@@ -117,7 +117,7 @@ def _with_text(name: str, side: int | None) -> tuple[Any, dict[str, Any]]:
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:
-    """Yields the images: files as they are, and those of folders. Other files in folders are named."""
+    """Yields the images: files as they are, and those of folders but for results. Other files in folders are named."""
     from attnchain_evals.tasks.image_folder import images_in
 
     for path in paths:
@@ -129,7 +129,13 @@ def _files(paths: list[Path]) -> Iterator[Path]:
         if others:
             some = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
             typer.echo(f"no images, left out: {some}", err=True)
-        yield from found
+        yield from (file for file in found if not _is_result(file))
+
+
+def _is_result(file: Path) -> bool:
+    """Says whether an image is the labels or the overlay of another one, whose facts lie beside."""
+    stems = (file.name.removesuffix(ending) for ending in ("-labels.png", "-overlay.jpg") if file.name.endswith(ending))
+    return any((file.parent / f"{stem}.json").is_file() for stem in stems)
 
 
 def _names(files: list[Path]) -> Iterator[str]:

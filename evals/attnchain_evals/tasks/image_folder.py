@@ -32,7 +32,7 @@ class ImageFolder:
     relative name, with any suffix, white on the object, and without transparency. It is resized and cropped like the image.
 
     Args:
-        folder: images at any depth, in the order of their names.
+        folder: images at any depth, in the order of their names. Hidden ones (`._a.jpg`, `__MACOSX/a.jpg`) are left out.
         preprocess: a PIL image → the model's input (1, channel, height, width).
 
     Raises:
@@ -94,7 +94,7 @@ class ImageFolder:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Returns the files of images in a folder, at any depth, in the order of their names."""
+    """Returns the files of images in a folder, at any depth, in the order of their names. Hidden ones are left out."""
     if not folder.is_dir():
         raise AttentionError(f"there is no folder {folder}.", "Pass the folder that holds the images.")
     files = _images(folder)
@@ -107,7 +107,14 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    return sorted(
+        file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not hidden(file.relative_to(folder))
+    )
+
+
+def hidden(path: Path) -> bool:
+    """Says whether a part of the path is hidden: it begins with a dot, or is the folder that macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _stem(file: Path, folder: Path) -> str:

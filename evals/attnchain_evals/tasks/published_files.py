@@ -126,6 +126,6 @@ def _parsed(path: Path, wanted: str) -> Any:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise AttentionError(f"{path} cannot be read ({error}).", "Pass a file of text in UTF-8.") from error

@@ -57,6 +57,14 @@ def test_a_folder_is_segmented_once(folder: Path) -> None:
     assert json.loads((out / "0.json").read_text())["asked"]["point"] == [10, 10], "asked otherwise, it is made anew"
 
 
+def test_results_beside_the_images_are_no_images(folder: Path) -> None:
+    beside = folder / "in"
+    Image.open(beside / "0.png").save(beside / "2-labels.png")  # a photograph of that name, without facts beside
+    for _ in range(2):
+        assert "3 of 3 images" in run(beside, "-o", beside, "-k", 2)
+    assert not list(beside.glob("0-labels-*"))
+
+
 def test_a_bad_image_does_not_stop_the_others(folder: Path) -> None:
     (folder / "in" / "0.png").write_bytes(b"no image")
     with pytest.raises(AttentionError, match=r"1 image without segments\. .*0\.png is not a readable image"):

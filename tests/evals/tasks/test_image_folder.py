@@ -47,6 +47,24 @@ def test_a_mask_goes_where_its_image_goes(folder: Path) -> None:
     assert ImageFolder(folder / "images" / "inner", preprocess)[0].mask is None
 
 
+def test_hidden_files_are_no_images(folder: Path) -> None:
+    whole = ImageFolder(folder, preprocess)
+    for name in (
+        "images/._a.jpg",
+        "images/.thumbnails/a.jpg",
+        "images/__MACOSX/a.jpg",
+        "masks/._b.png",
+        "masks/__MACOSX/b.png",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no image")
+    assert ImageFolder(folder, preprocess).files == whole.files
+    assert ImageFolder(folder, preprocess).identity == whole.identity
+    inside = folder.parent / ".cache"
+    folder.rename(inside)
+    assert len(ImageFolder(inside, preprocess)) == 3, "the folder itself may be hidden"
+
+
 def test_the_identity_follows_contents_names_and_preprocessing(folder: Path) -> None:
     identity = ImageFolder(folder, preprocess).identity
     assert ImageFolder(folder, preprocess).identity == identity

@@ -50,6 +50,13 @@ def test_lines_and_lists_hold_the_same_records(tmp_path: Path) -> None:
     assert whole_record(write_json(tmp_path / "b.json", rows[0]), WANTED).field("id", int) == 1
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", '{"id": 1}\n'), ("a.json", '[{"id": 1}]')])
+def test_a_file_may_begin_with_a_byte_order_mark(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    (record,) = records(tmp_path / name, WANTED)
+    assert record.field("id", int) == 1
+
+
 def test_broken_records_are_refused_by_their_place(tmp_path: Path) -> None:
     for rows, message in (
         (['{"id": 1}', '{"id": '], r"(?s)a\.jsonl, line 2 is not JSON.*Correct it: a line has 'id'"),
