@@ -18,6 +18,7 @@ from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.tasks.examples import Data
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
+from attnchain_interp.reprs import brief
 
 
 def benchmark(
@@ -59,8 +60,9 @@ def benchmark(
         name: of the model in reports.
 
     Raises:
-        AttentionError: a baseline that is not among the methods, no method, names of metrics that are not unique, a batch size
-            or limit below one, several processes without `output`, or what capture, the metrics and `run` raise.
+        AttentionError: a baseline that is not among the methods, no method, one without `attribute`, names of metrics that are
+            not unique, a batch size or limit below one, several processes without `output`, or what capture, the metrics and
+            `run` raise.
     """
     if baseline is not None and baseline not in methods:
         raise AttentionError(f"baseline={baseline!r} is not among the methods.", f"Use one of {', '.join(methods)}.")
@@ -68,6 +70,13 @@ def benchmark(
         check_whole_number("batch_size", batch_size, "the number of examples in a forward pass")
     if limit is not None:
         check_whole_number("limit", limit, "the greatest number of examples")
+    check_whole_number("seed", seed, "the seed of random methods and metrics", least=0)
+    without = [name for name, method in methods.items() if not callable(getattr(method, "attribute", None))]
+    if without:
+        raise AttentionError(
+            f"method {without[0]!r} is {brief(methods[without[0]])}, which has no attribute(inputs, target, output=…).",
+            "Pass an object of a class with that method, such as ac.TokenRank().",
+        )
     metrics = standard_metrics(data) if metrics is None else list(metrics)
     if not methods or not metrics or len({metric.name for metric in metrics}) < len(metrics):
         raise AttentionError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
@@ -18,7 +17,7 @@ from attnchain_evals.perturbation.features import Features, each_token
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
 from attnchain_interp import AttentionError
-from attnchain_interp.checks import check_one_of, check_whole_number
+from attnchain_interp.checks import check_one_of, check_tensor, check_whole_number
 
 
 class AttributionMetric(ExampleMetric):
@@ -33,6 +32,7 @@ class AttributionMetric(ExampleMetric):
         Raises:
             AttentionError: a trial of texts for a metric of images, or the reverse; or attributions of another shape.
         """
+        check_tensor("attributions", attributions, "(batch, rows, columns), or (batch, token) of texts")
         text = trial.inputs.ndim == 2
         there, asked = ("text", "images") if text else ("images", "text")
         if asked in self.needs:
@@ -114,24 +114,6 @@ def features_of(trial: Trial, features: Features) -> Features:
         )
     words = trial.words
     return words if features == "word" else trial.once("each token", lambda: each_token(words))
-
-
-def check_features(features: Any) -> None:
-    """Refuses what is no `Features`: another type than a name, a grid, a label map or a callable."""
-    if not (isinstance(features, str | tuple | Tensor) or callable(features)):
-        raise AttentionError(
-            f"features is {features!r}, of another type.", 'Pass features="word", (rows, columns), or a label map.'
-        )
-
-
-def checked_fractions(fractions: Any) -> tuple[float, ...]:
-    """Returns fractions as a tuple, which can be a key. Refuses an empty one, and what does not lie in [0, 1]."""
-    listed = isinstance(fractions, Sequence) and not isinstance(fractions, str) and len(fractions) > 0
-    if not listed or not all(isinstance(each, Real) and 0 <= float(each) <= 1 for each in fractions):
-        raise AttentionError(
-            f"fractions is {fractions!r}; it is a sequence of numbers from 0 to 1.", "Pass fractions=(0.1, 0.5)."
-        )
-    return tuple(fractions)
 
 
 def check_score(score: Any) -> None:

@@ -16,6 +16,7 @@ from attnchain_evals.perturbation.class_score import class_score
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve
 from attnchain_evals.perturbation.features import Features
 from attnchain_evals.perturbation.occlusion import Occlusion
+from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_type
 
 STEPS: Final = Protocol(fractions=20, rounding="nearest")
@@ -80,6 +81,9 @@ def mean_drop_at_fractions(taken: Taken, mode: Mode, order: Order) -> Tensor:
     return drops_from_clean(taken, mode, order).mean(1, keepdim=True)
 
 
+AREAS: Final = (area, area_and_scores, gain)
+
+
 class Row(NamedTuple):
     """A row of `TABLE`: how a metric reads its figures off a curve.
 
@@ -136,6 +140,12 @@ class CurveMetric(AttributionMetric):
             check_type("protocol", protocol, Protocol, 'Pass Protocol(occlusion="mean").')
         filled = (protocol or row.protocol).filled(row.protocol)
         self.protocol = replace(filled, ends=row.protocol.ends and filled.ends)
+        given = self.protocol.fractions
+        if row.figures in AREAS and not self.protocol.ends and isinstance(given, tuple) and len({*given}) < 2:
+            raise AttentionError(
+                f"fractions is {given} with ends=False; {self.row} is an area, which needs two fractions.",
+                "Pass more fractions, or ends=True.",
+            )
         steps = self.protocol.steps if row.figures is area_and_scores else ()
         super().__init__(name or f"{self.row}/{self.protocol.name}", (*row.columns, *(f"{step:.6g}" for step in steps)))
 
@@ -209,5 +219,4 @@ def curve_metrics(
     features: Features = "auto",
 ) -> list[ExampleMetric]:
     """Returns deletion, insertion and SRG under each occlusion. They share their curves."""
-    steps = fractions if isinstance(fractions, int) else tuple(fractions)
-    return [kind(Protocol(occlusion, features, steps)) for occlusion in occlusions for kind in (Deletion, Insertion, SRG)]
+    return [kind(Protocol(occlusion, features, fractions)) for occlusion in occlusions for kind in (Deletion, Insertion, SRG)]

@@ -47,7 +47,7 @@ def _rise(occlusion: Occlusion) -> Protocol:
 
 
 def _chefer(mean: tuple[float, ...], std: tuple[float, ...]) -> Protocol:
-    return Protocol(Black(tuple(mean), tuple(std)), "pixel", _floored_tenths, "accuracy", ends=False)
+    return Protocol(Black(mean, std), "pixel", _floored_tenths, "accuracy", ends=False)
 
 
 def _road(noise: float, seed: int, fractions: tuple[float, ...]) -> Protocol:

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.metrics.attribution_metric import (
-    check_features,
     check_score,
-    checked_fractions,
     features_of,
     perturbation,
 )
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import ClassScore
-from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding
+from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, checked_fractions
 from attnchain_evals.perturbation.features import Features
+from attnchain_evals.perturbation.label_map import check_features
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of, check_whole_number

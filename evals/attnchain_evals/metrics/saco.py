@@ -7,9 +7,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import RemovalMetric, check_features, drops, features_of
+from attnchain_evals.metrics.attribution_metric import RemovalMetric, drops, features_of
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.features import Features, ranked
+from attnchain_evals.perturbation.label_map import check_features
 from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_interp.checks import check_whole_number
 

@@ -31,7 +31,7 @@ def segmentation_scores(attributions: Tensor, masks: Tensor) -> dict[str, float]
         masks: (batch, height, width) bool, true on the object.
 
     Raises:
-        AttentionError: shapes that do not fit, attributions with NaN, or a mask that is empty or full.
+        AttentionError: shapes that do not fit, attributions with NaN or infinity, or a mask that is empty or full.
 
     Source: Chefer, Gur & Wolf, *Transformer Interpretability Beyond Attention Visualization*, CVPR 2021, and its code.
     """
@@ -49,9 +49,9 @@ def segmentation_counts(attributions: Tensor, masks: Tensor) -> NDArray[np.float
             f"attributions {tuple(attributions.shape)} and masks {tuple(masks.shape)} do not fit.",
             "Pass attributions (batch, rows, columns) and masks (batch, height, width).",
         )
-    if bool(attributions.isnan().any()):
-        bad = int(attributions.isnan().flatten(1).any(1).sum())
-        raise AttentionError(f"{bad} attributions hold NaN.", "Leave these examples out.")
+    if not bool(attributions.isfinite().all()):
+        bad = int((~attributions.isfinite()).flatten(1).any(1).sum())
+        raise AttentionError(f"{bad} attributions hold NaN or infinity.", "Leave these examples out.")
     truth = masks.bool().cpu()
     if bool((truth.flatten(1).all(1) | ~truth.flatten(1).any(1)).any()):
         raise AttentionError(

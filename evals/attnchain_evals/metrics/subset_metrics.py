@@ -8,9 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from attnchain_evals.metrics.attribution_metric import RemovalMetric, check_score, checked_fractions, drops, random_subsets
+from attnchain_evals.metrics.attribution_metric import RemovalMetric, check_score, drops, random_subsets
 from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import ClassScore
+from attnchain_evals.perturbation.curve import checked_fractions
 from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_interp.checks import check_whole_number
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_evals.perturbation.label_map import label_map
 from attnchain_interp import AttentionError
 
 Features = Literal["auto", "patch", "pixel", "token", "word"] | tuple[int, int] | Tensor | Callable[[Tensor], Tensor]
@@ -105,8 +106,7 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
             unit = f"patches, the means of {size[0]} × {size[1]} pixels"
         sizes = torch.full((len(images),), rows * columns, device=images.device)
         return Ranked(cells.flatten(1), labels, sizes, f"{rows} × {columns} {unit}")
-    labels = features if isinstance(features, Tensor) else features(images)
-    labels = _checked(labels.to(images.device), (len(images), *size), 0)
+    labels = label_map(features, images)
     found = _summed(enlarged(attributions, size), labels, "regions of a label map")
     areas = _summed(torch.ones_like(attributions[:, :1, :1]).expand(labels.shape), labels, "").scores
     return found._replace(scores=found.scores / areas.clamp_min(1))
@@ -127,9 +127,9 @@ def _ranked_text(attributions: Tensor, texts: Tensor, features: Features) -> Ran
     if isinstance(features, str):
         labels = torch.arange(texts.shape[1], device=texts.device).expand(texts.shape)
     else:
-        labels = features if isinstance(features, Tensor) else features(texts)
+        labels = label_map(features, texts)
     named = "tokens" if isinstance(features, str) else "groups of tokens"
-    return _summed(attributions, _checked(labels.to(texts.device), tuple(texts.shape), -1), named)
+    return _summed(attributions, labels, named)
 
 
 def words_of(encoding: Any) -> Tensor:
@@ -205,30 +205,6 @@ def _finite(attributions: Tensor) -> Tensor:
         bad = int((~attributions.isfinite()).flatten(1).any(1).sum())
         raise AttentionError(f"{bad} attributions hold NaN or infinity.", "Leave these examples out.")
     return attributions
-
-
-def _checked(labels: Tensor, shape: tuple[int, ...], least: int) -> Tensor:
-    if (
-        tuple(labels.shape) != shape
-        or labels.is_floating_point()
-        or labels.dtype == torch.bool
-        or bool((labels < least).any())
-    ):
-        raise AttentionError(
-            f"the label map is {tuple(labels.shape)} of {labels.dtype}; these inputs need {shape} of integers from {least}.",
-            "Number the features of each example from 0.",
-        )
-    labels = labels.long()
-    flat = labels.flatten(1)
-    sizes = flat.amax(1) + 1
-    there = torch.zeros(len(flat), int(sizes.max()) + 1, dtype=torch.bool, device=flat.device).scatter(1, flat + 1, True)
-    if bool((sizes == 0).any()):
-        raise AttentionError("an example has no feature: its labels are all −1.", "Leave the example out.")
-    if bool((there[:, 1:].sum(1) < sizes).any()):
-        raise AttentionError(
-            "the label map has gaps; each number from 0 to an example's greatest is needed.", "Renumber the features."
-        )
-    return labels
 
 
 def check_grid(grid: tuple[int, int], size: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, final, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from attnchain_evals.perturbation.features import Features, Ranked, ranked
 from attnchain_evals.perturbation.given import Reduction, model_grid, scores_of
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_interp import AttentionError
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.reprs import brief
 
 
@@ -113,6 +114,7 @@ class Perturbation:
         first: int = 0,
         clean: Tensor | None = None,
     ) -> None:
+        check_whole_number("batch_size", batch_size, "the number of inputs of a forward")
         if isinstance(model, nn.Module) and model.training:
             raise AttentionError("the model is in train mode, where dropout changes its scores.", "Call model.eval() first.")
         if inputs.ndim != 4 and (inputs.ndim != 2 or inputs.is_floating_point()):
@@ -140,6 +142,8 @@ class Perturbation:
 
     def ranked(self, attributions: Tensor, features: Features = "auto") -> Ranked:
         """Returns the features of the inputs, with their scores. See `perturbation_curve` for "auto", and `ranked`."""
+        if isinstance(features, np.ndarray):
+            features = torch.from_numpy(features)
         if features == "auto":
             pixels = self.inputs.ndim == 4 and attributions.shape[1:] == self.inputs.shape[2:]
             own: Features = (self._grid if pixels else None) or "patch"
@@ -214,6 +218,7 @@ class Perturbation:
         """Returns the curve of attributions. See `perturbation_curve` for arguments and errors."""
         check_one_of("mode", mode, get_args(Mode))
         check_one_of("order", order, get_args(Order))
+        check_whole_number("seed", seed, "the seed of the random order", least=0)
         found = self.ranked(scores_of(attributions, self.inputs, reduction), features)
         if order == "random":
             found = found.shuffled(seed, self._first)

@@ -133,3 +133,13 @@ def test_bad_calls() -> None:
         benchmark(tiny_vit(), [torch.rand(3, 16, 16)], {"Rollout": ac.Rollout()}, localisation_metrics())
     with pytest.raises(ac.AttentionError, match='output="input" or "grid"'):
         InputMagnitude((2, 2)).attribute(torch.ones(1, 3, 4, 4), output="tokens")
+
+
+def test_a_method_without_attribute_is_refused() -> None:
+    def function(inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+    with pytest.raises(ac.AttentionError, match="method 'f' is .*function, which has no attribute.inputs, target"):
+        benchmark(tiny_vit(), Small(), {"Rollout": ac.Rollout(), "f": function}, [Centre()])
+    with pytest.raises(ac.AttentionError, match="seed is -1"):
+        benchmark(tiny_vit(), Small(), {"Rollout": ac.Rollout()}, [Centre()], seed=-1)

@@ -58,6 +58,8 @@ def test_bad_calls() -> None:
         preset("srg", occlusion="pad-token", features="word").measure(trial(words=None), ORACLE)
     with pytest.raises(ac.AttentionError, match=r"shape \(2, 4\) for 2 inputs; srg needs \(batch, token\)"):
         preset("srg", **TEXT).measure(trial(), ORACLE[:, :4])
+    with pytest.raises(ac.AttentionError, match=r"attributions is of type ndarray; .*\nPass torch.from_numpy\(attributions\)"):
+        preset("srg", **TEXT).measure(trial(), ORACLE.numpy())  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("name", ["infidelity", "sensitivity-n", "naopc", "acc", "pointing-game"])

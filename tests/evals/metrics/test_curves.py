@@ -31,6 +31,7 @@ from attnchain_evals.metrics import (
 from attnchain_evals.metrics.protocol import equally_spaced, trapezoid
 from attnchain_evals.perturbation.curve import PerturbationCurve, Rounding
 from attnchain_evals.perturbation.occlusion import Blur, Zero
+from attnchain_interp import AttentionError
 
 from ..summed_tokens import ORACLE, p
 from ..summed_tokens import trial as text_trial
@@ -123,6 +124,16 @@ def test_a_tie_that_no_step_divides_does_not_change_the_gain() -> None:
     tied = torch.where(scores == scores.max(), scores.flatten().topk(2).values[1], scores)
     srg = SRG(Protocol(fractions=10))  # the first two features go together, and so do the last two
     assert torch.equal(srg.measure(trial(1), tied), srg.measure(trial(1), scores))
+
+
+@pytest.mark.parametrize("kind", [Deletion, ReverseDeletion, Insertion, SRG])
+def test_an_area_needs_two_fractions(kind: type[Deletion]) -> None:
+    for fractions in ((0.5,), (0.5, 0.5), np.array([0.5])):
+        with pytest.raises(AttentionError, match=r"fractions is \(0.5,.* is an area, which needs two fractions.\n.*ends=True"):
+            kind(Protocol(fractions=fractions, ends=False))  # type: ignore[arg-type]
+    kind(Protocol(fractions=(0.5,)))
+    kind(Protocol(fractions=1, ends=False))
+    AOPC(Protocol(fractions=(0.5,), ends=False))
 
 
 class Given:

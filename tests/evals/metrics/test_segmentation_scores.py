@@ -67,6 +67,8 @@ def test_bad_calls() -> None:
         segmentation_scores(torch.ones(2, 4, 4), mask)
     with pytest.raises(ac.AttentionError, match="NaN"):
         segmentation_scores(torch.full((1, 4, 4), torch.nan), mask)
+    with pytest.raises(ac.AttentionError, match="1 attributions hold NaN or infinity"):
+        segmentation_scores(torch.eye(4)[None].masked_fill(mask, torch.inf), mask)
     with pytest.raises(ac.AttentionError, match="empty or full"):
         segmentation_scores(torch.rand(1, 4, 4), mask & False)
 

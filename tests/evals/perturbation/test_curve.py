@@ -1,7 +1,10 @@
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
-from attnchain_evals.perturbation.curve import PerturbationCurve, counts_of
+from attnchain_evals.perturbation.curve import PerturbationCurve, checked_fractions, counts_of
 from attnchain_interp import AttentionError
 
 
@@ -19,6 +22,20 @@ def test_counts_are_rounded_and_come_once_with_ends() -> None:
     for fractions in (0, [], [1.5]):
         with pytest.raises(AttentionError, match="fractions="):
             counts_of(fractions, sizes, False, "nearest")
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor])
+def test_fractions_may_come_in_any_sequence(kind: Any) -> None:
+    assert checked_fractions(kind([0.25, 0.5])) == (0.25, 0.5)
+    assert counts_of(kind([0.25, 0.5]), torch.tensor([8]), False, "nearest").tolist() == [[2, 4]]
+
+
+def test_a_curve_of_one_step_has_no_area() -> None:
+    curve = PerturbationCurve(torch.tensor([0.5]), torch.ones(2, 1))
+    with pytest.raises(AttentionError, match="the curve has one step, and an area needs two.\nPass more"):
+        _ = curve.auc
+    assert repr(curve) == "PerturbationCurve(batch 2, 1 step)"
+    assert curve._repr_html_() is None
 
 
 def test_steps_that_an_example_repeats_are_known() -> None:

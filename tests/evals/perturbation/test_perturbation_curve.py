@@ -129,9 +129,13 @@ def test_bad_calls(model: nn.Module, images: Tensor) -> None:
     with pytest.raises(ac.AttentionError, match="train mode"):
         perturbation_curve(model.train(), images, good)
     model.eval()
-    for fractions in (0, [], [0.5, 1.5]):
+    for fractions in (0, [], [0.5, 1.5], 0.5, np.array([0.5, 1.5]), torch.tensor(0.5), "x", None):
         with pytest.raises(ac.AttentionError, match="fractions="):
-            perturbation_curve(model, images, good, fractions=fractions)
+            perturbation_curve(model, images, good, fractions=fractions)  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="batch_size is 0"):
+        perturbation_curve(model, images, good, batch_size=0)
+    with pytest.raises(ac.AttentionError, match="seed is -1"):
+        perturbation_curve(model, images, good, order="random", seed=-1)
     with pytest.raises(ac.AttentionError, match="(?s)occlusion='noise' is unknown.*Use 'mean', 'blur', 'zero'"):
         perturbation_curve(model, images, good, occlusion="noise")
     with pytest.raises(ac.AttentionError, match="mode='remove'"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_evals.perturbation.occlusion.replacements import Occlusion, View
+from attnchain_interp.checks import check_whole_number
 
 NEIGHBOURS: Final = {
     **dict.fromkeys([(0, 1), (0, -1), (1, 0), (-1, 0)], 1 / 6),
@@ -41,6 +42,9 @@ class NoisyLinear(Occlusion):
     seed: int = 0
     name = "noisy-linear"
     space = "the model's input, after normalisation"
+
+    def __post_init__(self) -> None:
+        check_whole_number("seed", self.seed, "the seed of the noise", least=0)
 
     def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
         originals = inputs.cpu().double().numpy()

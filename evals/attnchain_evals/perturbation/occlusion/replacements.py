@@ -125,6 +125,17 @@ class Black(Replacement):
     name = "black"
     space = "the image, before normalisation"
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            try:
+                numbers = tuple(float(each) for each in getattr(self, name))
+            except (TypeError, ValueError):
+                raise AttentionError(
+                    f"{name} is {getattr(self, name)!r}; it is a sequence of numbers, one per channel.",
+                    f"Pass {name}=(0.5, 0.5, 0.5).",
+                ) from None
+            object.__setattr__(self, name, numbers)
+
     def __call__(self, images: Tensor) -> Tensor:
         channels = images.shape[1]
         if len(self.mean) != channels or len(self.std) != channels or not all(deviation > 0 for deviation in self.std):

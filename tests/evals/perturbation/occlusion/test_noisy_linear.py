@@ -13,6 +13,12 @@ from attnchain_evals.perturbation.occlusion import (
     Occlusion,
 )
 from attnchain_evals.perturbation.occlusion.noisy_linear import interpolated
+from attnchain_interp import AttentionError
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(AttentionError, match="seed is -1; it is the seed of the noise, a whole number from 0 on"):
+        NoisyLinear(seed=-1)
 
 
 @pytest.fixture

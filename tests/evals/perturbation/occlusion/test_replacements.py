@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,15 @@ from attnchain_interp import AttentionError
 @pytest.fixture
 def images() -> Tensor:
     return torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_the_normalisation_of_black_may_come_in_any_sequence(kind: Any) -> None:
+    assert Black(kind([0.5] * 3), kind([0.25] * 3)) == Black((0.5,) * 3, (0.25,) * 3)
+    assert hash(Black(kind([0.5] * 3), kind([0.25] * 3))) == hash(Black((0.5,) * 3, (0.25,) * 3))
+    for wrong in (0.5, None, "abc"):
+        with pytest.raises(AttentionError, match="mean is .*; it is a sequence of numbers, one per channel"):
+            Black(wrong, kind([0.25] * 3))  # type: ignore[arg-type]
 
 
 def test_black_is_zero_before_normalisation_and_zero_after(images: Tensor) -> None:
