@@ -110,7 +110,10 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
     check_names("method", plan.methods)
     check_names("metric", [metric.name for metric in plan.metrics])
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise AttentionError(f"{folder} is a file, or lies in one; a run fills a folder.", "Choose another output.") from error
     try:
         return _run(plan, folder, share, progress)
     except BaseException:
