@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, final
+from collections.abc import Callable, Iterator
+from functools import partial
+from threading import Lock
+from typing import Any, ClassVar, Final, Literal, final
 
 import torch
 from captum.attr import FeatureAblation, KernelShap, PerturbationAttribution, ShapleyValueSampling
 from torch import Tensor
+from torch.distributions import Categorical
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_ablation import Removal, TargetScore, TokenAblation, check_removal
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, parts_of
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.store import TokenLayout
+
+_FITS: Final = Lock()
 
 
 class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
@@ -127,7 +133,42 @@ class ShapleyValues(TokenPerturbation):
     def of_one(self, ablation: TokenAblation, tokens: Tensor) -> Tensor:
         sampled = self.method == "sampling" or tokens.shape[1] == 1  # there is no kernel of one token
         captum: Any = (ShapleyValueSampling if sampled else KernelShap)(ablation)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        if sampled:
+            captum.permutation_generator = partial(_orders, generator)
+        else:
+            captum.perturb_func = partial(_sets, generator, tokens.device)
+            captum.interpretable_model.fit = partial(_fitted, captum.interpretable_model.fit)
         options = {"n_samples": self.n_samples, "perturbations_per_eval": self.perturbations_per_eval}
-        with torch.device("cpu"), torch.random.fork_rng(devices=[tokens.device] if tokens.is_cuda else []):
-            torch.manual_seed(self.seed)
+        with torch.device("cpu"):
             return captum.attribute(tokens, 0, **options)
+
+
+def _orders(generator: torch.Generator, tokens: int, count: int) -> Iterator[list[int]]:
+    """Yields random orders of tokens: those of Captum's `ShapleyValueSampling`, by a generator of their own."""
+    for _ in range(count):
+        yield torch.randperm(tokens, generator=generator).tolist()
+
+
+def _sets(
+    generator: torch.Generator,
+    device: torch.device,
+    _: Any,
+    *,
+    num_interp_features: int,
+    num_select_distribution: Categorical,
+    **__: Any,
+) -> Iterator[Tensor]:
+    """Yields sets (1, token) of all tokens, of none, and random ones: those of `KernelShap`, by a generator of their own."""
+    yield torch.ones(1, num_interp_features, dtype=torch.long, device=device)
+    yield torch.zeros(1, num_interp_features, dtype=torch.long, device=device)
+    while True:
+        size = int(torch.multinomial(num_select_distribution.probs, 1, generator=generator))
+        numbers = torch.randn(1, num_interp_features, generator=generator)
+        yield (numbers > numbers.kthvalue(num_interp_features - size).values).long().to(device)
+
+
+def _fitted(fit: Callable[[Any], Any], data: Any) -> Any:
+    """Captum draws numbers of torch's generator to load the data, and for weights before they are fitted. It is put back."""
+    with _FITS, torch.random.fork_rng(devices=[]):
+        return fit(data)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from captum.attr import PerturbationAttribution
+from captum.attr import KernelShap, PerturbationAttribution, ShapleyValueSampling
 from torch import Tensor
 
 import attnchain_interp as ac
@@ -172,11 +172,13 @@ def test_both_estimates_approach_the_values() -> None:
         assert torch.allclose(found.double().sum(), expected.sum(), atol=1e-4)
 
 
-def test_the_seed_alone_decides_the_sets() -> None:
+@pytest.mark.parametrize("method", ["sampling", "kernel"])
+def test_the_seed_alone_decides_the_sets(method: Any) -> None:
     model, images = small.vit(), small.images(1)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one, same, other = (ShapleyValues(model, n_samples=2, seed=seed).attribute(images, 1, output="grid") for seed in (3, 3, 4))
+    shapley = (ShapleyValues(model, method, n_samples=3, seed=seed) for seed in (3, 3, 4))
+    one, same, other = (each.attribute(images, 1, output="grid") for each in shapley)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before), "the generator of torch is left as it was"
@@ -187,3 +189,24 @@ def test_refusals_of_shapley_values() -> None:
         ShapleyValues(small.vit(), "all")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="n_samples"):
         ShapleyValues(small.vit(), n_samples=0)
+
+
+@pytest.mark.parametrize("method", ["sampling", "kernel"])
+def test_random_sets_touch_no_generator_of_others(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random numbers of another thread would move them, and those of a GPU are of no concern here."""
+    model, images = small.vit(), small.images(1)
+    shapley = ShapleyValues(model, method, n_samples=3)
+    alone = shapley.attribute(images, 1, output="tokens")
+    model.register_forward_hook(lambda *_: torch.rand(1) and None)  # as if another thread drew
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("the global generators are seeded"))
+    assert torch.equal(shapley.attribute(images, 1, output="tokens"), alone)
+
+
+@pytest.mark.parametrize("method", ["sampling", "kernel"])
+def test_random_sets_are_those_of_captum(method: Any) -> None:
+    ablation = TokenAblation(small.vit(), Call(small.images(1), 1))
+    tokens = torch.ones(1, len(ablation))
+    found = ShapleyValues(None, method, n_samples=7, seed=3).of_one(ablation, tokens)
+    torch.manual_seed(3)
+    captum: Any = (ShapleyValueSampling if method == "sampling" else KernelShap)(ablation)
+    assert torch.equal(found, captum.attribute(tokens, 0, n_samples=7, perturbations_per_eval=8))
