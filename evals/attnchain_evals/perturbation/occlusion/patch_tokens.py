@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp import AttentionError
+from attnchain_interp.capture import of_this_thread
 
 EMBEDDED: Final = ("patch_drop", "embeddings", "encoder.dropout")
 """Modules that return tokens with their positions added: of timm's ViT, those of transformers, torchvision's."""
@@ -80,5 +81,5 @@ def whole_patches(removed: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def replaced(module: nn.Module, change: Callable[[Any], Tensor]) -> RemovableHandle:
-    """Applies `change` to the output of the module until the handle, which is a context, is removed."""
-    return module.register_forward_hook(lambda _, __, output: change(output))
+    """Applies `change` to the output of the module in this thread until the handle, which is a context, is removed."""
+    return module.register_forward_hook(of_this_thread(lambda _, __, output: change(output)))

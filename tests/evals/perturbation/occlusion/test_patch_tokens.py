@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import timm
 import torch
@@ -38,4 +40,6 @@ def test_an_output_is_replaced_while_the_context_lasts() -> None:
 
     with replaced(layer, doubled):
         assert float(layer(torch.ones(1))) == 2
+        with ThreadPoolExecutor(1) as pool:
+            assert float(pool.submit(layer, torch.ones(1)).result()) == 1, "a forward of another thread"
     assert float(layer(torch.ones(1))) == 1
