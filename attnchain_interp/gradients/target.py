@@ -144,7 +144,8 @@ def _choice(target: Any, sizes: Sequence[int], batch: int) -> str:
     if not sizes:
         return "Pass target=None, or a function of the output that gives one score per example."
     if len(sizes) == 1:
-        return f"Pass a class from {-sizes[0]} to {sizes[0] - 1}, or a list of one for each of the {batch} examples."
+        ends = f"from 0 to {sizes[0] - 1} ({-sizes[0]} to -1 count from the end)"
+        return f"Pass a class {ends}, or a list of one for each of the {batch} examples."
     tuples = [each for each in (target if isinstance(target, list) else [target]) if isinstance(each, tuple)]
     for place, size in enumerate(sizes):
         given = [each[place] for each in tuples if len(each) == len(sizes) and isinstance(each[place], int)]

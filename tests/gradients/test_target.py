@@ -42,7 +42,7 @@ def test_scores_of_plain_logits() -> None:
     for target in (3, torch.tensor(3), torch.tensor([3, 3]), [3, 3], (3,)):
         assert torch.equal(selected_score(SimpleNamespace(logits=logits), target, 2), logits[:, 3])
     assert torch.equal(selected_score(logits[:, :1], None, 2), logits[:, 0])
-    with pytest.raises(AttentionError, match=r"(?s)target=4 cannot be selected .*\nPass a class from -4 to 3"):
+    with pytest.raises(AttentionError, match=r"(?s)target=4 cannot be selected .*\nPass a class from 0 to 3 \(-4 to -1 count"):
         selected_score(logits, 4, 2)
     with pytest.raises(AttentionError, match="one score per example"):
         selected_score(logits, lambda output: output, 2)
