@@ -22,7 +22,7 @@ TEXTS: Final[Columns] = {
     "first token: AP of tokens ↑": ("passages", "evidence-ap"),
     "first token: AP of words ↑": ("passages", "evidence-ap/word"),
     "first token: sentence ↑": ("passages", "sentence-hit"),
-    "whole answer: AP of tokens ↑": ("answers", "evidence-ap"),
+    "whole answer: AP of words ↑": ("answers", "evidence-ap/word"),
     "whole answer: sentence ↑": ("answers", "sentence-hit"),
 }
 READERS: Final = (

@@ -110,7 +110,7 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
                 "Rollout",
                 "RandomRanking",
             ),
-            [EvidenceAP(), SentenceHit()],
+            [EvidenceAP("word"), EvidenceAP(), SentenceHit()],
             limit=60,
         ),
     ),
@@ -139,17 +139,19 @@ NOTES: Final = """## Tokens or words
 
 `evidence-ap` ranks tokens. `evidence-ap/word` ranks words, each by the sum of the scores of its tokens. SmolLM2 cuts numbers
 into digits, and names into pieces. The first token of an answer is one such piece. GradientTokenRank has the highest AP of
-tokens. Among words AttnLRP, LogitTokenRank and GradientTokenRank have nearly the same AP. So the lead of GradientTokenRank
-among tokens lies on other pieces of words that all three find. TokenRank and MultiBounce, without gradients, are a few
-hundredths below. No difference of these from AttnLRP is significant. A random order has an AP of a third and more among
-words: a word of many tokens has a large sum, and answers are such words.
+tokens. Among words AttnLRP, LogitTokenRank and GradientTokenRank have nearly the same AP: its lead lies on other pieces of
+the words that all three find. TokenRank and MultiBounce, without gradients, are a few hundredths below. No difference of
+these from AttnLRP is significant. A random order has an AP of a third and more among words: a word of many tokens has a large
+sum, and answers are such words.
+
+By the whole answer AttnLRP has the highest AP of tokens and of words. Among tokens GradientTokenRank alone does not differ
+from it significantly; among words LogitTokenRank, TokenRank and MultiBounce do not either.
 
 ## The first token or the whole answer
 
-The two sections on passages differ in the target. They were measured on two machines, and a few of their passages differ. The
-evidence is the whole answer. Its first token alone does not find all of it. So most methods find more of the evidence by the
-whole answer. TokenRank and GradientTokenRank take one forward for all tokens of the answer; AttnLRP and LogitTokenRank take
-theirs for each token.
+Both sections on passages have the same passages. They differ in the target. The evidence is the whole answer. Its first token
+alone does not find all of it. So most methods find more of the evidence by the whole answer. TokenRank and GradientTokenRank
+take one forward for all tokens of the answer; AttnLRP and LogitTokenRank take theirs for each token.
 
 All methods explain the logit of a first token. For a whole answer GradientTokenRank, GradELLM and LeGrad, which take one
 backward, explain the log-probability of each token; AttnLRP and LogitTokenRank explain its logit.

@@ -46,5 +46,5 @@ def test_whole_answers_are_measured_by_every_method_of_the_task(tmp_path: Path) 
     assert found["examples"] == 2
     assert found["data"]["explained"] == "answer"
     for scores in found["scores"].values():
-        assert set(scores) == {"evidence-ap", "sentence-hit"}
+        assert set(scores) == {"evidence-ap/word", "evidence-ap", "sentence-hit"}
         assert all(math.isfinite(score["value"]) for score in scores.values())
