@@ -10,13 +10,13 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain, as_chain
 from attnchain_interp.chain.vectors import distribution
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.numerics.direct import solve_lu, solve_triangular, solve_triangular_halves
+from attnchain_interp.numerics.direct import solve_damped, solve_triangular, solve_triangular_halves
 from attnchain_interp.numerics.krylov import gmres
 from attnchain_interp.operators import Dense, full_precision
 
 _ACCURACY: Final = 1e-6  # residual of the visits, relative to their number
 _ROUNDED: Final = 1e-2  # share of the visits that may be due to the rounding of the rows
-_DIRECT: Final = 2048  # tokens up to which LU is used
+_DIRECT: Final = 2048  # tokens up to which a map is eliminated
 
 
 @full_precision()
@@ -72,7 +72,7 @@ def _visits(chain: Chain, v: Tensor) -> Tensor:
     if lower or upper:
         return solve_triangular_halves(inside, 1.0, v, upper=not lower)
     if n <= _DIRECT:
-        return solve_lu(inside.dense(), 1.0, v).to(v.dtype)
+        return solve_damped(inside.dense(), 1.0, v).to(v.dtype)
     return _by_gmres(chain, v)
 
 

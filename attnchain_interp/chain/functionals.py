@@ -175,10 +175,10 @@ def stationary(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Returns the distribution π (…, token) with π P' = π, where P' = damping · P + (1 − damping) · 1 vᵀ.
 
-    Below damping 1 there is exactly one. Triangular maps (causal attention) are solved exactly, small maps by LU in float64,
-    large maps and factored chains by GMRES until a residual bound holds. At damping 1 the chain itself must be irreducible;
-    it is solved by the elimination of Grassmann, Taksar & Heyman (1985), which subtracts nothing and is accurate for nearly
-    reducible chains. Differentiable once, by the implicit function theorem: no iteration is recorded.
+    Below damping 1 there is exactly one. Triangular maps (causal attention) are solved exactly, small maps by elimination in
+    float64, large maps and factored chains by GMRES until a residual bound holds. At damping 1 the chain itself must be
+    irreducible; it is solved by the elimination of Grassmann, Taksar & Heyman (1985), which subtracts nothing and is accurate
+    for nearly reducible chains. Differentiable once, by the implicit function theorem: no iteration is recorded.
 
     Args:
         P: (…, token, token) map, `Factors` (batch, head, …) or `Chain`. 16-bit inputs are computed in float32.

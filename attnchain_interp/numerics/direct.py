@@ -1,4 +1,4 @@
-"""Exact solutions: LU, triangular systems, elimination, dense eigenvalues, and the test for irreducibility.
+"""Exact solutions: elimination, triangular systems, dense eigenvalues, and the test for irreducibility.
 
 Maps are (chain, token, token); `jump` (chain, token) is where a damped walk lands when it jumps.
 """
@@ -40,21 +40,21 @@ def inverse_of(M: Tensor, coefficient: float) -> Tensor:
     return solve_dominant(identity - coefficient * M, identity.expand_as(M))
 
 
-def solve_lu(maps: Tensor, damping: float, jump: Tensor) -> Tensor:
+def solve_damped(maps: Tensor, damping: float, jump: Tensor) -> Tensor:
     """Returns x (chain, token) with x (I − damping · M) = jump in float64. It is not finite where the matrix is singular."""
     system = torch.eye(maps.shape[-1], dtype=torch.float64, device=maps.device) - damping * maps.double().mT
     return solve_dominant(system, jump.double()[..., None])[..., 0]
 
 
 def solve_triangular(maps: Tensor, damping: float, jump: Tensor, upper: bool) -> Tensor:
-    """Returns x as `solve_lu` does, for triangular maps and in their own type."""
+    """Returns x as `solve_damped` does, for triangular maps and in their own type."""
     system = maps.mT * -damping
     system.diagonal(dim1=-2, dim2=-1).add_(1)
     return torch.linalg.solve_triangular(system, jump[..., None].to(maps.dtype), upper=not upper)[..., 0]
 
 
 def solve_triangular_halves(transitions: Operator, damping: float, jump: Tensor, upper: bool) -> Tensor:
-    """Returns x as `solve_lu` does, for a triangular operator (…, token, token), without iteration and without its map.
+    """Returns x as `solve_damped` does, for a triangular operator (…, token, token), without iteration and without its map.
 
     A token receives mass from later tokens only (upper: from earlier tokens). The later half is therefore solved first; its
     mass is sent on, and the earlier half is solved then. Each half is solved in the same way, down to blocks that are built.

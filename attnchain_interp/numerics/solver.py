@@ -18,7 +18,7 @@ from attnchain_interp.numerics.direct import (
     require_irreducible,
     second_of_diagonal,
     second_of_spectrum,
-    solve_lu,
+    solve_damped,
     solve_triangular,
     solve_triangular_halves,
 )
@@ -28,7 +28,7 @@ from attnchain_interp.operators import Dense, Operator, full_precision
 RESIDUAL: Final = 1e-6  # ‖πP' − π‖₁ above which no vector of a map is returned
 FACTORED_RESIDUAL: Final = 1e-5  # the same for factored chains: float32 sums over tens of thousands of tokens
 _SMALL: Final = 48  # tokens up to which dense solvers are as fast as a Krylov basis
-_DIRECT: Final = 256  # tokens up to which one float64 LU beats an iteration that looks for the vector alone
+_DIRECT: Final = 256  # tokens up to which an elimination in float64 beats an iteration that looks for the vector alone
 _MULTIPLIED_OUT: Final = 512  # tokens up to which a factored chain is solved as a map
 _DENSE_RESCUE: Final = 4096  # tokens up to which a factored chain that did not converge is multiplied out
 _CACHED: Final = 32 * 2**20  # bytes of maps worked on together on a CPU: more do not stay in its cache
@@ -82,7 +82,7 @@ def solve(
         pi, residual = _polished(followed, found.vector, states, jump, damping)
         off = residual > RESIDUAL
         if maps is not None and damping < 1 and bool(off.any()):  # float32 sums were biased: once more, in float64
-            again = solve_lu(maps[off], damping, jump[off])
+            again = solve_damped(maps[off], damping, jump[off])
             pi[off], residual[off] = _polished(_followed_in(maps[off]), again, states[off], jump[off], damping)
         allowed = FACTORED_RESIDUAL if maps is None else RESIDUAL
         if not bool((residual <= allowed).all()):
@@ -120,7 +120,7 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
     mixed = found.of(rest)
     if n <= (_SMALL if radius and maps.dtype == torch.float32 else _DIRECT):
         if vector:
-            mixed.vector, mixed.has_vector = solve_lu(maps, damping, jump).to(jump.dtype), torch.ones_like(mixed.has_vector)
+            mixed.vector[:], mixed.has_vector[:] = solve_damped(maps, damping, jump), True
         if radius:
             mixed.radius, mixed.has_radius = second_of_spectrum(maps).double(), torch.ones_like(mixed.has_radius)
         found.put(rest, mixed)
@@ -136,7 +136,8 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
             iterated.put(chosen, inverted)
     lost = ~iterated.has_vector
     if bool(lost.any()):
-        iterated.vector[lost], iterated.has_vector[lost] = solve_lu(maps[lost], damping, jump[lost]).to(jump.dtype), True
+        iterated.vector[lost] = solve_damped(maps[lost], damping, jump[lost]).to(jump.dtype)
+        iterated.has_vector[lost] = True
     lost = ~iterated.has_radius
     if bool(lost.any()):
         iterated.radius[lost] = second_of_spectrum(maps[lost]).double()

@@ -32,9 +32,9 @@ def test_halves_beside_the_inverse(batch: tuple[int, ...], n: int) -> None:
     assert torch.allclose(system @ direct.inverse_of(P, 0.99), torch.eye(n, dtype=torch.float64).expand_as(P))
 
 
-def test_lu_beside_the_inverse() -> None:
+def test_damped_chains_beside_the_inverse() -> None:
     maps, jump = attention(12, 3), torch.full((3, 12), 1 / 12)
-    assert torch.allclose(direct.solve_lu(maps, 0.9, jump), inverted(maps, 0.9, jump))
+    assert torch.allclose(direct.solve_damped(maps, 0.9, jump), inverted(maps, 0.9, jump))
 
 
 THREADS = """

@@ -21,7 +21,7 @@ def stationary(P: Tensor, states: Tensor, damping: float = 0.99, jumps: Literal[
     """The distribution π (batch, head, token) with π = π (damping · P + (1 − damping) · 1 vᵀ): TokenRank.
 
     v is uniform over the states, or one at the last of them, which in a decoder predicts the next token. Solved exactly in
-    float64: by substitution where maps are triangular (causal attention), else by LU.
+    float64: by substitution where maps are triangular (causal attention), else by elimination.
 
     Raises:
         ValueError: damping outside [0, 1); at 1 there may be many such distributions.
@@ -36,7 +36,7 @@ def stationary(P: Tensor, states: Tensor, damping: float = 0.99, jumps: Literal[
     system.diagonal(dim1=-2, dim2=-1).add_(1)
     v = uniform(states, torch.float64) if jumps == "uniform" else last(states, torch.float64)
     jump = (1 - damping) * v.expand(P.shape[:-1])[..., None]
-    found = torch.linalg.solve_triangular(system, jump, upper=True) if triangular(inside) else torch.linalg.solve(system, jump)
+    found = torch.linalg.solve_triangular(system, jump, upper=True) if triangular(inside) else eliminated(system, jump)
     pi = found[..., 0].clamp_min(0)
     return (pi / pi.sum(-1, keepdim=True)).to(P.dtype)
 
@@ -117,6 +117,22 @@ def entropy(P: Tensor, states: Tensor) -> Tensor:
     """The entropy in nats of each map's rows, averaged over the states, (batch, head)."""
     of_rows = -(P * P.clamp_min(torch.finfo(P.dtype).tiny).log()).sum(-1)
     return torch.where(states, of_rows, 0).sum(-1) / states.sum(-1)
+
+
+def eliminated(system: Tensor, right: Tensor) -> Tensor:
+    """Returns X (…, n, m) with system (…, n, n) · X = right (…, n, m), for a system that its diagonal dominates.
+
+    See `solve_dominant` of attnchain_interp/numerics/direct.py: torch's LU of larger matrices hangs on a CPU where several
+    threads call it, as the code of traces does.
+    """
+    n, half = system.shape[-1], system.shape[-1] // 2
+    if system.is_cuda or n <= 32:
+        return torch.linalg.solve_ex(system, right)[0]
+    up, down = system[..., :half, :], system[..., half:, :]
+    first = eliminated(up[..., :half], torch.cat([up[..., half:], right[..., :half, :]], -1))
+    passed, known = first.tensor_split([n - half], -1)
+    rest = eliminated(down[..., half:] - down[..., :half] @ passed, right[..., half:, :] - down[..., :half] @ known)
+    return torch.cat([known - passed @ rest, rest], -2)
 
 
 def uniform(states: Tensor, dtype: torch.dtype) -> Tensor:

@@ -21,6 +21,13 @@ def test_they_give_what_the_core_gives(maps: torch.Tensor) -> None:
     assert torch.allclose(functionals.entropy(maps, EVERY), torch.special.entr(maps).sum(-1).mean(-1), atol=1e-6)
 
 
+@pytest.mark.parametrize("n", [1, 33, 130])
+def test_elimination_beside_the_core(n: int) -> None:
+    maps = torch.randn(2, 3, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).mul(4).softmax(-1)
+    states = torch.ones(2, 1, n, dtype=torch.bool)
+    assert torch.allclose(functionals.stationary(maps, states), ac.stationary(maps))
+
+
 @pytest.mark.parametrize("maps", [P, CAUSAL], ids=["full", "causal"])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_balanced_chains(maps: torch.Tensor, strength: float) -> None:
