@@ -134,6 +134,6 @@ class _EmptyRows(TorchFunctionMode):
         if func not in _SOFTMAX:
             return result
         given = {**dict(zip(("input", "dim"), args, strict=False)), **(kwargs or {})}
-        if "dim" not in given:  # it has another name, or none
+        if given.get("dim") is None:  # it has another name, or none
             return result
         return result.masked_fill(given["input"].amax(given["dim"], keepdim=True) <= _HIDDEN, 0)

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import nn
 
 from attnchain_interp.capture.adapter import Adapter, entries_of
-from attnchain_interp.capture.threads import replaced_methods
+from attnchain_interp.capture.threads import method_of, replaced_methods
 from attnchain_interp.errors import AttentionError
 
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ class Entries(Generic[Result]):
     def _replacements(self) -> Iterator[tuple[nn.Module, str, Callable[..., Any]]]:
         for each in self._known:
             for entry in each.entries:
-                original = getattr(each.module, entry)
+                original = method_of(each.module, entry)
                 yield each.module, entry, partial(self._entered, each, original)
 
     def result(self) -> tuple[Result, Known]:

@@ -20,6 +20,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _LOCKS: Final[WeakKeyDictionary[nn.Module, Any]] = WeakKeyDictionary()  # beside the modules, which may be copied and pickled
+_REPLACING: Final = RLock()
 if hasattr(os, "register_at_fork"):  # the threads that hold locks are not in the child
     os.register_at_fork(after_in_child=_LOCKS.clear)
 
@@ -28,7 +29,8 @@ def turn(source: Any) -> AbstractContextManager[Any]:
     """Returns a context that one thread at a time is in, once or several times, for each model.
 
     Args:
-        source: a module, compiled or not, or a bound method of it. Nothing waits for another source.
+        source: a module, compiled or not, or a bound method of it. Nothing waits for another source. Code that runs in a turn
+            (a target, a reducer, a hook of the user) must not wait for a thread that reads the same model.
     """
     module: Any = module_of(source)
     if module is None or isinstance(module, torch.jit.ScriptModule):
@@ -58,27 +60,46 @@ def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
     return bound
 
 
+def method_of(module: nn.Module, name: str) -> Callable[..., Any]:
+    """Returns the method that calls of this thread run: its replacement (`replaced_methods`), or the module's own."""
+    replacements = getattr(module.__dict__.get(name), "replacements", None)
+    return getattr(module, name) if replacements is None else replacements.get(get_ident(), replacements[None])
+
+
 @contextmanager
 def replaced_methods(replacements: Iterable[tuple[nn.Module, str, Callable[..., Any]]]) -> Iterator[None]:
-    """While open, methods of some instances (module, name) are replaced, for calls of this thread."""
-    before, thread, is_open = [], get_ident(), True
+    """While open, methods of some instances (module, name) are replaced, for calls of this thread.
 
-    def replacing(original: Callable[..., Any], replacement: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def called(*args: Any, **kwargs: Any) -> Any:
-            return (replacement if is_open and get_ident() == thread else original)(*args, **kwargs)
-
-        return called
-
+    Models with different turns may share a module. So each thread has its own replacement, and the last thread restores.
+    """
+    opened, thread = [], get_ident()
     try:
         for module, name, replacement in replacements:
-            before.append((module, name, module.__dict__.get(name)))
-            module.__dict__[name] = replacing(getattr(module, name), replacement)
+            with _REPLACING:
+                if not hasattr(module.__dict__.get(name), "replacements"):
+                    module.__dict__[name] = _dispatcher(getattr(module, name), module.__dict__.get(name))
+                dispatcher = module.__dict__[name]
+                opened.append((module, name, dispatcher, dispatcher.replacements.get(thread)))
+                dispatcher.replacements[thread] = replacement
         yield
     finally:
-        is_open = False
-        for module, name, own in before:
-            if own is None:
-                del module.__dict__[name]
-            else:
-                module.__dict__[name] = own
+        for module, name, dispatcher, before in reversed(opened):
+            with _REPLACING:
+                dispatcher.replacements[thread] = before
+                if before is None:
+                    del dispatcher.replacements[thread]
+                if len(dispatcher.replacements) == 1:
+                    module.__dict__[name] = dispatcher.own
+                    if dispatcher.own is None:
+                        del module.__dict__[name]
+
+
+def _dispatcher(original: Callable[..., Any], own: Callable[..., Any] | None) -> Any:
+    replacements: dict[int | None, Callable[..., Any]] = {None: original}  # by thread
+
+    @wraps(original)
+    def dispatched(*args: Any, **kwargs: Any) -> Any:
+        return replacements.get(get_ident(), original)(*args, **kwargs)
+
+    vars(dispatched).update(replacements=replacements, own=own)  # own: what the instance itself had
+    return dispatched

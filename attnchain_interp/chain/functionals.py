@@ -145,7 +145,7 @@ def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, pat
     """
     chain = as_chain(P)
     check_whole_number("steps", steps, "the number of steps of the walk", least=0)
-    if isinstance(start, int) or (hasattr(start, "__index__") and not start.ndim):
+    if isinstance(start, int) or (hasattr(start, "__index__") and not getattr(start, "ndim", 0)):
         start = one_hot(chain, start)
     v = distribution(chain, start, "start")
     visited = [v]

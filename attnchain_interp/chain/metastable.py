@@ -62,8 +62,8 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
         the largest k, and columns beyond a chain's own k are zero. If λ_k equals λ_k+1 the answer is one of many.
 
     Raises:
-        AttentionError: k is below 1, above the number of states, or parts a complex pair of eigenvalues; damping is outside
-            [0, 1], or so near to 1 that a token has almost no stationary weight.
+        AttentionError: k is below 1, above the number of states or of metastable states, or parts a complex pair of
+            eigenvalues; damping is outside [0, 1], or so near to 1 that a token has almost no stationary weight.
 
     Source: Reuter, Weber, Fackeldey, Röblitz, Garcia 2018 and Reuter, Fackeldey, Weber 2019 (GPCCA); Deuflhard & Weber
     2005 (the simplex); Röblitz & Weber 2013 (crispness).

@@ -9,6 +9,7 @@ simplex); Röblitz & Weber 2013 (crispness); Wright, *Primal–Dual Interior-Poi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.invariant_subspace import Floats, Product, schur_vectors
+from attnchain_interp.operators.shared_setting import SharedSetting
 
+_ONE_THREAD: Final = SharedSetting(partial(threadpool_limits, 1, "blas"))
 _GAIN: Final = 1e-4  # of crispness, below which a linear program is the last
 _STEPS: Final = 5  # of linear programs; sharp states take two
 _INSIDE: Final = 100  # steps of the walk inside; sharp states take a dozen
@@ -47,9 +50,10 @@ def memberships(product: Product, eta: Floats, k: int | None) -> Floats:
         k: the number of metastable states, at least 2. None takes the largest gap of the spectrum.
 
     Raises:
-        AttentionError: k parts a complex pair of eigenvalues, or eigenvalues that cannot be told apart.
+        AttentionError: k parts a complex pair of eigenvalues, or eigenvalues that cannot be told apart; the chain has fewer
+            than k metastable states.
     """
-    with threadpool_limits(1, "blas"):  # many small products, which the threads of NumPy's library make slower
+    with _ONE_THREAD:  # many small products, which the threads of NumPy's library make slower
         return _memberships(schur_vectors(product, eta, k), eta)
 
 
@@ -61,7 +65,7 @@ def _memberships(X: Floats, eta: Floats) -> Floats:
     best = max((A for A in found if (X @ A).max(0).min() > _EMPTY and _regular(A)), key=_crispness, default=None)
     if best is None:
         k = X.shape[1]
-        raise AttentionError(f"the chain has fewer than {k} metastable states.", f"Pass k={k - 1} or fewer.")
+        raise AttentionError(f"the chain has fewer than {k} metastable states.", f"Pass a k from 1 to {k - 1}.")
     rows = (X @ best < _BINDING) | np.isin(np.arange(len(X)), simplices)[:, None]
     A = _crispest(CrispnessProgram(X, rows), best)
     chi = X[:, 1:] @ A[1:]

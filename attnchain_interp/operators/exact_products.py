@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor
+
+from attnchain_interp.operators.shared_setting import SharedSetting
 
 _NARROWED: Final = {"high": torch.float16, "tf32": torch.float16, "medium": torch.bfloat16, "bf16": torch.bfloat16}
 # types with as wide steps as the factors have; every other setting leaves them in float32
@@ -17,37 +20,46 @@ _BACKENDS: Final[dict[str, Any]] = {name: place for name, place in _PLACES.items
 
 
 @final
-class ExactProducts:
-    """Keeps products of float32 matrices in float32 while open.
+class ExactProducts(SharedSetting):
+    """Keeps products of float32 matrices in float32 while open, in all threads.
 
     `torch.set_float32_matmul_precision` lets a processor round the factors of float32 products to bfloat16 or TensorFloat-32.
-    The setting belongs to the process: it is set aside from the first entry to the last exit, among all threads.
     """
 
     def __init__(self) -> None:
-        self._lock, self._entries, self._asked = Lock(), 0, dict[str, str]()
+        super().__init__(self._exact)
+        self._asked = dict[str, str]()
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._entries == 0:
-                self._asked = {device: asked for device, asked in _settings().items() if asked in _NARROWED}
-                for device in self._asked:
-                    _set(device, "ieee")
-            self._entries += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._entries -= 1
-            if self._entries == 0:
-                for device, asked in self._asked.items():
-                    _set(device, asked)
+    @contextmanager
+    def _exact(self) -> Iterator[None]:
+        overall = _overall()
+        self._asked = {device: asked for device, asked in _settings().items() if asked in _NARROWED}
+        if overall != "highest":  # torch's older switches can be read then: each agrees with the newer one
+            torch.set_float32_matmul_precision("highest")
+        for device, asked in _settings().items():
+            if asked in _NARROWED:
+                _set(device, "ieee")
+        try:
+            yield
+        finally:
+            if overall != "highest":
+                torch.set_float32_matmul_precision(overall)
+            for device, asked in self._asked.items():
+                _set(device, asked)
+            self._asked = {}
 
     def rounded(self, product: Tensor) -> torch.dtype:
         """Returns a type with steps as wide as those of the factors of a product that was made outside of this."""
-        with self._lock:
-            asked = self._asked if self._entries else _settings()
-        narrowed = _NARROWED.get(asked.get(product.device.type, ""), torch.float32)
+        narrowed = _NARROWED.get((self._asked or _settings()).get(product.device.type, ""), torch.float32)
         return narrowed if product.dtype == torch.float32 else product.dtype
+
+
+def _overall() -> str:
+    """Returns the setting of `torch.set_float32_matmul_precision`; "highest" where backends have settings of their own."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch refuses to read one setting where several hold
+        return "highest"
 
 
 def _settings() -> dict[str, str]:

@@ -231,3 +231,23 @@ def test_forwards_of_another_thread_are_what_they_would_be(name: str) -> None:
     assert outputs
     assert all(torch.equal(each, output) for each in outputs)
     assert all(torch.equal(each, alone) for each in found)
+
+
+def test_modules_around_one_model_are_read_at_once() -> None:
+    """Each has a turn of its own. The first one is done while the other one runs."""
+    inside, began, done = small.vit(), Event(), Event()
+    first, second = Around(inside), Around(inside)
+    first.register_forward_pre_hook(lambda *_: began.wait(30) and None)
+    second.register_forward_pre_hook(lambda *_: began.set() or (done.wait(30) and None))
+    images = small.images(1)
+
+    def read_first() -> Tensor:
+        maps = ac.capture(first, images).maps()
+        done.set()
+        return maps
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [each.result(30) for each in (pool.submit(read_first), pool.submit(lambda: ac.capture(second, images).maps()))]
+    assert all(torch.equal(each, ac.capture(inside, images).maps()) for each in found)
+    assert not [name for name, module in first.named_modules() if "forward" in vars(module)]
+    pickle.dumps(inside)

@@ -47,6 +47,7 @@ def test_products_are_exact_inside_and_as_before_outside(precision: str) -> None
         with full_precision():
             pass
         assert away() < 1e-4
+        assert not torch.backends.cuda.matmul.allow_tf32, "torch's older switch can be read"
     assert (torch.get_float32_matmul_precision(), away()) == (precision, before)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
-from threading import Lock
 from typing import Any, ClassVar, Final, Literal, final
 
 import torch
@@ -17,9 +16,10 @@ from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_ablation import Removal, TargetScore, TokenAblation, check_removal
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, parts_of
 from attnchain_interp.checks import check_one_of, check_whole_number
+from attnchain_interp.operators.shared_setting import SharedSetting
 from attnchain_interp.store import TokenLayout
 
-_FITS: Final = Lock()
+_FITS: Final = SharedSetting(partial(torch.random.fork_rng, devices=[]))
 
 
 class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
@@ -170,5 +170,5 @@ def _sets(
 
 def _fitted(fit: Callable[[Any], Any], data: Any) -> Any:
     """Captum draws numbers of torch's generator to load the data, and for weights before they are fitted. It is put back."""
-    with _FITS, torch.random.fork_rng(devices=[]):
+    with _FITS:
         return fit(data)

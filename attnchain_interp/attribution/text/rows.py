@@ -19,8 +19,10 @@ from attnchain_interp.capture import Reading, capture, of_this_thread
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients, SeveralScores, logits_kept, logits_of
 from attnchain_interp.operators import float32_or_wider
+from attnchain_interp.operators.shared_setting import SharedSetting
 from attnchain_interp.store import AttentionStore, TokenLayout, known_sinks, states_of
 
+_UNFUSED: Final = SharedSetting(partial(sdpa_kernel, SDPBackend.MATH))
 _TOGETHER: Final = 2**18  # entries of a map of all output tokens that are differentiated together
 
 
@@ -67,7 +69,7 @@ def decoder_rows(
     size = (size or max(1, _TOGETHER // len(scores[0]) ** 2)) if method.reads_gradients else len(lengths)
     for part in tqdm(lengths.split(size), f"{method.get_name()} of output tokens", disable=not progress):
         batched = method.reads_gradients and 1 < len(part) <= _TOGETHER // len(scores[0]) ** 2
-        one_backward = sdpa_kernel(SDPBackend.MATH) if batched else nullcontext()  # fused kernels take one score at a time
+        one_backward = _UNFUSED if batched else nullcontext()  # fused kernels take one score at a time
         with first_logits(model) as seen, last_tokens(model) as last, one_backward:
             target = None
             if method.reads_gradients:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, final, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,6 +68,8 @@ class Protocol:
         check_one_of("target", self.target, ("prediction", "label"))
         check_whole_number("batch_size", self.batch_size, "the number of inputs of a forward")
         check_features(self.features)
+        if isinstance(self.features, np.ndarray):  # tensors have a hash
+            object.__setattr__(self, "features", torch.from_numpy(self.features))
         if isinstance(self.fractions, int):
             check_whole_number("fractions", self.fractions, "the number of steps")
         elif self.fractions is not None and not callable(self.fractions):

@@ -83,13 +83,20 @@ def score_of(statistic: Statistic, columns: NDArray[np.float64]) -> Score:
 
 
 def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns values to nine digits of the largest magnitude among them, so that figures which differ by rounding tie.
+    """Returns values (method, example) to nine digits of an example's largest magnitude: what differs by rounding ties.
 
-    >>> rounded(np.array([3.0, 3.0 + 1e-12])) / 3
-    array([1., 1.])
+    Magnitudes below a millionth of the usual one count as this much, since they may be rounding alone.
+
+    >>> rounded(np.array([[3.0, 1e-17], [3.0 + 1e-12, -1e-17]]))
+    array([[ 3.,  0.],
+           [ 3., -0.]])
     """
-    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
-    return (values / largest).round(9) * largest if largest else values
+    if not values.size:
+        return values
+    largest = np.abs(np.where(np.isfinite(values), values, 0)).max(0)
+    unit = np.maximum(largest, 1e-6 * np.median(largest))
+    unit[unit == 0] = 1
+    return (values / unit).round(9) * unit
 
 
 def win_share(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -14,6 +14,7 @@ import attnchain_interp as ac
 from attnchain_interp import AttentionGradientAttribution, attribution
 from attnchain_interp.attribution.of_attention import attention_attribution
 from attnchain_interp.attribution.text.contexts import contexts
+from attnchain_interp.attribution.text.rows import _UNFUSED
 
 from ...published import PLAIN
 from .. import small_models as small
@@ -299,3 +300,17 @@ def test_tokens_that_a_model_adds_are_not_taken_for_those_of_the_text(build: Any
     target = None if words is ENCODER else "the dog"
     with pytest.raises(ac.AttentionError, match=r"Prompted reads \d+ tokens of \d+ in its input: it adds tokens of its own"):
         ac.MultiBounce(model).attribute_text(TEXT, target, tokenizer=words)
+
+
+def test_the_kernels_of_attention_are_put_back_by_the_last_thread() -> None:
+    def switches() -> list[bool]:
+        return [torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()]
+
+    before = switches()
+    assert any(before)
+    _UNFUSED.__enter__()  # one thread
+    _UNFUSED.__enter__()  # another, which is still inside when the first one leaves
+    _UNFUSED.__exit__()
+    assert not any(switches())
+    _UNFUSED.__exit__()
+    assert switches() == before

@@ -101,3 +101,11 @@ def test_lists_are_settings_like_tuples(grid: Tensor) -> None:
 def test_settings_of_other_metrics_are_refused_at_once(make: Callable[[], ExampleMetric], named: str) -> None:
     with pytest.raises(AttentionError, match=named):
         make()
+
+
+def test_a_label_map_of_numpy_is_a_tensor() -> None:
+    labels: Any = np.zeros((1, 4, 4), dtype=np.int64)
+    protocol = Protocol(features=labels)
+    assert isinstance(protocol.features, Tensor)
+    assert protocol.features.tolist() == labels.tolist()
+    hash(protocol)

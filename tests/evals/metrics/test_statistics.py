@@ -9,7 +9,17 @@ import scipy.stats
 from attnchain_evals.metrics import (
     MeanIoU,
 )
-from attnchain_evals.metrics.statistics import holm, interval, permutation_p
+from attnchain_evals.metrics.statistics import holm, interval, permutation_p, rounded
+
+
+def test_figures_tie_by_rounding_alone() -> None:
+    """(method, example): one large example, figures of 1e-10, rounding, NaN and infinity."""
+    values = np.array([[4e6, 1e-3, 3.0, 1e-17, np.nan, np.inf], [4e6, 2e-3, 3 + 1e-12, -2e-17, 1.0, 1.0]])
+    found = rounded(values)
+    assert (found[0] == found[1]).tolist() == [True, False, True, True, False, False]
+    small = rounded(np.array([[1e-10, 2e-10], [3e-10, 2e-10]]))
+    assert (small[0] == small[1]).tolist() == [False, True]
+    assert rounded(np.empty((2, 0))).shape == (2, 0)
 
 
 def test_the_permutation_test_is_that_of_scipy() -> None:

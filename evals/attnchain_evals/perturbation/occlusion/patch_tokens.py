@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import of_this_thread
@@ -80,6 +79,23 @@ def whole_patches(removed: Tensor, grid: tuple[int, int]) -> Tensor:
     return shares > 0.5
 
 
-def replaced(module: nn.Module, change: Callable[[Any], Tensor]) -> RemovableHandle:
-    """Applies `change` to the output of the module in this thread until the handle, which is a context, is removed."""
-    return module.register_forward_hook(of_this_thread(lambda _, __, output: change(output)))
+@contextmanager
+def replaced(module: nn.Module, change: Callable[[Any], Tensor]) -> Iterator[None]:
+    """Applies `change` to the output of the module while open, in this thread.
+
+    Raises:
+        AttentionError: the module did not run in this thread.
+    """
+    ran: list[None] = []
+
+    def changed(_: nn.Module, __: Any, output: Any) -> Tensor:
+        ran.append(None)
+        return change(output)
+
+    with module.register_forward_hook(of_this_thread(changed)):
+        yield
+    if not ran:
+        raise AttentionError(
+            f"the model ran no {type(module).__name__} in the thread that called it, so no token was removed.",
+            "Pass the module that other threads run: model.module of nn.DataParallel.",
+        )

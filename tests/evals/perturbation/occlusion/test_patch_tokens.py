@@ -43,3 +43,6 @@ def test_an_output_is_replaced_while_the_context_lasts() -> None:
         with ThreadPoolExecutor(1) as pool:
             assert float(pool.submit(layer, torch.ones(1)).result()) == 1, "a forward of another thread"
     assert float(layer(torch.ones(1))) == 1
+    refused = pytest.raises(ac.AttentionError, match="so no token was removed")
+    with ThreadPoolExecutor(1) as pool, refused, replaced(layer, doubled):
+        pool.submit(layer, torch.ones(1)).result()
