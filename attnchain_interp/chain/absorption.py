@@ -57,8 +57,8 @@ def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
     ends = steps * torch.finfo(chain.dtype).eps <= _ROUNDED
     if not bool(((residual <= _ACCURACY * 10 * steps) & ends).all()) or not bool((visits >= -_ACCURACY).all()):
         raise AttentionError(
-            "the walk does not end from every state, or so rarely that the rounding of its rows decides how often.",
-            "Let more tokens absorb, damp the chain and ask for its stationary distribution, or pass it in float64.",
+            f"the walk does not end from every state, or so rarely that the rounding of {chain.dtype} rows decides how often.",
+            "Let more tokens absorb, damp the chain and ask for its stationary distribution, or make it in float64.",
         )
     return visits.clamp_min(0)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from attnchain_interp.chain.chain import Chain, as_chain, check_damping
 from attnchain_interp.chain.functionals import stationary
 from attnchain_interp.chain.vectors import teleport, token_mask
-from attnchain_interp.checks import check_probability, check_tensor
+from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, Operator
 from attnchain_interp.operators.composed import total
@@ -54,7 +54,6 @@ def absorb(P: Tensor | Factors | Chain, tokens: Tensor) -> Chain:
             [0.0000, 0.6000]])
     """
     chain = as_chain(P)
-    check_tensor("tokens", tokens, "(…, token)")
     states = chain.states & ~token_mask(chain, tokens, "tokens")
     if not bool(states.any(-1).all()):
         raise AttentionError("every state absorbs.", "Keep at least one state in every example that does not.")

@@ -34,12 +34,12 @@ def distribution(chain: Chain, vector: Tensor, name: str, states_only: bool = Fa
         )
     try:
         vector = vector.to(chain.device, chain.dtype).broadcast_to(shape)
-        total = vector.sum(-1)
     except RuntimeError:
         raise AttentionError(
             f"{name} has shape {tuple(vector.shape)}; it must broadcast to {tuple(shape)}.",
             "Pass one distribution for every chain of the batch, or one for all.",
         ) from None
+    total = vector.sum(-1)
     if not bool(((total - 1).abs() <= 1e-3).all()) or bool((vector < 0).any()):
         worst = total.detach().flatten()[(total - 1).abs().nan_to_num(torch.inf).argmax()]
         raise AttentionError(

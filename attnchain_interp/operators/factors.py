@@ -106,7 +106,9 @@ class Factors:
         if self.scale is not None and not math.isfinite(as_number(self.scale)):
             raise AttentionError(f"scale is {self.scale!r}; it must be a finite number.", "Pass scale=None for 1/√dim.")
         if self.softcap is not None and not 0 < as_number(self.softcap) < math.inf:
-            raise AttentionError(f"softcap is {self.softcap!r}; it must be positive.", "Pass softcap=None for no cap.")
+            raise AttentionError(
+                f"softcap is {self.softcap!r}; it must be positive and finite.", "Pass softcap=None for no cap."
+            )
         for name, added in (("mask", mask), ("sinks", self.sinks)):
             if added is not None and added.is_floating_point() and bool(added.amax().isnan()):
                 raise AttentionError(f"{name} holds NaN, so the maps would too.", "Use -inf for what is hidden.")
