@@ -102,8 +102,9 @@ def outputs_of(model: nn.Module, data: Data, limit: int | None, batch_size: int 
         logits = getattr(output, "logits", None)
         several = output.values() if isinstance(output, Mapping) else output
         output = next(iter(several)) if logits is None else logits
-    numbers = output.detach().double().flatten().cpu()
-    return numbers[torch.linspace(0, len(numbers) - 1, min(_SHOWN, len(numbers))).long()].tolist()
+    numbers = output.detach().flatten()
+    places = torch.linspace(0, len(numbers) - 1, min(_SHOWN, len(numbers)), dtype=torch.float64, device="cpu")
+    return numbers[places.long().to(numbers.device)].double().tolist()
 
 
 def check_outputs(folder: Path, there: list[float] | None, here: list[float] | None) -> None:

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from attnchain_evals.bench.manifest import check_outputs, read_manifest
+from attnchain_evals.bench.manifest import check_outputs, outputs_of, read_manifest
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import run
 from attnchain_interp import AttentionError
 
 from ...fuzzing import fuzzed, refused_or
-from ..bench_tasks import ALONE, Reader, plan
+from ..bench_tasks import ALONE, Examples, Reader, plan
 
 
 def negated() -> nn.Module:
@@ -53,6 +53,21 @@ def test_rows_of_a_model_that_does_something_else_are_not_taken(one: Any, other:
     run(plan(model=one().eval()), tmp_path, ALONE)
     with pytest.raises(AttentionError, match="holds (a run of a model with other outputs|another run)"):
         run(plan(model=other().eval()), tmp_path, ALONE)
+
+
+class Long(Reader):
+    """Has as many outputs as a decoder for a text of 757 tokens; float32 cannot count them. The first and the last are 1 and 2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        numbers = torch.zeros(757 * 49152, dtype=torch.bfloat16)
+        numbers[0], numbers[-1] = 1, 2
+        return numbers
+
+
+def test_outputs_of_a_long_text_are_evenly_spaced() -> None:
+    found = outputs_of(Long(), Examples(), None, 1)
+    assert found is not None
+    assert (found[0], found[-1], sum(found)) == (1, 2, 3)
 
 
 def test_outputs_are_compared_up_to_rounding(tmp_path: Path) -> None:
