@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attnchain_interp.capture.collector import Expected, MakeNorms, told
 from attnchain_interp.capture.store_collector import StoreCollector
-from attnchain_interp.operators import Factors, float32_or_wider, wide_dtype
+from attnchain_interp.operators import Factors, float32_or_wider, full_precision, wide_dtype
 from attnchain_interp.operators.tiles import rows_at_once
 from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
@@ -78,6 +78,7 @@ class MeanCollector:
         if not self._adds:
             self._keep_apart(expected)
 
+    @full_precision()
     def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
         """Adds the map of one layer. See `Collector.take`.
 
@@ -101,8 +102,9 @@ class MeanCollector:
             shape = (attention.shape[0], 1, *attention.shape[2:])
             self._total = torch.zeros(shape, dtype=wide_dtype(layer.dtype), device=layer.device)
         if weight:
-            for rows, mean in _head_means(attention):
-                self._total[:, 0, rows, : mean.shape[-1]].add_(mean.to(self._total.device), alpha=weight)  # of several devices
+            share, total = weight / attention.shape[1], self._total[:, 0]
+            for rows, maps in _head_sums(attention):
+                total[:, rows, : maps.shape[-1]].add_(maps.to(total.device), alpha=share)  # of several devices
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> AttentionStore:
         """Returns the store. See `Collector.result`.
@@ -128,8 +130,8 @@ class MeanCollector:
         return len(self._weights) / (layers - 1) if rule == "late" and layers > 1 else 1.0
 
 
-def _head_means(attention: Tensor | Factors) -> Iterator[tuple[slice, Tensor]]:
-    """Yields some queries after another with the mean of their heads (batch, query, key), each row divided by its sum.
+def _head_sums(attention: Tensor | Factors) -> Iterator[tuple[slice, Tensor]]:
+    """Yields some queries after another with the sum of their heads (batch, query, key), each row divided by its sum first.
 
     In causal attention the keys end with the last one that these queries see.
     """
@@ -140,7 +142,7 @@ def _head_means(attention: Tensor | Factors) -> Iterator[tuple[slice, Tensor]]:
     size = rows_at_once(_TILE, batch * together * keys, attention.device)
     for start in range(0, queries, size):
         rows = slice(start, min(start + size, queries))
-        yield rows, reduce(torch.add, (_rows(part, rows) for part in parts)) / heads
+        yield rows, reduce(Tensor.add_, (_rows(part, rows) for part in parts))
 
 
 def _some(attention: Tensor | Factors, heads: slice) -> Tensor | Factors:
@@ -154,5 +156,5 @@ def _rows(attention: Tensor | Factors, rows: slice) -> Tensor:
     else:
         maps = attention.maps(rows, slice(0, rows.stop if attention.causal else attention.shape[-1]))
         if attention.sinks is None:
-            return maps.sum(1) if maps.shape[1] > 1 else maps[:, 0]
-    return (maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)).sum(1)
+            return reduce(Tensor.add_, maps.unbind(1))
+    return reduce(Tensor.add_, (maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)).unbind(1))

@@ -189,9 +189,12 @@ class Factors:
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         if self.causal:
-            places = torch.arange(self.shape[-1], device=self.query.device)
-            common = max(0, rows.indices(len(places))[0] + 1 - columns.indices(len(places))[0])  # keys that all of them see
-            logits[..., common:].masked_fill_(places[rows, None] < places[columns][common:], -torch.inf)
+            tokens = self.shape[-1]
+            ahead = rows.indices(tokens)[0] - columns.indices(tokens)[0]  # of the first query, among these keys
+            common = max(0, ahead)
+            some = logits[..., common:]  # all queries see the other keys
+            later = torch.ones(some.shape[-2:], dtype=torch.bool, device=self.device).triu_(ahead - common + 1)
+            some.masked_fill_(later, -torch.inf)
         mask = self.mask_of_four
         if mask is not None:
             mask = mask[:, :, rows if mask.shape[2] > 1 else slice(None), columns if mask.shape[3] > 1 else slice(None)]

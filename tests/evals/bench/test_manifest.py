@@ -56,7 +56,7 @@ def test_rows_of_a_model_that_does_something_else_are_not_taken(one: Any, other:
 
 
 class Long(Reader):
-    """Has as many outputs as a decoder for a text of 757 tokens; float32 cannot count them. The first and the last are 1 and 2."""
+    """Has as many outputs as a decoder for 757 tokens, which float32 cannot count. The first and the last are 1 and 2."""
 
     def forward(self, images: Tensor) -> Tensor:
         numbers = torch.zeros(757 * 49152, dtype=torch.bfloat16)
