@@ -126,7 +126,7 @@ class SentenceCorrelation(RemovalMetric):
         occlusion, name, batch_size: see `RemovalMetric`.
     """
 
-    version = 1
+    version = 2
     higher_is_better = True
 
     def __init__(
@@ -149,7 +149,7 @@ class SentenceCorrelation(RemovalMetric):
             return drops(experiment, found.labels, each.expand(len(found.labels), -1, -1), target, self.score)
 
         costs = trial.once((SentenceCorrelation, self.occlusion, self.score), removed)
-        rows = zip(found.scores, costs, found.sizes.tolist(), strict=True)
+        rows = zip(found.scores.double(), costs.double(), found.sizes.tolist(), strict=True)
         return torch.stack([correlation(a[:n], b[:n]) if n > 2 else a.new_tensor(torch.nan) for a, b, n in rows])[:, None]
 
 

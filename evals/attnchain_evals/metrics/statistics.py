@@ -126,11 +126,11 @@ def permutation_p(statistic: Statistic, own: NDArray[np.float64], base: NDArray[
         return statistic(middle + shift) - statistic(middle - shift)
 
     found = abs(float(difference(np.ones((1, len(half))))[0]))
-    rng, extreme = np.random.default_rng(0), 0
+    rng, extreme, rounding = np.random.default_rng(0), 0, 1e-15 * max(np.abs(own).max(), np.abs(base).max())
     at_once = max(1, _AT_ONCE // len(half))
     for start in range(0, _SWAPS, at_once):
         signs = rng.choice([-1.0, 1.0], (min(at_once, _SWAPS - start), len(half)))
-        extreme += int((np.abs(difference(signs)) >= found * (1 - 1e-12) - 1e-15).sum())
+        extreme += int((np.abs(difference(signs)) >= found * (1 - 1e-12) - rounding).sum())
     return (1 + extreme) / (1 + _SWAPS)
 
 

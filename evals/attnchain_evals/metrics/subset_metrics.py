@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import final
 
@@ -34,7 +35,7 @@ class SensitivityN(RemovalMetric):
     """
 
     needs = RemovalMetric.needs | {"images"}
-    version = 1
+    version = 2
     higher_is_better = True
 
     def __init__(
@@ -74,15 +75,21 @@ class SensitivityN(RemovalMetric):
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Returns Pearson's correlation over the last dimension, (…). NaN where one of the two is constant.
+    """Returns Pearson's correlation over the last dimension, (…), of any scale. NaN where one of the two is constant.
 
-    >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0]))
-    tensor(1.0000)
+    >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0]) * 1e-30)
+    tensor(1.)
     """
-    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    spread = a.square().sum(-1).sqrt() * b.square().sum(-1).sqrt()
-    tiny = 1e-12 * (1 + spread.detach())
-    return torch.where(spread > tiny, (a * b).sum(-1) / spread, torch.nan)
+    return (_standardised(a) * _standardised(b)).sum(-1)
+
+
+def _standardised(numbers: Tensor) -> Tensor:
+    """Returns the numbers less their mean, of length 1 over the last dimension. NaN where they differ by rounding alone."""
+    largest = numbers.abs().amax(-1, keepdim=True)
+    numbers = numbers / torch.where(largest > 0, largest, 1)
+    centred = numbers - numbers.mean(-1, keepdim=True)
+    length = centred.norm(dim=-1, keepdim=True)
+    return centred / torch.where(length > 1e-12 * math.sqrt(numbers.shape[-1]), length, torch.nan)
 
 
 @final

@@ -47,6 +47,12 @@ def test_the_permutation_test_of_a_pooled_score_permutes_whole_examples() -> Non
     assert permutation_p(metric.summary, own, base) == pytest.approx(hits / 4000, abs=0.03)
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e-16, 1e9])
+def test_a_permutation_test_has_no_scale(scale: float) -> None:
+    base, more = np.random.default_rng(0).random((2, 40, 1))
+    assert permutation_p(lambda means: means[0], (base + 1 + more) * scale, base * scale) == 1e-4
+
+
 def test_holm_by_definition() -> None:
     p = [0.02, 0.001, 0.5, 0.012, float("nan")]
     assert holm(p)[:4] == pytest.approx([0.04, 0.004, 0.5, 0.036])

@@ -10,6 +10,7 @@ from attnchain_evals.metrics import (
     SensitivityN,
 )
 from attnchain_evals.metrics.attribution_metric import random_subsets
+from attnchain_evals.metrics.subset_metrics import correlation
 
 from .planted import WEIGHTS, logit_without, probability, trial
 
@@ -29,6 +30,16 @@ def test_sensitivity_n_is_one_for_the_truth_and_numpys_correlation_else(grid: Te
             costs = [logit_without(np.zeros(16, bool)) - logit_without(removed) for removed in chosen]
             assert found[row, 1 + size] == pytest.approx(np.corrcoef(sums, costs)[0, 1], abs=1e-4)
         assert found[row, 0] == pytest.approx(float(found[row, 1:].mean()))
+
+
+@pytest.mark.parametrize(("one", "other"), [(1e-9, 1e-3), (1e-200, 1e150), (3e9, 1e-30)])
+def test_a_correlation_has_no_scale(one: float, other: float) -> None:
+    a, b = torch.rand(2, 5, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    wanted = [np.corrcoef(*pair)[0, 1] for pair in zip(a.numpy(), b.numpy(), strict=True)]
+    assert correlation(a * one, b * other).tolist() == pytest.approx(wanted, abs=1e-12)
+    constant = torch.full_like(a, 0.1) * one
+    assert bool(correlation(constant, b).isnan().all())
+    assert bool(correlation(b, 0 * constant).isnan().all())
 
 
 def test_infidelity_by_its_formula(grid: Tensor) -> None:
