@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-__all__ = ["CONTROL_PICTURES", "TOKEN_MARKS", "brief", "counted", "with_fields", "with_settings"]
+__all__ = ["TOKEN_MARKS", "brief", "counted", "visible", "with_fields", "with_settings"]
 
-CONTROL_PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
 TOKEN_MARKS: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 """The marks that tokenizers have for spaces and line breaks, as these."""
 _LONGEST = 6  # entries of a list that are shown
+_PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # of control characters
+_TURNS: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # characters that turn the direction of all that follows
+_VISIBLE: Final[dict[int, int | str]] = {**_PICTURES, **{code: f"\\u{code:x}" for code in _TURNS}}
 
 
 def brief(value: Any) -> str:
@@ -38,6 +40,20 @@ def brief(value: Any) -> str:
     if isinstance(value, Callable) and hasattr(value, "__qualname__"):
         return value.__qualname__
     return repr(value)
+
+
+def visible(text: str, but: str = "") -> str:
+    """Returns a text in which every character is seen: control characters as pictures, turns of direction as escapes.
+
+    Args:
+        text: of tokens.
+        but: control characters that are left as they are.
+
+    >>> visible("a\\tb\\n", but="\\n"), visible("\\u202ea"), visible("\\ud800")
+    ('a␉b\\n', '\\\\u202ea', '\\\\ud800')
+    """
+    table = {code: seen for code, seen in _VISIBLE.items() if chr(code) not in but}
+    return text.translate(table).encode("utf-8", "backslashreplace").decode()
 
 
 def counted(number: int, noun: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, final
 import numpy as np
 
 from attnchain_interp.explorer.encoding import PACKED, Floats, base64_size, dequantise, spread, squared, unpacked
+from attnchain_interp.reprs import visible
 
 
 @final
@@ -72,7 +73,7 @@ def page(payload: Payload, still: str = "") -> str:
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:;"
         " base-uri 'none'; form-action 'none'"
     )
-    title = payload.header["title"].encode("utf-8", "backslashreplace").decode()
+    title = visible(payload.header["title"])
     sections = "\n".join(
         f'<script type="text/plain" data-section="{name}">{base64.b64encode(data).decode()}</script>'
         for name, data in payload.sections.items()

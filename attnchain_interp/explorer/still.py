@@ -9,6 +9,7 @@ from attnchain_interp.explorer.beginning import opening
 from attnchain_interp.explorer.contents import Contents
 from attnchain_interp.explorer.encoding import Floats, data_url, jpeg
 from attnchain_interp.explorer.example_chains import ExampleChains
+from attnchain_interp.reprs import visible
 
 SIDE: Final = 336  # pixels
 
@@ -38,4 +39,4 @@ def still(chains: ExampleChains, maps: Floats, found: Contents) -> str:
 
 
 def _escaped(text: str) -> str:
-    return escape(text.encode("utf-8", "backslashreplace").decode())
+    return escape(visible(text))

@@ -19,6 +19,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 from attnchain_interp.pictures.figures import blank_axes, name_column
 from attnchain_interp.pictures.scale import finite
+from attnchain_interp.reprs import visible
 
 _MOST: Final = 12  # states that can be told apart on a circle
 _RADIUS, _ASIDE, _COLOURS, _INK = 0.25, 0.35, "Blues", "#444444"
@@ -61,7 +62,7 @@ def show_chain(
         )
     if not len(steps):
         raise AttentionError("steps is empty.", "Name at least one number of bounces: steps=(1, 2).")
-    names = [str(k) for k in range(len(chain))] if labels is None else [str(label) for label in labels]
+    names = [str(k) for k in range(len(chain))] if labels is None else [visible(str(label)) for label in labels]
     if len(names) != len(chain):
         raise AttentionError(f"labels holds {len(names)}; the chain has {len(chain)} tokens.", "Give one label per token.")
     path = finite(bounce(chain, chain.uniform if start is None else start, max(steps), path=True), "the walk")

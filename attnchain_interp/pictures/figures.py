@@ -21,7 +21,7 @@ from attnchain_interp.checks import check_position, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.scale import Scale, finite
-from attnchain_interp.reprs import brief, counted
+from attnchain_interp.reprs import brief, counted, visible
 from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
 from attnchain_interp.store.starts import token_positions
 
@@ -122,7 +122,8 @@ def write_title(figure: Figure, title: str | None, otherwise: str = "") -> None:
     if title is not None:
         check_type("title", title, str, 'Pass title="a few words".')
     if title := title or otherwise:
-        text = "\n".join(fill(line, max(30, int(16 * figure.get_figwidth()))) for line in title.splitlines())
+        lines = map(visible, title.splitlines())
+        text = "\n".join(fill(line, max(30, int(16 * figure.get_figwidth()))) for line in lines)
         figure.set_figheight(figure.get_figheight() + 0.13 * (text.count("\n") + 1))
         figure.suptitle(text, fontsize=8, parse_math=False)
 
@@ -149,7 +150,7 @@ def store_title(what: str, store: AttentionStore, layers: LayerSelection, **sett
 def write_caption(figure: Figure, lines: Sequence[str]) -> None:
     """Writes lines under a figure, each broken into lines that fit."""
     if lines:
-        text = "\n".join(fill(line, max(30, int(20 * figure.get_figwidth()))) for line in lines)
+        text = "\n".join(fill(visible(line), max(30, int(20 * figure.get_figwidth()))) for line in lines)
         figure.set_figheight(figure.get_figheight() + 0.1 * (text.count("\n") + 2))
         figure.supxlabel(text, fontsize=6, parse_math=False)
 

@@ -13,11 +13,10 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from attnchain_interp.pictures.spelling import spelled
-from attnchain_interp.reprs import CONTROL_PICTURES
+from attnchain_interp.reprs import visible
 
 _OVER: Final = 0.6  # how much of the picture the map covers
 _SHADES: Final = 8
-_SEEN: Final = {code: picture for code, picture in CONTROL_PICTURES.items() if chr(code) != "\n"}
 
 
 def shaded(labels: list[str], values: NDArray[Any], sinks: Collection[int]) -> str:
@@ -33,8 +32,7 @@ def shaded(labels: list[str], values: NDArray[Any], sinks: Collection[int]) -> s
     shades = np.rint(_SHADES * (values / greatest).clip(0, 1)).astype(int).tolist()
     parts = []
     for shade, run in groupby(zip(shades, spelled(labels), strict=True), lambda one: one[0]):
-        text = "".join(label for _, label in run).translate(_SEEN)
-        text = escape(text.encode("utf-8", "backslashreplace").decode())
+        text = escape(visible("".join(label for _, label in run), but="\n"))
         ink = "#fff" if shade > _SHADES * 0.6 else "#000"
         style = f"background:{to_hex(colormaps['Blues'](shade / _SHADES))};color:{ink}"
         parts.append(f"<span style='{style}'>{text}</span>" if shade else text)

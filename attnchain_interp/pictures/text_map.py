@@ -17,6 +17,7 @@ from attnchain_interp.checks import check_whole_number
 from attnchain_interp.pictures.figures import DIVERGING, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
+from attnchain_interp.reprs import visible
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import TextAttributionResult  # loads captum, which loads pyplot
@@ -67,7 +68,7 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     shares = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
     scale = Scale.robust([shares[:, kept]], from_zero=True)
     words = _laid_out(by_word.spelling.pieces, width)
-    outputs = [text.replace("\n", "↵").strip() or "␣" for text in result.output_spelling.pieces]
+    outputs = [visible(text.replace("\n", "↵").strip()) or "␣" for text in result.output_spelling.pieces]
     beside, columns = 2 + max(map(_cells, outputs)), max(word.column + _cells(word.text) for word in words)
     shown = {word.line for word in words if not template[word.number]}
     tops = [0.0, *accumulate(_TOP + (line in shown) * (_CELL * len(outputs) + _GAP) for line in range(words[-1].line + 1))]
@@ -115,13 +116,14 @@ def _laid_out(pieces: list[str], width: int) -> list[_Word]:
         space = piece[: len(piece) - len(piece.lstrip())]
         if "\n" in space and column:
             line, column = line + 1, 0
+        text = visible(text)
         column += bool(space) and bool(column)
         if column and column + _cells(text) > width:
             line, column = line + 1, 0
         if text:
             words.append(_Word(number, text, line, column))
             column += _cells(text)
-        if "\n" in piece[len(space) + len(text) :]:
+        if "\n" in piece[max(len(space), len(piece.rstrip())) :]:
             line, column = line + 1, 0
     return words
 

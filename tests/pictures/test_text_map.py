@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,15 @@ def texts(figure: Figure) -> list[str]:
 
 
 ROWS = torch.tensor([[9.0, 1, 2, 1, 0, 0, 4], [0.0, 0, 0, 0, 3, 1, 0]])
+
+
+def test_no_token_turns_or_hides_the_others() -> None:
+    """Directional marks, control characters and lone surrogates are drawn as escapes and pictures."""
+    pieces = ["<s>", "\u202eabc", " b\x07", " \ud800", " d\x85e"]
+    figure = pictures.show_text(result(torch.ones(1, 5), pieces, [True, *[False] * 4]), title="of \u202e")
+    assert texts(figure)[:4] == ["<s>", "\\u202eabc", "b␇", "\\ud800"]
+    assert figure.get_suptitle() == "of \\u202e"
+    figure.savefig(BytesIO())
 
 
 def test_words_stand_above_their_shares_of_the_rows() -> None:

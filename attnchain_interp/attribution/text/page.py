@@ -9,13 +9,8 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from attnchain_interp.reprs import CONTROL_PICTURES
+from attnchain_interp.reprs import visible
 
-_TURNS: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # characters that turn the direction of all that follows
-_VISIBLE: Final = {
-    **{code: picture for code, picture in CONTROL_PICTURES.items() if chr(code) not in "\t\n"},
-    **{code: f"\\u{code:x}" for code in _TURNS},
-}
 _STRONGEST: Final = 3  # links for each output token
 _LEAST: Final = 0.01  # a lighter shade is not seen
 
@@ -149,4 +144,4 @@ def _variables(values: dict[str, float]) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(text.encode("utf-8", "backslashreplace").decode().translate(_VISIBLE))
+    return escape(visible(text, but="\t\n"))

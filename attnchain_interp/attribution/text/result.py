@@ -18,7 +18,7 @@ from attnchain_interp.attribution.text.spelling import Spans, Spelling
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import as_path, write_text
-from attnchain_interp.reprs import counted
+from attnchain_interp.reprs import counted, visible
 
 _SEEN: Final = 0.005  # of all scores: less is not said
 
@@ -176,7 +176,7 @@ class TextAttributionResult(LLMAttributionResult):
         Raises:
             AttentionError: a path that cannot be written.
         """
-        said = escape(title.encode("utf-8", "backslashreplace").decode())
+        said = escape(visible(title, but="\t\n"))
         head = (
             f'<!doctype html><meta charset="utf-8"><title>{said}</title><p style="font:14px system-ui,sans-serif">{said}</p>'
         )
