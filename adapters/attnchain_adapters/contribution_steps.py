@@ -103,9 +103,12 @@ def _normalisation(tensor: Tensor, weight: Tensor | None, bias: Tensor | None, e
     return (Step(centre, centre), gate, after) if centred else (gate, after)
 
 
-def is_by_token(tensor: Any) -> bool:
-    """Returns whether a value is a tensor with a number, or a vector, for each token."""
-    return isinstance(tensor, Tensor) and any(size > 1 for size in tensor.shape[:-1])
+def is_by_token(tensor: Any, path: Tensor) -> bool:
+    """Returns whether a value is a tensor with a number, or a vector, for each token of a path's tensor (…, token, width).
+
+    For one example of one token, it has as many axes as the path's tensor; a weight that is spread over tokens has fewer.
+    """
+    return isinstance(tensor, Tensor) and (any(size > 1 for size in tensor.shape[:-1]) or tensor.shape[:-1] == path.shape[:-1])
 
 
 def factor_of(function: Any, places: Sequence[int | str], given: dict[int | str, Any], own: Callable[[Any], bool]) -> Any:
@@ -118,7 +121,8 @@ def factor_of(function: Any, places: Sequence[int | str], given: dict[int | str,
         return None
     for place in places:
         other: Any = next((value for key, value in given.items() if key != place), None)
-        is_number = is_by_token(other) and other.shape[-1] == 1 and given[place].shape[-1] > 1
-        if is_by_token(other) and (is_number or not own(other)) and (place == 0 or function in _MULTIPLY):
+        by_token = is_by_token(other, given[place])
+        is_number = by_token and other.shape[-1] == 1 and given[place].shape[-1] > 1
+        if by_token and (is_number or not own(other)) and (place == 0 or function in _MULTIPLY):
             return place, other
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from attnchain_adapters.kept_probabilities import KEPT
 from attnchain_adapters.torch_operators import tensors_in
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import AttentionBlock, MakeNorms
+
+# functions that read nothing but the type or the shape of their further tensors
+_AS_ANOTHER: Final = (Tensor.type_as, Tensor.to, Tensor.view_as, Tensor.reshape_as, Tensor.expand_as)
 
 
 @final
@@ -137,7 +140,7 @@ class ContributionTrace:
 
     def _step(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Goes along with the output of the heads, until it is added to an input of the block."""
-        given: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        given: dict[int | str, Any] = {0: args[0]} if function in _AS_ANOTHER else {**dict(enumerate(args)), **kwargs}
         places = [place for place, value in given.items() if id(value) in self._paths]
         if places and isinstance(result, Tensor):
             traced = self._continued(function, args, kwargs, given, places, result)
@@ -186,7 +189,7 @@ class ContributionTrace:
                 self._paths.clear()
                 self._made.clear()
                 return None
-            if other.shape == result.shape and is_by_token(other) and not self._is_made(other):
+            if other.shape == result.shape and is_by_token(other, result) and not self._is_made(other):
                 return _Traced(result, traced.steps, before if traced.alone is None else traced.alone)
         if factor is None and any(map(self._is_made, others)):
             return None

@@ -35,12 +35,10 @@ def test_a_divisor_of_each_token_is_a_gate() -> None:
 
 def test_which_factor_is_a_gate() -> None:
     tensor, number, channel = random(B, N, W), random(B, N, 1), random(W)
-    assert (is_by_token(number), is_by_token(channel), is_by_token(random(1, 1, W)), is_by_token(2)) == (
-        True,
-        False,
-        False,
-        False,
-    )
+    found = [is_by_token(each, tensor) for each in (number, channel, random(1, 1, W), 2)]
+    assert found == [True, False, False, False]
+    one = random(1, 1, W)
+    assert [is_by_token(each, one) for each in (random(1, 1, 1), one, channel, random(1, W))] == [True, True, False, False]
 
     def nothing(_: object) -> bool:
         return False

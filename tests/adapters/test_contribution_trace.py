@@ -212,6 +212,28 @@ def test_more_families_of_transformers(name: str) -> None:
         assert all(torch.allclose(one.maps, other.maps, atol=1e-4) for one, other in zip(store, found[0], strict=True))
 
 
+TEXTS = [name for name in MORE.split() if name not in ("t5", "vit", "dinov2", "deit", "llava", "clip")]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_of_one_token_gives_all_to_itself(name: str) -> None:
+    model = build(MEMBERS[name])
+    assert torch.allclose(ac.capture_contributions(model, torch.tensor([[7]])).maps(), torch.ones(()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["gemma2", "gemma3_text", "gemma3", "t5gemma", "olmo2", "llama"])
+def test_norms_that_compute_in_more_bits_than_the_model(name: str, dtype: torch.dtype) -> None:
+    """The norms of Gemma end in `output.type_as(x)`, where both tensors come from the heads."""
+    model = build(MEMBERS[name]).to(dtype).float()
+    tower, kind = MEMBERS[name].stacks[-1 if name == "gemma3" else 0]
+    given, reading = inputs(MEMBERS[name], model), ac.Reading(kind=kind, tower=tower)
+    exact = ac.capture_contributions(model, **given, reading=reading).maps()
+    given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in given.items()}
+    narrow = ac.capture_contributions(model.to(dtype), **given, reading=reading).maps()
+    assert torch.allclose(narrow, exact, atol=0.05)
+
+
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224", "beit_base_patch16_224"])
 def test_more_families_of_timm(name: str) -> None:
     store = ac.capture_contributions(made(name), pictures(ROWS[name]))
