@@ -77,16 +77,21 @@ def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
         ids = next((torch.full_like(tensor, -1) for tensor in given if isinstance(tensor, Tensor)), None)
     ids, mask = (_folded(argument, 2) for argument in (ids, mask))
     embeddings = _folded(embeddings, 3)
-    special = {getattr(config, f"{token}_token_id", None) for token in _SPECIAL}
-    special = {token for token in special if isinstance(token, int)}
+    special = {token for name in _SPECIAL for token in _numbers(config, f"{name}_token_id")}
     class_first = stack.family.prefix == (Role.CLASS,) and stack.kind == "encoder"
     layout = check_text(name, ids, mask, embeddings, special, class_first, tokenizer)
     _check_positions(stack, layout)
-    seen = [token for name in _SEEN if isinstance(token := getattr(model.config, name, None), int)]
+    seen = [token for name in _SEEN for token in _numbers(model.config, name)]
     if not seen or ids is None:
         return layout
     patches = torch.isin(ids.cpu(), torch.tensor(seen)) & layout.mask
     return TokenLayout(layout.roles.masked_fill(patches, Role.PATCH), labels=layout.labels)
+
+
+def _numbers(config: Any, name: str) -> list[int]:
+    """The token numbers of a field of a configuration: none, one, or a list of them (several ends of a text)."""
+    value = getattr(config, name, None)
+    return [token for token in (value if isinstance(value, list | tuple) else [value]) if isinstance(token, int)]
 
 
 def _folded(argument: Any, ndim: int) -> Any:

@@ -54,7 +54,8 @@ def decoder_start(model: Any) -> Tensor:
 
     def first(name: str) -> int | None:
         values = [getattr(config, name, None) for config in configs]
-        return next((value for value in values if isinstance(value, int)), None)
+        alone = (value[0] if isinstance(value, list) and len(value) == 1 else value for value in values)  # of one example
+        return next((value for value in alone if isinstance(value, int)), None)
 
     start, forced = first("decoder_start_token_id"), first("forced_bos_token_id")
     start = first("bos_token_id") if start is None else start  # as generate does

@@ -69,6 +69,15 @@ def test_a_prompt_longer_than_the_position_table() -> None:
         ac.capture(model, torch.full((1, 64), 5))
 
 
+def test_each_end_of_a_list_of_ends_is_special() -> None:
+    ids = torch.tensor([[1, 5, 4, 6, 2]])
+    for ends, special in ((2, [0, 4]), ([2, 4], [0, 2, 4]), ([], [0])):
+        model = build(replace(MEMBERS["llama"], config=MEMBERS["llama"].config | {"eos_token_id": ends}))
+        roles = ac.capture(model, ids).tokens.roles[0]
+        assert (roles == ac.Role.SPECIAL).nonzero().flatten().tolist() == special
+        assert ac.TokenRank(model).attribute(ids).shape == ids.shape
+
+
 SIZES: dict[str, Any] = {
     "vocab_size": 60,
     "hidden_size": 48,

@@ -258,6 +258,12 @@ def test_an_encoder_decoder_that_generates() -> None:
     after = ac.MultiBounce(model).attribute_text(TEXT, sequence[2:], SEQ2SEQ)
     assert after.token_attr is not None
     assert torch.allclose(after.token_attr, given.token_attr[1:], atol=1e-10)
+    model.generation_config.forced_bos_token_id = None
+    model.generation_config.decoder_start_token_id = [model.config.decoder_start_token_id]  # one for each example
+    model.config.decoder_start_token_id = None
+    listed = ac.MultiBounce(model).attribute_text(TEXT, sequence[1:], SEQ2SEQ)
+    assert listed.token_attr is not None
+    assert torch.equal(listed.token_attr, given.token_attr)
 
 
 def test_what_an_encoder_decoder_has_no_meaning_for() -> None:
