@@ -56,7 +56,7 @@ class Generation:
             )
         self.steps = Steps(stack.heads, stack.kind != "cross", self._writes)
         self._text: list[Tensor] = []
-        self._first, self._mask, self._name = 0, None, "input_ids"
+        self._first, self._mask, self._of_places, self._name = 0, None, False, "input_ids"
         self._depth = 0
         self._handles: list[RemovableHandle] = []
 
@@ -84,10 +84,20 @@ class Generation:
         self._check_output(text, output)
         prompt = self._named.get("input_ids") if self._name == "input_ids" else None
         start = max(self._first, prompt.shape[1] if isinstance(prompt, Tensor) else 0)
+        name = self._name.replace("input_ids", "attention_mask")
         mask, given = ended(text, start, self._setting("eos_token_id")), self._mask
+        if given is None and self._of_places:  # the masks of a static cache are of queries and places
+            given = self._sampled().get(name)
+            given = self._padding(text[:, :start]) if given is None else given
         if given is not None:
             mask[:, : given.shape[1]] *= given.to(mask)
-        return named | {self._name: text, self._name.replace("input_ids", "attention_mask"): mask}
+        return named | {self._name: text, name: mask}
+
+    def _padding(self, prompt: Tensor) -> Tensor | None:
+        """The mask that `generate` makes where it is given none: without the padding, unless a text also ends with it."""
+        pad, ends = self._setting("pad_token_id"), self._setting("eos_token_id")
+        ends = ends if isinstance(ends, list) else [ends]
+        return None if pad is None or pad in ends or self._name != "input_ids" else prompt != pad
 
     def _sampled(self) -> dict[str, Any]:
         """The arguments of `generate`, each example as often as its attention is there: once for each text of it."""
@@ -154,6 +164,7 @@ class Generation:
         self._text.append(ids.detach().clone())
         whole = isinstance(mask, Tensor) and mask.shape == (len(ids), known + ids.shape[1])
         self._mask = mask if whole else self._mask
+        self._of_places |= mask is not None and not whole
         names = inspect.signature(type(self._model).forward).parameters
         self._name = "decoder_input_ids" if beside and "decoder_input_ids" in names else "input_ids"
 

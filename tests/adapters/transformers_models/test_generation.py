@@ -100,6 +100,29 @@ def test_every_cache_shows_the_maps_of_the_finished_text(name: str, cache: str) 
     assert torch.allclose(store.maps(), whole.maps(), atol=1e-5)
 
 
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ["mistral", "gemma3_text", "llama", "gpt2"])
+def test_padding_beside_a_static_cache(name: str, implementation: str) -> None:
+    window = {"sliding_window": 4} if name in ("mistral", "gemma3_text") else {}
+    model, given = causal(name, **window)
+    model.set_attn_implementation(implementation)
+    ids, mask = given["input_ids"], torch.ones_like(given["input_ids"])
+    ids[1, :3] = mask[1, :3] = 0
+    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0, "keep": "maps"}
+    whole = ac.capture(model.generate, ids, attention_mask=mask, **options)
+    there = whole.tokens.mask
+    assert torch.equal(there[:, :8], mask.bool())
+    options["cache_implementation"] = "static"
+    rows = there[:, None, None, :, None]
+    for options["attention_mask"] in (mask, None):
+        store = ac.capture(model.generate, ids, **options)
+        assert torch.equal(store.tokens.mask, there)
+        assert torch.allclose(store.maps() * rows, whole.maps() * rows, atol=1e-6)
+        assert torch.allclose(ac.TokenRank().score(store), ac.TokenRank().score(whole), atol=1e-6)
+    options |= {"num_return_sequences": 2, "do_sample": True, "attention_mask": mask[1:]}
+    assert torch.equal(ac.capture(model.generate, ids[1:], **options).tokens.mask, there[[1, 1]])
+
+
 def test_a_window_leaves_rows_empty_before_it() -> None:
     model, given = causal("mistral", sliding_window=4)
     store = ac.capture(model.generate, **given, max_new_tokens=4, do_sample=False, layers=0)
@@ -281,7 +304,8 @@ def test_padding_that_generate_finds_and_ends_that_it_is_given() -> None:
     assert torch.equal(tokens.mask[:, 8:], text[:, 8:-1] != 0)
 
 
-def test_a_decoder_prompt_that_is_padded() -> None:
+@pytest.mark.parametrize("cache", ["default", "static"])
+def test_a_decoder_prompt_that_is_padded(cache: str) -> None:
     model = bart()
     ids, mask = torch.randint(3, 60, (2, 3)), torch.tensor([[1, 1, 1], [0, 1, 1]])
     options: dict[str, Any] = {
@@ -289,7 +313,7 @@ def test_a_decoder_prompt_that_is_padded() -> None:
         "decoder_input_ids": ids,
         "decoder_attention_mask": mask,
     }
-    store = ac.capture(model.generate, **options, max_new_tokens=3, reading=ac.Reading(kind="decoder"))
+    store = ac.capture(model.generate, **options, **CACHES[cache], max_new_tokens=3, reading=ac.Reading(kind="decoder"))
     assert (~store.tokens.mask).sum().item() == 1
 
 
