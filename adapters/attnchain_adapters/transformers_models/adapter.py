@@ -19,6 +19,7 @@ from attnchain_adapters.axes import check_replaced
 from attnchain_adapters.checks import arguments_of, check_ready, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.torch_models import TorchAdapter
+from attnchain_adapters.transformers_models.checkpoint import SENTENCE, pretrained, tokenizer_of
 from attnchain_adapters.transformers_models.families import FAMILIES
 from attnchain_adapters.transformers_models.generation import Generation
 from attnchain_adapters.transformers_models.layouts import layouts_of
@@ -37,7 +38,6 @@ Result = TypeVar("Result")
 
 _ENTRIES: Final = ("forward", "generate")
 _START: Final = torch.tensor([[0, 1]])
-_SENTENCE: Final = "Attention moves from token to token, as a walker on a Markov chain does."
 
 
 @final
@@ -139,7 +139,7 @@ class TransformersAdapter:
 
     def load(self, name: str) -> LoadedModel:
         saved_as = (AutoConfig.from_pretrained(name).architectures or ["AutoModel"])[0]
-        whole = getattr(transformers, saved_as).from_pretrained(name).eval()
+        whole = pretrained(name, getattr(transformers, saved_as))
         model = getattr(whole, "vision_model", whole)  # of a two-tower model, the tower of images
         taken, noise = model.main_input_name, np.random.default_rng(0)
         if taken == "pixel_values":
@@ -152,8 +152,8 @@ class TransformersAdapter:
             sample = {"pixel_values": image["pixel_values"], **_decoded(model, _START)}
             return LoadedModel(model, preprocess, sample, whole=whole)
         if taken == "input_ids" and family_of(model).sequence == "text":
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            text = dict(tokenizer(_SENTENCE, return_tensors="pt"))
+            tokenizer = tokenizer_of(name, AutoTokenizer)
+            text = dict(tokenizer(SENTENCE, return_tensors="pt"))
             return LoadedModel(model, None, text | _decoded(model, text["input_ids"]), Reading(tokenizer=tokenizer))
         if taken in ("input_values", "input_features"):
             extractor: Any = AutoFeatureExtractor.from_pretrained(name)

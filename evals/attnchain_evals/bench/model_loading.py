@@ -39,6 +39,9 @@ _UNKNOWN: Final = {"HFValidationError", "RepositoryNotFoundError"}
 
 def load(name: str) -> LoadedModel:
     """Loads the model of a command-line name."""
+    from safetensors import SafetensorError
+
+    from attnchain_interp import AttentionError
     from attnchain_interp.capture import LoadedModel, adapter_named
 
     if name == "bundled":
@@ -58,7 +61,9 @@ def load(name: str) -> LoadedModel:
     try:
         with working(f"loading {name}"):
             return adapter_named(FRAMEWORKS[prefix]).load(rest)
-    except (OSError, RuntimeError, ValueError) as error:
+    except AttentionError:
+        raise
+    except (EOFError, OSError, RuntimeError, SafetensorError, ValueError) as error:
         raise loading_failure(FRAMEWORKS[prefix], rest, error, _model_names(prefix)) from error
 
 

@@ -10,10 +10,12 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 import torch
+import transformers
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 
 from attnchain_evals.bench.model_loading import cached_names, check_model, load, loading_failure, normalization_of
+from attnchain_evals.tasks.digest import model_identity
 from attnchain_interp import AttentionError, capture
 
 
@@ -134,3 +136,20 @@ def test_names_in_the_cache(tmp_path: Path) -> None:
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     assert cached_names(tmp_path) == ["org/model"]
+
+
+def test_weights_that_are_drawn_give_a_model_of_one_identity(tmp_path: Path) -> None:
+    size: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.ViTConfig(image_size=16, patch_size=8, **size)
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor().save_pretrained(tmp_path)
+    first, second = (model_identity(load(f"hf:{tmp_path}").model) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_file_of_weights_that_is_cut_off(name: str, tmp_path: Path) -> None:
+    transformers.ViTConfig(architectures=["ViTModel"]).save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(AttentionError, match=f"{tmp_path}"):
+        load(f"hf:{tmp_path}")
