@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.examples import Picture
-from attnchain_evals.tasks.image_folder import ImageFolder
+from attnchain_evals.tasks.image_folder import MASKS, files_digest, images_in, open_image
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted
 
@@ -31,18 +31,20 @@ class ClassFolder:
             names.
 
     Attributes:
+        files: of the images.
         classes: the names in the order of their numbers.
         labels: the number of each image's class.
 
     Raises:
-        AttentionError: no image, an image outside the folders of classes, folders that are parts of the data and no classes,
-            or a folder that `classes` lacks.
+        AttentionError: no image, an image outside the folders of classes, folders that are no classes (parts of the data, or
+            `images` alone), or a folder that `classes` lacks.
     """
 
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor], classes: Sequence[str] | None = None) -> None:
-        self._images = ImageFolder(folder, preprocess)
-        names = [file.relative_to(folder).parts for file in self._images.files]
-        loose = [file for file, name in zip(self._images.files, names, strict=True) if len(name) < 2]
+        self.files = images_in(Path(folder))
+        self._preprocess = preprocess
+        names = [file.relative_to(folder).parts for file in self.files]
+        loose = [file for file, name in zip(self.files, names, strict=True) if len(name) < 2]
         if loose:
             raise AttentionError(f"{loose[0]} lies in no class's folder.", f"Use the layout {folder}/CLASS/….")
         found = sorted({name[0] for name in names})
@@ -51,6 +53,8 @@ class ClassFolder:
                 f"{folder} holds {', '.join(found)}, which are parts of the data and no classes.",
                 f"Pass one of them: {Path(folder) / found[-1]}.",
             )
+        if found[0] == "images" and {"images", *MASKS}.issuperset(found):
+            raise AttentionError(f"{folder} holds {', '.join(found)} and no classes.", f"Pass {Path(folder) / 'images'}.")
         if classes is not None:
             numbers = {name: number for number, name in enumerate(classes)}
         elif all(name in synset_classes() for name in found):
@@ -72,14 +76,16 @@ class ClassFolder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The identity of the images, and a digest of their labels."""
-        return {**self._images.identity, "name": "ClassFolder", "labels": digest(torch.tensor(self.labels))}
+        """The sha256 of all names and contents, of the first image after preprocessing, and of the labels."""
+        sha256, labels = files_digest(self.files, Path(self._folder).parent), digest(torch.tensor(self.labels))
+        first = digest(self[0].image)
+        return {"name": "ClassFolder", "sha256": sha256, "first": first, "length": len(self), "labels": labels}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Picture:
-        return Picture(self._images[index].image, label=self.labels[index])
+        return Picture(self._preprocess(open_image(self.files[index]))[0], label=self.labels[index])
 
 
 @cache

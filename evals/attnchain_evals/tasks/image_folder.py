@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, final
 
+import numpy as np
 from torch import Tensor
 
 from attnchain_evals.tasks.digest import digest
@@ -22,6 +23,8 @@ MASKS: Final = ("masks", "ground_truth_mask")
 """The names of a folder of masks beside `images`; the second is that of ECSSD as published."""
 MOST_PIXELS: Final = 178_000_000
 MOST_ELONGATED: Final = 200
+COLOURED: Final = 32
+"""The difference between the channels of a pixel from which it has a colour. Greys of a JPEG differ by less."""
 
 
 @final
@@ -29,15 +32,16 @@ class ImageFolder:
     """The images of a folder, read on demand, with masks if the folder holds `images/` and `masks/` (or `ground_truth_mask/`).
 
     An image is read as a viewer shows it (`open_image`): upright, transparent places white. A mask is an image of the same
-    relative name, with any suffix, white on the object, and without transparency. It is resized and cropped like the image.
+    relative name, with any suffix, white on the object (`open_mask`). It is resized and cropped like the image.
 
     Args:
         folder: images at any depth, in the order of their names. Hidden ones (`._a.jpg`, `__MACOSX/a.jpg`) are left out.
         preprocess: a PIL image → the model's input (1, channel, height, width).
 
     Raises:
-        AttentionError: no image, masks for only some of the images, or folders of images and masks further down, of which one
-            is meant. On reading an image: a file that `open_image` refuses, or a mask that is not of the image's proportions.
+        AttentionError: no image, a link to a missing file, masks for only some of the images, two images or two masks of one
+            name, or folders of images and masks further down, of which one is meant. On reading an image: a file that
+            `open_image` or `open_mask` refuses, or a mask that is not of the image's proportions.
     """
 
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor]) -> None:
@@ -51,9 +55,9 @@ class ImageFolder:
         self.files = images_in(self._root)
         self._preprocess = preprocess
         folders = [root / name for name in MASKS if self._root != root and (root / name).is_dir()]
-        self._masks = {_stem(file, folders[0]): file for file in _images(folders[0])} if folders else None
+        self._masks = _by_stem(_images(folders[0]), folders[0]) if folders else None
         if self._masks is not None:
-            bare = [file for file in self.files if _stem(file, self._root) not in self._masks]
+            bare = [file for stem, file in _by_stem(self.files, self._root).items() if stem not in self._masks]
             if bare:
                 raise AttentionError(
                     f"{len(bare)} of {len(self.files)} images have no mask; the first is {bare[0]}.",
@@ -67,10 +71,8 @@ class ImageFolder:
     @property
     def identity(self) -> dict[str, Any]:
         """The sha256 of all names and contents, and of the first image after preprocessing."""
-        found = hashlib.sha256()
-        for file in (*self.files, *(self._masks or {}).values()):
-            found.update(file.relative_to(self._root.parent).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
-        return {"name": "ImageFolder", "sha256": found.hexdigest(), "first": digest(self[0].image), "length": len(self)}
+        sha256 = files_digest((*self.files, *(self._masks or {}).values()), self._root.parent)
+        return {"name": "ImageFolder", "sha256": sha256, "first": digest(self[0].image), "length": len(self)}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -107,9 +109,19 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(
-        file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not hidden(file.relative_to(folder))
-    )
+    named = (each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and not hidden(each.relative_to(folder)))
+    found = sorted(each for each in named if not each.is_dir())
+    if lost := [file for file in found if not file.exists()]:
+        raise AttentionError(f"{lost[0]} is a link to a file that is not there.", "Repair the link, or remove it.")
+    return found
+
+
+def files_digest(files: Iterable[Path], root: Path) -> str:
+    """Returns the sha256 of the names below a folder, and of the contents."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.relative_to(root).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()
 
 
 def hidden(path: Path) -> bool:
@@ -121,23 +133,51 @@ def _stem(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
+def _by_stem(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """Returns relative name without suffix → file. Two files of one such name are refused: an image has one mask."""
+    found: dict[str, Path] = {}
+    for file in files:
+        first = found.setdefault(_stem(file, folder), file)
+        if first != file:
+            raise AttentionError(
+                f"{first} and {file} have one name but for the suffix, and a mask belongs to the image of its name.",
+                "Rename or remove one of them.",
+            )
+    return found
+
+
 def open_image(path: str | Path) -> Any:
     """Reads the image of a file, in RGB, as a viewer shows it. See `attnchain_interp.capture.rgb_image`."""
     return _read(path, rgb_image)
 
 
 def open_mask(path: str | Path) -> Any:
-    """Reads the mask of a file, like an image, but not over white: a mask that is transparent somewhere is refused."""
-    return _read(path, _opaque)
+    """Reads the mask of a file, like an image. White, which is any grey above 127, is the object.
+
+    A mask is refused if it is transparent somewhere, has colours, or has greys above 0 and none above 127 (levels 0 and 1).
+    """
+    return _read(path, _white_on_black)
 
 
-def _opaque(image: Any) -> Any:
+def _white_on_black(image: Any) -> Any:
     if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
         raise AttentionError(
             "the mask is transparent in places, so it is not known what is white there.",
             "Save it without transparency, white on the object and black elsewhere.",
         )
-    return rgb_image(image)
+    mask = rgb_image(image)
+    levels = np.asarray(mask)
+    colours = levels.max(2) - levels.min(2) >= COLOURED
+    top = int(levels.max())
+    if colours.any():
+        told = f"has colours, such as {tuple(levels[colours][0].tolist())}"
+    elif 0 < top <= 127:
+        told = f"has no level above {top} of 255"
+    else:
+        return mask
+    raise AttentionError(
+        f"the mask {told}, so it is not known where the object is.", "Save it with 255 on the object and 0 elsewhere."
+    )
 
 
 def _check_size(width: int, height: int) -> None:

@@ -69,6 +69,18 @@ def test_parts_of_the_data_are_no_classes(tmp_path: Path) -> None:
     assert ClassFolder(tmp_path / "train", preprocess).classes == ("ant", "cat")
 
 
+def test_a_folder_named_images_is_a_class_beside_others_alone(tmp_path: Path) -> None:
+    assert ClassFolder(classes_of(tmp_path / "pets", "cat", "dog", "images"), preprocess).classes == ("cat", "dog", "images")
+    foods = classes_of(tmp_path / "food-101", "images/apple", "images/bread")
+    (foods / "meta").mkdir()
+    with pytest.raises(AttentionError, match=rf"{foods} holds images and no classes.*\nPass {foods}/images\."):
+        ClassFolder(foods, preprocess)
+    assert ClassFolder(foods / "images", preprocess).labels == [0, 0, 1, 1]
+    classes_of(foods, "masks/apple", "masks/bread")
+    with pytest.raises(AttentionError, match="holds images, masks and no classes"):
+        ClassFolder(foods, preprocess)
+
+
 def test_classes_of_imagenet() -> None:
     classes = synset_classes()
     assert (len(classes), classes["n01440764"], classes["n15075141"]) == (1000, 0, 999)

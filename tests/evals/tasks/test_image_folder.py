@@ -168,3 +168,55 @@ def test_a_transparent_mask_is_refused(tmp_path: Path) -> None:
     mask.putalpha(255)
     mask.save(tmp_path / "mask.png")
     assert np.asarray(open_mask(tmp_path / "mask.png")).min() == 255
+
+
+def halved(level: int, dtype: type = np.uint8) -> np.ndarray:
+    return np.where(np.arange(8) < 4, level, 0).astype(dtype)[None].repeat(8, 0)
+
+
+def test_a_mask_whose_object_is_not_white_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    for mask, said in (
+        (Image.fromarray(halved(1)), "no level above 1 of 255"),
+        (Image.fromarray(halved(127)), "no level above 127 of 255"),
+        (Image.fromarray(halved(255, np.uint16)), "no level above 1 of 255"),
+    ):
+        mask.save(path)
+        with pytest.raises(AttentionError, match=rf"mask\.png: the mask has {said}.*\nSave it with 255 on the object"):
+            open_mask(path)
+    for number, colour in ((1, (128, 0, 0)), (2, (0, 128, 0)), (15, (192, 128, 128))):
+        mask = Image.fromarray(halved(number)).convert("P")
+        mask.putpalette([0] * 3 * number + list(colour))
+        for saved in (mask, mask.convert("RGB")):
+            saved.save(path)
+            with pytest.raises(
+                AttentionError, match=rf"the mask has colours, such as \({colour[0]}, {colour[1]}, {colour[2]}\)"
+            ):
+                open_mask(path)
+
+
+def test_a_mask_of_any_mode_that_is_white_on_the_object(tmp_path: Path) -> None:
+    grey = Image.fromarray(halved(255))
+    for mask in (grey, grey.convert("1"), grey.convert("P"), grey.convert("RGB"), Image.fromarray(halved(65535, np.uint16))):
+        mask.save(tmp_path / "mask.png")
+        assert np.array_equal(np.asarray(open_mask(tmp_path / "mask.png"))[..., 0], halved(255)), mask.mode
+    grey.convert("RGB").save(tmp_path / "mask.jpg")
+    Image.fromarray(halved(0)).save(tmp_path / "empty.png")
+    for name in ("mask.jpg", "empty.png"):
+        open_mask(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["images/a.png", "masks/a.bmp"])
+def test_two_files_of_one_name_are_refused(name: str, folder: Path) -> None:
+    Image.new("L", (32, 32), 255).save(folder / name)
+    with pytest.raises(AttentionError, match=r"/a\.(jpg|bmp) and .*/a\.png have one name but for the suffix"):
+        ImageFolder(folder, preprocess)
+    assert len(ImageFolder(folder / "images", preprocess)) > 2, "without masks, both are images"
+
+
+def test_a_link_to_nothing_is_refused_and_a_folder_is_no_image(folder: Path) -> None:
+    (folder / "images" / "frames.png").mkdir()
+    assert len(ImageFolder(folder, preprocess)) == 3
+    (folder / "images" / "d.jpg").symlink_to(folder / "none.jpg")
+    with pytest.raises(AttentionError, match=r"d\.jpg is a link to a file that is not there"):
+        ImageFolder(folder, preprocess)
