@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Final, Literal, final
 
 Span = tuple[int, int]
 """The first character, and the one behind the last."""
+_UNSPACED: Final = (  # Thai, Lao, Tibetan, Burmese; Hangul; Khmer; kana and Han; Hangul; Han; narrow kana and Hangul; Han
+    "\u0e00-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
+)
 Part = Literal["validation", "test"]
 
 
@@ -57,7 +60,13 @@ def part_of(group: str) -> Part:
 def occurrences(part: str, text: str) -> tuple[Span, ...]:
     """Returns the spans at which whole words of a text are these.
 
+    A word also ends beside a character of a script that puts no space there: of Chinese, Japanese, Korean, Thai and the like.
+
     >>> occurrences("Ann", "Ann met Anna. Ann left.")
     ((0, 3), (14, 17))
+    >>> occurrences("日本", "首都は日本の")
+    ((3, 5),)
     """
-    return tuple(found.span() for found in re.finditer(rf"(?<!\w){re.escape(part)}(?!\w)", text))
+    before = "" if re.match(f"[{_UNSPACED}]", part) else rf"(?<![^\W{_UNSPACED}])"
+    behind = "" if re.match(f"[{_UNSPACED}]", part[-1:]) else rf"(?![^\W{_UNSPACED}])"
+    return tuple(found.span() for found in re.finditer(before + re.escape(part) + behind, text))

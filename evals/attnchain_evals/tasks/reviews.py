@@ -71,14 +71,15 @@ def _prompt(record: Record, name: str, label: str, lines: list[list[str]], spans
     if label not in _ANSWERS:
         raise record.refusal(f"has the label {label!r}, not {' or '.join(_ANSWERS)}")
     text = "\n".join(" ".join(line) for line in lines if line)
-    words = text.split()
-    if not words:
+    if not text.strip():
         raise record.refusal("has no word")
-    starts = [0, *accumulate(len(word) + 1 for word in words)]
+    words = [word for line in lines for word in line]
+    starts = [0, *accumulate(len(word) + 1 for word in words)]  # one character stands behind each word, also an empty one
     for span in spans:
         pair = isinstance(span, list | tuple) and len(span) == 2 and all(type(place) is int for place in span)
         if not pair or not 0 <= span[0] <= span[1] <= len(words):
             raise record.refusal(f"has the rationale {span}, and {len(words)} words")
-    evidence = tuple((starts[first], starts[behind] - 1) for first, behind in spans if first < behind)
+    places = [(starts[first], starts[behind] - 1) for first, behind in spans if first < behind]
+    evidence = tuple((first, behind) for first, behind in places if text[first:behind].strip())
     question = "\n\nIs this review positive or negative? Answer with one word."
     return Prompt(name, text, _ANSWERS[label], evidence, sentences_of(text), question, "Answer:", chat=True)

@@ -41,10 +41,20 @@ def test_both_formats(tmp_path: Path, eraser: Path) -> None:
     assert [file.name for file in own.files] == ["val.jsonl"]
 
 
+@pytest.mark.parametrize("odd", ["", " ", "10\u00a0km", "two words"])
+def test_rationales_stay_where_they_are_beside_odd_tokens(odd: str, tmp_path: Path) -> None:
+    tokens = [odd, *TOKENS[:5], odd, *TOKENS[5:]]
+    spans = [[7, 9], [0, 1]]
+    (prompt,) = Reviews(write_lines(tmp_path / "a.jsonl", [LINE | {"tokens": tokens, "evidence": spans}]), TOKENIZER).prompts
+    found = [prompt.text[first:behind] for first, behind in prompt.evidence]
+    assert found == (["i loved", odd] if odd.strip() else ["i loved"])
+
+
 def test_what_is_refused(tmp_path: Path, eraser: Path) -> None:
     for change, message in (
         ({"label": "GOOD"}, r"a\.jsonl, line 1 has the label 'GOOD', not POS or NEG"),
         ({"tokens": []}, "line 1 has no word"),
+        ({"tokens": ["", " "]}, "line 1 has no word"),
         ({"evidence": [[5, 10]]}, r"has the rationale \[5, 10\], and 9 words"),
         ({"evidence": [7]}, "has the rationale 7"),
     ):
