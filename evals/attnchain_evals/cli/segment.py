@@ -71,9 +71,9 @@ def segment(
     failed: dict[Path, AttentionError] = {}
     for file, name in progress(list(zip(files, _names(files), strict=True)), "images"):
         told = {"image": str(file), "sha256": _digest(file), "asked": json.loads(json.dumps(asked))}
-        if tracker is None and _done(out / f"{name}.json", told):
-            continue
         try:
+            if _done(out, name, told) and tracker is None:
+                continue
             found = segmented(reader, open_image(file), **loaded, **options)
         except AttentionError as error:
             failed[file] = error
@@ -160,13 +160,28 @@ def _digest(file: Path) -> str:
         return ""
 
 
-def _done(facts: Path, told: dict[str, Any]) -> bool:
-    """Says whether the files of an image with the same bytes are there, asked for in the same way."""
+def _done(out: Path, name: str, told: dict[str, Any]) -> bool:
+    """Says whether all files of an image with the same bytes are there, asked for in the same way.
+
+    Raises:
+        AttentionError: the JSON file of that name was not written by `Segments.write`.
+    """
+    from attnchain_evals.segments.segments import ENDINGS
+    from attnchain_interp import AttentionError
+
+    files = [out / f"{name}{ending}" for ending in ENDINGS]
+    facts = files[-1]
+    if not facts.exists():
+        return False
     try:
         found = json.loads(facts.read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return all(found.get(name) == value for name, value in told.items())
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not {"areas", "weights"} <= found.keys():
+        raise AttentionError(
+            f"{facts} was not written by this command, which would replace it.", "Move it, or name another folder: --out."
+        )
+    return all(file.is_file() for file in files) and all(found.get(key) == value for key, value in told.items())
 
 
 def _numbers(option: str, text: str | None, wanted: int) -> tuple[float, ...] | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from attnchain_evals.segments.legend import Entry, with_legend
 from attnchain_interp import AttentionError
 from attnchain_interp.files import whole, write_text
 from attnchain_interp.reprs import counted
+
+ENDINGS: Final = ("-labels.png", "-overlay.jpg", ".npz", ".json")
+"""Of the names of an image's files."""
 
 
 @final
@@ -88,7 +91,7 @@ class Segments:
         from PIL import Image
 
         folder = Path(folder)
-        files = [folder / f"{name}{end}" for end in ("-labels.png", "-overlay.jpg", ".npz", ".json")]
+        files = [folder / f"{name}{ending}" for ending in ENDINGS]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with whole(files[0]) as path:

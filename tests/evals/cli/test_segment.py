@@ -65,6 +65,23 @@ def test_results_beside_the_images_are_no_images(folder: Path) -> None:
     assert not list(beside.glob("0-labels-*"))
 
 
+@pytest.mark.parametrize("foreign", ["[]", '{"mine": 1}', "no JSON"])
+def test_a_json_of_the_user_is_not_replaced(foreign: str, folder: Path) -> None:
+    facts = folder / "in" / "0.json"
+    facts.write_text(foreign)
+    with pytest.raises(AttentionError, match=r"1 image without segments\. .*0\.json was not written by this command"):
+        run(folder / "in", "-o", folder / "in", "-k", 2)
+    assert facts.read_text() == foreign
+    assert (folder / "in" / "1.json").exists()
+
+
+def test_a_file_that_was_removed_is_written_again(folder: Path) -> None:
+    for _ in range(2):
+        run(folder / "in" / "0.png", "-o", folder / "out", "-k", 2)
+        assert (folder / "out" / "0-labels.png").is_file()
+        (folder / "out" / "0-labels.png").unlink()
+
+
 def test_a_bad_image_does_not_stop_the_others(folder: Path) -> None:
     (folder / "in" / "0.png").write_bytes(b"no image")
     with pytest.raises(AttentionError, match=r"1 image without segments\. .*0\.png is not a readable image"):
