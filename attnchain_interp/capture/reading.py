@@ -77,13 +77,17 @@ def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -
     """Returns the options of a capture and the model's own keyword arguments.
 
     An option among the arguments is refused, since a model that takes any keyword would pass over it in silence. An argument
-    of the model's own forward with that name goes to the model. A tokenizer, which no model computes with, is taken.
+    of the model's own forward with that name goes to the model. A tokenizer, which no model computes with, is taken; beside
+    another one it is refused.
     """
     reading, forward = checked(reading), forward_of(source)
     own = set() if forward is None else set(inspect.signature(forward).parameters)
     kwargs = dict(kwargs)
-    if "tokenizer" in kwargs and "tokenizer" not in own and reading.tokenizer is None:
-        reading = replace(reading, tokenizer=kwargs.pop("tokenizer"))
+    if "tokenizer" in kwargs and "tokenizer" not in own:
+        tokenizer = kwargs.pop("tokenizer")
+        if reading.tokenizer not in (None, tokenizer):
+            raise AttentionError("tokenizer=… is given beside another one in reading=….", "Give one of them alone.")
+        reading = replace(reading, tokenizer=tokenizer)
     stray = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
     if not isinstance(stray.get("tokens"), TokenLayout):
         stray.pop("tokens", None)

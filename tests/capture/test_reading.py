@@ -91,7 +91,8 @@ def test_a_tokenizer_is_taken_unless_the_model_has_an_argument_of_that_name() ->
     assert (reading.tokenizer, kwargs) == (mine, {"x": 1})
     reading, kwargs = separated(OfTexts(8, 2), None, {"tokenizer": mine})
     assert (reading.tokenizer, kwargs) == (None, {"tokenizer": mine})
-    with pytest.raises(ac.AttentionError, match="no argument tokenizer"):
+    assert separated(plain, ac.Reading(tokenizer=mine), {"tokenizer": mine})[0].tokenizer is mine
+    with pytest.raises(ac.AttentionError, match="tokenizer=… is given beside another one"):
         separated(plain, ac.Reading(tokenizer=mine), {"tokenizer": other})
 
 

@@ -95,7 +95,8 @@ class TransformersAdapter:
                 check_replaced("transformers", model, runs, stack.layers, set(wanted), batch)
             taker, beside = request.collector if generation is None else generation.steps, attention_modules(model)
             recording = opened.enter_context(recorder(model, stack.layers, set(wanted), taker, request.edit, beside))
-            output = request.run(source, inputs, kwargs)
+            options = kwargs if generation is None else generation.options(kwargs, reading.tokenizer)
+            output = request.run(source, inputs, options)
         seen = recording.metadata(request.layers, stack.advice, tokens_advice())
         if generation is not None:
             expect(generation.arguments(output))

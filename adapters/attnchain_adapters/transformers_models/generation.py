@@ -5,19 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from attnchain_adapters.checks import arguments_of
+from attnchain_adapters.transformers_models.generation_modes import check_one_text
 from attnchain_adapters.transformers_models.stacks import Stack
 from attnchain_adapters.transformers_models.steps import Steps
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import of_this_thread
-
-_DRAFTS: Final = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
 
 
 @final
@@ -37,8 +36,9 @@ class Generation:
         steps: takes the attention of the layers.
 
     Raises:
-        AttentionError: at once, beams, drafted tokens, or an encoder that will not run. During the generation: a text that is
-            read several times from its start, tokens that are taken back, or a cache with tokens that were read before.
+        AttentionError: at once, beams, guidance, drafted tokens, or an encoder that will not run. During the generation: a
+            text that is read several times from its start, tokens that are taken back, or a cache with tokens that were read
+            before.
     """
 
     def __init__(self, source: Any, stack: Stack, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ class Generation:
         beside = self._model.config.is_encoder_decoder
         self._writes = stack.kind in ("decoder", "cross") or (stack.family.sequence == "text" and not beside)
         if self._writes:
-            self._check_mode()
+            check_one_text(self._setting, self._instead())
         elif beside and self._named.get("encoder_outputs") is not None:
             raise AttentionError(
                 "encoder_outputs=… is given to generate, so the encoder does not run.",
@@ -70,6 +70,10 @@ class Generation:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def options(self, kwargs: Mapping[str, Any], tokenizer: Any) -> Mapping[str, Any]:
+        """Returns the keyword arguments of `generate`, with the tokenizer that finds the strings which end a text."""
+        return kwargs if tokenizer is None or not self._setting("stop_strings") else {**kwargs, "tokenizer": tokenizer}
 
     def arguments(self, output: Any) -> dict[str, Any]:
         """Returns the arguments of one forward of all that was read: of the finished text without its last token.
@@ -189,22 +193,6 @@ class Generation:
                 "the text that the decoder read is not the text that generate returned: it was changed on the way.",
                 self._instead(),
             )
-
-    def _check_mode(self) -> None:
-        beams = self._setting("num_beams") or 1
-        if beams > 1:
-            raise AttentionError(
-                f"num_beams={beams}: a search with beams follows several texts of an example and changes among them, so its"
-                " steps are not those of one text.",
-                f"{self._instead()} Or use num_beams=1.",
-            )
-        for name in _DRAFTS:
-            if self._setting(name):
-                raise AttentionError(
-                    f"{name}=… drafts tokens and takes some of them back (assisted decoding), so the steps are not those of"
-                    " the finished text.",
-                    f"{self._instead()} Or generate without {name}.",
-                )
 
     def _setting(self, name: str) -> Any:
         """The value by which `generate` goes: given to it, in the configuration given to it, or in the model's."""

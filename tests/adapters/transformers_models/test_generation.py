@@ -11,6 +11,7 @@ import transformers
 
 import attnchain_interp as ac
 
+from ...attribution.text.texts import bytes_tokenizer
 from ..transformers_zoo import MEMBERS, build, inputs, sharpen
 
 
@@ -219,41 +220,6 @@ def test_a_sound_of_several_windows_and_temperatures_are_refused() -> None:
         ac.capture(model.generate, long, attention_mask=torch.ones(1, 100), **options, reading=ac.Reading(kind="encoder"))
 
 
-def test_beams_are_refused_by_name_with_a_line_that_works() -> None:
-    model, given = causal("llama")
-    options: dict[str, Any] = {**given, "max_new_tokens": 4, "num_beams": 2, "do_sample": False}
-    with pytest.raises(ac.AttentionError, match=r"num_beams=2: a search with beams") as refused:
-        ac.capture(model.generate, **options)
-    assert follows(refused, model, options) == (2, 12)
-    with pytest.raises(ac.AttentionError, match="num_beams=3"):
-        ac.capture(model.generate, **given, generation_config=transformers.GenerationConfig(num_beams=3))
-    model, options = whisper(**LANGUAGES), {"input_features": SOUND, "max_new_tokens": 4, "num_beams": 2, "language": "en"}
-    with pytest.raises(ac.AttentionError, match="num_beams=2") as refused:
-        ac.capture(model.generate, **options, reading=ac.Reading(kind="cross"))
-    assert follows(refused, model, options) == (2, 8)
-    assert ac.capture(model.generate, **options, reading=ac.Reading(kind="encoder")).batch == 2
-
-
-def follows(refused: Any, model: Any, options: dict[str, Any]) -> tuple[int, int]:
-    """Runs the line of the fix; returns the number of examples and of queries."""
-    line = str(refused.value).split("finished text: ")[1].split(". Or")[0].rstrip(".")
-    line = line.replace("generate(…", "generate(**options").replace("input_features=…", "input_features=SOUND")
-    first, second = line.split("; ")
-    names: dict[str, Any] = {"model": model, "options": options, "ac": ac, "SOUND": SOUND}
-    exec(first, names)  # noqa: S102 - the line of the fix
-    store = eval(second, names)  # noqa: S307
-    return store.batch, len(store.queries or store.tokens)
-
-
-@pytest.mark.parametrize("name", ["prompt_lookup_num_tokens", "assistant_model"])
-def test_drafted_tokens_are_refused_by_name(name: str) -> None:
-    model, given = causal("llama")
-    ids = given["input_ids"][:1]
-    options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False, name: model if name == "assistant_model" else 3}
-    with pytest.raises(ac.AttentionError, match=rf"(?s){name}=… drafts tokens .*Or generate without {name}"):
-        ac.capture(model.generate, ids, **options)
-
-
 def test_tokens_that_a_generation_of_ones_own_takes_back_or_changes() -> None:
     def takes_back(model: Any, input_ids: Any, **_: Any) -> Any:
         cache = transformers.DynamicCache(config=model.config)
@@ -315,6 +281,24 @@ def test_a_decoder_prompt_that_is_padded(cache: str) -> None:
     }
     store = ac.capture(model.generate, **options, **CACHES[cache], max_new_tokens=3, reading=ac.Reading(kind="decoder"))
     assert (~store.tokens.mask).sum().item() == 1
+
+
+def test_strings_that_end_a_text_need_the_tokenizer_that_labels_it() -> None:
+    model, given = causal("llama")
+    tokenizer = bytes_tokenizer()
+    options: dict[str, Any] = {"input_ids": given["input_ids"][:1], "max_new_tokens": 8, "do_sample": False}
+    ends = tokenizer.decode(model.generate(**options)[0, 10:12])
+    text = model.generate(**options, stop_strings=[ends], tokenizer=tokenizer)
+    assert text.shape[1] < 16
+    stops: list[dict[str, Any]] = [
+        {"stop_strings": [ends]},
+        {"generation_config": transformers.GenerationConfig(stop_strings=[ends], max_new_tokens=8, pad_token_id=0)},
+    ]
+    reading = ac.Reading(tokenizer=tokenizer)
+    for labelled in ({"tokenizer": tokenizer}, {"reading": reading}, {"tokenizer": tokenizer, "reading": reading}):
+        for stop in stops:
+            tokens = ac.capture(model.generate, **{**options, **stop, **labelled}).tokens
+            assert tokens.labels == [tokenizer.convert_ids_to_tokens(text[0, :-1].tolist())]
 
 
 def test_an_encoder_that_does_not_run() -> None:
