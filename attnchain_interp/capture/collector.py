@@ -53,13 +53,22 @@ class Expected:
             )
         batch, queries, keys = self.tokens.batch, len(self.queries or self.tokens), len(self.tokens)
         if (attention.shape[0], *attention.shape[2:]) != (batch, queries, keys):
-            beside = " (a cache of earlier keys, or a pooled sequence, gives rectangular maps)"
+            beside = " (a cache of earlier keys, a learnt prefix, or a pooled sequence gives rectangular maps)"
+            further = attention.shape[-1] - keys
+            fix = "Choose the layers that attend among the input's tokens: layers=…."
+            if further > 0 and (attention.shape[0], attention.shape[2]) == (batch, queries):
+                among = f"P[..., {further}:] / P[..., {further}:].sum(-1, keepdim=True)"
+                fix = (
+                    "Pass the whole text, without a cache. Of a model with a learnt prefix (prefix tuning) pass the maps among"
+                    f" the tokens: AttentionStore.from_maps([{among} for P in your_maps]). Where other layers have no such"
+                    " keys, choose them: layers=…."
+                )
             raise AttentionError(
                 f"layer {name!r} attends from {attention.shape[-2]} to {attention.shape[-1]} tokens in a batch of"
                 f" {attention.shape[0]}{'' if attention.shape[-2] == attention.shape[-1] else beside}, not from {queries} to"
                 f" {keys} in a batch of {batch} as its inputs say. Its sequence is not laid out as usual for this family, so"
                 " scores could not be put back onto the input.",
-                "Choose the layers that attend among the input's tokens: layers=….",
+                fix,
             )
 
 

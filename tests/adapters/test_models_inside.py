@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -234,3 +235,31 @@ def test_a_model_without_attention_beside_one_with_it() -> None:
     convolutions: Any = timm.create_model("resnet10t", num_classes=0)
     whole = nn.ModuleDict({"convolutions": convolutions, "vit": vit()}).eval()
     assert repr(adapter_of(whole)) == "InsideAdapter(vit (VisionTransformer))"
+
+
+class Prefixed(nn.Module):
+    """A decoder with learnt keys and values before the text, as prefix tuning makes it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.prefix = model, nn.Parameter(torch.randn(2, 2, 1, 4, 3, 8))
+
+    def forward(self, input_ids: Tensor, **options: Any) -> Any:
+        cache = transformers.DynamicCache(config=self.model.config)
+        for layer, (keys, values) in enumerate(self.prefix):
+            cache.update(keys.expand(len(input_ids), -1, -1, -1), values.expand(len(input_ids), -1, -1, -1), layer)
+        return self.model(input_ids, past_key_values=cache, **options)
+
+
+@torch.no_grad()
+def test_the_maps_among_the_tokens_behind_a_learnt_prefix() -> None:
+    model = Prefixed(gpt2()).eval()
+    with pytest.raises(ac.AttentionError, match=r"(?s)from 9 to 12 tokens.*without a cache") as refused:
+        ac.capture(model, IDS)
+    line = re.search(r"AttentionStore.from_maps\(.*?your_maps\]\)", str(refused.value))
+    assert line is not None
+    model.model.set_attn_implementation("eager")
+    names = {"AttentionStore": ac.AttentionStore, "your_maps": model(IDS, output_attentions=True).attentions}
+    store = eval(line[0], names)  # noqa: S307 - the line of the fix
+    assert store.maps().shape == (2, 2, 4, 9, 9)
+    assert torch.isfinite(ac.TokenRank().score(store)).all()

@@ -21,6 +21,10 @@ def test_layers_come_once_and_attend_among_the_expected_tokens() -> None:
         expected.check_layer("a", torch.zeros(2, 1, 5, 5), ["a"])
     with pytest.raises(ac.AttentionError, match="from 4 to 5 tokens in a batch of 2 .a cache of earlier keys"):
         expected.check_layer("a", torch.zeros(2, 1, 4, 5), [])
+    with pytest.raises(ac.AttentionError, match=r"(?s)to 4 tokens.*Choose the layers that attend among"):
+        expected.check_layer("a", torch.zeros(2, 1, 5, 4), [])
+    with pytest.raises(ac.AttentionError, match=r"(?s)from 5 to 8 tokens.*without a cache.*P\[\.\.\., 3:\]"):
+        expected.check_layer("a", torch.zeros(2, 1, 5, 8), [])
 
 
 def test_attention_before_its_announcement() -> None:
