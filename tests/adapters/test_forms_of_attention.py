@@ -110,6 +110,24 @@ def test_exported_programs_are_read(decomposed: bool) -> None:
     assert torch.allclose(store.maps(), ac.capture(model, x, reading=TEXT).maps(), atol=1e-5)
 
 
+class Twice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = x + (x @ x.mT).softmax(-1) @ x
+        return x
+
+
+def test_graphs_of_several_layers_are_refused_with_the_line_that_reads_them() -> None:
+    model, x = built(softmax, softmax), X[:1]
+    program = torch.export.export(model, (x,))
+    for graph in (program.module(), torch.fx.symbolic_trace(Twice())):
+        with pytest.raises(ac.AttentionError, match=r"(?s)attends 2 times.*torch\.export\.unflatten\(program\)"):
+            ac.capture(graph, x, reading=TEXT)
+    store = ac.capture(torch.export.unflatten(program), x, reading=TEXT)
+    assert store.names == ["0", "1"]
+    assert torch.allclose(store.maps(), ac.capture(model, x, reading=TEXT).maps(), atol=1e-5)
+
+
 @pytest.mark.parametrize("slots", [SLOTS, TOKENS, WIDTH])
 @pytest.mark.parametrize("mix", [memory, memory_of_each_example, fused_memory])
 def test_a_memory_of_learnt_values_is_left_unread(mix: Callable[..., Tensor], slots: int) -> None:

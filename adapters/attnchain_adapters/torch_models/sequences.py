@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final, get_args
 
 from torch import nn
+from torch.fx import GraphModule
 
 from attnchain_adapters.checks import CROSS_ATTENTION
 from attnchain_adapters.torch_models.one_sequence import (
@@ -110,7 +111,7 @@ def meant(model: nn.Module, uses: Sequence[Use], request: CaptureRequest[Any], s
     if by_name:
         named = set(request.select(among))
         there = [use for use in there if use.layer in named]
-    _check_readable(there)
+    _check_readable(model, there)
     kinds: dict[str, StackKind] = {use.layer: _kind(model, use) for use in there}
     doubtful = [use for use in there if use.same is None and kinds[use.layer] != "cross"]
     sure = [use for use in there if use not in doubtful and kinds[use.layer] != "cross"]
@@ -175,7 +176,7 @@ def _only_kind(name: str, kinds: Mapping[str, StackKind], uses: Sequence[Use]) -
     return alone[0]  # type: ignore[return-value]
 
 
-def _check_readable(uses: Sequence[Use]) -> None:
+def _check_readable(model: nn.Module, uses: Sequence[Use]) -> None:
     unreadable = [use for use in uses if use.reason]
     if unreadable:
         layers = {use.layer for use in unreadable}
@@ -194,7 +195,13 @@ def _check_readable(uses: Sequence[Use]) -> None:
     twice = next((use for use in uses if names.count(use.layer) > 1), None)
     if twice is not None:
         rest = [name for name in names if names.count(name) == 1]
+        fix = f"Name other layers: layers={rest}." if rest else "Pass the maps yourself: AttentionStore.from_maps."
+        if isinstance(dict(model.named_modules()).get(twice.module), GraphModule):
+            fix = (
+                "A graph has no modules of its own. Of an exported program give them back: capture("
+                "torch.export.unflatten(program), …). Of a graph of torch.fx capture the model that was traced."
+            )
         raise AttentionError(
             f"{twice} attends {names.count(twice.layer)} times in one call, so it is not one layer of a chain.",
-            f"Name other layers: layers={rest}." if rest else "Pass the maps yourself: AttentionStore.from_maps.",
+            fix,
         )
