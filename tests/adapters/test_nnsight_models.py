@@ -743,6 +743,15 @@ def test_arguments_that_are_refused() -> None:
         reduce_layers(model, partial(bounce, start=9))
 
 
+def test_a_scan_has_no_values_to_reduce() -> None:
+    model = decoder()
+    with (
+        pytest.raises(ValueError, match="under scan .* has shapes alone, and there are no values to reduce"),
+        model.scan(LONG),
+    ):
+        token_rank(model)
+
+
 def test_captures_that_are_refused() -> None:
     model = decoder()
     within = "(?s)cannot do so inside a trace.*Use attnchain_adapters.tracing.token_rank"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from attnchain_adapters.tracing.functionals import token_rank as rank_of_chains
 from attnchain_adapters.tracing.functionals import uniform
@@ -90,8 +91,8 @@ def reduce_layers(
         maps: "attention". A module returns no values, so a trace has no contributions; `attnchain_interp.capture` has them.
 
     Raises:
-        ValueError: no layer is known, or it does not exist; weights that are not returned, asked for too late, or not square;
-            rows that do not sum to one; an example without states. And what a function raises.
+        ValueError: no layer is known, or it does not exist; weights that are not returned, asked for too late, not square, or
+            without values (under `scan`); rows that do not sum to one; an example without states. And what a function raises.
     """
     warn_of_untried()
     if maps != "attention":
@@ -159,6 +160,8 @@ def reduce_layer(
 
 def chain(maps: Tensor, keys: Tensor | None, tokens: Tensor | None, path: str) -> tuple[Tensor, Tensor]:
     """Returns P and the states of maps (batch, head, token, token); `keys` (batch, token) is false for padding."""
+    if isinstance(maps, FakeTensor):
+        raise ValueError(f"under scan {path} has shapes alone, and there are no values to reduce. Use trace: model.trace(…).")
     batch, n = maps.shape[0], maps.shape[-1]
     states = torch.ones(batch, 1, n, dtype=torch.bool, device=maps.device)
     if tokens is not None:

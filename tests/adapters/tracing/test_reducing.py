@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from attnchain_adapters.tracing.reducing import chain, reduce_layers, token_rank
 
@@ -24,6 +25,11 @@ def test_what_is_not_a_chain_is_refused() -> None:
         chain(MAPS, None, torch.arange(4), "layer")
     with pytest.raises(ValueError, match="in layer an example has no state"):
         chain(MAPS, None, torch.zeros(4, dtype=torch.bool), "layer")
+
+
+def test_shapes_without_values_are_refused() -> None:
+    with FakeTensorMode() as mode, pytest.raises(ValueError, match=r"under scan layer has shapes alone.*model.trace"):
+        chain(mode.from_tensor(MAPS), None, None, "layer")
 
 
 def test_contributions_are_taken_outside_of_a_trace() -> None:
