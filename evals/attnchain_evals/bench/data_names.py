@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -52,18 +53,13 @@ def open_data(
         model: is asked which prompts it answers.
         classes: the names of the model's classes, for "classes:PATH".
     """
-    kind, _, rest = name.partition(":")
-    if kind in ("digits", "key-values") and rest in _SPLITS:
+    kind, path, split = _parts(name)
+    if kind in ("digits", "key-values"):
         from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
         from attnchain_evals.tasks.key_values import KeyValues
 
         count = EXAMPLES if limit is None else max(EXAMPLES, limit)
-        return (ClutteredDigits if kind == "digits" else KeyValues)(rest, count, seed)
-    if f"{kind}:PATH" not in DATA or not rest:
-        raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)}", f"Use one of {', '.join(DATA)}.")
-    path, _, split = rest.rpartition(":")
-    if kind not in ("bsds500", *_TEXTS) or split not in _SPLITS or not path:
-        path, split = rest, None
+        return (ClutteredDigits if kind == "digits" else KeyValues)(split, count, seed)
     if kind in _TEXTS:
         if tokenizer is None:
             raise AttentionError(
@@ -75,6 +71,24 @@ def open_data(
             "the model takes no images, so no images can be read for it.", "Use key-values:validation or a vision model."
         )
     return _images(kind, path, preprocess, split, classes)
+
+
+def check_data(name: str) -> None:
+    """Refuses a name that no data can have, and a path that is not there."""
+    _, path, _ = _parts(name)
+    if not os.path.exists(path):
+        raise AttentionError(f"data {name!r}: there is no file or folder {path}.", "Correct the path.")
+
+
+def _parts(name: str) -> tuple[str, str, Any]:
+    """Returns the kind, the path ("." of drawn data), and the split or None."""
+    kind, _, rest = name.partition(":")
+    if kind in ("digits", "key-values") and rest in _SPLITS:
+        return kind, ".", rest
+    if f"{kind}:PATH" not in DATA or not rest:
+        raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)}", f"Use one of {', '.join(DATA)}.")
+    path, _, split = rest.rpartition(":")
+    return (kind, path, split) if kind in ("bsds500", *_TEXTS) and split in _SPLITS and path else (kind, rest, None)
 
 
 def _texts(kind: str) -> Any:

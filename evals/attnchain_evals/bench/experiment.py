@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark, standard_metrics
-from attnchain_evals.bench.data_names import open_data
+from attnchain_evals.bench.data_names import check_data, open_data
 from attnchain_evals.bench.manifest import read_manifest
 from attnchain_evals.bench.model_loading import check_model, grey_noise, load
 from attnchain_evals.bench.names import build_methods, build_metrics, check_methods, from_grid, split, standard_methods
@@ -75,6 +75,7 @@ def check_options(settings: BenchSettings) -> list[str]:
     specs = [*([] if settings.methods is None else _listed(settings.methods)), *from_grid(settings.grid)]
     metrics = [] if settings.metrics is None else build_metrics(_listed(settings.metrics))
     check_model(settings.model)
+    check_data(settings.data)
     device_named(settings.device)
     check_methods(specs)
     if settings.baseline is not None and settings.methods is not None and settings.baseline not in specs:

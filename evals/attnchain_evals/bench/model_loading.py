@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -111,6 +111,16 @@ def read_image(loaded: LoadedModel, path: str | Path | None) -> Any:
 
     preprocess: Any = loaded.preprocess
     return preprocess(open_image(path))
+
+
+def check_text(model: str, texts: Sequence[str]) -> None:
+    """Refuses the path of a file in the place of a text, and several texts."""
+    from attnchain_interp import AttentionError
+
+    if os.path.isfile(texts[0]):
+        raise AttentionError(f"{model} takes no images, and {texts[0]} is a file.", "Write a text in quotes.")
+    if len(texts) > 1:
+        raise AttentionError(f"{len(texts)} texts are given; one is shown at a time.", "Write the text in quotes.")
 
 
 def normalization_of(preprocess: Any) -> tuple[list[float], list[float]]:

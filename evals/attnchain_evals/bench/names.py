@@ -79,7 +79,7 @@ def check_methods(specs: Iterable[str]) -> None:
     """Refuses specs that name no method, or settings that it does not take, before a model is there."""
     for spec in specs:
         if spec not in CONTROLS:
-            method_of(spec)
+            method_of(spec)(None)
 
 
 def method_class(spec: str) -> type[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, cast, final
 
@@ -12,6 +13,7 @@ from attnchain_evals.bench.answer_scores import answer_scores
 from attnchain_evals.perturbation.class_score import class_logits
 from attnchain_interp import (
     AttentionAttribution,
+    AttentionError,
     AttentionGradientAttribution,
     AttentionStore,
     TokenLayout,
@@ -20,6 +22,15 @@ from attnchain_interp import (
 )
 from attnchain_interp.capture import Maps
 from attnchain_interp.gradients import AttentionGradients
+
+
+def check_classes(numbers: Iterable[int], count: int) -> None:
+    """Refuses the number of a class that a model with this many of them does not have."""
+    for number in numbers:
+        if not 0 <= number < count:
+            raise AttentionError(
+                f"the model has no class {number}; it has {count} classes.", f"Pass a number from 0 to {count - 1}."
+            )
 
 
 @final
@@ -71,7 +82,11 @@ class SharedCapture:
     @cached_property
     def target(self) -> Tensor:
         """(batch,): the given classes, or the predicted ones."""
-        return self.logits.argmax(1) if self._target is None else self._target
+        if self._target is None:
+            return self.logits.argmax(1)
+        if isinstance(self._output, Tensor) and self.logits.shape[1] > 1:
+            check_classes(self._target.tolist(), self.logits.shape[1])
+        return self._target
 
     @property
     def known_target(self) -> Tensor | None:

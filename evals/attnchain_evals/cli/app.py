@@ -20,9 +20,10 @@ from attnchain_evals.cli.explore import explore  # noqa: E402
 from attnchain_evals.cli.fetch import fetch  # noqa: E402
 from attnchain_evals.cli.figure import app as figure  # noqa: E402
 from attnchain_evals.cli.inspect import inspect  # noqa: E402
+from attnchain_evals.cli.outputs import check_folder  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
 from attnchain_evals.cli.segment import segment  # noqa: E402
-from attnchain_evals.terminal import USAGE, announce  # noqa: E402
+from attnchain_evals.terminal import USAGE, announce, as_usage  # noqa: E402
 
 UNFORESEEN = "this was not foreseen"
 app.command()(attribute)
@@ -77,6 +78,8 @@ def demo(
     fetch: Annotated[bool, typer.Option("--fetch", help="with --real: fetch the models that are not there")] = False,
 ) -> None:
     """Scores every method with the bundled model on its test images, and draws pictures; or reads real models."""
+    with as_usage():
+        check_folder("--out", out)
     if real:
         from attnchain_evals.cli.real_demo import real_models
         from attnchain_evals.cli.real_demo import run as run_real

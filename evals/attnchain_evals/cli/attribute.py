@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 import sys
-from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load
+from attnchain_evals.bench.model_loading import MapsName, Model, check_model, check_text, load
+from attnchain_evals.cli.outputs import PAGES, PICTURES, check_file, check_folder, made
 from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from attnchain_interp.capture import LoadedModel
 
 Dpi = Annotated[int, typer.Option(min=20, max=2000, help="pixels per inch of a PNG, and of images inside a PDF or SVG")]
@@ -69,7 +71,11 @@ def attribute(
         check_fits(model, given_by_name(model), [method])
         if features is not None:
             check_one_of("--features", features, ("word", "sentence", "passage"))
-    where = out if out.suffix in (".html", ".pdf", ".png", ".svg") else f"{out}/"
+        if is_file := bool(out.suffix) and not out.is_dir():
+            check_file("--out", out, (*PICTURES, *PAGES))
+        else:
+            check_folder("--out", out)
+    where = out if is_file else f"{out}/"
     announce(f"{method} of {', '.join(source)[:60]} by {model}: a picture and the scores, in {where}")
     loaded = load(model)
     check_fits(model, given_by(loaded), [method])
@@ -78,10 +84,8 @@ def attribute(
         raise AttentionError(
             f"{model} takes no images and has no tokenizer for a text.", "See its tokens with `attnchain inspect`."
         )
-    if not of_image and isfile(source[0]):
-        raise AttentionError(f"{model} takes no images, and {source[0]} is a file.", "Write a text in quotes.")
-    if not of_image and len(source) > 1:
-        raise AttentionError(f"{len(source)} texts are given; one is shown at a time.", "Write the text in quotes.")
+    if not of_image:
+        check_text(model, source)
     if of_image and features is not None:
         raise AttentionError(f"--features are parts of a text, and {model} takes images.", "Leave it out.")
     if of_image and out.suffix == ".html":
@@ -107,11 +111,11 @@ class _Found(NamedTuple):
 
 def _picture(out: Path, source: list[str], method: str, of_image: bool) -> Path:
     """Returns the file of the picture: `out` itself, or one in this folder that is named after input and method."""
-    kinds = (".png", ".pdf", ".svg") if of_image else (".html", ".png", ".pdf", ".svg")
-    if out.suffix in kinds and not out.is_dir():
-        out.parent.mkdir(parents=True, exist_ok=True)
+    kinds = PICTURES if of_image else (*PAGES, *PICTURES)
+    if out.suffix and not out.is_dir():
+        made(out.parent)
         return out
-    out.mkdir(parents=True, exist_ok=True)
+    made(out)
     name = Path(source[0]).stem if of_image else source[0][:40]
     more = [f"and-{len(source) - 1}-more"] if len(source) > 1 else []
     stem = "-".join(re.sub(r"[^0-9A-Za-z_]+", "-", part).strip("-") or "text" for part in (name, *more, method))
@@ -168,9 +172,8 @@ def _image(
         title=f"{model}\n{described(built, store)}",
     )
     write_figure(figure, picture, dpi)
-    if len(sources) == 1:
-        return _Found({"image": sources[0], "grid": grids[0].tolist()}, [])
-    return _Found({"images": sources, "grids": grids.tolist()}, [])
+    one = {"image": sources[0], "grid": grids[0].tolist()}
+    return _Found(one if len(sources) == 1 else {"images": sources, "grids": grids.tolist()}, [])
 
 
 def _text(
@@ -190,12 +193,11 @@ def _text(
 
     generates = getattr(loaded.model, "can_generate", lambda: False)()
     built = method_of(method)(loaded.model)
-    meant: Any = target
-    if not generates:
-        meant = (_predicted(loaded, source) if built.reads_gradients else None) if target is None else _class(target)
+    logits = _classes(loaded, source) if built.reads_gradients and not generates else None
+    meant: Any = target if generates else _chosen(target, logits)
+    gen_args, bar = {"max_new_tokens": max_new_tokens}, sys.stderr.isatty()
     attribution = TextAttribution(built, loaded.reading.tokenizer)
-    gen_args = {"max_new_tokens": max_new_tokens}
-    found = attribution.attribute(source, target=meant, gen_args=gen_args, show_progress=sys.stderr.isatty())
+    found = attribution.attribute(source, target=meant, gen_args=gen_args, show_progress=bar)
     rows: Any = found.token_attr
     title = f"{built!r} · {model}"
     shown = found if features is None else found.grouped(features)
@@ -214,8 +216,8 @@ def _text(
     return _Found(scores | {"scores": rows.tolist(), "policy": found.policy}, lines)
 
 
-def _predicted(loaded: LoadedModel, text: str) -> int | None:
-    """Returns the class that a classifier gives a text; None for a model whose logits are not (batch, classes)."""
+def _classes(loaded: LoadedModel, text: str) -> Tensor | None:
+    """Returns the logits (class,) that a classifier gives a text; None for a model whose logits are not (batch, classes)."""
     import torch
 
     from attnchain_interp.attribution import prompt_of
@@ -224,7 +226,19 @@ def _predicted(loaded: LoadedModel, text: str) -> int | None:
     ids = prompt_of(text, loaded.reading.tokenizer).ids.to(next(loaded.model.parameters()).device)
     with torch.no_grad():
         logits = logits_of(loaded.model(ids))
-    return int(logits.argmax()) if logits.ndim == 2 and logits.shape[1] > 1 else None
+    return logits[0] if logits.ndim == 2 and logits.shape[1] > 1 else None
+
+
+def _chosen(target: str | None, logits: Tensor | None) -> int | None:
+    """Returns the class of a target, or the predicted one; None where neither is known."""
+    from attnchain_evals.bench.shared_capture import check_classes
+
+    if target is None:
+        return None if logits is None else int(logits.argmax())
+    number = _class(target)
+    if logits is not None:
+        check_classes([number], len(logits))
+    return number
 
 
 def _class(target: str) -> int:

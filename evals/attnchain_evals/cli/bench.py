@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from attnchain_evals.cli.outputs import check_folder
 from attnchain_evals.terminal import announce, as_usage, working
 
 app = typer.Typer(no_args_is_help=True, help="Methods × metrics × data, kept row by row and resumed where it stopped.")
@@ -59,6 +60,7 @@ def run(
 
     with as_usage():
         settings = BenchSettings.of(given, config)
+        check_folder("--output", output)
     announce(f"A benchmark of {settings.model} on {settings.data}: rows and reports, in {output}/; it goes on where it was")
     result = carry_out(settings, output)
     if not Share.from_environment().rank:

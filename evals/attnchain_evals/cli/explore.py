@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, check_model, load
+from attnchain_evals.bench.model_loading import Model, check_model, check_text, load
+from attnchain_evals.cli.outputs import PAGES, check_file, made
 from attnchain_evals.terminal import announce, as_usage
 
 
@@ -29,12 +30,13 @@ def explore(
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
     from attnchain_evals.bench.names import check_methods, split
     from attnchain_evals.bench.photograph import photograph
-    from attnchain_evals.report.explorer_pages import IMAGE_METHODS, TEXT_METHODS, explore_image, explore_text
+    from attnchain_evals.report.explorer_pages import IMAGE_METHODS, explore_image, explore_text
     from attnchain_interp import AttentionError
 
     with as_usage():
         check_model(model)
         check_methods(split(methods) if methods else ())
+        check_file("--out", out, PAGES)
     announce(f"A page of {model} in which attention follows the pointer: {out}, at most {max_mb:g} MB")
     loaded = load(model)
     tokenizer = loaded.reading.tokenizer
@@ -48,7 +50,8 @@ def explore(
         title = f"{model} · {'test image' if source is None else Path(source).name}{part}"
         page = explore_image(loaded.model, photo.pixels, chosen, title=title, shown=photo.read, **options)
     elif tokenizer is not None:
-        chosen = split(methods) if methods else TEXT_METHODS
+        check_text(model, [str(source)])
+        chosen = split(methods) if methods else None
         inputs = tokenizer(source, return_tensors="pt")
         if not inputs["input_ids"].numel():
             raise AttentionError("the text has no tokens.", "Write a text in quotes, such as 'a film to forget'.")
@@ -57,4 +60,5 @@ def explore(
         raise AttentionError(
             f"{model} takes no images and has no tokenizer for a text.", "Call ac.explore(store) on a captured store."
         )
+    made(out.parent)
     typer.echo(page.write(out))

@@ -10,6 +10,7 @@ import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load
 from attnchain_evals.cli.attribute import Dpi, KeepSinks
+from attnchain_evals.cli.outputs import FILMS, PICTURES, check_file, made
 from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
@@ -110,10 +111,11 @@ def bounces(
 
     begin = int(start) if start.lstrip("-").isdecimal() else start
     numbers = _numbers(steps)
-    read = _read(model, image, maps, output)
+    read = _read(model, image, maps, output, (*PICTURES, *FILMS))
     shown = (read.shown, None, begin)
     options: Any = {"heads": heads, "damping": damping, "layer_weights": layer_weights, "balanced": balanced}
-    if output.suffix in (".gif", ".mp4"):
+    if output.suffix in FILMS:
+        made(output.parent)
         animate_bounces(read.store, output, *shown, max(numbers), show_progress=sys.stderr.isatty(), **options)
         typer.echo(output)
     else:
@@ -146,6 +148,8 @@ def toy(
 
     if start != "uniform" and not start.isdecimal():
         raise AttentionError(f"--start is {start!r}; it is a token or uniform.", "Write a number from 0 to 4, or uniform.")
+    with as_usage():
+        check_file("--output", output, PICTURES)
     announce(f"A figure of a chain of five tokens: {output}")
     _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output, dpi)
 
@@ -157,12 +161,13 @@ class _Captured(NamedTuple):
     shown: Any
 
 
-def _read(model: str, image: Path | None, maps: Any, output: Path) -> _Captured:
+def _read(model: str, image: Path | None, maps: Any, output: Path, endings: tuple[str, ...] = PICTURES) -> _Captured:
     from attnchain_evals.bench.photograph import photograph
     from attnchain_interp import AttentionError, capture
 
     with as_usage():
         check_model(model)
+        check_file("--output", output, endings)
     if image is None and model != "bundled":
         raise AttentionError(f"{model} needs an image.", f"Write attnchain figure … {model} photo.jpg")
     announce(f"A figure of {image or 'a test image'} by {model}: {output}")
@@ -181,6 +186,7 @@ def _read(model: str, image: Path | None, maps: Any, output: Path) -> _Captured:
 def _write(figure: Any, path: Path, dpi: int) -> None:
     from attnchain_interp.pictures import write_figure
 
+    made(path.parent)
     typer.echo(write_figure(figure, path, dpi))
 
 

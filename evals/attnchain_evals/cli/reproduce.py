@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnchain_evals.terminal import announce
+from attnchain_evals.cli.outputs import check_folder
+from attnchain_evals.terminal import announce, as_usage
 
 if TYPE_CHECKING:
     from attnchain_evals.reproduce.experiment import Settings
@@ -112,5 +113,7 @@ def _settings(output: Path, data: str, model: str, limit: int | None, batch_size
     from attnchain_evals.bench.experiment import batch_size_of
     from attnchain_evals.reproduce.experiment import Settings
 
+    with as_usage():
+        check_folder("--output", output)
     announce(f"A published experiment, {model} on {data}: rows and reproduction.md, in {output}/; it goes on where it was")
     return Settings(data, model, output, limit, batch_size_of(batch_size), device)

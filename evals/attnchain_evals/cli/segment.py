@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from attnchain_evals.bench.model_loading import Model, check_model, load
+from attnchain_evals.cli.outputs import check_folder
 from attnchain_evals.terminal import announce, as_usage, progress
 
 PIPELINE = "diffusers:"
@@ -48,6 +49,7 @@ def segment(
     from attnchain_interp.reprs import counted
 
     with as_usage():
+        check_folder("--out", out)
         if word is None and model.startswith(PIPELINE):
             raise AttentionError(
                 f"{model} is a pipeline, which needs a word.", "Add --word WORD, or use a vision transformer."

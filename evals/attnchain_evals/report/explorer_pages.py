@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attnchain_evals.bench.names import build_methods
-from attnchain_evals.bench.shared_capture import SharedCapture
+from attnchain_evals.bench.shared_capture import SharedCapture, check_classes
 from attnchain_evals.perturbation.features import each_token
 from attnchain_evals.perturbation.perturbation_curve import PerturbationCurve, perturbation_curve
 from attnchain_evals.terminal import progress
@@ -31,7 +31,8 @@ from attnchain_interp.explorer import Explorer
 from attnchain_interp.gradients import AttentionGradients
 
 IMAGE_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits", "RandomRanking")
-TEXT_METHODS: Final = ("TokenRank", "MultiBounce", "Rollout", "GradientTokenRank", "ExpectedVisits")
+DECODER_METHODS: Final = ("TokenRank", "MultiBounce", "GradientTokenRank", "ExpectedVisits")
+TEXT_METHODS: Final = (*DECODER_METHODS, "Rollout")  # which ranks the tokens of a decoder worse than a random order
 _STEPS: Final = 20  # of a deletion curve
 _LONGEST: Final = 512  # tokens of a text, above which curves would take many minutes
 
@@ -89,7 +90,7 @@ def explore_text(
     model: nn.Module,
     inputs: Mapping[str, Any],
     tokenizer: Any,
-    methods: Sequence[str] = TEXT_METHODS,
+    methods: Sequence[str] | None = None,
     target: int | None = None,
     title: str | None = None,
     max_mb: float = 3.0,
@@ -105,7 +106,8 @@ def explore_text(
         model: of transformers, in eval mode.
         inputs: what it is called with: input_ids (1, token), attention_mask, …
         tokenizer: for labels.
-        methods, target, title, max_mb: as in `explore_image`; the classes of a decoder are its vocabulary.
+        methods: as in `explore_image`; `DECODER_METHODS` or `TEXT_METHODS` when None.
+        target, title, max_mb: as in `explore_image`; the classes of a decoder are its vocabulary.
         outputs: how many tokens a decoder writes after the text, at most, each the likeliest. The page explains them. Methods
             score the text alone.
 
@@ -118,7 +120,8 @@ def explore_text(
     def captured(maps: Maps | None) -> AttentionStore:
         return capture(model, **inputs, maps=maps, reading=reading)
 
-    store, built = captured("attention"), build_methods(methods, model, (1, 1))
+    store = captured("attention")
+    built = build_methods(methods or (DECODER_METHODS if store.causal else TEXT_METHODS), model, (1, 1))
     every = _continued(model, inputs, outputs) if store.causal else inputs
     written = every["input_ids"].shape[1] - inputs["input_ids"].shape[1]
     whole = capture(model, **every, maps="attention", reading=reading) if written else store
@@ -135,10 +138,7 @@ def explore_text(
         scores = {name: method.score(captured(method.captured_maps)) for name, method in of_attention.items()}
         return page(methods=_padded(scores, written))
     chosen = int(logits[0].argmax()) if target is None else target
-    if not 0 <= chosen < logits.shape[1]:
-        raise AttentionError(
-            f"target is {chosen}; the model has {logits.shape[1]} classes, numbered from 0.", "Pass the number of a class."
-        )
+    check_classes([chosen], logits.shape[1])
 
     def gradients(k: int, given: Mapping[str, Any] = inputs, last: int = -1) -> AttentionGradients:
         def score(output: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ def as_place(name: str, value: Any, count: int) -> tuple[float, ...] | None:
         name: of the argument, for the message.
 
     Raises:
-        AttentionError: another number of them, or no numbers.
+        AttentionError: another number of them, no numbers, or a box whose corners are in the wrong order.
 
     >>> as_place("point", [3, 4], 2)
     (3.0, 4.0)
@@ -28,10 +29,15 @@ def as_place(name: str, value: Any, count: int) -> tuple[float, ...] | None:
         found = () if isinstance(value, str) else tuple(float(each) for each in value)
     except (TypeError, ValueError, RuntimeError):  # the last is torch's, of a tensor of several numbers
         found = ()
-    if len(found) != count:
+    if len(found) != count or any(map(isnan, found)):
         wanted = {2: "(x, y)", 4: "(left, top, right, bottom)"}[count]
         raise AttentionError(
             f"{name} is {value!r}; it is {count} numbers {wanted}.", "Give them in pixels, from the top left."
+        )
+    if count == 4 and any(low > high for low, high in zip(found[:2], found[2:], strict=True)):
+        raise AttentionError(
+            f"{name} is {value!r}, which ends before it begins.",
+            "Give (left, top, right, bottom): left is at most right, and top at most bottom.",
         )
     return found
 

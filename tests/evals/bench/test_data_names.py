@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attnchain_evals import ClassFolder, ClutteredDigits, Facts, KeyValues
-from attnchain_evals.bench.data_names import open_data
+from attnchain_evals.bench.data_names import check_data, open_data
 from attnchain_interp import AttentionError
 
 from ..miniatures import write_classes
@@ -60,3 +60,13 @@ def test_images(tmp_path: Path) -> None:
 def test_unknown_names(name: str) -> None:
     with pytest.raises(AttentionError, match="is unknown"):
         open_data(name, None, None, 0)
+    with pytest.raises(AttentionError, match="is unknown"):
+        check_data(name)
+
+
+def test_a_path_is_checked_without_a_model(tmp_path: Path) -> None:
+    for name in ("digits:test", f"folder:{tmp_path}", f"facts:{tmp_path}:test", f"reviews:{tmp_path}"):
+        check_data(name)
+    for kind in ("folder:", "classes:", "facts:", "bsds500:"):
+        with pytest.raises(AttentionError, match=rf"there is no file or folder {tmp_path}/none\."):
+            check_data(f"{kind}{tmp_path}/none")

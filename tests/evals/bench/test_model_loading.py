@@ -14,7 +14,7 @@ import transformers
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 
-from attnchain_evals.bench.model_loading import cached_names, check_model, load, loading_failure, normalization_of
+from attnchain_evals.bench.model_loading import cached_names, check_model, check_text, load, loading_failure, normalization_of
 from attnchain_evals.tasks.digest import model_identity
 from attnchain_interp import AttentionError, capture
 
@@ -128,6 +128,15 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         load(f"hf:{tmp_path / 'none'}")
     with pytest.raises(AttentionError, match="transformers could not load"):
         load(f"hf:{tmp_path}")
+
+
+def test_a_file_is_no_text(tmp_path: Path) -> None:
+    check_text("m", ["a film to forget"])
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(AttentionError, match=r"m takes no images, and .*photo\.jpg is a file"):
+        check_text("m", [str(tmp_path / "photo.jpg")])
+    with pytest.raises(AttentionError, match="2 texts are given"):
+        check_text("m", ["a film", "to forget"])
 
 
 def test_names_in_the_cache(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ def test_the_target_is_the_predicted_class_unless_given() -> None:
     assert torch.equal(SharedCapture(model, images).target, model(images).argmax(1))
     one, other = (SharedCapture(model, images, target=torch.full((2,), k)).scores(ac.GradientAttention()) for k in (0, 1))
     assert not torch.allclose(one, other)
+    for number in (-1, 99):
+        with pytest.raises(
+            ac.AttentionError, match=rf"has no class {number}; it has 3 classes\.\nPass a number from 0 to 2\."
+        ):
+            SharedCapture(model, images, target=torch.full((2,), number)).scores(ac.GradientAttention())
 
 
 def test_methods_of_other_maps_have_a_capture_of_their_own() -> None:

@@ -18,7 +18,7 @@ CALLS = {  # the command → its arguments, and what the first line beside the r
     "bench report": ("OUT", "The reports of {out}, from its rows alone: {out}/report.md, .json and .html"),
     "bench run": ("-o OUT", "A benchmark of bundled on digits:validation: rows and reports, in {out}/"),
     "demo": ("--out OUT", "11 methods on 64 test images: scores, pictures and an explorer page, in {out}/"),
-    "explore": ("bundled -o OUT", "A page of bundled in which attention follows the pointer: {out}, at most 3 MB"),
+    "explore": ("bundled -o OUT.html", "A page of bundled in which attention follows the pointer: {out}.html, at most 3 MB"),
     "fetch": ("minilm OUT", "minilm, at most 180 MB, into {out}/"),
     "figure bounces": ("bundled -o OUT.gif --steps 1", "A figure of a test image by bundled: {out}.gif"),
     "figure heads": ("bundled -o OUT.svg", "A figure of a test image by bundled: {out}.svg"),

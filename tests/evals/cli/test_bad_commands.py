@@ -128,7 +128,7 @@ COMMANDS = st.one_of(
         one_of("--heads", LITERALS),
         one_of("--output", OUTPUTS),
     ),
-    command(["figure", "layers", *PHOTO], one_of("--output", ["x.nope", "none/x.png", ".png", "FOLDER"])),
+    command(["figure", "layers", *PHOTO], one_of("--output", ["x.nope", ".png", "FOLDER"])),
     command(
         ["figure", "bounces", *PHOTO],
         one_of("--start", ["nope", "9999", "", "-", "²"]),

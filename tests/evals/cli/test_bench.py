@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from attnchain_evals.cli import app as cli
 from attnchain_interp import AttentionError
 
+from .command_line import refused
+
 
 def invoke(*arguments: object) -> str:
     result = CliRunner().invoke(cli.app, ["bench", *map(str, arguments)], catch_exceptions=False)
@@ -55,3 +57,22 @@ def test_the_lists_and_what_is_refused(tmp_path: Path) -> None:
     bad.write_text("models = 3")
     with pytest.raises(AttentionError, match="has the unknown option models.\nUse model"):
         invoke("run", "--config", bad, "-o", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--data", "nope", "data 'nope' is unknown"),
+        ("--data", "folder:", "data 'folder:' is unknown"),
+        ("--data", "folder:none", "there is no file or folder none"),
+        ("--methods", "TokenRank(damping=2)", "damping is 2"),
+        ("--methods", "MultiBounce(steps=-1)", "steps is -1"),
+    ],
+)
+def test_names_and_settings_are_checked_before_a_model_is_loaded(
+    option: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["bench", "run", "--model", "hf:/none", option, value, "--output", "out"]
+    assert said in refused(monkeypatch, capsys, *words, status=2)
+    assert not list(tmp_path.iterdir())

@@ -74,13 +74,16 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         if name == "headless":
             assert found["targets"] == []
             continue
-        assert len(found["methods"]) == 5
+        assert ("Rollout" in [method["name"] for method in found["methods"]]) == (name == "encoder")
+        assert len(found["methods"]) == (5 if name == "encoder" else 4)
         expected = {"dull", "<b>"} if name == "encoder" else {repr(word) for word in words.get_vocab()}
         assert {target.rsplit(",", 1)[0] for target in found["targets"]} <= expected
         assert all(method["curve"]["fractions"][-1] == 1 for method in found["methods"])
     run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--outputs", "0", "--out", out)
     assert header(out)["labels"] == ["attention", "moves"]
     assert "needs an INPUT" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}")
+    said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", out, "--out", tmp_path / "other.html")
+    assert f"takes no images, and {out} is a file" in said
     assert "the text has no tokens" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", "")
     monkeypatch.setattr(explorer_pages, "_LONGEST", 3)
     run("explore", f"hf:{tmp_path / 'encoder'}", "attention moves on and on", "--out", out)

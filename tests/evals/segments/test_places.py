@@ -38,10 +38,18 @@ def test_what_is_outside_is_refused(place: tuple[float, ...]) -> None:
         patches_in(STORE, place, (30, 20))
 
 
-@pytest.mark.parametrize("value", [5, "12", (1, 2, 3), (), "ab", [None, 1], torch.zeros(2, 2), np.zeros((2, 2)), object()])
+@pytest.mark.parametrize(
+    "value", [5, "12", (1, 2, 3), (), "ab", [None, 1], (float("nan"), 0), torch.zeros(2, 2), np.zeros((2, 2)), object()]
+)
 def test_what_is_no_point_is_refused(value: Any) -> None:
     with pytest.raises(AttentionError, match=r"(?s)point is .*; it is 2 numbers \(x, y\)"):
         as_place("point", value, 2)
+
+
+@pytest.mark.parametrize("box", [(200, 30, 100, 80), (10, 80, 20, 30)])
+def test_a_box_that_ends_before_it_begins_is_refused(box: tuple[float, ...]) -> None:
+    with pytest.raises(AttentionError, match=r"(?s)box is \(.*\), which ends before it begins.*left is at most right"):
+        as_place("box", box, 4)
 
 
 def test_arrays_and_tensors_are_places() -> None:

@@ -1,0 +1,44 @@
+"""The places of results: checked before a command loads anything, and made when it has a result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PICTURES = (".png", ".pdf", ".svg")
+FILMS = (".gif", ".mp4")
+PAGES = (".html",)
+
+
+def check_file(option: str, path: Path, endings: tuple[str, ...]) -> None:
+    """Refuses a file of another kind, and one whose place is a folder or lies in a file."""
+    from attnchain_interp import AttentionError
+
+    if path.is_dir():
+        raise AttentionError(f"{option} is {path}, which is a folder.", f"Write {path / f'NAME{endings[0]}'}.")
+    if path.suffix not in endings:
+        ends = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        raise AttentionError(f"{option} is {path}, which {ends}.", f"End the name of the file in {', '.join(endings)}.")
+    check_folder(option, path.parent)
+
+
+def check_folder(option: str, path: Path) -> None:
+    """Refuses a folder whose place is a file, lies in one, or must not be written."""
+    from attnchain_interp import AttentionError
+
+    there = next(part for part in (path, *path.parents, Path()) if os.path.lexists(part))
+    if not there.is_dir():
+        raise AttentionError(f"{option} needs the folder {path}, and {there} is a file.", "Choose another place.")
+    if not os.access(there, os.W_OK):
+        raise AttentionError(f"{option} needs the folder {path}, and {there} is read-only.", "Choose another place.")
+
+
+def made(folder: Path) -> Path:
+    """Returns the folder, which is made with those around it where it is not there."""
+    from attnchain_interp import AttentionError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AttentionError(f"the folder {folder} could not be made ({error}).", "Choose another place.") from error
+    return folder

@@ -1,0 +1,81 @@
+"""Places of results, of every command that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attnchain_evals.cli.outputs import PICTURES, check_file, check_folder, made
+from attnchain_interp import AttentionError
+
+from .command_line import refused, run
+
+
+def test_a_place_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_file("--out", tmp_path / "a" / "b.png", PICTURES)
+    check_folder("--out", tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir()), "a check makes nothing"
+    assert made(tmp_path / "a" / "b").is_dir()
+    monkeypatch.chdir(tmp_path)
+    check_file("--out", Path("x.png"), PICTURES)
+    check_folder("--out", Path("new/folder"))
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("none")
+    (tmp_path / "heat.png").mkdir()
+    for name, said in (
+        ("heat.png", "is a folder"),
+        ("heat.jpg", r"ends in '\.jpg'.*\nEnd the name of the file in \.png, \.pdf, \.svg"),
+        ("heat.PNG", r"ends in '\.PNG'"),
+        ("heat", "has no ending"),
+        ("file/heat.png", r"/file is a file"),
+        ("link/heat.png", r"/link is a file"),
+    ):
+        with pytest.raises(AttentionError, match=said):
+            check_file("--out", tmp_path / name, PICTURES)
+    for name in ("file", "file/deep/er"):
+        with pytest.raises(AttentionError, match=r"--out needs the folder .*/file is a file"):
+            check_folder("--out", tmp_path / name)
+        with pytest.raises(AttentionError, match="could not be made"):
+            made(tmp_path / name)
+
+
+COMMANDS = [
+    (["attribute", "hf:/none", "PHOTO", "--out"], ["heat.jpg", "heat.PNG", "file", "file/x.png"]),
+    (["explore", "hf:/none", "PHOTO", "--out"], ["folder", "page.png", "file/x.html"]),
+    (["figure", "layers", "hf:/none", "PHOTO", "--output"], ["x.gif", "folder", "file/x.pdf"]),
+    (["figure", "bounces", "hf:/none", "PHOTO", "--output"], ["x.jpg", "file/x.gif"]),
+    (["figure", "toy", "--output"], ["x.jpg", "folder", "file/x.pdf"]),
+    (["segment", "hf:/none", "PHOTO", "--out"], ["file", "file/x"]),
+    (["bench", "run", "--model", "hf:/none", "--output"], ["file", "file/x"]),
+    (["reproduce", "imagenet-segmentation", "--model", "hf:/none", "--output"], ["file", "file/x"]),
+    (["demo", "--out"], ["file", "file/x"]),
+]
+
+
+@pytest.mark.parametrize(("words", "places"), COMMANDS)
+def test_a_place_is_checked_before_a_model_is_loaded(
+    words: list[str],
+    places: list[str],
+    tmp_path: Path,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for place in places:
+        given = [str(photo) if word == "PHOTO" else word for word in words]
+        assert f"{words[-1]} " in refused(monkeypatch, capsys, *given, place, status=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder", photo.name}
+
+
+def test_folders_are_made(tmp_path: Path, photo: Path) -> None:
+    run("attribute", "bundled", photo, "--method", "ColumnSum", "--out", tmp_path / "a" / "b" / "heat.png")
+    run("explore", "bundled", photo, "--methods", "ColumnSum", "--out", tmp_path / "c" / "d" / "page.html")
+    run("figure", "toy", "--output", tmp_path / "e" / "f" / "toy.png")
+    assert {path.suffix for path in tmp_path.rglob("*/*") if path.is_file()} == {".html", ".json", ".png"}
