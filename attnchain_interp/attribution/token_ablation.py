@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.hidden_tokens import HiddenTokens
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.token_inputs import (
-    called,
-    changed_embeddings,
-    embedding_of,
-    mean_embedding,
-    module_inside,
-    own_call,
-)
+from attnchain_interp.attribution.token_inputs import called, check_own_tokens, module_inside, own_call, tower_of
 from attnchain_interp.capture import capture
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
@@ -50,8 +44,9 @@ class TokenAblation:
         source: the model.
         call: one example, with its target.
         removal: how a token is removed. "attention-mask": no token attends to it (`HiddenTokens`). "token-delete": the
-            text is shorter. "mean-embedding": its embedding is the mean of the vocabulary. "mean-colour": a patch has the mean
-            colour of its image. None means "attention-mask" of a text, "mean-colour" of an image.
+            text is shorter. "mean-embedding": its embedding is the mean of the vocabulary; that of the encoder, where a
+            decoder follows. "mean-colour": a patch has the mean colour of its image. None means "attention-mask" of a text,
+            "mean-colour" of an image.
         score: of the target's logit among those of its position: "probability", "log-probability" or "logit". A target that is
             a function is the score itself.
 
@@ -71,16 +66,18 @@ class TokenAblation:
         self._score: TargetScore = score
         self._target: Any = single_target(call.target)
         positional, named = call.arguments(source)
-        self.tokens: TokenLayout = capture(source, *positional, layers=-1, **named).tokens
+        store = capture(source, *positional, layers=-1, **named)
+        check_own_tokens(store)
+        self.tokens: TokenLayout = store.tokens
         self.ablated = self.tokens.select(None)[0].nonzero()[:, 0]
         image = call.inputs.ndim == 4
         self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
         self._call = own_call(self._model, call)
         self._check(image)
         self._hidden = self._hiding() if self._removal == "attention-mask" else None
-        self._mean = torch.empty(0)
         if self._removal == "mean-embedding":
-            self._mean = mean_embedding(embedding_of(self._model), call.inputs.device)
+            self._embedding = embedding_of(self._model, tower_of(call))
+            self._mean = mean_embedding(self._embedding, call.inputs.device)
 
     def __len__(self) -> int:
         return len(self.ablated)
@@ -153,7 +150,7 @@ class TokenAblation:
         elif inputs.is_floating_point():
             inputs = torch.where(kept[..., None], inputs, self._mean)
         else:
-            change = changed_embeddings(self._model, lambda given: torch.where(kept[..., None], given, self._mean))
+            change = changed_embeddings(self._embedding, lambda given: torch.where(kept[..., None], given, self._mean))
         with change:
             return self._read(called(self._model, self._call, inputs, **named), rows, kept)
 

@@ -1,25 +1,20 @@
-"""The tokens of an input as a model reads them: its embeddings of token numbers, and the patches of an image."""
+"""The tokens of an input as a model reads them: the call of the model alone, and the tokens that attributions lie on."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import check_places
-from attnchain_interp.capture import WrapperAdapter, adapter_of, of_this_thread, uncompiled
+from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.capture.reading import checked
 from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Role
-
-_ROWS: Final = 4096
 
 
 def module_inside(source: Any) -> nn.Module:
@@ -36,20 +31,9 @@ def module_inside(source: Any) -> nn.Module:
     return module
 
 
-def embedding_of(model: nn.Module) -> nn.Module:
-    """Returns the module that turns token numbers into embeddings."""
-    embedding: Any = getattr(model, "get_input_embeddings", lambda: None)()
-    if not isinstance(embedding, nn.Module):
-        raise AttentionError(
-            f"{type(model).__name__} has no get_input_embeddings, so the embeddings of its tokens are not known.",
-            "Pass the embeddings (batch, token, width) as inputs, where the model takes them.",
-        )
-    return embedding
-
-
-def changed_embeddings(model: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
-    """Lets a function change a model's embeddings (batch, token, width) of tokens, in this thread. The handle is a context."""
-    return embedding_of(model).register_forward_hook(of_this_thread(lambda _, __, output: change(output)))
+def tower_of(call: Call) -> str | None:
+    """Returns the tower that a call reads."""
+    return checked((call.options or {}).get("reading")).tower
 
 
 def own_call(model: nn.Module, call: Call) -> Call:
@@ -79,17 +63,13 @@ def called(model: nn.Module, call: Call, inputs: Tensor, **changed: Any) -> Any:
     return model(*positional, **named)
 
 
-@torch.no_grad()
-def mean_embedding(embedding: nn.Module, device: torch.device) -> Tensor:
-    """Returns the mean embedding (width,) of a vocabulary.
-
-    Args:
-        embedding: the module. Its weights may be offloaded, on no device.
-        device: where the token numbers of an input lie.
-    """
-    weight: Any = embedding.weight
-    parts = torch.arange(len(weight), device=device).split(_ROWS)
-    return torch.stack([embedding(part[None])[0].sum(0) for part in parts]).sum(0) / len(weight)
+def check_own_tokens(store: AttentionStore) -> None:
+    """Refuses a store of the tokens of another argument than the inputs."""
+    if (of := store.metadata.get("input")) is not None:
+        raise AttentionError(
+            f"the attention that is read is of the tokens of the {of}, and inputs are others.",
+            'Read that of the inputs; of an encoder–decoder: reading=ac.Reading(kind="encoder").',
+        )
 
 
 def by_token(attributions: Tensor, store: AttentionStore) -> Tensor:
@@ -99,6 +79,7 @@ def by_token(attributions: Tensor, store: AttentionStore) -> Tensor:
         attributions: (batch, token, width), or (batch, channel, height, width).
         store: of the same call.
     """
+    check_own_tokens(store)
     tokens = store.tokens
     if attributions.ndim == 4 and tokens.grid is not None:
         check_places(store.metadata, attributions)

@@ -46,6 +46,30 @@ def llama(implementation: str = "sdpa", layers: int = 3) -> Any:
     return sharpened(transformers.LlamaForCausalLM(config))
 
 
+def seq2seq_classifiers() -> list[Any]:
+    """Encoder–decoders with 3 classes, in float64. Those of BART's kind read the class at the last token, 2."""
+    torch.manual_seed(0)
+    sizes = {f"{side}_{size}": n for side in ("encoder", "decoder") for size, n in (("layers", 2), ("ffn_dim", 32))}
+    sizes |= {f"{side}_attention_heads": 3 for side in ("encoder", "decoder")}
+    common: dict[str, Any] = {"vocab_size": 60, "d_model": 48, "num_labels": 3, "eos_token_id": 2}
+    t5 = transformers.T5Config(**common, d_kv=16, d_ff=32, num_layers=2, num_heads=3, decoder_start_token_id=0)
+    models: list[Any] = [transformers.T5ForSequenceClassification(t5)]
+    for name in ("Bart", "MBart", "PLBart", "Mvp"):
+        config = getattr(transformers, f"{name}Config")(**common, **sizes, max_position_embeddings=32, init_std=0.3)
+        models.append(getattr(transformers, f"{name}ForSequenceClassification")(config))
+    return [model.double().eval() for model in models]
+
+
+def two_towers(name: str) -> Any:
+    """A model of images 16 × 16 and texts of up to 16 tokens in float64: "CLIP" or "Siglip"."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**sizes, "vocab_size": 60, "max_position_embeddings": 16, "projection_size": 32, "eos_token_id": 2}
+    vision = {**sizes, "image_size": 16, "patch_size": 8}
+    config = getattr(transformers, f"{name}Config")(text_config=text, vision_config=vision, projection_dim=16)
+    return getattr(transformers, f"{name}Model")(config).double().eval()
+
+
 def images(batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, 8, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 

@@ -57,6 +57,21 @@ def test_tokens_with_the_mean_embedding(embedded: bool) -> None:
     assert torch.allclose(found, model(inputs_embeds=changed).logits[:, 2])
 
 
+@pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)
+def test_the_mean_embedding_of_an_encoder(model: Any) -> None:
+    ids, encoder = small.ids(1), ac.Reading(kind="encoder")
+    ids[0, -1] = model.config.eos_token_id
+    found = TokenAblation(model, Call(ids, 2, options={"reading": encoder}), "mean-embedding", "logit")(LEFT)
+    embedding = model.get_encoder().embed_tokens
+    changed = torch.where(LEFT[..., None] > 0, embedding(ids), embedding(torch.arange(60)).mean(0))
+    with embedding.register_forward_hook(lambda *_: changed):
+        expected = model(ids.expand(3, -1)).logits[:, 2]
+    assert torch.allclose(found, expected)
+    assert len(found.unique()) == 3
+    with pytest.raises(ac.AttentionError, match="of the tokens of the decoder, and inputs are others"):
+        TokenAblation(model, Call(ids, 2, options={"reading": ac.Reading(kind="decoder")}), "mean-embedding")
+
+
 @pytest.mark.parametrize("removal", ["attention-mask", "token-delete", "mean-embedding"])
 def test_padding_stays_padding(removal: Any) -> None:
     model, ids, mask = small.bert(), small.ids(1), torch.tensor([[1, 1, 1, 1, 0, 0, 0]])

@@ -1,36 +1,15 @@
-"""The embeddings of a model's tokens, and scores of a grid at the patches."""
+"""The call of the model alone, and scores at the tokens."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 import attnchain_interp as ac
-from attnchain_interp.attribution import token_inputs
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.token_inputs import (
-    by_token,
-    called,
-    changed_embeddings,
-    embedding_of,
-    mean_embedding,
-    module_inside,
-    own_call,
-)
+from attnchain_interp.attribution.token_inputs import by_token, called, module_inside, own_call, tower_of
 
 from . import small_models as small
-
-
-def test_embeddings_are_changed_while_open() -> None:
-    model, ids = small.bert(), small.ids()
-    zeros = torch.zeros(2, 7, 48).double()
-    with changed_embeddings(model, lambda given: given * 0):
-        assert torch.equal(model(ids).logits, model(inputs_embeds=zeros).logits)
-    assert not torch.allclose(model(ids).logits, model(inputs_embeds=zeros).logits)
-    with pytest.raises(ValueError, match="stop"), changed_embeddings(model, lambda given: given * 0):
-        raise ValueError("stop")
-    assert not embedding_of(model)._forward_hooks
 
 
 def test_attributions_are_summed_by_token() -> None:
@@ -42,12 +21,9 @@ def test_attributions_are_summed_by_token() -> None:
     assert by_token(torch.ones(1, 3, 5), text).tolist() == [[5, 5, 0]]
     with pytest.raises(ac.AttentionError, match="the model's tokens are 3 tokens"):
         by_token(torch.ones(1, 4, 5), text)
-
-
-def test_the_mean_of_a_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedding = nn.Embedding(10, 4)
-    monkeypatch.setattr(token_inputs, "_ROWS", 3)
-    assert torch.allclose(mean_embedding(embedding, torch.device("cpu")), embedding.weight.detach().mean(0))
+    text.metadata["input"] = "decoder"
+    with pytest.raises(ac.AttentionError, match="of the tokens of the decoder, and inputs are others"):
+        by_token(torch.ones(1, 3, 5), text)
 
 
 def test_a_call_of_the_model_alone() -> None:
@@ -61,6 +37,11 @@ def test_a_call_of_the_model_alone() -> None:
         assert torch.allclose(other, model(ids).logits)
 
 
+def test_the_tower_of_a_call() -> None:
+    assert tower_of(Call(small.ids())) is None
+    assert tower_of(Call(small.ids(), options={"reading": ac.Reading(tower="text")})) == "text"
+
+
 def test_the_module_of_a_source() -> None:
     model = small.vit()
     assert module_inside(model) is model
@@ -68,5 +49,3 @@ def test_the_module_of_a_source() -> None:
     assert module_inside(torch.compile(model)) is model
     with pytest.raises(ac.AttentionError, match="the method needs a model; got function"):
         module_inside(lambda images: images)
-    with pytest.raises(ac.AttentionError, match="Linear has no get_input_embeddings"):
-        embedding_of(nn.Linear(2, 2))

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, final
 from captum.attr import GradientAttribution
 from torch import Tensor
 
+from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution
-from attnchain_interp.attribution.token_inputs import by_token, changed_embeddings, module_inside
+from attnchain_interp.attribution.token_inputs import by_token, module_inside, tower_of
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
@@ -88,5 +89,5 @@ class AttnLRP(TokenAttribution, GradientAttribution):
         if call.inputs.is_floating_point():
             yield call._replace(inputs=explained(call.inputs))
             return
-        with changed_embeddings(module_inside(self.forward_func), explained):
+        with changed_embeddings(embedding_of(module_inside(self.forward_func), tower_of(call)), explained):
             yield call

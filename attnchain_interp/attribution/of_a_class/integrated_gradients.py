@@ -10,17 +10,11 @@ from captum.attr import GradientAttribution
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
+from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_ablation import TargetScore, check_removal, score_of, single_target
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, parts_of
-from attnchain_interp.attribution.token_inputs import (
-    by_token,
-    called,
-    embedding_of,
-    mean_embedding,
-    module_inside,
-    own_call,
-)
+from attnchain_interp.attribution.token_inputs import by_token, called, module_inside, own_call, tower_of
 from attnchain_interp.capture import capture
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.checks import check_whole_number
@@ -39,7 +33,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
     `attribute_text` explains each output token over its own context. `n_steps` forwards and backwards.
 
     Args:
-        forward_func: a model that an adapter recognises. A model of token numbers must take embeddings (`inputs_embeds`).
+        forward_func: a model that an adapter recognises. A model of token numbers names its embeddings.
         n_steps: the number of points of the integral.
         score: see `TokenAblation`.
         internal_steps: how many of these points are rows of one forward.
@@ -78,16 +72,20 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
         check_differentiable(model)
         positional, named = call.arguments(self.forward_func)
         store = capture(self.forward_func, *positional, layers=-1, **named)
-        inputs, own = call.inputs.detach(), own_call(model, call)
-        if inputs.ndim == 4:
-            baseline = inputs.mean((2, 3), keepdim=True).expand_as(inputs)
-        else:
-            embedding = embedding_of(model)
-            inputs = inputs if inputs.is_floating_point() else embedding(inputs).detach()
-            baseline = mean_embedding(embedding, inputs.device).expand_as(inputs)
+        given, own = call.inputs.detach(), own_call(model, call)
 
         def score(changed: Tensor) -> Tensor:
-            return score_of(called(model, own, changed), target, len(changed), self.score)
+            if given.is_floating_point():
+                return score_of(called(model, own, changed), target, len(changed), self.score)
+            with changed_embeddings(embedding, lambda _: changed):
+                return score_of(called(model, own, given.expand(len(changed), -1)), target, len(changed), self.score)
+
+        if given.ndim == 4:
+            inputs, baseline = given, given.mean((2, 3), keepdim=True).expand_as(given)
+        else:
+            embedding = embedding_of(model, tower_of(call))
+            inputs = given if given.is_floating_point() else embedding(given).detach()
+            baseline = mean_embedding(embedding, inputs.device).expand_as(inputs)
 
         with plain_run(model):
             return by_token(self._integral(score, inputs, baseline), store), store.tokens

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from attnchain_interp.attribution.embeddings import embedding_of
 from attnchain_interp.errors import AttentionError
 
 GREEDY: Final[dict[str, Any]] = {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}
@@ -69,8 +71,9 @@ def decoder_start(model: Any) -> Tensor:
 
 def check_tokens(model: Any, tokens: Tensor, name: str) -> None:
     """Refuses token ids that the model has no embedding for."""
-    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
-    count = getattr(embeddings, "num_embeddings", None)
+    count = None
+    with suppress(AttentionError):
+        count = getattr(embedding_of(model), "num_embeddings", None)
     if count is not None and bool(((tokens < 0) | (tokens >= count)).any()):
         raise AttentionError(
             f"{name} holds token numbers from {int(tokens.min())} to {int(tokens.max())}, but {type(model).__name__} has"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
+from attnchain_interp.attribution.embeddings import embedding_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.contexts import contexts, together
 from attnchain_interp.attribution.text.hooks import TextHooks
@@ -183,7 +184,7 @@ def probabilities(logits: Tensor, ids: Tensor, first: int) -> Tensor:
 
 def model_inputs(method: TextHooks, model: Any, ids: Tensor) -> Tensor:
     """Returns the token ids, or their embeddings where the method calls the model with embeddings."""
-    return model.get_input_embeddings()(ids).detach() if method.reads_embeddings else ids
+    return embedding_of(model)(ids).detach() if method.reads_embeddings else ids
 
 
 def _log_probabilities(ids: Tensor, lengths: Tensor) -> Callable[[Any], Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from captum.attr import IntegratedGradients as Captums
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp.attribution import IntegratedGradients
+from attnchain_interp.attribution import AttnLRP, IntegratedGradients
 
 from .. import small_models as small
 from ..text.texts import DECODER, TEXT
@@ -64,6 +66,30 @@ def test_scores_add_up_to_the_change_of_the_score() -> None:
     assert torch.allclose(found.sum((1, 2)), change, atol=0.02 * float(found.abs().sum((1, 2)).min()))
     with torch.no_grad():
         assert torch.allclose(method.attribute(images, [1, 2], output="grid"), found)
+
+
+@pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)
+def test_scores_of_an_encoder_add_up(model: Any) -> None:
+    """Classifiers of BART's kind take no embeddings: those of the encoder are changed inside."""
+    ids = small.ids(1)
+    ids[0, -1] = model.config.eos_token_id
+    method = IntegratedGradients(model, 600, "logit", internal_steps=200)
+    found = method.attribute(ids, 1, output="tokens", reading=ac.Reading(kind="encoder"))
+    embedding = model.get_encoder().embed_tokens
+    with embedding.register_forward_hook(lambda *given: embedding.forward(torch.arange(60)).mean(0).expand_as(given[-1])):
+        without = model(ids).logits[0, 1]
+    assert torch.allclose(found.sum(), model(ids).logits[0, 1] - without, atol=0.01 * float(found.abs().sum()))
+
+
+@pytest.mark.parametrize("name", ["CLIP", "Siglip"])
+@pytest.mark.parametrize("method", [IntegratedGradients, AttnLRP])
+def test_the_text_beside_an_image(name: str, method: Any) -> None:
+    model, ids, image = small.two_towers(name), small.ids(1), torch.randn(1, 3, 16, 16).double()
+    ids[0, -1] = 2
+    options = {"model_kwargs": {"pixel_values": image}, "reading": ac.Reading(tower="text"), "output": "tokens"}
+    found = method(model).attribute(ids, lambda output: output.logits_per_text[:, 0], **options)
+    assert found.shape == (1, 7)
+    assert float(found.abs().max()) > 0
 
 
 def test_padding_and_texts() -> None:

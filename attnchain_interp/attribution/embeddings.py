@@ -1,0 +1,74 @@
+"""The embeddings of a model's token numbers: the module that makes them, its mean, and its output changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from attnchain_interp.capture import of_this_thread
+from attnchain_interp.errors import AttentionError
+
+_ROWS: Final = 4096
+
+
+def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
+    """Returns the module that turns token numbers into embeddings: of an encoder–decoder, its encoder's own.
+
+    Args:
+        model: its module, or that of the tower, names it by `get_input_embeddings`, as models of transformers do.
+        tower: see `Reading`.
+    """
+    part: Any = model
+    if tower is not None:
+        ends = (f".{tower}", f".{tower}_model")
+        part = next((part for path, part in model.named_modules() if f".{path}".endswith(ends)), model)
+    if getattr(getattr(part, "config", None), "is_encoder_decoder", False):
+        part = part.get_encoder()
+    embedding: Any = None
+    if getattr(part, "main_input_name", "input_ids") == "input_ids":
+        with suppress(AttributeError, NotImplementedError):
+            embedding = part.get_input_embeddings()
+    if not isinstance(embedding, nn.Module):
+        raise AttentionError(
+            f"{type(part).__name__} has no get_input_embeddings of token numbers, so the embeddings of its tokens are not"
+            " known.",
+            "Pass the embeddings (batch, token, width) as inputs, where the model takes them; of several towers, name that of"
+            ' the text: reading=ac.Reading(tower="text").',
+        )
+    return embedding
+
+
+@contextmanager
+def changed_embeddings(embedding: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Lets a function change the embeddings (batch, token, width) of tokens, in this thread, while open."""
+    ran: list[None] = []
+
+    def changed(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        ran.append(None)
+        return change(output)
+
+    with embedding.register_forward_hook(of_this_thread(changed)):
+        yield
+    if not ran:
+        raise AttentionError(
+            f"the model ran no {type(embedding).__name__} of its get_input_embeddings in the thread that called it, so no"
+            " embedding was changed.",
+            "Pass the module that other threads run (model.module of nn.DataParallel), or a model that embeds its inputs so.",
+        )
+
+
+@torch.no_grad()
+def mean_embedding(embedding: nn.Module, device: torch.device) -> Tensor:
+    """Returns the mean embedding (width,) of a vocabulary.
+
+    Args:
+        embedding: the module. Its weights may be offloaded, on no device.
+        device: where the token numbers of an input lie.
+    """
+    weight: Any = embedding.weight
+    parts = torch.arange(len(weight), device=device).split(_ROWS)
+    return torch.stack([embedding(part[None])[0].sum(0) for part in parts]).sum(0) / len(weight)

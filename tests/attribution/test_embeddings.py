@@ -1,0 +1,61 @@
+"""The embeddings of a model's tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import attnchain_interp as ac
+from attnchain_interp.attribution import embeddings
+from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
+
+from . import small_models as small
+
+
+def test_embeddings_are_changed_while_open() -> None:
+    model, ids = small.bert(), small.ids()
+    zeros = torch.zeros(2, 7, 48).double()
+    embedding = embedding_of(model)
+    with changed_embeddings(embedding, lambda given: given * 0):
+        assert torch.equal(model(ids).logits, model(inputs_embeds=zeros).logits)
+    assert not torch.allclose(model(ids).logits, model(inputs_embeds=zeros).logits)
+    with pytest.raises(ValueError, match="stop"), changed_embeddings(embedding, lambda given: given * 0):
+        raise ValueError("stop")
+    with pytest.raises(ac.AttentionError, match="ran no Embedding"), changed_embeddings(embedding, lambda given: given * 0):
+        model(inputs_embeds=zeros)
+    assert not embedding._forward_hooks
+
+
+def test_the_mean_of_a_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding = nn.Embedding(10, 4)
+    monkeypatch.setattr(embeddings, "_ROWS", 3)
+    assert torch.allclose(mean_embedding(embedding, torch.device("cpu")), embedding.weight.detach().mean(0))
+
+
+@pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)
+def test_the_embedding_of_an_encoder_is_its_own(model: Any) -> None:
+    """It is another module than `get_input_embeddings` of the whole."""
+    ids, own = small.ids(1), []
+    ids[0, -1] = model.config.eos_token_id
+    model.get_encoder().embed_tokens.register_forward_hook(lambda *given: own.append(given[-1]))
+    found = []
+    with changed_embeddings(embedding_of(model), lambda given: found.append(given) or given):
+        model(ids)
+    assert torch.equal(found[0], own[0])
+    assert embedding_of(model.get_encoder()) is embedding_of(model)
+
+
+@pytest.mark.parametrize("name", ["CLIP", "Siglip"])
+def test_the_embedding_of_a_tower(name: str) -> None:
+    model = small.two_towers(name)
+    assert embedding_of(model, "text") is model.text_model.embeddings.token_embedding
+    with pytest.raises(ac.AttentionError, match=f"{name}VisionModel has no get_input_embeddings of token numbers"):
+        embedding_of(model, "vision")
+
+
+def test_a_model_without_embeddings_is_refused() -> None:
+    with pytest.raises(ac.AttentionError, match="Linear has no get_input_embeddings"):
+        embedding_of(nn.Linear(2, 2))
