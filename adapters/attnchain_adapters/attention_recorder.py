@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
 from attnchain_adapters.checks import check_shown
+from attnchain_adapters.patches import Patches
 from attnchain_adapters.torch_operators import function_of
 from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import AttentionError, Factors
@@ -81,7 +82,7 @@ class AttentionRecorder(TorchFunctionMode):
         self._handles: list[RemovableHandle] = []
         self._unreadable: dict[str, str] = {}
         self._doubts: list[tuple[Doubt, Callable[[], object]]] = []  # with what notes it
-        self._attention = AttentionCalls()
+        self._attention, self._patches = AttentionCalls(), Patches()
 
     def __enter__(self) -> AttentionRecorder:
         leave = of_this_thread(self._leave)
@@ -126,7 +127,8 @@ class AttentionRecorder(TorchFunctionMode):
                 fix + " To read the known layers alone, name them: layers=[…].",
             )
         unread = ", ".join([*self.unread, *self.strangers])
-        return {"route": ", ".join(sorted(set(self.routes.values())))} | ({"unread": unread} if unread else {})
+        route = ", ".join(sorted(set(self.routes.values())))
+        return {"route": route} | ({"unread": unread} if unread else {}) | self._patches.metadata
 
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         layer = None
@@ -156,6 +158,7 @@ class AttentionRecorder(TorchFunctionMode):
         else:
             result = func(*args, **kwargs)
             call = self._seen(function, args, kwargs, result)
+            self._patches.see(function, args, kwargs, result)
         if isinstance(call, Doubt):
             self._doubt(call)
             return result

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, final, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.hidden_tokens import HiddenTokens
 from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.places import check_places, on_pixels
 from attnchain_interp.attribution.token_inputs import called, check_own_tokens, module_inside, own_call, tower_of
 from attnchain_interp.capture import capture
 from attnchain_interp.checks import check_one_of, check_position
@@ -52,6 +53,7 @@ class TokenAblation:
 
     Attributes:
         tokens: the layout of all tokens of the example.
+        metadata: of the capture of the example.
         ablated: (token,) the positions of the tokens that can be removed.
 
     Raises:
@@ -69,6 +71,7 @@ class TokenAblation:
         store = capture(source, *positional, layers=-1, **named)
         check_own_tokens(store)
         self.tokens: TokenLayout = store.tokens
+        self.metadata: Mapping[str, str] = store.metadata
         self.ablated = self.tokens.select(None)[0].nonzero()[:, 0]
         image = call.inputs.ndim == 4
         self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
@@ -109,7 +112,9 @@ class TokenAblation:
             raise AttentionError(f"removal={removal!r} is not of {'an image' if image else 'a text'}.", f"Use {fix}.")
         if image and self.tokens.grid is None:
             raise AttentionError(f"{name} has no image grid, so it has no patches to remove.", "Use another method.")
-        if not image and self._call.inputs.shape[1] != len(self.tokens):
+        if image:
+            check_places(self.metadata, self._call.inputs)
+        elif self._call.inputs.shape[1] != len(self.tokens):
             raise AttentionError(
                 f"{name} reads {len(self.tokens)} tokens of {self._call.inputs.shape[1]} in its input.",
                 "Use a model that reads the tokens of its input alone.",
@@ -141,8 +146,9 @@ class TokenAblation:
         change: AbstractContextManager[Any] = nullcontext()
         named = dict[str, Any]()
         if removal == "mean-colour":
-            shown = F.interpolate(self.tokens.to_grid(kept)[:, None].to(inputs.dtype), inputs.shape[-2:]) > 0
-            inputs = torch.where(shown, inputs, inputs.mean((2, 3), keepdim=True))
+            removed = self.tokens.to_grid(~kept).to(inputs.dtype)
+            places = on_pixels(removed, self.metadata, (inputs.shape[2], inputs.shape[3]))[:, None] > 0
+            inputs = torch.where(places, inputs.mean((2, 3), keepdim=True), inputs)
         elif removal == "token-delete":
             inputs = inputs[kept].unflatten(0, (rows, -1))
             given = {name: options[name].expand(kept.shape) for name in _OF_TOKENS if name in options}

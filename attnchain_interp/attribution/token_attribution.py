@@ -12,10 +12,10 @@ from captum._utils.typing import TensorOrTupleOfTensorsGeneric
 from captum.attr import Attribution
 from captum.log import log_usage  # pyright: ignore[reportAttributeAccessIssue] - NoiseTunnel looks for its wrapper
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from attnchain_interp.attribution.model_call import Call, one_tensor
+from attnchain_interp.attribution.places import check_places, on_pixels
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.spelling import Spans
@@ -116,9 +116,9 @@ class TokenAttribution(TextHooks, ABC):
             target: the output that a class-specific method explains: an int, a tuple, a tensor or a list, as in Captum; see
                 `capture_gradients`. It has no effect on a method that reads attention alone.
             additional_forward_args: further positional arguments of the model.
-            output: "input" for the shape of the input, where a pixel has the score of its patch in every channel and an
-                embedding has the score of its token in every component; "grid" for (batch, rows, columns) of patches;
-                "tokens" for (batch, token) of every token.
+            output: "input" for the shape of the input, where a pixel has the score of its patch in every channel (0 where the
+                model reads no patch), and an embedding has the score of its token in every component; "grid" for (batch,
+                rows, columns) of patches; "tokens" for (batch, token) of every token.
             return_convergence_delta: also return ‖πP − π‖₁ of each example, where `has_convergence_delta()`.
             internal_batch_size: how many examples are captured and scored at a time; all when None. Tensors and lists as long
                 as the batch, among the target and the further arguments, are divided with it, and so is the layout of tokens
@@ -195,16 +195,6 @@ def no_residual(method: Attribution) -> AttentionError:
     )
 
 
-def check_places(metadata: Mapping[str, str], images: Tensor) -> None:
-    """Refuses scores of an image of another size than the input's (batch, channel, height, width)."""
-    given, read = f"{images.shape[2]}×{images.shape[3]}", metadata.get("images")
-    if read not in (None, given):
-        raise AttentionError(
-            f"the input is {given}, and the model inside gets images of {read}: resized or cropped, which is not known here.",
-            f'Ask for output="grid", whose cells lie on those images, or pass images of {read}.',
-        )
-
-
 def parts_of(whole: Call, size: int | None) -> Iterator[Call]:
     """Yields every `size` examples of a batch."""
     batch, reading = len(whole.inputs), checked((whole.options or {}).get("reading"))
@@ -240,8 +230,8 @@ def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
         )
     if inputs.ndim == 4:
         check_places(scored.metadata, inputs)
-        grid = tokens.to_grid(scores)[:, None]
-        return F.interpolate(grid, inputs.shape[-2:], mode="nearest").expand_as(inputs)
+        pixels = on_pixels(tokens.to_grid(scores), scored.metadata, (inputs.shape[2], inputs.shape[3]))
+        return pixels[:, None].expand_as(inputs)
     if inputs.ndim == 3 and inputs.shape[:2] == scores.shape:
         return scores[..., None].expand_as(inputs)
     raise AttentionError(

@@ -6,10 +6,9 @@ import inspect
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.token_attribution import check_places
+from attnchain_interp.attribution.places import check_places, in_cells
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.capture.reading import checked
 from attnchain_interp.capture.source import forward_of, module_of
@@ -83,9 +82,8 @@ def by_token(attributions: Tensor, store: AttentionStore) -> Tensor:
     tokens = store.tokens
     if attributions.ndim == 4 and tokens.grid is not None:
         check_places(store.metadata, attributions)
-        pixels = attributions.shape[-2] * attributions.shape[-1] / (tokens.grid[0] * tokens.grid[1])
         scores = attributions.new_zeros(tokens.roles.shape)
-        cells = F.adaptive_avg_pool2d(attributions.sum(1), tokens.grid) * pixels
+        cells = in_cells(attributions.sum(1), store.metadata, tokens.grid)
         scores[:, (tokens.roles[0] == Role.PATCH).to(scores.device)] = cells.flatten(1)
         return scores
     if attributions.ndim != 3 or attributions.shape[:2] != tokens.roles.shape:

@@ -52,8 +52,8 @@ def seq2seq_classifiers() -> list[Any]:
     sizes = {f"{side}_{size}": n for side in ("encoder", "decoder") for size, n in (("layers", 2), ("ffn_dim", 32))}
     sizes |= {f"{side}_attention_heads": 3 for side in ("encoder", "decoder")}
     common: dict[str, Any] = {"vocab_size": 60, "d_model": 48, "num_labels": 3, "eos_token_id": 2}
-    t5 = transformers.T5Config(**common, d_kv=16, d_ff=32, num_layers=2, num_heads=3, decoder_start_token_id=0)
-    models: list[Any] = [transformers.T5ForSequenceClassification(t5)]
+    of_t5: dict[str, Any] = {"d_kv": 16, "d_ff": 32, "num_layers": 2, "num_heads": 3, "decoder_start_token_id": 0}
+    models: list[Any] = [transformers.T5ForSequenceClassification(transformers.T5Config(**common, **of_t5))]
     for name in ("Bart", "MBart", "PLBart", "Mvp"):
         config = getattr(transformers, f"{name}Config")(**common, **sizes, max_position_embeddings=32, init_std=0.3)
         models.append(getattr(transformers, f"{name}ForSequenceClassification")(config))

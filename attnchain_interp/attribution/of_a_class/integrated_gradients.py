@@ -21,7 +21,7 @@ from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import check_differentiable, derivatives
 from attnchain_interp.operators import float32_or_wider
-from attnchain_interp.store import TokenLayout
+from attnchain_interp.store import AttentionStore, TokenLayout
 
 
 @final
@@ -61,13 +61,14 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
     def read(self, call: Call) -> Scored:
         """Returns the scores of some examples, one after another."""
         found = [self._of_one(part) for part in parts_of(call, 1)]
-        layout = TokenLayout(torch.cat([tokens.roles for _, tokens in found]), found[0][1].grid)
-        return Scored(torch.cat([scores for scores, _ in found]), layout)
+        first = found[0][1]
+        layout = TokenLayout(torch.cat([store.tokens.roles for _, store in found]), first.tokens.grid)
+        return Scored(torch.cat([scores for scores, _ in found]), layout, metadata=first.metadata)
 
     def scores(self, source: Scored, first: int = 0) -> Tensor:
         return source.scores
 
-    def _of_one(self, call: Call) -> tuple[Tensor, TokenLayout]:
+    def _of_one(self, call: Call) -> tuple[Tensor, AttentionStore]:
         model, target = module_inside(self.forward_func), single_target(call.target)
         check_differentiable(model)
         positional, named = call.arguments(self.forward_func)
@@ -88,7 +89,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
             baseline = mean_embedding(embedding, inputs.device).expand_as(inputs)
 
         with plain_run(model):
-            return by_token(self._integral(score, inputs, baseline), store), store.tokens
+            return by_token(self._integral(score, inputs, baseline), store), store
 
     def _integral(self, score: Callable[[Tensor], Tensor], inputs: Tensor, baseline: Tensor) -> Tensor:
         """Returns (x − b) ⊙ ∫₀¹ ∇s(b + α (x − b)) dα of one example, in float32 or wider."""

@@ -65,14 +65,14 @@ class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
 
     def read(self, call: Call) -> Scored:
         """Returns the scores of some examples, one after another."""
-        scores, roles, grid = [], [], None
+        scores, roles, grid, metadata = [], [], None, dict[str, str]()
         for part in parts_of(call, 1):
             ablation = TokenAblation(self.forward_func, part, self.removal, self.score)
             tokens = torch.ones(1, len(ablation), dtype=torch.float32, device=part.inputs.device)
             scores.append(ablation.on_tokens(self.of_one(ablation, tokens)))
             roles.append(ablation.tokens.roles)
-            grid = ablation.tokens.grid
-        return Scored(torch.cat(scores), TokenLayout(torch.cat(roles), grid))
+            grid, metadata = ablation.tokens.grid, {**ablation.metadata}
+        return Scored(torch.cat(scores), TokenLayout(torch.cat(roles), grid), metadata=metadata)
 
     def scores(self, source: Scored, first: int = 0) -> Tensor:
         return source.scores
