@@ -33,6 +33,7 @@ class HiddenTokens:
         position: the token that is read. None where it is not known: then nothing checks that the output follows the mask.
         mask: (1, token), the model's own mask of the text; all tokens when None.
         instead: other removals, for the messages.
+        fixed: marks tokens (1, token) that no check puts others in the place of: those that an image is written over.
 
     Raises:
         AttentionError: a model without an attention_mask, one that counts the tokens that the mask shows, and one whose output
@@ -48,6 +49,7 @@ class HiddenTokens:
         position: int | None = -1,
         mask: Tensor | None = None,
         instead: str = "another removal",
+        fixed: Tensor | None = None,
     ) -> None:
         self._name, self._instead = type(model).__name__, instead
         parameters = inspect.signature(forward_of(model) or model).parameters
@@ -66,6 +68,8 @@ class HiddenTokens:
         shown = self._mask[0].nonzero()[:, 0]
         kept = torch.zeros_like(self._mask, dtype=torch.bool)
         kept[:, [int(shown[0]), int(shown[-1]), self._end - 1]] = True
+        if fixed is not None:
+            kept |= fixed.to(kept.device)
         self._text = text
         self._other = torch.where(kept.view(1, tokens, *[1] * (text.ndim - 2)), text, text[:, :1])
         if position is not None and not _close(self(text, kept), self(self._other, kept)):

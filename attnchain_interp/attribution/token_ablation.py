@@ -19,7 +19,7 @@ from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import logits_of, selected_score
 from attnchain_interp.operators import float32_or_wider
-from attnchain_interp.store import TokenLayout
+from attnchain_interp.store import Role, TokenLayout
 
 Removal = Literal["attention-mask", "token-delete", "mean-embedding", "mean-colour"]
 TargetScore = Literal["probability", "log-probability", "logit"]
@@ -39,7 +39,8 @@ class TokenAblation:
     """The score of one example's target, by which of its tokens the model sees: (row, token) → (row,).
 
     It is the `forward_func` of Captum's methods of perturbation: their `inputs` are ones (1, token), their `baselines` are 0.
-    The tokens are the patches of an image, or those of a text but padding.
+    The tokens are the patches of an image, or those of a text but padding. Those of an image within a text are hidden from
+    attention like others, and have no embedding of their own to remove.
 
     Args:
         source: the model.
@@ -72,9 +73,9 @@ class TokenAblation:
         check_own_tokens(store)
         self.tokens: TokenLayout = store.tokens
         self.metadata: Mapping[str, str] = store.metadata
-        self.ablated = self.tokens.select(None)[0].nonzero()[:, 0]
         image = call.inputs.ndim == 4
         self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
+        self.ablated = self._removed(image).nonzero()[:, 0]
         self._call = own_call(self._model, call)
         self._check(image)
         self._hidden = self._hiding() if self._removal == "attention-mask" else None
@@ -105,6 +106,13 @@ class TokenAblation:
         scores[:, self.ablated.to(scores.device)] = attributions
         return scores
 
+    def _removed(self, image: bool) -> Tensor:
+        """Marks the tokens that can be removed (token,)."""
+        removed = self.tokens.select(None if image else "all")[0]
+        if self._removal == "mean-embedding":  # that of an image's token is overwritten by what an encoder saw
+            removed &= self.tokens.roles[0] != Role.PATCH
+        return removed
+
     def _check(self, image: bool) -> None:
         name, removal = type(self._model).__name__, self._removal
         if image != (removal == "mean-colour"):
@@ -112,6 +120,11 @@ class TokenAblation:
             raise AttentionError(f"removal={removal!r} is not of {'an image' if image else 'a text'}.", f"Use {fix}.")
         if image and self.tokens.grid is None:
             raise AttentionError(f"{name} has no image grid, so it has no patches to remove.", "Use another method.")
+        if removal == "token-delete" and bool((self.tokens.roles == Role.PATCH).any()):
+            raise AttentionError(
+                f'{name} counts the tokens of an image among those of its text, so removal="token-delete" takes none of them.',
+                'Use removal="attention-mask", or "mean-embedding" for the text alone.',
+            )
         if image:
             check_places(self.metadata, self._call.inputs)
         elif self._call.inputs.shape[1] != len(self.tokens):
@@ -135,7 +148,8 @@ class TokenAblation:
             position = check_position("token", target[0], len(self.tokens))
         mask = (call.options or {}).get("attention_mask")
         instead = 'removal="token-delete" or "mean-embedding"'
-        return HiddenTokens(self._model, run, call.inputs, None if callable(target) else position, mask, instead)
+        place = None if callable(target) else position
+        return HiddenTokens(self._model, run, call.inputs, place, mask, instead, self.tokens.roles == Role.PATCH)
 
     def _scores(self, kept: Tensor) -> Tensor:
         """Returns the scores (row,) of the example with these tokens (row, token) alone."""

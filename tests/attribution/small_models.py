@@ -60,6 +60,17 @@ def seq2seq_classifiers() -> list[Any]:
     return [model.double().eval() for model in models]
 
 
+def llava() -> Any:
+    """A decoder in float64 whose tokens of number 50 are the four patches of an image 16 × 16."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = transformers.LlamaConfig(**sizes, vocab_size=60, num_key_value_heads=2, initializer_range=0.3)
+    vision = transformers.CLIPVisionConfig(**sizes, image_size=16, patch_size=8, initializer_range=0.3)
+    options: dict[str, Any] = {"text_config": text, "vision_config": vision, "image_token_index": 50, "image_token_id": 50}
+    config = transformers.LlavaConfig(**options, vision_feature_layer=-1)
+    return transformers.LlavaForConditionalGeneration(config).double().eval()
+
+
 def two_towers(name: str) -> Any:
     """A model of images 16 × 16 and texts of up to 16 tokens in float64: "CLIP" or "Siglip"."""
     torch.manual_seed(0)

@@ -72,6 +72,28 @@ def test_the_mean_embedding_of_an_encoder(model: Any) -> None:
         TokenAblation(model, Call(ids, 2, options={"reading": ac.Reading(kind="decoder")}), "mean-embedding")
 
 
+def test_tokens_beside_those_of_an_image() -> None:
+    """All are hidden, and those of the text alone have an embedding to remove."""
+    model, ids = small.llava(), torch.tensor([[1, 50, 50, 50, 50, 7, 8, 9]])
+    arguments = {"pixel_values": torch.randn(1, 3, 16, 16).double()}
+    call = Call(ids, (7, 3), options={"reading": ac.Reading(tower="text", arguments=arguments)})
+    left = torch.ones(8, 8) - torch.eye(8)
+    several = {"pixel_values": arguments["pixel_values"].expand(8, -1, -1, -1)}
+    hidden = model(ids.expand(8, -1), attention_mask=left.long(), **several).logits[:, 7, 3]
+    assert torch.allclose(TokenAblation(model, call, score="logit")(left), hidden)
+    assert len(hidden.unique()) == 8
+    ablation = TokenAblation(model, call, "mean-embedding", "logit")
+    assert ablation.ablated.tolist() == [0, 5, 6, 7]
+    embedding = model.get_input_embeddings()
+    changed = torch.where(left[..., None] > 0, embedding(ids), embedding.weight.mean(0))
+    with embedding.register_forward_hook(lambda *_: changed):
+        expected = model(ids.expand(8, -1), **several).logits[[0, 5, 6, 7], 7, 3]
+    assert torch.allclose(ablation(torch.ones(4, 4) - torch.eye(4)), expected)
+    assert len(expected.unique()) == 4
+    with pytest.raises(ac.AttentionError, match=r'(?s)counts the tokens of an image.*removal="attention-mask"'):
+        TokenAblation(model, call, "token-delete")
+
+
 @pytest.mark.parametrize("removal", ["attention-mask", "token-delete", "mean-embedding"])
 def test_padding_stays_padding(removal: Any) -> None:
     model, ids, mask = small.bert(), small.ids(1), torch.tensor([[1, 1, 1, 1, 0, 0, 0]])
