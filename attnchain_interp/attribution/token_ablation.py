@@ -46,9 +46,9 @@ class TokenAblation:
         source: the model.
         call: one example, with its target.
         removal: how a token is removed. "attention-mask": no token attends to it (`HiddenTokens`). "token-delete": the
-            text is shorter. "mean-embedding": its embedding is the mean of the vocabulary; that of the encoder, where a
-            decoder follows. "mean-colour": a patch has the mean colour of its image. None means "attention-mask" of a text,
-            "mean-colour" of an image.
+            text is shorter; the end at which an encoder–decoder reads a class stays. "mean-embedding": its embedding is the
+            mean of the vocabulary; that of the encoder, where a decoder follows. "mean-colour": a patch has the mean colour
+            of its image. None means "attention-mask" of a text, "mean-colour" of an image.
         score: of the target's logit among those of its position: "probability", "log-probability" or "logit". A target that is
             a function is the score itself.
 
@@ -75,9 +75,9 @@ class TokenAblation:
         self.metadata: Mapping[str, str] = store.metadata
         image = call.inputs.ndim == 4
         self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
-        self.ablated = self._removed(image).nonzero()[:, 0]
         self._call = own_call(self._model, call)
         self._check(image)
+        self.ablated = self._removed(image).nonzero()[:, 0]
         self._hidden = self._hiding() if self._removal == "attention-mask" else None
         if self._removal == "mean-embedding":
             self._embedding = embedding_of(self._model, tower_of(call))
@@ -111,6 +111,11 @@ class TokenAblation:
         removed = self.tokens.select(None if image else "all")[0]
         if self._removal == "mean-embedding":  # that of an image's token is overwritten by what an encoder saw
             removed &= self.tokens.roles[0] != Role.PATCH
+        config: Any = getattr(self._model, "config", None)
+        a_class = getattr(config, "is_encoder_decoder", False) and not isinstance(self._target, tuple)
+        if self._removal == "token-delete" and a_class and config.eos_token_id is not None:  # the class is read there
+            ends = torch.tensor(config.eos_token_id, device="cpu")
+            removed &= ~torch.isin(self._call.inputs[0].cpu(), ends)
         return removed
 
     def _check(self, image: bool) -> None:

@@ -72,6 +72,19 @@ def test_the_mean_embedding_of_an_encoder(model: Any) -> None:
         TokenAblation(model, Call(ids, 2, options={"reading": ac.Reading(kind="decoder")}), "mean-embedding")
 
 
+@pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)
+def test_the_end_at_which_a_class_is_read_is_not_deleted(model: Any) -> None:
+    ids = small.ids(1).clamp_min(3)
+    ids[0, -1] = model.config.eos_token_id
+    call = Call(ids, 2, options={"reading": ac.Reading(kind="encoder")})
+    with pytest.raises(ac.AttentionError, match='Use removal="token-delete"'):
+        TokenAblation(model, call)
+    ablation = TokenAblation(model, call, "token-delete", "logit")
+    assert ablation.ablated.tolist() == [0, 1, 2, 3, 4, 5]
+    expected = torch.stack([model(ids[:, row.bool()]).logits[0, 2] for row in LEFT])
+    assert torch.allclose(ablation(LEFT[:, :6]), expected)
+
+
 def test_tokens_beside_those_of_an_image() -> None:
     """All are hidden, and those of the text alone have an embedding to remove."""
     model, ids = small.llava(), torch.tensor([[1, 50, 50, 50, 50, 7, 8, 9]])
