@@ -27,7 +27,7 @@ def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
         ends = (f".{tower}", f".{tower}_model")
         part = next((part for path, part in model.named_modules() if f".{path}".endswith(ends)), model)
     if getattr(getattr(part, "config", None), "is_encoder_decoder", False):
-        part = part.get_encoder()
+        part = getattr(part, "get_encoder", lambda: part)()
     embedding: Any = None
     if getattr(part, "main_input_name", "input_ids") == "input_ids":
         with suppress(AttributeError, NotImplementedError):
