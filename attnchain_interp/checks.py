@@ -178,6 +178,26 @@ def check_tensor(name: str, value: Any, axes: str) -> None:
         raise AttentionError(f"{name} is a {held} tensor; it must be a dense tensor {axes}.", f"Call .{instead} on it.")
 
 
+def wide_scores(name: str, value: Any, axes: str, shape: tuple[int, ...]) -> Tensor:
+    """Returns scores in float32 or float64, as sums of many need. It refuses others than finite numbers of a shape.
+
+    Args:
+        name, axes: see `check_tensor`.
+        value: of the argument: of any type of numbers.
+        shape: that the scores must have, none of it zero.
+    """
+    check_tensor(name, value, axes)
+    if tuple(value.shape) != shape or 0 in shape:
+        raise AttentionError(
+            f"{name} has shape {tuple(value.shape)} beside {' × '.join(map(str, shape))} labels; it must be {axes}, none"
+            " empty.",
+            "Give a label for each score, one at least.",
+        )
+    if not bool(value.isfinite().all()):
+        raise AttentionError(f"{name} holds NaN or infinity.", "Give finite scores.")
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
 def as_tensor(name: str, value: Any) -> str:
     """Returns the code that makes a tensor of an array of another library, or of a list; empty for anything else."""
     if type(value).__module__ == "numpy":

@@ -13,6 +13,7 @@ from attnchain_interp.checks import (
     check_tensor,
     check_type,
     check_whole_number,
+    wide_scores,
 )
 
 
@@ -83,3 +84,12 @@ def test_what_is_no_number_compares_with_nothing(value: Any) -> None:
 def test_numbers_of_other_libraries_are_numbers(value: Any) -> None:
     assert as_number(value) == 0.5
     check_probability("damping", value, "a share", 0.9)
+
+
+def test_scores_are_widened() -> None:
+    for dtype, wide in ((torch.float16, torch.float32), (torch.int64, torch.float32), (torch.float64, torch.float64)):
+        assert wide_scores("scores", torch.ones(2, dtype=dtype), "(token,)", (2,)).dtype == wide
+    with pytest.raises(AttentionError, match=r"scores has shape \(2,\) beside 3 labels"):
+        wide_scores("scores", torch.ones(2), "(token,)", (3,))
+    with pytest.raises(AttentionError, match="scores holds NaN or infinity"):
+        wide_scores("scores", torch.tensor([torch.inf]), "(token,)", (1,))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from attnchain_interp.checks import check_whole_number
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import DIVERGING, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
@@ -51,7 +52,7 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
         title: above the picture.
 
     Raises:
-        AttentionError: NaN or infinite scores, or a width that is no whole number.
+        AttentionError: a prompt without a word, or a width that is no whole number.
 
     >>> from torch import ones
     >>> from attnchain_interp import TextAttributionResult
@@ -68,6 +69,8 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     shares = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
     scale = Scale.robust([shares[:, kept]], from_zero=True)
     words = _laid_out(by_word.spelling.pieces, width)
+    if not words:
+        raise AttentionError("the prompt is white space alone, so it has no word.", "Show its tokens: plot_token_attr().")
     outputs = [visible(text.replace("\n", "↵").strip()) or "␣" for text in result.output_spelling.pieces]
     beside, columns = 2 + max(map(_cells, outputs)), max(word.column + _cells(word.text) for word in words)
     shown = {word.line for word in words if not template[word.number]}

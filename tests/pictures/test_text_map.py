@@ -93,8 +93,6 @@ def test_sinks_and_a_few_great_shares_are_left_out_of_the_scale_and_named() -> N
 def test_scores_with_a_sign_and_bad_calls() -> None:
     figure = pictures.show_text(result(-ROWS[:1]))
     assert (cells(figure).norm.vmin, cells(figure).norm.vmax) == (-0.5, 0.5)
-    with pytest.raises(ac.AttentionError, match="which have no colour"):
-        pictures.show_text(result(ROWS / 0))
     with pytest.raises(ac.AttentionError, match="width"):
         pictures.show_text(result(ROWS), width=3)
 
@@ -126,3 +124,9 @@ def test_shares_begin_at_zero_and_the_note_says_what_is_left_out() -> None:
     assert "Left out: what the position that predicts gives itself (38% of all scores)." in figure.get_supxlabel().replace(
         "\n", " "
     )
+
+
+def test_a_prompt_without_a_word_is_refused() -> None:
+    for pieces in ([" ", "\n"], ["", ""]):
+        with pytest.raises(ac.AttentionError, match="white space alone"):
+            pictures.show_text(result(torch.ones(1, 2), pieces, [False, False]))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.text.page import Sentence, Shaded, page
 from attnchain_interp.attribution.text.spelling import Spans, Spelling
-from attnchain_interp.checks import check_whole_number
+from attnchain_interp.checks import check_whole_number, wide_scores
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import as_path, write_text
 from attnchain_interp.reprs import counted, visible
@@ -44,6 +44,9 @@ class TextAttributionResult(LLMAttributionResult):
         spelling, output_spelling: the text of the input and output tokens, with its spaces, and which of them belong to a chat
             template. See `grouped`.
 
+    Raises:
+        AttentionError: scores that are not finite, of no token, or of another shape.
+
     A notebook shows the prompt, shaded by its words. Pointing at an output token shades the prompt by its row.
     """
 
@@ -62,6 +65,11 @@ class TextAttributionResult(LLMAttributionResult):
         spelling: Spelling | None = None,
         output_spelling: Spelling | None = None,
     ) -> None:
+        rows, axes = (len(output_tokens), len(input_tokens)), "(output token, input token)"
+        token_attr = wide_scores("token_attr", token_attr, axes, rows)
+        own = None if own is None else wide_scores("own", own, axes, rows)
+        if output_attr is not None:
+            output_attr = wide_scores("output_attr", output_attr, "(output token, output token)", (rows[0], rows[0]))
         super().__init__(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
@@ -74,8 +82,8 @@ class TextAttributionResult(LLMAttributionResult):
         self.own = own
         self.policy = policy
         self.sinks = dict(sinks or {})
-        self.spelling = spelling or _spaced(input_tokens)
-        self.output_spelling = output_spelling or _spaced(output_tokens)
+        self.spelling = spelling or Spelling.spaced(input_tokens)
+        self.output_spelling = output_spelling or Spelling.spaced(output_tokens)
 
     def __repr__(self) -> str:
         inputs, outputs = counted(len(self.input_tokens), "input token"), counted(len(self.output_tokens), "output")
@@ -236,7 +244,3 @@ class TextAttributionResult(LLMAttributionResult):
     def seq_attr_dict(self) -> dict[str, float]:
         """`seq_attr` by `input_labels`. It has an entry for every token, unlike Captum's."""
         return dict(zip(self.input_labels, self.seq_attr.tolist(), strict=True))
-
-
-def _spaced(tokens: list[str]) -> Spelling:
-    return Spelling([f" {token}" if k else token for k, token in enumerate(tokens)], [False] * len(tokens))

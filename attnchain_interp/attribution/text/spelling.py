@@ -38,6 +38,11 @@ class Spelling:
     pieces: list[str]
     template: list[bool]
 
+    @classmethod
+    def spaced(cls, tokens: Sequence[str]) -> Spelling:
+        """Returns the spelling of tokens with a space between them."""
+        return cls([f" {token}" if k else token for k, token in enumerate(tokens)], [False] * len(tokens))
+
     @property
     def text(self) -> str:
         return "".join(self.pieces)
@@ -78,7 +83,7 @@ class Spelling:
             if apart or _is_border(text, start):
                 begins.append(start)
             before, apart = piece, template
-        return list(zip(begins, [*begins[1:], len(text)], strict=True))
+        return list(zip(begins, [*begins[1:], len(text)], strict=False))  # none of an empty text
 
     def _marks(self, spans: Spans) -> Iterator[tuple[int, int]]:
         text, at = self.text, 0

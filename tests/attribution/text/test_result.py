@@ -210,3 +210,32 @@ def test_a_prompt_without_the_parts_that_are_asked_for() -> None:
         found.grouped("word")
     with pytest.raises(ac.AttentionError, match=r"no part by features=\[\]"):
         ac.TokenRank(small.llama()).attribute_text(TEXT, "dog", DECODER, features=[])
+
+
+def of_scores(scores: Any, tokens: int = 2, **others: Any) -> ac.TextAttributionResult:
+    labels = ["a", "b", "c"][:tokens]
+    return ac.TextAttributionResult(input_tokens=labels, output_tokens=["o"], token_attr=scores, policy="last", **others)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_scores_of_narrow_types_have_shares(dtype: torch.dtype) -> None:
+    """The sum is beyond the greatest number of float16."""
+    result = of_scores(torch.tensor([[49152, 16384]], dtype=dtype), output_attr=torch.zeros(1, 1, dtype=dtype))
+    assert result.top() == [("a", 0.75), ("b", 0.25)]
+    assert result.seq_attr.tolist() == [49152, 16384]
+
+
+def test_scores_without_meaning_are_refused() -> None:
+    for other in (float("nan"), float("inf")):
+        with pytest.raises(ac.AttentionError, match="token_attr holds NaN or infinity"):
+            of_scores(torch.tensor([[1, other]]))
+    with pytest.raises(ac.AttentionError, match="own holds NaN"):
+        of_scores(torch.ones(1, 2), own=torch.tensor([[1, float("nan")]]))
+    with pytest.raises(ac.AttentionError, match=r"output_attr has shape \(1, 2\) beside 1 × 1 labels"):
+        of_scores(torch.ones(1, 2), output_attr=torch.ones(1, 2))
+    with pytest.raises(ac.AttentionError, match=r"token_attr has shape \(1, 0\) beside 1 × 0 labels"):
+        of_scores(torch.ones(1, 0), 0)
+    with pytest.raises(ac.AttentionError, match=r"token_attr has shape \(1, 3\) beside 1 × 2 labels"):
+        of_scores(torch.ones(1, 3))
+    with pytest.raises(ac.AttentionError, match="token_attr is of type list"):
+        of_scores([[1.0, 2.0]])
