@@ -94,6 +94,8 @@ class RelevanceRules(TorchFunctionMode):
             known = None if in_place else self._expression(func, args, kwargs, several)
             return self._refused(func, args, kwargs, in_place) if known is None else known
         product = name in _PRODUCTS or (name in _SUMMED_PRODUCTS and not args[0].requires_grad)
+        if len(several) > 1 and (in_place or name == "setitem"):
+            self._forget(args[0])
         if len(several) == 1 or not (product or name == "div"):
             if product or name in _PLAIN | _SUMMED_PRODUCTS:
                 return self._noted(func(*args, **kwargs), name, args, several)
@@ -104,13 +106,16 @@ class RelevanceRules(TorchFunctionMode):
     def _refused(self, func: Any, args: Any, kwargs: Any, in_place: bool) -> Any:
         """Returns the result of a function without a rule. The backward raises an error if it comes by."""
         result, error = func(*args, **kwargs), _unknown(func.__name__)
-        if in_place and any(tensor.requires_grad for tensor in _tensors(result)):
+
+        def refuse(_: Tensor) -> None:
             raise error
 
-        def guarded(value: Any) -> Any:
-            return _Refused.apply(value, error) if isinstance(value, Tensor) and value.requires_grad else value
-
-        return tree_map(guarded, result)
+        for tensor in (tensor for tensor in _tensors(result) if tensor.requires_grad):
+            if in_place:
+                raise error
+            if not any(tensor is given for given in _tensors((args, kwargs))):
+                tensor.register_hook(refuse)
+        return result
 
     def _constant(self, value: Any) -> Any:
         """A weight, cut from the graph: then a tensor requires a gradient if and only if it depends on the input."""
@@ -123,19 +128,25 @@ class RelevanceRules(TorchFunctionMode):
 
     def _is_expression(self, several: list[Tensor]) -> bool:
         """Returns whether these are several expressions of one tensor, entry by entry."""
-        first, *others = several
-        return bool(others) and all(self._root(other) is self._root(first) for other in others)
+        return len(several) > 1 and len({id(self._root(tensor)) for tensor in several}) == 1
 
     def _expression(self, func: Any, args: Any, kwargs: Any, several: list[Tensor]) -> Any:
         """Returns the result of a function of one tensor's entries, by the identity rule; None where it is none."""
         root = self._root(several[0])
         with torch.no_grad():
             value = func(*tree_map(_copied, args), **tree_map(_copied, kwargs))  # a copy, if it works in place
-        if value.shape != root.shape or any(self._root(tensor) is not root for tensor in several):
-            return None
-        result = _Sloped.apply(root, value, (value / root).masked_fill(root == 0, 0))
+            if value.shape != root.shape or any(self._root(tensor) is not root for tensor in several):
+                return None
+            slope = (value / root).masked_fill(root == 0, 0)
+        result = _Sloped.apply(root, value, slope)
         self._roots[result] = root
         return result
+
+    def _forget(self, changed: Tensor) -> None:
+        """Forgets that a tensor, changed in place by another one, is an expression, and that others are expressions of it."""
+        for result, root in [*self._roots.items()]:
+            if changed is result or changed is root:
+                del self._roots[result]
 
     def _noted(self, result: Any, name: str, args: tuple[Any, ...], several: list[Tensor]) -> Any:
         """Notes a linear result where it is still an expression of one tensor's entries."""
@@ -146,34 +157,23 @@ class RelevanceRules(TorchFunctionMode):
 
 
 class _Sloped(torch.autograd.Function):
-    """A given value, as if it were the input times a slope."""
+    """A value that no other tensor shares, as if it were the input times a slope. The model may change it in place."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, value: Tensor, slope: Tensor | float) -> Tensor:  # type: ignore[override]
         ctx.slope, ctx.dtype = slope, tensor.dtype
-        return value.view_as(value)
+        ctx.mark_dirty(value)
+        return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         return (gradient * ctx.slope).to(ctx.dtype), None, None
 
 
-class _Refused(torch.autograd.Function):
-    """A tensor through which no relevance may come."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, error: AttentionError) -> Tensor:  # type: ignore[override]
-        ctx.error = error
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        raise ctx.error
-
-
-def _halved(tensor: Tensor, factors: int) -> Any:
-    """Returns a tensor whose gradient is divided among the factors that it is a product of."""
-    return _Sloped.apply(tensor, tensor, 1 / factors)
+def _halved(tensor: Tensor, factors: int) -> Tensor:
+    """Returns a tensor whose gradient is divided among the factors that it is a product of. It may be changed in place."""
+    tensor.register_hook(lambda gradient: gradient / factors)
+    return tensor
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -189,7 +189,7 @@ def _shared(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, 
     logits = query.requires_grad or key.requires_grad
     of_logits = (1 + value.requires_grad) * (1 + (query.requires_grad and key.requires_grad))
     parts = (query, of_logits), (key, of_logits), (value, 1 + logits)
-    query, key, value = (_halved(tensor, factors) if tensor.requires_grad else tensor for tensor, factors in parts)
+    query, key, value = (_halved(each.view_as(each), factors) if each.requires_grad else each for each, factors in parts)
     return query, key, value
 
 

@@ -143,6 +143,53 @@ def test_a_gated_block_with_a_norm_keeps_all_relevance() -> None:
     assert torch.allclose((x * found).sum(), result.sum())
 
 
+def test_what_a_rule_gave_may_be_changed_in_place() -> None:
+    x, weight = numbers(3, 3), numbers(3, 3, seed=1)
+
+    def written(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return F.silu(x), (x @ weight) @ x.mT, F.scaled_dot_product_attention(x[None], x[None] @ weight, x[None])[0]
+
+    def changed(x: Tensor) -> Tensor:
+        gate, product, attended = written(x)
+        gate *= 3
+        product += x
+        product += attended
+        product[0] = gate[0]
+        return product
+
+    def apart(x: Tensor) -> Tensor:
+        gate, product, attended = written(x)
+        return torch.cat([(gate * 3)[:1], (attended + (product + x))[1:]])
+
+    for one, other in zip(gradient(changed, x), gradient(apart, x), strict=True):
+        assert torch.allclose(one, other)
+
+
+def test_a_tensor_that_another_was_added_to_is_no_expression() -> None:
+    """The product has two factors then."""
+    x, weight = numbers(3, 3), numbers(3, 3, seed=1)
+
+    def added(x: Tensor) -> Tensor:
+        gate = torch.sigmoid(x)
+        gate += x @ weight
+        return gate * x
+
+    for one, other in zip(gradient(added, x), gradient(lambda x: (torch.sigmoid(x) + x @ weight) * x, x), strict=True):
+        assert torch.allclose(one, other)
+
+
+def test_a_refusal_waits_for_its_gradient_after_a_change_in_place() -> None:
+    """Routers divide what they sorted in place."""
+
+    def sorted_in_place(x: Tensor) -> Tensor:
+        best = x.sort(-1).values
+        best += 1
+        return best * 2
+
+    with pytest.raises(ac.AttentionError, match="sort, for which there is no rule"):
+        gradient(sorted_in_place, numbers(2, 3))
+
+
 @pytest.mark.parametrize(
     ("function", "name"),
     [(lambda x: x.log(), "log"), (lambda x: x.sum() / x.mean(), "__truediv__|div"), (lambda x: x.cumprod(0), "cumprod"),

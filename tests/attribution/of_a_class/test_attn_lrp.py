@@ -191,3 +191,13 @@ def test_refusals() -> None:
         AttnLRP(nn.Sequential(nn.Embedding(60, 12), nn.TransformerEncoderLayer(12, 3, 12, batch_first=True)).eval()).attribute(
             small.ids(), (0, 1), reading=ac.Reading(tokens=ac.TokenLayout.text())
         )
+
+
+@pytest.mark.parametrize("name", ["Mixtral", "GptOss"])
+def test_experts_that_change_their_tensors_in_place_are_refused(name: str) -> None:
+    sizes: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    options: dict[str, Any] = {"vocab_size": 60, "num_key_value_heads": 2, "num_local_experts": 4, "pad_token_id": 0}
+    config = getattr(transformers, f"{name}Config")(**sizes, **options, head_dim=12)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    with pytest.raises(ac.AttentionError, match="for which there is no rule of relevance"):
+        AttnLRP(model).attribute(small.ids(1), (6, 3), output="tokens")
