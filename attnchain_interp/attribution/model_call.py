@@ -57,11 +57,19 @@ class Call(NamedTuple):
         names = [parameter.name for parameter in parameters]
         embedded = inputs.is_floating_point() and names[:1] == ["input_ids"]
         if embedded and (inputs.ndim != 3 or "inputs_embeds" not in names):
+            fix = (
+                "Noise cannot be added to token numbers (NoiseTunnel, sensitivity_max): attribute the embeddings,"
+                " model.get_input_embeddings()(input_ids)."
+            )
+            if inputs.ndim == 4 and "pixel_values" in names:
+                fix = (
+                    'Pass the images beside the token numbers: attribute(input_ids, model_kwargs={"pixel_values": images},'
+                    ' reading=ac.Reading(tower="vision"), output="grid").'
+                )
             raise AttentionError(
                 f"inputs is {inputs.dtype} of shape {tuple(inputs.shape)}; {_name(model)} takes token numbers"
                 " (integers), or embeddings (batch, token, width) where it has inputs_embeds.",
-                "Noise cannot be added to token numbers (NoiseTunnel, sensitivity_max): attribute the embeddings,"
-                " model.get_input_embeddings()(input_ids).",
+                fix,
             )
         by_place = dict(zip(names[1:], extra, strict=False))
         if cached := [name for name in _CACHES if isinstance(by_place.get(name), Tensor)]:

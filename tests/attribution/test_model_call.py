@@ -70,6 +70,17 @@ def test_noise_goes_on_embeddings(ids: Tensor) -> None:
     assert bool((sensitivity_max(method.attribute, embeddings) > 0).all())
 
 
+@pytest.mark.parametrize("name", ["CLIP", "Siglip"])
+def test_images_in_the_place_of_a_text_have_a_remedy(name: str) -> None:
+    model, images, input_ids = small.two_towers(name), torch.randn(1, 3, 16, 16).double(), torch.tensor([[5, 6, 2]])
+    method = ac.TokenRank(model)
+    with pytest.raises(ac.AttentionError, match="Pass the images beside the token numbers") as error:
+        method.attribute(images, model_kwargs={"input_ids": input_ids})
+    call = str(error.value).split("numbers: ")[1].rstrip(".")
+    named = {"attribute": method.attribute, "input_ids": input_ids, "images": images, "ac": ac}
+    assert eval(call, named).shape == (1, 2, 2)  # noqa: S307 - the remedy of the message
+
+
 def test_noise_on_token_numbers_is_refused(ids: Tensor) -> None:
     method = ac.Rollout(bert())
     message = (
