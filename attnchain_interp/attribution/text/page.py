@@ -105,7 +105,7 @@ def _notes(shown: Shaded, several: bool) -> Iterator[str]:
         held = float(sizes[[k for k, template in enumerate(shown.template) if template]].sum() / sizes.sum().clamp_min(1e-30))
         yield f"Grey: the chat template, left out of the scale ({held:.0%} of all scores)."
     for k, told in shown.sinks.items():
-        yield f"{_text(shown.pieces[k].strip())} is an attention sink: it {escape(told)}"
+        yield f"{_alone(shown.pieces[k])} is an attention sink: it {escape(told)}"
     yield _text(shown.note)
 
 
@@ -118,7 +118,7 @@ def _rules(name: str, j: int) -> str:
 
 def _strongest(name: str, shown: Shaded, row: Tensor, kept: list[int], classes: str) -> str:
     best = sorted(kept, key=lambda k: -float(row[k]))[:_STRONGEST]
-    links = (f'<a href="#{name}w{k}">{_text(shown.pieces[k].strip())}</a> {float(row[k]):.3g}' for k in best if row[k] > 0)
+    links = (f'<a href="#{name}w{k}">{_alone(shown.pieces[k])}</a> {float(row[k]):.3g}' for k in best if row[k] > 0)
     return f'<div class="{classes}">strongest: {" · ".join(links)}</div>'
 
 
@@ -127,7 +127,7 @@ def _table(name: str, sentences: Sequence[Sentence]) -> str:
     if len(sentences) <= 2 or not best:
         return ""
     rows = (
-        f'<div>{each.share:.0%} <a href="#{name}w{each.word}">{_text(" ".join(each.text.split()))}</a></div>' for each in best
+        f'<div>{each.share:.0%} <a href="#{name}w{each.word}">{_alone(" ".join(each.text.split()))}</a></div>' for each in best
     )
     return f'<div class="n">Sentences, and their shares of all scores:{"".join(rows)}</div>'
 
@@ -141,6 +141,11 @@ def _shares(scores: Tensor, kept: list[int], row: Tensor) -> list[float]:
 def _variables(values: dict[str, float]) -> str:
     seen = ";".join(f"--{name}:{value:.2f}" for name, value in values.items() if abs(value) >= _LEAST)
     return f' style="{seen}"' if seen else ""
+
+
+def _alone(text: str) -> str:
+    """Returns a word that does not turn the direction of the numbers beside it."""
+    return f"<bdi>{_text(text.strip())}</bdi>"
 
 
 def _text(text: str) -> str:
