@@ -93,7 +93,7 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping
     result = torch.zeros(len(states), n, most, dtype=torch.float64, device="cpu")
     for row, inside, one in zip(result, states, found, strict=True):
         row[inside, : one.shape[1]] = torch.from_numpy(one)
-    return result.reshape(*shape, n, -1).to(chain.device, chain.dtype)
+    return result.reshape(*shape, n, most).to(chain.device, chain.dtype)
 
 
 @torch.no_grad()

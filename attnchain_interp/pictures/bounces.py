@@ -19,6 +19,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.figures import (
     blank_axes,
+    check_images,
     checked_path,
     draw_map,
     frame_patch,
@@ -32,7 +33,6 @@ from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import draw_marked
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, LayerWeights, Start
-from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import start_distribution
 
 _RATE: Final = 20  # frames a second, which a GIF can hold exactly: 5/100 s each
@@ -125,7 +125,7 @@ class Walk:
         balanced: bool | float,
     ) -> Walk:
         """Returns the walk over the chain of a store. Arguments and errors: see `show_bounces`."""
-        check_store(store)
+        check_images(store)
         if isinstance(heads, str) and heads == "each":
             raise AttentionError('heads="each" gives a walk for every head; one walk is drawn.', "Name the head: heads=[0].")
         chain = store.chain(layers, heads, balanced=balanced, layer_weights=layer_weights)

@@ -23,6 +23,7 @@ from attnchain_interp.files import whole
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.reprs import brief, counted, visible
 from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
+from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import token_positions
 
 SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
@@ -153,6 +154,16 @@ def write_caption(figure: Figure, lines: Sequence[str]) -> None:
         text = "\n".join(fill(visible(line), max(30, int(20 * figure.get_figwidth()))) for line in lines)
         figure.set_figheight(figure.get_figheight() + 0.1 * (text.count("\n") + 2))
         figure.supxlabel(text, fontsize=6, parse_math=False)
+
+
+def check_images(store: AttentionStore) -> None:
+    """Refuses everything but a store whose tokens have an image grid."""
+    check_store(store)
+    if store.tokens.grid is None:
+        raise AttentionError(
+            "the tokens of this store have no image grid to be drawn on.",
+            "Write show_heads(store) for a text, or explore(store). Give patches their grid: TokenLayout.image(grid=…).",
+        )
 
 
 def on_grid(tokens: TokenLayout, scores: Tensor, example: int) -> NDArray[np.float64]:

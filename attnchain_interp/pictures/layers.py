@@ -13,6 +13,7 @@ from attnchain_interp.chain import Chain, bounce, mixing, stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.pictures.figures import (
     blank_axes,
+    check_images,
     colour_bar,
     frame_patch,
     name_column,
@@ -65,7 +66,7 @@ def show_layers(
 
     Source: Erel et al. 2025, the comparison of TokenRank with column sum, centre and class token.
     """
-    check_store(store)
+    check_images(store)
     tokens, names = store.tokens, [layer.name for layer in store.select(layers)]
     starts = {"centre token": "center", "column sum": "uniform", "class token": "class"}
     if not bool((tokens.roles == Role.CLASS).any()):

@@ -80,7 +80,7 @@ class AttentionStore:
             maps: one tensor (batch, head, query, key) per layer (transformers' `output.attentions`, nnterp's
                 `attention_probabilities`, a BertViz list); a mapping from names to such tensors; a TransformerLens cache,
                 whose patterns are taken, with or without batch; or one tensor (layer, batch, head, query, key).
-            tokens: the layout. None means that every token is a text token.
+            tokens: the layout; that of one example stands for all. None means that every token is a text token.
             names: of the layers, if `maps` is not a mapping. None means "layer.0" and so on.
             queries: the layout of the queries, if these are other tokens than the keys.
 
@@ -88,7 +88,9 @@ class AttentionStore:
             AttentionError: the errors of the class, another number of names than maps, or no maps.
         """
         named = named_maps(maps, names)
-        tokens = TokenLayout.text().fitted(named[0][1].shape[0], named[0][1].shape[-1]) if tokens is None else tokens
+        tokens = TokenLayout.text() if tokens is None else tokens
+        if isinstance(tokens, TokenLayout):
+            tokens = tokens.fitted(named[0][1].shape[0], named[0][1].shape[-1])
         return cls([LayerAttention(name, tensor) for name, tensor in named], tokens, queries=queries)
 
     @cached_property

@@ -53,7 +53,7 @@ def chain_of(
         if not bool(weight.any()):
             continue
         conditioned = layer.conditioned(states)
-        kept = conditioned if sink == "drop" else layer.unpadded(store.tokens.mask)
+        kept = conditioned if sink == "drop" else layer.leaving(store.tokens.mask)
         if each:
             parts.append(kept.scaled(weight[:, None, None].to(kept.dtype).expand(kept.shape[:-1])))
         else:

@@ -126,6 +126,12 @@ class LayerAttention:
         """Returns `transitions` with empty rows where `mask` (batch, token) is false: padding may hold anything."""
         return self.transitions().transposed().scaled(columns=self.over_heads(mask)).transposed()
 
+    def leaving(self, mask: Tensor) -> Operator:
+        """Returns `unpadded` with rows that sum to one, or to less where a sink takes the rest."""
+        maps = self.unpadded(mask)
+        sums = maps.sent_to(self.over_heads(mask))
+        return maps.scaled(1 / torch.where((sums > 1) | (not self.below_one and sums > 0), sums, 1))
+
     def causal(self, states: Tensor) -> bool:
         """Returns whether no token among `states` (batch, token) attends to a later one, in any head."""
         if self.attention.shape[-1] != self.attention.shape[-2]:
@@ -234,6 +240,10 @@ def checked_layers(
         check_type("a layer", layer, LayerAttention, fix)
         if layer.name in found:
             raise AttentionError(f"two layers are named {layer.name!r}.", "Give each layer a name of its own.")
+        if ", " in layer.name:
+            raise AttentionError(
+                f"a layer is named {layer.name!r}, and a comma and a space part the names of layers.", "Name it without them."
+            )
         layer.check(tokens if queries is None else queries, tokens)
         found[layer.name] = layer
     if not found:

@@ -41,11 +41,21 @@ def checked_grid(grid: Any, patches: Tensor) -> Grid:
 
 def check_labels(labels: Any, batch: int, tokens: int) -> None:
     """Refuses everything but one list for each example of a batch, with one string for each token."""
-    lists = isinstance(labels, Sequence) and all(isinstance(row, Sequence) and not isinstance(row, str) for row in labels)
-    if not lists or [len(row) for row in labels] != [tokens] * batch:
+    if not _are_lists(labels) or [len(row) for row in labels] != [tokens] * batch:
         raise AttentionError(f"labels must hold {batch} lists of {tokens} strings.", "Pass one string for each token.")
     if odd := [label for row in labels for label in row if not isinstance(label, str)]:
         raise AttentionError(f"labels hold {odd[0]!r}, which is not a string.", "Pass str(label) for each token.")
+
+
+def shape_of_labels(labels: Any) -> tuple[int, int]:
+    """Returns the numbers of examples, and of tokens of the first one. `check_labels` checks the others."""
+    if not _are_lists(labels) or not labels or not labels[0]:
+        raise AttentionError("labels must hold a list of strings for each example.", "Pass one string for each token.")
+    return len(labels), len(labels[0])
+
+
+def _are_lists(labels: Any) -> bool:
+    return isinstance(labels, Sequence) and all(isinstance(row, Sequence) and not isinstance(row, str) for row in labels)
 
 
 def checked_roles(name: str, roles: Any) -> list[Role]:

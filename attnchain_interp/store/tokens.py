@@ -12,7 +12,7 @@ from torch import Tensor
 from attnchain_interp.checks import check_position, check_tensor, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
-from attnchain_interp.store.layout_checks import Grid, check_labels, checked_grid, checked_pair, checked_roles
+from attnchain_interp.store.layout_checks import Grid, check_labels, checked_grid, checked_pair, checked_roles, shape_of_labels
 from attnchain_interp.store.roles import Role
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -86,8 +86,11 @@ class TokenLayout:
     def text(cls, mask: Tensor | None = None, labels: list[list[str]] | None = None) -> TokenLayout:
         """Returns the layout of text tokens where `mask` (batch, token) is true, and padding elsewhere.
 
-        Without a mask it is a text of any length, for `Reading(tokens=TokenLayout.text())`.
+        Without a mask every token with a label is a text token. Without labels, too, it is a text of any length, for
+        `Reading(tokens=TokenLayout.text())`.
         """
+        if mask is None and labels is not None:
+            mask = torch.ones(*shape_of_labels(labels), device="cpu")
         if mask is None:
             return cls(torch.tensor([[int(Role.TEXT)]], device="cpu"), any_length=True)
         check_tensor("mask", mask, "(batch, token)")

@@ -148,6 +148,11 @@ def test_damping_changes_nothing_but_the_weights() -> None:
     assert torch.allclose(chi[0], chi[2], atol=1e-9)
 
 
+@pytest.mark.parametrize(("k", "most"), [(None, 1), (2, 2)])
+def test_no_chains_have_no_states(k: int | None, most: int) -> None:
+    assert ac.metastable_states(torch.zeros(0, 3, 3), k).shape == (0, 3, most)
+
+
 def test_bad_calls() -> None:
     P = blocks(6, 2)
     for k in (0, -1, True, 2.0):

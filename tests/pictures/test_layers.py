@@ -48,8 +48,9 @@ def test_what_show_layers_refuses() -> None:
     with pytest.raises(ac.AttentionError, match="example 2 does not exist; there are 2, numbered 0 to 1"):
         pictures.show_layers(small_store(), example=2)
     text = ac.AttentionStore.from_maps([torch.full((1, 1, 3, 3), 1 / 3)])
-    with pytest.raises(ac.AttentionError, match="needs an image grid"):
-        pictures.show_layers(text)
+    for picture in (pictures.show_layers, pictures.show_bounces, lambda store: pictures.animate_bounces(store, "a.gif")):
+        with pytest.raises(ac.AttentionError, match=r"no image grid to be drawn on.\nWrite show_heads\(store\)"):
+            picture(text)
 
 
 @pytest.mark.parametrize("order", ["head", "lambda2"])

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionStore, LayerAttention
+from attnchain_interp import AttentionStore, LayerAttention, TokenLayout
 
 
 def test_access(store: AttentionStore, logits: Tensor) -> None:
@@ -42,6 +42,17 @@ def test_maps_that_are_refused(maps: Tensor, message: str) -> None:
 def test_stores_that_are_refused(store: AttentionStore) -> None:
     with pytest.raises(ac.AttentionError, match="two layers are named"):
         AttentionStore([store[0], LayerAttention("layer.0", store[1].maps)], store.tokens)
+    with pytest.raises(ac.AttentionError, match="named 'a, b', and a comma"):
+        AttentionStore.from_maps({"a, b": store[0].maps, "c": store[1].maps})
+
+
+def test_one_layout_stands_for_a_batch() -> None:
+    maps = torch.full((4, 3, 5, 5), 0.2)
+    image = AttentionStore.from_maps([maps], TokenLayout.image(grid=(2, 2), class_token=True))
+    assert (image.tokens.batch, image.tokens.grid) == (4, (2, 2))
+    assert AttentionStore.from_maps([maps], TokenLayout.text()).tokens.roles.shape == (4, 5)
+    labels = [list("abcde")]
+    assert AttentionStore.from_maps([maps], TokenLayout.text(labels=labels)).tokens.labels == labels * 4
 
 
 def test_what_does_not_exist(store: AttentionStore) -> None:

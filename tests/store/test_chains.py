@@ -89,6 +89,37 @@ def test_an_absorbing_chain_is_balanced(store: AttentionStore, logits: Tensor) -
     assert torch.allclose(found, replica(inner) * inner.sum(-1, keepdim=True))
 
 
+def leaky(n: int = 20) -> Tensor:
+    """A map (1, 1, n, n) whose walks seldom enter the first token."""
+    logits = 2 * torch.randn(1, 1, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[..., 0] -= 4
+    return logits.softmax(-1)
+
+
+@pytest.mark.parametrize("change", [lambda maps: (maps * 1.0009).float(), lambda maps: (maps * 0.997).half(), Tensor.bfloat16])
+def test_rows_of_an_absorbing_chain_are_divided_by_their_sums(change: Any) -> None:
+    maps = change(leaky())
+    inside = list(range(1, 20))
+    chain = AttentionStore.from_maps([maps]).chain(sink="absorb", tokens=inside)
+    wanted = ac.expected_visits(ac.absorb(maps[0], torch.arange(20) == 0))
+    assert torch.allclose(ac.expected_visits(chain), wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_walk_that_nothing_absorbs_never_ends(seed: int) -> None:
+    """Rows widened from float32 sum to one, whatever the sign of their rounding."""
+    maps = torch.randn(1, 1, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float32).softmax(-1).double()
+    with pytest.raises(ac.AttentionError, match="does not end"):
+        ac.expected_visits(AttentionStore.from_maps([maps]).chain(sink="absorb"))
+
+
+def test_a_sink_takes_its_share_of_an_absorbing_chain() -> None:
+    maps = leaky() * torch.linspace(0.2, 1.0009, 20, dtype=torch.float64)[:, None]
+    layer = LayerAttention("a", maps.float(), sink=True)
+    chain = AttentionStore([layer], TokenLayout.text(torch.ones(1, 20))).chain(sink="absorb")
+    assert torch.allclose(chain.matrix.sum(-1)[0], maps.sum(-1)[0, 0].clamp_max(1).float(), atol=1e-6)
+
+
 def test_layers_are_weighted(store: AttentionStore, logits: Tensor) -> None:
     maps = logits[..., 1:, 1:].softmax(-1)
     chain = store.chain([2, 0], layer_weights=[1, 3])

@@ -46,6 +46,7 @@ def test_padding_is_never_selected() -> None:
         (lambda: layout().select("text"), "selects nothing in an example.\nThis layout holds class, patch, register"),
         (lambda: layout().select([9]), "token 9 does not exist; there are 9"),
         (lambda: TokenLayout.text(torch.ones(1, 2)).center, "needs an image grid"),
+        (lambda: TokenLayout.text(labels=[["a"], ["b", "c"]]), "labels"),
         (lambda: TokenLayout.text(torch.ones(1, 2)).class_token, "0 class tokens"),
         (lambda: TokenLayout(torch.tensor([[0, 3], [0, 0]])).class_tokens, "an example of this layout has 2 class tokens"),
         (
@@ -69,6 +70,13 @@ def test_one_example_stands_for_a_batch() -> None:
     assert two.fitted(4, 3) is two
     labelled = TokenLayout.text(torch.ones(1, 2), labels=[["a", "b"]]).fitted(2, 2)
     assert labelled.labels == [["a", "b"], ["a", "b"]]
+
+
+def test_labels_alone_are_those_of_text_tokens() -> None:
+    found = TokenLayout.text(labels=[["a", "b"], ["c", "d"]])
+    assert found.labels == [["a", "b"], ["c", "d"]]
+    assert found.roles.tolist() == [[int(Role.TEXT)] * 2] * 2
+    assert not found.any_length
 
 
 def test_a_text_of_any_length() -> None:

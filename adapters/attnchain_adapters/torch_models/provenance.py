@@ -110,5 +110,6 @@ class Provenance:
         parts, axis = list(tensors_in(args[:1])), axis_given(args, kwargs) or 0
         lengths = {True: 0, False: 0}
         for part in parts:
-            lengths[self.of(part).learnt] += part.shape[axis]
+            if part.numel():  # torch joins an empty vector to tensors of any shape
+                lengths[self.of(part).learnt] += part.shape[axis]
         return frozenset([(lengths[False], lengths[True])] if all(lengths.values()) else [])
