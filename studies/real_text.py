@@ -156,6 +156,12 @@ take one forward for all tokens of the answer; AttnLRP and LogitTokenRank take t
 All methods explain the logit of a first token. For a whole answer GradientTokenRank, GradELLM and LeGrad, which take one
 backward, explain the log-probability of each token; AttnLRP and LogitTokenRank explain its logit.
 
+## Reviews
+
+All reviews of the sample are negative, and the model calls each of the first twenty negative. So this section tells where a
+model looks that may give one answer to all. The last row of attention and AttnLRP are on the rationale more than a random
+order is; TokenRank and GradientTokenRank are little above it.
+
 ## What still looks wrong
 
 Twenty validation prompts were read. On facts, TokenRank puts the word that asks ("religion", "written") above the subject,
