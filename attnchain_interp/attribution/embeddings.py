@@ -44,12 +44,15 @@ def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
 
 @contextmanager
 def changed_embeddings(embedding: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Lets a function change the embeddings (batch, token, width) of tokens, in this thread, while open."""
+    """Lets a function change the embeddings (batch, token, width) of tokens in one forward, in this thread, while open.
+
+    An encoder–decoder may embed the tokens of its decoder by the same module, after those of its encoder. They stay.
+    """
     ran: list[None] = []
 
     def changed(_: nn.Module, __: Any, output: Tensor) -> Tensor:
         ran.append(None)
-        return change(output)
+        return change(output) if len(ran) == 1 else output
 
     with embedding.register_forward_hook(of_this_thread(changed)):
         yield

@@ -33,7 +33,7 @@ class HiddenTokens:
         position: the token that is read. None where it is not known: then nothing checks that the output follows the mask.
         mask: (1, token), the model's own mask of the text; all tokens when None.
         instead: other removals, for the messages.
-        fixed: marks tokens (1, token) that no check puts others in the place of: those that an image is written over.
+        fixed: marks tokens (1, token) that the checks leave as they are: an image is written over them.
 
     Raises:
         AttentionError: a model without an attention_mask, one that counts the tokens that the mask shows, and one whose output

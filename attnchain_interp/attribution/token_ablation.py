@@ -112,10 +112,10 @@ class TokenAblation:
         if self._removal == "mean-embedding":  # that of an image's token is overwritten by what an encoder saw
             removed &= self.tokens.roles[0] != Role.PATCH
         config: Any = getattr(self._model, "config", None)
-        a_class = getattr(config, "is_encoder_decoder", False) and not isinstance(self._target, tuple)
-        if self._removal == "token-delete" and a_class and config.eos_token_id is not None:  # the class is read there
-            ends = torch.tensor(config.eos_token_id, device="cpu")
-            removed &= ~torch.isin(self._call.inputs[0].cpu(), ends)
+        a_class = getattr(config, "is_encoder_decoder", False) and isinstance(self._target, int)
+        numbers = self._call.inputs[0].cpu()
+        if self._removal == "token-delete" and a_class and config.eos_token_id is not None and numbers.ndim == 1:
+            removed &= ~torch.isin(numbers, torch.tensor(config.eos_token_id, device="cpu"))  # the class is read there
         return removed
 
     def _check(self, image: bool) -> None:
@@ -127,7 +127,7 @@ class TokenAblation:
             raise AttentionError(f"{name} has no image grid, so it has no patches to remove.", "Use another method.")
         if removal == "token-delete" and bool((self.tokens.roles == Role.PATCH).any()):
             raise AttentionError(
-                f'{name} counts the tokens of an image among those of its text, so removal="token-delete" takes none of them.',
+                f'{name} needs as many tokens of an image as it has, so removal="token-delete" cannot shorten this text.',
                 'Use removal="attention-mask", or "mean-embedding" for the text alone.',
             )
         if image:

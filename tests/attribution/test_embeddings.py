@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -46,6 +47,19 @@ def test_the_embedding_of_an_encoder_is_its_own(model: Any) -> None:
         model(ids)
     assert torch.equal(found[0], own[0])
     assert embedding_of(model.get_encoder()) is embedding_of(model)
+
+
+@pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)
+def test_the_tokens_of_a_decoder_stay_where_it_shares_the_module(model: Any) -> None:
+    """`resize_token_embeddings` makes the encoder's and the decoder's one."""
+    ids, shared = small.ids(1), copy.deepcopy(model)
+    ids[0, -1] = model.config.eos_token_id
+    shared.set_input_embeddings(shared.get_encoder().embed_tokens)
+    assert shared.get_encoder().embed_tokens is shared.get_decoder().embed_tokens
+    with changed_embeddings(embedding_of(model), lambda given: given * 0.5):
+        wanted = model(ids).logits
+    with changed_embeddings(embedding_of(shared), lambda given: given * 0.5):
+        assert torch.allclose(shared(ids).logits, wanted)
 
 
 @pytest.mark.parametrize("name", ["CLIP", "Siglip"])

@@ -83,6 +83,10 @@ def test_the_end_at_which_a_class_is_read_is_not_deleted(model: Any) -> None:
     assert ablation.ablated.tolist() == [0, 1, 2, 3, 4, 5]
     expected = torch.stack([model(ids[:, row.bool()]).logits[0, 2] for row in LEFT])
     assert torch.allclose(ablation(LEFT[:, :6]), expected)
+    of_the_end = Call(ids, lambda output: output.encoder_last_hidden_state[:, -1].sum(1), options=call.options)
+    assert TokenAblation(model, of_the_end, "token-delete").ablated.tolist() == list(range(7))
+    embedded = Call(model.get_encoder().embed_tokens(ids).detach(), lambda output: output[0].sum((1, 2)))
+    assert TokenAblation(model.get_encoder(), embedded, "token-delete").ablated.tolist() == list(range(7))
 
 
 def test_tokens_beside_those_of_an_image() -> None:
@@ -103,7 +107,7 @@ def test_tokens_beside_those_of_an_image() -> None:
         expected = model(ids.expand(8, -1), **several).logits[[0, 5, 6, 7], 7, 3]
     assert torch.allclose(ablation(torch.ones(4, 4) - torch.eye(4)), expected)
     assert len(expected.unique()) == 4
-    with pytest.raises(ac.AttentionError, match=r'(?s)counts the tokens of an image.*removal="attention-mask"'):
+    with pytest.raises(ac.AttentionError, match=r'(?s)needs as many tokens of an image as it has.*removal="attention-mask"'):
         TokenAblation(model, call, "token-delete")
 
 

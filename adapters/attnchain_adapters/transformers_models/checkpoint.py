@@ -59,18 +59,18 @@ def tokenizer_of(name: str, kind: Any) -> Any:
     """Returns the tokenizer of this class out of a folder, or of a name on the hub.
 
     Raises:
-        AttentionError: its files are missing. Some classes are then made with an empty vocabulary.
+        AttentionError: its files are missing or cannot be read. Some classes are then made with an empty vocabulary.
     """
-    why = "it spells a sentence without a token"
+    save = "ave them there: tokenizer.save_pretrained(folder)."
     try:
         tokenizer = kind.from_pretrained(name)
-        if tokenizer.decode(tokenizer(SENTENCE)["input_ids"], skip_special_tokens=True).strip():
-            return tokenizer
     except ValueError as error:
         why = " ".join(str(error).split()).rstrip(".")
-    raise AttentionError(
-        f"{name} lacks files of its tokenizer ({why}).", "Save them there: tokenizer.save_pretrained(folder)."
-    )
+        cause = f"{name} lacks files of its tokenizer, or a package that reads them ({why})."
+        raise AttentionError(cause, f"Install the package, or s{save}") from None
+    if not set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, "▁"}:  # some classes add the mark of a space
+        raise AttentionError(f"{name} lacks files of its tokenizer (its vocabulary is empty).", f"S{save}")
+    return tokenizer
 
 
 def _damaged(folder: Path) -> list[str]:

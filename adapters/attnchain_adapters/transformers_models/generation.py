@@ -201,7 +201,7 @@ class Generation:
         return next((value for value in values if value is not None), None)
 
     def _instead(self) -> str:
-        """The line that reads the finished text, as the end of a fix."""
+        """The line that reads the finished text, as the beginning of a fix."""
         arguments, text, reading = "", "text", ""
         if self._model.config.is_encoder_decoder:
             arguments, text = f"{self._main}=…, ", "decoder_input_ids=text"

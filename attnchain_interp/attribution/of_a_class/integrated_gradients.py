@@ -12,16 +12,17 @@ from torch import Tensor
 
 from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.model_call import Call
+from attnchain_interp.attribution.places import check_places
 from attnchain_interp.attribution.token_ablation import TargetScore, check_removal, score_of, single_target
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, parts_of
-from attnchain_interp.attribution.token_inputs import by_token, called, module_inside, own_call, tower_of
+from attnchain_interp.attribution.token_inputs import by_token, called, check_own_tokens, module_inside, own_call, tower_of
 from attnchain_interp.capture import capture
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import check_differentiable, derivatives
 from attnchain_interp.operators import float32_or_wider
-from attnchain_interp.store import AttentionStore, TokenLayout
+from attnchain_interp.store import TokenLayout
 
 
 @final
@@ -62,17 +63,18 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
         """Returns the scores of some examples, one after another."""
         found = [self._of_one(part) for part in parts_of(call, 1)]
         first = found[0][1]
-        layout = TokenLayout(torch.cat([store.tokens.roles for _, store in found]), first.tokens.grid)
-        return Scored(torch.cat([scores for scores, _ in found]), layout, metadata=first.metadata)
+        layout = TokenLayout(torch.cat([tokens.roles for _, tokens, _ in found]), first.grid)
+        return Scored(torch.cat([scores for scores, *_ in found]), layout, metadata=found[0][2])
 
     def scores(self, source: Scored, first: int = 0) -> Tensor:
         return source.scores
 
-    def _of_one(self, call: Call) -> tuple[Tensor, AttentionStore]:
+    def _of_one(self, call: Call) -> tuple[Tensor, TokenLayout, dict[str, str]]:
         model, target = module_inside(self.forward_func), single_target(call.target)
         check_differentiable(model)
         positional, named = call.arguments(self.forward_func)
         store = capture(self.forward_func, *positional, layers=-1, **named)
+        check_own_tokens(store)
         given, own = call.inputs.detach(), own_call(model, call)
 
         def score(changed: Tensor) -> Tensor:
@@ -82,6 +84,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
                 return score_of(called(model, own, given.expand(len(changed), -1)), target, len(changed), self.score)
 
         if given.ndim == 4:
+            check_places(store.metadata, given)
             inputs, baseline = given, given.mean((2, 3), keepdim=True).expand_as(given)
         else:
             embedding = embedding_of(model, tower_of(call))
@@ -89,7 +92,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
             baseline = mean_embedding(embedding, inputs.device).expand_as(inputs)
 
         with plain_run(model):
-            return by_token(self._integral(score, inputs, baseline), store), store
+            return by_token(self._integral(score, inputs, baseline), store), store.tokens, store.metadata
 
     def _integral(self, score: Callable[[Tensor], Tensor], inputs: Tensor, baseline: Tensor) -> Tensor:
         """Returns (x − b) ⊙ ∫₀¹ ∇s(b + α (x − b)) dα of one example, in float32 or wider."""

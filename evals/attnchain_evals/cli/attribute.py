@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, check_model, check_text, load
-from attnchain_evals.cli.outputs import PAGES, PICTURES, check_file, check_folder, made
+from attnchain_evals.cli.outputs import PAGES, PICTURES, check_file, check_folder, is_file, made
 from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def attribute(
         check_fits(model, given_by_name(model), [method])
         if features is not None:
             check_one_of("--features", features, ("word", "sentence", "passage"))
-        if is_file := bool(out.suffix) and not out.is_dir():
+        if is_file(out):
             check_file("--out", out, (*PICTURES, *PAGES))
         else:
             check_folder("--out", out)
-    where = out if is_file else f"{out}/"
+    where = out if is_file(out) else f"{out}/"
     announce(f"{method} of {', '.join(source)[:60]} by {model}: a picture and the scores, in {where}")
     loaded = load(model)
     check_fits(model, given_by(loaded), [method])
@@ -112,7 +112,7 @@ class _Found(NamedTuple):
 def _picture(out: Path, source: list[str], method: str, of_image: bool) -> Path:
     """Returns the file of the picture: `out` itself, or one in this folder that is named after input and method."""
     kinds = PICTURES if of_image else (*PAGES, *PICTURES)
-    if out.suffix and not out.is_dir():
+    if is_file(out):
         made(out.parent)
         return out
     made(out)

@@ -8,6 +8,12 @@ from pathlib import Path
 PICTURES = (".png", ".pdf", ".svg")
 FILMS = (".gif", ".mp4")
 PAGES = (".html",)
+_OTHERS = (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".eps", ".ps", ".htm", ".json", ".csv", ".txt")
+
+
+def is_file(path: Path) -> bool:
+    """Returns whether a place is that of a file: its ending is one of files. The name of a folder may hold dots."""
+    return path.suffix.lower() in (*PICTURES, *FILMS, *PAGES, *_OTHERS) and not path.is_dir()
 
 
 def check_file(option: str, path: Path, endings: tuple[str, ...]) -> None:
@@ -28,7 +34,8 @@ def check_folder(option: str, path: Path) -> None:
 
     there = next(part for part in (path, *path.parents, Path()) if os.path.lexists(part))
     if not there.is_dir():
-        raise AttentionError(f"{option} needs the folder {path}, and {there} is a file.", "Choose another place.")
+        kind = "a file" if there.exists() else "a link to nothing"
+        raise AttentionError(f"{option} needs the folder {path}, and {there} is {kind}.", "Choose another place.")
     if not os.access(there, os.W_OK):
         raise AttentionError(f"{option} needs the folder {path}, and {there} is read-only.", "Choose another place.")
 

@@ -17,7 +17,7 @@ from attnchain_interp.files import whole, write_text
 from attnchain_interp.reprs import counted
 
 ENDINGS: Final = ("-labels.png", "-overlay.jpg", ".npz", ".json")
-"""Of the names of an image's files."""
+"""The names of an image's files end so."""
 
 
 @final

@@ -53,7 +53,7 @@ class ClassFolder:
                 f"{folder} holds {', '.join(found)}, which are parts of the data and no classes.",
                 f"Pass one of them: {Path(folder) / found[-1]}.",
             )
-        if found[0] == "images" and {"images", *MASKS}.issuperset(found):
+        if "images" in found and {"images", *MASKS}.issuperset(found):
             raise AttentionError(f"{folder} holds {', '.join(found)} and no classes.", f"Pass {Path(folder) / 'images'}.")
         if classes is not None:
             numbers = {name: number for number, name in enumerate(classes)}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -66,6 +67,13 @@ def test_a_file_that_is_cut_off_is_named(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(AttentionError, match=rf"{file} cannot be read .*\nDownload or copy the file again"):
         pretrained(str(folder), transformers.ViTModel)
+
+
+def test_a_small_vocabulary_is_one(tmp_path: Path) -> None:
+    """A tokenizer of DNA spells no English."""
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "GAT": 1, "TAC": 2}, unk_token="[UNK]"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(tmp_path)
+    assert tokenizer_of(str(tmp_path), transformers.AutoTokenizer).get_vocab()["GAT"] == 1
 
 
 @pytest.mark.parametrize(

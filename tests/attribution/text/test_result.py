@@ -135,7 +135,7 @@ def test_the_page_of_a_result(tmp_path: Any) -> None:
         "mat",
         ".",
     ]
-    assert "cats is an attention sink: it takes" in shown
+    assert "<bdi>cats</bdi> is an attention sink: it takes" in shown
     assert shown.count('type="radio"') == len(result.output_tokens) == 4
     written = result.write_html(tmp_path / "page.html", "a <title>").read_text("utf-8")
     assert written.endswith(shown)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnchain_evals.cli.outputs import PICTURES, check_file, check_folder, made
+from attnchain_evals.cli.outputs import PICTURES, check_file, check_folder, is_file, made
 from attnchain_interp import AttentionError
 
 from .command_line import refused, run
@@ -22,6 +22,13 @@ def test_a_place_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.Monke
     check_folder("--out", Path("new/folder"))
 
 
+def test_the_name_of_a_folder_may_hold_dots(tmp_path: Path) -> None:
+    (tmp_path / "heat.png").mkdir()
+    files = ["a.png", "a.PNG", "a.jpg", "a.html", "a.json"]
+    assert [name for name in (*files, "vit_base_patch16_224.augreg", "v1.5", "a") if is_file(Path(name))] == files
+    assert not is_file(tmp_path / "heat.png")
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("none")
@@ -32,7 +39,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("heat.PNG", r"ends in '\.PNG'"),
         ("heat", "has no ending"),
         ("file/heat.png", r"/file is a file"),
-        ("link/heat.png", r"/link is a file"),
+        ("link/heat.png", r"/link is a link to nothing"),
     ):
         with pytest.raises(AttentionError, match=said):
             check_file("--out", tmp_path / name, PICTURES)

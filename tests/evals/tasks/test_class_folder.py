@@ -79,6 +79,9 @@ def test_a_folder_named_images_is_a_class_beside_others_alone(tmp_path: Path) ->
     classes_of(foods, "masks/apple", "masks/bread")
     with pytest.raises(AttentionError, match="holds images, masks and no classes"):
         ClassFolder(foods, preprocess)
+    published = classes_of(tmp_path / "ecssd", "images", "ground_truth_mask")
+    with pytest.raises(AttentionError, match=rf"holds ground_truth_mask, images and no classes.*\nPass {published}/images\."):
+        ClassFolder(published, preprocess)
 
 
 def test_classes_of_imagenet() -> None:
