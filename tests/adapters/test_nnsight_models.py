@@ -745,11 +745,9 @@ def test_arguments_that_are_refused() -> None:
 
 def test_a_scan_has_no_values_to_reduce() -> None:
     model = decoder()
-    with (
-        pytest.raises(ValueError, match="under scan .* has shapes alone, and there are no values to reduce"),
-        model.scan(LONG),
-    ):
-        token_rank(model)
+    with pytest.raises(ValueError, match="under scan .* has shapes alone, and there are no values to reduce"):  # noqa: SIM117
+        with model.scan(LONG):  # a block of its own: nnsight before 0.8 finds no other
+            token_rank(model)
 
 
 def test_captures_that_are_refused() -> None:
