@@ -3,8 +3,9 @@
 from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.chains import Direction
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue_weights, head_weights, normalised_weights
+from attnchain_interp.store.layer_selection import LayerSelection, names_given, select_layers
 from attnchain_interp.store.layer_weights import NAMED_LAYER_WEIGHTS, LayerWeights, layer_weights
-from attnchain_interp.store.layers import LayerAttention, LayerSelection, names_given, select_layers
+from attnchain_interp.store.layers import LayerAttention
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.sinks import Sinks, known_sinks, sinks, states_of
 from attnchain_interp.store.starts import Start

@@ -17,16 +17,9 @@ from attnchain_interp.files import as_path
 from attnchain_interp.store.chains import Direction, Sink, chain_of
 from attnchain_interp.store.head_weights import Heads
 from attnchain_interp.store.interop import NamedMaps, maps_to_bertviz, maps_to_xarray, named_maps, stacked
+from attnchain_interp.store.layer_selection import LayerSelection, in_order, layer_name, select_layers
 from attnchain_interp.store.layer_weights import LayerWeights
-from attnchain_interp.store.layers import (
-    STACK,
-    LayerAttention,
-    LayerSelection,
-    checked_layers,
-    in_order,
-    layer_name,
-    select_layers,
-)
+from attnchain_interp.store.layers import STACK, LayerAttention, checked_layers
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.store_repr import store_repr
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection

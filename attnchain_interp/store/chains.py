@@ -11,8 +11,9 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.composed import total
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, check_heads, weights_in_layer
+from attnchain_interp.store.layer_selection import LayerSelection, in_order
 from attnchain_interp.store.layer_weights import LayerWeights, layer_weights
-from attnchain_interp.store.layers import Layers, LayerSelection, in_order, no_chain
+from attnchain_interp.store.layers import Layers, no_chain
 from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 

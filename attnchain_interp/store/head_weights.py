@@ -12,7 +12,8 @@ from attnchain_interp.chain import Chain, second_eigenvalue
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Operator
-from attnchain_interp.store.layers import Layers, LayerSelection, check_store
+from attnchain_interp.store.layer_selection import LayerSelection
+from attnchain_interp.store.layers import Layers, check_store
 from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 

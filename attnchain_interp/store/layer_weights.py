@@ -13,7 +13,8 @@ from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import wide_dtype
 from attnchain_interp.store.head_weights import NAMED_WEIGHTS, eigenvalue_weights, normalised_weights
-from attnchain_interp.store.layers import STACK, LayerAttention, Layers, LayerSelection, check_store, in_order
+from attnchain_interp.store.layer_selection import LayerSelection, in_order
+from attnchain_interp.store.layers import STACK, LayerAttention, Layers, check_store
 from attnchain_interp.store.sinks import states_of
 from attnchain_interp.store.tokens import TokenSelection
 

@@ -1,8 +1,8 @@
-"""One layer's attention, and how layers are named and chosen."""
+"""One layer's attention, and the layers of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, final
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import check_rows
-from attnchain_interp.checks import check_position, check_tensor, check_type
+from attnchain_interp.checks import check_tensor, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.reprs import counted
+from attnchain_interp.store.layer_selection import LayerSelection
 from attnchain_interp.store.tokens import TokenLayout
 
 STACK: Final = "model_layers"  # the metadata that name all layers of a model, where a store holds some of them
-LayerSelection = str | int | slice | Sequence[int | str]
 
 
 @final
@@ -170,41 +170,6 @@ def check_store(store: Any) -> None:
         raise AttentionError(f"store is of type {type(store).__name__}; it must be an AttentionStore.", fix)
 
 
-def select_layers(names: Sequence[str], layers: LayerSelection) -> list[str]:
-    """Returns the names of the selected layers. A capture uses it before a forward, to record only these.
-
-    Args:
-        names: of all layers, from the first to the last.
-        layers: "all", a name, a number, a slice, or a list of names and numbers.
-
-    Raises:
-        AttentionError: a layer does not exist, or nothing is selected.
-    """
-    if isinstance(layers, str):
-        chosen = list(names) if layers == "all" else [layers]
-    elif isinstance(layers, slice):
-        chosen = list(names)[layers]
-    elif isinstance(layers, Sequence):
-        chosen = list(dict.fromkeys(layer_name(names, layer) for layer in layers))
-    else:
-        chosen = [layer_name(names, layers)]
-    if not chosen:
-        raise AttentionError(f"layers={layers!r} selects none of the {len(names)} layers.", 'Use layers="all" for all.')
-    for name in chosen:
-        layer_name(names, name)
-    return chosen
-
-
-def in_order(names: Sequence[str], layers: LayerSelection) -> list[str]:
-    """Returns the names of the selected layers in the order of `names`, however they were selected.
-
-    >>> in_order(["a", "b", "c"], [-1, "a"])
-    ['a', 'c']
-    """
-    chosen = set(select_layers(names, layers))
-    return [name for name in names if name in chosen]
-
-
 def no_chain(name: str, queries: int, keys: int) -> AttentionError:
     """Returns the error of attention from these queries to other tokens."""
     return AttentionError(
@@ -213,16 +178,6 @@ def no_chain(name: str, queries: int, keys: int) -> AttentionError:
         "Use its rows as starts of a walk over the keys' own chain:"
         " bounce(store.chain(), cross.maps()[:, layer, head, query]).",
     )
-
-
-def names_given(layers: LayerSelection) -> bool:
-    """Returns whether a selection of layers is one by names alone, which says nothing about other layers.
-
-    >>> names_given(["a", "b"]), names_given("all"), names_given(-1)
-    (True, False, False)
-    """
-    names = [layers] if isinstance(layers, str) else layers if isinstance(layers, list | tuple) else []
-    return bool(names) and layers != "all" and all(isinstance(name, str) for name in names)
 
 
 def checked_layers(
@@ -249,12 +204,3 @@ def checked_layers(
     if not found:
         raise AttentionError("a store needs at least one layer, and none was given.", "Pass a LayerAttention.")
     return found
-
-
-def layer_name(names: Sequence[str], layer: int | str) -> str:
-    """Returns the name of a layer given by name or by number, counted from either end."""
-    if isinstance(layer, str):
-        if layer in names:
-            return layer
-        raise AttentionError(f"there is no layer {layer!r}.", f"The layers are {', '.join(names)}.")
-    return names[check_position("layer", layer, len(names))]

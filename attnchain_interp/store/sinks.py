@@ -12,7 +12,8 @@ from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.interop import token_labels
-from attnchain_interp.store.layers import LayerAttention, Layers, LayerSelection, check_store
+from attnchain_interp.store.layer_selection import LayerSelection
+from attnchain_interp.store.layers import LayerAttention, Layers, check_store
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
 
 NO_SINKS: Final = "no-sinks"

@@ -89,10 +89,10 @@ class TokenLayout:
         Without a mask every token with a label is a text token. Without labels, too, it is a text of any length, for
         `Reading(tokens=TokenLayout.text())`.
         """
-        if mask is None and labels is not None:
-            mask = torch.ones(*shape_of_labels(labels), device="cpu")
         if mask is None:
-            return cls(torch.tensor([[int(Role.TEXT)]], device="cpu"), any_length=True)
+            if labels is None:
+                return cls(torch.tensor([[int(Role.TEXT)]], device="cpu"), any_length=True)
+            mask = torch.ones(*shape_of_labels(labels), device="cpu")
         check_tensor("mask", mask, "(batch, token)")
         return cls(torch.where(mask.bool(), int(Role.TEXT), int(Role.PAD)), labels=labels)
 

@@ -30,7 +30,7 @@ from attnchain_interp.store import (
     states_of,
 )
 from attnchain_interp.store import layer_weights as weights_of_layers
-from attnchain_interp.store.layers import in_order
+from attnchain_interp.store.layer_selection import in_order
 from attnchain_interp.store.starts import token_positions
 
 

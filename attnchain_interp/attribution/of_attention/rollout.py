@@ -29,8 +29,8 @@ from attnchain_interp.store import (
     TokenSelection,
     states_of,
 )
+from attnchain_interp.store.layer_selection import in_order
 from attnchain_interp.store.layer_weights import depths
-from attnchain_interp.store.layers import in_order
 from attnchain_interp.store.starts import start_distribution
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_adapters.timm_models.families import FAMILIES
-from attnchain_interp.store.layers import select_layers
+from attnchain_interp.store.layer_selection import select_layers
 
 from ..conftest import Proofs, Proved
 from ..timm_rows import REFUSED_ROWS, ROWS, Row, listed
