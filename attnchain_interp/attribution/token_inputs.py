@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.places import check_places, in_cells
+from attnchain_interp.attribution.token_attribution import parts_of
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.capture.reading import checked
 from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.target import selected_score
 from attnchain_interp.store import AttentionStore, Role
+
+_SAME: Final = 0.05  # of the greatest score: more than the rounding of 16-bit types
 
 
 def module_inside(source: Any) -> nn.Module:
@@ -60,6 +66,33 @@ def called(model: nn.Module, call: Call, inputs: Tensor, **changed: Any) -> Any:
     named = {name: repeated(value) for name, value in (call.options or {}).items()} | changed
     positional, named = call._replace(inputs=inputs, options=named).arguments(model)
     return model(*positional, **named)
+
+
+def examples_of(source: Any, whole: Call) -> Iterator[Call]:
+    """Yields the examples of a batch, one after another, for methods that call the model for each of them alone.
+
+    Raises:
+        AttentionError: the target is a function, and its score of an example depends on the rest of the batch.
+    """
+    first, *rest = parts_of(whole, 1)
+    yield first  # its capture refuses a model that draws random numbers
+    if rest and callable(whole.target):
+        _check_own_score(module_inside(source), whole, [first, *rest])
+    yield from rest
+
+
+def _check_own_score(model: nn.Module, whole: Call, parts: list[Call]) -> None:
+    scores = list[Tensor]()
+    for call in (whole, *parts):
+        with torch.no_grad():
+            output = called(model, own_call(model, call), call.inputs)
+            scores.append(selected_score(output, whole.target, len(call.inputs)))
+    if not torch.allclose(torch.cat(scores[1:]), scores[0], 0, _SAME * float(scores[0].abs().max())):
+        raise AttentionError(
+            "the target is a function whose score of an example depends on the other examples of the batch (it reads a row or"
+            " a column of a matrix of all examples), and this method calls the model for one example at a time.",
+            "Pass one example at a time, with the arguments that belong to it.",
+        )
 
 
 def check_own_tokens(store: AttentionStore) -> None:

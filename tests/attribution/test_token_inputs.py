@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 import attnchain_interp as ac
+from attnchain_interp.attribution import LeaveOneOut
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.token_inputs import by_token, called, module_inside, own_call, tower_of
+from attnchain_interp.attribution.token_inputs import by_token, called, examples_of, module_inside, own_call, tower_of
 
 from . import small_models as small
 
@@ -49,3 +52,22 @@ def test_the_module_of_a_source() -> None:
     assert module_inside(torch.compile(model)) is model
     with pytest.raises(ac.AttentionError, match="the method needs a model; got function"):
         module_inside(lambda images: images)
+
+
+def test_examples_have_scores_of_their_own() -> None:
+    """`logits_per_text` (text, image) has a column for each image: that of image 0 belongs to the first text alone."""
+    model, ids, images = small.two_towers("CLIP"), small.ids(2), torch.randn(2, 3, 16, 16).double()
+    ids[:, -1] = 2
+    options: Any = {"reading": ac.Reading(tower="text", arguments={"pixel_values": images})}
+    whole = Call(ids, lambda output: output.logits_per_text.diagonal(), options=options)
+    first, second = examples_of(model, whole)
+    assert torch.equal(torch.cat([first.inputs, second.inputs]), ids)
+    assert torch.equal(second.options["reading"].arguments["pixel_values"], images[1:])  # type: ignore[index]
+    column = whole._replace(target=lambda output: output.logits_per_text[:, 0])
+    assert torch.equal(next(examples_of(model, column)).inputs, ids[:1])
+    with pytest.raises(ac.AttentionError, match="depends on the other examples of the batch"):
+        list(examples_of(model, column))
+    with pytest.raises(ac.AttentionError, match="depends on the other examples of the batch"):
+        LeaveOneOut(model).attribute(ids, column.target, output="tokens", **options)
+    shared = column._replace(options={"reading": ac.Reading(tower="text", arguments={"pixel_values": images[:1]})})
+    assert len(list(examples_of(model, shared))) == 2

@@ -14,8 +14,16 @@ from attnchain_interp.attribution.embeddings import changed_embeddings, embeddin
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.places import check_places
 from attnchain_interp.attribution.token_ablation import TargetScore, check_removal, score_of, single_target
-from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, parts_of
-from attnchain_interp.attribution.token_inputs import by_token, called, check_own_tokens, module_inside, own_call, tower_of
+from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution
+from attnchain_interp.attribution.token_inputs import (
+    by_token,
+    called,
+    check_own_tokens,
+    examples_of,
+    module_inside,
+    own_call,
+    tower_of,
+)
 from attnchain_interp.capture import capture
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.checks import check_whole_number
@@ -61,7 +69,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
 
     def read(self, call: Call) -> Scored:
         """Returns the scores of some examples, one after another."""
-        found = [self._of_one(part) for part in parts_of(call, 1)]
+        found = [self._of_one(part) for part in examples_of(self.forward_func, call)]
         first = found[0][1]
         layout = TokenLayout(torch.cat([tokens.roles for _, tokens, _ in found]), first.grid)
         return Scored(torch.cat([scores for scores, *_ in found]), layout, metadata=found[0][2])

@@ -14,7 +14,8 @@ from torch.distributions import Categorical
 
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_ablation import Removal, TargetScore, TokenAblation, check_removal
-from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, parts_of
+from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution
+from attnchain_interp.attribution.token_inputs import examples_of
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.operators.shared_setting import SharedSetting
 from attnchain_interp.store import TokenLayout
@@ -66,7 +67,7 @@ class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
     def read(self, call: Call) -> Scored:
         """Returns the scores of some examples, one after another."""
         scores, roles, grid, metadata = [], [], None, dict[str, str]()
-        for part in parts_of(call, 1):
+        for part in examples_of(self.forward_func, call):
             ablation = TokenAblation(self.forward_func, part, self.removal, self.score)
             tokens = torch.ones(1, len(ablation), dtype=torch.float32, device=part.inputs.device)
             scores.append(ablation.on_tokens(self.of_one(ablation, tokens)))
