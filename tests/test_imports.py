@@ -29,8 +29,6 @@ CORE_ROOMS = ["errors", "checks", "reprs", "files", "operators", "numerics", "ch
 CORE_ROOMS += ["attribution", "diffusion", "pictures", "explorer"]
 EVALS_ROOMS = ["terminal", "perturbation", "metrics", "tasks", "bundled", "weights", "probes", "segments"]
 EVALS_ROOMS += ["bench", "report", "reproduce", "cli"]
-SOURCES = sources()
-EDGES = edges(SOURCES)
 FRAMEWORKS = {"timm", "transformers", "nnsight", "diffusers"}
 HEAVY = {"scipy", "xarray", "pandas", "sklearn", "skimage", "typer", "matplotlib"}
 FORBIDDEN = {
@@ -39,6 +37,16 @@ FORBIDDEN = {
     ADAPTERS: {"attnchain_evals"} | HEAVY,
     EVALS: {"attnchain_adapters"},
 }
+
+
+@pytest.fixture(scope="module")
+def packages() -> dict[str, str]:
+    return sources()
+
+
+@pytest.fixture(scope="module")
+def graph(packages: dict[str, str]) -> set[tuple[str, str]]:
+    return edges(packages)
 
 
 def imported(source: str) -> Iterator[str]:
@@ -159,8 +167,8 @@ def test_the_core_has_at_most_fourteen_rooms() -> None:
 
 
 @pytest.mark.parametrize(("package", "rooms"), [("attnchain_interp", CORE_ROOMS), ("attnchain_evals", EVALS_ROOMS)])
-def test_a_room_imports_only_from_rooms_above(package: str, rooms: list[str]) -> None:
-    forbidden_edges = upward(EDGES, package, rooms)
+def test_a_room_imports_only_from_rooms_above(package: str, rooms: list[str], graph: set[tuple[str, str]]) -> None:
+    forbidden_edges = upward(graph, package, rooms)
     assert not forbidden_edges
 
 
@@ -182,8 +190,8 @@ def test_an_upward_import_is_seen_wherever_it_stands(source: str) -> None:
     assert upward(edges(made_up), "p", ["low", "high"]) == set()
 
 
-def test_no_modules_import_one_another() -> None:
-    groups, inside = cycles(EDGES), through_own_door(SOURCES)
+def test_no_modules_import_one_another(packages: dict[str, str], graph: set[tuple[str, str]]) -> None:
+    groups, inside = cycles(graph), through_own_door(packages)
     assert not groups
     assert not inside
 
@@ -203,10 +211,10 @@ def test_a_cycle_is_seen_also_through_a_door() -> None:
     assert definer("p.a", "f", made_up) == "p.a.one"
 
 
-def test_adapters_and_evals_take_public_names_alone() -> None:
-    public = public_names(SOURCES, "attnchain_interp")
+def test_adapters_and_evals_take_public_names_alone(packages: dict[str, str]) -> None:
+    public = public_names(packages, "attnchain_interp")
     assert {("attnchain_interp", "TokenRank"), ("attnchain_interp.checks", "check_one_of")} <= public
-    private = private_uses(SOURCES, "attnchain_interp", ["attnchain_adapters", "attnchain_evals"])
+    private = private_uses(packages, "attnchain_interp", ["attnchain_adapters", "attnchain_evals"])
     assert not private
 
 

@@ -24,6 +24,8 @@ from .random_models import Recipe, built, readings, recipes, shown
 
 LINE = re.compile(r"reading=ac\.Reading\((tokens=|kind=|tower=|…\) with )|It has kind=|of batch \d")
 
+ENDS: Counter[str] = Counter()  # how the captures of the models below ended
+
 
 def named(model: nn.Module, seen: list[Seen]) -> dict[str, Seen]:
     """The maps by the names of the layers that they must have; None where a module attends twice in one call."""
@@ -83,8 +85,9 @@ branched = recipes.map(lambda recipe: replace(recipe, shape="branches")).flatmap
 def test_the_store_is_what_multiplied_values_or_the_error_names_the_module(case: tuple[Recipe, ac.Reading]) -> None:
     recipe, reading = case
     model, inputs = built(recipe)
-    _, wrong = verdict(model, inputs, reading)
+    end, wrong = verdict(model, inputs, reading)
     assert not wrong, wrong
+    ENDS[end] += 1
 
 
 @pytest.mark.parametrize("of_softmax", [False, True])
@@ -105,17 +108,10 @@ def test_probabilities_of_every_form_are_read_or_named_in_each_product(product: 
 
 def test_most_models_are_read() -> None:
     """A generator whose models are all refused proves nothing."""
-    ends: Counter[str] = Counter()
-
-    @settings(max_examples=150, phases=[Phase.generate], database=None)
-    @given(cases)
-    def count(case: tuple[Recipe, ac.Reading]) -> None:
-        model, inputs = built(case[0])
-        ends[verdict(model, inputs, case[1])[0]] += 1
-
-    count()
-    assert ends["read"] > 50, ends
-    assert ends["refused"] > 12, ends
+    if not ENDS:  # this test runs alone
+        test_the_store_is_what_multiplied_values_or_the_error_names_the_module()
+    assert ENDS["read"] > 100, ENDS
+    assert ENDS["refused"] > 24, ENDS
 
 
 def plain_metadata(recorder: AttentionRecorder, *_: Any) -> dict[str, str]:
