@@ -125,7 +125,7 @@ class Branch(nn.Module):
 class RandomModel(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        torch.manual_seed(recipe.seed)
+        torch.default_generator.manual_seed(recipe.seed)  # `torch.manual_seed` walks the stack for a GPU that may come
         self.recipe, (first, second) = recipe, recipe.names
         causal, extras, shape = recipe.causal, recipe.extras, recipe.shape
         double = shape == "encoder-decoder"

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 BERT = {"vocab_size": 60, "hidden_size": 48, "num_attention_heads": 3, "intermediate_size": 32, "max_position_embeddings": 32}
 
+# Points of an integral, and orders of an average: by method, enough where its result is compared with another of its own.
+FEW = {"TransitionAttentionMaps": {"steps": 2}, "ShapleyValues": {"n_samples": 3}, "IntegratedGradients": {"n_steps": 4}}
+
 
 def sharpened(model: nn.Module) -> nn.Module:
     """Weights of random models attend almost uniformly: make queries and keys count, in float64."""

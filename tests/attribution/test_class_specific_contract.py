@@ -33,6 +33,10 @@ every_method = pytest.mark.parametrize("build", METHODS.values(), ids=METHODS)
 Build = Callable[..., AttentionGradientAttribution]
 
 
+def made(build: Callable[..., Any], model: Any, **options: Any) -> Any:
+    return build(model, **small.FEW.get(build.__name__, {}), **options)
+
+
 def test_all_of_them_are_here() -> None:
     kinds = [kind for kind in AttentionGradientAttribution.__subclasses__() if kind.__module__.startswith("attnchain_interp.")]
     assert set(METHODS) == {kind.__name__ for kind in kinds}
@@ -41,7 +45,7 @@ def test_all_of_them_are_here() -> None:
 
 @every_method
 def test_captum_contract(build: Build) -> None:
-    images, method = small.images(3), build(small.vit())
+    images, method = small.images(3), made(build, small.vit())
     assert isinstance(method, GradientAttribution)
     assert list(inspect.signature(method.attribute).parameters)[:3] == ["inputs", "target", "additional_forward_args"]
     single = method.attribute(images, 1)
@@ -60,7 +64,7 @@ def test_captum_contract(build: Build) -> None:
 
 @every_method
 def test_every_example_has_its_own_target(build: Build) -> None:
-    images, method = small.images(3), build(small.vit())
+    images, method = small.images(3), made(build, small.vit())
     together = method.attribute(images, [0, 3, 0])
     alone = torch.cat([method.attribute(images[k : k + 1], target) for k, target in enumerate((0, 3, 0))])
     assert torch.allclose(together, alone, atol=1e-10)
@@ -75,27 +79,27 @@ def test_every_example_has_its_own_target(build: Build) -> None:
 def test_embeddings_are_attributed_token_by_token(build: Build) -> None:
     model = small.bert()
     embedded = model.get_input_embeddings()(small.ids()).detach()
-    scores = build(model).attribute(embedded, target=1)
+    scores = made(build, model).attribute(embedded, target=1)
     assert (scores.shape, scores.dtype) == (embedded.shape, embedded.dtype)
     assert torch.equal(scores[..., :1].expand_as(scores), scores)
     if build is not ac.TransitionAttentionMaps:  # which cannot scale token numbers
-        assert torch.allclose(scores[..., 0], build(model).attribute(small.ids(), target=1, output="tokens"), atol=1e-10)
+        assert torch.allclose(scores[..., 0], made(build, model).attribute(small.ids(), target=1, output="tokens"), atol=1e-10)
 
 
 @every_method
 def test_no_grad_around_changes_nothing(build: Build) -> None:
     model, images = small.vit(), small.images()
-    expected = build(model).attribute(images, 1)
+    expected = made(build, model).attribute(images, 1)
     model.requires_grad_(False)
     with torch.no_grad():
-        assert torch.allclose(build(model).attribute(images, 1), expected, atol=1e-12)
+        assert torch.allclose(made(build, model).attribute(images, 1), expected, atol=1e-12)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @every_method
 def test_under_captums_own_tools(build: Build) -> None:
     images, model = small.images(), small.vit()
-    method = build(model)
+    method = made(build, model)
     targets = torch.tensor([1, 2])
     still = NoiseTunnel(method).attribute(images, nt_samples=2, stdevs=1e-9, target=targets)
     assert isinstance(still, Tensor)
@@ -115,7 +119,7 @@ def test_under_captums_own_tools(build: Build) -> None:
 def test_further_arguments_reach_the_model(build: Build) -> None:
     """Of text; token numbers cannot be scaled, which transition attention maps need."""
     mask = torch.tensor([[1] * 7, [1, 1, 1, 0, 0, 0, 0]])
-    method = build(small.bert())
+    method = made(build, small.bert())
     scores = method.attribute(small.ids(), 2, mask)
     assert torch.equal(scores, method.attribute(small.ids(), target=2, additional_forward_args=(mask,)))
     assert not scores[1, 3:].any()
@@ -126,7 +130,7 @@ def test_further_arguments_reach_the_model(build: Build) -> None:
 def test_permuting_patches_permutes_scores(build: Build) -> None:
     model, images = small.vit(), small.images()
     model.pos_embed.data[:, 1:] = model.pos_embed.data[:, 1:2]  # patches that do not know their place
-    method, patches = build(model), images.unflatten(2, (2, 4)).unflatten(4, (3, 4))
+    method, patches = made(build, model), images.unflatten(2, (2, 4)).unflatten(4, (3, 4))
     moved = patches.flip(2).roll(1, 4).flatten(4, 5).flatten(2, 3)
     expected = method.attribute(images, 1, output="grid").flip(1).roll(1, 2)
     assert torch.allclose(method.attribute(moved, 1, output="grid"), expected, atol=1e-9)
@@ -146,7 +150,7 @@ every_target = pytest.mark.parametrize("build", OF_A_TARGET.values(), ids=OF_A_T
 def _of_text(build: Callable[..., Any], ids: Tensor, target: Any, **options: Any) -> Tensor:
     model = small.llama()
     inputs = model.get_input_embeddings()(ids).detach() if build is ac.TransitionAttentionMaps else ids
-    return build(model, **options).attribute(inputs, target, output="tokens")
+    return made(build, model, **options).attribute(inputs, target, output="tokens")
 
 
 @every_target

@@ -27,13 +27,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "MultiBounce": [{"maps": "attention", "heads": "lambda2"}, {"direction": "outgoing", "balanced": True}],
     "Rollout": [{"discard": 0.5}, {"heads": "max", "residual": "depth"}],
     "GradientTokenRank": [{"damping": 0.9, "tokens": [0, 2, 3, -2]}],
-    "TransitionAttentionMaps": [{"steps": 2}],
 }
 CASES = [
     (name, options)
     for name in CONCRETE
     if getattr(attribution, name).allows_padding
-    for options in [*([] if name == "TransitionAttentionMaps" else [{}]), *OPTIONS.get(name, [])]
+    for options in [{}, *OPTIONS.get(name, [])]
 ]
 
 
@@ -41,7 +40,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_contexts_together_are_scored_as_each_alone(name: str, options: dict[str, Any]) -> None:
     model, target = small.llama(), "a dog walking"
-    method = getattr(attribution, name)(model, **options)
+    method = getattr(attribution, name)(model, **small.FEW.get(name, {}), **options)
     given: dict[str, Any] = {"internal_batch_size": 4} if method.reads_gradients else {}
     found = method.attribute_text(TEXT, target, DECODER, **given)
     alone = method.changed(allows_padding=False).attribute_text(TEXT, target, DECODER)
@@ -55,7 +54,7 @@ def test_contexts_together_are_scored_as_each_alone(name: str, options: dict[str
 def test_a_bar_of_the_output_tokens_is_shown_on_request(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "MetastableStates":
         return
-    method = getattr(attribution, name)(small.llama(), **({"steps": 2} if name == "TransitionAttentionMaps" else {}))
+    method = getattr(attribution, name)(small.llama(), **small.FEW.get(name, {}))
     shown = []
     for progress in (True, False):
         method.attribute_text("the cat", "a dog", DECODER, internal_batch_size=1, show_progress=progress)

@@ -165,7 +165,7 @@ def test_later_tokens_change_nothing_before(name: str) -> None:
         with pytest.raises(ac.AttentionError, match="cannot be summed"):
             ac.MetastableStates(model).attribute_text(TEXT, "a dog", DECODER)
         return
-    method = getattr(attribution, name)(model, **({"steps": 2} if name == "TransitionAttentionMaps" else {}))
+    method = getattr(attribution, name)(model, **small.FEW.get(name, {}))
     one, other = (method.attribute_text(TEXT, target, DECODER) for target in ("a dog walking", "a dog ."))
     assert torch.allclose(rows_of(one)[:2, :-2], rows_of(other)[:2, :-1], atol=1e-10)
     assert one.policy
