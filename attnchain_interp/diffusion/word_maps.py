@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeighting, captur
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Direction, Grid, LayerSelection, TokenLayout
 
-_MARKS: Final = ("▁", "Ġ", "</w>", "##")  # of words' beginnings, ends and continuations
+_BEGINNINGS, _END, _CONTINUED = ("▁", "Ġ"), "</w>", "##"  # marks of words by tokenizers
 
 log = logging.getLogger("attnchain_interp")
 
@@ -24,7 +25,8 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     """Returns the positions of a word's tokens in the sequence of a store, for every occurrence of the word in the prompt.
 
     A word that the tokenizer splits has several tokens. All are returned, and the log says so. Several words ("great white
-    shark") are the tokens of each in turn.
+    shark") are the tokens of each in turn. A part of a longer word ("dog" in "hotdog") counts only where the prompt does not
+    have the word by itself.
 
     Raises:
         AttentionError: a layout without labels, or a word that is not in the prompt.
@@ -37,27 +39,49 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     """
     if tokens.labels is None:
         raise AttentionError("these tokens have no labels.", "Give the prompt: capture_pipeline(pipe, prompt=…).")
-    labels, wanted = [_plain(label) for label in tokens.labels[example]], "".join(word.split()).casefold()
-    found: list[int] = []
+    labels = tokens.labels[example]
+    found = _places(labels, "".join(word.split()).casefold())
+    if not found:
+        there = " ".join(label for label in dict.fromkeys(labels) if label)
+        raise AttentionError(f"{word!r} is not among the tokens of the prompt: {there}.", "Use one of its words.")
+    within = _within_words(labels)
+    alone = [place for place in found if not within[place.start] and not within[place.stop]]
+    if not alone:
+        log.info("%r is only a part of a word; that part is used", word)
+    for place in alone or found:
+        if len(place) > 1:
+            log.info("%r is %d tokens; all are used", word, len(place))
+    return sorted({position for place in alone or found for position in place})
+
+
+def _places(labels: list[str], wanted: str) -> list[range]:
+    """Returns the positions of each run of labels that spells `wanted`."""
+    plain, found = [_plain(label) for label in labels], list[range]()
     for first in range(len(labels)):
         text = ""
         for last in range(first, len(labels)):
-            text += labels[last]
-            if not tokens.labels[example][last] or not wanted.startswith(text) or not text:
+            text += plain[last]
+            if not labels[last] or not wanted.startswith(text) or not text:
                 break
             if text == wanted:
-                if last > first:
-                    log.info("%r is %d tokens; all are used", word, last - first + 1)
-                found += range(first, last + 1)
+                found.append(range(first, last + 1))
                 break
-    if not found:
-        there = " ".join(label for label in dict.fromkeys(tokens.labels[example]) if label)
-        raise AttentionError(f"{word!r} is not among the tokens of the prompt: {there}.", "Use one of its words.")
-    return sorted(set(found))
+    return found
+
+
+def _within_words(labels: list[str]) -> list[bool]:
+    """Returns for each boundary of labels, from the first one's start to the last one's end, whether it is inside a word."""
+    open_ended = any(label.startswith(_BEGINNINGS) or label.endswith(_END) for label in labels)
+    inside = [False]
+    for label, following in pairwise(labels):
+        letters = label[-1:].isalnum() and _plain(following)[:1].isalnum()
+        continued = not following.startswith(_BEGINNINGS) if open_ended else following.startswith(_CONTINUED)
+        inside.append(letters and continued)
+    return [*inside, False]
 
 
 def _plain(label: str) -> str:
-    for mark in _MARKS:
+    for mark in (*_BEGINNINGS, _END, _CONTINUED):
         label = label.replace(mark, "")
     return label.casefold()
 
@@ -75,7 +99,7 @@ def word_map(
     Args:
         store: text and image in one sequence, with labels; or the image alone, together with `cross`. Layers and heads are
             averaged. `capture_pipeline` holds one mean, of a sampling or of one image (`denoise_image`).
-        word: a word of the prompt. All its tokens are used, at every place.
+        word: a word of the prompt of every example. All its tokens are used, at every place.
         steps: n, one or more.
         direction: of the chain: see `AttentionStore.chain`.
         cross: attention from the image, on the same grid, to the text, with labels.
@@ -88,18 +112,26 @@ def word_map(
     check_whole_number("steps", steps, "the number of steps of the walk from the word")
     if cross is None:
         chain = store.chain(tokens="all", direction=direction)
-        start = torch.zeros(len(store.tokens), dtype=torch.float32, device="cpu")
-        start[tokens_of_word(store.tokens, word)] = 1
-        return store.tokens.to_grid(bounce(chain, start / start.sum(), steps))
+        start = _of_word(store.tokens, word)
+        return store.tokens.to_grid(bounce(chain, start / start.sum(-1, keepdim=True), steps))
     grids = store.tokens.grid, None if cross.queries is None else cross.queries.grid
     if grids[0] != grids[1]:
         raise AttentionError(
             f"store is on the grid {grids[0]}, and cross on {grids[1]}; both must be on the same grid.",
             "Capture both with the same grid=.",
         )
-    columns = cross.maps().float().mean((1, 2))[..., tokens_of_word(cross.tokens, word)].sum(-1)
+    maps = cross.maps().float().mean((1, 2))
+    columns = (maps @ _of_word(cross.tokens, word).to(maps.device)[..., None])[..., 0]
     start = columns / columns.sum(-1, keepdim=True)
     return store.tokens.to_grid(bounce(store.chain(direction=direction), start, steps - 1))
+
+
+def _of_word(tokens: TokenLayout, word: str) -> Tensor:
+    """Returns (batch, token): 1 at the tokens of the word in the prompt of each example."""
+    found = torch.zeros(tokens.roles.shape, dtype=torch.float32, device="cpu")
+    for example, row in enumerate(found):
+        row[tokens_of_word(tokens, word, example)] = 1
+    return found
 
 
 def capture_image(

@@ -31,6 +31,12 @@ def layout(*labels: str) -> ac.TokenLayout:
         (["▁a", "▁", "zebra", "</s>"], "zebra", [2]),
         (["▁a", "▁red", "▁", "zebra", "</s>"], "red zebra", [1, 2, 3]),
         (["▁a", "▁shark", "", ""], "shark", [1]),
+        (["<s>", "hot", "dog</w>", "and</w>", "dog</w>", ",</w>", "</s>"], "dog", [4]),
+        (["▁hot", "dog", ",", "▁dog", "."], "dog", [3]),
+        (["cat", "##alog", "con", "##cat", "cat", "[SEP]"], "cat", [4]),
+        (["dog", "house", "Ġdog", "!"], "dog", [2]),
+        (["dog</w>", "hot", "dog</w>", "<|endoftext|>", "▁dog", "▁hot", "dog", "</s>", "<pad>"], "dog", [0, 4]),
+        (["▁hot", "dog", "</s>"], "dog", [1]),
     ],
 )
 def test_all_tokens_of_every_place(labels: list[str], word: str, expected: list[int]) -> None:
@@ -67,6 +73,21 @@ def test_in_one_sequence() -> None:
             expected = (start @ torch.linalg.matrix_power(matrix, steps))[3:]
             found = diffusion.word_map(joint(), "corgi", steps, direction)  # type: ignore[arg-type]
             torch.testing.assert_close(found, expected.float().view(1, 1, 2))
+
+
+def test_each_example_starts_at_its_own_words() -> None:
+    roles = torch.tensor([[int(ac.Role.TEXT)] * 2 + [int(ac.Role.PATCH)] * 2] * 2)
+    prompts = ac.TokenLayout(roles, (1, 2), [["a", "dog", "", ""], ["dog", "hat", "", ""]])
+    P = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    expected = torch.stack([P[0, 0, 1, 2:], P[1, 0, 0, 2:]])[:, None]
+    torch.testing.assert_close(diffusion.word_map(ac.AttentionStore.from_maps([P], prompts), "dog", 1), expected)
+
+    own = ac.AttentionStore.from_maps([torch.full((2, 1, 2, 2), 0.5)], ac.TokenLayout.image(2, (1, 2)))
+    text = ac.TokenLayout.text(labels=[["a", "dog"], ["dog", "hat"]])
+    cross = ac.AttentionStore.from_maps([P[:, :, 2:, :2].softmax(-1)], text, queries=own.tokens)
+    columns = torch.stack([cross.maps()[0, 0, 0, :, 1], cross.maps()[1, 0, 0, :, 0]])
+    expected = (columns / columns.sum(-1, keepdim=True))[:, None]
+    torch.testing.assert_close(diffusion.word_map(own, "dog", 1, cross=cross), expected)
 
 
 def test_through_attention_to_the_text() -> None:
