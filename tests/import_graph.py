@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -89,12 +90,13 @@ def edges(known: Sources) -> set[tuple[str, str]]:
     a package in which they are.
     """
     found = set()
+    door, leads_to = cache(lambda module: is_door(module, known)), cache(lambda origin, name: definer(origin, name, known))
     for module, source in known.items():
-        if is_door(module, known):
+        if door(module):
             continue
         for origin, name in imports(source, module, is_package(module, known)):
-            target = definer(origin, name, known)
-            if target is not None and target != module and not is_door(target, known):
+            target = leads_to(origin, name)
+            if target is not None and target != module and not door(target):
                 found.add((module, target))
     return found
 

@@ -192,7 +192,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (root / "DAMAGED").write_bytes((root / "FILE").read_bytes()[:-9])
     (root / "TEXT").write_text('[{"x": 1}, 5]')
     Image.new("RGB", (60, 60)).save(root / "PHOTO", "PNG")
-    Image.new("1", (30_000, 30_000)).save(root / "BOMB", "PNG", compress_level=1)
+    Image.new("1", (20_000, 20_000)).save(root / "BOMB", "PNG", compress_level=1)
     Image.new("1", (1, 30_000)).save(root / "WIDE", "PNG")
     return {path.name: str(path) for path in root.iterdir()} | {"OUT": str(root / "out"), "CONFIG": str(root / "config.json")}
 
