@@ -84,11 +84,9 @@ class HiddenTokens:
     def __call__(self, rows: Tensor, kept: Tensor) -> Tensor:
         """Returns the output of `run` (row, …) for rows of tokens. Those that are not `kept` (row, token) are hidden."""
         mask = kept.long() * self._mask
-        without = ~mask[:, : self._end].any(1)
-        if not bool(without.any()):
-            return self._masked(rows, mask)
-        self._check_without()
-        with plain_run(self._model), _EmptyRows():
+        if not bool(mask[:, : self._end].any(1).all()):
+            self._check_without()
+        with plain_run(self._model), _EmptyRows():  # a sliding window may be empty where other tokens are left
             return self._masked(rows, mask)
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:

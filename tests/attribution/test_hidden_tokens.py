@@ -67,6 +67,24 @@ def test_a_text_without_any_token_is_that_of_fused_attention() -> None:
     assert {module.config._attn_implementation for module in eager.modules() if hasattr(module, "config")} == {"eager"}
 
 
+@pytest.mark.parametrize("name", ["Mistral", "Gemma3"])
+def test_a_sliding_window_without_any_token_is_that_of_fused_attention(name: str) -> None:
+    """The window of three holds hidden tokens alone, while others are left before it."""
+    found, logit = [], []
+    for implementation in ("sdpa", "eager"):
+        torch.manual_seed(0)
+        text = {"Gemma3": "Text"}.get(name, "")
+        sizes: dict[str, Any] = {**SIZES, "num_key_value_heads": 3, "head_dim": 16, "intermediate_size": 32}
+        sizes |= {"sliding_window": 3, "attn_implementation": implementation}
+        config = getattr(transformers, f"{name}{text}Config")(**sizes)
+        model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+        left, ids = torch.tensor([[1.0, 1, 1, 0, 0, 0, 0]]), small.ids(1)
+        found.append(TokenAblation(model, Call(ids, (6, 3)), "attention-mask", "logit")(left))
+        logit.append(Perturbation(model, ids, "attention-mask").without(torch.arange(7)[None], [left == 0])[0])
+    assert torch.allclose(*found, rtol=1e-4)
+    assert torch.allclose(*logit, atol=1e-5)
+
+
 def test_an_encoder_decoder_is_read_at_a_place_of_its_decoder() -> None:
     found = []
     for implementation in ("sdpa", "eager"):
