@@ -181,17 +181,14 @@ class TokenLayout:
         return chosen
 
     def _select_several(self, tokens: Iterable[Any]) -> Tensor:
-        chosen = torch.zeros_like(self.mask)
         if not isinstance(tokens, Iterable):
             raise AttentionError(
                 f"tokens is of type {type(tokens).__name__}; it is a role, a list of roles and positions, or a bool tensor.",
                 'Pass tokens="patch", tokens=[0, 5], or leave it out.',
             )
+        chosen, places = torch.zeros_like(self.mask), torch.arange(len(self), device=self.roles.device)
         for token in tokens:
-            if isinstance(token, str):
-                chosen |= self.roles == Role.named(token)
-            else:
-                chosen[:, self.position(token)] = True
+            chosen |= self.roles == Role.named(token) if isinstance(token, str) else places == self.position(token)
         return chosen
 
     def position(self, token: int) -> int:
