@@ -40,7 +40,10 @@ def segment(
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="draw boundaries along the photograph's edges")] = True,
     track: Annotated[bool, typer.Option("--track", help="frames of one scene: a region keeps its number")] = False,
 ) -> None:
-    """Writes labels, an overlay, memberships and facts of each image. An image that has them is not read again."""
+    """Writes labels, an overlay, memberships and facts of each image. An image that has them is not read again.
+
+    It is read again where the image, the weights or the options are others. A pipeline is known by its name alone.
+    """
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.segmentation import asked_place
     from attnchain_evals.segments.tracking import Tracker
@@ -66,9 +69,9 @@ def segment(
     at = point or box
     sought = f"{word!r} in" if word is not None else f"The {wanted} of" if at is None else f"What belongs to {at} in"
     announce(f"{sought} {counted(len(files), 'image')} by {model}: labels, overlays and facts, in {out}/")
-    reader, loaded = _reader(model, side) if word is None else _with_text(model, side)
+    reader, loaded, weights = _reader(model, side) if word is None else _with_text(model, side)
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}
-    asked = {"model": model, "side": side, "track": track, **options}
+    asked = {"model": model, "model_sha256": weights, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
     failed: dict[Path, AttentionError] = {}
     for file, name in progress(list(zip(files, _names(files), strict=True)), "images"):
@@ -91,31 +94,36 @@ def segment(
         )
 
 
-def _reader(name: str, side: int | None) -> tuple[Any, dict[str, Any]]:
-    """Returns the model that looks at images, and no further arguments of `segment`."""
+def _reader(name: str, side: int | None) -> tuple[Any, dict[str, Any], str]:
+    """Returns the model that looks at images, no further arguments of `segment`, and the sha256 of the model."""
     from attnchain_evals.segments.whole_patches import WholePatches
+    from attnchain_evals.tasks.digest import model_identity
     from attnchain_interp import AttentionError
 
     loaded = load(name)
     if loaded.preprocess is None:
         raise AttentionError(f"{name} takes no images.", "Use a vision transformer.")
-    return WholePatches(loaded.model, loaded.preprocess, side), {}
+    weights = model_identity(loaded.model)["sha256"]
+    return WholePatches(loaded.model, loaded.preprocess, side), {}, weights
 
 
-def _with_text(name: str, side: int | None) -> tuple[Any, dict[str, Any]]:
-    """Returns a model that has text, and the further arguments of `segment`."""
+def _with_text(name: str, side: int | None) -> tuple[Any, dict[str, Any], str | None]:
+    """Returns a model that has text, the further arguments of `segment`, and the sha256 of a model that is no pipeline."""
+    from attnchain_evals.tasks.digest import model_identity
+
     if name.startswith(PIPELINE):
         from attnchain_evals.bench.experiment import device_named
         from attnchain_evals.reproduce.flux_segmentation import Options, load_pipeline
 
-        return load_pipeline(name.removeprefix(PIPELINE), device_named(None), Options()), {"side": side}
+        return load_pipeline(name.removeprefix(PIPELINE), device_named(None), Options()), {"side": side}, None
     loaded = load(name)
     more: dict[str, Any] = {"preprocess": loaded.preprocess, "side": side}
     if hasattr(loaded.whole, "get_text_features"):
         from transformers import AutoTokenizer
 
         more["tokenizer"] = AutoTokenizer.from_pretrained(name.partition(":")[2])
-    return loaded.whole or loaded.model, more
+    whole = loaded.whole or loaded.model
+    return whole, more, model_identity(whole)["sha256"]
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 from typer.testing import CliRunner
 
@@ -55,6 +56,20 @@ def test_a_folder_is_segmented_once(folder: Path) -> None:
     assert [name for name in again if replaced[name] != again[name]] == [name for name in again if name.startswith("0")]
     run(folder / "in" / "0.png", "-o", out, "--point", "10,10")
     assert json.loads((out / "0.json").read_text())["asked"]["point"] == [10, 10], "asked otherwise, it is made anew"
+
+
+def test_an_image_is_read_again_by_other_weights_of_the_same_name(folder: Path, hf_folder: str) -> None:
+    out, image = folder / "out", folder / "in" / "0.png"
+
+    def written() -> int:
+        run(image, "-o", out, "-k", 2, model=hf_folder)
+        return (out / "0.json").stat().st_mtime_ns
+
+    first = written()
+    assert written() == first
+    weights = Path(hf_folder.removeprefix("hf:")) / "model.safetensors"
+    save_file({name: -tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    assert written() > first
 
 
 def test_results_beside_the_images_are_no_images(folder: Path) -> None:
