@@ -31,8 +31,8 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
         rows: bool, broadcastable to (…, query). Rows that are false (padding) are not looked at.
         below_one: rows may sum to less than one (an attention sink was dropped after the softmax).
     """
-    if not maps.is_floating_point():
-        raise AttentionError(f"{name} is {maps.dtype}.", "Pass floating-point probabilities.")
+    if not maps.is_floating_point() or maps.itemsize < 2:
+        raise AttentionError(f"{name} is {maps.dtype}.", "Pass floating-point probabilities of 16 bits or more.")
     low = maps.amin(-1)
     sums = maps.sum(-1, dtype=wide_dtype(maps.dtype))
     if rows is not None:

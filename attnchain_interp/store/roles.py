@@ -8,7 +8,7 @@ from attnchain_interp.errors import AttentionError
 
 
 class Role(IntEnum):
-    """The role of a token. Arguments take its lower-case name: `tokens="patch"`."""
+    """The role of a token. Arguments take it, or its lower-case name: `tokens="patch"`."""
 
     CLASS = 0
     REGISTER = 1
@@ -19,12 +19,14 @@ class Role(IntEnum):
     FRAME = 6  # of audio
 
     @classmethod
-    def named(cls, name: str) -> Role:
-        """Returns the role of this name.
+    def named(cls, name: str | Role) -> Role:
+        """Returns the role of this name. A role is its own.
 
         Raises:
             AttentionError: no role has the name.
         """
+        if isinstance(name, Role):
+            return name
         try:
             return cls[name.upper()]
         except KeyError:

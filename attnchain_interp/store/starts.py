@@ -67,6 +67,8 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
 
 def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
     """Returns the position (batch,) of "class", "center", "last" or a token by number in each example."""
+    if isinstance(token, Role):  # which is an int, and no position
+        token = token.name.lower()
     if isinstance(token, int):
         positions = torch.full((tokens.batch,), tokens.position(token), device="cpu")
         _refuse_padding(tokens, torch.nn.functional.one_hot(positions, len(tokens)) > 0, f"token {token} is")

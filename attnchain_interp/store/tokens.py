@@ -16,7 +16,7 @@ from attnchain_interp.store.layout_checks import Grid, check_labels, checked_gri
 from attnchain_interp.store.roles import Role
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-TokenSelection = str | Sequence[int] | Sequence[str] | Tensor | None
+TokenSelection = str | Role | Sequence[int] | Sequence[str] | Tensor | None
 
 
 @final
@@ -152,7 +152,7 @@ class TokenLayout:
         """Returns the selected tokens (batch, token) bool. Padding is never selected.
 
         Args:
-            tokens: None (the patches if there are any, else all tokens), "all", the name of a role, a list of roles and
+            tokens: None (the patches if there are any, else all tokens), "all", a role or its name, a list of roles and
                 positions, or a bool tensor (batch, token).
 
         Raises:
@@ -168,7 +168,7 @@ class TokenLayout:
             return self._selected(tokens.to(self.roles.device) & self.mask, "the given tensor")
         if tokens is None:
             tokens = "patch" if bool((self.roles == Role.PATCH).any()) else "all"
-        if isinstance(tokens, str):
+        if isinstance(tokens, str | Role):
             chosen = self.mask if tokens == "all" else self.roles == Role.named(tokens)
         else:
             chosen = self._select_several(tokens)
@@ -188,7 +188,7 @@ class TokenLayout:
             )
         chosen, places = torch.zeros_like(self.mask), torch.arange(len(self), device=self.roles.device)
         for token in tokens:
-            chosen |= self.roles == Role.named(token) if isinstance(token, str) else places == self.position(token)
+            chosen |= self.roles == Role.named(token) if isinstance(token, str | Role) else places == self.position(token)
         return chosen
 
     def position(self, token: int) -> int:

@@ -36,6 +36,11 @@ def test_a_sink_leaves_rows_below_one_but_never_above() -> None:
         check_rows(ROWS * 1.1, "A", below_one=True)
 
 
+def test_a_float_of_one_byte_is_refused() -> None:
+    with pytest.raises(AttentionError, match=r"A is torch.float8_e4m3fn\.\nPass .* 16 bits or more"):
+        check_rows(ROWS.to(torch.float8_e4m3fn), "A")
+
+
 def test_square() -> None:
     check_square(ROWS, "A")
     for maps in (ROWS[:1], ROWS[0], torch.zeros(0, 0)):

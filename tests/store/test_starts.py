@@ -98,6 +98,13 @@ def test_starts_that_do_not_exist(store: AttentionStore) -> None:
         start_distribution(store.chain(), IMAGE, torch.ones(5))
 
 
+def test_a_member_of_role_is_no_position() -> None:
+    after = TokenLayout(torch.tensor([[2, 2, 0]]))
+    assert token_positions(after, Role.CLASS).tolist() == [2]
+    with pytest.raises(AttentionError, match="the token 'patch' is unknown"):
+        token_positions(after, Role.PATCH)
+
+
 def test_jumps_to_the_last_state_are_damped_more() -> None:
     assert (default_damping(True), default_damping(False)) == (DECODER_DAMPING, DAMPING) == (0.5, 0.99)
 

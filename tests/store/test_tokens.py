@@ -61,6 +61,14 @@ def test_bad_layouts_and_selections(build: object, message: str) -> None:
         build()  # type: ignore[operator]
 
 
+def test_a_member_of_role_is_no_position() -> None:
+    layout = TokenLayout.image(2, (2, 3), [Role.CLASS, Role.REGISTER])
+    for role in (Role.CLASS, Role.REGISTER, Role.PATCH):
+        for tokens in (role, [role], [role.name.lower()]):
+            assert torch.equal(layout.select(tokens), layout.roles == role)
+    assert layout.select([Role.CLASS, -1])[0].tolist() == [True, *[False] * 6, True]
+
+
 def test_one_example_stands_for_a_batch() -> None:
     image = TokenLayout.image(grid=(2, 3), class_token=True)
     assert (image.batch, len(image), image.grid, image.class_token) == (1, 7, (2, 3), 0)
