@@ -90,7 +90,8 @@ def attribute(
         raise AttentionError(f"--features are parts of a text, and {model} takes images.", "Leave it out.")
     if of_image and out.suffix == ".html":
         raise AttentionError(f"--out is {out}: an image has no page.", "Write a file .png, .pdf or .svg, or a folder.")
-    if of_image and target is not None and not needs_of(method):
+    of_class = of_image or not getattr(loaded.model, "can_generate", lambda: False)()
+    if of_class and target is not None and not needs_of(method):
         announce(f"{method} reads attention alone: it gives the same for every class.")
     picture = _picture(out, source, method, of_image)
     if of_image:

@@ -112,8 +112,13 @@ def explore_text(
             score the text alone.
 
     Raises:
-        AttentionError: as `explore` and `capture`.
+        AttentionError: an encoder–decoder, which has no page of its own; as `explore` and `capture`.
     """
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise AttentionError(
+            f"{type(model).__name__} is an encoder–decoder; a page shows one sequence of text.",
+            'Call ac.explore(ac.capture(model, …, reading=ac.Reading(kind="encoder"))).',
+        )
     reading = Reading(tokenizer=tokenizer)
 
     @cache

@@ -113,12 +113,18 @@ def test_a_decoder_goes_on_where_no_target_is_given(decoder: str, tmp_path: Path
         assert said.pop().startswith("The model goes on: '")
 
 
-def test_a_class_is_no_matter_of_attention_alone(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_is_no_matter_of_attention_alone(
+    photo: Path, encoder: str, decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[str] = []
     monkeypatch.setattr("attnchain_evals.cli.attribute.announce", told.append)
     for method, said in (("TokenRank", True), ("GradientTokenRank", False)):
         run("attribute", "bundled", photo, "--target", "3", "--method", method, "--out", tmp_path)
         assert ("it gives the same for every class" in told[-1]) is said
+    for model, target, said in ((encoder, "3", True), (decoder, "walk", False)):
+        told.clear()
+        run("attribute", model, "a walk moves", "--target", target, "--out", tmp_path)
+        assert any("it gives the same for every class" in each for each in told) is said
 
 
 def test_a_text_of_an_encoder_has_one_row(encoder: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from attnchain_evals.report import explorer_pages
+from attnchain_interp import Reading, capture, explore
 
 from .command_line import refused, run
 
@@ -85,6 +86,15 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", out, "--out", tmp_path / "other.html")
     assert f"takes no images, and {out} is a file" in said
     assert "the text has no tokens" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", "")
+    t5: dict[str, Any] = {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 1}
+    both = transformers.T5ForConditionalGeneration(transformers.T5Config(vocab_size=5, **t5))
+    both.save_pretrained(tmp_path / "both")
+    tokenizer.save_pretrained(tmp_path / "both")
+    said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'both'}", "attention moves")
+    assert "T5ForConditionalGeneration is an encoder–decoder" in said
+    inputs = tokenizer("attention moves", return_tensors="pt")
+    store = capture(both.eval(), **inputs, decoder_input_ids=inputs.input_ids, reading=Reading(kind="encoder"))
+    assert explore(store).write(out).exists(), "as the message says"
     monkeypatch.setattr(explorer_pages, "_LONGEST", 3)
     run("explore", f"hf:{tmp_path / 'encoder'}", "attention moves on and on", "--out", out)
     assert {method["curve"] for method in header(out)["methods"]} == {None}
