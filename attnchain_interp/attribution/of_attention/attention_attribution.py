@@ -42,7 +42,8 @@ class AttentionAttribution(TokenAttribution, ABC):
         balanced: balance the chain (`balance`), or the strength of it. It takes the pull from tokens that everybody attends
             to. None: see `attnchain_interp.attribution.DEFAULTS`.
         maps: the maps that `attribute` captures: "attention", or contributions: "norm", "projection" or "alti". See
-            `capture`. `score` takes a store of any maps as it is. None: see `attnchain_interp.attribution.DEFAULTS`.
+            `capture`. `score` takes a store of any maps as it is. None: see `attnchain_interp.attribution.DEFAULTS`; and
+            "attention" where `heads` is not "mean", since contributions hold one map of all heads.
 
     Raises:
         AttentionError: on attribution, for a start, layer, head or token that does not exist, and the errors of `capture`.
@@ -104,7 +105,9 @@ class AttentionAttribution(TokenAttribution, ABC):
     @property
     def captured_maps(self) -> Maps | None:
         """The `maps` of `capture` when `attribute` calls it: as the user gave them, or the default."""
-        return defaults_of(self).maps if self.maps is None else self.maps
+        if self.maps is not None:
+            return self.maps
+        return defaults_of(self).maps if isinstance(self.heads, str) and self.heads == "mean" else "attention"
 
     def scores(self, source: AttentionStore, first: int = 0) -> Tensor:
         return self._of_read().score_part(source, first)

@@ -189,3 +189,12 @@ def test_attribute_leaves_sinks_out_as_score_does() -> None:
         assert torch.allclose(method.attribute(torch.zeros(1, 8), output="tokens"), method.score(store))
     with pytest.raises(ac.AttentionError, match="(?s)'no-sinks' is not a token role.*store.chain"):
         store.tokens.select("no-sinks")
+
+
+@pytest.mark.parametrize("heads", [[0, 2], [0], "each", "lambda2", lambda maps: maps.amax((-2, -1))])
+def test_chosen_heads_of_a_text_are_those_of_attention(heads: Any) -> None:
+    """Contributions, which texts are read by, hold one map of all heads."""
+    model = small.llama()
+    found = ac.TokenRank(model, heads=heads).attribute(small.ids(1), output="tokens")
+    assert torch.equal(found, ac.TokenRank(model, heads=heads, maps="attention").attribute(small.ids(1), output="tokens"))
+    assert not torch.allclose(found, ac.TokenRank(model).attribute(small.ids(1), output="tokens"), atol=1e-4)
