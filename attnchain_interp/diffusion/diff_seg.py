@@ -15,6 +15,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, Grid, LayerAttention
 
+_WHOLE: Final = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _TIE: Final = 1e-6  # of the greatest share of a token, within which another proposal has the same
 
 
@@ -29,13 +30,17 @@ def aggregated_attention(stores: Sequence[AttentionStore]) -> AttentionStore:
             grid are multiples of the sides of the others. Layers and heads are averaged.
 
     Raises:
-        AttentionError: no stores, tokens that are not patches of an image, or grids that do not fit into one another.
+        AttentionError: no stores, tokens that are not patches of an image, grids that do not fit into one another, or
+            batches of different sizes.
 
     Source: Tian et al., *Diffuse, Attend, and Segment*, CVPR 2024, section 3.
     """
     if not stores:
         raise AttentionError("stores is empty.", "Give one store of self-attention for each resolution.")
     grids = [_grid(store) for store in stores]
+    batches = [store.tokens.batch for store in stores]
+    if len(set(batches)) > 1:
+        raise AttentionError(f"the stores hold batches of {batches} images.", "Give stores of the same images.")
     finest = max(grids)
     odd = [grid for grid in grids if any(long % short for long, short in zip(finest, grid, strict=True))]
     if odd:
@@ -91,7 +96,7 @@ def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: floa
         rounds: number of rounds; 3 as published.
 
     Raises:
-        AttentionError: anchors that are not states, a threshold or a number of rounds that is not positive.
+        AttentionError: anchors that are no states or have another shape; a threshold or number of rounds that is not positive.
 
     Source: Tian, Aggarwal, Colaco, Kira & Gonzalez-Franco, *Diffuse, Attend, and Segment*, CVPR 2024; anchors by TokenRank:
     Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025.
@@ -105,12 +110,20 @@ def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: floa
     if not threshold > 0:
         raise AttentionError(f"threshold is {threshold}; it is a distance between rows, above 0.", "Pass threshold=1.1.")
     chosen = torch.as_tensor(anchors, device=chain.states.device)
-    if chosen.is_floating_point() or not chosen.numel() or chosen.min() < 0 or chosen.max() >= len(chain):
+    if chosen.dtype not in _WHOLE or not chosen.numel() or chosen.min() < 0 or chosen.max() >= len(chain):
         raise AttentionError(
             f"anchors is {anchors!r}; it is a list of positions of tokens.", f"Give numbers from 0 to {len(chain) - 1}."
         )
+    batch = chain.states.shape[:-1]
+    try:
+        chosen = chosen.long().expand(*batch, -1)
+    except RuntimeError:
+        raise AttentionError(
+            f"anchors has shape {tuple(chosen.shape)}; with this chain it must be (anchor,) or {(*batch, 'anchor')}.",
+            "Give one list of anchors, or one for each chain.",
+        ) from None
     states = chain.states.reshape(-1, len(chain))
-    chosen = chosen.expand(*chain.states.shape[:-1], -1).reshape(len(states), -1)
+    chosen = chosen.reshape(len(states), -1)
     if not bool(states.gather(1, chosen).all()):
         raise AttentionError(
             "an anchor is not a state of the chain: it is padding, or a token that was not chosen.", "Leave it out."

@@ -112,6 +112,7 @@ def test_anchors() -> None:
     assert diffusion.uniform_anchors((6, 4), 2) == [1 * 4 + 1, 1 * 4 + 3, 4 * 4 + 1, 4 * 4 + 3]
     scores = torch.tensor([[0.1, 0.5, 0.1, 0.3], [0.4, 0.1, 0.4, 0.1]])
     assert diffusion.ranked_anchors(scores, 2).tolist() == [[1, 3], [0, 2]]
+    assert diffusion.diff_seg(planted(), torch.tensor([0, 2, 6], dtype=torch.uint8)).tolist() == [0, 0, 1, 1, 1, 0, 2, 2]
     own = diffusion.diff_seg(torch.stack([planted(), planted()]), torch.tensor([[0, 2, 6], [5, 4, 7]]))
     assert torch.equal(own[0], own[1])
 
@@ -121,15 +122,25 @@ def test_what_diff_seg_refuses() -> None:
     for options, message in (
         ({"anchors": [8]}, "from 0 to 7"),
         ({"anchors": []}, "a list of positions of tokens"),
+        ({"anchors": [True] * 8}, "a list of positions of tokens"),
+        ({"anchors": torch.tensor(3)}, r"anchors has shape \(\); with this chain it must be \(anchor,\)"),
         ({"anchors": [0], "threshold": 0.0}, "threshold is 0.0; it is a distance between rows, above 0"),
         ({"anchors": [0], "threshold": math.nan}, "threshold is nan"),
         ({"anchors": [0], "rounds": 0}, "rounds is 0; it is the number of rounds"),
     ):
         with pytest.raises(ac.AttentionError, match=message):
             diffusion.diff_seg(matrix, **options)  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match=r"anchors has shape \(3, 1\); with this chain it must be .* \(2, 'anchor'\)"):
+        diffusion.diff_seg(torch.stack([matrix, matrix]), torch.tensor([[0], [2], [6]]))
     with pytest.raises(ac.AttentionError, match="not a state of the chain"):
         diffusion.diff_seg(ac.restrict(matrix, torch.arange(8) < 6), [7])
     with pytest.raises(ac.AttentionError, match="side is 5"):
         diffusion.uniform_anchors((4, 6), 5)
     with pytest.raises(ac.AttentionError, match="count is 0"):
         diffusion.ranked_anchors(torch.ones(4), 0)
+
+
+def test_stores_of_other_images_are_refused() -> None:
+    stores = [ac.AttentionStore.from_maps([torch.eye(4).expand(n, 1, 4, 4)], ac.TokenLayout.image(n, (2, 2))) for n in (2, 3)]
+    with pytest.raises(ac.AttentionError, match=r"hold batches of \[2, 3\] images"):
+        diffusion.aggregated_attention(stores)
