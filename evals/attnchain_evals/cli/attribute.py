@@ -75,8 +75,8 @@ def attribute(
             check_file("--out", out, (*PICTURES, *PAGES))
         else:
             check_folder("--out", out)
-    where = out if is_file(out) else f"{out}/"
-    announce(f"{method} of {', '.join(source)[:60]} by {model}: a picture and the scores, in {where}")
+    more = f" and {len(source) - 1} more" if len(source) > 1 else ""
+    announce(f"{method} of {source[0][:60]}{more} by {model}: a picture and the scores, in {out}{'' if is_file(out) else '/'}")
     loaded = load(model)
     check_fits(model, given_by(loaded), [method])
     of_image = loaded.preprocess is not None

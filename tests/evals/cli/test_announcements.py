@@ -102,3 +102,11 @@ def test_segments_are_named_as_they_are_asked_for(photo: Path, tmp_path: Path) -
     asked = ("segment", "bundled", str(photo), "--out", str(tmp_path))
     assert first_line(*asked, "--point", "3,4").startswith("What belongs to 3,4 in 1 image by bundled")
     assert first_line(*asked, "--word", "dog").startswith("'dog' in 1 image by bundled")
+
+
+@pytest.mark.usefixtures("idle")
+def test_images_after_the_first_are_counted(tmp_path: Path) -> None:
+    """However long the name of the first one is."""
+    others = ["b.png", "c.png"]
+    said = CliRunner().invoke(cli.app, ["attribute", "bundled", "a" * 58, *others, "--out", str(tmp_path)]).stderr
+    assert said.startswith(f"TokenRank of {'a' * 58} and 2 more by bundled: ")
