@@ -148,7 +148,8 @@ def uniform_anchors(grid: Grid, side: int) -> list[int]:
     >>> uniform_anchors((4, 4), 2)
     [5, 7, 13, 15]
     """
-    if not 1 <= side <= min(grid):
+    check_whole_number("side", side, "the number of parts along each side of a grid")
+    if side > min(grid):
         raise AttentionError(
             f"side is {side}; it is the number of parts along each side of a grid of {grid[0]} × {grid[1]}.",
             f"Pass a number from 1 to {min(grid)}.",

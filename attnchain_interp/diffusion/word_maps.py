@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import bounce
-from attnchain_interp.checks import check_whole_number
+from attnchain_interp.checks import check_type, check_whole_number
 from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeighting, capture_pipeline, denoise_image, pipeline_adapter_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Direction, Grid, LayerSelection, TokenLayout
@@ -37,6 +37,7 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     >>> tokens_of_word(TokenLayout(roles, labels=[["▁a", "▁cor", "gi", "</s>"]]), "corgi")
     [1, 2]
     """
+    check_type("word", word, str, 'Pass a word of the prompt, such as "dog".')
     if tokens.labels is None:
         raise AttentionError("these tokens have no labels.", "Give the prompt: capture_pipeline(pipe, prompt=…).")
     labels = tokens.labels[example]

@@ -136,6 +136,8 @@ def test_what_diff_seg_refuses() -> None:
         diffusion.diff_seg(ac.restrict(matrix, torch.arange(8) < 6), [7])
     with pytest.raises(ac.AttentionError, match="side is 5"):
         diffusion.uniform_anchors((4, 6), 5)
+    with pytest.raises(ac.AttentionError, match="side is 1.5"):
+        diffusion.uniform_anchors((4, 6), 1.5)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="count is 0"):
         diffusion.ranked_anchors(torch.ones(4), 0)
 

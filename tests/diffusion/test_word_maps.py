@@ -108,6 +108,7 @@ def test_what_is_refused_says_why() -> None:
     cross = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 3), 1 / 3)], TEXT, queries=high)
     for call, message in (
         (lambda: diffusion.word_map(joint(), "hat"), "'hat' is not among the tokens of the prompt: a cor gi"),
+        (lambda: diffusion.word_map(joint(), None), "word is of type NoneType"),  # type: ignore[arg-type]
         (lambda: diffusion.word_map(joint(), "corgi", 0), "steps is 0; it is the number of steps of the walk"),
         (lambda: diffusion.word_map(own, "corgi"), "no labels"),
         (lambda: diffusion.word_map(own, "corgi", cross=cross), r"store is on the grid \(1, 2\), and cross on \(2, 1\)"),
