@@ -15,6 +15,7 @@ from attnchain_interp.capture import LayerMean, Maps, capture
 from attnchain_interp.capture.mean_collector import LayerRule
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import check_one_of, check_type
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import logits_kept
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, LayerWeights, TokenSelection
 from attnchain_interp.store.chains import Sink
@@ -104,10 +105,18 @@ class AttentionAttribution(TokenAttribution, ABC):
 
     @property
     def captured_maps(self) -> Maps | None:
-        """The `maps` of `capture` when `attribute` calls it: as the user gave them, or the default."""
-        if self.maps is not None:
-            return self.maps
-        return defaults_of(self).maps if isinstance(self.heads, str) and self.heads == "mean" else "attention"
+        """The `maps` of `capture` when `attribute` calls it: as the user gave them, or the default.
+
+        Raises:
+            AttentionError: contributions with chosen `heads`: there is one map of all heads.
+        """
+        merged = isinstance(self.heads, str) and self.heads == "mean"
+        if self.maps in (None, "attention") or merged:
+            return self.maps or (defaults_of(self).maps if merged else "attention")
+        raise AttentionError(
+            f"heads={self.heads!r} and maps={self.maps!r}: contributions hold one map of all heads.",
+            'Leave heads out, or read attention: maps="attention".',
+        )
 
     def scores(self, source: AttentionStore, first: int = 0) -> Tensor:
         return self._of_read().score_part(source, first)

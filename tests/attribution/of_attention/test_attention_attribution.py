@@ -198,3 +198,5 @@ def test_chosen_heads_of_a_text_are_those_of_attention(heads: Any) -> None:
     found = ac.TokenRank(model, heads=heads).attribute(small.ids(1), output="tokens")
     assert torch.equal(found, ac.TokenRank(model, heads=heads, maps="attention").attribute(small.ids(1), output="tokens"))
     assert not torch.allclose(found, ac.TokenRank(model).attribute(small.ids(1), output="tokens"), atol=1e-4)
+    with pytest.raises(ac.AttentionError, match="contributions hold one map of all heads"):
+        ac.TokenRank(model, heads=heads, maps="alti").attribute(small.ids(1), output="tokens")
