@@ -75,6 +75,8 @@ def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
     if beside_encoder and ids is None and embeddings is None:  # the model makes them, of what it has, shifted to the right
         given = [arguments.get(what) for what in ("labels", "input_ids")]
         ids = next((torch.full_like(tensor, -1) for tensor in given if isinstance(tensor, Tensor)), None)
+        if ids is not None and given[0] is None and mask is None:  # as many tokens of each example as the encoder has
+            mask = arguments.get("attention_mask")
     ids, mask = (_folded(argument, 2) for argument in (ids, mask))
     embeddings = _folded(embeddings, 3)
     special = {token for name in _SPECIAL for token in _numbers(config, f"{name}_token_id")}

@@ -19,9 +19,10 @@ def test_a_decoder_that_makes_its_own_tokens() -> None:
     model, given = member("bart")
     ids, mask = given["input_ids"], torch.ones_like(given["input_ids"])
     mask[1, 9:] = 0
-    tokens = ac.capture(model, ids, mask, reading=ac.Reading(kind="decoder")).tokens
-    assert tokens.mask.all(), "the mask is the encoder's"
-    assert torch.equal(ac.capture(model, ids, mask, reading=ac.Reading(kind="encoder")).tokens.mask, mask.bool())
+    for kind in ("encoder", "decoder"):  # padding of the encoder makes padding of the decoder
+        assert torch.equal(ac.capture(model, ids, mask, reading=ac.Reading(kind=kind)).tokens.mask, mask.bool())
+    own = ac.capture(model, ids, mask, reading=ac.Reading(kind="decoder"), decoder_input_ids=ids)
+    assert own.tokens.mask.all(), "the mask is that of the encoder's tokens"
     labelled = build(replace(MEMBERS["bart"], model="BartForConditionalGeneration"))
     assert len(ac.capture(labelled, ids, labels=ids[:, :7].contiguous(), reading=ac.Reading(kind="decoder")).tokens) == 7
 

@@ -358,3 +358,20 @@ def test_of_texts() -> None:
     )
     assert result.token_attr is not None
     assert torch.allclose(result.token_attr[0], GradELLM().score(found)[0].double(), atol=1e-8)
+
+
+@pytest.mark.parametrize("sequence", ["encoder", "decoder"])
+@pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)
+def test_a_short_text_in_a_batch_of_classified_texts(model: Any, sequence: Any) -> None:
+    """The model makes the decoder's tokens of the encoder's, padding too, and gets one mask for both."""
+    ids = small.ids(2, 8).clamp_min(5)
+    ids[0, 4] = ids[1, 7] = model.config.eos_token_id
+    ids[0, 5:] = model.config.pad_token_id
+    method, given = (
+        ac.GradientAttention(model, sequence=sequence),
+        {"attention_mask": (ids != model.config.pad_token_id).long()},
+    )
+    scores = method.attribute(ids, 1, output="tokens", model_kwargs=given)
+    alone = method.attribute(ids[:1, :5], 1, output="tokens")
+    assert torch.allclose(scores[:1, :5], alone, rtol=1e-9)
+    assert not scores[0, 5:].any()
