@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from operator import index
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 
 __all__ = [
+    "WHOLE",
     "check_one_of",
     "check_position",
     "check_probability",
@@ -20,6 +21,9 @@ __all__ = [
     "check_type",
     "check_whole_number",
 ]
+
+WHOLE: Final = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""The types of tensors of whole numbers; bool is none of them."""
 
 
 def as_number(value: Any) -> float:

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp.chain import Chain, as_chain
-from attnchain_interp.checks import check_whole_number
+from attnchain_interp.checks import WHOLE, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, Grid, LayerAttention
 
-_WHOLE: Final = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _TIE: Final = 1e-6  # of the greatest share of a token, within which another proposal has the same
 
 
@@ -110,7 +109,7 @@ def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: floa
     if not threshold > 0:
         raise AttentionError(f"threshold is {threshold}; it is a distance between rows, above 0.", "Pass threshold=1.1.")
     chosen = torch.as_tensor(anchors, device=chain.states.device)
-    if chosen.dtype not in _WHOLE or not chosen.numel() or chosen.min() < 0 or chosen.max() >= len(chain):
+    if chosen.dtype not in WHOLE or not chosen.numel() or chosen.min() < 0 or chosen.max() >= len(chain):
         raise AttentionError(
             f"anchors is {anchors!r}; it is a list of positions of tokens.", f"Give numbers from 0 to {len(chain) - 1}."
         )

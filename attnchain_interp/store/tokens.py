@@ -9,13 +9,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.checks import check_position, check_tensor, check_whole_number
+from attnchain_interp.checks import WHOLE, check_position, check_tensor, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.layout_checks import Grid, check_labels, checked_grid, checked_pair, checked_roles, shape_of_labels
 from attnchain_interp.store.roles import Role
 
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 TokenSelection = str | Role | Sequence[int] | Sequence[str] | Tensor | None
 
 
@@ -46,7 +45,7 @@ class TokenLayout:
             raise AttentionError(
                 f"roles has shape {tuple(self.roles.shape)}; it must be (batch, token), none empty.", "Use TokenLayout.text."
             )
-        if self.roles.dtype not in _WHOLE or self.roles.min() < 0 or self.roles.max() > max(Role):
+        if self.roles.dtype not in WHOLE or self.roles.min() < 0 or self.roles.max() > max(Role):
             raise AttentionError(f"roles holds codes outside 0…{max(Role)}.", "Build it from `Role` members.")
         object.__setattr__(self, "roles", self.roles.to(torch.uint8))
         if not self.mask.any(1).all():
