@@ -13,7 +13,6 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 
 __all__ = [
-    "WHOLE",
     "check_one_of",
     "check_position",
     "check_probability",
