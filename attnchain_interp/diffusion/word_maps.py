@@ -72,11 +72,11 @@ def _places(labels: list[str], wanted: str) -> list[range]:
 
 def _within_words(labels: list[str]) -> list[bool]:
     """Returns for each boundary of labels, from the first one's start to the last one's end, whether it is inside a word."""
-    open_ended = any(label.startswith(_BEGINNINGS) or label.endswith(_END) for label in labels)
+    marked = any(label.startswith(_BEGINNINGS) or label.endswith(_END) for label in labels)  # the tokenizer marks whole words
     inside = [False]
     for label, following in pairwise(labels):
         letters = label[-1:].isalnum() and _plain(following)[:1].isalnum()
-        continued = not following.startswith(_BEGINNINGS) if open_ended else following.startswith(_CONTINUED)
+        continued = not following.startswith(_BEGINNINGS) if marked else following.startswith(_CONTINUED)
         inside.append(letters and continued)
     return [*inside, False]
 

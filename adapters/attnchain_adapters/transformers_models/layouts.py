@@ -73,10 +73,11 @@ def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
     prefix = "decoder_" if beside_encoder else ""
     ids, mask, embeddings = (arguments.get(prefix + what) for what in ("input_ids", "attention_mask", "inputs_embeds"))
     if beside_encoder and ids is None and embeddings is None:  # the model makes them, of what it has, shifted to the right
-        given = [arguments.get(what) for what in ("labels", "input_ids")]
-        ids = next((torch.full_like(tensor, -1) for tensor in given if isinstance(tensor, Tensor)), None)
-        if ids is not None and given[0] is None and mask is None:  # as many tokens of each example as the encoder has
-            mask = arguments.get("attention_mask")
+        labels, encoded = (arguments.get(what) for what in ("labels", "input_ids"))
+        if isinstance(labels, Tensor):
+            ids = torch.full_like(labels, -1)
+        elif isinstance(encoded, Tensor):  # what is made of padding is padding
+            ids, mask = torch.full_like(encoded, -1), arguments.get("attention_mask") if mask is None else mask
     ids, mask = (_folded(argument, 2) for argument in (ids, mask))
     embeddings = _folded(embeddings, 3)
     special = {token for name in _SPECIAL for token in _numbers(config, f"{name}_token_id")}

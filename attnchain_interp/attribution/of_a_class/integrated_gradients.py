@@ -48,8 +48,9 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
         internal_steps: how many of these points are rows of one forward.
 
     Raises:
-        AttentionError: at once, for another score or number; on attribution, a model without `get_input_embeddings`, and the
-            errors of `capture_gradients`.
+        AttentionError: at once, for another score or number; on attribution, a model without `get_input_embeddings`, a
+            function as target whose score of an example depends on other examples of the batch, and the errors of
+            `capture_gradients`.
 
     Source: Sundararajan, Taly & Yan, *Axiomatic Attribution for Deep Networks*, ICML 2017.
     """

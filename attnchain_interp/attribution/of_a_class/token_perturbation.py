@@ -35,7 +35,8 @@ class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
         perturbations_per_eval: how many changed inputs are rows of one forward.
 
     Raises:
-        AttentionError: at once, for another name or number; on attribution, the errors of `TokenAblation`.
+        AttentionError: at once, for another name or number; on attribution, the errors of `TokenAblation`, and a function as
+            target whose score of an example depends on other examples of the batch.
     """
 
     reads_gradients: ClassVar[bool] = True

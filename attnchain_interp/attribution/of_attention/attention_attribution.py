@@ -110,9 +110,10 @@ class AttentionAttribution(TokenAttribution, ABC):
         Raises:
             AttentionError: contributions with chosen `heads`: there is one map of all heads.
         """
-        merged = isinstance(self.heads, str) and self.heads == "mean"
-        if self.maps in (None, "attention") or merged:
-            return self.maps or (defaults_of(self).maps if merged else "attention")
+        if isinstance(self.heads, str) and self.heads == "mean":
+            return defaults_of(self).maps if self.maps is None else self.maps
+        if self.maps in (None, "attention"):
+            return "attention"
         raise AttentionError(
             f"heads={self.heads!r} and maps={self.maps!r}: contributions hold one map of all heads.",
             'Leave heads out, or read attention: maps="attention".',

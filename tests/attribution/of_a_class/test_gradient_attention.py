@@ -367,11 +367,8 @@ def test_a_short_text_in_a_batch_of_classified_texts(model: Any, sequence: Any) 
     ids = small.ids(2, 8).clamp_min(5)
     ids[0, 4] = ids[1, 7] = model.config.eos_token_id
     ids[0, 5:] = model.config.pad_token_id
-    method, given = (
-        ac.GradientAttention(model, sequence=sequence),
-        {"attention_mask": (ids != model.config.pad_token_id).long()},
-    )
-    scores = method.attribute(ids, 1, output="tokens", model_kwargs=given)
+    method, mask = ac.GradientAttention(model, sequence=sequence), (ids != model.config.pad_token_id).long()
+    scores = method.attribute(ids, 1, output="tokens", model_kwargs={"attention_mask": mask})
     alone = method.attribute(ids[:1, :5], 1, output="tokens")
     assert torch.allclose(scores[:1, :5], alone, rtol=1e-9)
     assert not scores[0, 5:].any()

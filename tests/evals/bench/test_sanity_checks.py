@@ -23,12 +23,13 @@ from attnchain_evals.bench.sanity_checks import (
 )
 from attnchain_evals.bench.shared_capture import SharedCapture
 
+from ...attribution import small_models as small
 from ...published import PLAIN
 from ..bench_tasks import tiny_vit, vit_methods
 
 DINOV2 = Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4)
 
-FEW = {"TransitionAttentionMaps": "(steps=2)", "ShapleyValues": "(n_samples=3)", "IntegratedGradients": "(n_steps=4)"}
+FEW = {name: f"({option}={n})" for name, options in small.FEW.items() for option, n in options.items()}
 
 
 @pytest.fixture
