@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp import attribution, gradients
+from attnchain_interp import attribution, diffusion, gradients
 
 from .attribution.small_models import images, llama, vit
 from .attribution.text.texts import DECODER, TEXT
@@ -28,6 +28,9 @@ P = torch.tensor([[0.2, 0.4, 0.4], [0.5, 0.3, 0.2], [0.1, 0.5, 0.4]])
 LAYOUT = ac.TokenLayout.image(2, (1, 2), [ac.Role.CLASS])
 MAPS = P.expand(2, 2, 3, 3)
 STORE = ac.AttentionStore.from_maps([MAPS, MAPS], LAYOUT)
+WORDS = ac.TokenLayout(torch.tensor([[3, 3, 2]]), (1, 1), [["a", "dog", ""]])
+JOINT = ac.AttentionStore.from_maps([P.expand(1, 1, 3, 3)], WORDS)
+PATCHES = ac.AttentionStore.from_maps([torch.full((1, 1, 4, 4), 0.25)], ac.TokenLayout.image(1, (2, 2)))
 STATES = torch.tensor([False, True, True])
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
@@ -63,6 +66,12 @@ FUNCTIONS: dict[str, Call] = {
     "AttentionStore.chain": (STORE.chain, {}),
     "AttentionStore.to_bertviz": (STORE.to_bertviz, {}),
     "AttentionStore.read": (ac.AttentionStore.read, {"path": "/none"}),
+    "aggregated_attention": (diffusion.aggregated_attention, {"stores": [PATCHES]}),
+    "diff_seg": (diffusion.diff_seg, {"P": P, "anchors": [0, 1]}),
+    "ranked_anchors": (diffusion.ranked_anchors, {"scores": P, "count": 2}),
+    "tokens_of_word": (diffusion.tokens_of_word, {"tokens": WORDS, "word": "dog"}),
+    "uniform_anchors": (diffusion.uniform_anchors, {"grid": (4, 4), "side": 2}),
+    "word_map": (diffusion.word_map, {"store": JOINT, "word": "dog"}),
 }
 OF_MODELS = {"capture": ac.capture, "capture_contributions": ac.capture_contributions, "prove": ac.prove}
 OF_MODELS |= {"capture_gradients": ac.capture_gradients, "capture_layer_gradients": gradients.capture_layer_gradients}

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp.chain import Chain, as_chain
-from attnchain_interp.checks import WHOLE, check_whole_number
+from attnchain_interp.checks import WHOLE, as_number, check_tensor, check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, Grid, LayerAttention
+from attnchain_interp.store.layers import check_store
+from attnchain_interp.store.layout_checks import checked_pair
 
 _TIE: Final = 1e-6  # of the greatest share of a token, within which another proposal has the same
 
@@ -34,6 +36,9 @@ def aggregated_attention(stores: Sequence[AttentionStore]) -> AttentionStore:
 
     Source: Tian et al., *Diffuse, Attend, and Segment*, CVPR 2024, section 3.
     """
+    check_type("stores", stores, Sequence, "Pass a list of stores.")
+    for store in stores:
+        check_store(store)
     if not stores:
         raise AttentionError("stores is empty.", "Give one store of self-attention for each resolution.")
     grids = [_grid(store) for store in stores]
@@ -106,9 +111,12 @@ def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: floa
     """
     chain = as_chain(P)
     check_whole_number("rounds", rounds, "the number of rounds in which proposals merge")
-    if not threshold > 0:
-        raise AttentionError(f"threshold is {threshold}; it is a distance between rows, above 0.", "Pass threshold=1.1.")
-    chosen = torch.as_tensor(anchors, device=chain.states.device)
+    if not as_number(threshold) > 0:
+        raise AttentionError(f"threshold is {threshold!r}; it is a distance between rows, above 0.", "Pass threshold=1.1.")
+    try:
+        chosen = torch.as_tensor(anchors, device=chain.states.device)
+    except (TypeError, ValueError, RuntimeError):  # words, None
+        chosen = torch.empty(0)
     if chosen.dtype not in WHOLE or not chosen.numel() or chosen.min() < 0 or chosen.max() >= len(chain):
         raise AttentionError(
             f"anchors is {anchors!r}; it is a list of positions of tokens.", f"Give numbers from 0 to {len(chain) - 1}."
@@ -142,12 +150,13 @@ def uniform_anchors(grid: Grid, side: int) -> list[int]:
     """Returns the patches at the centres of side × side equal parts of a grid (rows, columns), by their number in the grid.
 
     Raises:
-        AttentionError: a side below 1, or above a side of the grid.
+        AttentionError: a grid that is not two whole numbers; a side below 1, or above a side of the grid.
 
     >>> uniform_anchors((4, 4), 2)
     [5, 7, 13, 15]
     """
     check_whole_number("side", side, "the number of parts along each side of a grid")
+    grid = checked_pair(grid)
     if side > min(grid):
         raise AttentionError(
             f"side is {side}; it is the number of parts along each side of a grid of {grid[0]} × {grid[1]}.",
@@ -163,7 +172,9 @@ def ranked_anchors(scores: Tensor, count: int) -> Tensor:
     Raises:
         AttentionError: a count below 1, or above the number of tokens.
     """
-    if not 1 <= count <= scores.shape[-1]:
+    check_tensor("scores", scores, "(…, token)")
+    check_whole_number("count", count, "the number of anchors")
+    if count > scores.shape[-1]:
         raise AttentionError(
             f"count is {count}; it is the number of anchors among {scores.shape[-1]} tokens.",
             f"Pass a number from 1 to {scores.shape[-1]}.",

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain import bounce
-from attnchain_interp.checks import check_type, check_whole_number
+from attnchain_interp.checks import check_position, check_type, check_whole_number
 from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeighting, capture_pipeline, denoise_image, pipeline_adapter_of
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, Direction, Grid, LayerSelection, TokenLayout
+from attnchain_interp.store.layers import check_store
 
 _BEGINNINGS, _END, _CONTINUED = ("▁", "Ġ"), "</w>", "##"  # marks of words by tokenizers
 
@@ -29,7 +31,7 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     have the word by itself.
 
     Raises:
-        AttentionError: a layout without labels, or a word that is not in the prompt.
+        AttentionError: a layout without labels, an example that does not exist, or a word that is not in the prompt.
 
     >>> from attnchain_interp.store.roles import Role
     >>> import torch
@@ -38,9 +40,10 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     [1, 2]
     """
     check_type("word", word, str, 'Pass a word of the prompt, such as "dog".')
+    check_type("tokens", tokens, TokenLayout, "Pass the tokens of a store: store.tokens.")
     if tokens.labels is None:
         raise AttentionError("these tokens have no labels.", "Give the prompt: capture_pipeline(pipe, prompt=…).")
-    labels = tokens.labels[example]
+    labels = tokens.labels[check_position("example", example, tokens.batch)]
     found = _places(labels, "".join(word.split()).casefold())
     if not found:
         there = " ".join(label for label in dict.fromkeys(labels) if label)
@@ -106,15 +109,23 @@ def word_map(
         cross: attention from the image, on the same grid, to the text, with labels.
 
     Raises:
-        AttentionError: a word that is not in the prompt, text without labels, no grid, grids that differ, or no steps.
+        AttentionError: a word that is not in the prompt, text without labels, no grid, grids or numbers of images
+            that differ, or no steps.
 
     Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025 (bounces from the class's word).
     """
+    check_store(store)
     check_whole_number("steps", steps, "the number of steps of the walk from the word")
     if cross is None:
         chain = store.chain(tokens="all", direction=direction)
         start = _of_word(store.tokens, word)
         return store.tokens.to_grid(bounce(chain, start / start.sum(-1, keepdim=True), steps))
+    check_type("cross", cross, AttentionStore, "Pass the attention from the image to the text: a store.")
+    if store.batch != cross.batch:
+        raise AttentionError(
+            f"store holds the attention of {counted(store.batch, 'image')}, and cross that of {cross.batch}.",
+            "Capture both from the same images.",
+        )
     grids = store.tokens.grid, None if cross.queries is None else cross.queries.grid
     if grids[0] != grids[1]:
         raise AttentionError(

@@ -106,11 +106,14 @@ def test_what_is_refused_says_why() -> None:
     own = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 2), 0.5)], PATCHES)
     high = ac.TokenLayout.image(1, (2, 1))
     cross = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 3), 1 / 3)], TEXT, queries=high)
+    one = ac.AttentionStore.from_maps([torch.full((1, 1, 2, 3), 1 / 3)], TEXT, queries=PATCHES)
+    two = ac.AttentionStore.from_maps([torch.full((2, 1, 2, 2), 0.5)], ac.TokenLayout.image(2, (1, 2)))
     for call, message in (
         (lambda: diffusion.word_map(joint(), "hat"), "'hat' is not among the tokens of the prompt: a cor gi"),
         (lambda: diffusion.word_map(joint(), None), "word is of type NoneType"),  # type: ignore[arg-type]
         (lambda: diffusion.word_map(joint(), "corgi", 0), "steps is 0; it is the number of steps of the walk"),
         (lambda: diffusion.word_map(own, "corgi"), "no labels"),
+        (lambda: diffusion.word_map(two, "corgi", cross=one), "store holds the attention of 2 images, and cross that of 1"),
         (lambda: diffusion.word_map(own, "corgi", cross=cross), r"store is on the grid \(1, 2\), and cross on \(2, 1\)"),
     ):
         with pytest.raises(ac.AttentionError, match=message):
