@@ -208,6 +208,7 @@ def capture_contributions(
             "norm-resln": ‖T_i(x_j)‖₂ with the input and the layer norm after the addition, where there is one;
             "projection": max(0, ⟨T_i(x_j), y_i⟩), along the output y_i, biases included;
             "alti": max(0, ‖y_i‖₁ − ‖y_i − T_i(x_j)‖₁), by how much the output y_i is nearer to T_i(x_j) than to zero.
+            Where no token contributes to y_i, row i is that of the attention (the mean over heads), and a warning says so.
 
     Raises:
         AttentionError: as `capture`; an unknown measure; attention to other tokens, generated text; a block that is not a sum

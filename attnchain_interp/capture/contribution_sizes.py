@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Final, Literal, final, get_args
 
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from attnchain_interp.capture.attention_block import AttentionBlock
 from attnchain_interp.checks import check_one_of
-from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import Factors
 from attnchain_interp.operators.exact_products import exact_products
 from attnchain_interp.operators.tiles import entries_at_once
+from attnchain_interp.reprs import counted
 
 Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
 Sizes = Callable[[slice, Tensor], Tensor]  # some queries and their maps (batch, head, query, key) → (batch, query, key)
@@ -28,7 +30,8 @@ def check_measure(measure: str) -> None:
 def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> Tensor:
     """Returns the share (batch, 1, query, key) of each token in a block's output at each token. Rows sum to one.
 
-    Only some rows of the map, and some vectors of the model's width, are held at a time.
+    Only some rows of the map, and some vectors of the model's width, are held at a time. The row of a token to whose output
+    no token contributes is its attention (the mean over heads), and a warning says so. A row depends on its example alone.
 
     Args:
         block: the block.
@@ -36,7 +39,7 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
         mask: (batch, token), false for padding, whose rows are zero.
 
     Raises:
-        AttentionError: the parts do not add up to the output, or no token contributes to the output of a token.
+        AttentionError: the parts do not add up to the output.
     """
     mask, wide, n = mask.to(block.values.device), block.widened(), block.values.shape[2]
     sizes = sizes_of(wide, measure)
@@ -49,13 +52,18 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     if not bool(mask.all()):
         shares.masked_fill_(~mask[..., None], 0)
     total = shares.sum(-1, keepdim=True)
-    absent = int(((total <= 0)[..., 0] & mask).sum())
-    if absent:
-        raise AttentionError(
-            f"{block.name}: {absent} tokens have outputs to which none contributes by"
-            f" {measure!r} (none is nearer to them than zero is), so there are no shares.",
-            "Choose another measure.",
+    lacking = (total <= 0)[..., 0] & mask
+    if bool(lacking.any()):
+        warnings.warn(
+            f"{block.name}: no token contributes to the output of {counted(int(lacking.sum()), 'token')} by {measure!r} (none"
+            " is nearer to it than zero is). Rows of attention stand in.",
+            stacklevel=2,
         )
+        for query in lacking.any(0).nonzero()[:, 0].tolist():
+            row, of = slice(query, query + 1), block.attention
+            attention = (of.maps(row) if isinstance(of, Factors) else of[:, :, row]).mean(1).to(shares)
+            shares[:, row] = torch.where(lacking[:, row, None], attention, shares[:, row])
+        total = shares.sum(-1, keepdim=True)
     return shares.div_(torch.where(total > 0, total, 1))[:, None]
 
 

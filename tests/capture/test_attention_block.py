@@ -203,12 +203,17 @@ def test_another_norm_than_that_of_the_model() -> None:
         contributions_of(replace(found, norm=None), "norm", EVERYONE)
 
 
-def test_an_output_to_which_nothing_is_near() -> None:
-    """y is the bias alone, the values cancel, and each of them leads away from it."""
-    n, ones = 2, torch.ones(1, 2, 1)
-    values = torch.tensor([[[[1.0], [-1.0]]]])
-    found = AttentionBlock("M", torch.full((1, 1, n, n), 0.5), values, torch.zeros(1), 0 * ones, 0 * ones, None, 0 * ones)
-    everyone = torch.ones(1, n, dtype=torch.bool)
-    assert torch.allclose(contributions_of(found, "norm", everyone), torch.full((1, 1, 2, 2), 0.5))
-    with pytest.raises(ac.AttentionError, match="M: 2 tokens have outputs to which none contributes by 'alti'"):
-        contributions_of(found, "alti", everyone)
+@pytest.mark.parametrize("factored", [False, True])
+def test_an_output_to_which_nothing_is_near(factored: bool) -> None:
+    """y is the bias alone, the values cancel, and each of them leads away from it: attention stands in, row by row."""
+    query, key = torch.tensor([[[[0.0], [0.0]]], [[[0.0], [1.0]]]]), torch.tensor([[[[0.0], [1.0]]]]).expand(2, -1, -1, -1)
+    attention = ac.Factors(query, key, 1.0)
+    values, zero = torch.tensor([[[[1.0], [-1.0]]]]).expand(2, -1, -1, -1), torch.zeros(2, 2, 1)
+    output = (attention.maps() @ values)[:, 0]
+    found = AttentionBlock("M", attention if factored else attention.maps(), values, zero[0, 0], output, zero, None, output)
+    everyone = torch.ones(2, 2, dtype=torch.bool)
+    assert torch.allclose(contributions_of(found, "norm", everyone), attention.maps())
+    with pytest.warns(UserWarning, match="M: no token contributes to the output of 3 tokens by 'alti'.*attention stand in"):
+        shares = contributions_of(found, "alti", everyone)
+    expected = torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [0.0, 1.0]]])
+    assert torch.allclose(shares[:, 0], expected)

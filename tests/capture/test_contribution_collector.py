@@ -96,6 +96,22 @@ def test_a_decoder_with_a_block_that_is_no_sum_is_read_by_attention_with_a_warni
         ac.capture(whole, x, maps="alti", reading=reading)
 
 
+def test_an_example_to_whose_tokens_none_contributes_reads_alone_as_in_a_batch() -> None:
+    """A bias makes the output of one token zero: attention stands in for its row, and for no other."""
+    model, x = Blocks(causal=True).eval(), given()
+    last: Any = model.layers[1]
+    last.out_proj.bias.data.sub_(model(x)[1, 4])
+    with pytest.warns(UserWarning, match="layer 'layers.1': no token contributes to the output of 1 token by 'alti'"):
+        store = ac.capture(model, x, maps=None)
+    assert store.metadata["maps"] == "alti"
+    plain = ac.capture(model, x).maps()[:, 1].mean(1)
+    assert (store.maps()[:, 1, 0] == plain).all(-1)[:, 1:].nonzero().tolist() == [[1, 3]], "the first token has itself alone"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = torch.cat([ac.capture(model, each[None], maps=None).maps() for each in x])
+    assert torch.allclose(store.maps(), alone, atol=1e-6)
+
+
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_collector_keeps_the_refusal_of_a_later_layer(alone: bool) -> None:
     ones, zero = torch.ones(1, 4, 8), torch.zeros(1, 4, 8)
