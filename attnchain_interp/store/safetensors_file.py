@@ -57,11 +57,11 @@ def write_layers(
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors contiguous, and those that share memory with an earlier one copied."""
+    """Returns the tensors contiguous, with their signs applied, and those that share memory with an earlier one copied."""
     found: dict[str, Tensor] = {}
     ends: dict[Any, list[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
-        tensor = tensor.contiguous()
+        tensor = tensor.resolve_neg().contiguous()
         start, taken = tensor.data_ptr(), ends.setdefault(tensor.device, [])
         if any(start < end and begin < start + tensor.nbytes for begin, end in taken):
             tensor = tensor.clone()
@@ -82,7 +82,7 @@ def _described(layer: LayerAttention) -> LayerHeader:
 
 
 def _layout_header(layout: TokenLayout) -> LayoutHeader:
-    return LayoutHeader(grid=layout.grid, labels=layout.labels and [list(row) for row in layout.labels])
+    return LayoutHeader(grid=layout.grid, labels=layout.labels)
 
 
 def read_store(path: Path, mmap: bool, verify: bool, build: Callable[..., Store]) -> Store:

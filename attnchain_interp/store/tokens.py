@@ -54,6 +54,7 @@ class TokenLayout:
             object.__setattr__(self, "grid", checked_grid(self.grid, self.roles == Role.PATCH))
         if self.labels is not None:
             check_labels(self.labels, *self.roles.shape)
+            object.__setattr__(self, "labels", [list(row) for row in self.labels])
 
     @classmethod
     def image(

@@ -26,6 +26,22 @@ def test_write_and_read(store: AttentionStore, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
 
 
+def test_labels_are_lists_before_a_file_and_after_it(tmp_path: Path) -> None:
+    layout = TokenLayout.text(labels=(("a", "b"), ("c", "d")))  # type: ignore[arg-type]
+    assert layout.labels == [["a", "b"], ["c", "d"]]
+    path = tmp_path / "run.safetensors"
+    AttentionStore.from_maps([torch.full((2, 1, 2, 2), 0.5)], layout).write(path)
+    assert AttentionStore.read(path).tokens.labels == layout.labels
+
+
+def test_a_lazily_negated_tensor_is_written_as_its_values(tmp_path: Path) -> None:
+    negated = torch.ops.aten._neg_view(torch.full((1, 1, 2, 2), -0.5))
+    assert negated.contiguous().is_neg()
+    store, path = AttentionStore.from_maps([negated]), tmp_path / "run.safetensors"
+    store.write(path)
+    assert torch.equal(AttentionStore.read(path, verify=True).maps(), store.maps())
+
+
 def test_a_failed_write_leaves_the_old_file(store: AttentionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.safetensors"
     store.write(path)
