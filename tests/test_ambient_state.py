@@ -220,34 +220,54 @@ def of_model(model: Any, inputs: Any, target: Any, gradients: bool) -> dict[str,
     return found
 
 
+@cache
+def of_a_model(name: str, gradients: bool) -> dict[str, Any]:
+    """In no state."""
+    make, given, target = MODELS[name]
+    return of_model(make(), given(), target, gradients)
+
+
 @pytest.mark.parametrize("state", [name for name in STATES if name not in NARROW])
 @every_model
 def test_models(name: str, state: str) -> None:
     make, given, target = MODELS[name]
-    model, inputs, gradients = make(), given(), state != "inference mode"
-    expected = of_model(model, inputs, target, gradients)
+    gradients = state != "inference mode"
+    expected = of_a_model(name, gradients)
+    model, inputs = make(), given()
     with STATES[state]():
         found = of_model(model, inputs, target, gradients)
     assert found.keys() == expected.keys()
     check_same(found, expected)
 
 
-@pytest.mark.parametrize("state", [name for name in STATES if name not in NARROW | {"inference mode"}])
-@every_model
-def test_baselines(name: str, state: str) -> None:
-    make, given, target = MODELS[name]
-    model, (first, *extra) = make(), given()
+def of_baselines(name: str, model: Any, inputs: Any) -> list[Tensor]:
+    (first, *extra), target = inputs, MODELS[name][2]
     methods = [attribution.GradELLM(model), attribution.AttnLRP(model), attribution.LeaveOneOut(model)]
-    methods += [attribution.ShapleyValues(model, n_samples=1), attribution.IntegratedGradients(model)]
+    methods += [attribution.ShapleyValues(model, n_samples=1), attribution.IntegratedGradients(model, n_steps=5)]
     methods += [] if "bert" in name.lower() else [ac.LogitTokenRank(model)]
     methods += [
         attribution.LeaveOneOut(model, removal)
         for removal in ("token-delete", "mean-embedding")
         if not first.is_floating_point()
     ]
-    expected = [method.attribute(first, target, tuple(extra), output="tokens") for method in methods]
+    return [method.attribute(first, target, tuple(extra), output="tokens") for method in methods]
+
+
+@cache
+def of_all_baselines(name: str) -> list[Tensor]:
+    """In no state."""
+    make, given, _ = MODELS[name]
+    return of_baselines(name, make(), given())
+
+
+@pytest.mark.parametrize("state", [name for name in STATES if name not in NARROW | {"inference mode"}])
+@every_model
+def test_baselines(name: str, state: str) -> None:
+    make, given, _ = MODELS[name]
+    expected = of_all_baselines(name)
+    model, inputs = make(), given()
     with STATES[state]():
-        found = [method.attribute(first, target, tuple(extra), output="tokens") for method in methods]
+        found = of_baselines(name, model, inputs)
     check_same(found, expected)
 
 

@@ -123,7 +123,7 @@ def test_the_core_loads_no_framework_and_no_pyplot() -> None:
         "import attnchain_interp as ac; ac.stationary, ac.capture",
         "import attnchain_interp as ac; ac.AttentionStore",
         "import matplotlib.figure; from attnchain_interp.pictures import show_grid",
-        "import attnchain_interp, timm.layers",
+        "import attnchain_interp, nnsight",
         "import attnchain_interp as ac; ac.capture, ac.Chain, ac.AttentionStore, ac.stationary",
         "import attnchain_interp",
         ASKED.format(package="attnchain_interp"),
@@ -132,7 +132,7 @@ def test_the_core_loads_no_framework_and_no_pyplot() -> None:
     assert not loaded & (FRAMEWORKS | HEAVY | {"captum", "attnchain_adapters"})
     assert "pydantic" not in stores, "files alone need it"
     assert "matplotlib.pyplot" not in pictures
-    assert "timm" in framework, "the probe can fail"
+    assert "nnsight" in framework, "the probe can fail"
     assert not [room for room in CORE_ROOMS[CORE_ROOMS.index("gradients") :] if f"attnchain_interp.{room}" in above]
     assert not above & {"captum", "matplotlib"}, "a name loads only rooms above it"
     assert asked == bare, "asking for names loads nothing"

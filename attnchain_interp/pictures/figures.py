@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Final, Literal
@@ -32,13 +33,22 @@ _DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg"
 _STYLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "svg.hashsalt": "attnchain", "pdf.fonttype": 42}
 
 
+class CellFigure(Figure):
+    """A figure that a notebook shows as the value of a cell, also where pyplot was never loaded."""
+
+    def _repr_png_(self) -> bytes:
+        written = BytesIO()
+        self.savefig(written, format="png")
+        return written.getvalue()
+
+
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a part of an image, in pixels."""
 
 
 def blank_axes(rows: int, columns: int, cell: float = 1.5, tall: float = 1.0) -> tuple[Figure, NDArray[Any]]:
     """Returns a new figure and its axes (row, column) without ticks or frames: `cell` inches wide, `tall` times as high."""
-    figure = Figure(figsize=(cell * columns, cell * tall * rows + 0.3), layout="constrained")
+    figure = CellFigure(figsize=(cell * columns, cell * tall * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

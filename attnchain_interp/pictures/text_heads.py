@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attnchain_interp.chain import mixing
 from attnchain_interp.checks import check_position
-from attnchain_interp.pictures.figures import colour_bar, store_title, write_title
+from attnchain_interp.pictures.figures import CellFigure, colour_bar, store_title, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
 from attnchain_interp.reprs import TOKEN_MARKS, visible
@@ -48,7 +48,7 @@ def show_text_heads(
     values = np.concatenate(rows)
     kept = [k for k, place in enumerate(places) if keep_sinks or place not in told]
     scale = Scale.robust([values[:, kept]])
-    figure = Figure(figsize=(_WIDE * len(places) + 3, _HIGH * len(values) + 1.6), layout="constrained")
+    figure = CellFigure(figsize=(_WIDE * len(places) + 3, _HIGH * len(values) + 1.6), layout="constrained")
     ratio = [max(6, len(places)), 1]
     axis, beside = figure.subplots(1, 2, sharey=True, width_ratios=ratio)
     drawn = axis.imshow(values, cmap="Blues", norm=scale.norm, aspect="auto", interpolation="nearest")

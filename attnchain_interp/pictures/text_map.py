@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.pictures.figures import DIVERGING, write_title
+from attnchain_interp.pictures.figures import DIVERGING, CellFigure, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
 from attnchain_interp.reprs import visible
@@ -77,7 +77,7 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     tops = [0.0, *accumulate(_TOP + (line in shown) * (_CELL * len(outputs) + _GAP) for line in range(words[-1].line + 1))]
     height = max(tops[-1], _LEAST)
     size = _ADVANCE * (columns + beside) + 0.9, height + 0.2
-    figure = Figure(figsize=size, layout="constrained")
+    figure = CellFigure(figsize=size, layout="constrained")
     axis = figure.subplots()
     axis.set_axis_off()
     axis.set(xlim=(-beside * _ADVANCE, columns * _ADVANCE), ylim=(height, 0))

@@ -49,20 +49,19 @@ def solved(_):
     visits = ac.expected_visits(ac.absorb(P.detach(), torch.arange(200) == 0))
     return [found.stationary, found.second_eigenvalue, found.converged, P.grad, visits]
 
-torch.set_num_threads({threads})
-with ThreadPoolExecutor({callers}) as pool:
-    torch.save([*pool.map(solved, range({callers}))][-1], "found.pt")
+runs = []
+for threads, callers in ((1, 1), (2, 1), (2, 3)):
+    torch.set_num_threads(threads)
+    with ThreadPoolExecutor(callers) as pool:
+        runs.append([*pool.map(solved, range(callers))][-1])
+torch.save(runs, "runs.pt")
 """
 
 
 def test_more_threads_than_one_give_the_same(tmp_path: Path) -> None:
     """torch's own LU hangs there: https://github.com/pytorch/pytorch/issues/142815."""
-    runs = []
-    for threads, callers in ((1, 1), (2, 1), (2, 3)):
-        code = THREADS.format(threads=threads, callers=callers)
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)  # noqa: S603
-        runs.append(torch.load(tmp_path / "found.pt"))
-    for one, *others in zip(*runs, strict=True):
+    subprocess.run([sys.executable, "-c", THREADS], cwd=tmp_path, check=True, timeout=120)  # noqa: S603
+    for one, *others in zip(*torch.load(tmp_path / "runs.pt"), strict=True):
         assert all(torch.allclose(one.double(), other.double(), rtol=1e-3, atol=1e-6) for other in others)
 
 

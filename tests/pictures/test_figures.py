@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
+from PIL import Image
 
 import attnchain_interp as ac
 from attnchain_interp import pictures
@@ -34,6 +36,15 @@ def test_axes_are_a_grid_that_pyplot_does_not_know() -> None:
     assert not any(axis.axison for axis in axes.flat)
     assert figure.get_size_inches().tolist() == [6.0, 4.3]
     assert pyplot.get_fignums() == known
+
+
+def test_a_notebook_shows_a_figure_where_pyplot_was_never_loaded() -> None:
+    """IPython asks for these bytes; without them a cell would say `<Figure size …>`."""
+    figure, axes = blank_axes(1, 2)
+    axes[0, 0].imshow(MAP)
+    with Image.open(BytesIO(figure._repr_png_())) as picture:  # type: ignore[attr-defined]
+        assert picture.size == tuple((figure.get_size_inches() * figure.dpi).astype(int))
+        assert len(set(picture.convert("L").tobytes())) > 3
 
 
 def test_a_map_over_an_image_covers_it_and_lets_it_through() -> None:

@@ -67,7 +67,9 @@ def plain_template(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pictures_and_page_are_written(tmp_path: Path) -> None:
-    files = run(tmp_path / "out", None, (vision(tmp_path), decoder(tmp_path)))
+    (_, cat), *_ = photographs(None)
+    cat.crop((100, 0, 250, 100)).save(tmp_path / "cat.png")
+    files = run(tmp_path / "out", tmp_path, (vision(tmp_path), decoder(tmp_path)))
     assert [file.name for file in files] == ["photographs.jpg", "segments.jpg", "passage.jpg", "real.html"]
     for file in files[:3]:
         with Image.open(file) as picture:
@@ -122,7 +124,12 @@ def test_tokens_are_summed_over_the_word_in_which_they_end() -> None:
     assert greatest(words.texts, [0.5, 0.6], 1) == [("cd", 0.6)]
 
 
-def test_photographs_come_from_a_folder(tmp_path: Path) -> None:
+def test_photographs_come_from_scikit_image_or_a_folder(tmp_path: Path) -> None:
+    assert {name: image.size for name, image in photographs(None)} == {
+        "chelsea": (451, 300),
+        "coffee": (600, 400),
+        "astronaut": (512, 512),
+    }
     with pytest.raises(AttentionError, match="holds no image"):
         list(photographs(tmp_path))
     for k in range(8):

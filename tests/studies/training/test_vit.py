@@ -51,18 +51,16 @@ def test_the_curriculum_rises_while_the_model_keeps_up() -> None:
     assert (easier.difficulty, easier.side) == (0.5, 8)
 
 
-def test_training_writes_weights_that_load(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_training_writes_weights_that_load_and_may_end_before_its_schedule(  # type: ignore[no-untyped-def]
+    tmp_path, monkeypatch
+) -> None:
+    """The curriculum is told how much of the planned images has been seen."""
     from safetensors.torch import load_file
 
-    train(images=128, seed=0, out=tmp_path / "vit.safetensors")
-    build_vit().load_state_dict(load_file(tmp_path / "vit.safetensors"))
-
-
-def test_a_run_may_end_before_its_schedule(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """The curriculum is told how much of the planned images has been seen."""
     seen: list[float] = []
     monkeypatch.setattr(training, "CHECK", 1)
     monkeypatch.setattr(Curriculum, "advance", lambda _, accuracy, progress: seen.append(progress))
     shape = {"patch_size": 14, "embed_dim": 32, "depth": 1, "num_heads": 2}
     train(128, 0, tmp_path / "vit.safetensors", build=lambda: fresh_vit(**shape), difficulty=0.5, planned=640)
     assert seen == [0, 0.1]
+    fresh_vit(**shape).load_state_dict(load_file(tmp_path / "vit.safetensors"))
