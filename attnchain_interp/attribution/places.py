@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.store import Grid
+from attnchain_interp.store import Grid, covered
 
 
 def check_places(metadata: Mapping[str, str], images: Tensor) -> None:
@@ -20,22 +19,6 @@ def check_places(metadata: Mapping[str, str], images: Tensor) -> None:
             f"the input is {given}, and the model inside gets images of {read}: resized or cropped, which is not known here.",
             f'Ask for output="grid", whose cells lie on those images, or pass images of {read}.',
         )
-
-
-def covered(metadata: Mapping[str, str], grid: Grid, size: Grid) -> Grid:
-    """Returns the height and width in pixels that a grid covers, from the upper left corner of an image.
-
-    A model that cuts images into patches leaves a rest unread, or adds pixels, where its patches do not divide the image. The
-    metadata say so: "5×5 patches of 14×14 pixels in 83×83". Without that the grid covers the image.
-
-    >>> covered({"patches": "5×5 patches of 14×14 pixels in 83×83"}, (5, 5), (83, 83))
-    (70, 70)
-    """
-    for each in metadata.get("patches", "").split("; "):
-        numbers = tuple(map(int, re.findall(r"\d+", each)))
-        if (numbers[:2], numbers[4:]) == (tuple(grid), tuple(size)):
-            return grid[0] * numbers[2], grid[1] * numbers[3]
-    return size
 
 
 def on_pixels(cells: Tensor, metadata: Mapping[str, str], size: Grid) -> Tensor:

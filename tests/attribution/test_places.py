@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_interp.attribution import AttnLRP, IntegratedGradients, LeaveOneOut, places
-from attnchain_interp.attribution.places import covered, in_cells, on_pixels
+from attnchain_interp.attribution.places import in_cells, on_pixels
 
 LESS = {"patches": "2×1 patches of 3×4 pixels in 7×5"}
 MORE = {"patches": "2×2 patches of 4×4 pixels in 7×5"}
@@ -99,13 +99,6 @@ def test_a_patch_is_removed_where_it_lies(case: Any) -> None:
     found = LeaveOneOut(model, score="logit").attribute(images, 1, output="grid", reading=reading)
     assert torch.isclose(found[0, 4, 5], before - after)
     assert float((before - after).abs()) > 1e-6
-
-
-def test_what_a_grid_covers() -> None:
-    assert covered({}, (2, 1), (7, 5)) == (7, 5)
-    assert covered(LESS, (2, 1), (7, 5)) == (6, 4)
-    assert covered(LESS, (2, 1), (6, 4)) == covered(LESS, (1, 1), (6, 4)) == (6, 4), "another image, or another grid"
-    assert covered({"patches": f"{LESS['patches']}; {MORE['patches']}"}, (2, 2), (7, 5)) == (8, 8)
 
 
 def test_cells_and_pixels() -> None:

@@ -11,6 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnchain_evals.perturbation.patches import Patches, patches_on, pooled
 from attnchain_interp import AttentionError, Role, capture
 from attnchain_interp.reprs import with_settings
 
@@ -20,11 +21,17 @@ class ImageControl(Attribution, ABC):
 
     Args:
         grid: (rows, columns) of patches.
+        model: says where its patches lie if they do not divide an image. None spreads them over the image.
     """
 
-    def __init__(self, grid: tuple[int, int]) -> None:
-        super().__init__(lambda inputs: inputs)
+    def __init__(self, grid: tuple[int, int], model: nn.Module | None = None) -> None:
+        self.forward_func: Any
+        super().__init__(model or (lambda inputs: inputs))
         self.grid = grid
+
+    def patches(self, images: Tensor) -> Patches:
+        """Returns where the patches lie on images."""
+        return patches_on(self.forward_func, self.grid, images)
 
     def __repr__(self) -> str:
         return with_settings(self)
@@ -49,7 +56,9 @@ class ImageControl(Attribution, ABC):
         cells = self.cells(inputs)
         if output == "grid":
             return cells
-        return F.interpolate(cells[:, None], inputs.shape[-2:], mode="nearest").expand_as(inputs).contiguous()
+        height, width = self.patches(inputs).covered
+        spread = F.interpolate(cells[:, None], (height, width), mode="nearest")
+        return F.pad(spread, (0, inputs.shape[3] - width, 0, inputs.shape[2] - height)).expand_as(inputs).contiguous()
 
 
 DEVIATION: Final = 0.25  # of the image's sides
@@ -62,15 +71,14 @@ class CentrePrior(ImageControl):
     x and y go from 0 to 1 over the image. σ is a quarter of a side.
 
     Args:
-        grid: (rows, columns) of patches.
+        grid, model: see `ImageControl`.
     """
 
     def cells(self, images: Tensor) -> Tensor:
         rows, columns = (
-            torch.exp(
-                -(((torch.arange(n, dtype=images.dtype, device=images.device) + 0.5) / n - 0.5) ** 2) / (2 * DEVIATION**2)
-            )
-            for n in self.grid
+            torch.exp(-(((places + 0.5) / n * read / size - 0.5) ** 2) / (2 * DEVIATION**2))
+            for n, read, size in zip(self.grid, self.patches(images).covered, images.shape[2:], strict=True)
+            for places in [torch.arange(n, dtype=images.dtype, device=images.device)]
         )
         return (rows[:, None] * columns).expand(len(images), -1, -1).contiguous()
 
@@ -80,12 +88,12 @@ class InputMagnitude(ImageControl):
     """The distance of a patch from the image's mean colour: |x − mean|, averaged over channels and over the patch.
 
     Args:
-        grid: (rows, columns) of patches.
+        grid, model: see `ImageControl`.
     """
 
     def cells(self, images: Tensor) -> Tensor:
-        distance = (images - images.mean((2, 3), keepdim=True)).abs().mean(1, keepdim=True)
-        return F.adaptive_avg_pool2d(distance, self.grid)[:, 0]
+        distance = (images - images.mean((2, 3), keepdim=True)).abs().mean(1)
+        return pooled(distance, self.grid, self.patches(images)).to(images.dtype)
 
 
 @final
@@ -104,8 +112,7 @@ class FeatureComponent(ImageControl):
     """
 
     def __init__(self, model: nn.Module, grid: tuple[int, int]) -> None:
-        super().__init__(grid)
-        self.forward_func = model
+        super().__init__(grid, model)
 
     @torch.no_grad()
     def cells(self, images: Tensor) -> Tensor:

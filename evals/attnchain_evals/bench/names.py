@@ -95,7 +95,7 @@ def _build(spec: str, model: Any, grid: tuple[int, int] | None) -> Any:
         if grid is None:
             raise AttentionError(f"{spec!r} is a control for images, not for texts.", "Use RandomRanking.")
         kinds = {CONTROL: InputMagnitude, "centre prior": CentrePrior}
-        return kinds[spec](grid) if spec in kinds else FeatureComponent(model, grid)
+        return kinds[spec](grid, model) if spec in kinds else FeatureComponent(model, grid)
     kind, _ = _class_of(spec)
     plain = AttentionGradientAttribution
     one_backward = issubclass(kind, plain) and (kind.read, kind.captured) == (plain.read, plain.captured)

@@ -106,13 +106,13 @@ class Row(NamedTuple):
 
 
 TABLE: Final = {
-    "deletion": Row(2, False, "deletion", "morf", area_and_scores, ("auc",)),
-    "reverse-deletion": Row(2, True, "deletion", "lerf", area),
-    "insertion": Row(2, True, "insertion", "morf", area_and_scores, ("auc",)),
-    "srg": Row(3, True, "deletion", "morf", gain, ("srg", "lerf", "morf")),
-    "aopc": Row(3, True, "deletion", "morf", mean_drop),
-    "comprehensiveness": Row(3, True, "deletion", "morf", mean_drop_at_fractions, protocol=ERASER),
-    "sufficiency": Row(3, False, "insertion", "morf", mean_drop_at_fractions, protocol=ERASER),
+    "deletion": Row(3, False, "deletion", "morf", area_and_scores, ("auc",)),
+    "reverse-deletion": Row(3, True, "deletion", "lerf", area),
+    "insertion": Row(3, True, "insertion", "morf", area_and_scores, ("auc",)),
+    "srg": Row(4, True, "deletion", "morf", gain, ("srg", "lerf", "morf")),
+    "aopc": Row(4, True, "deletion", "morf", mean_drop),
+    "comprehensiveness": Row(4, True, "deletion", "morf", mean_drop_at_fractions, protocol=ERASER),
+    "sufficiency": Row(4, False, "insertion", "morf", mean_drop_at_fractions, protocol=ERASER),
 }
 
 

@@ -13,6 +13,7 @@ import torchmetrics
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnchain_evals.perturbation.patches import Patches, patches_of
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import with_fields
 
@@ -50,6 +51,11 @@ class Trial:
 
     def __repr__(self) -> str:
         return with_fields(self)
+
+    @property
+    def patches(self) -> Patches | None:
+        """The model's patches of the images; None where it does not tell them."""
+        return self.once("patches", lambda: patches_of(self.model, self.inputs))
 
     @property
     def explained(self) -> Tensor:

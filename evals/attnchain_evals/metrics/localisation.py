@@ -13,16 +13,21 @@ from torch import Tensor
 from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.metrics.segmentation_scores import mean_iou, segmentation_counts
-from attnchain_evals.perturbation.features import enlarged
+from attnchain_evals.perturbation.patches import enlarged
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
 
 
 class LocalisationMetric(AttributionMetric):
-    """A metric against masks of objects. NaN where a mask is empty or full, because there is nothing to localise."""
+    """A metric against masks of objects. NaN where a mask is empty or full, because there is nothing to localise.
+
+    Maps are enlarged bilinearly to the masks: patches lie where the model reads them.
+    """
 
     needs = frozenset({"images"})
-    version = 2  # maps were enlarged in float32, where equal cells became unequal pixels
+    version = (
+        3  # 2: maps were enlarged in float32, where equal cells became unequal pixels; 3: patches lie where they are read
+    )
     higher_is_better = True
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
@@ -37,12 +42,13 @@ class LocalisationMetric(AttributionMetric):
         good = truth.flatten(1).any(1) & ~truth.flatten(1).all(1)
         found = torch.full((len(truth), len(self.columns)), torch.nan, dtype=torch.float64, device=attributions.device)
         if bool(good.any()):
-            found[good] = self.located(attributions[good], truth[good]).to(found)
+            patches = None if tuple(attributions.shape[1:]) == size else trial.patches
+            found[good] = self.located(enlarged(attributions[good], size, patches), truth[good]).to(found)
         return found
 
     @abstractmethod
     def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
-        """Returns the figures (batch, column) of attributions (batch, rows, columns). No mask is empty or full."""
+        """Returns the figures (batch, column) of attributions (batch, height, width). No mask is empty or full."""
 
 
 @final
@@ -94,7 +100,7 @@ class MeanAP(LocalisationMetric):
 class PointingGame(LocalisationMetric):
     """Says whether the greatest attribution lies on the object: 1 or 0.
 
-    Maps are enlarged bilinearly to the masks. If several pixels are greatest, the figure is the share of them on the object:
+    If several pixels are greatest, the figure is the share of them on the object:
     the probability of a hit when one is drawn. A constant map has the object's share of the image.
 
     Args:
@@ -109,8 +115,7 @@ class PointingGame(LocalisationMetric):
         super().__init__("pointing-game" if tolerance == 0 else f"pointing-game/{tolerance}")
 
     def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
-        maps = enlarged(attributions, masks.shape[1:])
-        top = maps == maps.amax((1, 2), keepdim=True)
+        top = attributions == attributions.amax((1, 2), keepdim=True)
         hit = top & (_grown(masks, self.tolerance) if self.tolerance else masks)
         return (hit.sum((1, 2)).double() / top.sum((1, 2)))[:, None]
 
@@ -119,7 +124,7 @@ class PointingGame(LocalisationMetric):
 class EnergyInside(LocalisationMetric):
     """The share of the positive attribution that lies on the object: Σ_{object} max(φ, 0) / Σ max(φ, 0).
 
-    Maps are enlarged bilinearly to the masks. NaN where nothing is positive. A constant positive map has the object's share.
+    NaN where nothing is positive. A constant positive map has the object's share.
 
     Source: Wang et al., *Score-CAM*, CVPR Workshops 2020 (energy-based pointing game).
     """
@@ -128,7 +133,7 @@ class EnergyInside(LocalisationMetric):
         super().__init__("energy-inside")
 
     def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
-        energy = enlarged(attributions, masks.shape[1:]).double().clamp_min(0)
+        energy = attributions.double().clamp_min(0)
         return ((energy * masks).sum((1, 2)) / energy.sum((1, 2)))[:, None]
 
 

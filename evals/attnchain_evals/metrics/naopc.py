@@ -15,6 +15,7 @@ from attnchain_evals.metrics.example_metric import Trial
 from attnchain_evals.perturbation.class_score import class_score
 from attnchain_evals.perturbation.features import Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
+from attnchain_evals.perturbation.patches import Patches, extent
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
@@ -37,7 +38,7 @@ class NAOPC(RemovalMetric):
     """
 
     needs = RemovalMetric.needs | {"images"}
-    version = 1
+    version = 2  # patches lie where they are read
     higher_is_better = True
 
     def __init__(
@@ -58,8 +59,10 @@ class NAOPC(RemovalMetric):
         super().__init__("naopc", occlusion, name, batch_size, ("value", "aopc", "lower", "upper"))
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        found = ranked(F.adaptive_avg_pool2d(attributions[:, None].double(), self.regions)[:, 0], trial.inputs)
         experiment, target = self.experiment(trial)
+        regions = F.adaptive_avg_pool2d(attributions[:, None].double(), self.regions)[:, 0]
+        places = extent(tuple(attributions.shape[1:]), trial.inputs.shape[-2:], experiment.patches)
+        found = ranked(regions, trial.inputs, patches=Patches(self.regions, places))
         n = found.scores.shape[1]
         clean = class_score(experiment.clean, target).double()
         ranks = found.ranks("morf")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnchain_evals.metrics.attribution_metric import RemovalMetric, drops, features_of
 from attnchain_evals.metrics.example_metric import Trial
-from attnchain_evals.perturbation.features import Features, ranked
+from attnchain_evals.perturbation.features import Features
 from attnchain_evals.perturbation.label_map import check_features
 from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_interp.checks import check_whole_number
@@ -36,7 +36,9 @@ class SaCo(RemovalMetric):
     Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
     """
 
-    version = 3  # 2: groups of fewer features than groups were NaN; 3: maps are enlarged in float64
+    version = (
+        4  # 2: groups of fewer features than groups were NaN; 3: maps are enlarged in float64; 4: patches as they are read
+    )
     higher_is_better = True
 
     def __init__(
@@ -54,8 +56,8 @@ class SaCo(RemovalMetric):
         super().__init__("saco", occlusion, name, batch_size)
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
-        found = ranked(attributions, trial.inputs, features_of(trial, self.features))
         experiment, target = self.experiment(trial)
+        found = experiment.ranked(attributions, features_of(trial, self.features))
         groups = found.sizes.clamp_max(self.groups)[:, None]
         group = found.ranks("morf") * groups // found.sizes[:, None]
         members = torch.stack([(group == k) & found.present for k in range(int(groups.max()))], 1)

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_evals.perturbation.features import enlarged
+from attnchain_evals.perturbation.patches import enlarged
 from attnchain_interp import AttentionError
 
 FOREGROUND_THRESHOLD: Final = 1.0
@@ -21,7 +21,7 @@ FOREGROUND_THRESHOLD: Final = 1.0
 def segmentation_scores(attributions: Tensor, masks: Tensor) -> dict[str, float]:
     """Returns pixel accuracy, mean IoU and mean AP over the batch: {"acc", "miou", "map"}, each in [0, 1].
 
-    Maps are enlarged bilinearly to the masks and scaled to [0, 1] by their least and greatest value. A pixel counts as
+    Maps are enlarged bilinearly to the whole masks and scaled to [0, 1] by their least and greatest value. A pixel counts as
     foreground above the map's own mean (`FOREGROUND_THRESHOLD`). "acc" pools pixels over the batch. "miou" is the mean of the
     IoU of background and foreground, each from pooled intersection and union. "map" is the mean over images of the average
     precision of the two channels [1 − map, map] against [background, foreground].

@@ -35,7 +35,7 @@ class SensitivityN(RemovalMetric):
     """
 
     needs = RemovalMetric.needs | {"images"}
-    version = 2
+    version = 3  # patches lie where they are read
     higher_is_better = True
 
     def __init__(
@@ -111,7 +111,7 @@ class Infidelity(RemovalMetric):
     """
 
     needs = RemovalMetric.needs | {"images"}
-    version = 1
+    version = 2  # patches lie where they are read
     higher_is_better = False
 
     def __init__(

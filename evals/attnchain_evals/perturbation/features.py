@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_evals.perturbation.label_map import label_map
+from attnchain_evals.perturbation.patches import Patches, enlarged, extent, fitted, pooled
 from attnchain_interp import AttentionError
 
 Features = Literal["auto", "patch", "pixel", "token", "word"] | tuple[int, int] | Tensor | Callable[[Tensor], Tensor]
@@ -58,19 +59,20 @@ class Ranked(NamedTuple):
         return self._replace(scores=torch.from_numpy(np.stack(rows)).to(self.scores.device))
 
 
-def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -> Ranked:
+def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch", patches: Patches | None = None) -> Ranked:
     """Returns the features of images or texts, with the scores that the attributions give them.
 
-    "patch": each cell of the attributions is a feature, and owns the pixels nearest to it. "pixel": each pixel is a feature,
-    scored by the attributions enlarged bilinearly. A cell of a grid (rows, columns), and a region of a label map of images,
-    have the mean score of their pixels. "token": each token is a feature. A word of a label map of texts has the sum of the
-    scores of its tokens.
+    "patch": each cell of the attributions is a feature, and owns the pixels nearest to it. Cells of the model's grid lie where
+    its patches do; others are spread over the image. "pixel": each pixel is a feature, scored by the attributions enlarged
+    bilinearly. A cell of a grid (rows, columns), and a region of a label map of images, have the mean score of their pixels.
+    "token": each token is a feature. A word of a label map of texts has the sum of the scores of its tokens.
 
     Args:
         attributions: (batch, rows, columns) for images, (batch, token) for texts.
         inputs: (batch, channel, height, width), or token numbers (batch, token).
         features: "patch", "pixel" or "token", a grid (rows, columns), a label map of integers, or a callable inputs → label
             map. A label map is (batch, height, width), or (batch, token) with −1 for tokens that are never removed.
+        patches: of the model; None where they are not known.
     """
     if inputs.ndim == 2:
         return _ranked_text(attributions, inputs, features)
@@ -89,10 +91,10 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
                 f"features={features!r} are not features of an image.",
                 'Use "patch", "pixel", a grid (rows, columns), a label map or a callable.',
             )
-        cells = attributions if features == "patch" else enlarged(attributions, size)
+        cells = attributions if features == "patch" else enlarged(attributions, size, patches)
         if isinstance(features, tuple):
             check_grid(features, size)
-            cells = F.adaptive_avg_pool2d(cells.double(), features)
+            cells = pooled(cells, features, patches)
         rows, columns = cells.shape[1:]
         if rows > size[0] or columns > size[1]:
             raise AttentionError(
@@ -100,14 +102,15 @@ def ranked(attributions: Tensor, inputs: Tensor, features: Features = "patch") -
                 "Pass attributions with at most one score per pixel.",
             )
         numbers = torch.arange(rows * columns, dtype=torch.float64, device=images.device).view(1, 1, rows, columns)
-        labels = F.interpolate(numbers, size)[0].long().expand(len(images), -1, -1)
+        spread = F.interpolate(numbers, extent((rows, columns), size, patches))[0].long()
+        labels = fitted(spread, size).expand(len(images), -1, -1)
         unit = "pixels" if (rows, columns) == tuple(size) else "patches"
         if unit == "patches" and tuple(attributions.shape[1:]) == tuple(size):
             unit = f"patches, the means of {size[0]} × {size[1]} pixels"
         sizes = torch.full((len(images),), rows * columns, device=images.device)
         return Ranked(cells.flatten(1), labels, sizes, f"{rows} × {columns} {unit}")
     labels = label_map(features, images)
-    found = _summed(enlarged(attributions, size), labels, "regions of a label map")
+    found = _summed(enlarged(attributions, size, patches), labels, "regions of a label map")
     areas = _summed(torch.ones_like(attributions[:, :1, :1]).expand(labels.shape), labels, "").scores
     return found._replace(scores=found.scores / areas.clamp_min(1))
 
@@ -159,16 +162,6 @@ def each_token(words: Tensor) -> Tensor:
     """
     there = words >= 0
     return (there.cumsum(1) - 1).masked_fill(~there, -1)
-
-
-def enlarged(attributions: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Returns attributions (batch, rows, columns) enlarged bilinearly to (batch, height, width).
-
-    They are enlarged in float64 and rounded to float32, so that cells of equal scores become pixels of equal scores.
-    """
-    if tuple(attributions.shape[1:]) == tuple(size):
-        return attributions
-    return F.interpolate(attributions[:, None].double(), tuple(size), mode="bilinear")[:, 0].float()
 
 
 @final

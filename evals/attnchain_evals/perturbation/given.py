@@ -1,16 +1,14 @@
-"""Attributions as users have them: Captum's shapes, lists and arrays, pixels of a model that reads patches."""
+"""Attributions as users have them: Captum's shapes, lists and arrays."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attnchain_interp import AttentionError, capture
+from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
 
 Reduction = Literal["sum", "absolute", "norm"]
@@ -36,25 +34,6 @@ def scores_of(attributions: Any, inputs: Tensor, reduction: Reduction = "sum") -
     if reduction == "norm":
         return torch.linalg.vector_norm(scores, dim=axis)
     return (scores.abs() if reduction == "absolute" else scores).sum(axis)
-
-
-def model_grid(model: Callable[..., Any], images: Tensor) -> tuple[int, int] | None:
-    """Returns the grid (rows, columns) of the tokens of a model for images of this size. It runs one image.
-
-    Returns None, with a warning, where the model does not tell its grid: a cell is then a pixel.
-    """
-    try:
-        grid = capture(model, images[:1], layers=[-1], maps="attention").tokens.grid
-    except AttentionError:
-        grid = None
-    if grid is None:
-        height, width = images.shape[-2:]
-        warnings.warn(
-            f"Attributions of {height} × {width} pixels are scored pixel by pixel, because {type(model).__name__} does not"
-            ' tell a grid of tokens. Pass features=(rows, columns) to remove the cells of a grid, or features="pixel".',
-            stacklevel=4,
-        )
-    return grid
 
 
 def _tensor(attributions: Any) -> Tensor:

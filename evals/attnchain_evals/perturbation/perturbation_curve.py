@@ -21,8 +21,9 @@ from attnchain_evals.perturbation.class_score import (
 )
 from attnchain_evals.perturbation.curve import Mode, Order, PerturbationCurve, Rounding, counts_of
 from attnchain_evals.perturbation.features import Features, Ranked, ranked
-from attnchain_evals.perturbation.given import Reduction, model_grid, scores_of
+from attnchain_evals.perturbation.given import Reduction, scores_of
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
+from attnchain_evals.perturbation.patches import Patches, own_features, patches_of
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.reprs import brief
@@ -137,24 +138,24 @@ class Perturbation:
         return f"Perturbation({brief(self._model)}, {len(self.inputs)} inputs, {self._occlusion!r})"
 
     @cached_property
-    def _grid(self) -> tuple[int, int] | None:
-        return model_grid(self._model, self.inputs)
+    def patches(self) -> Patches | None:
+        """The model's patches of images; None where it does not tell them, and for texts."""
+        return patches_of(self._model, self.inputs) if self.inputs.ndim == 4 else None
 
     def ranked(self, attributions: Tensor, features: Features = "auto") -> Ranked:
         """Returns the features of the inputs, with their scores. See `perturbation_curve` for "auto", and `ranked`."""
         if isinstance(features, np.ndarray):
             features = torch.from_numpy(features)
+        text, pixels = self.inputs.ndim == 2, attributions.shape[1:] == self.inputs.shape[2:]
+        patches = self.patches if features == "auto" or isinstance(features, tuple) or not pixels else None
         if features == "auto":
-            pixels = self.inputs.ndim == 4 and attributions.shape[1:] == self.inputs.shape[2:]
-            own: Features = (self._grid if pixels else None) or "patch"
-            return ranked(attributions, self.inputs, "token" if self.inputs.ndim == 2 else own)
-        return ranked(attributions, self.inputs, features)
+            features = "token" if text else own_features(self._model, patches, attributions, self.inputs)
+        return ranked(attributions, self.inputs, features, patches)
 
     @cached_property
     def occluded(self) -> Tensor:
         """(batch, class): the logits of the wholly occluded images."""
-        images, height, width = len(self.inputs), *self.inputs.shape[-2:]
-        labels = self.inputs.new_zeros(images, height, width, dtype=torch.long)
+        labels = torch.zeros_like(self.inputs[:, 0], dtype=torch.long)
         return self.without(labels, [torch.ones_like(labels[:, 0, :1], dtype=torch.bool)])[:, 0]
 
     @torch.no_grad()

@@ -190,7 +190,7 @@ def test_road_counts_lerf_by_what_is_kept() -> None:
     assert isinstance(morf, Deletion)
     assert isinstance(lerf, ReverseDeletion)
     assert sorted(round(1 - step, 9) for step in lerf.protocol.steps) == list(morf.protocol.steps)
-    assert (morf.version, lerf.version) == (2, 3)
+    assert (morf.version, lerf.version) == (3, 4)
 
 
 def test_bad_calls() -> None:

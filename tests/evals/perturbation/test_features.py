@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, Perturbation, Superpixels, perturbation_curve, preset, words_of
-from attnchain_evals.perturbation.features import each_token, enlarged, ranked
+from attnchain_evals.perturbation.features import each_token, ranked
+from attnchain_evals.perturbation.patches import enlarged
 
 from ..summed_tokens import IDS, ORACLE, Sum, p, trial
 

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from attnchain_evals.perturbation.patches import Patches, patches_on, pooled
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import of_this_thread
 
@@ -25,12 +25,14 @@ class PatchTokens(NamedTuple):
         site: the module whose output (batch, token, channel) holds all tokens, positions added.
         grid: (rows, columns) of patches. Their tokens are the last of the sequence.
         prefix: the number of tokens before the patches: class token, registers.
+        patches: where the patches lie on images.
     """
 
     model: nn.Module
     site: nn.Module
     grid: tuple[int, int]
     prefix: int
+    patches: Patches
 
 
 @torch.no_grad()
@@ -64,12 +66,12 @@ def patch_tokens(model: Callable[[Tensor], Any], image: Tensor) -> PatchTokens:
     prefix = tokens[1] - rows * columns if len(tokens) == 3 else -1
     if not rows or prefix < 0:
         raise refusal
-    return PatchTokens(model, sites[0], (rows, columns), prefix)
+    return PatchTokens(model, sites[0], (rows, columns), prefix, patches_on(model, (rows, columns), image))
 
 
-def whole_patches(removed: Tensor, grid: tuple[int, int]) -> Tensor:
+def whole_patches(removed: Tensor, patches: Patches) -> Tensor:
     """Returns which patches of the model are removed (batch, patch), given the removed pixels (batch, height, width)."""
-    shares = F.adaptive_avg_pool2d(removed[:, None].float(), grid).flatten(1)
+    grid, shares = patches.grid, pooled(removed, patches.grid, patches).flatten(1)
     if bool(((shares > 1e-6) & (shares < 1 - 1e-6)).any()):
         raise AttentionError(
             f"the model has {grid[0]} × {grid[1]} patches, and features cover some of them in part; a token is removed as a"

@@ -35,7 +35,7 @@ class TokenOcclusion(Occlusion):
         self.check(tokens, inputs[:1])
 
         def view(examples: Tensor, removed: Tensor) -> Any:
-            return self.run(tokens, inputs[examples], whole_patches(removed, tokens.grid))
+            return self.run(tokens, inputs[examples], whole_patches(removed, tokens.patches))
 
         return view
 
