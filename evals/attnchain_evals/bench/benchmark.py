@@ -17,7 +17,7 @@ from attnchain_evals.metrics import EvidenceAP, EvidenceFirst, SentenceHit, curv
 from attnchain_evals.metrics.example_metric import ExampleMetric
 from attnchain_evals.tasks.examples import Data
 from attnchain_interp import AttentionError
-from attnchain_interp.checks import check_whole_number
+from attnchain_interp.checks import check_type, check_whole_number
 from attnchain_interp.reprs import brief
 
 
@@ -64,6 +64,7 @@ def benchmark(
             not unique, a batch size or limit below one, several processes without `output`, or what capture, the metrics and
             `run` raise.
     """
+    check_type("methods", methods, Mapping, "Pass a name for each: {'TokenRank': ac.TokenRank()}.")
     if baseline is not None and baseline not in methods:
         raise AttentionError(f"baseline={baseline!r} is not among the methods.", f"Use one of {', '.join(methods)}.")
     if batch_size != "auto":
@@ -78,6 +79,8 @@ def benchmark(
             "Pass an object of a class with that method, such as ac.TokenRank().",
         )
     metrics = standard_metrics(data) if metrics is None else list(metrics)
+    for metric in metrics:
+        check_type("a metric", metric, ExampleMetric, "Pass preset('srg') for the metric of a name.")
     if not methods or not metrics or len({metric.name for metric in metrics}) < len(metrics):
         raise AttentionError(
             f"there are {len(methods)} methods and the metrics {[metric.name for metric in metrics]}.",

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from attnchain_evals.perturbation.patches import enlarged
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_tensor
 
 FOREGROUND_THRESHOLD: Final = 1.0
 """A pixel counts as foreground where its map exceeds this many times the map's own mean."""
@@ -44,6 +45,8 @@ def segmentation_counts(attributions: Tensor, masks: Tensor) -> NDArray[np.float
     """Returns the pixel counts of each example (see `counts`) and its average precision: (batch, 6)."""
     from sklearn.metrics import average_precision_score
 
+    check_tensor("attributions", attributions, "(batch, rows, columns)")
+    check_tensor("masks", masks, "(batch, height, width)")
     if attributions.ndim != 3 or masks.ndim != 3 or len(attributions) != len(masks):
         raise AttentionError(
             f"attributions {tuple(attributions.shape)} and masks {tuple(masks.shape)} do not fit.",

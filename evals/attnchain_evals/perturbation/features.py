@@ -146,7 +146,7 @@ def words_of(encoding: Any) -> Tensor:
     """
     try:
         rows = [encoding.word_ids(k) for k in range(len(encoding["input_ids"]))]
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise AttentionError(
             f"{type(encoding).__name__} knows no words ({error}).", "Encode the texts with a fast tokenizer."
         ) from error

@@ -67,6 +67,7 @@ class DrawnDataset(Dataset[E], Generic[E]):
 
     def batches(self, batch_size: int) -> Iterator[E]:
         """Yields batches of consecutive examples, all fields with a leading batch axis."""
+        check_whole_number("batch_size", batch_size, "the number of examples of a batch")
         for start in range(0, self.length, batch_size):
             rows = [self[i] for i in range(start, min(start + batch_size, self.length))]
             yield type(rows[0])(*(torch.stack(field) for field in zip(*rows, strict=True)))

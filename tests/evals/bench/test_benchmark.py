@@ -127,6 +127,10 @@ def test_an_attribution_that_holds_nan_is_undefined_and_spoils_no_other() -> Non
 def test_bad_calls() -> None:
     with pytest.raises(ac.AttentionError, match="baseline='Rollout' is not among the methods.\nUse one of TokenRank"):
         benchmark(bundled_vit(), [], {"TokenRank": ac.TokenRank()}, baseline="Rollout")
+    with pytest.raises(ac.AttentionError, match="(?s)methods is of type list; it must be of type Mapping.*{'TokenRank': ac"):
+        benchmark(bundled_vit(), [], ["TokenRank"])  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="(?s)a metric is of type str; it must be .*ExampleMetric.*preset.'srg'"):
+        benchmark(bundled_vit(), [], METHODS, ["srg"])  # type: ignore[list-item]
     with pytest.raises(ac.AttentionError, match="held no example"):
         benchmark(bundled_vit(), [], METHODS)
     with pytest.raises(ac.AttentionError, match="the trial's mask is None; acc needs"):

@@ -65,6 +65,10 @@ def test_bad_calls() -> None:
     mask = torch.eye(4, dtype=torch.bool)[None]
     with pytest.raises(ac.AttentionError, match="do not fit"):
         segmentation_scores(torch.ones(2, 4, 4), mask)
+    with pytest.raises(ac.AttentionError, match="attributions is of type ndarray; it must be a tensor .batch, rows, columns."):
+        segmentation_scores(np.ones((1, 4, 4)), mask)  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="masks is of type ndarray; it must be a tensor .batch, height, width."):
+        segmentation_scores(torch.rand(1, 4, 4), mask.numpy())  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="NaN"):
         segmentation_scores(torch.full((1, 4, 4), torch.nan), mask)
     with pytest.raises(ac.AttentionError, match="1 attributions hold NaN or infinity"):

@@ -135,3 +135,5 @@ def test_words_of_a_tokenizer() -> None:
     assert words_of(Encoding(input_ids=[0, 0])).tolist() == [[-1, 0, 0, 1, -1], [-1, 0, 1, -1, -1]]
     with pytest.raises(ac.AttentionError, match="(?s)dict knows no words .* fast tokenizer"):
         words_of({"input_ids": [0]})
+    with pytest.raises(ac.AttentionError, match="str knows no words"):
+        words_of("two words")

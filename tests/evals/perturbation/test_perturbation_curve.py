@@ -138,6 +138,8 @@ def test_bad_calls(model: nn.Module, images: Tensor) -> None:
         perturbation_curve(model, images, good, order="random", seed=-1)
     with pytest.raises(ac.AttentionError, match="(?s)occlusion='noise' is unknown.*Use 'mean', 'blur', 'zero'"):
         perturbation_curve(model, images, good, occlusion="noise")
+    with pytest.raises(ac.AttentionError, match="(?s)inputs is of type ndarray.*Pass torch.from_numpy.inputs"):
+        perturbation_curve(model, images.numpy(), good)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="mode='remove'"):
         perturbation_curve(model, images, good, mode="remove")  # type: ignore[arg-type]
 

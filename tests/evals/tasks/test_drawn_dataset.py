@@ -50,6 +50,8 @@ def test_bad_arguments() -> None:
         Numbers("dev")  # type: ignore[arg-type]
     with pytest.raises(AttentionError, match="length is 0"):
         Numbers(length=0)
+    with pytest.raises(AttentionError, match="batch_size is 0"):
+        next(Numbers().batches(0))
     with pytest.raises(IndexError, match="example 300 of 300"):
         Numbers()[300]
 

@@ -39,6 +39,10 @@ def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> 
     """Returns the occlusion: itself, the one of that name, or the one that replaces inputs by the output of a function."""
     if isinstance(occlusion, Occlusion):
         return occlusion
+    if isinstance(occlusion, type) and issubclass(occlusion, Occlusion):
+        raise AttentionError(
+            f"occlusion is the class {occlusion.__name__}.", f"Make one of it: occlusion={occlusion.__name__}(…)."
+        )
     if callable(occlusion):
         return ReplaceWith(occlusion)
     if not isinstance(occlusion, str) or occlusion not in NAMED:

@@ -83,6 +83,8 @@ def test_an_occlusion_is_found_by_its_name() -> None:
     assert occlusion_named(blur) is blur
     with pytest.raises(AttentionError, match="(?s)occlusion='fog' is unknown.*Use 'mean'"):
         occlusion_named("fog")
+    with pytest.raises(AttentionError, match="(?s)occlusion is the class Blur.*Make one of it"):
+        occlusion_named(Blur)  # type: ignore[arg-type]
 
 
 def test_a_function_is_an_occlusion() -> None:
