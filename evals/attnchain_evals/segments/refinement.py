@@ -10,12 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from attnchain_evals.perturbation.patches import fitted
+
 SMALLEST: Final = 0.005
 """The share of the pixels below which a connected piece goes to its neighbours. Chosen on photographs of BSDS500 val."""
 REGION_SCALES: Final = (15, 30, 60, 120, 240, 480, 960)
 """Scales of the superpixels of regions, each twice the last. Chosen on photographs of BSDS500 val."""
 OBJECT_SCALES: Final = (30, 60, 150)
 """Those of one segment before a background. Chosen on photographs of ECSSD's validation part."""
+Share = tuple[float, float]
+"""The shares of a photograph's height and width that the patches of a model cover, from the upper left."""
+WHOLE: Final = (1.0, 1.0)
 _PIXELS: Final = 480 * 320  # at which labels are made, at most: those of BSDS500, on which superpixels were chosen
 
 
@@ -26,9 +31,16 @@ def working_size(size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def interpolated(shares: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
-    """Returns shares (segment, row, column) enlarged bilinearly to (segment, height, width)."""
-    return F.interpolate(torch.from_numpy(shares)[None], [*size], mode="bilinear")[0].numpy()
+def interpolated(shares: NDArray[np.float32], size: tuple[int, ...], read: Share = WHOLE) -> NDArray[np.float32]:
+    """Returns shares (segment, row, column) enlarged bilinearly to (segment, height, width).
+
+    Args:
+        shares: of patches.
+        size: height and width.
+        read: the shares of both that the patches cover. Behind them the nearest pixels are continued.
+    """
+    covered = [max(1, round(length * share)) for length, share in zip(size, read, strict=True)]
+    return fitted(F.interpolate(torch.from_numpy(shares)[None], covered, mode="bilinear")[0], size).numpy()
 
 
 def superpixels(image: NDArray[np.uint8], scale: int) -> NDArray[np.int64]:
@@ -44,7 +56,7 @@ def superpixels(image: NDArray[np.uint8], scale: int) -> NDArray[np.int64]:
     return felzenszwalb(np.asarray(small), scale=scale, sigma=0.8, min_size=scale)
 
 
-def refined(shares: NDArray[np.float32], scales: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+def refined(shares: NDArray[np.float32], scales: Sequence[NDArray[np.int64]], read: Share = WHOLE) -> NDArray[np.float64]:
     """Returns shares (segment, height, width) that follow the edges of an image.
 
     A pixel has the mean share of its superpixel, and of several scales the mean.
@@ -52,8 +64,9 @@ def refined(shares: NDArray[np.float32], scales: Sequence[NDArray[np.int64]]) ->
     Args:
         shares: (segment, row, column) of patches.
         scales: `superpixels` of the image, of one scale or several.
+        read: see `interpolated`.
     """
-    flat = interpolated(shares, scales[0].shape).reshape(len(shares), -1)
+    flat = interpolated(shares, scales[0].shape, read).reshape(len(shares), -1)
     found = np.zeros((len(shares), *scales[0].shape))
     for pieces in scales:
         numbers = pieces.ravel()
@@ -97,12 +110,18 @@ class Painter:
         refine: draw boundaries along `superpixels`.
         pieces: cut labels into connected pieces.
         scales: of the superpixels.
+        read: see `interpolated`.
     """
 
     def __init__(
-        self, image: NDArray[np.uint8], refine: bool, pieces: bool = False, scales: Sequence[int] = REGION_SCALES
+        self,
+        image: NDArray[np.uint8],
+        refine: bool,
+        pieces: bool = False,
+        scales: Sequence[int] = REGION_SCALES,
+        read: Share = WHOLE,
     ) -> None:
-        self._size, self._pieces = image.shape, pieces
+        self._size, self._pieces, self._read = image.shape, pieces, read
         self._edges = [superpixels(image, scale) for scale in scales] if refine else None
 
     def labels(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -112,12 +131,12 @@ class Painter:
     def soft(self, shares: NDArray[np.float32]) -> NDArray[Any]:
         """Returns shares (segment, row, column) at the working size: along superpixels, or interpolated."""
         if self._edges is None:
-            return interpolated(shares, working_size(self._size))
-        return refined(shares, self._edges)
+            return interpolated(shares, working_size(self._size), self._read)
+        return refined(shares, self._edges, self._read)
 
     def unrefined(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the labels of interpolated shares, without regard to edges."""
-        return self._whole(interpolated(shares, working_size(self._size)).argmax(0))
+        return self._whole(interpolated(shares, working_size(self._size), self._read).argmax(0))
 
     def _whole(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         return enlarged(connected(labels) if self._pieces else labels, self._size)

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attnchain_evals.segments.refinement import Share
 from attnchain_evals.tasks.mask_placement import SIDE, WholeImage
 from attnchain_interp import AttentionError, AttentionStore, capture
 from attnchain_interp.capture import rgb_image
+from attnchain_interp.store import covered
 
 PATCHES: Final = 24
 """Patches along the shorter side of a photograph, for a model that takes any size."""
@@ -36,13 +38,14 @@ class WholePatches:
         _check_preprocess(preprocess)
         self.model, self._own = model, WholeImage(preprocess)
         black = torch.zeros(1, 3, *self._own.size)
-        grid = capture(model, black, layers=-1).tokens.grid
+        store = capture(model, black, layers=-1)
+        grid = store.tokens.grid
         if grid is None:
             raise AttentionError(
                 f"the tokens of {type(model).__name__} are no grid of patches, so they segment no image.",
                 "Use a vision transformer; see the tokens of a model with `attnchain inspect`.",
             )
-        self.patch = self._own.size[0] // grid[0]
+        self.patch = covered(store.metadata, grid, self._own.size)[0] // grid[0]
         self._side = side or PATCHES * self.patch
         if self._side < self.patch:
             raise AttentionError(f"side is {side} pixels, and a patch has {self.patch}.", f"Use {2 * self.patch} or more.")
@@ -78,6 +81,12 @@ class WholePatches:
     def store(self, image: Any, layers: Any = "all") -> AttentionStore:
         """Captures the attention of a PIL image."""
         return capture(self.model, self.pixels(image), layers=layers)
+
+    def read(self, store: AttentionStore, image: Any) -> Share:
+        """Returns the shares of a photograph's height and width that the patches of its store cover."""
+        size = self.size(image)
+        height, width = covered(store.metadata, store.tokens.grid or size, size)
+        return height / size[0], width / size[1]
 
 
 def _check_preprocess(preprocess: Any) -> None:

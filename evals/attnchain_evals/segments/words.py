@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from attnchain_evals.segments.refinement import WHOLE, Share
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_interp import AttentionError, AttentionStore, Role, bounce
 from attnchain_interp.diffusion import concept_map
@@ -18,8 +19,10 @@ SIDE: Final = 512
 
 def word_scores(
     model: Any, image: Any, word: str, preprocess: Callable[[Any], Tensor] | None, tokenizer: Any, side: int | None
-) -> Tensor:
-    """Returns how much each place of a photograph belongs to a word: (row, column), above 0.
+) -> tuple[Tensor, Share]:
+    """Returns how much each place of a photograph belongs to a word, (row, column), above 0, and where those places lie.
+
+    They cover the given shares of the photograph's height and width.
 
     A pipeline of diffusers denoises the photograph, squeezed to a square, once with the prompt "a WORD". The walk from the
     word takes two steps (`concept_map`): the image's attention to its tokens, then the image's attention to itself.
@@ -49,7 +52,7 @@ def word_scores(
             raise AttentionError(f"side is {side} pixels, and a latent of the pipeline has {least}.", f"Use {SIDE}.")
         square = image.resize((side or SIDE,) * 2)
         generator = torch.Generator().manual_seed(0)
-        return concept_map(model, square, f"a {word}", word, grid=_grid(model, side or SIDE), generator=generator)[0]
+        return concept_map(model, square, f"a {word}", word, grid=_grid(model, side or SIDE), generator=generator)[0], WHOLE
     if not hasattr(model, "get_text_features") or not hasattr(model, "vision_model"):
         raise AttentionError(
             f"{type(model).__name__} has no text, so no word leads to a segment.",
@@ -62,7 +65,8 @@ def word_scores(
         )
     reader = WholePatches(model.vision_model, preprocess, side)
     store = reader.store(image, -1)
-    return _carried(store, similarities(model, reader.pixels(image), _text(model, tokenizer, word)))
+    similar = similarities(model, reader.pixels(image), _text(model, tokenizer, word))
+    return _carried(store, similar), reader.read(store, image)
 
 
 @torch.no_grad()

@@ -24,13 +24,16 @@ def picture(size: int = 160) -> Any:
     return Image.fromarray(COLOURS[areas])
 
 
-def preprocess(image: Any) -> Tensor:
-    shares = torch.from_numpy(np.asarray(image.convert("RGB").resize((64, 64)), np.float32)) / 255
+def preprocess(image: Any, side: int = 64) -> Tensor:
+    shares = torch.from_numpy(np.asarray(image.convert("RGB").resize((side, side)), np.float32)) / 255
     return (shares.permute(2, 0, 1)[None] - 0.5) / 0.25
 
 
 class Colours:
-    """Attends to patches of the same colour: a class token, then patches of 8 pixels, in three layers without weights."""
+    """Attends to patches of the same colour: a class token, then patches of 8 pixels, in three layers without weights.
+
+    A rest of less than 8 pixels on the right and below is not read.
+    """
 
     def __init__(self, sizes: tuple[int, ...] = ()) -> None:
         self.sizes = sizes
@@ -44,7 +47,8 @@ class Colours:
         tokens = torch.cat([patches.mean(1, keepdim=True), patches], 1)
         maps = (-2.0 * torch.cdist(tokens, tokens)).softmax(-1)[:, None]
         layout = ac.TokenLayout.image(len(images), grid, class_token=True)
-        return ac.AttentionStore([ac.LayerAttention(f"layer {i}", maps) for i in range(3)], layout)
+        lie = "{}×{} patches of 8×8 pixels in {}×{}".format(*grid, *images.shape[2:])
+        return ac.AttentionStore([ac.LayerAttention(f"layer {i}", maps) for i in range(3)], layout, {"patches": lie})
 
 
 SIZES: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -29,6 +29,12 @@ def test_patches(place: tuple[float, ...], patches: list[int]) -> None:
     assert start.sum() == pytest.approx(1)
 
 
+def test_patches_of_a_part() -> None:
+    """Two rows and three columns lie on 10 × 24 of 20 × 30 pixels."""
+    for place, patches in (((9, 6), [5]), ((29.9, 19.9), [6]), ((17, 12, 30, 20), [6]), ((15.9, 4.9), [2])):
+        assert patches_in(STORE, place, (30, 20), (0.5, 0.8)).nonzero()[:, 0].tolist() == patches
+
+
 @pytest.mark.parametrize(
     "place",
     [(30, 10), (10, 20), (-1, 0), (float("nan"), 0), (0, 0, 31, 20), (30, 0, 30, 20), (20, 0, 10, 5), (0, float("inf"))],

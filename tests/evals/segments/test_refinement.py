@@ -19,6 +19,16 @@ def test_a_boundary_goes_to_the_edge_of_the_photograph() -> None:
     assert ((large.unrefined(shares) != (np.arange(1440) >= 720)).mean(0) > 0).sum() < 6
 
 
+def test_shares_lie_on_the_part_that_was_read() -> None:
+    shares = np.array([[[0.0, 1.0]]], np.float32)
+    assert interpolated(shares, (1, 5), (1, 0.8)).tolist() == [[[0, 0.25, 0.75, 1, 1]]]
+    image = np.zeros((40, 50, 3), np.uint8)
+    both = np.concatenate([1 - shares, shares])
+    for refine in (True, False):
+        painter = Painter(image, refine, scales=(15,), read=(1, 0.8))
+        assert painter.unrefined(both)[0].tolist() == [0] * 20 + [1] * 30
+
+
 def test_large_superpixels_outvote_a_few_patches() -> None:
     shares = np.zeros((2, 8, 8), np.float32)
     shares[0, :, :4], shares[1, :, 4:] = 1, 1

@@ -1,5 +1,7 @@
 """Regions, pieces, the object, and what belongs to a point, of a picture whose areas are known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,17 @@ def test_without_refinement_a_boundary_is_where_shares_are_equal() -> None:
     found = segment(Colours(), picture(), preprocess, k=3, refine=False)
     assert np.array_equal(found.labels, found.unrefined)
     assert (found.labels[10] == found.labels[10, 0]).mean() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("asked", [{"k": 3}, {"point": (84.0, 20.0)}, {"wanted": "pieces"}])
+def test_patches_lie_where_a_model_reads_them(asked: dict[str, Any]) -> None:
+    """9 × 9 patches of 8 pixels lie on 72 of 79. Spread over the whole, the boundary at 80 of 160 pixels was at 89."""
+    found = segment(Colours((79,)), picture(), lambda image: preprocess(image, 79), refine=False, **asked)
+    assert found.memberships.shape[1:] == (9, 9)
+    for labels in (found.labels, found.unrefined):
+        for line in (labels[20], labels[:, 140]):
+            (boundary,) = np.flatnonzero(np.diff(line)) + 1
+            assert abs(boundary - 80) < 4
 
 
 def test_pieces_of_a_region_that_lies_in_two_places() -> None:

@@ -32,6 +32,16 @@ def test_pixels_are_normalised_as_by_the_preprocessing() -> None:
     assert torch.allclose(seen[-1], preprocess(picture(64)), atol=1e-5)
 
 
+def test_a_rest_that_no_patch_reads() -> None:
+    """The model's own 15 pixels hold one patch of 8. A photograph of whole patches is read whole."""
+    reader = WholePatches(Colours(), lambda image: preprocess(image, 15), 64)
+    assert (reader.patch, reader.size(Image.new("RGB", (300, 200)))) == (8, (64, 96))
+    own = WholePatches(Colours((15,)), lambda image: preprocess(image, 15))
+    image = Image.new("RGB", (300, 200))
+    assert own.read(own.store(image), image) == (8 / 15, 8 / 15)
+    assert reader.read(reader.store(image), image) == (1, 1)
+
+
 def test_a_model_of_one_size_sees_the_whole_photograph_squeezed() -> None:
     reader = WholePatches(Colours((64,)), preprocess)
     assert reader.size(Image.new("RGB", (300, 200))) == (64, 64)

@@ -69,12 +69,13 @@ def test_one_balanced_step_from_the_similar_patches(build: Any) -> None:
     P = capture(model.vision_model, pixels, layers=-1).chain(balanced=True).matrix[0]
     start = torch.cat([torch.zeros(len(P) - 64), start / start.sum()]).to(P.dtype)
     expected = (start @ P)[-64:].view(8, 8)
-    found = word_scores(model, picture(64), "dog", preprocess, tokenizer(), None)
+    found, read = word_scores(model, picture(64), "dog", preprocess, tokenizer(), None)
     torch.testing.assert_close(found.double(), expected.double(), rtol=1e-4, atol=1e-6)
+    assert read == (1, 1)
     segments = segment(model, picture(64), preprocess, word="dog", tokenizer=tokenizer(), refine=False)
     assert segments.facts == {"segment": "dog"}
     assert 0 < segments.areas[1] < 1
-    other = word_scores(model, picture(64), "hat", preprocess, tokenizer(), None)
+    other, _ = word_scores(model, picture(64), "hat", preprocess, tokenizer(), None)
     assert not torch.allclose(found, other)
 
 
@@ -83,7 +84,7 @@ def test_where_all_patches_are_alike_the_walk_starts_everywhere() -> None:
     model = clip()
     with torch.no_grad():
         model.vision_model.embeddings.position_embedding.weight.zero_()
-    found = word_scores(model, Image.new("RGB", (64, 64), "grey"), "dog", preprocess, tokenizer(), None)
+    found, _ = word_scores(model, Image.new("RGB", (64, 64), "grey"), "dog", preprocess, tokenizer(), None)
     torch.testing.assert_close(found, found.mean().expand(8, 8))
 
 
