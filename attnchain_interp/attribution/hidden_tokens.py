@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from attnchain_interp.capture import plain_run
+from attnchain_interp.capture import of_this_thread, plain_run
 from attnchain_interp.capture.source import forward_of
 from attnchain_interp.errors import AttentionError
 
@@ -90,11 +91,19 @@ class HiddenTokens:
             return self._masked(rows, mask)
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:
-        positions = {name: value.expand(len(rows), -1) for name, value in self._positions.items()}
+        positions = {name: value.expand(*value.shape[:-2], len(rows), -1) for name, value in self._positions.items()}
         return self._run(rows, attention_mask=mask, **positions)
 
     def _keep_positions(self, first: int) -> None:
-        """Passes the positions of the whole text from now on, if the model takes others where the `first` token is hidden."""
+        """Passes the positions of the whole text from now on, if the model takes others where the `first` token is hidden.
+
+        Positions of several axes (time, height, width of an image) are those that the model makes of the whole text.
+        """
+        with plain_run(self._model), _positions_of_axes(self._model) as seen:
+            self._run(self._text, attention_mask=self._mask)
+        if seen:
+            self._positions = {"position_ids": seen[0]}
+            return
         own = {"position_ids": (self._mask.cumsum(1) - 1).clamp_min(0)}
 
         def counted(mask: Tensor) -> bool:
@@ -121,6 +130,21 @@ class HiddenTokens:
 
     def _refusal(self, cause: str) -> AttentionError:
         return AttentionError(f"{self._name} {cause}.", f"Use {self._instead}.")
+
+
+@contextmanager
+def _positions_of_axes(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Gathers the positions (axis, 1, token) that the parts of a model are given while open."""
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, __: Any, given: dict[str, Any]) -> None:
+        if isinstance(positions := given.get("position_ids"), Tensor) and positions.ndim == 3:
+            seen.append(positions)
+
+    with ExitStack() as opened:
+        for module in model.modules():
+            opened.enter_context(module.register_forward_pre_hook(of_this_thread(note), with_kwargs=True))
+        yield seen
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from attnchain_interp.attribution.images_in_text import are_of_images
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.places import check_places, in_cells
 from attnchain_interp.attribution.token_attribution import parts_of
@@ -59,11 +60,13 @@ def called(model: nn.Module, call: Call, inputs: Tensor, **changed: Any) -> Any:
         changed: other values of arguments, with a row for each.
     """
 
-    def repeated(value: Any) -> Any:
+    def repeated(name: str, value: Any) -> Any:
+        if isinstance(value, Tensor) and are_of_images(model, name):
+            return value.repeat(len(inputs) // len(call.inputs), *[1] * (value.ndim - 1))
         of_example = isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1
         return value.expand(len(inputs), *value.shape[1:]) if of_example else value
 
-    named = {name: repeated(value) for name, value in (call.options or {}).items()} | changed
+    named = {name: repeated(name, value) for name, value in (call.options or {}).items()} | changed
     positional, named = call._replace(inputs=inputs, options=named).arguments(model)
     return model(*positional, **named)
 

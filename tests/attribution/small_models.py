@@ -74,6 +74,32 @@ def llava() -> Any:
     return transformers.LlavaForConditionalGeneration(config).double().eval()
 
 
+def qwen_vl() -> Any:
+    """A decoder in float64 whose tokens of number 50 are images of any size: four patches 4 × 4 are a token."""
+    torch.manual_seed(0)
+    text: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text |= {"vocab_size": 60, "num_key_value_heads": 2, "initializer_range": 0.3, "pad_token_id": 0}
+    text |= {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e2}}
+    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 4, "initializer_range": 0.3}
+    config = transformers.Qwen2VLConfig(
+        text_config=text, vision_config=vision, image_token_id=50, video_token_id=51, vision_start_token_id=52
+    )
+    return transformers.Qwen2VLForConditionalGeneration(config).double().eval()
+
+
+def texts_with_images(grids: list[tuple[int, int]], length: int = 10) -> list[dict[str, Tensor]]:
+    """The arguments of `qwen_vl` for each text, with an image of so many rows and columns of patches."""
+    generator, found = torch.Generator().manual_seed(4), []
+    for rows, columns in grids:
+        tokens = rows * columns // 4
+        text = torch.randint(1, 49, (1, length - tokens - 2), generator=generator)
+        ids = torch.cat([text[:, :2], torch.tensor([[52, *[50] * tokens]]), text[:, 1:]], 1)
+        pixels = torch.randn(rows * columns, 96, generator=generator, dtype=torch.float64)
+        given = {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": torch.tensor([[1, rows, columns]])}
+        found.append({**given, "mm_token_type_ids": (ids == 50).long()})
+    return found
+
+
 def two_towers(name: str) -> Any:
     """A model of images 16 × 16 and texts of up to 16 tokens in float64: "CLIP" or "Siglip"."""
     torch.manual_seed(0)
