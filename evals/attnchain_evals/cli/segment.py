@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,7 +42,8 @@ def segment(
 ) -> None:
     """Writes labels, an overlay, memberships and facts of each image. An image that has them is not read again.
 
-    It is read again where the image, the weights or the options are others. A pipeline is known by its name alone.
+    It is read again where the image, the weights, the preprocessing or the options are others. A pipeline is known by its name
+    alone. Where the folder holds results of another image of that name, a number is added.
     """
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.segmentation import asked_place
@@ -69,13 +70,13 @@ def segment(
     at = point or box
     sought = f"{word!r} in" if word is not None else f"The {wanted} of" if at is None else f"What belongs to {at} in"
     announce(f"{sought} {counted(len(files), 'image')} by {model}: labels, overlays and facts, in {out}/")
-    reader, loaded, weights = _reader(model, side) if word is None else _with_text(model, side)
+    reader, loaded, identity = _reader(model, side) if word is None else _with_text(model, side)
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}
-    asked = {"model": model, "model_sha256": weights, "side": side, "track": track, **options}
+    asked = {"model": model, **identity, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
     failed: dict[Path, AttentionError] = {}
-    for file, name in progress(list(zip(files, _names(files), strict=True)), "images"):
-        told = {"image": str(file), "sha256": _digest(file), "asked": json.loads(json.dumps(asked))}
+    for file, name in progress(list(zip(files, _names(files, out), strict=True)), "images"):
+        told = {"sha256": _digest(file), "asked": json.loads(json.dumps(asked))}
         try:
             if _done(out, name, told) and tracker is None:
                 continue
@@ -83,7 +84,7 @@ def segment(
         except AttentionError as error:
             failed[file] = error
             continue
-        (found if tracker is None else tracker.followed(found)).write(out, name, told)
+        (found if tracker is None else tracker.followed(found)).write(out, name, {"image": str(file), **told})
     if len(failed) == len(files) and len({str(error) for error in failed.values()}) == 1:
         raise next(iter(failed.values()))
     typer.echo(f"{len(files) - len(failed)} of {counted(len(files), 'image')} in {out}")
@@ -94,28 +95,24 @@ def segment(
         )
 
 
-def _reader(name: str, side: int | None) -> tuple[Any, dict[str, Any], str]:
-    """Returns the model that looks at images, no further arguments of `segment`, and the sha256 of the model."""
+def _reader(name: str, side: int | None) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    """Returns the model that looks at images, no further arguments of `segment`, and its `_identity`."""
     from attnchain_evals.segments.whole_patches import WholePatches
-    from attnchain_evals.tasks.digest import model_identity
     from attnchain_interp import AttentionError
 
     loaded = load(name)
     if loaded.preprocess is None:
         raise AttentionError(f"{name} takes no images.", "Use a vision transformer.")
-    weights = model_identity(loaded.model)["sha256"]
-    return WholePatches(loaded.model, loaded.preprocess, side), {}, weights
+    return WholePatches(loaded.model, loaded.preprocess, side), {}, _identity(loaded.model, loaded.preprocess)
 
 
-def _with_text(name: str, side: int | None) -> tuple[Any, dict[str, Any], str | None]:
-    """Returns a model that has text, the further arguments of `segment`, and the sha256 of a model that is no pipeline."""
-    from attnchain_evals.tasks.digest import model_identity
-
+def _with_text(name: str, side: int | None) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    """Returns a model that has text, the further arguments of `segment`, and its `_identity`; none of a pipeline."""
     if name.startswith(PIPELINE):
         from attnchain_evals.bench.experiment import device_named
         from attnchain_evals.reproduce.flux_segmentation import Options, load_pipeline
 
-        return load_pipeline(name.removeprefix(PIPELINE), device_named(None), Options()), {"side": side}, None
+        return load_pipeline(name.removeprefix(PIPELINE), device_named(None), Options()), {"side": side}, {}
     loaded = load(name)
     more: dict[str, Any] = {"preprocess": loaded.preprocess, "side": side}
     if hasattr(loaded.whole, "get_text_features"):
@@ -123,7 +120,21 @@ def _with_text(name: str, side: int | None) -> tuple[Any, dict[str, Any], str | 
 
         more["tokenizer"] = AutoTokenizer.from_pretrained(name.partition(":")[2])
     whole = loaded.whole or loaded.model
-    return whole, more, model_identity(whole)["sha256"]
+    return whole, more, _identity(whole, loaded.preprocess)
+
+
+def _identity(model: Any, preprocess: Any) -> dict[str, str]:
+    """Returns the sha256 of a model, and that of a black and a white image after preprocessing: its size and normalisation."""
+    from PIL import Image
+
+    from attnchain_evals.tasks.digest import digest, model_identity
+    from attnchain_evals.tasks.mask_placement import SIDE
+
+    found = {"model_sha256": model_identity(model)["sha256"]}
+    if preprocess is not None:
+        images = {colour: Image.new("RGB", (SIDE, SIDE), colour) for colour in ("black", "white")}
+        found |= {f"{colour}_sha256": digest(preprocess(image)) for colour, image in images.items()}
+    return found
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:
@@ -148,16 +159,22 @@ def _is_result(file: Path) -> bool:
     return any((file.parent / f"{stem}.json").is_file() for stem in stems)
 
 
-def _names(files: list[Path]) -> Iterator[str]:
-    """Yields the name of each image's files: its stem, with a number where several share it."""
-    taken = {file.stem for file in files}
-    seen: set[str] = set()
+def _names(files: list[Path], out: Path) -> Iterator[str]:
+    """Yields the name of each image's files: its stem, with a number where several share it, here or in the folder."""
+    stems, seen = {file.stem for file in files}, set[str]()
     for file in files:
         further = (f"{file.stem}-{number}" for number in count(2))
-        name = file.stem if file.stem not in seen else next(each for each in further if each not in taken)
+        free = (each for each in chain([file.stem], further) if each not in seen and (each == file.stem or each not in stems))
+        name = next(each for each in free if not _is_of_another(out / f"{each}.json", file))
         seen.add(name)
-        taken.add(name)
         yield name
+
+
+def _is_of_another(facts: Path, file: Path) -> bool:
+    """Says whether facts are those of an image at another place, and of other bytes."""
+    found = _read(facts) or {}
+    at, sha256 = found.get("image"), found.get("sha256")
+    return isinstance(at, str) and Path(at).resolve() != file.resolve() and sha256 != _digest(file)
 
 
 def _digest(file: Path) -> str:
@@ -183,15 +200,21 @@ def _done(out: Path, name: str, told: dict[str, Any]) -> bool:
     facts = files[-1]
     if not facts.exists():
         return False
-    try:
-        found = json.loads(facts.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not {"areas", "weights"} <= found.keys():
+    found = _read(facts)
+    if found is None:
         raise AttentionError(
             f"{facts} was not written by this command, which would replace it.", "Move it, or name another folder: --out."
         )
     return all(file.is_file() for file in files) and all(found.get(key) == value for key, value in told.items())
+
+
+def _read(facts: Path) -> dict[str, Any] | None:
+    """Returns the JSON that `Segments.write` wrote; None for another file, and where there is none."""
+    try:
+        found = json.loads(facts.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and {"areas", "weights"} <= found.keys() else None
 
 
 def _numbers(option: str, text: str | None, wanted: int) -> tuple[float, ...] | None:

@@ -72,6 +72,45 @@ def test_an_image_is_read_again_by_other_weights_of_the_same_name(folder: Path, 
     assert written() > first
 
 
+def test_an_image_is_read_again_after_another_preprocessing(folder: Path, hf_folder: str) -> None:
+    out, image = folder / "out", folder / "in" / "0.png"
+
+    def written() -> int:
+        run(image, "-o", out, "-k", 2, model=hf_folder)
+        return (out / "0.json").stat().st_mtime_ns
+
+    first = written()
+    settings = Path(hf_folder.removeprefix("hf:")) / "preprocessor_config.json"
+    changed = {**json.loads(settings.read_text()), "image_std": [0.1, 0.1, 0.1]}
+    settings.write_text(json.dumps(changed))
+    assert written() > first
+
+
+def test_an_image_of_the_same_name_from_another_folder_does_not_replace_results(folder: Path) -> None:
+    out, other = folder / "out", folder / "other"
+    other.mkdir()
+    Image.open(folder / "in" / "1.png").save(other / "0.png")
+    run(folder / "in" / "0.png", "-o", out, "-k", 2)
+    before = (out / "0.json").stat().st_mtime_ns
+    for _ in range(2):
+        run(other / "0.png", "-o", out, "-k", 2)
+    assert (out / "0.json").stat().st_mtime_ns == before
+    assert json.loads((out / "0-2.json").read_text())["image"] == str(other / "0.png")
+    assert len([*out.iterdir()]) == 8
+    moved = folder / "moved.png"
+    (other / "0.png").rename(moved)
+    run(moved, "-o", out, "-k", 2)
+    assert (out / "moved.json").exists(), "another name"
+
+
+def test_an_image_that_moved_is_the_same(folder: Path) -> None:
+    run(folder / "in", "-o", folder / "out", "-k", 2)
+    before = {file.name: file.stat().st_mtime_ns for file in (folder / "out").iterdir()}
+    (folder / "in").rename(folder / "elsewhere")
+    run(folder / "elsewhere", "-o", folder / "out", "-k", 2)
+    assert {file.name: file.stat().st_mtime_ns for file in (folder / "out").iterdir()} == before
+
+
 def test_results_beside_the_images_are_no_images(folder: Path) -> None:
     beside = folder / "in"
     Image.open(beside / "0.png").save(beside / "2-labels.png")  # a photograph of that name, without facts beside
@@ -117,10 +156,10 @@ def test_frames_and_equal_names(folder: Path) -> None:
     assert one["numbers"] == two["numbers"] == [1, 2]
 
 
-def test_no_two_images_have_one_name() -> None:
+def test_no_two_images_have_one_name(tmp_path: Path) -> None:
     """A stem that several share gets a number, which another image may have in its own name."""
     files = [Path(name) for name in ("a.jpg", "a.png", "a-2.jpg", "other/a.jpg", "other/a-2.jpg", "b.jpg")]
-    assert [*_names(files)] == ["a", "a-3", "a-2", "a-4", "a-2-2", "b"]
+    assert [*_names(files, tmp_path)] == ["a", "a-3", "a-2", "a-4", "a-2-2", "b"]
 
 
 @pytest.mark.parametrize(
