@@ -80,7 +80,8 @@ def prove(model: Any, *inputs: Any, layers: LayerSelection = "all", reading: Rea
         reading: says which attention is meant. See `Reading`.
 
     Raises:
-        AttentionError: as `capture`; a source that is not a module; an output without floating-point tensors.
+        AttentionError: as `capture`; a source that is not a module; an output without floating-point tensors, or one of 16
+            bits, whose rounding is as great as the effect of a layer.
     """
     model = uncompiled(model)
     adapter = required_adapter(model, "prove needs", "Pass the module itself.")
@@ -114,7 +115,15 @@ def _overwritten(_: str, maps: Tensor) -> Tensor:
 
 def _numbers(output: Any) -> Tensor:
     """Every floating-point number of an output, in one row."""
-    found = [tensor.flatten().double().cpu() for tensor in _tensors(output) if tensor.is_floating_point()]
+    numbers = [tensor for tensor in _tensors(output) if tensor.is_floating_point()]
+    for tensor in numbers:
+        if tensor.itemsize < 4:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise AttentionError(
+                f"the output is {kind}, whose rounding hides whether the maps are the model's.",
+                "Pass model.float(), and inputs of float32.",
+            )
+    found = [tensor.flatten().double().cpu() for tensor in numbers]
     if not found:
         raise AttentionError(f"the output ({type(output).__name__}) holds no floating-point tensor to compare.")
     return torch.cat(found)

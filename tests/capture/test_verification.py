@@ -91,6 +91,9 @@ def test_what_cannot_be_proved(tokens: Tensor) -> None:
     with pytest.raises(ac.AttentionError, match="no module of Linear attends"):
         ac.prove(nn.Linear(tokens.shape[-1], 2), tokens)
 
+    with pytest.raises(ac.AttentionError, match="(?s)the output is bfloat16.*Pass model.float"):
+        ac.prove(Reader(decoy=False).eval().bfloat16(), tokens.bfloat16())
+
     class Silent(Reader):
         def forward(self, x: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
             super().forward(x)

@@ -70,10 +70,13 @@ def _layers(store: AttentionStore) -> None:
 def _prove(loaded: Any, reading: Any) -> None:
     from attnchain_interp import AttentionError, prove
 
+    model = loaded.model.float()  # the rounding of 16 bits hides whether the maps are the model's
+    sample = {name: given.float() if given.is_floating_point() else given for name, given in loaded.sample.items()}
     with working("overwriting one layer after the other"):
-        proof = prove(loaded.model, reading=reading, **loaded.sample)
+        proof = prove(model, reading=reading, **sample)
     typer.echo(
-        f"with the captured maps in the model's place its output deviates by {proof.deviation:.1e} of its greatest entry"
+        f"in float32, with the captured maps in the model's place, its output deviates by {proof.deviation:.1e} of its"
+        " greatest entry"
     )
     for layer in proof.layers:
         typer.echo(f"{layer.name:<40} overwritten, the output moves by {layer.moved:.1e}")

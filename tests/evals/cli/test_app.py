@@ -60,6 +60,14 @@ def test_inspect_of_models_of_text_and_sound(
     assert "49 tokens: 49 frame" in run("inspect", f"hf:{tmp_path / 'sound'}")
 
 
+def test_the_strong_check_of_a_model_of_16_bits_is_made_in_32(hf_folder: str) -> None:
+    path = hf_folder.removeprefix("hf:")
+    transformers.AutoModel.from_pretrained(path).bfloat16().save_pretrained(path)
+    shown = run("inspect", hf_folder, "--strong")
+    assert "in float32, with the captured maps in the model's place, its output deviates by" in shown
+    assert "the strong check holds" in shown
+
+
 def test_the_strong_check_of_a_model_of_images(timm_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the strong check holds" in run("inspect", timm_folder, "--strong")
     monkeypatch.setattr(verification, "_overwritten", lambda _, maps: maps)
