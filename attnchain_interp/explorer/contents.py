@@ -18,7 +18,7 @@ from attnchain_interp.explorer.example_chains import ExampleChains, metastable_r
 from attnchain_interp.explorer.map_quality import MapQuality, MeasuredMaps
 from attnchain_interp.explorer.page import Payload
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.store import NAMED_WEIGHTS, Role, TokenSelection
+from attnchain_interp.store import NAMED_WEIGHTS, AttentionStore, Role, TokenSelection, covered
 from attnchain_interp.store.interop import token_labels
 from attnchain_interp.store.layer_weights import depths
 
@@ -128,13 +128,17 @@ def contents(
         "methods": np.stack(scores) if scores else np.zeros((0, n), dtype=np.float32),
         "targets": quantise(np.stack(of_targets), 255) if of_targets else np.zeros((0, n, m), dtype=np.uint8),
     }
-    return Contents(header, arrays, None if image is None else _pixels(image, normalization))
+    return Contents(header, arrays, None if image is None else _pixels(chains.store, image, normalization))
 
 
-def _pixels(image: Any, normalization: Any) -> NDArray[np.float64]:
+def _pixels(store: AttentionStore, image: Any, normalization: Any) -> NDArray[np.float64]:
+    """Returns the part of a picture on which the patches lie, whose edges are continued where patches lie outside."""
     from attnchain_interp.pictures.images import displayable
 
-    return displayable(image, normalization)
+    picture = displayable(image, normalization)
+    size = picture.shape[0], picture.shape[1]
+    height, width = covered(store.metadata, store.tokens.grid or size, size)
+    return np.pad(picture, ((0, max(0, height - size[0])), (0, max(0, width - size[1])), (0, 0)), "edge")[:height, :width]
 
 
 def _scores(name: str, values: Any, chains: ExampleChains) -> Floats:

@@ -126,8 +126,8 @@ def explore(
     Args:
         store: maps or factors.
         image: the image that the model saw, drawn beneath the maps: the input (channel, height, width), the batch of them, or
-            the same part of the photograph at its own resolution. The page holds it as JPEG, at most 1,024 pixels wide or
-            high.
+            the same part of the photograph at its own resolution. The page holds what patches cover of it as JPEG, at most
+            1,024 pixels wide or high.
         methods: name → scores to compare, (token,), (batch, token) or (batch, rows, columns) of the grid.
         curves: name → the perturbation curve of that method (`attnchain_evals.perturbation_curve`).
         targets: name of a class → its gradients (`capture_gradients`) on the same inputs, or a chain of your own. The page

@@ -21,6 +21,7 @@ from attnchain_interp.pictures.figures import (
     blank_axes,
     check_images,
     checked_path,
+    covered_box,
     draw_map,
     frame_patch,
     name_column,
@@ -82,7 +83,7 @@ def show_bounces(
     before = int(image is not None)
     figure, axes = blank_axes(1, len(shown) + before)
     if before:
-        found.draw_start(axes[0, 0], displayable(image, normalization))
+        found.draw_start(axes[0, 0], displayable(image, normalization), store)
     for axis, name in zip(axes[0, before:], shown, strict=True):
         name_column(axis, name)
     draw_marked(figure, zip(axes[0, before:], shown.values(), strict=True), store, layers, example, keep_sinks)
@@ -134,12 +135,12 @@ class Walk:
         limit = stationary(chain, damping)
         return cls(on_grid(tokens, path, example), on_grid(tokens, limit, example), patch_at(tokens, start))
 
-    def draw_start(self, axis: Any, picture: NDArray[np.float64]) -> None:
+    def draw_start(self, axis: Any, picture: NDArray[np.float64], store: AttentionStore) -> None:
         """Draws the image (height, width, channel), with a frame around the start patch."""
         axis.imshow(picture)
         name_column(axis, "input")
         if self.origin is not None:
-            frame_patch(axis, self.origin, self.limit.shape, (0, 0, *picture.shape[1::-1]))  # type: ignore[arg-type]
+            frame_patch(axis, self.origin, self.limit.shape, covered_box(store, picture))  # type: ignore[arg-type]
 
 
 def animate_bounces(
@@ -175,7 +176,7 @@ def animate_bounces(
     found = Walk.over(store, start, steps, layers, heads, damping, example, layer_weights, balanced)
     figure, axes = blank_axes(1, 1 if image is None else 2, cell=2.4)
     if image is not None:
-        found.draw_start(axes[0, 0], displayable(image, normalization))
+        found.draw_start(axes[0, 0], displayable(image, normalization), store)
     axis = axes[0, -1]
     drawn = draw_map(axis, found.limit, Scale.robust([found.limit]))
     name_column(axis, "n = ∞")

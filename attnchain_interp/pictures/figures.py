@@ -23,7 +23,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.reprs import brief, counted, visible
-from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
+from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout, covered
 from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import token_positions
 
@@ -91,6 +91,13 @@ def draw_map(
     if image is not None:
         axis.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
     return drawn
+
+
+def covered_box(store: AttentionStore, picture: NDArray[Any]) -> Box:
+    """Returns the part of an image (height, width, 3) that the patches of a store cover."""
+    size = picture.shape[0], picture.shape[1]
+    height, width = covered(store.metadata, store.tokens.grid or size, size)
+    return 0, 0, width, height
 
 
 def outline(axis: Axes, box: Box) -> None:

@@ -15,6 +15,7 @@ from attnchain_interp.pictures.figures import (
     blank_axes,
     check_images,
     colour_bar,
+    covered_box,
     frame_patch,
     name_column,
     name_row,
@@ -76,8 +77,8 @@ def show_layers(
     if above:
         picture = displayable(image, normalization)
         axes[0, 0].imshow(picture)
-        box = (0, 0, *picture.shape[1::-1])
-        frame_patch(axes[0, 0], patch_at(tokens, "center") or (0, 0), tokens.grid or (1, 1), box)
+        place = patch_at(tokens, "center") or (0, 0)
+        frame_patch(axes[0, 0], place, tokens.grid or (1, 1), covered_box(store, picture))
         name_column(axes[0, 0], "input")
     maps = list[tuple[Any, Any]]()
     for row, name in zip(axes[above:], names, strict=True):

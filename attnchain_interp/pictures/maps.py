@@ -66,7 +66,8 @@ def show_attribution(
         keep_sinks: let patches that are sinks count in the scale too.
         smooth: blend the colours of neighbouring patches, instead of one colour for each.
         read: for each image the part that the model read, in pixels (left, top, right, bottom); None is the whole image. It
-            is framed, and the picture says how much was cropped. See `read_part`.
+            is framed, and the picture says how large it is. See `read_part` for what is cropped, and `covered` for a rest
+            that no patch reads.
         title: above the picture: the method and the model, for example.
 
     Raises:

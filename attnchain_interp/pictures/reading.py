@@ -81,4 +81,4 @@ def cropped(picture: NDArray[np.float64], box: Box) -> str:
     """Returns a line that says how much of an image (height, width, 3) was read."""
     height, width, _ = picture.shape
     share = (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
-    return f"The model read the framed part, {share:.0%} of the image; its preprocessing cropped the rest."
+    return f"The model read the framed part, {share:.0%} of the image."

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnchain_interp.chain import coarse_grained_stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.pictures.figures import blank_axes, name_column, write_title
+from attnchain_interp.pictures.figures import Box, blank_axes, covered_box, name_column, write_title
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.store import AttentionStore
@@ -34,7 +34,7 @@ def show_states(
 
     Args:
         memberships: (batch, state, rows, columns): `store.tokens.to_grid(memberships.mT)`. Or a store of the images, whose
-            states and weights are those of `MetastableStates` by default.
+            states and weights are those of `MetastableStates` by default, and lie where its patches do.
         images: (batch, channel, height, width), or channels last.
         normalization: how the images were normalised: see `displayable`.
         weights: (batch, state) stationary weights (`coarse_grained_stationary`). States of weight 0 are not drawn. None means
@@ -45,8 +45,9 @@ def show_states(
         AttentionError: shapes or numbers of examples that do not fit, NaN or infinite values, weights beside a store, or as
             `MetastableStates.memberships` and `displayable`.
     """
-    if isinstance(memberships, AttentionStore):
-        memberships, weights, found = _found(memberships, weights)
+    store = memberships if isinstance(memberships, AttentionStore) else None
+    if store is not None:
+        memberships, weights, found = _found(store, weights)
         title = title or found
     grids = finite(memberships, "memberships")
     if grids.ndim != 4 or 0 in grids.shape:
@@ -65,7 +66,8 @@ def show_states(
     for row, image, memberships_of, weights_of in zip(axes, images, grids, shares, strict=True):
         picture = displayable(image, normalization)
         row[0].imshow(picture)
-        handles = _draw_regions(row[1], picture, memberships_of, weights_of)
+        box = (0, 0, *picture.shape[1::-1]) if store is None else covered_box(store, picture)
+        handles = _draw_regions(row[1], picture, memberships_of, weights_of, box)
         columns = 2 if len(handles) > 8 else 1
         row[2].legend(handles=handles, loc="upper left", borderaxespad=0, fontsize=6, frameon=False, ncols=columns)
         row[2].set_box_aspect(picture.shape[0] / picture.shape[1])
@@ -88,10 +90,10 @@ def _found(store: AttentionStore, weights: Any) -> tuple[Tensor, Tensor, str]:
 
 
 def _draw_regions(
-    axis: Axes, picture: NDArray[np.float64], memberships: NDArray[np.float64], weights: NDArray[np.float64]
+    axis: Axes, picture: NDArray[np.float64], memberships: NDArray[np.float64], weights: NDArray[np.float64], box: Box
 ) -> list[Patch]:
-    """Draws the regions of one image. Returns the entry of each state in the legend."""
-    height, width, _ = picture.shape
+    """Draws the regions of one image in a part of it. Returns the entry of each state in the legend."""
+    _, _, width, height = box
     share, state = memberships.max(0), memberships.argmax(0)
     rows, columns = share.shape
     regions = np.zeros((rows, columns, 4))
@@ -99,6 +101,7 @@ def _draw_regions(
     regions[..., 3] = 0.15 + 0.6 * share.clip(0, 1)
     axis.imshow(picture.mean(-1), cmap="gray", vmin=-0.3, vmax=1.3)
     axis.imshow(regions, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+    axis.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
     handles = []
     for number in np.flatnonzero(weights > 0):
         colour, label = _COLOURS[number % len(_COLOURS)], f"{number + 1}: {weights[number]:.1%}"

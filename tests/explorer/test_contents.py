@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 import attnchain_interp as ac
+from attnchain_interp.explorer.contents import _pixels
 
 from .stores import random_store
 
@@ -46,6 +51,22 @@ def test_gradients_of_a_class_give_its_chain() -> None:
     assert held == pytest.approx(chain.matrix[0][states][:, states].detach().numpy(), abs=2e-3)
     with pytest.raises(ac.AttentionError, match=r"targets\['one'\] is a Chain that does not fit"):
         ac.explore(random_store(), targets={"one": gradients})
+
+
+def test_a_picture_is_the_part_on_which_patches_lie() -> None:
+    """Patches leave a rest of the image unread, or lie outside of it in part: there its edge goes on."""
+    maps = torch.full((1, 1, 6, 6), 1 / 6)
+    picture = np.random.default_rng(0).random((7, 9, 3))
+    for patch in (3, 4):
+        layout, lie = ac.TokenLayout.image(grid=(2, 3)), f"2×3 patches of {patch}×{patch} pixels in 7×9"
+        store = ac.AttentionStore([ac.LayerAttention("layer.0", maps)], layout, {"patches": lie})
+        found = _pixels(store, picture, None)
+        assert found.shape == (2 * patch, 3 * patch, 3)
+        assert (found[:6, :9] == picture[:6]).all()
+        assert (found[-1, -1] == picture[min(6, 2 * patch - 1), -1]).all()
+    shown = ac.explore(store, picture).payload.header["image"]
+    with Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))) as image:
+        assert image.size == (12, 8)
 
 
 def test_attention_sinks_are_told_by_their_place_among_the_shown_tokens() -> None:

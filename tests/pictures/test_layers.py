@@ -30,6 +30,14 @@ def test_each_map_is_what_its_column_says() -> None:
     assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((3.5, 3.5), 4, 4)
 
 
+def test_the_centre_patch_is_framed_where_it_lies() -> None:
+    """Patches of 3 × 3 pixels leave a rest of 2 rows and 3 columns of 8 × 12."""
+    store = ac.AttentionStore([*small_store()], small_store().tokens, {"patches": "2×3 patches of 3×3 pixels in 8×12"})
+    for figure in (pictures.show_layers(store, torch.rand(3, 8, 12)), pictures.show_bounces(store, torch.rand(3, 8, 12))):
+        (frame,) = figure.get_axes()[0].patches
+        assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((2.5, 2.5), 3, 3)  # type: ignore[attr-defined]
+
+
 def test_without_an_image_and_a_class_token() -> None:
     axes = pictures.show_layers(small_store(()), layers=-1).get_axes()
     assert [axis.get_title() for axis in axes] == ["centre token", "column sum", "TokenRank"]

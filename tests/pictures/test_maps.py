@@ -183,7 +183,7 @@ def test_a_photograph_with_the_part_that_was_read() -> None:
     assert over.get_xlim() == (-0.5, 49.5), "all of the photograph is shown"
     assert [patch.get_bbox().bounds for patch in (*first.patches, *over.patches)] == [(9.5, 4.5, 30, 20)] * 2  # type: ignore[attr-defined]
     assert {image.get_interpolation() for image in (alone.images[0], over.images[1])} == {"bilinear"}
-    assert "40% of the image; its preprocessing cropped the rest" in figure._supxlabel.get_text().replace("\n", " ")  # type: ignore[attr-defined]
+    assert "the framed part, 40% of the image." in figure._supxlabel.get_text().replace("\n", " ")  # type: ignore[attr-defined]
     assert figure._suptitle.get_text() == "Method\nwithout"  # type: ignore[attr-defined]
     whole = pictures.show_attribution(GRID[:1], [photograph], read=[(0, 0, 50, 30)])
     assert not whole.get_axes()[0].patches

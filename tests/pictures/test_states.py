@@ -38,6 +38,10 @@ def test_metastable_states_over_images(channels: int, tmp_path: Path) -> None:
     for axis, other in zip(computed.axes[2::3], drawn.axes[2::3], strict=True):
         legends = [[text.get_text() for text in each.get_legend().get_texts()] for each in (axis, other)]  # type: ignore[union-attr]
         assert legends[0] == legends[1]
+    partial = AttentionStore([*store], store.tokens, {"patches": "2×3 patches of 3×3 pixels in 8×12"})
+    axis = pictures.show_states(partial, images).axes[1]
+    assert axis.images[1].get_extent() == [-0.5, 8.5, 5.5, -0.5], "patches leave a rest of 2 rows and 3 columns"
+    assert axis.get_xlim() == (-0.5, 11.5)
     with pytest.raises(AttentionError, match="weights are given beside a store"):
         pictures.show_states(store, images, weights=weights)
     written = matplotlib.image.imread(pictures.write_figure(figure, tmp_path / "states.png"))

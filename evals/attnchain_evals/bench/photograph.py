@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from attnchain_evals.bench.model_loading import normalization_of, read_image
+from attnchain_interp.store import covered
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attnchain_interp.capture import LoadedModel
+    from attnchain_interp.store import AttentionStore
 
 MOST: Final = 2000  # pixels of the longer side of a picture
 
@@ -21,7 +23,7 @@ class Photograph(NamedTuple):
     Attributes:
         pixels: (1, channel, height, width), the model's input.
         shown: the photograph itself, (height, width, 3), of at most `MOST` pixels a side.
-        part: (left, top, right, bottom) of `shown`: the part that the model reads; None is all of it.
+        part: (left, top, right, bottom) of `shown`: what is left of it after the preprocessing; None is all of it.
     """
 
     pixels: Tensor
@@ -30,11 +32,18 @@ class Photograph(NamedTuple):
 
     @property
     def read(self) -> Any:
-        """The part of the photograph that the model reads."""
+        """The part of the photograph that is left after the preprocessing."""
         if self.part is None:
             return self.shown
         left, top, right, bottom = map(round, self.part)
         return self.shown[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+    def covered(self, store: AttentionStore) -> tuple[float, float, float, float]:
+        """Returns the part of `shown` on which the patches of a store lie."""
+        left, top, right, bottom = self.part or (0, 0, *self.shown.shape[1::-1])
+        size = self.pixels.shape[2], self.pixels.shape[3]
+        height, width = covered(store.metadata, store.tokens.grid or size, size)
+        return left, top, left + (right - left) * width / size[1], top + (bottom - top) * height / size[0]
 
 
 def photograph(loaded: LoadedModel, path: str | Path | None) -> Photograph:

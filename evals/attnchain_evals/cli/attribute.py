@@ -169,7 +169,7 @@ def _image(
         share=False,
         keep_sinks=keep_sinks,
         smooth=smooth,
-        read=[each.part for each in photographs],
+        read=[each.covered(shared.store) for each in photographs],
         title=f"{model}\n{described(built, store)}",
     )
     write_figure(figure, picture, dpi)

@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import center_crop, hflip, pil_to_tensor
 
 from attnchain_evals.bench.photograph import MOST, photograph
+from attnchain_interp import AttentionStore, LayerAttention, TokenLayout
 from attnchain_interp.capture import LoadedModel
 
 
@@ -29,6 +30,17 @@ def test_the_part_that_is_read(tmp_path: Path) -> None:
     assert np.allclose(found.part or (), (10, 5, 30, 25), atol=0.2)
     assert np.array_equal(found.read, levels[5:25, 10:30])
     assert torch.allclose(found.pixels[0], torch.from_numpy(found.read / 255).permute(2, 0, 1).float())
+
+
+def test_the_part_on_which_patches_lie(tmp_path: Path) -> None:
+    """Patches of 6 pixels lie on 18 of 20, in a photograph and in what an unknown preprocessing makes of it."""
+    layout = TokenLayout.image(grid=(3, 3))
+    maps = torch.full((1, 1, 9, 9), 1 / 9)
+    store = AttentionStore([LayerAttention("layer", maps)], layout, {"patches": "3×3 patches of 6×6 pixels in 20×20"})
+    Image.new("RGB", (40, 30)).save(path := tmp_path / "a.png")
+    assert np.allclose(photograph(loaded(), path).covered(store), (10, 5, 28, 23), atol=0.2)
+    assert photograph(loaded(turned=True), path).covered(store) == (0, 0, 18, 18)
+    assert photograph(loaded(turned=True), path).covered(AttentionStore([*store], store.tokens, {})) == (0, 0, 20, 20)
 
 
 def test_a_large_photograph_is_shown_smaller(tmp_path: Path) -> None:
