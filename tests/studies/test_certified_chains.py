@@ -11,7 +11,7 @@ from studies.certified_chains import DIGITS, FAMILIES, TOLERANCE, found, main, m
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_certified_means_right(name: str) -> None:
-    family = found(name, 2 if name == "softmax" else 10, seed=1)
+    family = found(name, {"softmax": 2, "companion": 4}.get(name, 10), seed=1)  # mpmath takes seconds for these two
     assert family.worst <= TOLERANCE
     assert family.certified == 0 if name == "Jordan block" else family.certified >= 2
 
