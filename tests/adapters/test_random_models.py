@@ -152,6 +152,7 @@ def test_a_proof_holds_where_every_map_matters(case: tuple[Recipe, ac.Reading]) 
     assert proof.holds == (not decoys)
 
 
+@pytest.mark.filterwarnings("ignore:.*Rows of attention stand in")
 @settings(max_examples=25)
 @given(cases)
 def test_gradients_and_contributions_are_of_the_same_maps(case: tuple[Recipe, ac.Reading]) -> None:
