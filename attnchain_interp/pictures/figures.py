@@ -21,6 +21,7 @@ from torch import Tensor
 from attnchain_interp.checks import check_position, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
+from attnchain_interp.pictures.even_layout import EvenLayout
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.reprs import brief, counted, visible
 from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout, covered
@@ -28,6 +29,7 @@ from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import token_positions
 
 SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
+_MANY: Final = 100  # axes
 _FAINT, _DENSE = 0.3, 0.75  # how much of the image the least and the greatest score cover
 _DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 _STYLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "svg.hashsalt": "attnchain", "pdf.fonttype": 42}
@@ -47,11 +49,16 @@ Box = tuple[float, float, float, float]
 
 
 def blank_axes(rows: int, columns: int, cell: float = 1.5, tall: float = 1.0) -> tuple[Figure, NDArray[Any]]:
-    """Returns a new figure and its axes (row, column) without ticks or frames: `cell` inches wide, `tall` times as high."""
+    """Returns a new figure and its axes (row, column) without ticks or frames: `cell` inches wide, `tall` times as high.
+
+    Up to 100 axes are placed by matplotlib's constrained layout, and more by an `EvenLayout`.
+    """
     figure = CellFigure(figsize=(cell * columns, cell * tall * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
+    if axes.size > _MANY:
+        figure.set_layout_engine(EvenLayout(axes))
     return figure, axes
 
 
@@ -129,6 +136,8 @@ def colour_bar(
     """Draws a colour bar beside the axes that share it, with arrows at the ends that `extend` names."""
     bar = figure.colorbar(drawn, ax=list(np.ravel(axes)), location=location, shrink=0.8, aspect=30, pad=0.02, extend=extend)
     bar.ax.tick_params(labelsize=6)
+    if isinstance(engine := figure.get_layout_engine(), EvenLayout):
+        engine.bars.append((bar.ax, list(np.ravel(axes)), location))
     if label:
         bar.set_label(label, fontsize=6)
     if bar.solids is not None:
