@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -44,6 +46,23 @@ def test_towers_are_told_apart() -> None:
     assert torch.equal(alone.maps(), vision.maps())
     with pytest.raises(ac.AttentionError, match=r"(?s)no attention of tower='audio'.*Choose one of tower=\"text\""):
         ac.capture(model, **given, reading=ac.Reading(tower="audio"))
+
+
+@pytest.mark.parametrize("name", ["llava", "gemma3", "qwen2_vl", "internvl"])
+def test_a_decoder_without_images_reads_its_text(name: str) -> None:
+    """The tower of images does not run. With images, one of the two is meant."""
+    model, given = member(name)
+    ids = torch.arange(1, 10)[None]
+    cases: tuple[dict[str, Any], ...] = ({}, {"pixel_values": None})
+    for named in cases:
+        found = ac.capture(model, ids, **named)
+        assert found.metadata["tower"] == "text"
+        assert torch.equal(found.maps(), ac.capture(model, ids, reading=ac.Reading(tower="text")).maps())
+    with pytest.raises(ac.AttentionError, match=r'(?s)several sequences.*tower="vision".*tower="text"'):
+        ac.capture(model, **given)
+    clip, both = member("clip")
+    with pytest.raises(ac.AttentionError, match="several sequences"):
+        ac.capture(clip, both["input_ids"])
 
 
 def test_layers_are_known_by_name_where_some_have_no_attention() -> None:

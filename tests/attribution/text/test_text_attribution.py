@@ -132,3 +132,18 @@ def test_methods_that_cannot_be_wrapped() -> None:
         ac.TextAttribution(ac.MultiBounce(), DECODER)
     with pytest.raises(ac.AttentionError, match='heads="each" gives a row for every head'):
         ac.TextAttribution(ac.MultiBounce(small.llama(), heads="each"), DECODER)
+
+
+@pytest.mark.parametrize("made", [attribution.TokenRank, attribution.GradientTokenRank, attribution.LeaveOneOut])
+def test_a_decoder_beside_a_tower_of_images(made: Any) -> None:
+    """A text without images has the scores of the language model alone."""
+    model = small.llava()
+    alone = transformers.LlamaForCausalLM(model.config.text_config).double().eval()
+    alone.model, alone.lm_head = model.model.language_model, model.lm_head
+    given: dict[str, Any] = {"text": [3, 4, 5, 6, 7], "target": [8, 9], "tokenizer": DECODER}
+    found, expected = (made(source).attribute_text(**given) for source in (model, alone))
+    assert torch.allclose(found.token_attr, expected.token_attr)
+    assert torch.allclose(found.output_probs, expected.output_probs)
+    given |= {"target": None, "max_new_tokens": 2}
+    written = made(model).attribute_text(**given)
+    assert written.output_tokens == made(alone).attribute_text(**given).output_tokens
