@@ -1,5 +1,5 @@
 import { Attention } from "./attention.js";
-import { greatest, INFINITE, number, short, spelled, visible } from "./words.js";
+import { greatest, INFINITE, isolated, number, short, spelled, visible } from "./words.js";
 
 const WEIGHTED = { mean: "their mean", lambda2: "λ₂", "inverse-lambda2": "1 − λ₂" };
 
@@ -152,9 +152,9 @@ export class Readout {
 
   label(k) {
     const { labels, grid } = this.header, character = this.texts.slice(k).find(Boolean);
-    if (!this.texts[k] && labels[k] && character) return `a part of “${short([...character][0])}”`;
+    if (!this.texts[k] && labels[k] && character) return `a part of “${isolated(short([...character][0]))}”`;
     const label = short(this.texts[k]);
-    return grid === null ? `“${label}”` : label;
+    return grid === null ? `“${isolated(label)}”` : label;
   }
 
   name(k) {

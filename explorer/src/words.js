@@ -20,6 +20,9 @@ export function visible(text) {
     .replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, (c) => `\\u${c.charCodeAt(0).toString(16)}`);
 }
 
+/** Text that does not turn the direction of the numbers beside it: one that is read from the right is isolated. */
+export const isolated = (text) => (/[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/.test(text) ? `\u2068${text}\u2069` : text);
+
 /** The place of the greatest value. */
 export function greatest(values) {
   let best = 0;

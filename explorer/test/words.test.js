@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { css, ink, mapColour, shade } from "../src/colours.js";
 import { csv } from "../src/export.js";
 import { begin, fromHash, toHash } from "../src/state.js";
+import { Readout } from "../src/readout.js";
 import { found, greatest, number, spelled, visible } from "../src/words.js";
 
 const header = {
@@ -24,6 +25,11 @@ test("every character of a token is seen", () => {
   assert.equal(visible("a\nb\0\ud800c\udc00"), "a␊b␀\\ud800c\\udc00");
   assert.equal(visible("😀"), "😀");
   assert.equal(visible("\u202ea\u2067"), "\\u202ea\\u2067", "nothing turns what stands after it");
+});
+
+test("a token that is read from the right does not turn the number after it", () => {
+  const label = (text) => Readout.prototype.label.call({ header: { labels: [text], grid: null }, texts: [text] }, 0);
+  assert.deepEqual([label("one"), label(" שלום"), label("ok.مرحبا")], ["“one”", "“\u2068שלום\u2069”", "“\u2068ok.مرحبا\u2069”"]);
 });
 
 test("a link says the state, and no more than the page has is believed", () => {
