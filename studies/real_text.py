@@ -80,7 +80,7 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
             "Which tokens does the prediction of a name depend on? The evidence is the name that was said once.",
             (*OURS, *OTHERS, SLOW[0]),
             faithfulness("attention-mask"),
-            limit=100,
+            limit=200,
         ),
     ),
     "passages": (
