@@ -118,14 +118,17 @@ def one_tensor(inputs: Any) -> Tensor:
             f"inputs holds {len(given)} items; attention gives one score per token of one input tensor.",
             'Pass the others through additional_forward_args, or by their names: model_kwargs={"attention_mask": …}.',
         )
+    of_image = 'Pass a tensor, batch first: of an image processor(images=image, return_tensors="pt").pixel_values'
     fixes = {
-        "ndarray": 'Pass a tensor, batch first: of an image processor(images=image, return_tensors="pt").pixel_values, else'
-        " torch.from_numpy(inputs).",
+        "ndarray": f"{of_image}, else torch.from_numpy(inputs).",
         "list": "Pass one tensor, batch first: attribute(torch.stack(inputs)) of tensors, attribute(torch.tensor(inputs)) of"
         " numbers.",
         "str": "Use attribute_text(text, tokenizer=…).",
     }
-    fix = fixes.get(type(given).__name__, "Pass the tensor that the model is given, batch first.")
+    of_pil = type(given).__module__.startswith("PIL.")
+    fix = (
+        f"{of_image}." if of_pil else fixes.get(type(given).__name__, "Pass the tensor that the model is given, batch first.")
+    )
     if isinstance(given, Mapping):
         first, *others = given
         further = f", model_kwargs={{{', '.join(f'{name!r}: inputs[{name!r}]' for name in others)}}}" if others else ""
@@ -133,8 +136,8 @@ def one_tensor(inputs: Any) -> Tensor:
             f"Pass one tensor and the others by their names: attribute(inputs[{first!r}]{further}). Where the model takes them"
             " as one: score(capture(model, inputs))."
         )
-    name = "numpy array" if type(given).__name__ == "ndarray" else type(given).__name__
-    raise AttentionError(f"inputs is a {name}, and attention gives scores to the tokens of a tensor.", fix)
+    name = type(given).__name__
+    raise AttentionError(f"inputs is of type {name}, and attention gives scores to the tokens of a tensor.", fix)
 
 
 def _name(model: Any) -> str:

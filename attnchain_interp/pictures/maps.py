@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.checks import check_one_of, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import (
     Box,
@@ -238,6 +238,7 @@ def _cells(maps: Any) -> Cells:
 def _pictures(images: Any, normalization: Any, needed: int) -> list[NDArray[np.float64]]:
     if images is None:
         return []
+    check_type("images", images, Sized, "Pass a list of images, one for each example or row of maps.")
     if len(images) != needed:
         raise AttentionError(f"images holds {len(images)}, for {needed} examples or rows of maps.", "Give one image for each.")
     return [displayable(image, normalization) for image in images]

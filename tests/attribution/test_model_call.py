@@ -10,6 +10,7 @@ import torch
 import transformers
 from captum.attr import NoiseTunnel
 from captum.metrics import sensitivity_max
+from PIL import Image
 from torch import Tensor, nn
 
 import attnchain_interp as ac
@@ -177,13 +178,20 @@ def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:
     method: Any = ac.Rollout(bert())
     images = torch.rand(1, 3, 8, 8)
     for given, message in (
-        (images.numpy(), r"inputs is a numpy array(?s:.*)pixel_values, else torch.from_numpy\(inputs\)"),
-        ([images[0]], r"inputs is a list(?s:.*)attribute\(torch.stack\(inputs\)\)"),
-        ("text", r"inputs is a str(?s:.*)attribute_text"),
-        ({"input_ids": ids, "attention_mask": ids}, r"inputs is a dict(?s:.*)attribute\(inputs\['input_ids'\], model_kwargs="),
+        (images.numpy(), r"inputs is of type ndarray(?s:.*)pixel_values, else torch.from_numpy\(inputs\)"),
+        (
+            Image.new("RGB", (8, 8)),
+            r"inputs is of type Image(?s:.*)processor\(images=image, return_tensors=.pt.\).pixel_values",
+        ),
+        ([images[0]], r"inputs is of type list(?s:.*)attribute\(torch.stack\(inputs\)\)"),
+        ("text", r"inputs is of type str(?s:.*)attribute_text"),
+        (
+            {"input_ids": ids, "attention_mask": ids},
+            r"inputs is of type dict(?s:.*)attribute\(inputs\['input_ids'\], model_kwargs=",
+        ),
         (transformers.BatchEncoding({"input_ids": ids}), r"BatchEncoding(?s:.*)attribute\(inputs\['input_ids'\]\)"),
-        (None, r"inputs is a NoneType(?s:.*)Pass the tensor"),
-        ((images.numpy(),), "inputs is a numpy array"),
+        (None, r"inputs is of type NoneType(?s:.*)Pass the tensor"),
+        ((images.numpy(),), "inputs is of type ndarray"),
         ((ids, ids), r"inputs holds 2 items(?s:.*)model_kwargs"),
     ):
         with pytest.raises(ac.AttentionError, match=message):

@@ -148,5 +148,5 @@ def test_sentence_transformers(tokenizer: PreTrainedTokenizerFast, tmp_path: Pat
     assert all(bool(found.gradient(layer).any()) for layer in range(len(found)))
     with pytest.raises(ac.AttentionError, match=r"runs more than once"):
         ac.capture(model.encode, ["the cat"] * 3, batch_size=2)
-    with pytest.raises(ac.AttentionError, match=r"(?s)inputs is a dict.*score\(capture\(model, inputs\)\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)inputs is of type dict.*score\(capture\(model, inputs\)\)"):
         ac.TokenRank(model).attribute(given)  # pyright: ignore[reportArgumentType]

@@ -93,6 +93,8 @@ def test_sinks_and_a_few_great_shares_are_left_out_of_the_scale_and_named() -> N
 def test_scores_with_a_sign_and_bad_calls() -> None:
     figure = pictures.show_text(result(-ROWS[:1]))
     assert (cells(figure).norm.vmin, cells(figure).norm.vmax) == (-0.5, 0.5)
+    with pytest.raises(ac.AttentionError, match="(?s)result is of type Tensor.*attribute_text"):
+        pictures.show_text(ROWS)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="width"):
         pictures.show_text(result(ROWS), width=3)
 

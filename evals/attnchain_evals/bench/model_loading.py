@@ -77,7 +77,7 @@ def check_model(name: str) -> None:
     meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
     raise AttentionError(
         f"model {name!r} is unknown.{meant}",
-        f"Use {', '.join(BUNDLED)}, timm:NAME, hf:NAME, torchvision:NAME or python:MODULE:FUNCTION.",
+        f"Use {', '.join(BUNDLED)}, timm:NAME, hf:NAME or hf:FOLDER, torchvision:NAME or python:MODULE:FUNCTION.",
     )
 
 

@@ -84,7 +84,7 @@ def test_what_is_refused(
     truncated.write_bytes(photo.read_bytes()[:2000])
     for file, message in ((text, "not a readable image"), (truncated, "not a readable image"), ("no.png", "no file")):
         assert message in refused(monkeypatch, capsys, "attribute", "bundled", file)
-    names = "bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME, torchvision:NAME or python:MODULE:FUNCTION"
+    names = "bundled, bundled-decoder, bundled-encoder, timm:NAME, hf:NAME or hf:FOLDER"
     assert f"\nUse {names}" in refused(monkeypatch, capsys, "inspect", "vit")
     assert "timm knows no model 'no_such_model'" in refused(monkeypatch, capsys, "inspect", "timm:no_such_model")
     assert "there is no folder" in refused(monkeypatch, capsys, "inspect", f"hf:{tmp_path / 'none'}")
