@@ -113,7 +113,7 @@ def show_heads(
     out of the scale of colours, which may end at a quantile.
 
     Args:
-        store: of images with a grid, or of texts.
+        store: of images with a grid, or of texts, also with the patches of images among their tokens.
         layers: see `AttentionStore.select`.
         order: order of the heads of a layer: "head" by number, or "lambda2" from the slowest mixing to the fastest.
         damping: of TokenRank. |λ₂| is that of the undamped chain.
@@ -121,11 +121,11 @@ def show_heads(
         keep_sinks, title: see `show_layers`.
 
     Raises:
-        AttentionError: another order, patches without a grid, no such example, or as `AttentionStore.chain` and `mixing`.
+        AttentionError: another order, no such example, or as `AttentionStore.chain` and `mixing`.
     """
     check_store(store)
     check_one_of("order", order, ("head", "lambda2"))
-    if not bool((store.tokens.roles == Role.PATCH).any()):
+    if store.tokens.grid is None:
         return show_text_heads(store, layers, order, damping, example, keep_sinks, title)
     chosen = store.select(layers)
     figure, axes = blank_axes(len(chosen), max(layer.heads for layer in chosen))

@@ -50,6 +50,19 @@ def test_labels_without_marks_of_bytes_and_one_layer() -> None:
     assert np.asarray(figure.axes[0].images[0].get_array()).shape == (3, 4)
 
 
+def test_patches_within_a_text() -> None:
+    """A decoder that sees: its patches have no grid of their own, and stand in the row like words."""
+    plain = store(True)
+    layout = ac.TokenLayout(
+        plain.tokens.roles.index_fill(1, torch.tensor([1, 2]), int(ac.Role.PATCH)), labels=plain.tokens.labels
+    )
+    drawn, expected = (
+        np.asarray(pictures.show_heads(each, example=1).axes[0].images[0].get_array())
+        for each in (ac.AttentionStore(list(plain), layout), plain)
+    )
+    assert np.array_equal(drawn, expected)
+
+
 def test_sinks_are_red_and_out_of_the_scale() -> None:
     maps = torch.full((1, 2, 4, 4), 0.05, dtype=torch.float64)
     maps[..., 0] = 0.85
