@@ -67,7 +67,7 @@ class HiddenTokens:
         self._positions: dict[str, Tensor] = {}
         self._checked_without = position is None
         shown = self._mask[0].nonzero()[:, 0]
-        kept = torch.zeros_like(self._mask, dtype=torch.bool)
+        kept = self._mask == 0  # a model may look for its padding, to know where to read
         kept[:, [int(shown[0]), int(shown[-1]), self._end - 1]] = True
         if fixed is not None:
             kept |= fixed.to(kept.device)

@@ -169,6 +169,18 @@ def test_outputs_that_read_past_the_mask_are_refused() -> None:
         Perturbation(Pooled().eval(), ids, "attention-mask")
 
 
+@pytest.mark.parametrize("name", ["Llama", "GPTNeoX"])
+def test_a_classifier_finds_the_end_of_a_padded_text(name: str) -> None:
+    """It reads the last token that is not padding, by the token numbers."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**SIZES, intermediate_size=32, pad_token_id=0, num_labels=3)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(config).double().eval()
+    ids, mask = small.ids(1), torch.tensor([[1, 1, 1, 1, 1, 0, 0]])
+    found = LeaveOneOut(model).attribute(ids * mask, 1, model_kwargs={"attention_mask": mask})
+    assert torch.allclose(found[:, :5], LeaveOneOut(model).attribute(ids[:, :5], 1))
+    assert not found[:, 5:].any()
+
+
 def test_a_probability_that_does_not_move_hides_no_reading() -> None:
     """A confident classifier: all its probabilities are 1, and its logits differ."""
     model = Pooled(bias=40.0).eval()
