@@ -19,7 +19,7 @@ from attnchain_evals.bench.needs import ALL, Needs, check_fits, given_by, given_
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share
 from attnchain_evals.bench.settings import BenchSettings
-from attnchain_evals.probes import LinearProbe, kept_probe
+from attnchain_evals.probes import LinearProbe, check_source, kept_probe
 from attnchain_evals.tasks.examples import batches
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
 from attnchain_evals.terminal import as_usage
@@ -76,6 +76,8 @@ def check_options(settings: BenchSettings) -> list[str]:
     metrics = [] if settings.metrics is None else build_metrics(_listed(settings.metrics))
     check_model(settings.model)
     check_data(settings.data)
+    if settings.probe is not None:
+        check_source(settings.probe)
     device_named(settings.device)
     check_methods(specs)
     if settings.baseline is not None and settings.methods is not None and settings.baseline not in specs:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from attnchain_evals.probes.linear_probe import RECORD, LinearProbe
+from attnchain_evals.probes.linear_probe import RECORD, LinearProbe, read_files
 from attnchain_evals.tasks.class_folder import ClassFolder
 from attnchain_evals.tasks.published_files import contents
 from attnchain_interp import AttentionError
@@ -50,6 +50,15 @@ def kept_probe(
     if probe.record["data"] != {"train": train.identity, "validation": validation.identity}:
         raise AttentionError(f"{kept} holds a probe of other images than {source}.", "Choose another folder for the run.")
     return probe
+
+
+def check_source(source: str | Path) -> None:
+    """Refuses a source that is neither a probe nor a folder of images to train one on, before a model is there."""
+    folder = Path(source)
+    if (folder / RECORD).is_file():
+        read_files(folder)
+    else:
+        parts_of(folder)
 
 
 def parts_of(folder: Path) -> tuple[Path, Path]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Annotated, Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -25,6 +27,7 @@ SCHEMA: Final = "attnchain-probe/1"
 STRENGTHS: Final = tuple(10.0**power for power in range(-4, 3))
 """The values of scikit-learn's C that are tried: small ones regularise more."""
 WEIGHTS, RECORD = "probe.safetensors", "probe.json"
+_FIX: Final = "Train another probe, in another folder."
 
 
 @final
@@ -128,7 +131,7 @@ class LinearProbe(nn.Module):
         Raises:
             AttentionError: no probe, files of another schema or that were changed, or a probe of another backbone.
         """
-        record, state = _read(Path(folder))
+        record, state = read_files(Path(folder))
         backbone = backbone_of(model)
         own = identity_of(backbone)
         if own != record["backbone"]:
@@ -137,23 +140,65 @@ class LinearProbe(nn.Module):
                 f"the probe of {folder} was trained on {was}, and the backbone is {now}.",
                 "Load the backbone of the probe, or train another probe.",
             )
-        head = nn.Linear(state["weight"].shape[1], len(record["classes"])).to(image)
+        places, tokens = places_of(backbone, image), tokens_of(backbone, image)
+        width = places.features(tokens, places.pooling(record["pooling"])).shape[1]
+        if width != state["weight"].shape[1]:
+            said = f"{state['weight'].shape[1]} weights of a class, and {width} features by the pooling {record['pooling']!r}"
+            raise _damaged(Path(folder), said)
+        head = nn.Linear(width, len(record["classes"])).to(image)
         head.load_state_dict(state)
-        return cls(backbone, places_of(backbone, image), head, record)
+        return cls(backbone, places, head, record)
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    fix = "Train another probe, in another folder."
+class _Backbone(BaseModel):
+    kind: str = Field(alias="class")
+    sha256: str
+
+
+class _Data(BaseModel):
+    train: dict[str, Any]
+    validation: dict[str, Any]
+
+
+class _Accuracy(BaseModel):
+    train: float
+    validation: float
+
+
+class _Record(BaseModel):
+    """What a record holds, beside its schema."""
+
+    classes: Annotated[list[str], Field(min_length=2)]
+    pooling: Pooling
+    backbone: _Backbone
+    data: _Data
+    accuracy: _Accuracy
+
+
+def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Returns the record and the weights of the probe that lies in a folder. See `LinearProbe.read` for errors."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         found = sha256(folder / WEIGHTS)
-    except (OSError, ValueError) as error:
-        raise AttentionError(f"{folder} holds no probe ({error}).", fix) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise AttentionError(f"{folder} holds no probe ({error}).", _FIX) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise AttentionError(f"{folder / RECORD} is not of the schema {SCHEMA}.", fix)
+        raise AttentionError(f"{folder / RECORD} is not of the schema {SCHEMA}.", _FIX)
     if found != (wanted := record.pop("sha256", None)):
-        raise AttentionError(f"{folder / WEIGHTS} has the sha256 {found}; {RECORD} names {wanted}.", fix)
-    return record, load_file(folder / WEIGHTS)
+        raise AttentionError(f"{folder / WEIGHTS} has the sha256 {found}; {RECORD} names {wanted}.", _FIX)
+    try:
+        count, state = len(_Record.model_validate(record).classes), load_file(folder / WEIGHTS)
+    except (ValidationError, SafetensorError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (WEIGHTS,), "msg": error}
+        raise _damaged(folder, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if shapes != {"weight": (count, *shapes.get("weight", ())[1:2]), "bias": (count,)}:
+        raise _damaged(folder, f"weights of {shapes} for {count} classes")
+    return record, state
+
+
+def _damaged(folder: Path, said: str) -> AttentionError:
+    return AttentionError(f"{folder} holds a damaged probe ({said}).", _FIX)
 
 
 @torch.no_grad()

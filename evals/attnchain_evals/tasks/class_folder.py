@@ -64,8 +64,9 @@ class ClassFolder:
         lacking = [name for name in found if name not in numbers]
         if lacking:
             raise AttentionError(
-                f"{len(lacking)} folders of {folder} are not among the classes; the first is {lacking[0]!r}.",
-                "Name all folders in classes=….",
+                f"{folder} has {counted(len(lacking), 'folder')} of no class; the first is {lacking[0]!r}. The classes are"
+                f" {', '.join([*numbers][:5])}{' …' if len(numbers) > 5 else ''}.",
+                "Leave out folders of no class; or give their names to the model's classes: classes=….",
             )
         self.classes = tuple(sorted(numbers, key=lambda name: numbers[name]))
         self.labels = [numbers[name[0]] for name in names]

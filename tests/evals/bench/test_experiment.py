@@ -55,6 +55,8 @@ def test_devices_and_batch_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"metrics": "nothing"}, "metric 'nothing' is unknown"),
         ({"model": "vit"}, "model 'vit' is unknown"),
         ({"device": "nope"}, "no device 'nope'"),
+        ({"probe": "nowhere"}, "there is no folder nowhere"),
+        ({"probe": "FOLDER"}, r"config\.json; train/CLASS/… and validation/CLASS/…, or probe\.json, are wanted"),
         ({"methods": "Rollout", "baseline": "TokenRank"}, "not among the methods"),
         ({"model": "hf:FOLDER", "methods": "LeGrad"}, "needs logits"),
     ],

@@ -17,7 +17,7 @@ import attnchain_interp as ac
 from attnchain_evals import ClassFolder, LinearProbe, perturbation_curve
 from attnchain_evals.probes.backbone import backbone_of, identity_of, places_of
 from attnchain_evals.probes.linear_probe import STRENGTHS
-from attnchain_evals.tasks.digest import model_identity
+from attnchain_evals.tasks.digest import model_identity, sha256
 
 from .vits import COLOURS, dino, preprocess, timm_vit, write_colours
 
@@ -107,3 +107,35 @@ def test_what_is_refused(tmp_path: Path) -> None:
         LinearProbe.fit(dino(), few, few)
     with pytest.raises(ac.AttentionError, match=r"of the classes red, which lack blue, green of validation"):
         LinearProbe.fit(dino(), few, validation)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": None}, "classes: Field required"),
+        ({"classes": ["red"]}, "classes: List should have at least 2 items"),
+        ({"classes": ["a", "b"]}, r"weights of .*\(3, 24\).* for 2 classes"),
+        ({"backbone": {"class": "Dinov2Model"}}, "backbone.sha256: Field required"),
+        ({"data": []}, "data: Input should be"),
+        ({"accuracy": None}, "accuracy: Field required"),
+        ({"pooling": "most"}, "pooling: Input should be 'class'"),
+        ({"pooling": "class+mean"}, "24 weights of a class, and 48 features by the pooling 'class\\+mean'"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    LinearProbe.fit(dino(), *data(tmp_path / "images")).write(tmp_path / "probe")
+    record = json.loads((tmp_path / "probe" / "probe.json").read_text()) | changes
+    held = {name: value for name, value in record.items() if value is not None}
+    (tmp_path / "probe" / "probe.json").write_text(json.dumps(held))
+    with pytest.raises(ac.AttentionError, match=f"(?s)holds a damaged probe .*{said}.*Train another probe"):
+        LinearProbe.read(tmp_path / "probe", dino(), IMAGES[:1])
+
+
+def test_weights_of_another_format_are_refused(tmp_path: Path) -> None:
+    LinearProbe.fit(dino(), *data(tmp_path / "images")).write(tmp_path / "probe")
+    weights = tmp_path / "probe" / "probe.safetensors"
+    weights.write_bytes(b"no tensors")
+    record = json.loads((tmp_path / "probe" / "probe.json").read_text()) | {"sha256": sha256(weights)}
+    (tmp_path / "probe" / "probe.json").write_text(json.dumps(record))
+    with pytest.raises(ac.AttentionError, match=r"holds a damaged probe \(probe\.safetensors"):
+        LinearProbe.read(tmp_path / "probe", dino(), IMAGES[:1])
