@@ -37,12 +37,12 @@ _PRODUCTS: Final = {"mul", "matmul", "bmm", "mm", "mv", "einsum", "linear", "con
 _SUMMED_PRODUCTS: Final = {"addmm", "baddbmm"}
 _PLAIN: Final = {
     *("add", "sub", "neg", "div", "sum", "mean", "cumsum", "softmax", "dropout", "dropout1d", "dropout2d", "alpha_dropout"),
-    *("__get__", "getitem", "setitem", "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel"),
+    *("__get__", "getitem", "setitem", "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "concat"),
     *("transpose", "swapaxes", "swapdims", "permute", "movedim", "t", "adjoint", "squeeze", "unsqueeze", "broadcast_to"),
     *("repeat", "repeat_interleave", "tile", "split", "chunk", "tensor_split", "unbind", "narrow", "select", "index_select"),
-    *("gather", "take_along_dim", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "where", "masked_fill", "copy"),
-    *("pad", "roll", "flip", "unfold", "fold", "pixel_shuffle", "pixel_unshuffle", "interpolate", "batch_norm", "tril"),
-    *("triu", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "expand", "expand_as", *_CAST),
+    *("gather", "take_along_dim", "cat", "concatenate", "stack", "hstack", "vstack", "where", "masked_fill", "masked_scatter"),
+    *("copy", "roll", "flip", "unfold", "fold", "pixel_shuffle", "pixel_unshuffle", "interpolate", "batch_norm", "pad"),
+    *("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "expand", "expand_as", "tril", "triu", *_CAST),
 }
 
 

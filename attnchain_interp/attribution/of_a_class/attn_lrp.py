@@ -27,12 +27,12 @@ from attnchain_interp.operators import float32_or_wider
 class AttnLRP(TokenAttribution, GradientAttribution):
     """The relevance of each token for the target: Σ x ⊙ g over its embedding x, where g is the gradient by the rules of LRP.
 
-    A token of a text has the relevance of its embedding, without that of its position. A patch of an image has the sum over
-    its pixels; class tokens and registers have no pixels and score 0. Scores have a sign. They add up to the logit, less what
-    biases, positions and the softmax of attention take. `RelevanceRules` has the rules, one for each torch function, so that a
-    block is known by what it computes: those of ViTs (timm, transformers), of Llama and its relatives, of GPT-2 and of BERT,
-    with fused or eager attention. One forward and one backward. `attribute_text` explains the logit of each output token over
-    its own context.
+    A token of a text has the relevance of its embedding, without that of its position; that of an image within a text has
+    no embedding of its own, and scores 0. A patch of an image has the sum over its pixels; class tokens and registers have
+    no pixels and score 0. Scores have a sign. They add up to the logit, less what biases, positions and the softmax of
+    attention take. `RelevanceRules` has the rules, one for each torch function, so that a block is known by what it
+    computes: those of ViTs (timm, transformers), of Llama and its relatives, of GPT-2 and of BERT, with fused or eager
+    attention. One forward and one backward. `attribute_text` explains the logit of each output token over its own context.
 
     Args:
         forward_func: a model that an adapter recognises. It is left as it was.

@@ -88,6 +88,19 @@ def test_on_dinov2(implementation: str) -> None:
     assert torch.allclose(AttnLRP(model).attribute(images.detach(), 1, output="grid"), expected, atol=1e-12)
 
 
+def test_a_text_with_an_image_has_the_relevance_of_its_merged_embeddings() -> None:
+    model = small.llava()
+    alone = transformers.LlamaForCausalLM(model.config.text_config).double().eval()
+    alone.model, alone.lm_head = model.model.language_model, model.lm_head
+    ids, pixels = torch.tensor([[1, 50, 50, 50, 50, 7, 8, 9]]), torch.randn(1, 3, 16, 16, dtype=torch.float64)
+    found = AttnLRP(model).attribute(ids, (-1, 7), model_kwargs={"pixel_values": pixels}, reading=ac.Reading(tower="text"))
+    merged = model.get_input_embeddings()(ids).detach()
+    merged[ids == 50] = model.get_image_features(pixels).pooler_output[0].detach()
+    expected = AttnLRP(alone).attribute(merged, (-1, 7), output="tokens")
+    assert torch.allclose(found, expected * (ids != 50))
+    assert bool(found[ids != 50].all())
+
+
 def test_a_target_that_is_a_function_and_one_for_each_example() -> None:
     model, images = small.vit(), small.images(3)
     each = AttnLRP(model).attribute(images, [0, 3, 0], internal_batch_size=2)
