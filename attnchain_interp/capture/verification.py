@@ -86,7 +86,10 @@ def prove(model: Any, *inputs: Any, layers: LayerSelection = "all", reading: Rea
     model = uncompiled(model)
     adapter = required_adapter(model, "prove needs", "Pass the module itself.")
     if module_of(model) is None:
-        raise AttentionError(f"prove needs a module; got {type(model).__name__}.", "Pass the module itself.")
+        raise AttentionError(
+            f"prove needs a module; got {type(model).__name__}.",
+            "Pass the module itself, which an nnsight model holds as model._module.",
+        )
     reading, kwargs = separated(model, reading, kwargs)
     kwargs = without_empty_caches(kwargs)
 

@@ -48,7 +48,8 @@ def capture_layer_gradients(
         module = module_of(graph.model)
         if module is None:
             raise AttentionError(
-                f"the tokens of each layer are read off a module; got {type(graph.model).__name__}.", "Pass the module itself."
+                f"the tokens of each layer are read off a module; got {type(graph.model).__name__}.",
+                "Pass the module itself, which an nnsight model holds as model._module.",
             )
         with LayerOutputs(module) as outputs:
             reading, kwargs = separated(graph.model, reading, kwargs)

@@ -55,7 +55,8 @@ def logit_direction(
     module = module_of(model)
     if module is None:
         raise AttentionError(
-            f"the tokens of the last block are read off a module; got {type(model).__name__}.", "Pass the module itself."
+            f"the tokens of the last block are read off a module; got {type(model).__name__}.",
+            "Pass the module itself, which an nnsight model holds as model._module.",
         )
     check_differentiable(module)
     if isinstance(target, SeveralScores):

@@ -24,13 +24,15 @@ def stationary(P: Tensor, states: Tensor, damping: float = 0.99, jumps: Literal[
     float64: by substitution where maps are triangular (causal attention), else by elimination.
 
     Raises:
-        ValueError: damping outside [0, 1); at 1 there may be many such distributions.
+        ValueError: damping outside [0, 1), at which there may be many such distributions; other jumps.
     """
     if not 0 <= damping < 1:
         raise ValueError(
             f"damping is {damping}; in a trace it must be at least 0 and below 1 (0.99 is usual). For damping 1 capture the"
             " model and use attnchain_interp.stationary."
         )
+    if jumps not in ("uniform", "last"):
+        raise ValueError(f"jumps is {jumps!r}; it is 'uniform' or 'last'.")
     inside = P * states[..., None]
     system = inside.mT.double() * -damping
     system.diagonal(dim1=-2, dim2=-1).add_(1)

@@ -21,12 +21,19 @@ class Position:
 
 
 def position(envoy: Any) -> Position:
-    """Returns where the model waits, in the trace of which `envoy` is a module."""
+    """Returns where the model waits, in the trace of which `envoy` is a module.
+
+    Raises:
+        ValueError: no trace runs.
+    """
     running = getattr(sys.modules.get("greenlet"), "getcurrent", lambda: None)()
     if (link := getattr(running, "mediator", None)) is not None:
         mediator = link()
         return Position((mediator.pending and mediator.pending.provider) or "", mediator.iteration, mediator.occurrence)
-    mediator, batcher = envoy.interleaver.current, envoy.interleaver.batcher  # nnsight 0.7
+    mediator = getattr(envoy.interleaver, "current", None)  # nnsight 0.7
+    if mediator is None:
+        raise ValueError("there is no trace here. Call this inside one: with model.trace(prompt): …")
+    batcher = envoy.interleaver.batcher
     location, _, _ = (batcher.current_provider or "").rpartition(".i")
     return Position(location, mediator.iteration, lambda location: mediator.iteration_tracker.get(location, 0))
 

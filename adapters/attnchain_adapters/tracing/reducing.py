@@ -165,10 +165,9 @@ def chain(maps: Tensor, keys: Tensor | None, tokens: Tensor | None, path: str) -
     batch, n = maps.shape[0], maps.shape[-1]
     states = torch.ones(batch, 1, n, dtype=torch.bool, device=maps.device)
     if tokens is not None:
-        if tokens.dtype != torch.bool or tuple(tokens.shape) not in ((n,), (batch, n)):
-            raise ValueError(
-                f"tokens is {tokens.dtype} of shape {tuple(tokens.shape)}; the states are bool, ({n},) or ({batch}, {n})."
-            )
+        given = f"{tokens.dtype} of shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else repr(tokens)
+        if not isinstance(tokens, Tensor) or tokens.dtype != torch.bool or tuple(tokens.shape) not in ((n,), (batch, n)):
+            raise ValueError(f"tokens is {given}; the states are a bool tensor, ({n},) or ({batch}, {n}).")
         states = states & tokens.to(maps.device).reshape(-1, 1, n)
     if keys is not None:
         states = states & keys[:, None]

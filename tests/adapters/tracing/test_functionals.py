@@ -67,3 +67,5 @@ def test_arguments_that_are_refused() -> None:
         functionals.stationary(P, EVERY, damping=1)
     with pytest.raises(ValueError, match="start is 5 and steps 2; there are 5 tokens"):
         functionals.bounce(P, EVERY, 5)
+    with pytest.raises(ValueError, match="jumps is 'first'; it is 'uniform' or 'last'"):
+        functionals.stationary(P, EVERY, jumps="first")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import nnsight
+import pytest
 import torch
 
 import attnchain_interp as ac
@@ -12,6 +13,11 @@ from attnchain_adapters.tracing import token_rank
 from attnchain_adapters.tracing.position import position, reached
 
 from ..nnsight_zoo import LONG, SHORT, decoder, refused, timm_model
+
+
+def test_a_call_outside_a_trace_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"there is no trace here.*\n*.*with model.trace\(prompt\):"):
+        token_rank(decoder())
 
 
 def test_places() -> None:

@@ -21,8 +21,10 @@ def test_rows_sum_to_one_over_the_states() -> None:
 def test_what_is_not_a_chain_is_refused() -> None:
     with pytest.raises(ValueError, match="a row of layer sums to 1 ± 0.5"):
         chain(MAPS / 2, None, None, "layer")
-    with pytest.raises(ValueError, match="tokens is torch.int64"):
+    with pytest.raises(ValueError, match=r"tokens is torch.int64 of shape \(4,\); the states are a bool tensor"):
         chain(MAPS, None, torch.arange(4), "layer")
+    with pytest.raises(ValueError, match=r"tokens is \[0, 1\]; the states are a bool tensor, \(4,\) or \(2, 4\)"):
+        chain(MAPS, None, [0, 1], "layer")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="in layer an example has no state"):
         chain(MAPS, None, torch.zeros(4, dtype=torch.bool), "layer")
 
