@@ -89,6 +89,8 @@ class LayerAttention:
                 "If the maps are not square (cross-attention, pooled attention), pass the layout of the queries: queries=…. A"
                 " step of generate() holds its newest rows alone: capture(model.generate, …) gives all.",
             )
+        if not shape[1]:
+            raise AttentionError(f"layer {self.name!r} has no heads.", "Pass the maps of one head or more.")
         self._check_norms(keys)
         if not isinstance(self.attention, Factors):
             check_rows(self.attention, f"layer {self.name!r}", queries.mask[:, None].to(self.device), self.below_one)

@@ -81,9 +81,11 @@ class Header(LayoutHeader):
         except ValidationError as error:
             for each in error.errors():
                 if each["loc"] == ("version",) and each["type"] != "missing":
-                    version, readable = short(each["input"]), ", ".join(map(str, READABLE))
+                    version, readable = each["input"], ", ".join(map(str, READABLE))
+                    newer = isinstance(version, int) and version > VERSION
                     raise AttentionError(
-                        f"{path} has store format {version}; this version reads {readable}.", "Update attnchain-interp."
+                        f"{path} has store format {short(version)}; this version reads {readable}.",
+                        "Update attnchain-interp." if newer else "Capture the attention again, and write it.",
                     ) from error
             raise damaged(path, first_problem(error)) from error
 

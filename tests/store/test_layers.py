@@ -30,6 +30,8 @@ def test_maps_must_be_those_of_the_tokens() -> None:
     pooled.check(probe, tokens)
     with pytest.raises(AttentionError, match=r"maps of shape \(1, 2, 1, 3\); .* must be \(1, head, 3, 3\)"):
         pooled.check(tokens, tokens)
+    with pytest.raises(AttentionError, match="layer 'none' has no heads"):
+        LayerAttention("none", torch.zeros(1, 0, 3, 3)).check(tokens, tokens)
     with pytest.raises(AttentionError, match="leads from 1 queries to 3 other tokens"):
         pooled.transitions()
 

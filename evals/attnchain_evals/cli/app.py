@@ -78,8 +78,18 @@ def demo(
     fetch: Annotated[bool, typer.Option("--fetch", help="with --real: fetch the models that are not there")] = False,
 ) -> None:
     """Scores every method with the bundled model on its test images, and draws pictures; or reads real models."""
+    from attnchain_interp import AttentionError
+
     with as_usage():
         check_folder("--out", out)
+        if not real and (photos is not None or weights is not None or fetch):
+            raise AttentionError("--photos, --weights and --fetch belong to real models.", "Add --real, or leave them out.")
+        if real and diffusion:
+            raise AttentionError("--real and --diffusion are two demos.", "Leave one of them out.")
+        if photos is not None:
+            from attnchain_evals.tasks.image_folder import images_in
+
+            images_in(photos)
     if real:
         from attnchain_evals.cli.real_demo import real_models
         from attnchain_evals.cli.real_demo import run as run_real

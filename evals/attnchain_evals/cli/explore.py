@@ -40,6 +40,10 @@ def explore(
     announce(f"A page of {model} in which attention follows the pointer: {out}, at most {max_mb:g} MB")
     loaded = load(model)
     tokenizer = loaded.reading.tokenizer
+    if loaded.preprocess is None and tokenizer is None:
+        raise AttentionError(
+            f"{model} takes no images and has no tokenizer for a text.", "Call ac.explore(store) on a captured store."
+        )
     if source is None and model != "bundled":
         raise AttentionError(f"{model} needs an INPUT.", "Write an image file, or a text in quotes for a model of text.")
     options: dict[str, Any] = {"target": target, "max_mb": max_mb}
@@ -49,16 +53,12 @@ def explore(
         part = "" if photo.read.shape == photo.shown.shape else ", the part that the model reads"
         title = f"{model} · {'test image' if source is None else Path(source).name}{part}"
         page = explore_image(loaded.model, photo.pixels, chosen, title=title, shown=photo.read, **options)
-    elif tokenizer is not None:
+    else:
         check_text(model, [str(source)])
         chosen = split(methods) if methods else None
         inputs = tokenizer(source, return_tensors="pt")
         if not inputs["input_ids"].numel():
             raise AttentionError("the text has no tokens.", "Write a text in quotes, such as 'a film to forget'.")
         page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, outputs=outputs, **options)
-    else:
-        raise AttentionError(
-            f"{model} takes no images and has no tokenizer for a text.", "Call ac.explore(store) on a captured store."
-        )
     made(out.parent)
     typer.echo(page.write(out))

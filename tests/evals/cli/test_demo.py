@@ -10,7 +10,7 @@ from PIL import Image
 
 from attnchain_evals.cli import app as cli
 
-from .command_line import run
+from .command_line import refused, run
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +39,26 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in pictures:
         with Image.open(out / name) as picture:
             assert min(picture.size) > 100
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--photos", "here"), "--photos, --weights and --fetch belong to real models"),
+        (("--diffusion", "--fetch"), "belong to real models"),
+        (("--real", "--diffusion"), "--real and --diffusion are two demos"),
+        (("--real", "--photos", "nowhere"), "there is no folder nowhere"),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(
+    options: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert said in refused(monkeypatch, capsys, "demo", *options, "--out", tmp_path / "out", status=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_deciding_patch_is_found() -> None:

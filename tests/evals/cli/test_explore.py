@@ -83,6 +83,7 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--outputs", "0", "--out", out)
     assert header(out)["labels"] == ["attention", "moves"]
     assert "needs an INPUT" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}")
+    assert "has no tokenizer for a text" in refused(monkeypatch, capsys, "explore", "bundled-decoder"), "no text would do"
     said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", out, "--out", tmp_path / "other.html")
     assert f"takes no images, and {out} is a file" in said
     assert "the text has no tokens" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", "")
