@@ -131,7 +131,7 @@ def spelled(ids: Sequence[int], tokenizer: Any, conversation: Conversation | Non
         conversation: of which the tokens are.
     """
     pieces = list(_pieces(ids, tokenizer))
-    special = set(getattr(tokenizer, "all_special_ids", ()))
+    special = _special(tokenizer)
     starts, text = [0, *accumulate(map(len, pieces))], "".join(pieces)
     template = [number in special for number in ids]
     marks = [] if conversation is None else _said(conversation, text)
@@ -142,6 +142,14 @@ def spelled(ids: Sequence[int], tokenizer: Any, conversation: Conversation | Non
             for following in range(k + 1, bisect_left(starts, match.end())):
                 template[following] = True
     return Spelling(pieces, template)
+
+
+def _special(tokenizer: Any) -> set[int]:
+    """Returns the special tokens. The unknown token stands for a word of the text, unless it is another special token too."""
+    found: set[int] = set(getattr(tokenizer, "all_special_ids", ()))
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    named = list(getattr(tokenizer, "special_tokens_map", {}).values())
+    return found - {unknown} if named.count(getattr(tokenizer, "unk_token", None)) == 1 else found
 
 
 def _said(conversation: Conversation, text: str) -> list[tuple[int, int]]:

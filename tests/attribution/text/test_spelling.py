@@ -88,6 +88,16 @@ def test_a_template_is_special_tokens_with_their_roles_or_what_messages_do_not_s
     assert grouped(read(CHAT), "sentence") == ["Be kind.", "the user asks"]
 
 
+def test_an_unknown_word_is_text_unless_its_token_has_another_meaning() -> None:
+    found = read("a dog 🙂 sat.", ENCODER)
+    assert [template for piece, template in zip(found.pieces, found.template, strict=True) if "UNK" in piece] == [False]
+    assert len(grouped(found, "sentence")) == 1
+    assert found.template[0]
+    both = bytes_tokenizer()
+    both.unk_token = both.eos_token = "<|im_end|>"  # as GPT-2 has one token for both
+    assert read("a<|im_end|>", both).template == [False, True]
+
+
 def test_a_unit_that_ends_with_a_line_break_is_a_unit_of_its_own() -> None:
     """As the sentences of a result, and the token of a full stop with a line break behind it."""
     for pieces in (["It rained.\n\n", "Question: why?\n", "Answer:"], ["a", ".\n\n", "Question"]):
