@@ -134,8 +134,11 @@ def capture(
                 warn_of(collector.refusal)
             request = CaptureRequest(collector_of("attention", keep, max_bytes), layers, reading)
             return adapter.capture(source, inputs, named, request)
-    if not callable(source):
-        raise AttentionError(f"the source is a {type(source).__name__}.", "Pass a model, or a callable that returns a store.")
+    if isinstance(source, AttentionStore):
+        raise AttentionError("the source is a store, which holds maps already.", "Score it: method.score(store).")
+    if isinstance(source, type) or not callable(source):
+        what = f"the class {source.__name__}" if isinstance(source, type) else f"of type {type(source).__name__}"
+        raise AttentionError(f"the source is {what}.", "Pass a model, or a callable that returns a store.")
     reading = checked(reading)
     reading.check_known("a callable that returns a store")
     if maps not in (None, "attention"):

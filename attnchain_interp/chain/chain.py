@@ -185,6 +185,10 @@ def as_chain(P: Tensor | Factors | Chain) -> Chain:
     """
     if isinstance(P, Chain):
         return P
+    if callable(getattr(P, "chain", None)):
+        raise AttentionError(
+            f"P is of type {type(P).__name__}; it must be a chain or a map.", "Pass its chain: store.chain()."
+        )
     if not isinstance(P, Factors):
         check_tensor("P", P, "(…, token, token)")
     every = torch.ones(P.shape[:-1], dtype=torch.bool, device=P.device)

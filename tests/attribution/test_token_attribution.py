@@ -37,7 +37,7 @@ def test_bad_calls(images: Tensor) -> None:
             method.attribute(images[:0], internal_batch_size=size)
     with pytest.raises(ac.AttentionError, match="output='pixels' is unknown"):
         method.attribute(images, output="pixels")  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="the source is a NoneType"):
+    with pytest.raises(ac.AttentionError, match="the source is of type NoneType"):
         ac.TokenRank().attribute(images)
     with pytest.raises(ac.AttentionError, match="layer 2 does not exist"):
         ac.TokenRank(source, layers=2).attribute(images)

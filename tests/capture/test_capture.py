@@ -19,8 +19,12 @@ def test_sources_that_are_refused() -> None:
         ac.AttentionError, match=r"(?s)returned Tensor; it must return an AttentionStore.*pass the model or one of its methods"
     ):
         ac.capture(lambda x: x, torch.zeros(1))
-    with pytest.raises(ac.AttentionError, match="the source is a str"):
+    with pytest.raises(ac.AttentionError, match="the source is of type str"):
         ac.capture("vit", torch.zeros(1))
+    with pytest.raises(ac.AttentionError, match="the source is the class Linear"):
+        ac.capture(torch.nn.Linear, torch.zeros(1))
+    with pytest.raises(ac.AttentionError, match="(?s)the source is a store.*method.score.store."):
+        ac.capture(ac.AttentionStore.from_maps([torch.ones(1, 1, 1, 1)]), torch.zeros(1))
 
 
 def test_a_model_that_does_not_attend() -> None:

@@ -140,3 +140,9 @@ def test_maps_with_nan_are_named_and_the_others_have_answers() -> None:
 def test_a_matrix_of_another_type_is_refused() -> None:
     with pytest.raises(ac.AttentionError, match="float32 or float64"):
         ac.Chain(torch.eye(4).half(), torch.ones(4, dtype=torch.bool))
+
+
+def test_a_store_is_no_map_but_has_a_chain() -> None:
+    store = ac.AttentionStore.from_maps([ROWS[None, None]])
+    with pytest.raises(AttentionError, match=r"(?s)P is of type AttentionStore.*Pass its chain: store.chain\(\)"):
+        ac.stationary(store)  # type: ignore[arg-type]
