@@ -53,8 +53,7 @@ class HiddenTokens:
         fixed: Tensor | None = None,
     ) -> None:
         self._name, self._instead = type(model).__name__, instead
-        parameters = inspect.signature(forward_of(model) or model).parameters
-        if "attention_mask" not in parameters:
+        if not _takes(model, "attention_mask"):
             raise self._refusal("takes no attention_mask")
         config: Any = getattr(model, "config", None)
         kind = getattr(config, "model_type", None)
@@ -75,7 +74,7 @@ class HiddenTokens:
         self._other = torch.where(kept.view(1, tokens, *[1] * (text.ndim - 2)), text, text[:, :1])
         if position is not None and not _close(self(text, kept), self(self._other, kept)):
             raise self._refusal("reads tokens past the attention mask, so masking does not remove them")
-        if "position_ids" in parameters:
+        if _takes(model, "position_ids"):
             self._keep_positions(int(shown[0]))
 
     def __repr__(self) -> str:
@@ -130,6 +129,14 @@ class HiddenTokens:
 
     def _refusal(self, cause: str) -> AttentionError:
         return AttentionError(f"{self._name} {cause}.", f"Use {self._instead}.")
+
+
+def _takes(model: Any, name: str) -> bool:
+    """Returns whether a model takes an argument of this name, itself or passed on to the model that it adapts (PEFT)."""
+    parameters = inspect.signature(forward_of(model) or model).parameters
+    passes = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    adapted = getattr(model, "get_base_model", None) if passes else None
+    return name in parameters or (callable(adapted) and _takes(adapted(), name))
 
 
 @contextmanager

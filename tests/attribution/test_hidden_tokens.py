@@ -111,6 +111,27 @@ def test_the_places_of_other_tokens_stay() -> None:
     assert not torch.allclose(counted, expected[1], atol=1e-2)
 
 
+class Adapted(nn.Module):
+    """Passes its arguments on to the model that it adapts, as PEFT's modules do."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def get_base_model(self) -> Any:
+        return self.model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+
+def test_the_places_in_an_adapted_model_stay() -> None:
+    """Its own forward names no positions."""
+    torch.manual_seed(0)
+    model: Any = transformers.OPTForCausalLM(transformers.OPTConfig(**OPT)).eval()
+    assert torch.equal(scores(Adapted(model)), scores(model))
+
+
 @pytest.mark.parametrize(("mask", "hidden"), [([1, 1], [0]), ([1], [0]), ([0, 0, 0, 1, 1], [3]), ([0, 1, 1, 1, 1, 1], [1, 3])])
 def test_the_places_in_short_and_in_padded_texts_stay(mask: list[int], hidden: list[int]) -> None:
     torch.manual_seed(0)
