@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import attnchain_interp as ac
 from attnchain_evals import perturbation_curve
@@ -42,3 +43,12 @@ def test_token_masking_needs_labels(workplace: Path) -> None:
     name = write_timm(workplace / "vit")
     with pytest.raises(ac.AttentionError, match="the trial has no labels"):
         reproduce("token-masking", "--data", "imagenet-segmentation:small.mat", "--model", name, "--output", "run")
+
+
+def test_folders_that_are_fewer_than_the_classes_are_refused(workplace: Path) -> None:
+    """The first folder would be class 0, whatever its name."""
+    for number, name in enumerate(("cat", "dog")):
+        (workplace / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (20, 20), (90 * number, 0, 0)).save(workplace / "pets" / name / "0.png")
+    with pytest.raises(ac.AttentionError, match=r"classes:pets has 2 classes, and bundled has 10: which are which"):
+        reproduce("token-masking", "--data", "classes:pets", "--model", "bundled", "--output", "run")
