@@ -39,6 +39,8 @@ class Origin:
     def of_all(cls, origins: Iterable[Origin]) -> Origin:
         """Returns the origin of what is computed from several tensors; of none, it is learnt."""
         every = list(origins)
+        if every and all(each is every[0] for each in every):  # as for most functions of a forward
+            return every[0]
         return cls(
             frozenset[int]().union(*(each.uses for each in every)),
             frozenset[str]().union(*(each.arguments for each in every)),
@@ -74,25 +76,30 @@ class Provenance:
         """Returns the origin of a tensor. That of a tensor which no function has shown is not known, and it is not learnt."""
         return self._origins.get(tensor) or (_LEARNT if isinstance(tensor, nn.Parameter) else _UNKNOWN)
 
-    def given(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Origin, Origin]:
-        """Returns the origin of the arguments of a function, and that of the values, where it is a use of attention.
+    def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Origin:
+        """Returns the origin of the arguments of a function."""
+        return Origin.of_all(map(self.of, tensors_in((*args, *kwargs.values()))))
+
+    def values(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Origin:
+        """Returns the origin of the values among the arguments of a function that is a use of attention.
 
         Values count as learnt where the map that multiplies them is not.
         """
-        origins = [self.of(each) for each in tensors_in((*args, *kwargs.values()))]
-        origin, data = Origin.of_all(origins), [each for each in origins if not each.learnt]
         if function in _FUSED:
             query, _, value = (self.of(each) for each in (*args, *(kwargs[name] for name in _NAMES[len(args) :]))[:3])
-            return origin, replace(value, learnt=value.learnt and not query.learnt)
+            return replace(value, learnt=value.learnt and not query.learnt)
+        origins = [self.of(each) for each in tensors_in((*args, *kwargs.values()))]
+        data = [each for each in origins if not each.learnt]
         value = min(data, key=lambda each: len(each.arguments), default=_UNKNOWN)
-        return origin, replace(value, learnt=len(data) == 1 < len(origins))
+        return replace(value, learnt=len(data) == 1 < len(origins))
 
     def computed(
         self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, origin: Origin, uses: Iterable[int]
     ) -> None:
         """Takes the next function of a forward, and the numbers of the uses that it was. `origin` is that of its arguments."""
         joined = self._joined(args, kwargs) if function in _JOINS and not origin.learnt else frozenset()
-        origin = replace(origin, uses=origin.uses | frozenset(uses), joined=origin.joined | joined)
+        if joined or (uses := frozenset(uses)):
+            origin = replace(origin, uses=origin.uses.union(uses), joined=origin.joined | joined)
         for tensor in tensors_in((result, *(args[:1] if function in _WRITES else ()))):
             self._origins[tensor] = origin
 

@@ -108,6 +108,7 @@ class _Survey(AttentionRecorder):
         self.entries: dict[str, int] = {}
         self._given: list[list[Tensor]] = []
         self._provenance = Provenance(model, arguments)
+        self._call: tuple[Any, tuple[Any, ...], dict[str, Any]] = None, (), {}
         self._origin, self._values = Origin(), Origin()  # of the arguments of the function, and of the values among them
         self._begun_at: list[int] = []
         self._numbers: Any = WeakIdKeyDictionary()  # of sequences that modules were given
@@ -142,8 +143,8 @@ class _Survey(AttentionRecorder):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         before, call = len(self.uses), (function_of(func), args, kwargs or {})
-        self._origin, self._values = self._provenance.given(*call)
-        origin, result = self._origin, super().__torch_function__(func, types, args, kwargs)
+        self._call, self._origin = call, (origin := self._provenance.given(*call[1:]))
+        result = super().__torch_function__(func, types, args, kwargs)
         self._provenance.computed(*call, result, origin, range(before, len(self.uses)))
         return result
 
@@ -156,6 +157,7 @@ class _Survey(AttentionRecorder):
 
     def _read(self, call: AttentionCall | str, result: Any) -> Any:
         module, name, _ = self._running[-1] if self._running else (self._model, "", None)
+        self._values = self._provenance.values(*self._call)
         given = next(iter(self._given[len(self._running) - 1 :]), []) if self._running else []
         first, after = self._numbers.setdefault(given[0], next(self._next)) if given else None, self._origin.uses
         use = Use(name, type(module).__name__, self.entries.get(name, 0), number=len(self.uses), after=after, given=first)

@@ -24,7 +24,8 @@ class Followed(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result, kwargs = func(*args, **(kwargs or {})), kwargs or {}
-        origin, self.values = self.provenance.given(func, args, kwargs)
+        origin = self.provenance.given(args, kwargs)
+        self.values = self.provenance.values(func, args, kwargs)
         self.provenance.computed(func, args, kwargs, result, origin, ())
         return result
 
