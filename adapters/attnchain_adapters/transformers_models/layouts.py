@@ -128,6 +128,10 @@ def _image(model: Any, stack: Stack, arguments: Mapping[str, Any]) -> TokenLayou
     )
     height, width = check_image(type(stack.owner).__name__, images, size, *[otherwise] * interpolates)
     patch = _pair(config.patch_size)
+    if height < patch[0] or width < patch[1]:
+        raise AttentionError(
+            f"images of {height} × {width} pixels are smaller than a patch of {patch[0]} × {patch[1]}.", "Resize them first."
+        )
     prefix = [*family.prefix, *[Role.REGISTER] * getattr(config, "num_register_tokens", 0)]
     suffix = [Role.SPECIAL] * getattr(config, family.suffix or "", 0)
     return TokenLayout.image(len(images), (height // patch[0], width // patch[1]), prefix, suffix)  # type: ignore[arg-type]

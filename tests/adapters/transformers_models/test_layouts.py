@@ -60,6 +60,15 @@ def test_frames_of_sound_and_their_padding() -> None:
     assert not store.maps()[1, :, :, :7, 7:].any()
 
 
+def test_an_image_smaller_than_a_patch() -> None:
+    sizes: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = transformers.Dinov2Model(transformers.Dinov2Config(image_size=28, patch_size=14, **sizes)).eval()
+    with pytest.raises(
+        ac.AttentionError, match="(?s)images of 20 × 7 pixels are smaller than a patch of 14 × 14.*Resize them"
+    ):
+        ac.capture(model, torch.rand(1, 3, 20, 7))
+
+
 def test_a_prompt_longer_than_the_position_table() -> None:
     model, _ = member("gpt2")
     with pytest.raises(ac.AttentionError, match=r"the input has 65 tokens but GPT2Model has positions for 64 \(wpe\)"):
