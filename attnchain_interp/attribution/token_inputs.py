@@ -43,10 +43,20 @@ def tower_of(call: Call) -> str | None:
 
 
 def own_call(model: nn.Module, call: Call) -> Call:
-    """Returns a call of the model alone: further arguments by their names, without the options of a capture."""
+    """Returns a call of the model alone: further arguments by their names, without the options of a capture.
+
+    Raises:
+        AttentionError: further arguments whose names the model does not tell.
+    """
     options = dict(call.options or {})
     arguments = checked(options.pop("reading", None)).arguments
-    names = list(inspect.signature(forward_of(model) or model.forward).parameters)[2:]
+    parameters = list(inspect.signature(forward_of(model) or model.forward).parameters.values())[2:]
+    names = [each.name for each in parameters if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if len(call.extra) > len(names):
+        raise AttentionError(
+            f"additional_forward_args holds {len(call.extra)}; {type(model).__name__} names {len(names)} after its inputs.",
+            'Pass them by their names: model_kwargs={"attention_mask": …}.',
+        )
     by_place = dict(zip(names, call.extra, strict=False))
     return call._replace(extra=(), options={**options, **arguments, **by_place})
 

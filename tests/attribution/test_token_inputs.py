@@ -40,6 +40,19 @@ def test_a_call_of_the_model_alone() -> None:
         assert torch.allclose(other, model(ids).logits)
 
 
+def test_further_arguments_without_a_name_are_refused() -> None:
+    """They were left out of the call, or named after the keywords."""
+
+    class Around(torch.nn.Module):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            return small.bert()(*args, **kwargs)
+
+    ids = small.ids(1)
+    with pytest.raises(ac.AttentionError, match="(?s)holds 1; Around names 0 after its inputs.*model_kwargs="):
+        own_call(Around(), Call(ids, extra=(ids > 0,)))
+    assert own_call(Around(), Call(ids, options={"attention_mask": ids})).options == {"attention_mask": ids}
+
+
 def test_the_tower_of_a_call() -> None:
     assert tower_of(Call(small.ids())) is None
     assert tower_of(Call(small.ids(), options={"reading": ac.Reading(tower="text")})) == "text"
