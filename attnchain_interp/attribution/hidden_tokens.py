@@ -98,20 +98,20 @@ class HiddenTokens:
 
         Positions of several axes (time, height, width of an image) are those that the model makes of the whole text.
         """
-        with plain_run(self._model), _positions_of_axes(self._model) as seen:
-            self._run(self._text, attention_mask=self._mask)
-        if seen:
-            self._positions = {"position_ids": seen[0]}
-            return
-        own = {"position_ids": (self._mask.cumsum(1) - 1).clamp_min(0)}
-
-        def counted(mask: Tensor) -> bool:
-            return _close(*(self._run(self._text, attention_mask=mask, **named) for named in ({}, own)))
-
-        later = self._mask.clone()
+        later, own = self._mask.clone(), {"position_ids": (self._mask.cumsum(1) - 1).clamp_min(0)}
         later[:, first] = 0
+
+        def run(mask: Tensor, **named: Tensor) -> Tensor:
+            return self._run(self._text, attention_mask=mask, **named)
+
         with plain_run(self._model), _EmptyRows():  # in float64 an eager query without any key makes NaN of all
-            if not counted(later) and counted(self._mask):
+            with _positions_of_axes(self._model) as seen:
+                without = run(later)
+                if seen:
+                    run(self._mask)
+            if seen:
+                self._positions = {"position_ids": seen[-1]}
+            elif not _close(without, run(later, **own)) and _close(run(self._mask), run(self._mask, **own)):
                 self._positions = own
 
     def _check_without(self) -> None:
