@@ -24,6 +24,7 @@ def test_contract(member: Member, proofs: Proofs) -> None:
     output = outputs(model, given)  # first: transformers leaves hooks of its own behind it
     before = state(model)
     proved = Proved(remark=FAMILIES[member.model_type].remark)
+    options, layer = dict[str, Any](), ""
     for tower, kind in member.stacks:
         options = named(tower, kind)
         store = ac.capture(model, **given, reading=ac.Reading(**options), keep="maps")
@@ -33,11 +34,10 @@ def test_contract(member: Member, proofs: Proofs) -> None:
         assert proof.holds, (proof.deviation, proof.layers)
         proved.kinds.append(" ".join(f'{name}="{value}"' for name, value in options.items()))
         proved.routes.add(store.metadata["route"])
+        layer = module_of(store.names[-1])
     assert state(model) == before
     assert all(torch.equal(first, second) for first, second in zip(output, outputs(model, given), strict=True))
-    tower, kind = member.stacks[-1]
-    options = named(tower, kind)
-    check_failing_forward(model, given, options)
+    check_failing_forward(model, given, options, layer)
     check_train_mode(model, given, options)
     proofs["transformers", member.model_type] = proved
 
@@ -89,13 +89,12 @@ def check_layout(store: ac.AttentionStore, kind: str, prefix: tuple[str, ...]) -
             store.chain()
 
 
-def check_failing_forward(model: Any, given: dict[str, Any], options: dict[str, Any]) -> None:
+def check_failing_forward(model: Any, given: dict[str, Any], options: dict[str, Any], layer: str) -> None:
     """The error is the model's own, and nothing is left behind."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("the model's own trouble")
 
-    layer = module_of(ac.capture(model, **given, reading=ac.Reading(**options)).names[-1])
     handle = model.get_submodule(layer).register_forward_hook(fail)
     before = state(model)
     with pytest.raises(RuntimeError, match="the model's own trouble"):
