@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from attnchain_interp.capture import of_this_thread, plain_run
-from attnchain_interp.capture.source import forward_of
+from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 
 _HIDDEN: Final = -(2.0**15)  # a logit that masks alone have, in 16 bits too
@@ -140,7 +140,7 @@ def _takes(model: Any, name: str) -> bool:
 
 
 @contextmanager
-def _positions_of_axes(model: nn.Module) -> Iterator[list[Tensor]]:
+def _positions_of_axes(model: Any) -> Iterator[list[Tensor]]:
     """Gathers the positions (axis, 1, token) that the parts of a model are given while open."""
     seen: list[Tensor] = []
 
@@ -148,8 +148,9 @@ def _positions_of_axes(model: nn.Module) -> Iterator[list[Tensor]]:
         if isinstance(positions := given.get("position_ids"), Tensor) and positions.ndim == 3:
             seen.append(positions)
 
+    whole = module_of(model)
     with ExitStack() as opened:
-        for module in model.modules():
+        for module in () if whole is None else whole.modules():
             opened.enter_context(module.register_forward_pre_hook(of_this_thread(note), with_kwargs=True))
         yield seen
 

@@ -13,13 +13,14 @@ _GRIDS: Final = {"image_grid_thw": "pixel_values", "video_grid_thw": "pixel_valu
 _OF_IMAGES: Final = {*_GRIDS, *_GRIDS.values(), "image_sizes", "second_per_grid_ts"}
 
 
-def patches_of(arguments: Mapping[str, Any], batch: int, first: int, size: int) -> dict[str, Tensor]:
+def pixels_of_examples(arguments: Mapping[str, Any], batch: int, first: int, size: int) -> dict[str, Tensor]:
     """Returns the patches of some examples of a batch, by name, where all images are one sequence of patches (Qwen-VL).
 
     Args:
         arguments: of the model. The grid of an image (time, height, width) says how many patches it has.
         batch: the number of examples.
-        first, size: the examples from `first` on.
+        first: the number of the first example.
+        size: how many examples are taken.
 
     Raises:
         AttentionError: another number of images than of examples.

@@ -118,7 +118,10 @@ def one_tensor(inputs: Any) -> Tensor:
             f"inputs holds {len(given)} items; attention gives one score per token of one input tensor.",
             'Pass the others through additional_forward_args, or by their names: model_kwargs={"attention_mask": …}.',
         )
-    of_image = 'Pass a tensor, batch first: of an image processor(images=image, return_tensors="pt").pixel_values'
+    of_image = (
+        "Pass a tensor, batch first. An image processor makes one of an image:"
+        ' processor(images=image, return_tensors="pt").pixel_values'
+    )
     fixes = {
         "ndarray": f"{of_image}, else torch.from_numpy(inputs).",
         "list": "Pass one tensor, batch first: attribute(torch.stack(inputs)) of tensors, attribute(torch.tensor(inputs)) of"

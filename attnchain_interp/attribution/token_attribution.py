@@ -14,7 +14,7 @@ from captum.log import log_usage  # pyright: ignore[reportAttributeAccessIssue] 
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from attnchain_interp.attribution.images_in_text import patches_of
+from attnchain_interp.attribution.images_in_text import pixels_of_examples
 from attnchain_interp.attribution.model_call import Call, one_tensor
 from attnchain_interp.attribution.places import check_places, on_pixels
 from attnchain_interp.attribution.text.hooks import TextHooks
@@ -208,7 +208,7 @@ def parts_of(whole: Call, size: int | None) -> Iterator[Call]:
     for first in range(0, max(batch, 1), size):
         further = tuple(part(argument, first) for argument in whole.extra)
         named = {name: part(argument, first) for name, argument in reading.arguments.items()}
-        named |= patches_of(reading.arguments, batch, first, size)
+        named |= pixels_of_examples(reading.arguments, batch, first, size)
         if (tokens := reading.tokens) is not None:
             tokens = replace(tokens, roles=part(tokens.roles, first), labels=part(tokens.labels, first))
         options = {"reading": replace(reading, arguments=named, tokens=tokens)}

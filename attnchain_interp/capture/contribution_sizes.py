@@ -55,14 +55,14 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     lacking = (total <= 0)[..., 0] & mask
     if bool(lacking.any()):
         warnings.warn(
-            f"{block.name}: no token contributes to the output of {counted(int(lacking.sum()), 'token')} by {measure!r} (none"
-            " is nearer to it than zero is). Rows of attention stand in.",
+            f"{block.name}: no token contributes to the output of {counted(int(lacking.sum()), 'token')} by {measure!r}. Rows"
+            " of attention stand in.",
             stacklevel=2,
         )
         for query in lacking.any(0).nonzero()[:, 0].tolist():
-            row, of = slice(query, query + 1), block.attention
-            attention = (of.maps(row) if isinstance(of, Factors) else of[:, :, row]).mean(1).to(shares)
-            shares[:, row] = torch.where(lacking[:, row, None], attention, shares[:, row])
+            row, attention = slice(query, query + 1), block.attention
+            maps = attention.maps(row) if isinstance(attention, Factors) else attention[:, :, row]
+            shares[:, row] = torch.where(lacking[:, row, None], maps.mean(1).to(shares), shares[:, row])
         total = shares.sum(-1, keepdim=True)
     return shares.div_(torch.where(total > 0, total, 1))[:, None]
 

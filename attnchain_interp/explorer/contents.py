@@ -18,7 +18,7 @@ from attnchain_interp.explorer.example_chains import ExampleChains, metastable_r
 from attnchain_interp.explorer.map_quality import MapQuality, MeasuredMaps
 from attnchain_interp.explorer.page import Payload
 from attnchain_interp.gradients import AttentionGradients
-from attnchain_interp.store import NAMED_WEIGHTS, AttentionStore, Role, TokenSelection, covered
+from attnchain_interp.store import NAMED_WEIGHTS, AttentionStore, Role, TokenSelection, covered_by
 from attnchain_interp.store.interop import token_labels
 from attnchain_interp.store.layer_weights import depths
 
@@ -137,7 +137,7 @@ def _pixels(store: AttentionStore, image: Any, normalization: Any) -> NDArray[np
 
     picture = displayable(image, normalization)
     size = picture.shape[0], picture.shape[1]
-    height, width = covered(store.metadata, store.tokens.grid or size, size)
+    height, width = covered_by(store, size)
     return np.pad(picture, ((0, max(0, height - size[0])), (0, max(0, width - size[1])), (0, 0)), "edge")[:height, :width]
 
 

@@ -24,7 +24,7 @@ from attnchain_interp.files import whole
 from attnchain_interp.pictures.even_layout import EvenLayout
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.reprs import brief, counted, visible
-from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout, covered
+from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout, covered_by
 from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import token_positions
 
@@ -102,8 +102,7 @@ def draw_map(
 
 def covered_box(store: AttentionStore, picture: NDArray[Any]) -> Box:
     """Returns the part of an image (height, width, 3) that the patches of a store cover."""
-    size = picture.shape[0], picture.shape[1]
-    height, width = covered(store.metadata, store.tokens.grid or size, size)
+    height, width = covered_by(store, (picture.shape[0], picture.shape[1]))
     return 0, 0, width, height
 
 

@@ -69,7 +69,7 @@ def read_part(preprocess: Callable[[Any], Tensor], width: int, height: int) -> B
 
 
 def is_whole(picture: NDArray[np.float64], box: Box) -> bool:
-    """Returns whether a part of an image (height, width, 3) is all of it, but for a hundredth at each side."""
+    """Returns whether a box is an image (height, width, 3), but for a hundredth at each side."""
     height, width, _ = picture.shape
     return all(
         abs(at - edge) <= 0.01 * size + 0.5
@@ -78,7 +78,8 @@ def is_whole(picture: NDArray[np.float64], box: Box) -> bool:
 
 
 def cropped(picture: NDArray[np.float64], box: Box) -> str:
-    """Returns a line that says how much of an image (height, width, 3) was read."""
+    """Returns a line that says how much of an image (height, width, 3) was read: a box may reach beyond the image."""
     height, width, _ = picture.shape
-    share = (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
+    left, top, right, bottom = box
+    share = (min(right, width) - max(left, 0)) * (min(bottom, height) - max(top, 0)) / (width * height)
     return f"The model read the framed part, {share:.0%} of the image."

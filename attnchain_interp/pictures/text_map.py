@@ -63,7 +63,7 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     if not hasattr(result, "elsewhere"):
         name = type(result).__name__
         raise AttentionError(
-            f"result is of type {name}; it must be of attribute_text.", "Pass method.attribute_text(text, …)."
+            f"result is of type {name}; it must be a result of attribute_text.", "Pass method.attribute_text(text, …)."
         )
     check_whole_number("width", width, "how many characters a line has", least=10)
     by_word = result.elsewhere().by_word()

@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from attnchain_interp.store.attention_store import AttentionStore
 from attnchain_interp.store.tokens import Grid
+
+
+def covered_by(store: AttentionStore, size: Grid) -> Grid:
+    """Returns the height and width in pixels of an image that the patches of a store cover; all of it without a grid.
+
+    Args:
+        store: of images.
+        size: height and width of the image. See `covered`.
+    """
+    return size if store.tokens.grid is None else covered(store.metadata, store.tokens.grid, size)
 
 
 def covered(metadata: Mapping[str, str], grid: Grid, size: Grid) -> Grid:

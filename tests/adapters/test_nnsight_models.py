@@ -732,7 +732,10 @@ def test_arguments_that_are_refused() -> None:
         token_rank(model._module)
     refused: list[tuple[dict[str, Any], str]] = [
         ({"damping": 1}, "damping is 1; in a trace it must be at least 0 and below 1"),
-        ({"tokens": torch.ones(3, dtype=torch.bool)}, r"tokens is torch.bool of shape \(3,\); the states are bool, \(7,\)"),
+        (
+            {"tokens": torch.ones(3, dtype=torch.bool)},
+            r"of shape \(3,\); the states are a bool tensor, \(7,\)",
+        ),
         ({"tokens": torch.zeros(7, dtype=torch.bool)}, "an example has no state"),
         ({"layers": []}, "1 functions and 0 layers"),
     ]

@@ -9,7 +9,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_interp.attribution import GradientAttention, IntegratedGradients, LeaveOneOut, LeGrad, ShapleyValues
-from attnchain_interp.attribution.images_in_text import are_of_images, patches_of
+from attnchain_interp.attribution.images_in_text import are_of_images, pixels_of_examples
 
 from . import small_models as small
 
@@ -53,14 +53,14 @@ def test_a_token_is_left_out_with_the_places_of_the_others() -> None:
         assert torch.allclose(found[0, token], expected, rtol=1e-4, atol=1e-8)
 
 
-def test_patches_of_some_examples() -> None:
+def test_pixels_of_some_examples() -> None:
     patches, grids = torch.arange(14.0)[:, None], torch.tensor([[1, 2, 2], [1, 2, 4], [2, 1, 1]])
     given = {"pixel_values": patches, "image_grid_thw": grids}
-    assert patches_of(given, 3, 1, 1)["pixel_values"].flatten().tolist() == list(range(4, 12))
-    assert patches_of(given, 3, 1, 2)["pixel_values"].flatten().tolist() == list(range(4, 14))
-    assert patches_of(given, 3, 0, 3) == patches_of({"pixel_values": patches}, 3, 1, 1) == {}
+    assert pixels_of_examples(given, 3, 1, 1)["pixel_values"].flatten().tolist() == list(range(4, 12))
+    assert pixels_of_examples(given, 3, 1, 2)["pixel_values"].flatten().tolist() == list(range(4, 14))
+    assert pixels_of_examples(given, 3, 0, 3) == pixels_of_examples({"pixel_values": patches}, 3, 1, 1) == {}
     with pytest.raises(ac.AttentionError, match="image_grid_thw holds 3 of 2 examples, which are taken 1 at a time"):
-        patches_of(given, 2, 0, 1)
+        pixels_of_examples(given, 2, 0, 1)
 
 
 def test_images_of_a_text_and_images_beside_texts() -> None:

@@ -24,7 +24,7 @@ def stationary(P: Tensor, states: Tensor, damping: float = 0.99, jumps: Literal[
     float64: by substitution where maps are triangular (causal attention), else by elimination.
 
     Raises:
-        ValueError: damping outside [0, 1), at which there may be many such distributions; other jumps.
+        ValueError: damping outside [0, 1) (at 1 there may be many such distributions); jumps other than "uniform" and "last".
     """
     if not 0 <= damping < 1:
         raise ValueError(

@@ -77,6 +77,8 @@ class TransformersAdapter:
         if is_generated and (request.edit is not None or isinstance(request.collector, OutputCollector)):
             raise AttentionError("the maps of generated text cannot be edited.", "Use one forward of the finished text.")
         model: Any = source.__self__ if is_generated else source
+        if not is_generated:
+            _check_signature(model)
         given = kwargs if is_generated else arguments_of(model, inputs, kwargs, request.runs)
         images = any(name.startswith("pixel_values") and value is not None for name, value in given.items())
         stack = stack_meant(stacks_of(model), type(model).__name__, reading.kind, reading.tower, images)
@@ -91,7 +93,6 @@ class TransformersAdapter:
         with ExitStack() as opened:
             generation = opened.enter_context(Generation(source, stack, inputs, kwargs)) if is_generated else None
             if generation is None:
-                _check_signature(model)
                 batch = expect(given)
                 runs = partial(request.runs or source, *inputs, **kwargs)
                 check_replaced("transformers", model, runs, stack.layers, set(wanted), batch)

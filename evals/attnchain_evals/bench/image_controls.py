@@ -29,16 +29,12 @@ class ImageControl(Attribution, ABC):
         super().__init__(model or (lambda inputs: inputs))
         self.grid = grid
 
-    def patches(self, images: Tensor) -> Patches:
-        """Returns where the patches lie on images."""
-        return patches_on(self.forward_func, self.grid, images)
-
     def __repr__(self) -> str:
         return with_settings(self)
 
     @abstractmethod
-    def cells(self, images: Tensor) -> Tensor:
-        """Returns the scores (batch, rows, columns) of images (batch, channel, height, width)."""
+    def cells(self, images: Tensor, patches: Patches) -> Tensor:
+        """Returns the scores (batch, rows, columns) of the patches of images (batch, channel, height, width)."""
 
     def attribute(  # type: ignore[override]
         self, inputs: Tensor, target: Any = None, additional_forward_args: Any = None, output: str = "input"
@@ -53,10 +49,11 @@ class ImageControl(Attribution, ABC):
                 f"inputs is {tuple(inputs.shape)} and output is {output!r}; this control is of images.",
                 'Pass images (batch, channel, height, width) and output="input" or "grid".',
             )
-        cells = self.cells(inputs)
+        patches = patches_on(self.forward_func, self.grid, inputs)
+        cells = self.cells(inputs, patches)
         if output == "grid":
             return cells
-        height, width = self.patches(inputs).covered
+        height, width = patches.covered
         spread = F.interpolate(cells[:, None], (height, width), mode="nearest")
         return F.pad(spread, (0, inputs.shape[3] - width, 0, inputs.shape[2] - height)).expand_as(inputs).contiguous()
 
@@ -74,10 +71,10 @@ class CentrePrior(ImageControl):
         grid, model: see `ImageControl`.
     """
 
-    def cells(self, images: Tensor) -> Tensor:
+    def cells(self, images: Tensor, patches: Patches) -> Tensor:
         rows, columns = (
             torch.exp(-(((places + 0.5) / n * read / size - 0.5) ** 2) / (2 * DEVIATION**2))
-            for n, read, size in zip(self.grid, self.patches(images).covered, images.shape[2:], strict=True)
+            for n, read, size in zip(self.grid, patches.covered, images.shape[2:], strict=True)
             for places in [torch.arange(n, dtype=images.dtype, device=images.device)]
         )
         return (rows[:, None] * columns).expand(len(images), -1, -1).contiguous()
@@ -91,9 +88,9 @@ class InputMagnitude(ImageControl):
         grid, model: see `ImageControl`.
     """
 
-    def cells(self, images: Tensor) -> Tensor:
+    def cells(self, images: Tensor, patches: Patches) -> Tensor:
         distance = (images - images.mean((2, 3), keepdim=True)).abs().mean(1)
-        return pooled(distance, self.grid, self.patches(images)).to(images.dtype)
+        return pooled(distance, self.grid, patches).to(images.dtype)
 
 
 @final
@@ -115,7 +112,7 @@ class FeatureComponent(ImageControl):
         super().__init__(grid, model)
 
     @torch.no_grad()
-    def cells(self, images: Tensor) -> Tensor:
+    def cells(self, images: Tensor, patches: Patches) -> Tensor:
         layout, features = self._features(images)
         patches = features[:, layout].flatten(1, -2).float()
         return first_component(patches, self.grid)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from attnchain_evals.bench.model_loading import normalization_of, read_image
-from attnchain_interp.store import covered
+from attnchain_interp.store import covered_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class Photograph(NamedTuple):
         """Returns the part of `shown` on which the patches of a store lie."""
         left, top, right, bottom = self.part or (0, 0, *self.shown.shape[1::-1])
         size = self.pixels.shape[2], self.pixels.shape[3]
-        height, width = covered(store.metadata, store.tokens.grid or size, size)
+        height, width = covered_by(store, size)
         return left, top, left + (right - left) * width / size[1], top + (bottom - top) * height / size[0]
 
 

@@ -84,7 +84,7 @@ def segment(
         except AttentionError as error:
             failed[file] = error
             continue
-        (found if tracker is None else tracker.followed(found)).write(out, name, {"image": str(file), **told})
+        (found if tracker is None else tracker.followed(found)).write(out, name, {"image": str(file.resolve()), **told})
     if len(failed) == len(files) and len({str(error) for error in failed.values()}) == 1:
         raise next(iter(failed.values()))
     typer.echo(f"{len(files) - len(failed)} of {counted(len(files), 'image')} in {out}")

@@ -145,8 +145,7 @@ class Perturbation:
 
     def ranked(self, attributions: Tensor, features: Features = "auto") -> Ranked:
         """Returns the features of the inputs, with their scores. See `perturbation_curve` for "auto", and `ranked`."""
-        if isinstance(features, np.ndarray):
-            features = torch.from_numpy(features)
+        features = torch.from_numpy(features) if isinstance(features, np.ndarray) else features
         text, pixels = self.inputs.ndim == 2, attributions.shape[1:] == self.inputs.shape[2:]
         patches = self.patches if features == "auto" or isinstance(features, tuple) or not pixels else None
         if features == "auto":

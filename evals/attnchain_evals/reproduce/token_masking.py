@@ -45,6 +45,7 @@ def _check_classes(settings: Settings, where: SetUp) -> None:
     known, wanted = len(where.data.classes), clean_logits(where.model, image, 1).shape[1]
     if known < wanted:
         raise AttentionError(
-            f"{settings.data} has {known} classes, and {settings.model} has {wanted}: which are which is not known.",
+            f"{settings.data} has {known} classes, and {settings.model} has {wanted}, so the numbers of the classes are not"
+            " known.",
             "Pass images of every class, in folders that sort as the classes do, or ImageNet's by their WordNet ids.",
         )

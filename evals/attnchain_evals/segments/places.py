@@ -49,7 +49,7 @@ def patches_in(store: AttentionStore, place: tuple[float, ...], size: tuple[int,
     Args:
         place: (x, y) or (left, top, right, bottom) in pixels. A box may end at the right and the lower edge.
         size: (width, height) of the photograph.
-        read: the shares of its height and width that the patches cover. The nearest patch is that of a place behind them.
+        read: the shares of its height and width that the patches cover. A place outside them has the nearest patch.
 
     Raises:
         AttentionError: it is not within the photograph.

@@ -13,7 +13,7 @@ from attnchain_evals.segments.refinement import Share
 from attnchain_evals.tasks.mask_placement import SIDE, WholeImage
 from attnchain_interp import AttentionError, AttentionStore, capture
 from attnchain_interp.capture import rgb_image
-from attnchain_interp.store import covered
+from attnchain_interp.store import covered, covered_by
 
 PATCHES: Final = 24
 """Patches along the shorter side of a photograph, for a model that takes any size."""
@@ -85,7 +85,7 @@ class WholePatches:
     def read(self, store: AttentionStore, image: Any) -> Share:
         """Returns the shares of a photograph's height and width that the patches of its store cover."""
         size = self.size(image)
-        height, width = covered(store.metadata, store.tokens.grid or size, size)
+        height, width = covered_by(store, size)
         return height / size[0], width / size[1]
 
 

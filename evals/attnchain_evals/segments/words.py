@@ -22,7 +22,7 @@ def word_scores(
 ) -> tuple[Tensor, Share]:
     """Returns how much each place of a photograph belongs to a word, (row, column), above 0, and where those places lie.
 
-    They cover the given shares of the photograph's height and width.
+    The second value holds the shares of the photograph's height and width that these places cover.
 
     A pipeline of diffusers denoises the photograph, squeezed to a square, once with the prompt "a WORD". The walk from the
     word takes two steps (`concept_map`): the image's attention to its tokens, then the image's attention to itself.

@@ -66,7 +66,7 @@ class ClassFolder:
             raise AttentionError(
                 f"{folder} has {counted(len(lacking), 'folder')} of no class; the first is {lacking[0]!r}. The classes are"
                 f" {', '.join([*numbers][:5])}{' …' if len(numbers) > 5 else ''}.",
-                "Leave out folders of no class; or give their names to the model's classes: classes=….",
+                "Remove these folders, or pass the names of all classes in the order of the model: classes=….",
             )
         self.classes = tuple(sorted(numbers, key=lambda name: numbers[name]))
         self.labels = [numbers[name[0]] for name in names]

@@ -15,11 +15,12 @@ from torch import Tensor
 from attnchain_evals import CentrePrior, FeatureComponent, InputMagnitude
 from attnchain_evals.bench import image_controls
 from attnchain_evals.bench.image_controls import ImageControl
+from attnchain_evals.perturbation.patches import Patches
 from attnchain_interp import AttentionError, TokenLayout
 
 
 class Numbered(ImageControl):
-    def cells(self, images: Tensor) -> Tensor:
+    def cells(self, images: Tensor, patches: Patches) -> Tensor:
         return torch.arange(4.0).view(1, 2, 2).expand(len(images), -1, -1)
 
 

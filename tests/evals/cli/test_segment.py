@@ -95,12 +95,22 @@ def test_an_image_of_the_same_name_from_another_folder_does_not_replace_results(
     for _ in range(2):
         run(other / "0.png", "-o", out, "-k", 2)
     assert (out / "0.json").stat().st_mtime_ns == before
-    assert json.loads((out / "0-2.json").read_text())["image"] == str(other / "0.png")
+    assert json.loads((out / "0-2.json").read_text())["image"] == str((other / "0.png").resolve())
     assert len([*out.iterdir()]) == 8
     moved = folder / "moved.png"
     (other / "0.png").rename(moved)
     run(moved, "-o", out, "-k", 2)
     assert (out / "moved.json").exists(), "another name"
+
+
+def test_a_relative_name_is_that_of_the_folder_in_which_the_command_ran(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("in", "other")):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "same.png").write_bytes((folder / "in" / f"{number}.png").read_bytes())
+        monkeypatch.chdir(folder / name)
+        run("same.png", "-o", folder / "out", "-k", 2)
+    images = [json.loads((folder / "out" / f"{name}.json").read_text())["image"] for name in ("same", "same-2")]
+    assert images == [str((folder / name / "same.png").resolve()) for name in ("in", "other")]
 
 
 def test_an_image_that_moved_is_the_same(folder: Path) -> None:

@@ -23,14 +23,12 @@ class PatchTokens(NamedTuple):
     Attributes:
         model: the vision transformer.
         site: the module whose output (batch, token, channel) holds all tokens, positions added.
-        grid: (rows, columns) of patches. Their tokens are the last of the sequence.
         prefix: the number of tokens before the patches: class token, registers.
-        patches: where the patches lie on images.
+        patches: where the patches lie on images. Their tokens are the last of the sequence.
     """
 
     model: nn.Module
     site: nn.Module
-    grid: tuple[int, int]
     prefix: int
     patches: Patches
 
@@ -66,7 +64,7 @@ def patch_tokens(model: Callable[[Tensor], Any], image: Tensor) -> PatchTokens:
     prefix = tokens[1] - rows * columns if len(tokens) == 3 else -1
     if not rows or prefix < 0:
         raise refusal
-    return PatchTokens(model, sites[0], (rows, columns), prefix, patches_on(model, (rows, columns), image))
+    return PatchTokens(model, sites[0], prefix, patches_on(model, (rows, columns), image))
 
 
 def whole_patches(removed: Tensor, patches: Patches) -> Tensor:

@@ -55,7 +55,7 @@ class TokenDrop(TokenOcclusion):
 
     @torch.no_grad()
     def check(self, tokens: PatchTokens, image: Tensor) -> None:
-        n = tokens.grid[0] * tokens.grid[1]
+        n = tokens.patches.grid[0] * tokens.patches.grid[1]
         shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0), device="cpu").to(image.device) + tokens.prefix
         places = torch.cat([torch.arange(tokens.prefix, device=image.device), shuffled])[None]
         clean = logits_of(tokens.model(image))
@@ -108,7 +108,7 @@ class AttentionMask(TokenOcclusion):
                 f"{type(model).__name__}.forward takes neither attn_mask nor attention_mask.",
                 "Use TokenDrop or an occlusion of pixels.",
             )
-        removed = torch.ones(1, tokens.grid[0] * tokens.grid[1], dtype=torch.bool, device=image.device)
+        removed = torch.ones(1, tokens.patches.grid[0] * tokens.patches.grid[1], dtype=torch.bool, device=image.device)
         mask = _attention_mask(tokens, removed)
         if tokens.prefix == 0 or not _close(logits_of(model(image, **mask)), logits_of(model(image.flip(-1) * 0.5, **mask))):
             raise AttentionError(

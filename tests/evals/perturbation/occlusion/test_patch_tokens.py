@@ -16,11 +16,11 @@ def test_the_tokens_of_a_vision_transformer() -> None:
     tokens = patch_tokens(model, image)
     assert tokens.model is model
     assert tokens.site is model.patch_drop
-    assert (tokens.grid, tokens.prefix) == ((14, 14), 1)
+    assert (tokens.patches.grid, tokens.prefix) == ((14, 14), 1)
     registers = timm.models.VisionTransformer(
         img_size=16, patch_size=8, embed_dim=8, depth=1, num_heads=1, reg_tokens=3, class_token=False, global_pool="avg"
     )
-    assert patch_tokens(registers, torch.rand(1, 3, 16, 16))[2:] == ((2, 2), 3, Patches((2, 2), (16, 16)))
+    assert patch_tokens(registers, torch.rand(1, 3, 16, 16))[2:] == (3, Patches((2, 2), (16, 16)))
     assert not any(module._forward_hooks for module in model.modules())
 
 

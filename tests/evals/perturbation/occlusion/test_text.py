@@ -79,3 +79,13 @@ def test_bad_calls() -> None:
         Perturbation(lambda ids, attention_mask=None: model(ids), torch.tensor([[1, 2, 3, 4, 5, 5]]), "attention-mask")
     with pytest.raises(ac.AttentionError, match="names no padding"):
         Perturbation(lambda ids: model(ids), IDS, "pad-token")
+
+
+def test_a_function_may_take_positions() -> None:
+    model = Sum().eval()
+
+    def run(input_ids: Any, attention_mask: Any = None, position_ids: Any = None) -> Any:
+        return model(input_ids, attention_mask=attention_mask)
+
+    own, other = (perturbation_curve(each, IDS, ORACLE, occlusion="attention-mask", target=1) for each in (model, run))
+    assert torch.equal(own.scores, other.scores)
