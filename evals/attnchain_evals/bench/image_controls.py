@@ -114,8 +114,7 @@ class FeatureComponent(ImageControl):
     @torch.no_grad()
     def cells(self, images: Tensor, patches: Patches) -> Tensor:
         layout, features = self._features(images)
-        patches = features[:, layout].flatten(1, -2).float()
-        return first_component(patches, self.grid)
+        return first_component(features[:, layout].flatten(1, -2).float(), self.grid)
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns which tokens are patches (token,), and the features (batch, token, width)."""
