@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, Final
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor, nn
 
-__all__ = ["TOKEN_MARKS", "brief", "counted", "visible", "with_fields", "with_settings"]
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["TOKEN_MARKS", "brief", "counted", "first_problem", "visible", "with_fields", "with_settings"]
 
 TOKEN_MARKS: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 """The marks that tokenizers have for spaces and line breaks, as these."""
@@ -63,6 +67,13 @@ def counted(number: int, noun: str) -> str:
     ('1 layer', '2 layers')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def first_problem(error: ValidationError) -> str:
+    """Returns the field, the rule and the value of the first thing that a schema of pydantic refused."""
+    first = error.errors()[0]
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {said}; {short(first['input'])} came"
 
 
 def with_fields(thing: Any) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Final, final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.layout_engine import LayoutEngine
-from numpy.typing import NDArray
 
 _LINE: Final = 1.2 / 72  # inches of a line of text whose font has one point
 _LEFT, _EDGE, _NAME, _GAP = 0.3, 0.1, 0.18, 0.1  # inches: names of rows, the edge, the name above an axes, between axes
@@ -19,15 +18,15 @@ class EvenLayout(LayoutEngine):
     """Places axes in equal cells, with room for the names of rows and columns, the title, the caption and colour bars.
 
     Args:
-        axes: all axes of the figure (row, column) but its colour bars.
+        rows, columns: the numbers of axes, without colour bars.
     """
 
-    _adjust_compatible = False
+    _adjust_compatible = True
     _colorbar_gridspec = False
 
-    def __init__(self, axes: NDArray[Any]) -> None:
+    def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
-        self._axes = axes
+        self._rows, self._columns = rows, columns
         self.bars: list[tuple[Axes, list[Axes], str]] = []
         """Each colour bar, the axes that share it, and where it stands: "right" or "bottom"."""
 
@@ -43,19 +42,23 @@ class EvenLayout(LayoutEngine):
             else:
                 text.set_y(_EDGE / high)
                 bottom += needed + _EDGE
-        rows, columns = self._axes.shape
-        cell = (wide - _LEFT - _EDGE - beside["right"]) / columns, (high - top - bottom - beside["bottom"]) / rows
-        for (row, column), axis in zip(((r, c) for r in range(rows) for c in range(columns)), self._axes.flat, strict=True):
-            left, upper = _LEFT + column * cell[0], high - top - row * cell[1]
-            box = left, upper - cell[1] + _GAP / 2, cell[0] - _GAP, cell[1] - _NAME - _GAP / 2
-            axis.set_position((box[0] / wide, box[1] / high, box[2] / wide, box[3] / high))
+        right, low, above = _EDGE + beside["right"] + _GAP, bottom + beside["bottom"] + _GAP / 2, _NAME + _GAP / 2
+        width = (wide - _LEFT - right + _GAP) / self._columns - _GAP
+        height = (high - top - low + _GAP / 2) / self._rows - above
+        fig.subplots_adjust(
+            left=_LEFT / wide,
+            right=1 - right / wide,
+            bottom=low / high,
+            top=1 - (top + _NAME) / high,
+            wspace=_GAP / width,
+            hspace=above / height,
+        )
         for bar, parents, where in self.bars:
             boxes = [axis.get_position(original=True) for axis in parents]
             if where == "right":
-                low = min(box.y0 for box in boxes)
-                place = 1 - beside[where] / wide, low, _BAR / wide, max(box.y1 for box in boxes) - low
+                first = min(box.y0 for box in boxes)
+                place = 1 - beside[where] / wide, first, _BAR / wide, max(box.y1 for box in boxes) - first
             else:
-                low = min(box.x0 for box in boxes)
-                above = bottom + beside[where] - _BAR - _GAP
-                place = low, above / high, max(box.x1 for box in boxes) - low, _BAR / high
+                first = min(box.x0 for box in boxes)
+                place = first, (bottom + beside[where] - _BAR - _GAP) / high, max(box.x1 for box in boxes) - first, _BAR / high
             bar.set_position(place)

@@ -58,7 +58,7 @@ def blank_axes(rows: int, columns: int, cell: float = 1.5, tall: float = 1.0) ->
     for axis in axes.flat:
         axis.set_axis_off()
     if axes.size > _MANY:
-        figure.set_layout_engine(EvenLayout(axes))
+        figure.set_layout_engine(EvenLayout(rows, columns))
     return figure, axes
 
 

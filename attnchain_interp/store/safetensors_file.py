@@ -17,8 +17,9 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
 from attnchain_interp.operators import Factors
+from attnchain_interp.reprs import first_problem
 from attnchain_interp.store.layers import LayerAttention
-from attnchain_interp.store.store_header import VERSION, Header, LayerHeader, LayoutHeader, checksum, damaged, first_problem
+from attnchain_interp.store.store_header import VERSION, Header, LayerHeader, LayoutHeader, checksum, damaged
 from attnchain_interp.store.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"

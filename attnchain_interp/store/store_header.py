@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from torch import Tensor
 
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.reprs import first_problem
 
 VERSION: Final = 5
 READABLE: Final = (2, 3, 4, VERSION)
@@ -94,13 +95,6 @@ class Header(LayoutHeader):
         """The names of the tensors beside the header."""
         layers = {f"layers.{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.tensors}
         return {"tokens.roles", *layers, *(["queries.roles"] if self.queries else [])}
-
-
-def first_problem(error: ValidationError) -> str:
-    """Returns the field, the rule and the value of the first thing that a schema refused."""
-    first = error.errors()[0]
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {said}; {short(first['input'])} came"
 
 
 def damaged(path: Path, what: str) -> AttentionError:

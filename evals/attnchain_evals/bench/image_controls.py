@@ -72,11 +72,11 @@ class CentrePrior(ImageControl):
     """
 
     def cells(self, images: Tensor, patches: Patches) -> Tensor:
-        rows, columns = (
-            torch.exp(-(((places + 0.5) / n * read / size - 0.5) ** 2) / (2 * DEVIATION**2))
-            for n, read, size in zip(self.grid, patches.covered, images.shape[2:], strict=True)
-            for places in [torch.arange(n, dtype=images.dtype, device=images.device)]
-        )
+        def along(count: int, read: int, size: int) -> Tensor:
+            centres = (torch.arange(count, dtype=images.dtype, device=images.device) + 0.5) / count * read / size
+            return torch.exp(-((centres - 0.5) ** 2) / (2 * DEVIATION**2))
+
+        rows, columns = map(along, self.grid, patches.covered, images.shape[2:])
         return (rows[:, None] * columns).expand(len(images), -1, -1).contiguous()
 
 

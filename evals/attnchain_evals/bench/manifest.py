@@ -16,6 +16,7 @@ from attnchain_evals.bench.fingerprint import key_of
 from attnchain_evals.tasks.examples import Data, batches, size_of
 from attnchain_interp import AttentionError
 from attnchain_interp.files import write_text
+from attnchain_interp.reprs import first_problem
 
 NAME = "run.json"
 _SHOWN = 64  # numbers that are kept of the outputs
@@ -67,9 +68,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         Manifest.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise _damaged(path, f"{place}: {first['msg']}") from error
+        raise _damaged(path, first_problem(error)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if found["key"] != key_of(found["configuration"]):

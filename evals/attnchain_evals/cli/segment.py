@@ -174,7 +174,7 @@ def _is_of_another(facts: Path, file: Path) -> bool:
     """Says whether facts are those of an image at another place, and of other bytes."""
     found = _read(facts) or {}
     at, sha256 = found.get("image"), found.get("sha256")
-    return isinstance(at, str) and Path(at).resolve() != file.resolve() and sha256 != _digest(file)
+    return isinstance(at, str) and Path(at) != file.resolve() and sha256 != _digest(file)
 
 
 def _digest(file: Path) -> str:

@@ -25,9 +25,7 @@ class LocalisationMetric(AttributionMetric):
     """
 
     needs = frozenset({"images"})
-    version = (
-        3  # 2: maps were enlarged in float32, where equal cells became unequal pixels; 3: patches lie where they are read
-    )
+    version = 3  # since 2, maps are enlarged in float64; since 3, patches lie where they are read
     higher_is_better = True
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
@@ -100,8 +98,8 @@ class MeanAP(LocalisationMetric):
 class PointingGame(LocalisationMetric):
     """Says whether the greatest attribution lies on the object: 1 or 0.
 
-    If several pixels are greatest, the figure is the share of them on the object:
-    the probability of a hit when one is drawn. A constant map has the object's share of the image.
+    If several pixels are greatest, the figure is the share of them on the object: the probability of a hit when one is drawn.
+    A constant map has the object's share of the image.
 
     Args:
         tolerance: the distance in pixels from the object that still counts as a hit; 15 in the paper, for its image sizes.

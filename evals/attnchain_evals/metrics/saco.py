@@ -36,9 +36,7 @@ class SaCo(RemovalMetric):
     Source: Wu et al., *On the Faithfulness of Vision Transformer Explanations*, CVPR 2024 (arXiv 2404.01415).
     """
 
-    version = (
-        4  # 2: groups of fewer features than groups were NaN; 3: maps are enlarged in float64; 4: patches as they are read
-    )
+    version = 4  # since 2, few features are not NaN; since 3, maps are enlarged in float64; since 4, patches as they are read
     higher_is_better = True
 
     def __init__(

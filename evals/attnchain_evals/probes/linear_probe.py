@@ -22,6 +22,7 @@ from attnchain_evals.tasks.digest import sha256
 from attnchain_evals.tasks.examples import batches
 from attnchain_interp import AttentionError
 from attnchain_interp.files import whole, write_text
+from attnchain_interp.reprs import first_problem
 
 SCHEMA: Final = "attnchain-probe/1"
 STRENGTHS: Final = tuple(10.0**power for power in range(-4, 3))
@@ -189,8 +190,8 @@ def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         count, state = len(_Record.model_validate(record).classes), load_file(folder / WEIGHTS)
     except (ValidationError, SafetensorError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (WEIGHTS,), "msg": error}
-        raise _damaged(folder, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        said = first_problem(error) if isinstance(error, ValidationError) else f"{WEIGHTS}: {error}"
+        raise _damaged(folder, said) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if shapes != {"weight": (count, *shapes.get("weight", ())[1:2]), "bias": (count,)}:
         raise _damaged(folder, f"weights of {shapes} for {count} classes")
