@@ -24,7 +24,7 @@ def test_every_public_name_is_on_the_api_pages_once() -> None:
     assert not (twice := [name for name, count in found.items() if count > 1]), f"twice in docs/api: {twice}"
 
 
-@pytest.mark.parametrize("folder", ["quick-start", "tutorials", "how-to"])
+@pytest.mark.parametrize("folder", ["quick-start", "tutorials", "how-to", "api"])
 def test_a_page_of_pages_links_each_of_them(folder: str) -> None:
     """A toctree is hidden, and GitHub shows none."""
     text = (ROOT / f"docs/{folder}/index.md").read_text("utf-8")
