@@ -68,18 +68,25 @@ def read_part(preprocess: Callable[[Any], Tensor], width: int, height: int) -> B
     return left * width, top * height, right * width, bottom * height
 
 
+def inside(picture: NDArray[np.float64], box: Box) -> Box:
+    """Returns the part of a box that lies on an image (height, width, 3)."""
+    height, width, _ = picture.shape
+    left, top, right, bottom = box
+    return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+
+
 def is_whole(picture: NDArray[np.float64], box: Box) -> bool:
-    """Returns whether a box is an image (height, width, 3), but for a hundredth at each side."""
+    """Returns whether a box holds an image (height, width, 3), but for a hundredth at each side."""
     height, width, _ = picture.shape
     return all(
         abs(at - edge) <= 0.01 * size + 0.5
-        for at, edge, size in zip(box, (0, 0, width, height), (width, height) * 2, strict=True)
+        for at, edge, size in zip(inside(picture, box), (0, 0, width, height), (width, height) * 2, strict=True)
     )
 
 
 def cropped(picture: NDArray[np.float64], box: Box) -> str:
     """Returns a line that says how much of an image (height, width, 3) was read: a box may reach beyond the image."""
     height, width, _ = picture.shape
-    left, top, right, bottom = box
-    share = (min(right, width) - max(left, 0)) * (min(bottom, height) - max(top, 0)) / (width * height)
+    left, top, right, bottom = inside(picture, box)
+    share = (right - left) * (bottom - top) / (width * height)
     return f"The model read the framed part, {share:.0%} of the image."

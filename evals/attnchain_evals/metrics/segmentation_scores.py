@@ -11,18 +11,18 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_evals.perturbation.patches import enlarged
-from attnchain_interp import AttentionError
-from attnchain_interp.checks import check_tensor
+from attnchain_evals.perturbation.patches import enlarged, patches_in
+from attnchain_interp import AttentionError, AttentionStore
+from attnchain_interp.checks import check_tensor, check_type
 
 FOREGROUND_THRESHOLD: Final = 1.0
 """A pixel counts as foreground where its map exceeds this many times the map's own mean."""
 
 
-def segmentation_scores(attributions: Tensor, masks: Tensor) -> dict[str, float]:
+def segmentation_scores(attributions: Tensor, masks: Tensor, read: AttentionStore | None = None) -> dict[str, float]:
     """Returns pixel accuracy, mean IoU and mean AP over the batch: {"acc", "miou", "map"}, each in [0, 1].
 
-    Maps are enlarged bilinearly to the whole masks and scaled to [0, 1] by their least and greatest value. A pixel counts as
+    Maps are enlarged bilinearly to the masks and scaled to [0, 1] by their least and greatest value. A pixel counts as
     foreground above the map's own mean (`FOREGROUND_THRESHOLD`). "acc" pools pixels over the batch. "miou" is the mean of the
     IoU of background and foreground, each from pooled intersection and union. "map" is the mean over images of the average
     precision of the two channels [1 − map, map] against [background, foreground].
@@ -30,18 +30,19 @@ def segmentation_scores(attributions: Tensor, masks: Tensor) -> dict[str, float]
     Args:
         attributions: (batch, rows, columns).
         masks: (batch, height, width) bool, true on the object.
+        read: a store of the images, where patches do not divide them: its patches cover a part. None is the whole images.
 
     Raises:
         AttentionError: shapes that do not fit, attributions with NaN or infinity, or a mask that is empty or full.
 
     Source: Chefer, Gur & Wolf, *Transformer Interpretability Beyond Attention Visualization*, CVPR 2021, and its code.
     """
-    means = segmentation_counts(attributions, masks).mean(0)
+    means = segmentation_counts(attributions, masks, read).mean(0)
     acc, miou = acc_and_miou(means[:5])
     return {"acc": float(acc), "miou": float(miou), "map": float(means[5])}
 
 
-def segmentation_counts(attributions: Tensor, masks: Tensor) -> NDArray[np.float64]:
+def segmentation_counts(attributions: Tensor, masks: Tensor, read: AttentionStore | None = None) -> NDArray[np.float64]:
     """Returns the pixel counts of each example (see `counts`) and its average precision: (batch, 6)."""
     from sklearn.metrics import average_precision_score
 
@@ -60,7 +61,10 @@ def segmentation_counts(attributions: Tensor, masks: Tensor) -> NDArray[np.float
         raise AttentionError(
             "a mask is empty or full; localisation needs both an object and a background.", "Leave these examples out."
         )
-    maps = enlarged(attributions.cpu(), truth.shape[-2:]).float()
+    if read is not None:
+        check_type("read", read, AttentionStore, "Pass the store of the images, or leave read out.")
+    size = (truth.shape[1], truth.shape[2])
+    maps = enlarged(attributions.cpu(), size, None if read is None else patches_in(read, size)).float()
     low, high = maps.flatten(1).aminmax(dim=1)
     maps = (maps - low[:, None, None]) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
     found = maps > FOREGROUND_THRESHOLD * maps.mean((1, 2), keepdim=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_interp import AttentionError, capture
-from attnchain_interp.store import covered
+from attnchain_interp import AttentionError, AttentionStore, capture
+from attnchain_interp.store import covered_by
 
 
 class Patches(NamedTuple):
@@ -33,8 +33,13 @@ def patches_of(model: Callable[..., Any], images: Tensor) -> Patches | None:
         store = capture(model, images[:1], layers=[-1], maps="attention")
     except AttentionError:
         return None
+    return patches_in(store, (images.shape[2], images.shape[3]))
+
+
+def patches_in(store: AttentionStore, size: tuple[int, int]) -> Patches | None:
+    """Returns the patches of a store on images of a height and width; None where its tokens have no grid."""
     grid = store.tokens.grid
-    return grid and Patches(grid, covered(store.metadata, grid, (images.shape[2], images.shape[3])))
+    return grid and Patches(grid, covered_by(store, size))
 
 
 def patches_on(model: Callable[..., Any], grid: tuple[int, int], images: Tensor) -> Patches:

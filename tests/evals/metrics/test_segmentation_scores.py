@@ -51,6 +51,20 @@ def test_small_maps_are_enlarged_smoothly() -> None:
     assert segmentation_scores(torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), mask)["acc"] == 1
 
 
+def test_a_store_says_where_patches_lie() -> None:
+    """Two patches of 9 pixels, the lower one on the object, and a rest of 6 rows that no patch reads."""
+    mask = torch.zeros(1, 24, 9, dtype=torch.bool)
+    mask[0, 9:] = True
+    layer = ac.LayerAttention("layer", torch.full((1, 1, 2, 2), 0.5))
+    metadata = {"patches": "2×1 patches of 9×9 pixels in 24×9"}
+    store = ac.AttentionStore([layer], ac.TokenLayout.image(1, (2, 1)), metadata=metadata)
+    cells = torch.tensor([[[0.0], [1.0]]])
+    assert segmentation_scores(cells, mask, read=store)["map"] == 1
+    assert segmentation_scores(cells, mask, read=store)["acc"] > segmentation_scores(cells, mask)["acc"]
+    with pytest.raises(ac.AttentionError, match="(?s)read is of type str.*Pass the store"):
+        segmentation_scores(cells, mask, read="store")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [0.1, 1 / 196, 1.0])
 def test_a_constant_map_is_all_background(value: float) -> None:
     mask = torch.zeros(1, 56, 56, dtype=torch.bool)
