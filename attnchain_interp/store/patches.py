@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 
 from attnchain_interp.store.attention_store import AttentionStore
@@ -24,7 +25,8 @@ def covered(metadata: Mapping[str, str], grid: Grid, size: Grid) -> Grid:
 
     A model that cuts images into patches leaves a rest unread, or adds pixels, where its patches do not divide the image. The
     metadata of its store say so: "5×5 patches of 14×14 pixels in 83×83". Without that the grid covers the image. An image of
-    another size is taken for the one that the model read, resized, and the grid covers the same share of it.
+    another size is taken for the one that the model read, resized, and the grid covers the same share of it. Where the
+    metadata say that the places are unknown, the grid is spread over the image, and a warning says so.
 
     Args:
         metadata: of a store.
@@ -34,7 +36,14 @@ def covered(metadata: Mapping[str, str], grid: Grid, size: Grid) -> Grid:
     >>> covered({"patches": "5×5 patches of 14×14 pixels in 83×83"}, (5, 5), (83, 83))
     (70, 70)
     """
-    found = [tuple(map(int, re.findall(r"\d+", each))) for each in metadata.get("patches", "").split("; ")]
+    said = metadata.get("patches", "").split("; ")
+    if any(each.startswith(f"{grid[0]}×{grid[1]} ") and "unknown" in each for each in said):
+        warnings.warn(
+            f"The model reads {grid[0]} × {grid[1]} patches that overlap or are padded, at places that are unknown. They are"
+            " spread over the image, and may lie beside their places by more than half a patch.",
+            stacklevel=3,
+        )
+    found = [tuple(map(int, re.findall(r"\d+", each))) for each in said]
     of_grid = [each for each in found if each[:2] == tuple(grid) and len(each) == 6 and all(each)]
     for _, _, tall, wide, height, width in sorted(of_grid, key=lambda each: each[4:] != tuple(size))[:1]:
         return round(grid[0] * tall * size[0] / height), round(grid[1] * wide * size[1] / width)

@@ -12,8 +12,11 @@ from torch.nn import functional as F
 from attnchain_adapters.patches import Patches, uneven
 
 
-def seen(image: Tensor, kernel: int, **options: Any) -> dict[str, str]:
+def seen(image: Tensor, kernel: int, pad: tuple[int, ...] = (), **options: Any) -> dict[str, str]:
     patches, weight = Patches(), torch.ones(1, 1, kernel, kernel)
+    if pad:
+        before, image = image, F.pad(image, pad)
+        patches.see(F.pad, (before, pad), {}, image)
     patches.see(F.conv2d, (image, weight), options, F.conv2d(image, weight, **options))
     return patches.metadata
 
@@ -24,9 +27,39 @@ def test_a_rest_is_noted() -> None:
     assert seen(image, 14, stride=(14, 14), padding="valid") == {"patches": "5×5 patches of 14×14 pixels in 83×70"}
 
 
-@pytest.mark.parametrize("options", [{"stride": 7}, {"stride": 14, "padding": 2}, {}], ids=["overlap", "padded", "dense"])
-def test_other_convolutions_cut_no_patches(options: Any) -> None:
-    assert not seen(torch.ones(1, 1, 83, 70), 14, **options)
+def test_patches_that_overlap_are_as_large_as_a_step() -> None:
+    """Kernels of 16 pixels move by 12: those of the last of 18 rows are 204 to 220, and their middle is 212 of 230."""
+    image = torch.ones(1, 1, 230, 230)
+    assert seen(image, 16, stride=12) == {"patches": "18×18 patches of 12×12 pixels in 230×230"}
+
+
+def test_pixels_that_a_model_adds() -> None:
+    image = torch.ones(1, 1, 50, 64)
+    assert seen(image, 16, (0, 0, 0, 14), stride=16) == {"patches": "4×4 patches of 16×16 pixels in 50×64"}
+    unknown = {"patches": "4×4 patches in 38×64, at places that are unknown"}
+    assert seen(image[:, :, :38], 16, (0, 0, 13, 13), stride=16) == unknown, "the first row begins 13 pixels above the image"
+    assert not seen(image, 16, (0, 0, 7, 7), stride=16), "half a patch at most, if the rows divide the image"
+
+
+@pytest.mark.parametrize("length", [64, 65, 66, 67])
+@pytest.mark.parametrize(("kernel", "step"), [(3, 2), (7, 4)])
+def test_a_kernel_around_each_step_divides_the_image(length: int, kernel: int, step: int) -> None:
+    """The middles of patches, on image and cells, are less than half a step apart."""
+    options: Any = {"stride": step, "padding": kernel // 2}
+    image = torch.ones(1, 1, length, length)
+    assert not seen(image, kernel, **options)
+    cells = F.conv2d(image, torch.ones(1, 1, kernel, kernel), **options).shape[-1]
+    middles = [(step * cell + 0.5, (cell + 0.5) * length / cells) for cell in range(cells)]
+    assert max(abs(one - other) for one, other in middles) <= step / 2
+
+
+def test_steps_far_smaller_than_a_kernel_have_unknown_places() -> None:
+    assert seen(torch.ones(1, 1, 40, 40), 16, stride=4) == {"patches": "7×7 patches in 40×40, at places that are unknown"}
+
+
+def test_other_convolutions_cut_no_patches() -> None:
+    assert not seen(torch.ones(1, 1, 83, 70), 14)
+    assert not seen(torch.ones(1, 1, 84, 70), 13, (1, 1, 1, 1), padding="same")
 
 
 def test_patches_that_divide_an_image_are_not_noted() -> None:

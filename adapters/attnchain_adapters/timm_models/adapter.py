@@ -15,7 +15,7 @@ from attnchain_adapters.axes import check_replaced
 from attnchain_adapters.checks import arguments_of, check_ready, in_place_of, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of, known_class
-from attnchain_adapters.timm_models.layouts import layout_of, padded, without_prefix
+from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
 from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_interp import AttentionError, Role, TokenLayout
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, rgb_image
@@ -79,7 +79,7 @@ class TimmAdapter:
             request.run(source, inputs, kwargs)
         check_replaced("timm", source, lambda: (request.runs or source)(*inputs, **kwargs), watched, set(wanted), tokens.batch)
         advice = "This version of timm computes it in a way that is not known here."
-        seen = recording.metadata(request.layers, advice, tokens_advice(tokens)) | padded(source, tokens, given)
+        seen = recording.metadata(request.layers, advice, tokens_advice(tokens))
         return request.result(wanted, {"adapter": "timm", "model": name, "kind": kind} | seen, list(attention))
 
     def load(self, name: str) -> LoadedModel:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_adapters.checks import check_image
-from attnchain_adapters.patches import uneven
 from attnchain_adapters.timm_models.families import Family
 from attnchain_interp import AttentionError, Role, TokenLayout
 
@@ -44,15 +43,6 @@ def layout_of(
             f"Choose one of {_choices(names, grids)}.",
         )
     return TokenLayout.image(len(images), grids[wanted[0]], prefix_of(model))
-
-
-def padded(model: Any, tokens: TokenLayout, given: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the metadata of patches of which the last lie outside of an image in part (`dynamic_img_pad`). See `Patches`."""
-    embedding, images = _embedding(model), given.get("x")
-    if not getattr(embedding, "dynamic_img_pad", False) or tokens.grid is None or not isinstance(images, Tensor):
-        return {}
-    found = uneven(tokens.grid, embedding.patch_size, images.shape[-2:])
-    return {"patches": found[0]} if found else {}
 
 
 def without_prefix(model: Any, tokens: TokenLayout) -> TokenLayout:
