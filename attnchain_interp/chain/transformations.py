@@ -124,7 +124,7 @@ def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
     Raises:
         AttentionError: a strength outside [0, 1].
 
-    Source: half a step of Sinkhorn & Knopp 1967 (columns, then rows), "pretty" in the public code of Erel et al. 2025; means
+    Source: one step of Sinkhorn & Knopp 1967 (columns, then rows), "pretty" in the public code of Erel et al. 2025; means
     of causal columns, and the strength, are this library's (docs/real-text.md).
 
     >>> balance(torch.tensor([[0.5, 0.5], [0.9, 0.1]])).matrix
