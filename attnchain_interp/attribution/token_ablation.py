@@ -17,7 +17,7 @@ from attnchain_interp.attribution.token_inputs import called, check_own_tokens, 
 from attnchain_interp.capture import capture
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.target import logits_of, selected_score
+from attnchain_interp.gradients.target import logits_of, plain_target, selected_score
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import Role, TokenLayout
 
@@ -192,8 +192,7 @@ class TokenAblation:
 
 def single_target(target: Any) -> Any:
     """Returns the target of one example: an index, a tuple of indices, a function, or None."""
-    if isinstance(target, Tensor):
-        target = target.reshape(-1).tolist()
+    target = plain_target(target)
     return target[0] if isinstance(target, list) and len(target) == 1 else target
 
 

@@ -25,7 +25,7 @@ from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture.reading import Reading, checked
 from attnchain_interp.checks import check_one_of, check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.target import Target
+from attnchain_interp.gradients.target import Target, plain_target
 from attnchain_interp.operators import full_precision
 from attnchain_interp.reprs import with_settings
 from attnchain_interp.store import TokenLayout
@@ -148,7 +148,7 @@ class TokenAttribution(TextHooks, ABC):
             check_type("model_kwargs", model_kwargs, Mapping, 'Pass a dict, such as {"attention_mask": mask}.')
         reading = checked(reading)
         options = {"reading": replace(reading, arguments={**reading.arguments, **(model_kwargs or {})})}
-        whole = Call(tensor, target, extra if isinstance(extra, tuple) else (extra,), 0, options)
+        whole = Call(tensor, plain_target(target), extra if isinstance(extra, tuple) else (extra,), 0, options)
         results, residuals, parts = [], [], list(parts_of(whole, internal_batch_size))
         for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
             scored = self.scored(call, return_convergence_delta)

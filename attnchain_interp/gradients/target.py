@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Final, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_interp.capture.reading import checked
@@ -15,7 +18,8 @@ from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import TokenLayout
 
-Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor]
+Index = int | np.integer[Any] | Tensor | NDArray[Any]
+Target = None | Index | tuple[int, ...] | list[int] | list[Tensor] | list[tuple[int, ...]] | Callable[[Any], Tensor]
 
 
 @final
@@ -71,6 +75,22 @@ def logits_kept(model: Any, count: int, options: Mapping[str, Any] | None = None
     return {"logits_to_keep": count} if "logits_to_keep" in known else {}
 
 
+def plain_target(target: Any) -> Any:
+    """Returns a target whose numbers are ints: those of NumPy, and tensors of one number, are among them. Arrays are tensors.
+
+    >>> plain_target((-1, torch.tensor(7))), plain_target([torch.tensor(1), 2])
+    ((-1, 7), [1, 2])
+    """
+    if isinstance(target, list | tuple):
+        each = [plain_target(one) for one in target]
+        return tuple(each) if isinstance(target, tuple) else each
+    target = torch.from_numpy(target) if isinstance(target, np.ndarray) else target
+    try:
+        return index(target)
+    except TypeError:
+        return target
+
+
 def selected_score(output: Any, target: Target, batch: int) -> Tensor:
     """Returns the score of each example (batch,): the number that Captum selects, or the result of a function.
 
@@ -98,7 +118,7 @@ def selected_score(output: Any, target: Target, batch: int) -> Tensor:
         f" {_FUNCTION} (for instance output.pooler_output[:, 0]).",
     )
     try:
-        chosen = _select_targets(logits, target)
+        chosen = _select_targets(logits, plain_target(target))
     except (AssertionError, IndexError, RuntimeError, TypeError) as error:
         raise AttentionError(
             f"target={target!r} cannot be selected from logits of shape {tuple(logits.shape)} ({error}).",

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import GradientAttribution, NoiseTunnel
@@ -68,7 +69,8 @@ def test_every_example_has_its_own_target(build: Build) -> None:
     together = method.attribute(images, [0, 3, 0])
     alone = torch.cat([method.attribute(images[k : k + 1], target) for k, target in enumerate((0, 3, 0))])
     assert torch.allclose(together, alone, atol=1e-10)
-    parts = [method.attribute(images, kind, internal_batch_size=2) for kind in ([0, 3, 0], torch.tensor([0, 3, 0]))]
+    kinds = ([0, 3, 0], torch.tensor([0, 3, 0]), [*torch.tensor([0, 3, 0])], np.array([0, 3, 0]))
+    parts = [method.attribute(images, kind, internal_batch_size=2) for kind in kinds]
     assert all(torch.allclose(part, together, atol=1e-10) for part in parts)
     same = method.attribute(images, 0)
     assert torch.allclose(same[[0, 2]], together[[0, 2]], atol=1e-10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import KernelShap, ShapleyValueSampling
@@ -138,7 +139,8 @@ def test_patches_with_the_mean_colour() -> None:
 def test_targets_of_other_forms() -> None:
     model, image = small.vit(), small.images(1)
     plain = TokenAblation(model, Call(image, 1))(torch.ones(1, 6))
-    for target in ([1], (1,), torch.tensor(1), torch.tensor([1]), lambda output: output.log_softmax(-1)[:, 1]):
+    numbers = (torch.tensor(1), torch.tensor([1]), [torch.tensor(1)], np.int64(1), np.array([1]))
+    for target in (*numbers, [1], (1,), lambda output: output.log_softmax(-1)[:, 1]):
         assert torch.allclose(TokenAblation(model, Call(image, target))(torch.ones(1, 6)), plain)
     single = nn.Sequential(model, nn.Linear(4, 1).double())
     number = TokenAblation(single, Call(image))(torch.ones(2, 6))

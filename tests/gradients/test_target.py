@@ -6,6 +6,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,16 @@ def test_scores_of_logits_with_a_position(target: Any, expected: torch.Tensor) -
 
 def test_scores_of_plain_logits() -> None:
     logits = LOGITS[:, 0]
-    for target in (3, torch.tensor(3), torch.tensor([3, 3]), [3, 3], (3,)):
+    for target in (
+        3,
+        torch.tensor(3),
+        torch.tensor([3, 3]),
+        [3, 3],
+        (3,),
+        np.int64(3),
+        np.array([3, 3]),
+        [torch.tensor(3)] * 2,
+    ):
         assert torch.equal(selected_score(SimpleNamespace(logits=logits), target, 2), logits[:, 3])
     assert torch.equal(selected_score(logits[:, :1], None, 2), logits[:, 0])
     with pytest.raises(AttentionError, match=r"(?s)target=4 cannot be selected .*\nPass a class from 0 to 3 \(-4 to -1 count"):
