@@ -17,11 +17,12 @@ TIMM = {"VisionTransformer", "Beit", "Eva"}  # their blocks attend globally over
 class Attention:
     """The attention of a module: maps (batch, head, query, key) of some heads, how many heads, and who is not padding.
 
-    `keys` is (batch, token) bool, or None where there is no padding. The class is a plain one: nnsight 0.7 sends no other.
+    `keys` is (batch, token) bool, or None where there is no padding. `cached` holds the keys of one head in a cache (batch,
+    token, width), or None where there is no cache. The class is a plain one: nnsight 0.7 sends no other.
     """
 
-    def __init__(self, maps: Callable[[slice], Tensor], heads: int, keys: Tensor | None) -> None:
-        self.maps, self.heads, self.keys = maps, heads, keys
+    def __init__(self, maps: Callable[[slice], Tensor], heads: int, keys: Tensor | None, cached: Tensor | None = None) -> None:
+        self.maps, self.heads, self.keys, self.cached = maps, heads, keys, cached
 
 
 def attention_modules(model: Any) -> list[Any]:
@@ -82,7 +83,16 @@ def attention_of(envoy: Any) -> Attention:
     given = {**call.arguments, **call.kwargs}
     if any(given.get(name) is not None for name in ("key_value_states", "encoder_hidden_states")):
         raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is not a chain; leave it out.")
-    return returned(envoy, weights_in(envoy, (*args, *kwargs.values())), given.get("attention_mask"))
+    attention = returned(envoy, weights_in(envoy, (*args, *kwargs.values())), given.get("attention_mask"))
+    attention.cached = cached_keys(module, given.get("cache", given.get("past_key_values")))
+    return attention
+
+
+def cached_keys(module: nn.Module, cache: Any) -> Tensor | None:
+    """The keys of the first head (batch, token, width) that a cache of transformers holds of a module."""
+    layers, place = getattr(cache, "layers", ()), getattr(module, "layer_idx", None)
+    keys = getattr(layers[place], "keys", None) if isinstance(place, int) and place < len(layers) else None
+    return keys[:, 0] if isinstance(keys, Tensor) and keys.ndim == 4 else None
 
 
 def without_input(envoy: Any) -> Attention:

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from attnchain_adapters.tracing.shown_attention import Attention
 
-Rows = dict[str, tuple[Tensor, Tensor | None]]  # path of a layer → its maps so far, and who is not padding
+# path of a layer → its maps so far, who is not padding, and the cached keys of a head
+Rows = dict[str, tuple[Tensor, Tensor | None, Tensor | None]]
 
 
 def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
@@ -17,7 +18,7 @@ def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
     The first step attends from the prompt to itself, each later one from its new tokens to all before them and to themselves.
 
     Raises:
-        ValueError: maps that are not square and do not follow on what `rows` holds.
+        ValueError: maps that are not square and do not follow on what `rows` holds, and beams.
     """
     one = attention.maps(slice(0, 1))
     queries, keys = one.shape[-2:]
@@ -25,7 +26,7 @@ def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
         return attention
     maps, unpadded = attention.maps(slice(None)), attention.keys
     if queries != keys:
-        earlier, unpadded = (rows or {}).get(path, (maps[..., :0, :0], None))
+        earlier, unpadded, kept = (rows or {}).get(path, (maps[..., :0, :0], None, None))
         if earlier.shape[:2] != maps.shape[:2] or earlier.shape[-1] == 0 or earlier.shape[-1] + queries != keys:
             raise ValueError(
                 f"{path} attends from {queries} of {keys} tokens, and a chain needs the rows of all; {earlier.shape[-1]}"
@@ -33,8 +34,15 @@ def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
                 " tracer.iter[:], and rows=rows in the call. Cross-attention, and steps with a sliding or static cache or with"
                 " drafted tokens, are not a chain: leave that layer out, or trace one forward over the finished text."
             )
+        cached = attention.cached
+        if kept is not None and cached is not None and not torch.equal(kept, cached[:, : kept.shape[1]]):
+            raise ValueError(
+                f"{path} has other keys of the tokens before this step than in the step before: a search with beams changes"
+                " among several texts, so its steps are not those of one. Use num_beams=1, or trace one forward over the"
+                " finished text."
+            )
         maps = torch.cat([F.pad(earlier, (0, queries)), maps], -2)
         unpadded = None if unpadded is None else F.pad(unpadded, (0, queries), value=True)
     if rows is not None:
-        rows[path] = maps, unpadded
+        rows[path] = maps, unpadded, None if attention.cached is None else attention.cached.clone()
     return Attention(lambda heads: maps[:, heads], attention.heads, unpadded)

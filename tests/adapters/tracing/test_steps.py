@@ -108,6 +108,20 @@ def test_a_value_of_a_later_step_is_not_taken_from_the_next() -> None:
         trace()
 
 
+def test_beams_that_change_texts_are_refused() -> None:
+    model = decoder()
+
+    def trace(beams: int) -> None:
+        with torch.no_grad(), model.generate(LONG, **FOUR, num_beams=beams) as tracer:
+            rows: dict[str, Any] = {}
+            for _ in tracer.iter[:4]:
+                token_rank(model, rows=rows)
+
+    trace(1)
+    with pytest.raises(ValueError, match=r"layers.0.self_attn has other keys.*search with beams.*Use num_beams=1"):
+        trace(3)
+
+
 def test_rows_that_do_not_follow_on() -> None:
     def attention(queries: int, keys: int) -> Attention:
         maps = torch.ones(2, 3, queries, keys).tril(keys - queries)
