@@ -2,7 +2,8 @@
 
 from attnchain_interp.pictures.bounces import animate_bounces, show_bounces
 from attnchain_interp.pictures.chains import show_chain
-from attnchain_interp.pictures.figures import blank_axes, write_figure
+from attnchain_interp.pictures.figure_files import write_figure
+from attnchain_interp.pictures.figures import blank_axes
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.layers import show_heads, show_layers
 from attnchain_interp.pictures.maps import show_attribution, show_grid

@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 from attnchain_interp.chain import bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
+from attnchain_interp.pictures.figure_files import checked_path
 from attnchain_interp.pictures.figures import (
     blank_axes,
     check_images,
-    checked_path,
     covered_box,
     draw_map,
     frame_patch,

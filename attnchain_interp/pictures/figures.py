@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 from textwrap import fill
 from typing import Any, Final, Literal
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -20,7 +18,6 @@ from torch import Tensor
 
 from attnchain_interp.checks import check_position, check_type
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.files import whole
 from attnchain_interp.pictures.even_layout import EvenLayout
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.reprs import brief, counted, visible
@@ -31,8 +28,6 @@ from attnchain_interp.store.starts import token_positions
 SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
 _MANY: Final = 100  # axes
 _FAINT, _DENSE = 0.3, 0.75  # how much of the image the least and the greatest score cover
-_DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-_STYLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "svg.hashsalt": "attnchain", "pdf.fonttype": 42}
 
 
 class CellFigure(Figure):
@@ -216,35 +211,3 @@ def frame_patch(axis: Axes, place: tuple[int, int], grid: tuple[int, int], box: 
     frame.set_linestyle((0, (2, 1)) if dashed else "solid")
     frame.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
     axis.add_patch(frame)
-
-
-def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
-    """Writes the figure as PDF, SVG or PNG by the suffix of the path, atomically. Returns the path.
-
-    In PDF and SVG text stays text, which can be searched and edited. The file holds no date: the same figure is always the
-    same bytes.
-
-    Args:
-        figure: a matplotlib figure.
-        path: ends in .pdf, .svg or .png.
-        dpi: pixels per inch of a PNG, and of the images inside the other kinds.
-
-    Raises:
-        AttentionError: another suffix, or no folder for the path.
-    """
-    path = checked_path(Path(path), tuple(_DATED))
-    kind = path.suffix[1:]
-    with whole(path) as partial, rc_context(_STYLE):
-        figure.savefig(partial, format=kind, dpi=dpi, metadata=_DATED[kind])
-    return path
-
-
-def checked_path(path: Path, kinds: Sequence[str]) -> Path:
-    """Returns the path if its suffix is one of these kinds and its folder exists."""
-    if path.suffix[1:] not in kinds:
-        raise AttentionError(
-            f"{path} ends in {path.suffix or 'no suffix'!r}.", f"Choose a name that ends in .{', .'.join(kinds)}."
-        )
-    if not path.parent.is_dir():
-        raise AttentionError(f"there is no folder {path.parent} to write {path.name} into.", "Make the folder first.")
-    return path

@@ -18,13 +18,14 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import DIVERGING, CellFigure, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
-from attnchain_interp.reprs import visible
+from attnchain_interp.reprs import counted, visible
 
 if TYPE_CHECKING:
     from attnchain_interp.attribution import TextAttributionResult  # loads captum, which loads pyplot
 
 _WORD, _LABEL, _CELL, _TOP, _GAP = 7, 6, 0.1, 0.17, 0.12  # points, points, and inches
 _ADVANCE: Final = 0.602 * _WORD / 72  # inches that one character of the word is wide
+_MOST: Final = 200  # inches, which readers of PDF show
 _LEAST: Final = 1.3  # inches, in which the label of the colour bar has room
 _GREY, _SINK, _COLOURS = "#999999", "#D55E00", "Blues"
 
@@ -52,7 +53,7 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
         title: above the picture.
 
     Raises:
-        AttentionError: a prompt without a word, or a width that is no whole number.
+        AttentionError: a prompt without a word, a width that is no whole number, or a picture of more than 200 inches.
 
     >>> from torch import ones
     >>> from attnchain_interp import TextAttributionResult
@@ -82,6 +83,12 @@ def show_text(result: TextAttributionResult, width: int = 110, title: str | None
     tops = [0.0, *accumulate(_TOP + (line in shown) * (_CELL * len(outputs) + _GAP) for line in range(words[-1].line + 1))]
     height = max(tops[-1], _LEAST)
     size = _ADVANCE * (columns + beside) + 0.9, height + 0.2
+    if max(size) > _MOST:
+        raise AttentionError(
+            f"{counted(len(words), 'word')} and {counted(len(outputs), 'output token')} fill {size[0]:.0f} × {size[1]:.0f}"
+            f" inches at width={width}; a page of a PDF has at most {_MOST}.",
+            'Write result.write_html(path), show sentences (result.grouped("sentence")), or pass a greater width.',
+        )
     figure = CellFigure(figsize=size, layout="constrained")
     axis = figure.subplots()
     axis.set_axis_off()

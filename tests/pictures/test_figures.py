@@ -1,9 +1,8 @@
-"""Axes in a grid, and maps in them. Places on an image: scores on its grid, and the patch of a token. Figures as files."""
+"""Axes in a grid, and maps in them. Places on an image: scores on its grid, and the patch of a token."""
 
 from __future__ import annotations
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from matplotlib import pyplot
 from PIL import Image
 
 import attnchain_interp as ac
-from attnchain_interp import pictures
 from attnchain_interp.pictures.figures import (
     blank_axes,
     colour_bar,
@@ -101,36 +99,3 @@ def test_a_frame_lies_around_its_patch() -> None:
     frame_patch(axes[0, 0], (1, 2), (2, 3), (0, 0, 12, 8))
     (frame,) = axes[0, 0].patches
     assert np.allclose(frame.get_bbox().bounds, (7.5, 3.5, 4, 4))
-
-
-@pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
-def test_the_same_figure_is_the_same_bytes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    contents = []
-    for k, day in enumerate((10**9, 2 * 10**9)):
-        monkeypatch.setattr("time.time", lambda day=day: day)
-        figure = pictures.show_chain(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), 0)
-        contents.append(pictures.write_figure(figure, tmp_path / f"{k}.{kind}").read_bytes())
-    assert contents[0] == contents[1]
-    assert b"Date" not in contents[0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"0.{kind}", f"1.{kind}"]
-
-
-def test_text_stays_text(tmp_path: Path) -> None:
-    figure = pictures.show_chain(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), 0, labels=["sunshine", "<rain>"])
-    svg = pictures.write_figure(figure, tmp_path / "chain.svg").read_text(encoding="utf-8")
-    assert ">sunshine</text>" in svg
-    assert "&lt;rain&gt;" in svg
-    pdf = pictures.write_figure(figure, str(tmp_path / "chain.pdf")).read_bytes()
-    assert b"/FontFile2" in pdf, "TrueType, which stays editable"
-    assert b"/Type3" not in pdf
-
-
-def test_what_is_refused(tmp_path: Path) -> None:
-    figure = pictures.show_chain(torch.eye(2) / 2 + 0.25)
-    for name, message in (
-        ("a.jpg", "ends in .pdf, .svg, .png"),
-        ("a", "no suffix"),
-        ("no/a.pdf", "there is no folder"),
-    ):
-        with pytest.raises(ac.AttentionError, match=message):
-            pictures.write_figure(figure, tmp_path / name)

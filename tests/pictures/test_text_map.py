@@ -132,3 +132,14 @@ def test_a_prompt_without_a_word_is_refused() -> None:
     for pieces in ([" ", "\n"], ["", ""]):
         with pytest.raises(ac.AttentionError, match="white space alone"):
             pictures.show_text(result(torch.ones(1, 2), pieces, [False, False]))
+
+
+def test_a_picture_that_no_page_holds_is_refused() -> None:
+    pieces = [f" word{k}" for k in range(2000)]
+    long = ac.TextAttributionResult(
+        input_tokens=pieces, output_tokens=["yes"] * 40, token_attr=torch.ones(40, 2000), policy="planted"
+    )
+    with pytest.raises(ac.AttentionError, match="(?s)2,?000 words and 40 output tokens fill 8 × .* at width=110.*write_html"):
+        pictures.show_text(long)
+    with pytest.raises(ac.AttentionError, match=r"fill 5\d\d × "):
+        pictures.show_text(long, width=9000)
