@@ -2,6 +2,7 @@
 
 from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings, settings_of
 from attnchain_interp.attribution.description import described
+from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.hidden_tokens import HiddenTokens
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
@@ -38,11 +39,13 @@ __all__ = [
     "AttentionFlow",
     "AttentionGradientAttribution",
     "AttnLRP",
+    "changed_embeddings",
     "ColumnSum",
     "ContributionRollout",
     "cross_attention",
     "Defaults",
     "described",
+    "embedding_of",
     "ExpectedVisits",
     "GradELLM",
     "gradient_chain",
@@ -55,6 +58,7 @@ __all__ = [
     "LeaveOneOut",
     "LeGrad",
     "LogitTokenRank",
+    "mean_embedding",
     "MetastableStates",
     "MultiBounce",
     "prompt_of",

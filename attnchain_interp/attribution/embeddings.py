@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attnchain_interp.capture import of_this_thread
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.operators import float32_or_wider
 
 _ROWS: Final = 4096
 
@@ -66,12 +67,13 @@ def changed_embeddings(embedding: nn.Module, change: Callable[[Tensor], Tensor])
 
 @torch.no_grad()
 def mean_embedding(embedding: nn.Module, device: torch.device) -> Tensor:
-    """Returns the mean embedding (width,) of a vocabulary.
+    """Returns the mean embedding (width,) of a vocabulary, summed in float32 at least.
 
     Args:
         embedding: the module. Its weights may be offloaded, on no device.
         device: where the token numbers of an input lie.
     """
     weight: Any = embedding.weight
-    parts = torch.arange(len(weight), device=device).split(_ROWS)
-    return torch.stack([embedding(part[None])[0].sum(0) for part in parts]).sum(0) / len(weight)
+    parts = (embedding(part) for part in torch.arange(len(weight), device=device)[None].split(_ROWS, 1))
+    sums = torch.cat([float32_or_wider(part).sum(1) for part in parts])
+    return (sums.sum(0) / len(weight)).to(weight.dtype)

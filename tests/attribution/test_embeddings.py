@@ -34,6 +34,9 @@ def test_the_mean_of_a_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding = nn.Embedding(10, 4)
     monkeypatch.setattr(embeddings, "_ROWS", 3)
     assert torch.allclose(mean_embedding(embedding, torch.device("cpu")), embedding.weight.detach().mean(0))
+    coarse = nn.Embedding(40_000, 1, dtype=torch.bfloat16)
+    coarse.weight.data[:] = 1
+    assert mean_embedding(coarse, torch.device("cpu")).item() == 1, "a sum in 16 bits stops at 256"
 
 
 @pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)

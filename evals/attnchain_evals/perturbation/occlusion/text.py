@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnchain_evals.perturbation.class_score import next_logits
-from attnchain_evals.perturbation.occlusion.patch_tokens import replaced
 from attnchain_evals.perturbation.occlusion.replacements import Occlusion, Replacement, View
 from attnchain_interp import AttentionError
-from attnchain_interp.attribution import HiddenTokens
+from attnchain_interp.attribution import HiddenTokens, changed_embeddings, embedding_of, mean_embedding
 
 
 @final
@@ -81,7 +80,8 @@ class TokenDelete(Occlusion):
 class MeanEmbedding(Occlusion):
     """Replaces the embedding of each removed token by the mean embedding of the vocabulary. Positions stay.
 
-    The model tells its embedding by `get_input_embeddings`, as models of transformers do.
+    The model tells its embedding by `get_input_embeddings`, as models of transformers do. That of an encoder is replaced where
+    a decoder follows, as by `LeaveOneOut`.
     """
 
     name = "mean-embedding"
@@ -90,16 +90,16 @@ class MeanEmbedding(Occlusion):
 
     @torch.no_grad()
     def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
-        found = getattr(model, "get_input_embeddings", lambda: None)()
-        if not isinstance(found, nn.Embedding):
+        try:
+            embedding = embedding_of(model)  # type: ignore[arg-type]
+        except AttentionError as error:
             raise AttentionError(
                 f"{type(model).__name__} does not tell its embedding by get_input_embeddings.", "Use AttentionMask."
-            )
-        numbers = torch.arange(found.num_embeddings, device=inputs.device).split(8192)
-        mean = torch.stack([found(part).double().sum(0) for part in numbers]).sum(0) / found.num_embeddings
+            ) from error
+        mean = mean_embedding(embedding, inputs.device)
 
         def view(examples: Tensor, removed: Tensor) -> Tensor:
-            with replaced(found, lambda output: torch.where(removed[..., None], mean.to(output), output)):
+            with changed_embeddings(embedding, lambda given: torch.where(removed[..., None], mean.to(given), given)):
                 return next_logits(model, inputs[examples])
 
         return view

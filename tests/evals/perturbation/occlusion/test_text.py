@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import attnchain_interp as ac
@@ -15,6 +16,7 @@ from attnchain_evals.perturbation.occlusion import (
     ReplaceToken,
     TokenDelete,
 )
+from attnchain_interp.attribution import LeaveOneOut
 
 from ...summed_tokens import IDS, ORACLE, WORDS, Next, Sum, p
 
@@ -49,6 +51,25 @@ def test_the_mean_embedding_takes_the_place_of_a_token(decoder: bool) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(ac.AttentionError, match="Sum does not tell its embedding by get_input_embeddings"):
         Perturbation(Sum().eval(), IDS, "mean-embedding")
+
+
+@pytest.mark.parametrize("kind", ["Bart", "T5"])
+def test_the_mean_embedding_of_a_classifier_with_a_decoder(kind: str) -> None:
+    """Its decoder reads the text too, by its own embeddings, which stay: as `LeaveOneOut` removes tokens."""
+    options: dict[str, Any] = {"vocab_size": 30, "num_layers": 1, "encoder_layers": 1, "decoder_layers": 1, "d_model": 16}
+    options |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_heads": 2, "d_kv": 8, "num_labels": 3}
+    options |= {"eos_token_id": 2, "pad_token_id": 1, "decoder_start_token_id": 1, "init_std": 0.5}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**options)
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+    ids = torch.tensor([[5, 6, 7, 8, 2]])
+    removed = [torch.eye(5, dtype=torch.bool)[None, 1]]
+    found = Perturbation(model, ids, "mean-embedding").without(torch.arange(5)[None], removed)
+    scores = LeaveOneOut(model, removal="mean-embedding", score="logit")
+    left_out = scores.attribute(ids, target=1, output="tokens", reading=ac.Reading(kind="encoder"))
+    with torch.no_grad():
+        assert float(model(ids).logits[0, 1] - found[0, 0, 1]) == pytest.approx(float(left_out[0, 1]), abs=1e-5)
+    assert abs(float(left_out[0, 1])) > 1e-3
 
 
 def test_bad_calls() -> None:
