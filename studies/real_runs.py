@@ -117,8 +117,8 @@ def section(task: Task, found: Summary) -> str:
     others = [method for method in by_first if method != found["baseline"]]
     differences = [[f"`{method}`", *(change(found["differences"][method][name]) for name in metrics)] for method in others]
     left = found["data"].get("left_out", {}) if isinstance(found["data"], Mapping) else {}
-    counted = "; ".join(f"{count}: {reason}" for reason, count in left.items() if count)
-    asked = f" Of {found['data']['asked']} prompts some are left out ({counted})." if counted else ""
+    counted = ", ".join(f"{count} ({reason})" for reason, count in left.items() if count)
+    asked = f" {found['data']['asked']} prompts were asked. Left out: {counted}." if counted else ""
     return (
         f"## {task.title}\n\n{task.question} {found['examples']} examples.{asked}\n\n{table(['method', *titles], scores)}\n\n"
         f"Difference from {found['baseline']}, paired:\n\n{table(['method', *titles], differences)}\n"

@@ -137,64 +137,85 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
 
 NOTES: Final = """## Tokens or words
 
-`evidence-ap` ranks tokens. `evidence-ap/word` ranks words, each by the sum of the scores of its tokens. SmolLM2 cuts numbers
-into digits, and names into pieces. The first token of an answer is one such piece. GradientTokenRank has the highest AP of
-tokens. Among words AttnLRP, LogitTokenRank and GradientTokenRank have nearly the same AP: its lead lies on other pieces of
-the words that all three find. TokenRank and MultiBounce, without gradients, are a few hundredths below. No difference of
-these from AttnLRP is significant. A random order has an AP of a third and more among words: a word of many tokens has a large
-sum, and answers are such words.
+`evidence-ap` ranks tokens. `evidence-ap/word` ranks words, each by the sum of the scores of its tokens. SmolLM2 cuts
+numbers into digits, and names into pieces. The first token of an answer is one such piece.
 
-By the whole answer AttnLRP has the highest AP of tokens and of words. Among tokens GradientTokenRank alone does not differ
-from it significantly; among words LogitTokenRank, TokenRank and MultiBounce do not either.
+**By the first token of the answer** GradientTokenRank has the highest AP of tokens. By AP of words, AttnLRP, LogitTokenRank
+and GradientTokenRank are nearly equal: the lead of GradientTokenRank lies on other pieces of words that all three find.
+TokenRank and MultiBounce, without gradients, are a few hundredths below. By AP of words none of these four methods differs
+significantly from AttnLRP. A random order has an AP of words above a third: a word of many tokens has a large sum, and
+answers are such words.
+
+**By the whole answer** AttnLRP has the highest AP of tokens and of words. By AP of tokens only GradientTokenRank does not
+differ significantly from AttnLRP. By AP of words LogitTokenRank, TokenRank and MultiBounce do not differ significantly
+either.
 
 ## The first token or the whole answer
 
-Both sections on passages have the same passages. They differ in the target. The evidence is the whole answer. Its first token
-alone does not find all of it. So most methods find more of the evidence by the whole answer. TokenRank and GradientTokenRank
-take one forward for all tokens of the answer; AttnLRP and LogitTokenRank take theirs for each token.
+Both sections on passages have the same passages, and differ in the target. The evidence is the whole answer. An explanation
+of the first token does not find all of this evidence. So most methods find more of it by the whole answer. TokenRank and
+GradientTokenRank take one forward for all tokens of the answer. AttnLRP and LogitTokenRank take their passes for each
+token.
 
-All methods explain the logit of a first token. For a whole answer GradientTokenRank, GradELLM and LeGrad, which take one
-backward, explain the log-probability of each token; AttnLRP and LogitTokenRank explain its logit.
+By the first token all class-specific methods explain its logit. By the whole answer GradientTokenRank, GradELLM and LeGrad,
+which take one backward, explain the log-probability of each token. AttnLRP and LogitTokenRank explain the logit of each
+token.
 
-## Reviews
+## One answer to all reviews
 
-All reviews of the sample are negative, and the model calls each of the first twenty negative. So this section tells where a
-model looks that may give one answer to all. The last row of attention and AttnLRP are on the rationale more than a random
-order is; TokenRank and GradientTokenRank are little above it.
+All reviews of the sample are negative, and the model calls each of the first twenty negative. Perhaps it would call any
+review negative, so the section on reviews is weak evidence. The last row of attention and AttnLRP have a higher AP of the
+rationale than a random order. TokenRank and GradientTokenRank have a little higher AP than a random order.
 
 ## What still looks wrong
 
-Twenty validation prompts were read. On facts, TokenRank puts the word that asks ("religion", "written") above the subject,
-and on indirect objects the verb ("give") beside the name. GradientTokenRank gives the first word of a prompt ("Then") up to a
-fifth: its walks end there. In passages full stops and digits of other numbers keep some of the mass.
+The authors read the scores of twenty validation prompts. On facts, TokenRank ranks the word that asks ("religion",
+"written") above the subject. On indirect objects, it ranks the verb ("give") beside the name. GradientTokenRank gives up to
+a fifth of its score to the first word of a prompt ("Then"), because walks end there. In passages, full stops and digits of
+other numbers keep some score.
 
-Two of three validation passages whose first token was right had a number for an answer. Nearly half of these numbers went on
-as other numbers. So a passage counts only where the model writes the whole answer. Which passages these are can depend on the
-machine: two next tokens are sometimes nearly equally likely.
+Two of three validation passages with the right first token had a number for an answer. In nearly half of them, the model
+wrote another number than the answer. So a passage counts only if the model writes the whole answer. The set of these
+passages can depend on the machine, because two next tokens are sometimes nearly equally likely.
 
-Other forms of their prompt were asked. Without "Answer:" at the start of the reply the model begins nearly every reply with
-"The", and hardly a prompt is answered at once. With the question before the passage, or as plain text without a chat
-template, fewer are answered than in this form.
+Other forms of the prompt of a passage were tried. Without "Answer:" at the start of the reply, the model begins nearly
+every reply with "The", and answers hardly any prompt with its first token. With the question before the passage, or without
+the chat template, the model answers fewer prompts than in this form.
 
 ## What was tried and not kept
 
-On validation prompts: the product of contributions through all layers, with the same step everywhere, with steps by depth, or
-with the feed-forward as a self-loop (faithful on facts and names, worse than AttnLRP on passages); balanced contributions in
-that product (worse); full balancing of evidence (good on passages, bad on facts); evidence of the last third of the layers
-alone (the best on passages, worse on facts); evidence that is carried down by contributions; walks over contributions along
-the final state or along the direction of the answer's logit (LogitTokenRank jumps by the latter, and walks over ALTI);
-squared contributions; contributions without the token's own. For LogitTokenRank: jumps by direct effects alone, by their sum
-with P or by other powers than one half, damping 0.3 and 0.7, and balanced chains; effects along the log-odds of the answer or
-along its logit less the mean logit, rectified by layer or not at all, and weighted to later layers (none is told apart from
-it on passages, or worse); P of the jumps from the last third of the layers (better by a hundredth or two on passages).
-Sentences by the sum of the square roots of the scores (worse for nearly all).
+These variants were measured on validation prompts.
 
-One step more was tried: from the tokens that a walk found to the tokens that read them. It takes the transposed chain without
-its diagonal, and its scores are added to those of the walk, or multiplied with them. By the first token of an answer it finds
-many more of the answer's words. It is less faithful on facts: the words after a subject read the subject.
+Contributions:
 
-Not yet tried on facts and indirect objects: jumps to the evidence of the last row in a walk over contributions, which found
-the words of validation passages better than GradientTokenRank by a hundredth.
+- the product of contributions through all layers, with the same step everywhere, with steps by depth, or with the
+  feed-forward as a self-loop: faithful on facts and names, worse than AttnLRP on passages;
+- balanced contributions in that product: worse;
+- walks over contributions along the final state, or along the direction of the answer's logit. LogitTokenRank jumps by the
+  latter, and walks over ALTI;
+- squared contributions; contributions without the token's own.
+
+Evidence (attention times gradient):
+
+- full balancing: good on passages, bad on facts;
+- the last third of the layers alone: the best on passages, worse on facts;
+- evidence that contributions carry down.
+
+LogitTokenRank:
+
+- jumps by direct effects alone, by their sum with P, or by other powers than one half; damping 0.3 and 0.7; balanced
+  chains; effects along the log-odds of the answer, or along its logit less the mean logit; effects rectified by layer or
+  not at all; effects weighted to later layers. On passages, none of these is significantly different, or it is worse;
+- P of the jumps from the last third of the layers: better by a hundredth or two on passages.
+
+Sentences by the sum of the square roots of the scores: worse for nearly all methods.
+
+One more step: from the tokens that a walk found to the tokens that read them. This step takes the transposed chain without
+its diagonal. Its scores are added to those of the walk, or multiplied with them. By the first token of an answer it finds
+many more of the answer's words. It is less faithful on facts, because the words after a subject read the subject.
+
+Not yet tried on facts and indirect objects: a walk over contributions whose jumps lead to the evidence of the last row. On
+validation passages it found the answer's words better than GradientTokenRank by a hundredth.
 """
 
 
@@ -203,12 +224,17 @@ def page(found: Mapping[str, Summary]) -> str:
     sections = "\n".join(section(TASKS[name][2], found[name]) for name in TASKS if name in found)
     return f"""# Real text
 
-By `python -m studies.real_text`, on SmolLM2-135M-Instruct. Settings were chosen on the validation prompts; these are the test
-prompts. The target is the first token of the right answer; prompts that the model answers otherwise are left out. Where the
-whole answer is meant it is every token of the answer, each after the tokens before it, and the scores are summed
-(`attribute_text(…).seq_attr`). SRG is the area under the curve of removal in reversed order minus that of removal in order,
-of the probability and of its logarithm. Means over prompts [95 % bootstrap interval]; a star marks Holm's p below 0.05 over
-the methods of a metric.
+Which method finds the tokens that an answer of a language model depends on? This page compares methods on
+SmolLM2-135M-Instruct, on facts, names, passages and reviews. `python -m studies.real_text` writes it. Settings were chosen
+on the validation prompts. The figures are of the test prompts.
+
+- The **target** is the first token of the right answer. Prompts with another prediction are left out. In the section on the
+  whole answer, a method explains every token of the answer after the tokens before it, and the scores are summed
+  (`attribute_text(…).seq_attr`).
+- **SRG** is the area under the curve of removal in reversed order minus that of removal in order, of the probability and of
+  its logarithm. [Evaluation](evaluation.md#presets) defines the other metrics.
+- **Figures** are means over prompts [95 % bootstrap interval]. A star marks Holm's p below 0.05 over the methods of a
+  metric.
 
 {sections}
 {NOTES}

@@ -83,10 +83,10 @@ SIDE: Final = 336  # pixels of the photographs with objects: 24 × 24 patches; t
 TASKS: Final = {"objects": OBJECTS, "classes": CLASSES}
 NOTES: Final = """## What still looks wrong
 
-Fifty maps of validation photographs were looked at (MultiBounce as it is by default). Nearly all outline the object. A dark
-object before a dark background is missed for its bright stand (a statue of a horse). In a crowd single faces stand out. The
-brightest patch is often a head or another detail, so the body is dim where the scale ends at the maximum. Single patches at
-the edge of a picture stay bright in a few.
+The authors looked at maps of fifty validation photographs, by MultiBounce with its defaults. Nearly all maps outline the
+object. One map misses a dark object before a dark background, and shows its bright stand (a statue of a horse). In a crowd
+single faces stand out. The brightest patch is often a head or another detail, so the body is dim on a scale that ends at
+the maximum. In a few maps single patches at the edge of the picture stay bright.
 """
 
 
@@ -112,9 +112,11 @@ def page(found: Mapping[str, Summary]) -> str:
     )
     return f"""# Real photographs
 
-By `python -m studies.real_vision`, on DINOv2-small. Settings were chosen on the validation photographs; these are the test
-photographs of ECSSD (objects, {SIDE} pixels wide), and of twenty classes of Caltech-101 with a linear probe (classes, 224
-pixels wide). Means over photographs [95 % bootstrap interval]; a star marks Holm's p below 0.05 over the methods of a metric.
+Which method outlines the object of a photograph, and which finds the patches that a class depends on? This page compares
+methods on DINOv2-small. `python -m studies.real_vision` writes it. Settings were chosen on the validation photographs. The
+figures are of the test photographs of ECSSD (objects, {SIDE} pixels wide), and of twenty classes of Caltech-101 with a
+linear probe (classes, 224 pixels wide). Figures are means over photographs [95 % bootstrap interval]. A star marks Holm's p
+below 0.05 over the methods of a metric. [Evaluation](evaluation.md#presets) defines the metrics.
 
 {sections}
 {NOTES}

@@ -23,7 +23,7 @@ def test_a_task_is_measured_once_and_its_section_says_what_was_found(tmp_path: P
     again = measure(model, data, task, None, tmp_path / "run", "RandomRanking", 1)
     assert found == again
     text = section(task, found)
-    assert "Is it found? 2 examples. Of 5 prompts some are left out (3: too long)." in text
+    assert "Is it found? 2 examples. 5 prompts were asked. Left out: 3 (too long)." in text
     assert "| method | evidence-ap ↑ |" in text
     assert "Difference from RandomRanking, paired:" in text
     assert text.count("`RandomRanking(seed=1)`") == 2
