@@ -94,7 +94,7 @@ def _second(layer: LayerAttention, states: Tensor) -> Tensor:
 def _checked(weights: Any, batch: int, layers: int) -> Tensor:
     fix = f"Give {layers} finite, non-negative numbers, one for each selected layer in the order of the model."
     try:
-        found = weights if isinstance(weights, Tensor) else torch.as_tensor(weights, device="cpu")
+        found = weights if isinstance(weights, Tensor) else torch.as_tensor(weights, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise AttentionError(f"layer_weights is {weights!r}; weights are numbers.", fix) from None
     shaped = found.shape in ((layers,), (batch, layers))

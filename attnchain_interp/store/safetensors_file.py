@@ -63,6 +63,8 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ends: dict[Any, list[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
         tensor = tensor.resolve_neg().contiguous()
+        if tensor.ndim and tensor.stride(-1) != 1:  # of an axis of one element, which torch calls contiguous
+            tensor = tensor.clone(memory_format=torch.contiguous_format)
         start, taken = tensor.data_ptr(), ends.setdefault(tensor.device, [])
         if any(start < end and begin < start + tensor.nbytes for begin, end in taken):
             tensor = tensor.clone()

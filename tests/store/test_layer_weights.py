@@ -68,3 +68,7 @@ def test_a_function_gets_the_selected_layers_alone(store: AttentionStore) -> Non
 def test_bad_weights(store: AttentionStore, weights: object, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
         layer_weights(store, weights)  # type: ignore[arg-type]
+
+
+def test_numbers_by_hand_are_as_wide_as_the_store(store: AttentionStore) -> None:
+    assert layer_weights(store, [0.1, 0.2, 0.7])[0].tolist() == pytest.approx([0.1, 0.2, 0.7], abs=1e-15)

@@ -191,3 +191,14 @@ def test_what_is_no_path(path: object) -> None:
     for call in (AttentionStore.read, AttentionStore.from_maps([MAPS]).write):
         with pytest.raises(ac.AttentionError, match="not a path of a file"):
             call(path)  # pyright: ignore[reportArgumentType]
+
+
+def test_axes_of_one_element_with_a_stride_of_their_own(tmp_path: Path) -> None:
+    """Torch calls them contiguous, and cannot show the bytes of a last axis whose stride is not 1."""
+    maps, norms = torch.ones(1, 1, 1, 2)[..., ::2], torch.ones(1, 1, 3).mT
+    assert maps.is_contiguous()
+    assert norms.is_contiguous()
+    layer = LayerAttention("layer", maps, value_norms=norms[:, :1])
+    AttentionStore([layer], TokenLayout.text(torch.ones(1, 1))).write(tmp_path / "one.safetensors")
+    again = AttentionStore.read(tmp_path / "one.safetensors", verify=True)
+    assert again.maps().tolist() == [[[[[1]]]]]
