@@ -30,21 +30,24 @@ def pages(report: Report) -> dict[str, str]:
     seed, fractions = configuration["seed"], ", ".join(f"{float(step):.3g}" for step in steps)
     page = f"""# Results on the bundled task
 
-By `python -m studies.results`: {report["examples"]} test images of `ClutteredDigits` (seed {seed}) and the bundled
-vision transformer. Mean over images [95 % bootstrap interval]. Curves are taken at the fractions {fractions};
-the class is that of the clean prediction. SRG is insertion − deletion (deletion in the reversed order is insertion).
-Differences are paired, image by image. The report behind this page is [results.json](results.json).
+Do methods of attention alone find the evidence where it is known? This page compares them on a small task, in which one digit
+decides the class. [Real photographs](real-vision.md) has the figures on a really trained model.
+
+`python -m studies.results` writes this page: {report["examples"]} test images of `ClutteredDigits` (seed {seed}) and the
+bundled vision transformer. Figures are means over images [95 % bootstrap interval]. Curves are taken at the fractions
+{fractions}. The class is that of the clean prediction. SRG is insertion − deletion (deletion in the reversed order is
+insertion). Differences are paired, image by image. The report behind this page is [results.json](results.json).
 
 By deletion and insertion, TokenRank, multi-bounce attention, rollout, weighted PageRank, the column sum and the class token's
-row are as good as equal on this task: they differ in the third decimal. The class row and multi-bounce attention outline the
-digit best. All of these beat contrast alone clearly.
+row are nearly equal on this task: they differ in the third decimal. By accuracy and mean IoU, the class row and multi-bounce
+attention outline the digit best. All of these methods beat `input magnitude` (|x − mean|), which reads no model.
 
 ![Input, mask of the deciding digit, and the heat map of each method](images/attributions.png)
 
-{notes}All methods read attention alone and are told nothing of the class; `input magnitude` (|x − mean|) looks at no model
-at all. `plain` walks have the published settings, the mean of all layers of attention. They suit this small model,
-and were chosen on its validation images ([how](defaults.md)); these are test images. The defaults follow models of
-real images and texts ([methods](methods.md#weights-of-layers-balanced-chains-contributions)).
+{notes}All methods but `input magnitude` read attention alone, and no class. `plain` walks have the published settings, the
+mean of all layers of attention. These settings suit this small model, and were chosen on its validation images
+([defaults](defaults.md)). The library's defaults were chosen on models of real images and texts
+([methods](methods.md#weights-of-layers-balanced-chains-contributions)).
 
 {tables(report)}
 
