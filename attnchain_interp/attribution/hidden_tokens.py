@@ -38,7 +38,7 @@ class HiddenTokens:
 
     Raises:
         AttentionError: a model without an attention_mask, one that counts the tokens that the mask shows, and one whose output
-            reads hidden tokens; on a call, one that reads them where no other is left.
+            reads hidden tokens; on a call, one that reads them where no other is left, or gives NaN there.
     """
 
     @torch.no_grad()
@@ -84,10 +84,14 @@ class HiddenTokens:
     def __call__(self, rows: Tensor, kept: Tensor) -> Tensor:
         """Returns the output of `run` (row, …) for rows of tokens. Those that are not `kept` (row, token) are hidden."""
         mask = kept.long() * self._mask
-        if not bool(mask[:, : self._end].any(1).all()):
+        empty = ~mask[:, : self._end].any(1)
+        if bool(empty.any()):
             self._check_without()
         with plain_run(self._model), _EmptyRows():  # a sliding window may be empty where other tokens are left
-            return self._masked(rows, mask)
+            found = self._masked(rows, mask)
+        if bool(found[empty.to(found.device)].isnan().any()):
+            raise self._refusal("gives NaN where no token is left, as a mean over no token is")
+        return found
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:
         positions = {name: value.expand(*value.shape[:-2], len(rows), -1) for name, value in self._positions.items()}
@@ -156,7 +160,8 @@ def _positions_of_axes(model: Any) -> Iterator[list[Tensor]]:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max().clamp_min(1e-6)))
+    greatest = float(a.abs().nan_to_num().max().clamp_min(1e-6))
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-4 * greatest, equal_nan=True)
 
 
 @final

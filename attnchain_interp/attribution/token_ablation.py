@@ -95,7 +95,7 @@ class TokenAblation:
             return self._scores(kept).to(left.device)
         counts = kept.sum(1)
         if not bool(counts.all()):
-            raise AttentionError("a text has no token left.", 'Remove tokens by removal="attention-mask".')
+            raise AttentionError("a text has no token left.", 'Remove tokens by removal="attention-mask" or "mean-embedding".')
         groups = [(counts == count).nonzero()[:, 0] for count in counts.unique()]  # texts of one length share a forward
         scores = torch.cat([self._scores(kept[rows]) for rows in groups])
         return scores[torch.cat(groups).argsort()].to(left.device)

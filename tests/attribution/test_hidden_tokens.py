@@ -246,3 +246,20 @@ def test_a_model_that_must_see_a_token_is_refused_where_none_is_left() -> None:
     assert torch.equal(hidden(small.ids(1), LEFT[1:2] > 0), model(small.ids(1), LEFT[1:2])[:, -1])
     with pytest.raises(ac.AttentionError, match="ByHand reads hidden tokens where no other is left"):
         hidden(small.ids(1).expand(4, -1), LEFT > 0)
+
+
+def test_a_mean_over_no_token_is_refused() -> None:
+    """The class of these models is read off the mean over the tokens that the mask shows."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {**SIZES, "num_key_value_heads": 3, "intermediate_size": 32, "num_labels": 3, "pad_token_id": 0}
+    model: Any = transformers.EuroBertForSequenceClassification(
+        transformers.EuroBertConfig(classifier_pooling="mean", **sizes)
+    ).eval()
+    ids, shown = small.ids(1), torch.ones(7, 7, dtype=torch.long) - torch.eye(7, dtype=torch.long)
+    left_out = model(ids.expand(7, -1), attention_mask=shown).logits[:, 1]
+    found = LeaveOneOut(model, score="logit").attribute(ids, 1)
+    assert torch.allclose(found[0], model(ids).logits[:, 1] - left_out, atol=1e-5)
+    for refused, text in ((ShapleyValues(model, n_samples=2), ids), (LeaveOneOut(model), ids[:, :1])):
+        with pytest.raises(ac.AttentionError, match="gives NaN where no token is left"):
+            refused.attribute(text, 1)
+    assert ShapleyValues(model, n_samples=2, removal="mean-embedding").attribute(ids, 1).isfinite().all()
