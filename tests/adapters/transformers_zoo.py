@@ -179,6 +179,10 @@ _MAMBA: Final = {"mamba_n_heads": 8, "mamba_d_head": 12, "mamba_d_state": 8, "ma
 PREFIX_OF_TEXT: Final = {"token_type_ids": lambda: torch.zeros(BATCH, 23, dtype=torch.long)} | {
     "attention_mask": lambda: torch.ones(BATCH, 23, dtype=torch.long)
 }
+_SMALL_IDEFICS: Final = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32} | {
+    "image_size": 64,
+    "patch_size": 16,
+}
 _SMALL_QWEN: Final = {"depth": 2, "num_heads": 4, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
 
 _MEMBERS: Final = [
@@ -323,6 +327,17 @@ _MEMBERS: Final = [
             ("gemma3", "gemma3_text", "siglip_vision_model", 16, {"mm_tokens_per_image": 16}, {}),
             ("internvl", "qwen2", "internvl_vision", 4, {}, {}),
         )
+    ],
+    *[
+        Member(
+            name,
+            {"image_token_id": 50, "scale_factor": 2, "vision_config": _SMALL_IDEFICS},
+            parts={"text_config": "llama"},
+            stacks=(("text", "decoder"),),
+            inputs={"input_ids": with_image(4), "pixel_values": lambda: torch.randn(BATCH, 1, 3, 64, 64)},
+            sharpness=0.2,
+        )
+        for name in ("idefics3", "smolvlm")
     ],
     *[
         Member(

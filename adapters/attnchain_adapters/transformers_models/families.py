@@ -97,7 +97,7 @@ FAMILIES: Final[dict[str, Family]] = {
     # Models of several towers.
     **_all("altclip blip chinese_clip clip owlv2 owlvit siglip vision-text-dual-encoder", Family("several")),
     **_all(
-        "gemma3 internvl llava paligemma qwen2_5_vl qwen2_vl qwen3_vl vipllava",
+        "gemma3 idefics3 internvl llava paligemma qwen2_5_vl qwen2_vl qwen3_vl smolvlm vipllava",
         Family("several", remark="text tower: tokens of images and videos have the role patch"),
     ),
     **_all("encoder-decoder vision-encoder-decoder", Family("several")),
