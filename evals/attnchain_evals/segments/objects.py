@@ -33,16 +33,16 @@ def object_scores(store: AttentionStore, steps: int = STEPS) -> Tensor:
     return scores[0, 0]
 
 
-def otsu(scores: NDArray[np.float32], size: tuple[int, int], read: Share = WHOLE) -> float:
+def otsu(scores: NDArray[np.float32], size: tuple[int, int], covered: Share = WHOLE) -> float:
     """Returns the threshold that parts scores (row, column), enlarged to (height, width) pixels, into two kinds.
 
-    `read` is that of `interpolated`.
+    `covered` is that of `interpolated`.
 
     Source: Otsu 1979 (scikit-image).
     """
     from skimage.filters import threshold_otsu
 
-    enlarged = interpolated(scores[None], size, read)[0].astype(np.float64)  # 256 steps between near-equal scores
+    enlarged = interpolated(scores[None], size, covered)[0].astype(np.float64)  # 256 steps between near-equal scores
     return float(threshold_otsu(enlarged))
 
 

@@ -43,13 +43,13 @@ def as_place(name: str, value: Any, count: int) -> tuple[float, ...] | None:
     return found
 
 
-def patches_in(store: AttentionStore, place: tuple[float, ...], size: tuple[int, int], read: Share = WHOLE) -> Tensor:
+def patches_in(store: AttentionStore, place: tuple[float, ...], size: tuple[int, int], covered: Share = WHOLE) -> Tensor:
     """Returns the uniform distribution (token,) over the patches at a point or in a box of a photograph of one image.
 
     Args:
         place: (x, y) or (left, top, right, bottom) in pixels. A box may end at the right and the lower edge.
         size: (width, height) of the photograph.
-        read: the shares of its height and width that the patches cover. A place outside them has the nearest patch.
+        covered: the shares of its height and width that the patches cover. A place outside them has the nearest patch.
 
     Raises:
         AttentionError: it is not within the photograph.
@@ -61,8 +61,8 @@ def patches_in(store: AttentionStore, place: tuple[float, ...], size: tuple[int,
             "Give (x, y), or (left, top, right, bottom), in pixels from the top left.",
         )
     rows, columns = store.tokens.grid or (1, 1)
-    low, high = (min(int(y * rows / (size[1] * read[0])), rows - 1) for y in (top, bottom))
-    first, last = (min(int(x * columns / (size[0] * read[1])), columns - 1) for x in (left, right))
+    low, high = (min(int(y * rows / (size[1] * covered[0])), rows - 1) for y in (top, bottom))
+    first, last = (min(int(x * columns / (size[0] * covered[1])), columns - 1) for x in (left, right))
     inside = torch.zeros(rows, columns)
     inside[low : high + 1, first : last + 1] = 1
     start = torch.zeros(len(store.tokens))

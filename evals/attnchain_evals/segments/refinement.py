@@ -31,16 +31,16 @@ def working_size(size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def interpolated(shares: NDArray[np.float32], size: tuple[int, ...], read: Share = WHOLE) -> NDArray[np.float32]:
+def interpolated(shares: NDArray[np.float32], size: tuple[int, ...], covered: Share = WHOLE) -> NDArray[np.float32]:
     """Returns shares (segment, row, column) enlarged bilinearly to (segment, height, width).
 
     Args:
         shares: of patches.
         size: height and width.
-        read: the shares of both that the patches cover. Behind them the nearest pixels are continued.
+        covered: the shares of both that the patches cover. Behind them the nearest pixels are continued.
     """
-    covered = [max(1, round(length * share)) for length, share in zip(size, read, strict=True)]
-    return fitted(F.interpolate(torch.from_numpy(shares)[None], covered, mode="bilinear")[0], size).numpy()
+    extent = [max(1, round(length * share)) for length, share in zip(size, covered, strict=True)]
+    return fitted(F.interpolate(torch.from_numpy(shares)[None], extent, mode="bilinear")[0], size).numpy()
 
 
 def superpixels(image: NDArray[np.uint8], scale: int) -> NDArray[np.int64]:
@@ -56,7 +56,7 @@ def superpixels(image: NDArray[np.uint8], scale: int) -> NDArray[np.int64]:
     return felzenszwalb(np.asarray(small), scale=scale, sigma=0.8, min_size=scale)
 
 
-def refined(shares: NDArray[np.float32], scales: Sequence[NDArray[np.int64]], read: Share = WHOLE) -> NDArray[np.float64]:
+def refined(shares: NDArray[np.float32], scales: Sequence[NDArray[np.int64]], covered: Share = WHOLE) -> NDArray[np.float64]:
     """Returns shares (segment, height, width) that follow the edges of an image.
 
     A pixel has the mean share of its superpixel, and of several scales the mean.
@@ -64,9 +64,9 @@ def refined(shares: NDArray[np.float32], scales: Sequence[NDArray[np.int64]], re
     Args:
         shares: (segment, row, column) of patches.
         scales: `superpixels` of the image, of one scale or several.
-        read: see `interpolated`.
+        covered: see `interpolated`.
     """
-    flat = interpolated(shares, scales[0].shape, read).reshape(len(shares), -1)
+    flat = interpolated(shares, scales[0].shape, covered).reshape(len(shares), -1)
     found = np.zeros((len(shares), *scales[0].shape))
     for pieces in scales:
         numbers = pieces.ravel()
@@ -110,7 +110,7 @@ class Painter:
         refine: draw boundaries along `superpixels`.
         pieces: cut labels into connected pieces.
         scales: of the superpixels.
-        read: see `interpolated`.
+        covered: see `interpolated`.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Painter:
         refine: bool,
         pieces: bool = False,
         scales: Sequence[int] = REGION_SCALES,
-        read: Share = WHOLE,
+        covered: Share = WHOLE,
     ) -> None:
-        self._size, self._pieces, self._read = image.shape, pieces, read
+        self._size, self._pieces, self._covered = image.shape, pieces, covered
         self._edges = [superpixels(image, scale) for scale in scales] if refine else None
 
     def labels(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -131,12 +131,12 @@ class Painter:
     def soft(self, shares: NDArray[np.float32]) -> NDArray[Any]:
         """Returns shares (segment, row, column) at the working size: along superpixels, or interpolated."""
         if self._edges is None:
-            return interpolated(shares, working_size(self._size), self._read)
-        return refined(shares, self._edges, self._read)
+            return interpolated(shares, working_size(self._size), self._covered)
+        return refined(shares, self._edges, self._covered)
 
     def unrefined(self, shares: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the labels of interpolated shares, without regard to edges."""
-        return self._whole(interpolated(shares, working_size(self._size), self._read).argmax(0))
+        return self._whole(interpolated(shares, working_size(self._size), self._covered).argmax(0))
 
     def _whole(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         return enlarged(connected(labels) if self._pieces else labels, self._size)

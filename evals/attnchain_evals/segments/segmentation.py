@@ -90,25 +90,25 @@ def segment(
     photograph = rgb_image(image)
     pixels = np.asarray(photograph)
     if word is not None:
-        found, read = word_scores(model, photograph, word, preprocess, tokenizer, side)
-        return _one(pixels, found.float().cpu().numpy(), read, refine, {"segment": word})
+        found, covered = word_scores(model, photograph, word, preprocess, tokenizer, side)
+        return _one(pixels, found.float().cpu().numpy(), covered, refine, {"segment": word})
     reader = model if isinstance(model, WholePatches) else _reader(model, preprocess, side)
     store = reader.store(photograph, LAYERS)
-    read = reader.read(store, photograph)
+    covered = reader.covered(store, photograph)
     if (scales or 1) > len(store.tokens):
         raise AttentionError(
             f"scales is {scales}; the model sees {len(store.tokens)} tokens.", "Pass fewer, such as scales=8."
         )
     if place is not None:
-        shares = _around(store, patches_in(store, place, photograph.size, read))
+        shares = _around(store, patches_in(store, place, photograph.size, covered))
         facts = {"segment": "around the point" if box is None else "around the box", "from": list(place)}
     elif wanted == "object":
         scores = _grid(store, object_scores(store))
-        threshold = otsu(scores, working_size(pixels.shape), read)
-        return _one(pixels, scores, read, refine, {"segment": "object"}, threshold)
+        threshold = otsu(scores, working_size(pixels.shape), covered)
+        return _one(pixels, scores, covered, refine, {"segment": "object"}, threshold)
     else:
-        return _regions(store, pixels, read, k, scales or 1, refine, wanted == "pieces")
-    return _one(pixels, _grid(store, shares), read, refine, facts)
+        return _regions(store, pixels, covered, k, scales or 1, refine, wanted == "pieces")
+    return _one(pixels, _grid(store, shares), covered, refine, facts)
 
 
 def asked_place(
@@ -134,15 +134,15 @@ def asked_place(
 def _one(
     pixels: NDArray[np.uint8],
     scores: NDArray[np.float32],
-    read: Share,
+    covered: Share,
     refine: bool,
     facts: dict[str, Any],
     threshold: float | None = None,
 ) -> Segments:
     """Returns the one segment where scores (row, column) are above a threshold; None is their mean over the pixels."""
-    mean = float(interpolated(scores[None], working_size(pixels.shape), read).mean())
+    mean = float(interpolated(scores[None], working_size(pixels.shape), covered).mean())
     both = two_sided(scores, mean if threshold is None else threshold)
-    painter = Painter(pixels, refine, scales=OBJECT_SCALES, read=read)
+    painter = Painter(pixels, refine, scales=OBJECT_SCALES, covered=covered)
     return Segments(pixels, painter.labels(both), painter.unrefined(both), both[1:], np.zeros(0), facts)
 
 
@@ -160,12 +160,12 @@ def _reader(model: Any, preprocess: Callable[[Any], Tensor] | None, side: int | 
 
 
 def _regions(
-    store: AttentionStore, pixels: NDArray[np.uint8], read: Share, k: int | None, most: int, refine: bool, pieces: bool
+    store: AttentionStore, pixels: NDArray[np.uint8], covered: Share, k: int | None, most: int, refine: bool, pieces: bool
 ) -> Segments:
     chain = reversible(store.chain(balanced=True))
     found = regions(chain, k)
     shares = _grid(store, found.memberships.mT)
-    painter = Painter(pixels, refine, pieces, read=read)
+    painter = Painter(pixels, refine, pieces, covered=covered)
     scales = {each: painter.labels(_grid(store, states(chain, each).memberships.mT)) + 1 for each in range(2, most + 1)}
     nested = zip([*scales][1:], nesting([*scales.values()]), strict=True)
     facts = {

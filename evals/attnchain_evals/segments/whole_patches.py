@@ -82,7 +82,7 @@ class WholePatches:
         """Captures the attention of a PIL image."""
         return capture(self.model, self.pixels(image), layers=layers)
 
-    def read(self, store: AttentionStore, image: Any) -> Share:
+    def covered(self, store: AttentionStore, image: Any) -> Share:
         """Returns the shares of a photograph's height and width that the patches of its store cover."""
         size = self.size(image)
         height, width = covered_by(store, size)

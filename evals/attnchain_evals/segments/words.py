@@ -66,7 +66,7 @@ def word_scores(
     reader = WholePatches(model.vision_model, preprocess, side)
     store = reader.store(image, -1)
     similar = similarities(model, reader.pixels(image), _text(model, tokenizer, word))
-    return _carried(store, similar), reader.read(store, image)
+    return _carried(store, similar), reader.covered(store, image)
 
 
 @torch.no_grad()

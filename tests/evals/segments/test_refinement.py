@@ -25,7 +25,7 @@ def test_shares_lie_on_the_part_that_was_read() -> None:
     image = np.zeros((40, 50, 3), np.uint8)
     both = np.concatenate([1 - shares, shares])
     for refine in (True, False):
-        painter = Painter(image, refine, scales=(15,), read=(1, 0.8))
+        painter = Painter(image, refine, scales=(15,), covered=(1, 0.8))
         assert painter.unrefined(both)[0].tolist() == [0] * 20 + [1] * 30
 
 

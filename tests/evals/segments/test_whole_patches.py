@@ -38,8 +38,8 @@ def test_a_rest_that_no_patch_reads() -> None:
     assert (reader.patch, reader.size(Image.new("RGB", (300, 200)))) == (8, (64, 96))
     own = WholePatches(Colours((15,)), lambda image: preprocess(image, 15))
     image = Image.new("RGB", (300, 200))
-    assert own.read(own.store(image), image) == (8 / 15, 8 / 15)
-    assert reader.read(reader.store(image), image) == (1, 1)
+    assert own.covered(own.store(image), image) == (8 / 15, 8 / 15)
+    assert reader.covered(reader.store(image), image) == (1, 1)
 
 
 def test_a_model_of_one_size_sees_the_whole_photograph_squeezed() -> None:

@@ -69,9 +69,9 @@ def test_one_balanced_step_from_the_similar_patches(build: Any) -> None:
     P = capture(model.vision_model, pixels, layers=-1).chain(balanced=True).matrix[0]
     start = torch.cat([torch.zeros(len(P) - 64), start / start.sum()]).to(P.dtype)
     expected = (start @ P)[-64:].view(8, 8)
-    found, read = word_scores(model, picture(64), "dog", preprocess, tokenizer(), None)
+    found, covered = word_scores(model, picture(64), "dog", preprocess, tokenizer(), None)
     torch.testing.assert_close(found.double(), expected.double(), rtol=1e-4, atol=1e-6)
-    assert read == (1, 1)
+    assert covered == (1, 1)
     segments = segment(model, picture(64), preprocess, word="dog", tokenizer=tokenizer(), refine=False)
     assert segments.facts == {"segment": "dog"}
     assert 0 < segments.areas[1] < 1
