@@ -121,7 +121,7 @@ def _read(path: Path, run: str) -> pd.DataFrame:
     types: Any = {**dict.fromkeys(FIELDS, str), "example": "int64", "version": "int64"}
     try:
         rows = pd.read_csv(io.BytesIO(b"\n".join([head, *lines])), dtype=types, keep_default_na=False)
-        rows["value"] = rows["value"].map(float)  # pandas' own reader may miss the last bit
+        rows["value"] = rows["value"].map(float).astype(float)  # pandas' own reader may miss the last bit
         foreign = rows.loc[rows["run"] != run, "run"]
         if list(rows.columns) != list(FIELDS):
             raise KeyError(head.decode(errors="replace"))

@@ -30,10 +30,15 @@ class LocalisationMetric(AttributionMetric):
 
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
         size = tuple(trial.inputs.shape[-2:])
-        if trial.mask is None or tuple(trial.mask.shape) != (len(trial.inputs), *size):
-            came = None if trial.mask is None else tuple(trial.mask.shape)
+        if trial.mask is None:
             raise AttentionError(
-                f"the trial's mask is {came}; {self.name} needs {(len(trial.inputs), *size)}, true on the object.",
+                f"the data have no masks, and {self.name} asks whether a map lies on the object.",
+                f"Take data with masks (PATH/images beside PATH/masks), or leave {self.name} out.",
+            )
+        if tuple(trial.mask.shape) != (len(trial.inputs), *size):
+            raise AttentionError(
+                f"the trial's mask is {tuple(trial.mask.shape)}; {self.name} needs {(len(trial.inputs), *size)}, true on the"
+                " object.",
                 "Resize the masks to the images, by nearest neighbour.",
             )
         truth = trial.mask.bool().to(attributions.device)

@@ -96,6 +96,15 @@ def test_two_processes_give_the_table_of_one(tmp_path: Path, undisturbed: pd.Dat
     same(table(tmp_path / "two", plan()), undisturbed)
 
 
+def test_a_process_without_a_batch_leaves_numbers(tmp_path: Path) -> None:
+    together(run, [(plan(limit=2), tmp_path / "two", Share(rank, 2)) for rank in (1, 0)])
+    assert (tmp_path / "two" / "rows-00001.csv").stat().st_size == 0
+    found = table(tmp_path / "two", plan(limit=2))
+    assert found["value"].dtype == float
+    result = BenchmarkResult.read(tmp_path / "two", plan().metrics)
+    assert result.undefined == dict.fromkeys(plan().methods, dict.fromkeys(result.metrics, 0))
+
+
 def test_one_process_goes_on_where_one_of_three_stopped(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     killed = fork.Process(target=run, args=(plan(), tmp_path / "more", Share(0, 3)))
     killed.start()

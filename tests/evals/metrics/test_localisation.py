@@ -78,8 +78,11 @@ def test_masks_that_are_empty_full_missing_or_of_another_size(kind: type[Localis
     metric.update(judged(mask), torch.rand(3, 8, 8))
     assert (int(metric.defined), int(metric.undefined)) == (1, 2)
     trial = judged(mask)
-    for wrong in (None, mask[:, :4], mask[:2]):
-        with pytest.raises(ac.AttentionError, match=r"trial's mask is .* needs \(3, 8, 8\)"):
+    for wrong, said in (
+        (None, "the data have no masks"),
+        *((one, r"mask is .* needs \(3, 8, 8\)") for one in (mask[:, :4], mask[:2])),
+    ):
+        with pytest.raises(ac.AttentionError, match=said):
             metric.measure(Trial(trial.model, trial.inputs, trial.target, wrong), torch.rand(3, 8, 8))
 
 
