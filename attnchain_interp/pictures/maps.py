@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from attnchain_interp.checks import check_one_of
+from attnchain_interp.pictures.crop import cropped, inside, is_whole
 from attnchain_interp.pictures.figures import (
     Box,
     blank_axes,
@@ -33,7 +34,6 @@ from attnchain_interp.pictures.map_arguments import (
     parts_of,
     under,
 )
-from attnchain_interp.pictures.reading import cropped, inside, is_whole
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import frame_sinks, list_sinks, sink_patches, without
 from attnchain_interp.store import Sinks

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, hflip, normalize, pad, pil_to_tensor, resize
 
 from attnchain_interp import pictures
-from attnchain_interp.pictures.reading import cropped, is_whole
+from attnchain_interp.pictures.crop import cropped, is_whole
 
 
 def prepared(image: Any, *steps: Callable[[Tensor], Tensor]) -> Tensor:
