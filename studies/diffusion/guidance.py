@@ -19,7 +19,7 @@ from studies.diffusion.sample_scores import SampleScores
 
 REAL: Final = 2048  # test images that samples are compared with
 Scored = dict[Guidance, NDArray[np.float64]]  # (seed, score): the columns of SampleScore
-_APART: Final = 1000  # from the first seed that chooses the scale to the first that is reported
+_REPORTED: Final = 1000  # the first seed that is reported; those that choose the scale begin at 0
 
 
 class GuidanceStudy(NamedTuple):
@@ -44,7 +44,6 @@ def study_guidance(
     seeds: int,
     steps: int,
     classes: bool,
-    seed: int = 0,
     say: Callable[[str], object] = lambda line: None,
 ) -> GuidanceStudy:
     """Chooses the scale of each importance by the least mean Fréchet distance on some seeds, and scores it on others.
@@ -56,7 +55,6 @@ def study_guidance(
         choosing_seeds, seeds: number of seeds that choose, and number of seeds that are reported.
         steps: sampling steps.
         classes: whether samples are requested by class.
-        seed: the first seed that chooses; reported seeds begin a thousand later.
         say: receives one line for each scored guidance.
     """
     real = next(TexturedDigits("test", REAL).batches(REAL))
@@ -68,12 +66,12 @@ def study_guidance(
         return result
 
     tried = {
-        Guidance(name, scale): score(Guidance(name, scale), seed, choosing_seeds) for name in IMPORTANCES for scale in scales
+        Guidance(name, scale): score(Guidance(name, scale), 0, choosing_seeds) for name in IMPORTANCES for scale in scales
     }
     best = [
         min((one for one in tried if one.importance == name), key=lambda one: tried[one][:, 0].mean()) for name in IMPORTANCES
     ]
-    reported = {guidance: score(guidance, seed + _APART, seeds) for guidance in (NONE, *best)}
+    reported = {guidance: score(guidance, _REPORTED, seeds) for guidance in (NONE, *best)}
     others = TexturedDigits("validation", images * seeds)
     held = [scores(batch.image, batch.label if classes else None) for batch in others.batches(images)]
     return GuidanceStudy(tried, reported, np.array(held, dtype=np.float64))

@@ -213,16 +213,16 @@ def cut_scores(found: Mapping[str, Callable[[], Cut]], mask: Tensor) -> dict[str
     return scores
 
 
-def normalised_cut(features: NDArray[np.float32], least: float = 0.2) -> NDArray[np.float32]:
+def normalised_cut(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns 1 on the object's side of the normalised cut of a graph of features, 0 on the other: (patch,).
 
-    Patches are joined where the cosine of their features is above `least`. The object's side holds the greatest entry of the
+    Patches are joined where the cosine of their features is above 0.2. The object's side holds the greatest entry of the
     second eigenvector. Source: Wang et al., TokenCut, CVPR 2022, without its bilateral solver.
     """
     from scipy.linalg import eigh
 
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    graph = np.where(unit @ unit.T > least, 1.0, 1e-5)
+    graph = np.where(unit @ unit.T > 0.2, 1.0, 1e-5)
     degree = np.diag(graph.sum(1))
     vector = eigh(degree - graph, degree, subset_by_index=[1, 1])[1][:, 0]
     side = vector > vector.mean()

@@ -21,8 +21,9 @@ class Attention:
     token, width), or None where there is no cache. The class is a plain one: nnsight 0.7 sends no other.
     """
 
-    def __init__(self, maps: Callable[[slice], Tensor], heads: int, keys: Tensor | None, cached: Tensor | None = None) -> None:
-        self.maps, self.heads, self.keys, self.cached = maps, heads, keys, cached
+    def __init__(self, maps: Callable[[slice], Tensor], heads: int, keys: Tensor | None) -> None:
+        self.maps, self.heads, self.keys = maps, heads, keys
+        self.cached: Tensor | None = None
 
 
 def attention_modules(model: Any) -> list[Any]:
