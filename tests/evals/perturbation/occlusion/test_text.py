@@ -70,6 +70,8 @@ def test_the_mean_embedding_of_a_classifier_with_a_decoder(kind: str) -> None:
     with torch.no_grad():
         assert float(model(ids).logits[0, 1] - found[0, 0, 1]) == pytest.approx(float(left_out[0, 1]), abs=1e-5)
     assert abs(float(left_out[0, 1])) > 1e-3
+    with pytest.raises(ac.AttentionError, match="(?s)reads tokens past the attention mask.*Use MeanEmbedding"):
+        Perturbation(model, ids, "attention-mask")
 
 
 def test_bad_calls() -> None:
