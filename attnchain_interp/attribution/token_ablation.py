@@ -14,7 +14,7 @@ from attnchain_interp.attribution.hidden_tokens import HiddenTokens
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.places import check_places, on_pixels
 from attnchain_interp.attribution.token_inputs import called, check_own_tokens, module_inside, own_call, tower_of
-from attnchain_interp.capture import capture
+from attnchain_interp.capture import capture, plain_run
 from attnchain_interp.checks import check_one_of, check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import logits_of, plain_target, selected_score
@@ -77,6 +77,8 @@ class TokenAblation:
         self._removal: Removal = removal or ("mean-colour" if image else "attention-mask")
         self._call = own_call(self._model, call)
         self._check(image)
+        if self._removal in ("attention-mask", "token-delete"):
+            self._call = self._unpacked()
         self.ablated = self._removed(image).nonzero()[:, 0]
         self._hidden = self._hiding() if self._removal == "attention-mask" else None
         if self._removal == "mean-embedding":
@@ -155,6 +157,32 @@ class TokenAblation:
         instead = 'removal="token-delete" or "mean-embedding"'
         place = None if callable(target) else position
         return HiddenTokens(self._model, run, call.inputs, place, mask, instead, self.tokens.roles == Role.PATCH)
+
+    def _unpacked(self) -> Call:
+        """Returns the call with an attention_mask beside its position_ids, if it has any.
+
+        Without a mask and a cache a model of transformers parts packed texts where positions do not follow each other, as
+        they do not where a token is deleted.
+
+        Raises:
+            AttentionError: several texts in one row, which are not parted beside a mask.
+        """
+        call, options = self._call, dict(self._call.options or {})
+        if options.get("position_ids") is None or options.get("attention_mask") is not None:
+            return call
+        every = torch.ones(call.inputs.shape[:2], dtype=torch.long, device=call.inputs.device)
+        masked = call._replace(options={**options, "attention_mask": every})
+        with torch.no_grad(), plain_run(self._model):
+            one, other = (
+                score_of(called(self._model, each, each.inputs), self._target, 1, "logit") for each in (call, masked)
+            )
+        if not torch.allclose(one, other, 1e-3, 1e-4):
+            raise AttentionError(
+                f"{type(self._model).__name__} parts packed texts by their position_ids, but not beside an attention_mask,"
+                f" which removal={self._removal!r} needs.",
+                'Use removal="mean-embedding", or pass each text by itself.',
+            )
+        return masked
 
     def _scores(self, kept: Tensor) -> Tensor:
         """Returns the scores (row,) of the example with these tokens (row, token) alone."""

@@ -181,3 +181,26 @@ def test_one_logit_has_no_probability(method: Any) -> None:
         method(model).attribute(small.ids(1), 0, output="tokens")
     assert method(model, score="logit").attribute(small.ids(1), 0, output="tokens").any()
     assert method(model).attribute(small.ids(1), output="tokens").any(), "the one number itself"
+
+
+@pytest.mark.parametrize("removal", ["attention-mask", "token-delete"])
+def test_packed_texts_are_not_parted_beside_a_mask(removal: Any) -> None:
+    """The first text is not read by the second one, so its tokens have no effect."""
+    model, ids = small.llama(), small.ids(1)
+    packed = {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2]]), "use_cache": False}
+    with pytest.raises(ac.AttentionError, match="parts packed texts by their position_ids"):
+        attribution.LeaveOneOut(model, removal).attribute(ids, (6, 3), model_kwargs=packed)
+    method = attribution.LeaveOneOut(model, "mean-embedding")
+    found, alone = method.attribute(ids, (6, 3), model_kwargs=packed)[0], method.attribute(ids[:, 4:], (2, 3))[0]
+    assert torch.allclose(found, torch.cat([torch.zeros(4, dtype=found.dtype), alone]), atol=1e-5)
+
+
+def test_a_deleted_token_does_not_part_a_text_with_positions() -> None:
+    model, ids, places = small.llama(), small.ids(1), torch.arange(7)[None]
+    method = attribution.LeaveOneOut(model, "token-delete", "logit")
+    found = method.attribute(ids, (6, 3), model_kwargs={"position_ids": places, "use_cache": False})[0]
+    for token in range(6):
+        left = torch.arange(7) != token
+        given = {"position_ids": places[:, left], "attention_mask": torch.ones(1, 6, dtype=torch.long)}
+        change = model(ids, attention_mask=torch.ones_like(ids)).logits[0, 6, 3] - model(ids[:, left], **given).logits[0, 5, 3]
+        assert torch.allclose(found[token], change.to(found), atol=1e-5)
