@@ -85,8 +85,15 @@ def examples_of(source: Any, whole: Call) -> Iterator[Call]:
     """Yields the examples of a batch, one after another, for methods that call the model for each of them alone.
 
     Raises:
-        AttentionError: the target is a function, and its score of an example depends on the rest of the batch.
+        AttentionError: the target is a function, and its score of an example depends on the rest of the batch; or it is a list
+            of another length than the batch.
     """
+    batch = len(whole.inputs)
+    if isinstance(whole.target, list) and len(whole.target) != batch:
+        raise AttentionError(
+            f"target={whole.target!r} holds {len(whole.target)}, and inputs holds {batch} examples.",
+            f"Pass one target for all, or a list of one for each of the {batch} examples.",
+        )
     first, *rest = parts_of(whole, 1)
     yield first  # its capture refuses a model that draws random numbers
     if rest and callable(whole.target):

@@ -684,7 +684,7 @@ def test_layers_asked_for_too_late() -> None:
             token_rank(model)
             reduce_layers(model, entropy)
 
-    with pytest.raises(ValueError, match="layers.0.self_attn had run already.*in forward order"):
+    with pytest.raises(ValueError, match="layers.0.self_attn had run already.*in forward order.*A tower .* is read by itself"):
         behind_a_later_value()
     with pytest.raises(ValueError, match="all functions in one call"):
         twice()
@@ -706,7 +706,7 @@ def test_what_is_no_chain_is_refused() -> None:
     refused(f"multihead_attn {other_tokens}", both, token_rank, torch.randn(1, 4, 16), torch.randn(1, 6, 16))
     t5 = wrapped(cross_attending())
     ids, six = torch.ones(1, 4, dtype=torch.long), torch.ones(1, 6, dtype=torch.long)
-    lengths = r"differ in shape, \[\(1, 2, 4\), \(1, 2, 6\)\]"
+    lengths = r"differ in shape, \[\(1, 2, 4\), \(1, 2, 6\)\], .* or a part of the model"
     with pytest.raises(ValueError, match=lengths), t5.trace(six, decoder_input_ids=ids):
         token_rank(t5)
     crossed = t5.decoder.block[0].layer[1].EncDecAttention  # as many tokens in both, so that nothing but its inputs tells

@@ -84,3 +84,9 @@ def test_examples_have_scores_of_their_own() -> None:
         LeaveOneOut(model).attribute(ids, column.target, output="tokens", **options)
     shared = column._replace(options={"reading": ac.Reading(tower="text", arguments={"pixel_values": images[:1]})})
     assert len(list(examples_of(model, shared))) == 2
+
+
+@pytest.mark.parametrize("target", [[1], [1, 2]])
+def test_targets_are_as_many_as_the_examples(target: list[int]) -> None:
+    with pytest.raises(ac.AttentionError, match=r"(?s)inputs holds 3 examples.*a list of one for each of the 3 examples"):
+        LeaveOneOut(small.vit()).attribute(small.images(3), target)

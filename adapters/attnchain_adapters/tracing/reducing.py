@@ -118,7 +118,8 @@ def reduce_layers(
         shapes = sorted({tuple(result.shape) for result in several})
         if len(shapes) > 1:
             raise ValueError(
-                f"the layers' results differ in shape, {shapes}, and cannot be stacked; take layers of one shape."
+                f"the layers' results differ in shape, {shapes}, and cannot be stacked; take layers of one shape, or a part of"
+                " the model: token_rank(model.model.language_model)."
             )
     return [torch.stack(several, 1) for several in results]
 
@@ -135,7 +136,8 @@ def shown(envoy: Any) -> Attention:
         late = str(error) if isinstance(error, LateError) else f"{envoy.path} had run already, or it never runs."
         raise ValueError(
             f"{late} nnsight serves values in forward order: reduce layers before asking for anything behind the first of"
-            " them, all functions in one call, or in a second invoke, which reads the same batch. (Under torch.no_grad,"
+            " them, all functions in one call, or in a second invoke, which reads the same batch. A tower that runs before one"
+            " whose modules stand earlier is read by itself: token_rank(model.vision_model). (Under torch.no_grad,"
             " torch's own encoder layers pass their modules by, unless torch.backends.mha.set_fastpath_enabled(False).)"
             + indented(two_invokes())
         ) from error
