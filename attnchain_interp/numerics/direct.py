@@ -145,7 +145,8 @@ def require_irreducible(maps: Tensor, states: Tensor) -> None:
         transient = len(inside) - sum(map(len, closed))
         shown = ", ".join(_class_text(tokens) for tokens in sorted(closed, key=lambda tokens: tokens[0])[:4])
         raise AttentionError(
-            f"the chain is reducible: {len(closed)} closed classes{f' of chain {list(index)}' if index else ''} ({shown}"
+            f"the chain is reducible: {len(closed)} closed {'class' if len(closed) == 1 else 'classes'}"
+            f"{f' of chain {list(index)}' if index else ''} ({shown}"
             f"{' …' if len(closed) > 4 else ''}) and {transient} transient tokens, so at damping=1 the walk ends in a closed"
             " class and says nothing about the other tokens. Causal maps are always reducible: their first token absorbs.",
             "Pass damping=0.99, or restrict the chain to one class.",

@@ -334,7 +334,7 @@ def test_a_reducible_chain_names_its_closed_classes() -> None:
 
 def test_a_causal_map_is_no_silent_one_hot() -> None:
     P = torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), -torch.inf).softmax(-1)
-    with pytest.raises(ac.AttentionError, match=r"1 closed classes of chain \[1\] \(\{0\}\) and 3 transient"):
+    with pytest.raises(ac.AttentionError, match=r"1 closed class of chain \[1\] \(\{0\}\) and 3 transient"):
         ac.stationary(torch.stack([torch.full((4, 4), 0.25), P]), damping=1)
 
 
