@@ -14,9 +14,9 @@ from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.checks import check_type
 from attnchain_interp.gradients import AttentionGradients, capture_gradients
-from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSelection
+from attnchain_interp.store import LayerSelection, LayerWeights, Role, Start, TokenSelection
 from attnchain_interp.store import layer_weights as weights_of_layers
-from attnchain_interp.store.starts import start_distribution
+from attnchain_interp.store.starts import CLASS_OR_UNIFORM, start_distribution
 
 
 class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
@@ -24,7 +24,9 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
 
     It answers "which tokens speak for this class". Gradients are enabled where they are needed, also inside `torch.no_grad()`.
     A target (position, token) of a decoder is a score of the text up to that position: the tokens after it are padding to the
-    method, so that walks start at or before it.
+    method, so that walks start at or before it. A default start at the class token means the tokens that the target reads in
+    the last layer, where the class token is none of them: the patches of a head that takes their mean, or the position of a
+    masked token.
     A subclass defines `relevance`; with a `start` it also sets `has_start = True`.
 
     Args:
@@ -85,4 +87,23 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
 
 def start_row(found: AttentionGradients, start: Start | None) -> Tensor:
     """Returns the `start_distribution` (batch, token) over every token but padding."""
-    return start_distribution(found.store.chain(-1, tokens="all"), found.tokens, start)
+    return start_distribution(found.store.chain(-1, tokens="all"), found.tokens, start_of(found, start))
+
+
+def start_of(found: AttentionGradients, start: Start | None) -> Start | None:
+    """Returns the start. In place of a default start at a class token that the target does not read: the tokens that it reads.
+
+    A head that takes the mean of the patches does not read the class token of the last layer, so the gradient of its row is
+    zero there. The tokens that a target reads are those whose rows have a gradient. A walk starts at each of them with equal
+    probability (batch, token).
+    """
+    default = start is None or (isinstance(start, str) and start == CLASS_OR_UNIFORM)
+    if not default or not bool((found.tokens.roles == Role.CLASS).any()):
+        return start
+    read = torch.cat([gradients.any(-1).any(1) for _, _, gradients in found.tiles(-1)], 1)
+    own = found.tokens.class_tokens[:, None].to(read.device)
+    known = read.any(1, keepdim=True) & ~read.gather(1, own)
+    if not bool(known.any()):
+        return start
+    read = torch.where(known, read, torch.zeros_like(read).scatter(1, own, True))
+    return read / read.sum(1, keepdim=True)

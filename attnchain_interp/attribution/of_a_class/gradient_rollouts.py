@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import (
+    AttentionGradientAttribution,
+    start_of,
+    start_row,
+)
 from attnchain_interp.attribution.of_attention.rollout import rolled_out
 from attnchain_interp.attribution.worse_than_random import warn_of_decoder
 from attnchain_interp.chain import Chain
@@ -97,7 +101,7 @@ class GMAR(AttentionGradientAttribution):
             norms = torch.linalg.vector_norm(gradients, int(self.norm[1]), (-2, -1))
             return found.store.chain(layer, heads=lambda _: norms, tokens="all")
 
-        return rolled_out(map(weighted, reversed(range(len(found)))), found.tokens, self.start)
+        return rolled_out(map(weighted, reversed(range(len(found)))), found.tokens, start_of(found, self.start))
 
 
 @final

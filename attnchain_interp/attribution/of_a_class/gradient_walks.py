@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
-from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution, start_row
+from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import (
+    AttentionGradientAttribution,
+    start_of,
+    start_row,
+)
 from attnchain_interp.attribution.of_attention.walks import JUMPS_TO_LAST
 from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
@@ -170,7 +174,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
     def relevance(self, found: AttentionGradients) -> Tensor:
         chosen = settings_of(self, found.store)
         chain = gradient_chain(found, self.tokens, chosen.layer_weights, chosen.balanced)
-        return bounce(chain, start_distribution(chain, found.tokens, self.start), self.steps)
+        return bounce(chain, start_distribution(chain, found.tokens, start_of(found, self.start)), self.steps)
 
 
 @final

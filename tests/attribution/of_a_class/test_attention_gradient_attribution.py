@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionGradientAttribution
+from attnchain_interp.attribution import GradELLM, TransitionAttentionMaps
 
 from ...published import MEAN
 from .. import small_models as small
@@ -140,3 +143,28 @@ def test_known_mistakes_of_published_code_are_not_here() -> None:
     folded = gradient_attention([A.flatten(0, 1) for A in maps], [G.flatten(0, 1) for G in gradients], start)
     assert not torch.allclose(chefer, folded.expand(2, -1), atol=1e-4)
     assert not torch.allclose(chefer[1], chefer[0], atol=1e-4), "every example has its own, not that of the first"
+
+
+STARTED = (ac.GradientAttention, ac.GradientRollout, ac.GMAR, ac.GradientMultiBounce, ac.ExpectedVisits, GradELLM)
+
+
+@pytest.mark.parametrize("method", [*STARTED, partial(TransitionAttentionMaps, steps=3)])
+def test_where_the_class_token_is_not_read_walks_start_at_the_tokens_that_are(method: Any) -> None:
+    model, images = small.vit(global_pool="avg", class_token=True), small.images()
+    patches = torch.tensor([0.0] + [1 / 6] * 6)
+    scores = method(model).attribute(images, 1, output="tokens")
+    assert torch.equal(scores, method(model, start=patches).attribute(images, 1, output="tokens"))
+    assert (scores != method(model, start="class").attribute(images, 1, output="tokens")).any(-1).all()
+    assert (scores.abs().sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("method", STARTED)
+def test_for_a_masked_token_walks_start_at_its_position(method: Any) -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {**small.BERT, "num_hidden_layers": 2}
+    model, ids = small.sharpened(transformers.BertForMaskedLM(transformers.BertConfig(**sizes))), small.ids(2, 7)
+    scores = method(model).attribute(ids, (4, 3), output="tokens")
+    assert torch.equal(scores, method(model, start=4).attribute(ids, (4, 3), output="tokens"))
+    own = method(model).attribute(ids, [(4, 3), (0, 3)], output="tokens")
+    assert torch.equal(own[0], scores[0])
+    assert torch.equal(own[1], method(model, start="class").attribute(ids, (0, 3), output="tokens")[1])
