@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, final
 
@@ -33,7 +33,7 @@ class HiddenTokens:
         text: (1, token) or (1, token, width): the text on which the model is checked.
         position: the token that is read. None where it is not known: then nothing checks that the output follows the mask.
         mask: (1, token), the model's own mask of the text; all tokens when None.
-        instead: other removals, for the messages.
+        instead: other removals, for the messages. The first one always leaves tokens.
         fixed: marks tokens (1, token) that the checks leave as they are: an image is written over them.
 
     Raises:
@@ -49,11 +49,11 @@ class HiddenTokens:
         text: Tensor,
         position: int | None = -1,
         mask: Tensor | None = None,
-        instead: str = "another removal",
+        instead: Sequence[str] = ("another removal",),
         fixed: Tensor | None = None,
     ) -> None:
         self._name, self._instead = type(model).__name__, instead
-        if not _takes(model, "attention_mask"):
+        if not takes(model, "attention_mask"):
             raise self._refusal("takes no attention_mask")
         config: Any = getattr(model, "config", None)
         kind = getattr(config, "model_type", None)
@@ -74,7 +74,7 @@ class HiddenTokens:
         self._other = torch.where(kept.view(1, tokens, *[1] * (text.ndim - 2)), text, text[:, :1])
         if position is not None and not _close(self(text, kept), self(self._other, kept)):
             raise self._refusal("reads tokens past the attention mask, so masking does not remove them")
-        if _takes(model, "position_ids"):
+        if takes(model, "position_ids"):
             self._keep_positions(int(shown[0]))
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ class HiddenTokens:
         with plain_run(self._model), _EmptyRows():  # a sliding window may be empty where other tokens are left
             found = self._masked(rows, mask)
         if bool(found[empty.to(found.device)].isnan().any()):
-            raise self._refusal("gives NaN where no token is left, as a mean over no token is")
+            raise self._refusal("gives NaN where no token is left, as a mean over no token is", 1)
         return found
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:
@@ -128,19 +128,19 @@ class HiddenTokens:
         with plain_run(self._model), _EmptyRows():
             both = [self._masked(text, torch.zeros_like(self._mask)) for text in (self._text, self._other)]
         if not _close(*both):
-            raise self._refusal("reads hidden tokens where no other is left")
+            raise self._refusal("reads hidden tokens where no other is left", 1)
         self._checked_without = True
 
-    def _refusal(self, cause: str) -> AttentionError:
-        return AttentionError(f"{self._name} {cause}.", f"Use {self._instead}.")
+    def _refusal(self, cause: str, fit: int | None = None) -> AttentionError:
+        return AttentionError(f"{self._name} {cause}.", f"Use {' or '.join(self._instead[:fit])}.")
 
 
-def _takes(model: Any, name: str) -> bool:
+def takes(model: Any, name: str) -> bool:
     """Returns whether a model takes an argument of this name, itself or passed on to the model that it adapts (PEFT)."""
     parameters = inspect.signature(forward_of(model) or model).parameters
     passes = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     adapted = getattr(model, "get_base_model", None) if passes else None
-    return name in parameters or (callable(adapted) and _takes(adapted(), name))
+    return name in parameters or (callable(adapted) and takes(adapted(), name))
 
 
 @contextmanager

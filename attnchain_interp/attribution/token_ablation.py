@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
-from attnchain_interp.attribution.hidden_tokens import HiddenTokens
+from attnchain_interp.attribution.hidden_tokens import HiddenTokens, takes
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.places import check_places, on_pixels
 from attnchain_interp.attribution.token_inputs import called, check_own_tokens, module_inside, own_call, tower_of
@@ -97,7 +97,7 @@ class TokenAblation:
             return self._scores(kept).to(left.device)
         counts = kept.sum(1)
         if not bool(counts.all()):
-            raise AttentionError("a text has no token left.", 'Remove tokens by removal="attention-mask" or "mean-embedding".')
+            raise AttentionError("a text has no token left.", 'Remove tokens by removal="mean-embedding" or "attention-mask".')
         groups = [(counts == count).nonzero()[:, 0] for count in counts.unique()]  # texts of one length share a forward
         scores = torch.cat([self._scores(kept[rows]) for rows in groups])
         return scores[torch.cat(groups).argsort()].to(left.device)
@@ -154,7 +154,7 @@ class TokenAblation:
         if reads_itself and isinstance(target, tuple) and len(target) == 2:
             position = check_position("token", target[0], len(self.tokens))
         mask = (call.options or {}).get("attention_mask")
-        instead = 'removal="token-delete" or "mean-embedding"'
+        instead = ('removal="mean-embedding"', 'removal="token-delete"')
         place = None if callable(target) else position
         return HiddenTokens(self._model, run, call.inputs, place, mask, instead, self.tokens.roles == Role.PATCH)
 
@@ -168,7 +168,8 @@ class TokenAblation:
             AttentionError: several texts in one row, which are not parted beside a mask.
         """
         call, options = self._call, dict(self._call.options or {})
-        if options.get("position_ids") is None or options.get("attention_mask") is not None:
+        masked_already = options.get("attention_mask") is not None or not takes(self._model, "attention_mask")
+        if options.get("position_ids") is None or masked_already:
             return call
         every = torch.ones(call.inputs.shape[:2], dtype=torch.long, device=call.inputs.device)
         masked = call._replace(options={**options, "attention_mask": every})

@@ -86,10 +86,10 @@ def examples_of(source: Any, whole: Call) -> Iterator[Call]:
 
     Raises:
         AttentionError: the target is a function, and its score of an example depends on the rest of the batch; or it is a list
-            of another length than the batch.
+            or a tensor of another length than the batch.
     """
     batch = len(whole.inputs)
-    if isinstance(whole.target, list) and len(whole.target) != batch:
+    if isinstance(whole.target, list | Tensor) and len(whole.target) != batch:
         raise AttentionError(
             f"target={whole.target!r} holds {len(whole.target)}, and inputs holds {batch} examples.",
             f"Pass one target for all, or a list of one for each of the {batch} examples.",

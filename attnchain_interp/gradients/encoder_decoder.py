@@ -14,7 +14,7 @@ from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.gradients.target import Target, position_read, selected_score
+from attnchain_interp.gradients.target import Target, plain_target, position_read, selected_score
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.attention_store import AttentionStore
 
@@ -79,6 +79,7 @@ def capture_encoder_decoder_gradients(
     Raises:
         AttentionError: see `capture_gradients`; a model that is not an encoder–decoder.
     """
+    target = plain_target(target)
     with MapGraph(model) as graph:
         adapter = graph.adapter
         if not isinstance(adapter, EncoderDecoderAdapter) or not adapter.is_encoder_decoder(graph.model):

@@ -16,7 +16,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.block_replay import LayerOutputs
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.map_gradients import AttentionGradients
-from attnchain_interp.gradients.target import Target, position_read, selected_score
+from attnchain_interp.gradients.target import Target, plain_target, position_read, selected_score
 from attnchain_interp.store import LayerSelection
 
 
@@ -44,6 +44,7 @@ def capture_layer_gradients(
         AttentionError: see `capture_gradients`; layers that are not in blocks of one list, each run once with tokens
             of one shape; a model whose output is not computed from the last block's tokens alone.
     """
+    target = plain_target(target)
     with MapGraph(model) as graph:
         module = module_of(graph.model)
         if module is None:

@@ -16,7 +16,15 @@ from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
 from attnchain_interp.gradients.gradient_collector import FactoredGradient, GradientCollector
-from attnchain_interp.gradients.target import SeveralScores, Target, kept_by_target, logits_kept, position_read, selected_score
+from attnchain_interp.gradients.target import (
+    SeveralScores,
+    Target,
+    kept_by_target,
+    logits_kept,
+    plain_target,
+    position_read,
+    selected_score,
+)
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.operators.tiles import rows_at_once
 from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
@@ -164,6 +172,7 @@ def capture_gradients(
         AttentionError: see `capture`; attention from other queries than the keys' tokens; an output without logits, or a
             target that it does not hold; a model through which no gradient flows from the score to the maps.
     """
+    target = plain_target(target)
     with MapGraph(model) as graph:
         last = kept_by_target(target)
         kwargs = kwargs if last is None else {**logits_kept(graph.model, last, {**kwargs, "reading": reading}), **kwargs}

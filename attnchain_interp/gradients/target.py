@@ -19,7 +19,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import TokenLayout
 
 Index = int | np.integer[Any] | Tensor | NDArray[Any]
-Target = None | Index | tuple[int, ...] | list[int] | list[Tensor] | list[tuple[int, ...]] | Callable[[Any], Tensor]
+Target = None | Index | tuple[Index, ...] | list[int] | list[Tensor] | list[tuple[int, ...]] | Callable[[Any], Tensor]
 
 
 @final
@@ -78,13 +78,24 @@ def logits_kept(model: Any, count: int, options: Mapping[str, Any] | None = None
 def plain_target(target: Any) -> Any:
     """Returns a target whose numbers are ints: those of NumPy, and tensors of one number, are among them. Arrays are tensors.
 
+    Raises:
+        AttentionError: an array of anything but numbers, or truth values in place of numbers.
+
     >>> plain_target((-1, torch.tensor(7))), plain_target([torch.tensor(1), 2])
     ((-1, 7), [1, 2])
     """
     if isinstance(target, list | tuple):
         each = [plain_target(one) for one in target]
         return tuple(each) if isinstance(target, tuple) else each
-    target = torch.from_numpy(target) if isinstance(target, np.ndarray) else target
+    if isinstance(target, np.ndarray):
+        target = torch.from_numpy(np.array(target)) if target.dtype.kind in "biuf" else target
+    if isinstance(target, np.ndarray) or (isinstance(target, Tensor) and target.dtype == torch.bool):
+        raise AttentionError(
+            f"target holds {target.dtype}; a target is a number of a class.",
+            "Pass the numbers of the classes; of a mask (example, class) with one in each row they are mask.nonzero()[:, 1].",
+        )
+    if isinstance(target, Tensor) and not target.is_floating_point():
+        target = target.long()
     try:
         return index(target)
     except TypeError:
@@ -155,7 +166,7 @@ def kept_by_target(target: Target) -> int | None:
     (3, None, None)
     """
     each = target if isinstance(target, list) else [target]
-    last = [-indices[0] for indices in each if isinstance(indices, tuple) and len(indices) > 1 and int(indices[0]) < 0]
+    last = [-int(indices[0]) for indices in each if isinstance(indices, tuple) and len(indices) > 1 and int(indices[0]) < 0]
     return max(last) if each and len(last) == len(each) else None
 
 

@@ -89,6 +89,8 @@ def under(scores: NDArray[np.float64], read: Read, part: Box, picture: NDArray[n
 
 
 def _checked(box: Any, picture: Box) -> Box:
+    if isinstance(box, AttentionStore):
+        raise AttentionError("read holds a store in a list.", "Pass the store of all images itself: read=store.")
     edges = finite(box, "a part in read")
     if (
         edges.shape != (4,)

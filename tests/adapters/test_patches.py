@@ -35,6 +35,11 @@ def test_patches_that_overlap_are_as_large_as_a_step() -> None:
 
 def test_pixels_that_a_model_adds() -> None:
     image = torch.ones(1, 1, 50, 64)
+    patches, satellite = Patches(), torch.ones(1, 12, 50, 64)
+    padded, weight = F.pad(satellite, (0, 0, 0, 14)), torch.ones(1, 12, 16, 16)
+    patches.see(F.pad, (satellite, (0, 0, 0, 14)), {}, padded)
+    patches.see(F.conv2d, (padded, weight), {"stride": 16}, F.conv2d(padded, weight, stride=16))
+    assert patches.metadata == {"patches": "4×4 patches of 16×16 pixels in 50×64"}, "channels of any number"
     assert seen(image, 16, (0, 0, 0, 14), stride=16) == {"patches": "4×4 patches of 16×16 pixels in 50×64"}
     unknown = {"patches": "4×4 patches in 38×64, at places that are unknown"}
     assert seen(image[:, :, :38], 16, (0, 0, 13, 13), stride=16) == unknown, "the first row begins 13 pixels above the image"

@@ -78,7 +78,7 @@ def test_the_end_at_which_a_class_is_read_is_not_deleted(model: Any) -> None:
     ids = small.ids(1).clamp_min(3)
     ids[0, -1] = model.config.eos_token_id
     call = Call(ids, 2, options={"reading": ac.Reading(kind="encoder")})
-    with pytest.raises(ac.AttentionError, match='Use removal="token-delete"'):
+    with pytest.raises(ac.AttentionError, match='removal="token-delete"'):
         TokenAblation(model, call)
     ablation = TokenAblation(model, call, "token-delete", "logit")
     assert ablation.ablated.tolist() == [0, 1, 2, 3, 4, 5]
@@ -204,3 +204,21 @@ def test_a_deleted_token_does_not_part_a_text_with_positions() -> None:
         given = {"position_ids": places[:, left], "attention_mask": torch.ones(1, 6, dtype=torch.long)}
         change = model(ids, attention_mask=torch.ones_like(ids)).logits[0, 6, 3] - model(ids[:, left], **given).logits[0, 5, 3]
         assert torch.allclose(found[token], change.to(found), atol=1e-5)
+
+
+def test_a_model_without_a_mask_takes_positions() -> None:
+    class Maskless(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small.llama()
+            self.config = self.inner.config
+
+        def forward(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Any:
+            return self.inner(input_ids, position_ids=position_ids)
+
+    ids, places = small.ids(1), {"position_ids": torch.arange(7)[None]}
+    found, plain = (
+        attribution.LeaveOneOut(model, "token-delete").attribute(ids, (-1, 3), model_kwargs=places)
+        for model in (Maskless().eval(), small.llama())
+    )
+    assert torch.allclose(found, plain, atol=1e-5)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp.attribution import LeaveOneOut
+from attnchain_interp.attribution import IntegratedGradients, LeaveOneOut
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_inputs import by_token, called, examples_of, module_inside, own_call, tower_of
 
@@ -86,7 +88,8 @@ def test_examples_have_scores_of_their_own() -> None:
     assert len(list(examples_of(model, shared))) == 2
 
 
-@pytest.mark.parametrize("target", [[1], [1, 2]])
-def test_targets_are_as_many_as_the_examples(target: list[int]) -> None:
+@pytest.mark.parametrize("method", [LeaveOneOut, partial(IntegratedGradients, n_steps=2)])
+@pytest.mark.parametrize("target", [[1], [1, 2], torch.tensor([1, 2]), np.array([1, 2])])
+def test_targets_are_as_many_as_the_examples(target: Any, method: Any) -> None:
     with pytest.raises(ac.AttentionError, match=r"(?s)inputs holds 3 examples.*a list of one for each of the 3 examples"):
-        LeaveOneOut(small.vit()).attribute(small.images(3), target)
+        method(small.vit()).attribute(small.images(3), target)

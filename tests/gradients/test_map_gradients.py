@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -266,3 +267,11 @@ def test_a_target_on_padding_is_refused() -> None:
         found.context()
     each = ac.capture_gradients(small.llama(), small.ids(), target=[(-1, 9), (4, 9)], attention_mask=mask)
     assert each.context().tokens.last.tolist() == [6, 4]
+
+
+def test_numbers_of_numpy_and_torch_name_a_position_as_ints_do() -> None:
+    model, ids = small.llama(), small.ids(1)
+    expected = stacked(ac.capture_gradients(model, ids, target=(-2, 7)))
+    for target in ((torch.tensor(-2), torch.tensor(7)), (np.int64(-2), np.int64(7)), np.array([[-2, 7]])[0]):
+        found = ac.capture_gradients(model, ids, target=tuple(target))
+        assert torch.equal(stacked(found), expected)

@@ -48,9 +48,22 @@ def test_scores_of_plain_logits() -> None:
         (3,),
         np.int64(3),
         np.array([3, 3]),
+        np.array([3, 2, 3])[::-2],
+        np.array([3, 3], dtype=np.uint16),
+        torch.tensor([3, 3], dtype=torch.int8),
         [torch.tensor(3)] * 2,
     ):
         assert torch.equal(selected_score(SimpleNamespace(logits=logits), target, 2), logits[:, 3])
+    fixed = np.array([3, 3])
+    fixed.flags.writeable = False
+    assert torch.equal(selected_score(logits, fixed, 2), logits[:, 3])
+    for none, dtype in (
+        (np.array(["a", "b"]), "<U1"),
+        (np.array([True, False]), "torch.bool"),
+        (torch.ones(2) > 0, "torch.bool"),
+    ):
+        with pytest.raises(AttentionError, match=f"target holds {dtype}; a target is a number of a class"):
+            selected_score(logits, none, 2)
     assert torch.equal(selected_score(logits[:, :1], None, 2), logits[:, 0])
     with pytest.raises(AttentionError, match=r"(?s)target=4 cannot be selected .*\nPass a class from 0 to 3 \(-4 to -1 count"):
         selected_score(logits, 4, 2)

@@ -73,6 +73,7 @@ def as_grid(maps: Any, *given: Any, **named: Any) -> Any:
         ({"signed": np.ones(2)}, "signed=.*is unknown"),
         ({"read": True}, "(?s)read is of type bool.*or the store"),
         ({"read": [None]}, "read holds 1 parts, for 2 images"),
+        ({"read": [STORE, STORE]}, "(?s)read holds a store in a list.*read=store"),
         (
             {"read": [(9, 0, 3, 9), None]},
             r"(?s)read holds the part \[9.0, 0.0, 3.0, 9.0\] of an image of 23 × 23.*left < right",

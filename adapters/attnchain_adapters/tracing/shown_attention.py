@@ -85,12 +85,14 @@ def attention_of(envoy: Any) -> Attention:
     if any(given.get(name) is not None for name in ("key_value_states", "encoder_hidden_states")):
         raise ValueError(f"{envoy.path} attends to other tokens than it attends from, which is not a chain; leave it out.")
     attention = returned(envoy, weights_in(envoy, (*args, *kwargs.values())), given.get("attention_mask"))
-    attention.cached = cached_keys(module, given.get("cache", given.get("past_key_values")))
+    caches = (given.get(name) for name in ("cache", "past_key_values", "layer_past"))
+    attention.cached = cached_keys(module, next((cache for cache in caches if cache is not None), None))
     return attention
 
 
 def cached_keys(module: nn.Module, cache: Any) -> Tensor | None:
     """The keys of the first head (batch, token, width) that a cache of transformers holds of a module."""
+    cache = getattr(cache, "self_attention_cache", cache)  # of a decoder that has an encoder
     layers, place = getattr(cache, "layers", ()), getattr(module, "layer_idx", None)
     keys = getattr(layers[place], "keys", None) if isinstance(place, int) and place < len(layers) else None
     return keys[:, 0] if isinstance(keys, Tensor) and keys.ndim == 4 else None

@@ -34,8 +34,7 @@ def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
                 " tracer.iter[:], and rows=rows in the call. Cross-attention, and steps with a sliding or static cache or with"
                 " drafted tokens, are not a chain: leave that layer out, or trace one forward over the finished text."
             )
-        cached = attention.cached
-        if kept is not None and cached is not None and not torch.equal(kept, cached[:, : kept.shape[1]]):
+        if kept is not None and attention.cached is not None and not _same(kept, attention.cached, queries):
             raise ValueError(
                 f"{path} has other keys of the tokens before this step than in the step before: a search with beams changes"
                 " among several texts, so its steps are not those of one. Use num_beams=1, or trace one forward over the"
@@ -46,3 +45,13 @@ def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
     if rows is not None:
         rows[path] = maps, unpadded, None if attention.cached is None else attention.cached.clone()
     return Attention(lambda heads: maps[:, heads], attention.heads, unpadded)
+
+
+def _same(before: Tensor, after: Tensor, new: int) -> bool:
+    """Whether cached keys (batch, token, width) are those of the step before, with `new` tokens at their end.
+
+    A sliding cache drops the first ones.
+    """
+    old = after[:, : max(after.shape[1] - new, 0)]
+    both = min(before.shape[1], old.shape[1])
+    return torch.equal(before[:, before.shape[1] - both :], old[:, old.shape[1] - both :])

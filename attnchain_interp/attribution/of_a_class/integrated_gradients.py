@@ -39,7 +39,8 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
 
     The baseline b of each token is the mean embedding of the vocabulary; that of an image is its mean colour. The points of
     the integral are Gauss–Legendre's, as in Captum. Scores have a sign. They add up to the score's change from the baseline.
-    `attribute_text` explains each output token over its own context. `n_steps` forwards and backwards.
+    A token of an image within a text has no embedding of its own, and scores 0. `attribute_text` explains each output token
+    over its own context. `n_steps` forwards and backwards.
 
     Args:
         forward_func: a model that an adapter recognises. A model of token numbers names its embeddings.

@@ -8,13 +8,14 @@ from typing import Any
 import nnsight
 import pytest
 import torch
+import transformers
 
 import attnchain_interp as ac
 from attnchain_adapters.tracing import bounce, reduce_layers, token_rank
 from attnchain_adapters.tracing.shown_attention import Attention
 from attnchain_adapters.tracing.steps import whole
 
-from ..nnsight_zoo import LONG, SHORT, decoder, gpt2
+from ..nnsight_zoo import LONG, SHORT, SIZES, causal, decoder, gpt2, language_model
 
 FOUR: dict[str, Any] = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
 
@@ -108,18 +109,47 @@ def test_a_value_of_a_later_step_is_not_taken_from_the_next() -> None:
         trace()
 
 
-def test_beams_that_change_texts_are_refused() -> None:
-    model = decoder()
+def bart() -> Any:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"vocab_size": SIZES["vocab_size"], "d_model": 48, "init_std": 0.3, "pad_token_id": 0}
+    options |= {f"{side}_{size}": 2 for side in ("encoder", "decoder") for size in ("layers", "attention_heads")}
+    options |= {"bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": None}
+    model = transformers.BartForConditionalGeneration(transformers.BartConfig(**options)).eval()
+    model.set_attn_implementation("eager")
+    return language_model(model)
+
+
+def gpt_neox() -> Any:
+    return causal(transformers.GPTNeoXForCausalLM, transformers.GPTNeoXConfig(**SIZES))
+
+
+@pytest.mark.parametrize("build", [decoder, gpt2, gpt_neox, bart])
+def test_beams_that_change_texts_are_refused(build: Any) -> None:
+    model = build()
+    part = model.model.decoder if build is bart else model
+    layers = [layer.self_attn for layer in part.layers] if build is bart else "all"
 
     def trace(beams: int) -> None:
         with torch.no_grad(), model.generate(LONG, **FOUR, num_beams=beams) as tracer:
             rows: dict[str, Any] = {}
             for _ in tracer.iter[:4]:
-                token_rank(model, rows=rows)
+                token_rank(part, rows=rows, layers=layers)
 
     trace(1)
-    with pytest.raises(ValueError, match=r"layers.0.self_attn has other keys.*search with beams.*Use num_beams=1"):
+    with pytest.raises(ValueError, match=r"(?s)has other keys.*search with beams.*Use num_beams=1"):
         trace(3)
+
+
+def test_a_sliding_cache_that_drops_a_token_is_no_search_with_beams() -> None:
+    config = transformers.MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=8)
+    model = causal(transformers.MistralForCausalLM, config)
+    two: dict[str, Any] = {"max_new_tokens": 2, "min_new_tokens": 2, "do_sample": False}
+    with torch.no_grad(), model.generate(LONG, **two) as tracer:
+        rows: dict[str, Any] = {}
+        found = nnsight.save([])
+        for _ in tracer.iter[:2]:
+            found.append(token_rank(model, rows=rows))
+    assert [each.shape[-1] for each in found] == [7, 8]
 
 
 def test_rows_that_do_not_follow_on() -> None:

@@ -122,5 +122,5 @@ def unattended(model: Any, texts: Tensor) -> View:
     def run(rows: Tensor, **named: Tensor) -> Tensor:
         return next_logits(model, rows, **named)
 
-    hidden = HiddenTokens(model, run, texts[:1], instead="MeanEmbedding, TokenDelete or ReplaceToken(number)")
+    hidden = HiddenTokens(model, run, texts[:1], instead=("MeanEmbedding", "ReplaceToken(number)", "TokenDelete"))
     return lambda examples, removed: hidden(texts[examples], ~removed)
