@@ -136,7 +136,8 @@ def test_beams_that_change_texts_are_refused(build: Any) -> None:
                 token_rank(part, rows=rows, layers=layers)
 
     trace(1)
-    with pytest.raises(ValueError, match=r"(?s)has other keys.*search with beams.*Use num_beams=1"):
+    ours, of_transformers = "has other keys.*search with beams.*Use num_beams=1", "`streamer` cannot be used with beam search"
+    with pytest.raises(ValueError, match=of_transformers if nnsight.__version__ < "0.8" else f"(?s){ours}"):
         trace(3)
 
 
