@@ -4,7 +4,8 @@
 movie_reviews.jsonl, or the published files. Settings are chosen with `--split validation`; docs/real-text.md reports the test
 prompts. A killed run continues where it stopped; `torchrun --nproc-per-node 2 -m studies.real_text …` shares it between
 processes. It needs jinja2 ≥ 3.1.6 for the chat template. With `--page` nothing is measured: the page is made of
-docs/real-text.json. `--methods LogitTokenRank` measures this method and the baseline, and puts the rows beside the kept ones.
+docs/real-text.json and of the notes in studies/real_text.md. `--methods LogitTokenRank` measures this method and the
+baseline, and puts the rows beside the kept ones.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from attnchain_evals import Facts, IndirectObjects, Passages, Reviews
@@ -135,88 +137,7 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
 }
 
 
-NOTES: Final = """## Tokens or words
-
-`evidence-ap` ranks tokens. `evidence-ap/word` ranks words, each by the sum of the scores of its tokens. SmolLM2 cuts
-numbers into digits, and names into pieces. The first token of an answer is one such piece.
-
-**By the first token of the answer** GradientTokenRank has the highest AP of tokens. By AP of words, AttnLRP, LogitTokenRank
-and GradientTokenRank are nearly equal: the lead of GradientTokenRank lies on other pieces of words that all three find.
-TokenRank and MultiBounce, without gradients, are a few hundredths below. By AP of words none of these four methods differs
-significantly from AttnLRP. A random order has an AP of words above a third: a word of many tokens has a large sum, and
-answers are such words.
-
-**By the whole answer** AttnLRP has the highest AP of tokens and of words. By AP of tokens only GradientTokenRank does not
-differ significantly from AttnLRP. By AP of words LogitTokenRank, TokenRank and MultiBounce do not differ significantly
-either.
-
-## The first token or the whole answer
-
-Both sections on passages have the same passages, and differ in the target. The evidence is the whole answer. An explanation
-of the first token does not find all of this evidence. So most methods find more of it by the whole answer. TokenRank and
-GradientTokenRank take one forward for all tokens of the answer. AttnLRP and LogitTokenRank take their passes for each
-token.
-
-By the first token all class-specific methods explain its logit. By the whole answer GradientTokenRank, GradELLM and LeGrad,
-which take one backward, explain the log-probability of each token. AttnLRP and LogitTokenRank explain the logit of each
-token.
-
-## One answer to all reviews
-
-All reviews of the sample are negative, and the model calls each of the first twenty negative. Perhaps it would call any
-review negative, so the section on reviews is weak evidence. The last row of attention and AttnLRP have a higher AP of the
-rationale than a random order. TokenRank and GradientTokenRank have a little higher AP than a random order.
-
-## What still looks wrong
-
-The authors read the scores of twenty validation prompts. On facts, TokenRank ranks the word that asks ("religion",
-"written") above the subject. On indirect objects, it ranks the verb ("give") beside the name. GradientTokenRank gives up to
-a fifth of its score to the first word of a prompt ("Then"), because walks end there. In passages, full stops and digits of
-other numbers keep some score.
-
-Two of three validation passages with the right first token had a number for an answer. In nearly half of them, the model
-wrote another number than the answer. So a passage counts only if the model writes the whole answer. The set of these
-passages can depend on the machine, because two next tokens are sometimes nearly equally likely.
-
-Other forms of the prompt of a passage were tried. Without "Answer:" at the start of the reply, the model begins nearly
-every reply with "The", and answers hardly any prompt with its first token. With the question before the passage, or without
-the chat template, the model answers fewer prompts than in this form.
-
-## What was tried and not kept
-
-These variants were measured on validation prompts.
-
-Contributions:
-
-- the product of contributions through all layers, with the same step everywhere, with steps by depth, or with the
-  feed-forward as a self-loop: faithful on facts and names, worse than AttnLRP on passages;
-- balanced contributions in that product: worse;
-- walks over contributions along the final state, or along the direction of the answer's logit. LogitTokenRank jumps by the
-  latter, and walks over ALTI;
-- squared contributions; contributions without the token's own.
-
-Evidence (attention times gradient):
-
-- full balancing: good on passages, bad on facts;
-- the last third of the layers alone: the best on passages, worse on facts;
-- evidence that contributions carry down.
-
-LogitTokenRank:
-
-- jumps by direct effects alone, by their sum with P, or by other powers than one half; damping 0.3 and 0.7; balanced
-  chains; effects along the log-odds of the answer, or along its logit less the mean logit; effects rectified by layer or
-  not at all; effects weighted to later layers. On passages, none of these is significantly different, or it is worse;
-- P of the jumps from the last third of the layers: better by a hundredth or two on passages.
-
-Sentences by the sum of the square roots of the scores: worse for nearly all methods.
-
-One more step: from the tokens that a walk found to the tokens that read them. This step takes the transposed chain without
-its diagonal. Its scores are added to those of the walk, or multiplied with them. By the first token of an answer it finds
-many more of the answer's words. It is less faithful on facts, because the words after a subject read the subject.
-
-Not yet tried on facts and indirect objects: a walk over contributions whose jumps lead to the evidence of the last row. On
-validation passages it found the answer's words better than GradientTokenRank by a hundredth.
-"""
+NOTES: Final = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
 
 
 def page(found: Mapping[str, Summary]) -> str:
