@@ -90,7 +90,7 @@ class HiddenTokens:
         with plain_run(self._model), _EmptyRows():  # a sliding window may be empty where other tokens are left
             found = self._masked(rows, mask)
         if bool(found[empty.to(found.device)].isnan().any()):
-            raise self._refusal("gives NaN where no token is left, as a mean over no token is", 1)
+            raise self._refusal("gives NaN where no token is left, as a mean over no token is", self._instead[:1])
         return found
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:
@@ -128,11 +128,11 @@ class HiddenTokens:
         with plain_run(self._model), _EmptyRows():
             both = [self._masked(text, torch.zeros_like(self._mask)) for text in (self._text, self._other)]
         if not _close(*both):
-            raise self._refusal("reads hidden tokens where no other is left", 1)
+            raise self._refusal("reads hidden tokens where no other is left", self._instead[:1])
         self._checked_without = True
 
-    def _refusal(self, cause: str, fit: int | None = None) -> AttentionError:
-        return AttentionError(f"{self._name} {cause}.", f"Use {' or '.join(self._instead[:fit])}.")
+    def _refusal(self, cause: str, instead: Sequence[str] | None = None) -> AttentionError:
+        return AttentionError(f"{self._name} {cause}.", f"Use {' or '.join(instead or self._instead)}.")
 
 
 def takes(model: Any, name: str) -> bool:

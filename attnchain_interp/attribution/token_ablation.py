@@ -168,8 +168,9 @@ class TokenAblation:
             AttentionError: several texts in one row, which are not parted beside a mask.
         """
         call, options = self._call, dict(self._call.options or {})
-        masked_already = options.get("attention_mask") is not None or not takes(self._model, "attention_mask")
-        if options.get("position_ids") is None or masked_already:
+        if options.get("position_ids") is None or options.get("attention_mask") is not None:
+            return call
+        if not takes(self._model, "attention_mask"):
             return call
         every = torch.ones(call.inputs.shape[:2], dtype=torch.long, device=call.inputs.device)
         masked = call._replace(options={**options, "attention_mask": every})
