@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from attnchain_evals.bench.benchmark import benchmark, standard_metrics
+from attnchain_evals.bench.class_numbers import check_labels, class_names, names_all
 from attnchain_evals.bench.data_names import check_data, open_data
 from attnchain_evals.bench.manifest import read_manifest
 from attnchain_evals.bench.model_loading import check_model, grey_noise, load
@@ -53,8 +54,11 @@ def set_up(
     network = loaded.model.to(device_named(device)).eval()
     if probe is not None:
         network = _probed(network, loaded, probe, kept)
-    classes = network.classes if isinstance(network, LinearProbe) else None
-    opened = open_data(data, loaded.preprocess, limit, seed, loaded.reading.tokenizer, network, classes)
+    chosen = (data, loaded.preprocess, limit, seed, loaded.reading.tokenizer, network)
+    names = class_names(network)
+    opened = open_data(*chosen, None if probe is None else names)
+    if probe is None and names_all(opened, names):
+        opened = open_data(*chosen, names)
     tokens = capture(network, _firsts(opened, 1, network)[0], layers=-1).tokens
     if tokens.grid is None and not hasattr(opened[0], "input_ids"):
         raise AttentionError(
@@ -103,6 +107,7 @@ def carry_out(settings: BenchSettings, output: Path) -> BenchmarkResult:
     else:
         metrics = build_metrics(_listed(settings.metrics), text)
     check_fits(settings.model, where.given, specs, metrics)
+    check_labels(data, model, metrics)
     methods = build_methods(specs, model, grid)
     result = benchmark(
         model,

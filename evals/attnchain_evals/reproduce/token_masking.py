@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from attnchain_evals.bench.experiment import SetUp
+from attnchain_evals.bench.class_numbers import check_labels
 from attnchain_evals.bench.names import build_metrics
 from attnchain_evals.bench.tables import table
-from attnchain_evals.perturbation.class_score import clean_logits
 from attnchain_evals.reproduce.experiment import Settings, measure, write_page
 from attnchain_evals.reproduce.reported import TOKEN_MASKING
-from attnchain_evals.tasks.class_folder import ClassFolder
-from attnchain_interp import AttentionError
 
 TITLE = "Token masking"
 METHODS = (
@@ -26,8 +23,9 @@ def token_masking(settings: Settings) -> str:
     centre patch. Patches are dropped from the sequence. The label of the data decides whether an answer is right.
     """
     where = settings.set_up()
-    _check_classes(settings, where)
-    result = measure(settings, where, METHODS, build_metrics([HIGHEST, LOWEST]))
+    metrics = build_metrics([HIGHEST, LOWEST])
+    check_labels(where.data, where.model, metrics)
+    result = measure(settings, where, METHODS, metrics)
     head = ["criterion", "highest first: area ↓", "lowest first: area ↑", "accuracy, nothing masked"]
     column = result.metrics[HIGHEST].columns.index("0")
     rows = []
@@ -35,17 +33,3 @@ def token_masking(settings: Settings) -> str:
         scores, clean = result.scores[method], result.figures(method, HIGHEST)[:, column].mean()
         rows.append([method, str(scores[HIGHEST]), str(scores[LOWEST]), f"{clean:.3f}"])
     return write_page(settings, TITLE, result, table(head, rows), TOKEN_MASKING)
-
-
-def _check_classes(settings: Settings, where: SetUp) -> None:
-    """Refuses folders that are fewer than the model's classes: the sorted folders would get the first numbers."""
-    if not isinstance(where.data, ClassFolder):
-        return
-    image = where.data[0].image[None].to(next(where.model.parameters()).device)
-    known, wanted = len(where.data.classes), clean_logits(where.model, image, 1).shape[1]
-    if known < wanted:
-        raise AttentionError(
-            f"{settings.data} has {known} classes, and {settings.model} has {wanted}, so the numbers of the classes are not"
-            " known.",
-            "Pass images of every class, in folders that sort as the classes do, or ImageNet's by their WordNet ids.",
-        )

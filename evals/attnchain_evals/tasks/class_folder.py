@@ -33,6 +33,8 @@ class ClassFolder:
     Attributes:
         files: of the images.
         classes: the names in the order of their numbers.
+        folders: the names of those that hold images, sorted.
+        of_imagenet: whether the numbers are those of ImageNet-1k.
         labels: the number of each image's class.
 
     Raises:
@@ -55,9 +57,11 @@ class ClassFolder:
             )
         if "images" in found and {"images", *MASKS}.issuperset(found):
             raise AttentionError(f"{folder} holds {', '.join(found)} and no classes.", f"Pass {Path(folder) / 'images'}.")
+        self.folders = tuple(found)
+        self.of_imagenet = classes is None and all(name in synset_classes() for name in found)
         if classes is not None:
             numbers = {name: number for number, name in enumerate(classes)}
-        elif all(name in synset_classes() for name in found):
+        elif self.of_imagenet:
             numbers = synset_classes()
         else:
             numbers = {name: number for number, name in enumerate(found)}

@@ -50,5 +50,5 @@ def test_folders_that_are_fewer_than_the_classes_are_refused(workplace: Path) ->
     for number, name in enumerate(("cat", "dog")):
         (workplace / "pets" / name).mkdir(parents=True)
         Image.new("RGB", (20, 20), (90 * number, 0, 0)).save(workplace / "pets" / name / "0.png")
-    with pytest.raises(ac.AttentionError, match=r"classes:pets has 2 classes, and bundled has 10, so the numbers"):
+    with pytest.raises(ac.AttentionError, match="the data have 2 classes and the model has 10, so the numbers"):
         reproduce("token-masking", "--data", "classes:pets", "--model", "bundled", "--output", "run")
