@@ -16,7 +16,8 @@ def rows_of(weights: Any) -> Rows | None:
     """Returns what the rows (…, row, entry) of a factor are: probabilities, positive numbers, or neither (None).
 
     Two rows are looked at first, which costs little, and all rows where one of them sums to one. A row may be zero, as that of
-    a padded query. Rows whose entries are all equal, up to zeros, choose tokens or take their mean, and weigh none.
+    a padded query. Rows whose entries are all equal, up to zeros, choose tokens or take their mean, and weigh none. Nor do
+    rows with an entry of exactly one weigh tokens: a recurrence decays what is before a token, and not the token.
     """
     if not _looked_at(weights):
         return None
@@ -31,8 +32,9 @@ def rows_of(weights: Any) -> Rows | None:
     whole = ((sums - 1).abs() < error) | (sums == 0)
     if not bool(whole.all() & (weights >= 0).all()):
         return "positive"
-    equal = weights.amax(-1) * weights.ne(0).sum(-1)
-    return "probabilities" if bool((equal > (1 + error) * sums).any()) else None
+    most = weights.amax(-1)
+    weighs = (most * weights.ne(0).sum(-1) > (1 + error) * sums) & (most != 1)
+    return "probabilities" if bool(weighs.any()) else None
 
 
 def excess(weights: Tensor, axes: Sequence[int] = (-1, -2)) -> int:

@@ -30,6 +30,7 @@ def test_rows_that_sum_to_one(weights: Tensor) -> None:
         (torch.zeros(2, 3), None),
         (F.one_hot(torch.tensor([[0, 2, 1]]), 4).float(), None),
         (torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 1.0, 0]]), None),
+        (torch.tensor([[1.0, 0, 0], [3e-4, 1, 0], [2e-9, 4e-5, 1]]), None),
         (torch.full((2, 3), torch.nan), None),
         (torch.ones(2, 1), None),
         (torch.ones(3), None),

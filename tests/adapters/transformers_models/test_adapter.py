@@ -140,6 +140,16 @@ def test_padding_on_either_side_of_an_encoder() -> None:
         assert torch.allclose(ac.TokenRank().score(store)[1:, mask[1].bool()], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["bamba", "falcon_h1"])
+def test_the_decays_of_a_recurrence_are_no_attention(name: str) -> None:
+    """Eight tokens fill a chunk, whose decays are so fast that the rows of their matrix sum to nearly one."""
+    model, given = member(name)
+    longer = ac.capture(model, given["input_ids"])
+    store = ac.capture(model, given["input_ids"][:, :8])
+    assert (store.names, store.unread) == (longer.names, ())
+    assert torch.allclose(store[0].maps, longer[0].maps[..., :8, :8], atol=1e-5)
+
+
 def test_attention_of_one_token() -> None:
     model, _ = member("gpt2")
     scores: Tensor = ac.TokenRank(model).attribute(torch.tensor([[7]]))
