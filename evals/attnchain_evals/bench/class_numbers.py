@@ -18,7 +18,7 @@ from attnchain_interp import AttentionError
 
 
 def class_names(model: nn.Module) -> tuple[str, ...]:
-    """Returns the names of its classes that a probe or a model of transformers has, in their order; no LABEL_0 and the like."""
+    """Returns the names that a probe or a model of transformers has for its classes, in order; no LABEL_0 and the like."""
     if isinstance(model, LinearProbe):
         return model.classes
     names: Any = getattr(getattr(model, "config", None), "id2label", None) or {}

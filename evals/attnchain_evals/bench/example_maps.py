@@ -42,25 +42,27 @@ class ExampleMaps(NamedTuple):
 
 
 def write_example_maps(plan: Plan, folder: Path) -> None:
-    """Writes the first examples, if the folder does not hold them yet."""
+    """Writes the first examples, if the folder does not hold them yet; of images those that have the size of the first."""
     if (folder / FILE).exists():
         return
     size = SHOWN if plan.batch_size == "auto" else min(SHOWN, plan.batch_size)
-    parts = list(batches(plan.data, size, min(SHOWN, plan.limit or SHOWN), lambda *_: True))
+    firsts = list(batches(plan.data, size, min(SHOWN, plan.limit or SHOWN), lambda *_: True))
+    texts = firsts[0].inputs.ndim == 2
+    parts = [part for part in firsts if texts or part.inputs.shape[1:] == firsts[0].inputs.shape[1:]]
     maps = [_maps(plan, part) for part in parts]
     longest = max(each.shape[-1] for each in maps)
     padded = [functional.pad(each, (0, longest - each.shape[-1]), value=torch.nan) for each in maps]  # behind a shorter text
-    tensors, texts = {"maps": torch.cat(padded, 1)}, list[list[str]]()
-    if parts[0].inputs.ndim == 2:
-        texts = [_labels(plan.data, ids) for part in parts for ids in part.inputs]
+    tensors, words = {"maps": torch.cat(padded, 1)}, list[list[str]]()
+    if texts:
+        words = [_labels(plan.data, ids) for part in parts for ids in part.inputs]
     else:
         pictures = torch.stack([torch.tensor(displayable(image)) for part in parts for image in part.inputs])
         tensors["images"] = (pictures * 255).round().byte().contiguous()
         masks = [part.masks for part in parts if part.masks is not None]
-        if masks:
+        if len(masks) == len(parts):
             tensors["masks"] = torch.cat(masks).byte().mul(255).contiguous()
     with whole(folder / FILE) as partial:
-        save_file(tensors, partial, {"texts": json.dumps(texts)})
+        save_file(tensors, partial, {"texts": json.dumps(words)})
 
 
 def read_example_maps(folder: Path) -> ExampleMaps | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from attnchain_evals.bench.example_maps import SHOWN, read_example_maps, write_e
 from attnchain_evals.bench.runner import Plan
 from attnchain_evals.bundled.text_models import bundled_encoder
 from attnchain_evals.metrics import EvidenceAP
+from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.key_values import KeyValues
 
 from ..bench_tasks import plan
@@ -32,6 +34,20 @@ def test_images_masks_and_maps_come_back(tmp_path: Path) -> None:
     before = (tmp_path / "examples.safetensors").stat().st_mtime_ns
     write_example_maps(alike, tmp_path)
     assert (tmp_path / "examples.safetensors").stat().st_mtime_ns == before
+
+
+def test_images_of_the_size_of_the_first_are_shown(tmp_path: Path) -> None:
+    """Masks belong to images by their place, so they are shown where each image has one."""
+    data: Any = [
+        Picture(torch.rand(3, 8, width), torch.ones(8, width) if masked else None)
+        for width, masked in ((8, True), (12, True), (8, False), (8, True))
+    ]
+    alike = plan(methods={"magnitude": plan().methods["magnitude"]})
+    write_example_maps(replace(alike, data=data, batch_size=1), tmp_path)
+    found = read_example_maps(tmp_path)
+    assert found is not None
+    assert found.images is not None
+    assert (found.images.shape, found.masks, found.maps.shape) == ((3, 8, 8, 3), None, (1, 3, 2, 2))
 
 
 def test_texts_keep_their_tokens(tmp_path: Path) -> None:

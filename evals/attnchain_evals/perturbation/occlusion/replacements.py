@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_interp import AttentionError
-from attnchain_interp.operators import full_precision
+from attnchain_interp.operators import float32_or_wider, full_precision
 
 View = Callable[[Tensor, Tensor], Any]
 """A callable: numbers of examples (pair,), and (pair, height, width) or (pair, token) bool, true where removed → the model's
@@ -165,7 +165,7 @@ class Blur(Replacement):
         from scipy.ndimage import gaussian_filter
 
         sigma = min(images.shape[-2:]) / 8 if self.sigma is None else self.sigma
-        blurred = gaussian_filter(images.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
+        blurred = gaussian_filter(float32_or_wider(images).cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
         return torch.from_numpy(blurred).to(images)
 
 

@@ -70,6 +70,8 @@ def test_occlusions() -> None:
     assert float(blurred.std()) < float(images.std()) / 2
     assert torch.allclose(Blur()(torch.ones(1, 3, 16, 16)), torch.ones(1, 3, 16, 16))
     assert torch.equal(Blur()(images), Blur(2.0)(images)), "an eighth of the side"
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.equal(Blur()(images.to(dtype)), Blur()(images.to(dtype).float()).to(dtype))
     dot = torch.zeros(1, 1, 15, 15)
     dot[0, 0, 7, 7] = 1
     kernel = torch.exp(-((torch.arange(15) - 7.0) ** 2) / 2)
