@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from attnchain_evals import Facts, IndirectObjects, Passages, Reviews
+from attnchain_evals import COMMON_FACTS, Facts, IndirectObjects, Passages, Reviews
 from attnchain_evals.bench.model_loading import load
 from attnchain_evals.metrics import SRG, EvidenceAP, ExampleMetric, Protocol, SentenceCorrelation, SentenceHit, preset
 from attnchain_evals.metrics.presets import TEXT
@@ -63,7 +63,7 @@ def faithfulness(*occlusions: str) -> list[ExampleMetric]:
     return [*curves, *(preset(name, **TEXT) for name in ("comprehensiveness", "sufficiency")), EvidenceAP()]
 
 
-TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
+TASKS: Final[Mapping[str, tuple[str | Path, Callable[..., Any], Task]]] = {
     "facts": (
         "facts.jsonl",
         Facts,
@@ -71,6 +71,16 @@ TASKS: Final[Mapping[str, tuple[str, Callable[..., Any], Task]]] = {
             "Facts",
             "Which tokens does the prediction of a fact depend on? The evidence is the subject.",
             (*OURS, *OTHERS, *SLOW),
+            faithfulness("attention-mask", "token-delete", "mean-embedding"),
+        ),
+    ),
+    "common-facts": (
+        COMMON_FACTS,
+        Facts,
+        Task(
+            "Common facts",
+            "The same question about the bundled facts, with which nothing was chosen. The evidence is the subject.",
+            (*OURS, *OTHERS, SLOW[0]),
             faithfulness("attention-mask", "token-delete", "mean-embedding"),
         ),
     ),

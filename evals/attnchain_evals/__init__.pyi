@@ -5,6 +5,7 @@ from .bench.image_controls import InputMagnitude as InputMagnitude
 from .bench.quantus import explain_func as explain_func
 from .bench.results import BenchmarkResult as BenchmarkResult
 from .bundled import bundled_vit as bundled_vit
+from .bundled.common_facts import COMMON_FACTS as COMMON_FACTS
 from .bundled.diffusion_model import bundled_diffusion as bundled_diffusion
 from .bundled.text_models import bundled_decoder as bundled_decoder
 from .bundled.text_models import bundled_encoder as bundled_encoder

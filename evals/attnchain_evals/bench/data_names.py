@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from torch import nn
 
+from attnchain_evals.bundled.common_facts import COMMON_FACTS
 from attnchain_evals.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
@@ -17,6 +18,8 @@ DATA: Final = {
     "digits:test": "ClutteredDigits, test: report these",
     "key-values:validation": "KeyValues, texts whose evidence is known, validation",
     "key-values:test": "KeyValues, test",
+    "common-facts:validation": "bundled prompts that a fact goes on, for a decoder, validation",
+    "common-facts:test": "bundled prompts that a fact goes on, test",
     "folder:PATH": "images at any depth; with PATH/images and PATH/masks (same names), as ECSSD has, localisation too",
     "classes:PATH": "a folder for each class, its images inside at any depth: labels; ImageNet's by their WordNet ids",
     "imagenet-segmentation:PATH": "the published gtsegs_ijcv.mat; whole images squeezed to the model's size, as published",
@@ -85,6 +88,8 @@ def _parts(name: str) -> tuple[str, str, Any]:
     kind, _, rest = name.partition(":")
     if kind in ("digits", "key-values") and rest in _SPLITS:
         return kind, ".", rest
+    if kind == "common-facts" and rest in _SPLITS[1:]:
+        return "facts", str(COMMON_FACTS), rest
     if f"{kind}:PATH" not in DATA or not rest:
         raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)}", f"Use one of {', '.join(DATA)}.")
     path, _, split = rest.rpartition(":")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from attnchain_evals import ClassFolder, ClutteredDigits, Facts, KeyValues
+from attnchain_evals import COMMON_FACTS, ClassFolder, ClutteredDigits, Facts, KeyValues
 from attnchain_evals.bench.data_names import check_data, open_data
 from attnchain_interp import AttentionError
 
@@ -38,6 +38,13 @@ def test_texts_and_their_splits(tmp_path: Path) -> None:
             open_data(f"{kind}:{tmp_path}", None, None, 0, TOKENIZER)
 
 
+def test_common_facts() -> None:
+    parts = [open_data(f"common-facts:{part}", None, None, 0, TOKENIZER) for part in ("validation", "test")]
+    assert [part.split for part in parts] == ["validation", "test"]
+    assert sum(len(part) for part in parts) == len(Facts(COMMON_FACTS, TOKENIZER))
+    check_data("common-facts:test")
+
+
 def test_passages_explain_the_first_token_or_the_answer(tmp_path: Path) -> None:
     passage = {"id": "a", "context": CONTEXT, "question": "Who built Rome?", "answer": "Romulus", "answer_span": [43, 50]}
     file = write_lines(tmp_path / "passages.jsonl", [passage])
@@ -56,7 +63,7 @@ def test_images(tmp_path: Path) -> None:
         open_data(f"bsds500:{folder}", None, None, 0)
 
 
-@pytest.mark.parametrize("name", ["imagenet", "facts:", "digits:all", "passage:x"])
+@pytest.mark.parametrize("name", ["imagenet", "facts:", "digits:all", "passage:x", "common-facts:train"])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(AttentionError, match="is unknown"):
         open_data(name, None, None, 0)
