@@ -105,11 +105,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("docs/defaults.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/defaults.md"))
     arguments = parser.parse_args()
     srg = srg_of_all(arguments.images, 32, arguments.seed)
-    arguments.out.write_text(report(srg, arguments.images, arguments.seed), encoding="utf-8")
-    print(arguments.out)
+    arguments.output.write_text(report(srg, arguments.images, arguments.seed), encoding="utf-8")
+    print(arguments.output)
 
 
 if __name__ == "__main__":

@@ -180,10 +180,10 @@ def _measured(folder: Path, split: str) -> Measured:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the figures are")
-    parser.add_argument("--out", type=Path, default=PAGE)
+    parser.add_argument("--output", type=Path, default=PAGE)
     arguments = parser.parse_args()
     validation, test = (_measured(arguments.folder, split) for split in ("validation", "test"))
-    write_text(arguments.out, page(validation, test))
+    write_text(arguments.output, page(validation, test))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=256)
     parser.add_argument("--test", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("docs/text-defaults.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/text-defaults.md"))
     arguments = parser.parse_args()
     size = (arguments.validation, arguments.test, arguments.seed)
-    arguments.out.write_text(page(*size, [report("Decoder", True, *size), report("Encoder", False, *size)]), encoding="utf-8")
-    print(arguments.out)
+    arguments.output.write_text(
+        page(*size, [report("Decoder", True, *size), report("Encoder", False, *size)]), encoding="utf-8"
+    )
+    print(arguments.output)
 
 
 if __name__ == "__main__":

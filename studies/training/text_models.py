@@ -126,7 +126,7 @@ def main() -> None:
         if arguments.only in (None, name):
             print(name, flush=True)
             torch.manual_seed(arguments.seed)
-            train(build(), arguments.steps or STEPS[name], arguments.seed, arguments.out / path.name)
+            train(build(), arguments.steps or STEPS[name], arguments.seed, arguments.output / path.name)
 
 
 if __name__ == "__main__":

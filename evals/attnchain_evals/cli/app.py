@@ -68,7 +68,9 @@ def demo_methods() -> dict[str, Any]:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the table and the pictures")] = Path("attnchain-demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the table and the pictures")] = Path(
+        "attnchain-demo"
+    ),
     images: Annotated[int, typer.Option(min=2, help="test images to score; an interval needs two")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="of the test images")] = 0,
     diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, segments")] = False,
@@ -81,7 +83,7 @@ def demo(
     from attnchain_interp import AttentionError
 
     with as_usage():
-        check_folder("--out", out)
+        check_folder(output)
         if not real and (photos is not None or weights is not None or fetch):
             raise AttentionError("--photos, --weights and --fetch belong to real models.", "Add --real, or leave them out.")
         if real and diffusion:
@@ -94,19 +96,19 @@ def demo(
         from attnchain_evals.cli.real_demo import real_models
         from attnchain_evals.cli.real_demo import run as run_real
 
-        announce(f"DINOv2 looks at photographs, SmolLM2 answers a question: pictures and a page, in {out}/")
-        for file in run_real(out, photos, real_models(weights, fetch)):
+        announce(f"DINOv2 looks at photographs, SmolLM2 answers a question: pictures and a page, in {output}/")
+        for file in run_real(output, photos, real_models(weights, fetch)):
             typer.echo(file)
         return
     if diffusion:
         from attnchain_evals.cli.diffusion_demo import demo_diffusion
 
-        demo_diffusion(out, images, seed)
+        demo_diffusion(output, images, seed)
         return
     from attnchain_evals.cli.demo import run
 
-    announce(f"{len(DEMO)} methods on {images} test images: scores, pictures and an explorer page, in {out}/")
-    found = run(demo_methods(), out, images, seed)
+    announce(f"{len(DEMO)} methods on {images} test images: scores, pictures and an explorer page, in {output}/")
+    found = run(demo_methods(), output, images, seed)
     typer.echo(f"\n{images} test images of ClutteredDigits, accuracy {found.accuracy:.3f}; mean [95 % bootstrap interval]")
     typer.echo(f"\n{found.benchmark.markdown()}\n")
     for file in found.files:

@@ -41,8 +41,8 @@ def attribute(
         MapsName | None,
         typer.Option(help="that the method reads; the method's default if not given"),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="the picture (.png, .pdf, .svg; .html of a text), or a folder for it")
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="the picture (.png, .pdf, .svg; .html of a text), or a folder for it")
     ] = Path("."),
     dpi: Dpi = 150,
     smooth: Annotated[bool, typer.Option("--smooth", help="of images: blend the colours of neighbouring patches")] = False,
@@ -71,12 +71,14 @@ def attribute(
         check_fits(model, given_by_name(model), [method])
         if features is not None:
             check_one_of("--features", features, ("word", "sentence", "passage"))
-        if is_file(out):
-            check_file("--out", out, (*PICTURES, *PAGES))
+        if is_file(output):
+            check_file(output, (*PICTURES, *PAGES))
         else:
-            check_folder("--out", out)
+            check_folder(output)
     more = f" and {len(source) - 1} more" if len(source) > 1 else ""
-    announce(f"{method} of {source[0][:60]}{more} by {model}: a picture and the scores, in {out}{'' if is_file(out) else '/'}")
+    announce(
+        f"{method} of {source[0][:60]}{more} by {model}: a picture and the scores, in {output}{'' if is_file(output) else '/'}"
+    )
     loaded = load(model)
     check_fits(model, given_by(loaded), [method])
     of_image = loaded.preprocess is not None
@@ -88,12 +90,12 @@ def attribute(
         check_text(model, source)
     if of_image and features is not None:
         raise AttentionError(f"--features are parts of a text, and {model} takes images.", "Leave it out.")
-    if of_image and out.suffix == ".html":
-        raise AttentionError(f"--out is {out}: an image has no page.", "Write a file .png, .pdf or .svg, or a folder.")
+    if of_image and output.suffix == ".html":
+        raise AttentionError(f"--output is {output}: an image has no page.", "Write a file .png, .pdf or .svg, or a folder.")
     of_class = of_image or not getattr(loaded.model, "can_generate", lambda: False)()
     if of_class and target is not None and not needs_of(method):
         announce(f"{method} reads attention alone: it gives the same for every class.")
-    picture = _picture(out, source, method, of_image)
+    picture = _picture(output, source, method, of_image)
     if of_image:
         found = _image(loaded, model, source, method, target, picture, dpi, smooth, keep_sinks)
     else:
@@ -110,17 +112,17 @@ class _Found(NamedTuple):
     lines: list[str]
 
 
-def _picture(out: Path, source: list[str], method: str, of_image: bool) -> Path:
-    """Returns the file of the picture: `out` itself, or one in this folder that is named after input and method."""
+def _picture(output: Path, source: list[str], method: str, of_image: bool) -> Path:
+    """Returns the file of the picture: `output` itself, or one in this folder that is named after input and method."""
     kinds = PICTURES if of_image else (*PAGES, *PICTURES)
-    if is_file(out):
-        made(out.parent)
-        return out
-    made(out)
+    if is_file(output):
+        made(output.parent)
+        return output
+    made(output)
     name = Path(source[0]).stem if of_image else source[0][:40]
     more = [f"and-{len(source) - 1}-more"] if len(source) > 1 else []
     stem = "-".join(re.sub(r"[^0-9A-Za-z_]+", "-", part).strip("-") or "text" for part in (name, *more, method))
-    return out / f"{stem}{kinds[0]}"
+    return output / f"{stem}{kinds[0]}"
 
 
 def _image(

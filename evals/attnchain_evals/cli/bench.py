@@ -60,7 +60,7 @@ def run(
 
     with as_usage():
         settings = BenchSettings.of(given, config)
-        check_folder("--output", output)
+        check_folder(output)
     announce(f"A benchmark of {settings.model} on {settings.data}: rows and reports, in {output}/; it goes on where it was")
     result = carry_out(settings, output)
     if not Share.from_environment().rank:

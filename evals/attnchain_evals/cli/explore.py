@@ -17,12 +17,12 @@ def explore(
     source: Annotated[
         str | None, typer.Argument(metavar="INPUT", help="an image file, or a text for a model of text; bundled has its own")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="the page")] = Path("explorer.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="the page")] = Path("explorer.html"),
     methods: Annotated[
         str | None, typer.Option(help="to see side by side: names with commas between; settings as MultiBounce(steps=3)")
     ] = None,
     target: Annotated[int | None, typer.Option(min=0, help="the explained class; the predicted one if not given")] = None,
-    outputs: Annotated[
+    max_new_tokens: Annotated[
         int, typer.Option(min=0, help="how many tokens a decoder writes after the text, at most; the page explains them")
     ] = 8,
     max_mb: Annotated[float, typer.Option(min=0.1, help="size of the page, in 10⁶ bytes")] = 3.0,
@@ -36,8 +36,8 @@ def explore(
     with as_usage():
         check_model(model)
         check_methods(split(methods) if methods else ())
-        check_file("--out", out, PAGES)
-    announce(f"A page of {model} in which attention follows the pointer: {out}, at most {max_mb:g} MB")
+        check_file(output, PAGES)
+    announce(f"A page of {model} in which attention follows the pointer: {output}, at most {max_mb:g} MB")
     loaded = load(model)
     tokenizer = loaded.reading.tokenizer
     if loaded.preprocess is None and tokenizer is None:
@@ -59,6 +59,6 @@ def explore(
         inputs = tokenizer(source, return_tensors="pt")
         if not inputs["input_ids"].numel():
             raise AttentionError("the text has no tokens.", "Write a text in quotes, such as 'a film to forget'.")
-        page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, outputs=outputs, **options)
-    made(out.parent)
-    typer.echo(page.write(out))
+        page = explore_text(loaded.model, inputs, tokenizer, chosen, title=model, outputs=max_new_tokens, **options)
+    made(output.parent)
+    typer.echo(page.write(output))

@@ -149,7 +149,7 @@ def toy(
     if start != "uniform" and not start.isdecimal():
         raise AttentionError(f"--start is {start!r}; it is a token or uniform.", "Write a number from 0 to 4, or uniform.")
     with as_usage():
-        check_file("--output", output, PICTURES)
+        check_file(output, PICTURES)
     announce(f"A figure of a chain of five tokens: {output}")
     _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output, dpi)
 
@@ -167,7 +167,7 @@ def _read(model: str, image: Path | None, maps: Any, output: Path, endings: tupl
 
     with as_usage():
         check_model(model)
-        check_file("--output", output, endings)
+        check_file(output, endings)
     if image is None and model != "bundled":
         raise AttentionError(f"{model} needs an image.", f"Write attnchain figure … {model} photo.jpg")
     announce(f"A figure of {image or 'a test image'} by {model}: {output}")

@@ -1,4 +1,4 @@
-"""The places of results: checked before a command loads anything, and made when it has a result."""
+"""The places of results, which `--output` names: checked before a command loads anything, and made when it has a result."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ def is_file(path: Path) -> bool:
     return path.suffix.lower() in (*PICTURES, *FILMS, *PAGES, *_OTHERS) and not path.is_dir()
 
 
-def check_file(option: str, path: Path, endings: tuple[str, ...]) -> None:
+def check_file(path: Path, endings: tuple[str, ...]) -> None:
     """Refuses a file of another kind, and one whose place is a folder or lies in a file."""
     from attnchain_interp import AttentionError
 
     if path.is_dir():
-        raise AttentionError(f"{option} is {path}, which is a folder.", f"Write {path / f'NAME{endings[0]}'}.")
+        raise AttentionError(f"--output is {path}, which is a folder.", f"Write {path / f'NAME{endings[0]}'}.")
     if path.suffix not in endings:
         ends = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
-        raise AttentionError(f"{option} is {path}, which {ends}.", f"End the name of the file in {', '.join(endings)}.")
-    check_folder(option, path.parent)
+        raise AttentionError(f"--output is {path}, which {ends}.", f"End the name of the file in {', '.join(endings)}.")
+    check_folder(path.parent)
 
 
-def check_folder(option: str, path: Path) -> None:
+def check_folder(path: Path) -> None:
     """Refuses a folder whose place is a file, lies in one, or must not be written."""
     from attnchain_interp import AttentionError
 
     there = next(part for part in (path, *path.parents, Path()) if os.path.lexists(part))
     if not there.is_dir():
         kind = "a file" if there.exists() else "a link to nothing"
-        raise AttentionError(f"{option} needs the folder {path}, and {there} is {kind}.", "Choose another place.")
+        raise AttentionError(f"--output needs the folder {path}, and {there} is {kind}.", "Choose another place.")
     if not os.access(there, os.W_OK):
-        raise AttentionError(f"{option} needs the folder {path}, and {there} is read-only.", "Choose another place.")
+        raise AttentionError(f"--output needs the folder {path}, and {there} is read-only.", "Choose another place.")
 
 
 def made(folder: Path) -> Path:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Published experiments on real weights and data, beside the published numbers.")
 
+GTSEGS = "imagenet-segmentation:gtsegs_ijcv.mat"
 Output = Annotated[Path, typer.Option("--output", "-o", help="folder of the run; the same command goes on with it")]
 Model = Annotated[str, typer.Option(help="bundled, timm:NAME, hf:NAME or torchvision:NAME")]
 Limit = Annotated[int | None, typer.Option(min=1, help="images at most; for testing only, and marked so")]
@@ -25,7 +26,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where the
 @app.command("imagenet-segmentation")
 def imagenet_segmentation(
     output: Output,
-    data: Annotated[str, typer.Option(help="see `bench run --help`; with masks")] = "imagenet-segmentation:gtsegs_ijcv.mat",
+    data: Annotated[str, typer.Option(help="see `bench run --help`; with masks")] = GTSEGS,
     model: Model = "timm:vit_small_patch8_224.dino",
     sweep: Annotated[
         bool, typer.Option("--sweep", help="1 to 8 bounces instead: chosen on validation images, judged on the others")
@@ -61,7 +62,7 @@ def coco_segmentation(
 @app.command("flux-segmentation")
 def flux_segmentation(
     output: Output,
-    data: Annotated[Path, typer.Option(help="the published gtsegs_ijcv.mat")] = Path("gtsegs_ijcv.mat"),
+    data: Annotated[str, typer.Option(help="imagenet-segmentation:PATH, the published gtsegs_ijcv.mat")] = GTSEGS,
     model: Annotated[
         str, typer.Option(help="a pipeline of diffusers, on the hub or in a folder")
     ] = "black-forest-labs/FLUX.1-schnell",
@@ -82,7 +83,7 @@ def flux_segmentation(
     from attnchain_evals.reproduce import flux_segmentation as experiment
 
     chosen = (size, timestep, heads, experiment.layers_of(layers), experiment.grid_of(grid), text, dtype, offload)
-    settings = _settings(output, str(data), model, limit, "1", device)
+    settings = _settings(output, data, model, limit, "1", device)
     _show(experiment.flux_segmentation(settings, experiment.Options(*chosen)))
 
 
@@ -114,6 +115,6 @@ def _settings(output: Path, data: str, model: str, limit: int | None, batch_size
     from attnchain_evals.reproduce.experiment import Settings
 
     with as_usage():
-        check_folder("--output", output)
+        check_folder(output)
     announce(f"A published experiment, {model} on {data}: rows and reproduction.md, in {output}/; it goes on where it was")
     return Settings(data, model, output, limit, batch_size_of(batch_size), device)

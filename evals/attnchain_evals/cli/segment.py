@@ -20,7 +20,7 @@ PIPELINE = "diffusers:"
 def segment(
     model: Model,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="files of images, and folders of them")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the files of every image")] = Path("segments"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the files of every image")] = Path("segments"),
     wanted: Annotated[
         Literal["regions", "pieces", "object"],
         typer.Option(help="regions of attention, their connected pieces, or the object"),
@@ -53,7 +53,7 @@ def segment(
     from attnchain_interp.reprs import counted
 
     with as_usage():
-        check_folder("--out", out)
+        check_folder(output)
         if word is None and model.startswith(PIPELINE):
             raise AttentionError(
                 f"{model} is a pipeline, which needs a word.", "Add --word WORD, or use a vision transformer."
@@ -69,25 +69,25 @@ def segment(
         raise AttentionError(f"{', '.join(map(str, images))} holds no image.", "Name files of images, or folders of them.")
     at = point or box
     sought = f"{word!r} in" if word is not None else f"The {wanted} of" if at is None else f"What belongs to {at} in"
-    announce(f"{sought} {counted(len(files), 'image')} by {model}: labels, overlays and facts, in {out}/")
+    announce(f"{sought} {counted(len(files), 'image')} by {model}: labels, overlays and facts, in {output}/")
     reader, loaded, identity = _reader(model, side) if word is None else _with_text(model, side)
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}
     asked = {"model": model, **identity, "side": side, "track": track, **options}
     tracker = Tracker() if track else None
     failed: dict[Path, AttentionError] = {}
-    for file, name in progress(list(zip(files, _names(files, out), strict=True)), "images"):
+    for file, name in progress(list(zip(files, _names(files, output), strict=True)), "images"):
         told = {"sha256": _digest(file), "asked": json.loads(json.dumps(asked))}
         try:
-            if _done(out, name, told) and tracker is None:
+            if _done(output, name, told) and tracker is None:
                 continue
             found = segmented(reader, open_image(file), **loaded, **options)
         except AttentionError as error:
             failed[file] = error
             continue
-        (found if tracker is None else tracker.followed(found)).write(out, name, {"image": str(file.resolve()), **told})
+        (found if tracker is None else tracker.followed(found)).write(output, name, {"image": str(file.resolve()), **told})
     if len(failed) == len(files) and len({str(error) for error in failed.values()}) == 1:
         raise next(iter(failed.values()))
-    typer.echo(f"{len(files) - len(failed)} of {counted(len(files), 'image')} in {out}")
+    typer.echo(f"{len(files) - len(failed)} of {counted(len(files), 'image')} in {output}")
     if failed:
         told_of = " ".join(f"{file}: {error}".replace("\n", " ") for file, error in failed.items())
         raise AttentionError(
@@ -159,13 +159,13 @@ def _is_result(file: Path) -> bool:
     return any((file.parent / f"{stem}.json").is_file() for stem in stems)
 
 
-def _names(files: list[Path], out: Path) -> Iterator[str]:
+def _names(files: list[Path], output: Path) -> Iterator[str]:
     """Yields the name of each image's files: its stem, with a number where several share it, here or in the folder."""
     stems, seen = {file.stem for file in files}, set[str]()
     for file in files:
         further = (f"{file.stem}-{number}" for number in count(2))
         free = (each for each in chain([file.stem], further) if each not in seen and (each == file.stem or each not in stems))
-        name = next(each for each in free if not _is_of_another(out / f"{each}.json", file))
+        name = next(each for each in free if not _is_of_another(output / f"{each}.json", file))
         seen.add(name)
         yield name
 
@@ -187,7 +187,7 @@ def _digest(file: Path) -> str:
         return ""
 
 
-def _done(out: Path, name: str, told: dict[str, Any]) -> bool:
+def _done(output: Path, name: str, told: dict[str, Any]) -> bool:
     """Says whether all files of an image with the same bytes are there, asked for in the same way.
 
     Raises:
@@ -196,14 +196,14 @@ def _done(out: Path, name: str, told: dict[str, Any]) -> bool:
     from attnchain_evals.segments.segments import ENDINGS
     from attnchain_interp import AttentionError
 
-    files = [out / f"{name}{ending}" for ending in ENDINGS]
+    files = [output / f"{name}{ending}" for ending in ENDINGS]
     facts = files[-1]
     if not facts.exists():
         return False
     found = _read(facts)
     if found is None:
         raise AttentionError(
-            f"{facts} was not written by this command, which would replace it.", "Move it, or name another folder: --out."
+            f"{facts} was not written by this command, which would replace it.", "Move it, or name another folder: --output."
         )
     return all(file.is_file() for file in files) and all(found.get(key) == value for key, value in told.items())
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnchain_evals.bench.data_names import open_data
 from attnchain_evals.bench.experiment import device_named
 from attnchain_evals.bench.model_loading import cached_names, loading_failure
 from attnchain_evals.bench.results import BenchmarkResult
@@ -21,7 +22,6 @@ from attnchain_evals.reproduce.experiment import Settings, write_page
 from attnchain_evals.reproduce.imagenet_segmentation import percentages
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
-from attnchain_evals.tasks.mask_placement import WholeImage
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import adapter_named, rgb_image
 from attnchain_interp.checks import check_one_of
@@ -124,7 +124,11 @@ def flux_segmentation(settings: Settings, options: Options) -> str:
     neighbour; Acc, mIoU and mAP follow Chefer et al. The class is the first of its names in WordNet. Each image takes one
     forward, and its noise depends on the image's number alone. The run is kept, and the same call continues it.
     """
-    data = ImageNetSegmentation(settings.data, WholeImage(lambda image: _squeezed(image, SIDE)))
+    if not settings.data.startswith("imagenet-segmentation:"):
+        raise AttentionError(
+            f"data {settings.data!r} have no words for the classes of their masks.", "Use imagenet-segmentation:PATH."
+        )
+    data = open_data(settings.data, lambda image: _squeezed(image, SIDE), settings.limit, 0)
     metrics = localisation_metrics()
     plan = Plan(
         LazyPipeline(settings.model, settings.device, options),

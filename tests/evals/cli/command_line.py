@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from attnchain_evals.cli import app as cli
+
+
+def commands(group: Any = None, before: str = "") -> dict[str, Any]:
+    """Every command by its name, such as "bench run"."""
+    group = get_command(cli.app) if group is None else group
+    if not hasattr(group, "commands"):
+        return {before.strip(): group}
+    return {name: each for own, sub in group.commands.items() for name, each in commands(sub, f"{before} {own}").items()}
 
 
 def run(*arguments: str | Path) -> str:

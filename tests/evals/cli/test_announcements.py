@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from attnchain_evals.cli import app as cli
 
+from .command_line import commands
+
 IMAGE = "PHOTO"
 CALLS = {  # the command → its arguments, and what the first line beside the result says; OUT stands for a folder
-    "attribute": (f"bundled {IMAGE} --out OUT", "TokenRank of {photo} by bundled: a picture and the scores, in {out}/"),
+    "attribute": (f"bundled {IMAGE} --output OUT", "TokenRank of {photo} by bundled: a picture and the scores, in {out}/"),
     "bench ls": ("methods", ""),
     "bench report": ("OUT", "The reports of {out}, from its rows alone: {out}/report.md, .json and .html"),
     "bench run": ("-o OUT", "A benchmark of bundled on digits:validation: rows and reports, in {out}/"),
-    "demo": ("--out OUT", "11 methods on 64 test images: scores, pictures and an explorer page, in {out}/"),
+    "demo": ("--output OUT", "11 methods on 64 test images: scores, pictures and an explorer page, in {out}/"),
     "explore": ("bundled -o OUT.html", "A page of bundled in which attention follows the pointer: {out}.html, at most 3 MB"),
     "fetch": ("minilm OUT", "minilm, at most 180 MB, into {out}/"),
     "figure bounces": ("bundled -o OUT.gif --steps 1", "A figure of a test image by bundled: {out}.gif"),
@@ -27,17 +28,11 @@ CALLS = {  # the command → its arguments, and what the first line beside the r
     "figure toy": ("-o OUT.svg", "A figure of a chain of five tokens: {out}.svg"),
     "inspect": ("bundled", "The capture of bundled on a sample input; nothing is written"),
     "reproduce coco-segmentation": ("-o OUT", "A published experiment, hf:facebook/dinov2-small on coco"),
-    "reproduce flux-segmentation": ("-o OUT", "A published experiment, black-forest-labs/FLUX.1-schnell on gtsegs_ijcv.mat"),
+    "reproduce flux-segmentation": ("-o OUT", "A published experiment, black-forest-labs/FLUX.1-schnell on imagenet"),
     "reproduce imagenet-segmentation": ("-o OUT", "A published experiment, timm:vit_small_patch8_224.dino on imagenet"),
     "reproduce token-masking": ("-o OUT", "A published experiment, timm:vit_base_patch16_224.augreg_in1k on classes"),
     "segment": (f"bundled {IMAGE} -o OUT", "The regions of 1 image by bundled: labels, overlays and facts, in {out}/"),
 }
-
-
-def names(command: Any, before: str = "") -> list[str]:
-    if not hasattr(command, "commands"):
-        return [before.strip()]
-    return [name for own, each in command.commands.items() for name in names(each, f"{before} {own}")]
 
 
 class WorkError(Exception):
@@ -77,7 +72,7 @@ def first_line(*arguments: str) -> str:
 
 
 def test_no_command_is_forgotten() -> None:
-    assert sorted(names(get_command(cli.app))) == sorted(CALLS)
+    assert sorted(commands()) == sorted(CALLS)
 
 
 @pytest.mark.usefixtures("idle")
@@ -92,14 +87,14 @@ def test_a_command_says_what_it_will_do_and_where(command: str, photo: Path, tmp
 @pytest.mark.usefixtures("idle")
 def test_the_other_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attnchain_evals.cli.real_demo.real_models", lambda *_: None)
-    assert first_line("demo", "--real", "--out", str(tmp_path)).endswith(f"pictures and a page, in {tmp_path}/")
-    said = first_line("demo", "--diffusion", "--images", "5", "--out", str(tmp_path))
+    assert first_line("demo", "--real", "--output", str(tmp_path)).endswith(f"pictures and a page, in {tmp_path}/")
+    said = first_line("demo", "--diffusion", "--images", "5", "--output", str(tmp_path))
     assert said.startswith("Samples under guidance, and the segments of 5 images")
 
 
 @pytest.mark.usefixtures("idle")
 def test_segments_are_named_as_they_are_asked_for(photo: Path, tmp_path: Path) -> None:
-    asked = ("segment", "bundled", str(photo), "--out", str(tmp_path))
+    asked = ("segment", "bundled", str(photo), "--output", str(tmp_path))
     assert first_line(*asked, "--point", "3,4").startswith("What belongs to 3,4 in 1 image by bundled")
     assert first_line(*asked, "--word", "dog").startswith("'dog' in 1 image by bundled")
 
@@ -108,5 +103,5 @@ def test_segments_are_named_as_they_are_asked_for(photo: Path, tmp_path: Path) -
 def test_images_after_the_first_are_counted(tmp_path: Path) -> None:
     """However long the name of the first one is."""
     others = ["b.png", "c.png"]
-    said = CliRunner().invoke(cli.app, ["attribute", "bundled", "a" * 58, *others, "--out", str(tmp_path)]).stderr
+    said = CliRunner().invoke(cli.app, ["attribute", "bundled", "a" * 58, *others, "--output", str(tmp_path)]).stderr
     assert said.startswith(f"TokenRank of {'a' * 58} and 2 more by bundled: ")

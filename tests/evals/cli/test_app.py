@@ -25,7 +25,7 @@ from .command_line import refused, run
 def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tmp_path: Path) -> None:
     for model, side, route in (("bundled", 14, "timm"), (timm_folder, 4, "timm"), (hf_folder, 4, "transformers")):
         out = tmp_path / "out" / str(len(model))
-        printed = run("attribute", model, photo, "--out", out, "--method", "ColumnSum").split()
+        printed = run("attribute", model, photo, "--output", out, "--method", "ColumnSum").split()
         assert printed == [str(out / "photo-ColumnSum.png"), str(out / "photo-ColumnSum.json")]
         scores = json.loads(Path(printed[1]).read_text())
         assert np.shape(scores["grid"]) == (side, side)

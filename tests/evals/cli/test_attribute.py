@@ -48,14 +48,14 @@ def test_attribute_for_a_class(photo: Path, tmp_path: Path) -> None:
     grids = []
     for target in (("--target", "3"), ("--target", "7")):
         options = ("--method", "GradientMultiBounce(steps=1)", *target)
-        printed = run("attribute", "bundled", photo, "--out", tmp_path, *options).split()
+        printed = run("attribute", "bundled", photo, "--output", tmp_path, *options).split()
         assert Path(printed[0]).name == "photo-GradientMultiBounce-steps-1.png"
         grids.append(json.loads(Path(printed[1]).read_text())["grid"])
     assert not np.allclose(*grids)
 
 
 def test_a_text_is_shaded_for_each_token_after_it(decoder: str, tmp_path: Path) -> None:
-    printed = run("attribute", decoder, "a walk moves", "--target", "walk a", "--out", tmp_path / "out").splitlines()
+    printed = run("attribute", decoder, "a walk moves", "--target", "walk a", "--output", tmp_path / "out").splitlines()
     assert printed[:2] == [
         str(tmp_path / "out/a-walk-moves-TokenRank.html"),
         str(tmp_path / "out/a-walk-moves-TokenRank.json"),
@@ -73,7 +73,7 @@ def test_a_text_is_shaded_for_each_token_after_it(decoder: str, tmp_path: Path) 
 
 def test_a_text_as_a_figure_and_by_its_sentences(decoder: str, tmp_path: Path) -> None:
     picture = tmp_path / "new" / "walk.svg"
-    options = ("--target", "walk a", "--features", "word", "--out", picture)
+    options = ("--target", "walk a", "--features", "word", "--output", picture)
     printed = run("attribute", decoder, "a walk moves", *options).splitlines()
     assert printed[:2] == [str(picture), str(picture.with_suffix(".json"))]
     assert sorted(line.split()[1] for line in printed[2:]) == ["a", "moves", "walk"]
@@ -85,7 +85,7 @@ def test_photographs_side_by_side_at_their_own_resolution(photo: Path, tmp_path:
     from PIL import Image
 
     Image.new("RGB", (90, 40), "red").save(other := tmp_path / "red.png")
-    options = ("--out", tmp_path / "two.svg", "--smooth", "--keep-sinks", "--method", "ColumnSum")
+    options = ("--output", tmp_path / "two.svg", "--smooth", "--keep-sinks", "--method", "ColumnSum")
     printed = run("attribute", "bundled", photo, other, *options).split()
     assert np.shape(json.loads(Path(printed[1]).read_text())["grids"])[0] == 2
     drawn = (tmp_path / "two.svg").read_text("utf-8")
@@ -98,7 +98,7 @@ def test_resolution_is_chosen(photo: Path, tmp_path: Path) -> None:
 
     widths = []
     for dpi in ("50", "100"):
-        run("attribute", "bundled", photo, "--out", tmp_path / "x.png", "--dpi", dpi)
+        run("attribute", "bundled", photo, "--output", tmp_path / "x.png", "--dpi", dpi)
         widths.append(Image.open(tmp_path / "x.png").width)
     assert widths[1] == pytest.approx(2 * widths[0], abs=1)
 
@@ -107,7 +107,7 @@ def test_a_decoder_goes_on_where_no_target_is_given(decoder: str, tmp_path: Path
     said: list[str] = []
     monkeypatch.setattr("attnchain_evals.cli.attribute.announce", said.append)
     for options, written in (((), 25), (("--max-new-tokens", "3"), 3)):
-        printed = run("attribute", decoder, "a walk", "--method", "Rollout", "--out", tmp_path / "out", *options).split()
+        printed = run("attribute", decoder, "a walk", "--method", "Rollout", "--output", tmp_path / "out", *options).split()
         tokens = json.loads(Path(printed[1]).read_text())["output_tokens"]
         assert len(tokens) == written
         assert said.pop().startswith("The model goes on: '")
@@ -119,16 +119,16 @@ def test_a_class_is_no_matter_of_attention_alone(
     told: list[str] = []
     monkeypatch.setattr("attnchain_evals.cli.attribute.announce", told.append)
     for method, said in (("TokenRank", True), ("GradientTokenRank", False)):
-        run("attribute", "bundled", photo, "--target", "3", "--method", method, "--out", tmp_path)
+        run("attribute", "bundled", photo, "--target", "3", "--method", method, "--output", tmp_path)
         assert ("it gives the same for every class" in told[-1]) is said
     for model, target, said in ((encoder, "3", True), (decoder, "walk", False)):
         told.clear()
-        run("attribute", model, "a walk moves", "--target", target, "--out", tmp_path)
+        run("attribute", model, "a walk moves", "--target", target, "--output", tmp_path)
         assert any("it gives the same for every class" in each for each in told) is said
 
 
 def test_a_text_of_an_encoder_has_one_row(encoder: str, tmp_path: Path) -> None:
-    printed = run("attribute", encoder, "a walk", "--method", "ColumnSum", "--out", tmp_path / "out").split()
+    printed = run("attribute", encoder, "a walk", "--method", "ColumnSum", "--output", tmp_path / "out").split()
     assert np.shape(json.loads(Path(printed[1]).read_text())["scores"]) == (1, 2)
 
 
@@ -148,7 +148,7 @@ def test_a_text_classifier_is_asked_about_the_class_that_it_predicts(
 ) -> None:
     model, found = classifier(tokenizer, tmp_path / "classifier", [0, 0, 9]), []
     for given in ([], ["--target", "2"]):
-        method = ["--method", "GradientTokenRank", "--out", tmp_path / "out", *given]
+        method = ["--method", "GradientTokenRank", "--output", tmp_path / "out", *given]
         printed = run("attribute", model, "a walk moves", *method).split()
         found.append(json.loads(Path(printed[1]).read_text()))
     assert found[0]["output_tokens"] == ["LABEL_2"]
@@ -170,7 +170,7 @@ def test_the_class_is_that_of_the_tokens_that_are_attributed(
 
     monkeypatch.setattr(transformers.BertForSequenceClassification, "forward", seen)
     for text in ("a walk moves", "<on> a walk moves"):
-        run("attribute", model, text, "--method", "GradientTokenRank", "--out", tmp_path / "out")
+        run("attribute", model, text, "--method", "GradientTokenRank", "--output", tmp_path / "out")
         assert 4 in lengths
         assert 5 not in lengths
 
@@ -181,7 +181,7 @@ def test_a_model_with_one_logit_is_asked_about_it(
 ) -> None:
     """A regressor, or a reward model."""
     model = classifier(tokenizer, tmp_path / "regressor", [0])
-    printed = run("attribute", model, "a walk moves", "--method", method, "--out", tmp_path / "out").split()
+    printed = run("attribute", model, "a walk moves", "--method", method, "--output", tmp_path / "out").split()
     assert np.any(json.loads(Path(printed[1]).read_text())["scores"])
 
 
@@ -193,7 +193,7 @@ def test_what_fits_no_model_is_refused(
     assert "no tokenizer for a text" in refused(monkeypatch, capsys, "attribute", "bundled-decoder", "a walk")
     assert "2 texts are given" in refused(monkeypatch, capsys, "attribute", encoder, "a walk", "moves")
     assert "parts of a text" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--features", "word")
-    assert "an image has no page" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--out", "page.html")
+    assert "an image has no page" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--output", "page.html")
     assert not Path("page.html").exists()
     for model, source in (("bundled", str(photo)), (encoder, "a walk")):
         said = refused(monkeypatch, capsys, "attribute", model, source, "--target", "cat")
@@ -210,7 +210,7 @@ def test_an_unknown_method_is_refused_with_the_known_ones(
 def test_the_maps_of_a_method(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     grids = []
     for maps in ((), ("--maps", "projection"), ("--maps", "attention")):
-        printed = run("attribute", "bundled", photo, "--out", tmp_path, "--method", "TokenRank(damping=0.9)", *maps).split()
+        printed = run("attribute", "bundled", photo, "--output", tmp_path, "--method", "TokenRank(damping=0.9)", *maps).split()
         grids.append(json.loads(Path(printed[1]).read_text())["grid"])
     assert np.allclose(grids[0], grids[2])
     assert not np.allclose(grids[0], grids[1])

@@ -115,7 +115,13 @@ COMMANDS = st.one_of(
     command(["inspect", "bundled"], one_of("--tower", ["nope", ""]), one_of("--kind", LITERALS), one_of("--maps", LITERALS)),
     st.sampled_from(MODELS).map(lambda model: ["attribute", model, "PHOTO"]),
     st.sampled_from(IMAGES).map(lambda image: ["attribute", "bundled", image]),
-    command(["attribute", *PHOTO], one_of("--method", METHODS), TARGETS, one_of("--maps", LITERALS), one_of("--out", OUTPUTS)),
+    command(
+        ["attribute", *PHOTO],
+        one_of("--method", METHODS),
+        TARGETS,
+        one_of("--maps", LITERALS),
+        one_of("--output", OUTPUTS),
+    ),
     st.sampled_from(MODELS).map(lambda model: ["explore", model, "PHOTO"]),
     st.sampled_from(IMAGES).map(lambda image: ["explore", "bundled", image]),
     command(
@@ -136,10 +142,10 @@ COMMANDS = st.one_of(
     ),
     command(["figure", "heads", *PHOTO], one_of("--order", LITERALS), one_of("--damping", NUMBERS)),
     command(["figure", "toy"], one_of("--start", ["9", "x", "²"]), one_of("--steps", ["x", "²", "9" * 30])),
-    st.sampled_from(MODELS).map(lambda model: ["segment", model, "PHOTO", "--out", "OUT"]),
-    st.sampled_from(IMAGES).map(lambda image: ["segment", "bundled", image, "--out", "OUT"]),
+    st.sampled_from(MODELS).map(lambda model: ["segment", model, "PHOTO", "--output", "OUT"]),
+    st.sampled_from(IMAGES).map(lambda image: ["segment", "bundled", image, "--output", "OUT"]),
     command(
-        ["segment", *PHOTO, "--out", "OUT"],
+        ["segment", *PHOTO, "--output", "OUT"],
         one_of("--point", PLACES),
         one_of("--box", PLACES),
         one_of("--scales", ["-1", "0", "x", "9" * 30]),
@@ -148,7 +154,7 @@ COMMANDS = st.one_of(
         one_of("--word", ["dog", "", " ", "\ud800"]),
     ),
     st.sampled_from(["diffusers:", "diffusers:/none", "diffusers:FOLDER", "bundled-decoder", *MODELS]).map(
-        lambda model: ["segment", model, "PHOTO", "--word", "dog", "--out", "OUT"]
+        lambda model: ["segment", model, "PHOTO", "--word", "dog", "--output", "OUT"]
     ),
     command(
         BENCH, one_of("--model", MODELS), one_of("--methods", METHODS), one_of("--metrics", [each for each in METRICS if each])

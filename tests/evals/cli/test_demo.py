@@ -17,7 +17,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(cli.demo_methods()) == set(cli.DEMO)
     monkeypatch.setattr(cli, "DEMO", ("plain TokenRank", "class row", "RandomRanking"))
     out = tmp_path / "demo"
-    printed = run("demo", "--images", "3", "--out", out)
+    printed = run("demo", "--images", "3", "--output", out)
     pictures = {"attributions.png", "layers.png", "bounces.png", "heads.png", "states.png"}
     reports = {"report.json", "report.md", "report.html"}
     pages = {"explorer.html"}
@@ -57,7 +57,7 @@ def test_options_that_would_say_nothing_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert said in refused(monkeypatch, capsys, "demo", *options, "--out", tmp_path / "out", status=2)
+    assert said in refused(monkeypatch, capsys, "demo", *options, "--output", tmp_path / "out", status=2)
     assert not (tmp_path / "out").exists()
 
 

@@ -24,7 +24,7 @@ def test_the_command_runs_it_and_prints_what_it_found(tmp_path: Path, monkeypatc
         return DiffusionDemo(f"{images} images, seed {seed}", [out / "tables.md"])
 
     monkeypatch.setattr("attnchain_evals.cli.diffusion_demo.run", ran)
-    said = CliRunner().invoke(app, ["demo", "--diffusion", "--images", "5", "--seed", "2", "--out", str(tmp_path)]).output
+    said = CliRunner().invoke(app, ["demo", "--diffusion", "--images", "5", "--seed", "2", "--output", str(tmp_path)]).output
     assert "5 images, seed 2" in said
     assert str(tmp_path / "tables.md") in said.replace("\n", "")
 

@@ -31,18 +31,18 @@ def header(page: Path) -> dict[str, Any]:
 
 def test_explore_images(photo: Path, timm_folder: str, hf_folder: str, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
-    assert run("explore", "bundled", "--out", out, "--methods", "TokenRank,ExpectedVisits").strip() == str(out)
+    assert run("explore", "bundled", "--output", out, "--methods", "TokenRank,ExpectedVisits").strip() == str(out)
     bundled = header(out)
     assert bundled["title"] == "bundled · test image"
     assert [method["name"] for method in bundled["methods"]] == ["TokenRank", "ExpectedVisits"]
     assert all(len(method["curve"]["scores"]) == 21 for method in bundled["methods"])
     assert len(bundled["targets"]) == 2
-    run("explore", timm_folder, photo, "--out", out, "--methods", "ColumnSum", "--target", "7", "--max-mb", "0.2")
+    run("explore", timm_folder, photo, "--output", out, "--methods", "ColumnSum", "--target", "7", "--max-mb", "0.2")
     named = header(out)
     assert named["title"] == f"{timm_folder} · photo.png, the part that the model reads"
     assert named["targets"][0].startswith("class 7, ")
     assert out.stat().st_size <= 200_000
-    run("explore", hf_folder, photo, "--out", out, "--methods", "ColumnSum,GradientTokenRank")
+    run("explore", hf_folder, photo, "--output", out, "--methods", "ColumnSum,GradientTokenRank")
     without = header(out)
     with Image.open(io.BytesIO(base64.b64decode(without["image"].partition(",")[2]))) as shown:
         assert shown.size == (100, 80), "the photograph, not the model's input"
@@ -65,7 +65,7 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     for name, model in models.items():
         model.save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-        run("explore", f"hf:{tmp_path / name}", "attention moves on and on", "--out", out)
+        run("explore", f"hf:{tmp_path / name}", "attention moves on and on", "--output", out)
         found = header(out)
         assert found["labels"][:5] == ["attention", "moves", "on", "[UNK]", "on"]
         assert found["outputs"] == list(range(5, len(found["labels"])))
@@ -80,11 +80,11 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         expected = {"dull", "<b>"} if name == "encoder" else {repr(word) for word in words.get_vocab()}
         assert {target.rsplit(",", 1)[0] for target in found["targets"]} <= expected
         assert all(method["curve"]["fractions"][-1] == 1 for method in found["methods"])
-    run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--outputs", "0", "--out", out)
+    run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--max-new-tokens", "0", "--output", out)
     assert header(out)["labels"] == ["attention", "moves"]
     assert "needs an INPUT" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}")
     assert "has no tokenizer for a text" in refused(monkeypatch, capsys, "explore", "bundled-decoder"), "no text would do"
-    said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", out, "--out", tmp_path / "other.html")
+    said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", out, "--output", tmp_path / "other.html")
     assert f"takes no images, and {out} is a file" in said
     assert "the text has no tokens" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", "")
     t5: dict[str, Any] = {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 1}
@@ -97,5 +97,5 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     store = capture(both.eval(), **inputs, decoder_input_ids=inputs.input_ids, reading=Reading(kind="encoder"))
     assert explore(store).write(out).exists(), "as the message says"
     monkeypatch.setattr(explorer_pages, "_LONGEST", 3)
-    run("explore", f"hf:{tmp_path / 'encoder'}", "attention moves on and on", "--out", out)
+    run("explore", f"hf:{tmp_path / 'encoder'}", "attention moves on and on", "--output", out)
     assert {method["curve"] for method in header(out)["methods"]} == {None}

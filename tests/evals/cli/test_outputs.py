@@ -9,17 +9,17 @@ import pytest
 from attnchain_evals.cli.outputs import PICTURES, check_file, check_folder, is_file, made
 from attnchain_interp import AttentionError
 
-from .command_line import refused, run
+from .command_line import commands, refused, run
 
 
 def test_a_place_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_file("--out", tmp_path / "a" / "b.png", PICTURES)
-    check_folder("--out", tmp_path / "a" / "b")
+    check_file(tmp_path / "a" / "b.png", PICTURES)
+    check_folder(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir()), "a check makes nothing"
     assert made(tmp_path / "a" / "b").is_dir()
     monkeypatch.chdir(tmp_path)
-    check_file("--out", Path("x.png"), PICTURES)
-    check_folder("--out", Path("new/folder"))
+    check_file(Path("x.png"), PICTURES)
+    check_folder(Path("new/folder"))
 
 
 def test_the_name_of_a_folder_may_hold_dots(tmp_path: Path) -> None:
@@ -42,24 +42,38 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("link/heat.png", r"/link is a link to nothing"),
     ):
         with pytest.raises(AttentionError, match=said):
-            check_file("--out", tmp_path / name, PICTURES)
+            check_file(tmp_path / name, PICTURES)
     for name in ("file", "file/deep/er"):
-        with pytest.raises(AttentionError, match=r"--out needs the folder .*/file is a file"):
-            check_folder("--out", tmp_path / name)
+        with pytest.raises(AttentionError, match=r"--output needs the folder .*/file is a file"):
+            check_folder(tmp_path / name)
         with pytest.raises(AttentionError, match="could not be made"):
             made(tmp_path / name)
 
 
+def test_every_place_is_named_alike() -> None:
+    """By the same options in every command, and in every study."""
+    places = {
+        name: option.opts
+        for name, command in commands().items()
+        for option in command.params
+        if option.name in ("out", "output", "outputs", "folder") and option.param_type_name == "option"
+    }
+    assert len(places) >= 12
+    assert all(opts == ["--output", "-o"] for opts in places.values()), places
+    studies = Path(__file__).parents[3] / "studies"
+    assert not [file for file in studies.rglob("*.py") if '"--out"' in file.read_text(encoding="utf-8")]
+
+
 COMMANDS = [
-    (["attribute", "hf:/none", "PHOTO", "--out"], ["heat.jpg", "heat.PNG", "file", "file/x.png"]),
-    (["explore", "hf:/none", "PHOTO", "--out"], ["folder", "page.png", "file/x.html"]),
+    (["attribute", "hf:/none", "PHOTO", "--output"], ["heat.jpg", "heat.PNG", "file", "file/x.png"]),
+    (["explore", "hf:/none", "PHOTO", "--output"], ["folder", "page.png", "file/x.html"]),
     (["figure", "layers", "hf:/none", "PHOTO", "--output"], ["x.gif", "folder", "file/x.pdf"]),
     (["figure", "bounces", "hf:/none", "PHOTO", "--output"], ["x.jpg", "file/x.gif"]),
     (["figure", "toy", "--output"], ["x.jpg", "folder", "file/x.pdf"]),
-    (["segment", "hf:/none", "PHOTO", "--out"], ["file", "file/x"]),
+    (["segment", "hf:/none", "PHOTO", "--output"], ["file", "file/x"]),
     (["bench", "run", "--model", "hf:/none", "--output"], ["file", "file/x"]),
     (["reproduce", "imagenet-segmentation", "--model", "hf:/none", "--output"], ["file", "file/x"]),
-    (["demo", "--out"], ["file", "file/x"]),
+    (["demo", "--output"], ["file", "file/x"]),
 ]
 
 
@@ -82,7 +96,7 @@ def test_a_place_is_checked_before_a_model_is_loaded(
 
 
 def test_folders_are_made(tmp_path: Path, photo: Path) -> None:
-    run("attribute", "bundled", photo, "--method", "ColumnSum", "--out", tmp_path / "a" / "b" / "heat.png")
-    run("explore", "bundled", photo, "--methods", "ColumnSum", "--out", tmp_path / "c" / "d" / "page.html")
+    run("attribute", "bundled", photo, "--method", "ColumnSum", "--output", tmp_path / "a" / "b" / "heat.png")
+    run("explore", "bundled", photo, "--methods", "ColumnSum", "--output", tmp_path / "c" / "d" / "page.html")
     run("figure", "toy", "--output", tmp_path / "e" / "f" / "toy.png")
     assert {path.suffix for path in tmp_path.rglob("*/*") if path.is_file()} == {".html", ".json", ".png"}

@@ -46,7 +46,7 @@ def test_on_a_small_copy(build: Any, flags: tuple[str, ...], options: dict[str, 
     pipe.save_pretrained(tmp_path / "pipe")
     arguments = (
         "--data",
-        tmp_path / "small.mat",
+        f"imagenet-segmentation:{tmp_path / 'small.mat'}",
         "--model",
         tmp_path / "pipe",
         "--size",
@@ -81,7 +81,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     stable_diffusion().save_pretrained(tmp_path / "pipe")
     run = tmp_path / "run"
     flags = ("--size", "32", "--grid", "8x8", "--heads", "mean", "--limit", "1", "-o", run)
-    arguments = ("--data", tmp_path / "small.mat", "--model", tmp_path / "pipe", *flags)
+    arguments = ("--data", f"imagenet-segmentation:{tmp_path / 'small.mat'}", "--model", tmp_path / "pipe", *flags)
     done = reproduce(*arguments)
     assert "For testing only: limited to 1 examples" in done.stdout
     rows = (run / "rows-00000.csv").read_bytes()
@@ -96,12 +96,13 @@ def test_what_is_refused_says_why(tmp_path: Path) -> None:
     assert layers_of("1:3,7") == [1, 2, 7]
     assert grid_of("16x8") == (16, 8)
     write_gtsegs(tmp_path / "small.mat", 1)
-    common = ("--data", tmp_path / "small.mat", "-o", tmp_path / "run", "--model", tmp_path)
+    common = ("--data", f"imagenet-segmentation:{tmp_path / 'small.mat'}", "-o", tmp_path / "run", "--model", tmp_path)
     for flags, message in (
         (("--layers", "last"), "layers 'last' is neither \"all\" nor numbers"),
         (("--grid", "16"), "grid '16' has no rows and columns"),
         (("--dtype", "half"), "dtype='half' is unknown"),
         ((), "diffusers could not load"),
+        (("--data", "digits:test"), "data 'digits:test' have no words for the classes of their masks"),
     ):
         done = reproduce(*common, *flags, "-o", tmp_path / ("run" + "".join(flags)))
         assert isinstance(done.exception, ac.AttentionError)
