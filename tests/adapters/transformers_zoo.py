@@ -183,6 +183,7 @@ _SMALL_IDEFICS: Final = {"hidden_size": 32, "num_hidden_layers": 2, "num_attenti
     "image_size": 64,
     "patch_size": 16,
 }
+_SMALL_QFORMER: Final = _SMALL_IDEFICS | {"hidden_size": 24, "encoder_hidden_size": WIDTH, "vocab_size": 60}
 _SMALL_QWEN: Final = {"depth": 2, "num_heads": 4, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
 
 _MEMBERS: Final = [
@@ -328,12 +329,20 @@ _MEMBERS: Final = [
             ("internvl", "qwen2", "internvl_vision", 4, {}, {}),
         )
     ],
+    Member(
+        "blip-2",
+        {"image_token_index": 50, "num_query_tokens": 4, "qformer_config": _SMALL_QFORMER}
+        | {"vision_config+": {"initializer_range": 0.02}},
+        parts={"vision_config": "blip_2_vision_model", "text_config": "opt"},
+        stacks=(("text", "decoder"), ("vision", "encoder")),
+        inputs={"input_ids": with_image(4), "decoder_input_ids": None},
+    ),
     *[
         Member(
             name,
             {"image_token_id": 50, "scale_factor": 2, "vision_config": _SMALL_IDEFICS},
             parts={"text_config": "llama"},
-            stacks=(("text", "decoder"),),
+            stacks=(("text", "decoder"), ("vision", "encoder")),
             inputs={"input_ids": with_image(4), "pixel_values": lambda: torch.randn(BATCH, 1, 3, 64, 64)},
             sharpness=0.2,
         )

@@ -78,14 +78,15 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     # Images.
     **_all(
-        "altclip_vision_model beit blip_vision_model chinese_clip_vision_model clip_vision_model data2vec-vision"
-        " internvl_vision mlcd_vision_model owlv2_vision_model owlvit_vision_model vit vit_msn",
+        "altclip_vision_model beit blip_2_vision_model blip_vision_model chinese_clip_vision_model clip_vision_model"
+        " data2vec-vision internvl_vision mlcd_vision_model owlv2_vision_model owlvit_vision_model vit vit_msn",
         Family("image", prefix=_CLASS),
     ),
     **_all("deit", Family("image", prefix=(Role.CLASS, Role.SPECIAL))),
     **_all("dinov2 dinov2_with_registers dinov3_vit", Family("image", prefix=_CLASS, any_size=True)),
     **_all("yolos", Family("image", prefix=_CLASS, suffix="num_detection_tokens", any_size=True)),
     **_all("ijepa", Family("image")),
+    **_all("idefics3_vision smolvlm_vision", Family("image", any_size=True)),
     **_all("aimv2_vision_model siglip_vision_model", Family("image", remark='a pooling head, by kind="pool"')),
     **_all("videomae", Family("video")),
     **_all("vivit", Family("video", prefix=_CLASS)),
@@ -95,7 +96,7 @@ FAMILIES: Final[dict[str, Family]] = {
     **_all("audio-spectrogram-transformer", Family("spectrogram", prefix=(Role.CLASS, Role.SPECIAL))),
     **_all("speech_to_text whisper", Family("audio")),
     # Models of several towers.
-    **_all("altclip blip chinese_clip clip owlv2 owlvit siglip vision-text-dual-encoder", Family("several")),
+    **_all("altclip blip blip-2 chinese_clip clip owlv2 owlvit siglip vision-text-dual-encoder", Family("several")),
     **_all(
         "gemma3 idefics3 internvl llava paligemma qwen2_5_vl qwen2_vl qwen3_vl smolvlm vipllava",
         Family("several", remark="text tower: tokens of images and videos have the role patch"),
@@ -115,6 +116,11 @@ REFUSED: Final[dict[str, str]] = {
         "attends to a reduced set of keys, so its maps are rectangular",
     ),
     **dict.fromkeys(("mobilevit", "mobilevitv2"), "folds parts of patches into the batch"),
+    **dict.fromkeys(
+        ("qwen2_vl_vision", "qwen2_5_vl_vision", "qwen3_vl_vision"),
+        "packs the patches of all images into one sequence, in blocks and not row by row, and attends within each image or"
+        " window by itself",
+    ),
     **dict.fromkeys(("timesformer",), "attends in time and in space by turns, the other folded into the batch"),
     **dict.fromkeys(("swiftformer",), "has no attention from token to token at full resolution"),
     **dict.fromkeys(("longformer", "led"), "attends within a band, held as a band and not as a map"),

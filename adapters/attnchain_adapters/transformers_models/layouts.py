@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attnchain_adapters.checks import check_floats, check_image, check_text, described
 from attnchain_adapters.transformers_models.stacks import Stack, stacks_of
@@ -69,7 +70,10 @@ def _keys_of_cross(model: Any, stack: Stack, arguments: Mapping[str, Any], token
 def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any) -> TokenLayout:
     config, name = stack.owner.config, type(model).__name__
     takes = inspect.signature(type(model).forward).parameters
-    beside_encoder = stack.kind in ("decoder", "cross") and "decoder_input_ids" in takes
+    beside_encoder = "decoder_input_ids" in takes and any(
+        stack.kind in ("decoder", "cross") and other.kind == "cross" and other.tower == stack.tower
+        for other in stacks_of(model)
+    )
     prefix = "decoder_" if beside_encoder else ""
     ids, mask, embeddings = (arguments.get(prefix + what) for what in ("input_ids", "attention_mask", "inputs_embeds"))
     if beside_encoder and ids is None and embeddings is None:  # the model makes them, of what it has, shifted to the right
@@ -119,7 +123,7 @@ def _check_positions(stack: Stack, layout: TokenLayout) -> None:
 def _image(model: Any, stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
     config, family = stack.owner.config, stack.family
     any_size = family.any_size or arguments.get("interpolate_pos_encoding")
-    images = arguments.get("pixel_values")
+    images, pixels = _shown(arguments)
     size = None if any_size else _pair(config.image_size)
     interpolates = "interpolate_pos_encoding" in inspect.signature(type(model).forward).parameters
     otherwise = (
@@ -134,7 +138,21 @@ def _image(model: Any, stack: Stack, arguments: Mapping[str, Any]) -> TokenLayou
         )
     prefix = [*family.prefix, *[Role.REGISTER] * getattr(config, "num_register_tokens", 0)]
     suffix = [Role.SPECIAL] * getattr(config, family.suffix or "", 0)
-    return TokenLayout.image(len(images), (height // patch[0], width // patch[1]), prefix, suffix)  # type: ignore[arg-type]
+    layout = TokenLayout.image(len(images), (height // patch[0], width // patch[1]), prefix, suffix)  # type: ignore[arg-type]
+    patches = arguments.get("patch_attention_mask") if pixels is None else F.max_pool2d(pixels.float(), patch)
+    if not isinstance(patches, Tensor) or bool(patches.all()):
+        return layout
+    return TokenLayout(layout.roles.masked_fill(~patches.flatten(1).bool().cpu(), int(Role.PAD)))
+
+
+def _shown(arguments: Mapping[str, Any]) -> tuple[Any, Tensor | None]:
+    """Returns the images, and the mask of their pixels. Of several images an example (Idefics3), those of zeros pad others."""
+    images, pixels = arguments.get("pixel_values"), arguments.get("pixel_attention_mask")
+    if not isinstance(images, Tensor) or images.ndim != 5:
+        return images, None
+    images = images.flatten(0, 1)
+    real = images.flatten(1).ne(0).any(1)
+    return images[real], None if pixels is None else pixels.flatten(0, 1)[real]
 
 
 def _video(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:

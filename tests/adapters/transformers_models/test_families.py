@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
 import attnchain_interp as ac
 from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED
 
 from ..conftest import Proofs, Proved
 from ..transformers_zoo import MEMBERS, Member, build, inputs, returned_maps
+
+BY_CLASS: Any = {"qwen2_vl_vision": Qwen2VisionTransformerPretrainedModel}  # AutoModel does not know them
 
 
 @pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
@@ -128,7 +131,7 @@ def outputs(model: Any, given: dict[str, Any]) -> list[Tensor]:
 
 def test_every_family_in_the_table_is_proved() -> None:
     parts = {part for member in MEMBERS.values() for part in member.parts.values()}
-    towers = {f"{name}_text" for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")}
+    towers = {f"{name}_text" for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")} | {"idefics3_vision", "smolvlm_vision"}
     assert set(FAMILIES) == set(MEMBERS) | parts | towers
     assert not set(FAMILIES) & set(REFUSED)
     assert len(MEMBERS) >= 60
@@ -139,7 +142,7 @@ def test_what_is_no_chain_is_refused_by_name(model_type: str, proofs: Proofs) ->
     try:
         config = AutoConfig.for_model(model_type)
         with torch.device("meta"):
-            model = AutoModel.from_config(config)
+            model = BY_CLASS[model_type](config) if model_type in BY_CLASS else AutoModel.from_config(config)
     except (ImportError, ValueError, TypeError, NotImplementedError, RuntimeError) as error:
         pytest.skip(f"transformers builds no {model_type} from its defaults here ({error})"[:120])
     with pytest.raises(ac.AttentionError, match=r"Its attention is not a chain over its tokens\."):

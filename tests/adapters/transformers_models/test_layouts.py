@@ -33,6 +33,44 @@ def test_image_tokens_of_a_language_model_are_patches() -> None:
     assert store.tokens.roles[0].tolist() == [ac.Role.TEXT, *[ac.Role.PATCH] * 16, *[ac.Role.TEXT] * 6]
 
 
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm"])
+def test_several_images_of_a_text_and_their_padding(name: str) -> None:
+    """An image of zeros is none. Patches without a pixel of their image are padding, to which none attends."""
+    model, ids = build(MEMBERS[name]), torch.tensor([[5, *[50] * 8, 7], [5, *[50] * 4, *[7] * 5]])
+    images, pixels = torch.randn(2, 2, 3, 64, 64), torch.ones(2, 2, 64, 64, dtype=torch.bool)
+    images[1, 1], pixels[0, 1, 30:] = 0, False
+    given: dict[str, Any] = {"input_ids": ids, "pixel_values": images}
+    tokens = ac.capture(model, **given, reading=ac.Reading(tower="vision")).tokens
+    assert (tokens.batch, tokens.grid) == (3, (4, 4))
+    padded = ac.capture(model, **given, pixel_attention_mask=pixels, reading=ac.Reading(tower="vision"))
+    assert padded.tokens.grid is None
+    assert padded.tokens.mask.tolist() == [[True] * 16, [True] * 8 + [False] * 8, [True] * 16]
+    assert not padded.maps()[1, ..., 8:].any()
+    patches = padded.tokens.mask.unflatten(1, (4, 4))
+    alone = ac.capture(model.vision_model, images.flatten(0, 1)[:3], patch_attention_mask=patches)
+    assert torch.equal(alone.tokens.roles, padded.tokens.roles)
+    assert torch.allclose(alone.maps(), padded.maps(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "blip-2"])
+def test_images_of_a_tower_are_scored_as_within_its_model(name: str) -> None:
+    model, given = member(name)
+    images = given.pop("pixel_values")
+    grid = ac.MultiBounce(model.vision_model).attribute(images.flatten(0, -4), output="grid")
+    assert grid.shape == (2, 4, 4)
+    first, beside = (images, given) if name == "blip-2" else (given["input_ids"], {"pixel_values": images})
+    reading = ac.Reading(tower="vision")
+    whole = ac.MultiBounce(model).attribute(first, model_kwargs=beside, reading=reading, output="grid")
+    assert torch.allclose(whole, grid, atol=1e-6)
+
+
+def test_a_decoder_beside_a_cross_attention_that_is_not_its_own() -> None:
+    """BLIP-2 takes decoder_input_ids for T5; OPT writes the text of input_ids."""
+    model, given = member("blip-2")
+    roles = ac.capture(model, **given, reading=ac.Reading(tower="text")).tokens.roles
+    assert roles[0].tolist() == [ac.Role.TEXT, *[ac.Role.PATCH] * 4, *[ac.Role.TEXT] * 6]
+
+
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_video_tokens_of_a_language_model_are_patches(name: str) -> None:
     grid, pixels = torch.tensor([[1, 4, 6]]), torch.randn(24, 96)
