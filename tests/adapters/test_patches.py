@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-
+from torch.overrides import TorchFunctionMode
 from attnchain_adapters.patches import Patches, uneven
+from attnchain_interp.store import covered
 
 
 def seen(image: Tensor, kernel: int, pad: tuple[int, ...] = (), **options: Any) -> dict[str, str]:
@@ -56,6 +57,58 @@ def test_a_kernel_around_each_step_divides_the_image(length: int, kernel: int, s
     cells = F.conv2d(image, torch.ones(1, 1, kernel, kernel), **options).shape[-1]
     middles = [(step * cell + 0.5, (cell + 0.5) * length / cells) for cell in range(cells)]
     assert max(abs(one - other) for one, other in middles) <= step / 2
+
+
+STEMS: dict[str, Any] = {
+    "dilated": nn.Conv2d(3, 2, 8, 8, dilation=2),
+    "far dilated": nn.Conv2d(3, 2, 4, 4, dilation=3),
+    "dilated and padded": nn.Conv2d(3, 2, 3, 4, padding=4, dilation=4),
+    "pooled": nn.Sequential(nn.Conv2d(3, 2, 4, 4), nn.AvgPool2d(2)),
+    "pooled before": nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 2, 4, 4)),
+    "overlapping pool": nn.Sequential(nn.Conv2d(3, 2, 1), nn.AvgPool2d(9, 4)),
+    "pooled by steps": nn.Sequential(nn.Conv2d(3, 2, 5), nn.AvgPool2d(8)),
+    "pooled as in ResNet": nn.Sequential(nn.Conv2d(3, 2, 7, 2, 3), nn.Tanh(), nn.AvgPool2d(3, 2, 1)),
+    "two convolutions": nn.Sequential(nn.Conv2d(3, 2, 3, 2), nn.Tanh(), nn.Conv2d(2, 2, 3, 2)),
+    "padded between": nn.Sequential(nn.Conv2d(3, 20, 4, 4), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(20, 2, 2, 2)),
+    "four convolutions": nn.Sequential(*(nn.Conv2d(3, 3, 3, 2, 1) for _ in range(4))),
+    "the strongest of each pool": nn.Sequential(nn.Conv2d(3, 2, 4, 4), nn.MaxPool2d(2)),
+}
+
+
+class Watched(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = Patches()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.patches.see(func, args, kwargs or {}, result)
+        return result
+
+
+@pytest.mark.parametrize("length", [64, 70, 75, 85])
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.filterwarnings("ignore:The model reads:UserWarning")
+def test_cells_lie_where_they_read(stem: str, length: int) -> None:
+    """Or a warning says so. The middle of what a cell reads is that of its gradient, on an image wide enough to hold it."""
+    wide = 64  # pixels on either side
+    image = torch.rand(1, 3, length, length)
+    with Watched() as watched:
+        cells = STEMS[stem](image).shape[-1]
+    said = watched.patches.metadata
+    around = torch.rand(1, 3, length + 2 * wide, length + 2 * wide, requires_grad=True)
+    read = STEMS[stem](around)
+    step = (wide * 2) // (read.shape[-1] - cells)
+    begin, middles = wide // step, []
+    for cell in range(begin, begin + cells):
+        (gradient,) = torch.autograd.grad(read[0, :, cell, begin].sum(), around, retain_graph=True)
+        rows = gradient.abs().sum((0, 1, 3)).nonzero()[:, 0].double()
+        middles.append(float(rows.min() + rows.max() + 1) / 2 - wide)
+    if "at places that are unknown" in said.get("patches", ""):
+        return
+    height, _ = covered(said, (cells, cells), (length, length))
+    away = max(abs((cell + 0.5) * height / cells - middle) for cell, middle in enumerate(middles))
+    assert away <= step / 2
 
 
 def test_steps_far_smaller_than_a_kernel_have_unknown_places() -> None:
