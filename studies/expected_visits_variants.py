@@ -34,6 +34,7 @@ class Walk(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         rectify: Literal["layers", "heads", "entries"] = "layers",
         heads: str = "mean",
         divisor: Literal["greatest", "rows"] = "greatest",

@@ -51,7 +51,7 @@ def methods(model: Any) -> dict[str, Any]:
         "GradELLM": attribution.GradELLM(model),
         "AttnLRP": attribution.AttnLRP(model),
         "LeaveOneOut": attribution.LeaveOneOut(model, perturbations_per_eval=64),
-        "ShapleyValues": attribution.ShapleyValues(model, "kernel", 256, perturbations_per_eval=64),
+        "ShapleyValues": attribution.ShapleyValues(model, method="kernel", n_samples=256, perturbations_per_eval=64),
         "IntegratedGradients": attribution.IntegratedGradients(model, internal_steps=50),
     }
 

@@ -246,7 +246,7 @@ def of_baselines(name: str, model: Any, inputs: Any) -> list[Tensor]:
     methods += [attribution.ShapleyValues(model, n_samples=1), attribution.IntegratedGradients(model, n_steps=5)]
     methods += [] if "bert" in name.lower() else [ac.LogitTokenRank(model)]
     methods += [
-        attribution.LeaveOneOut(model, removal)
+        attribution.LeaveOneOut(model, removal=removal)
         for removal in ("token-delete", "mean-embedding")
         if not first.is_floating_point()
     ]

@@ -20,8 +20,9 @@ from attnchain_interp.attribution.of_a_class.token_perturbation import LeaveOneO
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank
+from attnchain_interp.attribution.of_attention.metastable_states import MetastableStates
 from attnchain_interp.attribution.of_attention.rollout import ContributionRollout, Rollout
-from attnchain_interp.attribution.of_attention.walks import MetastableStates, MultiBounce, TokenRank
+from attnchain_interp.attribution.of_attention.walks import MultiBounce, TokenRank
 from attnchain_interp.attribution.text.cross_attention import cross_attention
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import prompt_of

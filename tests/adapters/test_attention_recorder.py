@@ -103,7 +103,7 @@ def test_methods_just_work(build: Callable[[], Any]) -> None:
     scores = ac.TokenRank(model).attribute(images)
     assert (scores.shape, scores.is_contiguous()) == (images.shape, True)
     assert torch.allclose(ac.TokenRank(model).attribute(images, output="tokens").sum(1), torch.ones(2), atol=1e-5)
-    rows = ac.RawAttention(model, 0, layers=-1).attribute(images, output="tokens")
+    rows = ac.RawAttention(model, token=0, layers=-1).attribute(images, output="tokens")
     assert torch.allclose(rows, ac.capture(model, images).maps()[:, -1].mean(1)[:, 0, :], atol=1e-6)
     ac.Rollout(model).attribute(images)
 

@@ -56,7 +56,7 @@ def test_offloaded_weights_change_no_number(load: Callable[[Path], Any], tmp_pat
     for method in (ac.TokenRank, ac.GradientAttention, ac.LeGrad):
         scores = method(model).attribute(IDS, (8, 5), output="tokens")
         assert torch.equal(scores, method(whole).attribute(IDS, (8, 5), output="tokens"))
-    for make in (lambda each: IntegratedGradients(each, 4), lambda each: LeaveOneOut(each, "mean-embedding")):
+    for make in (lambda each: IntegratedGradients(each, n_steps=4), lambda each: LeaveOneOut(each, removal="mean-embedding")):
         scores = make(model).attribute(IDS, (8, 5), output="tokens")
         assert torch.equal(scores, make(whole).attribute(IDS, (8, 5), output="tokens"))
     assert ac.prove(model, IDS).holds

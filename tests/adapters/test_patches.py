@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
 from attnchain_adapters.patches import Patches, uneven
 from attnchain_interp.store import covered
 

@@ -24,8 +24,8 @@ def _reads_attention_alone(method: object) -> bool:
 METHODS: dict[str, Callable[[Any], AttentionAttribution]] = {
     **{name: method for name in attribution.__all__ if _reads_attention_alone(method := getattr(attribution, name))},
     "TokenRank, outgoing, lambda2": lambda source: ac.TokenRank(source, heads="lambda2", direction="outgoing"),
-    "MultiBounce, center": lambda source: ac.MultiBounce(source, 3, "center", layers=[0, -1]),
-    "RawAttention, column": lambda source: ac.RawAttention(source, 2, "column"),
+    "MultiBounce, center": lambda source: ac.MultiBounce(source, steps=3, start="center", layers=[0, -1]),
+    "RawAttention, column": lambda source: ac.RawAttention(source, token=2, select="column"),
     "Rollout, half discarded": lambda source: ac.Rollout(source, discard=0.5, residual=0.2),
 }
 READING = {name: build for name, build in METHODS.items() if name != "RandomRanking"}
@@ -184,3 +184,13 @@ def test_the_residual_where_there_is_one(build: Callable[[Any], AttentionAttribu
     assert torch.equal(scores, solved)
     smooth = NoiseTunnel(method).attribute(images, nt_samples=2, stdevs=0.1, return_convergence_delta=True)
     assert [part.shape for part in smooth if isinstance(part, Tensor)] == [images.shape, (6,)]
+
+
+@pytest.mark.parametrize("name", attribution.__all__)
+def test_every_setting_of_a_method_is_given_by_its_name(name: str) -> None:
+    """`Rollout(model, -1)` said where the walk starts, and `TokenRank(model, -1)` which layer is read."""
+    method = getattr(attribution, name)
+    if isinstance(method, type) and issubclass(method, attribution.TokenAttribution):
+        first, *settings = inspect.signature(method).parameters.values()
+        assert first.name == "forward_func"
+        assert {each.kind for each in settings} <= {inspect.Parameter.KEYWORD_ONLY}

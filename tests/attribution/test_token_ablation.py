@@ -189,15 +189,15 @@ def test_packed_texts_are_not_parted_beside_a_mask(removal: Any) -> None:
     model, ids = small.llama(), small.ids(1)
     packed = {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2]]), "use_cache": False}
     with pytest.raises(ac.AttentionError, match="parts packed texts by their position_ids"):
-        attribution.LeaveOneOut(model, removal).attribute(ids, (6, 3), model_kwargs=packed)
-    method = attribution.LeaveOneOut(model, "mean-embedding")
+        attribution.LeaveOneOut(model, removal=removal).attribute(ids, (6, 3), model_kwargs=packed)
+    method = attribution.LeaveOneOut(model, removal="mean-embedding")
     found, alone = method.attribute(ids, (6, 3), model_kwargs=packed)[0], method.attribute(ids[:, 4:], (2, 3))[0]
     assert torch.allclose(found, torch.cat([torch.zeros(4, dtype=found.dtype), alone]), atol=1e-5)
 
 
 def test_a_deleted_token_does_not_part_a_text_with_positions() -> None:
     model, ids, places = small.llama(), small.ids(1), torch.arange(7)[None]
-    method = attribution.LeaveOneOut(model, "token-delete", "logit")
+    method = attribution.LeaveOneOut(model, removal="token-delete", score="logit")
     found = method.attribute(ids, (6, 3), model_kwargs={"position_ids": places, "use_cache": False})[0]
     for token in range(6):
         left = torch.arange(7) != token
@@ -218,7 +218,7 @@ def test_a_model_without_a_mask_takes_positions() -> None:
 
     ids, places = small.ids(1), {"position_ids": torch.arange(7)[None]}
     found, plain = (
-        attribution.LeaveOneOut(model, "token-delete").attribute(ids, (-1, 3), model_kwargs=places)
+        attribution.LeaveOneOut(model, removal="token-delete").attribute(ids, (-1, 3), model_kwargs=places)
         for model in (Maskless().eval(), small.llama())
     )
     assert torch.allclose(found, plain, atol=1e-5)

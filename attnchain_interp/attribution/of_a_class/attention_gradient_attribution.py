@@ -47,6 +47,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         layers: LayerSelection | None = "all",
         layer_weights: LayerWeights | None = "mean",
         balanced: bool | float | None = False,

@@ -64,12 +64,13 @@ class GradientAttention(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         start: Start | None = CLASS_OR_UNIFORM,
         layers: LayerSelection = "all",
         sequence: Literal["encoder", "decoder"] = "encoder",
     ) -> None:
         check_one_of("sequence", sequence, ("encoder", "decoder"))
-        super().__init__(forward_func, layers)
+        super().__init__(forward_func, layers=layers)
         self.start, self.sequence = start, sequence
 
     def relevance(self, found: AttentionGradients) -> Tensor:
@@ -122,8 +123,10 @@ class LeGrad(AttentionGradientAttribution):
 
     allows_padding: ClassVar[bool] = True
 
-    def __init__(self, forward_func: Any = None, layers: LayerSelection = "all", layer_weights: LayerWeights = "mean") -> None:
-        super().__init__(forward_func, layers, layer_weights)
+    def __init__(
+        self, forward_func: Any = None, *, layers: LayerSelection = "all", layer_weights: LayerWeights = "mean"
+    ) -> None:
+        super().__init__(forward_func, layers=layers, layer_weights=layer_weights)
 
     def captured(self, call: Call, layers: LayerSelection) -> AttentionGradients:
         positional, named = call.arguments(self.forward_func)
@@ -187,8 +190,8 @@ class GradELLM(AttentionGradientAttribution):
     has_start: ClassVar[bool] = True
     allows_padding: ClassVar[bool] = True
 
-    def __init__(self, forward_func: Any = None, start: Start | None = None, layers: LayerSelection = "all") -> None:
-        super().__init__(forward_func, layers)
+    def __init__(self, forward_func: Any = None, *, start: Start | None = None, layers: LayerSelection = "all") -> None:
+        super().__init__(forward_func, layers=layers)
         self.start = start
 
     def relevance(self, found: AttentionGradients) -> Tensor:

@@ -45,9 +45,9 @@ class GradientRollout(AttentionGradientAttribution):
     allows_padding: ClassVar[bool] = True
 
     def __init__(
-        self, forward_func: Any = None, start: Start | None = CLASS_OR_UNIFORM, layers: LayerSelection = "all"
+        self, forward_func: Any = None, *, start: Start | None = CLASS_OR_UNIFORM, layers: LayerSelection = "all"
     ) -> None:
-        super().__init__(forward_func, layers)
+        super().__init__(forward_func, layers=layers)
         self.start = start
 
     def relevance(self, found: AttentionGradients) -> Tensor:
@@ -85,12 +85,13 @@ class GMAR(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         norm: Literal["l1", "l2"] = "l1",
         start: Start | None = None,
         layers: LayerSelection = "all",
     ) -> None:
         check_one_of("norm", norm, ("l1", "l2"))
-        super().__init__(forward_func, layers)
+        super().__init__(forward_func, layers=layers)
         self.norm, self.start = norm, start
 
     def relevance(self, found: AttentionGradients) -> Tensor:
@@ -130,10 +131,10 @@ class TransitionAttentionMaps(AttentionGradientAttribution):
     allows_padding: ClassVar[bool] = True
 
     def __init__(
-        self, forward_func: Any = None, steps: int = 20, start: Start | None = None, layers: LayerSelection = "all"
+        self, forward_func: Any = None, *, steps: int = 20, start: Start | None = None, layers: LayerSelection = "all"
     ) -> None:
         check_whole_number("steps", steps, "the number of points of the integral from 0 to 1, which has two ends", 2)
-        super().__init__(forward_func, layers)
+        super().__init__(forward_func, layers=layers)
         self.steps, self.start = steps, start
 
     def read(self, call: Call) -> AttentionGradients:

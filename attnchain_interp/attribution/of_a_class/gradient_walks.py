@@ -102,6 +102,7 @@ class GradientTokenRank(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         layers: LayerSelection | None = None,
         tokens: TokenSelection = None,
         damping: float | None = None,
@@ -111,7 +112,7 @@ class GradientTokenRank(AttentionGradientAttribution):
     ) -> None:
         if damping is not None:
             check_damping(damping)
-        super().__init__(forward_func, layers, layer_weights, balanced)
+        super().__init__(forward_func, layers=layers, layer_weights=layer_weights, balanced=balanced)
         self.tokens, self.damping, self.personalization = tokens, damping, personalization
 
     def relevance(self, found: AttentionGradients) -> Tensor:
@@ -160,6 +161,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         steps: int = 2,
         start: Start | None = None,
         layers: LayerSelection | None = None,
@@ -168,7 +170,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
         balanced: bool | float | None = None,
     ) -> None:
         check_whole_number("steps", steps, "the number of steps of the walk", 0)
-        super().__init__(forward_func, layers, layer_weights, balanced)
+        super().__init__(forward_func, layers=layers, layer_weights=layer_weights, balanced=balanced)
         self.steps, self.start, self.tokens = steps, start, tokens
 
     def relevance(self, found: AttentionGradients) -> Tensor:
@@ -205,6 +207,7 @@ class ExpectedVisits(AttentionGradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         start: Start | None = CLASS_OR_UNIFORM,
         layers: LayerSelection | None = None,
         damping: float = 0.99,
@@ -212,7 +215,7 @@ class ExpectedVisits(AttentionGradientAttribution):
         balanced: bool | float | None = None,
     ) -> None:
         check_damping(damping)
-        super().__init__(forward_func, layers, layer_weights, balanced)
+        super().__init__(forward_func, layers=layers, layer_weights=layer_weights, balanced=balanced)
         self.start, self.damping = start, damping
 
     def relevance(self, found: AttentionGradients) -> Tensor:

@@ -60,7 +60,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
     reads_contexts: ClassVar[bool] = True
 
     def __init__(
-        self, forward_func: Any, n_steps: int = 50, score: TargetScore = "log-probability", internal_steps: int = 8
+        self, forward_func: Any, *, n_steps: int = 50, score: TargetScore = "log-probability", internal_steps: int = 8
     ) -> None:
         check_whole_number("n_steps", n_steps, "the number of points of the integral")
         check_whole_number("internal_steps", internal_steps, "how many points are run at a time")

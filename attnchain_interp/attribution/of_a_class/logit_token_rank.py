@@ -85,6 +85,7 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         layers: LayerSelection | None = None,
         tokens: TokenSelection = None,
         damping: float = DAMPING,

@@ -45,6 +45,7 @@ class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
     def __init__(
         self,
         forward_func: Any,
+        *,
         removal: Removal | None = None,
         score: TargetScore = "log-probability",
         perturbations_per_eval: int = 8,
@@ -119,6 +120,7 @@ class ShapleyValues(TokenPerturbation):
     def __init__(
         self,
         forward_func: Any,
+        *,
         method: Literal["sampling", "kernel"] = "sampling",
         n_samples: int = 25,
         seed: int = 0,
@@ -129,7 +131,7 @@ class ShapleyValues(TokenPerturbation):
         check_one_of("method", method, ("sampling", "kernel"))
         check_whole_number("seed", seed, "the seed of the random sets", 0)
         check_whole_number("n_samples", n_samples, "the number of random orders or sets")
-        super().__init__(forward_func, removal, score, perturbations_per_eval)
+        super().__init__(forward_func, removal=removal, score=score, perturbations_per_eval=perturbations_per_eval)
         self.method, self.n_samples, self.seed = method, n_samples, seed
 
     def of_one(self, ablation: TokenAblation, tokens: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class AttentionAttribution(TokenAttribution, ABC):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         layers: LayerSelection | None = None,
         heads: Heads = "mean",
         tokens: TokenSelection = None,

@@ -49,13 +49,16 @@ class AttentionFlow(AttentionAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         start: Start | None = None,
         layers: LayerSelection = "all",
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
         maps: Maps = "attention",
     ) -> None:
-        super().__init__(forward_func, layers, heads, tokens, "incoming", "mean", False, maps)
+        super().__init__(
+            forward_func, layers=layers, heads=heads, tokens=tokens, layer_weights="mean", balanced=False, maps=maps
+        )
         self.start = start
 
     def score(self, store: AttentionStore) -> Tensor:

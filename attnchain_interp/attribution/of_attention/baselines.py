@@ -71,6 +71,7 @@ class RawAttention(ChainAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         token: str | int = "class",
         select: Literal["row", "column"] = "row",
         layers: LayerSelection = "all",
@@ -81,7 +82,9 @@ class RawAttention(ChainAttribution):
         maps: Maps = "attention",
     ) -> None:
         check_one_of("select", select, ("row", "column"))
-        super().__init__(forward_func, layers, heads, tokens, "incoming", layer_weights, balanced, maps)
+        super().__init__(
+            forward_func, layers=layers, heads=heads, tokens=tokens, layer_weights=layer_weights, balanced=balanced, maps=maps
+        )
         self.token, self.select = token, select
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -98,8 +101,8 @@ class RawAttention(ChainAttribution):
                 'Instead use select="row".',
             )
         if isinstance(start, Tensor):  # the mean of the rows, each with its share
-            chosen = (self.layers, self.heads, self.tokens, self.direction, self.layer_weights, self.balanced)
-            return MultiBounce(None, 1, start, *chosen)
+            names = ("layers", "heads", "tokens", "direction", "layer_weights", "balanced")
+            return MultiBounce(steps=1, start=start, **{name: getattr(self, name) for name in names})
         return self.changed(token=start)
 
 
@@ -130,6 +133,7 @@ class WeightedPageRank(AttentionAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         steps: int = 30,
         layers: LayerSelection = "all",
         heads: Heads = "mean",
@@ -138,7 +142,9 @@ class WeightedPageRank(AttentionAttribution):
         balanced: bool | float = False,
         maps: Maps = "attention",
     ) -> None:
-        super().__init__(forward_func, layers, heads, tokens, "incoming", layer_weights, balanced, maps)
+        super().__init__(
+            forward_func, layers=layers, heads=heads, tokens=tokens, layer_weights=layer_weights, balanced=balanced, maps=maps
+        )
         self.steps = steps
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -167,7 +173,7 @@ class RandomRanking(AttentionAttribution):
         seed: the same seed gives the same scores. One generator serves the whole batch.
     """
 
-    def __init__(self, forward_func: Any = None, seed: int = 0, tokens: TokenSelection = None) -> None:
+    def __init__(self, forward_func: Any = None, *, seed: int = 0, tokens: TokenSelection = None) -> None:
         super().__init__(forward_func, layers=-1, tokens=tokens)
         check_whole_number("seed", seed, "the seed of the scores", 0)
         self.seed = seed

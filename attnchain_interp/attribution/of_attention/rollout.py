@@ -73,6 +73,7 @@ class Rollout(AttentionAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         start: Start | None = None,
         layers: LayerSelection = "all",
         heads: Heads = "mean",
@@ -87,7 +88,9 @@ class Rollout(AttentionAttribution):
             )
         if not (isinstance(residual, str) and residual == "depth"):
             check_probability("residual", residual, "the probability of staying", 0.5)
-        super().__init__(forward_func, layers, heads, tokens, "incoming", "mean", False, maps)
+        super().__init__(
+            forward_func, layers=layers, heads=heads, tokens=tokens, layer_weights="mean", balanced=False, maps=maps
+        )
         self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -147,7 +150,12 @@ class ContributionRollout(TokenAttribution):
     allows_padding: ClassVar[bool] = True
 
     def __init__(
-        self, forward_func: Any = None, start: Start | None = None, layers: LayerSelection = "all", measure: Measure = "alti"
+        self,
+        forward_func: Any = None,
+        *,
+        start: Start | None = None,
+        layers: LayerSelection = "all",
+        measure: Measure = "alti",
     ) -> None:
         check_measure(measure)
         if measure == "norm":

@@ -1,4 +1,4 @@
-"""Walks that follow attention: their steps, the share of time on each token, and the states that they rarely leave."""
+"""Walks that follow attention: their steps, and the share of time on each token."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Final, Literal, Self, final, get_args
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, ChainAttribution
+from attnchain_interp.attribution.of_attention.attention_attribution import ChainAttribution
 from attnchain_interp.attribution.text.hooks import POLICIES, Begin
 from attnchain_interp.capture import LayerMean, Maps
-from attnchain_interp.chain import Chain, bounce, expected_visits, metastable_states, stationary
+from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
@@ -59,6 +59,7 @@ class MultiBounce(ChainAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         steps: int = 2,
         start: Start | None = None,
         layers: LayerSelection | None = None,
@@ -70,7 +71,16 @@ class MultiBounce(ChainAttribution):
         maps: Maps | None = None,
     ) -> None:
         check_whole_number("steps", steps, "the number of steps of the walk", 0)
-        super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
+        super().__init__(
+            forward_func,
+            layers=layers,
+            heads=heads,
+            tokens=tokens,
+            direction=direction,
+            layer_weights=layer_weights,
+            balanced=balanced,
+            maps=maps,
+        )
         self.steps, self.start = steps, start
 
     def score(self, store: AttentionStore) -> Tensor:
@@ -116,6 +126,7 @@ class TokenRank(ChainAttribution):
     def __init__(
         self,
         forward_func: Any = None,
+        *,
         layers: LayerSelection | None = None,
         heads: Heads = "mean",
         tokens: TokenSelection = None,
@@ -135,7 +146,16 @@ class TokenRank(ChainAttribution):
             raise AttentionError('causal="last" says where jumps lead, and so does personalization.', "Leave one out.")
         if causal in ("last", "reverse", "absorb") and direction == "outgoing":
             raise AttentionError(f"causal={causal!r} has its own direction.", 'Leave direction="incoming".')
-        super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
+        super().__init__(
+            forward_func,
+            layers=layers,
+            heads=heads,
+            tokens=tokens,
+            direction=direction,
+            layer_weights=layer_weights,
+            balanced=balanced,
+            maps=maps,
+        )
         self.damping, self.personalization = damping, personalization
         self.causal: CausalPolicy | None = causal
 
@@ -199,50 +219,3 @@ class TokenRank(ChainAttribution):
     def _personalization(self, chain: Chain) -> Tensor | None:
         v = self.personalization
         return v[:, None] if isinstance(v, Tensor) and v.ndim == 2 and chain.states.ndim == 3 else v  # one for all heads
-
-
-@final
-class MetastableStates(AttentionAttribution):
-    """The number of the metastable state that each token belongs to most: a segmentation, not an importance.
-
-    1 is the state with the greatest stationary weight, 2 the next, and so on. 0 is for tokens outside the chain. The numbers
-    are names: they may be compared and drawn, but not averaged. A state that is the greatest of no token does not appear. By
-    default the last three layers of an image are averaged and balanced (docs/real-vision.md).
-
-    Args:
-        forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
-        k: the number of states. None finds the largest gap of each chain's spectrum.
-        damping: the probability of following the chain, for the stationary distribution that weighs the tokens.
-
-    Source: Reuter, Weber, Fackeldey, Röblitz, Garcia 2018 (GPCCA), here of attention.
-    """
-
-    is_additive: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        forward_func: Any = None,
-        k: int | None = None,
-        layers: LayerSelection | None = None,
-        heads: Heads = "mean",
-        tokens: TokenSelection = None,
-        direction: Direction = "incoming",
-        damping: float = 0.99,
-        layer_weights: LayerWeights | None = None,
-        balanced: bool | float | None = None,
-        maps: Maps | None = None,
-    ) -> None:
-        super().__init__(forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps)
-        self.k, self.damping = k, damping
-
-    def memberships(self, store: AttentionStore) -> Tensor:
-        """Returns the share of each token in each state: (batch, token, k), or (batch, head, token, k) for `heads="each"`.
-
-        Raises:
-            AttentionError: the errors of `metastable_states`, and a layer, head or token that the store lacks.
-        """
-        return metastable_states(self.chain(store), self.k, self.damping)
-
-    def score(self, store: AttentionStore) -> Tensor:
-        share, state = self.memberships(store).max(-1)
-        return ((state + 1) * (share > 0)).to(share.dtype)

@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[Build, Replica]] = {
     "GradientAttention": (ac.GradientAttention, gradient_attention),
     "GradientRollout": (ac.GradientRollout, gradient_rollout),
     "GMAR, l1": (ac.GMAR, gmar(1)),
-    "GMAR, l2": (lambda model, start=None: ac.GMAR(model, "l2", start), gmar(2)),
+    "GMAR, l2": (lambda model, start=None: ac.GMAR(model, norm="l2", start=start), gmar(2)),
     "GradientTokenRank": (
         lambda model, start=None: ac.GradientTokenRank(
             model, tokens="all", damping=0.9, personalization=None if start is None else UP_TO_5, **MEAN
@@ -45,7 +45,7 @@ METHODS: dict[str, tuple[Build, Replica]] = {
         gradient_token_rank,
     ),
     "GradientMultiBounce": (
-        lambda model, start=None: ac.GradientMultiBounce(model, 3, start, tokens="all", **MEAN),
+        lambda model, start=None: ac.GradientMultiBounce(model, steps=3, start=start, tokens="all", **MEAN),
         gradient_multi_bounce,
     ),
     "ExpectedVisits": (lambda model, start=None: ac.ExpectedVisits(model, start=start, damping=0.9), expected_visits),

@@ -30,9 +30,9 @@ def test_on_a_decoder() -> None:
         score = model(inputs_embeds=point).logits[0, 6].log_softmax(-1)[3]
         integral += weight / 2 * torch.autograd.grad(score, point)[0]
     expected = (change * integral).sum(-1)
-    found = IntegratedGradients(model, 12, internal_steps=5).attribute(ids, (6, 3), output="tokens")
+    found = IntegratedGradients(model, n_steps=12, internal_steps=5).attribute(ids, (6, 3), output="tokens")
     assert torch.allclose(found, expected, atol=1e-6)
-    embedded = IntegratedGradients(model, 12, internal_steps=12).attribute(table[ids], (6, 3), output="tokens")
+    embedded = IntegratedGradients(model, n_steps=12, internal_steps=12).attribute(table[ids], (6, 3), output="tokens")
     assert torch.allclose(embedded, found, atol=1e-9)
 
 
@@ -42,7 +42,7 @@ def test_the_integral_is_captums(n_steps: int) -> None:
     mean = images.mean((2, 3), keepdim=True).expand_as(images)
     pixels: Tensor = Captums(model).attribute(images, mean, 1, n_steps=n_steps)
     expected = pixels.sum(1).unflatten(1, (2, 4)).unflatten(3, (3, 4)).sum((2, 4))
-    found = IntegratedGradients(model, n_steps, "logit").attribute(images, 1, output="grid")
+    found = IntegratedGradients(model, n_steps=n_steps, score="logit").attribute(images, 1, output="grid")
     assert found.shape == expected.shape
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
 
@@ -58,7 +58,7 @@ def test_an_output_that_is_detached_is_refused() -> None:
 
 def test_scores_add_up_to_the_change_of_the_score() -> None:
     model, images = small.vit(), small.images()
-    method = IntegratedGradients(model, 60, "logit")
+    method = IntegratedGradients(model, n_steps=60, score="logit")
     assert isinstance(method, GradientAttribution)
     found = method.attribute(images, [1, 2], output="grid")
     mean = images.mean((2, 3), keepdim=True).expand_as(images)
@@ -73,7 +73,7 @@ def test_scores_of_an_encoder_add_up(model: Any) -> None:
     """Classifiers of BART's kind take no embeddings: those of the encoder are changed inside."""
     ids = small.ids(1)
     ids[0, -1] = model.config.eos_token_id
-    method = IntegratedGradients(model, 600, "logit", internal_steps=200)
+    method = IntegratedGradients(model, n_steps=600, score="logit", internal_steps=200)
     found = method.attribute(ids, 1, output="tokens", reading=ac.Reading(kind="encoder"))
     embedding = model.get_encoder().embed_tokens
     with embedding.register_forward_hook(lambda *given: embedding.forward(torch.arange(60)).mean(0).expand_as(given[-1])):
@@ -94,21 +94,21 @@ def test_the_text_beside_an_image(name: str, method: Any) -> None:
 
 def test_padding_and_texts() -> None:
     model, mask = small.bert(), torch.tensor([[1] * 7, [1, 1, 1, 0, 0, 0, 0]])
-    method = IntegratedGradients(model, 4)
+    method = IntegratedGradients(model, n_steps=4)
     scores = method.attribute(small.ids(), 1, mask, output="tokens")
     assert torch.allclose(scores[1:, :3], method.attribute(small.ids()[1:, :3], 1, output="tokens"), atol=1e-7)
     assert not scores[1, 3:].any()
-    result = IntegratedGradients(small.llama(), 4).attribute_text(TEXT, "a", DECODER)
+    result = IntegratedGradients(small.llama(), n_steps=4).attribute_text(TEXT, "a", DECODER)
     ids = torch.tensor([DECODER.encode(TEXT)])
     target = (ids.shape[1] - 1, DECODER.convert_tokens_to_ids("a"))
-    expected: Tensor = IntegratedGradients(small.llama(), 4).attribute(ids, target, output="tokens")
+    expected: Tensor = IntegratedGradients(small.llama(), n_steps=4).attribute(ids, target, output="tokens")
     assert result.token_attr is not None
     assert torch.allclose(result.token_attr, expected, atol=1e-9)
 
 
 def test_refusals() -> None:
     with pytest.raises(ac.AttentionError, match="n_steps"):
-        IntegratedGradients(small.vit(), 0)
+        IntegratedGradients(small.vit(), n_steps=0)
     with pytest.raises(ac.AttentionError, match="score='p'"):
         IntegratedGradients(small.vit(), score="p")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="internal_steps"):

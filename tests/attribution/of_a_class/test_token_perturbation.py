@@ -23,7 +23,7 @@ class Left(TokenPerturbation):
     """The score with all tokens, at each token."""
 
     def __init__(self, forward_func: Any, score: Any = "log-probability") -> None:
-        super().__init__(forward_func, None, score, 1)
+        super().__init__(forward_func, score=score, perturbations_per_eval=1)
 
     def of_one(self, ablation: TokenAblation, tokens: Tensor) -> Tensor:
         return ablation(tokens)[:, None] * tokens.double()
@@ -65,7 +65,7 @@ def test_patches_alone_have_scores() -> None:
 def test_one_token_has_all_that_it_adds(method: Any) -> None:
     """The Shapley value of one player is v({1}) − v(∅), the cost of leaving it out."""
     model, ids = small.bert(), small.ids()[:1, :1]
-    found = ShapleyValues(model, method, 4, score="logit").attribute(ids, 1, output="tokens")
+    found = ShapleyValues(model, method=method, n_samples=4, score="logit").attribute(ids, 1, output="tokens")
     assert found.abs().min() > 0
     left_out = LeaveOneOut(model, score="logit").attribute(ids, 1, output="tokens")
     assert torch.allclose(found.double(), left_out.double(), atol=1e-5)
@@ -78,9 +78,9 @@ def probability(model: Any, ids: Tensor, target: int, **options: Tensor) -> Tens
 @pytest.mark.parametrize("perturbations_per_eval", [1, 3])
 def test_on_a_decoder(perturbations_per_eval: int) -> None:
     model = small.llama()
-    found = LeaveOneOut(model, "token-delete", "probability", perturbations_per_eval).attribute(
-        small.ids(), [(6, 3), (6, 5)], output="tokens"
-    )
+    found = LeaveOneOut(
+        model, removal="token-delete", score="probability", perturbations_per_eval=perturbations_per_eval
+    ).attribute(small.ids(), [(6, 3), (6, 5)], output="tokens")
     for k, target in enumerate((3, 5)):
         ids = small.ids()[k : k + 1]
         left = [torch.cat([ids[:, :j], ids[:, j + 1 :]], 1) for j in range(7)]
@@ -128,12 +128,12 @@ def test_examples_do_not_mix() -> None:
 
 def test_of_texts() -> None:
     model = small.llama()
-    result = LeaveOneOut(model, "token-delete").attribute_text(TEXT, "a dog", DECODER)
+    result = LeaveOneOut(model, removal="token-delete").attribute_text(TEXT, "a dog", DECODER)
     ids = DECODER.encode(TEXT) + DECODER.encode("a dog", add_special_tokens=False)
     assert result.token_attr is not None
     for k, length in enumerate((len(ids) - 2, len(ids) - 1)):
         text = torch.tensor([ids[:length]])
-        row = LeaveOneOut(model, "token-delete").attribute(text, (length - 1, ids[length]), output="tokens")[0]
+        row = LeaveOneOut(model, removal="token-delete").attribute(text, (length - 1, ids[length]), output="tokens")[0]
         assert torch.allclose(result.token_attr[k], row[: len(ids) - 2])
     whole = LeaveOneOut(small.bert()).attribute_text(TEXT, 1, ENCODER)
     assert whole.output_tokens == ["LABEL_1"]
@@ -145,7 +145,7 @@ def test_refusals() -> None:
     with pytest.raises(ac.AttentionError, match="perturbations_per_eval"):
         LeaveOneOut(small.vit(), perturbations_per_eval=0)
     with pytest.raises(ac.AttentionError, match="removal='all'"):
-        LeaveOneOut(small.vit(), "all")  # type: ignore[arg-type]
+        LeaveOneOut(small.vit(), removal="all")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="solves no equation"):
         LeaveOneOut(small.vit()).attribute(small.images(), 1, return_convergence_delta=True)
 
@@ -166,7 +166,7 @@ def test_both_estimates_approach_the_values() -> None:
     model, ids = small.llama(layers=1), small.ids(1)[:, :4]
     expected = exact(TokenAblation(model, Call(ids, (3, 3)), "mean-embedding"))
     for method, samples in (("sampling", 60), ("kernel", 200)):
-        estimate = ShapleyValues(model, method, samples, removal="mean-embedding", perturbations_per_eval=40)  # type: ignore[arg-type]
+        estimate = ShapleyValues(model, method=method, n_samples=samples, removal="mean-embedding", perturbations_per_eval=40)  # type: ignore[arg-type]
         found = estimate.attribute(ids, (3, 3), output="tokens")[0]
         assert torch.allclose(found.double(), expected, atol=0.15 * float(expected.abs().max()))
         assert torch.allclose(found.double().sum(), expected.sum(), atol=1e-4)
@@ -177,7 +177,7 @@ def test_the_seed_alone_decides_the_sets(method: Any) -> None:
     model, images = small.vit(), small.images(1)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    shapley = (ShapleyValues(model, method, n_samples=3, seed=seed) for seed in (3, 3, 4))
+    shapley = (ShapleyValues(model, method=method, n_samples=3, seed=seed) for seed in (3, 3, 4))
     one, same, other = (each.attribute(images, 1, output="grid") for each in shapley)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -186,7 +186,7 @@ def test_the_seed_alone_decides_the_sets(method: Any) -> None:
 
 def test_refusals_of_shapley_values() -> None:
     with pytest.raises(ac.AttentionError, match="method='all'"):
-        ShapleyValues(small.vit(), "all")  # type: ignore[arg-type]
+        ShapleyValues(small.vit(), method="all")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="n_samples"):
         ShapleyValues(small.vit(), n_samples=0)
 
@@ -195,7 +195,7 @@ def test_refusals_of_shapley_values() -> None:
 def test_random_sets_touch_no_generator_of_others(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random numbers of another thread would move them, and those of a GPU are of no concern here."""
     model, images = small.vit(), small.images(1)
-    shapley = ShapleyValues(model, method, n_samples=3)
+    shapley = ShapleyValues(model, method=method, n_samples=3)
     alone = shapley.attribute(images, 1, output="tokens")
     model.register_forward_hook(lambda *_: torch.rand(1) and None)  # as if another thread drew
     monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("the global generators are seeded"))
@@ -206,7 +206,7 @@ def test_random_sets_touch_no_generator_of_others(method: Any, monkeypatch: pyte
 def test_random_sets_are_those_of_captum(method: Any) -> None:
     ablation = TokenAblation(small.vit(), Call(small.images(1), 1))
     tokens = torch.ones(1, len(ablation))
-    found = ShapleyValues(None, method, n_samples=7, seed=3).of_one(ablation, tokens)
+    found = ShapleyValues(None, method=method, n_samples=7, seed=3).of_one(ablation, tokens)
     torch.manual_seed(3)
     captum: Any = (ShapleyValueSampling if method == "sampling" else KernelShap)(ablation)
     assert torch.equal(found, captum.attribute(tokens, 0, n_samples=7, perturbations_per_eval=8))

@@ -1,4 +1,4 @@
-"""MultiBounce beside products of matrices; MetastableStates on a chain of two groups.
+"""MultiBounce beside products of matrices.
 
 TokenRank beside the eigenvectors and powers of the damped chain, and its policies in a decoder.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp import AttentionStore, Role, TokenLayout
+from attnchain_interp import AttentionStore
 from attnchain_interp.gradients import AttentionGradients
 
 from ...published import MEAN, PLAIN
@@ -114,24 +114,6 @@ def test_a_personalization_for_every_head(causal: AttentionStore) -> None:
     assert torch.allclose(each[:, 1], ac.TokenRank(heads=[1], layers=0, personalization=v, damping=0.5).score(causal))
     began = ac.TokenRank(causal="absorb", personalization=v).score(causal)
     assert not began[:, 5].any(), "walks begin at token 4 and only go back"
-
-
-def test_metastable_states_are_numbered_from_the_one_that_attention_stays_in_most() -> None:
-    """A class token and two groups of patches that attend to themselves; the second group is attended to more."""
-    group = torch.tensor([0, 1, 0, 1, 1, 1])
-    P = torch.where(group[:, None] == group, 0.95, 0.05 + 0.02 * group) * (1 + torch.arange(6) / 10)
-    maps = torch.full((2, 2, 7, 7), 1 / 7)
-    maps[..., 1:, 0], maps[..., 1:, 1:] = 0.1, 0.9 * P / P.sum(-1, keepdim=True)
-    store = AttentionStore.from_maps([maps, maps], TokenLayout.image(2, (2, 3), [Role.CLASS]))
-    method = ac.MetastableStates(k=2)
-    assert method.score(store).tolist() == [[0, 2, 1, 2, 1, 1, 1]] * 2
-    assert torch.equal(ac.MetastableStates(heads="each").score(store)[:, 1], method.score(store)), "the gap says 2"
-    chi = method.memberships(store)
-    assert chi.shape == (2, 7, 2)
-    assert torch.allclose(chi, ac.metastable_states(store.chain(), 2))
-    assert ac.MetastableStates(heads="each", layers=0).memberships(store).shape == (2, 2, 7, 2)
-    with pytest.raises(ac.AttentionError, match=r"chain \[0\]: k is 7, and the chain has 6 states"):
-        ac.MetastableStates(k=7).score(store)
 
 
 def test_a_walk_over_an_image_in_a_text_restarts_at_the_last_token_of_the_text() -> None:

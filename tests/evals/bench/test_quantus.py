@@ -36,9 +36,9 @@ def arguments(model: nn.Module, batch: Example) -> dict[str, Any]:
     ("method", "same"),
     [
         ("TokenRank", ac.TokenRank),
-        ("class row", lambda model: ac.RawAttention(model, "class")),
+        ("class row", lambda model: ac.RawAttention(model, token="class")),
         (ac.Rollout, ac.Rollout),
-        (partial(ac.MultiBounce, steps=3), lambda model: ac.MultiBounce(model, 3)),
+        (partial(ac.MultiBounce, steps=3), lambda model: ac.MultiBounce(model, steps=3)),
     ],
 )
 def test_each_pixel_has_the_score_of_its_patch(model: nn.Module, batch: Example, method: Any, same: Any) -> None:
