@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, bundled_vit
-from attnchain_evals.cli.demo import FRACTIONS
+from attnchain_evals.cli.digits_demo import FRACTIONS
 from attnchain_evals.metrics.statistics import interval
 from attnchain_evals.perturbation.perturbation_curve import Perturbation
 from attnchain_interp import AttentionAttribution, AttentionStore, LayerAttention

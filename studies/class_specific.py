@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 import attnchain_interp as ac
 from attnchain_evals import BenchmarkResult, InputMagnitude, benchmark
-from attnchain_evals.cli.demo import FRACTIONS
+from attnchain_evals.cli.digits_demo import FRACTIONS
 from attnchain_evals.metrics import ExampleMetric, curve_metrics, localisation_metrics
 from attnchain_interp.files import write_text
 from studies.backbones import BACKBONES, FOLDER, load

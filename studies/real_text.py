@@ -1,6 +1,6 @@
 """Methods on prompts of a really trained decoder: `python -m studies.real_text WEIGHTS DATA`.
 
-`attnchain fetch smollm2 FOLDER` fetches the weights. DATA holds facts.jsonl, indirect_objects.jsonl, passages.jsonl and
+`attnchain fetch smollm2 -o FOLDER` fetches the weights. DATA holds facts.jsonl, indirect_objects.jsonl, passages.jsonl and
 movie_reviews.jsonl, or the published files. Settings are chosen with `--split validation`; docs/real-text.md reports the test
 prompts. A killed run continues where it stopped; `torchrun --nproc-per-node 2 -m studies.real_text …` shares it between
 processes. It needs jinja2 ≥ 3.1.6 for the chat template. With `--page` nothing is measured: the page is made of

@@ -1,6 +1,6 @@
 """Methods on photographs, with a really trained backbone: `python -m studies.real_vision WEIGHTS DATA`.
 
-`attnchain fetch dinov2-small FOLDER` fetches the weights. DATA holds `ecssd/{validation,test}/{images,masks}` and
+`attnchain fetch dinov2-small -o FOLDER` fetches the weights. DATA holds `ecssd/{validation,test}/{images,masks}` and
 `caltech20/{train,validation,test}/CLASS`. The model is the backbone with a linear probe of the classes, which is fitted to the
 training images. Settings are chosen with `--split validation`; docs/real-vision.md reports the
 test photographs. A killed run continues where it stopped. With `--page` nothing is measured: the page is made of

@@ -13,8 +13,7 @@ import tempfile
 from pathlib import Path
 
 from attnchain_evals.bench.tables import Report, tables
-from attnchain_evals.cli.app import demo_methods
-from attnchain_evals.cli.demo import run
+from attnchain_evals.cli.digits_demo import demo_methods, run
 from studies.report_pages import ROOT, as_kept, write
 
 FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 7 / 8, 15 / 16, 1.0)

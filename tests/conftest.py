@@ -115,11 +115,11 @@ def store(logits: Tensor) -> AttentionStore:
 def real_weights() -> Callable[[str], Path]:
     """Returns a function from the name of a real model (dinov2-small, smollm2, minilm) to its folder.
 
-    `attnchain fetch NAMES DIR` fetches them, and $ATTNCHAIN_WEIGHTS names DIR, as in `.ci/run`. Elsewhere the test is skipped.
+    `attnchain fetch NAMES -o DIR` fetches them, and $ATTNCHAIN_WEIGHTS names DIR, as in `.ci/run`. Else the test is skipped.
     """
     home = os.environ.get("ATTNCHAIN_WEIGHTS")
     if not home:
-        pytest.skip("needs real weights: attnchain fetch dinov2-small smollm2 minilm DIR, then ATTNCHAIN_WEIGHTS=DIR")
+        pytest.skip("needs real weights: attnchain fetch dinov2-small smollm2 minilm -o DIR, then ATTNCHAIN_WEIGHTS=DIR")
 
     def folder(name: str) -> Path:
         from attnchain_evals.weights import fetched

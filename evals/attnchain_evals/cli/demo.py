@@ -1,73 +1,57 @@
-"""The demo: every method with the bundled model on test images, scores with intervals, pictures, a page."""
+"""`attnchain demo`: the bundled model of images, that of diffusion, or real models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated
 
-import torch
-from torch import Tensor, nn
+import typer
 
-from attnchain_evals.bench.benchmark import benchmark
-from attnchain_evals.bench.results import BenchmarkResult
-from attnchain_evals.bench.shared_capture import SharedCapture
-from attnchain_evals.bundled import bundled_vit
-from attnchain_evals.metrics import curve_metrics, localisation_metrics
-from attnchain_evals.report.explorer_pages import explore_image
-from attnchain_evals.report.report import write_report
-from attnchain_evals.tasks.cluttered_digits import ClutteredDigits
-from attnchain_evals.terminal import progress
-from attnchain_interp import AttentionError, AttentionStore
-from attnchain_interp.checks import check_whole_number
-from attnchain_interp.pictures import show_bounces, show_grid, show_heads, show_layers, show_states, write_figure
+from attnchain_evals.cli.options import check_effect
+from attnchain_evals.cli.outputs import check_folder
+from attnchain_evals.terminal import as_usage
 
-BATCH = 32
-FRACTIONS = (0.0, 1 / 16, 1 / 4, 3 / 4, 15 / 16, 1.0)  # dense where the evidence goes and comes, symmetric for SRG
-SHOWN = 6
+OF_REAL, OF_BUNDLED = ("photos", "weights", "fetch"), ("images", "seed")
 
 
-class Demo(NamedTuple):
-    """The scores of a demo, the model's accuracy on the images, and the written files."""
+def demo(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the results")] = Path("attnchain-demo"),
+    images: Annotated[int, typer.Option(min=2, help="without --real: test images to score; an interval needs two")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="without --real: of the test images")] = 0,
+    diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, segments")] = False,
+    real: Annotated[bool, typer.Option("--real", help="real models: objects of photographs, sources of an answer")] = False,
+    photos: Annotated[Path | None, typer.Option(help="with --real: a folder of photographs; three if not given")] = None,
+    weights: Annotated[Path | None, typer.Option(help="with --real: the folder of `attnchain fetch`")] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="with --real: fetch the models that are not there")] = False,
+) -> None:
+    """Scores methods that read attention alone, with the bundled vision transformer on its test images, and draws pictures.
 
-    benchmark: BenchmarkResult
-    accuracy: float
-    files: list[Path]
+    --diffusion and --real are two other demos.
+    """
+    from attnchain_interp import AttentionError
 
+    with as_usage():
+        check_folder(output)
+        if real and diffusion:
+            raise AttentionError("--real and --diffusion are two demos.", "Leave one of them out.")
+        if real:
+            check_effect(context, OF_BUNDLED, "with --real")
+        else:
+            check_effect(context, OF_REAL, "without --real", "add --real")
+        if photos is not None:
+            from attnchain_evals.tasks.image_folder import images_in
 
-def run(methods: Mapping[str, Any], out: Path, images: int, seed: int, fractions: Sequence[float] = FRACTIONS) -> Demo:
-    """Scores the methods on test images, and writes the table, its reports, pictures and an explorer page into `out`."""
-    check_whole_number("images", images, "the number of test images, of which an interval needs two", 2)
-    model = bundled_vit()
-    data = ClutteredDigits("test", images, seed=seed)
-    metrics = [*curve_metrics(fractions=fractions), *localisation_metrics()]
-    result = benchmark(model, data, methods, metrics, batch_size=BATCH, seed=seed, output=out, progress=True, name="bundled")
-    files = write_report(result, out)
-    first = next(data.batches(min(SHOWN, images)))
-    shared = SharedCapture(model, first.image)
-    store, maps = shared.store, {name: shared.scores(method) for name, method in methods.items()}
-    figures = {
-        "attributions.png": lambda: show_grid({"mask": first.mask, **maps}, first.image, share="none"),
-        "layers.png": lambda: show_layers(store, first.image[0]),
-        "bounces.png": lambda: show_bounces(store, first.image[0], start=patch_on(first.mask[0], store)),
-        "heads.png": lambda: show_heads(store),
-        "states.png": lambda: show_states(store, first.image),
-    }
-    files += [write_figure(draw(), out / name) for name, draw in progress([*figures.items()], "pictures")]
-    page = explore_image(model, first.image[:1], title="bundled · test image 0").write(out / "explorer.html")
-    return Demo(result, _accuracy(model, data), [*files, page])
+            images_in(photos)
+    if real:
+        from attnchain_evals.cli.real_demo import demo_real
 
+        demo_real(output, photos, weights, fetch)
+    elif diffusion:
+        from attnchain_evals.cli.diffusion_demo import demo_diffusion
 
-def patch_on(mask: Tensor, store: AttentionStore) -> int:
-    """Returns the position of the token whose patch the mask (height, width) covers most."""
-    if store.tokens.grid is None:
-        raise AttentionError("the store has no image grid.", "Capture a model of images.")
-    covered = nn.functional.adaptive_avg_pool2d(mask[None].float(), store.tokens.grid).flatten()
-    patches = store.tokens.select("patch")[0].nonzero()[:, 0]
-    return int(patches[covered.argmax()])
+        demo_diffusion(output, images, seed)
+    else:
+        from attnchain_evals.cli.digits_demo import demo_digits
 
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, data: ClutteredDigits) -> float:
-    right = torch.cat([model(batch.image).argmax(1) == batch.label for batch in data.batches(BATCH)])
-    return float(right.float().mean())
+        demo_digits(output, images, seed)

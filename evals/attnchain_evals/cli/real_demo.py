@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from attnchain_evals.report.real_page import (
 from attnchain_evals.segments import segment
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.tasks.image_folder import ImageFolder, open_image
-from attnchain_evals.terminal import progress, working
+from attnchain_evals.terminal import announce, progress, working
 from attnchain_evals.weights import FetchedModel, fetch, fetched
 
 VISION, DECODER = "dinov2-small", "smollm2"
@@ -57,6 +58,13 @@ class Answered(NamedTuple):
     answer: str
     words: list[str]
     sources: list[tuple[str, list[float]]]
+
+
+def demo_real(out: Path, photos: Path | None, home: Path | None, fetching: bool) -> None:
+    """Runs the demo and prints the files it wrote."""
+    announce(f"DINOv2 looks at photographs, SmolLM2 answers a question: pictures and a page, in {out}/")
+    for file in run(out, photos, real_models(home, fetching)):
+        typer.echo(file)
 
 
 def real_models(home: Path | None, fetching: bool) -> tuple[FetchedModel, FetchedModel]:

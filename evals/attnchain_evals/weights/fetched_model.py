@@ -104,7 +104,7 @@ def fetched(name: str, folder: str | Path | None = None) -> FetchedModel:
     model_named(name)
     home = Path(folder or default_folder()).expanduser()
     path = home / name
-    line = f"attnchain fetch {name} {home}"
+    line = f"attnchain fetch {name} --output {home}"
     try:
         record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
         found = FetchedModel(name, path, record["source"], record["sha256"], record["known_output"])

@@ -153,6 +153,7 @@ def model_named(name: str) -> RealModel:
     """Returns the model of a name."""
     if name not in MODELS:
         raise AttentionError(
-            f"there is no model {name!r} to fetch.{did_you_mean(name.rpartition('/')[2], MODELS)}", f"Use {', '.join(MODELS)}."
+            f"there is no model {name!r} to fetch.{did_you_mean(name.rpartition('/')[2], MODELS)}",
+            f"Use {', '.join(MODELS)}. A folder follows --output.",
         )
     return MODELS[name]

@@ -12,7 +12,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
 from attnchain_evals.bench.runner import Plan, Share, run
-from attnchain_evals.cli.demo import FRACTIONS
+from attnchain_evals.cli.digits_demo import FRACTIONS
 from attnchain_evals.metrics import curve_metrics, localisation_metrics
 from attnchain_evals.metrics.statistics import Score, interval
 from attnchain_evals.tasks.examples import Picture

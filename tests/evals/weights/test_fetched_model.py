@@ -51,7 +51,7 @@ def test_a_finished_model_is_not_fetched_again_unless_forced(tiny: RealModel, re
 
 def test_force_replaces_what_was_fetched(tiny: RealModel, tmp_path: Path) -> None:
     (fetch("tiny", tmp_path).path / "model.safetensors").write_bytes(b"others")
-    with pytest.raises(AttentionError, match=rf"is wanted.\nFetch it again: attnchain fetch tiny {tmp_path} --force"):
+    with pytest.raises(AttentionError, match=rf"is wanted.\nFetch it again: attnchain fetch tiny --output {tmp_path} --force"):
         fetched("tiny", tmp_path)
     assert fetch("tiny", tmp_path, force=True).is_new
     assert (tmp_path / "tiny/model.safetensors").read_bytes() == WEIGHTS
@@ -158,7 +158,9 @@ def test_what_someone_else_made_is_left_alone(tiny: RealModel, tmp_path: Path) -
 
 
 def test_a_model_that_is_absent_or_unknown(tiny: RealModel, tmp_path: Path) -> None:
-    with pytest.raises(AttentionError, match=f"tiny is not in {tmp_path}.\nFetch it: attnchain fetch tiny {tmp_path}"):
+    with pytest.raises(
+        AttentionError, match=f"tiny is not in {tmp_path}.\nFetch it: attnchain fetch tiny --output {tmp_path}"
+    ):
         fetched("tiny", tmp_path)
     for call in (fetch, fetched):
         with pytest.raises(AttentionError, match="no model 'smolm2' to fetch. Did you mean 'smollm2'"):
