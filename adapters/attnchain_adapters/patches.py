@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_interp.store import PatchPlaces
+
 Pair = tuple[int, int]
 _POOL: Final = ("input", "kernel_size", "stride", "padding")
 _ARGUMENTS: Final[dict[Any, tuple[str, ...]]] = {
@@ -41,13 +43,13 @@ class Patches:
     """
 
     def __init__(self) -> None:
-        self._uneven: dict[str, None] = {}
+        self._places: dict[PatchPlaces, None] = {}
         self._cells: dict[Pair, _Cells] = {}  # by the size of the tensor
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The metadata of a store, for `attribution`: "5×5 patches of 14×14 pixels in 83×83"."""
-        return {"patches": "; ".join(self._uneven)} if self._uneven else {}
+        """The metadata of a store: the places of the patches that do not divide images."""
+        return PatchPlaces.written(self._places)
 
     def see(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         """Notes a function of torch and its result."""
@@ -73,10 +75,9 @@ class Patches:
             stepwise = max(stepwise, abs(begin) / step)
             dividing = max(dividing, abs(begin) / step, abs(begin + count * step - length) / step)
         if min(stepwise, dividing) > 0.5:
-            places = f"{grid[0]}×{grid[1]} patches in {cells.image[0]}×{cells.image[1]}, at places that are unknown"
-            self._uneven[places] = None
+            self._places[PatchPlaces(grid, None, cells.image)] = None
         elif stepwise < dividing:
-            self._uneven |= dict.fromkeys(uneven(grid, cells.steps, cells.image))
+            self._places[PatchPlaces(grid, cells.steps, cells.image)] = None
 
 
 def _cut(cells: _Cells, given: Mapping[str, Any]) -> _Cells:
@@ -100,10 +101,3 @@ def _pair(numbers: int | Sequence[int] | str) -> Pair:
         return 0, 0
     first, *_, last = (numbers, numbers) if isinstance(numbers, int) else (*numbers, *numbers)
     return first, last
-
-
-def uneven(grid: Sequence[int], patch: Sequence[int], size: Sequence[int]) -> list[str]:
-    """Returns how patches lie on an image, in words, where they do not divide it."""
-    if all(cells * pixels == length for cells, pixels, length in zip(grid, patch, size, strict=True)):
-        return []
-    return [f"{grid[0]}×{grid[1]} patches of {patch[0]}×{patch[1]} pixels in {size[0]}×{size[1]}"]

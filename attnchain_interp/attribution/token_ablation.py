@@ -12,7 +12,6 @@ from torch import Tensor
 from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.hidden_tokens import HiddenTokens, takes
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.places import check_places, on_pixels
 from attnchain_interp.attribution.token_inputs import called, check_own_tokens, module_inside, own_call, tower_of
 from attnchain_interp.capture import capture, plain_run
 from attnchain_interp.checks import check_one_of, check_position
@@ -20,6 +19,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import logits_of, plain_target, selected_score
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import Role, TokenLayout
+from attnchain_interp.store.patches_on_pixels import check_same_image, on_pixels
 
 Removal = Literal["attention-mask", "token-delete", "mean-embedding", "mean-colour"]
 TargetScore = Literal["probability", "log-probability", "logit"]
@@ -133,7 +133,7 @@ class TokenAblation:
                 'Use removal="attention-mask", or "mean-embedding" for the text alone.',
             )
         if image:
-            check_places(self.metadata, self._call.inputs)
+            check_same_image(self.metadata, self._call.inputs)
         elif self._call.inputs.shape[1] != len(self.tokens):
             raise AttentionError(
                 f"{name} reads {len(self.tokens)} tokens of {self._call.inputs.shape[1]} in its input.",

@@ -16,7 +16,6 @@ from tqdm.auto import tqdm
 
 from attnchain_interp.attribution.images_in_text import pixels_of_examples
 from attnchain_interp.attribution.model_call import Call, one_tensor
-from attnchain_interp.attribution.places import check_places, on_pixels
 from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.spelling import Spans
@@ -29,6 +28,7 @@ from attnchain_interp.gradients.target import Target, plain_target
 from attnchain_interp.operators import full_precision
 from attnchain_interp.reprs import with_settings
 from attnchain_interp.store import TokenLayout
+from attnchain_interp.store.patches_on_pixels import check_same_image, on_pixels
 
 Output = Literal["input", "grid", "tokens"]
 
@@ -231,7 +231,7 @@ def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
             'Ask for output="grid" or output="tokens", which have them in the order of the model.',
         )
     if inputs.ndim == 4:
-        check_places(scored.metadata, inputs)
+        check_same_image(scored.metadata, inputs)
         pixels = on_pixels(tokens.to_grid(scores), scored.metadata, (inputs.shape[2], inputs.shape[3]))
         return pixels[:, None].expand_as(inputs)
     if inputs.ndim == 3 and inputs.shape[:2] == scores.shape:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from attnchain_interp.attribution.images_in_text import are_of_images
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.places import check_places, in_cells
 from attnchain_interp.attribution.token_attribution import parts_of
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.capture.reading import checked
@@ -19,6 +18,7 @@ from attnchain_interp.capture.source import forward_of, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import selected_score
 from attnchain_interp.store import AttentionStore, Role
+from attnchain_interp.store.patches_on_pixels import check_same_image, in_cells
 
 _SAME: Final = 0.05  # of the greatest score: more than the rounding of 16-bit types
 
@@ -134,7 +134,7 @@ def by_token(attributions: Tensor, store: AttentionStore) -> Tensor:
     check_own_tokens(store)
     tokens = store.tokens
     if attributions.ndim == 4 and tokens.grid is not None:
-        check_places(store.metadata, attributions)
+        check_same_image(store.metadata, attributions)
         scores = attributions.new_zeros(tokens.roles.shape)
         cells = in_cells(attributions.sum(1), store.metadata, tokens.grid)
         scores[:, (tokens.roles[0] == Role.PATCH).to(scores.device)] = cells.flatten(1)

@@ -6,7 +6,7 @@ from attnchain_interp.store.head_weights import NAMED_WEIGHTS, Heads, eigenvalue
 from attnchain_interp.store.layer_selection import LayerSelection, names_given, select_layers
 from attnchain_interp.store.layer_weights import NAMED_LAYER_WEIGHTS, LayerWeights, layer_weights
 from attnchain_interp.store.layers import LayerAttention
-from attnchain_interp.store.patches import covered, covered_by
+from attnchain_interp.store.patches_on_pixels import PatchPlaces, covered_by, covered_size
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.sinks import Sinks, known_sinks, sinks, states_of
 from attnchain_interp.store.starts import Start
@@ -15,8 +15,8 @@ from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
 
 __all__ = [
     "AttentionStore",
-    "covered",
     "covered_by",
+    "covered_size",
     "Direction",
     "eigenvalue_weights",
     "Grid",
@@ -29,6 +29,7 @@ __all__ = [
     "LayerWeights",
     "NAMED_LAYER_WEIGHTS",
     "NAMED_WEIGHTS",
+    "PatchPlaces",
     "names_given",
     "normalised_weights",
     "Role",

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.places import check_places
 from attnchain_interp.attribution.token_ablation import TargetScore, check_removal, score_of, single_target
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution
 from attnchain_interp.attribution.token_inputs import (
@@ -31,6 +30,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import check_differentiable, derivatives
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import TokenLayout
+from attnchain_interp.store.patches_on_pixels import check_same_image
 
 
 @final
@@ -94,7 +94,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
                 return score_of(called(model, own, given.expand(len(changed), -1)), target, len(changed), self.score)
 
         if given.ndim == 4:
-            check_places(store.metadata, given)
+            check_same_image(store.metadata, given)
             inputs, baseline = given, given.mean((2, 3), keepdim=True).expand_as(given)
         else:
             embedding = embedding_of(model, tower_of(call))

@@ -13,7 +13,7 @@ from attnchain_evals.segments.refinement import Share
 from attnchain_evals.tasks.mask_placement import SIDE, WholeImage
 from attnchain_interp import AttentionError, AttentionStore, capture
 from attnchain_interp.capture import rgb_image
-from attnchain_interp.store import covered, covered_by
+from attnchain_interp.store import covered_by, covered_size
 
 PATCHES: Final = 24
 """Patches along the shorter side of a photograph, for a model that takes any size."""
@@ -45,7 +45,7 @@ class WholePatches:
                 f"the tokens of {type(model).__name__} are no grid of patches, so they segment no image.",
                 "Use a vision transformer; see the tokens of a model with `attnchain inspect`.",
             )
-        self.patch = covered(store.metadata, grid, self._own.size)[0] // grid[0]
+        self.patch = covered_size(store.metadata, grid, self._own.size)[0] // grid[0]
         self._side = side or PATCHES * self.patch
         if self._side < self.patch:
             raise AttentionError(f"side is {side} pixels, and a patch has {self.patch}.", f"Use {2 * self.patch} or more.")

@@ -1,4 +1,4 @@
-"""The places of a grid's cells, for models that leave a rest of the image unread or add pixels to it."""
+"""Attributions of models that leave a rest of the image unread, or add pixels to it: each patch lies where it is read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_interp.attribution import AttnLRP, IntegratedGradients, LeaveOneOut, places
-from attnchain_interp.attribution.places import in_cells, on_pixels
-
-LESS = {"patches": "2×1 patches of 3×4 pixels in 7×5"}
-MORE = {"patches": "2×2 patches of 4×4 pixels in 7×5"}
+from attnchain_interp.attribution import AttnLRP, IntegratedGradients, LeaveOneOut
 
 
 class Own(nn.Module):
@@ -99,17 +95,3 @@ def test_a_patch_is_removed_where_it_lies(case: Any) -> None:
     found = LeaveOneOut(model, score="logit").attribute(images, 1, output="grid", reading=reading)
     assert torch.isclose(found[0, 4, 5], before - after)
     assert float((before - after).abs()) > 1e-6
-
-
-def test_cells_and_pixels() -> None:
-    cells = torch.tensor([[[1.0], [2.0]]])
-    assert on_pixels(cells, LESS, (7, 5))[0].tolist() == [[1, 1, 1, 1, 0]] * 3 + [[2, 2, 2, 2, 0]] * 3 + [[0] * 5]
-    assert in_cells(torch.ones(1, 7, 5), LESS, (2, 1)).tolist() == [[[12], [12]]]
-    assert in_cells(torch.ones(1, 7, 5), MORE, (2, 2)).tolist() == [[[16, 4], [12, 3]]]
-    assert in_cells(torch.ones(1, 7, 5), {}, (1, 1)).tolist() == [[[35]]]
-
-
-def test_images_that_a_model_changes_are_refused() -> None:
-    places.check_places({"images": "7×5"}, torch.ones(1, 3, 7, 5))
-    with pytest.raises(ac.AttentionError, match="the model inside gets images of 7×5"):
-        places.check_places({"images": "7×5"}, torch.ones(1, 3, 8, 5))
