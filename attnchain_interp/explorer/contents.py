@@ -12,9 +12,9 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.explorer.beginning import beginning
 from attnchain_interp.explorer.encoding import Floats, compressed, data_url, jpeg, quantise
 from attnchain_interp.explorer.example_chains import ExampleChains, metastable_regions
+from attnchain_interp.explorer.first_view import first_choices
 from attnchain_interp.explorer.map_quality import MapQuality, MeasuredMaps
 from attnchain_interp.explorer.page import Payload
 from attnchain_interp.gradients import AttentionGradients
@@ -55,8 +55,8 @@ class Contents:
         side = next(side for least, side in SIDES if room >= least)
         header["image"] = None if self.pixels is None else data_url(jpeg(self.pixels, side))
         header["contributions"], header["room"] = None, room
-        if quality.scope in ("all", "none") and contributions is None:  # there are no layers to open with
-            header["begin"] = {**header["begin"], "layers": None, "depth": "even"}
+        if quality.scope in ("all", "none") and contributions is None:  # there are no layers to choose
+            header["first"] = {**header["first"], "layers": None, "depth": "even"}
         for name, given in (("maps", quality), ("contributions", contributions)):
             if given is None:
                 continue
@@ -105,7 +105,7 @@ def contents(
         "outside": chains.outside.tolist(),
         "layers": [{"name": layer.name, "heads": layer.heads} for layer in chains.store],
         "depths": depths(chains.store),
-        "begin": beginning(chains, measured.means, contributions, outputs),
+        "first": first_choices(chains, measured.means, contributions, outputs),
         "outputs": list(range(len(shown) - outputs, len(shown))),
         "weightings": NAMED_WEIGHTS,
         "rank": {"damping": chains.damping, "jump": chains.jump},

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from attnchain_interp.explorer.beginning import opening
 from attnchain_interp.explorer.contents import Contents
 from attnchain_interp.explorer.encoding import Floats, data_url, jpeg
 from attnchain_interp.explorer.example_chains import ExampleChains
+from attnchain_interp.explorer.first_view import first_values
 from attnchain_interp.reprs import visible
 
 SIDE: Final = 336  # pixels
@@ -26,7 +26,7 @@ def still(chains: ExampleChains, maps: Floats, found: Contents) -> str:
     from attnchain_interp.pictures.stills import overlaid, shaded  # loads matplotlib
 
     header = found.header
-    values, start = opening(chains, maps, header["begin"]), header["begin"]["from"]
+    values, start = first_values(chains, maps, header["first"]), header["first"]["from"]
     if header["grid"] is None:
         text = spelled(header["labels"])[start]
         told = _escaped(f"2 bounces from “{text.strip() or text.replace(chr(10), '↵')}”")

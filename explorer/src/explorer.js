@@ -8,7 +8,7 @@ import { MethodsView } from "./methods_view.js";
 import { panel } from "./panel.js";
 import { accuracy } from "./accuracy.js";
 import { Readout } from "./readout.js";
-import { begin, ofHead } from "./state.js";
+import { firstChoices, ofHead } from "./state.js";
 import { TextView } from "./text_view.js";
 import { visible } from "./words.js";
 
@@ -18,9 +18,9 @@ export class Explorer {
     Object.assign(this, { root, header, onState, signal });
     this.readout = new Readout(header, arrays);
     this.arrays = arrays;
-    this.state = { ...begin(header), ...state };
+    this.state = { ...firstChoices(header), ...state };
     this.pinned = (state.from ?? null) !== null || this.state.output !== null;
-    this.state.from ??= this.state.output === null ? header.begin.from : this.state.output - 1;
+    this.state.from ??= this.state.output === null ? header.first.from : this.state.output - 1;
     this.probe = null;
     this.waiting = false;
     this.build(prefix);

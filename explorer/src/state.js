@@ -20,11 +20,11 @@ export const START = Object.freeze({
 });
 
 /** What a page shows first, but for the start of the walk. */
-export const begin = ({ begin: { from, ...choices } }) => ({ ...START, ...choices });
+export const firstChoices = ({ first: { from, ...choices } }) => ({ ...START, ...choices });
 
 /** The state as the part of an address after #; what is as at the start is left out. */
 export function toHash(state, header) {
-  const parts = new URLSearchParams(), first = begin(header);
+  const parts = new URLSearchParams(), first = firstChoices(header);
   for (const [name, value] of Object.entries(state)) {
     if (JSON.stringify(value) !== JSON.stringify(first[name])) parts.set(name, Array.isArray(value) ? value.join(".") : String(value));
   }
@@ -58,7 +58,7 @@ export function fromHash(hash, header) {
   const output = Number(given.get("output") ?? Number.NaN);
   if (given.get("output") === "null") found.output = null;
   else if (header.outputs.includes(output)) Object.assign(found, { output, from: found.from ?? output - 1 });
-  const state = { ...begin(header), ...found };
+  const state = { ...firstChoices(header), ...found };
   const [layer, head] = (given.get("head") ?? "").split(".").map((text, k) => whole(text, k ? Infinity : header.layers.length));
   if (layer === null || head === null || !(head < header.layers[layer]?.heads)) return state;
   return { ...state, head: [layer, head], heads: "one", target: null, maps: ofHead(state.maps) };

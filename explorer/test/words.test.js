@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { css, ink, mapColour, shade } from "../src/colours.js";
 import { csv } from "../src/export.js";
-import { begin, fromHash, toHash } from "../src/state.js";
+import { firstChoices, fromHash, toHash } from "../src/state.js";
 import { Readout } from "../src/readout.js";
 import { found, greatest, number, spelled, visible } from "../src/words.js";
 
@@ -14,7 +14,7 @@ const header = {
   methods: [],
   contributions: null,
   outputs: [7, 8],
-  begin: { from: 3, maps: "balanced", layers: null, depth: "late", output: null },
+  first: { from: 3, maps: "balanced", layers: null, depth: "late", output: null },
 };
 
 test("numbers have three digits that count", () => {
@@ -33,7 +33,7 @@ test("a token that is read from the right does not turn the number after it", ()
 });
 
 test("a link says the state, and no more than the page has is believed", () => {
-  const first = begin(header);
+  const first = firstChoices(header);
   const state = { ...first, n: 21, heads: "one", head: [1, 2], layers: [1, 1], damping: 0.9, from: 4 };
   assert.deepEqual(fromHash(`#${toHash(state, header)}`, header), state);
   const output = { ...first, maps: "attention", depth: "even", output: 8, from: 7 };

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp.explorer.beginning import opening
 from attnchain_interp.explorer.example_chains import ExampleChains
+from attnchain_interp.explorer.first_view import first_values
 
 from .stores import random_store
 
@@ -25,9 +25,9 @@ def image_store() -> ac.AttentionStore:
 
 
 def test_a_page_opens_with_the_chain_that_multi_bounce_walks() -> None:
-    found = ac.explore(random_store(layers=4)).payload.header["begin"]
+    found = ac.explore(random_store(layers=4)).payload.header["first"]
     assert found == {"maps": "balanced", "layers": [2, 3], "depth": "even", "output": None, "from": 0}
-    decoder = ac.explore(random_store(layers=4, causal=True)).payload.header["begin"]
+    decoder = ac.explore(random_store(layers=4, causal=True)).payload.header["first"]
     assert decoder == {"maps": "attention", "layers": None, "depth": "late", "output": None, "from": 9}
 
 
@@ -36,14 +36,14 @@ def test_a_page_with_outputs_explains_the_first_from_the_token_before_it() -> No
     contributions = ac.AttentionStore.from_maps([layer.maps.mean(1, keepdim=True) for layer in store])
     header = ac.explore(store, contributions=contributions, outputs=3).payload.header
     assert header["outputs"] == [7, 8, 9]
-    assert header["begin"] | {"depth": ""} == {"maps": "contributions", "layers": None, "depth": "", "output": 7, "from": 6}
+    assert header["first"] | {"depth": ""} == {"maps": "contributions", "layers": None, "depth": "", "output": 7, "from": 6}
 
 
 def test_without_a_class_token_a_walk_starts_at_the_subject_and_at_no_sink() -> None:
     store = image_store()
     rank = ac.TokenRank().score(store)[0]
     assert int(rank.argmax()) == 0
-    assert ac.explore(store).payload.header["begin"]["from"] == int(rank[1:].argmax()) + 1
+    assert ac.explore(store).payload.header["first"]["from"] == int(rank[1:].argmax()) + 1
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -52,7 +52,7 @@ def test_the_values_shown_first_are_those_of_multi_bounce(causal: bool) -> None:
     header = ac.explore(store).payload.header
     chains = ExampleChains(store, 0, None)
     mean = torch.stack([store.chain(layer).matrix[0] for layer in range(4)])[:, :, chains.states]
-    start = header["begin"]["from"]
+    start = header["first"]["from"]
     settings: dict[str, Any] = {"layer_weights": "late"} if causal else {"layers": slice(-2, None), "balanced": True}
     expected = ac.bounce(store.chain(**settings), start, 2)[0]
-    assert opening(chains, mean.numpy(), header["begin"]) == pytest.approx(expected.numpy(), abs=1e-5)
+    assert first_values(chains, mean.numpy(), header["first"]) == pytest.approx(expected.numpy(), abs=1e-5)

@@ -15,8 +15,8 @@ from attnchain_interp.store.layer_weights import depths
 STEPS: Final = 2  # bounces that a page shows first
 
 
-def beginning(chains: ExampleChains, means: Floats, contributions: bool, outputs: int) -> dict[str, Any]:
-    """Returns the choices with which a page opens.
+def first_choices(chains: ExampleChains, means: Floats, contributions: bool, outputs: int) -> dict[str, Any]:
+    """Returns the choices of the first view.
 
     A walk starts at the token that predicts the first output, else at the last token of a decoder, else at the class token,
     else at the state of the greatest TokenRank that is no attention sink.
@@ -42,20 +42,20 @@ def beginning(chains: ExampleChains, means: Floats, contributions: bool, outputs
     }
 
 
-def opening(chains: ExampleChains, maps: Floats, begin: dict[str, Any]) -> Floats:
-    """Returns the values (token,) that a page shows first: two bounces in the chain of `beginning`.
+def first_values(chains: ExampleChains, maps: Floats, choices: dict[str, Any]) -> Floats:
+    """Returns the values (token,) that a page shows first: two bounces in the chain of `first_choices`.
 
     Args:
         chains: the example.
         maps: the maps (layer, token, state) of the page.
-        begin: the result of `beginning`.
+        choices: the result of `first_choices`.
     """
-    first, last = begin["layers"] or [0, len(maps) - 1]
-    depth = np.array(depths(chains.store)[first : last + 1]) if begin["depth"] == "late" else np.ones(last + 1 - first)
+    first, last = choices["layers"] or [0, len(maps) - 1]
+    depth = np.array(depths(chains.store)[first : last + 1]) if choices["depth"] == "late" else np.ones(last + 1 - first)
     if not depth.any():
         depth = np.ones(len(depth))
     chain = chains.chain(np.tensordot(depth / depth.sum(), maps[first : last + 1], 1))
-    return bounce(balance(chain) if begin["maps"] == "balanced" else chain, begin["from"], STEPS).flatten().float().numpy()
+    return bounce(balance(chain) if choices["maps"] == "balanced" else chain, choices["from"], STEPS).flatten().float().numpy()
 
 
 def _start(chains: ExampleChains, transitions: Floats, balanced: bool, outputs: int) -> int:
