@@ -4,6 +4,7 @@ from attnchain_interp.attribution.defaults import DEFAULTS, Defaults, Settings, 
 from attnchain_interp.attribution.description import described
 from attnchain_interp.attribution.embeddings import changed_embeddings, embedding_of, mean_embedding
 from attnchain_interp.attribution.hidden_tokens import HiddenTokens
+from attnchain_interp.attribution.method import Method
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import AttentionGradientAttribution
 from attnchain_interp.attribution.of_a_class.attn_lrp import AttnLRP
 from attnchain_interp.attribution.of_a_class.gradient_attention import GradELLM, GradientAttention, LeGrad
@@ -24,7 +25,6 @@ from attnchain_interp.attribution.of_attention.metastable_states import Metastab
 from attnchain_interp.attribution.of_attention.rollout import ContributionRollout, Rollout
 from attnchain_interp.attribution.of_attention.walks import MultiBounce, TokenRank
 from attnchain_interp.attribution.text.cross_attention import cross_attention
-from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.sentences import sentences_of
@@ -61,6 +61,7 @@ __all__ = [
     "LogitTokenRank",
     "mean_embedding",
     "MetastableStates",
+    "Method",
     "MultiBounce",
     "prompt_of",
     "RandomRanking",
@@ -72,7 +73,6 @@ __all__ = [
     "ShapleyValues",
     "TextAttribution",
     "TextAttributionResult",
-    "TextHooks",
     "TokenAblation",
     "TokenAttribution",
     "TokenPerturbation",

@@ -15,8 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from attnchain_interp.attribution.images_in_text import pixels_of_examples
+from attnchain_interp.attribution.method import Method
 from attnchain_interp.attribution.model_call import Call, one_tensor
-from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.spelling import Spans
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
@@ -45,7 +45,7 @@ class Scored(NamedTuple):
     metadata: Mapping[str, str] = {}
 
 
-class TokenAttribution(TextHooks, ABC):
+class TokenAttribution(Method, ABC):
     """A Captum attribution method that gives one score per token of one input.
 
     A subclass defines `read`, from a call to a source, and `scores`, from a source to scores. The methods of a subclass that

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
+from attnchain_interp.attribution.method import Begin
 from attnchain_interp.attribution.of_a_class.attention_gradient_attribution import (
     AttentionGradientAttribution,
     start_of,
     start_row,
 )
 from attnchain_interp.attribution.of_attention.walks import JUMPS_TO_LAST
-from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
 from attnchain_interp.chain.chain import check_damping
 from attnchain_interp.chain.transformations import balanced_by

@@ -10,8 +10,8 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import defaults_of, settings_of
+from attnchain_interp.attribution.method import Begin
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.capture import Maps, capture, capture_direct_effects
 from attnchain_interp.chain import Chain, stationary

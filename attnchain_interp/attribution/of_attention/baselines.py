@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
+from attnchain_interp.attribution.method import Begin
 from attnchain_interp.attribution.of_attention.attention_attribution import (
     AttentionAttribution,
     ChainAttribution,
     checked_store,
 )
 from attnchain_interp.attribution.of_attention.walks import MultiBounce
-from attnchain_interp.attribution.text.hooks import Begin
 from attnchain_interp.capture import Maps
 from attnchain_interp.chain import bounce
 from attnchain_interp.checks import check_one_of, check_whole_number

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Final, Literal, Self, final, get_args
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
+from attnchain_interp.attribution.method import POLICIES, Begin
 from attnchain_interp.attribution.of_attention.attention_attribution import ChainAttribution
-from attnchain_interp.attribution.text.hooks import POLICIES, Begin
 from attnchain_interp.capture import LayerMean, Maps
 from attnchain_interp.chain import Chain, bounce, expected_visits, stationary
 from attnchain_interp.chain.chain import check_damping

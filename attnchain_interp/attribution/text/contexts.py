@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.text.hooks import TextHooks
+from attnchain_interp.attribution.method import Method
 from attnchain_interp.gradients import AttentionGradients, FactoredGradient
 from attnchain_interp.operators import Factors
 from attnchain_interp.store import AttentionStore, LayerAttention, Role, TokenLayout
@@ -51,7 +51,7 @@ def contexts(source: Source, lengths: Tensor, first: int = 0) -> Source:
     return AttentionStore(layers, TokenLayout(torch.where(there, roles, int(Role.PAD))), source.metadata)
 
 
-def together(method: TextHooks, store: AttentionStore) -> int:
+def together(method: Method, store: AttentionStore) -> int:
     """Returns how many contexts of a text the method scores as one batch. Maps of that many contexts have a bounded size."""
     if not method.allows_padding or any(isinstance(layer.attention, Factors) for layer in store):
         return 1

@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from attnchain_interp.attribution.embeddings import embedding_of
+from attnchain_interp.attribution.method import Method
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.contexts import contexts, together
-from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.capture import Reading, capture, of_this_thread
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import AttentionGradients, SeveralScores, logits_kept, logits_of
@@ -45,9 +45,7 @@ class Rows(NamedTuple):
     from_position: bool
 
 
-def decoder_rows(
-    method: TextHooks, model: nn.Module, ids: Tensor, first: int, size: int | None, progress: bool = False
-) -> Rows:
+def decoder_rows(method: Method, model: nn.Module, ids: Tensor, first: int, size: int | None, progress: bool = False) -> Rows:
     """Returns the rows of the output tokens ids[0, first:], each over the tokens before it, and zero from it on.
 
     Args:
@@ -104,7 +102,7 @@ def sinks_of(source: Any) -> dict[int, str]:
     return {} if found is None else found.described()
 
 
-def _context_rows(method: TextHooks, model: nn.Module, ids: Tensor, first: int, progress: bool) -> Rows:
+def _context_rows(method: Method, model: nn.Module, ids: Tensor, first: int, progress: bool) -> Rows:
     """Returns the rows of a method that reads the context of each output token by itself."""
     scores, found = torch.zeros(ids.shape[1] - first, ids.shape[1] - 1, dtype=torch.float64, device="cpu"), []
     lengths = range(first, ids.shape[1])
@@ -182,7 +180,7 @@ def probabilities(logits: Tensor, ids: Tensor, first: int) -> Tensor:
     return predicted.gather(1, ids[0, first:, None].cpu())[:, 0]
 
 
-def model_inputs(method: TextHooks, model: Any, ids: Tensor) -> Tensor:
+def model_inputs(method: Method, model: Any, ids: Tensor) -> Tensor:
     """Returns the token ids, or their embeddings where the method calls the model with embeddings."""
     return embedding_of(model)(ids).detach() if method.reads_embeddings else ids
 
@@ -201,7 +199,7 @@ def _store(source: AttentionStore | AttentionGradients) -> AttentionStore:
     return source.store if isinstance(source, AttentionGradients) else source
 
 
-def encoder_decoder_rows(method: TextHooks, model: nn.Module, prompt: Tensor, ids: Tensor, first: int) -> Rows:
+def encoder_decoder_rows(method: Method, model: nn.Module, prompt: Tensor, ids: Tensor, first: int) -> Rows:
     """Returns the rows of the output tokens ids[0, first:], each over the encoder's tokens.
 
     Args:

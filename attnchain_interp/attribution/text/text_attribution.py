@@ -9,6 +9,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
+from attnchain_interp.attribution.method import Method
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.continuation import (
     GREEDY,
@@ -19,7 +20,6 @@ from attnchain_interp.attribution.text.continuation import (
     given_tokens,
     output_labels,
 )
-from attnchain_interp.attribution.text.hooks import TextHooks
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs, sinks_of
@@ -52,9 +52,9 @@ class TextAttribution(Attribution):
         AttentionError: a method without a model, or with heads="each".
     """
 
-    def __init__(self, attr_method: TextHooks, tokenizer: Any = None) -> None:
+    def __init__(self, attr_method: Method, tokenizer: Any = None) -> None:
         example = "TextAttribution(TokenRank(model), tokenizer)"
-        check_type("attr_method", attr_method, TextHooks, f"Give a method with its model: {example}.")
+        check_type("attr_method", attr_method, Method, f"Give a method with its model: {example}.")
         if attr_method.forward_func is None:
             raise AttentionError(
                 "the method was made without a model, which attribute_text needs.", "Give the model as forward_func."

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_interp import AttentionError, RandomRanking, TextAttribution
-from attnchain_interp.attribution import TextHooks
+from attnchain_interp.attribution import Method
 
 
 def answer_scores(method: Any, model: nn.Module, texts: Tensor, answers: Tensor, first: int = 0) -> Tensor:
@@ -27,7 +27,7 @@ def answer_scores(method: Any, model: nn.Module, texts: Tensor, answers: Tensor,
     Raises:
         AttentionError: a model that writes no text, and the errors of `TextAttribution`.
     """
-    if isinstance(method, TextHooks) and method.forward_func is None:
+    if isinstance(method, Method) and method.forward_func is None:
         method = method.changed(forward_func=model)
     found = []
     for number, (text, answer) in enumerate(zip(texts, answers, strict=True), first):

@@ -1,4 +1,4 @@
-"""The hooks by which a method says how it reads texts. `TextAttribution` knows a method by these hooks alone."""
+"""What every method is, on images and on texts: it reads a model, and scores the tokens that it read."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ POLICIES: Final[dict[Begin | None, str]] = {
 }
 
 
-class TextHooks(Attribution, ABC):
-    """The hooks that `TextAttribution` calls on a method. Every attribution method has them.
+class Method(Attribution, ABC):
+    """An attribution method: `read` captures what it needs of a model, and `scores` gives one score per token.
 
-    `AttentionAttribution` and `AttentionGradientAttribution` define `read` and `scores`. A method with a `start` sets
-    `has_start = True`. Few methods need more. `read` runs in the model's `turn`.
+    `AttentionAttribution` and `AttentionGradientAttribution` define both. All else says how the method reads texts:
+    `TextAttribution` knows a method by these hooks alone. A method with a `start` sets `has_start = True`. Few methods need
+    more. `read` runs in the model's `turn`.
 
     Attributes:
         forward_func: the model.
@@ -77,7 +78,7 @@ class TextHooks(Attribution, ABC):
             first: the number of the first example, or of the output token. Only a random score depends on it.
         """
 
-    def started_at(self, start: Start, store: AttentionStore) -> TextHooks | None:
+    def started_at(self, start: Start, store: AttentionStore) -> Method | None:
         """Returns a copy whose walk starts elsewhere; None where the method does not start at tokens.
 
         Args:
@@ -88,7 +89,7 @@ class TextHooks(Attribution, ABC):
         """
         return self.changed(start=start) if self.has_start else None
 
-    def restricted_to(self, states: Tensor) -> TextHooks:
+    def restricted_to(self, states: Tensor) -> Method:
         """Returns a copy whose states are chosen by a bool tensor (batch, token)."""
         return self.changed(tokens=states)
 
@@ -113,7 +114,7 @@ class TextHooks(Attribution, ABC):
 
 def _in_turn(read: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(read)
-    def waiting(self: TextHooks, call: Call) -> Any:
+    def waiting(self: Method, call: Call) -> Any:
         with turn(self.forward_func):
             return read(self, call)
 

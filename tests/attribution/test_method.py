@@ -15,9 +15,9 @@ from attnchain_interp.attribution import TokenAttribution, gradient_chain
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.store import Start
 
-from ...published import MEAN, PLAIN
-from .. import small_models as small
-from .texts import DECODER, ENCODER, SEQ2SEQ, TEXT, bart, rows_of, t5
+from ..published import MEAN, PLAIN
+from . import small_models as small
+from .text.texts import DECODER, ENCODER, SEQ2SEQ, TEXT, bart, rows_of, t5
 
 
 class Wander(AttentionAttribution):
