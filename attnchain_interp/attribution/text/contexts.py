@@ -48,7 +48,9 @@ def contexts(source: Source, lengths: Tensor, first: int = 0) -> Source:
     layers = [LayerAttention(each.name, cut(each.attention), each.sink, n) for each, n in zip(source, norms, strict=True)]
     roles = of_contexts(source.tokens.roles)[:, part]
     there = torch.arange(stop, device=roles.device) < lengths[:, None].to(roles.device)
-    return AttentionStore(layers, TokenLayout(torch.where(there, roles, int(Role.PAD))), source.metadata)
+    found = AttentionStore(layers, TokenLayout(torch.where(there, roles, int(Role.PAD))), source.metadata)
+    found.causal = source.causal  # a part of causal maps is causal, and the proof of a whole batch takes as long as its chain
+    return found
 
 
 def together(method: Method, store: AttentionStore) -> int:

@@ -128,13 +128,13 @@ def check_read(tokens: TokenLayout, inputs: Tensor, model: nn.Module) -> None:
 
 def check_causal(store: AttentionStore, model: nn.Module) -> None:
     """Refuses a layer in which a token attends to later tokens."""
-    for layer in store:
-        if not layer.causal(store.tokens.mask):
-            raise AttentionError(
-                f"layer {layer.name!r} of {type(model).__name__} attends to later tokens, so the context of an output token"
-                " depends on the tokens after it.",
-                'Attribute one prediction of the whole text: attribute(ids, target=(position, token), output="tokens").',
-            )
+    if not store.causal:
+        layer = next(layer for layer in store if not layer.causal(store.tokens.mask))
+        raise AttentionError(
+            f"layer {layer.name!r} of {type(model).__name__} attends to later tokens, so the context of an output token"
+            " depends on the tokens after it.",
+            'Attribute one prediction of the whole text: attribute(ids, target=(position, token), output="tokens").',
+        )
 
 
 @contextmanager

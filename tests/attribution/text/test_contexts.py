@@ -84,6 +84,17 @@ def test_contexts_are_a_batch_with_padding() -> None:
     assert torch.equal(found[0].maps[0], store[0].maps[0, :, :4, :4])
 
 
+@pytest.mark.parametrize("method", [ac.TokenRank(small.llama(), maps="attention"), ac.GradientTokenRank(small.llama())])
+def test_contexts_of_a_causal_text_are_not_proved_causal_again(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof of a batch of contexts takes as long as its chain."""
+    batches, causal = list[int](), ac.LayerAttention.causal
+    monkeypatch.setattr(
+        ac.LayerAttention, "causal", lambda layer, states: batches.append(len(states)) or causal(layer, states)
+    )
+    method.attribute_text(TEXT, "a dog walking", DECODER, internal_batch_size=4)
+    assert set(batches) == {1}
+
+
 def test_few_contexts_are_taken_together_where_maps_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small.llama()
     store, rank = ac.capture(model, small.ids(1)), ac.TokenRank(model)
