@@ -109,7 +109,7 @@ def of_a_prompt(build: Callable[[Any], Any], tokens: int, sizes: Sizes, device: 
         embedded = model.get_input_embeddings()(ids).requires_grad_()
         return torch.autograd.grad(model(inputs_embeds=embedded, logits_to_keep=1).logits[0][answer], embedded)
 
-    target: dict[str, Any] = {"target": answer} if method.reads_gradients else {}
+    target: dict[str, Any] = {"target": answer} if method.explains_target else {}
     return against_a_forward(lambda: method.attribute(ids, output="tokens", **target), both if target else forward, device)
 
 
@@ -128,7 +128,7 @@ def of_images(name: str, build: Callable[[Any], Any], batch: int, sizes: Sizes, 
         given = images.clone().requires_grad_()
         return torch.autograd.grad(model(given)[:, 0].sum(), given)
 
-    target: dict[str, Any] = {"target": 0} if method.reads_gradients else {}
+    target: dict[str, Any] = {"target": 0} if method.explains_target else {}
     return against_a_forward(lambda: method.attribute(images, output="tokens", **target), both if target else forward, device)
 
 

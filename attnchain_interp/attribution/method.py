@@ -37,8 +37,9 @@ class Method(Attribution, ABC):
         tokens: the states of the method; see `TokenLayout.select`. A method without states reads "all" tokens.
         heads: the weights of the heads. "each" gives one row per head, which a text has no place for.
         has_start: whether the method has a `start`, where its walk starts.
-        reads_gradients: whether the source depends on the target. One forward and one backward of a decoder then serve
-            `internal_batch_size` output tokens; else one forward serves all output tokens.
+        explains_target: whether the source depends on the target. One forward and one backward of a decoder then serve
+            `internal_batch_size` output tokens; else one forward serves all output tokens. A text of a classifier has the
+            class as its output.
         reads_embeddings: whether the model is called with embeddings in place of token ids.
         reads_contexts: whether each output token is a call of its own, `read` of its context alone. The target is then its
             logit, (position, token), of which the method makes the score that it explains.
@@ -51,7 +52,7 @@ class Method(Attribution, ABC):
     tokens: TokenSelection = "all"
     heads: Heads = "mean"
     has_start: ClassVar[bool] = False
-    reads_gradients: ClassVar[bool] = False
+    explains_target: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
     reads_contexts: ClassVar[bool] = False
     allows_padding: ClassVar[bool] = False

@@ -53,7 +53,7 @@ def attribute(build: Callable[[Any], Any], tokens: int = TOKENS) -> Tensor:
     """The scores of a method for the answer."""
     model, ids = prompt()
     method = build(model)
-    target = {"target": ANSWER} if method.reads_gradients else {}
+    target = {"target": ANSWER} if method.explains_target else {}
     return method.attribute(ids[:, :tokens], output="tokens", **target)
 
 

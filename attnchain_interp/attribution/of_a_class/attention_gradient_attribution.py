@@ -41,7 +41,7 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
         AttentionError: on attribution, for a start, layer or token that does not exist, and the errors of `capture_gradients`.
     """
 
-    reads_gradients: ClassVar[bool] = True
+    explains_target: ClassVar[bool] = True
     layers: LayerSelection | None
 
     def __init__(

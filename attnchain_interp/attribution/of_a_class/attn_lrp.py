@@ -46,7 +46,7 @@ class AttnLRP(TokenAttribution, GradientAttribution):
     ε-rule with ε = 0. The γ-rule that the paper adds in vision transformers is not here.
     """
 
-    reads_gradients: ClassVar[bool] = True
+    explains_target: ClassVar[bool] = True
     reads_contexts: ClassVar[bool] = True
 
     def __init__(self, forward_func: Any) -> None:

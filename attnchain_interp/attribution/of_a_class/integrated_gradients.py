@@ -56,7 +56,7 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
     Source: Sundararajan, Taly & Yan, *Axiomatic Attribution for Deep Networks*, ICML 2017.
     """
 
-    reads_gradients: ClassVar[bool] = True
+    explains_target: ClassVar[bool] = True
     reads_contexts: ClassVar[bool] = True
 
     def __init__(

@@ -79,6 +79,7 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
     Source: this library; the walk of Erel et al. 2025, with direct effects as in Elhage et al. 2021.
     """
 
+    explains_target: ClassVar[bool] = True
     reads_contexts: ClassVar[bool] = True
     layers: LayerSelection | None
 

@@ -39,7 +39,7 @@ class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
             target whose score of an example depends on other examples of the batch.
     """
 
-    reads_gradients: ClassVar[bool] = True
+    explains_target: ClassVar[bool] = True
     reads_contexts: ClassVar[bool] = True
 
     def __init__(

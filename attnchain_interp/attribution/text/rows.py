@@ -53,7 +53,7 @@ def decoder_rows(method: Method, model: nn.Module, ids: Tensor, first: int, size
         model: a causal language model.
         ids: prompt and output (1, token).
         first: the position of the first output token.
-        size: how many output tokens are differentiated together, where the method reads gradients. None: fewer for long texts.
+        size: how many output tokens are differentiated together, where the method explains them. None: fewer for long texts.
         progress: show a progress bar.
 
     Raises:
@@ -65,13 +65,13 @@ def decoder_rows(method: Method, model: nn.Module, ids: Tensor, first: int, size
     scores = torch.zeros(len(lengths), ids.shape[1] - 1, dtype=torch.float64, device="cpu")
     inputs = model_inputs(method, model, ids[:, :-1])  # the attention of the last token predicts none of the output
     found, started, sinks = [], None, {}
-    size = (size or max(1, _TOGETHER // len(scores[0]) ** 2)) if method.reads_gradients else len(lengths)
+    size = (size or max(1, _TOGETHER // len(scores[0]) ** 2)) if method.explains_target else len(lengths)
     for part in tqdm(lengths.split(size), f"{method.get_name()} of output tokens", disable=not progress):
-        batched = method.reads_gradients and 1 < len(part) <= _TOGETHER // len(scores[0]) ** 2
+        batched = method.explains_target and 1 < len(part) <= _TOGETHER // len(scores[0]) ** 2
         one_backward = _UNFUSED if batched else nullcontext()  # fused kernels take one score at a time
         with first_logits(model) as seen, last_tokens(model) as last, one_backward:
             target = None
-            if method.reads_gradients:
+            if method.explains_target:
                 tokens = partial(_first_of, last, ids.shape[1] - int(part[0]))
                 target = SeveralScores(_log_probabilities(ids, part), tokens)
             kept = logits_kept(method.forward_func, ids.shape[1] - int(part[0]))
@@ -203,17 +203,17 @@ def encoder_decoder_rows(method: Method, model: nn.Module, prompt: Tensor, ids: 
     """Returns the rows of the output tokens ids[0, first:], each over the encoder's tokens.
 
     Args:
-        method: starts walks, and does not read gradients.
+        method: starts walks, and explains no target.
         model: an encoder–decoder with a language-model head.
         prompt: the token ids of the encoder (1, token).
         ids: the token ids of the decoder (1, token): its start, then the output.
         first: the position of the first output token.
 
     Raises:
-        AttentionError: a method that reads gradients or has no start, and the errors of the method.
+        AttentionError: a method that explains a target or has no start, and the errors of the method.
     """
     name = type(method).__name__
-    if method.reads_gradients:
+    if method.explains_target:
         raise AttentionError(
             f"{name} explains a score, and attribute_text has no rules for the cross-attention of an encoder–decoder.",
             "Use a method that reads attention alone: MultiBounce, Rollout, TokenRank.",

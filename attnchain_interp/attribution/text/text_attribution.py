@@ -158,7 +158,7 @@ class TextAttribution(Attribution):
         check_read(source.tokens, ids, self.model)
         with torch.no_grad():
             scores = method.scores(source)
-        label = _class_name(self.model, target, prompt) if method.reads_gradients else method.get_name()
+        label = _class_name(self.model, target, prompt) if method.explains_target else method.get_name()
         return TextAttributionResult(
             input_tokens=prompt.labels,
             output_tokens=[label],

@@ -196,7 +196,7 @@ def _text(
 
     generates = getattr(loaded.model, "can_generate", lambda: False)()
     built = method_of(method)(loaded.model)
-    logits = _classes(loaded, source) if built.reads_gradients and not generates else None
+    logits = _classes(loaded, source) if built.explains_target and not generates else None
     meant: Any = target if generates else _chosen(target, logits)
     gen_args, bar = {"max_new_tokens": max_new_tokens}, sys.stderr.isatty()
     attribution = TextAttribution(built, loaded.reading.tokenizer)

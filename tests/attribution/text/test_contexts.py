@@ -41,7 +41,7 @@ CASES = [
 def test_contexts_together_are_scored_as_each_alone(name: str, options: dict[str, Any]) -> None:
     model, target = small.llama(), "a dog walking"
     method = getattr(attribution, name)(model, **small.FEW.get(name, {}), **options)
-    given: dict[str, Any] = {"internal_batch_size": 4} if method.reads_gradients else {}
+    given: dict[str, Any] = {"internal_batch_size": 4} if method.explains_target else {}
     found = method.attribute_text(TEXT, target, DECODER, **given)
     alone = method.changed(allows_padding=False).attribute_text(TEXT, target, DECODER)
     assert torch.allclose(rows_of(found), rows_of(alone), atol=1e-10)

@@ -43,6 +43,14 @@ def test_an_encoder_beside_eager_maps() -> None:
         assert ac.GradientAttention(model).attribute_text(TEXT, target, ENCODER).output_tokens == ["bad"]
 
 
+@pytest.mark.parametrize("build", [ac.LogitTokenRank, ac.GradientTokenRank, attribution.LeaveOneOut])
+def test_the_output_of_a_classifier_is_the_class_that_a_method_explains(build: Any) -> None:
+    size: dict[str, Any] = {"vocab_size": 40, "n_embd": 48, "n_head": 4, "n_layer": 2, "pad_token_id": 0}
+    model = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**size)).eval()
+    model.config.id2label = {0: "good", 1: "bad"}
+    assert build(model).attribute_text([5, 6, 7], 1, DECODER).output_tokens == ["bad"]
+
+
 @every_method
 def test_every_method_scores_an_encoder(name: str) -> None:
     model = small.bert()

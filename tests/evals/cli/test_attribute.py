@@ -155,6 +155,21 @@ def test_a_text_classifier_is_asked_about_the_class_that_it_predicts(
     assert found[0]["scores"] == found[1]["scores"]
 
 
+def test_every_method_of_a_target_explains_the_predicted_class(
+    tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    size: dict[str, Any] = {"vocab_size": 6, "n_embd": 32, "n_head": 2, "n_layer": 2, "pad_token_id": 0, "num_labels": 3}
+    transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**size)).save_pretrained(tmp_path / "classifier")
+    tokenizer.save_pretrained(tmp_path / "classifier")
+    outputs = list[list[str]]()
+    for method in ("LogitTokenRank", "GradientTokenRank"):
+        options = ["--method", method, "--output", tmp_path / "out"]
+        printed = run("attribute", f"hf:{tmp_path / 'classifier'}", "a walk moves", *options).split()
+        outputs.append(json.loads(Path(printed[1]).read_text())["output_tokens"])
+    assert outputs[0] == outputs[1]
+    assert outputs[0][0].startswith("LABEL_")
+
+
 def test_the_class_is_that_of_the_tokens_that_are_attributed(
     tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
