@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp import attribution, diffusion, gradients
+from attnchain_interp import attribution, diffusion, gradients, pictures
+from attnchain_interp.store import known_sinks, layer_weights, states_of
 
 from .attribution.small_models import images, llama, vit
 from .attribution.text.texts import DECODER, TEXT
@@ -23,6 +24,8 @@ WRONG: dict[str, Any] = {
     "a string": "nope",
     "None": None,
     "an object": object(),
+    "reductions": ac.capture(vit(1), images(), keep=[ac.Entropies()]),
+    "gradients": ac.capture_gradients(vit(1), images(), target=0),
 }
 P = torch.tensor([[0.2, 0.4, 0.4], [0.5, 0.3, 0.2], [0.1, 0.5, 0.4]])
 LAYOUT = ac.TokenLayout.image(2, (1, 2), [ac.Role.CLASS])
@@ -47,8 +50,13 @@ FUNCTIONS: dict[str, Call] = {
     "reverse": (ac.reverse, {"P": P}),
     "second_eigenvalue": (ac.second_eigenvalue, {"P": P}),
     "sinks": (ac.sinks, {"store": STORE}),
+    "known_sinks": (known_sinks, {"store": STORE}),
+    "states_of": (states_of, {"store": STORE}),
+    "layer_weights": (layer_weights, {"store": STORE}),
+    "cross_attention": (attribution.cross_attention, {"store": STORE}),
     "stationary": (ac.stationary, {"P": P}),
     "show_heads": (ac.show_heads, {"store": STORE}),
+    "show_layers": (pictures.show_layers, {"store": STORE}),
     "explore": (ac.explore, {"store": STORE}),
     "Chain": (ac.Chain, {"transitions": P, "states": torch.ones(3, dtype=torch.bool)}),
     "Factors": (ac.Factors, {"query": torch.ones(1, 2, 3, 4), "key": torch.ones(1, 2, 3, 4)}),

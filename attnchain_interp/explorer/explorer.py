@@ -21,6 +21,7 @@ from attnchain_interp.files import write_text
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, TokenSelection
+from attnchain_interp.store.layers import check_store
 
 if TYPE_CHECKING:
     from attnchain_interp.explorer.widget import ExplorerWidget
@@ -151,7 +152,7 @@ def explore(
     >>> explore(AttentionStore.from_maps([maps]), title="two tokens").payload.header["maps"]["what"]
     'heads'
     """
-    check_type("store", store, AttentionStore, "Pass capture(model, …), or AttentionStore.from_maps(maps).")
+    check_store(store)
     for name, given, kind in (
         ("methods", methods, Mapping),
         ("curves", curves, Mapping),

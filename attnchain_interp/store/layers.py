@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -146,6 +146,7 @@ class LayerAttention:
         return states.to(self.device)[:, None].expand(self.attention.shape[:-1])
 
 
+@runtime_checkable
 class Layers(Protocol):
     """The part of an `AttentionStore` from which weights, chains and sinks are made."""
 
@@ -166,10 +167,10 @@ class Layers(Protocol):
 
 
 def check_store(store: Any) -> None:
-    """Refuses everything but a store."""
-    if not isinstance(getattr(store, "tokens", None), TokenLayout):
+    """Refuses everything but an `AttentionStore`."""
+    if not isinstance(store, Layers):
         fix = "Pass capture(model, …), or AttentionStore.from_maps(maps)."
-        raise AttentionError(f"store is of type {type(store).__name__}; it must be an AttentionStore.", fix)
+        raise AttentionError(f"store is of type {type(store).__name__}; it must be of type AttentionStore.", fix)
 
 
 def no_chain(name: str, queries: int, keys: int) -> AttentionError:

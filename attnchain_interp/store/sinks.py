@@ -168,6 +168,7 @@ def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
 
 def known_sinks(store: Layers, layers: LayerSelection = "all") -> Sinks | None:
     """Returns `sinks`; None where the values are not known, or the queries are other tokens."""
+    check_store(store)
     known = all(layer.value_norms is not None for layer in store.select(layers))
     return sinks(store, layers) if known and store.queries is None else None
 
@@ -183,6 +184,7 @@ def states_of(store: Layers, tokens: TokenSelection = None, layers: LayerSelecti
     Raises:
         AttentionError: the errors of `TokenLayout.select` and of `sinks`; an example in which all tokens are sinks.
     """
+    check_store(store)
     if isinstance(tokens, str) and tokens == NO_SINKS:
         tokens = store.tokens.select(None) & ~sinks(store, layers).tokens
     return store.tokens.select(tokens)

@@ -14,12 +14,13 @@ from attnchain_interp.attribution.token_attribution import Scored, TokenAttribut
 from attnchain_interp.capture import LayerMean, Maps, capture
 from attnchain_interp.capture.mean_collector import LayerRule
 from attnchain_interp.chain import Chain
-from attnchain_interp.checks import check_one_of, check_type
+from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients import logits_kept
 from attnchain_interp.store import AttentionStore, Direction, Heads, LayerSelection, LayerWeights, TokenSelection
 from attnchain_interp.store.chains import Sink
 from attnchain_interp.store.head_weights import check_heads
+from attnchain_interp.store.layers import check_store
 
 
 class AttentionAttribution(TokenAttribution, ABC):
@@ -136,7 +137,8 @@ class AttentionAttribution(TokenAttribution, ABC):
         return self._chain(store, self.tokens, self.direction)
 
     def _chain(self, store: AttentionStore, tokens: TokenSelection, direction: Direction, sink: Sink = "drop") -> Chain:
-        chosen = settings_of(self, checked_store(store))
+        check_store(store)
+        chosen = settings_of(self, store)
         return store.chain(chosen.layers, self.heads, tokens, direction, sink, chosen.balanced, chosen.layer_weights)
 
     def _of_read(self) -> Self:
@@ -163,9 +165,3 @@ def _rule(chosen: Settings) -> LayerRule | None:
     if not (isinstance(chosen.layers, str) and chosen.layers == "all") or not isinstance(weights, str):
         return None
     return "mean" if weights == "mean" else "late" if weights == "late" else None
-
-
-def checked_store(store: Any) -> AttentionStore:
-    """Returns a store as it is."""
-    check_type("store", store, AttentionStore, "Pass capture(model, …), or AttentionStore.from_maps(maps).")
-    return store

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.of_attention.rollout import layers_downward
 from attnchain_interp.capture import Maps
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start, TokenSelection, states_of
+from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import start_distribution
 
 MAX_WORK: Final = 10**10  # edges of all flow problems together
@@ -62,7 +63,8 @@ class AttentionFlow(AttentionAttribution):
         self.start = start
 
     def score(self, store: AttentionStore) -> Tensor:
-        layers = settings_of(self, checked_store(store)).layers
+        check_store(store)
+        layers = settings_of(self, store).layers
         names, chosen = layers_downward(store, layers), states_of(store, self.tokens, layers)
         self._check_work(store, len(names), chosen.sum(1))
         chains = [store.chain(name, self.heads, chosen) for name in names]

@@ -12,7 +12,6 @@ from attnchain_interp.attribution.method import Begin
 from attnchain_interp.attribution.of_attention.attention_attribution import (
     AttentionAttribution,
     ChainAttribution,
-    checked_store,
 )
 from attnchain_interp.attribution.of_attention.walks import MultiBounce
 from attnchain_interp.capture import Maps
@@ -31,6 +30,7 @@ from attnchain_interp.store import (
 )
 from attnchain_interp.store import layer_weights as weights_of_layers
 from attnchain_interp.store.layer_selection import in_order
+from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import token_positions
 
 
@@ -148,7 +148,8 @@ class WeightedPageRank(AttentionAttribution):
         self.steps = steps
 
     def score(self, store: AttentionStore) -> Tensor:
-        chosen = settings_of(self, checked_store(store))
+        check_store(store)
+        chosen = settings_of(self, store)
         states = states_of(store, self.tokens, chosen.layers)
         weights = weights_of_layers(store, chosen.layer_weights, chosen.layers, states).unbind(1)
         names = in_order(store.names, chosen.layers)
@@ -182,8 +183,9 @@ class RandomRanking(AttentionAttribution):
         return self.score_part(store, 0)
 
     def score_part(self, store: AttentionStore, first: int) -> Tensor:
+        check_store(store)
         generator = torch.Generator().manual_seed(self.seed)
-        shape = (first + checked_store(store).batch, len(store.tokens))
+        shape = (first + store.batch, len(store.tokens))
         scores = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")[first:]
         return scores * states_of(store, self.tokens)
 

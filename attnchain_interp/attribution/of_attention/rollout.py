@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution, checked_store
+from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.attribution.worse_than_random import warn_of_decoder
 from attnchain_interp.capture import Maps, capture_contributions
@@ -31,6 +31,7 @@ from attnchain_interp.store import (
 )
 from attnchain_interp.store.layer_selection import in_order
 from attnchain_interp.store.layer_weights import depths
+from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import start_distribution
 
 
@@ -94,7 +95,8 @@ class Rollout(AttentionAttribution):
         self.start, self.discard, self.residual = start, discard, residual
 
     def score(self, store: AttentionStore) -> Tensor:
-        layers = settings_of(self, checked_store(store)).layers
+        check_store(store)
+        layers = settings_of(self, store).layers
         if self.residual != "depth":
             warn_of_decoder(self, store)
         states, names = states_of(store, self.tokens, layers), layers_downward(store, layers)
@@ -174,7 +176,8 @@ class ContributionRollout(TokenAttribution):
         Raises:
             AttentionError: a store of attention, or of another measure; a layer or start that does not exist.
         """
-        found = checked_store(store).metadata.get("maps", "attention")
+        check_store(store)
+        found = store.metadata.get("maps", "attention")
         if found != self.measure:
             came = "attention" if found == "attention" else f"contributions by {found!r}"
             raise AttentionError(

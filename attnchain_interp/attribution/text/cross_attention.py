@@ -12,6 +12,7 @@ from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import TOKEN_MARKS, counted
 from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
+from attnchain_interp.store.layers import check_store
 
 
 def cross_attention(
@@ -42,6 +43,7 @@ def cross_attention(
     >>> cross_attention(cross).top()
     [('▁cat', 0.75), ('▁a', 0.25)]
     """
+    check_store(store)
     queries = store.queries
     if queries is None:
         raise AttentionError(
