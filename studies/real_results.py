@@ -17,17 +17,19 @@ BEGIN, END = "<!-- results: python -m studies.real_results -->\n", "<!-- end of 
 Columns = Mapping[str, tuple[str, str]]  # title → task and metric
 
 TEXTS: Final[Columns] = {
-    "facts: SRG of log p ↑": ("facts", "srg log p/attention-mask"),
-    "facts: SRG of p ↑": ("facts", "srg/attention-mask"),
+    "facts: SRG of log p ↑": ("common-facts", "srg log p/attention-mask"),
+    "facts: SRG of p ↑": ("common-facts", "srg/attention-mask"),
     "first token: AP of tokens ↑": ("passages", "evidence-ap"),
     "first token: AP of words ↑": ("passages", "evidence-ap/word"),
     "first token: sentence ↑": ("passages", "sentence-hit"),
     "whole answer: AP of words ↑": ("answers", "evidence-ap/word"),
     "whole answer: sentence ↑": ("answers", "sentence-hit"),
 }
+BY_DEPTH: Final = "Rollout(maps='alti', residual='depth')"
 READERS: Final = (
     "TokenRank",
     "MultiBounce",
+    BY_DEPTH,
     "LogitTokenRank",
     "GradientTokenRank",
     "AttnLRP",
@@ -55,6 +57,7 @@ LOOKERS: Final = (
 )
 NAMES: Final = {
     real_text.LAST_ROW: "the last row of attention",
+    BY_DEPTH: "Rollout of contributions, by depth",
     "MultiBounce(layers='all', balanced=False)": "MultiBounce as published",
     "TokenRank(layers='all', balanced=False)": "TokenRank as published",
     "ColumnSum(layers='all')": "ColumnSum",
@@ -63,10 +66,10 @@ NAMES: Final = {
 
 def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) -> str:
     """Returns the part of README.md between its two markers."""
-    facts, passages, answers = (texts[name] for name in ("facts", "passages", "answers"))
+    facts, passages, answers = (texts[name] for name in ("common-facts", "passages", "answers"))
     objects = photographs["objects"]
     return (
-        f"**SmolLM2-135M-Instruct**, on test prompts that it answers: {facts['examples']} facts, and questions about passages."
+        f"**SmolLM2-135M-Instruct**, on test prompts that it answers: {facts['examples']} common facts, and questions about passages."
         f" A method explains\nthe first token of the answer ({passages['examples']} passages) or the whole answer"
         f" ({answers['examples']}). AP is that of the answer's tokens or words\namong those of the passage:\n\n"
         f"{_table(READERS, TEXTS, texts)}\n\n"

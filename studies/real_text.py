@@ -79,7 +79,7 @@ TASKS: Final[Mapping[str, tuple[str | Path, Callable[..., Any], Task]]] = {
         Facts,
         Task(
             "Common facts",
-            "The same question about the bundled facts, with which nothing was chosen. The evidence is the subject.",
+            "The same question about the facts that come with the library (`COMMON_FACTS`). No setting was chosen on them.",
             (*OURS, *OTHERS, SLOW[0]),
             faithfulness("attention-mask", "token-delete", "mean-embedding"),
         ),
@@ -157,7 +157,7 @@ def page(found: Mapping[str, Summary]) -> str:
 
 Which method finds the tokens that an answer of a language model depends on? This page compares methods on
 SmolLM2-135M-Instruct, on facts, names, passages and reviews. `python -m studies.real_text` writes it. Settings were chosen
-on the validation prompts. The figures are of the test prompts.
+on the validation prompts. The figures are of the test prompts. The model runs in bfloat16, the type of its published weights.
 
 - The **target** is the first token of the right answer. Prompts with another prediction are left out. In the section on the
   whole answer, a method explains every token of the answer after the tokens before it, and the scores are summed
