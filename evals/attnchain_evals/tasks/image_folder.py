@@ -154,7 +154,8 @@ def open_image(path: str | Path) -> Any:
 def open_mask(path: str | Path) -> Any:
     """Reads the mask of a file, like an image. White, which is any grey above 127, is the object.
 
-    A mask is refused if it is transparent somewhere, has colours, or has greys above 0 and none above 127 (levels 0 and 1).
+    A mask is refused if it is transparent somewhere, has colours, or has greys from 1 to 127 and none from 128 to 254: these
+    are numbers of classes, with 255 where nobody labelled it.
     """
     return _read(path, _white_on_black)
 
@@ -168,11 +169,11 @@ def _white_on_black(image: Any) -> Any:
     mask = rgb_image(image)
     levels = np.asarray(mask)
     colours = levels.max(2) - levels.min(2) >= COLOURED
-    top = int(levels.max())
+    dark = levels[(levels > 0) & (levels <= 127)]
     if colours.any():
         told = f"has colours, such as {tuple(levels[colours][0].tolist())}"
-    elif 0 < top <= 127:
-        told = f"has no level above {top} of 255"
+    elif dark.size and not np.any((levels > 127) & (levels < 255)):
+        told = f"has the level {int(dark.max())} and none from 128 to 254"
     else:
         return mask
     raise AttentionError(

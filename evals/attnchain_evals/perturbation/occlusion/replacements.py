@@ -61,9 +61,26 @@ class Replacement(Occlusion):
         def view(examples: Tensor, removed: Tensor) -> Any:
             where = removed[:, None] if inputs.ndim == 4 else removed
             left = torch.where(where, replacement[examples], inputs[examples])
-            return model(left) if inputs.ndim == 4 else next_logits(model, left)
+            if inputs.ndim == 4:
+                return model(left)
+            check_ends(model, inputs[examples][removed & (left != inputs[examples])])
+            return next_logits(model, left)
 
         return view
+
+
+def check_ends(model: Any, removed: Tensor) -> None:
+    """Refuses to remove tokens (token,) at which a classifier of encoder and decoder reads its class: ends of texts."""
+    config, head = getattr(model, "config", None), getattr(model, "get_output_embeddings", lambda: None)()
+    ends = getattr(config, "eos_token_id", None)
+    if getattr(config, "is_encoder_decoder", False) and head is None and ends is not None:
+        lost = removed[torch.isin(removed, torch.tensor(ends, device=removed.device))]
+        if len(lost):
+            raise AttentionError(
+                f"{type(model).__name__} reads its class at the end of a text, the token {int(lost[0])}, and the features"
+                " remove it.",
+                'Give that token −1 in a label map: features=labels. Or take "mean-embedding".',
+            )
 
 
 @final

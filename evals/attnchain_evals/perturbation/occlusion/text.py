@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.perturbation.class_score import next_logits
-from attnchain_evals.perturbation.occlusion.replacements import Occlusion, Replacement, View
+from attnchain_evals.perturbation.occlusion.replacements import Occlusion, Replacement, View, check_ends
 from attnchain_interp import AttentionError
 from attnchain_interp.attribution import HiddenTokens, changed_embeddings, embedding_of, mean_embedding
 
@@ -60,6 +60,7 @@ class TokenDelete(Occlusion):
 
     def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
         def view(examples: Tensor, removed: Tensor) -> Tensor:
+            check_ends(model, inputs[examples][removed])
             counts = removed.sum(1)
             if bool((counts == removed.shape[1]).any()):
                 raise AttentionError(

@@ -53,6 +53,25 @@ def test_the_mean_embedding_takes_the_place_of_a_token(decoder: bool) -> None:
         Perturbation(Sum().eval(), IDS, "mean-embedding")
 
 
+@pytest.mark.parametrize("occlusion", [TokenDelete(), PadToken(), ReplaceToken(9)])
+@pytest.mark.parametrize("kind", ["Bart", "T5"])
+def test_the_end_at_which_a_class_is_read_is_not_removed(kind: str, occlusion: Any) -> None:
+    """transformers said that all examples must have the same number of <eos> tokens."""
+    sizes: dict[str, Any] = {"vocab_size": 30, "num_layers": 1, "encoder_layers": 1, "decoder_layers": 1, "d_model": 16}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_heads": 2, "d_kv": 8, "eos_token_id": 2}
+    sizes |= {"pad_token_id": 1, "decoder_start_token_id": 1}
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+    ids, scores = torch.tensor([[5, 6, 7, 2], [8, 9, 5, 2]]), torch.arange(8.0).view(2, 4)
+    with pytest.raises(ac.AttentionError, match="reads its class at the end of a text, the token 2, and the features remove"):
+        perturbation_curve(model, ids, scores, occlusion=occlusion, fractions=2)
+    labels = torch.tensor([[0, 1, 2, -1]] * 2)
+    assert perturbation_curve(model, ids, scores, occlusion=occlusion, features=labels, fractions=2).scores.shape == (2, 3)
+    if isinstance(config, transformers.BartConfig):  # its model of language reads the last token, whichever it is
+        writes, some = transformers.BartForConditionalGeneration(config).eval(), (0.5, 0.75)
+        assert len(perturbation_curve(writes, ids, scores, occlusion=occlusion, ends=False, fractions=some).scores) == 2
+
+
 @pytest.mark.parametrize("kind", ["Bart", "T5"])
 def test_the_mean_embedding_of_a_classifier_with_a_decoder(kind: str) -> None:
     """Its decoder reads the text too, by its own embeddings, which stay: as `LeaveOneOut` removes tokens."""
