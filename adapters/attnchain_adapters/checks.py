@@ -122,9 +122,11 @@ def check_text(
         mask = torch.ones_like(ids)
     if not isinstance(mask, Tensor) or mask.shape != ids.shape:
         came = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        per_query = isinstance(mask, Tensor) and mask.ndim > 2
         raise AttentionError(
             f"attention_mask must be a tensor of shape {tuple(ids.shape)}, as the token numbers; got {came}.",
-            "Pass the attention_mask of the tokenizer, or none.",
+            "Pass the attention_mask of the tokenizer, or none."
+            + (f" A mask of each query says no padding. {tokens_advice(TokenLayout.text())}" if per_query else ""),
         )
     mask = mask.cpu().bool()
     special = list(special) if tokenizer is None else list(tokenizer.all_special_ids)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnchain_interp.chain.chain import MASKED
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors, wide_dtype
 from attnchain_interp.operators import float32_or_wider as _wide
@@ -157,6 +158,11 @@ class AttentionBlock:
     def _compare(self, found: Tensor, expected: Tensor, mask: Tensor, parts: str, dtype: torch.dtype) -> None:
         tolerance, greatest = max(_AGREES, _STEPS * torch.finfo(dtype).eps), expected.abs().amax(-1)[mask].max()
         away = float((found - expected).abs().amax(-1)[mask].max() / greatest.clamp_min(torch.finfo(dtype).tiny))
+        if not bool(greatest.isfinite()):
+            raise AttentionError(
+                f"{self.name}: the output of its block holds NaN or infinity, so its contributions would too.",
+                f"{MASKED} Or find the overflow.",
+            )
         if not away <= tolerance:
             raise AttentionError(
                 f"{self.name}: {parts} do not add up to what the model computed (off by {away:.1e} of its greatest entry, more"

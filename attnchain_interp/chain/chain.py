@@ -7,7 +7,7 @@ Markov) Chains*, NeurIPS 2025.
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
@@ -19,6 +19,12 @@ from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.operator import uniform_over
 
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # 16-bit maps are rounded after the softmax: 2e-2
+
+MASKED: Final = (
+    "A query with every key masked becomes NaN in a softmax, and in later layers so do all tokens of its example: mark such"
+    " queries as Role.PAD in the TokenLayout, or where a model of transformers in float64 pads them, load it with"
+    ' attn_implementation="sdpa" or in float32.'
+)
 
 
 @torch.no_grad()
@@ -62,15 +68,14 @@ def check_rows(maps: Tensor, name: str, rows: Tensor | None = None, below_one: b
 def _not_finite(name: str, broken: Tensor) -> AttentionError:
     """Returns the refusal of rows (…, query) with NaN or infinity. It names their maps, as (example, head) of a layer."""
     cause = f"{name} holds {int(broken.sum())} rows with NaN or infinity"
-    masked = "A row with every key masked becomes NaN in a softmax: mark such queries as Role.PAD in the TokenLayout."
     there = broken.any(-1)
     if there.ndim == 0:
-        return AttentionError(f"{cause}.", f"{masked} Or find the overflow.")
+        return AttentionError(f"{cause}.", f"{MASKED} Or find the overflow.")
     those = [tuple(index) for index in there.nonzero().tolist()]
     named = ", ".join(map(str, those[:4])) + (" …" if len(those) > 4 else "")
     return AttentionError(
         f"{cause}, in {len(those)} of {there.numel()} maps: {named}.",
-        f"{masked} Or find the overflow. The other maps have answers: P[P.isfinite().all(-1).all(-1)].",
+        f"{MASKED} Or find the overflow. The other maps have answers: P[P.isfinite().all(-1).all(-1)].",
     )
 
 

@@ -151,6 +151,38 @@ def test_a_cache_of_earlier_keys_is_refused() -> None:
         ac.capture(model, ids()[:, :1], past_key_values=past)
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral, sliding window"])
+def test_a_mask_of_each_query_is_read_by_what_the_model_computes(name: str) -> None:
+    """Two texts in one sequence. Such a mask does not say which tokens are padding."""
+    model, seen = build(name), torch.ones(12, 12, dtype=torch.bool).tril()
+    seen[6:, :6] = False
+    added = torch.zeros(2, 1, 12, 12).masked_fill(~seen, torch.finfo(torch.float32).min)
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)shape \(2, 12\).*reading=ac\.Reading\(tokens=ac\.TokenLayout\.text\(\)\)"
+    ):
+        ac.capture(model, ids(), attention_mask=added)
+    for mask in (added, seen.expand(2, 1, 12, 12)):
+        for keep in ("maps", "factors"):
+            store = ac.capture(model, ids(), attention_mask=mask, keep=keep, reading=ac.Reading(tokens=ac.TokenLayout.text()))
+            assert torch.allclose(store.maps(), eager(name, ids(), added), atol=1e-5)
+
+
+def test_queries_without_keys_in_an_earlier_layer_are_named() -> None:
+    """In float64 the eager softmax of padding on the left is NaN, and NaN times zero reaches the other tokens."""
+    model, mask = build("llama", "eager").double(), torch.ones(2, 12, dtype=torch.long)
+    mask[1, :4] = 0
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)layers\.1\.self_attn' holds 32 rows with NaN.*every key masked.*float64"
+    ):
+        ac.capture(model, ids(), attention_mask=mask)
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)layers\.1\.self_attn': the output .* holds NaN.*every key masked.*float64"
+    ):
+        ac.capture_contributions(model, ids(), attention_mask=mask)
+    for remedy in (build("llama").double(), build("llama", "eager")):
+        assert ac.capture(remedy, ids(), attention_mask=mask).maps().isfinite().all()
+
+
 def test_bad_inputs() -> None:
     model = build("llama")
     with pytest.raises(ac.AttentionError, match=r"token numbers as an integer tensor \(batch, token\); got torch.float32"):
