@@ -69,8 +69,8 @@ def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) ->
     facts, passages, answers = (texts[name] for name in ("common-facts", "passages", "answers"))
     objects = photographs["objects"]
     return (
-        f"**SmolLM2-135M-Instruct**, on test prompts that it answers: {facts['examples']} common facts, and questions about passages."
-        f" A method explains\nthe first token of the answer ({passages['examples']} passages) or the whole answer"
+        f"**SmolLM2-135M-Instruct**, on test prompts that it answers: {facts['examples']} common facts, and questions about"
+        f" passages. A method explains\nthe first token of the answer ({passages['examples']} passages) or the whole answer"
         f" ({answers['examples']}). AP is that of the answer's tokens or words\namong those of the passage:\n\n"
         f"{_table(READERS, TEXTS, texts)}\n\n"
         f"**DINOv2-small**, on the objects of {objects['examples']} test photographs of ECSSD:\n\n"
