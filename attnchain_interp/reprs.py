@@ -13,10 +13,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["TOKEN_MARKS", "brief", "counted", "first_problem", "visible", "with_fields", "with_settings"]
+__all__ = ["brief", "counted", "first_problem", "visible", "with_fields", "with_settings"]
 
-TOKEN_MARKS: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
-"""The marks that tokenizers have for spaces and line breaks, as these."""
 _LONGEST = 6  # entries of a list that are shown
 _PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # of control characters
 _TURNS: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # characters that turn the direction of all that follows

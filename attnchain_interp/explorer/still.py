@@ -10,6 +10,7 @@ from attnchain_interp.explorer.encoding import Floats, data_url, jpeg
 from attnchain_interp.explorer.example_chains import ExampleChains
 from attnchain_interp.explorer.first_view import first_values
 from attnchain_interp.reprs import visible
+from attnchain_interp.store.label_texts import label_texts
 
 SIDE: Final = 336  # pixels
 
@@ -22,13 +23,12 @@ def still(chains: ExampleChains, maps: Floats, found: Contents) -> str:
         maps: the maps (layer, token, state) with which the page opens.
         found: the contents of the page.
     """
-    from attnchain_interp.pictures.spelling import spelled
     from attnchain_interp.pictures.stills import overlaid, shaded  # loads matplotlib
 
     header = found.header
     values, start = first_values(chains, maps, header["first"]), header["first"]["from"]
     if header["grid"] is None:
-        text = spelled(header["labels"])[start]
+        text = label_texts(header["labels"])[start]
         told = _escaped(f"2 bounces from “{text.strip() or text.replace(chr(10), '↵')}”")
         shown = shaded(header["labels"], values, chains.sinks)
         return f"<p>{told}:</p><p style='white-space:pre-wrap;unicode-bidi:plaintext'>{shown}</p>"

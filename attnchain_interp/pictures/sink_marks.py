@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnchain_interp.pictures.figures import Box, draw_map, frame_patch, patch_at, write_caption
 from attnchain_interp.pictures.scale import Scale
-from attnchain_interp.reprs import TOKEN_MARKS, counted
+from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, LayerSelection, Sinks, known_sinks
 
 _MOST = 6  # lines under a picture
@@ -72,4 +72,4 @@ def list_sinks(figure: Figure, lines: list[str], notes: Sequence[str] = ()) -> N
     """Writes notes under the picture, and a line for each sink: those of the first six, and how many more there are."""
     shown = [f"attention sink: {line}" for line in lines[:_MOST]]
     shown += [f"… and {len(lines) - _MOST} more sinks"] if len(lines) > _MOST else []
-    write_caption(figure, [*notes, *(line.translate(TOKEN_MARKS).replace("\n", "↵") for line in shown)])
+    write_caption(figure, [*notes, *shown])

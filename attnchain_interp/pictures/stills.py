@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from attnchain_interp.pictures.spelling import spelled
 from attnchain_interp.reprs import visible
+from attnchain_interp.store.label_texts import label_texts
 
 _OVER: Final = 0.6  # how much of the picture the map covers
 _SHADES: Final = 8
@@ -31,7 +31,7 @@ def shaded(labels: list[str], values: NDArray[Any], sinks: Collection[int]) -> s
     greatest = max(float(others.max(initial=0)), 1e-12)
     shades = np.rint(_SHADES * (values / greatest).clip(0, 1)).astype(int).tolist()
     parts = []
-    for shade, run in groupby(zip(shades, spelled(labels), strict=True), lambda one: one[0]):
+    for shade, run in groupby(zip(shades, label_texts(labels), strict=True), lambda one: one[0]):
         text = escape(visible("".join(label for _, label in run), but="\n"))
         ink = "#fff" if shade > _SHADES * 0.6 else "#000"
         style = f"background:{to_hex(colormaps['Blues'](shade / _SHADES))};color:{ink}"

@@ -14,8 +14,9 @@ from attnchain_interp.checks import check_position
 from attnchain_interp.pictures.figures import CellFigure, colour_bar, store_title, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
-from attnchain_interp.reprs import TOKEN_MARKS, visible
+from attnchain_interp.reprs import visible
 from attnchain_interp.store import AttentionStore, LayerSelection, known_sinks
+from attnchain_interp.store.label_texts import label_texts
 
 _HIGH, _WIDE, _MOST_LABELS = 0.07, 0.14, 60  # inches of a head and of a token; labels under the picture
 
@@ -58,7 +59,8 @@ def show_text_heads(
     middles = [last - layer.heads / 2 - 0.5 for last, layer in zip(ends, chosen, strict=True)]
     axis.set_yticks(middles, [layer.name for layer in chosen], fontsize=5, parse_math=False)
     step = -(-len(places) // _MOST_LABELS)
-    shown = [visible(labels[place].translate(TOKEN_MARKS).replace("\n", "↵").strip()) or "␣" for place in places[::step]]
+    texts = [text or label for text, label in zip(label_texts(labels), labels, strict=True)]  # none: a part of a character
+    shown = [visible(texts[place].replace("\n", "↵").strip()) or "␣" for place in places[::step]]
     axis.set_xticks(range(0, len(places), step), shown, rotation=90, fontsize=6, parse_math=False)
     for label, place in zip(axis.get_xticklabels(), places[::step], strict=True):
         label.set_color("#D55E00" if place in told else "black")

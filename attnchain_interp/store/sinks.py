@@ -12,6 +12,7 @@ from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.interop import token_labels
+from attnchain_interp.store.label_texts import label_texts
 from attnchain_interp.store.layer_selection import LayerSelection
 from attnchain_interp.store.layers import LayerAttention, Layers, check_store
 from attnchain_interp.store.tokens import TokenLayout, TokenSelection
@@ -103,7 +104,8 @@ class Sinks:
         found, names = self.described(example), token_labels(self.layout, example)
         if self.layout.labels is None:
             return [f"{names[position]} {told}" for position, told in found.items()]
-        return [f"token {position} {names[position]!r} {told}" for position, told in found.items()]
+        texts = [text.strip() or text or name for text, name in zip(label_texts(names), names, strict=True)]
+        return [f"token {position} {texts[position]!r} {told}" for position, told in found.items()]
 
     def _told(self, example: int, position: int) -> str:
         where = [each.heads[example, :, position] for each in self._layers.values()]

@@ -45,9 +45,23 @@ def test_each_head_has_its_row(causal: bool, order: str) -> None:
 
 
 def test_labels_without_marks_of_bytes_and_one_layer() -> None:
-    figure = pictures.show_heads(store(True, ["<s>", "Ġcat", "▁sat", "Ċ"]), layers=-1)
+    figure = pictures.show_heads(store(True, ["<s>", "Ġcat", "Ġsat", "Ċ"]), layers=-1)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["<s>", "cat", "sat", "↵"]
     assert np.asarray(figure.axes[0].images[0].get_array()).shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (["ðŁ", "ĺĢ", "Ġna", "Ã¯ve"], ["ðŁ", "😀", "na", "ïve"]),
+        (["A", "Ġ", "Ċ", "Ġcat"], ["A", "␣", "↵", "cat"]),
+        (["▁A", "▁lion", "s", "▁"], ["A", "lion", "s", "␣"]),
+        (["un", "##like", "me", "."], ["un", "like", "me", "."]),
+    ],
+)
+def test_labels_are_the_texts_of_the_tokens(labels: list[str], shown: list[str]) -> None:
+    figure = pictures.show_heads(store(True, labels), layers=-1)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == shown
 
 
 def test_patches_within_a_text() -> None:

@@ -123,6 +123,8 @@ def test_what_it_prints() -> None:
     assert text.startswith("Sinks(3 layers, batch 1, 8 tokens): 1\n  token 0 'The' takes 9")
     assert text.endswith("% of attention in 6 of 6 heads, and its values there are 0.1 times as long as the median")
     assert repr(ac.sinks(store(planted, norms(8)))) != text
+    spelled = TokenLayout.text(torch.ones(1, 8), [["ĠÃ¯", *"abcdefg"]])
+    assert "token 0 'ï' takes 9" in repr(ac.sinks(store(planted, norms(8, t0=0.1), spelled, layers=3)))
     image = TokenLayout.image(2, (2, 4), class_token=True)
     maps = logits(9, 6, 9).softmax(-1).expand(2, -1, -1, -1)
     both = ac.sinks(store(maps, norms(9).expand(2, -1, -1), image))

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from attnchain_interp.attribution.text.result import TextAttributionResult
-from attnchain_interp.attribution.text.spelling import Spelling, spelled
+from attnchain_interp.attribution.text.spelling import Spelling, spelling_of
 from attnchain_interp.checks import check_position
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.reprs import TOKEN_MARKS, counted
+from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, LayerSelection, Role, TokenLayout
+from attnchain_interp.store.label_texts import label_texts
 from attnchain_interp.store.layers import check_store
 
 
@@ -75,6 +76,5 @@ def _spelling(tokens: TokenLayout, tokenizer: Any, example: int) -> tuple[list[s
     labels = [tokens.labels[example][place] for place in places]
     special = [int(tokens.roles[example, place]) == Role.SPECIAL for place in places]
     if tokenizer is not None:
-        return labels, Spelling(spelled(tokenizer.convert_tokens_to_ids(labels), tokenizer).pieces, special)
-    pieces = [label.translate(TOKEN_MARKS) for label in labels]
-    return labels, Spelling(pieces, special)
+        return labels, Spelling(spelling_of(tokenizer.convert_tokens_to_ids(labels), tokenizer).pieces, special)
+    return labels, Spelling(label_texts(labels), special)

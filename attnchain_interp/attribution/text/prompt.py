@@ -11,7 +11,7 @@ from captum.attr import TextTokenInput
 from torch import Tensor
 
 from attnchain_interp.attribution.text.conversation import conversation_of
-from attnchain_interp.attribution.text.spelling import Spelling, spelled
+from attnchain_interp.attribution.text.spelling import Spelling, spelling_of
 from attnchain_interp.attribution.text.text_ids import input_of
 from attnchain_interp.errors import AttentionError
 
@@ -60,7 +60,7 @@ def prompt_of(text: Any, tokenizer: Any, add_special_tokens: bool | None = None)
         raise AttentionError("text has no tokens, or skip_tokens skips all of them.", "Keep at least one token.")
     ids: Tensor = inp.inp_tensor
     places = list(range(ids.shape[1])) if inp.itp_mask is None else inp.itp_mask[0].nonzero()[:, 0].tolist()
-    read = spelled(ids[0].tolist(), inp.tokenizer, conversation_of(text, inp.tokenizer))
+    read = spelling_of(ids[0].tolist(), inp.tokenizer, conversation_of(text, inp.tokenizer))
     apart = [" " * (place > before + 1) for before, place in pairwise([places[0] - 1, *places])]  # where a token is skipped
     pieces = [space + read.pieces[place] for space, place in zip(apart, places, strict=True)]
     return Prompt(ids, places, inp, Spelling(pieces, [read.template[place] for place in places]))

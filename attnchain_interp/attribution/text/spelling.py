@@ -119,7 +119,7 @@ class Spelling:
                 yield from starts[k : k + 2]
 
 
-def spelled(ids: Sequence[int], tokenizer: Any, conversation: Conversation | None = None) -> Spelling:
+def spelling_of(ids: Sequence[int], tokenizer: Any, conversation: Conversation | None = None) -> Spelling:
     """Returns the spelling of token ids.
 
     A template is what the messages of a conversation do not say. Without a conversation, or where its text is not that of the

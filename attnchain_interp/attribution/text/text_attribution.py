@@ -23,7 +23,7 @@ from attnchain_interp.attribution.text.continuation import (
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs, sinks_of
-from attnchain_interp.attribution.text.spelling import spelled
+from attnchain_interp.attribution.text.spelling import spelling_of
 from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.checks import check_type, check_whole_number
@@ -143,7 +143,7 @@ class TextAttribution(Attribution):
             inp=prompt.inp,
             sinks=prompt.kept_sinks(rows.sinks),
             spelling=prompt.spelling,
-            output_spelling=spelled(tokens.tolist(), prompt.tokenizer),
+            output_spelling=spelling_of(tokens.tolist(), prompt.tokenizer),
         )
 
     def _of_encoder(self, prompt: Prompt, ids: Tensor, target: Any) -> TextAttributionResult:

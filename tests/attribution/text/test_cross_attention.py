@@ -33,6 +33,15 @@ def test_rows_of_the_target_over_the_source() -> None:
     assert "1 layer, head 1" in one.policy
 
 
+@pytest.mark.parametrize(
+    ("labels", "text"), [(["na", "Ã¯", "ve", "ĠðŁ", "ĺĢ"], "naïve 😀"), (["un", "##like", "me"], "unlike me")]
+)
+def test_labels_spell_the_text_where_no_tokenizer_is_given(labels: list[str], text: str) -> None:
+    source, query = (ac.TokenLayout.text(torch.ones(1, len(each)), [each]) for each in (labels, ["a"]))
+    maps = torch.full((1, 1, 1, len(labels)), 1 / len(labels))
+    assert cross_attention(ac.AttentionStore.from_maps([maps], source, queries=query)).spelling.text == text
+
+
 def test_its_pictures() -> None:
     found = cross_attention(captured(), SEQ2SEQ)
     said = [text.get_text() for text in pictures.show_text(found).axes[0].texts]

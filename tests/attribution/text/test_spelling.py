@@ -9,7 +9,7 @@ from tokenizers import decoders
 
 import attnchain_interp as ac
 from attnchain_interp.attribution.text.conversation import Conversation
-from attnchain_interp.attribution.text.spelling import Spelling, spelled
+from attnchain_interp.attribution.text.spelling import Spelling, spelling_of
 
 from .texts import ENCODER, TEXT, bytes_tokenizer, unsplit_tokenizer
 
@@ -19,7 +19,7 @@ CHAT = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nthe user asks<
 
 
 def read(text: str, tokenizer: Any = BYTES, conversation: Conversation | None = None) -> Spelling:
-    return spelled(tokenizer.encode(text), tokenizer, conversation)
+    return spelling_of(tokenizer.encode(text), tokenizer, conversation)
 
 
 def grouped(found: Spelling, spans: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""The texts of tokens as they stand in a text, for the marks that tokenizers put into their names."""
+"""The texts of labels, which are the names that tokenizers give to tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 
 
-def spelled(labels: Sequence[str]) -> list[str]:
+def label_texts(labels: Sequence[str]) -> list[str]:
     """Returns the texts of the tokens of one text: spaces and line breaks for the marks of tokenizers.
 
     The marks are those of byte-level tokenizers (GPT-2), of SentencePiece, and of WordPiece. A character of several byte-level
@@ -17,9 +17,9 @@ def spelled(labels: Sequence[str]) -> list[str]:
     Args:
         labels: the names of the tokens, in order.
 
-    >>> spelled(["A", "Ġlion", "Ċ", "ðŁ", "ĺ", "Ģ"])
+    >>> label_texts(["A", "Ġlion", "Ċ", "ðŁ", "ĺ", "Ģ"])
     ['A', ' lion', '\\n', '', '', '😀']
-    >>> spelled(["un", "##like", "me"])
+    >>> label_texts(["un", "##like", "me"])
     ['un', 'like', ' me']
     """
     if any(mark in label for label in labels for mark in "ĠĊ"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from attnchain_interp.pictures.spelling import spelled
+from attnchain_interp.store.label_texts import label_texts
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,12 @@ def test_byte_level_tokens_spell_the_text(text: str) -> None:
     tokenizer = Tokenizer(models.BPE(characters, []))
     tokenizer.pre_tokenizer = byte_level
     tokens = tokenizer.encode(f"{text} ").tokens
-    assert "".join(spelled(tokens)) == f"{text} "
+    assert "".join(label_texts(tokens)) == f"{text} "
 
 
 def test_other_marks_and_words() -> None:
-    assert spelled(["▁A", "▁lion", "s"]) == [" A", " lion", "s"]
-    assert spelled(["a", "film", "##s", "!"]) == ["a", " film", "s", " !"]
-    assert spelled(["A ", "lion"]) == ["A ", "lion"]
-    assert spelled(["<|im_start|>", "user", "Ċ", "日本"])[0] == "<|im_start|>"
-    assert spelled([]) == []
+    assert label_texts(["▁A", "▁lion", "s"]) == [" A", " lion", "s"]
+    assert label_texts(["a", "film", "##s", "!"]) == ["a", " film", "s", " !"]
+    assert label_texts(["A ", "lion"]) == ["A ", "lion"]
+    assert label_texts(["<|im_start|>", "user", "Ċ", "日本"])[0] == "<|im_start|>"
+    assert label_texts([]) == []
