@@ -57,8 +57,8 @@ def defaults_of(method: object) -> Defaults:
 
 def settings_of(method: Chosen, store: AttentionStore) -> Settings:
     """Returns the settings of a method: as the user gave them, else the default for the kind of model in the store."""
-    asked = any(each is None for each in (method.layers, method.layer_weights, method.balanced))
-    return settings_for(method, store.kind if asked else "encoder")
+    encoder, *others = (settings_for(method, kind) for kind in ("encoder", "decoder", "image"))
+    return encoder if others == [encoder, encoder] else settings_for(method, store.kind)
 
 
 def settings_for(method: Chosen, kind: Literal["decoder", "encoder", "image"]) -> Settings:

@@ -126,20 +126,7 @@ class FactoredMap(Remembering):
         return (logits - self._log_norm[..., local]).exp()
 
     def triangular(self, among: Tensor, upper: bool) -> Tensor:
-        if self._factors.causal and not upper:
-            return torch.ones(self.shape[:2], dtype=torch.bool, device=self.device)
-        mask = self._factors.mask_of_four
-        if mask is None or 1 in mask.shape[2:]:
-            return (among.sum(-1) <= 1).expand(self.shape[:2])
-        inside = among.expand(self.shape[:3])
-        places = torch.arange(self.shape[-1], device=self.device)
-        ahead = torch.zeros_like(inside)
-        for rows in places.split(_ROWS):
-            part = mask.mT[:, :, rows] if upper else mask[:, :, rows]
-            part = part if part.dtype == torch.bool else part > _HIDING
-            part = (part & (places > rows[:, None])).to(torch.float32)  # entries ahead of each row
-            ahead[:, :, rows] = (part @ inside[..., None].to(torch.float32))[..., 0] > 0
-        return ~(ahead & inside).any(-1)
+        return triangular(self._factors, among, upper)
 
     @property
     def _masked(self) -> bool | None:
@@ -201,6 +188,24 @@ class FactoredMap(Remembering):
                 yield checkpoint(product, start, stop, use_reentrant=False, preserve_rng_state=False)
             else:
                 yield product(start, stop)
+
+
+def triangular(factors: Factors, among: Tensor, upper: bool) -> Tensor:
+    """Returns `Operator.triangular` of the map of factors, by what they mask. No logit is computed."""
+    if factors.causal and not upper:
+        return torch.ones(factors.shape[:2], dtype=torch.bool, device=factors.device)
+    mask = factors.mask_of_four
+    if mask is None or 1 in mask.shape[2:]:
+        return (among.sum(-1) <= 1).expand(factors.shape[:2])
+    inside = among.expand(factors.shape[:3])
+    places = torch.arange(factors.shape[-1], device=factors.device)
+    ahead = torch.zeros_like(inside)
+    for rows in places.split(_ROWS):
+        part = mask.mT[:, :, rows] if upper else mask[:, :, rows]
+        part = part if part.dtype == torch.bool else part > _HIDING
+        part = (part & (places > rows[:, None])).to(torch.float32)  # entries ahead of each row
+        ahead[:, :, rows] = (part @ inside[..., None].to(torch.float32))[..., 0] > 0
+    return ~(ahead & inside).any(-1)
 
 
 def _within(outer: slice, inner: slice) -> slice:

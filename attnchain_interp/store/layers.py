@@ -13,7 +13,7 @@ from attnchain_interp.chain.chain import check_rows
 from attnchain_interp.checks import check_tensor, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider
-from attnchain_interp.operators.factored_map import FactoredMap
+from attnchain_interp.operators.factored_map import FactoredMap, triangular
 from attnchain_interp.reprs import counted
 from attnchain_interp.store.layer_selection import LayerSelection
 from attnchain_interp.store.tokens import TokenLayout
@@ -138,8 +138,10 @@ class LayerAttention:
         """Returns whether no token among `states` (batch, token) attends to a later one, in any head."""
         if self.attention.shape[-1] != self.attention.shape[-2]:
             return False
-        causal = isinstance(self.attention, Factors) and self.attention.causal
-        return causal or bool(self.transitions().triangular(self.over_heads(states), upper=False).all())
+        among = self.over_heads(states)
+        if isinstance(self.attention, Factors):
+            return bool(triangular(self.attention, among, upper=False).all())
+        return bool(self.transitions().triangular(among, upper=False).all())
 
     def over_heads(self, states: Tensor) -> Tensor:
         """Returns `states` (batch, token) once for every head: (batch, head, token)."""

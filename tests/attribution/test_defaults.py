@@ -33,6 +33,13 @@ def test_the_kinds_of_models(stores: dict[str, AttentionStore]) -> None:
     assert ac.capture(small.bert(), small.ids()).kind == "encoder"
 
 
+def test_the_kind_is_not_asked_where_no_setting_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof that maps are causal takes time."""
+    monkeypatch.setattr(AttentionStore, "kind", property(lambda _: pytest.fail("the kind is not asked for")))
+    store = AttentionStore.from_maps([torch.eye(2).expand(1, 1, 2, 2)])
+    assert settings_of(ac.ColumnSum(), store) == settings_of(ac.TokenRank(**PLAIN), store) == Settings()
+
+
 @pytest.mark.parametrize("kind", ["image", "decoder", "encoder"])
 def test_what_is_not_given_is_read_from_the_table(
     monkeypatch: pytest.MonkeyPatch, stores: dict[str, AttentionStore], kind: str

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attnchain_interp import AttentionError, Factors, LayerAttention, TokenLayout
+from attnchain_interp.operators.factored_map import FactoredMap
 
 
 def test_sixteen_bits_become_float32_and_padding_becomes_empty() -> None:
@@ -13,6 +14,15 @@ def test_sixteen_bits_become_float32_and_padding_becomes_empty() -> None:
     emptied = layer.unpadded(torch.tensor([[True, True, False]])).dense()
     assert torch.equal(emptied[:, :, :2], maps[:, :, :2].float())
     assert not emptied[:, :, 2].any()
+
+
+def test_causality_of_factors_is_seen_without_their_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FactoredMap, "_log_sum_exp", lambda _: pytest.fail("the logits are not asked for"))
+    query, every = torch.randn(1, 2, 5, 4), torch.ones(1, 5, dtype=torch.bool)
+    lower = torch.ones(5, 5, dtype=torch.bool).tril()
+    assert LayerAttention("a", Factors(query, query, mask=lower)).causal(every)
+    assert not LayerAttention("a", Factors(query, query, mask=lower | lower.mT)).causal(every)
+    assert not LayerAttention("a", Factors(query, query)).causal(every)
 
 
 def test_causal_and_sinks_of_maps_and_factors() -> None:
