@@ -1,16 +1,21 @@
+from . import attribution as attribution
 from . import diffusion as diffusion
 from . import pictures as pictures
 from .attribution import GMAR as GMAR
 from .attribution import AttentionAttribution as AttentionAttribution
 from .attribution import AttentionFlow as AttentionFlow
 from .attribution import AttentionGradientAttribution as AttentionGradientAttribution
+from .attribution import AttnLRP as AttnLRP
 from .attribution import ColumnSum as ColumnSum
 from .attribution import ContributionRollout as ContributionRollout
 from .attribution import ExpectedVisits as ExpectedVisits
+from .attribution import GradELLM as GradELLM
 from .attribution import GradientAttention as GradientAttention
 from .attribution import GradientMultiBounce as GradientMultiBounce
 from .attribution import GradientRollout as GradientRollout
 from .attribution import GradientTokenRank as GradientTokenRank
+from .attribution import IntegratedGradients as IntegratedGradients
+from .attribution import LeaveOneOut as LeaveOneOut
 from .attribution import LeGrad as LeGrad
 from .attribution import LogitTokenRank as LogitTokenRank
 from .attribution import MetastableStates as MetastableStates
@@ -18,6 +23,7 @@ from .attribution import MultiBounce as MultiBounce
 from .attribution import RandomRanking as RandomRanking
 from .attribution import RawAttention as RawAttention
 from .attribution import Rollout as Rollout
+from .attribution import ShapleyValues as ShapleyValues
 from .attribution import TextAttribution as TextAttribution
 from .attribution import TextAttributionResult as TextAttributionResult
 from .attribution import TokenRank as TokenRank
@@ -56,4 +62,5 @@ from .store import LayerAttention as LayerAttention
 from .store import Role as Role
 from .store import TokenLayout as TokenLayout
 from .store import head_weights as head_weights
+from .store import layer_weights as layer_weights
 from .store import sinks as sinks

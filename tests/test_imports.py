@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from inspect import isabstract
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,11 @@ def test_public_names_exist() -> None:
     import attnchain_evals
     import attnchain_interp
 
-    assert len(dir(attnchain_interp)) < 60
+    assert len(dir(attnchain_interp)) < 67
+    methods = attnchain_interp.attribution
+    named = {name for name in methods.__all__ if isinstance(made := getattr(methods, name), type)
+             and issubclass(made, methods.TokenAttribution) and not isabstract(made)}  # fmt: skip
+    assert named <= set(dir(attnchain_interp)), "every method is a name of the package"
     for package in (attnchain_interp, attnchain_evals):
         assert dir(package)
         assert all(getattr(package, name) is not None for name in dir(package))
