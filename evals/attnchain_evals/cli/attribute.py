@@ -6,12 +6,13 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, check_model, check_text, load
-from attnchain_evals.cli.outputs import PAGES, PICTURES, check_file, check_folder, is_file, made
+from attnchain_evals.cli.options import check_effect, check_input, names_file
+from attnchain_evals.cli.outputs import PAGES, PICTURES, check_place, is_file, made
 from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ KeepSinks = Annotated[
 
 
 def attribute(
+    context: typer.Context,
     model: Model,
     source: Annotated[
         list[str], typer.Argument(metavar="INPUT…", help="image files, side by side; or a text for a model of text")
@@ -37,10 +39,7 @@ def attribute(
         str | None,
         typer.Option(help="the class by number (the predicted one if not given), or the text after a prompt (generated)"),
     ] = None,
-    maps: Annotated[
-        MapsName | None,
-        typer.Option(help="that the method reads; the method's default if not given"),
-    ] = None,
+    maps: Annotated[MapsName | None, typer.Option(help="that the method reads; the method's default if not given")] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="the picture (.png, .pdf, .svg; .html of a text), or a folder for it")
     ] = Path("."),
@@ -48,9 +47,9 @@ def attribute(
     smooth: Annotated[bool, typer.Option("--smooth", help="of images: blend the colours of neighbouring patches")] = False,
     keep_sinks: KeepSinks = False,
     features: Annotated[
-        str | None,
+        Literal["word", "sentence", "passage"] | None,
         typer.Option(
-            help="of a text: word, sentence or passage; the greatest of them are printed; without it, the greatest words"
+            help="of a text: its parts that are shaded, and whose greatest are printed; tokens, and words, without it"
         ),
     ] = None,
     max_new_tokens: Annotated[
@@ -61,7 +60,6 @@ def attribute(
     from attnchain_evals.bench.names import check_methods, with_settings
     from attnchain_evals.bench.needs import check_fits, given_by, given_by_name, needs_of
     from attnchain_interp import AttentionError
-    from attnchain_interp.checks import check_one_of
     from attnchain_interp.files import write_text
 
     with as_usage():
@@ -69,12 +67,13 @@ def attribute(
         check_model(model)
         check_methods([method])
         check_fits(model, given_by_name(model), [method])
-        if features is not None:
-            check_one_of("--features", features, ("word", "sentence", "passage"))
-        if is_file(output):
-            check_file(output, (*PICTURES, *PAGES))
-        else:
-            check_folder(output)
+        check_input(context, source[0], ("smooth", "keep_sinks"), ("features", "max_new_tokens"))
+        if target is not None:
+            check_effect(context, ("max_new_tokens",), "with --target")
+        kinds = PICTURES if names_file(source[0]) else (*PAGES, *PICTURES)
+        check_place(output, kinds)
+        if (output.suffix if is_file(output) else kinds[0]) in PAGES:
+            check_effect(context, ("dpi",), "on a page", "write --output NAME.png")
     more = f" and {len(source) - 1} more" if len(source) > 1 else ""
     announce(
         f"{method} of {source[0][:60]}{more} by {model}: a picture and the scores, in {output}{'' if is_file(output) else '/'}"
@@ -88,14 +87,12 @@ def attribute(
         )
     if not of_image:
         check_text(model, source)
-    if of_image and features is not None:
-        raise AttentionError(f"--features are parts of a text, and {model} takes images.", "Leave it out.")
-    if of_image and output.suffix == ".html":
-        raise AttentionError(f"--output is {output}: an image has no page.", "Write a file .png, .pdf or .svg, or a folder.")
     of_class = of_image or not getattr(loaded.model, "can_generate", lambda: False)()
+    if of_class:
+        check_effect(context, ("max_new_tokens",), f"on {model}, which writes no text")
     if of_class and target is not None and not needs_of(method):
         announce(f"{method} reads attention alone: it gives the same for every class.")
-    picture = _picture(output, source, method, of_image)
+    picture = _picture(output, source, method, kinds[0])
     if of_image:
         found = _image(loaded, model, source, method, target, picture, dpi, smooth, keep_sinks)
     else:
@@ -112,17 +109,16 @@ class _Found(NamedTuple):
     lines: list[str]
 
 
-def _picture(output: Path, source: list[str], method: str, of_image: bool) -> Path:
+def _picture(output: Path, source: list[str], method: str, ending: str) -> Path:
     """Returns the file of the picture: `output` itself, or one in this folder that is named after input and method."""
-    kinds = PICTURES if of_image else (*PAGES, *PICTURES)
     if is_file(output):
         made(output.parent)
         return output
     made(output)
-    name = Path(source[0]).stem if of_image else source[0][:40]
+    name = source[0][:40] if ending in PAGES else Path(source[0]).stem
     more = [f"and-{len(source) - 1}-more"] if len(source) > 1 else []
     stem = "-".join(re.sub(r"[^0-9A-Za-z_]+", "-", part).strip("-") or "text" for part in (name, *more, method))
-    return output / f"{stem}{kinds[0]}"
+    return output / f"{stem}{ending}"
 
 
 def _image(

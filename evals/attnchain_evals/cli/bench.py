@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from attnchain_evals.cli.options import check_effect
 from attnchain_evals.cli.outputs import check_folder
 from attnchain_evals.terminal import announce, as_usage, working
 
@@ -69,6 +70,7 @@ def run(
 
 @app.command()
 def ls(
+    context: typer.Context,
     what: Annotated[Literal["methods", "metrics", "data"], typer.Argument(help="of the names")],
     model: Annotated[str | None, typer.Option(help="only the methods and metrics that fit this model")] = None,
 ) -> None:
@@ -77,6 +79,9 @@ def ls(
     from attnchain_evals.bench.data_names import DATA
     from attnchain_evals.bench.model_loading import load
 
+    if what == "data":
+        with as_usage():
+            check_effect(context, ("model",), "on data")
     with working(f"loading {model}"):
         given = needs.ALL if model is None else needs.given_by(load(model))
     lists = {

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from attnchain_evals.bench.model_loading import Model, check_model, check_text, load
+from attnchain_evals.cli.options import check_effect, check_input
 from attnchain_evals.cli.outputs import PAGES, check_file, made
 from attnchain_evals.terminal import announce, as_usage
 
 
 def explore(
+    context: typer.Context,
     model: Model,
     source: Annotated[
         str | None, typer.Argument(metavar="INPUT", help="an image file, or a text for a model of text; bundled has its own")
@@ -29,6 +31,7 @@ def explore(
 ) -> None:
     """Writes one HTML page without a server: point at a patch or a token and watch its attention bounce."""
     from attnchain_evals.bench.names import check_methods, split
+    from attnchain_evals.bench.needs import check_fits, given_by, given_by_name
     from attnchain_evals.bench.photograph import photograph
     from attnchain_evals.report.explorer_pages import IMAGE_METHODS, explore_image, explore_text
     from attnchain_interp import AttentionError
@@ -36,9 +39,17 @@ def explore(
     with as_usage():
         check_model(model)
         check_methods(split(methods) if methods else ())
+        check_fits(model, given_by_name(model), split(methods) if methods else ())
         check_file(output, PAGES)
+        check_input(context, source, of_texts=("max_new_tokens",))
     announce(f"A page of {model} in which attention follows the pointer: {output}, at most {max_mb:g} MB")
     loaded = load(model)
+    given = given_by(loaded)
+    check_fits(model, given, split(methods) if methods else ())
+    if "logits" not in given:
+        check_effect(context, ("target",), f"on {model}, which has no classes")
+    if not getattr(loaded.model, "can_generate", lambda: False)():
+        check_effect(context, ("max_new_tokens",), f"on {model}, which writes no text")
     tokenizer = loaded.reading.tokenizer
     if loaded.preprocess is None and tokenizer is None:
         raise AttentionError(

@@ -10,6 +10,7 @@ import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, check_model, load
 from attnchain_evals.cli.attribute import Dpi, KeepSinks
+from attnchain_evals.cli.options import check_effect
 from attnchain_evals.cli.outputs import FILMS, PICTURES, check_file, made
 from attnchain_evals.terminal import announce, as_usage, working
 
@@ -89,6 +90,7 @@ def heads(
 
 @app.command()
 def bounces(
+    context: typer.Context,
     model: Model,
     image: Image = None,
     output: Annotated[
@@ -109,6 +111,9 @@ def bounces(
     """Draws a walk from one token after n bounces and after infinitely many, or a film of the walk."""
     from attnchain_interp.pictures import animate_bounces, show_bounces
 
+    if output.suffix in FILMS:
+        with as_usage():
+            check_effect(context, ("dpi", "keep_sinks"), "on a film", "write --output NAME.png")
     begin = int(start) if start.lstrip("-").isdecimal() else start
     numbers = _numbers(steps)
     read = _read(model, image, maps, output, (*PICTURES, *FILMS))

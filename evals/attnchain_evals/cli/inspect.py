@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from attnchain_evals.bench.model_loading import MapsName, Model, load
-from attnchain_evals.terminal import announce, working
+from attnchain_evals.cli.options import check_effect
+from attnchain_evals.terminal import announce, as_usage, working
 
 if TYPE_CHECKING:
     from attnchain_interp import AttentionStore
 
 
 def inspect(
+    context: typer.Context,
     model: Model,
     strong: Annotated[bool, typer.Option("--strong", help="also overwrite each layer's map: the output must move")] = False,
     kind: Annotated[
@@ -29,6 +31,8 @@ def inspect(
     In place of a model it takes the file of a store, whose tensors it compares with their checksum.
     """
     if Path(model).is_file():
+        with as_usage():
+            check_effect(context, ("strong", "kind", "tower", "maps"), f"on {model}, which is a file")
         _file(Path(model))
         return
     from attnchain_interp import capture

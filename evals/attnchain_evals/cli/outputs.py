@@ -28,6 +28,14 @@ def check_file(path: Path, endings: tuple[str, ...]) -> None:
     check_folder(path.parent)
 
 
+def check_place(path: Path, endings: tuple[str, ...]) -> None:
+    """Checks the place of a file, or of a folder for it."""
+    if is_file(path):
+        check_file(path, endings)
+    else:
+        check_folder(path)
+
+
 def check_folder(path: Path) -> None:
     """Refuses a folder whose place is a file, lies in one, or must not be written."""
     from attnchain_interp import AttentionError

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from attnchain_evals.bench.model_loading import Model, check_model, load
+from attnchain_evals.cli.options import check_effect
 from attnchain_evals.cli.outputs import check_folder
 from attnchain_evals.terminal import announce, as_usage, progress
 
@@ -18,6 +19,7 @@ PIPELINE = "diffusers:"
 
 
 def segment(
+    context: typer.Context,
     model: Model,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="files of images, and folders of them")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for the files of every image")] = Path("segments"),
@@ -62,6 +64,8 @@ def segment(
             check_model(model)
         place = {"point": _numbers("--point", point, 2), "box": _numbers("--box", box, 4)}
         asked_place(wanted, k, place["point"], place["box"], word, scales)
+        if point or box or word:
+            check_effect(context, ("wanted",), "with --point, --box or --word")
         if track and (wanted != "regions" or point or box or word):
             raise AttentionError("--track follows regions alone.", "Leave out --wanted, --point, --box and --word.")
     files = list(_files(images))

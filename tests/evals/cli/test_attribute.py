@@ -207,8 +207,10 @@ def test_what_fits_no_model_is_refused(
     assert f"takes no images, and {photo} is a file.\nWrite a text in quotes." in said
     assert "no tokenizer for a text" in refused(monkeypatch, capsys, "attribute", "bundled-decoder", "a walk")
     assert "2 texts are given" in refused(monkeypatch, capsys, "attribute", encoder, "a walk", "moves")
-    assert "parts of a text" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--features", "word")
-    assert "an image has no page" in refused(monkeypatch, capsys, "attribute", "bundled", photo, "--output", "page.html")
+    said = refused(monkeypatch, capsys, "attribute", "bundled", photo, "--output", "page.html", status=2)
+    assert "ends in '.html'.\nEnd the name of the file in .png" in said
+    said = refused(monkeypatch, capsys, "attribute", encoder, "a walk", "--max-new-tokens", "25")
+    assert f"--max-new-tokens has no effect on {encoder}, which writes no text.\nLeave it out." in said
     assert not Path("page.html").exists()
     for model, source in (("bundled", str(photo)), (encoder, "a walk")):
         said = refused(monkeypatch, capsys, "attribute", model, source, "--target", "cat")

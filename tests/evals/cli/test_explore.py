@@ -29,7 +29,14 @@ def header(page: Path) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def test_explore_images(photo: Path, timm_folder: str, hf_folder: str, tmp_path: Path) -> None:
+def test_explore_images(
+    photo: Path,
+    timm_folder: str,
+    hf_folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     out = tmp_path / "page.html"
     assert run("explore", "bundled", "--output", out, "--methods", "TokenRank,ExpectedVisits").strip() == str(out)
     bundled = header(out)
@@ -42,12 +49,16 @@ def test_explore_images(photo: Path, timm_folder: str, hf_folder: str, tmp_path:
     assert named["title"] == f"{timm_folder} · photo.png, the part that the model reads"
     assert named["targets"][0].startswith("class 7, ")
     assert out.stat().st_size <= 200_000
-    run("explore", hf_folder, photo, "--output", out, "--methods", "ColumnSum,GradientTokenRank")
+    run("explore", hf_folder, photo, "--output", out, "--methods", "ColumnSum")
     without = header(out)
     with Image.open(io.BytesIO(base64.b64decode(without["image"].partition(",")[2]))) as shown:
         assert shown.size == (100, 80), "the photograph, not the model's input"
     assert (without["targets"], [method["name"] for method in without["methods"]]) == ([], ["ColumnSum"])
     assert without["methods"][0]["curve"] is None
+    said = refused(monkeypatch, capsys, "explore", hf_folder, photo, "--methods", "ColumnSum,GradientTokenRank", status=2)
+    assert "method 'GradientTokenRank' needs logits" in said
+    said = refused(monkeypatch, capsys, "explore", hf_folder, photo, "--target", "3")
+    assert f"--target has no effect on {hf_folder}, which has no classes" in said
 
 
 def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +93,8 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         assert all(method["curve"]["fractions"][-1] == 1 for method in found["methods"])
     run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--max-new-tokens", "0", "--output", out)
     assert header(out)["labels"] == ["attention", "moves"]
+    said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'encoder'}", "attention moves", "--max-new-tokens", "3")
+    assert "--max-new-tokens has no effect on hf:" in said
     assert "needs an INPUT" in refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}")
     assert "has no tokenizer for a text" in refused(monkeypatch, capsys, "explore", "bundled-decoder"), "no text would do"
     said = refused(monkeypatch, capsys, "explore", f"hf:{tmp_path / 'decoder'}", out, "--output", tmp_path / "other.html")
