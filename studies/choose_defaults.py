@@ -43,7 +43,7 @@ def candidates() -> dict[tuple[str, str, str], AttentionAttribution]:
 
 def averaged(store: AttentionStore, heads: str, tokens: str | None) -> AttentionStore:
     """Returns the store with one head a layer, the mean by these weights: each |λ₂| is then computed once."""
-    layers = [LayerAttention(name, store.chain(name, heads, tokens).matrix[:, None]) for name in store.names]
+    layers = [LayerAttention(name, store.chain(name, heads, tokens=tokens).matrix[:, None]) for name in store.names]
     return AttentionStore(layers, store.tokens)
 
 

@@ -108,7 +108,7 @@ def logits() -> Tensor:
 
 @pytest.fixture
 def store(logits: Tensor) -> AttentionStore:
-    return AttentionStore.from_maps(list(logits.softmax(-1)), TokenLayout.image(2, (2, 2), [Role.CLASS]))
+    return AttentionStore.from_maps(list(logits.softmax(-1)), TokenLayout.image(2, (2, 2), prefix=[Role.CLASS]))
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def mixed(P: Any) -> list[Tensor]:
 
 
 STORES = {
-    "image": AttentionStore.from_maps([random_maps(2, 3, 50)] * 2, TokenLayout.image(2, (7, 7), [Role.CLASS])),
+    "image": AttentionStore.from_maps([random_maps(2, 3, 50)] * 2, TokenLayout.image(2, (7, 7), prefix=[Role.CLASS])),
     "text": AttentionStore.from_maps([random_maps(2, 3, 30, causal=True)] * 2),
     "factors": of_factors(),
     "causal factors": of_factors(causal=True),

@@ -28,7 +28,7 @@ WRONG: dict[str, Any] = {
     "gradients": ac.capture_gradients(vit(1), images(), target=0),
 }
 P = torch.tensor([[0.2, 0.4, 0.4], [0.5, 0.3, 0.2], [0.1, 0.5, 0.4]])
-LAYOUT = ac.TokenLayout.image(2, (1, 2), [ac.Role.CLASS])
+LAYOUT = ac.TokenLayout.image(2, (1, 2), prefix=[ac.Role.CLASS])
 MAPS = P.expand(2, 2, 3, 3)
 STORE = ac.AttentionStore.from_maps([MAPS, MAPS], LAYOUT)
 WORDS = ac.TokenLayout(torch.tensor([[3, 3, 2]]), (1, 1), [["a", "dog", ""]])

@@ -221,7 +221,7 @@ def fused_factors(
         raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random.", "Call model.eval() first.")
     causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
     mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
-    return Factors(query, key, scale, mask, is_causal)
+    return Factors(query, key, scale=scale, mask=mask, causal=is_causal)
 
 
 def _causal_with_padding(mask: Tensor) -> Tensor | None:

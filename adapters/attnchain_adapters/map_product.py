@@ -71,4 +71,4 @@ def unfolded(attention: Tensor | Factors, heads: int) -> Tensor | Factors:
     mask = attention.mask
     if mask is not None and mask.ndim == 4 and mask.shape[0] == attention.shape[0]:
         mask = mask[:, 0].unflatten(0, (-1, heads))
-    return Factors(query, key, attention.scale, mask, attention.causal)
+    return Factors(query, key, scale=attention.scale, mask=mask, causal=attention.causal)

@@ -73,6 +73,7 @@ class TokenAttribution(Method, ABC):
         inputs: TensorOrTupleOfTensorsGeneric,
         target: Target = ...,
         additional_forward_args: Any = ...,
+        *,
         output: Output = ...,
         return_convergence_delta: Literal[False] = ...,
         internal_batch_size: int | None = ...,
@@ -87,8 +88,8 @@ class TokenAttribution(Method, ABC):
         inputs: TensorOrTupleOfTensorsGeneric,
         target: Target = ...,
         additional_forward_args: Any = ...,
-        output: Output = ...,
         *,
+        output: Output = ...,
         return_convergence_delta: Literal[True],
         internal_batch_size: int | None = ...,
         show_progress: bool = ...,
@@ -102,6 +103,7 @@ class TokenAttribution(Method, ABC):
         inputs: TensorOrTupleOfTensorsGeneric,
         target: Target = None,
         additional_forward_args: Any = None,
+        *,
         output: Output = "input",
         return_convergence_delta: bool = False,
         internal_batch_size: int | None = None,
@@ -165,6 +167,7 @@ class TokenAttribution(Method, ABC):
         text: Text,
         target: Target | str = None,
         tokenizer: Any = None,
+        *,
         max_new_tokens: int = 25,
         internal_batch_size: int | None = None,
         add_special_tokens: bool | None = None,
@@ -183,8 +186,9 @@ class TokenAttribution(Method, ABC):
         Raises:
             AttentionError: see `TextAttribution` and `TextAttributionResult.grouped`.
         """
-        wrapped, options = TextAttribution(self, tokenizer), {"max_new_tokens": max_new_tokens}
-        found = wrapped.attribute(text, target, options, internal_batch_size, add_special_tokens, show_progress)
+        options: dict[str, Any] = {"internal_batch_size": internal_batch_size, "add_special_tokens": add_special_tokens}
+        options |= {"gen_args": {"max_new_tokens": max_new_tokens}, "show_progress": show_progress}
+        found = TextAttribution(self, tokenizer).attribute(text, target, **options)
         return found if features is None else found.grouped(features)
 
 

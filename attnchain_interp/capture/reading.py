@@ -14,7 +14,7 @@ from attnchain_interp.store import Grid, TokenLayout
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Reading:
     """Says which attention of a model is meant, and how its tokens are laid out.
 

@@ -49,7 +49,7 @@ def _balanced(heads: Chain, balanced: bool | float) -> Chain:
     return balance(heads, float(balanced)) if balanced else heads
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _OfTokens:
     """The fields of a reducer that has no other arguments."""
 
@@ -59,7 +59,7 @@ class _OfTokens:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StationaryVectors:
     """Keeps the stationary vector of every head (batch, layer, head, token). See `stationary`.
 
@@ -80,7 +80,7 @@ class StationaryVectors:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SecondEigenvalues(_OfTokens):
     """Keeps |λ₂| of every head (batch, layer, head). See `second_eigenvalue`."""
 
@@ -91,7 +91,7 @@ class SecondEigenvalues(_OfTokens):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Bounces:
     """Keeps the distribution (batch, layer, head, token) of a walk over every head after some steps. See `bounce`.
 
@@ -111,7 +111,7 @@ class Bounces:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ColumnSums(_OfTokens):
     """Keeps the column sums of every head's map, divided by the number of states: (batch, layer, head, token)."""
 
@@ -122,7 +122,7 @@ class ColumnSums(_OfTokens):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassRows(_OfTokens):
     """Keeps the row of the class token of every head, over the states: (batch, layer, head, token)."""
 
@@ -134,7 +134,7 @@ class ClassRows(_OfTokens):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entropies(_OfTokens):
     """Keeps the entropy in nats of every head's rows, averaged over the states: (batch, layer, head)."""
 

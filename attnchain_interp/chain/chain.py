@@ -118,7 +118,7 @@ class Chain:
         AttentionError: the matrix is not row-stochastic, has another type, or leads to a token that is not a state.
     """
 
-    def __init__(self, transitions: Tensor | Operator, states: Tensor, absorbing: bool = False, check: bool = True) -> None:
+    def __init__(self, transitions: Tensor | Operator, states: Tensor, *, absorbing: bool = False, check: bool = True) -> None:
         if not isinstance(transitions, Operator):
             check_tensor("transitions", transitions, "(…, token, token)")
         check_tensor("states", states, "(…, token)")

@@ -71,7 +71,7 @@ class Mixing:
 
 
 def mixing(
-    P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None, tolerance: float = 1e-4
+    P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None, *, tolerance: float = 1e-4
 ) -> Mixing:
     """Returns the stationary vector and |λ₂| of each chain. One pass finds both, which costs less than two functions.
 
@@ -123,7 +123,7 @@ def _refuse_absorbing(chain: Chain) -> None:
         )
 
 
-def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, path: bool = False) -> Tensor:
+def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, *, path: bool = False) -> Tensor:
     """Returns the distribution of a walk from `start` after `steps` steps: v Pⁿ (…, token), the multi-bounce attention.
 
     One step from one token is the row of that token. One step from the uniform distribution is the column sum divided by
@@ -160,6 +160,7 @@ def stationary(
     P: Tensor | Factors | Chain,
     damping: float = ...,
     personalization: Tensor | None = ...,
+    *,
     return_residual: Literal[False] = ...,
 ) -> Tensor: ...
 
@@ -171,7 +172,7 @@ def stationary(
 
 
 def stationary(
-    P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None, return_residual: bool = False
+    P: Tensor | Factors | Chain, damping: float = 0.99, personalization: Tensor | None = None, *, return_residual: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Returns the distribution π (…, token) with π P' = π, where P' = damping · P + (1 − damping) · 1 vᵀ.
 

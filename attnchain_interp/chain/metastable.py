@@ -28,7 +28,7 @@ _LEAST_WEIGHT: Final = 1e-12  # stationary weight of a token below which √η s
 
 
 @torch.no_grad()
-def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, damping: float = 0.99) -> Tensor:
+def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, *, damping: float = 0.99) -> Tensor:
     """Returns the soft memberships χ (…, token, k): the share of each token in each of k metastable states.
 
     Generalised Perron cluster cluster analysis (GPCCA). The constant vector and the k − 1 eigenvalues with the largest real

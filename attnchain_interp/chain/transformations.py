@@ -81,7 +81,7 @@ def damp(P: Tensor | Factors | Chain, damping: float, personalization: Tensor | 
     check_damping(damping)
     jump = teleport(chain, personalization)
     followed = chain.transitions.scaled(torch.full_like(jump, damping))
-    return Chain(followed.plus(torch.full_like(jump, 1 - damping), jump), chain.states, chain.absorbing, check=False)
+    return Chain(followed.plus(torch.full_like(jump, 1 - damping), jump), chain.states, absorbing=chain.absorbing, check=False)
 
 
 def reverse(P: Tensor | Factors | Chain) -> Chain:
@@ -143,7 +143,7 @@ def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
     rows = columns.scaled(kept * _inverse(sent) * inside)
     if not bool(chain.states.all()):
         rows = total([rows, chain.transitions.scaled(1 - inside)])
-    return Chain(rows, chain.states, chain.absorbing, check=False)
+    return Chain(rows, chain.states, absorbing=chain.absorbing, check=False)
 
 
 def balanced_by(chain: Chain, strength: bool | float) -> Chain:

@@ -84,7 +84,7 @@ def _finer(maps: Tensor, grid: Grid, finest: Grid) -> Tensor:
 
 @torch.no_grad()
 @full_precision()
-def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, threshold: float = 1.1, rounds: int = 3) -> Tensor:
+def diff_seg(P: Tensor | Chain, anchors: Sequence[int] | Tensor, *, threshold: float = 1.1, rounds: int = 3) -> Tensor:
     """Returns the segment (…, token) of every token, numbered from 0; −1 for tokens that are not states.
 
     Rows of the chain are compared by (KL(p‖q) + KL(q‖p)) / 2. In the first round, the proposal of each anchor is the mean of

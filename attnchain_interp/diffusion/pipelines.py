@@ -113,6 +113,7 @@ class PipelineAdapter(Adapter, Protocol):
 def capture_pipeline(
     pipe: Any,
     kind: SequenceKind | None = None,
+    *,
     grid: Grid | None = None,
     layers: LayerSelection = "all",
     steps: slice | Sequence[int] = slice(None),
@@ -153,6 +154,7 @@ def capture_pipeline(
 def self_attention_guidance(
     pipe: Any,
     scale: float = 0.75,
+    *,
     importance: Importance = "token-rank",
     layers: LayerSelection = -1,
     grid: Grid | None = None,
@@ -194,6 +196,7 @@ def denoise_image(
     pipe: Any,
     image: Any,
     prompt: str | None = None,
+    *,
     timestep: float = TIMESTEP,
     generator: torch.Generator | None = None,
     **call: Any,

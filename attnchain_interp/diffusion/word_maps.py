@@ -91,7 +91,7 @@ def _plain(label: str) -> str:
 
 
 def word_map(
-    store: AttentionStore, word: str, steps: int = 2, direction: Direction = "incoming", cross: AttentionStore | None = None
+    store: AttentionStore, word: str, *, steps: int = 2, direction: Direction = "incoming", cross: AttentionStore | None = None
 ) -> Tensor:
     """Returns where a walk from a word is after some steps: probabilities (batch, row, column) on the grid of the image.
 
@@ -150,6 +150,7 @@ def capture_image(
     pipe: Any,
     image: Any,
     prompt: str,
+    *,
     heads: HeadWeighting = "mean",
     layers: LayerSelection = "all",
     grid: Grid | None = None,
@@ -174,15 +175,17 @@ def capture_image(
     joint = pipeline_adapter_of(pipe).joins_text(pipe)
     with ExitStack() as contexts:
         own = contexts.enter_context(
-            capture_pipeline(pipe, "joint" if joint else "self", grid, layers, heads=heads, prompt=prompt if joint else None)
+            capture_pipeline(
+                pipe, "joint" if joint else "self", grid=grid, layers=layers, heads=heads, prompt=prompt if joint else None
+            )
         )
-        cross = None if joint else contexts.enter_context(capture_pipeline(pipe, "cross", grid, prompt=prompt))
-        denoise_image(pipe, image, prompt, timestep, generator, **call)
+        cross = None if joint else contexts.enter_context(capture_pipeline(pipe, "cross", grid=grid, prompt=prompt))
+        denoise_image(pipe, image, prompt, timestep=timestep, generator=generator, **call)
     return own.store, None if cross is None else cross.store
 
 
 def concept_map(
-    pipe: Any, image: Any, prompt: str, word: str, steps: int = 2, direction: Direction = "incoming", **options: Any
+    pipe: Any, image: Any, prompt: str, word: str, *, steps: int = 2, direction: Direction = "incoming", **options: Any
 ) -> Tensor:
     """Returns where a concept is in an image (batch, row, column), by a diffusion model that was not trained for it.
 
@@ -198,4 +201,4 @@ def concept_map(
     Source: Erel et al. 2025; with one forward on a noised image, Helbling et al., *ConceptAttention*, ICML 2025.
     """
     store, cross = capture_image(pipe, image, prompt, **options)
-    return word_map(store, word, steps, direction, cross)
+    return word_map(store, word, steps=steps, direction=direction, cross=cross)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, final
 
 import torch
@@ -37,6 +37,7 @@ class Factors:
 
     query: Tensor
     key: Tensor
+    _: KW_ONLY
     scale: float | None = None
     mask: Tensor | None = None
     causal: bool = False
@@ -50,12 +51,10 @@ class Factors:
         query, key, mask = self.query, self.key, self.mask
         for name, factor in (("query", query), ("key", key)):
             check_tensor(name, factor, "(batch, head, token, dim)")
-        for name, other, axes in (
-            ("mask", mask, "that broadcasts to (batch, head, query, key)"),
-            ("sinks", self.sinks, "(head,)"),
-        ):
-            if other is not None:
-                check_tensor(name, other, axes)
+        if mask is not None:
+            check_tensor("mask", mask, "that broadcasts to (batch, head, query, key)")
+        if self.sinks is not None:
+            check_tensor("sinks", self.sinks, "(head,)")
         shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}"
         if query.ndim != 4 or key.ndim != 4 or 0 in query.shape or 0 in key.shape:
             raise AttentionError(

@@ -28,6 +28,7 @@ _RADIUS, _ASIDE, _COLOURS, _INK = 0.25, 0.35, "Blues", "#444444"
 def show_chain(
     P: Tensor | Factors | Chain,
     start: int | Tensor | None = None,
+    *,
     steps: Sequence[int] = (0, 1, 2),
     labels: Sequence[str] | None = None,
     least: float = 0.05,

@@ -38,6 +38,7 @@ def show_layers(
     store: AttentionStore,
     image: Any = None,
     normalization: Any = None,
+    *,
     layers: LayerSelection = "all",
     heads: Heads = "mean",
     damping: float = 0.99,
@@ -97,6 +98,7 @@ def show_layers(
 def show_heads(
     store: AttentionStore,
     layers: LayerSelection = "all",
+    *,
     order: Literal["head", "lambda2"] = "head",
     damping: float = 0.99,
     example: int = 0,

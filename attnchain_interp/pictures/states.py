@@ -24,7 +24,7 @@ _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#
 
 
 def show_states(
-    memberships: Any, images: Any, normalization: Any = None, weights: Any = None, title: str | None = None
+    memberships: Any, images: Any, normalization: Any = None, *, weights: Any = None, title: str | None = None
 ) -> Figure:
     """Returns a matplotlib `Figure`: for each image its metastable states as coloured regions, and the weight of each state.
 

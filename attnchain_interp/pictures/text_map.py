@@ -39,7 +39,7 @@ class _Word(NamedTuple):
     column: int
 
 
-def show_text(result: TextAttributionResult, width: int = 110, title: str | None = None) -> Figure:
+def show_text(result: TextAttributionResult, *, width: int = 110, title: str | None = None) -> Figure:
     """Returns a matplotlib `Figure` of output tokens × words of the prompt. The prompt is broken into lines as a text is.
 
     Under each word stand its shares of the rows, one for each output token. A row is divided by the sum of the sizes of its

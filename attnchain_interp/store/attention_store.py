@@ -65,6 +65,7 @@ class AttentionStore:
         maps: Sequence[Tensor] | NamedMaps | Tensor,
         tokens: TokenLayout | None = None,
         names: Sequence[str] | None = None,
+        *,
         queries: TokenLayout | None = None,
     ) -> AttentionStore:
         """Returns a store of attention tensors that another tool made.
@@ -156,6 +157,7 @@ class AttentionStore:
         self,
         layers: LayerSelection = "all",
         heads: Heads = "mean",
+        *,
         tokens: TokenSelection = None,
         direction: Direction = "incoming",
         sink: Sink = "drop",
@@ -225,7 +227,7 @@ class AttentionStore:
         write_layers(as_path(path), self, self.tokens, self.metadata, self.queries)
 
     @staticmethod
-    def read(path: str | Path, mmap: bool = False, verify: bool = False) -> AttentionStore:
+    def read(path: str | Path, *, mmap: bool = False, verify: bool = False) -> AttentionStore:
         """Returns the store that `write` put into a file, in this format (5) or an earlier one (2, 3, 4).
 
         Args:

@@ -50,7 +50,7 @@ def chain_of(
     selected = states_of(store, tokens, layers)
     states = selected.to(chosen[0].device)
     parts: list[Operator] = []
-    for layer, weight in zip(chosen, layer_weights(store, weights, layers, selected).unbind(1), strict=True):
+    for layer, weight in zip(chosen, layer_weights(store, weights, layers=layers, tokens=selected).unbind(1), strict=True):
         if not bool(weight.any()):
             continue
         conditioned = layer.conditioned(states)

@@ -22,7 +22,7 @@ NAMED_WEIGHTS: Final = ("mean", "lambda2", "inverse-lambda2")
 
 
 def head_weights(
-    store: Layers, heads: Heads = "lambda2", layers: LayerSelection = "all", tokens: TokenSelection = None
+    store: Layers, heads: Heads = "lambda2", *, layers: LayerSelection = "all", tokens: TokenSelection = None
 ) -> Tensor:
     """Returns the weight of every head in its layer (batch, layer, head); sums to one over heads.
 

@@ -23,7 +23,7 @@ NAMED_LAYER_WEIGHTS: Final = (*NAMED_WEIGHTS, "late")
 
 
 def layer_weights(
-    store: Layers, weights: LayerWeights = "late", layers: LayerSelection = "all", tokens: TokenSelection = None
+    store: Layers, weights: LayerWeights = "late", *, layers: LayerSelection = "all", tokens: TokenSelection = None
 ) -> Tensor:
     """Returns the weight of every selected layer (batch, layer), in the order of the model; sums to one over layers.
 

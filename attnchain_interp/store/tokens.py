@@ -37,7 +37,7 @@ class TokenLayout:
     roles: Tensor
     grid: Grid | None = None
     labels: list[list[str]] | None = field(default=None, repr=False)
-    any_length: bool = False
+    any_length: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         check_tensor("roles", self.roles, "(batch, token)")
@@ -61,6 +61,7 @@ class TokenLayout:
         cls,
         batch: int = 1,
         grid: Grid = (1, 1),
+        *,
         prefix: Sequence[Role] = (),
         suffix: Sequence[Role] = (),
         class_token: bool = False,

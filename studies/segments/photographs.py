@@ -111,7 +111,7 @@ def partitions(reader: WholePatches, image: Any) -> dict[str, Callable[[], Label
         side, threshold = DIFF_SEG
         grid, one_way = seen()[0].tokens.grid or (1, 1), chains()[0]
         anchors = one_way.states[0].nonzero()[:, 0][ac.diffusion.uniform_anchors(grid, min(side, *grid))]
-        return ac.diffusion.diff_seg(one_way, anchors, threshold)[one_way.states].numpy()
+        return ac.diffusion.diff_seg(one_way, anchors, threshold=threshold)[one_way.states].numpy()
 
     def clustered(numbers: Callable[[], Any]) -> Callable[[], Labels]:
         return lambda: painter().labels(one_hot(numbers(), seen()[0].tokens.grid or (1, 1)))

@@ -51,7 +51,7 @@ def image_page() -> Explorer:
     distance = torch.zeros(197, 197)
     distance[1:, 1:] = torch.cdist(place, place)
     maps = [_maps(distance, 0.6, generator) for _ in range(LAYERS)]
-    store = AttentionStore.from_maps(maps, TokenLayout.image(1, (14, 14), [Role.CLASS]))
+    store = AttentionStore.from_maps(maps, TokenLayout.image(1, (14, 14), prefix=[Role.CLASS]))
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 28, 28, generator=generator), (224, 224), mode="bilinear")
     return explore(store, picture[0], title="197 tokens", max_mb=ROOM)
 

@@ -621,7 +621,7 @@ def test_remotely_the_package_travels() -> None:
         found = nnsight.save(reduce_layers(model, *EVERYTHING))
     assert_alike(found, wanted)
     with model.trace(LONG, remote="local"):
-        ranks = nnsight.save(tracing.token_rank(model, 0.9))
+        ranks = nnsight.save(tracing.token_rank(model, damping=0.9))
     assert torch.allclose(ranks, ninths, atol=1e-5)
 
     def late() -> None:

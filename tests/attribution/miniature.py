@@ -14,4 +14,4 @@ def source(images: Tensor, temperature: Tensor | float = 1.0) -> AttentionStore:
     features = torch.cat([patches.mean(1, keepdim=True), patches], 1).float()
     scores = features @ features.mT / temperature
     maps = [torch.stack([(scores * k).softmax(-1), (scores.roll(k, 1)).softmax(-1)], 1) for k in (1, 2)]
-    return AttentionStore.from_maps(maps, TokenLayout.image(len(images), (2, 2), [Role.CLASS]))
+    return AttentionStore.from_maps(maps, TokenLayout.image(len(images), (2, 2), prefix=[Role.CLASS]))

@@ -13,7 +13,7 @@ from attnchain_interp.store import Role
 
 
 def held(maps: str = "attention") -> ac.AttentionStore:
-    layout = ac.TokenLayout.image(1, (2, 2), [Role.REGISTER] * 2, class_token=True)
+    layout = ac.TokenLayout.image(1, (2, 2), prefix=[Role.REGISTER] * 2, class_token=True)
     layers = [ac.LayerAttention(f"layer.{k}", torch.full((1, 2, 7, 7), 1 / 7)) for k in range(4)]
     return ac.AttentionStore(layers, layout, {"model": "Net", "maps": maps})
 

@@ -56,7 +56,7 @@ def test_the_mask_is_the_second_argument_either_way(ids: Tensor) -> None:
     mask[1, 4:] = 0
     method = ac.ColumnSum(model)
     of_numbers = method.attribute(ids, None, mask)
-    found = method.attribute(model.get_input_embeddings()(ids), None, (mask,), "tokens")
+    found = method.attribute(model.get_input_embeddings()(ids), None, (mask,), output="tokens")
     assert torch.allclose(found, of_numbers, atol=1e-6)
     assert not found[1, 4:].any()
     assert bool(found[0].all())

@@ -207,7 +207,7 @@ def test_another_norm_than_that_of_the_model() -> None:
 def test_an_output_to_which_nothing_is_near(factored: bool) -> None:
     """y is the bias alone, the values cancel, and each of them leads away from it: attention stands in, row by row."""
     query, key = torch.tensor([[[[0.0], [0.0]]], [[[0.0], [1.0]]]]), torch.tensor([[[[0.0], [1.0]]]]).expand(2, -1, -1, -1)
-    attention = ac.Factors(query, key, 1.0)
+    attention = ac.Factors(query, key, scale=1.0)
     values, zero = torch.tensor([[[[1.0], [-1.0]]]]).expand(2, -1, -1, -1), torch.zeros(2, 2, 1)
     output = (attention.maps() @ values)[:, 0]
     found = AttentionBlock("M", attention if factored else attention.maps(), values, zero[0, 0], output, zero, None, output)

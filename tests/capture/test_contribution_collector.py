@@ -54,7 +54,7 @@ def test_contributions_by_one_path(maps: Any) -> None:
 @pytest.mark.parametrize("keep", ["auto", [ac.SecondEigenvalues()]])
 def test_the_default_reads_contributions_of_any_text(keep: Any) -> None:
     """Of patches only where attention is causal: an image in the prompt of a decoder."""
-    image = ac.TokenLayout.image(2, (2, 2), [ac.Role.CLASS])
+    image = ac.TokenLayout.image(2, (2, 2), prefix=[ac.Role.CLASS])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cases: list[tuple[bool, Any, Any]] = [

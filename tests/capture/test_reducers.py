@@ -1,32 +1,33 @@
-"""Reducers: their arguments by position, their reprs, and their results on one chain."""
+"""Reducers: their reprs, and their results on one chain."""
 
 import pytest
 import torch
 
 import attnchain_interp as ac
 
-LAYOUT = ac.TokenLayout.image(1, (2, 2), [ac.Role.CLASS])
+LAYOUT = ac.TokenLayout.image(1, (2, 2), prefix=[ac.Role.CLASS])
 MAPS = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
 EVERY = torch.ones(1, 2, 5, dtype=torch.bool)
 
 
-def test_arguments_by_position() -> None:
-    assert repr(ac.StationaryVectors(0.9)) == "StationaryVectors(damping=0.9, tokens=None, name='stationary', balanced=False)"
-    assert repr(ac.Bounces("class", 3)) == "Bounces(start='class', steps=3, tokens=None, name='bounce', balanced=False)"
-    assert repr(ac.Entropies("all")) == "Entropies(tokens='all', name='entropy')"
+def test_reprs() -> None:
+    names = "tokens=None, name='{}', balanced=False)"
+    assert repr(ac.StationaryVectors(damping=0.9)) == "StationaryVectors(damping=0.9, " + names.format("stationary")
+    assert repr(ac.Bounces(steps=3)) == "Bounces(start='class', steps=3, " + names.format("bounce")
+    assert repr(ac.Entropies(tokens="all")) == "Entropies(tokens='all', name='entropy')"
     assert [reducer().starts_anywhere for reducer in (ac.ClassRows, ac.Bounces, ac.ColumnSums)] == [True, True, False]
 
 
 def test_results_of_one_chain() -> None:
     chain = ac.restrict(MAPS, EVERY)
     expected = {
-        ac.StationaryVectors(0.9): ac.stationary(MAPS, 0.9),
+        ac.StationaryVectors(damping=0.9): ac.stationary(MAPS, 0.9),
         ac.SecondEigenvalues(): ac.second_eigenvalue(MAPS),
         ac.ColumnSums(): MAPS.mean(-2),
         ac.ClassRows(): MAPS[..., 0, :],
-        ac.Bounces("class", 2): (MAPS @ MAPS)[..., 0, :],
-        ac.StationaryVectors(0.9, balanced=True): ac.stationary(ac.balance(MAPS), 0.9),
-        ac.Bounces("class", 2, balanced=0.5): ac.bounce(ac.balance(MAPS, 0.5), 0, 2),
+        ac.Bounces(start="class", steps=2): (MAPS @ MAPS)[..., 0, :],
+        ac.StationaryVectors(damping=0.9, balanced=True): ac.stationary(ac.balance(MAPS), 0.9),
+        ac.Bounces(start="class", steps=2, balanced=0.5): ac.bounce(ac.balance(MAPS, 0.5), 0, 2),
         ac.Entropies(): torch.special.entr(MAPS).sum(-1).mean(-1),
     }
     for reducer, result in expected.items():
@@ -35,4 +36,4 @@ def test_results_of_one_chain() -> None:
 
 def test_damping_is_a_probability() -> None:
     with pytest.raises(ac.AttentionError, match="damping is 2"):
-        ac.StationaryVectors(2)
+        ac.StationaryVectors(damping=2)

@@ -15,8 +15,8 @@ from attnchain_interp.numerics.solver import solve
 REDUCERS = [
     ac.StationaryVectors(),
     ac.SecondEigenvalues(),
-    ac.Bounces("class", 3),
-    ac.Bounces("center", 1, name="center_row"),
+    ac.Bounces(start="class", steps=3),
+    ac.Bounces(start="center", steps=1, name="center_row"),
     ac.ColumnSums(),
     ac.ClassRows(),
     ac.Entropies(),
@@ -137,7 +137,7 @@ def test_stationary_vectors_come_with_the_second_eigenvalues(
         ([ac.Entropies], r"(?s)is unknown.*StationaryVectors"),
         (ac.Entropies(), r"(?s)is unknown.*StationaryVectors"),
         ([torch.sum], r"(?s)is unknown.*StationaryVectors"),
-        ([ac.Bounces(0), ac.Bounces(1)], r"(?s)two reducers share a name .bounce, bounce.*Bounces\(…, name=…\)"),
+        ([ac.Bounces(start=0), ac.Bounces(start=1)], r"(?s)two reducers share a name .bounce, bounce.*Bounces\(…, name=…\)"),
     ],
 )
 def test_bad_keeps_are_refused(vit: nn.Module, images: Tensor, keep: Any, message: str) -> None:
@@ -151,4 +151,4 @@ def test_bad_reducers_are_refused(vit: nn.Module, images: Tensor) -> None:
     with pytest.raises(ac.AttentionError, match="nothing is called 'rank'; the capture kept column_sum"):
         ac.capture(vit, images, keep=[ac.ColumnSums()])["rank"]
     with pytest.raises(ac.AttentionError, match="'middle' is unknown"):
-        ac.capture(vit, images, keep=[ac.Bounces("middle")])
+        ac.capture(vit, images, keep=[ac.Bounces(start="middle")])

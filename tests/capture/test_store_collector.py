@@ -90,7 +90,7 @@ def test_factors_are_written_and_read(vit: nn.Module, images: Tensor, tmp_path: 
     assert torch.equal(again.maps(), store.maps())
     mask = torch.ones(17, 17, dtype=torch.bool).tril()
     query, key = torch.randn(2, 1, 2, 17, 4, generator=torch.Generator().manual_seed(0))
-    factors = ac.Factors(query, key[:, :1], 0.3, mask, False, 4.0, torch.zeros(2))
+    factors = ac.Factors(query, key[:, :1], scale=0.3, mask=mask, causal=False, softcap=4.0, sinks=torch.zeros(2))
     tokens = ac.TokenLayout.text(torch.ones(1, 17))
     ac.AttentionStore([ac.LayerAttention("a", factors)], tokens).write(tmp_path / "other.safetensors")
     other = ac.AttentionStore.read(tmp_path / "other.safetensors")

@@ -143,7 +143,7 @@ def test_causal_maps_and_many_equal_eigenvalues() -> None:
 def test_damping_changes_nothing_but_the_weights() -> None:
     P = blocks(12, 2)
     eta = ac.stationary(P)
-    chi = [ordered(ac.metastable_states(P, 2, damping), eta) for damping in (1, 0.99, 0.5)]
+    chi = [ordered(ac.metastable_states(P, 2, damping=damping), eta) for damping in (1, 0.99, 0.5)]
     assert torch.allclose(chi[0], chi[1], atol=1e-9)
     assert torch.allclose(chi[0], chi[2], atol=1e-9)
 

@@ -89,7 +89,7 @@ def replica(matrix: torch.Tensor, anchors: list[int], threshold: float, rounds: 
 @pytest.mark.parametrize("threshold", [0.02, 0.1, 0.5])
 def test_beside_the_replica(rounds: int, threshold: float) -> None:
     matrix = vit_like(9, 3).double()
-    found = diffusion.diff_seg(matrix, [1, 4, 8], threshold, rounds)
+    found = diffusion.diff_seg(matrix, [1, 4, 8], threshold=threshold, rounds=rounds)
     assert found.tolist() == [replica(each, [1, 4, 8], threshold, rounds) for each in matrix]
 
 

@@ -19,7 +19,7 @@ MAP = torch.tensor([[0.2, 0.8, 0.0, 0.0], [0.1, 0.9, 0.0, 0.0], [0.2, 0.2, 0.6, 
 
 
 def store() -> ac.AttentionStore:
-    return ac.AttentionStore.from_maps([MAP[None, None]], ac.TokenLayout.image(1, (2, 2), []))
+    return ac.AttentionStore.from_maps([MAP[None, None]], ac.TokenLayout.image(1, (2, 2)))
 
 
 def test_column_sums_above_one() -> None:

@@ -71,7 +71,7 @@ def test_in_one_sequence() -> None:
     for steps in (1, 2, 3):
         for direction, matrix in (("incoming", P), ("outgoing", back)):
             expected = (start @ torch.linalg.matrix_power(matrix, steps))[3:]
-            found = diffusion.word_map(joint(), "corgi", steps, direction)  # type: ignore[arg-type]
+            found = diffusion.word_map(joint(), "corgi", steps=steps, direction=direction)  # type: ignore[arg-type]
             torch.testing.assert_close(found, expected.float().view(1, 1, 2))
 
 
@@ -80,14 +80,14 @@ def test_each_example_starts_at_its_own_words() -> None:
     prompts = ac.TokenLayout(roles, (1, 2), [["a", "dog", "", ""], ["dog", "hat", "", ""]])
     P = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
     expected = torch.stack([P[0, 0, 1, 2:], P[1, 0, 0, 2:]])[:, None]
-    torch.testing.assert_close(diffusion.word_map(ac.AttentionStore.from_maps([P], prompts), "dog", 1), expected)
+    torch.testing.assert_close(diffusion.word_map(ac.AttentionStore.from_maps([P], prompts), "dog", steps=1), expected)
 
     own = ac.AttentionStore.from_maps([torch.full((2, 1, 2, 2), 0.5)], ac.TokenLayout.image(2, (1, 2)))
     text = ac.TokenLayout.text(labels=[["a", "dog"], ["dog", "hat"]])
     cross = ac.AttentionStore.from_maps([P[:, :, 2:, :2].softmax(-1)], text, queries=own.tokens)
     columns = torch.stack([cross.maps()[0, 0, 0, :, 1], cross.maps()[1, 0, 0, :, 0]])
     expected = (columns / columns.sum(-1, keepdim=True))[:, None]
-    torch.testing.assert_close(diffusion.word_map(own, "dog", 1, cross=cross), expected)
+    torch.testing.assert_close(diffusion.word_map(own, "dog", steps=1, cross=cross), expected)
 
 
 def test_through_attention_to_the_text() -> None:
@@ -96,10 +96,14 @@ def test_through_attention_to_the_text() -> None:
     cross = ac.AttentionStore.from_maps([heads], TEXT, queries=PATCHES)
     columns = torch.tensor([(0.2 + 0.4) / 2, (0.6 + 0.4) / 2])
     first = columns / columns.sum()
-    torch.testing.assert_close(diffusion.word_map(own, "corgi", 1, cross=cross), first.view(1, 1, 2))
-    torch.testing.assert_close(diffusion.word_map(own, "corgi", 2, cross=cross), (first @ own.maps()[0, 0, 0]).view(1, 1, 2))
+    torch.testing.assert_close(diffusion.word_map(own, "corgi", steps=1, cross=cross), first.view(1, 1, 2))
+    torch.testing.assert_close(
+        diffusion.word_map(own, "corgi", steps=2, cross=cross), (first @ own.maps()[0, 0, 0]).view(1, 1, 2)
+    )
     back = (own.maps()[0, 0, 0] / own.maps()[0, 0, 0].sum(0)).T
-    torch.testing.assert_close(diffusion.word_map(own, "corgi", 2, "outgoing", cross), (first @ back).view(1, 1, 2))
+    torch.testing.assert_close(
+        diffusion.word_map(own, "corgi", steps=2, direction="outgoing", cross=cross), (first @ back).view(1, 1, 2)
+    )
 
 
 def test_what_is_refused_says_why() -> None:
@@ -111,7 +115,7 @@ def test_what_is_refused_says_why() -> None:
     for call, message in (
         (lambda: diffusion.word_map(joint(), "hat"), "'hat' is not among the tokens of the prompt: a cor gi"),
         (lambda: diffusion.word_map(joint(), None), "word is of type NoneType"),  # type: ignore[arg-type]
-        (lambda: diffusion.word_map(joint(), "corgi", 0), "steps is 0; it is the number of steps of the walk"),
+        (lambda: diffusion.word_map(joint(), "corgi", steps=0), "steps is 0; it is the number of steps of the walk"),
         (lambda: diffusion.word_map(own, "corgi"), "no labels"),
         (lambda: diffusion.word_map(two, "corgi", cross=one), "store holds the attention of 2 images, and cross that of 1"),
         (lambda: diffusion.word_map(own, "corgi", cross=cross), r"store is on the grid \(1, 2\), and cross on \(2, 1\)"),

@@ -42,7 +42,7 @@ def exact_store() -> ac.AttentionStore:
     for heads in (3, 2):
         outside = 0.6 * torch.rand(1, heads, TOKENS, 1, generator=generator, dtype=torch.float64) + 0.1
         maps.append(torch.cat([outside, (1 - outside) * exact_rows(generator, 1, heads, TOKENS, TOKENS - 1)], -1))
-    return ac.AttentionStore.from_maps(maps, ac.TokenLayout.image(1, GRID, [ac.Role.CLASS]))
+    return ac.AttentionStore.from_maps(maps, ac.TokenLayout.image(1, GRID, prefix=[ac.Role.CLASS]))
 
 
 def exact_chain(seed: int) -> ac.Chain:

@@ -15,5 +15,5 @@ def random_store(layers: int = 2, heads: int = 3, n: int = 10, seed: int = 0, ca
         mask = torch.ones(n, n).triu(1).bool()
         return ac.AttentionStore.from_maps([one.masked_fill(mask, -torch.inf).softmax(-1) for one in logits])
     side = round((n - 1) ** 0.5)
-    layout = ac.TokenLayout.image(1, (side, side), [ac.Role.CLASS])
+    layout = ac.TokenLayout.image(1, (side, side), prefix=[ac.Role.CLASS])
     return ac.AttentionStore.from_maps([one.softmax(-1) for one in logits], layout)

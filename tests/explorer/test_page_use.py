@@ -137,7 +137,7 @@ def test_each_quality_says_what_was_left_out(screen: Screens, monkeypatch: pytes
     monkeypatch.setattr(example_chains, "MOST", 0)  # metastable states would take seconds
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(1, 12, 65, 65, generator=generator).mul(2).softmax(-1) for _ in range(8)]
-    store = ac.AttentionStore.from_maps(maps, ac.TokenLayout.image(1, (8, 8), [ac.Role.CLASS]))
+    store = ac.AttentionStore.from_maps(maps, ac.TokenLayout.image(1, (8, 8), prefix=[ac.Role.CLASS]))
     frame = ac.explore(store)
     least = len(frame.html) - frame.payload.size
     qualities = {}

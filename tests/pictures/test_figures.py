@@ -24,7 +24,7 @@ from attnchain_interp.pictures.figures import (
 from attnchain_interp.pictures.scale import Scale
 
 MAP = np.array([[0.0, 1.0], [2.0, 4.0]])
-TOKENS = ac.TokenLayout.image(2, (2, 3), [ac.Role.CLASS])
+TOKENS = ac.TokenLayout.image(2, (2, 3), prefix=[ac.Role.CLASS])
 
 
 def test_axes_are_a_grid_that_pyplot_does_not_know() -> None:

@@ -15,7 +15,7 @@ def test_metastable_states_over_images(channels: int, tmp_path: Path) -> None:
     patches = torch.where(group[:, :, None] == group[:, None], 1, 0.02)
     maps = torch.full((2, 1, 7, 7), 1 / 7)
     maps[..., 1:, 0], maps[:, 0, 1:, 1:] = 0, patches / patches.sum(-1, keepdim=True)
-    store = AttentionStore.from_maps([maps], TokenLayout.image(2, (2, 3), [Role.CLASS]))
+    store = AttentionStore.from_maps([maps], TokenLayout.image(2, (2, 3), prefix=[Role.CLASS]))
     chi = ac.MetastableStates().memberships(store)
     weights = ac.chain.coarse_grained_stationary(store.chain(), chi)
     images = torch.randn(2, channels, 8, 12, generator=torch.Generator().manual_seed(0))

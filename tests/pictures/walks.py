@@ -19,7 +19,7 @@ def small_store(prefix: tuple[Role, ...] = (Role.CLASS,), layers: int = 2) -> At
     """Two examples, two heads, a grid of 2 × 3 patches."""
     n, generator = len(prefix) + 6, torch.Generator().manual_seed(0)
     maps = [(2 * torch.randn(2, 2, n, n, generator=generator)).softmax(-1) for _ in range(layers)]
-    return AttentionStore.from_maps(maps, TokenLayout.image(2, GRID, prefix))
+    return AttentionStore.from_maps(maps, TokenLayout.image(2, GRID, prefix=prefix))
 
 
 def shown(axis: Axes) -> NDArray[Any]:

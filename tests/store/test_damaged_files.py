@@ -18,7 +18,9 @@ from ..fuzzing import fuzzed, refused_or
 def files() -> list[bytes]:
     """The contents of three small stores: maps with a grid, factors of a padded text, maps of other queries."""
     query, key, maps = torch.rand(2, 2, 3, 4), torch.rand(2, 1, 3, 4), torch.rand(1, 2, 5, 5).softmax(-1)
-    factors = Factors(query, key, 0.5, torch.ones(3, 3, dtype=torch.bool), True, 2.0, torch.zeros(2))
+    factors = Factors(
+        query, key, scale=0.5, mask=torch.ones(3, 3, dtype=torch.bool), causal=True, softcap=2.0, sinks=torch.zeros(2)
+    )
     image, text = TokenLayout.image(grid=(2, 2), class_token=True), TokenLayout.text(torch.tensor([[1, 1, 1], [1, 1, 0]]))
     labelled = TokenLayout.text(torch.ones(1, 5), [["a", "é", "\n", "|", "</script>"]])
     stores = (

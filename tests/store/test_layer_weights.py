@@ -36,7 +36,7 @@ def test_one_layer_alone_weighs_one(store: AttentionStore, layer: int) -> None:
 
 def test_weights_by_hand_are_in_the_order_of_the_model(store: AttentionStore) -> None:
     for layers in ([0, 2], ["layer.2", 0]):
-        assert torch.allclose(layer_weights(store, [1, 3], layers), torch.tensor([[0.25, 0.75]] * 2).double())
+        assert torch.allclose(layer_weights(store, [1, 3], layers=layers), torch.tensor([[0.25, 0.75]] * 2).double())
     assert layer_weights(store, [0, 0, 2]).tolist() == [[0, 0, 1]] * 2
 
 
@@ -44,8 +44,8 @@ def test_a_function_gets_the_selected_layers_alone(store: AttentionStore) -> Non
     def named(given: AttentionStore) -> Tensor:
         return torch.tensor([2.0 if layer.name == "layer.2" else 1.0 for layer in given])
 
-    assert torch.allclose(layer_weights(store, named, [2, 0]), torch.tensor([[1 / 3, 2 / 3]] * 2).double())
-    by_example = layer_weights(store, lambda given: torch.tensor([[1.0, 1.0], [3.0, 1.0]]), [0, 1])
+    assert torch.allclose(layer_weights(store, named, layers=[2, 0]), torch.tensor([[1 / 3, 2 / 3]] * 2).double())
+    by_example = layer_weights(store, lambda given: torch.tensor([[1.0, 1.0], [3.0, 1.0]]), layers=[0, 1])
     assert by_example.tolist() == [[0.5, 0.5], [0.75, 0.25]]
     assert layer_weights(store, lambda given: torch.zeros(3)).tolist() == [[pytest.approx(1 / 3)] * 3] * 2
 

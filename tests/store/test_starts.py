@@ -19,7 +19,7 @@ from attnchain_interp.store.starts import (
     token_positions,
 )
 
-IMAGE = TokenLayout.image(2, (2, 2), [Role.CLASS])
+IMAGE = TokenLayout.image(2, (2, 2), prefix=[Role.CLASS])
 
 
 @pytest.fixture

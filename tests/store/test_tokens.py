@@ -6,7 +6,7 @@ from attnchain_interp import Role, TokenLayout
 
 
 def layout() -> TokenLayout:
-    return TokenLayout.image(2, (2, 3), [Role.CLASS, Role.REGISTER, Role.REGISTER])
+    return TokenLayout.image(2, (2, 3), prefix=[Role.CLASS, Role.REGISTER, Role.REGISTER])
 
 
 def test_image_layout() -> None:
@@ -62,7 +62,7 @@ def test_bad_layouts_and_selections(build: object, message: str) -> None:
 
 
 def test_a_member_of_role_is_no_position() -> None:
-    layout = TokenLayout.image(2, (2, 3), [Role.CLASS, Role.REGISTER])
+    layout = TokenLayout.image(2, (2, 3), prefix=[Role.CLASS, Role.REGISTER])
     for role in (Role.CLASS, Role.REGISTER, Role.PATCH):
         for tokens in (role, [role], [role.name.lower()]):
             assert torch.equal(layout.select(tokens), layout.roles == role)
@@ -99,7 +99,7 @@ def test_a_text_of_any_length() -> None:
     [
         TokenLayout.image(grid=(2, 3)),
         TokenLayout.image(grid=(2, 3), class_token=True),
-        TokenLayout.image(1, (2, 3), [Role.CLASS, Role.REGISTER]),
+        TokenLayout.image(1, (2, 3), prefix=[Role.CLASS, Role.REGISTER]),
         TokenLayout.text(),
     ],
 )

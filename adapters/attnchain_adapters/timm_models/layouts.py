@@ -42,7 +42,7 @@ def layout_of(
             f"the {len(wanted)} layers of {name} that were chosen lie on different grids, and a store has one grid.",
             f"Choose one of {_choices(names, grids)}.",
         )
-    return TokenLayout.image(len(images), grids[wanted[0]], prefix_of(model))
+    return TokenLayout.image(len(images), grids[wanted[0]], prefix=prefix_of(model))
 
 
 def without_prefix(model: Any, tokens: TokenLayout) -> TokenLayout:

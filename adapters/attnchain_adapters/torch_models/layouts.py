@@ -27,7 +27,7 @@ def image_layout(model: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -
     given = (*inputs, *kwargs.values())
     images: Any = next((value for value in given if isinstance(value, Tensor) and value.ndim == 4), next(iter(given), None))
     height, width = check_image(type(model).__name__, images, (model.image_size, model.image_size))
-    return TokenLayout.image(len(images), (height // model.patch_size, width // model.patch_size), [Role.CLASS])
+    return TokenLayout.image(len(images), (height // model.patch_size, width // model.patch_size), prefix=[Role.CLASS])
 
 
 def batch_of(use: Use, given: Sequence[Tensor], layout: TokenLayout | None) -> int:

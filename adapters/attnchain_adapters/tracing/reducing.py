@@ -29,6 +29,7 @@ TOGETHER = 2**22  # bytes of maps that are reduced at once
 
 def token_rank(
     model: Any,
+    *,
     damping: float | None = None,
     layers: LayerChoice = None,
     tokens: Tensor | None = None,

@@ -138,7 +138,7 @@ def _image(model: Any, stack: Stack, arguments: Mapping[str, Any]) -> TokenLayou
         )
     prefix = [*family.prefix, *[Role.REGISTER] * getattr(config, "num_register_tokens", 0)]
     suffix = [Role.SPECIAL] * getattr(config, family.suffix or "", 0)
-    layout = TokenLayout.image(len(images), (height // patch[0], width // patch[1]), prefix, suffix)  # type: ignore[arg-type]
+    layout = TokenLayout.image(len(images), (height // patch[0], width // patch[1]), prefix=prefix, suffix=suffix)  # type: ignore[arg-type]
     patches = arguments.get("patch_attention_mask") if pixels is None else F.max_pool2d(pixels.float(), patch)
     if not isinstance(patches, Tensor) or bool(patches.all()):
         return layout
@@ -163,7 +163,7 @@ def _video(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
     size = config.tubelet_size
     depth, *patch = (size, *_pair(config.patch_size)) if isinstance(size, int) else size
     frames, (height, width) = videos.shape[1] // depth, videos.shape[-2:]
-    return TokenLayout.image(len(videos), (frames * (height // patch[0]), width // patch[1]), stack.family.prefix)
+    return TokenLayout.image(len(videos), (frames * (height // patch[0]), width // patch[1]), prefix=stack.family.prefix)
 
 
 def _spectrogram(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
@@ -173,7 +173,7 @@ def _spectrogram(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:
     check_floats(type(stack.owner).__name__, values, "spectrograms", "(batch, time, frequency)", 3)
     frequency = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
     time = (config.max_length - config.patch_size) // config.time_stride + 1
-    return TokenLayout.image(len(values), (frequency, time), stack.family.prefix)
+    return TokenLayout.image(len(values), (frequency, time), prefix=stack.family.prefix)
 
 
 def _audio(stack: Stack, arguments: Mapping[str, Any]) -> TokenLayout:

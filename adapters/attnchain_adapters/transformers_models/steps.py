@@ -144,7 +144,7 @@ class _Layer:
             most = self._parts[-1].shape[-1]
             return torch.cat([F.pad(rows, (0, most - rows.shape[-1])) for rows in self._parts], -2)
         causal = self._last.causal or (square and len(self._parts) > 1)
-        return Factors(torch.cat(self._parts, 2), self._last.key, self._last.scale, self._last.mask, causal)
+        return Factors(torch.cat(self._parts, 2), self._last.key, scale=self._last.scale, mask=self._last.mask, causal=causal)
 
 
 def _newest(step: Step) -> Tensor:
@@ -176,5 +176,5 @@ def _unpacked(step: Step, heads: int) -> Step:
         mask = step.mask_of_four
         if mask is not None and mask.shape[1] * mask.shape[2] == heads:
             mask = mask.flatten(1, 2)[:, :, None]
-        return Factors(step.query.flatten(1, 2)[:, :, None], step.key, step.scale, mask)
+        return Factors(step.query.flatten(1, 2)[:, :, None], step.key, scale=step.scale, mask=mask)
     return step.flatten(1, 2)[:, :, None]

@@ -46,6 +46,7 @@ def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"], w
 def gradient_chain(
     found: AttentionGradients,
     tokens: TokenSelection = None,
+    *,
     layer_weights: LayerWeights = "mean",
     balanced: bool | float = False,
 ) -> Chain:
@@ -117,7 +118,7 @@ class GradientTokenRank(AttentionGradientAttribution):
 
     def relevance(self, found: AttentionGradients) -> Tensor:
         chosen = settings_of(self, found.store)
-        chain = gradient_chain(found, self.tokens, chosen.layer_weights, chosen.balanced)
+        chain = gradient_chain(found, self.tokens, layer_weights=chosen.layer_weights, balanced=chosen.balanced)
         to_last = self.personalization is None and found.store.causal
         return stationary(
             chain, self._damping(to_last), jump_to_last(chain, found.tokens) if to_last else self.personalization
@@ -175,7 +176,7 @@ class GradientMultiBounce(AttentionGradientAttribution):
 
     def relevance(self, found: AttentionGradients) -> Tensor:
         chosen = settings_of(self, found.store)
-        chain = gradient_chain(found, self.tokens, chosen.layer_weights, chosen.balanced)
+        chain = gradient_chain(found, self.tokens, layer_weights=chosen.layer_weights, balanced=chosen.balanced)
         return bounce(chain, start_distribution(chain, found.tokens, start_of(found, self.start)), self.steps)
 
 

@@ -132,7 +132,7 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
         check_type("found", found, AnswerEffects, "Pass LogitTokenRank(model).read(…).")
         chosen = settings_of(self, found.store)
         weights = weights_of_layers(found.store, chosen.layer_weights, tokens=self.tokens)
-        chain = found.store.chain("all", "mean", self.tokens, "incoming", "drop", chosen.balanced, weights)
+        chain = found.store.chain(tokens=self.tokens, balanced=chosen.balanced, layer_weights=weights)
         return stationary(chain, self.damping, written(chain, found, weights))
 
     def walks_from_position(self, begin: Begin | None) -> bool:

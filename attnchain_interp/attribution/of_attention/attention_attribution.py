@@ -139,7 +139,15 @@ class AttentionAttribution(TokenAttribution, ABC):
     def _chain(self, store: AttentionStore, tokens: TokenSelection, direction: Direction, sink: Sink = "drop") -> Chain:
         check_store(store)
         chosen = settings_of(self, store)
-        return store.chain(chosen.layers, self.heads, tokens, direction, sink, chosen.balanced, chosen.layer_weights)
+        return store.chain(
+            chosen.layers,
+            self.heads,
+            tokens=tokens,
+            direction=direction,
+            sink=sink,
+            balanced=chosen.balanced,
+            layer_weights=chosen.layer_weights,
+        )
 
     def _of_read(self) -> Self:
         """Returns the method for a store from `read`, which holds the chosen layers alone, under other numbers."""

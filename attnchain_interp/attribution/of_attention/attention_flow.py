@@ -67,7 +67,7 @@ class AttentionFlow(AttentionAttribution):
         layers = settings_of(self, store).layers
         names, chosen = layers_downward(store, layers), states_of(store, self.tokens, layers)
         self._check_work(store, len(names), chosen.sum(1))
-        chains = [store.chain(name, self.heads, chosen) for name in names]
+        chains = [store.chain(name, self.heads, tokens=chosen) for name in names]
         states = chains[0].states
         start = start_distribution(chains[0], store.tokens, self.start)
         maps = torch.stack([chain.matrix for chain in chains], -3)

@@ -151,18 +151,18 @@ class WeightedPageRank(AttentionAttribution):
         check_store(store)
         chosen = settings_of(self, store)
         states = states_of(store, self.tokens, chosen.layers)
-        weights = weights_of_layers(store, chosen.layer_weights, chosen.layers, states).unbind(1)
+        weights = weights_of_layers(store, chosen.layer_weights, layers=chosen.layers, tokens=states).unbind(1)
         names = in_order(store.names, chosen.layers)
         squares = [self._mean_square(store, name, states, chosen.balanced) for name in names]
         shape = (-1, *[1] * (squares[0].ndim - 1))
         return torch.stack([w.reshape(shape) * square for w, square in zip(weights, squares, strict=True)]).sum(0).sqrt()
 
     def _mean_square(self, store: AttentionStore, layer: str, states: Tensor, balanced: bool | float) -> Tensor:
-        chain = store.chain(layer, "each", states, balanced=balanced)
+        chain = store.chain(layer, "each", tokens=states, balanced=balanced)
         squares = bounce(chain, chain.uniform, self.steps).square()
         if self.heads == "each":
             return squares
-        return torch.einsum("bh,bhi->bi", head_weights(store, self.heads, layer, states)[:, 0], squares)
+        return torch.einsum("bh,bhi->bi", head_weights(store, self.heads, layers=layer, tokens=states)[:, 0], squares)
 
 
 @final

@@ -62,7 +62,7 @@ class MetastableStates(AttentionAttribution):
         Raises:
             AttentionError: the errors of `metastable_states`, and a layer, head or token that the store lacks.
         """
-        return metastable_states(self.chain(store), self.k, self.damping)
+        return metastable_states(self.chain(store), self.k, damping=self.damping)
 
     def score(self, store: AttentionStore) -> Tensor:
         share, state = self.memberships(store).max(-1)

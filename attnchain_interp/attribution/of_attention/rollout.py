@@ -119,8 +119,8 @@ class Rollout(AttentionAttribution):
 
     def _fused(self, store: AttentionStore, layer: str, states: Tensor) -> Chain:
         if self.heads not in ("max", "min"):
-            return store.chain(layer, self.heads, states)
-        each = store.chain(layer, "each", states)
+            return store.chain(layer, self.heads, tokens=states)
+        each = store.chain(layer, "each", tokens=states)
         fused = each.matrix.amax(1) if self.heads == "max" else each.matrix.amin(1)
         return _renormalised(fused, each.states[:, 0])
 

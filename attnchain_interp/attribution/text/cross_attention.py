@@ -19,6 +19,7 @@ from attnchain_interp.store.layers import check_store
 def cross_attention(
     store: AttentionStore,
     tokenizer: Any = None,
+    *,
     layers: LayerSelection = "all",
     head: int | None = None,
     example: int = 0,

@@ -82,6 +82,7 @@ class TextAttribution(Attribution):
         self,
         inp: Text,
         target: Target | str = None,
+        *,
         gen_args: dict[str, Any] | None = None,
         internal_batch_size: int | None = None,
         add_special_tokens: bool | None = None,

@@ -117,14 +117,13 @@ def bounces(
     begin = int(start) if start.lstrip("-").isdecimal() else start
     numbers = _numbers(steps)
     read = _read(model, image, maps, output, (*PICTURES, *FILMS))
-    shown = (read.shown, None, begin)
-    options: Any = {"heads": heads, "damping": damping, "layer_weights": layer_weights, "balanced": balanced}
+    options: Any = {"start": begin, "heads": heads, "damping": damping, "layer_weights": layer_weights, "balanced": balanced}
     if output.suffix in FILMS:
         made(output.parent)
-        animate_bounces(read.store, output, *shown, max(numbers), show_progress=sys.stderr.isatty(), **options)
+        animate_bounces(read.store, output, read.shown, steps=max(numbers), show_progress=sys.stderr.isatty(), **options)
         typer.echo(output)
     else:
-        _write(show_bounces(read.store, *shown, numbers, **options, keep_sinks=keep_sinks), output, dpi)
+        _write(show_bounces(read.store, read.shown, steps=numbers, **options, keep_sinks=keep_sinks), output, dpi)
 
 
 @app.command()
@@ -156,7 +155,7 @@ def toy(
     with as_usage():
         check_file(output, PICTURES)
     announce(f"A figure of a chain of five tokens: {output}")
-    _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), _numbers(steps)), output, dpi)
+    _write(show_chain(torch.tensor(TOY), None if start == "uniform" else int(start), steps=_numbers(steps)), output, dpi)
 
 
 class _Captured(NamedTuple):

@@ -114,7 +114,7 @@ def diff_seg(anchors: str, divergence: float) -> Method:
             if anchors == "TokenRank"
             else diffusion.uniform_anchors(GRIDS[0], ANCHOR_SIDE)
         )
-        return matched(scene.grid(diffusion.diff_seg(scene.chain, chosen, divergence)), scene.batch.mask)
+        return matched(scene.grid(diffusion.diff_seg(scene.chain, chosen, threshold=divergence)), scene.batch.mask)
 
     return segments
 

@@ -94,7 +94,7 @@ class WordMaps:
     def scores(self, method: WordBounces) -> Tensor:
         """Returns the map of a method (1, 224, 224)."""
         own, cross = self._stores
-        grid = word_map(own, self._word, method.steps, method.direction, cross)
+        grid = word_map(own, self._word, steps=method.steps, direction=method.direction, cross=cross)
         return F.interpolate(grid[:, None].float().cpu(), (SIDE, SIDE), mode="nearest")[:, 0]
 
     @cached_property

@@ -40,7 +40,7 @@ def test_the_prediction_is_the_formulas(prediction: str, importance: Any) -> Non
     sample = torch.randn(2, 1, 16, 16)
     with torch.no_grad():
         plain = pipe.unet(sample, step).sample
-        with diffusion.self_attention_guidance(pipe, 0.5, importance, kernel=5, sigma=1.0):
+        with diffusion.self_attention_guidance(pipe, 0.5, importance=importance, kernel=5, sigma=1.0):
             guided = pipe.unet(sample, step).sample
         matrices = store_of(pipe, sample, step)[-1].maps.mean(1).double()
         if importance == "column-sum":

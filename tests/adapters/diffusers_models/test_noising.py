@@ -69,7 +69,7 @@ def test_a_unet_predicts_what_it_does_by_hand() -> None:
     noised = pipe.scheduler.add_noise(latents, noise_like(latents), torch.tensor([400]))
     text, _ = pipe.encode_prompt(PROMPT, "cpu", 2, False)
     expected = pipe.unet(noised, torch.tensor(400), text).sample
-    found = diffusion.denoise_image(pipe, images(2), PROMPT, 400, torch.Generator().manual_seed(1))
+    found = diffusion.denoise_image(pipe, images(2), PROMPT, timestep=400, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(found, expected)
 
 
@@ -100,7 +100,7 @@ def test_guidance_of_an_earlier_call_does_not_halve_the_batch() -> None:
     text, _ = pipe.encode_prompt(PROMPT, "cpu", 2, False)
     pipe(PROMPT, height=32, width=32, num_inference_steps=1, guidance_scale=5.0, output_type="latent")
     assert pipe.do_classifier_free_guidance
-    with diffusion.capture_pipeline(pipe, "self", (8, 8)) as run:
+    with diffusion.capture_pipeline(pipe, "self", grid=(8, 8)) as run:
         diffusion.denoise_image(pipe, images(2), encoder_hidden_states=text)
     assert run.store.batch == 2
     assert pipe.do_classifier_free_guidance
@@ -151,7 +151,9 @@ def test_a_concept_through_cross_attention(build: Any, call: dict[str, Any], gri
 
     def found() -> torch.Tensor:
         generator = torch.Generator().manual_seed(1)
-        return diffusion.concept_map(pipe, images(2), PROMPT, "corgi", 3, "outgoing", grid=grid, generator=generator, **call)
+        return diffusion.concept_map(
+            pipe, images(2), PROMPT, "corgi", steps=3, direction="outgoing", grid=grid, generator=generator, **call
+        )
 
     inputs, kwargs = calls_of(denoiser, found)
     own, cross = (
@@ -172,7 +174,7 @@ def test_latents_by_mean_and_deviation_and_of_a_vae_in_half_precision() -> None:
     pipe.vae.half()
 
     def seen() -> torch.Tensor:
-        _, kwargs = calls_of(pipe.transformer, lambda: diffusion.denoise_image(pipe, images(), PROMPT, 0, **LENGTH))
+        _, kwargs = calls_of(pipe.transformer, lambda: diffusion.denoise_image(pipe, images(), PROMPT, timestep=0, **LENGTH))
         return kwargs["hidden_states"]  # at timestep 0 there is no noise
 
     count = torch.arange(1.0, 5).view(1, -1, 1, 1)
@@ -200,7 +202,10 @@ def test_images_of_pil() -> None:
     )
     torch.testing.assert_close(found, expected)
     clear, white = Image.new("RGBA", (16, 16), (0, 0, 0, 0)), Image.new("RGB", (16, 16), "white")
-    seen = [diffusion.denoise_image(pipe, [one], PROMPT, 0, torch.Generator().manual_seed(0)) for one in (clear, white)]
+    seen = [
+        diffusion.denoise_image(pipe, [one], PROMPT, timestep=0, generator=torch.Generator().manual_seed(0))
+        for one in (clear, white)
+    ]
     assert torch.equal(*seen)
 
 

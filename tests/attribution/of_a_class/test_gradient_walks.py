@@ -79,7 +79,7 @@ def test_the_evidence_of_layers_is_weighted() -> None:
     W = sum(w * (A * G.relu()).mean(1) for w, (A, G) in zip(weights, found, strict=True))[:, 1:, 1:]  # type: ignore[call-overload]
     sums, plain = W.sum(-1, keepdim=True), found.store.chain(layer_weights=weights).matrix[:, 1:, 1:]
     expected = torch.where(sums > 0, W / torch.where(sums > 0, sums, 1), plain)
-    chain = gradient_chain(found, None, weights)
+    chain = gradient_chain(found, layer_weights=weights)
     assert torch.allclose(chain.matrix[:, 1:, 1:], expected)
     rank = ac.GradientTokenRank(layer_weights=weights)
     assert torch.allclose(rank.score(found), ac.stationary(chain))

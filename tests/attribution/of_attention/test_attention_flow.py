@@ -77,7 +77,7 @@ def test_attention_flow_among_chosen_tokens(store: AttentionStore) -> None:
 def test_attention_flow_of_thousands_of_tokens_is_refused_at_once() -> None:
     grid = (40, 40)
     maps = torch.full((1, 1, 1601, 1601), 1 / 1601)
-    store = AttentionStore.from_maps([maps] * 3, TokenLayout.image(1, grid, [Role.CLASS]))
+    store = AttentionStore.from_maps([maps] * 3, TokenLayout.image(1, grid, prefix=[Role.CLASS]))
     with pytest.raises(
         ac.AttentionError, match=r"(?s)3 layers, up to 1601 tokens, takes 1.2e\+10 edges .* 14 minutes; .* tokens=…"
     ):

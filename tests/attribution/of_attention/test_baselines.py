@@ -43,7 +43,7 @@ def test_weighted_page_rank_over_heads_and_layers(store: AttentionStore) -> None
     single = torch.stack([ac.WeightedPageRank(layers=layer).score(store) for layer in range(3)])
     assert torch.allclose(ac.WeightedPageRank().score(store), single.square().mean(0).sqrt())
     each = ac.WeightedPageRank(layers=0, heads="each").score(store)
-    weights = ac.head_weights(store, "lambda2", 0, "all")[:, 0]
+    weights = ac.head_weights(store, "lambda2", layers=0, tokens="all")[:, 0]
     assert torch.allclose(
         ac.WeightedPageRank(layers=0, heads="lambda2").score(store), (weights[..., None] * each**2).sum(1).sqrt()
     )

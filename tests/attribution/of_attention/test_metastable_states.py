@@ -15,7 +15,7 @@ def test_metastable_states_are_numbered_from_the_one_that_attention_stays_in_mos
     P = torch.where(group[:, None] == group, 0.95, 0.05 + 0.02 * group) * (1 + torch.arange(6) / 10)
     maps = torch.full((2, 2, 7, 7), 1 / 7)
     maps[..., 1:, 0], maps[..., 1:, 1:] = 0.1, 0.9 * P / P.sum(-1, keepdim=True)
-    store = AttentionStore.from_maps([maps, maps], TokenLayout.image(2, (2, 3), [Role.CLASS]))
+    store = AttentionStore.from_maps([maps, maps], TokenLayout.image(2, (2, 3), prefix=[Role.CLASS]))
     method = ac.MetastableStates(k=2)
     assert method.score(store).tolist() == [[0, 2, 1, 2, 1, 1, 1]] * 2
     assert torch.equal(ac.MetastableStates(heads="each").score(store)[:, 1], method.score(store)), "the gap says 2"

@@ -68,7 +68,7 @@ def test_on_a_small_copy(build: Any, flags: tuple[str, ...], options: dict[str, 
         image = Image.fromarray(pixels).resize((32, 32))
         generator, word = torch.Generator().manual_seed(number), WORDS[number % 2]
         options = {"timestep": 250, **options}
-        found = ac.diffusion.concept_map(pipe, image, f"a {word}", word, 2, generator=generator, **options)
+        found = ac.diffusion.concept_map(pipe, image, f"a {word}", word, steps=2, generator=generator, **options)
         maps.append(F.interpolate(found[:, None], (224, 224), mode="nearest")[0, 0])
         masks.append(torch.from_numpy(np.array(Image.fromarray(mask).resize((224, 224), Image.Resampling.NEAREST)) > 0))
     expected = segmentation_scores(torch.stack(maps), torch.stack(masks))
