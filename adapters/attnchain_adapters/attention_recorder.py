@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._C import DisableTorchFunction
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -20,16 +20,14 @@ from attnchain_adapters.patches import Patches
 from attnchain_adapters.torch_operators import function_of
 from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import Edit, MakeNorms, OutputCollector, of_this_thread
+from attnchain_interp.capture import Edit, OutputCollector, Shown, of_this_thread
 from attnchain_interp.store import LayerSelection, names_given
 
 
 class Taker(Protocol):
     """Takes the attention of each layer: a `Collector`, or an object that gathers for one."""
 
-    def take(
-        self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
-    ) -> None: ...
+    def take(self, name: str, shown: Shown) -> None: ...
 
 
 class AttentionRecorder(TorchFunctionMode):
@@ -44,7 +42,7 @@ class AttentionRecorder(TorchFunctionMode):
         layers: name of a module to watch → the names of the layers that its calls are, one after another: usually its own name
             alone; several where layers share one module. A module's last name stands for all later calls.
         wanted: the layers to record. Nothing is computed for the others.
-        taker: takes their attention.
+        taker: takes their attention; None for a recorder that looks at it, and hands none over.
         edit: layer name and map (batch, head, query, key) → the map that the model goes on with.
         beside: names of modules whose attention is known, and left out.
         batch: the number of examples, where the model's modules do not say how many heads they have.
@@ -65,7 +63,7 @@ class AttentionRecorder(TorchFunctionMode):
         model: nn.Module,
         layers: Mapping[str, Sequence[str]],
         wanted: Set[str],
-        taker: Taker,
+        taker: Taker | None,
         edit: Edit | None = None,
         beside: Iterable[str] = (),
         batch: int | None = None,
@@ -210,7 +208,8 @@ class AttentionRecorder(TorchFunctionMode):
         if self._edit is not None and isinstance(attention, Factors):
             attention = attention.maps()
         with DisableTorchFunction():
-            self._taker.take(layer, attention.detach(), call.sink, call.value_norms)
+            if self._taker is not None:
+                self._taker.take(layer, Shown(attention.detach(), call.sink, call.value_norms))
             if isinstance(self._taker, OutputCollector):
                 return self._taker.take_output(layer, call.make_values(), call.output, result)
         if self._edit is None or isinstance(attention, Factors):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attnchain_adapters.attention_calls import AttentionCall
 from attnchain_adapters.attention_recorder import AttentionRecorder
-from attnchain_interp import AttentionError, Factors
+from attnchain_interp import AttentionError
 from attnchain_interp.capture import of_this_thread, plain_run
 
 _CHANNELS_LAST: Final = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RMSNorm)
@@ -82,7 +82,7 @@ class _Axes(AttentionRecorder):
     """Begins a graph at the output of each projection, norm and embedding, and asks it at each use of attention."""
 
     def __init__(self, model: nn.Module, layers: Mapping[str, Sequence[str]], wanted: Set[str], batch: int) -> None:
-        super().__init__(model, layers, wanted, self, batch=batch)
+        super().__init__(model, layers, wanted, None, batch=batch)
         self._leaves: list[tuple[Tensor, int]] = []  # with the axis of their channels
 
     def __enter__(self) -> _Axes:
@@ -101,9 +101,6 @@ class _Axes(AttentionRecorder):
         leaf = output.detach().clone().requires_grad_()
         self._leaves.append((leaf, axis))
         return leaf.clone()
-
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
-        raise NotImplementedError("axes are looked at, and no map is taken")
 
     def _take(self, layer: str, call: AttentionCall, result: Any) -> Any:
         values = call.values

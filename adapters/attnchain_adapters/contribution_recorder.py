@@ -131,4 +131,4 @@ class ContributionRecorder(AttentionRecorder):
         finally:
             self._settling = False
         with DisableTorchFunction():
-            self._blocks.take_block(layer, block, *trace.shown)
+            self._blocks.take_block(layer, block, trace.shown)

@@ -15,8 +15,8 @@ from attnchain_adapters.contribution_path import ContributionPath
 from attnchain_adapters.contribution_steps import Gate, Step, Steps, factor_of, is_by_token, sent, steps_of
 from attnchain_adapters.kept_probabilities import KEPT
 from attnchain_adapters.torch_operators import tensors_in
-from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import AttentionBlock, MakeNorms
+from attnchain_interp import AttentionError
+from attnchain_interp.capture import AttentionBlock, Shown
 
 # functions that read nothing but the type or the shape of their further tensors
 _AS_ANOTHER: Final = (Tensor.type_as, Tensor.to, Tensor.view_as, Tensor.reshape_as, Tensor.expand_as)
@@ -72,9 +72,9 @@ class ContributionTrace:
         return self._call is not None
 
     @property
-    def shown(self) -> tuple[Tensor | Factors, bool, MakeNorms]:
-        """Returns the attention of the layer, whether its softmax had a sink, and what measures its values."""
-        return self._called.attention.detach(), self._called.sink, self._called.value_norms
+    def shown(self) -> Shown:
+        """Returns the attention of the layer."""
+        return Shown(self._called.attention.detach(), self._called.sink, self._called.value_norms)
 
     @property
     def _called(self) -> AttentionCall:

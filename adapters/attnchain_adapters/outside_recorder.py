@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
-from torch import Tensor, nn
+from torch import nn
 
 from attnchain_adapters.attention_recorder import AttentionRecorder
-from attnchain_interp import Factors
 
 
 @final
@@ -21,11 +20,8 @@ class OutsideRecorder(AttentionRecorder):
     """
 
     def __init__(self, model: nn.Module, inside: Callable[[], bool]) -> None:
-        super().__init__(model, {}, frozenset(), self)
+        super().__init__(model, {}, frozenset(), None)
         self._inside = inside
-
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
-        raise NotImplementedError("nothing is wanted here")
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -15,7 +15,7 @@ from attnchain_interp.capture.adapter import (
 )
 from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
 from attnchain_interp.capture.capture import capture, capture_contributions
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector, Shown
 from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
 from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
 from attnchain_interp.capture.direct_effects import DirectEffectCollector, capture_direct_effects, direct_effects
@@ -70,6 +70,7 @@ __all__ = [
     "ReductionCollector",
     "Reductions",
     "SecondEigenvalues",
+    "Shown",
     "StackKind",
     "StationaryVectors",
     "StoreCollector",

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 import torch
 
 from attnchain_interp.capture.adapter import CaptureRequest
-from attnchain_interp.capture.collector import BlockCollector, Collector, Expected
+from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, Shown
 from attnchain_interp.capture.contribution_collector import (
     ContributionCollector,
     DefaultCollector,
@@ -173,7 +173,8 @@ def _collected(store: AttentionStore, collector: Collector[Result]) -> Result:
     collector.expect(Expected(store.tokens, len(store), max(layer.heads for layer in store), fused, store.queries))
     for layer in store:
         norms = layer.value_norms
-        collector.take(layer.name, layer.attention, layer.sink, None if norms is None else lambda norms=norms: norms)
+        made = None if norms is None else lambda norms=norms: norms
+        collector.take(layer.name, Shown(layer.attention, layer.sink, made))
     return collector.result(store.names, store.metadata)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, final, runtime_checkable
 
 from torch import Tensor
 
@@ -72,6 +72,23 @@ class Expected:
             )
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The attention that a layer shows in a forward.
+
+    Attributes:
+        attention: maps (batch, head, query, key), or factors, detached from the model's graph.
+        sink: whether the softmax had a sink, which was dropped from the maps.
+        value_norms: returns the length of each value (batch, head, key), which the attention moves. It costs nothing where it
+            is not called. None where the values are not known.
+    """
+
+    attention: Tensor | Factors
+    sink: bool = False
+    value_norms: MakeNorms | None = None
+
+
 def told(expected: Expected | None) -> Expected:
     """Returns what `expect` was told."""
     if expected is None:
@@ -91,15 +108,8 @@ class Collector(Protocol[Result_co]):
         """
         ...
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
-        """Takes the attention of one layer: maps (batch, head, query, key), or factors.
-
-        Args:
-            name: of the layer.
-            attention: detached from the model's graph.
-            sink: whether the softmax had a sink, which was dropped from the maps.
-            value_norms: returns the length of each value (batch, head, key), which the attention moves. It costs nothing where
-                it is not called. None where the values are not known.
+    def take(self, name: str, shown: Shown) -> None:
+        """Takes the attention of the layer `name`.
 
         Raises:
             AttentionError: as `Expected.check_layer`.
@@ -120,13 +130,11 @@ class BlockCollector(Collector[Result_co], Protocol[Result_co]):
         """Returns whether blocks are wanted. Where they are not, `take` takes attention as that of another collector."""
         ...
 
-    def take_block(
-        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
-    ) -> None:
+    def take_block(self, name: str, block: Block, shown: Shown) -> None:
         """Takes the attention block of one layer.
 
         Args:
-            name, attention, sink, value_norms: as of `take`.
+            name, shown: as of `take`.
             block: the block, or the reason why it is not known.
 
         Raises:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Generic, Literal, NoReturn, TypeVar, final, get_args, overload
 
-from torch import Tensor
-
-from attnchain_interp.capture.collector import Block, BlockCollector, Collector, Expected, MakeNorms, told
+from attnchain_interp.capture.collector import Block, BlockCollector, Collector, Expected, Shown, told
 from attnchain_interp.capture.contribution_sizes import Measure, check_measure, contributions_of
 from attnchain_interp.capture.mean_collector import LayerMean, MeanCollector
 from attnchain_interp.capture.reducers import Reducer
@@ -17,7 +15,7 @@ from attnchain_interp.capture.reduction_collector import ReductionCollector, Red
 from attnchain_interp.capture.store_collector import StoreCollector, bytes_in_words
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors, full_precision
+from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
 Maps = Literal["attention", "norm", "projection", "alti"]
@@ -78,24 +76,22 @@ class ContributionCollector(Generic[Result]):
             )
         self._collector.expect(one)
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Refuses attention without its values. See `Collector.take`."""
         raise _alone(name)
 
     @full_precision()
-    def take_block(
-        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
-    ) -> None:
+    def take_block(self, name: str, block: Block, shown: Shown) -> None:
         """Takes the contributions of one layer.
 
         Raises:
             AttentionError: `block`; or as `Expected.check_layer` and `contributions_of`.
         """
         expected = told(self._expected)
-        expected.check_layer(name, attention, ())
+        expected.check_layer(name, shown.attention, ())
         if isinstance(block, AttentionError):
             raise block
-        self._collector.take(name, contributions_of(block, self._measure, expected.tokens.mask))
+        self._collector.take(name, Shown(contributions_of(block, self._measure, expected.tokens.mask)))
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result:
         """Returns the collector's result. The metadata name the measure. See `Collector.result`."""
@@ -137,26 +133,24 @@ class DefaultCollector(Generic[Result]):
         if expected.queries is not None:
             self._attend()
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Takes attention without its values, which is read as attention. See `Collector.take`."""
         if self._chosen is self._contributions:
             self._refuse(_alone(name))
-        if self._chosen is None and self._of_text(name, attention, sink):
+        if self._chosen is None and self._of_text(shown):
             warn_of(_alone(name))
-        self._take(name, attention, sink, value_norms)
+        self._take(name, shown)
 
-    def take_block(
-        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
-    ) -> None:
+    def take_block(self, name: str, block: Block, shown: Shown) -> None:
         """Takes one layer, as the first one decided. See `BlockCollector.take_block`.
 
         Raises:
             AttentionError: `refusal`.
         """
-        if self._chosen is None and self._of_text(name, attention, sink):
+        if self._chosen is None and self._of_text(shown):
             try:
                 self._contributions.expect(told(self._expected))
-                self._contributions.take_block(name, block, attention, sink, value_norms)
+                self._contributions.take_block(name, block, shown)
                 self._chosen = self._contributions
             except AttentionError as refusal:
                 warn_of(refusal)
@@ -164,22 +158,21 @@ class DefaultCollector(Generic[Result]):
                 return
         if self._chosen is self._contributions:
             try:
-                self._contributions.take_block(name, block, attention, sink, value_norms)
+                self._contributions.take_block(name, block, shown)
             except AttentionError as refusal:
                 self._refuse(refusal)
         else:
-            self._take(name, attention, sink, value_norms)
+            self._take(name, shown)
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> Result:
         """Returns the result of the collector that was chosen. See `Collector.result`."""
         return (self._chosen or self._attention).result(names, metadata)
 
     @full_precision()
-    def _of_text(self, name: str, attention: Tensor | Factors, sink: bool) -> bool:
-        roles = told(self._expected).tokens.roles
-        return not bool((roles == Role.PATCH).any()) or LayerAttention(name, attention, sink).causal(
-            told(self._expected).tokens.mask
-        )
+    def _of_text(self, shown: Shown) -> bool:
+        tokens = told(self._expected).tokens
+        images = bool((tokens.roles == Role.PATCH).any())
+        return not images or LayerAttention("", shown.attention, shown.sink).causal(tokens.mask)
 
     def _refuse(self, refusal: AttentionError) -> NoReturn:
         self.refusal = refusal
@@ -189,10 +182,10 @@ class DefaultCollector(Generic[Result]):
         self._chosen = self._attention
         self._attention.expect(told(self._expected))
 
-    def _take(self, name: str, attention: Tensor | Factors, sink: bool, value_norms: MakeNorms | None) -> None:
+    def _take(self, name: str, shown: Shown) -> None:
         if self._chosen is None:
             self._attend()
-        (self._chosen or self._attention).take(name, attention, sink, value_norms)
+        (self._chosen or self._attention).take(name, shown)
 
 
 @overload

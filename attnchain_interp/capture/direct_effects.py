@@ -10,13 +10,13 @@ from torch import Tensor
 
 from attnchain_interp.capture.adapter import CaptureRequest
 from attnchain_interp.capture.attention_block import AttentionBlock
-from attnchain_interp.capture.collector import Block, Expected, MakeNorms, told
+from attnchain_interp.capture.collector import Block, Expected, Shown, told
 from attnchain_interp.capture.reading import Reading, separated
 from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.capture.source import uncompiled
 from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.operators import Factors, full_precision
+from attnchain_interp.operators import full_precision
 from attnchain_interp.store import LayerSelection
 
 _INSTEAD: Final = "Use TokenRank, which needs no direct effects, or GradientTokenRank."
@@ -73,20 +73,18 @@ class DirectEffectCollector:
         """See `Collector.expect`."""
         self._expected = expected
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Refuses attention without its values. See `Collector.take`."""
         raise AttentionError(f"layer {name!r} showed its attention alone, and effects are of its values.", _INSTEAD)
 
     @full_precision()
-    def take_block(
-        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
-    ) -> None:
+    def take_block(self, name: str, block: Block, shown: Shown) -> None:
         """Takes the effects of one layer.
 
         Raises:
             AttentionError: `block`; or as `Expected.check_layer` and `direct_effects`.
         """
-        told(self._expected).check_layer(name, attention, self._effects)
+        told(self._expected).check_layer(name, shown.attention, self._effects)
         if isinstance(block, AttentionError):
             raise block
         self._effects[name] = direct_effects(block, self._direction)

@@ -7,8 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from attnchain_interp.capture.collector import Block, BlockCollector, Collector, Expected, MakeNorms, OutputCollector
-from attnchain_interp.operators import Factors
+from attnchain_interp.capture.collector import Block, BlockCollector, Collector, Expected, OutputCollector, Shown
 from attnchain_interp.store.layers import STACK
 
 Result = TypeVar("Result")
@@ -33,8 +32,8 @@ class CollectorInside(Generic[Result]):
     def expect(self, expected: Expected) -> None:
         self._collector.expect(expected)
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
-        self._collector.take(self._prefix + name, attention, sink, value_norms)
+    def take(self, name: str, shown: Shown) -> None:
+        self._collector.take(self._prefix + name, shown)
 
     def result(self, names: Sequence[str], metadata: Mapping[str, str]) -> CollectorInside[Result]:
         self._names = [self._prefix + name for name in names]
@@ -59,10 +58,8 @@ class _BlocksInside(CollectorInside[Result]):
     def wants_blocks(self) -> bool:
         return self._collector.wants_blocks
 
-    def take_block(
-        self, name: str, block: Block, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None
-    ) -> None:
-        self._collector.take_block(self._prefix + name, block, attention, sink, value_norms)
+    def take_block(self, name: str, block: Block, shown: Shown) -> None:
+        self._collector.take_block(self._prefix + name, block, shown)
 
 
 class _OutputsInside(CollectorInside[Result]):

@@ -10,7 +10,7 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture.collector import Expected, MakeNorms, told
+from attnchain_interp.capture.collector import Expected, Shown, told
 from attnchain_interp.capture.store_collector import StoreCollector
 from attnchain_interp.operators import Factors, float32_or_wider, full_precision, wide_dtype
 from attnchain_interp.operators.tiles import rows_at_once
@@ -79,13 +79,14 @@ class MeanCollector:
             self._keep_apart(expected)
 
     @full_precision()
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Adds the map of one layer. See `Collector.take`.
 
         Raises:
             MixedLayers: it is causal and an earlier layer is not, or the other way round.
         """
-        expected, layer, rule = told(self._expected), LayerAttention(name, attention), None
+        attention, expected, rule = shown.attention, told(self._expected), None
+        layer = LayerAttention(name, attention)
         if self._adds:
             expected.check_layer(name, attention, self._weights)
             causal = layer.causal(expected.tokens.mask)
@@ -95,7 +96,7 @@ class MeanCollector:
             rule = self._rules.decoder if causal else self._rules.encoder
         if rule is None:
             self._keep_apart(expected)
-            self._apart.take(name, attention, sink, value_norms)
+            self._apart.take(name, shown)
             return
         weight = self._weights[name] = self._weight(rule)
         if self._total is None:

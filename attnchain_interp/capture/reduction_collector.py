@@ -9,7 +9,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture.collector import Expected, MakeNorms, told
+from attnchain_interp.capture.collector import Expected, Shown, told
 from attnchain_interp.capture.reducers import Reducer, SecondEigenvalues
 from attnchain_interp.chain import Chain
 from attnchain_interp.errors import AttentionError
@@ -101,9 +101,9 @@ class ReductionCollector:
         self._expected = expected
 
     @full_precision()
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Reduces one layer, some heads at a time. See `Collector.take`."""
-        expected = told(self._expected)
+        attention, expected = shown.attention, told(self._expected)
         expected.check_layer(name, attention, self._results)
         heads, n = attention.shape[1], attention.shape[-1]
         room = max(1, _TOGETHER // (4 * n * n * attention.shape[0])) if n <= _BUILT else heads
@@ -111,7 +111,7 @@ class ReductionCollector:
         for start in range(0, heads, room):
             chosen = slice(start, start + room)
             part = attention.heads(chosen) if isinstance(attention, Factors) else attention[:, chosen]
-            chains = _Chains(LayerAttention(name, part, sink), expected.tokens)
+            chains = _Chains(LayerAttention(name, part, shown.sink), expected.tokens)
             for reducer in self._reducers:
                 parts[reducer.name].append(chains.reduced(reducer))
         self._results[name] = {reducer: torch.cat(several, 1) for reducer, several in parts.items()}

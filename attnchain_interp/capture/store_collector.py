@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 import torch
-from torch import Tensor
 
-from attnchain_interp.capture.collector import Expected, MakeNorms, told
+from attnchain_interp.capture.collector import Expected, Shown, told
 from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
@@ -69,8 +68,9 @@ class StoreCollector:
             self._note = f"{self._keep}: the maps take {size}" if fits else f"factors: maps would take {size}"
             log.info("keep='auto' keeps %s", self._note)
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Keeps one layer. See `Collector.take`."""
+        attention, sink = shown.attention, shown.sink
         told(self._expected).check_layer(name, attention, self._layers)
         if isinstance(attention, Factors):
             if self._keep == "maps":
@@ -80,7 +80,7 @@ class StoreCollector:
                 attention = attention.owned()
         elif self._keep == "factors":
             raise AttentionError(f"layer {name!r} showed its map but no factors.", 'Use keep="maps" or reducers.')
-        norms = None if value_norms is None else value_norms()
+        norms = None if shown.value_norms is None else shown.value_norms()
         self._layers[name] = LayerAttention(name, attention, sink, norms)
 
     def _check_memory(self, factors: Factors) -> None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch._C import DisableTorchFunction
 
-from attnchain_interp.capture import Expected, MakeNorms, StoreCollector
+from attnchain_interp.capture import Expected, Shown, StoreCollector
 from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.gradients.differentiable_maps import check_reached, derivatives
-from attnchain_interp.operators import Factors, float32_or_wider, full_precision
+from attnchain_interp.operators import float32_or_wider, full_precision
 from attnchain_interp.operators.factors import products_of_groups
 from attnchain_interp.reprs import with_fields
 from attnchain_interp.store import AttentionStore
@@ -44,10 +44,10 @@ class GradientCollector:
             self._store = StoreCollector("maps")
         self._store.expect(expected)
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Keeps the attention of one layer. See `Collector.take`."""
-        self._store.take(name, attention, sink, value_norms)
-        self._shapes[name] = attention.shape
+        self._store.take(name, shown)
+        self._shapes[name] = shown.attention.shape
 
     def take_output(self, name: str, values: Tensor, output: Callable[[Tensor], Any], result: Any) -> Any:
         """Remembers the output, by which the backward differentiates. See `OutputCollector.take_output`."""

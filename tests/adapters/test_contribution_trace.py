@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import ContributionCollector, Expected, Measure, StoreCollector
+from attnchain_interp.capture import ContributionCollector, Expected, Measure, Shown, StoreCollector
 
 from ..attribution import small_models as small
 from .timm_models.test_adapter import made, pictures
@@ -478,4 +478,4 @@ def test_an_adapter_that_hands_over_maps_alone() -> None:
     collector = ContributionCollector("alti", StoreCollector())
     collector.expect(Expected(ac.TokenLayout.text(torch.ones(1, 2)), 1, 1, False))
     with pytest.raises(ac.AttentionError, match="layer 'x' showed its attention alone"):
-        collector.take("x", torch.eye(2)[None, None])
+        collector.take("x", Shown(torch.eye(2)[None, None]))

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import AttentionBlock, ContributionCollector, DefaultCollector, Expected, Maps, StoreCollector
+from attnchain_interp.capture import (
+    AttentionBlock,
+    ContributionCollector,
+    DefaultCollector,
+    Expected,
+    Maps,
+    Shown,
+    StoreCollector,
+)
 from attnchain_interp.capture.contribution_collector import TEXT_MAPS, collector_of
 
 TEXT, CAUSAL = ac.TokenLayout.text(torch.ones(1, 4)), torch.full((1, 2, 4, 4), 0.25).tril()
@@ -120,10 +128,10 @@ def test_a_collector_keeps_the_refusal_of_a_later_layer(alone: bool) -> None:
     block = AttentionBlock("M, layer 'a'", maps, torch.ones(1, 2, 4, 8) / 2, torch.zeros(8), ones, zero, None, ones)
     collector: Any = collector_of(None, "auto", 1000)
     collector.expect(Expected(TEXT, 2, 2, False))
-    collector.take_block("a", block, maps)
+    collector.take_block("a", block, Shown(maps))
     assert collector.wants_blocks
     assert collector.refusal is None
-    given = ("b", maps) if alone else ("b", ac.AttentionError("layer 'b' showed its attention alone."), maps)
+    given = ("b", Shown(maps)) if alone else ("b", ac.AttentionError("layer 'b' showed its attention alone."), Shown(maps))
     with pytest.raises(ac.AttentionError, match="layer 'b' showed its attention alone"):
         (collector.take if alone else collector.take_block)(*given)
     assert "layer 'b'" in str(collector.refusal)
@@ -152,7 +160,7 @@ def test_what_is_refused() -> None:
         collector.expect(Expected(TEXT, 1, 1, False, TEXT))
     collector.expect(Expected(TEXT, 1, 1, False))
     with pytest.raises(ac.AttentionError, match="layer 'a' showed its attention alone"):
-        collector.take("a", torch.zeros(1, 1, 4, 4))
+        collector.take("a", Shown(torch.zeros(1, 1, 4, 4)))
 
 
 def test_a_default_of_attention_without_values() -> None:
@@ -161,7 +169,7 @@ def test_a_default_of_attention_without_values() -> None:
     assert isinstance(collector, DefaultCollector)
     collector.expect(Expected(TEXT, 1, 2, False))
     with pytest.warns(UserWarning, match="layer 'a' showed its attention alone.* Attention is read instead"):
-        collector.take("a", maps)
+        collector.take("a", Shown(maps))
     assert not collector.wants_blocks
     assert torch.equal(collector.result(["a"], {}).maps()[:, 0], maps)
 

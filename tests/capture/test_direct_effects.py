@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_interp.capture import AttentionBlock, DirectEffectCollector, capture_direct_effects, direct_effects
+from attnchain_interp.capture import AttentionBlock, DirectEffectCollector, Shown, capture_direct_effects, direct_effects
 
 from ..attribution import small_models as small
 from .test_attention_block import BATCH, WIDTH, N, block, gated
@@ -80,4 +80,4 @@ def test_refusals() -> None:
     assert repr(collector) == "DirectEffectCollector(direction=(2, 5, 7))"
     assert collector.wants_blocks
     with pytest.raises(ac.AttentionError, match="layer 'a' showed its attention alone"):
-        collector.take("a", torch.ones(1, 1, 2, 2) / 2)
+        collector.take("a", Shown(torch.ones(1, 1, 2, 2) / 2))

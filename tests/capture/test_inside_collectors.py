@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture import BlockCollector, Expected, OutputCollector, StoreCollector
+from attnchain_interp.capture import BlockCollector, Expected, OutputCollector, Shown, StoreCollector
 from attnchain_interp.capture.contribution_collector import collector_of
 from attnchain_interp.capture.inside_collectors import collector_inside
 from attnchain_interp.store import TokenLayout
@@ -26,7 +26,7 @@ class Passing:
     def expect(self, expected: Expected) -> None:
         pass
 
-    def take(self, name: str, attention: Any, sink: bool = False, value_norms: Any = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         self.seen.append(name)
 
     def take_output(self, name: str, values: Tensor, output: Callable[[Tensor], Any], result: Any) -> Any:
@@ -40,7 +40,7 @@ class Passing:
 def test_layers_have_their_paths_in_the_whole() -> None:
     inside: Any = collector_inside(StoreCollector("maps"), "tower.", {"inside": "Whole.tower"})
     inside.expect(Expected(TEXT, 1, 1, False))
-    inside.take("block", MAPS)
+    inside.take("block", Shown(MAPS))
     store = inside.result(["block"], {"stack": "block, last", "unread": "other"}).finished(["head"])
     assert store.names == ["tower.block"]
     assert store.metadata["inside"] == "Whole.tower"
@@ -55,6 +55,6 @@ def test_the_kind_of_collector_stays(passes: bool) -> None:
     assert isinstance(inside, BlockCollector) != passes
     assert not isinstance(collector_inside(StoreCollector(), "", {}), OutputCollector | BlockCollector)
     if isinstance(inside, OutputCollector):
-        inside.take("block", MAPS)
+        inside.take("block", Shown(MAPS))
         assert inside.take_output("block", torch.tensor(1), lambda values: values.item() + 1, "result") == "result"
         assert collector.seen == ["tower.block", "tower.block: 2"]

@@ -9,7 +9,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.capture import Expected, LayerMean, mean_collector
+from attnchain_interp.capture import Expected, LayerMean, Shown, mean_collector
 from attnchain_interp.capture.mean_collector import MeanCollector
 from attnchain_interp.operators import tiles
 
@@ -71,7 +71,7 @@ def test_rows_below_one_are_divided_by_their_sums_before_the_mean() -> None:
     tokens = ac.TokenLayout.text(torch.ones(1, 5))
     collector.expect(Expected(tokens, 3, 3, False))
     for k, attention in enumerate(attentions):
-        collector.take(f"layer.{k}", attention, sink=True)
+        collector.take(f"layer.{k}", Shown(attention, sink=True))
     found = collector.result(["layer.0", "layer.1", "layer.2"], {})
     held = [ac.LayerAttention(f"layer.{k}", attention, sink=True) for k, attention in enumerate(attentions)]
     assert torch.allclose(found.chain().matrix, ac.AttentionStore(held, tokens).chain().matrix, atol=1e-6)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import ReductionCollector, reduction_collector
+from attnchain_interp.capture import ReductionCollector, Shown, reduction_collector
 from attnchain_interp.capture.collector import Expected
 from attnchain_interp.numerics.solver import solve
 
@@ -67,7 +67,7 @@ def test_masks_that_print_alike_are_told_apart() -> None:
     for reducers in ([one, other], [other]):
         collector = ReductionCollector(reducers)
         collector.expect(Expected(ac.TokenLayout.text(torch.ones(6, 200)), 1, 1, fused=False))
-        collector.take("layer", maps)
+        collector.take("layer", Shown(maps))
         results.append(collector.result(["layer"], {})["b"])
     assert torch.equal(*results)
     assert torch.allclose(results[0][..., second[0]].sum(-1), torch.ones(6, 1, 1))
@@ -104,11 +104,11 @@ def test_nothing_of_a_layer_outlives_its_reduction(vit: nn.Module, images: Tenso
     seen: list[Any] = []
     take = ReductionCollector.take
 
-    def watched(self: Any, name: str, attention: Any, *rest: Any) -> None:
+    def watched(self: Any, name: str, shown: Shown) -> None:
         gc.collect()
         assert all(earlier() is None for earlier in seen), "an earlier layer's attention is still there"
-        seen.append(weakref.ref(attention))
-        take(self, name, attention, *rest)
+        seen.append(weakref.ref(shown.attention))
+        take(self, name, shown)
 
     monkeypatch.setattr(ReductionCollector, "take", watched)
     ac.capture(vit, images, keep=REDUCERS)

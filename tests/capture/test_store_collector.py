@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import Expected, StoreCollector, store_collector
+from attnchain_interp.capture import Expected, Shown, StoreCollector, store_collector
 
 
 def test_attention_before_expect_is_refused() -> None:
     with pytest.raises(ac.AttentionError, match="Call expect before the forward"):
-        StoreCollector().take("a", torch.eye(2)[None, None])
+        StoreCollector().take("a", Shown(torch.eye(2)[None, None]))
 
 
 def test_each_layer_comes_once_and_as_expected() -> None:
     collector = StoreCollector()
     collector.expect(Expected(ac.TokenLayout.text(torch.ones(1, 2)), 1, 1, False))
-    collector.take("a", torch.eye(2)[None, None])
+    collector.take("a", Shown(torch.eye(2)[None, None]))
     with pytest.raises(ac.AttentionError, match="layer 'a' computed attention twice"):
-        collector.take("a", torch.eye(2)[None, None])
+        collector.take("a", Shown(torch.eye(2)[None, None]))
     with pytest.raises(ac.AttentionError, match="layer 'b' attends from 3 to 3 tokens in a batch of 1, not from 2 to 2"):
-        collector.take("b", torch.eye(3)[None, None])
+        collector.take("b", Shown(torch.eye(3)[None, None]))
     assert collector.result(["a"], {"model": "M"}).metadata == {"model": "M"}
 
 

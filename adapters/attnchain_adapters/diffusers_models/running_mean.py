@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError, Factors, second_eigenvalue
+from attnchain_interp.capture import Shown
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.diffusion import HeadWeighting
 from attnchain_interp.store import eigenvalue_weights
@@ -40,7 +41,7 @@ class RunningMean:
         """Forgets which layers were taken. Called before each forward."""
         self.taken.clear()
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Adds one layer.
 
         Raises:
@@ -55,7 +56,7 @@ class RunningMean:
                 "Remove the adapter, turn the perturbed guidance off, or call pipe.disable_attention_slicing().",
             )
         self.taken.add(name)
-        mean, key = self._over_heads(attention), name if self._each_layer else "mean"
+        mean, key = self._over_heads(shown.attention), name if self._each_layer else "mean"
         if key in self.sums and self.sums[key].shape != mean.shape:
             raise AttentionError(
                 f"the maps change from {tuple(self.sums[key].shape)} to {tuple(mean.shape)} (example, query, key) while"

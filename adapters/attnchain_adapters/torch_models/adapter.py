@@ -19,7 +19,7 @@ from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_v
 from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
 from attnchain_adapters.torch_models.survey import Use, survey
 from attnchain_interp import AttentionError, Factors, TokenLayout
-from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, StackKind, plain_run, rgb_image
+from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Shown, StackKind, plain_run, rgb_image
 
 Result = TypeVar("Result")
 
@@ -217,8 +217,8 @@ class _Kept:
     def __init__(self) -> None:
         self.maps: dict[str, Tensor] = {}
 
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
-        self.maps[name] = attention.maps() if isinstance(attention, Factors) else attention
+    def take(self, name: str, shown: Shown) -> None:
+        self.maps[name] = shown.attention.maps() if isinstance(shown.attention, Factors) else shown.attention
 
 
 def _swappable(use: Use) -> bool:

@@ -102,7 +102,7 @@ class _Survey(AttentionRecorder):
     """Reads all attention, and hands none of it over."""
 
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
-        super().__init__(model, {}, frozenset(), self)
+        super().__init__(model, {}, frozenset(), None)
         self.uses: list[Use] = []
         self.doubts: dict[int, Doubt] = {}  # by the numbers of the uses that they are
         self.entries: dict[str, int] = {}
@@ -128,9 +128,6 @@ class _Survey(AttentionRecorder):
         if self._begun_at:
             uses = range(self._begun_at.pop(), len(self.uses))
             self._provenance.returned((*args, *kwargs.values()), output, uses)
-
-    def take(self, name: str, attention: Tensor | Factors, sink: bool = False, value_norms: object = None) -> None:
-        raise NotImplementedError("a survey takes nothing")
 
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         before = len(self._running)

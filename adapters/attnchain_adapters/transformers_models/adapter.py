@@ -104,7 +104,7 @@ class TransformersAdapter:
         if generation is not None:
             expect(generation.arguments(output))
             for name in (name for name in stack.names if name in wanted):
-                request.collector.take(name, *generation.steps.whole(name))
+                request.collector.take(name, generation.steps.whole(name))
         metadata = {"adapter": "transformers", "model": type(model).__name__} | seen
         return request.result(wanted, metadata | stack.metadata, stack.names)
 

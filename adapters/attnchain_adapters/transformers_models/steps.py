@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnchain_interp import AttentionError, Factors
-from attnchain_interp.capture import MakeNorms
+from attnchain_interp.capture import MakeNorms, Shown
 
 Step = Tensor | Factors
 
@@ -41,7 +41,7 @@ class Steps:
         """Forgets all steps: the text is read again from its start."""
         self._layers.clear()
 
-    def take(self, name: str, attention: Step, sink: bool = False, value_norms: MakeNorms | None = None) -> None:
+    def take(self, name: str, shown: Shown) -> None:
         """Takes a step of a layer.
 
         Raises:
@@ -49,9 +49,9 @@ class Steps:
                 empty; or a layer of an encoder runs again, on other inputs.
         """
         if not self._writes and name in self._layers:
-            return self._layers[name].check_repeated(name, attention)
-        layer = self._layers.setdefault(name, _Layer(sink, self._heads))
-        step = _unpacked(attention, self._heads) if self._writes else attention
+            return self._layers[name].check_repeated(name, shown.attention)
+        layer = self._layers.setdefault(name, _Layer(shown.sink, self._heads))
+        step = _unpacked(shown.attention, self._heads) if self._writes else shown.attention
         queries, keys = step.shape[-2:]
         layer.read += queries
         if self._square and keys < layer.read and not self.slides:
@@ -66,11 +66,11 @@ class Steps:
                 "Generate with the default cache.",
             )
         layer.take(step, self._square)
-        if self.slides and value_norms is not None:
-            seen = value_norms()  # now: the next step may overwrite the values
+        if self.slides and shown.value_norms is not None:
+            seen = shown.value_norms()  # now: the next step may overwrite the values
             layer.note(lambda: seen, keys, self._square)
         else:
-            layer.note(value_norms, keys, self._square)
+            layer.note(shown.value_norms, keys, self._square)
         return None
 
     @property
@@ -78,10 +78,10 @@ class Steps:
         """How many examples the layers have seen."""
         return next(iter(self._layers.values())).batch
 
-    def whole(self, name: str) -> tuple[Step, bool, MakeNorms | None]:
-        """Returns what a collector takes: the attention of one layer over the whole text, its sink, and its value norms."""
+    def whole(self, name: str) -> Shown:
+        """Returns the attention of one layer over the whole text."""
         layer = self._layers[name]
-        return layer.joined(self._square), layer.sink, layer.value_norms
+        return Shown(layer.joined(self._square), layer.sink, layer.value_norms)
 
 
 class _Layer:

@@ -5,6 +5,7 @@ import torch
 
 import attnchain_interp as ac
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
+from attnchain_interp.capture import Shown
 
 MAPS = torch.randn(4, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)  # layer, example, head, …
 
@@ -14,9 +15,9 @@ def filled(heads: str = "mean", each_layer: bool = False) -> RunningMean:
     mean.layers = frozenset("ab")
     for step in (0, 2):
         mean.next_forward()
-        mean.take("a", MAPS[step])
-        mean.take("b", MAPS[step + 1])
-        mean.take("c", 1 - MAPS[step])
+        mean.take("a", Shown(MAPS[step]))
+        mean.take("b", Shown(MAPS[step + 1]))
+        mean.take("c", Shown(1 - MAPS[step]))
     return mean
 
 
@@ -45,7 +46,7 @@ def test_factors_are_taken_as_their_maps() -> None:
     for attention in (factors, factors.maps()):
         mean = RunningMean("mean", each_layer=False)
         mean.layers = frozenset("a")
-        mean.take("a", attention)
+        mean.take("a", Shown(attention))
         means.append(mean.sums["mean"])
     torch.testing.assert_close(*means)
 
@@ -53,13 +54,13 @@ def test_factors_are_taken_as_their_maps() -> None:
 def test_what_is_refused_says_why() -> None:
     mean = filled()
     with pytest.raises(ac.AttentionError, match="'a' computes attention twice in one forward"):
-        mean.take("a", MAPS[0])
+        mean.take("a", Shown(MAPS[0]))
     mean.next_forward()
     with pytest.raises(ac.AttentionError, match=r"(?s)maps change from \(2, 5, 5\) to \(2, 4, 4\)"):
-        mean.take("a", MAPS[0, ..., :4, :4])
+        mean.take("a", Shown(MAPS[0, ..., :4, :4]))
     with pytest.raises(ac.AttentionError, match="heads='max' is unknown"):
         filled("max")
     crossing = RunningMean("lambda2", each_layer=False)
     crossing.layers = frozenset("a")
     with pytest.raises(ac.AttentionError, match="needs chains"):
-        crossing.take("a", MAPS[0, ..., :4])
+        crossing.take("a", Shown(MAPS[0, ..., :4]))
