@@ -37,18 +37,17 @@ class Curriculum:
 
     Args:
         grid: the side of the whole image, in patches.
-        hardest: the difficulty at which the growth ends.
     """
 
-    def __init__(self, grid: int = 14, hardest: float = 1.0) -> None:
-        self.grid, self.hardest = grid, hardest
+    def __init__(self, grid: int = 14) -> None:
+        self.grid = grid
         self.difficulty, self.side = 0.0, grid // 2
 
     def advance(self, accuracy: float, progress: float) -> None:
         if accuracy < 0.75 and progress < 0.55:
             return
-        if self.difficulty < self.hardest:
-            self.difficulty = min(self.hardest, self.difficulty + 0.04)
+        if self.difficulty < 1.0:
+            self.difficulty = min(1.0, self.difficulty + 0.04)
         else:
             self.side = min(self.grid, self.side + 1)
 
@@ -89,14 +88,8 @@ def train(
     out: Path,
     learning_rate: float = 1.5e-3,
     build: Callable[[], VisionTransformer] = build_vit,
-    difficulty: float = 1.0,
-    planned: int | None = None,
 ) -> None:
-    """Trains the model of `build` on `images` images up to a difficulty of the task, and writes its averaged weights.
-
-    The learning rate is planned for `planned` images; for all of them when None. A run that ends before the learning rate
-    falls relies on the average of the weights.
-    """
+    """Trains the model of `build` on `images` images, and writes its averaged weights."""
     torch.manual_seed(seed)
     model = build()
     average = copy.deepcopy(model).eval()
@@ -105,18 +98,17 @@ def train(
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
     steps = images // BATCH
-    schedule = (planned or images) // BATCH
-    validation = ClutteredDigits("validation", 512, seed=seed, difficulty=difficulty)
-    curriculum = Curriculum(model.patch_embed.grid_size[0], difficulty)
+    validation = ClutteredDigits("validation", 512, seed=seed)
+    curriculum = Curriculum(model.patch_embed.grid_size[0])
     batches: Iterator[Any] = iter(())
     started, mean_loss, right = time.time(), 0.0, 0.0
     for step in range(steps):
         if step % CHECK == 0:
-            curriculum.advance(right, step / schedule)
+            curriculum.advance(right, step / steps)
             data = ClutteredDigits("train", CHECK * BATCH, seed=seed + 1 + step, difficulty=curriculum.difficulty)
             batches = iter(DataLoader(data, BATCH))
         batch = Example(*next(batches))
-        rate = learning_rate * min(1.0, (step + 1) / 300, (1 - step / schedule) / 0.35)
+        rate = learning_rate * min(1.0, (step + 1) / 300, (1 - step / steps) / 0.35)
         for group in optimizer.param_groups:
             group["lr"] = rate
         logits = window_logits(model, batch, curriculum.side)
@@ -138,7 +130,7 @@ def train(
                 flush=True,
             )
         if (step + 1) % 1000 == 0 or step + 1 == steps:
-            print(f"validation, difficulty {difficulty:g}: {accuracy(average, validation):.3f}", flush=True)
+            print(f"validation: {accuracy(average, validation):.3f}", flush=True)
             save_file(average.state_dict(), out)
 
 
