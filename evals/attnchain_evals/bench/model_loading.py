@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
 MapsName = Literal["attention", "norm", "projection", "alti"]  # `attnchain_interp.capture.Maps`, which loads torch
-Model = Annotated[
-    str,
-    typer.Argument(
-        help=f"{', '.join(BUNDLED)}, timm:NAME, hf:NAME (a hub name or a local folder), torchvision:NAME, or your own:"
-        " python:MODULE:FUNCTION, which returns (model, preprocess)"
-    ),
-]
+_NAMES: Final = (
+    "timm:NAME, hf:NAME (a hub name or a local folder), torchvision:NAME, or your own: python:MODULE:FUNCTION, which returns"
+    " (model, preprocess)"
+)
+MODEL: Final = f"bundled, {_NAMES}"
+ANY_MODEL: Final = f"{', '.join(BUNDLED)}, {_NAMES}"  # also those that take the ids of tokens alone
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)]
 RETURNS = "Return (model, preprocess), where preprocess turns a PIL image into (1, channel, height, width), or a LoadedModel."
 # classes of errors by name, since each framework has libraries of its own for the network
 _UNREACHED: Final = {

@@ -30,7 +30,7 @@ def attribute(
     context: typer.Context,
     model: Model,
     source: Annotated[
-        list[str], typer.Argument(metavar="INPUT…", help="image files, side by side; or a text for a model of text")
+        list[str], typer.Argument(metavar="INPUT", help="image files, side by side; or a text for a model of text")
     ],
     method: Annotated[
         str, typer.Option(help="as `attnchain bench ls methods` has it; settings as MultiBounce(steps=3)")
@@ -48,9 +48,7 @@ def attribute(
     keep_sinks: KeepSinks = False,
     features: Annotated[
         Literal["word", "sentence", "passage"] | None,
-        typer.Option(
-            help="of a text: its parts that are shaded, and whose greatest are printed; tokens, and words, without it"
-        ),
+        typer.Option(help="of a text: the parts that are shaded and ranked; without it, words are ranked"),
     ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="of a text without --target: how many tokens the model writes, at most")

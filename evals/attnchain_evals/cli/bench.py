@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from attnchain_evals.bench.model_loading import ANY_MODEL
 from attnchain_evals.cli.options import check_effect
 from attnchain_evals.cli.outputs import check_folder
 from attnchain_evals.terminal import announce, as_usage, working
@@ -22,10 +23,7 @@ def run(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="bundled, bundled-encoder, bundled-decoder, timm:NAME, hf:NAME, torchvision:NAME or python:MODULE:FUNCTION;"
-            " bundled if not given"
-        ),
+        typer.Option(help=f"{ANY_MODEL}; bundled if not given"),
     ] = None,
     data: Annotated[str | None, typer.Option(help="see `bench ls data`; digits:validation if not given")] = None,
     probe: Annotated[
@@ -71,7 +69,7 @@ def run(
 @app.command()
 def ls(
     context: typer.Context,
-    what: Annotated[Literal["methods", "metrics", "data"], typer.Argument(help="of the names")],
+    what: Annotated[Literal["methods", "metrics", "data"], typer.Argument(metavar="WHAT", help="methods, metrics or data")],
     model: Annotated[str | None, typer.Option(help="only the methods and metrics that fit this model")] = None,
 ) -> None:
     """Lists the names that `bench run` knows. With --model, those that the model can be asked."""
@@ -94,7 +92,7 @@ def ls(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="folder of a run, finished or not")],
     baseline: Annotated[str | None, typer.Option(help="the method to compare with (that of the run)")] = None,
 ) -> None:
     """Writes report.md, report.json and report.html from the table alone, and prints the first."""

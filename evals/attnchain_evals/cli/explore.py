@@ -23,7 +23,10 @@ def explore(
     methods: Annotated[
         str | None, typer.Option(help="to see side by side: names with commas between; settings as MultiBounce(steps=3)")
     ] = None,
-    target: Annotated[int | None, typer.Option(min=0, help="the explained class; the predicted one if not given")] = None,
+    target: Annotated[
+        int | None,
+        typer.Option(min=0, help="the explained class, or token of a decoder, by number; the predicted one if not given"),
+    ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=0, help="how many tokens a decoder writes after the text, at most; the page explains them")
     ] = 8,

@@ -28,7 +28,9 @@ TOY = (
     (0.53, 0.03, 0.03, 0.06, 0.35),
 )
 
-Image = Annotated[Path | None, typer.Argument(help="an image file; a test image for the bundled model if not given")]
+Image = Annotated[
+    Path | None, typer.Argument(metavar="IMAGE", help="an image file; a test image for the bundled model if not given")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
 Damping = Annotated[
     float, typer.Option(min=0, max=1, help="of the stationary distribution: the probability of following attention")

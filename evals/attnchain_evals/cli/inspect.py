@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from attnchain_evals.bench.model_loading import MapsName, Model, load
+from attnchain_evals.bench.model_loading import ANY_MODEL, MapsName, load
 from attnchain_evals.cli.options import check_effect
 from attnchain_evals.terminal import announce, as_usage, working
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def inspect(
     context: typer.Context,
-    model: Model,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{ANY_MODEL}; or the file of a store")],
     strong: Annotated[bool, typer.Option("--strong", help="also overwrite each layer's map: the output must move")] = False,
     kind: Annotated[
         Literal["encoder", "decoder", "cross", "pool", "self", "joint"] | None, typer.Option(help="of the attention")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from attnchain_evals.bench.model_loading import MODEL, check_model
+from attnchain_evals.cli.figure import Heads
 from attnchain_evals.cli.outputs import check_folder
 from attnchain_evals.terminal import announce, as_usage
 
@@ -17,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Published experiments on real weig
 
 GTSEGS = "imagenet-segmentation:gtsegs_ijcv.mat"
 Output = Annotated[Path, typer.Option("--output", "-o", help="folder of the run; the same command goes on with it")]
-Model = Annotated[str, typer.Option(help="bundled, timm:NAME, hf:NAME or torchvision:NAME")]
+Model = Annotated[str, typer.Option(help=MODEL)]
 Limit = Annotated[int | None, typer.Option(min=1, help="images at most; for testing only, and marked so")]
 BatchSize = Annotated[str, typer.Option(help="images a forward, or auto")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where there is one if not given")]
@@ -26,7 +28,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; cuda where the
 @app.command("imagenet-segmentation")
 def imagenet_segmentation(
     output: Output,
-    data: Annotated[str, typer.Option(help="see `bench run --help`; with masks")] = GTSEGS,
+    data: Annotated[str, typer.Option(help="see `bench ls data`; with masks")] = GTSEGS,
     model: Model = "timm:vit_small_patch8_224.dino",
     sweep: Annotated[
         bool, typer.Option("--sweep", help="1 to 8 bounces instead: chosen on validation images, judged on the others")
@@ -48,7 +50,7 @@ def coco_segmentation(
     data: Annotated[Path, typer.Option(help="folder with annotations/panoptic_SPLIT.json, its PNG files and SPLIT/")] = Path(
         "coco"
     ),
-    split: Annotated[str, typer.Option(help="val2017 or train2017")] = "val2017",
+    split: Annotated[Literal["val2017", "train2017"], typer.Option(help="of the data")] = "val2017",
     model: Model = "hf:facebook/dinov2-small",
     limit: Limit = None,
     device: Device = None,
@@ -56,7 +58,7 @@ def coco_segmentation(
     """Measures the regions of attention by accuracy, mean IoU of 27 classes (matched in each image) and covering."""
     from attnchain_evals.reproduce.coco_segmentation import coco_segmentation as measure
 
-    _show(measure(_settings(output, str(data), model, limit, "1", device), split))
+    _show(measure(_settings(output, str(data), model, limit, "1", device, of_folder=True), split))
 
 
 @app.command("flux-segmentation")
@@ -68,11 +70,11 @@ def flux_segmentation(
     ] = "black-forest-labs/FLUX.1-schnell",
     size: Annotated[int, typer.Option(min=8, help="side of the square that images are squeezed to, in pixels")] = 512,
     timestep: Annotated[float, typer.Option(help="noise level of the images, of the scheduler's (mostly 1,000)")] = 250,
-    heads: Annotated[str, typer.Option(help="mean, lambda2 or inverse-lambda2")] = "lambda2",
+    heads: Heads = "lambda2",
     layers: Annotated[str, typer.Option(help="all, or numbers and slices with commas between: 9:19,47:57")] = "all",
     grid: Annotated[str | None, typer.Option(help="rows and columns of the tokens, of a UNet: 16x16")] = None,
     text: Annotated[int | None, typer.Option(help="text tokens asked for (max_sequence_length)")] = None,
-    dtype: Annotated[str, typer.Option(help="of the weights: float32, float16 or bfloat16")] = "float32",
+    dtype: Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="of the weights")] = "float32",
     offload: Annotated[
         bool, typer.Option("--offload", help="keeps one model at a time on the device, the others on the CPU")
     ] = False,
@@ -83,14 +85,14 @@ def flux_segmentation(
     from attnchain_evals.reproduce import flux_segmentation as experiment
 
     chosen = (size, timestep, heads, experiment.layers_of(layers), experiment.grid_of(grid), text, dtype, offload)
-    settings = _settings(output, data, model, limit, "1", device)
+    settings = _settings(output, data, model, limit, "1", device, of_pipeline=True)
     _show(experiment.flux_segmentation(settings, experiment.Options(*chosen)))
 
 
 @app.command("token-masking")
 def token_masking(
     output: Output,
-    data: Annotated[str, typer.Option(help="see `bench run --help`; with labels")] = "classes:imagenet/val",
+    data: Annotated[str, typer.Option(help="see `bench ls data`; with labels")] = "classes:imagenet/val",
     model: Model = "timm:vit_base_patch16_224.augreg_in1k",
     limit: Limit = None,
     batch_size: BatchSize = "32",
@@ -110,11 +112,29 @@ def _show(page: str) -> None:
         typer.echo(page)
 
 
-def _settings(output: Path, data: str, model: str, limit: int | None, batch_size: str, device: str | None) -> Settings:
-    from attnchain_evals.bench.experiment import batch_size_of
+def _settings(
+    output: Path,
+    data: str,
+    model: str,
+    limit: int | None,
+    batch_size: str,
+    device: str | None,
+    *,
+    of_folder: bool = False,
+    of_pipeline: bool = False,
+) -> Settings:
+    """Checks the options before anything is loaded. Data of a folder, and a pipeline of diffusers, are no names of a bench."""
+    from attnchain_evals.bench.data_names import check_data
+    from attnchain_evals.bench.experiment import batch_size_of, device_named
     from attnchain_evals.reproduce.experiment import Settings
 
     with as_usage():
         check_folder(output)
+        if not of_pipeline:
+            check_model(model)
+        if not of_folder:
+            check_data(data)
+        device_named(device)
+        examples = batch_size_of(batch_size)
     announce(f"A published experiment, {model} on {data}: rows and reproduction.md, in {output}/; it goes on where it was")
-    return Settings(data, model, output, limit, batch_size_of(batch_size), device)
+    return Settings(data, model, output, limit, examples, device)

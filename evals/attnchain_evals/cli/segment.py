@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from attnchain_evals.bench.model_loading import Model, check_model, load
+from attnchain_evals.bench.model_loading import MODEL, check_model, load
 from attnchain_evals.cli.options import check_effect
 from attnchain_evals.cli.outputs import check_folder
 from attnchain_evals.terminal import announce, as_usage, progress
@@ -20,8 +20,8 @@ PIPELINE = "diffusers:"
 
 def segment(
     context: typer.Context,
-    model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="files of images, and folders of them")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL}; with --word also {PIPELINE}NAME, a pipeline")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="files of images, and folders of them")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for the files of every image")] = Path("segments"),
     wanted: Annotated[
         Literal["regions", "pieces", "object"],
@@ -34,7 +34,7 @@ def segment(
     point: Annotated[str | None, typer.Option(help="X,Y in pixels: what belongs to this point")] = None,
     box: Annotated[str | None, typer.Option(help="LEFT,TOP,RIGHT,BOTTOM in pixels: what belongs to this box")] = None,
     word: Annotated[
-        str | None, typer.Option(help="what belongs to this word: hf:NAME of CLIP or SigLIP, or diffusers:NAME of a pipeline")
+        str | None, typer.Option(help="what belongs to this word, by CLIP, SigLIP or a pipeline of diffusers")
     ] = None,
     side: Annotated[
         int | None, typer.Option(min=1, help="pixels of the shorter side for the model; 24 patches if not given")

@@ -28,9 +28,18 @@ CALLS = {  # the command → its arguments, and what the first line beside the r
     "figure toy": ("-o OUT.svg", "A figure of a chain of five tokens: {out}.svg"),
     "inspect": ("bundled", "The capture of bundled on a sample input; nothing is written"),
     "reproduce coco-segmentation": ("-o OUT", "A published experiment, hf:facebook/dinov2-small on coco"),
-    "reproduce flux-segmentation": ("-o OUT", "A published experiment, black-forest-labs/FLUX.1-schnell on imagenet"),
-    "reproduce imagenet-segmentation": ("-o OUT", "A published experiment, timm:vit_small_patch8_224.dino on imagenet"),
-    "reproduce token-masking": ("-o OUT", "A published experiment, timm:vit_base_patch16_224.augreg_in1k on classes"),
+    "reproduce flux-segmentation": (
+        f"-o OUT --data imagenet-segmentation:{IMAGE}",
+        "A published experiment, black-forest-labs/FLUX.1-schnell on imagenet",
+    ),
+    "reproduce imagenet-segmentation": (
+        "-o OUT --data digits:test",
+        "A published experiment, timm:vit_small_patch8_224.dino on digits",
+    ),
+    "reproduce token-masking": (
+        "-o OUT --data digits:test",
+        "A published experiment, timm:vit_base_patch16_224.augreg_in1k on digits",
+    ),
     "segment": (f"bundled {IMAGE} -o OUT", "The regions of 1 image by bundled: labels, overlays and facts, in {out}/"),
 }
 

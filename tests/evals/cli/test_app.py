@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ import attnchain_interp as ac
 from attnchain_evals.cli import app as cli
 from attnchain_interp.capture import verification
 
-from .command_line import refused, run
+from .command_line import commands, refused, run
 
 
 def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tmp_path: Path) -> None:
@@ -105,6 +106,28 @@ def test_a_programming_error_has_its_traceback_where_it_is_asked_for(
     monkeypatch.setenv("ATTNCHAIN_TRACEBACK", "1")
     with pytest.raises(ValueError, match="not ours"):
         cli.main()
+
+
+def test_the_usage_of_every_command_is_plain() -> None:
+    """An argument has a name in capitals, without dots: typer adds them. No help text sends to another command's."""
+    for name, command in commands().items():
+        for each in command.params:
+            assert each.param_type_name == "option" or re.fullmatch("[A-Z]+", each.metavar or ""), (name, each.name)
+            assert "--help" not in (each.help or ""), (name, each.name)
+    texts = {name: next(each.help for each in commands()[name].params if each.name == "model") for name in TAKES}
+    assert {name: [known for known in NAMED if known in text] for name, text in texts.items()} == TAKES
+
+
+NAMED = ("bundled-decoder", "diffusers:NAME", "file of a store", "python:MODULE:FUNCTION")
+TAKES = {
+    "attribute": ["python:MODULE:FUNCTION"],
+    "bench run": ["bundled-decoder", "python:MODULE:FUNCTION"],
+    "explore": ["python:MODULE:FUNCTION"],
+    "figure layers": ["python:MODULE:FUNCTION"],
+    "inspect": ["bundled-decoder", "file of a store", "python:MODULE:FUNCTION"],
+    "reproduce imagenet-segmentation": ["python:MODULE:FUNCTION"],
+    "segment": ["diffusers:NAME", "python:MODULE:FUNCTION"],
+}
 
 
 def test_the_installed_command() -> None:

@@ -10,7 +10,7 @@ import pytest
 from attnchain_evals.reproduce import imagenet_segmentation, token_masking
 from attnchain_evals.reproduce.experiment import Settings
 
-from .command_line import run
+from .command_line import refused, run
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,34 @@ def test_options_become_settings(
 ) -> None:
     seen: list[Settings] = []
     monkeypatch.setattr(module, name, lambda settings: seen.append(settings) or "the page")
-    options = ("--data", "classes:here", "--model", "bundled", "--limit", "4", "--batch-size", "auto", "--device", "cpu")
+    options = ("--data", "digits:test", "--model", "bundled", "--limit", "4", "--batch-size", "auto", "--device", "cpu")
     assert run("reproduce", *command, "--output", tmp_path, *options) == "the page\n"
-    assert seen == [Settings("classes:here", "bundled", tmp_path, 4, "auto", "cpu")]
+    assert seen == [Settings("digits:test", "bundled", tmp_path, 4, "auto", "cpu")]
     monkeypatch.setenv("RANK", "1")
     assert run("reproduce", *command, "--output", tmp_path, *options) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("imagenet-segmentation --model hf:/none --data nope", "data 'nope' is unknown"),
+        (
+            "imagenet-segmentation --model hf:/none --data imagenet-segmentation:none.mat",
+            "there is no file or folder none.mat",
+        ),
+        ("token-masking --model nope --data digits:test", "model 'nope' is unknown"),
+        ("token-masking --model hf:/none --data digits:test --batch-size x", "batch size 'x' is neither a number nor auto"),
+        ("token-masking --model hf:/none --data digits:test --device nope", "there is no device 'nope' here"),
+        ("coco-segmentation --model nope", "model 'nope' is unknown"),
+        ("coco-segmentation --split test", "Invalid value for '--split'"),
+        ("flux-segmentation --data imagenet-segmentation:none.mat", "there is no file or folder none.mat"),
+        ("flux-segmentation --dtype half", "Invalid value for '--dtype'"),
+        ("flux-segmentation --heads most", "Invalid value for '--heads'"),
+    ],
+)
+def test_names_are_checked_before_a_model_is_loaded(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(monkeypatch, capsys, "reproduce", *words.split(), "--output", "out", status=2)
+    assert not list(tmp_path.iterdir())

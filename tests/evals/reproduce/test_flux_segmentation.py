@@ -100,7 +100,6 @@ def test_what_is_refused_says_why(tmp_path: Path) -> None:
     for flags, message in (
         (("--layers", "last"), "layers 'last' is neither \"all\" nor numbers"),
         (("--grid", "16"), "grid '16' has no rows and columns"),
-        (("--dtype", "half"), "dtype='half' is unknown"),
         ((), "diffusers could not load"),
         (("--data", "digits:test"), "data 'digits:test' have no words for the classes of their masks"),
     ):
