@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.metrics.segmentation_scores import mean_iou, segmentation_counts
+from attnchain_evals.metrics.segmentation_scores import average_precisions, foreground_counts, mean_iou, scaled
 from attnchain_evals.perturbation.patches import enlarged
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
@@ -65,7 +65,7 @@ class PixelAccuracy(LocalisationMetric):
         super().__init__("acc")
 
     def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
-        return torch.from_numpy(segmentation_counts(attributions, masks)[:, :1])
+        return torch.from_numpy(foreground_counts(*scaled(attributions, masks))[:, :1])
 
 
 @final
@@ -79,7 +79,7 @@ class MeanIoU(LocalisationMetric):
         super().__init__("miou", ("background", "background union", "foreground", "foreground union"))
 
     def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
-        return torch.from_numpy(segmentation_counts(attributions, masks)[:, 1:5])
+        return torch.from_numpy(foreground_counts(*scaled(attributions, masks))[:, 1:])
 
     def summary(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         return mean_iou(means)
@@ -96,7 +96,7 @@ class MeanAP(LocalisationMetric):
         super().__init__("map")
 
     def located(self, attributions: Tensor, masks: Tensor) -> Tensor:
-        return torch.from_numpy(segmentation_counts(attributions, masks)[:, 5:])
+        return torch.from_numpy(average_precisions(*scaled(attributions, masks))[:, None])
 
 
 @final

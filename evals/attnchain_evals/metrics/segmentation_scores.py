@@ -44,8 +44,12 @@ def segmentation_scores(attributions: Tensor, masks: Tensor, read: AttentionStor
 
 def segmentation_counts(attributions: Tensor, masks: Tensor, read: AttentionStore | None = None) -> NDArray[np.float64]:
     """Returns the pixel counts of each example (see `counts`) and its average precision: (batch, 6)."""
-    from sklearn.metrics import average_precision_score
+    maps, truth = scaled(attributions, masks, read)
+    return np.column_stack([foreground_counts(maps, truth), average_precisions(maps, truth)])
 
+
+def scaled(attributions: Tensor, masks: Tensor, read: AttentionStore | None = None) -> tuple[Tensor, Tensor]:
+    """Returns the maps, enlarged to the masks and scaled to [0, 1], and the masks: both (batch, height, width), on the CPU."""
     check_tensor("attributions", attributions, "(batch, rows, columns)")
     check_tensor("masks", masks, "(batch, height, width)")
     if attributions.ndim != 3 or masks.ndim != 3 or len(attributions) != len(masks):
@@ -66,12 +70,21 @@ def segmentation_counts(attributions: Tensor, masks: Tensor, read: AttentionStor
     size = (truth.shape[1], truth.shape[2])
     maps = enlarged(attributions.cpu(), size, None if read is None else patches_in(read, size)).float()
     low, high = maps.flatten(1).aminmax(dim=1)
-    maps = (maps - low[:, None, None]) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
-    found = maps > FOREGROUND_THRESHOLD * maps.mean((1, 2), keepdim=True)
+    return (maps - low[:, None, None]) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None], truth
+
+
+def foreground_counts(maps: Tensor, truth: Tensor) -> NDArray[np.float64]:
+    """Returns `counts` of the pixels above the mean of their map: (batch, 5). `scaled` gives both arguments."""
+    return counts((maps > FOREGROUND_THRESHOLD * maps.mean((1, 2), keepdim=True)).long(), truth)
+
+
+def average_precisions(maps: Tensor, truth: Tensor) -> NDArray[np.float64]:
+    """Returns the average precision of [1 − map, map] of each example: (batch,). `scaled` gives both arguments."""
+    from sklearn.metrics import average_precision_score
+
     channels = torch.stack([1 - maps, maps], 1).flatten(1).numpy()
     labels = torch.stack([~truth, truth], 1).flatten(1).numpy()
-    precision = [average_precision_score(label, channel) for label, channel in zip(labels, channels, strict=True)]
-    return np.column_stack([counts(found.long(), truth), precision])
+    return np.array([average_precision_score(label, channel) for label, channel in zip(labels, channels, strict=True)])
 
 
 UNMATCHED = -1

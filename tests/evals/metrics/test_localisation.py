@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import quantus
+import sklearn.metrics
 import torch
 from torch import Tensor
 
@@ -32,6 +33,18 @@ def test_three_as_segmentation_scores_pools_them(case: tuple[Trial, Tensor]) -> 
         metric.update(judged(trial.mask[:1]), maps[:1])
         metric.update(judged(trial.mask[1:]), maps[1:])
         assert float(metric.compute()) == pytest.approx(expected[metric.name])
+
+
+def test_average_precision_is_taken_where_it_is_asked_for(case: tuple[Trial, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sorts all pixels, and takes most of the time of the three metrics."""
+    sorted_by: list[str] = []
+    taken = sklearn.metrics.average_precision_score
+    for metric in (PixelAccuracy(), MeanIoU(), MeanAP()):
+        monkeypatch.setattr(
+            sklearn.metrics, "average_precision_score", lambda *pair, by=metric.name: sorted_by.append(by) or taken(*pair)
+        )
+        metric.measure(*case)
+    assert sorted_by == ["map"] * 4
 
 
 def test_the_pointing_game_of_quantus(case: tuple[Trial, Tensor]) -> None:
