@@ -37,16 +37,11 @@ bundled vision transformer. Figures are means over images [95 % bootstrap interv
 {fractions}. The class is that of the clean prediction. SRG is insertion − deletion (deletion in the reversed order is
 insertion). Differences are paired, image by image. The report behind this page is [results.json](results.json).
 
-By deletion and insertion, TokenRank, multi-bounce attention, rollout, weighted PageRank, the column sum and the class token's
-row are nearly equal on this task: they differ in the third decimal. By accuracy and mean IoU, the class row and multi-bounce
-attention outline the digit best. All of these methods beat `input magnitude` (|x − mean|), which reads no model.
-
 ![Input, mask of the deciding digit, and the heat map of each method](images/attributions.png)
 
-{notes}All methods but `input magnitude` read attention alone, and no class. `plain` walks have the published settings, the
-mean of all layers of attention. These settings suit this small model, and were chosen on its validation images
-([defaults](defaults.md)). The library's defaults were chosen on models of real images and texts
-([methods](methods.md#weights-of-layers-balanced-chains-contributions)).
+{notes}All methods but `input magnitude` (|x − mean|, which reads no model) read attention alone, and no class. `plain`
+walks have the published settings, the mean of all layers of attention. The library's defaults were chosen on models of
+real images and texts ([methods](methods.md#weights-of-layers-balanced-chains-contributions)).
 
 {tables(report)}
 

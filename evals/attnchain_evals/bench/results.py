@@ -99,9 +99,7 @@ class BenchmarkResult:
 
     def per_example(self, metric: str) -> NDArray[np.float64]:
         """Returns the score of each example by itself (method, example)."""
-        arrays = self._arrays[metric]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self.metrics[metric].summary(np.moveaxis(arrays, -1, 0)))
+        return each_alone(self.metrics[metric], self._arrays[metric])
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Score]]:
@@ -127,14 +125,9 @@ class BenchmarkResult:
             base, wins = self.figures(self.baseline, name), self.wins(name)
             scores, ps = [], []
             for method in found:
-                own, width = self.figures(method, name), len(metric.columns)
-                good = ~(np.isnan(own).any(1) | np.isnan(base).any(1))
-
-                def difference(means: NDArray[np.float64], metric: ExampleMetric = metric, width: int = width) -> Any:
-                    return metric.summary(means[:width]) - metric.summary(means[width:])
-
-                scores.append(score_of(difference, np.concatenate([own, base], 1)))
-                ps.append(permutation_p(metric.summary, own[good], base[good]) if good.sum() > 1 else float("nan"))
+                score, p = compared(metric, self.figures(method, name), base)
+                scores.append(score)
+                ps.append(p)
             for method, score, p, corrected in zip(found, scores, ps, holm(ps), strict=True):
                 win = wins[self.methods.index(method), self.methods.index(self.baseline)]
                 found[method][name] = Difference(score, p, corrected, float(win))
@@ -215,6 +208,26 @@ class BenchmarkResult:
     def _ordered(self, metric: str) -> NDArray[np.float64]:
         """Returns `per_example`, rounded, higher is better (method, example)."""
         return rounded(self.per_example(metric)) * (1 if self.metrics[metric].higher_is_better else -1)
+
+
+def each_alone(metric: ExampleMetric, figures: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the metric's score (…, example) of each example by itself, of figures (…, example, column)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(metric.summary(np.moveaxis(figures, -1, 0)))
+
+
+def compared(metric: ExampleMetric, own: NDArray[np.float64], base: NDArray[np.float64]) -> tuple[Score, float]:
+    """Returns the metric's score of one method − that of another, with its interval, and p.
+
+    Both figures are (example, column) of the same examples. Examples count on which both are defined.
+    """
+    width, good = len(metric.columns), ~(np.isnan(own).any(1) | np.isnan(base).any(1))
+
+    def difference(means: NDArray[np.float64]) -> NDArray[np.float64]:
+        return metric.summary(means[:width]) - metric.summary(means[width:])
+
+    p = permutation_p(metric.summary, own[good], base[good]) if good.sum() > 1 else float("nan")
+    return score_of(difference, np.concatenate([own, base], 1)), p
 
 
 def plain(found: Difference) -> dict[str, float]:

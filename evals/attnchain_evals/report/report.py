@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnchain_evals.bench.example_maps import read_example_maps
-from attnchain_evals.bench.results import BenchmarkResult, plain, without_nan
+from attnchain_evals.bench.results import BenchmarkResult, compared, each_alone, plain, without_nan
 from attnchain_evals.bench.sanity_checks import read_checks
-from attnchain_evals.metrics.statistics import Difference, Score, holm, permutation_p, rounded, score_of, win_share
+from attnchain_evals.metrics.example_metric import ExampleMetric
+from attnchain_evals.metrics.statistics import Difference, Score, holm, rounded, score_of, win_share
 from attnchain_evals.report.page import as_markdown, page
 from attnchain_interp.files import write_text
 
@@ -70,17 +71,14 @@ def as_json(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> dict[
     return without_nan({**head, **result.summary(), "effects": effects, "sanity": sanity})
 
 
-CLASS_SPECIFIC = "class-specific"
-
-
 class Effect(NamedTuple):
     """The effect of one value of a setting.
 
     Attributes:
         kind: the class of the methods.
-        setting: its name; "class-specific" for the class against the one that is called Gradient before it.
+        setting: its name.
         value: as JSON has it.
-        score: the mean over all variants that have the value, example by example.
+        score: that of the figures averaged over all variants that have the value, example by example.
         difference: from the first value; None of that itself. p is corrected over all effects by the metric.
     """
 
@@ -92,13 +90,15 @@ class Effect(NamedTuple):
 
 
 def setting_effects(result: BenchmarkResult, metric: str) -> list[Effect]:
-    """Returns the effects of settings in which variants of a class differ, and of the class-specific sister of a class."""
-    values, sign = result.per_example(metric), 1 if result.metrics[metric].higher_is_better else -1
-    found: list[Effect] = []
+    """Returns the effects of settings in which variants of a class differ."""
+    judge, found = result.metrics[metric], list[Effect]()
     for kind, setting, groups in _comparisons(result.manifest["configuration"]["methods"], result.methods):
-        first, *others = ((value, values[rows].mean(0)) for value, rows in groups.items())
-        found.append(Effect(kind, setting, first[0], _mean(first[1]), None))
-        found += [Effect(kind, setting, value, _mean(own), _against(own, first[1], sign)) for value, own in others]
+        means = {value: np.mean([result.figures(name, metric) for name in names], 0) for value, names in groups.items()}
+        first = next(iter(means.values()))
+        for k, (value, own) in enumerate(means.items()):
+            found.append(
+                Effect(kind, setting, value, score_of(judge.summary, own), _against(judge, own, first) if k else None)
+            )
     corrected = iter(holm([effect.difference.p for effect in found if effect.difference is not None]))
     return [
         effect._replace(difference=effect.difference and effect.difference._replace(corrected=next(corrected)))
@@ -106,41 +106,21 @@ def setting_effects(result: BenchmarkResult, metric: str) -> list[Effect]:
     ]
 
 
-def _comparisons(settings: dict[str, dict[str, Any]], methods: list[str]) -> Iterator[tuple[str, str, dict[str, list[int]]]]:
-    """Yields (class, setting, value → the numbers of the methods with the value), for at least two values."""
-    kinds: dict[str, list[int]] = {}
-    for k, method in enumerate(methods):
-        kinds.setdefault(settings[method]["class"].rsplit(".", 1)[-1], []).append(k)
+def _comparisons(settings: dict[str, dict[str, Any]], methods: list[str]) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
+    """Yields (class, setting, value → the methods with the value), for at least two values."""
+    kinds: dict[str, list[str]] = {}
+    for method in methods:
+        kinds.setdefault(settings[method]["class"].rsplit(".", 1)[-1], []).append(method)
     for kind, own in kinds.items():
-        for name in [name for name in settings[methods[own[0]]] if name != "class"]:
-            groups: dict[str, list[int]] = {}
-            for k in own:
-                groups.setdefault(json.dumps(settings[methods[k]].get(name)), []).append(k)
+        for name in [name for name in settings[own[0]] if name != "class"]:
+            groups: dict[str, list[str]] = {}
+            for method in own:
+                groups.setdefault(json.dumps(settings[method].get(name)), []).append(method)
             if len(groups) > 1:
                 yield kind, name, groups
-        if sisters := kinds.get(f"Gradient{kind}"):
-            pairs = _alike([settings[methods[k]] for k in own], [settings[methods[k]] for k in sisters])
-            if pairs:
-                yield kind, CLASS_SPECIFIC, {"false": [own[i] for i, _ in pairs], "true": [sisters[j] for _, j in pairs]}
 
 
-def _alike(ours: list[dict[str, Any]], sisters: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    """Returns the pairs of variants with equal shared settings, and with the first value of settings of one class alone."""
-    shared = (ours[0].keys() & sisters[0].keys()) - {"class"}
-    alone = ours[0].keys() - sisters[0].keys()
-    return [
-        (i, j)
-        for i, one in enumerate(ours)
-        for j, other in enumerate(sisters)
-        if all(one[name] == other[name] for name in shared) and all(one[name] == ours[0][name] for name in alone)
-    ]
-
-
-def _against(own: NDArray[np.float64], first: NDArray[np.float64], sign: int) -> Difference:
-    good = ~(np.isnan(own) | np.isnan(first))
-    p = permutation_p(lambda means: means[0], own[good][:, None], first[good][:, None]) if good.sum() > 1 else float("nan")
-    return Difference(_mean(own - first), p, p, win_share(*(sign * rounded(np.stack([own, first])))))
-
-
-def _mean(values: NDArray[np.float64]) -> Score:
-    return score_of(lambda means: means[0], values[:, None])
+def _against(metric: ExampleMetric, own: NDArray[np.float64], first: NDArray[np.float64]) -> Difference:
+    score, p = compared(metric, own, first)
+    alone = rounded(each_alone(metric, np.stack([own, first]))) * (1 if metric.higher_is_better else -1)
+    return Difference(score, p, p, win_share(*alone))

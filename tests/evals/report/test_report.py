@@ -6,8 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share, run
+from attnchain_evals.metrics import MeanIoU
 from attnchain_evals.metrics.statistics import holm
 from attnchain_evals.report.report import setting_effects, write_report
 
@@ -61,14 +65,23 @@ def test_effects_of_a_choice() -> None:
     assert [change.wins for change in changes] == [0.25, 0.25], "less is better, and two of four are equal"
 
 
-def test_class_specific_or_not_is_compared_on_equal_settings() -> None:
-    """Of the plain class the first value of what it has alone; pairs without a partner are left out."""
-    plain = {f"p{s}{h}": {"class": "x.Bounce", "steps": s, "heads": h} for s in (1, 2, 3) for h in ("mean", "other")}
-    sisters = {f"g{s}": {"class": "x.GradientBounce", "steps": s} for s in (2, 1)}
-    settings: dict[str, dict[str, object]] = {**plain, **sisters}
-    values = {"p1mean": 1.0, "p2mean": 3.0, "p3mean": 90.0, "g1": 4.0, "g2": 8.0}
-    result = made({name: [values.get(name, 50.0)] * 4 for name in settings}, settings)
-    found = [e for e in setting_effects(result, "centre") if e.setting == "class-specific"]
-    assert [(e.kind, e.value, e.score.value) for e in found] == [("Bounce", "false", 2), ("Bounce", "true", 6)]
-    assert found[1].difference is not None
-    assert (found[1].difference.score.value, found[1].difference.wins) == (4, 0)
+def test_effects_of_pooled_figures_are_those_of_the_other_tables() -> None:
+    """Mean IoU pools pixels over the examples. The IoU of each image, averaged, is another number."""
+    figures = np.random.default_rng(0).uniform(0.1, 1, (2, 6, 2))
+    counts = np.concatenate([figures * figures, figures], 2)[..., [0, 2, 1, 3]]
+    metric = MeanIoU()
+    rows = [
+        ("k", example, method, "miou", 1, column, float(counts[m, example, c]))
+        for m, method in enumerate(("one", "two"))
+        for example in range(6)
+        for c, column in enumerate(metric.columns)
+    ]
+    frame = pd.DataFrame(rows, columns=["run", "example", "method", "metric", "version", "column", "value"])
+    configuration = {
+        "methods": {name: {"class": "x.Method", "steps": steps} for steps, name in enumerate(("one", "two"))},
+        "metrics": {"miou": {"columns": list(metric.columns), "higher_is_better": True}},
+    }
+    result = BenchmarkResult({"key": "k", "examples": 6, "configuration": configuration}, frame, [metric])
+    one, two = setting_effects(result, "miou")
+    assert (one.score, two.score) == (result.scores["one"]["miou"], result.scores["two"]["miou"])
+    assert two.difference == result.differences["two"]["miou"]
