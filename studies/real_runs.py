@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from math import isclose
+from math import inf, isclose
 from pathlib import Path
 from typing import Any, final
 
@@ -112,7 +112,8 @@ def section(task: Task, found: Summary) -> str:
     metrics = list(found["metrics"])
     titles = [f"{name} {'↑' if found['metrics'][name] else '↓'}" for name in metrics]
     best_first = -1 if found["metrics"][metrics[0]] else 1
-    by_first = sorted(found["scores"], key=lambda method: best_first * (found["scores"][method][metrics[0]]["value"] or 0.0))
+    first = {method: row[metrics[0]]["value"] for method, row in found["scores"].items()}
+    by_first = sorted(first, key=lambda method: inf if first[method] is None else best_first * first[method])
     scores = [[f"`{method}`", *(figure(found["scores"][method][name]) for name in metrics)] for method in by_first]
     others = [method for method in by_first if method != found["baseline"]]
     differences = [[f"`{method}`", *(change(found["differences"][method][name]) for name in metrics)] for method in others]

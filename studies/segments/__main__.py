@@ -15,14 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnchain_evals.bench.fingerprint import code_identity, differences
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.tasks.bsds500 import segmentations
+from attnchain_evals.tasks.digest import model_identity, sha256
 from attnchain_evals.tasks.image_folder import open_image, open_mask
+from attnchain_interp import AttentionError
 from attnchain_interp.capture import adapter_named
+from attnchain_interp.files import write_text
+from studies.report_pages import write
 from studies.segments.page import OWN, page
 from studies.segments.photographs import Labels, cut_scores, object_maps, partition_scores, partitions
 
-ROOT = Path(__file__).parents[2]
+NAME = "run.json"
 
 
 def main() -> None:
@@ -60,11 +65,34 @@ def main() -> None:
 
     rows = given.output / "bsds500.jsonl", given.output / "ecssd.jsonl"
     if not given.page:
+        continue_run(given.output, {"model": model_identity(loaded.model), "code": code_identity(), "study": study()})
         scored(bsds500, of_bsds500, rows[0])
         scored(ecssd, of_ecssd, rows[1])
     image = open_image(bsds500[0])
     regions, objects = complete(read(rows[0]), partitions(reader, image)), complete(read(rows[1]), object_maps(reader, image))
-    (ROOT / "docs/segments.md").write_text(page(regions, objects), encoding="utf-8")
+    write({"docs/segments.md": page(regions, objects)})
+
+
+def study() -> dict[str, str]:
+    """Returns the sha256 of each module of this study that makes scores."""
+    return {name: sha256(Path(__file__).with_name(name)) for name in ("__main__.py", "photographs.py")}
+
+
+def continue_run(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Writes what the scores depend on into an empty folder, and refuses a folder of other scores.
+
+    Raises:
+        AttentionError: the folder holds scores of another model, of other code or libraries, or of a run that nothing names.
+    """
+    held = folder / NAME
+    if not held.exists() and not [*folder.glob("*.jsonl")]:
+        write_text(held, json.dumps(identity, indent=1))
+        return
+    there = json.loads(held.read_text("utf-8")) if held.exists() else {}
+    if changed := differences(identity, there):
+        raise AttentionError(
+            f"{folder} holds another run ({'; '.join(changed[:5])}).", "Choose another folder, or remove this one."
+        )
 
 
 def scored(files: list[Path], score: Any, rows: Path) -> None:

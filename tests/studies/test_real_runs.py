@@ -30,6 +30,17 @@ def test_a_task_is_measured_once_and_its_section_says_what_was_found(tmp_path: P
     assert versions([found]).startswith("Versions: ")
 
 
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_method_without_a_figure_stands_last(higher: bool) -> None:
+    values = {"low": -0.5, "undefined": None, "high": 0.5}
+    scores = {method: {"m": {"value": value, "low": None, "high": None}} for method, value in values.items()}
+    differences = {method: {"m": {**row["m"], "p_holm": None}} for method, row in scores.items()}
+    found = {"examples": 2, "baseline": "low", "metrics": {"m": higher}, "scores": scores, "differences": differences}
+    rows = section(Task("Texts", "Is it found?", (), []), {**found, "data": "two texts"}).splitlines()
+    expected = ["`high`", "`low`"] if higher else ["`low`", "`high`"]
+    assert [row.split(" | ")[0][2:] for row in rows if row.startswith("| `")][:3] == [*expected, "`undefined`"]
+
+
 def test_further_methods_stand_beside_the_kept_ones_with_holms_p_of_all(tmp_path: Path) -> None:
     model, examples = bundled_decoder(), KeyValues("validation", 6)
     data = Data(examples[number] for number in range(6))

@@ -130,7 +130,7 @@ def _sanity_frame(report: Report) -> DataFrame | None:
 def _verdict(check: dict[str, Any]) -> str:
     if check["passed"] is None:
         return "not applicable"
-    return f"{check['value']:.2f} {'passed' if check['passed'] else 'failed'}"
+    return f"{check['value']:.2g} {'passed' if check['passed'] else 'failed'}"
 
 
 def _curves(result: BenchmarkResult) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     run(hostile, tmp_path, Share())
     alike = plan(methods={"magnitude": methods["magnitude"], HOSTILE: methods["magnitude"]})
     write_example_maps(alike, tmp_path)
-    sanity = {name: {"agreement": {"value": 0.25, "passed": name == "magnitude"}} for name in hostile.methods}
+    sanity = {name: {"agreement": {"value": 0.004, "passed": name == "magnitude"}} for name in hostile.methods}
     (tmp_path / "sanity.json").write_text(json.dumps({"examples": 2, "checks": sanity}))
     write_report(BenchmarkResult.read(tmp_path, hostile.metrics), tmp_path)
     return tmp_path

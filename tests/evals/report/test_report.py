@@ -27,6 +27,11 @@ def test_every_report_says_what_must_be_known(folder: Path) -> None:
     assert "For testing only: limited to 5 examples (--limit)." in (folder / "report.html").read_text()
 
 
+def test_a_figure_of_a_check_is_told_from_its_threshold(folder: Path) -> None:
+    """Scores follow tokens within 0.001: a figure that fails is not printed as zero."""
+    assert "| 0.004 failed |" in (folder / "report.md").read_text()
+
+
 def test_the_json_report_has_its_schema_and_no_nan(folder: Path) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)

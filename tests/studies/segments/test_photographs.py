@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
 from attnchain_evals.segments.whole_patches import WholePatches
-from studies.segments.__main__ import complete, read, scored
+from attnchain_interp import AttentionError
+from studies.segments.__main__ import NAME, complete, continue_run, read, scored, study
 from studies.segments.page import BOUNCE, OWN
 from studies.segments.photographs import (
     KS,
@@ -87,6 +88,18 @@ def test_the_normalised_cut_parts_two_groups() -> None:
     side = normalised_cut((middle + 0.02 * generator.standard_normal((40, 2))).astype(np.float32))
     assert side.tolist() == [0] * 30 + [1] * 10, "the smaller group has the greatest entries"
     assert one_hot(np.array([5, 5, 9, 7]), (2, 2)).argmax(0).tolist() == [[0, 0], [2, 1]]
+
+
+def test_a_folder_holds_scores_of_one_model_and_one_code(tmp_path: Path) -> None:
+    identity = {"model": {"sha256": "a"}, "study": study()}
+    continue_run(tmp_path, identity)
+    (tmp_path / "bsds500.jsonl").write_text("")
+    continue_run(tmp_path, identity)
+    with pytest.raises(AttentionError, match=r'holds another run \(model.sha256: "b", not "a"\)'):
+        continue_run(tmp_path, {**identity, "model": {"sha256": "b"}})
+    (tmp_path / NAME).unlink()
+    with pytest.raises(AttentionError, match='model.sha256: "a", not nothing'):
+        continue_run(tmp_path, identity)
 
 
 def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
