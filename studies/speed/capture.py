@@ -65,61 +65,38 @@ def with_maps_solved(*solvers: Callable[[Tensor], Any]) -> Work:
     return lambda: [solve(maps) for maps in work() for solve in solvers]
 
 
-def column_sums(size: int = 512) -> Work:
-    return with_reducers([ac.ColumnSums()], size)
-
-
-def stationary_vectors(size: int = 512) -> Work:
-    return with_reducers([ac.StationaryVectors()], size)
-
-
-def stationary_vectors_and_eigenvalues(size: int = 512) -> Work:
-    return with_reducers([ac.StationaryVectors(), ac.SecondEigenvalues()], size)
-
-
 def bare_forward(size: int = 512) -> Work:
     model, image = encoder("sdpa", size)
     return torch.no_grad()(lambda: model(image))
 
 
-def _warmed(work: Callable[[int], Work]) -> Work:
-    work(64)()  # 17 tokens, through the same code
-    return work(512)
+WORKS: Final[dict[str, Callable[[int], Work]]] = {
+    "maps": with_maps,
+    "forward": bare_forward,
+    "column sums": lambda size: with_reducers([ac.ColumnSums()], size),
+    "stationary vectors": lambda size: with_reducers([ac.StationaryVectors()], size),
+    "stationary vectors and |λ₂|": lambda size: with_reducers([ac.StationaryVectors(), ac.SecondEigenvalues()], size),
+}
 
 
-def maps_job() -> Work:
-    return _warmed(with_maps)
+def job(name: str) -> Work:
+    WORKS[name](64)()  # 17 tokens, through the same code
+    return WORKS[name](512)
 
 
-def forward_job() -> Work:
-    return _warmed(bare_forward)
-
-
-def column_sums_job() -> Work:
-    return _warmed(column_sums)
-
-
-def stationary_job() -> Work:
-    return _warmed(stationary_vectors)
-
-
-def both_job() -> Work:
-    return _warmed(stationary_vectors_and_eigenvalues)
-
-
-def reduced(work: Callable[[], Work], job: Callable[[], Work], *solvers: Callable[[Tensor], Any]) -> list[Figure]:
+def reduced(name: str, *solvers: Callable[[Tensor], Any]) -> list[Figure]:
     """Time and peak extra memory of a capture with reducers, against the eager model that returns its maps.
 
     Where a reducer solves for something, the bar on the time is against the eager model and the same solver on its maps.
     """
-    maps, own, forward = memory_of(maps_job), memory_of(job), memory_of(forward_job)
+    maps, own, forward = (memory_of(job, each) for each in ("maps", name, "forward"))
     note = f"{own.extra / 1e6:.0f} MB against {maps.extra / 1e6:.0f} MB; the bare forward {forward.extra / 1e6:.0f} MB"
     figures = [
         Figure("peak extra memory, eager = 1", own.extra / maps.extra, "×", Bar(0.3), note),
-        paired(work(), with_maps(), 4).times_as_long("time, eager = 1", None if solvers else 1.1),
+        paired(WORKS[name](512), with_maps(), 4).times_as_long("time, eager = 1", None if solvers else 1.1),
     ]
     if solvers:
-        against = paired(work(), with_maps_solved(*solvers), 4)
+        against = paired(WORKS[name](512), with_maps_solved(*solvers), 4)
         figures.append(against.times_as_long("time, eager and the same from its maps = 1", 1.1))
     return figures
 
@@ -174,16 +151,12 @@ def long_decoder() -> list[Figure]:
 
 _AGAINST = "reduced layer by layer, against `output_attentions=True`; a ViT of 12 layers × 6 heads, 1,025 tokens"
 ROWS: Final = [
-    Row("capture-column-sums", f"column sums {_AGAINST}", lambda: reduced(column_sums, column_sums_job)),
-    Row(
-        "capture-stationary",
-        f"stationary vectors {_AGAINST}",
-        lambda: reduced(stationary_vectors, stationary_job, ac.stationary),
-    ),
+    Row("capture-column-sums", f"column sums {_AGAINST}", lambda: reduced("column sums")),
+    Row("capture-stationary", f"stationary vectors {_AGAINST}", lambda: reduced("stationary vectors", ac.stationary)),
     Row(
         "capture-stationary-eigenvalues",
         f"stationary vectors and |λ₂| {_AGAINST}",
-        lambda: reduced(stationary_vectors_and_eigenvalues, both_job, ac.mixing),
+        lambda: reduced("stationary vectors and |λ₂|", ac.mixing),
     ),
     Row("decoder-memory", "capture as factors, then TokenRank, of a small Llama on 16,384 tokens", long_decoder),
 ]

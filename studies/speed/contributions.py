@@ -77,18 +77,10 @@ def reduced(maps: Maps) -> Callable[[], Any]:
     return capture
 
 
-def by_projection() -> Callable[[], Any]:
-    return reduced("projection")
-
-
-def by_alti() -> Callable[[], Any]:
-    return reduced("alti")
-
-
 def memory() -> list[Figure]:
     """Memory of reducers over contributions, beyond that of the forward, in maps of all heads of a layer."""
     bare, layer = memory_of(forward_alone).extra, HEADS * TOKENS**2 * 4
-    found = [("projection", memory_of(by_projection).extra), ("alti", memory_of(by_alti).extra)]
+    found = [(maps, memory_of(reduced, maps).extra) for maps in ("projection", "alti")]
     return [
         Figure(
             f"peak memory of {name} beyond the forward, a layer of maps = 1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import torch
@@ -69,65 +69,42 @@ def times() -> list[Figure]:
     ]
 
 
-def _job(run: Callable[..., Any]) -> Callable[[], Any]:
-    run(tokens=8)
-    return run
+RUNS: Final[dict[str, Callable[[int], Tensor]]] = {
+    "forward": forward,
+    "backward": forward_and_backward,
+    **{name: partial(attribute, build) for name, build in {**METHODS, **GRADIENT_METHODS}.items()},
+}
 
 
-def of_a_forward() -> Callable[[], Any]:
-    return _job(forward)
-
-
-def of_a_backward() -> Callable[[], Any]:
-    return _job(forward_and_backward)
-
-
-def of_token_rank() -> Callable[[], Any]:
-    return _job(lambda tokens=TOKENS: attribute(METHODS["TokenRank of attention"], tokens))
-
-
-def of_projections() -> Callable[[], Any]:
-    return _job(lambda tokens=TOKENS: attribute(METHODS["TokenRank of projections"], tokens))
-
-
-def of_gradient_attention() -> Callable[[], Any]:
-    return _job(lambda tokens=TOKENS: attribute(ac.GradientAttention, tokens))
-
-
-def of_gradient_token_rank() -> Callable[[], Any]:
-    return _job(lambda tokens=TOKENS: attribute(ac.GradientTokenRank, tokens))
+def job(name: str, tokens: int) -> Callable[[], Tensor]:
+    RUNS[name](8)
+    return lambda: RUNS[name](tokens)
 
 
 def memory() -> list[Figure]:
     """Peak memory beyond that of the passes alone."""
-    once, twice = memory_of(of_a_forward).extra, memory_of(of_a_backward).extra
-    found = [
-        ("TokenRank of attention", memory_of(of_token_rank).extra - once, 300),
-        ("TokenRank of projections", memory_of(of_projections).extra - once, 300),
-        ("GradientAttention", memory_of(of_gradient_attention).extra - twice, 1000),
-        ("GradientTokenRank", memory_of(of_gradient_token_rank).extra - twice, 1000),
+    bars = {
+        "TokenRank of attention": 300,
+        "TokenRank of projections": 300,
+        "GradientAttention": 1000,
+        "GradientTokenRank": 1000,
+    }
+
+    def beyond(name: str) -> float:
+        passes = "backward" if name in GRADIENT_METHODS else "forward"
+        return (memory_of(job, name, TOKENS).extra - memory_of(job, passes, TOKENS).extra) / 1e6
+
+    return [
+        Figure(f"peak memory of {name} beyond the passes through the model", beyond(name), "MB", Bar(bar))
+        for name, bar in bars.items()
     ]
-    beyond = "beyond the passes through the model"
-    return [Figure(f"peak memory of {name} {beyond}", extra / 1e6, "MB", Bar(bar)) for name, extra, bar in found]
-
-
-def of_a_long_forward() -> Callable[[], Any]:
-    return _job(lambda tokens=LONG: forward(tokens))
-
-
-def of_long_token_rank() -> Callable[[], Any]:
-    return _job(lambda tokens=LONG: attribute(METHODS["TokenRank of attention"], tokens))
-
-
-def of_long_projections() -> Callable[[], Any]:
-    return _job(lambda tokens=LONG: attribute(METHODS["TokenRank of projections"], tokens))
 
 
 def long_memory() -> list[Figure]:
     """Peak memory beyond that of the forward, of `LONG` tokens."""
-    alone, found = memory_of(of_a_long_forward), []
-    for name, job in (("TokenRank of attention", of_long_token_rank), ("TokenRank of projections", of_long_projections)):
-        took = memory_of(job)
+    alone, found = memory_of(job, "forward", LONG), []
+    for name in ("TokenRank of attention", "TokenRank of projections"):
+        took = memory_of(job, name, LONG)
         note = f"{took.seconds:.3g} s; the forward {alone.extra / 1e6:.0f} MB, {alone.seconds:.3g} s"
         extra = (took.extra - alone.extra) / 1e6
         found.append(Figure(f"peak memory of {name} beyond the forward", extra, "MB", Bar(2000), note))

@@ -75,11 +75,6 @@ def make_maps(kind: str, layers: int, heads: int, tokens: int, seed: int) -> Ten
     return torch.stack([torch.stack(layer) for layer in made])
 
 
-def second_eigenvalues(kind: str, heads: int) -> list[float | None]:
-    """λ₂ of each head where it is known beforehand: of the nearly decomposable ones."""
-    return [None if head.gap is None else 1 - head.gap for head in KINDS[kind](heads)]
-
-
 class QueriesAndKeys(NamedTuple):
     """(batch 1, head, token, 64) each, in float32; logits are their products over 8."""
 

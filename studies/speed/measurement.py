@@ -111,8 +111,8 @@ class Memory:
 
 
 @cache
-def memory_of(job: Callable[[], Callable[[], Any]]) -> Memory:
-    """The peak extra memory of what `job` returns, called in a process of its own. A job is a module's function.
+def memory_of(job: Callable[..., Callable[[], Any]], *arguments: str | int) -> Memory:
+    """The peak extra memory of what `job(*arguments)` returns, called in a process of its own. A job is a module's function.
 
     A job is measured once; rows that share one share the figure.
 
@@ -121,16 +121,16 @@ def memory_of(job: Callable[[], Callable[[], Any]]) -> Memory:
     """
     if not _RESET.exists():
         raise Skipped("memory is measured by Linux's /proc, which is not here")
-    command = [sys.executable, "-m", "studies.speed.measurement", f"{job.__module__}:{job.__name__}"]
+    command = [sys.executable, "-m", "studies.speed.measurement", f"{job.__module__}:{job.__name__}", json.dumps(arguments)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return Memory(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _measure_here(job: str) -> Memory:
+def _measure_here(job: str, arguments: str) -> Memory:
     """The other half of `memory_of`: runs in the fresh process."""
     module, _, name = job.partition(":")
-    work = getattr(import_module(module), name)()
+    work = getattr(import_module(module), name)(*json.loads(arguments))
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     _RESET.write_text("5", encoding="ascii")  # the high-water mark falls to the present level
@@ -151,4 +151,4 @@ def _resident(field: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(vars(_measure_here(sys.argv[1]))))
+    print(json.dumps(vars(_measure_here(*sys.argv[1:]))))

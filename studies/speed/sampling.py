@@ -73,22 +73,17 @@ def watched(model: Any, call: dict[str, Tensor]) -> Work:
     return work
 
 
-def _warmed(of: Callable[[Any, dict[str, Tensor]], Work]) -> Work:
+WORKS: Final[dict[str, Callable[[Any, dict[str, Tensor]], Work]]] = {"plain": plain, "captured": captured}
+
+
+def job(name: str) -> Work:
     model, call = denoiser()
-    of(model, inputs(4, 8))()
-    return of(model, call)
-
-
-def plain_job() -> Work:
-    return _warmed(plain)
-
-
-def captured_job() -> Work:
-    return _warmed(captured)
+    WORKS[name](model, inputs(4, 8))()
+    return WORKS[name](model, call)
 
 
 def figures() -> list[Figure]:
-    base, ours = memory_of(plain_job), memory_of(captured_job)
+    base, ours = memory_of(job, "plain"), memory_of(job, "captured")
     note = f"{ours.extra / 1e6:.0f} MB against {base.extra / 1e6:.0f} MB; the maps of all blocks are {HELD / 1e6:.0f} MB"
     model, call = denoiser()
     return [

@@ -70,40 +70,19 @@ def saved(model: nn.Module, inputs: Tensor) -> Work:
     return work
 
 
-def _warmed(build: Callable[..., Model], work: Callable[[nn.Module, Tensor], Work], implementation: str = "eager") -> Work:
-    work(*build(implementation, 64))()
-    return work(*build(implementation))
+MODELS: Final[dict[str, Callable[..., Model]]] = {"encoder": encoder, "decoder": decoder}
+WORKS: Final[dict[str, Callable[[nn.Module, Tensor], Work]]] = {"forward": forward, "reduced": reduced}
 
 
-def encoder_fused_job() -> Work:
-    return _warmed(encoder, forward, "sdpa")
+def job(name: str, work: str, implementation: str) -> Work:
+    WORKS[work](*MODELS[name](implementation, 64))()
+    return WORKS[work](*MODELS[name](implementation))
 
 
-def encoder_eager_job() -> Work:
-    return _warmed(encoder, forward)
-
-
-def encoder_reduced_job() -> Work:
-    return _warmed(encoder, reduced)
-
-
-def decoder_fused_job() -> Work:
-    return _warmed(decoder, forward, "sdpa")
-
-
-def decoder_eager_job() -> Work:
-    return _warmed(decoder, forward)
-
-
-def decoder_reduced_job() -> Work:
-    return _warmed(decoder, reduced)
-
-
-def against(
-    build: Callable[..., Model], fused: Callable[[], Work], eager: Callable[[], Work], own: Callable[[], Work]
-) -> list[Figure]:
+def against(name: str) -> list[Figure]:
     """Memory beyond the fused forward, which holds no map, in layers of maps; and the time of saving all maps first."""
-    base, model, ours = memory_of(fused), memory_of(eager), memory_of(own)
+    build, sides = MODELS[name], (("forward", "sdpa"), ("forward", "eager"), ("reduced", "eager"))
+    base, model, ours = (memory_of(job, name, *side) for side in sides)
     note = f"{ours.extra / 1e6:.0f} MB against {base.extra / 1e6:.0f} MB; a layer of maps is {LAYER_OF_MAPS / 1e6:.0f} MB"
     more, of_the_model = ((side.extra - base.extra) / LAYER_OF_MAPS for side in (ours, model))
     return [
@@ -115,6 +94,6 @@ def against(
 
 _OF = "token_rank inside an nnsight trace, 12 layers × 6 heads, 1,025 tokens, of a transformers"
 ROWS: Final = [
-    Row("trace-encoder", f"{_OF} ViT", lambda: against(encoder, encoder_fused_job, encoder_eager_job, encoder_reduced_job)),
-    Row("trace-decoder", f"{_OF} Llama", lambda: against(decoder, decoder_fused_job, decoder_eager_job, decoder_reduced_job)),
+    Row("trace-encoder", f"{_OF} ViT", lambda: against("encoder")),
+    Row("trace-decoder", f"{_OF} Llama", lambda: against("decoder")),
 ]

@@ -8,9 +8,9 @@ import pytest
 from studies.speed.measurement import Paired, memory_of, paired
 
 JOB = """
-def job():
+def job(size, text):
     bytes(2**27).upper()  # taken and given back before the measurement
-    return lambda: (b"x" * 2**26)[: 2**25]
+    return lambda: (text.encode() * 2**size)[: 2**25]
 """
 
 
@@ -36,5 +36,5 @@ def test_memory_is_the_peak_over_the_level_before(tmp_path: Path, monkeypatch: p
     (tmp_path / "takes_memory.py").write_text(JOB, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
-    found = memory_of(import_module("takes_memory").job)
+    found = memory_of(import_module("takes_memory").job, 26, "x")
     assert 90 < found.extra / 2**20 < 110, "64 MiB and half of them once more, not the 128 MiB of the preparation"
