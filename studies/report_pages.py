@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from attnchain_interp.files import write_text
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -29,5 +31,5 @@ def between(path: str, begin: str, end: str, text: str) -> str:
 
 def write(pages: Mapping[str, str]) -> None:
     for path, text in pages.items():
-        (ROOT / path).write_text(text, encoding="utf-8")
+        write_text(ROOT / path, text)
         print(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics.statistics import Score, interval
 from studies.choose_text_defaults.candidates import Candidate, candidates
 from studies.choose_text_defaults.choice import FIGURES, MARGIN, Figures, choose, figures_of
@@ -17,10 +18,9 @@ def mean_of(column: Figures) -> Score:
     return interval(lambda means: means[0], column[:, None])
 
 
-def validation_table(made: list[Candidate], figures: list[Figures], chosen: dict[str, int]) -> list[str]:
+def validation_table(made: list[Candidate], figures: list[Figures], chosen: dict[str, int]) -> str:
     """Returns a table: every candidate on validation texts, by its difference from the chosen one."""
-    lines = ["| method | settings | faithfulness | difference from the chosen | evidence AP |", "|---|---|---|---|---|"]
-    column = FIGURES.index("faithfulness")
+    rows, column = [], FIGURES.index("faithfulness")
     for k, candidate in enumerate(made):
         if candidate.family == "control" or candidate.method == "RandomRanking":
             continue
@@ -28,16 +28,17 @@ def validation_table(made: list[Candidate], figures: list[Figures], chosen: dict
         own = chosen[candidate.method]
         difference = "chosen" if k == own else str(mean_of(faithful - figures[own][:, column]))
         precision = figures[k][:, FIGURES.index("evidence AP")].mean()
-        lines.append(f"| {candidate.method} | {candidate.settings} | {faithful.mean():.3f} | {difference} | {precision:.3f} |")
-    return lines
+        cells = f"{faithful.mean():.3f}", difference, f"{precision:.3f}"
+        rows.append([candidate.method, candidate.settings, *cells])
+    return table(["method", "settings", "faithfulness", "difference from the chosen", "evidence AP"], rows)
 
 
-def test_table(made: list[Candidate], figures: list[Figures]) -> list[str]:
+def test_table(made: list[Candidate], figures: list[Figures]) -> str:
     """Returns a table: the chosen candidates on test texts, the most faithful first."""
     column = FIGURES.index("faithfulness")
     baseline = next(found[:, column] for candidate, found in zip(made, figures, strict=True) if candidate.method == BASELINE)
     head = ["method, as chosen", "C mask ↑", "S mask ↓", "C filler ↑", "S filler ↓", "faithfulness ↑", f"− {BASELINE}"]
-    lines = ["| " + " | ".join([*head, "evidence AP ↑", "top is evidence ↑"]) + " |", "|---" * 9 + "|"]
+    rows = []
     ranked = sorted(range(len(made)), key=lambda k: -figures[k][:, column].mean())
     for k in ranked:
         candidate, found = made[k], figures[k]
@@ -45,8 +46,8 @@ def test_table(made: list[Candidate], figures: list[Figures]) -> list[str]:
         cells = [f"{value:.3f}" for value in found[:, :4].mean(0)]
         cells += [str(mean_of(found[:, column])), str(mean_of(found[:, column] - baseline))]
         cells += [f"{value:.3f}" for value in found[:, 5:].mean(0)]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return lines
+        rows.append([name, *cells])
+    return table([*head, "evidence AP ↑", "top is evidence ↑"], rows)
 
 
 def summary(kind: str, made: list[Candidate], figures: list[Figures]) -> str:
@@ -77,7 +78,7 @@ def summary(kind: str, made: list[Candidate], figures: list[Figures]) -> str:
     return f"**{kind}.** " + " ".join(sentences)
 
 
-def policies(made: list[Candidate], figures: list[Figures]) -> list[str]:
+def policies(made: list[Candidate], figures: list[Figures]) -> str:
     """Returns a table: the best of each policy of TokenRank with uniform jumps, against the damped walk."""
     column = FIGURES.index("faithfulness")
     own: dict[str, list[int]] = {}
@@ -86,11 +87,11 @@ def policies(made: list[Candidate], figures: list[Figures]) -> list[str]:
             own.setdefault(candidate.settings.split(",")[0], []).append(k)
     best = {policy: max(several, key=lambda k: figures[k][:, column].mean()) for policy, several in own.items()}
     plain = figures[best["damp"]][:, column]
-    lines = ['| policy | its best settings | faithfulness | difference from the best "damp" |', "|---|---|---|---|"]
+    rows = []
     for policy, k in best.items():
         faithful = figures[k][:, column]
-        lines.append(f"| {policy} | {made[k].settings} | {faithful.mean():.3f} | {mean_of(faithful - plain)} |")
-    return lines
+        rows.append([policy, made[k].settings, f"{faithful.mean():.3f}", str(mean_of(faithful - plain))])
+    return table(["policy", "its best settings", "faithfulness", 'difference from the best "damp"'], rows)
 
 
 def report(kind: str, decoder: bool, validation: int, test: int, seed: int) -> tuple[str, list[str]]:
@@ -101,11 +102,11 @@ def report(kind: str, decoder: bool, validation: int, test: int, seed: int) -> t
     kept = [made[k] for k in chosen.values()]
     found, right = figures_of(decoder, "test", test, seed, kept)
     part = [f"## {kind}", "", f"Accuracy on the test texts {right:.3f}. The chosen settings, on test texts:", ""]
-    part += [*test_table(kept, found), ""]
+    part += [test_table(kept, found), ""]
     if decoder:
         part += ["The treatments of the first token, on validation texts, with jumps that land everywhere:", ""]
-        part += [*policies(made, tried), ""]
-    part += ["All candidates, on validation texts:", "", *validation_table(made, tried, chosen), ""]
+        part += [policies(made, tried), ""]
+    part += ["All candidates, on validation texts:", "", validation_table(made, tried, chosen), ""]
     return summary(kind, kept, found), part
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
@@ -16,12 +15,11 @@ from attnchain_evals.cli.diffusion_demo import sample_figure, segmentation_pictu
 from attnchain_evals.reproduce.digit_segmentation import segmentation_table, study_segmentation
 from attnchain_evals.reproduce.guided_samples import sample
 from attnchain_evals.tasks.textured_digits import TexturedDigits
-from attnchain_interp.files import write_text
 from attnchain_interp.pictures import write_figure
 from studies.diffusion.guidance import guidance_tables, study_guidance
+from studies.report_pages import ROOT, between, write
 
-ROOT: Final = Path(__file__).parents[2]
-PAGE: Final = ROOT / "docs" / "diffusion-results.md"
+PAGE: Final = "docs/diffusion-results.md"
 IMAGES: Final = ROOT / "docs" / "images"
 SCALES: Final = (1.0, 2.0, 4.0)
 STEPS: Final = 12
@@ -52,13 +50,6 @@ def segmentation(pipe: Any, validation: int, test: int) -> str:
     )
 
 
-def refresh(part: str, text: str) -> None:
-    """Replaces the text between the markers of a part of the page."""
-    begin, end = f"<!-- {part}: python -m studies.diffusion {part} -->\n", f"<!-- end of {part} -->"
-    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
-    write_text(PAGE, before + begin + text + end + rest.split(end)[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=["classes", "unconditional", "segmentation"], help="all of them by default")
@@ -74,7 +65,8 @@ def main() -> None:
         "segmentation": lambda: segmentation(pipe, images, 2 * images),
     }
     for part in [arguments.part] if arguments.part else parts:
-        refresh(part, parts[part]())
+        begin, end = f"<!-- {part}: python -m studies.diffusion {part} -->\n", f"<!-- end of {part} -->"
+        write({PAGE: between(PAGE, begin, end, parts[part]())})
 
 
 if __name__ == "__main__":

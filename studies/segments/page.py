@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnchain_evals import boundary_f
+from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics.segmentation_scores import mean_iou
 from attnchain_evals.metrics.statistics import interval
 from studies.segments.photographs import KS, SHOWN, states_name
@@ -40,19 +41,17 @@ def columns(scores: Scores, method: str) -> NDArray[np.float64]:
 def region_table(scores: Scores) -> str:
     """Returns the scores of each method of regions, and the paired difference of its covering from `OWN`."""
     own = columns(scores, OWN)
-    head = "| method | covering ↑ | − states | Rand index ↑ | variation of information ↓ | boundary F ↑ |"
-    rows = [head, "|---|---|---|---|---|---|"]
+    rows = []
     left_out = {states_name(k) for k in KS if k not in SHOWN}
     for method in (each for each in next(iter(scores.values())) if each not in left_out):
         found = columns(scores, method)
         both = np.column_stack([found[:, 0], own[:, 0]])
         less = "" if method == OWN else str(interval(lambda means: means[0] - means[1], both))
-        cover = interval(lambda means: means[0], found)
-        rand, information = found[:, 1].mean(), found[:, 2].mean()
-        rows.append(
-            f"| {method} | {cover} | {less} | {rand:.3f} | {information:.2f} | {boundary_f(found[:, 3:].sum(0)):.3f} |"
-        )
-    return "\n".join(rows)
+        cover = str(interval(lambda means: means[0], found))
+        others = f"{found[:, 1].mean():.3f}", f"{found[:, 2].mean():.2f}", f"{boundary_f(found[:, 3:].sum(0)):.3f}"
+        rows.append([method, cover, less, *others])
+    head = ["method", "covering ↑", "− states", "Rand index ↑", "variation of information ↓", "boundary F ↑"]
+    return table(head, rows)
 
 
 def scale_table(scores: Scores) -> str:
@@ -68,32 +67,31 @@ def scale_table(scores: Scores) -> str:
         (fixed, by_k[:, best, 0], of_counts[:, best_f]),
         (f"the best k of each photograph, of {every}", by_k[:, :, 0].max(1), chosen_f),
     ]
-    lines = [
-        f"| {name} | {interval(lambda mean: mean[0], cover[:, None])} | {boundary_f(counts.sum(0)):.3f} |"
+    cells = [
+        [name, str(interval(lambda mean: mean[0], cover[:, None])), f"{boundary_f(counts.sum(0)):.3f}"]
         for name, cover, counts in rows
     ]
-    return "\n".join(["| regions | covering ↑ | boundary F ↑ |", "|---|---|---|", *lines])
+    return table(["regions", "covering ↑", "boundary F ↑"], cells)
 
 
 def object_table(scores: Scores) -> str:
     """Returns accuracy, mean IoU (pooled pixels), its paired difference from `BOUNCE`, average precision, the object's IoU."""
     own = columns(scores, BOUNCE)
-    head = "| method | accuracy ↑ | mean IoU ↑ | − one bounce | average precision ↑ | IoU of the object ↑ |"
-    rows = [head, "|---|---|---|---|---|---|"]
+    rows = []
     for method in next(iter(scores.values())):
         found = columns(scores, method)
         both = np.concatenate([found[:, 1:5], own[:, 1:5]], 1)
         less = "" if method == BOUNCE else str(interval(lambda m: mean_iou(m[:4]) - mean_iou(m[4:]), both))
-        miou = interval(lambda means: mean_iou(means[1:5]), found)
-        alone = interval(lambda mean: mean[0], found[:, 3:4] / found[:, 4:5])
-        rows.append(f"| {method} | {found[:, 0].mean():.3f} | {miou} | {less} | {found[:, 5].mean():.3f} | {alone} |")
-    rows += [f"| {name} | {accuracy} |  |  |  | {iou} |" for name, (accuracy, iou) in TOKEN_CUT.items()]
-    return "\n".join(rows)
+        miou = str(interval(lambda means: mean_iou(means[1:5]), found))
+        alone = str(interval(lambda mean: mean[0], found[:, 3:4] / found[:, 4:5]))
+        rows.append([method, f"{found[:, 0].mean():.3f}", miou, less, f"{found[:, 5].mean():.3f}", alone])
+    rows += [[name, str(accuracy), "", "", "", str(iou)] for name, (accuracy, iou) in TOKEN_CUT.items()]
+    return table(["method", "accuracy ↑", "mean IoU ↑", "− one bounce", "average precision ↑", "IoU of the object ↑"], rows)
 
 
 def worst(scores: Scores, count: int = 10) -> str:
     """Returns the photographs with the least covering, each with its reason in worst.json, if it was looked at."""
     reasons = json.loads((Path(__file__).parent / "worst.json").read_text("utf-8"))
     order = sorted(scores, key=lambda each: scores[each][OWN][0])[:count]
-    rows = [f"| {each} | {scores[each][OWN][0]:.2f} | {reasons.get(each, '')} |" for each in order]
-    return "\n".join(["| photograph | covering | what is wrong |", "|---|---|---|", *rows])
+    rows = [[each, f"{scores[each][OWN][0]:.2f}", reasons.get(each, "")] for each in order]
+    return table(["photograph", "covering", "what is wrong"], rows)

@@ -19,6 +19,7 @@ from typing import Final
 import torch
 
 from attnchain_interp.files import write_text
+from studies.report_pages import between, write
 from studies.speed import (
     attribution,
     capture,
@@ -37,7 +38,6 @@ from studies.speed import (
     texts,
     tracing,
 )
-from studies.speed.measurement import ROOT
 from studies.speed.rows import BROKE, Result, Row, Skipped, table
 
 ROWS: Final[dict[str, Row]] = {
@@ -62,7 +62,7 @@ ROWS: Final[dict[str, Row]] = {
     )
     for row in module.ROWS
 }
-PAGE: Final = ROOT / "docs" / "performance.md"
+PAGE: Final = "docs/performance.md"
 BEGIN, END = "<!-- performance: python -m studies.speed -->\n", "<!-- end of performance -->"
 
 
@@ -99,13 +99,6 @@ def read(path: Path) -> dict[str, Result]:
     return {result.name: result for result in found if result.name in ROWS}
 
 
-def refresh(page: str, results: Sequence[Result]) -> str:
-    """The page with this table between its two markers."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + table(results) + END + after
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m studies.speed", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="NAME", default=list(ROWS), help=", ".join(ROWS))
@@ -127,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ordered = [known[row] for row in ROWS if row in known]
         write_text(chosen.output, json.dumps({"rows": [asdict(one) for one in ordered]}, indent=1, ensure_ascii=False) + "\n")
         if chosen.markdown:
-            write_text(PAGE, refresh(PAGE.read_text(encoding="utf-8"), ordered))
+            write({PAGE: between(PAGE, BEGIN, END, table(ordered))})
     short = [result.name for result in ran if result.falls_short]
     print(f"falls short: {', '.join(short)}" if short else "no row falls short")
     return int(any(ROWS[name].device == "cpu" for name in short))

@@ -28,13 +28,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 
+from studies.report_pages import ROOT
 from studies.speed.rows import Bar, Figure, Skipped
 
-ROOT: Final = Path(__file__).parents[2]
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 

@@ -180,8 +180,7 @@ def _installed(module: str) -> bool:
     if module == "__main__":
         return False
     file = getattr(sys.modules.get(module), "__file__", None) or ""
-    packages = ("attnchain_interp", "attnchain_adapters", "attnchain_evals")
-    return module.partition(".")[0] in (*packages, *sys.stdlib_module_names) or "site-packages" in file
+    return module.partition(".")[0] in (*PACKAGES, *sys.stdlib_module_names) or "site-packages" in file
 
 
 def _code(function: FunctionType) -> str | None:

@@ -123,18 +123,6 @@ def randomisation_curves(
     return found
 
 
-def data_randomisation(model: nn.Module, on_random_labels: nn.Module, inputs: Tensor, methods: Methods) -> dict[str, float]:
-    """Returns method → mean rank correlation of its maps of the model and of a like model that learnt random labels.
-
-    A low correlation means that the method depends on what the model learnt.
-    """
-    first = SharedCapture(model, inputs)
-    captures = [first, SharedCapture(on_random_labels, inputs, target=first.known_target)]
-    built = [methods(model), methods(on_random_labels)]
-    pairs = {name: [shared.scores(made[name]) for shared, made in zip(captures, built, strict=True)] for name in built[0]}
-    return {name: float(rank_correlation(*pair).mean()) for name, pair in pairs.items()}
-
-
 def permutation_deviation(shared: SharedCapture, method: Any, seed: int = 0) -> float | None:
     """Returns the greatest |score of permuted tokens − permuted score| over the greatest |score|.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnchain_evals.tasks.digest import sha256
 from attnchain_evals.tasks.image_folder import open_image
 from attnchain_evals.tasks.published_files import Record, contents, whole_record
 from attnchain_interp import AttentionError
@@ -86,7 +86,7 @@ class CocoPanoptic:
         """The sha256 of the JSON."""
         return {
             "name": "CocoPanoptic",
-            "sha256": hashlib.sha256(self._file.read_bytes()).hexdigest(),
+            "sha256": sha256(self._file),
             "split": self.split,
             "length": len(self),
         }

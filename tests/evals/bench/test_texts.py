@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from typer.testing import CliRunner
 
 import attnchain_interp as ac
 from attnchain_evals import (
@@ -25,9 +24,9 @@ from attnchain_evals import (
 )
 from attnchain_evals.bench.sanity_checks import sanity_checks
 from attnchain_evals.bench.shared_capture import SharedCapture
-from attnchain_evals.cli import app as cli
 from attnchain_evals.metrics import TEXT
 
+from ..cli.command_line import run
 from ..published_texts import byte_tokenizer, write_lines
 
 
@@ -64,13 +63,9 @@ def test_a_benchmark_of_texts_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    def invoke(*options: str) -> None:
-        arguments = ["bench", "run", "--model", "bundled-encoder", "--data", "key-values:test", "--limit", "3", *options]
-        result = CliRunner().invoke(cli.app, [*arguments, "-o", str(tmp_path)], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-
+    of = "--model", "bundled-encoder", "--data", "key-values:test", "--limit", "3", "-o", tmp_path
     metrics = ("--metrics", "comprehensiveness,srg(features='word', fractions=4)", "--methods", "Rollout,RandomRanking")
-    invoke(*metrics, "--sanity", "2")
+    run("bench", "run", *of, *metrics, "--sanity", "2")
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report["scores"]["Rollout"]) == {"comprehensiveness", "srg(features='word', fractions=4)"}
     protocol = report["run"]["configuration"]["metrics"]["comprehensiveness"]["protocol"]
@@ -80,10 +75,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert page.count("<rect") == 3 * 2 * 27, "examples × methods × tokens"
     assert ">&lt;start&gt;</span>" in page
     before = (tmp_path / "rows-00000.csv").read_bytes()
-    invoke(*metrics)
+    run("bench", "run", *of, *metrics)
     assert (tmp_path / "rows-00000.csv").read_bytes() == before
     with pytest.raises(ac.AttentionError, match="'input magnitude' needs images, and bundled-encoder gives none"):
-        invoke("--methods", "input magnitude")
+        run("bench", "run", *of, "--methods", "input magnitude")
 
 
 def test_sanity_of_texts() -> None:
@@ -122,22 +117,9 @@ def test_prompts_that_a_decoder_answers(tmp_path: Path) -> None:
     ]
     name = f"facts:{write_lines(tmp_path / 'facts.jsonl', facts)}"
 
-    def invoke(*options: str) -> None:
-        arguments = [
-            "bench",
-            "run",
-            "--model",
-            f"hf:{tmp_path / 'decoder'}",
-            "--data",
-            name,
-            "--methods",
-            "Rollout,RandomRanking",
-        ]
-        result = CliRunner().invoke(cli.app, [*arguments, *options, "-o", str(tmp_path / "run")], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-
     metrics = "srg(score='log-probability', occlusion='mean-embedding', fractions=4),evidence-ap"
-    invoke("--metrics", metrics, "--sanity", "2")
+    of = "--model", f"hf:{tmp_path / 'decoder'}", "--data", name, "--methods", "Rollout,RandomRanking", "-o", tmp_path / "run"
+    run("bench", "run", *of, "--metrics", metrics, "--sanity", "2")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["examples"] == 5
     assert report["notes"][0] == (
@@ -148,6 +130,6 @@ def test_prompts_that_a_decoder_answers(tmp_path: Path) -> None:
     part = tmp_path / "run" / "rows-00000.csv"
     whole = part.read_bytes()
     part.write_bytes(whole[: len(whole) // 2 + 40])
-    invoke("--metrics", metrics, "--sanity", "2")
+    run("bench", "run", *of, "--metrics", metrics, "--sanity", "2")
     rows = [sorted(text.decode().splitlines()) for text in (whole, part.read_bytes())]
     assert sorted(set(rows[1])) == rows[0], "a batch that was cut off is measured again, bit by bit"

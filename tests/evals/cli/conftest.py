@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import transformers
 from PIL import Image
-from safetensors.torch import save_file
+
+from ..miniatures import write_timm
 
 
 @pytest.fixture
@@ -25,15 +23,7 @@ def photo(tmp_path: Path) -> Path:
 @pytest.fixture
 def timm_folder(tmp_path: Path) -> str:
     """A timm model on disk, as `timm:local-dir:…` reads it."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    arguments: dict[str, Any] = {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 3}
-    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, **arguments)
-    save_file(model.state_dict(), folder / "model.safetensors")
-    config: dict[str, Any] = {"architecture": "vit_tiny_patch16_224", "num_classes": 1000, "model_args": arguments}
-    config["pretrained_cfg"] = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3}
-    (folder / "config.json").write_text(json.dumps(config))
-    return f"timm:local-dir:{folder}"
+    return write_timm(tmp_path / "tiny")
 
 
 @pytest.fixture

@@ -5,18 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from attnchain_evals.cli import app as cli
 from attnchain_interp import AttentionError
 
-from .command_line import refused
-
-
-def invoke(*arguments: object) -> str:
-    result = CliRunner().invoke(cli.app, ["bench", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+from .command_line import refused, run
 
 
 def test_the_commands(tmp_path: Path) -> None:
@@ -26,9 +18,9 @@ def test_the_commands(tmp_path: Path) -> None:
         '[grid.MultiBounce]\nsteps = [1, 2]\nlayers = ["all", [-2, -1]]\n'
     )
     out = tmp_path / "out"
-    printed = invoke("run", "--config", config, "--limit", 3, "--sanity", 2, "-o", out)
+    printed = run("bench", "run", "--config", config, "--limit", "3", "--sanity", "2", "-o", out)
     assert printed.split() == [str(out / f"report.{kind}") for kind in ("md", "json", "html")]
-    report = invoke("report", out, "--baseline", "RandomRanking")
+    report = run("bench", "report", out, "--baseline", "RandomRanking")
     assert "limited to 3 examples" in report
     assert "| minus RandomRanking |" in report
     assert "| MultiBounce | acc ↑ | difference from the first | miou ↑ | difference from the first |" in report
@@ -38,25 +30,25 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "| RandomRanking | 1 failed |" in report
     assert "Passes none of the sanity checks: RandomRanking." in report
     before = (out / "rows-00000.csv").read_bytes()
-    invoke("run", "--config", config, "--limit", 3, "-o", out)
+    run("bench", "run", "--config", config, "--limit", "3", "-o", out)
     assert (out / "rows-00000.csv").read_bytes() == before
     with pytest.raises(AttentionError, match="holds another run .*limit: 4, not 3"):
-        invoke("run", "--config", config, "--limit", 4, "-o", out)
+        run("bench", "run", "--config", config, "--limit", "4", "-o", out)
 
 
 def test_the_lists_and_what_is_refused(tmp_path: Path) -> None:
-    assert "TokenRank" in invoke("ls", "methods").split("\n")
-    assert "deletion/mean" in invoke("ls", "metrics").split("\n")
-    assert "folder:PATH" in invoke("ls", "data")
-    fitting = invoke("ls", "methods", "--model", "bundled-encoder").split("\n")
+    assert "TokenRank" in run("bench", "ls", "methods").split("\n")
+    assert "deletion/mean" in run("bench", "ls", "metrics").split("\n")
+    assert "folder:PATH" in run("bench", "ls", "data")
+    fitting = run("bench", "ls", "methods", "--model", "bundled-encoder").split("\n")
     assert "LeGrad" in fitting
     assert "centre prior" not in fitting
-    assert "evidence-ap" in invoke("ls", "metrics", "--model", "bundled-encoder").split("\n")
-    assert "acc" not in invoke("ls", "metrics", "--model", "bundled-encoder").split("\n")
+    assert "evidence-ap" in run("bench", "ls", "metrics", "--model", "bundled-encoder").split("\n")
+    assert "acc" not in run("bench", "ls", "metrics", "--model", "bundled-encoder").split("\n")
     bad = tmp_path / "bad.toml"
     bad.write_text("models = 3")
     with pytest.raises(AttentionError, match="has the unknown option models.\nUse model"):
-        invoke("run", "--config", bad, "-o", tmp_path / "x")
+        run("bench", "run", "--config", bad, "-o", tmp_path / "x")
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from attnchain_evals.cli import app as cli
+from ..cli.command_line import run
 
 
 def reproduce(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(cli.app, ["reproduce", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return run("reproduce", *arguments)
 
 
 def row_of(page: str, method: str) -> list[str]:

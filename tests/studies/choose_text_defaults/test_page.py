@@ -15,9 +15,9 @@ def made(**means: float) -> tuple[list[Candidate], list[np.ndarray]]:
 
 def test_tables_and_sentences_follow_the_figures() -> None:
     candidates, figures = made(Rollout=0.2, RandomRanking=0.3, LeGrad=0.6, the=0.9)
-    order = [line.split("|")[1].strip() for line in test_table(candidates, figures)[2:]]
+    order = [line.split("|")[1].strip() for line in test_table(candidates, figures).splitlines()[2:]]
     assert order == ["the evidence itself", "LeGrad", "RandomRanking", "Rollout"]
-    assert len(validation_table(candidates, figures, {"Rollout": 0, "LeGrad": 2})) == 2 + 2
+    assert len(validation_table(candidates, figures, {"Rollout": 0, "LeGrad": 2}).splitlines()) == 2 + 2
     said = summary("Decoder", candidates, figures)
     assert "LeGrad (0.600) is the most faithful of the methods that also read gradients." in said
     assert "These are not better than a random order by the mean (0.300): Rollout." in said
