@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from attnchain_evals.bundled.diffusion_model import bundled_diffusion
-from attnchain_evals.cli.diffusion_demo import sample_figure, segmentation_pictures
-from attnchain_evals.reproduce.digit_segmentation import segmentation_table, study_segmentation
-from attnchain_evals.reproduce.guided_samples import sample
+from attnchain_evals.bundled.guided_samples import sample
+from attnchain_evals.cli.diffusion_demo import sample_figure
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp.pictures import write_figure
+from studies.diffusion.digit_segmentation import segmentation_table, study_segmentation
 from studies.diffusion.guidance import guidance_tables, study_guidance
+from studies.diffusion.pictures import segmentation_pictures
 from studies.report_pages import ROOT, between, write
 
 PAGE: Final = "docs/diffusion-results.md"
@@ -43,7 +44,7 @@ def segmentation(pipe: Any, validation: int, test: int) -> str:
     held = next(TexturedDigits("validation", validation).batches(validation))
     batch = next(TexturedDigits("test", test).batches(test))
     study = study_segmentation(pipe, held, batch)
-    segmentation_pictures(pipe, study, batch, IMAGES, "diffusion-")
+    segmentation_pictures(pipe, study, batch, IMAGES)
     return (
         f"{test} test images; mean [95 % bootstrap interval over images]. Choices by mean IoU on {validation} validation"
         f" images.\n\n{segmentation_table(study)}"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from attnchain_evals.bench.tables import table
+from attnchain_evals.bundled.guided_samples import IMPORTANCES, NONE, TITLES, Guidance, sample
 from attnchain_evals.metrics.statistics import Score
-from attnchain_evals.reproduce.guided_samples import IMPORTANCES, NONE, TITLES, Guidance, sample
 from attnchain_evals.tasks.textured_digits import TexturedDigits
 from attnchain_interp import AttentionError
 from studies.diffusion.digit_classifier import trained_digit_classifier

@@ -17,9 +17,11 @@ OF_REAL, OF_BUNDLED = ("photos", "weights", "fetch"), ("images", "seed")
 def demo(
     context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for the results")] = Path("attnchain-demo"),
-    images: Annotated[int, typer.Option(min=2, help="without --real: test images to score; an interval needs two")] = 64,
+    images: Annotated[
+        int, typer.Option(min=2, help="without --real and --diffusion: test images to score; an interval needs two")
+    ] = 64,
     seed: Annotated[int, typer.Option(min=0, help="without --real: of the test images")] = 0,
-    diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, segments")] = False,
+    diffusion: Annotated[bool, typer.Option("--diffusion", help="the bundled diffusion model: guidance, a walk")] = False,
     real: Annotated[bool, typer.Option("--real", help="real models: objects of photographs, sources of an answer")] = False,
     photos: Annotated[Path | None, typer.Option(help="with --real: a folder of photographs; three if not given")] = None,
     weights: Annotated[Path | None, typer.Option(help="with --real: the folder of `attnchain fetch`")] = None,
@@ -39,6 +41,8 @@ def demo(
             check_effect(context, OF_BUNDLED, "with --real")
         else:
             check_effect(context, OF_REAL, "without --real", "add --real")
+        if diffusion:
+            check_effect(context, ("images",), "with --diffusion")
         if photos is not None:
             from attnchain_evals.tasks.image_folder import images_in
 
@@ -50,7 +54,7 @@ def demo(
     elif diffusion:
         from attnchain_evals.cli.diffusion_demo import demo_diffusion
 
-        demo_diffusion(output, images, seed)
+        demo_diffusion(output, seed)
     else:
         from attnchain_evals.cli.digits_demo import demo_digits
 

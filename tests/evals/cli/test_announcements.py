@@ -97,8 +97,8 @@ def test_a_command_says_what_it_will_do_and_where(command: str, photo: Path, tmp
 def test_the_other_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attnchain_evals.cli.real_demo.real_models", lambda *_: None)
     assert first_line("demo", "--real", "--output", str(tmp_path)).endswith(f"pictures and a page, in {tmp_path}/")
-    said = first_line("demo", "--diffusion", "--images", "5", "--output", str(tmp_path))
-    assert said.startswith("Samples under guidance, and the segments of 5 images")
+    said = first_line("demo", "--diffusion", "--output", str(tmp_path))
+    assert said.startswith("Samples under guidance, and a walk over an image")
 
 
 @pytest.mark.usefixtures("idle")

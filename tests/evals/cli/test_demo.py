@@ -18,6 +18,7 @@ from .command_line import refused
         ),
         (("--diffusion", "--weights", "x"), "--weights has no effect without --real.\nLeave it out, or add --real."),
         (("--real", "--images", "64", "--seed", "9"), "--images and --seed have no effect with --real.\nLeave them out."),
+        (("--diffusion", "--images", "64"), "--images has no effect with --diffusion.\nLeave it out."),
         (("--real", "--diffusion"), "--real and --diffusion are two demos"),
         (("--real", "--photos", "nowhere"), "there is no folder nowhere"),
     ],

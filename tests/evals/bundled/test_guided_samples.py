@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnchain_evals import bundled_diffusion
-from attnchain_evals.reproduce.guided_samples import NONE, Guidance, sample
+from attnchain_evals.bundled.guided_samples import NONE, Guidance, sample
 
 
 @pytest.fixture(scope="module")

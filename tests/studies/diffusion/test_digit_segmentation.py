@@ -5,7 +5,8 @@ import torch
 
 from attnchain_evals import bundled_diffusion
 from attnchain_evals.metrics.segmentation_scores import acc_and_miou, counts
-from attnchain_evals.reproduce.digit_segmentation import (
+from attnchain_evals.tasks.textured_digits import TexturedDigits
+from studies.diffusion.digit_segmentation import (
     CANDIDATES,
     CEILING,
     attention_of,
@@ -15,7 +16,6 @@ from attnchain_evals.reproduce.digit_segmentation import (
     study_segmentation,
     tune,
 )
-from attnchain_evals.tasks.textured_digits import TexturedDigits
 
 
 @pytest.fixture(scope="module")
