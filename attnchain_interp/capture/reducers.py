@@ -8,8 +8,9 @@ from typing import ClassVar, Final, Protocol, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.chain import Chain, balance, bounce, second_eigenvalue, stationary
+from attnchain_interp.chain import Chain, bounce, second_eigenvalue, stationary
 from attnchain_interp.chain.chain import check_damping
+from attnchain_interp.chain.transformations import balanced_by, check_balanced
 from attnchain_interp.store import Start, TokenLayout, TokenSelection
 from attnchain_interp.store.starts import start_distribution
 
@@ -45,10 +46,6 @@ class Reducer(Protocol):
         ...
 
 
-def _balanced(heads: Chain, balanced: bool | float) -> Chain:
-    return balance(heads, float(balanced)) if balanced else heads
-
-
 @dataclass(frozen=True, kw_only=True)
 class _OfTokens:
     """The fields of a reducer that has no other arguments."""
@@ -74,9 +71,10 @@ class StationaryVectors:
 
     def __post_init__(self) -> None:
         check_damping(self.damping)
+        check_balanced(self.balanced)
 
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
-        return stationary(_balanced(heads, self.balanced), self.damping)
+        return stationary(balanced_by(heads, self.balanced), self.damping)
 
 
 @final
@@ -106,8 +104,11 @@ class Bounces:
     balanced: bool | float = False
     starts_anywhere: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_balanced(self.balanced)
+
     def reduce(self, heads: Chain, layout: TokenLayout) -> Tensor:
-        return bounce(_balanced(heads, self.balanced), start_distribution(heads, layout, self.start), self.steps)
+        return bounce(balanced_by(heads, self.balanced), start_distribution(heads, layout, self.start), self.steps)
 
 
 @final

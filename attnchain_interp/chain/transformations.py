@@ -148,8 +148,13 @@ def balance(P: Tensor | Factors | Chain, strength: float = 1.0) -> Chain:
 
 def balanced_by(chain: Chain, strength: bool | float) -> Chain:
     """Returns the chain, balanced by a strength: True is full strength, and False leaves the chain as it is."""
-    check_probability("balanced", strength, "whether the chain is balanced, or the strength", 0.5)
+    check_balanced(strength)
     return balance(chain, float(strength)) if strength else chain
+
+
+def check_balanced(balanced: bool | float) -> None:
+    """Refuses a strength outside [0, 1]."""
+    check_probability("balanced", balanced, "whether the chain is balanced, or the strength", 0.5)
 
 
 def _inverse(sums: Tensor) -> Tensor:

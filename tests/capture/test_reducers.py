@@ -1,5 +1,7 @@
 """Reducers: their reprs, and their results on one chain."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -37,3 +39,9 @@ def test_results_of_one_chain() -> None:
 def test_damping_is_a_probability() -> None:
     with pytest.raises(ac.AttentionError, match="damping is 2"):
         ac.StationaryVectors(damping=2)
+
+
+@pytest.mark.parametrize("build", [ac.StationaryVectors, ac.Bounces])
+def test_the_strength_is_refused_before_the_forward(build: Callable[..., object]) -> None:
+    with pytest.raises(ac.AttentionError, match="balanced is 2; it is whether the chain is balanced, or the strength"):
+        build(balanced=2)
