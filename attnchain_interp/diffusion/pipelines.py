@@ -15,7 +15,7 @@ from attnchain_interp.chain import stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Grid, LayerSelection
-from attnchain_interp.store.starts import DAMPING
+from attnchain_interp.store.starts import EVERYWHERE_DAMPING
 
 Importance = Literal["token-rank", "column-sum", "random"]
 SequenceKind = Literal["joint", "self", "cross"]
@@ -46,7 +46,7 @@ def important_tokens(store: AttentionStore, importance: Importance, generator: t
     chain = store.chain(tokens="all")
     if importance == "column-sum":
         return chain.step(torch.ones_like(chain.uniform)) > 1
-    rank = len(chain) * stationary(chain, damping=DAMPING) > 1
+    rank = len(chain) * stationary(chain, damping=EVERYWHERE_DAMPING) > 1
     if importance == "token-rank":
         return rank
     order = (

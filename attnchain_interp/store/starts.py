@@ -20,7 +20,7 @@ from attnchain_interp.store.tokens import TokenLayout
 
 Start = str | int | Tensor
 CLASS_OR_UNIFORM: Final = "class-or-uniform"
-DAMPING: Final = 0.99  # of TokenRank, where jumps lead everywhere
+EVERYWHERE_DAMPING: Final = 0.99  # of TokenRank, where jumps lead everywhere
 DECODER_DAMPING: Final = 0.5  # where they lead to the last token
 
 
@@ -115,4 +115,4 @@ def jump_to_last(chain: Chain, tokens: TokenLayout) -> Tensor:
 
 def default_damping(jumps_to_last: bool) -> float:
     """Returns the default damping where jumps lead to the last token, as they do in a decoder by default, or everywhere."""
-    return DECODER_DAMPING if jumps_to_last else DAMPING
+    return DECODER_DAMPING if jumps_to_last else EVERYWHERE_DAMPING

@@ -10,8 +10,8 @@ from attnchain_adapters.tracing import functionals
 from attnchain_interp import AttentionError, AttentionStore, Role, TokenLayout
 from attnchain_interp.store.starts import (
     CLASS_OR_UNIFORM,
-    DAMPING,
     DECODER_DAMPING,
+    EVERYWHERE_DAMPING,
     default_damping,
     jump_to_last,
     last_state,
@@ -106,12 +106,12 @@ def test_a_member_of_role_is_no_position() -> None:
 
 
 def test_jumps_to_the_last_state_are_damped_more() -> None:
-    assert (default_damping(True), default_damping(False)) == (DECODER_DAMPING, DAMPING) == (0.5, 0.99)
+    assert (default_damping(True), default_damping(False)) == (DECODER_DAMPING, EVERYWHERE_DAMPING) == (0.5, 0.99)
 
 
 def test_every_ranking_of_the_core_reads_the_default(store: ac.AttentionStore) -> None:
     causal = ac.AttentionStore.from_maps([torch.ones(1, 1, 4, 4).tril() / torch.arange(1.0, 5)[:, None]])
-    for found, damping in ((causal, DECODER_DAMPING), (store, DAMPING)):
+    for found, damping in ((causal, DECODER_DAMPING), (store, EVERYWHERE_DAMPING)):
         assert torch.equal(ac.TokenRank().score(found), ac.TokenRank(damping=damping).score(found))
 
 
@@ -123,7 +123,7 @@ def test_traces_have_the_same_defaults(store: ac.AttentionStore) -> None:
     assert torch.allclose(given[:, 0], ac.TokenRank(balanced=False).score(ac.AttentionStore.from_maps([causal])), atol=1e-6)
     maps = store[0].maps
     every = torch.ones(maps.shape[:-1], dtype=torch.bool)
-    assert torch.equal(functionals.token_rank(maps, every), functionals.token_rank(maps, every, DAMPING))
+    assert torch.equal(functionals.token_rank(maps, every), functionals.token_rank(maps, every, EVERYWHERE_DAMPING))
 
 
 def test_padding_is_no_start() -> None:

@@ -24,7 +24,7 @@ from attnchain_interp.store import LayerSelection, LayerWeights, Start, TokenSel
 from attnchain_interp.store import layer_weights as weights_of_layers
 from attnchain_interp.store.starts import CLASS_OR_UNIFORM, default_damping, jump_to_last, start_distribution
 
-TO_LAST: Final = 0.3
+EVIDENCE_DAMPING: Final = 0.3  # of evidence, where jumps lead to the last token
 
 
 def evidence(found: AttentionGradients, rectify: Literal["entries", "layers"], weights: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class GradientTokenRank(AttentionGradientAttribution):
         return f"{words}, damping={self._damping(to_last)}"
 
     def _damping(self, to_last: bool) -> float:
-        return (TO_LAST if to_last else default_damping(False)) if self.damping is None else self.damping
+        return (EVIDENCE_DAMPING if to_last else default_damping(False)) if self.damping is None else self.damping
 
 
 @final

@@ -23,7 +23,7 @@ from attnchain_interp.reprs import with_fields
 from attnchain_interp.store import AttentionStore, LayerSelection, LayerWeights, TokenLayout, TokenSelection
 from attnchain_interp.store import layer_weights as weights_of_layers
 
-DAMPING: Final = 0.5
+ANSWER_DAMPING: Final = 0.5  # where jumps lead to the tokens that an answer is written from
 
 
 @final
@@ -89,7 +89,7 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
         *,
         layers: LayerSelection | None = None,
         tokens: TokenSelection = None,
-        damping: float = DAMPING,
+        damping: float = ANSWER_DAMPING,
         layer_weights: LayerWeights | None = None,
         balanced: bool | float | None = None,
         maps: Maps | None = None,
