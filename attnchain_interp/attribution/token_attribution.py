@@ -48,8 +48,8 @@ class Scored(NamedTuple):
 class TokenAttribution(Method, ABC):
     """A Captum attribution method that gives one score per token of one input.
 
-    A subclass defines `read`, from a call to a source, and `scores`, from a source to scores. The methods of a subclass that
-    score run in `full_precision`; `read` runs the model as its user does.
+    A subclass defines `read`, from a call to a source, and `scores`, from a source to scores, unless `read` finds the
+    scores. The methods of a subclass that score run in `full_precision`; `read` runs the model as its user does.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -59,6 +59,10 @@ class TokenAttribution(Method, ABC):
 
     def __repr__(self) -> str:
         return with_settings(self)
+
+    def scores(self, source: Any, first: int = 0) -> Tensor:
+        """Returns the scores of a source: those that `read` has found, if the subclass has no other way."""
+        return source.scores
 
     def scored(self, call: Call, with_residual: bool) -> Scored:
         """Returns the scores of some examples. `with_residual` is true only where `has_convergence_delta()` is."""

@@ -94,6 +94,14 @@ def check_differentiable(module: nn.Module | None) -> None:
         )
 
 
+def no_gradient() -> AttentionError:
+    """Returns the error of a score without a gradient."""
+    return AttentionError(
+        "the score does not depend on the inputs by a gradient: the model detaches its tensors, or is quantised.",
+        "Use the model in floating point, and a target that depends on the inputs.",
+    )
+
+
 def derivatives(score: Tensor, tensors: Sequence[Tensor], tokens: tuple[Tensor, int] | None = None) -> Sequence[Tensor | None]:
     """Returns the gradients of the sum of `score` with respect to each tensor; None where it does not depend on the tensor.
 

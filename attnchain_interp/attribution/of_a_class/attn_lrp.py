@@ -16,7 +16,7 @@ from attnchain_interp.attribution.token_attribution import Scored, TokenAttribut
 from attnchain_interp.attribution.token_inputs import by_token, module_inside, tower_of
 from attnchain_interp.capture.reading import separated
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.differentiable_maps import MapGraph
+from attnchain_interp.gradients.differentiable_maps import MapGraph, no_gradient
 from attnchain_interp.gradients.encoder_decoder import is_encoder_decoder
 from attnchain_interp.gradients.relevance_rules import RelevanceRules
 from attnchain_interp.gradients.target import selected_score
@@ -67,16 +67,10 @@ class AttnLRP(TokenAttribution, GradientAttribution):
                 store = graph.adapter.capture(graph.model, positional, named, request)
             score, tensor = selected_score(graph.output, call.target, store.batch), rules.given
             if tensor is None or not score.requires_grad:
-                raise AttentionError(
-                    "the score does not depend on the inputs by a gradient: the model detaches its tensors, or is quantised.",
-                    "Use the model in floating point, and a target that depends on the inputs.",
-                )
+                raise no_gradient()
             graph.maps["inputs"] = tensor
             relevance = float32_or_wider(tensor.detach()) * float32_or_wider(graph.gradients(score, ["inputs"])["inputs"])
         return Scored(by_token(relevance, store), store.tokens, metadata=store.metadata)
-
-    def scores(self, source: Scored, first: int = 0) -> Tensor:
-        return source.scores
 
     @contextmanager
     def _given(self, call: Call, rules: RelevanceRules) -> Iterator[Call]:

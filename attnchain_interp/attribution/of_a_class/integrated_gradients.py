@@ -26,8 +26,7 @@ from attnchain_interp.attribution.token_inputs import (
 from attnchain_interp.capture import capture
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.checks import check_whole_number
-from attnchain_interp.errors import AttentionError
-from attnchain_interp.gradients.differentiable_maps import check_differentiable, derivatives
+from attnchain_interp.gradients.differentiable_maps import check_differentiable, derivatives, no_gradient
 from attnchain_interp.operators import float32_or_wider
 from attnchain_interp.store import TokenLayout
 from attnchain_interp.store.patches_on_pixels import check_same_image
@@ -76,9 +75,6 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
         layout = TokenLayout(torch.cat([tokens.roles for _, tokens, _ in found]), first.grid)
         return Scored(torch.cat([scores for scores, *_ in found]), layout, metadata=found[0][2])
 
-    def scores(self, source: Scored, first: int = 0) -> Tensor:
-        return source.scores
-
     def _of_one(self, call: Call) -> tuple[Tensor, TokenLayout, dict[str, str]]:
         model, target = module_inside(self.forward_func), single_target(call.target)
         check_differentiable(model)
@@ -114,9 +110,6 @@ class IntegratedGradients(TokenAttribution, GradientAttribution):
                 points = torch.stack([(start + alpha * change)[0] for alpha in some]).to(inputs.dtype).requires_grad_()
                 (gradients,) = derivatives(score(points), [points])
             if gradients is None:
-                raise AttentionError(
-                    "the score does not depend on the inputs by a gradient: the model detaches its tensors, or is quantised.",
-                    "Use the model in floating point, and a target that depends on the inputs.",
-                )
+                raise no_gradient()
             total += torch.tensordot(weight, float32_or_wider(gradients), 1)
         return total * change

@@ -77,9 +77,6 @@ class TokenPerturbation(TokenAttribution, PerturbationAttribution, ABC):
             grid, metadata = ablation.tokens.grid, {**ablation.metadata}
         return Scored(torch.cat(scores), TokenLayout(torch.cat(roles), grid), metadata=metadata)
 
-    def scores(self, source: Scored, first: int = 0) -> Tensor:
-        return source.scores
-
 
 @final
 class LeaveOneOut(TokenPerturbation):
