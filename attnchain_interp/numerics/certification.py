@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.numerics.certificate import OVERLOOKED, TwoSided, certified, on_circle
-from attnchain_interp.numerics.direct import inverse_of, second_of_diagonal
+from attnchain_interp.numerics.direct import second_of_diagonal
+from attnchain_interp.numerics.iteration import Maps, Products
 from attnchain_interp.numerics.krylov import SIZES, Basis, Product, random_starts
+from attnchain_interp.numerics.shifted_inverse import APART, SHIFT, ahead, behind, shifted_inverse
+from attnchain_interp.numerics.shifted_inverse import SIZES as INVERTED_SIZES
 from attnchain_interp.numerics.spectrum import certified_spectrum
 from attnchain_interp.operators import Dense, Operator, full_precision
 from attnchain_interp.operators.operator import uniform_over
@@ -22,9 +25,6 @@ _INVERTED: Final = 2048  # tokens up to which an inverse is tried
 _ROOM: Final = 32 * 2**20  # bytes of float64 maps worked on together
 _LATE: Final = 52  # size of the bases from which an inverse is tried for every chain
 _SLOW: Final = 0.98  # |λ₂| from which an inverse is tried early
-_INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
-_SHIFT: Final = 0.99
-_APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
 
 
 @full_precision()
@@ -67,7 +67,7 @@ def _of_maps(maps: Tensor, states: Tensor, tolerance: float) -> tuple[Tensor, Te
 
 
 def _sides(maps: Tensor) -> tuple[Product, Product]:
-    return lambda v: torch.bmm(v, maps), lambda w: torch.bmm(w, maps.mT)
+    return Maps(maps), Maps(maps.mT)
 
 
 def _inside(sides: tuple[Product, Product], states: Tensor) -> tuple[Product, Product]:
@@ -76,15 +76,7 @@ def _inside(sides: tuple[Product, Product], states: Tensor) -> tuple[Product, Pr
 
 
 def _products(transitions: Operator) -> tuple[Product, Product]:
-    batch = transitions.shape[:-2]
-
-    def product(v: Tensor) -> Tensor:
-        return transitions.left(v.reshape(*batch, *v.shape[1:])).reshape(v.shape)
-
-    def product_of_columns(w: Tensor) -> Tensor:
-        return transitions.right(w.reshape(*batch, *w.shape[1:])).reshape(w.shape)
-
-    return product, product_of_columns
+    return Products(transitions), Products(transitions.transposed())
 
 
 def _started(states: Tensor, dtype: torch.dtype, draw: int) -> TwoSided:
@@ -131,21 +123,16 @@ def _by_inverse(maps: Tensor, states: Tensor, tolerance: float, spaces: TwoSided
     """
     n = maps.shape[-1]
     radius, known = maps.new_zeros(len(maps)), torch.zeros_like(states[:, 0])
-    inverse, sides = _started(states, maps.dtype, 1), _sides(inverse_of(maps, _SHIFT))
-    for size in [size for size in _INVERTED_SIZES if size < n]:
+    inverse, sides = _started(states, maps.dtype, 1), _sides(shifted_inverse(maps))
+    for size in [size for size in INVERTED_SIZES if size < n]:
         inverse.grow(*_inside(sides, states), size)
-        pair = inverse.eigenpair(lambda ritz: _behind(ritz).abs().masked_fill(ritz.abs() < _APART, 0))
-        radius = _behind(pair.value).abs()
-        known = (pair.error / (_SHIFT * pair.value.abs() ** 2) <= tolerance) & (pair.value.abs() >= _APART)
-        known &= _none_beyond(radius + tolerance, _behind(pair.ritz), spaces, inverse)
+        pair = inverse.eigenpair(lambda ritz: behind(ritz).abs().masked_fill(ritz.abs() < APART, 0))
+        radius = behind(pair.value).abs()
+        known = (pair.error / (SHIFT * pair.value.abs() ** 2) <= tolerance) & (pair.value.abs() >= APART)
+        known &= _none_beyond(radius + tolerance, behind(pair.ritz), spaces, inverse)
         if bool(known.all()):
             break
     return radius, known
-
-
-def _behind(values: Tensor) -> Tensor:
-    """Returns the eigenvalues of M that eigenvalues of the inverse stand for."""
-    return (1 - 1 / values) / _SHIFT
 
 
 def _none_beyond(radius: Tensor, near: Tensor, spaces: TwoSided, inverse: TwoSided) -> Tensor:
@@ -157,5 +144,5 @@ def _none_beyond(radius: Tensor, near: Tensor, spaces: TwoSided, inverse: TwoSid
     ritz = spaces.eigenpair().ritz
     inside = [torch.polar(torch.maximum(each.abs(), radius[:, None]).clamp_max(1), each.angle()) for each in (near, ritz)]
     points = torch.cat([*rings, *inside], -1)
-    chance = spaces.log_chance(points) + inverse.log_chance(1 / (1 - _SHIFT * points))
+    chance = spaces.log_chance(points) + inverse.log_chance(ahead(points))
     return (radius >= 1) | (chance.amax(-1) <= math.log(OVERLOOKED[4]))

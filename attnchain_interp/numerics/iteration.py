@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_interp.numerics.direct import eigenvalues_of, inverse_of
+from attnchain_interp.numerics.direct import eigenvalues_of
 from attnchain_interp.numerics.krylov import Basis, centred, l1_bound, least_residual, scattered, spectral_radius
+from attnchain_interp.numerics.shifted_inverse import APART, SHIFT, ahead, behind, shifted_inverse
+from attnchain_interp.numerics.shifted_inverse import SIZES as INVERTED_SIZES
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.operator import uniform_over
 
@@ -21,9 +23,6 @@ _SIZES: Final = (16, 20, 24, 30, 36, 44, 52, 64, 76, 90, 104, 124, 144)  # of th
 _VECTOR_SIZES: Final = (8, 12, *_SIZES)  # a stationary vector alone is there sooner than a second eigenvalue
 _EARLY: Final = 24  # size of the basis below which |λ₂| waits for the stationary vector
 _DROPPED: Final = 0.7  # the share of chains still at work below which the others are dropped: their maps are copied
-_INVERTED_SIZES: Final = (12, 16, 22, 28, 40)
-_SHIFT: Final = 0.99
-_APART: Final = 3.0  # modulus from which an eigenvalue of the inverse stands apart from the many near one
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def _away_from_one(projected: Tensor) -> Tensor:
     """
     ritz, vectors = (each.to(projected.device) for each in torch.linalg.eig(projected[:, :-1].cpu()))
     reach = ritz.abs() + projected[:, -1, -1:] * vectors[:, -1].abs()
-    return reach.masked_fill((1 / (1 - _SHIFT * ritz)).abs() >= _APART, 0).amax(-1).double()
+    return reach.masked_fill(ahead(ritz).abs() >= APART, 0).amax(-1).double()
 
 
 def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: Solutions) -> Solutions:
@@ -209,10 +208,10 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
     A short basis is then enough. At damping 0.99 the stationary vector is one product with the inverse. An eigenvalue far
     from one may still have the larger modulus: |λ₂| is believed if the radius that `iterate` has `found` is not larger.
     """
-    product = Maps(inverse_of(maps, _SHIFT))
+    product = Maps(shifted_inverse(maps))
     vector = product(jump[:, None])[:, 0]
     sound = vector.isfinite().all(-1)
-    if damping == _SHIFT:
+    if damping == SHIFT:
         found = Solutions(vector, found.radius, sound, found.has_radius)
     radius, has_radius = found.radius.clone(), found.has_radius.clone()
     pending = (sound & ~has_radius).nonzero()[:, 0]
@@ -221,12 +220,12 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
     before = torch.zeros_like(radius[pending])
     uniform = uniform_over(states[pending], jump.dtype)[:, None]
     basis = Basis.started_at(centred(scattered(jump[pending, None], uniform), uniform), uniform)
-    for size in _INVERTED_SIZES:
+    for size in INVERTED_SIZES:
         if not len(pending):
             break
         basis.grow(product, size)
         inverted = eigenvalues_of(basis.square.nan_to_num())
-        seen = ((1 - 1 / inverted) / _SHIFT).abs().masked_fill(inverted.abs() < _APART, 0).amax(-1).double()
+        seen = behind(inverted).abs().masked_fill(inverted.abs() < APART, 0).amax(-1).double()
         settled = ((seen - before).abs() < TOLERANCE[maps.dtype].radius) & (seen >= found.radius[pending] - 1e-4)
         radius[pending[settled]], has_radius[pending[settled]] = seen[settled], True
         left = ~settled
