@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import pytest
@@ -118,6 +120,24 @@ def test_defaults_written_out(name: str, kind: str) -> None:
     assert torch.equal(found, build(ours, **written).attribute(read, target, output="tokens"))
     plain = build(ours, **(PLAIN if walk else MEAN)).attribute(read, target, output="tokens")
     assert torch.allclose(found, plain, atol=1e-3) == (not walk and kind != "decoder")
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [("decoder", "text of a decoder"), ("encoder", "text of an encoder"), ("image", "image")]
+)
+@pytest.mark.parametrize("method", [ac.TokenRank, ac.MultiBounce])
+def test_docstrings_say_the_defaults(method: Any, kind: str, named: str) -> None:
+    text = inspect.getdoc(method) or ""
+    (line,) = re.findall(rf"^- {named}: (.*)[;.]$", text, re.MULTILINE)
+    said = eval(f"dict({line.replace(', and ', ', ')})")  # noqa: S307
+    table = RANK if method is ac.TokenRank else WALK
+    expected = table[kind]._asdict() | {"maps": "attention" if kind == "image" else "alti"}
+    if method is ac.TokenRank:
+        causal, damping = method().policy(kind == "decoder")
+        expected |= {"damping": damping} | ({"causal": causal} if kind == "decoder" else {})
+    assert said == expected
+    (published,) = re.findall(r"As published: (.*)\.$", text, re.MULTILINE)
+    assert eval(f"dict({published})") == PLAIN  # noqa: S307
 
 
 def test_metastable_states_of_an_image_are_those_of_its_last_three_layers() -> None:

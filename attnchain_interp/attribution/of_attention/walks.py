@@ -37,8 +37,13 @@ class MultiBounce(ChainAttribution):
     One step from the class token is its row of attention over the states, renormalised. A start that is not a state enters
     the chain by its own row, and the walk does not return to it.
 
-    By default, texts are read by contributions ("alti"), late layers more in a decoder and all alike in any other encoder
-    (docs/real-text.md); images by attention of the last two layers, balanced (docs/real-vision.md).
+    The defaults (docs/real-text.md, docs/real-vision.md):
+
+    - text of a decoder: layers="all", layer_weights="late", balanced=False, maps="alti";
+    - text of an encoder: layers="all", layer_weights="mean", balanced=False, maps="alti";
+    - image: layers=slice(-2, None), layer_weights="mean", balanced=True, maps="attention".
+
+    As published: layers="all", layer_weights="mean", balanced=False, maps="attention".
 
     Args:
         forward_func, layers, heads, tokens, direction, layer_weights, balanced, maps: see `AttentionAttribution`.
@@ -92,7 +97,13 @@ class MultiBounce(ChainAttribution):
 class TokenRank(ChainAttribution):
     """The stationary distribution of the attention chain: the share of time that an endless walk spends on each token.
 
-    π = π (damping · P + (1 − damping) · 1 vᵀ). Scores sum to one. P is as in `MultiBounce`, and balanced by ½ in a decoder.
+    π = π (damping · P + (1 − damping) · 1 vᵀ). Scores sum to one. The defaults:
+
+    - text of a decoder: layers="all", layer_weights="late", balanced=0.5, maps="alti", and causal="last", damping=0.5;
+    - text of an encoder: layers="all", layer_weights="mean", balanced=False, maps="alti", and damping=0.99;
+    - image: layers=slice(-2, None), layer_weights="mean", balanced=True, maps="attention", and damping=0.99.
+
+    As published: layers="all", layer_weights="mean", balanced=False, maps="attention".
 
     In a causal decoder no attention leaves the first token, so an undamped walk ends there and would score that token alone.
     `causal` says how this is avoided:
