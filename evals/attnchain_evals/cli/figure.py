@@ -168,13 +168,14 @@ class _Captured(NamedTuple):
 
 
 def _read(model: str, image: Path | None, maps: Any, output: Path, endings: tuple[str, ...] = PICTURES) -> _Captured:
+    from attnchain_evals.bench.needs import given_by_name
     from attnchain_evals.bench.photograph import photograph
     from attnchain_interp import AttentionError, capture
 
     with as_usage():
         check_model(model)
         check_file(output, endings)
-    if image is None and model != "bundled":
+    if image is None and model != "bundled" and "images" in given_by_name(model):
         raise AttentionError(f"{model} needs an image.", f"Write attnchain figure … {model} photo.jpg")
     announce(f"A figure of {image or 'a test image'} by {model}: {output}")
     loaded = load(model)

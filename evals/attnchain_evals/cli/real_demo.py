@@ -75,7 +75,7 @@ def real_models(home: Path | None, fetching: bool) -> tuple[FetchedModel, Fetche
         return fetched(VISION, home), fetched(DECODER, home)
     except ac.AttentionError as error:
         cause, fix = str(error).split("\n")
-        raise ac.AttentionError(cause, f"{fix}. Or write attnchain demo --real --fetch.") from None
+        raise ac.AttentionError(cause, f"{fix}. Or add --fetch.") from None
 
 
 def photographs(folder: Path | None) -> Iterator[tuple[str, Any]]:

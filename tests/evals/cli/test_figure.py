@@ -33,6 +33,7 @@ def test_each_figure_is_written(arguments: tuple[str, ...], tmp_path: Path) -> N
         (("toy", "--steps", "1,x"), "--steps is '1,x'"),
         (("layers", "timm:vit_tiny_patch16_224"), "timm:vit_tiny_patch16_224 needs an image."),
         (("layers", "bundled-encoder", "photo.png"), "takes no images"),
+        (("layers", "bundled-encoder"), "takes no images"),
     ],
 )
 def test_what_is_refused(
