@@ -33,6 +33,7 @@ ELSEWHERE = {
     "IndirectObjects",
     "LinearProbe",
     "Passages",
+    "Prompts",
     "Reviews",
     "Segments",
 }  # in their own tests

@@ -66,7 +66,12 @@ def check_image(
         AttentionError: no floating-point tensor (batch, channel, height, width), or another size.
     """
     check_floats(model_name, images, "images", "(batch, channel, height, width)", 4)
-    height, width = images.shape[-2:]
+    channels, height, width = images.shape[1:]
+    if width in (1, 3) and width < channels:
+        raise AttentionError(
+            f"the images have shape {tuple(images.shape)}, channels last; {model_name} takes (batch, channel, height, width).",
+            "Pass images.permute(0, 3, 1, 2).",
+        )
     if size is not None and (height, width) != size:
         raise AttentionError(
             f"the images are {height}×{width} but {model_name} wants {size[0]}×{size[1]}.",
@@ -82,8 +87,10 @@ def check_floats(model_name: str, tensor: Any, what: str, axes: str, ndim: int) 
         AttentionError: another argument.
     """
     if not isinstance(tensor, Tensor) or tensor.ndim != ndim or not tensor.is_floating_point():
+        alone = isinstance(tensor, Tensor) and tensor.ndim == ndim - 1 and tensor.is_floating_point()
         raise AttentionError(
-            f"{model_name} takes {what} as a floating-point tensor {axes}; got {described(tensor)}.", f"Pass a tensor {axes}."
+            f"{model_name} takes {what} as a floating-point tensor {axes}; got {described(tensor)}.",
+            f"Pass {what}[None], a batch of one." if alone else f"Pass a tensor {axes}.",
         )
 
 
@@ -115,7 +122,7 @@ def check_text(
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
         raise AttentionError(
             f"{model_name} takes token numbers as an integer tensor (batch, token); got {described(ids)}.",
-            "Pass the input_ids of the tokenizer.",
+            'Pass the tensors of the tokenizer by their names: **tokenizer(text, return_tensors="pt").',
         )
     ids = ids.cpu()
     if mask is None:

@@ -122,13 +122,16 @@ def one_tensor(inputs: Any) -> Tensor:
         "Pass a tensor, batch first. An image processor makes one of an image:"
         ' processor(images=image, return_tensors="pt").pixel_values'
     )
+    examples = given if isinstance(given, list) and given else [given]
     fixes = {
         "ndarray": f"{of_image}, else torch.from_numpy(inputs).",
         "list": "Pass one tensor, batch first: attribute(torch.stack(inputs)) of tensors, attribute(torch.tensor(inputs)) of"
         " numbers.",
         "str": "Use attribute_text(text, tokenizer=…).",
     }
-    of_pil = type(given).__module__.startswith("PIL.")
+    if all(isinstance(each, str) for each in examples):
+        fixes["list"] = "Use attribute_text(text, tokenizer=…) for each text."
+    of_pil = all(type(each).__module__.startswith("PIL.") for each in examples)
     fix = (
         f"{of_image}." if of_pil else fixes.get(type(given).__name__, "Pass the tensor that the model is given, batch first.")
     )

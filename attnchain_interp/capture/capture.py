@@ -137,7 +137,13 @@ def capture(
         raise AttentionError("the source is a store, which holds maps already.", "Score it: method.score(store).")
     if isinstance(source, type) or not callable(source):
         what = f"the class {source.__name__}" if isinstance(source, type) else f"of type {type(source).__name__}"
-        raise AttentionError(f"the source is {what}.", "Pass a model, or a callable that returns a store.")
+        named = isinstance(source, str)
+        fix = (
+            f"Load the model first: AutoModel.from_pretrained({source!r})."
+            if named
+            else "Pass a model, or a callable that returns a store."
+        )
+        raise AttentionError(f"the source is {what}.", fix)
     reading = checked(reading)
     reading.check_known("a callable that returns a store")
     if maps not in (None, "attention"):

@@ -147,6 +147,11 @@ def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, *, 
     check_whole_number("steps", steps, "the number of steps of the walk", least=0)
     if isinstance(start, int) or (hasattr(start, "__index__") and not getattr(start, "ndim", 0)):
         start = one_hot(chain, start)
+    if isinstance(start, str):
+        raise AttentionError(
+            f"start is {start!r}; a chain has no names, and start is a token by number, or a distribution.",
+            "Pass a number, such as 0 or -1. MultiBounce(start=…) knows names.",
+        )
     v = distribution(chain, start, "start")
     visited = [v]
     for _ in range(steps):

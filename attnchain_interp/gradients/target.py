@@ -174,6 +174,8 @@ def _choice(target: Any, sizes: Sequence[int], batch: int) -> str:
     """Says what can be selected from logits whose axes after the examples have these sizes."""
     if not sizes:
         return "Pass target=None, or a function of the output that gives one score per example."
+    if isinstance(target, str):
+        return "Pass the number of the class. A model of transformers knows it: model.config.label2id[name]."
     if len(sizes) == 1:
         ends = f"from 0 to {sizes[0] - 1} ({-sizes[0]} to -1 count from the end)"
         return f"Pass a class {ends}, or a list of one for each of the {batch} examples."

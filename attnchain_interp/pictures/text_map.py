@@ -5,13 +5,12 @@ from __future__ import annotations
 import unicodedata
 from itertools import accumulate
 from textwrap import shorten
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
@@ -93,24 +92,26 @@ def show_text(result: TextAttributionResult, *, width: int = 110, title: str | N
     axis = figure.subplots()
     axis.set_axis_off()
     axis.set(xlim=(-beside * _ADVANCE, columns * _ADVANCE), ylim=(height, 0))
-    corners, values = list[NDArray[np.float64]](), list[float]()
+    corners, values = [np.empty((0, 4, 2))], [np.empty(0)]
     for word in words:
         left, top = word.column * _ADVANCE, tops[word.line]
         colour = _GREY if template[word.number] else _SINK if word.number in sinks else "black"
         axis.text(left, top + _TOP / 2, word.text, size=_WORD, family="monospace", va="center", color=colour, parse_math=False)
-        for j in range(len(outputs)) if not template[word.number] else ():
-            x, y = left + _ADVANCE * _cells(word.text), top + _TOP + _CELL * j
-            corners.append(np.array([[left, y], [x, y], [x, y + _CELL], [left, y + _CELL]]))
-            values.append(float(shares[j, word.number]))
+        if not template[word.number]:
+            right, y = left + _ADVANCE * _cells(word.text), top + _TOP + _CELL * np.arange(len(outputs) + 1)
+            ends = np.array([left, right, right, left])
+            corners.append(np.stack(np.broadcast_arrays(ends, np.stack([y[:-1], y[:-1], y[1:], y[1:]], 1)), -1))
+            values.append(shares[:, word.number])
     for line in sorted(shown):
         for j, text in enumerate(outputs):
             place = tops[line] + _TOP + _CELL * (j + 0.5)
             axis.text(-_ADVANCE, place, text, size=_LABEL, family="monospace", ha="right", va="center", parse_math=False)
     colours = colormaps[DIVERGING if scale.signed else _COLOURS]
+    polygons: Any = np.concatenate(corners)  # matplotlib takes an array faster than a list
     drawn = axis.add_collection(
-        PolyCollection(corners, array=values, cmap=colours, norm=scale.norm, edgecolors="#dddddd", lw=0.3)
+        PolyCollection(polygons, array=np.concatenate(values), cmap=colours, norm=scale.norm, edgecolors="#dddddd", lw=0.3)
     )
-    bar = figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01, aspect=40, extend=scale.extend(np.array(values)))
+    bar = figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01, aspect=40, extend=scale.extend(np.concatenate(values)))
     bar.ax.tick_params(labelsize=6)
     bar.set_label("share of the row" + scale.note.replace(", ", ",\n"), fontsize=6)
     notes = ["Grey: the chat template, left out of the shares."] if any(template) else []

@@ -62,7 +62,8 @@ def check_heads(heads: Any) -> None:
     """Refuses everything but a name, a list of heads, and a function."""
     if not (isinstance(heads, str | Sequence) or callable(heads)):
         raise AttentionError(
-            f"heads is of type {type(heads).__name__}; it is a name, a list of heads or a function.", 'Pass heads="mean".'
+            f"heads is of type {type(heads).__name__}; it is a name, a list of heads or a function.",
+            f"Pass heads=[{heads}] for one head." if isinstance(heads, int) else 'Pass heads="mean".',
         )
 
 

@@ -42,7 +42,9 @@ def checked_grid(grid: Any, patches: Tensor) -> Grid:
 def check_labels(labels: Any, batch: int, tokens: int) -> None:
     """Refuses everything but one list for each example of a batch, with one string for each token."""
     if not _are_lists(labels) or [len(row) for row in labels] != [tokens] * batch:
-        raise AttentionError(f"labels must hold {batch} lists of {tokens} strings.", "Pass one string for each token.")
+        flat = isinstance(labels, list) and batch == 1 and len(labels) == tokens
+        fix = "Put the labels into a list: labels=[labels]." if flat else "Pass one string for each token."
+        raise AttentionError(f"labels must hold {batch} lists of {tokens} strings.", fix)
     if odd := [label for row in labels for label in row if not isinstance(label, str)]:
         raise AttentionError(f"labels hold {odd[0]!r}, which is not a string.", "Pass str(label) for each token.")
 

@@ -50,6 +50,7 @@ from .tasks.cluttered_digits import ClutteredDigits as ClutteredDigits
 from .tasks.cluttered_digits import Example as Example
 from .tasks.completions import Facts as Facts
 from .tasks.completions import IndirectObjects as IndirectObjects
+from .tasks.completions import Prompts as Prompts
 from .tasks.examples import Passage as Passage
 from .tasks.image_folder import ImageFolder as ImageFolder
 from .tasks.imagenet_segmentation import ImageNetSegmentation as ImageNetSegmentation

@@ -36,6 +36,10 @@ def test_images_have_a_size() -> None:
         check_image("Model", torch.zeros(1, 3, 4, 6), (8, 8))
     with pytest.raises(ac.AttentionError, match=re.escape("got torch.uint8 (1, 3, 4, 6)")):
         check_image("Model", torch.zeros(1, 3, 4, 6, dtype=torch.uint8), None)
+    with pytest.raises(ac.AttentionError, match=r"Pass images\[None\], a batch of one"):
+        check_image("Model", torch.zeros(3, 4, 6), None)
+    with pytest.raises(ac.AttentionError, match=r"(?s)channels last.*Pass images.permute\(0, 3, 1, 2\)"):
+        check_image("Model", torch.zeros(1, 4, 6, 3), None)
 
 
 def test_the_roles_of_text() -> None:
@@ -47,6 +51,12 @@ def test_the_roles_of_text() -> None:
         check_text("Model", ids, mask[:, 1:])
     with pytest.raises(ac.AttentionError, match="takes token numbers as an integer tensor"):
         check_text("Model", ids.float())
+
+
+def test_an_encoding_is_passed_by_its_names() -> None:
+    for given in ("a text", {"input_ids": torch.ones(1, 2)}):
+        with pytest.raises(ac.AttentionError, match=r"by their names: \*\*tokenizer\(text"):
+            check_text("Model", given)  # type: ignore[arg-type]
 
 
 def test_layers_that_showed_nothing() -> None:

@@ -184,7 +184,9 @@ def test_other_inputs_are_refused_by_their_type(ids: Tensor) -> None:
             r"inputs is of type Image(?s:.*)processor\(images=image, return_tensors=.pt.\).pixel_values",
         ),
         ([images[0]], r"inputs is of type list(?s:.*)attribute\(torch.stack\(inputs\)\)"),
+        ([Image.new("RGB", (8, 8))] * 2, r"inputs is of type list(?s:.*)processor\(images=image"),
         ("text", r"inputs is of type str(?s:.*)attribute_text"),
+        (["text", "other"], r"inputs is of type list(?s:.*)attribute_text\(text, tokenizer=…\) for each"),
         (
             {"input_ids": ids, "attention_mask": ids},
             r"inputs is of type dict(?s:.*)attribute\(inputs\['input_ids'\], model_kwargs=",

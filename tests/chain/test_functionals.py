@@ -203,6 +203,8 @@ def test_bad_starts_are_refused(five: Tensor) -> None:
         ac.bounce(five, torch.tensor([torch.nan, 1, 0, 0, 0]))
     with pytest.raises(ac.AttentionError, match=r"start has shape \(4,\)"):
         ac.bounce(five, torch.full((4,), 0.25))
+    with pytest.raises(ac.AttentionError, match="start is 'last'; a chain has no names"):
+        ac.bounce(five, "last")  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="steps is -1; it is the number of steps"):
         ac.bounce(five, 0, steps=-1)
 

@@ -79,6 +79,7 @@ def test_scores_of_plain_logits() -> None:
         ((1, 2, 3), r"Pass a tuple of 2 indices \(position, class\), or a list of one for each of the 2 examples\.$"),
         (99, r"Pass a tuple of 2 indices"),
         (("a", 3), r"Pass a tuple of 2 indices"),
+        ("cat", r"model\.config\.label2id\[name\]\.$"),
     ],
 )
 def test_the_remedy_says_what_can_be_selected(target: Any, fix: str) -> None:

@@ -59,6 +59,7 @@ def test_the_one_formula() -> None:
         ([-4], "head -4 does not exist"),
         ([], "empty list"),
         ("each", "heads='each' is unknown"),
+        (4, r"(?s)heads is of type int.*Pass heads=\[4\] for one head"),
     ],
 )
 def test_bad_weights(store: AttentionStore, heads: object, message: str) -> None:

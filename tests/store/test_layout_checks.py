@@ -26,6 +26,11 @@ def test_patches_stand_at_the_same_places() -> None:
         checked_grid((1, 1), torch.tensor([[True, False], [False, True]]))
 
 
+def test_labels_without_a_batch_are_put_into_a_list() -> None:
+    with pytest.raises(ac.AttentionError, match=r"Put the labels into a list: labels=\[labels\]"):
+        check_labels(["a", "b"], 1, 2)
+
+
 @pytest.mark.parametrize("labels", [5, "ab", ["ab"], [["a"]], [["a", "b"], ["c", "d"]], [["a", 2]], [["a", None]], {0: "ab"}])
 def test_other_labels_than_a_string_for_each_token_are_refused(labels: Any) -> None:
     check_labels([["a", "b"]], 1, 2)

@@ -44,9 +44,11 @@ def written(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
             list(messages), tokenize=False, add_generation_prompt=not goes_on, continue_final_message=goes_on
         )
     except (ValueError, ImportError) as error:  # no template, or no jinja2 of the version that templates need
+        missing = isinstance(error, ImportError)
+        fix = "Set tokenizer.chat_template, or pass one string, as the model was trained to read a conversation."
         raise AttentionError(
             f"text is a list of messages, and tokenizer.apply_chat_template does not take them: {error}",
-            "Set tokenizer.chat_template, or pass one string, as the model was trained to read a conversation.",
+            "Install that version of jinja2, or pass one string." if missing else fix,
         ) from error
 
 

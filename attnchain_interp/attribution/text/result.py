@@ -170,13 +170,14 @@ class TextAttributionResult(LLMAttributionResult):
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Returns the input tokens with the greatest sums over the outputs, and their shares of all positive sums.
 
+        Tokens are written as a reader sees them, without the marks of a tokenizer.
         The scores are those `elsewhere`. Which sentences did the answer come from: `result.grouped("sentence").top(3)`.
         """
         check_whole_number("count", count, "how many input tokens are returned")
         positive = self.elsewhere().seq_attr.clamp_min(0)
         shares = positive / positive.sum().clamp_min(torch.finfo(positive.dtype).tiny)
         best = shares.argsort(descending=True, stable=True)[:count].tolist()
-        return [(self.input_tokens[k], float(shares[k])) for k in best]
+        return [(" ".join(self.spelling.pieces[k].split()) or self.input_tokens[k], float(shares[k])) for k in best]
 
     def write_html(self, path: str | Path, title: str = "attribution of a text") -> Path:
         """Writes the picture that a notebook shows as a page of its own, under a title. Returns the path.

@@ -64,6 +64,11 @@ class TextAttribution(Attribution):
                 'heads="each" gives a row for every head, and a text has one for every output token.', 'Pass heads="mean".'
             )
         source = attr_method.forward_func
+        if isinstance(source, str):
+            raise AttentionError(
+                f"forward_func is {source!r}; it must be a model.",
+                f"Load the model first: AutoModelForCausalLM.from_pretrained({source!r}).",
+            )
         super().__init__(source)
         self.attr_method, self.tokenizer = attr_method, tokenizer
         self.model: Any = uncompiled(source)
@@ -96,8 +101,9 @@ class TextAttribution(Attribution):
                 on); token ids (token,) or (1, token), or what the tokenizer returns for one text; or Captum's
                 `TextTokenInput`. The model reads its skipped tokens, which have no score.
             target: of a model that generates, the text after the prompt: a string, token ids, or None to let the model
-                generate it. A string is tokenised by itself, without special tokens, and appended, so the tokens at the
-                border may differ from those of the whole text. For another model, the target of `attribute`.
+                generate it. A string is tokenised by itself, without special tokens, and appended: write " Paris" where the
+                prompt does not end with a space. The tokens at the border may differ from those of the
+                whole text. For another model, the target of `attribute`.
             gen_args: arguments of `model.generate`, where the target is None. The defaults are greedy:
                 {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}.
             internal_batch_size: how many output tokens a method of gradients differentiates together. None: all of a short

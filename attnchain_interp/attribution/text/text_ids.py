@@ -80,7 +80,9 @@ def _given(text: Any) -> list[int]:
     if isinstance(text, Mapping):
         return _of_encoding(text)
     if isinstance(text, list | tuple) and text and not all(isinstance(each, int) for each in text):
-        raise AttentionError(f"text is {len(text)} texts; attribute them one by one.", f"Pass {_KINDS}.")
+        each = "[method.attribute_text(each, …) for each in text]"
+        fix = f"Write {each}." if all(isinstance(one, str) for one in text) else f"Pass {_KINDS}."
+        raise AttentionError(f"text is {len(text)} texts; attribute them one by one.", fix)
     try:
         ids = torch.as_tensor(text, device="cpu")
     except (TypeError, ValueError, RuntimeError):
@@ -95,9 +97,8 @@ def _given(text: Any) -> list[int]:
 
 def _of_encoding(encoding: Mapping[str, Any]) -> list[int]:
     if "input_ids" not in encoding:
-        raise AttentionError(
-            f"text holds {', '.join(map(repr, encoding))}, and no 'input_ids'.", "Pass what the tokenizer returns."
-        )
+        fix = "Put the message into a list: [text]." if "role" in encoding else "Pass what the tokenizer returns."
+        raise AttentionError(f"text holds {', '.join(map(repr, encoding))}, and no 'input_ids'.", fix)
     ids = encoding["input_ids"]
     ids = ids[0] if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], list) else ids
     found = _given(ids)

@@ -24,15 +24,16 @@ DATA: Final = {
     "classes:PATH": "a folder for each class, its images inside at any depth: labels; ImageNet's by their WordNet ids",
     "imagenet-segmentation:PATH": "the published gtsegs_ijcv.mat; whole images squeezed to the model's size, as published",
     "bsds500:PATH": "photographs with the segmentations of several people",
+    "prompts:PATH": "prompts of your own with their answers: .jsonl or .json",
     "facts:PATH": "prompts that a fact goes on: facts.jsonl, known_1000.json, counterfact.json",
     "indirect-objects:PATH": "prompts that a name goes on, said once: indirect_objects.jsonl",
     "passages:PATH": "passages with a question: passages.jsonl, or SQuAD's train-v1.1.json and the like",
     "passages-answers:PATH": "the same; methods explain all tokens of the answer, and metrics of the evidence judge them",
     "reviews:PATH": "reviews with rationales: movie_reviews.jsonl, or ERASER's folder",
 }
-"""The last six take a split behind the path: "facts:PATH:validation", "facts:PATH:test"."""
+"""The last seven take a split behind the path: "facts:PATH:validation", "facts:PATH:test"."""
 EXAMPLES = 512
-_TEXTS = ("facts", "indirect-objects", "passages", "passages-answers", "reviews")
+_TEXTS = ("prompts", "facts", "indirect-objects", "passages", "passages-answers", "reviews")
 _SPLITS = ("train", "validation", "test")
 
 
@@ -97,11 +98,12 @@ def _parts(name: str) -> tuple[str, str, Any]:
 
 
 def _texts(kind: str) -> Any:
-    from attnchain_evals.tasks.completions import Facts, IndirectObjects
+    from attnchain_evals.tasks.completions import Facts, IndirectObjects, Prompts
     from attnchain_evals.tasks.passages import Passages
     from attnchain_evals.tasks.reviews import Reviews
 
     return {
+        "prompts": Prompts,
         "facts": Facts,
         "indirect-objects": IndirectObjects,
         "passages": Passages,

@@ -74,6 +74,8 @@ def check_model(name: str) -> None:
     prefix, _, rest = name.partition(":")
     if name in BUNDLED or (prefix in (*FRAMEWORKS, "python") and rest):
         return
+    if os.path.isdir(name):
+        raise AttentionError(f"model {name!r} is a folder, and its framework is not named.", f"Write hf:{name}.")
     meant = did_you_mean(prefix, (*BUNDLED, *FRAMEWORKS)) if prefix else ""
     raise AttentionError(
         f"model {name!r} is unknown.{meant}",

@@ -45,8 +45,11 @@ def _tensor(attributions: Any) -> Tensor:
         if scores.is_complex():
             raise TypeError(f"they are {scores.dtype}")
     except (TypeError, ValueError, RuntimeError) as error:
+        of_text = hasattr(attributions, "seq_attr")
         raise AttentionError(
             f"attributions are a {type(attributions).__name__} that is not an array of real numbers ({error}).",
-            "Pass a tensor, an array, or a list with one of equal shape for each example.",
+            "Pass its scores: result.seq_attr[None]."
+            if of_text
+            else "Pass a tensor, an array, or a list with one of equal shape for each example.",
         ) from error
     return scores if scores.is_floating_point() else scores.double()

@@ -126,8 +126,8 @@ class Perturbation:
             )
         occlusion = occlusion_named(occlusion)
         if inputs.ndim not in occlusion.axes:
-            kind = "images" if inputs.ndim == 4 else "texts"
-            raise AttentionError(f"{occlusion.name!r} removes no parts of {kind}.", "Choose one in docs/evaluation.md.")
+            kind, usual = ("images", "mean") if inputs.ndim == 4 else ("texts", "attention-mask")
+            raise AttentionError(f"{occlusion.name!r} removes no parts of {kind}.", f'Pass occlusion="{usual}", for instance.')
         self.inputs = inputs
         self._batch_size, self._first = batch_size, first
         self._model, self._occlusion = model, occlusion

@@ -13,6 +13,7 @@ _FACTS: Final = ("facts.jsonl", "known_1000.json", "counterfact.json")
 _FACT: Final = (
     "a fact has 'known_id', 'subject', 'attribute' and 'prompt', or 'case_id' and 'requested_rewrite' as in CounterFact"
 )
+_OWN: Final = "a prompt has 'prompt' and 'answer', and perhaps 'evidence': a part of the prompt, or a list of parts"
 _OBJECT: Final = "a prompt with an indirect object has 'case_id', 'prompt' and 'answer'"
 
 
@@ -45,6 +46,31 @@ class IndirectObjects(PromptedTexts):
     def read(self, path: Path) -> tuple[list[Path], list[Prompt]]:
         file = published_file(path, ("indirect_objects.jsonl",))
         return [file], [_giving(record) for record in records(file, _OBJECT)]
+
+
+@final
+class Prompts(PromptedTexts):
+    """Prompts of your own, each with the answer that the model should go on with.
+
+    The file is `.jsonl`, an object on each line, or `.json`, a list of objects: {"prompt": "The capital of France is",
+    "answer": "Paris", "evidence": "France"}. The evidence may be a list of parts of the prompt, or absent. Other fields are
+    left alone. All tokens but the last are ranked. The prompt decides about its split. See `PromptedTexts` for arguments,
+    splits and errors.
+    """
+
+    def read(self, path: Path) -> tuple[list[Path], list[Prompt]]:
+        file = published_file(path, ("prompts.jsonl", "prompts.json"))
+        return [file], [_own(number, record) for number, record in enumerate(records(file, _OWN))]
+
+
+def _own(number: int, record: Record) -> Prompt:
+    text, answer = record.text("prompt").rstrip(), record.text("answer").strip()
+    parts = record.fields.get("evidence")
+    parts = [parts] if isinstance(parts, str) else record.field("evidence", list) if parts else []
+    if odd := [part for part in parts if not isinstance(part, str) or not part.strip()]:
+        raise record.refusal(f"has the evidence {odd[0]!r}, which is no part of a text")
+    spans = tuple(span for part in parts for span in _evidence(record, "evidence", part.strip(), text))
+    return Prompt(str(number), text, answer, spans, group=text)
 
 
 def _fact(record: Record) -> Prompt:

@@ -161,8 +161,9 @@ def _example(row: Any) -> dict[str, Any]:
     image, *rest = row if isinstance(row, tuple | list) and row else (row,)
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise AttentionError(
-            f"an example is {type(row).__name__}, which holds no image.",
-            "Pass an image (channel, height, width), a tuple that begins with one, or an object with `image` or `input_ids`.",
+            f"an example is {type(row).__name__}, which holds no image and no tokens.",
+            "Pass an image (channel, height, width), a tuple that begins with one, or an object with `image` or `input_ids`."
+            " Of prompts and answers make the file of attnchain_evals.Prompts.",
         )
     return {"inputs": image, "label": _label(rest[0]) if rest else None}
 

@@ -200,6 +200,8 @@ def _read(path: str | Path, convert: Callable[[Any], Any]) -> Any:
             return convert(image)
     except FileNotFoundError:
         raise AttentionError(f"there is no file {path}.", "Pass the path of an image file.") from None
+    except IsADirectoryError:
+        raise AttentionError(f"{path} is a folder.", f"Pass its image files: {path}/*.jpg.") from None
     except AttentionError as error:
         raise AttentionError(f"{path}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

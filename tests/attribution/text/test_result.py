@@ -15,6 +15,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import attribution
+from attnchain_interp.attribution.text.spelling import Spelling
 
 from .. import small_models as small
 from .texts import DECODER, ENCODER, SEQ2SEQ, TEXT, bart
@@ -223,6 +224,18 @@ def test_scores_of_narrow_types_have_shares(dtype: torch.dtype) -> None:
     result = of_scores(torch.tensor([[49152, 16384]], dtype=dtype), output_attr=torch.zeros(1, 1, dtype=dtype))
     assert result.top() == [("a", 0.75), ("b", 0.25)]
     assert result.seq_attr.tolist() == [49152, 16384]
+
+
+def test_the_greatest_tokens_are_written_without_marks() -> None:
+    spelling = Spelling(["A", " b", "\n"], [False] * 3)
+    result = ac.TextAttributionResult(
+        input_tokens=["A", "Ġb", "Ċ"],
+        output_tokens=["o"],
+        token_attr=torch.tensor([[1.0, 2, 1]]),
+        policy="",
+        spelling=spelling,
+    )
+    assert [token for token, _ in result.top()] == ["b", "A", "Ċ"]
 
 
 def test_scores_without_meaning_are_refused() -> None:

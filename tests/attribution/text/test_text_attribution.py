@@ -99,6 +99,8 @@ def test_bad_methods() -> None:
     for method in (model, ac.TokenRank, None):
         with pytest.raises(ac.AttentionError, match=r"(?s)attr_method is .* TextAttribution\(TokenRank\(model\), tokenizer\)"):
             ac.TextAttribution(method, DECODER)  # type: ignore[arg-type]
+    with pytest.raises(ac.AttentionError, match="(?s)forward_func is 'gpt2'; it must be a model.*from_pretrained"):
+        ac.TokenRank("gpt2").attribute_text(TEXT, "a dog", DECODER)
     with pytest.raises(ac.AttentionError, match='heads="each"'):
         ac.TokenRank(model, heads="each").attribute_text(TEXT, "a dog", DECODER)
     with pytest.raises(ac.AttentionError, match='use select="row"'):

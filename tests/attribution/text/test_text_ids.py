@@ -89,6 +89,8 @@ def test_conversations_without_a_template() -> None:
     for broken in (refuses, has_an_old_jinja):
         with pytest.raises(ac.AttentionError, match=r"(?s)apply_chat_template does not take them: .*pass one string"):
             method.attribute_text(TALK, "a dog", chatting(broken))
+    with pytest.raises(ac.AttentionError, match="Install that version of jinja2"):
+        method.attribute_text(TALK, "a dog", chatting(has_an_old_jinja))
 
     class Plain:
         __call__ = encode = decode = convert_ids_to_tokens = DECODER.encode
@@ -113,6 +115,10 @@ def test_texts_that_are_no_text() -> None:
             method.attribute_text({"input_ids": [5, 7, 8], name: value}, "a dog", DECODER)
     with pytest.raises(ac.AttentionError, match="text holds 'ids', and no 'input_ids'"):
         method.attribute_text({"ids": [5]}, "a dog", DECODER)
+    with pytest.raises(ac.AttentionError, match=r"Put the message into a list: \[text\]"):
+        method.attribute_text(TALK[0], "a dog", DECODER)
+    with pytest.raises(ac.AttentionError, match=r"Write \[method\.attribute_text\(each, …\) for each in text\]"):
+        method.attribute_text([TEXT, TEXT], "a dog", DECODER)  # type: ignore[arg-type]
     for given in ([5, 7], TextTokenInput(TEXT, DECODER)):
         with pytest.raises(ac.AttentionError, match="add_special_tokens=True is for a string"):
             method.attribute_text(given, "a dog", DECODER, add_special_tokens=True)

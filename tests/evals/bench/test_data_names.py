@@ -45,6 +45,11 @@ def test_common_facts() -> None:
     check_data("common-facts:test")
 
 
+def test_prompts_of_your_own(tmp_path: Path) -> None:
+    own = write_lines(tmp_path / "mine.jsonl", [{"prompt": "Rome is in", "answer": "Italy"}])
+    assert len(open_data(f"prompts:{own}", None, None, 0, TOKENIZER)) == 1
+
+
 def test_passages_explain_the_first_token_or_the_answer(tmp_path: Path) -> None:
     passage = {"id": "a", "context": CONTEXT, "question": "Who built Rome?", "answer": "Romulus", "answer_span": [43, 50]}
     file = write_lines(tmp_path / "passages.jsonl", [passage])

@@ -26,6 +26,11 @@ def test_the_sample_of_a_bundled_model_fits_it(name: str) -> None:
         assert loaded.model(**loaded.sample) is not None
 
 
+def test_a_folder_lacks_its_framework(tmp_path: Path) -> None:
+    with pytest.raises(AttentionError, match=f"(?s)is a folder, and its framework is not named.*Write hf:{tmp_path}"):
+        load(str(tmp_path))
+
+
 def test_unknown_names() -> None:
     with pytest.raises(AttentionError, match=r"model 'bundle' is unknown. Did you mean .*\nUse bundled"):
         load("bundle")

@@ -83,6 +83,12 @@ def test_token_numbers_perturb_tokens() -> None:
     )
 
 
+def test_a_result_of_a_text_is_not_its_scores() -> None:
+    result: Any = ac.TextAttributionResult(input_tokens=["a"], output_tokens=["b"], token_attr=torch.ones(1, 1), policy="")
+    with pytest.raises(ac.AttentionError, match=r"Pass its scores: result\.seq_attr\[None\]"):
+        perturbation_curve(Sum().eval(), IDS, result, 1, occlusion="pad-token")
+
+
 def test_integrated_gradients_of_a_text() -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2)).eval()

@@ -96,7 +96,7 @@ def test_the_mean_embedding_of_a_classifier_with_a_decoder(kind: str) -> None:
 def test_bad_calls() -> None:
     model = Sum().eval()
     for options, message in (
-        ({"occlusion": MeanColour()}, "'mean' removes no parts of texts"),
+        ({"occlusion": MeanColour()}, "(?s)'mean' removes no parts of texts.*occlusion=.attention-mask."),
         ({"features": "patch"}, "features='patch' are not features of a text"),
         ({"features": "word"}, 'Use "token", or a label map'),
         ({"features": WORDS[:, :4]}, r"label map is \(2, 4\) .* need \(2, 5\) of integers from -1"),
