@@ -15,7 +15,7 @@ from attnchain_interp.checks import as_number, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.numerics.adjoint import with_implicit_gradient
 from attnchain_interp.numerics.certification import LEAST_TOLERANCE, certify
-from attnchain_interp.numerics.direct import second_of_spectrum
+from attnchain_interp.numerics.direct import second_of_diagonal, second_of_spectrum
 from attnchain_interp.numerics.solver import solve
 from attnchain_interp.operators import Dense, Factors
 from attnchain_interp.reprs import with_fields
@@ -245,4 +245,8 @@ def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:
         raise AttentionError(
             "|λ₂| of a factored chain has no gradient here.", "Use torch.no_grad(), or pass the map: factors.maps()."
         )
-    return second_of_spectrum(chain.matrix)
+    _refuse_absorbing(chain)
+    lower, upper = (chain.transitions.triangular(chain.states, upper=side) for side in (False, True))
+    found = second_of_diagonal(chain.transitions.diagonal(), chain.states)
+    mixed = ~(lower | upper)
+    return found.masked_scatter(mixed, second_of_spectrum(chain.matrix[mixed])) if bool(mixed.any()) else found

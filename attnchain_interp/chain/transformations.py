@@ -93,18 +93,19 @@ def reverse(P: Tensor | Factors | Chain) -> Chain:
         AttentionError: no state attends to some state; its reversed row would have no mass.
     """
     chain = as_chain(P)
-    received = chain.step(chain.states.to(chain.dtype))
-    if bool((chain.states & ~(received > 0)).any()):
-        where = (chain.states & ~(received > 0)).nonzero()[0].tolist()
-        raise AttentionError(
-            f"no state attends to token {where[-1]} (index {where}), so the chain cannot be reversed there.",
-            "Damp it first: reverse(damp(P, 0.99)).",
-        )
     return reversed_over(chain.transitions, chain.states)
 
 
 def reversed_over(transitions: Operator, states: Tensor) -> Chain:
     """Returns the reversed chain of `conditioned` maps. Tokens outside `states` start where attention to them comes from."""
+    received = transitions.left(states.to(transitions.dtype)[..., None, :])[..., 0, :]
+    ignored = states & ~(received > 0)
+    if bool(ignored.any()):
+        where = ignored.nonzero()[0].tolist()
+        raise AttentionError(
+            f"no state attends to token {where[-1]} (index {where}), so the chain cannot be reversed there.",
+            "Leave this token out, or damp the chain first: reverse(damp(P, 0.99)).",
+        )
     return Chain(transitions.transposed().conditioned(states).scaled(columns=states), states, check=False)
 
 

@@ -106,6 +106,10 @@ class AttentionStore:
     def __getitem__(self, layer: int | str) -> LayerAttention:
         return self._layers[layer_name(self.names, layer)]
 
+    def __contains__(self, layer: object) -> bool:
+        """Says whether a layer of this name, or this `LayerAttention`, is in the store."""
+        return layer in self._layers if isinstance(layer, str) else layer in self._layers.values()
+
     @property
     def names(self) -> list[str]:
         return list(self._layers)

@@ -193,11 +193,7 @@ class TokenLayout:
         return chosen
 
     def position(self, token: int) -> int:
-        """Returns the position of a token that is counted from either end.
-
-        Raises:
-            AttentionError: out of range.
-        """
+        """Returns the position of a token that is counted from either end; an `AttentionError` where it is out of range."""
         return check_position("token", token, len(self))
 
     @property
@@ -241,10 +237,15 @@ class TokenLayout:
         """Returns the patch scores of `scores` (batch, …, token) on the image grid: (batch, …, rows, columns).
 
         Raises:
-            AttentionError: there is no grid.
+            AttentionError: there is no grid, or there are scores of another number of tokens.
         """
         check_tensor("scores", scores, "(batch, …, token)")
         if self.grid is None:
             raise AttentionError("there is no image grid in this layout.", 'Ask for output="tokens".')
+        if not scores.ndim or scores.shape[-1] != len(self):
+            raise AttentionError(
+                f"scores has shape {tuple(scores.shape)}; it must be (…, {len(self)}): one for every token of this layout.",
+                "Pass scores of all tokens, also of those that are no patches.",
+            )
         patches = (self.roles[0] == Role.PATCH).to(scores.device)
         return scores[..., patches].unflatten(-1, self.grid)

@@ -145,6 +145,8 @@ def test_a_chain_that_ends_is_refused() -> None:
     for function in (ac.mixing, ac.stationary, ac.second_eigenvalue):
         with pytest.raises(ac.AttentionError, match="the chain is absorbing"):
             function(chain)
+    with pytest.raises(ac.AttentionError, match="the chain is absorbing"):
+        ac.second_eigenvalue(ac.absorb(attention(5, 1)[0].requires_grad_(), torch.arange(5) == 0))
 
 
 @pytest.mark.gpu
@@ -377,6 +379,21 @@ def test_triangular_maps_are_read_off_the_diagonal(flip: bool) -> None:
     P = P.flip(-1, -2) if flip else P
     expected = P.diagonal(dim1=-2, dim2=-1).sort(-1).values[:, -2]
     assert torch.equal(ac.second_eigenvalue(P), expected)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_gradient_of_triangular_maps_is_that_of_their_diagonal(flip: bool) -> None:
+    """Their eigenvectors are so near to each other that a gradient through all of them was NaN."""
+    upper = torch.ones(400, 400, dtype=torch.bool).triu(1)
+    logits = 3 * torch.randn(2, 400, 400, generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    maps = logits.masked_fill(torch.stack([upper, torch.zeros_like(upper)]), -torch.inf).softmax(-1)
+    found = ac.second_eigenvalue(maps.flip(-1, -2) if flip else maps)
+    (gradient,) = torch.autograd.grad(found[0], logits, retain_graph=True)
+    (expected,) = torch.autograd.grad(maps[0].diagonal().topk(2).values[1], logits, retain_graph=True)
+    assert torch.allclose(gradient, expected, atol=1e-7)
+    (gradient,) = torch.autograd.grad(found[1], logits)
+    assert gradient[1].any(), "the other map is solved"
 
 
 @given(random_logits(least=3))

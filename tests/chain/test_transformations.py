@@ -80,6 +80,9 @@ def test_a_row_without_mass_is_refused() -> None:
         ac.restrict(P, torch.tensor([False, False, False]))
     with pytest.raises(ac.AttentionError, match="no state attends to token 1"):
         ac.reverse(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    maps = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+    with pytest.raises(ac.AttentionError, match=r"no state attends to token 1 \(index \[0, 0, 1\]\).*\nLeave this token out"):
+        ac.AttentionStore.from_maps([maps]).chain(heads="each", direction="outgoing")
 
 
 def test_personalization_outside_the_states_is_refused(five: Tensor) -> None:

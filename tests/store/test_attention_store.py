@@ -12,6 +12,9 @@ def test_access(store: AttentionStore, logits: Tensor) -> None:
     assert [layer.name for layer in store] == store.names == ["layer.0", "layer.1", "layer.2"]
     assert torch.equal(store[-1].maps, maps[2])
     assert store["layer.1"].heads == 3
+    assert "layer.1" in store
+    assert store[1] in store
+    assert "layer.3" not in store
     assert torch.equal(store.maps(), maps.transpose(0, 1))
     assert torch.equal(store.maps(slice(1, None)), maps[1:].transpose(0, 1))
     assert torch.equal(store.maps(["layer.2", 0]), maps[[2, 0]].transpose(0, 1))

@@ -54,6 +54,7 @@ def test_padding_is_never_selected() -> None:
             r"(?s)at positions \[0, 1\] \(padding on the left\).*Use class_tokens",
         ),
         (lambda: TokenLayout.text(torch.ones(1, 2)).to_grid(torch.ones(1, 2)), 'output="tokens"'),
+        (lambda: layout().to_grid(torch.ones(2, 6)), r"scores has shape \(2, 6\); it must be \(…, 9\)"),
     ],
 )
 def test_bad_layouts_and_selections(build: object, message: str) -> None:

@@ -112,7 +112,9 @@ def reduce_layers(
         )
     results: list[list[Tensor]] = [[] for _ in functions]
     for envoy in chosen:
-        reduced = reduce_layer(whole(shown(envoy), rows, envoy.path), functions, tokens, detach, envoy.path)
+        attention = shown(envoy)
+        attention = whole(attention, rows, envoy.path, position(envoy).visits(f"{envoy.path}.output"))
+        reduced = reduce_layer(attention, functions, tokens, detach, envoy.path)
         for several, result in zip(results, reduced, strict=True):
             several.append(result)
     for several in results:

@@ -12,16 +12,24 @@ from attnchain_adapters.tracing.shown_attention import Attention
 Rows = dict[str, tuple[Tensor, Tensor | None, Tensor | None]]
 
 
-def whole(attention: Attention, rows: Rows | None, path: str) -> Attention:
+def whole(attention: Attention, rows: Rows | None, path: str, step: int = 0) -> Attention:
     """Returns the attention of all tokens so far, and keeps it in `rows`.
 
-    The first step attends from the prompt to itself, each later one from its new tokens to all before them and to themselves.
+    Step 0 attends from the prompt to itself, each later one from its new tokens to all before them and to themselves; without
+    a cache, from all to all.
 
     Raises:
-        ValueError: maps that are not square and do not follow on what `rows` holds, and beams.
+        ValueError: maps that are not square and do not follow on what `rows` holds, beams, and a later step of another text.
     """
     one = attention.maps(slice(0, 1))
     queries, keys = one.shape[-2:]
+    before = rows[path][0].shape[-1] if rows and path in rows else 0
+    if queries == keys and step and (attention.cached is not None or before >= keys):
+        raise ValueError(
+            f"{path} attends in step {step} from {keys} tokens to themselves alone: this is another text than that of the"
+            " steps before. Classifier-free guidance runs the model twice for each token, with the prompt and without it."
+            " Choose the steps of the prompt, tracer.iter[[0, 2, 4]], or trace one forward over the finished text."
+        )
     if queries == keys and rows is None:
         return attention
     maps, unpadded = attention.maps(slice(None)), attention.keys

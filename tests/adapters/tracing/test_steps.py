@@ -153,6 +153,28 @@ def test_a_sliding_cache_that_drops_a_token_is_no_search_with_beams() -> None:
     assert [each.shape[-1] for each in found] == [7, 8]
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_other_text_of_guidance_is_refused(cached: bool) -> None:
+    """It was read as the next step, of one token. The steps of the prompt are those of the finished text."""
+    model = decoder()
+    guided: dict[str, Any] = {**FOUR, "guidance_scale": 1.5, "use_cache": cached}
+
+    def trace(steps: list[int]) -> list[torch.Tensor]:
+        with torch.no_grad(), model.generate(LONG, **guided) as tracer:
+            rows: dict[str, Any] = {}
+            found = nnsight.save([])
+            for _ in tracer.iter[steps]:
+                found.append(token_rank(model, rows=rows))
+        return found
+
+    text = model._module.generate(**model.tokenizer(LONG, return_tensors="pt"), **guided)
+    maps = ac.capture(model._module, text[:, :-1]).maps()
+    *_, last = trace([0, 2, 4, 6])
+    assert torch.allclose(last, ac.stationary(maps, 0.5, torch.eye(10)[-1]), atol=1e-5)
+    with pytest.raises(ValueError, match=r"in step 1 from 1 tokens to themselves alone.*tracer.iter\[\[0, 2, 4\]\]"):
+        trace([0, 1])
+
+
 def test_rows_that_do_not_follow_on() -> None:
     def attention(queries: int, keys: int) -> Attention:
         maps = torch.ones(2, 3, queries, keys).tril(keys - queries)
