@@ -5,6 +5,8 @@ Maps are (chain, token, token); `jump` (chain, token) is where a damped walk lan
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -119,7 +121,36 @@ def second_of_spectrum(maps: Tensor) -> Tensor:
     """Returns |λ₂| (…) by a dense eigensolver in float64."""
     if maps.shape[-1] == 1:
         return maps.new_zeros(maps.shape[:-2])
-    return eigenvalues_of(maps.double()).abs().topk(2, -1).values[..., 1].to(maps.dtype)
+    second = eigenvalues_of(maps.detach().double()).abs().topk(2, -1).values[..., 1]
+    if torch.is_grad_enabled() and maps.requires_grad:
+        differentiated: Any = _Second.apply
+        return differentiated(maps, second.to(maps.dtype))
+    return second.to(maps.dtype)
+
+
+class _Second(torch.autograd.Function):
+    """Gives |λ₂| its gradient by the eigenvectors of λ₂ alone: all of them may be too near to each other to be inverted."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, second: Tensor) -> Tensor:
+        ctx.save_for_backward(maps)
+        return second.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        from scipy.linalg import eig
+
+        if torch.is_grad_enabled():
+            raise AttentionError("|λ₂| is differentiated once.", "Leave create_graph=True out.")
+        (maps,) = ctx.saved_tensors
+        found = np.zeros(maps.shape)
+        for index in np.ndindex(*maps.shape[:-2]):
+            values, left, right = eig(maps[index].double().cpu().numpy(), left=True)
+            second = np.abs(values).argsort()[-2]
+            u, v, value = left[:, second].conj(), right[:, second], values[second]
+            if value:
+                found[index] = (np.outer(u, v) * (value.conj() / abs(value) / (u @ v))).real
+        return torch.from_numpy(found).to(maps) * gradients[0][..., None, None], None
 
 
 def eigenvalues_of(matrices: Tensor) -> Tensor:

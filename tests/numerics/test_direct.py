@@ -98,3 +98,18 @@ def test_closed_classes_are_named() -> None:
     with pytest.raises(AttentionError, match=r"2 closed classes \(\{0, 1\}, \{2\}\) and 1 transient"):
         direct.require_irreducible(P, every)
     direct.require_irreducible(P, torch.tensor([True, True, False, False]))
+
+
+def test_a_gradient_takes_the_eigenvectors_of_one_eigenvalue() -> None:
+    """A block of tokens, and causal ones behind it: the inverse of all eigenvectors gave 10²⁴ or an error."""
+    hidden = torch.ones(300, 300, dtype=torch.bool).triu(1)
+    hidden[:40, :40] = False
+    logits = 6 * torch.randn(300, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    maps = logits.masked_fill(hidden, -torch.inf).softmax(-1).requires_grad_()
+    behind = maps.diagonal()[40:]
+    assert behind.max() > direct.second_of_spectrum(maps[:40, :40].detach()), "so λ₂ is an entry of the diagonal"
+    (gradient,) = torch.autograd.grad(direct.second_of_spectrum(maps), maps)
+    (expected,) = torch.autograd.grad(behind.max(), maps)
+    assert torch.allclose(gradient.masked_fill(hidden, 0), expected, atol=1e-9)
+    with pytest.raises(AttentionError, match="differentiated once"):
+        torch.autograd.grad(direct.second_of_spectrum(maps), maps, create_graph=True)
