@@ -55,7 +55,7 @@ SLOW: Final = ("LeaveOneOut", "IntegratedGradients(n_steps=10)")
 def srg(occlusion: str, score: Any) -> ExampleMetric:
     name = "srg" if score == "probability" else "srg log p"
     steps = 10 if occlusion == TEXT["occlusion"] else 5
-    return SRG(Protocol(occlusion, "token", steps, score), f"{name}/{occlusion}")
+    return SRG(Protocol(occlusion, "token", fractions=steps, score=score), f"{name}/{occlusion}")
 
 
 def faithfulness(*occlusions: str) -> list[ExampleMetric]:
@@ -181,7 +181,7 @@ def measured(options: argparse.Namespace) -> dict[str, Summary]:
         file, reader, task = TASKS[name]
         task = task.of(options.methods, BASELINE)
         limit = options.limit or task.limit
-        data = reader(options.data / file, loaded.reading.tokenizer, model, options.split, limit)
+        data = reader(options.data / file, loaded.reading.tokenizer, model, options.split, limit=limit)
         found[name] = measure(model, data, task, None, options.output / f"{name}-{options.split}", BASELINE, 1, limit)
         print(section(task, found[name]))
     return found

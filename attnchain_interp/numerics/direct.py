@@ -145,7 +145,8 @@ class _Second(torch.autograd.Function):
         (maps,) = ctx.saved_tensors
         found = np.zeros(maps.shape)
         for index in np.ndindex(*maps.shape[:-2]):
-            values, left, right = eig(maps[index].double().cpu().numpy(), left=True)
+            solved: Any = eig(maps[index].double().cpu().numpy(), left=True)
+            values, left, right = solved
             second = np.abs(values).argsort()[-2]
             u, v, value = left[:, second].conj(), right[:, second], values[second]
             if value:

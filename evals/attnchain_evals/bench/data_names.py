@@ -63,13 +63,13 @@ def open_data(
         from attnchain_evals.tasks.key_values import KeyValues
 
         count = EXAMPLES if limit is None else max(EXAMPLES, limit)
-        return (ClutteredDigits if kind == "digits" else KeyValues)(split, count, seed)
+        return (ClutteredDigits if kind == "digits" else KeyValues)(split, count, seed=seed)
     if kind in _TEXTS:
         if tokenizer is None:
             raise AttentionError(
                 "the model has no tokenizer, so no prompts can be read for it.", "Use a decoder: --model hf:NAME."
             )
-        return _texts(kind)(path, tokenizer, model, split, limit)
+        return _texts(kind)(path, tokenizer, model, split, limit=limit)
     if preprocess is None:
         raise AttentionError(
             "the model takes no images, so no images can be read for it.", "Use key-values:validation or a vision model."

@@ -96,7 +96,7 @@ def perturbation(trial: Trial, occlusion: str | Occlusion, batch_size: int) -> P
 
     def made() -> Perturbation:
         known: dict[str, Tensor] = trial.once(("clean", batch_size), dict)  # the same under every occlusion
-        found = Perturbation(trial.model, trial.inputs, occlusion, batch_size, trial.first, **known)
+        found = Perturbation(trial.model, trial.inputs, occlusion, batch_size, first=trial.first, **known)
         known["clean"] = found.clean
         return found
 

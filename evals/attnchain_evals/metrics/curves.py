@@ -31,7 +31,7 @@ class Taken(NamedTuple):
     attributions: Tensor
 
     def curve(self, mode: Mode, order: Order) -> PerturbationCurve:
-        return self.protocol.curve(self.trial, self.attributions, mode, order)
+        return self.protocol.curve(self.trial, self.attributions, mode, order=order)
 
     def area(self, mode: Mode, order: Order) -> Tensor:
         return self.protocol.area(self.curve(mode, order))
@@ -219,4 +219,8 @@ def curve_metrics(
     features: Features = "auto",
 ) -> list[ExampleMetric]:
     """Returns deletion, insertion and SRG under each occlusion. They share their curves."""
-    return [kind(Protocol(occlusion, features, fractions)) for occlusion in occlusions for kind in (Deletion, Insertion, SRG)]
+    return [
+        kind(Protocol(occlusion, features, fractions=fractions))
+        for occlusion in occlusions
+        for kind in (Deletion, Insertion, SRG)
+    ]

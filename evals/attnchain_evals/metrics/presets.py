@@ -43,15 +43,15 @@ def _floored_tenths(height: int, width: int) -> list[int]:
 
 
 def _rise(occlusion: Occlusion) -> Protocol:
-    return Protocol(occlusion, "pixel", _row_by_row, area=equally_spaced)
+    return Protocol(occlusion, "pixel", fractions=_row_by_row, area=equally_spaced)
 
 
 def _chefer(mean: tuple[float, ...], std: tuple[float, ...]) -> Protocol:
-    return Protocol(Black(mean, std), "pixel", _floored_tenths, "accuracy", ends=False)
+    return Protocol(Black(mean, std), "pixel", fractions=_floored_tenths, score="accuracy", ends=False)
 
 
 def _road(noise: float, seed: int, fractions: tuple[float, ...]) -> Protocol:
-    return Protocol(NoisyLinear(noise, seed), "pixel", fractions, "accuracy", ends=False)
+    return Protocol(NoisyLinear(noise, seed), "pixel", fractions=fractions, score="accuracy", ends=False)
 
 
 def _road_lerf(noise: float = 0.01, seed: int = 0) -> ExampleMetric:

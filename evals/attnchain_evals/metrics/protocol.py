@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal, final, get_args
 
 import numpy as np
@@ -53,6 +53,7 @@ class Protocol:
 
     occlusion: str | Occlusion = "mean"
     features: Features = "auto"
+    _: KW_ONLY
     fractions: int | Sequence[float] | Callable[[int, int], Sequence[int]] | None = None
     score: ClassScore = "probability"
     ends: bool = True
@@ -111,7 +112,7 @@ class Protocol:
             chosen: dict[str, Any] = {"score": self.score, "ends": self.ends, "features": features_of(trial, self.features)}
             own = {"fractions": self._fractions(trial), "rounding": self.rounding}
             chosen |= {name: value for name, value in own.items() if value is not None}
-            return experiment.curve(attributions, self.classes(trial), mode, order, **chosen)
+            return experiment.curve(attributions, self.classes(trial), mode, order=order, **chosen)
 
         return trial.once((replace(self, area=trapezoid), attributions, mode, order), taken)
 

@@ -35,6 +35,7 @@ def perturbation_curve(
     attributions: Any,
     target: int | Tensor | None = None,
     mode: Mode = "deletion",
+    *,
     occlusion: str | Occlusion | Callable[[Tensor], Tensor] = "mean",
     order: Order = "morf",
     fractions: int | Sequence[float] = 20,
@@ -86,7 +87,19 @@ def perturbation_curve(
     Source: Petsiuk et al. 2018 (RISE) for the two curves; Bluecher et al. 2024 (arXiv 2401.06654) for SRG.
     """
     experiment = Perturbation(model, inputs, occlusion, batch_size)
-    return experiment.curve(attributions, target, mode, order, fractions, features, score, ends, seed, rounding, reduction)
+    return experiment.curve(
+        attributions,
+        target,
+        mode,
+        order=order,
+        fractions=fractions,
+        features=features,
+        score=score,
+        ends=ends,
+        seed=seed,
+        rounding=rounding,
+        reduction=reduction,
+    )
 
 
 @final
@@ -112,6 +125,7 @@ class Perturbation:
         inputs: Tensor,
         occlusion: str | Occlusion | Callable[[Tensor], Tensor] = "mean",
         batch_size: int = 64,
+        *,
         first: int = 0,
         clean: Tensor | None = None,
     ) -> None:
@@ -207,6 +221,7 @@ class Perturbation:
         attributions: Any,
         target: int | Tensor | None = None,
         mode: Mode = "deletion",
+        *,
         order: Order = "morf",
         fractions: int | Sequence[float] = 20,
         features: Features = "auto",

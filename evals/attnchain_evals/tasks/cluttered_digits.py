@@ -55,7 +55,7 @@ class ClutteredDigits(DrawnDataset[Example]):
 
     settings = ("difficulty",)
 
-    def __init__(self, split: Split = "test", length: int = 512, seed: int = 0, difficulty: float = 1.0) -> None:
+    def __init__(self, split: Split = "test", length: int = 512, *, seed: int = 0, difficulty: float = 1.0) -> None:
         super().__init__(split, length, seed)
         check_probability("difficulty", difficulty, "0 for plain images, 1 for the task itself", usual=1.0)
         self.difficulty = difficulty

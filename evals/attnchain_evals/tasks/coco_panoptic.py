@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnchain_evals.tasks.digest import sha256
-from attnchain_evals.tasks.image_folder import open_image
+from attnchain_evals.tasks.image_folder import files_digest, open_image
 from attnchain_evals.tasks.published_files import Record, contents, whole_record
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted, with_fields
@@ -83,10 +82,11 @@ class CocoPanoptic:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The sha256 of the JSON."""
+        """The sha256 of the JSON, and of the names and contents of the photographs and maps that are there."""
+        files = [each for name, row in self._rows for each in (self._images / str(name), self._maps / row.text("file_name"))]
         return {
             "name": "CocoPanoptic",
-            "sha256": sha256(self._file),
+            "sha256": files_digest((self._file, *filter(Path.is_file, files)), self._root),
             "split": self.split,
             "length": len(self),
         }

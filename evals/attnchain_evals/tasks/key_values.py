@@ -83,7 +83,7 @@ class KeyValues(DrawnDataset[TextExample]):
 
     settings = ("pairs",)
 
-    def __init__(self, split: Split = "test", length: int = 512, seed: int = 0, pairs: tuple[int, int] = (3, 6)) -> None:
+    def __init__(self, split: Split = "test", length: int = 512, *, seed: int = 0, pairs: tuple[int, int] = (3, 6)) -> None:
         super().__init__(split, length, seed)
         if not 1 <= pairs[0] <= pairs[1] <= MOST_PAIRS:
             raise AttentionError(

@@ -65,6 +65,7 @@ class PromptedTexts(ABC):
         tokenizer: Any,
         model: nn.Module | None = None,
         split: Part | None = None,
+        *,
         limit: int | None = None,
         explained: Explained = "first token",
     ) -> None:

@@ -33,7 +33,7 @@ def test_figures_are_those_of_the_metrics_themselves() -> None:
     for occlusion in ("mean", "blur"):
         areas = []
         for mode in ("deletion", "insertion"):
-            curve = perturbation_curve(model, batch.image, grid, target, mode, occlusion, fractions=FRACTIONS)  # type: ignore[arg-type]
+            curve = perturbation_curve(model, batch.image, grid, target, mode, occlusion=occlusion, fractions=FRACTIONS)  # type: ignore[arg-type]
             figures = result.figures("TokenRank", f"{mode}/{occlusion}")
             assert np.allclose(figures, torch.cat([curve.auc[:, None], curve.scores], 1), atol=1e-6)
             areas.append(figures[:, 0])

@@ -164,7 +164,7 @@ def test_areas_of_torch_cam(images: Tensor, occlusion: Zero | Blur, baseline: An
     metric = DeletionInsertionMetric(Given(model, saliency), partial(torch.softmax, dim=-1), steps=16, baseline=baseline)
     metric.update(images)
     trial = Trial(model, images, model(images).argmax(1))
-    protocol = Protocol(occlusion, "pixel", 16)
+    protocol = Protocol(occlusion, "pixel", fractions=16)
     for ours, theirs in ((Deletion(protocol), "deletion_auc"), (Insertion(protocol), "insertion_auc")):
         assert float(ours.measure(trial, saliency)[:, 0].mean()) == pytest.approx(metric.summary()[theirs], abs=1e-6)
 

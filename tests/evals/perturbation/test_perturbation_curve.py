@@ -56,15 +56,15 @@ def test_deletion_in_closed_form(model: nn.Module, images: Tensor) -> None:
 
 
 def test_insertion_in_closed_form(model: nn.Module, images: Tensor) -> None:
-    curve = perturbation_curve(model, images, WEIGHTS.expand(2, -1, -1), 1, "insertion", black, fractions=6)
+    curve = perturbation_curve(model, images, WEIGHTS.expand(2, -1, -1), 1, "insertion", occlusion=black, fractions=6)
     assert torch.allclose(curve.scores[0], removed([0, 0.4, 0.7, 0.9, 1, 1, 1]), atol=1e-6)
 
 
 def test_insertion_is_deletion_of_the_least_relevant_read_backwards(model: nn.Module, images: Tensor) -> None:
     scores = torch.rand(2, 2, 3, generator=torch.Generator().manual_seed(0))
     symmetric = [1 / 6, 1 / 2, 5 / 6]
-    insertion = perturbation_curve(model, images, scores, 1, "insertion", black, fractions=symmetric)
-    lerf = perturbation_curve(model, images, scores, 1, "deletion", black, "lerf", fractions=symmetric)
+    insertion = perturbation_curve(model, images, scores, 1, "insertion", occlusion=black, fractions=symmetric)
+    lerf = perturbation_curve(model, images, scores, 1, "deletion", occlusion=black, order="lerf", fractions=symmetric)
     assert torch.allclose(insertion.scores, lerf.scores.flip(1))
     assert torch.allclose(insertion.auc, lerf.auc)
 
@@ -72,7 +72,7 @@ def test_insertion_is_deletion_of_the_least_relevant_read_backwards(model: nn.Mo
 def test_the_true_ranking_is_best_and_its_reverse_worst(model: nn.Module, images: Tensor) -> None:
     def srg(scores: Tensor) -> float:
         pair = [
-            perturbation_curve(model, images, scores.expand(2, -1, -1), 1, mode, black, fractions=6).auc.mean()
+            perturbation_curve(model, images, scores.expand(2, -1, -1), 1, mode, occlusion=black, fractions=6).auc.mean()
             for mode in ("insertion", "deletion")
         ]
         return float(pair[0] - pair[1])

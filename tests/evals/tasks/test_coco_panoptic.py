@@ -35,11 +35,14 @@ def test_classes_and_segments_of_every_pixel(coco: Path) -> None:
     assert repr(data).endswith("val2017: 2 images)")
 
 
-def test_the_identity_follows_the_annotations(coco: Path) -> None:
-    before = CocoPanoptic(coco).identity
-    file = coco / "annotations" / "panoptic_val2017.json"
-    file.write_text(file.read_text() + " ")
-    assert CocoPanoptic(coco).identity["sha256"] != before["sha256"]
+def test_the_identity_follows_annotations_maps_and_photographs(coco: Path) -> None:
+    files = ["annotations/panoptic_val2017.json", "annotations/panoptic_val2017/*.png", "val2017/*"]
+    seen = [CocoPanoptic(coco).identity["sha256"]]
+    for pattern in files:
+        file = next(coco.glob(pattern))
+        file.write_bytes(file.read_bytes() + b" ")
+        seen.append(CocoPanoptic(coco).identity["sha256"])
+    assert len({*seen}) == 4
 
 
 @pytest.mark.parametrize("part", ["annotations/panoptic_val2017.json", "annotations/panoptic_val2017", "val2017"])
