@@ -62,6 +62,11 @@ class TokenAttribution(Method, ABC):
 
     def scores(self, source: Any, first: int = 0) -> Tensor:
         """Returns the scores of a source: those that `read` has found, if the subclass has no other way."""
+        if not hasattr(source, "scores"):
+            raise AttentionError(
+                f"{type(self).__name__} has no scores(source, first), and what read returns has no scores.",
+                "Define scores(self, source, first=0), which returns a tensor (batch, token).",
+            )
         return source.scores
 
     def scored(self, call: Call, with_residual: bool) -> Scored:

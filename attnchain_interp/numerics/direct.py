@@ -121,23 +121,29 @@ def second_of_spectrum(maps: Tensor) -> Tensor:
     """Returns |λ₂| (…) by a dense eigensolver in float64."""
     if maps.shape[-1] == 1:
         return maps.new_zeros(maps.shape[:-2])
-    second = eigenvalues_of(maps.detach().double()).abs().topk(2, -1).values[..., 1]
     if torch.is_grad_enabled() and maps.requires_grad:
         differentiated: Any = _Second.apply
-        return differentiated(maps, second.to(maps.dtype))
-    return second.to(maps.dtype)
+        try:
+            return differentiated(maps)
+        except RuntimeError:  # torch.func takes no such function
+            return _second_absolute(maps)
+    return _second_absolute(maps)
+
+
+def _second_absolute(maps: Tensor) -> Tensor:
+    return eigenvalues_of(maps.double()).abs().topk(2, -1).values[..., 1].to(maps.dtype)
 
 
 class _Second(torch.autograd.Function):
     """Gives |λ₂| its gradient by the eigenvectors of λ₂ alone: all of them may be too near to each other to be inverted."""
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, second: Tensor) -> Tensor:
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
         ctx.save_for_backward(maps)
-        return second.clone()
+        return _second_absolute(maps)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         from scipy.linalg import eig
 
         if torch.is_grad_enabled():
@@ -151,7 +157,7 @@ class _Second(torch.autograd.Function):
             u, v, value = left[:, second].conj(), right[:, second], values[second]
             if value:
                 found[index] = (np.outer(u, v) * (value.conj() / abs(value) / (u @ v))).real
-        return torch.from_numpy(found).to(maps) * gradients[0][..., None, None], None
+        return torch.from_numpy(found).to(maps) * gradients[0][..., None, None]
 
 
 def eigenvalues_of(matrices: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore
+from attnchain_interp.attribution.token_attribution import TokenAttribution
 
 from .miniature import source
 
@@ -84,3 +85,12 @@ def test_scores_of_a_decoder_do_not_lie_on_the_encoders_input_where_lengths_coin
     with pytest.raises(ac.AttentionError, match='(?s)of the tokens of the decoder.*Ask for output="tokens"'):
         method.attribute(ids, model_kwargs=given, reading=decoder)
     assert method.attribute(ids, model_kwargs=given, reading=decoder, output="tokens").shape == (2, 7)
+
+
+def test_a_method_that_forgets_its_scores_is_told(images: Tensor) -> None:
+    class Forgetful(TokenAttribution):
+        def read(self, call: Any) -> AttentionStore:
+            return source(call.inputs)
+
+    with pytest.raises(ac.AttentionError, match=r"Forgetful has no scores\(source, first\).*\nDefine scores"):
+        Forgetful(source).attribute(images)

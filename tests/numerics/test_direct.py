@@ -111,5 +111,10 @@ def test_a_gradient_takes_the_eigenvectors_of_one_eigenvalue() -> None:
     (gradient,) = torch.autograd.grad(direct.second_of_spectrum(maps), maps)
     (expected,) = torch.autograd.grad(behind.max(), maps)
     assert torch.allclose(gradient.masked_fill(hidden, 0), expected, atol=1e-9)
+    few = attention(6, 2).double()
+    (gradient,) = torch.autograd.grad(direct.second_of_spectrum(few.requires_grad_()).sum(), few)
+    for transform in (torch.func.grad, torch.func.jacrev):
+        found = transform(lambda P: direct.second_of_spectrum(P).sum())(few.detach())
+        assert torch.allclose(found, gradient)
     with pytest.raises(AttentionError, match="differentiated once"):
         torch.autograd.grad(direct.second_of_spectrum(maps), maps, create_graph=True)

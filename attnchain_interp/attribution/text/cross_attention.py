@@ -43,7 +43,7 @@ def cross_attention(
     >>> source, target = (TokenLayout.text(torch.ones(1, len(each)), labels=[each]) for each in (["▁a", "▁cat"], ["▁chat"]))
     >>> cross = AttentionStore.from_maps([torch.tensor([[[[0.25, 0.75]]]])], source, queries=target)
     >>> cross_attention(cross).top()
-    [('▁cat', 0.75), ('▁a', 0.25)]
+    [('cat', 0.75), ('a', 0.25)]
     """
     check_store(store)
     queries = store.queries

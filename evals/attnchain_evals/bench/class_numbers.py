@@ -35,8 +35,8 @@ def names_all(data: Any, names: Sequence[str]) -> bool:
 def check_labels(data: Any, model: nn.Module, metrics: Sequence[ExampleMetric]) -> None:
     """Refuses metrics of labels where the classes of a `ClassFolder` are not known to be those of the model.
 
-    They are known by the model's own names, by WordNet ids, or because there is a folder for each class. Names that are
-    numbers are sorted as texts: folder 10 stands before folder 2.
+    They are known by the model's own names, by WordNet ids, or because there is a folder for each class: of a model without
+    names, or by numbers. Names that are numbers are sorted as texts: folder 10 stands before folder 2.
     """
     read = [metric.name for metric in metrics if isinstance(metric, CurveMetric) and metric.protocol.target == "label"]
     names = class_names(model)
@@ -44,16 +44,15 @@ def check_labels(data: Any, model: nn.Module, metrics: Sequence[ExampleMetric]) 
         return
     image = data[0].image[None].to(next(model.parameters()).device)
     count, wanted = len(data.classes), clean_logits(model, image, 1).shape[1]
-    by_number = sorted(data.classes, key=int) if all(name.isdecimal() for name in data.classes) else [*data.classes]
+    numbered = all(name.isdecimal() for name in data.classes)
+    fix = "Pass images of every class, in folders that sort as the classes do (00, 01 …), or ImageNet's by their WordNet ids."
     if count != wanted:
         cause = f"the data have {count} classes and the model has {wanted}, so the numbers of the classes are not known"
-    elif names and not data.of_imagenet:
-        cause = f"not every folder ({data.folders[0]} …) is a class of the model ({names[0]} …)"
-    elif by_number != [*data.classes]:
+    elif numbered and sorted(data.classes, key=int) != [*data.classes]:
         cause = f"the folders are numbers that sort as texts: {', '.join(data.classes[:3])} …"
+    elif names and not data.of_imagenet and not numbered:
+        cause = f"not every folder ({data.folders[0]} …) is a class of the model ({names[0]} …)"
+        fix = "Give the folders the names that the model has, model.config.id2label, or the numbers of the classes (00, 01 …)."
     else:
         return
-    raise AttentionError(
-        f"{read[0]} reads labels, and {cause}.",
-        "Pass images of every class, in folders that sort as the classes do (00, 01 …), or ImageNet's by their WordNet ids.",
-    )
+    raise AttentionError(f"{read[0]} reads labels, and {cause}.", fix)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 
 from attnchain_evals.tasks.digest import digest
@@ -154,8 +155,9 @@ def open_image(path: str | Path) -> Any:
 def open_mask(path: str | Path) -> Any:
     """Reads the mask of a file, like an image. White, which is any grey above 127, is the object.
 
-    A mask is refused if it is transparent somewhere, has colours, or has greys from 1 to 127 and none from 128 to 254: these
-    are numbers of classes, with 255 where nobody labelled it.
+    A mask is refused if it is transparent somewhere, has colours, or has greys and none of them above 127. It is also refused
+    if it has areas of one grey from 1 to 127 and no grey from 128 to 254: these are numbers of classes, with 255 where nobody
+    labelled it. A soft edge is no area.
     """
     return _read(path, _white_on_black)
 
@@ -169,11 +171,13 @@ def _white_on_black(image: Any) -> Any:
     mask = rgb_image(image)
     levels = np.asarray(mask)
     colours = levels.max(2) - levels.min(2) >= COLOURED
-    dark = levels[(levels > 0) & (levels <= 127)]
+    grey = levels[..., 0]
+    dark = (grey > 0) & (grey <= 127)
+    areas = dark & (maximum_filter(grey, 3) == minimum_filter(grey, 3)) if grey.max() > 127 else dark
     if colours.any():
         told = f"has colours, such as {tuple(levels[colours][0].tolist())}"
-    elif dark.size and not np.any((levels > 127) & (levels < 255)):
-        told = f"has the level {int(dark.max())} and none from 128 to 254"
+    elif areas.any() and not np.any((levels > 127) & (levels < 255)):
+        told = f"has areas of the level {int(grey[areas].max())} and no level from 128 to 254, as numbers of classes have"
     else:
         return mask
     raise AttentionError(

@@ -96,6 +96,10 @@ def test_folders_that_sort_as_the_classes_do_are_numbered(tmp_path: Path) -> Non
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.weight.expand(len(images), -1)
 
+    numbered = set_up(
+        vit(tmp_path / "vit", "Cat", "dog"), f"classes:{written(tmp_path / 'numbered', '00', '01')}", None, 0, "cpu"
+    )
+    check_labels(numbered.data, numbered.model, by_label)
     for name, folders in (("two", ("00", "01", "10")), ("one", tuple(map(str, range(10))))):
         data = ClassFolder(written(tmp_path / name, *folders), lambda _: torch.zeros(1, 3, 4, 4))
         check_labels(data, Pixels(len(folders)).eval(), by_label)

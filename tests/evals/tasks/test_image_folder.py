@@ -177,10 +177,13 @@ def halved(level: int, dtype: type = np.uint8) -> np.ndarray:
 def test_a_mask_whose_object_is_not_white_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     for mask, said in (
-        (Image.fromarray(halved(1)), "the level 1 and none from 128 to 254"),
-        (Image.fromarray(halved(127)), "the level 127 and none from 128 to 254"),
-        (Image.fromarray(halved(255, np.uint16)), "the level 1 and none from 128 to 254"),
-        (Image.fromarray(np.concatenate([halved(15), halved(255)])), "the level 15 and none from 128 to 254"),  # PASCAL VOC
+        (Image.fromarray(halved(1)), "areas of the level 1 and no level from 128 to 254"),
+        (Image.fromarray(halved(127)), "areas of the level 127 and no level from 128 to 254"),
+        (Image.fromarray(halved(255, np.uint16)), "areas of the level 1 and no level from 128 to 254"),
+        (
+            Image.fromarray(np.concatenate([halved(15), halved(255)])),
+            "areas of the level 15 and no level from 128 to 254",
+        ),  # PASCAL VOC
     ):
         mask.save(path)
         with pytest.raises(AttentionError, match=rf"mask\.png: the mask has {said}.*\nSave it with 255 on the object"):
@@ -202,8 +205,10 @@ def test_a_mask_of_any_mode_that_is_white_on_the_object(tmp_path: Path) -> None:
         mask.save(tmp_path / "mask.png")
         assert np.array_equal(np.asarray(open_mask(tmp_path / "mask.png"))[..., 0], halved(255)), mask.mode
     grey.resize((90, 90)).convert("RGB").save(tmp_path / "mask.jpg")
+    soft = np.pad(np.full((6, 6), 255, dtype=np.uint8), 1, constant_values=90)
+    Image.fromarray(np.pad(soft, 8)).save(tmp_path / "soft.png")
     Image.fromarray(halved(0)).save(tmp_path / "empty.png")
-    for name in ("mask.jpg", "empty.png"):
+    for name in ("mask.jpg", "soft.png", "empty.png"):
         open_mask(tmp_path / name)
 
 
