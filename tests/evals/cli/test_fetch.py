@@ -34,6 +34,16 @@ def test_it_says_what_it_did(asked: list[tuple[Any, ...]], tmp_path: Path) -> No
     assert f"hf:{tmp_path / 'minilm'}" in said
 
 
+@pytest.mark.parametrize("folder", ["./models", "there"])
+def test_a_path_behind_the_names_is_the_folder(
+    folder: str, asked: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    run("fetch", "smollm2", "minilm", folder)
+    assert asked == [("smollm2", Path(folder), False), ("minilm", Path(folder), False)]
+
+
 def test_without_a_folder_it_is_the_usual_one(
     asked: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +57,8 @@ def test_without_a_folder_it_is_the_usual_one(
     [
         (["smollm2", "minlm"], "no model 'minlm' to fetch. Did you mean 'minilm'?"),
         (["minilm", "dino"], "no model 'dino' to fetch.\nUse dinov2-small, smollm2, minilm. A folder follows --output."),
-        (["minilm", "./models"], "no model './models' to fetch.\nUse"),
+        (["./models", "minilm"], "no model './models' to fetch.\nUse"),
+        (["./models"], "no model './models' to fetch.\nUse"),
         (["minilm", "-o", "file"], "--output needs the folder file, and file is a file"),
     ],
 )
