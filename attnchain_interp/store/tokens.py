@@ -61,8 +61,8 @@ class TokenLayout:
         cls,
         batch: int = 1,
         grid: Grid = (1, 1),
-        *,
         prefix: Sequence[Role] = (),
+        *,
         suffix: Sequence[Role] = (),
         class_token: bool = False,
     ) -> TokenLayout:
