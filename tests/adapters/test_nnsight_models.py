@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -328,6 +329,24 @@ READ = {
     "timm beit": (partial(timm_model, name="beit_base_patch16_224"), IMAGES, None),
     "timm dinov3": (partial(timm_model, name="vit_small_patch16_dinov3"), IMAGES, None),
 }
+
+
+def test_the_maps_of_a_layer_are_gone_before_the_next_is_computed() -> None:
+    model, shapes, held = encoder(), list[torch.Size](), list[int]()
+
+    def column(P: Tensor, _: Tensor) -> Tensor:
+        shapes.append(P.shape)
+        return P[..., 0].clone()
+
+    def count(*_: Any) -> None:
+        held.append(sum(type(each) is Tensor and each.shape in shapes for each in gc.get_objects()))
+
+    hooks = [layer.attention.register_forward_pre_hook(count) for layer in model._module.layers]
+    with torch.no_grad(), model.trace(IMAGES):
+        nnsight.save(reduce_layers(model, column))
+    for hook in hooks:
+        hook.remove()
+    assert held == [0] * len(hooks)
 
 
 @pytest.mark.parametrize(("build", "inputs", "tokens"), READ.values(), ids=READ)

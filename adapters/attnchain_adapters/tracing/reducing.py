@@ -112,9 +112,13 @@ def reduce_layers(
         )
     results: list[list[Tensor]] = [[] for _ in functions]
     for envoy in chosen:
-        attention = shown(envoy)
-        attention = whole(attention, rows, envoy.path, position(envoy).visits(f"{envoy.path}.output"))
-        reduced = reduce_layer(attention, functions, tokens, detach, envoy.path)
+        reduced = reduce_layer(  # no name holds the maps of a layer while the next computes its own
+            whole(shown(envoy), rows, envoy.path, position(envoy).visits(f"{envoy.path}.output")),
+            functions,
+            tokens,
+            detach,
+            envoy.path,
+        )
         for several, result in zip(results, reduced, strict=True):
             several.append(result)
     for several in results:
