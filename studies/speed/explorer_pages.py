@@ -121,7 +121,7 @@ def _timed(browser: Any, path: Path, selector: str) -> tuple[tuple[float, float]
         return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}["TaskDuration"]
 
     page.goto(path.as_uri())
-    page.wait_for_function("document.querySelector('.reading')?.textContent.length > 0")
+    page.wait_for_function("() => document.querySelector('.reading')?.textContent.length > 0")
     opened = cpu(), page.evaluate("performance.now()") / 1000
     before = cpu()
     times = page.evaluate(POINT, [selector, HOVERS])
