@@ -184,7 +184,7 @@ COMMANDS = st.one_of(
     ),
     command(["demo"], one_of("--images", ["0", "1"]), one_of("--seed", NUMBERS)).map(lambda words: [*words, "--images", "x"]),
     st.sampled_from(
-        [["fetch"], ["fetch", "nope"], ["nope"], ["fetch", "smollm2", "/none"], ["fetch", "smollm2", "-o", "FILE"], ["--nope"]]
+        [["fetch"], ["fetch", "nope"], ["nope"], ["fetch", "smollm2", "none"], ["fetch", "smollm2", "-o", "FILE"], ["--nope"]]
     ),
 )
 
