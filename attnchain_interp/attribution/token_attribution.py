@@ -36,8 +36,7 @@ _SCORING: Final = {"score", "score_part", "score_with_residual", "scores", "rele
 
 
 class Scored(NamedTuple):
-    """Scores (batch, token) or (batch, head, token), the layout of the tokens, a residual where one was asked for, and the
-    metadata of the store."""
+    """Scores (batch, token) or (batch, head, token), the layout of the tokens, a residual or None, the store's metadata."""
 
     scores: Tensor
     tokens: TokenLayout
@@ -62,12 +61,10 @@ class TokenAttribution(Method, ABC):
 
     def scores(self, source: Any, first: int = 0) -> Tensor:
         """Returns the scores of a source: those that `read` has found, if the subclass has no other way."""
-        if not hasattr(source, "scores"):
-            raise AttentionError(
-                f"{type(self).__name__} has no scores(source, first), and what read returns has no scores.",
-                "Define scores(self, source, first=0), which returns a tensor (batch, token).",
-            )
-        return source.scores
+        if hasattr(source, "scores"):
+            return source.scores
+        cause = f"{type(self).__name__} has no scores(source, first), and the source that its read returned has no scores."
+        raise AttentionError(cause, "Define scores(self, source, first=0), which returns a tensor (batch, token).")
 
     def scored(self, call: Call, with_residual: bool) -> Scored:
         """Returns the scores of some examples. `with_residual` is true only where `has_convergence_delta()` is."""
@@ -245,11 +242,9 @@ def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
         )
     if inputs.ndim == 4:
         check_same_image(scored.metadata, inputs)
-        pixels = on_pixels(tokens.to_grid(scores), scored.metadata, (inputs.shape[2], inputs.shape[3]))
-        return pixels[:, None].expand_as(inputs)
+        size = (inputs.shape[2], inputs.shape[3])
+        return on_pixels(tokens.to_grid(scores), scored.metadata, size)[:, None].expand_as(inputs)
     if inputs.ndim == 3 and inputs.shape[:2] == scores.shape:
         return scores[..., None].expand_as(inputs)
-    raise AttentionError(
-        f"scores of {tuple(scores.shape)} tokens cannot take the shape {tuple(inputs.shape)} of the input.",
-        'Ask for output="tokens".',
-    )
+    cause = f"scores of {tuple(scores.shape)} tokens cannot take the shape {tuple(inputs.shape)} of the input."
+    raise AttentionError(cause, 'Ask for output="tokens".')

@@ -148,10 +148,8 @@ def bounce(P: Tensor | Factors | Chain, start: Tensor | int, steps: int = 2, *, 
     if isinstance(start, int) or (hasattr(start, "__index__") and not getattr(start, "ndim", 0)):
         start = one_hot(chain, start)
     if isinstance(start, str):
-        raise AttentionError(
-            f"start is {start!r}; a chain has no names, and start is a token by number, or a distribution.",
-            "Pass a number, such as 0 or -1. MultiBounce(start=…) knows names.",
-        )
+        cause = f"start is {start!r}; a chain has no names, and start is a token by number, or a distribution."
+        raise AttentionError(cause, "Pass a number, such as 0 or -1. MultiBounce(start=…) knows names.")
     v = distribution(chain, start, "start")
     visited = [v]
     for _ in range(steps):
@@ -246,7 +244,6 @@ def second_eigenvalue(P: Tensor | Factors | Chain) -> Tensor:
             "|λ₂| of a factored chain has no gradient here.", "Use torch.no_grad(), or pass the map: factors.maps()."
         )
     _refuse_absorbing(chain)
-    lower, upper = (chain.transitions.triangular(chain.states, upper=side) for side in (False, True))
     found = second_of_diagonal(chain.transitions.diagonal(), chain.states)
-    mixed = ~(lower | upper)
-    return found.masked_scatter(mixed, second_of_spectrum(chain.matrix[mixed])) if bool(mixed.any()) else found
+    full = ~torch.stack([chain.transitions.triangular(chain.states, upper=side) for side in (False, True)]).any(0)
+    return found.masked_scatter(full, second_of_spectrum(chain.matrix[full])) if bool(full.any()) else found

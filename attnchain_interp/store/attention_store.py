@@ -107,7 +107,6 @@ class AttentionStore:
         return self._layers[layer_name(self.names, layer)]
 
     def __contains__(self, layer: object) -> bool:
-        """Says whether a layer of this name, or this `LayerAttention`, is in the store."""
         return layer in self._layers if isinstance(layer, str) else layer in self._layers.values()
 
     @property

@@ -198,11 +198,7 @@ class TokenLayout:
 
     @property
     def center(self) -> int:
-        """The position of the centre patch, (rows // 2, columns // 2) of the grid.
-
-        Raises:
-            AttentionError: there is no grid.
-        """
+        """The position of the centre patch, (rows // 2, columns // 2) of the grid; an `AttentionError` without a grid."""
         if self.grid is None:
             raise AttentionError("the centre token needs an image grid, and this layout has none.", "Pass a token by number.")
         rows, columns = self.grid

@@ -38,7 +38,7 @@ from .perturbation.occlusion import ReplaceToken as ReplaceToken
 from .perturbation.occlusion import TokenDelete as TokenDelete
 from .perturbation.occlusion import TokenDrop as TokenDrop
 from .perturbation.occlusion import Zero as Zero
-from .perturbation.perturbation_curve import Perturbation as Perturbation
+from .perturbation.perturbation import Perturbation as Perturbation
 from .perturbation.perturbation_curve import perturbation_curve as perturbation_curve
 from .probes import LinearProbe as LinearProbe
 from .segments import Segments as Segments

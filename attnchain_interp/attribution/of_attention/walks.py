@@ -110,8 +110,8 @@ class TokenRank(ChainAttribution):
 
     - "last": jumps lead to the last token, which predicts the next one; where it is not a state (text after the patches of an
       image), to the states that it attends to. A token counts by how much of the last token's reading comes from it. With
-      damping 0.5 it is the most faithful of the policies on a trained decoder whose evidence is known
-      (docs/text-defaults.md). It is the default in a decoder.
+      damping 0.5 it is the most faithful of the policies on the bundled decoder (docs/text-defaults.md). It is the default in
+      a decoder.
     - "damp": the damping alone. The first token keeps most of the mass. The other tokens are ranked by the mass that passes
       them.
     - "drop-first": the first state is left out, and rows are renormalised. The second state then absorbs: damping matters.

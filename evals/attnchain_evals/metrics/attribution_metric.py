@@ -15,7 +15,7 @@ from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.perturbation.class_score import ClassScore, class_score
 from attnchain_evals.perturbation.features import Features, each_token
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
-from attnchain_evals.perturbation.perturbation_curve import Perturbation
+from attnchain_evals.perturbation.perturbation import Perturbation
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of, check_tensor, check_whole_number
 

@@ -16,7 +16,7 @@ from attnchain_evals.perturbation.class_score import class_score
 from attnchain_evals.perturbation.features import Ranked, ranked
 from attnchain_evals.perturbation.occlusion import Occlusion
 from attnchain_evals.perturbation.patches import Patches, extent
-from attnchain_evals.perturbation.perturbation_curve import Perturbation
+from attnchain_evals.perturbation.perturbation import Perturbation
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
 

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from attnchain_evals.bench.names import build_methods
 from attnchain_evals.bench.shared_capture import SharedCapture, check_classes
+from attnchain_evals.perturbation.curve import PerturbationCurve
 from attnchain_evals.perturbation.features import each_token
-from attnchain_evals.perturbation.perturbation_curve import PerturbationCurve, perturbation_curve
+from attnchain_evals.perturbation.perturbation_curve import perturbation_curve
 from attnchain_evals.terminal import progress
 from attnchain_interp import (
     AttentionAttribution,

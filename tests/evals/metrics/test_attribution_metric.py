@@ -4,7 +4,7 @@ import torch
 import attnchain_interp as ac
 from attnchain_evals.metrics import TEXT, preset
 from attnchain_evals.metrics.attribution_metric import drops, features_of, perturbation, random_subsets
-from attnchain_evals.perturbation.perturbation_curve import Perturbation
+from attnchain_evals.perturbation.perturbation import Perturbation
 
 from ..summed_tokens import ORACLE, WORDS, trial
 from .planted import WEIGHTS

@@ -174,7 +174,7 @@ def test_the_golden_numbers_rest_on_no_near_ties(exact: tuple[Trial, Tensor], mo
 
     monkeypatch.setattr("attnchain_evals.metrics.saco.saco", compared)
     golden("saco", exact)
-    monkeypatch.setattr("attnchain_evals.perturbation.perturbation_curve.class_score", scored)
+    monkeypatch.setattr("attnchain_evals.perturbation.perturbation.class_score", scored)
     by_accuracy = ["chefer/positive", "chefer/negative", "road/morf", "road/lerf", "token-masking", "token-masking/lowest"]
     fresh = replace(exact[0])  # a trial of its own, whose curves are not taken yet
     for name in by_accuracy:

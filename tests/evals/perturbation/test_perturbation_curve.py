@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import attnchain_interp as ac
-from attnchain_evals import Perturbation, perturbation_curve
-
-from ..summed_tokens import IDS, WORDS, Sum
+from attnchain_evals import perturbation_curve
 
 WEIGHTS = torch.tensor([[0.4, 0.0, 0.1], [0.2, 0.0, 0.3]])
 
@@ -142,9 +140,3 @@ def test_bad_calls(model: nn.Module, images: Tensor) -> None:
         perturbation_curve(model, images.numpy(), good)  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="mode='remove'"):
         perturbation_curve(model, images, good, mode="remove")  # type: ignore[arg-type]
-
-
-def test_a_text_is_in_no_batch_of_its_own_making() -> None:
-    experiments = [Perturbation(Sum().eval(), IDS, "pad-token", batch_size=size) for size in (1, 64)]
-    curves = [each.curve(torch.rand(2, 5, generator=torch.Generator().manual_seed(0)), features=WORDS) for each in experiments]
-    assert torch.equal(curves[0].scores, curves[1].scores)

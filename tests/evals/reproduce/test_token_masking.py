@@ -9,7 +9,7 @@ from PIL import Image
 import attnchain_interp as ac
 from attnchain_evals import perturbation_curve
 from attnchain_evals.bench.model_loading import load
-from attnchain_evals.perturbation.perturbation_curve import Order
+from attnchain_evals.perturbation.curve import Order
 from attnchain_evals.tasks.image_folder import open_image
 
 from ...published import PLAIN
