@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import wraps
 from types import TracebackType
 from typing import Any, Final, final
 
@@ -122,6 +123,7 @@ class PromptPart:
         step = scheduler.step
         self._watched.append((scheduler, vars(scheduler).get("step")))
 
+        @wraps(step)  # pipelines ask its signature whether it takes a generator
         def checked(*args: Any, **kwargs: Any) -> Any:
             self._check(len(kwargs["sample"] if "sample" in kwargs else args[2]))
             return step(*args, **kwargs)

@@ -13,7 +13,7 @@ from diffusers.models.attention_processor import AttnProcessor
 import attnchain_interp as ac
 from attnchain_interp import diffusion
 
-from ...tiny_pipelines import flux, stable_diffusion, stable_diffusion_xl
+from ...tiny_pipelines import diffusers, flux, stable_diffusion, stable_diffusion_xl
 
 PROMPT = "a photo of corgi with blue hat"
 
@@ -60,6 +60,15 @@ def test_the_mean_is_that_of_the_forwards(build: Callable[[], Any], which: dict[
     assert (run.forwards, run.store.names) == (2, ["mean"])
     labelled = run.store.tokens.labels
     assert which.get("kind") == "self" or (labelled and "cor" in labelled[0])
+
+
+@pytest.mark.parametrize(("name", "options"), [("DDPMScheduler", {}), ("DDIMScheduler", {"eta": 0.5})])
+def test_pictures_of_several_calls_in_one_block_are_the_same(name: str, options: dict[str, Any]) -> None:
+    pipe = stable_diffusion()
+    pipe.scheduler = getattr(diffusers, name)()  # it draws noise in each step, by the generator of the call
+    plain = sampled(pipe, **options)
+    with diffusion.capture_pipeline(pipe, "self", grid=(8, 8)):
+        assert all(torch.equal(sampled(pipe, **options), plain) for _ in range(2))
 
 
 def test_some_steps_and_each_layer_with_heads_by_lambda2() -> None:
