@@ -7,7 +7,6 @@ from .attribution import AttentionFlow as AttentionFlow
 from .attribution import AttentionGradientAttribution as AttentionGradientAttribution
 from .attribution import AttnLRP as AttnLRP
 from .attribution import ColumnSum as ColumnSum
-from .attribution import ContributionRollout as ContributionRollout
 from .attribution import ExpectedVisits as ExpectedVisits
 from .attribution import GradELLM as GradELLM
 from .attribution import GradientAttention as GradientAttention
@@ -37,7 +36,6 @@ from .capture import Reading as Reading
 from .capture import SecondEigenvalues as SecondEigenvalues
 from .capture import StationaryVectors as StationaryVectors
 from .capture import capture as capture
-from .capture import capture_contributions as capture_contributions
 from .capture import prove as prove
 from .chain import Chain as Chain
 from .chain import absorb as absorb

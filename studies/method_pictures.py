@@ -27,12 +27,12 @@ LAYERS: Final = slice(-3, None)  # of AttentionFlow, whose time grows with the l
 
 
 def methods(model: Any) -> dict[str, Any]:
-    """Returns every method of docs/methods.md by its heading, with the settings of a first call. Walks are as published."""
+    """Returns every picture of docs/methods.md by its name, with the settings of a first call. Walks are as published."""
     return {
         "TokenRank": ac.TokenRank(model, **PLAIN),
         "MultiBounce": ac.MultiBounce(model, steps=3, start="class", **PLAIN),
         "Rollout": ac.Rollout(model),
-        "ContributionRollout": ac.ContributionRollout(model),
+        "RolloutOfContributions": ac.Rollout(model, maps="alti"),
         "AttentionFlow": ac.AttentionFlow(model, layers=LAYERS),
         "WeightedPageRank": ac.WeightedPageRank(model),
         "RawAttention": ac.RawAttention(model),

@@ -26,6 +26,7 @@ TEXTS: Final[Columns] = {
     "whole answer: sentence ↑": ("answers", "sentence-hit"),
 }
 BY_DEPTH: Final = "Rollout(maps='alti', residual='depth')"
+CONTRIBUTIONS: Final = "Rollout(maps='alti')"
 READERS: Final = (
     "TokenRank",
     "MultiBounce",
@@ -35,7 +36,7 @@ READERS: Final = (
     "AttnLRP",
     "GradELLM",
     "LeGrad",
-    "ContributionRollout",
+    CONTRIBUTIONS,
     real_text.LAST_ROW,
     "Rollout",
     "RandomRanking",
@@ -58,6 +59,7 @@ LOOKERS: Final = (
 NAMES: Final = {
     real_text.LAST_ROW: "the last row of attention",
     BY_DEPTH: "Rollout of contributions, by depth",
+    CONTRIBUTIONS: "Rollout of contributions",
     "MultiBounce(layers='all', balanced=False)": "MultiBounce as published",
     "TokenRank(layers='all', balanced=False)": "TokenRank as published",
     "ColumnSum(layers='all')": "ColumnSum",

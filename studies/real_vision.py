@@ -44,7 +44,7 @@ OTHERS: Final = (
     "ColumnSum(layers='all')",
     "MultiBounce(steps=1, balanced=False)",
     "Rollout",
-    "ContributionRollout",
+    "Rollout(maps='alti')",
     "centre prior",
     "feature component",
     "RandomRanking",
@@ -55,7 +55,7 @@ RANKINGS: Final = (
     "TokenRank(layers='all', balanced=False)",
     "MultiBounce",
     "MultiBounce(layers='all', balanced=False)",
-    "ContributionRollout",
+    "Rollout(maps='alti')",
     "AttnLRP",
     "LogitTokenRank",
     "GradientTokenRank",
@@ -90,7 +90,7 @@ TASKS: Final = {"objects": OBJECTS, "classes": CLASSES}
 NOTES: Final = """## Class-specific methods
 
 Of the methods that read gradients, GradientTokenRank has the lowest area of masking. GradientAttention, GradientRollout and
-ExpectedVisits follow; their intervals overlap. ContributionRollout reads no class and has as low an area as
+ExpectedVisits follow; their intervals overlap. Rollout of contributions reads no class and has as low an area as
 GradientTokenRank. Nearly all photographs show one object, so here a class and its object are one question.
 
 ## What still looks wrong

@@ -211,8 +211,8 @@ def of_model(model: Any, inputs: Any, target: Any, gradients: bool) -> dict[str,
     found: dict[str, Any] = {
         "maps": ac.capture(model, *inputs, keep="maps").maps(),
         "rank": ac.TokenRank(model).attribute(first, None, extra, output="tokens"),
-        "rollout of contributions": ac.ContributionRollout(model).attribute(first, None, extra, output="tokens"),
-        "contributions": ac.capture_contributions(model, *inputs).maps(),
+        "rollout of contributions": ac.Rollout(model, maps="alti").attribute(first, None, extra, output="tokens"),
+        "contributions": ac.capture(model, *inputs, maps="alti").maps(),
         "proof": torch.tensor(ac.prove(model, *inputs).deviation, dtype=torch.float64, device="cpu"),
     }
     for method in (ac.GradientAttention, ac.LeGrad, ac.GradientTokenRank) if gradients else ():
@@ -284,14 +284,14 @@ def test_a_model_runs_in_narrow_arithmetic_and_its_chains_do_not(name: str, stat
         kept = ac.capture(model, *inputs, keep=[ac.StationaryVectors(), ac.SecondEigenvalues()])
         gradients = ac.capture_gradients(model, *inputs, target=target)
         scores = ac.GradientAttention(model).attribute(first, target, extra, output="tokens")
-        contributed = ac.capture_contributions(model, *inputs)
-        rolled = ac.ContributionRollout().score(contributed)
+        contributed = ac.capture(model, *inputs, maps="alti")
+        rolled = ac.Rollout().score(contributed)
     rounding = float((store.maps() - exact.maps()).abs().max())  # the model's own
     assert rounding < 0.1
     assert rounding > 0 or state not in AUTOCAST
     assert torch.equal(rank, ac.TokenRank().score(store))
     assert torch.equal(scores, ac.GradientAttention().score(gradients))
-    assert torch.equal(rolled, ac.ContributionRollout().score(contributed))
+    assert torch.equal(rolled, ac.Rollout().score(contributed))
     outside = ac.capture(lambda: store, keep=[ac.StationaryVectors(), ac.SecondEigenvalues()])
     for reducer in ("stationary", "second_eigenvalue"):
         assert torch.allclose(kept[reducer], outside[reducer], atol=1e-6)
@@ -300,4 +300,4 @@ def test_a_model_runs_in_narrow_arithmetic_and_its_chains_do_not(name: str, stat
         found, expected = gradients[layer][1], plain[layer][1]
         seen = found != 0  # a probability that underflows in 16 bits has no gradient
         assert float((found - expected)[seen].abs().max()) < 0.15 * float(expected.abs().max())
-    assert float((contributed.maps() - ac.capture_contributions(model, *inputs).maps()).abs().max()) < 0.1
+    assert float((contributed.maps() - ac.capture(model, *inputs, maps="alti").maps()).abs().max()) < 0.1

@@ -81,7 +81,7 @@ FUNCTIONS: dict[str, Call] = {
     "uniform_anchors": (diffusion.uniform_anchors, {"grid": (4, 4), "side": 2}),
     "word_map": (diffusion.word_map, {"store": JOINT, "word": "dog"}),
 }
-OF_MODELS = {"capture": ac.capture, "capture_contributions": ac.capture_contributions, "prove": ac.prove}
+OF_MODELS = {"capture": ac.capture, "prove": ac.prove}
 OF_MODELS |= {"capture_gradients": ac.capture_gradients, "capture_layer_gradients": gradients.capture_layer_gradients}
 
 

@@ -22,7 +22,7 @@ from attnchain_interp.attribution.of_attention.attention_attribution import Atte
 from attnchain_interp.attribution.of_attention.attention_flow import AttentionFlow
 from attnchain_interp.attribution.of_attention.baselines import ColumnSum, RandomRanking, RawAttention, WeightedPageRank
 from attnchain_interp.attribution.of_attention.metastable_states import MetastableStates
-from attnchain_interp.attribution.of_attention.rollout import ContributionRollout, Rollout
+from attnchain_interp.attribution.of_attention.rollout import Rollout
 from attnchain_interp.attribution.of_attention.walks import MultiBounce, TokenRank
 from attnchain_interp.attribution.text.cross_attention import cross_attention
 from attnchain_interp.attribution.text.prompt import prompt_of
@@ -42,7 +42,6 @@ __all__ = [
     "AttnLRP",
     "changed_embeddings",
     "ColumnSum",
-    "ContributionRollout",
     "cross_attention",
     "Defaults",
     "described",

@@ -14,7 +14,7 @@ from attnchain_interp.capture.adapter import (
     adapters,
 )
 from attnchain_interp.capture.attention_block import AttentionBlock, LayerNorm
-from attnchain_interp.capture.capture import capture, capture_contributions
+from attnchain_interp.capture.capture import capture
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, MakeNorms, OutputCollector, Shown
 from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
 from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
@@ -80,7 +80,6 @@ __all__ = [
     "adapter_of",
     "adapters",
     "capture",
-    "capture_contributions",
     "capture_direct_effects",
     "check_settled",
     "contributions_of",

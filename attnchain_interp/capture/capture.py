@@ -9,21 +9,14 @@ import torch
 
 from attnchain_interp.capture.adapter import CaptureRequest
 from attnchain_interp.capture.collector import BlockCollector, Collector, Expected, Shown
-from attnchain_interp.capture.contribution_collector import (
-    ContributionCollector,
-    DefaultCollector,
-    Maps,
-    collector_of,
-    warn_of,
-)
-from attnchain_interp.capture.contribution_sizes import Measure
+from attnchain_interp.capture.contribution_collector import DefaultCollector, Maps, collector_of, warn_of
 from attnchain_interp.capture.mean_collector import LayerMean, MixedLayers
 from attnchain_interp.capture.reading import Reading, checked, separated
-from attnchain_interp.capture.recognition import adapter_of, required_adapter
+from attnchain_interp.capture.recognition import adapter_of
 from attnchain_interp.capture.reducers import Reducer
 from attnchain_interp.capture.reduction_collector import Reductions
 from attnchain_interp.capture.source import check_holds_weights, module_of, uncompiled
-from attnchain_interp.capture.store_collector import MAX_BYTES, StoreCollector
+from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
@@ -87,9 +80,11 @@ def capture(
             the small results alone. "auto" keeps maps while they fit into `max_bytes`, and factors from there on. The choice
             is in the store's metadata, and logged.
         max_bytes: the limit for "auto"; 2 GiB.
-        maps: "attention", the softmax's maps of each head; or how much of each token is in the output of the attention block
-            at each token, one map (batch, 1, query, key) a layer: "norm" by the size of attention times values, "projection"
-            along the block's output, "alti" by how much nearer a token brings it. `capture_contributions` has the formulas.
+        maps: "attention", the softmax's maps of each head; or contributions, how much of each token is in the output of the
+            attention block at each token, one map (batch, 1, query, key) a layer: "norm" by the size of attention times
+            values, "norm-res" and "norm-resln" with the block's input, "projection" along the block's output, "alti" by how
+            much nearer a token brings it. `attnchain_interp.capture.contributions_of` has the formulas, and docs/methods.md
+            says what counts. Each such capture proves itself: the parts must add up to the model's own output.
             None is the default of the model: "alti" for a text (no patches, or causal attention) whose blocks can be taken
             apart, else attention. The metadata name the choice, and a warning says why the attention of a text was read.
         reading: says which attention of the model is meant, adds labels, and lays out the tokens of a model of your own:
@@ -102,8 +97,8 @@ def capture(
         AttentionError: the attention is not a chain over tokens, or its family has not been tried; attention that no layer
             owns, or that shows no map; several sequences, of which none was named; tokens whose layout is not known; a layer
             that does not exist; inputs that the model cannot take; dropout that is active; factors of a model that has none,
-            or of contributions; maps that do not fit; contributions of a block that is not a sum over tokens. Errors of the
-            model's own forward pass through unchanged.
+            or of contributions; maps that do not fit; contributions of a block that is not a sum over tokens, of attention to
+            other tokens, of text while it is generated. Errors of the model's own forward pass through unchanged.
 
     >>> capture(lambda maps: AttentionStore.from_maps([maps]), torch.eye(2)[None, None]).names
     ['layer.0']
@@ -182,61 +177,3 @@ def _collected(store: AttentionStore, collector: Collector[Result]) -> Result:
         made = None if norms is None else lambda norms=norms: norms
         collector.take(layer.name, Shown(layer.attention, layer.sink, made))
     return collector.result(store.names, store.metadata)
-
-
-@in_turn
-def capture_contributions(
-    model: Any,
-    *inputs: Any,
-    measure: Measure = "alti",
-    layers: LayerSelection = "all",
-    reading: Reading | None = None,
-    **kwargs: Any,
-) -> AttentionStore:
-    """Captures the share of each token in an attention block's output at each token, as a store of maps.
-
-    The output of a block at token i is Σ_j T_i(x_j) plus biases (see `AttentionBlock`): attention times values, through the
-    output projection, with the block's input at j = i and the layer norm where one follows the addition (BERT; there is none
-    in ViT, GPT-2, Llama). The share of j is measured, and rows sum to one. The maps (batch, 1, query, key) have one head for
-    all heads. They are a chain, and every method reads them. The metadata name the measure.
-
-    Each call proves itself: the parts must add up to the model's own output, layer by layer. The feed-forward network is left
-    out, also where it stands beside the attention (GPT-J, Phi). A normalisation or a gate before the addition counts as it
-    is in this forward, as attention does.
-
-    `capture(model, …, maps=…)` is the same for "norm", "projection" and "alti", and knows reducers.
-
-    Args:
-        model: a model that an adapter recognises. The model is left as it was.
-        inputs, kwargs: the arguments of the model. `tokenizer=…` is short for `reading=Reading(tokenizer=…)`.
-        layers: the layers to keep. See `AttentionStore.select`.
-        reading: says which attention is meant. See `Reading`.
-        measure: the size of a contribution. With the vectors T_i(x_j),
-            "norm": ‖Σ_h A_ij^h u_j^h‖₂ of attention alone, without the block's input;
-            "norm-res": ‖·‖₂ with the input;
-            "norm-resln": ‖T_i(x_j)‖₂ with the input and the layer norm after the addition, where there is one;
-            "projection": max(0, ⟨T_i(x_j), y_i⟩), along the output y_i, biases included;
-            "alti": max(0, ‖y_i‖₁ − ‖y_i − T_i(x_j)‖₁), by how much the output y_i is nearer to T_i(x_j) than to zero.
-            Where no token contributes to y_i, row i is that of the attention (the mean over heads), and a warning says so.
-
-    Raises:
-        AttentionError: as `capture`; an unknown measure; attention to other tokens, generated text; a block that is not a sum
-            over tokens, or whose parts are not found.
-
-    Cost: "projection" and "norm" add about half a forward, "alti" tokens² × heads × width products. A gate of each channel
-    (Qwen3-Next) makes "norm" and "alti" cost tokens² × width² products. One layer's map is held at a time.
-
-    Source: Kobayashi et al., *Attention is Not Only a Weight*, EMNLP 2020 ("norm"), and *Incorporating Residual and
-    Normalization Layers into Analysis of Masked Language Models*, EMNLP 2021 (the other norms); Ferrando, Gállego &
-    Costa-jussà, *Measuring the Mixing of Contextual Information in the Transformer*, EMNLP 2022 ("alti"); Cunningham & Muça
-    Cirone, *Contribution Weights: A Geometrical Analysis of
-    Self-Attention Transformers*, 2026, arXiv 2606.07604 ("projection").
-    """
-    collector, model = ContributionCollector(measure, StoreCollector("maps")), uncompiled(model)
-    check_holds_weights(module_of(model))
-    adapter = required_adapter(
-        model, "contributions need", "Maps of your own making are a store by AttentionStore.from_maps(your_maps)."
-    )
-    reading, kwargs = separated(model, reading, kwargs)
-    with torch.no_grad():
-        return adapter.capture(model, inputs, kwargs, CaptureRequest(collector, layers, reading))

@@ -18,7 +18,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, LayerAttention, Role
 
-Maps = Literal["attention", "norm", "projection", "alti"]
+Maps = Literal["attention", Measure]
 Keep = Literal["auto", "maps", "factors"]
 Result = TypeVar("Result")
 
@@ -30,7 +30,7 @@ class ContributionCollector(Generic[Result]):
     """Measures the contributions of each attention block, and hands one map (batch, 1, query, key) per layer to a collector.
 
     Args:
-        measure: the size of a contribution. See `capture_contributions`.
+        measure: the size of a contribution. See `contributions_of`.
         collector: keeps or reduces the maps.
         most_bytes: the greatest size of all maps; None for no limit.
         one_map: the collector keeps one map of all layers of a text.
@@ -71,8 +71,8 @@ class ContributionCollector(Generic[Result]):
             raise AttentionError(
                 f"{what} of {one.layers} layers × {len(one.tokens)} tokens take {bytes_in_words(size)},"
                 f" over max_bytes={self._most_bytes:,}, and contributions have no queries and keys to keep instead.",
-                "Choose layers=…, raise max_bytes, keep reducers, keep=[attnchain_interp.StationaryVectors()], or read the"
-                ' attention: maps="attention".',
+                "Choose layers=…, raise max_bytes, keep reducers, keep=[attnchain_interp.StationaryVectors()], keep the maps"
+                ' all the same, keep="maps", or read the attention: maps="attention".',
             )
         self._collector.expect(one)
 

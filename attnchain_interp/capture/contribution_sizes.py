@@ -27,6 +27,11 @@ def check_measure(measure: str) -> None:
     check_one_of("measure", measure, get_args(Measure))
 
 
+def holds_input(maps: str) -> bool:
+    """Returns whether maps count the block's input, the residual connection, as a part of its output."""
+    return maps in get_args(Measure) and maps != "norm"
+
+
 def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> Tensor:
     """Returns the share (batch, 1, query, key) of each token in a block's output at each token. Rows sum to one.
 
@@ -35,11 +40,22 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
 
     Args:
         block: the block.
-        measure: See `capture_contributions`.
+        measure: the size of a contribution. With the vectors T_i(x_j) of `AttentionBlock` and the output y_i,
+            "norm": ‖Σ_h A_ij^h u_j^h‖₂ of attention alone, without the block's input;
+            "norm-res": ‖·‖₂ with the input;
+            "norm-resln": ‖T_i(x_j)‖₂ with the input and the layer norm after the addition, where there is one;
+            "projection": max(0, ⟨T_i(x_j), y_i⟩), along the output, biases included;
+            "alti": max(0, ‖y_i‖₁ − ‖y_i − T_i(x_j)‖₁), by how much the output is nearer to T_i(x_j) than to zero.
         mask: (batch, token), false for padding, whose rows are zero.
 
     Raises:
         AttentionError: the parts do not add up to the output.
+
+    Source: Kobayashi et al., *Attention is Not Only a Weight*, EMNLP 2020 ("norm"), and *Incorporating Residual and
+    Normalization Layers into Analysis of Masked Language Models*, EMNLP 2021 (the other norms); Ferrando, Gállego &
+    Costa-jussà, *Measuring the Mixing of Contextual Information in the Transformer*, EMNLP 2022 ("alti"); Cunningham & Muça
+    Cirone, *Contribution Weights: A Geometrical Analysis of Self-Attention Transformers*, 2026, arXiv 2606.07604
+    ("projection").
     """
     mask, wide, n = mask.to(block.values.device), block.widened(), block.values.shape[2]
     sizes = sizes_of(wide, measure)
@@ -78,7 +94,7 @@ def sizes_of(block: AttentionBlock, measure: Measure) -> Sizes:
         case "alti":
             return _removals(block)
         case _:
-            return _norms(block, with_input=measure != "norm", normalised=measure == "norm-resln")
+            return _norms(block, with_input=holds_input(measure), normalised=measure == "norm-resln")
 
 
 def _projections(block: AttentionBlock) -> Sizes:

@@ -113,7 +113,7 @@ def capture_direct_effects(
         reading: says which attention is meant. See `Reading`.
 
     Raises:
-        AttentionError: as `capture_contributions`, and as `direct_effects`.
+        AttentionError: as `capture` of contributions, and as `direct_effects`.
     """
     model = uncompiled(model)
     adapter = required_adapter(model, "direct effects need", _INSTEAD)

@@ -44,9 +44,9 @@ def test_a_module_that_runs_twice_is_two_layers() -> None:
             return x
 
     model, x = Twice().eval(), torch.randn(1, 4, 8)
-    found = ac.capture_contributions(model, x)
+    found = ac.capture(model, x, maps="alti")
     assert found.names == ["attention[0]", "attention[1]"]
-    assert torch.equal(found[1].maps, ac.capture_contributions(model, x, layers=-1)[0].maps)
+    assert torch.equal(found[1].maps, ac.capture(model, x, layers=-1, maps="alti")[0].maps)
 
 
 def test_attention_that_comes_twice_in_a_layer_is_refused() -> None:
@@ -112,6 +112,6 @@ def test_a_map_may_be_of_more_bits_than_the_values() -> None:
     model, x = nn.Sequential(Attention(False), Attention(True)).eval(), torch.randn(1, 4, 8)
     reading = ac.Reading(tokens=ac.TokenLayout.text())
     assert ac.capture(model, x, reading=reading)[1].maps.dtype == torch.float64
-    contributions = ac.capture_contributions(model, x, reading=reading)
+    contributions = ac.capture(model, x, reading=reading, maps="alti")
     cast("Any", model[1]).wide = False
-    assert torch.allclose(contributions.maps(), ac.capture_contributions(model, x, reading=reading).maps(), atol=1e-6)
+    assert torch.allclose(contributions.maps(), ac.capture(model, x, reading=reading, maps="alti").maps(), atol=1e-6)

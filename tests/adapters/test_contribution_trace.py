@@ -83,12 +83,12 @@ def test_vit_by_hand(measure: Measure, fused: bool, scale: float | None) -> None
         if scale:
             block.ls1.gamma.data *= 1 + torch.arange(len(block.ls1.gamma)) % 3
     before = model(images)
-    store = ac.capture_contributions(model, images, measure=measure)
+    store = ac.capture(model, images, maps=measure)
     check(store, vit_by_hand(model, images, measure), measure)
     assert store.tokens.grid == (2, 3)
     assert torch.equal(model(images), before)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    last = ac.capture_contributions(model, images, measure=measure, layers=-1)
+    last = ac.capture(model, images, maps=measure, layers=-1)
     assert torch.equal(last[0].maps, store[-1].maps)
 
 
@@ -115,7 +115,7 @@ def test_bert_by_hand_with_padding(measure: Measure, implementation: str) -> Non
     for parameter in model.bert.parameters():
         if parameter.ndim == 1:  # norms and biases that do something
             parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    store = ac.capture_contributions(model, ids, attention_mask=mask, measure=measure)
+    store = ac.capture(model, ids, attention_mask=mask, maps=measure)
     check(store, bert_by_hand(model, ids, mask.bool(), measure), measure)
     assert not store[0].maps[1, :, :, 5:].any(), "padding contributes nothing"
 
@@ -142,14 +142,14 @@ def test_gpt2_by_hand(measure: Measure, implementation: str) -> None:
     config = transformers.GPT2Config(n_embd=48, n_layer=2, n_head=3, vocab_size=60, initializer_range=0.3)
     model, ids = transformers.GPT2Model(config).double().eval(), small.ids()
     model.set_attn_implementation(implementation)
-    check(ac.capture_contributions(model, ids, measure=measure), gpt2_by_hand(model, ids, measure), measure)
+    check(ac.capture(model, ids, maps=measure), gpt2_by_hand(model, ids, measure), measure)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 def test_grouped_values_of_llama(implementation: str) -> None:
     """One key head serves three query heads; the first token sees itself alone."""
     model, ids = small.llama(implementation), small.ids()
-    store, attention = ac.capture_contributions(model, ids, measure="norm-res"), ac.capture(model, ids)
+    store, attention = ac.capture(model, ids, maps="norm-res"), ac.capture(model, ids)
     with torch.no_grad():
         states = model(ids, output_hidden_states=True).hidden_states
         for number, layer in enumerate(model.model.layers):
@@ -174,7 +174,7 @@ def test_torch_layers_by_hand(measure: Measure, batch_first: bool, norm_first: b
     x, absent = torch.randn(examples, 5, WIDTH, dtype=torch.float64), torch.zeros(examples, 5, dtype=torch.bool)
     absent[1, 4] = True
     given = x if batch_first else x.transpose(0, 1)
-    store = ac.capture_contributions(model, given, src_key_padding_mask=absent, measure=measure)
+    store = ac.capture(model, given, src_key_padding_mask=absent, maps=measure)
     own: Any = model.layers[0]
     with torch.no_grad():
         joint = nn.functional.linear(
@@ -206,7 +206,7 @@ def test_more_families_of_transformers(name: str) -> None:
         except ValueError:
             continue  # its family has no such implementation
         reading = ac.Reading(kind=kind, tower=tower)
-        found.append(ac.capture_contributions(model, **inputs(member, model), reading=reading))
+        found.append(ac.capture(model, **inputs(member, model), reading=reading, maps="alti"))
     for store in found:
         ac.TokenRank().score(store)
         assert all(torch.allclose(one.maps, other.maps, atol=1e-4) for one, other in zip(store, found[0], strict=True))
@@ -218,7 +218,7 @@ TEXTS = [name for name in MORE.split() if name not in ("t5", "vit", "dinov2", "d
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_of_one_token_gives_all_to_itself(name: str) -> None:
     model = build(MEMBERS[name])
-    assert torch.allclose(ac.capture_contributions(model, torch.tensor([[7]])).maps(), torch.ones(()))
+    assert torch.allclose(ac.capture(model, torch.tensor([[7]]), maps="alti").maps(), torch.ones(()))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -228,15 +228,15 @@ def test_norms_that_compute_in_more_bits_than_the_model(name: str, dtype: torch.
     model = build(MEMBERS[name]).to(dtype).float()
     tower, kind = MEMBERS[name].stacks[-1 if name == "gemma3" else 0]
     given, reading = inputs(MEMBERS[name], model), ac.Reading(kind=kind, tower=tower)
-    exact = ac.capture_contributions(model, **given, reading=reading).maps()
+    exact = ac.capture(model, **given, reading=reading, maps="alti").maps()
     given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in given.items()}
-    narrow = ac.capture_contributions(model.to(dtype), **given, reading=reading).maps()
+    narrow = ac.capture(model.to(dtype), **given, reading=reading, maps="alti").maps()
     assert torch.allclose(narrow, exact, atol=0.05)
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224", "beit_base_patch16_224"])
 def test_more_families_of_timm(name: str) -> None:
-    store = ac.capture_contributions(made(name), pictures(ROWS[name]))
+    store = ac.capture(made(name), pictures(ROWS[name]), maps="alti")
     assert torch.allclose(store.maps().sum(-1), torch.ones(()))
 
 
@@ -247,7 +247,7 @@ def test_more_families_of_timm(name: str) -> None:
 def test_families_whose_blocks_are_no_such_sum(name: str, reason: str) -> None:
     model = build(MEMBERS[name])
     with pytest.raises(ac.AttentionError, match=f"{type(model).__name__}, layer '.*{reason}"):
-        ac.capture_contributions(model, **inputs(MEMBERS[name], model))
+        ac.capture(model, **inputs(MEMBERS[name], model), maps="alti")
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -271,8 +271,8 @@ def test_norms_after_the_addition_and_before_the_network_are_told_apart() -> Non
         for parameter in model.parameters():
             parameter.data += 0.2 * torch.randn_like(parameter)
         given = torch.randn(2, 5, WIDTH, dtype=torch.float64)
-        with_norm = ac.capture_contributions(model, given, measure="norm-resln").maps()
-        without = ac.capture_contributions(model, given, measure="norm-res").maps()
+        with_norm = ac.capture(model, given, maps="norm-resln").maps()
+        without = ac.capture(model, given, maps="norm-res").maps()
         assert torch.equal(with_norm, without) == before
         assert torch.equal(with_norm[:, -1], without[:, -1]) == before
 
@@ -365,7 +365,7 @@ def test_blocks_of_a_users_own_by_hand(kind: str, measure: Measure) -> None:
     model, given = nn.Sequential(first, own).double(), torch.randn(2, 5, WIDTH, dtype=torch.float64)
     for parameter in model.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
-    store = ac.capture_contributions(model, given, measure=measure)
+    store = ac.capture(model, given, maps=measure)
     check(store, [own_by_hand(own, first(given), measure)], measure)
 
 
@@ -399,8 +399,8 @@ def test_blocks_in_a_loop_of_the_model_itself() -> None:
     blocks = nn.Sequential(Normed(), Normed(), Normed()).double().eval()
     given = torch.randn(2, 5, WIDTH, dtype=torch.float64)
     for measure in MEASURES:
-        expected = ac.capture_contributions(blocks, given, measure=measure).maps()
-        assert torch.allclose(ac.capture_contributions(Loop(blocks), given, measure=measure).maps(), expected, atol=1e-12)
+        expected = ac.capture(blocks, given, maps=measure).maps()
+        assert torch.allclose(ac.capture(Loop(blocks), given, maps=measure).maps(), expected, atol=1e-12)
     assert not any(module._forward_hooks for module in blocks.modules())
 
 
@@ -417,18 +417,18 @@ def test_blocks_in_a_loop_of_the_model_itself() -> None:
 def test_blocks_that_are_refused(kind: str, reason: str) -> None:
     given = torch.randn(2, 5, WIDTH)
     with pytest.raises(ac.AttentionError, match=f"Own, layer 'attention': .*{reason}.*(?s:.)*maps=\"attention\""):
-        ac.capture_contributions(Own(kind), given)
+        ac.capture(Own(kind), given, maps="alti")
 
 
 @torch.no_grad()
 def test_where_the_scale_of_values_sits_does_not_matter() -> None:
     model, images = small.vit(), small.images()
-    before = ac.capture_contributions(model, images).maps()
+    before = ac.capture(model, images, maps="alti").maps()
     for block in model.blocks:
         block.attn.qkv.weight[-48:] *= 4
         block.attn.qkv.bias[-48:] *= 4
         block.attn.proj.weight /= 4
-    assert torch.allclose(ac.capture_contributions(model, images).maps(), before)
+    assert torch.allclose(ac.capture(model, images, maps="alti").maps(), before)
 
 
 @torch.no_grad()
@@ -436,42 +436,42 @@ def test_the_bias_of_values_belongs_to_tokens_and_that_of_the_projection_to_none
     """Rows of attention sum to one, so a bias of the values can sit in the projection: the model is the same."""
     model, images = small.vit(depth=1), small.images()
     output, own = model(images), model.blocks[0].attn
-    before = ac.capture_contributions(model, images, measure="norm").maps()
+    before = ac.capture(model, images, maps="norm").maps()
     own.qkv.bias[-48:] += 1
     own.proj.bias -= own.proj.weight.sum(1)
     assert torch.allclose(model(images), output)
-    assert not torch.allclose(ac.capture_contributions(model, images, measure="norm").maps(), before, atol=1e-2)
+    assert not torch.allclose(ac.capture(model, images, maps="norm").maps(), before, atol=1e-2)
     own.qkv.bias[-48:] -= 1
     own.proj.bias += 5
-    assert torch.allclose(ac.capture_contributions(model, images, measure="norm").maps(), before)
+    assert torch.allclose(ac.capture(model, images, maps="norm").maps(), before)
 
 
 def test_half_precision() -> None:
     model, images = small.vit(), small.images()
-    exact = ac.capture_contributions(model, images).maps()
-    narrow = ac.capture_contributions(model.bfloat16(), images.bfloat16()).maps()
+    exact = ac.capture(model, images, maps="alti").maps()
+    narrow = ac.capture(model.bfloat16(), images.bfloat16(), maps="alti").maps()
     assert narrow.dtype == torch.float32
     assert torch.allclose(narrow.double(), exact, atol=0.05)
 
 
 def test_gradients_are_neither_needed_nor_made() -> None:
     model, images = small.vit(), small.images().requires_grad_()
-    assert not ac.capture_contributions(model, images).maps().requires_grad
+    assert not ac.capture(model, images, maps="alti").maps().requires_grad
 
 
 def test_what_is_no_self_attention_of_a_model() -> None:
     model = build(MEMBERS["bart"])
     given = inputs(MEMBERS["bart"], model)
-    ac.capture_contributions(model, **given, reading=ac.Reading(kind="decoder"))
+    ac.capture(model, **given, reading=ac.Reading(kind="decoder"), maps="alti")
     with pytest.raises(ac.AttentionError, match="contributions belong to self-attention"):
-        ac.capture_contributions(model, **given, reading=ac.Reading(kind="cross"))
+        ac.capture(model, **given, reading=ac.Reading(kind="cross"), maps="alti")
     llama = small.llama()
     with pytest.raises(ac.AttentionError, match="showed its attention alone.* text is being generated"):
-        ac.capture_contributions(llama.generate, small.ids(), max_new_tokens=2, do_sample=False)
-    with pytest.raises(ac.AttentionError, match="(?s)measure='l1' is unknown.*'norm', 'norm-res', 'norm-resln'.*'alti'"):
-        ac.capture_contributions(llama, small.ids(), measure="l1")  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match="contributions need a model that an adapter recognises; got function"):
-        ac.capture_contributions(lambda x: x, small.ids())
+        ac.capture(llama.generate, small.ids(), max_new_tokens=2, do_sample=False, maps="alti")
+    with pytest.raises(ac.AttentionError, match="(?s)maps='l1' is unknown.*'norm', 'norm-res', 'norm-resln'.*'alti'"):
+        ac.capture(llama, small.ids(), maps="l1")  # type: ignore[call-overload]
+    with pytest.raises(ac.AttentionError, match="maps='alti' is computed while a model runs, and the source is a callable"):
+        ac.capture(lambda x: x, small.ids(), maps="alti")
 
 
 def test_an_adapter_that_hands_over_maps_alone() -> None:

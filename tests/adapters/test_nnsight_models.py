@@ -106,8 +106,8 @@ def test_a_capture_keeps_what_is_asked_for() -> None:
 
 def test_contributions_are_those_of_the_module() -> None:
     model = decoder("sdpa")
-    store = ac.capture_contributions(model, LONG, layers=-1)
-    direct = ac.capture_contributions(model._module, **tokenizer()(LONG, return_tensors="pt"), layers=-1)
+    store = ac.capture(model, LONG, layers=-1, maps="alti")
+    direct = ac.capture(model._module, **tokenizer()(LONG, return_tensors="pt"), layers=-1, maps="alti")
     assert torch.equal(store.maps(), direct.maps())
     assert store.tokens.labels == [LONG.split()]
 
@@ -141,8 +141,8 @@ def test_edits_apply_to_a_capture() -> None:
     assert torch.equal(store.maps(), silenced(module, lambda: ac.capture(model._module, **encoded(LONG))).maps())
     factors = ac.capture(model, LONG, keep="factors")
     assert torch.allclose(factors.maps(), store.maps(), atol=1e-6)
-    contributions = ac.capture_contributions(model, LONG, layers=[1, 2])
-    direct = silenced(module, lambda: ac.capture_contributions(module, **encoded(LONG), layers=[1, 2]))
+    contributions = ac.capture(model, LONG, layers=[1, 2], maps="alti")
+    direct = silenced(module, lambda: ac.capture(module, **encoded(LONG), layers=[1, 2], maps="alti"))
     assert torch.equal(contributions.maps(), direct.maps())
     gradients = ac.capture_gradients(model, LONG, target=(-1, 3), layers=-1)
     wanted = silenced(module, lambda: ac.capture_gradients(module, **encoded(LONG), target=(-1, 3), layers=-1))
@@ -226,14 +226,20 @@ def assert_same_text(found: Any, wanted: Any) -> None:
     assert torch.allclose(found.output_probs, wanted.output_probs, atol=1e-6)
 
 
-TEXT_METHODS = [ac.TokenRank, ac.MultiBounce, ac.ContributionRollout, ac.GradientAttention, ac.TransitionAttentionMaps]
+TEXT_METHODS = [
+    ac.TokenRank,
+    ac.MultiBounce,
+    partial(ac.Rollout, maps="alti"),
+    ac.GradientAttention,
+    ac.TransitionAttentionMaps,
+]
 
 
 @pytest.mark.parametrize("method", TEXT_METHODS)
 def test_a_text_has_a_row_for_each_token_that_is_generated(method: Any) -> None:
     model = decoder("sdpa")
     prompt = " ".join(LONG.split()[:4])
-    if method.reads_embeddings and nnsight.__version__ < "0.8":
+    if method(model).reads_embeddings and nnsight.__version__ < "0.8":
         with pytest.raises(ac.AttentionError, match="the traces of nnsight 0.7 take no embeddings"):
             method(model).attribute_text(prompt, target="city of")
         return

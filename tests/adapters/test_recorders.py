@@ -13,8 +13,8 @@ LOADED = """
 import sys, torch
 import attnchain_interp as ac
 model = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
-for call in (ac.capture, ac.capture_contributions):
-    call(model, torch.randn(1, 4, 8))
+for maps in ("attention", "alti"):
+    ac.capture(model, torch.randn(1, 4, 8), maps=maps)
     print("attnchain_adapters.contribution_recorder" in sys.modules)
 """
 

@@ -78,13 +78,13 @@ class Fame(AttentionGradientAttribution):
 
 
 class Shares(TokenAttribution):
-    """As ContributionRollout, from the base class of all methods: it reads a source of its own."""
+    """As Rollout of contributions, from the base class of all methods: it reads a source of its own."""
 
     origin: int | Tensor = 0
 
     def read(self, call: Call) -> AttentionStore:
         positional, named = call.arguments(self.forward_func)
-        return ac.capture_contributions(self.forward_func, *positional, **named)
+        return ac.capture(self.forward_func, *positional, maps="alti", **named)
 
     def scores(self, source: AttentionStore, first: int = 0) -> Tensor:
         row: Any = self.origin if isinstance(self.origin, Tensor) else torch.eye(len(source.tokens))[self.origin]
@@ -107,7 +107,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         partial(Fame, tokens=[0, 4, -2]),
         partial(ac.GradientTokenRank, tokens=[0, 4, -2], damping=0.5, **MEAN),
     ),
-    "contributions": (Shares, ac.ContributionRollout),
+    "contributions": (Shares, partial(ac.Rollout, maps="alti")),
 }
 
 

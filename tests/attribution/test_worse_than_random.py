@@ -38,4 +38,4 @@ def test_other_models_and_other_methods_say_nothing() -> None:
             build(small.bert()).attribute(small.ids(), 1, output="tokens")
         ac.TokenRank(small.llama()).attribute(small.ids(), output="tokens")
         ac.Rollout(small.llama(), residual="depth").attribute(small.ids(), output="tokens")
-        ac.Rollout(small.llama(), maps="alti", residual=0).attribute(small.ids(), output="tokens")
+        ac.Rollout(small.llama(), maps="alti").attribute(small.ids(), output="tokens")

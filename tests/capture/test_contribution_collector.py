@@ -22,7 +22,7 @@ from attnchain_interp.capture import (
 from attnchain_interp.capture.contribution_collector import TEXT_MAPS, collector_of
 
 TEXT, CAUSAL = ac.TokenLayout.text(torch.ones(1, 4)), torch.full((1, 2, 4, 4), 0.25).tril()
-MAPS: list[Maps] = ["norm", "projection", "alti"]
+MAPS: list[Maps] = ["norm", "norm-res", "norm-resln", "projection", "alti"]
 
 
 class Blocks(nn.Module):
@@ -52,7 +52,6 @@ def test_contributions_by_one_path(maps: Any) -> None:
     store, reducer = ac.capture(model, x, maps=maps), ac.StationaryVectors()
     assert store.metadata["maps"] == maps
     assert store.maps().shape == (2, 2, 1, 5, 5)
-    assert torch.equal(store.maps(), ac.capture_contributions(model, x, measure=maps).maps())
     reduced = ac.capture(model, x, maps=maps, keep=[reducer])
     assert reduced.metadata["maps"] == maps
     assert torch.equal(reduced["stationary"][:, 1], reducer.reduce(store.chain(1, "each"), store.tokens))
@@ -139,7 +138,9 @@ def test_a_collector_keeps_the_refusal_of_a_later_layer(alone: bool) -> None:
 
 def test_maps_that_do_not_fit() -> None:
     model, x = Blocks(causal=True).eval(), given()
-    with pytest.raises(ac.AttentionError, match="(?s)the contributions of 2 layers × 5 tokens take 400.0 B.*keep reducers"):
+    with pytest.raises(
+        ac.AttentionError, match='(?s)the contributions of 2 layers × 5 tokens take 400.0 B.*keep reducers.*keep="maps"'
+    ):
         ac.capture(model, x, maps="alti", max_bytes=10)
     with pytest.raises(ac.AttentionError, match="keep=\"factors\" and maps='norm': contributions have no queries and keys"):
         ac.capture(model, x, maps="norm", keep="factors")
@@ -147,7 +148,9 @@ def test_maps_that_do_not_fit() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ac.AttentionError, match="(?s)maps='size' is unknown.*'attention', 'norm', 'projection'.*'alti'"):
+    with pytest.raises(
+        ac.AttentionError, match="(?s)maps='size' is unknown.*'attention', 'norm', 'norm-res', 'norm-resln'.*'alti'"
+    ):
         ac.capture(Blocks(True), given(), maps="size")  # type: ignore[call-overload]
     store = ac.AttentionStore.from_maps([CAUSAL.softmax(-1)])
     with pytest.raises(ac.AttentionError, match="(?s)maps='alti' is computed while a model runs.*maps='alti'"):

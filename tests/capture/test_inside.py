@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -88,8 +89,8 @@ def test_gradients_are_of_the_wholes_score(whole: Classifier) -> None:
 
 
 def test_contributions_reducers_and_the_proof(whole: Classifier) -> None:
-    inner = ac.capture_contributions(whole.backbone, IMAGES * 2 - 1)
-    assert torch.equal(ac.capture_contributions(whole, IMAGES).maps(), inner.maps())
+    inner = ac.capture(whole.backbone, IMAGES * 2 - 1, maps="alti")
+    assert torch.equal(ac.capture(whole, IMAGES, maps="alti").maps(), inner.maps())
     reduced = ac.capture(whole, IMAGES, keep=[ac.StationaryVectors()])
     expected = ac.capture(whole.backbone, IMAGES * 2 - 1, keep=[ac.StationaryVectors()])
     assert torch.equal(reduced["stationary"], expected["stationary"])
@@ -106,7 +107,7 @@ def test_the_wrong_map_is_not_proved(whole: Classifier) -> None:
     assert not ac.prove(decoy, IMAGES).holds
 
 
-@pytest.mark.parametrize("method", [ac.TokenRank, ac.GradientAttention, ac.LeGrad, ac.ContributionRollout])
+@pytest.mark.parametrize("method", [ac.TokenRank, ac.GradientAttention, ac.LeGrad, partial(ac.Rollout, maps="alti")])
 def test_methods_attribute_the_whole(whole: Classifier, method: Any) -> None:
     found = method(whole).attribute(IMAGES, 1, output="grid")
     assert found.shape == (2, 2, 2)

@@ -76,7 +76,7 @@ def test_what_is_compiled_is_watched_as_it_is_written(
     for method, expected in zip(METHODS, scores, strict=True):
         assert torch.equal(method(changed).attribute(given, target, output="tokens"), expected)
     assert ac.prove(changed, given).holds
-    assert torch.equal(ac.capture_contributions(changed, given).maps(), ac.capture_contributions(model, given).maps())
+    assert torch.equal(ac.capture(changed, given, maps="alti").maps(), ac.capture(model, given, maps="alti").maps())
     with pytest.raises(BackendCompilerFailed, match="compiled code ran"):
         changed(given)
 
@@ -153,7 +153,7 @@ def test_gradient_checkpointing_changes_no_number(build: Callable[[], Any], reen
     model, given, target = build(), small.images() if build is small.vit else small.ids(), 1
     target = (3, 5) if build is small.llama else 1
     expected = [method(model).attribute(given, target, output="tokens") for method in METHODS]
-    contributions = ac.capture_contributions(model, given).maps()
+    contributions = ac.capture(model, given, maps="alti").maps()
     if build is small.vit:
         model.set_grad_checkpointing(True)
     else:
@@ -165,7 +165,7 @@ def test_gradient_checkpointing_changes_no_number(build: Callable[[], Any], reen
                     setattr(module, rate, 0.0)
     for method, scores in zip(METHODS, expected, strict=True):
         assert torch.equal(method(model).attribute(given, target, output="tokens"), scores)
-    assert torch.equal(ac.capture_contributions(model, given).maps(), contributions)
+    assert torch.equal(ac.capture(model, given, maps="alti").maps(), contributions)
 
 
 class Checkpointed(nn.Module):

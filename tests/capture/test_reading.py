@@ -1,6 +1,7 @@
 """Options of a capture stand apart from the model's own arguments."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ class AnyWords(nn.MultiheadAttention):
         return super().forward(x, x, x)[0]
 
 
-@pytest.mark.parametrize("capture", [ac.capture, ac.prove, ac.capture_contributions])
+@pytest.mark.parametrize("capture", [ac.capture, ac.prove, partial(ac.capture, maps="alti")])
 def test_an_option_among_the_arguments_is_refused(capture: Any) -> None:
     x, layout = torch.randn(1, 3, 8), ac.TokenLayout.text()
     for model in (AnyWords(8, 2, batch_first=True).eval(), nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()):

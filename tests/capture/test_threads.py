@@ -188,7 +188,7 @@ def of_ids(method: Any, **settings: Any) -> Callable[[Any], Tensor]:
 
 CALLS: dict[str, tuple[Callable[[], Any], Callable[[Any], Tensor]]] = {
     "capture": (small.vit, lambda model: ac.capture(model, small.images(1)).maps()),
-    "contributions": (small.vit, lambda model: ac.capture_contributions(model, small.images(1)).maps()),
+    "contributions": (small.vit, lambda model: ac.capture(model, small.images(1), maps="alti").maps()),
     "prove": (small.vit, lambda model: torch.tensor([each.moved for each in ac.prove(model, small.images(1)).layers])),
     "TokenRank of a module around": (lambda: Around(small.vit()), of_images(ac.TokenRank)),
     "GradientAttention of a module around": (lambda: Around(small.vit()), of_images(ac.GradientAttention)),

@@ -68,7 +68,7 @@ def by_both(mesh: Any) -> Any:
 ASKED: dict[str, Callable[[Any], Any]] = {
     "maps": lambda model: ac.capture(model, IDS).maps().tolist(),
     "scores": lambda model: ac.GradientAttention(model).attribute(IDS, (8, 5), output="tokens").tolist(),
-    "contributions": lambda model: ac.capture_contributions(model, IDS).maps().tolist(),
+    "contributions": lambda model: ac.capture(model, IDS, maps="alti").maps().tolist(),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_low_rank_adapters_of_a_classifier() -> None:
     model = adapted(classifier(), "query", "value", task_type="SEQ_CLS")
     mask = torch.ones_like(IDS)
     mask[0, 3:] = 0
-    for method in (ac.GradientAttention, ac.LeGrad, ac.ContributionRollout):
+    for method in (ac.GradientAttention, ac.LeGrad, partial(ac.Rollout, maps="alti")):
         found = method(model).attribute(IDS, 1, model_kwargs={"attention_mask": mask})
         assert torch.equal(found, method(model.get_base_model()).attribute(IDS, 1, model_kwargs={"attention_mask": mask}))
         assert not found[0, 3:].any()

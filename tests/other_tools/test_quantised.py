@@ -68,7 +68,7 @@ def test_the_store_is_the_quantised_models_own_attention(load: Callable[[Path], 
 
 ASKED: dict[str, Callable[[Any], torch.Tensor]] = {
     "gradients": lambda model: ac.GradientAttention(model).attribute(IDS, (8, 5), output="tokens"),
-    "contributions": lambda model: ac.capture_contributions(model, IDS).maps(),
+    "contributions": lambda model: ac.capture(model, IDS, maps="alti").maps(),
 }
 
 

@@ -16,7 +16,7 @@ from studies.speed.measurement import ROOT
 def test_every_method_has_a_picture_on_the_page() -> None:
     page = (ROOT / "docs/methods.md").read_text("utf-8")
     shown = set(re.findall(r"\]\(images/methods/(\w+)\.png\)", page))
-    assert set(methods(None)) == {*method_classes(), "MetastableStates"}
+    assert set(methods(None)) == {*method_classes(), "MetastableStates", "RolloutOfContributions"}
     assert shown == {*methods(None), "text"} == {file.stem for file in FOLDER.glob("*.png")}
     assert all(file.stat().st_size <= 30_000 for file in FOLDER.glob("*.png"))
 

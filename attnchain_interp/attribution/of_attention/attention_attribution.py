@@ -43,9 +43,10 @@ class AttentionAttribution(TokenAttribution, ABC):
             or a function. See `attnchain_interp.store.layer_weights`. None: see `attnchain_interp.attribution.DEFAULTS`.
         balanced: balance the chain (`balance`), or the strength of it. It takes the pull from tokens that everybody attends
             to. None: see `attnchain_interp.attribution.DEFAULTS`.
-        maps: the maps that `attribute` captures: "attention", or contributions: "norm", "projection" or "alti". See
-            `capture`. `score` takes a store of any maps as it is. None: see `attnchain_interp.attribution.DEFAULTS`; and
-            "attention" where `heads` is not "mean", since contributions hold one map of all heads.
+        maps: the maps that `attribute` captures: "attention", or contributions: "norm", "norm-res", "norm-resln",
+            "projection" or "alti". See `capture`. `score` takes a store of any maps as it is. None: see
+            `attnchain_interp.attribution.DEFAULTS`; and "attention" where `heads` is not "mean", since contributions hold one
+            map of all heads.
 
     Raises:
         AttentionError: on attribution, for a start, layer, head or token that does not exist, and the errors of `capture`.

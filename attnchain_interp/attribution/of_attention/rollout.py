@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
-from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.token_attribution import TokenAttribution
 from attnchain_interp.attribution.worse_than_random import warn_of_decoder
-from attnchain_interp.capture import Maps, capture_contributions
-from attnchain_interp.capture.contribution_sizes import Measure, check_measure
+from attnchain_interp.capture import Maps
+from attnchain_interp.capture.contribution_sizes import holds_input
 from attnchain_interp.chain import Chain
 from attnchain_interp.checks import as_number, check_probability
 from attnchain_interp.errors import AttentionError
@@ -50,6 +48,9 @@ class Rollout(AttentionAttribution):
     On facts, with SmolLM2, it ranks tokens worse than a random order does (docs/real-text.md). It warns of that once, in a
     decoder. Neither `residual="depth"` nor a store of contributions is warned of.
 
+    `Rollout(maps="alti")` is the rollout of ALTI. `Rollout(maps="norm-resln")` is GlobEnc of the attention block alone,
+    without the second residual and layer norm, those of the feed-forward network.
+
     Args:
         forward_func: see `AttentionAttribution`.
         start: see `MultiBounce`.
@@ -58,14 +59,18 @@ class Rollout(AttentionAttribution):
             "min": the greatest or the least entry over the heads.
         discard: the share of the lowest entries of each row that is dropped, among the chosen tokens, and never in the column
             of the class token or of the one start token. 0.9 is usual.
-        residual: r, from 0 to 1; one half, as published, by default. Or "depth": at layer l of the model's L, counted from 0,
+        residual: r, from 0 to 1. None: one half, as published, where the maps lack the residual connection (attention,
+            "norm"); 0 where they hold it (all other contributions). Or "depth": at layer l of the model's L, counted from 0,
             a walk stays with probability 1 − l / (L − 1), so that late layers move it more than early ones.
 
     Raises:
         AttentionError: at once, for a discard ratio or a residual out of range.
 
     Source: Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020; fusion and discard ratio: Gildenblat,
-    *Exploring Explainability for Vision Transformers*, 2020, which drops of the whole map and of the first example alone.
+    *Exploring Explainability for Vision Transformers*, 2020, which drops of the whole map and of the first example alone;
+    contributions: Ferrando, Gállego & Costa-jussà, *Measuring the Mixing of Contextual Information in the Transformer*, EMNLP
+    2022 ("alti"), and Modarressi et al., *GlobEnc: Quantifying Global Token Attribution by Incorporating the Whole Encoder
+    Layer in Transformers*, NAACL 2022, with its N_ResLN ("norm-resln").
     """
 
     has_start: ClassVar[bool] = True
@@ -80,14 +85,14 @@ class Rollout(AttentionAttribution):
         heads: Heads = "mean",
         tokens: TokenSelection = "all",
         discard: float = 0.0,
-        residual: float | Literal["depth"] = 0.5,
+        residual: float | Literal["depth"] | None = None,
         maps: Maps = "attention",
     ) -> None:
         if not 0 <= as_number(discard) < 1:
             raise AttentionError(
                 f"discard is {discard!r}; it is the share of a row that is dropped, from 0 to below 1.", "Pass discard=0.9."
             )
-        if not (isinstance(residual, str) and residual == "depth"):
+        if residual is not None and not (isinstance(residual, str) and residual == "depth"):
             check_probability("residual", residual, "the probability of staying", 0.5)
         super().__init__(
             forward_func, layers=layers, heads=heads, tokens=tokens, layer_weights="mean", balanced=False, maps=maps
@@ -106,7 +111,8 @@ class Rollout(AttentionAttribution):
         if isinstance(self.residual, str):
             depth = dict(zip(store.names, depths(store), strict=True))
             return rolled_out(chains, store.tokens, self.start, [1 - depth[name] for name in names])
-        return rolled_out(chains, store.tokens, self.start, repeat(self.residual))
+        lacking = 0.0 if holds_input(store.metadata.get("maps", "attention")) else 0.5
+        return rolled_out(chains, store.tokens, self.start, repeat(lacking if self.residual is None else self.residual))
 
     def _thinned(self, chains: Iterable[Chain], tokens: TokenLayout) -> Iterator[Chain]:
         kept = None
@@ -123,79 +129,6 @@ class Rollout(AttentionAttribution):
         each = store.chain(layer, "each", tokens=states)
         fused = each.matrix.amax(1) if self.heads == "max" else each.matrix.amin(1)
         return _renormalised(fused, each.states[:, 0])
-
-
-@final
-class ContributionRollout(TokenAttribution):
-    """The row of a start token in C_L · · · C_1, where C are the maps of `capture_contributions`.
-
-    The maps are not mixed with the identity: residual connections are inside the contributions. `target` has no effect. Any
-    other method reads the same maps from a callable: `TokenRank(lambda x: capture_contributions(model, x))`.
-
-    Args:
-        forward_func: a model that an adapter recognises. It is left as it was. None where only `score` is used.
-        start: see `MultiBounce`.
-        layers: see `AttentionAttribution`. Layers are taken in the order of the model.
-        measure: "alti"; "norm-resln", GlobEnc of the attention block alone (without the second residual and layer norm, those
-            of the feed-forward network); or "norm-res".
-
-    Raises:
-        AttentionError: at once, for a measure that is unknown or leaves the residual connection out; on attribution, for a
-            start that does not exist, and the errors of `capture_contributions`.
-
-    Source: Ferrando, Gállego & Costa-jussà, *Measuring the Mixing of Contextual Information in the Transformer*, EMNLP 2022
-    ("alti"); Modarressi et al., *GlobEnc: Quantifying Global Token Attribution by Incorporating the Whole Encoder Layer in
-    Transformers*, NAACL 2022, with its N_ResLN ("norm-resln").
-    """
-
-    has_start: ClassVar[bool] = True
-    allows_padding: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        forward_func: Any = None,
-        *,
-        start: Start | None = None,
-        layers: LayerSelection = "all",
-        measure: Measure = "alti",
-    ) -> None:
-        check_measure(measure)
-        if measure == "norm":
-            raise AttentionError(
-                'measure="norm" leaves the residual connection out.',
-                'Use "norm-res", or mix the residual in: Rollout().score(capture_contributions(model, …, measure="norm")).',
-            )
-        super().__init__(forward_func)
-        self.start, self.layers = start, layers
-        self.measure: Measure = measure
-
-    @torch.no_grad()
-    def score(self, store: AttentionStore) -> Tensor:
-        """Returns one score per token (batch, token), summing to one, from a store of `capture_contributions`.
-
-        Raises:
-            AttentionError: a store of attention, or of another measure; a layer or start that does not exist.
-        """
-        check_store(store)
-        found = store.metadata.get("maps", "attention")
-        if found != self.measure:
-            came = "attention" if found == "attention" else f"contributions by {found!r}"
-            raise AttentionError(
-                f"the store holds {came}, and this method reads contributions by {self.measure!r}.",
-                f"Use capture_contributions(model, …, measure={self.measure!r}).",
-            )
-        return self._rolled(store, self.layers)
-
-    def read(self, call: Call) -> AttentionStore:
-        positional, named = call.arguments(self.forward_func)
-        return capture_contributions(self.forward_func, *positional, measure=self.measure, layers=self.layers, **named)
-
-    def scores(self, source: AttentionStore, first: int = 0) -> Tensor:
-        return self._rolled(source, "all")
-
-    def _rolled(self, store: AttentionStore, layers: LayerSelection) -> Tensor:
-        chains = (store.chain(name, tokens="all") for name in layers_downward(store, layers))
-        return rolled_out(chains, store.tokens, self.start, repeat(0.0))
 
 
 def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:

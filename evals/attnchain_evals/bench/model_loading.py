@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 BUNDLED = ("bundled", "bundled-decoder", "bundled-encoder")
 FRAMEWORKS = {"timm": "timm", "hf": "transformers", "torchvision": "torch"}
-MapsName = Literal["attention", "norm", "projection", "alti"]  # `attnchain_interp.capture.Maps`, which loads torch
+# `attnchain_interp.capture.Maps`, which loads torch
+MapsName = Literal["attention", "norm", "norm-res", "norm-resln", "projection", "alti"]
 _NAMES: Final = (
     "timm:NAME, hf:NAME (a hub name or a local folder), torchvision:NAME, or your own: python:MODULE:FUNCTION, which returns"
     " (model, preprocess)"

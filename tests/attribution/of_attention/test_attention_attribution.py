@@ -55,7 +55,7 @@ def test_where_walks_start_when_nothing_is_said(logits: Tensor, causal: Attentio
 
 
 @pytest.mark.parametrize(
-    "method", [ac.TokenRank(), ac.Rollout(), ac.ContributionRollout(), ac.WeightedPageRank(), ac.RandomRanking()]
+    "method", [ac.TokenRank(), ac.Rollout(), ac.Rollout(maps="alti"), ac.WeightedPageRank(), ac.RandomRanking()]
 )
 def test_something_else_than_a_store_is_refused_by_its_type(method: ac.AttentionAttribution, logits: Tensor) -> None:
     for other in (logits, [logits], None, torch.nn.Linear(1, 1)):
@@ -124,7 +124,7 @@ def test_the_depth_of_a_layer_is_known_in_any_model(layers: Any) -> None:
 )
 def test_contributions_are_captured_where_they_are_asked_for(build: Any) -> None:
     model, ids = small.llama(), small.ids(1)
-    for maps in ("norm", "projection", "alti"):
+    for maps in ("norm", "norm-res", "norm-resln", "projection", "alti"):
         found = build(model, maps=maps, layers=[0, 2]).attribute(ids, output="tokens")
         contributions = ac.capture(model, ids, maps=maps, layers=[0, 2])
         assert torch.equal(found, build(layers="all").score(contributions)), "a store is scored as it is"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore, TokenLayout
-from attnchain_interp.capture import Measure
+from attnchain_interp.capture import Maps
 
 from ...published import PLAIN
 from .. import small_models as small
@@ -133,42 +133,51 @@ def product(store: ac.AttentionStore) -> Tensor:
     return whole
 
 
-@pytest.mark.parametrize("measure", ["alti", "norm-resln", "norm-res"])
-def test_contribution_rollout_beside_the_product_of_the_maps(measure: Measure) -> None:
+HOLDING: list[Maps] = ["norm-res", "norm-resln", "projection", "alti"]
+
+
+@pytest.mark.parametrize("maps", HOLDING)
+def test_rollout_of_contributions_beside_the_product_of_the_maps(maps: Maps) -> None:
     model, images = small.vit(depth=3), small.images()
-    store = ac.capture_contributions(model, images, measure=measure)
-    rolled = ac.ContributionRollout(measure=measure).score(store)
+    store = ac.capture(model, images, maps=maps)
+    rolled = ac.Rollout().score(store)
     assert torch.allclose(rolled, product(store)[:, 0])
-    assert torch.allclose(ac.Rollout(residual=0).score(store), rolled)
-    assert torch.allclose(ac.ContributionRollout(model, measure=measure).attribute(images, output="tokens"), rolled)
+    assert torch.equal(ac.Rollout(model, maps=maps).attribute(images, output="tokens"), rolled)
     assert torch.allclose(rolled.sum(1), torch.ones(2, dtype=torch.float64))
     assert float((rolled - ac.Rollout(model).attribute(images, output="tokens")).abs().max()) > 0.01
-    third = ac.ContributionRollout(start=3, measure=measure).score(store)
-    assert torch.allclose(third, product(store)[:, 3])
-    some = ac.ContributionRollout(measure=measure, layers=[2, 1]).score(store)
+    assert torch.allclose(ac.Rollout(start=3).score(store), product(store)[:, 3])
+    some = ac.Rollout(layers=[2, 1]).score(store)
     assert torch.allclose(some, (store[2].maps[:, 0] @ store[1].maps[:, 0])[:, 0])
-    captured = ac.ContributionRollout(model, measure=measure, layers=[2, 1]).attribute(images, output="tokens")
-    assert torch.allclose(captured, some)
+    assert torch.equal(ac.Rollout(model, maps=maps, layers=[2, 1]).attribute(images, output="tokens"), some)
+
+
+@pytest.mark.parametrize(("maps", "residual"), [("attention", 0.5), ("norm", 0.5), *((maps, 0) for maps in HOLDING)])
+def test_a_walk_stays_where_the_maps_lack_the_residual_connection(maps: Maps, residual: float) -> None:
+    """Unless a number says with which probability it stays."""
+    store = ac.capture(small.vit(), small.images(), maps=maps)
+    found = {r: ac.Rollout(residual=r).score(store) for r in (None, 0, 0.2, 0.5)}
+    assert torch.equal(found[None], found[residual])
+    assert not any(torch.allclose(found[r], found[None], atol=1e-3) for r in (0, 0.2, 0.5) if r != residual)
 
 
 def test_padding_is_outside() -> None:
     model, ids, mask = small.bert(), small.ids(), torch.ones(2, 7)
     mask[1, 4:] = 0
-    padded = ac.ContributionRollout(model).attribute(ids, additional_forward_args=mask)
+    padded = ac.Rollout(model, maps="alti").attribute(ids, additional_forward_args=mask)
     assert not padded[1, 4:].any()
-    alone = ac.ContributionRollout(model).attribute(ids[1:, :4])
+    alone = ac.Rollout(model, maps="alti").attribute(ids[1:, :4])
     assert torch.allclose(padded[1:, :4], alone)
 
 
 def test_a_decoder_from_its_last_token() -> None:
     model, ids = small.llama(), small.ids()
-    last = ac.ContributionRollout(model, start=-1).attribute(ids, output="tokens")
-    assert torch.allclose(last, product(ac.capture_contributions(model, ids))[:, -1])
+    last = ac.Rollout(model, start=-1, maps="alti").attribute(ids, output="tokens")
+    assert torch.allclose(last, product(ac.capture(model, ids, maps="alti"))[:, -1])
 
 
 def test_captums_contract_of_contributions() -> None:
     model, images = small.vit(), small.images(3)
-    method = ac.ContributionRollout(model)
+    method = ac.Rollout(model, maps="alti")
     assert isinstance(method, Attribution)
     heat = method.attribute(images)
     assert (heat.shape, heat.dtype, heat.is_contiguous()) == (images.shape, images.dtype, True)
@@ -183,22 +192,10 @@ def test_captums_contract_of_contributions() -> None:
 
 def test_other_methods_read_the_same_maps(tmp_path: Path) -> None:
     model, images = small.vit(), small.images()
-    store = ac.capture_contributions(model, images)
-    ranks = ac.TokenRank(lambda x: ac.capture_contributions(model, x)).attribute(images, output="tokens")
+    store = ac.capture(model, images, maps="alti")
+    ranks = ac.TokenRank(lambda x: ac.capture(model, x, maps="alti")).attribute(images, output="tokens")
     assert torch.allclose(ranks, ac.TokenRank().score(store))
     assert torch.allclose(ac.MultiBounce(steps=2, **PLAIN).score(store), ac.bounce(store.chain(), 0, steps=2))
     store.write(tmp_path / "contributions.safetensors")
     read = ac.AttentionStore.read(tmp_path / "contributions.safetensors")
-    assert torch.equal(ac.ContributionRollout().score(read), ac.ContributionRollout().score(store))
-
-
-def test_contributions_that_are_refused() -> None:
-    with pytest.raises(ac.AttentionError, match='measure="norm" leaves the residual connection out'):
-        ac.ContributionRollout(measure="norm")
-    with pytest.raises(ac.AttentionError, match="measure='l2' is unknown"):
-        ac.ContributionRollout(measure="l2")  # type: ignore[arg-type]
-    model, images = small.vit(), small.images()
-    with pytest.raises(ac.AttentionError, match="the store holds attention, and this method reads contributions by 'alti'"):
-        ac.ContributionRollout().score(ac.capture(model, images))
-    with pytest.raises(ac.AttentionError, match="the store holds contributions by 'norm-res'"):
-        ac.ContributionRollout().score(ac.capture_contributions(model, images, measure="norm-res"))
+    assert torch.equal(ac.Rollout().score(read), ac.Rollout().score(store))

@@ -80,7 +80,7 @@ def test_sinks_of_encoders_and_of_encoder_decoders_and_none_of_contributions() -
     crossing = ac.MultiBounce(bart())
     crossing.read = Planted(crossing.forward_func).read  # type: ignore[method-assign]
     assert list(crossing.attribute_text(TEXT, "a dog", SEQ2SEQ).sinks) == [2]
-    contributions = ac.ContributionRollout(small.llama()).attribute_text(TEXT, "a dog", DECODER)
+    contributions = ac.Rollout(small.llama(), maps="alti").attribute_text(TEXT, "a dog", DECODER)
     assert contributions.sinks == {}
     assert "\n" not in repr(contributions)
 

@@ -141,16 +141,16 @@ def test_a_balanced_chain_of_weighted_contributions() -> None:
     options: dict[str, Any] = {"layers": [1, 2], "layer_weights": "late", "balanced": True}
     rows = rows_of(ac.TokenRank(model, maps="alti", **options).attribute_text(TEXT, target, DECODER))
     for k, p in enumerate(range(n, ids.shape[1])):
-        expected = ac.TokenRank(**options).score(ac.capture_contributions(model, ids[:, :p], measure="alti"))[0]
+        expected = ac.TokenRank(**options).score(ac.capture(model, ids[:, :p], maps="alti"))[0]
         assert torch.allclose(rows[k, :p], expected)
 
 
 def test_contributions_of_a_decoder() -> None:
     model, target = small.llama(), "a dog walking"
     ids, n = decoder_ids(target)
-    rows = rows_of(ac.ContributionRollout(model, layers=slice(1, None)).attribute_text(TEXT, target, DECODER))
+    rows = rows_of(ac.Rollout(model, layers=slice(1, None), maps="alti").attribute_text(TEXT, target, DECODER))
     for k, p in enumerate(range(n, ids.shape[1])):
-        store = ac.capture_contributions(model, ids[:, :p], layers=slice(1, None))
+        store = ac.capture(model, ids[:, :p], layers=slice(1, None), maps="alti")
         row = torch.eye(p, dtype=torch.float64)[-1]
         for layer in reversed(list(store)):
             row = row @ layer.maps[0, 0].double()

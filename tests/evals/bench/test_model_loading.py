@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 from urllib.error import HTTPError, URLError
 
 import pytest
@@ -14,9 +14,18 @@ import transformers
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 
-from attnchain_evals.bench.model_loading import cached_names, check_model, check_text, load, loading_failure, normalization_of
+from attnchain_evals.bench.model_loading import (
+    MapsName,
+    cached_names,
+    check_model,
+    check_text,
+    load,
+    loading_failure,
+    normalization_of,
+)
 from attnchain_evals.tasks.digest import model_identity
 from attnchain_interp import AttentionError, capture
+from attnchain_interp.capture import Maps
 
 
 @pytest.mark.parametrize("name", ["bundled", "bundled-encoder", "bundled-decoder"])
@@ -159,6 +168,10 @@ def test_weights_that_are_drawn_give_a_model_of_one_identity(tmp_path: Path) -> 
     transformers.ViTImageProcessor().save_pretrained(tmp_path)
     first, second = (model_identity(load(f"hf:{tmp_path}").model) for _ in range(2))
     assert first == second
+
+
+def test_a_command_knows_all_maps_of_a_capture() -> None:
+    assert get_args(MapsName) == get_args(Maps)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
