@@ -91,11 +91,12 @@ def sequence_meant(sequences: Sequence[TokenSequence], name: str, kind: str | No
 
 
 def attention_modules(model: Any) -> dict[str, Any]:
-    """Returns the modules that hold an attention processor, by name, in the order of the model."""
+    """Returns the modules that hold an attention processor, by name, in the order in which the model runs them."""
     family_of(model)
-    return {
+    found = {
         name: module for name, module in model.named_modules() if hasattr(module, "processor") and hasattr(module, "heads")
     }
+    return dict(sorted(found.items(), key=lambda each: each[0].startswith("up_blocks.")))  # a UNet lists its middle block last
 
 
 def layouts_of(

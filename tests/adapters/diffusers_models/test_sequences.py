@@ -26,6 +26,15 @@ def test_a_unet_has_two_kinds_on_every_grid() -> None:
         layouts_of(unet(), next(each for each in found if each.kind == "cross"), given, ["a", "b"])
 
 
+def test_layers_are_numbered_in_the_order_in_which_the_model_runs_them() -> None:
+    model, call = unet(), {"timestep": 3, "encoder_hidden_states": torch.randn(1, 5, 32)}
+    which, sample = ac.Reading(kind="self", grid=(8, 8)), torch.randn(1, 4, 16, 16)
+    store = ac.capture(model, sample, reading=which, **call)
+    assert [name.split(".")[0] for name in store.names] == ["down_blocks", "mid_block", "up_blocks", "up_blocks"]
+    for number, name in enumerate(store.names):
+        assert ac.capture(model, sample, reading=which, layers=number, **call).names == [name]
+
+
 def test_which_sequence_is_meant() -> None:
     assert sequence_meant([FINE, TEXT], "UNet", None, None) is FINE, "cross-attention is not meant unless it is named"
     assert sequence_meant([COARSE, FINE, TEXT], "UNet", "self", (2, 2)) is COARSE
