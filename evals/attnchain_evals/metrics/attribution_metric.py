@@ -52,9 +52,11 @@ class AttributionMetric(ExampleMetric):
                 f'Ask the method for output="{output}".',
             )
         bad = ~attributions.isfinite().flatten(1).all(1)
+        wide = bad.view(-1, *[1] * (attributions.ndim - 1))
         state = None if attributions.is_inference() else attributions._version  # an edit in place raises it
         finite = trial.once(
-            ("finite", attributions, state), lambda: attributions.masked_fill(bad.view(-1, *[1] * (attributions.ndim - 1)), 0)
+            ("finite", attributions, state),
+            lambda: (attributions if attributions.is_floating_point() else attributions.double()).masked_fill(wide, 0),
         )
         figures = self.figures(trial, finite).double()
         return figures.masked_fill(bad.to(figures.device)[:, None], torch.nan)

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from attnchain_evals.metrics.attribution_metric import AttributionMetric
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
-from attnchain_evals.metrics.segmentation_scores import average_precisions, foreground_counts, mean_iou, scaled
+from attnchain_evals.metrics.segmentation_scores import (
+    average_precisions,
+    foreground_counts,
+    mean_iou,
+    objects_of,
+    scaled,
+)
 from attnchain_evals.perturbation.patches import enlarged
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
@@ -35,13 +41,13 @@ class LocalisationMetric(AttributionMetric):
                 f"the data have no masks, and {self.name} asks whether a map lies on the object.",
                 f"Take data with masks (PATH/images beside PATH/masks), or leave {self.name} out.",
             )
-        if tuple(trial.mask.shape) != (len(trial.inputs), *size):
+        truth = objects_of(trial.mask).to(attributions.device)
+        if tuple(truth.shape) != (len(trial.inputs), *size):
             raise AttentionError(
-                f"the trial's mask is {tuple(trial.mask.shape)}; {self.name} needs {(len(trial.inputs), *size)}, true on the"
+                f"the trial's mask is {tuple(truth.shape)}; {self.name} needs {(len(trial.inputs), *size)}, true on the"
                 " object.",
                 "Resize the masks to the images, by nearest neighbour.",
             )
-        truth = trial.mask.bool().to(attributions.device)
         good = truth.flatten(1).any(1) & ~truth.flatten(1).all(1)
         found = torch.full((len(truth), len(self.columns)), torch.nan, dtype=torch.float64, device=attributions.device)
         if bool(good.any()):

@@ -73,7 +73,7 @@ class NAOPC(RemovalMetric):
             rows = [self._bounds(experiment, found, example, target, clean) for example in range(len(clean))]
             return torch.tensor(rows, dtype=torch.float64, device=aopc.device)
 
-        lower, upper = trial.once((NAOPC, self.occlusion, self.regions, self.beam), bounds).T
+        lower, upper = trial.once((NAOPC, self.occlusion, self.regions, self.beam, places), bounds).T
         value = torch.where(upper - lower > 1e-9, (aopc - lower) / (upper - lower), torch.nan)
         return torch.stack([value, aopc, lower, upper], 1)
 

@@ -51,7 +51,7 @@ def segmentation_counts(attributions: Tensor, masks: Tensor, read: AttentionStor
 def scaled(attributions: Tensor, masks: Tensor, read: AttentionStore | None = None) -> tuple[Tensor, Tensor]:
     """Returns the maps, enlarged to the masks and scaled to [0, 1], and the masks: both (batch, height, width), on the CPU."""
     check_tensor("attributions", attributions, "(batch, rows, columns)")
-    check_tensor("masks", masks, "(batch, height, width)")
+    objects = objects_of(masks)
     if attributions.ndim != 3 or masks.ndim != 3 or len(attributions) != len(masks):
         raise AttentionError(
             f"attributions {tuple(attributions.shape)} and masks {tuple(masks.shape)} do not fit.",
@@ -60,7 +60,7 @@ def scaled(attributions: Tensor, masks: Tensor, read: AttentionStore | None = No
     if not bool(attributions.isfinite().all()):
         bad = int((~attributions.isfinite()).flatten(1).any(1).sum())
         raise AttentionError(f"{bad} attributions hold NaN or infinity.", "Leave these examples out.")
-    truth = masks.bool().cpu()
+    truth = objects.cpu()
     if bool((truth.flatten(1).all(1) | ~truth.flatten(1).any(1)).any()):
         raise AttentionError(
             "a mask is empty or full; localisation needs both an object and a background.", "Leave these examples out."
@@ -71,6 +71,24 @@ def scaled(attributions: Tensor, masks: Tensor, read: AttentionStore | None = No
     maps = enlarged(attributions.cpu(), size, None if read is None else patches_in(read, size)).float()
     low, high = maps.flatten(1).aminmax(dim=1)
     return (maps - low[:, None, None]) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None], truth
+
+
+def objects_of(masks: Tensor) -> Tensor:
+    """Returns masks as bool, true on the object. Masks of numbers are 0 beside it and one other number on it.
+
+    >>> objects_of(torch.tensor([[[0, 255]]]))
+    tensor([[[False,  True]]])
+    """
+    check_tensor("masks", masks, "(batch, height, width)")
+    objects = masks.bool()
+    there = masks[objects]
+    if len(there) and bool((there != there[0]).any()):
+        other = there[there != there[0]][0]
+        raise AttentionError(
+            f"masks hold 0, {there[0].item():g}, {other.item():g} …, so it is not known where the object is.",
+            "Pass masks that are true on the object: masks > 0.5, or masks == the number of its class.",
+        )
+    return objects
 
 
 def foreground_counts(maps: Tensor, truth: Tensor) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ def class_logits(output: Any, inputs: Tensor) -> Tensor:
         output: logits, or an object with `.logits`.
         inputs: of the model. The last token is read only where the inputs are token numbers (batch, token).
     """
-    fix = "Take a model with a classification head."
+    fix = "Take a model with a classification head, or pass a function that returns the logits: lambda x: model(x)[0]."
     logits = logits_of(output, fix)
     if logits.ndim == 3 and inputs.ndim == 2:
         logits = logits[:, -1]
@@ -83,12 +83,12 @@ def class_score(logits: Tensor, target: Tensor, kind: ClassScore = "probability"
 
     "probability" is the softmax p, and "log-probability" is log p. "logit" is the logit. "log-odds" is log p / (1 − p).
     "accuracy" is 1 where the class has the greatest logit (the first of equal ones), else 0: with the class of the clean
-    prediction it says whether the prediction stays.
+    prediction it says whether the prediction stays. Logits that hold NaN have the score NaN.
     """
     check_one_of("score", kind, get_args(ClassScore))
     where = target.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)
     if kind == "accuracy":
-        return (logits.argmax(-1) == where[..., 0]).to(logits.dtype)
+        return (logits.argmax(-1) == where[..., 0]).to(logits.dtype).masked_fill(logits.isnan().any(-1), torch.nan)
     if kind == "probability":
         logits = logits.softmax(-1)
     if kind == "log-probability":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -30,10 +31,20 @@ def scores_of(attributions: Any, inputs: Tensor, reduction: Reduction = "sum") -
         scores = scores[0]  # Captum answers a tuple of inputs with a tuple
     if scores.ndim != places + 1:
         return scores
+    if places == 3 and _channels_last(scores.shape, inputs.shape[1]):
+        raise AttentionError(
+            f"attributions has shape {tuple(scores.shape)}, channels last, and images {tuple(inputs.shape)}.",
+            "Pass attributions.permute(0, 3, 1, 2).",
+        )
     axis = 1 if inputs.ndim == 4 else 2
     if reduction == "norm":
         return torch.linalg.vector_norm(scores, dim=axis)
     return (scores.abs() if reduction == "absolute" else scores).sum(axis)
+
+
+def _channels_last(shape: Sequence[int], channels: int) -> bool:
+    usual = (1, channels)
+    return shape[3] in usual and shape[1] not in usual and shape[2] != shape[3]  # a layer has square maps of many channels
 
 
 def _tensor(attributions: Any) -> Tensor:

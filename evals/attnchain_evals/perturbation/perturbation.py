@@ -25,6 +25,7 @@ from attnchain_evals.perturbation.given import Reduction, scores_of
 from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_evals.perturbation.patches import Patches, own_features, patches_of
 from attnchain_interp import AttentionError
+from attnchain_interp.capture import check_settled
 from attnchain_interp.checks import check_one_of, check_tensor, check_whole_number
 from attnchain_interp.reprs import brief
 
@@ -59,11 +60,13 @@ class Perturbation:
         check_whole_number("batch_size", batch_size, "the number of inputs of a forward")
         if isinstance(model, nn.Module) and model.training:
             raise AttentionError("the model is in train mode, where dropout changes its scores.", "Call model.eval() first.")
+        if isinstance(model, nn.Module):
+            check_settled(model)
         check_tensor("inputs", inputs, "of images, or of token numbers")
-        if inputs.ndim != 4 and (inputs.ndim != 2 or inputs.is_floating_point()):
+        if inputs.ndim != (4 if inputs.is_floating_point() else 2) or not inputs.numel():
             raise AttentionError(
                 f"inputs has shape {tuple(inputs.shape)} of {inputs.dtype}.",
-                "Pass images (batch, channel, height, width), or token numbers (batch, token).",
+                "Pass images (batch, channel, height, width) of floating-point numbers, or token numbers (batch, token).",
             )
         occlusion = occlusion_named(occlusion)
         if inputs.ndim not in occlusion.axes:

@@ -27,6 +27,11 @@ def test_an_attribution_that_is_changed_in_place_has_new_figures() -> None:
     assert torch.equal(metric.measure(on, scores), metric.measure(trial(), -ORACLE))
 
 
+def test_an_attribution_of_whole_numbers_has_figures() -> None:
+    scores, metric = torch.arange(32).view(2, 4, 4), preset("srg")
+    assert torch.equal(metric.measure(planted(), scores), metric.measure(planted(), scores.double()))
+
+
 def test_an_attribution_of_inference_mode_has_figures() -> None:
     with torch.inference_mode():
         scores = ORACLE.clone()

@@ -91,6 +91,18 @@ def test_bad_calls() -> None:
         segmentation_scores(torch.rand(1, 4, 4), mask & False)
 
 
+def test_a_mask_of_numbers_is_not_guessed() -> None:
+    mask, maps = torch.eye(4, dtype=torch.bool)[None], torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for same in (mask.long(), mask * 255, mask * 0.5):
+        assert segmentation_scores(maps, same) == segmentation_scores(maps, mask)
+    classes, soft = mask.long(), mask * 0.9
+    classes[0, 0, 1] = 255
+    soft[0, 0, 1] = 0.1
+    for wrong in (classes, soft):
+        with pytest.raises(ac.AttentionError, match=r"(?s)masks hold 0, .*not known where the object is.*masks > 0\.5"):
+            segmentation_scores(maps, wrong)
+
+
 def test_segments_are_matched_so_that_the_most_pixels_are_right() -> None:
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
     mask[:, 1:3, 1:3] = True

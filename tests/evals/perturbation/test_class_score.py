@@ -22,6 +22,8 @@ def test_scores_of_a_class() -> None:
     assert class_score(values, target, "logit").tolist() == [2, 3]
     assert torch.allclose(class_score(values, target, "log-odds"), (p / (1 - p)).log())
     assert class_score(values, target, "accuracy").tolist() == [1, 0], "of equal logits the first counts"
+    broken = torch.tensor([[torch.nan, 2.0], [3.0, 1.0]])
+    assert class_score(broken, torch.zeros(2, dtype=torch.long), "accuracy").isnan().tolist() == [True, False]
     with pytest.raises(ac.AttentionError, match="(?s)score='odds' is unknown.*Use 'probability'"):
         class_score(values, target, "odds")  # type: ignore[arg-type]
 
@@ -33,7 +35,7 @@ def test_logits_are_those_of_a_class_or_of_the_last_token() -> None:
     assert torch.equal(class_logits(by_token, texts), by_token[:, -1])
     with pytest.raises(ac.AttentionError, match=r"returned shape \(2, 3, 5\); logits \(batch, class\) are needed"):
         class_logits(by_token, images)
-    with pytest.raises(ac.AttentionError, match="dict without logits"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)dict without logits.*lambda x: model\(x\)\[0\]"):
         class_logits({}, images)
 
 

@@ -118,3 +118,14 @@ def test_cells_that_are_pixels_are_told_and_a_grid_can_be_named() -> None:
     for bad in ((2, 9), (0, 2), (2,), (2.0, 2)):
         with pytest.raises(ac.AttentionError, match="is not a grid of images of 8 × 8 pixels"):
             Perturbation(convolution, images).ranked(heat, bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(56, 56, 3), (56, 56, 1), (14, 14, 1)])
+def test_channels_last_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ac.AttentionError, match=r"(?s)channels last.*Pass attributions\.permute\(0, 3, 1, 2\)"):
+        scores_of(torch.ones(2, *shape), IMAGES)
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 3), (3, 8, 3), (512, 7, 7), (512, 1, 1)])
+def test_channels_of_images_and_of_layers_are_reduced(shape: tuple[int, ...]) -> None:
+    assert scores_of(torch.ones(2, *shape), IMAGES).shape == (2, *shape[1:])

@@ -145,3 +145,11 @@ def test_controls_score_what_a_patch_reads() -> None:
     assert not pixels[20:].any(), "as of all methods, with output='input'"
     assert float(CentrePrior((5, 5)).attribute(images, output="grid")[0, 2, 2]) == 1, "spread over the image without a model"
     assert InputMagnitude((5, 5)).attribute(images, output="grid").shape == (2, 5, 5)
+
+
+def test_bounds_of_naopc_belong_to_the_places_of_the_cells() -> None:
+    model, images = vit(LESS), torch.rand(2, 3, *LESS, generator=torch.Generator().manual_seed(0))
+    grid, pixels, metric = torch.rand(2, 5, 5), torch.rand(2, *LESS), NAOPC((2, 2), occlusion="zero")
+    trial = Trial(model, images, torch.tensor([0, 1]))
+    metric.measure(trial, grid)
+    assert torch.equal(metric.measure(trial, pixels), metric.measure(Trial(model, images, trial.target), pixels))

@@ -127,6 +127,13 @@ def test_bad_calls(model: nn.Module, images: Tensor) -> None:
     with pytest.raises(ac.AttentionError, match="train mode"):
         perturbation_curve(model.train(), images, good)
     model.eval()
+    noisy = nn.Sequential(model, nn.Dropout(0.5).train())
+    noisy.training = False
+    with pytest.raises(ac.AttentionError, match="(?s)train mode with dropout.*Call model.eval"):
+        perturbation_curve(noisy, images, good)
+    for wrong in ((images * 255).to(torch.uint8), images[:0]):
+        with pytest.raises(ac.AttentionError, match=r"(?s)inputs has shape .* of torch\..*of floating-point numbers"):
+            perturbation_curve(model, wrong, good[: len(wrong)])
     for fractions in (0, [], [0.5, 1.5], 0.5, np.array([0.5, 1.5]), torch.tensor(0.5), "x", None):
         with pytest.raises(ac.AttentionError, match="fractions="):
             perturbation_curve(model, images, good, fractions=fractions)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from torch import Tensor
@@ -38,6 +38,11 @@ NAMED: Final[dict[str, Occlusion]] = {
 def occlusion_named(occlusion: str | Occlusion | Callable[[Tensor], Tensor]) -> Occlusion:
     """Returns the occlusion: itself, the one of that name, or the one that replaces inputs by the output of a function."""
     if isinstance(occlusion, Occlusion):
+        if not isinstance(occlusion, Hashable):
+            raise AttentionError(
+                f"occlusion is a {type(occlusion).__name__}, which has no hash, so its results could not be shared.",
+                f"Write @dataclass(frozen=True) above the class {type(occlusion).__name__}.",
+            )
         return occlusion
     if isinstance(occlusion, type) and issubclass(occlusion, Occlusion):
         raise AttentionError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
+from attnchain_evals import Protocol
 from attnchain_evals.perturbation.occlusion import (
     NAMED,
     Black,
@@ -16,6 +18,7 @@ from attnchain_evals.perturbation.occlusion import (
     KernelBlur,
     MeanColour,
     Occlusion,
+    Replacement,
     ReplaceWith,
     Zero,
     occlusion_named,
@@ -99,3 +102,15 @@ def test_an_occlusion_needs_a_view() -> None:
     with pytest.raises(TypeError, match="over"):
         type("Half", (Occlusion,), {})()
     assert MeanColour() == MeanColour()
+
+
+def test_an_occlusion_whose_class_has_no_hash_is_refused() -> None:
+    @dataclass
+    class Fog(Replacement):
+        level: float = 0.5
+
+        def __call__(self, images: Tensor) -> Tensor:
+            return torch.full_like(images, self.level)
+
+    with pytest.raises(AttentionError, match=r"(?s)Fog, which has no hash.*@dataclass\(frozen=True\)"):
+        Protocol(Fog())
