@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.defaults import settings_of
 from attnchain_interp.attribution.of_attention.attention_attribution import AttentionAttribution
-from attnchain_interp.attribution.of_attention.rollout import layers_downward
+from attnchain_interp.attribution.of_attention.rollout import layers_downward, residual_of
 from attnchain_interp.capture import Maps
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Start, TokenSelection, states_of
@@ -25,6 +25,8 @@ PER_SECOND: Final = 1.5e7  # of them, on one core
 @final
 class AttentionFlow(AttentionAttribution):
     """The maximum flow from a start token above the last layer to each token of the input, capacities Â = (A + I) / 2.
+
+    Contributions that hold the residual connection, all but "norm", are capacities as they are.
 
     Rollout multiplies the weights along a path and adds the paths. The narrowest edge of each path limits a flow, and paths
     share their edges. Each token is a flow problem of its own: scores lie between 0 and 1 and do not sum to one. (The
@@ -70,8 +72,8 @@ class AttentionFlow(AttentionAttribution):
         chains = [store.chain(name, self.heads, tokens=chosen) for name in names]
         states = chains[0].states
         start = start_distribution(chains[0], store.tokens, self.start)
-        maps = torch.stack([chain.matrix for chain in chains], -3)
-        capacities = (maps + torch.eye(len(chains[0]), dtype=maps.dtype, device=maps.device)) / 2
+        maps, residual = torch.stack([chain.matrix for chain in chains], -3), residual_of(store)
+        capacities = (1 - residual) * maps + residual * torch.eye(len(chains[0]), dtype=maps.dtype, device=maps.device)
         problems = zip(capacities.flatten(0, -4), start.flatten(0, -2), states.flatten(0, -2), strict=True)
         return torch.stack([maximum_flow(*problem) for problem in problems]).reshape(states.shape)
 

@@ -111,8 +111,8 @@ class Rollout(AttentionAttribution):
         if isinstance(self.residual, str):
             depth = dict(zip(store.names, depths(store), strict=True))
             return rolled_out(chains, store.tokens, self.start, [1 - depth[name] for name in names])
-        lacking = 0.0 if holds_input(store.metadata.get("maps", "attention")) else 0.5
-        return rolled_out(chains, store.tokens, self.start, repeat(lacking if self.residual is None else self.residual))
+        residual = residual_of(store) if self.residual is None else self.residual
+        return rolled_out(chains, store.tokens, self.start, repeat(residual))
 
     def _thinned(self, chains: Iterable[Chain], tokens: TokenLayout) -> Iterator[Chain]:
         kept = None
@@ -129,6 +129,11 @@ class Rollout(AttentionAttribution):
         each = store.chain(layer, "each", tokens=states)
         fused = each.matrix.amax(1) if self.heads == "max" else each.matrix.amin(1)
         return _renormalised(fused, each.states[:, 0])
+
+
+def residual_of(store: AttentionStore) -> float:
+    """Returns the weight of a residual connection: one half where the maps lack it, 0 where contributions hold it."""
+    return 0.0 if holds_input(store.metadata.get("maps", "attention")) else 0.5
 
 
 def layers_downward(store: AttentionStore, layers: LayerSelection) -> list[str]:

@@ -14,6 +14,9 @@ from torch import Tensor
 import attnchain_interp as ac
 from attnchain_interp import AttentionStore, Role, TokenLayout
 from attnchain_interp.attribution.of_attention.attention_flow import SCALE, maximum_flow
+from attnchain_interp.capture import Maps
+
+from .. import small_models as small
 
 
 def exact_flow(capacities: Tensor, start: Tensor, target: int) -> Fraction:
@@ -65,6 +68,14 @@ def test_attention_flow_is_the_flow_through_the_maps_with_their_residual(store: 
     assert torch.equal(ac.AttentionFlow(layers=[2, 0, 1]).score(store), found), "in the order of the model"
     assert torch.allclose(ac.AttentionFlow(layers=1).score(store), ac.Rollout(layers=1).score(store), atol=1e-8)
     assert float(ac.AttentionFlow(start="uniform").score(store).sum()) > float(ac.Rollout(start="uniform").score(store).sum())
+
+
+@pytest.mark.parametrize(("maps", "held"), [("norm", False), ("alti", True)])
+def test_contributions_that_hold_the_residual_connection_are_capacities(maps: Maps, held: bool) -> None:
+    store = ac.capture(small.vit(), small.images(1), maps=maps)
+    C, one = store.maps()[0, :, 0].flip(0), torch.eye(len(store.tokens)).double()
+    expected = maximum_flow(C if held else (C + one) / 2, one[0], torch.ones(len(one), dtype=torch.bool))
+    assert torch.allclose(ac.AttentionFlow().score(store)[0], expected, atol=1e-8)
 
 
 def test_attention_flow_among_chosen_tokens(store: AttentionStore) -> None:
