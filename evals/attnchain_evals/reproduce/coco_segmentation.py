@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnchain_evals.bench.experiment import device_named
-from attnchain_evals.bench.model_loading import load
+from attnchain_evals.bench.model_loading import grey_noise, load
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Plan, run
 from attnchain_evals.bench.tables import table
@@ -24,6 +24,7 @@ from attnchain_evals.reproduce.reported import COCO_STUFF_27
 from attnchain_evals.segments import segment
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_evals.tasks.coco_panoptic import CocoPanoptic
+from attnchain_evals.tasks.digest import digest
 from attnchain_interp import AttentionError
 
 TITLE: Final = "COCO-Stuff-27"
@@ -104,6 +105,7 @@ def coco_segmentation(settings: Settings, split: str = "val2017") -> str:
         limit=settings.limit,
         name=settings.model,
         capture=lambda _, pixels, __: Parts(reader, pixels),
+        settings={"preprocessing": digest(reader.pixels(grey_noise()))},
     )
     run(plan, settings.output, progress=True)
     result = BenchmarkResult.read(settings.output, metrics)

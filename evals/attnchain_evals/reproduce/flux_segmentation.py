@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
@@ -21,6 +22,7 @@ from attnchain_evals.metrics import localisation_metrics
 from attnchain_evals.reproduce.experiment import Settings, write_page
 from attnchain_evals.reproduce.imagenet_segmentation import percentages
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
+from attnchain_evals.tasks.image_folder import files_digest, hidden
 from attnchain_evals.tasks.imagenet_segmentation import ImageNetSegmentation
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import adapter_named, rgb_image
@@ -130,8 +132,9 @@ def flux_segmentation(settings: Settings, options: Options) -> str:
         )
     data = open_data(settings.data, lambda image: _squeezed(image, SIDE), settings.limit, 0)
     metrics = localisation_metrics()
+    model = LazyPipeline(settings.model, settings.device, options)
     plan = Plan(
-        LazyPipeline(settings.model, settings.device, options),
+        model,
         data,
         METHODS,
         metrics,
@@ -139,7 +142,7 @@ def flux_segmentation(settings: Settings, options: Options) -> str:
         limit=settings.limit,
         name=settings.model,
         capture=lambda model, _, number: WordMaps(model, data, number, options),  # type: ignore[arg-type]
-        settings={"options": {**asdict(options), "layers": str(options.layers)}},
+        settings={"weights": model.weights, "options": {**asdict(options), "layers": str(options.layers)}},
     )
     run(plan, settings.output, progress=True)
     result = BenchmarkResult.read(settings.output, metrics)
@@ -188,11 +191,33 @@ class LazyPipeline(nn.Module):
 
     @cached_property
     def pipe(self) -> Any:
-        return load_pipeline(self._name, self._device, self._options)
+        return load_pipeline(self._name, self._device, self._options, commit_of(self._name))
+
+    @property
+    def weights(self) -> str:
+        """The sha256 of a folder's files, or the commit of a name on the hub. It is loaded if it is not in the cache."""
+        folder = Path(self._name)
+        if folder.is_dir():
+            files = sorted(each for each in folder.rglob("*") if each.is_file() and not hidden(each.relative_to(folder)))
+            return files_digest(files, folder)
+        if commit_of(self._name) is None:
+            _ = self.pipe
+        return commit_of(self._name) or "unknown"
 
 
-def load_pipeline(name: str, device: str, options: Options) -> Any:
-    """Returns the pipeline of diffusers of this name on the device, without progress bars."""
+def commit_of(name: str, cache: Path | None = None) -> str | None:
+    """Returns the commit of a pipeline on the hub that lies in the cache: a folder, or the usual one when None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        file = try_to_load_from_cache(name, "model_index.json", cache_dir=cache)
+    except ValueError:  # no name that the hub could have
+        return None
+    return Path(file).parent.name if isinstance(file, str) else None
+
+
+def load_pipeline(name: str, device: str, options: Options, revision: str | None = None) -> Any:
+    """Returns the pipeline of diffusers of this name on the device, without progress bars. None is the newest revision."""
     check_one_of("dtype", options.dtype, PRECISIONS)
     adapter = adapter_named("diffusers")
     if not isinstance(adapter, PipelineAdapter):
@@ -200,7 +225,7 @@ def load_pipeline(name: str, device: str, options: Options) -> Any:
             f"{type(adapter).__name__} loads no pipelines.", "Install the adapter of diffusers that ships here."
         )
     try:
-        pipe = adapter.load_pipeline(name, torch_dtype=getattr(torch, options.dtype))
+        pipe = adapter.load_pipeline(name, torch_dtype=getattr(torch, options.dtype), revision=revision)
     except (OSError, RuntimeError, ValueError) as error:
         raise loading_failure("diffusers", name, error, cached_names()) from error
     pipe.set_progress_bar_config(disable=True)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 
-from attnchain_evals.tasks.digest import digest
+from attnchain_evals.tasks.digest import digest, sha256
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.mask_placement import placed
 from attnchain_evals.tasks.published_files import contents
@@ -121,7 +121,7 @@ def files_digest(files: Iterable[Path], root: Path) -> str:
     """Returns the sha256 of the names below a folder, and of the contents."""
     found = hashlib.sha256()
     for file in files:
-        found.update(file.relative_to(root).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+        found.update(file.relative_to(root).as_posix().encode() + bytes.fromhex(sha256(file)))
     return found.hexdigest()
 
 

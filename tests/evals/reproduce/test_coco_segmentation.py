@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from attnchain_evals import bundled_vit, covering, segment
+from attnchain_evals import bundled, bundled_vit, covering, segment
 from attnchain_evals.bundled import preprocess
 from attnchain_evals.metrics.matched_segments import matched_counts
 from attnchain_evals.reproduce.coco_segmentation import METHODS
 from attnchain_evals.tasks.coco_panoptic import CocoPanoptic
+from attnchain_interp import AttentionError
 
 from ..miniatures import write_coco
 from .commands import reproduce, row_of
@@ -46,3 +47,12 @@ def test_beside_the_same_by_hand(workplace: Path) -> None:
     before = (workplace / "run" / "rows-00000.csv").read_bytes()
     assert reproduce(*arguments) == page
     assert (workplace / "run" / "rows-00000.csv").read_bytes() == before, "a finished run is not done again"
+
+
+def test_another_preprocessing_is_another_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(workplace / "coco")
+    arguments = ("coco-segmentation", "--model", "bundled", "--limit", "1", "-o", "run")
+    reproduce(*arguments)
+    monkeypatch.setattr(bundled, "preprocess", lambda image: preprocess(image) - 0.5)
+    with pytest.raises(AttentionError, match=r"holds another run \(preprocessing: "):
+        reproduce(*arguments)

@@ -15,7 +15,15 @@ from typer.testing import CliRunner
 import attnchain_interp as ac
 from attnchain_evals import segmentation_scores
 from attnchain_evals.cli import app as cli
-from attnchain_evals.reproduce.flux_segmentation import METHODS, LazyPipeline, Options, grid_of, layers_of, load_pipeline
+from attnchain_evals.reproduce.flux_segmentation import (
+    METHODS,
+    LazyPipeline,
+    Options,
+    commit_of,
+    grid_of,
+    layers_of,
+    load_pipeline,
+)
 from attnchain_interp import AttentionError
 
 from ...tiny_pipelines import flux, stable_diffusion
@@ -89,6 +97,24 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert reproduce(*arguments).stdout == done.stdout
     other = reproduce(*arguments, "--timestep", "500")
     assert "holds another run (options.timestep: 500.0, not 250.0)" in str(other.exception)
+    (tmp_path / "pipe" / ".cache").mkdir()
+    (tmp_path / "pipe" / ".cache" / "lock").touch()
+    assert reproduce(*arguments).stdout == done.stdout
+    weights = tmp_path / "pipe" / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "holds another run (weights: " in str(reproduce(*arguments).exception)
+
+
+def test_the_weights_of_a_name_on_the_hub_are_those_of_its_commit(tmp_path: Path) -> None:
+    assert commit_of("one/two", tmp_path) is None
+    assert commit_of("no/name/of/the/hub", tmp_path) is None
+    commit, repo = "a" * 40, tmp_path / "models--one--two"
+    stable_diffusion().save_pretrained(repo / "snapshots" / commit)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    assert commit_of("one/two", tmp_path) == commit
 
 
 def test_what_is_refused_says_why(tmp_path: Path) -> None:
