@@ -119,7 +119,7 @@ def capture_pipeline(
     steps: slice | Sequence[int] = slice(None),
     heads: HeadWeighting = "mean",
     each_layer: bool = False,
-    prompt: str | None = None,
+    prompt: str | Sequence[str] | None = None,
 ) -> AbstractContextManager[SamplingAttention]:
     """Captures the mean attention of a pipeline's denoiser while the context is open; `.store` holds it afterwards.
 
@@ -138,12 +138,13 @@ def capture_pipeline(
             forwards a step, the prompt's first: `slice(0, None, 2)`.)
         heads: "mean", or weighted within each layer by |λ₂| ("lambda2", "inverse-lambda2").
         each_layer: keep a mean for each layer, over heads and steps, instead of one mean over layers too.
-        prompt: the prompt of the call, for the labels of the text's tokens (`tokens_of_word`).
+        prompt: the prompt of the call, or the list of its prompts, for the labels of the text's tokens (`tokens_of_word`).
 
     Raises:
         AttentionError: a denoiser that is not known, a sequence or layer that does not exist, a processor
             that shows no attention or attends twice, a forward that skips layers, forwards that read different texts, a batch
-            of which no part is known to read the prompt, no forward in the block. Errors of the pipeline pass through
+            of which no part is known to read the prompt, a prompt that is not that of the call as far as its tokens say, no
+            forward in the block. Errors of the pipeline pass through
             unchanged.
     """
     return pipeline_adapter_of(pipe).capture_pipeline(

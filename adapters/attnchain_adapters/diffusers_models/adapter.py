@@ -73,7 +73,9 @@ class DiffusersAdapter:
         sequence = sequence_meant(sequences_of(source, given), name, request.reading.kind, request.reading.grid)
         check_ready(source)
         wanted = request.select(sequence.layers)
-        tokens, queries = layouts_of(source, sequence, given, request.reading.labels)
+        own = request.reading.labels
+        labels = None if own is None else [own] * len(given[family_of(source).sample])
+        tokens, queries = layouts_of(source, sequence, given, labels)
         heads = max(module.heads for layer, module in attention_modules(source).items() if layer in wanted)
         request.collector.expect(Expected(tokens, len(wanted), heads, True, queries))
         watched = {layer: [layer] for layer in sequence.layers}

@@ -21,11 +21,13 @@ class Family:
         sample: the argument that is denoised.
         grids: model, arguments, module name → the grid (rows, columns) of image tokens that the module sees.
         joint: of text and image in one sequence, which of them comes first; empty where they are never joined.
+        tokenizers: those of a pipeline that give the denoiser's text tokens, one after another.
     """
 
     sample: str
     grids: Callable[[Any, Mapping[str, Any], str], Grid]
     joint: Literal["text first", "image first", ""] = ""
+    tokenizers: tuple[str, ...] = ("tokenizer",)
 
 
 def _of_positions(_: Any, given: Mapping[str, Any], __: str) -> Grid:
@@ -60,9 +62,9 @@ def _of_level(model: Any, given: Mapping[str, Any], name: str) -> Grid:
 
 FAMILIES: Final[dict[str, Family]] = {
     "DiTTransformer2DModel": Family("hidden_states", _of_patches),
-    "FluxTransformer2DModel": Family("hidden_states", _of_positions, "text first"),
+    "FluxTransformer2DModel": Family("hidden_states", _of_positions, "text first", ("tokenizer_2",)),
     "PixArtTransformer2DModel": Family("hidden_states", _of_patches),
-    "SD3Transformer2DModel": Family("hidden_states", _of_patches, "image first"),
+    "SD3Transformer2DModel": Family("hidden_states", _of_patches, "image first", ("tokenizer", "tokenizer_3")),
     "UNet2DConditionModel": Family("sample", _of_level),
     "UNet2DModel": Family("sample", _of_level),
 }

@@ -125,7 +125,7 @@ def _through_the_pipeline(
             "Load the weights as a pipeline from text to image: AutoPipelineForText2Image.from_pipe(pipe).",
         )
     height, width = pixels.shape[-2:]
-    if type(pipe).__name__.startswith("Flux"):
+    if hasattr(pipe, "_pack_latents"):  # FLUX
         noised = pipe._pack_latents(noised, *noised.shape)
     given: dict[str, Any] = {"height": height, "width": width, "latents": noised, "num_inference_steps": 1}
     given |= {"guidance_scale": 1.0, "output_type": "latent", "return_dict": False}

@@ -13,7 +13,7 @@ from torch import Tensor
 from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_shown
 from attnchain_adapters.diffusers_models.batch_parts import PromptPart
-from attnchain_adapters.diffusers_models.prompts import prompt_tokens
+from attnchain_adapters.diffusers_models.prompts import labels_of
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import (
     ADVICE,
@@ -24,6 +24,7 @@ from attnchain_adapters.diffusers_models.sequences import (
     layouts_of,
     sequence_meant,
     sequences_of,
+    text_mask,
 )
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
 from attnchain_interp.capture import of_this_thread, plain_run, uncompiled
@@ -42,7 +43,7 @@ def sampling_attention(
     steps: slice | Sequence[int],
     heads: HeadWeighting,
     each_layer: bool,
-    prompt: str | None,
+    prompt: str | Sequence[str] | None,
 ) -> Iterator[SamplingAttention]:
     """Captures the attention of a sampling. See `attnchain_interp.diffusion.capture_pipeline`."""
     found, mean = SamplingAttention(), RunningMean(heads, each_layer)
@@ -59,12 +60,16 @@ def sampling_attention(
         if not wanted:
             return
         given = arguments_of(denoiser, inputs, kwargs)
-        mean.examples = part.of(given, denoiser).of_prompt(len(given[family.sample]))
+        parts = part.of(given, denoiser)
+        mean.examples = parts.of_prompt(len(given[family.sample]))
         told = condition_of(given)
         told = None if told is None else told[mean.examples].detach().clone()
         if not seen:
             sequence = sequence_meant(sequences_of(denoiser, given), type(denoiser).__name__, kind, grid)
-            labels = None if prompt is None or told is None or told.ndim < 3 else prompt_tokens(pipe, prompt, told.shape[1])
+            labels = None
+            if prompt is not None and sequence.kind != "self" and told is not None and told.ndim == 3:
+                mask = text_mask(given)
+                labels = labels_of(pipe, family, prompt, told, None if mask is None else mask[mean.examples]) * parts.count
             tokens, queries = layouts_of(denoiser, sequence, given, labels)
             tokens, queries = _some(tokens, mean.examples), queries and _some(queries, mean.examples)
             seen.append(_Seen(forward, sequence, tokens, queries, told))

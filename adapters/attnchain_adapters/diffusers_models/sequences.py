@@ -100,13 +100,13 @@ def attention_modules(model: Any) -> dict[str, Any]:
 
 
 def layouts_of(
-    model: Any, sequence: TokenSequence, given: Mapping[str, Any], labels: list[str] | None = None
+    model: Any, sequence: TokenSequence, given: Mapping[str, Any], labels: Sequence[list[str]] | None = None
 ) -> tuple[TokenLayout, TokenLayout | None]:
     """Returns the layout of the keys, and of the queries where these are other tokens (cross-attention).
 
     Args:
         model, sequence, given: the denoiser, which of its sequences, and the arguments that it is called with.
-        labels: of the text's tokens.
+        labels: of the text's tokens, for each example of the batch.
 
     Raises:
         AttentionError: labels of another number than the text's tokens.
@@ -117,14 +117,15 @@ def layouts_of(
     if sequence.kind == "self":
         return TokenLayout(patches, sequence.grid), None
     text = _text_roles(given, batch)
-    if labels is not None and len(labels) != text.shape[1]:
-        raise AttentionError(f"there are {len(labels)} labels for {text.shape[1]} text tokens.", "Pass one for each of them.")
+    if labels is not None and len(labels[0]) != text.shape[1]:
+        raise AttentionError(
+            f"there are {len(labels[0])} labels for {text.shape[1]} text tokens.", "Pass one for each of them."
+        )
     if sequence.kind == "cross":
-        named = None if labels is None else [labels] * batch
-        return TokenLayout(text, labels=named), TokenLayout(patches, sequence.grid)
+        return TokenLayout(text, labels=None if labels is None else list(labels)), TokenLayout(patches, sequence.grid)
     first = family.joint == "text first"
     blank = [""] * patches.shape[1]
-    named = None if labels is None else [[*labels, *blank] if first else [*blank, *labels]] * batch
+    named = None if labels is None else [[*own, *blank] if first else [*blank, *own] for own in labels]
     return TokenLayout(torch.cat([text, patches] if first else [patches, text], 1), sequence.grid, named), None
 
 
@@ -144,8 +145,17 @@ def _text_roles(given: Mapping[str, Any], batch: int) -> Tensor:
     if not isinstance(states, Tensor) or states.ndim != 3:
         raise AttentionError("the denoiser was called without a text.", "Pass encoder_hidden_states=(batch, token, width).")
     roles = torch.full((batch, states.shape[1]), int(Role.TEXT), dtype=torch.uint8, device="cpu")
+    mask = text_mask(given)
+    return roles if mask is None else roles.masked_fill(~mask, int(Role.PAD))
+
+
+def text_mask(given: Mapping[str, Any]) -> Tensor | None:
+    """Returns (batch, token): which text tokens a forward attends to. None where it is given no mask.
+
+    A mask is (batch, token); a mask of three axes is added to the scores: 0 where a token is attended to.
+    """
     mask = given.get("encoder_attention_mask")
-    return roles if mask is None else roles.masked_fill(~mask.bool().cpu(), int(Role.PAD))
+    return None if mask is None else (mask[:, 0] == 0 if mask.ndim == 3 else mask.bool()).cpu()
 
 
 def _kind(module: Any, family: Family, name: str) -> SequenceKind:

@@ -111,6 +111,9 @@ def test_padding_of_the_text_is_padding() -> None:
     store = ac.capture(model.eval(), reading=ac.Reading(kind="cross"), **call)
     assert store.tokens.mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
     assert float(store[0].maps[0, ..., 3:].max()) < 1e-4
+    call["encoder_attention_mask"] = -10000.0 * (1 - call["encoder_attention_mask"][:, None])  # as it is added to scores
+    added = ac.capture(model.eval(), reading=ac.Reading(kind="cross"), **call)
+    assert torch.equal(added.tokens.mask, store.tokens.mask)
 
 
 def test_the_same_maps_by_an_eager_processor() -> None:

@@ -18,12 +18,12 @@ def test_a_unet_has_two_kinds_on_every_grid() -> None:
         (kind, grid) for kind in ("self", "cross") for grid in ((16, 16), (8, 8))
     }
     assert all(name.endswith("attn2") == (each.kind == "cross") for each in found for name in each.layers)
-    tokens, queries = layouts_of(unet(), next(each for each in found if each.kind == "cross"), given, list("abcde"))
+    tokens, queries = layouts_of(unet(), next(each for each in found if each.kind == "cross"), given, [list("abcde")])
     assert tokens.labels == [list("abcde")]
     assert queries is not None
     assert queries.grid in ((16, 16), (8, 8))
     with pytest.raises(ac.AttentionError, match="2 labels for 5 text tokens"):
-        layouts_of(unet(), next(each for each in found if each.kind == "cross"), given, ["a", "b"])
+        layouts_of(unet(), next(each for each in found if each.kind == "cross"), given, [["a", "b"]])
 
 
 def test_layers_are_numbered_in_the_order_in_which_the_model_runs_them() -> None:
