@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_interp.files import write_text
-from studies.speed import cuda
+from studies.speed import attribution, cuda, long_prompts
 from studies.speed.__main__ import machine, measure
-from studies.speed.measurement import seconds_of
+from studies.speed.contributions import llama, prompt
+from studies.speed.measurement import seconds_and_peak
 from studies.speed.rows import Figure, Result, Row, Skipped, table
 
 LIMIT: Final = 8 * 60  # seconds; a row begins only before the last minute of them
@@ -45,18 +46,6 @@ SMALL: Final = Sizes((48, 64), 56, (1, 2), 56, 2)
 
 
 @cache
-def decoder(sizes: Sizes, device: str) -> nn.Module:
-    """A Llama of the shape of SmolLM2-135M, with positions for the longest prompt."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shape: dict[str, Any] = {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9}
-    shape |= {"num_key_value_heads": 3, "num_hidden_layers": sizes.layers or 30}
-    torch.manual_seed(0)
-    made: Any = LlamaForCausalLM(LlamaConfig(max_position_embeddings=max(sizes.prompts), **shape))
-    return made.to(device).eval().requires_grad_(False)
-
-
-@cache
 def vit(name: str, sizes: Sizes, device: str) -> nn.Module:
     """A ViT of timm nobody trained."""
     from timm.models import create_model
@@ -68,49 +57,25 @@ def vit(name: str, sizes: Sizes, device: str) -> nn.Module:
     return made.to(device).eval().requires_grad_(False)
 
 
-def against_a_forward(attribute: Callable[[], Tensor], passes: Callable[[], Any], device: str) -> list[Figure]:
+def against_the_passes(attribute: Callable[[], Tensor], passes: Callable[[], Any]) -> list[Figure]:
     """The time of an attribution, that of the passes that it needs, and the memory beyond theirs."""
     for call in (passes, attribute):
         call()  # loads kernels
-    seconds, peak = _taken(attribute, device)
-    own, least = _taken(passes, device)
+    (seconds, peak), (own, least) = seconds_and_peak(attribute), seconds_and_peak(passes)
+    memory = f"{peak / 1e6:.0f} MB against {least / 1e6:.0f} MB"
     found = [
         Figure("time", seconds, "s", note=f"the passes through the model {own:.3g} s"),
         Figure("ratio", seconds / own, "×"),
+        Figure("peak memory beyond the passes", max(0, peak - least) / 1e6, "MB", note=memory),
     ]
-    if peak is not None and least is not None:
-        note = f"{peak / 1e6:.0f} MB against {least / 1e6:.0f} MB"
-        found.append(Figure("peak memory beyond the passes", max(0, peak - least) / 1e6, "MB", note=note))
-    return found
-
-
-def _taken(call: Callable[[], Any], device: str) -> tuple[float, int | None]:
-    """Seconds of a call, and its peak memory on a CUDA device."""
-    if device != "cuda":
-        return seconds_of(call), None
-    torch.cuda.empty_cache()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    return seconds_of(call), torch.cuda.max_memory_allocated() - before
+    return found if torch.cuda.is_available() else found[:2]
 
 
 def of_a_prompt(build: Callable[[Any], Any], tokens: int, sizes: Sizes, device: str) -> list[Figure]:
     """One answer token of a prompt."""
-    model: Any = decoder(sizes, device)
-    ids = torch.randint(0, 49152, (1, tokens), generator=torch.Generator().manual_seed(0)).to(device)
-    method, answer = build(model), (-1, 7)
-
-    def forward() -> Any:
-        with torch.no_grad():
-            return model(ids, logits_to_keep=1).logits
-
-    def both() -> Any:
-        embedded = model.get_input_embeddings()(ids).requires_grad_()
-        return torch.autograd.grad(model(inputs_embeds=embedded, logits_to_keep=1).logits[0][answer], embedded)
-
-    target: dict[str, Any] = {"target": answer} if method.explains_target else {}
-    return against_a_forward(lambda: method.attribute(ids, output="tokens", **target), both if target else forward, device)
+    given = llama(sizes.layers or 30).to(device), prompt(tokens).to(device)
+    passes = long_prompts.forward_and_backward if build(given[0]).explains_target else long_prompts.forward
+    return against_the_passes(partial(long_prompts.attribute, build, *given), partial(passes, *given))
 
 
 def of_images(name: str, build: Callable[[Any], Any], batch: int, sizes: Sizes, device: str) -> list[Figure]:
@@ -118,26 +83,14 @@ def of_images(name: str, build: Callable[[Any], Any], batch: int, sizes: Sizes, 
     model: Any = vit(name, sizes, device)
     pixels = sizes.pixels if "dinov2" in name else sizes.large
     images = torch.randn(batch, 3, pixels, pixels, generator=torch.Generator().manual_seed(0)).to(device)
-    method = build(model)
-
-    def forward() -> Any:
-        with torch.no_grad():
-            return model(images)
-
-    def both() -> Any:
-        given = images.clone().requires_grad_()
-        return torch.autograd.grad(model(given)[:, 0].sum(), given)
-
-    target: dict[str, Any] = {"target": 0} if method.explains_target else {}
-    return against_a_forward(lambda: method.attribute(images, output="tokens", **target), both if target else forward, device)
+    method, classes = build(model), torch.zeros(batch, dtype=torch.long, device=device)
+    passes = attribution.forward_and_backward if method.explains_target else attribution.forward
+    return against_the_passes(
+        lambda: method.attribute(images, classes, output="tokens"), partial(passes, model, images, classes)
+    )
 
 
-PROMPTS: Final[dict[str, Callable[[Any], Any]]] = {
-    "TokenRank of attention": partial(ac.TokenRank, maps="attention"),
-    "TokenRank of projections": partial(ac.TokenRank, maps="projection"),
-    "MultiBounce of attention": partial(ac.MultiBounce, maps="attention"),
-    "GradientTokenRank": ac.GradientTokenRank,
-}
+PROMPTS: Final = {**long_prompts.METHODS, "GradientTokenRank": ac.GradientTokenRank}
 IMAGES: Final[dict[str, Callable[[Any], Any]]] = {"TokenRank": ac.TokenRank, "GradientTokenRank": ac.GradientTokenRank}
 DINO, LARGE = "vit_small_patch14_dinov2", "vit_large_patch14_clip_336"
 

@@ -27,26 +27,24 @@ def vit() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def forward() -> Tensor:
+def forward(model: Any, images: Tensor, classes: Tensor) -> Tensor:
     """The logits, by fused attention."""
-    model, images, _ = vit()
     return model(images)
 
 
-def forward_and_backward() -> Tensor:
+def forward_and_backward(model: Any, images: Tensor, classes: Tensor) -> Tensor:
     """The gradient of each image, by fused attention: what Captum's `Saliency` computes."""
-    model, images, classes = vit()
     images = images.clone().requires_grad_()
     return torch.autograd.grad(model(images).gather(1, classes[:, None]).sum(), images)[0]
 
 
-def against(passes: Callable[[], Any], bar: float, *methods: Callable[..., Any]) -> list[Figure]:
+def against(passes: Callable[..., Any], bar: float, *methods: Callable[..., Any]) -> list[Figure]:
     """The time of `attribute` of each method, that of the bare passes being 1."""
     model, images, classes = vit()
 
     def figure(build: Callable[..., Any]) -> Figure:
         method = build(model)
-        times = paired(lambda: method.attribute(images, classes), passes, 3)
+        times = paired(lambda: method.attribute(images, classes), lambda: passes(model, images, classes), 3)
         return times.times_as_long(f"time of {build.__name__}, the bare passes = 1", bar)
 
     return [figure(build) for build in methods]

@@ -16,18 +16,29 @@ from studies.speed.rows import Bar, Figure, Row
 
 TOKENS: Final = 512
 HEADS: Final = 9
+WORDS: Final = 49152
 BARS: Final[dict[Maps, float]] = {"projection": 1.5, "norm": 1.5, "alti": 4}
 
 
 @cache
-def decoder() -> tuple[nn.Module, Tensor]:
-    """A Llama of the shape of SmolLM2-135M with random weights, and the numbers of 512 tokens."""
+def llama(layers: int = 30) -> nn.Module:
+    """A Llama of the shape of SmolLM2-135M with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes: dict[str, Any] = {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+    sizes: dict[str, Any] = {"vocab_size": WORDS, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": layers}
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(num_attention_heads=HEADS, num_key_value_heads=3, **sizes))
-    return model.eval().requires_grad_(False), torch.randint(0, 49152, (1, TOKENS))
+    return model.eval().requires_grad_(False)
+
+
+def prompt(tokens: int = TOKENS) -> Tensor:
+    """The numbers (1, token) of a prompt."""
+    return torch.randint(0, WORDS, (1, tokens), generator=torch.Generator().manual_seed(0))
+
+
+def decoder() -> tuple[nn.Module, Tensor]:
+    """The Llama, and a prompt of 512 tokens."""
+    return llama(), prompt()
 
 
 @cache

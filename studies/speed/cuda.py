@@ -11,7 +11,7 @@ from torch import Tensor
 import attnchain_interp as ac
 from studies.speed import baseline
 from studies.speed.maps import HELD_OUT_SEEDS, make_maps, make_queries_and_keys
-from studies.speed.measurement import seconds_of
+from studies.speed.measurement import seconds_and_peak, seconds_of
 from studies.speed.rows import Bar, Figure, Row
 
 SEED: Final = HELD_OUT_SEEDS[0]
@@ -30,11 +30,10 @@ def long_and_half() -> list[Figure]:
     full = ac.stationary(ac.Factors(small.query.float(), small.key.float()))
     error = float((half.double() - full.double()).abs().sum(-1).max())
     large = factors(131_072, torch.bfloat16)
-    before = _from_here()
-    seconds = seconds_of(lambda: ac.stationary(large))
+    seconds, peak = seconds_and_peak(lambda: ac.stationary(large))
     return [
         Figure("time", seconds, "s", Bar(60)),
-        Figure("peak extra memory", (torch.cuda.max_memory_allocated() - before) / 1e6, "MB", Bar(4000)),
+        Figure("peak extra memory", peak / 1e6, "MB", Bar(4000)),
         Figure("L1 error at 8,192 tokens", error, bar=Bar(2e-3), note="against float32"),
     ]
 
@@ -42,10 +41,8 @@ def long_and_half() -> list[Figure]:
 def long_and_exact() -> list[Figure]:
     made = factors(32_768, torch.float32)
     ac.stationary(factors(256, torch.float32))
-    before = _from_here()
     found: list[Tensor] = []
-    seconds = seconds_of(lambda: found.append(ac.stationary(made)))
-    peak = torch.cuda.max_memory_allocated() - before
+    seconds, peak = seconds_and_peak(lambda: found.append(ac.stationary(made)))
     residual = baseline.factored_residual(made.query[0], made.key[0], found[0][0])
     return [
         Figure("residual", residual, bar=Bar(1e-5), note="recomputed in float64, some rows at a time"),
@@ -64,13 +61,6 @@ def many_small_maps() -> list[Figure]:
         Figure("residual", baseline.residual(P, found.stationary), bar=Bar(1e-6)),
         Figure("error of λ₂", float(errors.max()), bar=Bar(1e-4)),
     ]
-
-
-def _from_here() -> int:
-    """Bytes allocated on the device; peaks count from here."""
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated()
 
 
 ROWS: Final = [

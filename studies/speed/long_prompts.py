@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import attnchain_interp as ac
-from studies.speed.contributions import decoder
+from studies.speed.contributions import llama, prompt
 from studies.speed.measurement import memory_of, paired
 from studies.speed.rows import Bar, Figure, Row
 
@@ -29,39 +29,33 @@ GRADIENT_METHODS: Final[dict[str, Callable[[Any], Any]]] = {
 BARS: Final = {"TokenRank of attention": 1.5, "MultiBounce of attention": 1.4, "TokenRank of projections": 2}
 
 
-@cache
-def prompt() -> tuple[nn.Module, Tensor]:
-    """The Llama of `contributions`, and the numbers of a prompt."""
-    return decoder()[0], torch.randint(0, 49152, (1, LONG), generator=torch.Generator().manual_seed(0))
-
-
 @torch.no_grad()
-def forward(tokens: int = TOKENS) -> Tensor:
+def forward(model: Any, ids: Tensor) -> Tensor:
     """The logits of the answer."""
-    model, ids = prompt()
-    return model(ids[:, :tokens], logits_to_keep=1).logits
+    return model(ids, logits_to_keep=1).logits
 
 
-def forward_and_backward(tokens: int = TOKENS) -> Tensor:
+def forward_and_backward(model: Any, ids: Tensor) -> Tensor:
     """The gradient of the answer's logit with respect to the embeddings."""
-    model, ids = prompt()
-    embedded = model.get_input_embeddings()(ids[:, :tokens]).requires_grad_()  # type: ignore[operator]
+    embedded = model.get_input_embeddings()(ids).requires_grad_()
     return torch.autograd.grad(model(inputs_embeds=embedded, logits_to_keep=1).logits[0][ANSWER], embedded)[0]
 
 
-def attribute(build: Callable[[Any], Any], tokens: int = TOKENS) -> Tensor:
+def attribute(build: Callable[[Any], Any], model: Any, ids: Tensor) -> Tensor:
     """The scores of a method for the answer."""
-    model, ids = prompt()
     method = build(model)
     target = {"target": ANSWER} if method.explains_target else {}
-    return method.attribute(ids[:, :tokens], output="tokens", **target)
+    return method.attribute(ids, output="tokens", **target)
 
 
 def times() -> list[Figure]:
     """The time of each method, that of the passes that it needs being 1."""
 
-    def figure(name: str, build: Callable[[Any], Any], passes: Callable[[], Tensor], needed: str, bar: float) -> Figure:
-        return paired(lambda: attribute(build), passes, 2).times_as_long(f"time of {name}, {needed} = 1", bar)
+    given = llama(), prompt(TOKENS)
+
+    def figure(name: str, build: Callable[[Any], Any], passes: Callable[..., Tensor], needed: str, bar: float) -> Figure:
+        ours, theirs = partial(attribute, build, *given), partial(passes, *given)
+        return paired(ours, theirs, 2).times_as_long(f"time of {name}, {needed} = 1", bar)
 
     return [
         *(figure(name, build, forward, "forward", BARS[name]) for name, build in METHODS.items()),
@@ -69,7 +63,7 @@ def times() -> list[Figure]:
     ]
 
 
-RUNS: Final[dict[str, Callable[[int], Tensor]]] = {
+RUNS: Final[dict[str, Callable[..., Tensor]]] = {
     "forward": forward,
     "backward": forward_and_backward,
     **{name: partial(attribute, build) for name, build in {**METHODS, **GRADIENT_METHODS}.items()},
@@ -77,8 +71,9 @@ RUNS: Final[dict[str, Callable[[int], Tensor]]] = {
 
 
 def job(name: str, tokens: int) -> Callable[[], Tensor]:
-    RUNS[name](8)
-    return lambda: RUNS[name](tokens)
+    model, ids = llama(), prompt(tokens)
+    RUNS[name](model, ids[:, :8])
+    return lambda: RUNS[name](model, ids)
 
 
 def memory() -> list[Figure]:

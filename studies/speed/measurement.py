@@ -95,6 +95,17 @@ def seconds_of(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def seconds_and_peak(call: Callable[[], Any]) -> tuple[float, int]:
+    """Seconds of one call, and the bytes of a CUDA device that it takes at its peak, beyond the level before; 0 without it."""
+    if not torch.cuda.is_available():
+        return seconds_of(call), 0
+    torch.cuda.empty_cache()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    return seconds_of(call), torch.cuda.max_memory_allocated() - before
+
+
 def _finish() -> None:
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()

@@ -4,8 +4,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
-from studies.speed.measurement import Paired, memory_of, paired
+from studies.speed.measurement import Paired, memory_of, paired, seconds_and_peak
 
 JOB = """
 def job(size, text):
@@ -38,3 +39,18 @@ def test_memory_is_the_peak_over_the_level_before(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
     found = memory_of(import_module("takes_memory").job, 26, "x")
     assert 90 < found.extra / 2**20 < 110, "64 MiB and half of them once more, not the 128 MiB of the preparation"
+
+
+def test_the_peak_of_a_device_is_beyond_the_level_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of a device are stand-ins."""
+    done: list[str] = []
+    for name in ("empty_cache", "synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: done.append(name))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 100)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 350)
+    _, peak = seconds_and_peak(lambda: done.append("call"))
+    assert peak == 250
+    assert done.index("reset_peak_memory_stats") < done.index("call")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert seconds_and_peak(lambda: None)[1] == 0
