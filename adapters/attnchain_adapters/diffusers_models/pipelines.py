@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import index
 from typing import Any, final
 
 import torch
@@ -47,7 +48,7 @@ def sampling_attention(
 ) -> Iterator[SamplingAttention]:
     """Captures the attention of a sampling. See `attnchain_interp.diffusion.capture_pipeline`."""
     found, mean = SamplingAttention(), RunningMean(heads, each_layer)
-    numbers = None if isinstance(steps, slice) else frozenset(steps)
+    chosen = _steps_of(steps)
     seen: list[_Seen] = []
     forward = -1
 
@@ -55,9 +56,8 @@ def sampling_attention(
         nonlocal forward
         forward += 1
         mean.next_forward()
-        wanted = forward in numbers if numbers is not None else _within(forward, steps)
         mean.layers = frozenset()
-        if not wanted:
+        if not (_within(forward, chosen) if isinstance(chosen, slice) else forward in chosen):
             return
         given = arguments_of(denoiser, inputs, kwargs)
         parts = part.of(given, denoiser)
@@ -93,9 +93,10 @@ def sampling_attention(
         finally:
             for handle in handles:
                 handle.remove()
-    if not seen:
+    absent = [] if isinstance(chosen, slice) else sorted(number for number in chosen if number > forward)
+    if absent or not seen:
         raise AttentionError(
-            f"the denoiser ran {forward + 1} times in the block, in none of steps={steps!r}.",
+            f"the denoiser ran {forward + 1} times in the block, {'not' if seen else 'never'} as steps={steps!r} chooses.",
             "Call the pipeline in the block, or choose other steps.",
         )
     part.check_stepped()
@@ -148,14 +149,29 @@ class _Seen:
             )
 
 
-def _within(number: int, steps: Any) -> bool:
-    if (steps.start or 0) < 0 or (steps.stop or 0) < 0 or (steps.step or 1) < 1:
-        raise AttentionError(f"steps={steps} counts from the end, which is not known while sampling.", "Count from 0.")
-    return (
-        number >= (steps.start or 0)
-        and (steps.stop is None or number < steps.stop)
-        and ((number - (steps.start or 0)) % (steps.step or 1) == 0)
-    )
+def _steps_of(steps: Any) -> slice | frozenset[int]:
+    """Returns which forwards are taken, by whole numbers from 0.
+
+    Raises:
+        AttentionError: other numbers, or neither a slice nor several numbers.
+    """
+    sliced = isinstance(steps, slice)
+    try:
+        parts: Any = (steps.start or 0, steps.stop, 1 if steps.step is None else steps.step) if sliced else steps
+        numbers: list[Any] = [None if sliced and part is None else index(part) for part in parts]
+    except TypeError:
+        numbers = [-1]
+    if any(number is not None and number < 0 for number in numbers) or (sliced and numbers[2] == 0):
+        raise AttentionError(
+            f"steps is {steps!r}; it is a slice or a list of the numbers of forwards, from 0 on. Their count is not known"
+            " before the sampling.",
+            "Pass steps=[0, 1], or steps=slice(0, None, 2).",
+        )
+    return slice(*numbers) if sliced else frozenset(numbers)
+
+
+def _within(number: int, steps: slice) -> bool:
+    return number >= steps.start and (steps.stop is None or number < steps.stop) and (number - steps.start) % steps.step == 0
 
 
 def _some(layout: TokenLayout, examples: slice) -> TokenLayout:
