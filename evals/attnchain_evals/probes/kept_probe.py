@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attnchain_evals.probes.linear_probe import RECORD, LinearProbe, read_files
 from attnchain_evals.tasks.class_folder import ClassFolder
-from attnchain_evals.tasks.published_files import contents
+from attnchain_evals.tasks.published_files import check_folder, contents
 from attnchain_interp import AttentionError
 
 WAIT: Final = 3600.0  # seconds for the first process to have trained
@@ -63,8 +63,7 @@ def check_source(source: str | Path) -> None:
 
 def parts_of(folder: Path) -> tuple[Path, Path]:
     """Returns the folders of the images to train on and to validate on."""
-    if not folder.is_dir():
-        raise AttentionError(f"there is no folder {folder}.", "Pass a folder that holds train/ and validation/, or a probe.")
+    check_folder(folder, "Pass a folder that holds train/ and validation/, or a probe.")
     train, validation = folder / "train", [folder / name for name in ("validation", "val") if (folder / name).is_dir()]
     if not train.is_dir() or not validation:
         raise AttentionError(

@@ -16,7 +16,7 @@ from torch import Tensor
 from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.image_folder import images_in, open_image
 from attnchain_evals.tasks.mask_placement import pixels_seen
-from attnchain_evals.tasks.published_files import contents
+from attnchain_evals.tasks.published_files import check_folder, contents
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.reprs import counted, with_fields
@@ -58,12 +58,12 @@ class BSDS500:
     def __init__(self, folder: str | Path, preprocess: Callable[[Any], Tensor], split: Part = "test") -> None:
         check_one_of("split", split, get_args(Part))
         root = Path(folder)
+        check_folder(root, "Pass the folder BSDS500/data.")
         root = root / "data" if (root / "data" / "images").is_dir() else root
         images, self._truth = root / "images" / _FOLDERS[split], root / "groundTruth" / _FOLDERS[split]
         if not images.is_dir() or not self._truth.is_dir():
-            found = contents(root) if root.is_dir() else "nothing"
             wanted = f"images/{_FOLDERS[split]}/ and groundTruth/{_FOLDERS[split]}/"
-            raise AttentionError(f"{root} holds {found}; {wanted} are wanted.", "Pass the folder BSDS500/data.")
+            raise AttentionError(f"{root} holds {contents(root)}; {wanted} are wanted.", "Pass the folder BSDS500/data.")
         self.files = images_in(images)
         bare = [file for file in self.files if not self._mat(file).is_file()]
         if bare:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals.tasks.image_folder import files_digest, open_image
-from attnchain_evals.tasks.published_files import Record, contents, whole_record
+from attnchain_evals.tasks.published_files import Record, check_folder, contents, whole_record
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted, with_fields
 
@@ -56,13 +56,14 @@ class CocoPanoptic:
 
     def __init__(self, folder: str | Path, split: str = "val2017") -> None:
         self._root, self.split = Path(folder), split
+        check_folder(self._root, f"Pass the folder that holds annotations/ and {split}/.")
         self._file = self._root / "annotations" / f"panoptic_{split}.json"
         self._maps, self._images = self._file.with_suffix(""), self._root / split
         missing = [path for path in (self._file, self._maps, self._images) if not path.exists()]
         if missing:
             found = ", ".join(f"{each} holds {contents(each)}" for each in (self._root, self._file.parent) if each.is_dir())
             raise AttentionError(
-                f"{found or f'there is no folder {self._root}'}; {missing[0].relative_to(self._root).as_posix()} is wanted.",
+                f"{found}; {missing[0].relative_to(self._root).as_posix()} is wanted.",
                 f"Unpack the photographs of {split} there, the panoptic annotations, and the archive of PNG files in these.",
             )
         whole = whole_record(self._file, WANTED.format(split=split))

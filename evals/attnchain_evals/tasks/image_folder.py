@@ -14,7 +14,7 @@ from torch import Tensor
 from attnchain_evals.tasks.digest import digest, sha256
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.mask_placement import placed
-from attnchain_evals.tasks.published_files import contents
+from attnchain_evals.tasks.published_files import check_folder, contents
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import rgb_image
 from attnchain_interp.reprs import counted
@@ -98,8 +98,7 @@ class ImageFolder:
 
 def images_in(folder: Path) -> list[Path]:
     """Returns the files of images in a folder, at any depth, in the order of their names. Hidden ones are left out."""
-    if not folder.is_dir():
-        raise AttentionError(f"there is no folder {folder}.", "Pass the folder that holds the images.")
+    check_folder(folder, "Pass the folder that holds the images.")
     files = _images(folder)
     if not files:
         raise AttentionError(
@@ -168,7 +167,7 @@ def _white_on_black(image: Any) -> Any:
             "the mask is transparent in places, so it is not known what is white there.",
             "Save it without transparency, white on the object and black elsewhere.",
         )
-    mask = rgb_image(image)
+    mask, own = rgb_image(image), np.asarray(image)
     levels = np.asarray(mask)
     colours = levels.max(2) - levels.min(2) >= COLOURED
     grey = levels[..., 0]
@@ -178,6 +177,8 @@ def _white_on_black(image: Any) -> Any:
         told = f"has colours, such as {tuple(levels[colours][0].tolist())}"
     elif areas.any() and not np.any((levels > 127) & (levels < 255)):
         told = f"has areas of the level {int(grey[areas].max())} and no level from 128 to 254, as numbers of classes have"
+    elif not levels.any() and own.ndim == 2 and own.min() < own.max():
+        told = f"has levels from {own.min()} to {own.max()}, which are all black in 8 bits"
     else:
         return mask
     raise AttentionError(

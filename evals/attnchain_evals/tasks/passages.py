@@ -8,7 +8,7 @@ from typing import ClassVar, Final, final
 
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
 from attnchain_evals.tasks.prompts import Prompt
-from attnchain_evals.tasks.published_files import Record, published_file, records, whole_record
+from attnchain_evals.tasks.published_files import Record, is_jsonl, published_file, records, whole_record
 from attnchain_interp.attribution import sentences_of
 
 _FILES: Final = ("passages.jsonl", "train-v1.1.json", "dev-v1.1.json", "train-v2.0.json", "dev-v2.0.json")
@@ -36,7 +36,7 @@ class Passages(PromptedTexts):
 
     def read(self, path: Path) -> tuple[list[Path], list[Prompt]]:
         file = published_file(path, _FILES)
-        return [file], list(_of_lines(file) if file.suffix == ".jsonl" else _of_squad(file))
+        return [file], list(_of_lines(file) if is_jsonl(file) else _of_squad(file))
 
 
 def _of_lines(file: Path) -> Iterator[Prompt]:

@@ -28,6 +28,15 @@ def published_file(path: str | Path, names: Sequence[str]) -> Path:
     )
 
 
+def check_folder(path: Path, fix: str) -> None:
+    """Refuses a path that is not one of a folder."""
+    if path.is_dir():
+        return
+    if path.exists():
+        raise AttentionError(f"{path} is a file, not a folder.", f"{fix} An archive must be unpacked first.")
+    raise AttentionError(f"there is no folder {path}.", fix)
+
+
 def contents(folder: Path) -> str:
     """Returns the first names of a folder, for messages."""
     names = sorted(each.name + "/" * each.is_dir() for each in folder.iterdir())
@@ -66,6 +75,8 @@ class Record:
         found = self.field(name, str)
         if not found.strip():
             raise self.refusal(f"has an empty {name!r}")
+        if lone := [character for character in found if "\ud800" <= character <= "\udfff"]:
+            raise self.refusal(f"has {lone[0]!r} in {name!r}, which is half of a character")
         return found
 
     def part(self, name: str) -> Record:
@@ -82,10 +93,15 @@ class Record:
 
 def records(path: Path, wanted: str) -> list[Record]:
     """Returns the objects of a `.jsonl` file, one a line, or of the list in a `.json` file."""
-    found = list(_lines(path, wanted)) if path.suffix == ".jsonl" else records_of(_parsed(path, wanted), path.name, wanted)
+    found = list(_lines(path, wanted)) if is_jsonl(path) else records_of(_parsed(path, wanted), path.name, wanted)
     if not found:
         raise AttentionError(f"{path} holds no record.", f"Pass a file of another content: {wanted}.")
     return found
+
+
+def is_jsonl(path: Path) -> bool:
+    """Says whether a file holds an object a line, by its name."""
+    return path.suffix.lower() == ".jsonl"
 
 
 def records_of(values: Any, place: str, wanted: str) -> list[Record]:
@@ -104,13 +120,13 @@ def whole_record(path: Path, wanted: str) -> Record:
 
 
 def _lines(path: Path, wanted: str) -> Iterator[Record]:
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         place = f"{path.name}, line {number}"
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AttentionError(f"{place} is not JSON ({error}).", f"Correct it: {wanted}.") from error
         if not isinstance(value, dict):
             raise AttentionError(f"{place} holds a {type(value).__name__}, not an object.", f"Correct it: {wanted}.")
@@ -118,13 +134,15 @@ def _lines(path: Path, wanted: str) -> Iterator[Record]:
 
 
 def _parsed(path: Path, wanted: str) -> Any:
+    text = text_of(path)
     try:
-        return json.loads(_read(path))
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise AttentionError(f"{path} is not JSON ({error}).", f"Pass another file: {wanted}.") from error
 
 
-def _read(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Returns the text of a file in UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:

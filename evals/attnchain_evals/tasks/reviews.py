@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from attnchain_evals.tasks.prompted_texts import PromptedTexts
 from attnchain_evals.tasks.prompts import Prompt
-from attnchain_evals.tasks.published_files import Record, contents, published_file, records, records_of
+from attnchain_evals.tasks.published_files import Record, contents, published_file, records, records_of, text_of
 from attnchain_interp import AttentionError
 from attnchain_interp.attribution import sentences_of
 
@@ -60,9 +60,11 @@ def _of_eraser(file: Path, docs: Path) -> Iterator[Prompt]:
         name = record.text("annotation_id")
         if not (docs / name).is_file():
             raise record.refusal(f"has the annotation_id {name!r}, and {docs} holds no such file")
-        lines = [line.split() for line in (docs / name).read_text(encoding="utf-8").removesuffix("\n").split("\n")]
+        lines = [line.split() for line in text_of(docs / name).removesuffix("\n").split("\n")]
         groups = record.field("evidences", list)
         pieces = [piece for group in groups for piece in records_of(group, f"{record.place}, 'evidences'", _WANTED)]
+        if foreign := [own for piece in pieces if (own := piece.fields.get("docid", name)) != name]:
+            raise record.refusal(f"has a rationale in another document, {foreign[0]!r}")
         spans = [(piece.field("start_token", int), piece.field("end_token", int)) for piece in pieces]
         yield _prompt(record, name, record.text("classification"), lines, spans)
 

@@ -69,6 +69,8 @@ def test_the_identity_follows_images_and_segmentations(folder: Path) -> None:
 
 
 def test_what_is_refused(folder: Path) -> None:
+    with pytest.raises(AttentionError, match="(?s)is a file, not a folder.*An archive must be unpacked"):
+        BSDS500(__file__, preprocess)
     with pytest.raises(AttentionError, match=r"(?s)holds val/, test/|holds test/, val/; images/test/ and groundTruth/test/"):
         BSDS500(folder / "data" / "images", preprocess)
     with pytest.raises(AttentionError, match=r"images/train/ and groundTruth/train/ are wanted"):

@@ -77,6 +77,8 @@ def test_the_identity_follows_contents_names_and_preprocessing(folder: Path) -> 
 def test_what_is_refused(folder: Path) -> None:
     with pytest.raises(AttentionError, match="there is no folder .*nothing"):
         ImageFolder(folder / "nothing", preprocess)
+    with pytest.raises(AttentionError, match="(?s)is a file, not a folder.*An archive must be unpacked"):
+        ImageFolder(__file__, preprocess)
     turned = Image.new("RGB", (48, 32))
     exif = turned.getexif()
     exif[0x0112] = 6
@@ -184,6 +186,7 @@ def test_a_mask_whose_object_is_not_white_is_refused(tmp_path: Path) -> None:
             Image.fromarray(np.concatenate([halved(15), halved(255)])),
             "areas of the level 15 and no level from 128 to 254",
         ),  # PASCAL VOC
+        (Image.fromarray(halved(3, np.uint16)), "levels from 0 to 3, which are all black in 8 bits"),
     ):
         mask.save(path)
         with pytest.raises(AttentionError, match=rf"mask\.png: the mask has {said}.*\nSave it with 255 on the object"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from attnchain_evals.tasks.published_files import contents, published_file, records, records_of, whole_record
+from attnchain_evals.tasks.published_files import check_folder, contents, published_file, records, records_of, whole_record
 from attnchain_interp import AttentionError
 
 from ..published_texts import write_json, write_lines
@@ -61,22 +61,46 @@ def test_broken_records_are_refused_by_their_place(tmp_path: Path) -> None:
     for rows, message in (
         (['{"id": 1}', '{"id": '], r"(?s)a\.jsonl, line 2 is not JSON.*Correct it: a line has 'id'"),
         (["[1]"], "line 1 holds a list, not an object"),
+        (["[" * 100_000], r"a\.jsonl, line 1 is not JSON"),
         ([], "holds no record"),
     ):
         with pytest.raises(AttentionError, match=message):
             records(write_lines(tmp_path / "a.jsonl", rows), WANTED)
-    (record,) = records_of([{"id": True, "name": " ", "list": [1]}], "x.json", WANTED)
+    (record,) = records_of([{"id": True, "name": " ", "list": [1], "half": "a \ud800"}], "x.json", WANTED)
     for read, message in (
-        (lambda: record.field("id", int), r"x\.json, entry 0 has 'id' of type bool; its fields are 'id', 'name', 'list'"),
+        (
+            lambda: record.field("id", int),
+            r"x\.json, entry 0 has 'id' of type bool; its fields are 'id', 'name', 'list', 'half'",
+        ),
         (lambda: record.field("other", str), "has no 'other'"),
         (lambda: record.text("name"), "has an empty 'name'"),
+        (lambda: record.text("half"), r"has '\\ud800' in 'half', which is half of a character"),
         (lambda: record.parts("list"), "x.json, entry 0, 'list' is not a list of objects"),
         (lambda: records(write_json(tmp_path / "b.json", {"id": 1}), WANTED), "b.json is not a list of objects"),
         (lambda: whole_record(write_json(tmp_path / "c.json", []), WANTED), "c.json holds a list, not an object"),
         (lambda: whole_record(write_lines(tmp_path / "d.json", ["{"]), WANTED), "d.json is not JSON"),
+        (lambda: records(write_lines(tmp_path / "d.json", ["[" * 100_000]), WANTED), "d.json is not JSON"),
     ):
         with pytest.raises(AttentionError, match=message):
             read()
     (tmp_path / "e.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(AttentionError, match=r"e\.jsonl cannot be read"):
-        records(tmp_path / "e.jsonl", WANTED)
+    (tmp_path / "e.zip").write_bytes(b"\xff\xfe")
+    for name in ("e.jsonl", "e.zip"):
+        with pytest.raises(AttentionError, match=rf"^\S*{name} cannot be read \(.*\)\.\nPass a file of text in UTF-8\.$"):
+            records(tmp_path / name, WANTED)
+
+
+def test_an_ending_in_capitals_is_one_of_lines(tmp_path: Path) -> None:
+    rows = ['{"id": 1}', '{"id": 2}']
+    assert [each.field("id", int) for each in records(write_lines(tmp_path / "a.JSONL", rows), WANTED)] == [1, 2]
+
+
+def test_a_folder_is_told_from_an_archive(tmp_path: Path) -> None:
+    check_folder(tmp_path, "Pass the folder.")
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(
+        AttentionError, match=r"a\.zip is a file, not a folder\.\nPass the folder\. An archive must be unpacked first"
+    ):
+        check_folder(tmp_path / "a.zip", "Pass the folder.")
+    with pytest.raises(AttentionError, match=r"there is no folder .*nothing\.\nPass the folder\.$"):
+        check_folder(tmp_path / "nothing", "Pass the folder.")

@@ -60,6 +60,14 @@ def test_what_is_refused(tmp_path: Path, eraser: Path) -> None:
     ):
         with pytest.raises(AttentionError, match=message):
             Reviews(write_lines(tmp_path / "a.jsonl", [LINE | change]), TOKENIZER)
+    lines = (eraser / "test.jsonl").read_text()
+    (eraser / "test.jsonl").write_text(lines.replace('"docid": "posR_1', '"docid": "posR_2'))
+    with pytest.raises(AttentionError, match=r"test\.jsonl, line 1 has a rationale in another document, 'posR_2\.txt'"):
+        Reviews(eraser, TOKENIZER, split="test")
+    (eraser / "test.jsonl").write_text(lines)
+    (eraser / "docs" / "posR_1.txt").write_bytes("café".encode("cp1252"))
+    with pytest.raises(AttentionError, match=r"posR_1\.txt cannot be read .*\nPass a file of text in UTF-8"):
+        Reviews(eraser, TOKENIZER, split="test")
     (eraser / "docs" / "posR_1.txt").unlink()
     with pytest.raises(AttentionError, match=r"test\.jsonl, line 1 has the annotation_id 'posR_1\.txt', and .* no such file"):
         Reviews(eraser, TOKENIZER, split="test")
