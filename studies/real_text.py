@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from attnchain_evals import COMMON_FACTS, Facts, IndirectObjects, Passages, Reviews
+from attnchain_evals import COMMON_FACTS, INVENTED_PASSAGES, Facts, IndirectObjects, Passages, Reviews
 from attnchain_evals.bench.model_loading import load
 from attnchain_evals.metrics import SRG, EvidenceAP, ExampleMetric, Protocol, SentenceCorrelation, SentenceHit, preset
 from attnchain_evals.metrics.presets import TEXT
@@ -49,7 +49,29 @@ OTHERS: Final = (
     "Rollout",
     "RandomRanking",
 )
+CHIEF: Final = (
+    "TokenRank",
+    "MultiBounce",
+    "Rollout(maps='alti', residual='depth')",
+    "LogitTokenRank",
+    "GradientTokenRank",
+    BASELINE,
+    "GradELLM",
+    "LeGrad",
+    "Rollout(maps='alti')",
+    LAST_ROW,
+    "Rollout",
+    "RandomRanking",
+)
+"""The methods of README's table."""
 SLOW: Final = ("LeaveOneOut", "IntegratedGradients(n_steps=10)")
+FIRST_TOKEN: Final = [
+    EvidenceAP("word"),
+    EvidenceAP(),
+    SentenceHit(),
+    SentenceCorrelation(name="sentence-correlation"),
+]
+WHOLE_ANSWER: Final = [EvidenceAP("word"), EvidenceAP(), SentenceHit()]
 
 
 def srg(occlusion: str, score: Any) -> ExampleMetric:
@@ -97,18 +119,18 @@ TASKS: Final[Mapping[str, tuple[str | Path, Callable[..., Any], Task]]] = {
     ),
     "passages": (
         "passages.jsonl",
-        Passages,
+        partial(Passages, own_words=0),
         Task(
             "Passages",
             "Which words of a passage did an answer come from? The evidence is the answer in the passage.",
             (*OURS, *OTHERS),
-            [EvidenceAP("word"), EvidenceAP(), SentenceHit(), SentenceCorrelation(name="sentence-correlation")],
+            FIRST_TOKEN,
             limit=60,
         ),
     ),
     "answers": (
         "passages.jsonl",
-        partial(Passages, explained="answer"),
+        partial(Passages, explained="answer", own_words=0),
         Task(
             "Passages: the whole answer",
             "Which words of a passage did an answer come from, over all tokens of the answer?",
@@ -122,8 +144,29 @@ TASKS: Final[Mapping[str, tuple[str | Path, Callable[..., Any], Task]]] = {
                 "Rollout",
                 "RandomRanking",
             ),
-            [EvidenceAP("word"), EvidenceAP(), SentenceHit()],
+            WHOLE_ANSWER,
             limit=60,
+        ),
+    ),
+    "invented-passages": (
+        INVENTED_PASSAGES,
+        Passages,
+        Task(
+            "Invented passages",
+            "The same question about the passages that come with the library (`INVENTED_PASSAGES`). No setting was chosen on"
+            " them.",
+            CHIEF,
+            FIRST_TOKEN,
+        ),
+    ),
+    "invented-answers": (
+        INVENTED_PASSAGES,
+        partial(Passages, explained="answer"),
+        Task(
+            "Invented passages: the whole answer",
+            "The same, over all tokens of the answer.",
+            CHIEF,
+            WHOLE_ANSWER,
         ),
     ),
     "reviews": (

@@ -7,6 +7,7 @@ from .bench.results import BenchmarkResult as BenchmarkResult
 from .bundled import bundled_vit as bundled_vit
 from .bundled.common_facts import COMMON_FACTS as COMMON_FACTS
 from .bundled.diffusion_model import bundled_diffusion as bundled_diffusion
+from .bundled.invented_passages import INVENTED_PASSAGES as INVENTED_PASSAGES
 from .bundled.text_models import bundled_decoder as bundled_decoder
 from .bundled.text_models import bundled_encoder as bundled_encoder
 from .metrics import PRESETS as PRESETS

@@ -10,6 +10,7 @@ from typing import Any, Final
 from torch import nn
 
 from attnchain_evals.bundled.common_facts import COMMON_FACTS
+from attnchain_evals.bundled.invented_passages import INVENTED_PASSAGES
 from attnchain_evals.terminal import did_you_mean
 from attnchain_interp import AttentionError
 
@@ -20,6 +21,10 @@ DATA: Final = {
     "key-values:test": "KeyValues, test",
     "common-facts:validation": "bundled prompts that a fact goes on, for a decoder, validation",
     "common-facts:test": "bundled prompts that a fact goes on, test",
+    "invented-passages:validation": "bundled passages with questions, whose answers no model knows, for a decoder, validation",
+    "invented-passages:test": "bundled passages with questions, test",
+    "invented-passages-answers:validation": "the same; methods explain all tokens of the answer, validation",
+    "invented-passages-answers:test": "the same, test",
     "folder:PATH": "images at any depth; with PATH/images and PATH/masks (same names), as ECSSD has, localisation too",
     "classes:PATH": "a folder for each class, its images inside at any depth: labels; ImageNet's by their WordNet ids",
     "imagenet-segmentation:PATH": "the published gtsegs_ijcv.mat; whole images squeezed to the model's size, as published",
@@ -34,6 +39,11 @@ DATA: Final = {
 """The last seven take a split behind the path: "facts:PATH:validation", "facts:PATH:test"."""
 EXAMPLES = 512
 _TEXTS = ("prompts", "facts", "indirect-objects", "passages", "passages-answers", "reviews")
+_BUNDLED: Final = {
+    "common-facts": ("facts", COMMON_FACTS),
+    "invented-passages": ("passages", INVENTED_PASSAGES),
+    "invented-passages-answers": ("passages-answers", INVENTED_PASSAGES),
+}
 _SPLITS = ("train", "validation", "test")
 
 
@@ -89,8 +99,9 @@ def _parts(name: str) -> tuple[str, str, Any]:
     kind, _, rest = name.partition(":")
     if kind in ("digits", "key-values") and rest in _SPLITS:
         return kind, ".", rest
-    if kind == "common-facts" and rest in _SPLITS[1:]:
-        return "facts", str(COMMON_FACTS), rest
+    if kind in _BUNDLED and rest in _SPLITS[1:]:
+        reader, file = _BUNDLED[kind]
+        return reader, str(file), rest
     if f"{kind}:PATH" not in DATA or not rest:
         raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)}", f"Use one of {', '.join(DATA)}.")
     path, _, split = rest.rpartition(":")

@@ -24,15 +24,17 @@ class Passages(PromptedTexts):
 
     The file is `passages.jsonl`, or SQuAD's own JSON of version 1.1 or 2.0. A question of several annotated answers has the
     first. Questions that SQuAD marks as impossible have no answer, and are not examples. The tokens of the passage are ranked.
-    The reply begins with "Answer:": without it a chat model begins most replies with a word like "The", and few prompts are
-    answered at once. The model must write the whole answer: many tokenizers cut numbers into digits, and a model that writes
-    the first digit of the right year often goes on with another year. Questions about one passage are in one part of the data.
+    The reply begins with "Answer:". The model may go on with a few words of its own, "The colour of the door is", which belong
+    to the prompt then (`own_words`). It must write the whole answer: many tokenizers cut numbers into digits, and a model that
+    writes the first digit of the right year often goes on with another year. Questions about one passage are in one part of
+    the data.
     See `PromptedTexts` for arguments, splits and errors.
 
     Source: Rajpurkar et al., *SQuAD*, EMNLP 2016; version 2.0: Rajpurkar, Jia & Liang, ACL 2018.
     """
 
     whole: ClassVar[bool] = True
+    usual_own_words: ClassVar[int] = 16
 
     def read(self, path: Path) -> tuple[list[Path], list[Prompt]]:
         file = published_file(path, _FILES)

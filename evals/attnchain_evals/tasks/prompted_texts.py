@@ -17,7 +17,7 @@ from attnchain_evals.tasks.examples import Passage
 from attnchain_evals.tasks.prompt_tokens import passage_of
 from attnchain_evals.tasks.prompts import Part, Prompt
 from attnchain_interp import AttentionError
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.checks import check_one_of, check_whole_number
 from attnchain_interp.gradients import logits_kept, logits_of
 from attnchain_interp.reprs import counted
 
@@ -45,6 +45,9 @@ class PromptedTexts(ABC):
         limit: the number of examples that are kept at most. No further prompt is asked.
         explained: the "first token" of the answer, or the whole "answer", which the model must then write. Methods that
             explain an answer are summed over its tokens, each explained after the tokens before it.
+        own_words: how many tokens the model may write before the answer ("The colour of the door is red"). They stand at the
+            end of the prompt then, and are not ranked. The reply is greedy. None for the usual number: 16 of passages, none of
+            other texts.
 
     Attributes:
         prompts: of the examples that are kept.
@@ -59,6 +62,9 @@ class PromptedTexts(ABC):
     whole: ClassVar[bool] = False
     """Whether the model must write all tokens of the answer, each the likeliest."""
 
+    usual_own_words: ClassVar[int] = 0
+    """How many tokens the model may write before the answer, unless `own_words` says so."""
+
     def __init__(
         self,
         path: str | Path,
@@ -68,9 +74,13 @@ class PromptedTexts(ABC):
         *,
         limit: int | None = None,
         explained: Explained = "first token",
+        own_words: int | None = None,
     ) -> None:
         check_one_of("explained", explained, get_args(Explained))
+        own_words = self.usual_own_words if own_words is None else own_words
+        check_whole_number("own_words", own_words, "the number of tokens before the answer", least=0)
         self.explained: Explained = explained
+        self.own_words = own_words
         if split is not None:
             check_one_of("split", split, get_args(Part))
         self.split: Part | None = split
@@ -91,14 +101,16 @@ class PromptedTexts(ABC):
                 break
             example, self.asked = passage_of(prompt, tokenizer), self.asked + 1
             rest = example.rest if whole else ()
-            if context is not None and len(example.input_ids) + len(rest) > context:
+            if context is not None and len(example.input_ids) + own_words + len(rest) > context:
                 self.left_out[TOO_LONG] += 1
-            elif model is not None and not _writes(model, example.input_ids, [example.answer, *rest]):
+                continue
+            own = [] if model is None else _own_words(model, example.input_ids, [example.answer, *rest], own_words)
+            if own is None:
                 self.left_out[unknown] += 1
             else:
                 self.prompts.append(prompt)
                 answer = torch.tensor([example.answer, *rest]) if explained == "answer" else None
-                self._examples.append(example._replace(explained=answer))
+                self._examples.append(_after(example, own)._replace(explained=answer))
         if not self.prompts:
             raise AttentionError(
                 f"none of {counted(self.asked, 'prompt')} of {path} is left: {self.left_out}.", "Take a model that knows more."
@@ -129,7 +141,9 @@ class PromptedTexts(ABC):
                 found.update(b"-" if tensor is None else digest(tensor).encode())
             if example.explained is not None:
                 found.update(digest(example.explained).encode())
-        told = {} if self.explained == "first token" else {"explained": self.explained}
+        told: dict[str, Any] = {} if self.explained == "first token" else {"explained": self.explained}
+        if self.own_words:
+            told["own_words"] = self.own_words
         return {
             "name": type(self).__name__,
             "files": {file.name: sha256(file) for file in self.files},
@@ -155,9 +169,38 @@ class PromptedTexts(ABC):
         return iter(self._examples)
 
 
+def _after(example: Passage, own: list[int]) -> Passage:
+    """Returns the example with these tokens behind it, which are not ranked."""
+    fields = {"input_ids": own, "words": [-1] * len(own), "evidence": [False] * len(own), "sentences": [-1] * len(own)}
+    held = {name: getattr(example, name) for name in fields}
+    longer = {name: torch.cat([held[name], held[name].new_tensor(fields[name])]) for name in fields if held[name] is not None}
+    return example._replace(**longer)
+
+
 @torch.no_grad()
-def _writes(model: nn.Module, ids: Tensor, answer: list[int | None]) -> bool:
-    """Returns whether these tokens are the likeliest ones, one after the other."""
-    texts = torch.cat([ids, ids.new_tensor(answer[:-1])])[None].to(next(model.parameters()).device)
-    logits = logits_of(model(texts, **logits_kept(model, len(answer))), "Pass a language model.")
-    return logits[0, -len(answer) :].argmax(-1).tolist() == answer
+def _own_words(model: nn.Module, ids: Tensor, answer: list[int | None], most: int) -> list[int] | None:
+    """Returns the tokens that the model writes before the answer, `most` at most; None where it writes another answer."""
+    prompt = ids[None].to(next(model.parameters()).device)
+    if not most:
+        texts = torch.cat([prompt, prompt.new_tensor([answer[:-1]])], 1)
+        logits = logits_of(model(texts, **logits_kept(model, len(answer))), "Pass a language model.")
+        return [] if logits[0, -len(answer) :].argmax(-1).tolist() == answer else None
+    reply = _reply(model, prompt, most + len(answer))
+    places = (place for place in range(most + 1) if reply[place : place + len(answer)] == answer)
+    place = next(places, None)
+    return None if place is None else reply[:place]
+
+
+def _reply(model: nn.Module, prompt: Tensor, length: int) -> list[int]:
+    """Returns the likeliest next tokens, one after the other."""
+    texts = prompt
+    if hasattr(model, "generate"):  # with a cache
+        generate: Any = model.generate
+        texts = generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=length, do_sample=False, num_beams=1
+        )
+    else:
+        for _ in range(length):
+            logits = logits_of(model(texts, **logits_kept(model, 1)), "Pass a language model.")
+            texts = torch.cat([texts, logits[:, -1:].argmax(-1)], 1)
+    return texts[0, prompt.shape[1] :].tolist()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from attnchain_evals import COMMON_FACTS, ClassFolder, ClutteredDigits, Facts, KeyValues
+from attnchain_evals import COMMON_FACTS, INVENTED_PASSAGES, ClassFolder, ClutteredDigits, Facts, KeyValues, Passages
 from attnchain_evals.bench.data_names import check_data, open_data
 from attnchain_interp import AttentionError
 
@@ -38,11 +38,19 @@ def test_texts_and_their_splits(tmp_path: Path) -> None:
             open_data(f"{kind}:{tmp_path}", None, None, 0, TOKENIZER)
 
 
-def test_common_facts() -> None:
-    parts = [open_data(f"common-facts:{part}", None, None, 0, TOKENIZER) for part in ("validation", "test")]
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [("common-facts", Facts(COMMON_FACTS, TOKENIZER)), ("invented-passages", Passages(INVENTED_PASSAGES, TOKENIZER))],
+)
+def test_bundled_texts(kind: str, whole: Any) -> None:
+    parts = [open_data(f"{kind}:{part}", None, None, 0, TOKENIZER) for part in ("validation", "test")]
     assert [part.split for part in parts] == ["validation", "test"]
-    assert sum(len(part) for part in parts) == len(Facts(COMMON_FACTS, TOKENIZER))
-    check_data("common-facts:test")
+    assert sum(len(part) for part in parts) == len(whole)
+    check_data(f"{kind}:test")
+
+
+def test_whole_answers_of_bundled_passages() -> None:
+    assert open_data("invented-passages-answers:test", None, None, 0, TOKENIZER).explained == "answer"
 
 
 def test_prompts_of_your_own(tmp_path: Path) -> None:
@@ -68,7 +76,9 @@ def test_images(tmp_path: Path) -> None:
         open_data(f"bsds500:{folder}", None, None, 0)
 
 
-@pytest.mark.parametrize("name", ["imagenet", "facts:", "digits:all", "passage:x", "common-facts:train"])
+@pytest.mark.parametrize(
+    "name", ["imagenet", "facts:", "digits:all", "passage:x", "common-facts:train", "invented-passages:train"]
+)
 def test_unknown_names(name: str) -> None:
     with pytest.raises(AttentionError, match="is unknown"):
         open_data(name, None, None, 0)
