@@ -27,20 +27,6 @@ TEXTS: Final[Columns] = {
 }
 BY_DEPTH: Final = "Rollout(maps='alti', residual='depth')"
 CONTRIBUTIONS: Final = "Rollout(maps='alti')"
-READERS: Final = (
-    "TokenRank",
-    "MultiBounce",
-    BY_DEPTH,
-    "LogitTokenRank",
-    "GradientTokenRank",
-    "AttnLRP",
-    "GradELLM",
-    "LeGrad",
-    CONTRIBUTIONS,
-    real_text.LAST_ROW,
-    "Rollout",
-    "RandomRanking",
-)
 PHOTOGRAPHS: Final[Columns] = {
     "mean IoU ↑": ("objects", "miou"),
     "AP ↑": ("objects", "map"),
@@ -74,7 +60,7 @@ def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) ->
         f"**SmolLM2-135M-Instruct**, on test prompts that it answers: {facts['examples']} common facts, and questions about"
         f" passages. A method explains\nthe first token of the answer ({passages['examples']} passages) or the whole answer"
         f" ({answers['examples']}). AP is that of the answer's tokens or words\namong those of the passage:\n\n"
-        f"{_table(READERS, TEXTS, texts)}\n\n"
+        f"{_table(real_text.CHIEF, TEXTS, texts)}\n\n"
         f"**DINOv2-small**, on the objects of {objects['examples']} test photographs of ECSSD:\n\n"
         f"{_table(LOOKERS, PHOTOGRAPHS, photographs)}\n"
     )

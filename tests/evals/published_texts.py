@@ -75,6 +75,31 @@ class Says(nn.Module):
         return logits
 
 
+class Recites(nn.Module):
+    """Goes on with a reply, token by token, wherever the text ends: a text that ends with its beginning goes on behind it."""
+
+    def __init__(self, reply: Sequence[int]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(400))
+        self.config = SimpleNamespace(max_position_embeddings=4096)
+        self.reply = [*reply]
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        logits = self.bias.expand(*input_ids.shape, 400).clone()
+        for text, ids in enumerate(input_ids.tolist()):
+            for place in range(len(ids)):
+                said = [k for k in range(len(self.reply)) if ids[place + 1 - k : place + 1] == self.reply[:k]]
+                logits[text, place, self.reply[max(said)]] = 1
+        return logits
+
+
+class Generates(Recites):
+    """The same, with a method that transformers' models have."""
+
+    def generate(self, input_ids: Tensor, max_new_tokens: int, **_: object) -> Tensor:
+        return torch.cat([input_ids, input_ids.new_tensor([self.reply[:max_new_tokens]])], 1)
+
+
 def write_lines(path: Path, rows: Sequence[Any]) -> Path:
     path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path

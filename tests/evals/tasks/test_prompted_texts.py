@@ -9,7 +9,7 @@ from attnchain_evals.tasks.prompted_texts import OTHER, TOO_LONG
 from attnchain_evals.tasks.prompts import part_of
 from attnchain_interp import AttentionError
 
-from ..published_texts import FACTS, Says, byte_tokenizer, write_lines
+from ..published_texts import FACTS, Generates, Recites, Says, byte_tokenizer, write_lines
 
 TOKENIZER = byte_tokenizer()
 AMERICA = TOKENIZER.encode("A")[0]
@@ -71,6 +71,27 @@ def test_whole_answers_are_explained_where_they_are_asked_for(file: Path) -> Non
     assert list(written.left_out) == [OTHER, TOO_LONG]
     with pytest.raises(AttentionError, match="explained='last' is unknown"):
         Facts(file, TOKENIZER, explained="last")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", [Recites, Generates])
+def test_a_model_may_begin_its_reply_with_its_own_words(model: type[Recites], file: Path) -> None:
+    written = model(TOKENIZER.encode("It is America.")).eval()
+    data = Facts(file, TOKENIZER, written, explained="answer", own_words=6)
+    (example,), (prompt,) = data, data.prompts
+    plain = Facts(file, TOKENIZER, explained="answer")[1]
+    assert prompt.name == "2"
+    assert example.words is not None
+    assert plain.words is not None
+    assert TOKENIZER.decode(example.input_ids.tolist()) == TOKENIZER.decode(plain.input_ids.tolist()) + "It is "
+    assert example.words.tolist() == [*plain.words.tolist(), *[-1] * 6], "the model's own words are not ranked"
+    assert example.explained is not None
+    assert TOKENIZER.decode(example.explained.tolist()) == "America"
+    for own_words in (0, 5):
+        with pytest.raises(AttentionError, match="another answer': 3"):
+            Facts(file, TOKENIZER, written, explained="answer", own_words=own_words)
+    assert Facts(file, TOKENIZER, own_words=6).identity != Facts(file, TOKENIZER).identity
+    with pytest.raises(AttentionError, match="own_words"):
+        Facts(file, TOKENIZER, own_words=-1)
 
 
 def test_the_identity_follows_file_tokens_and_answers(file: Path) -> None:
