@@ -113,7 +113,7 @@ class PromptPart:
     def of(self, given: Mapping[str, Any], denoiser: Any) -> BatchParts:
         """Returns the parts of this forward's batch, which the next step of the scheduler confirms or refuses."""
         scheduler = getattr(self._pipe, "scheduler", None)
-        if scheduler is not None and all(scheduler is not known for known, _ in self._watched):
+        if hasattr(scheduler, "step") and all(scheduler is not known for known, _ in self._watched):
             self._watch(scheduler)
         parts = parts_of(self._pipe, given, denoiser)
         self._open.append((len(given[FAMILIES[type(denoiser).__name__].sample]), parts))

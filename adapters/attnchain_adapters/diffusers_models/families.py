@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
+import torch
 from torch import Tensor
 
 from attnchain_interp import AttentionError
@@ -31,10 +32,12 @@ class Family:
 
 
 def _of_positions(_: Any, given: Mapping[str, Any], __: str) -> Grid:
-    """FLUX packs 2 × 2 latents into a token and names its row and column in `img_ids` (token, 3)."""
-    positions: Tensor = given["img_ids"].reshape(-1, given["img_ids"].shape[-1])
+    """FLUX packs 2 × 2 latents into a token and names its image, row and column in `img_ids` (token, 3)."""
+    positions: Tensor = given["img_ids"][0] if given["img_ids"].ndim == 3 else given["img_ids"]
     grid = int(positions[:, 1].max()) + 1, int(positions[:, 2].max()) + 1
-    if len(positions) != grid[0] * grid[1]:
+    rows, columns = (torch.arange(side, dtype=positions.dtype, device=positions.device) for side in grid)
+    alone = bool((positions[:, 0] == positions[0, 0]).all())
+    if not alone or not torch.equal(positions[:, 1:], torch.cartesian_prod(rows, columns)):
         raise AttentionError(
             f"the {len(positions)} image tokens do not fill one grid of {grid[0]} × {grid[1]}: there are several images in the"
             " sequence (FLUX Kontext), which is not read.",

@@ -14,7 +14,9 @@ from attnchain_adapters.checks import described
 from attnchain_adapters.diffusers_models.pipelines import denoiser_of
 from attnchain_adapters.diffusers_models.sequences import family_of
 from attnchain_interp import AttentionError
-from attnchain_interp.capture import rgb_image
+from attnchain_interp.capture import rgb_image, uncompiled
+from attnchain_interp.checks import as_number, check_type
+from attnchain_interp.reprs import counted
 
 
 @torch.no_grad()
@@ -29,7 +31,13 @@ def denoised_image(
 ) -> Tensor:
     """Denoises an image once. See `attnchain_interp.diffusion.denoise_image`."""
     denoiser = denoiser_of(pipe)
-    family_of(denoiser)
+    family = family_of(denoiser)
+    if prompt is not None:
+        check_type("prompt", prompt, str, "Pass one prompt, of all images.")
+    elif "encoder_hidden_states" in inspect.signature(type(uncompiled(denoiser)).forward).parameters and (
+        "encoder_hidden_states" not in call or hasattr(pipe, "_pack_latents")
+    ):
+        raise AttentionError(f"{type(pipe).__name__} reads a text, and there is no prompt.", "Pass prompt=….")
     pixels = _pixels(pipe, image)
     latents = _latents(pipe, pixels)
     noise = torch.randn(latents.shape, generator=generator, device=generator.device if generator else None).to(latents)
@@ -37,7 +45,8 @@ def denoised_image(
     noised = noised.to(denoiser.dtype)
     if prompt is None:
         with _guidance_off(pipe):
-            return denoiser(noised, step.to(noised.device).expand(len(noised)), return_dict=False, **call)[0]
+            given = {family.sample: noised, "timestep": step.to(noised.device).expand(len(noised)), "return_dict": False}
+            return denoiser(**given | call)[0]
     return _through_the_pipeline(pipe, prompt, noised, step, pixels, call)
 
 
@@ -64,12 +73,12 @@ def noised_to(scheduler: Any, image: Tensor, noise: Tensor, timestep: float) -> 
         AttentionError: a timestep out of range; a scheduler of neither kind.
     """
     several = scheduler.config.get("num_train_timesteps", 1000)
-    if not 0 <= timestep < several:
+    if not 0 <= as_number(timestep) < several:
         raise AttentionError(
-            f"timestep={timestep} is outside 0 … {several}.",
+            f"timestep={timestep!r} is outside 0 … {several}.",
             "Pass a timestep between 0 (the image itself) and the last (noise).",
         )
-    if hasattr(scheduler, "scale_noise"):
+    if hasattr(scheduler, "scale_noise") or scheduler.config.get("use_flow_sigmas"):
         share = timestep / several
         return (1 - share) * image + share * noise, torch.tensor(float(timestep))
     if not hasattr(scheduler, "alphas_cumprod"):
@@ -143,11 +152,13 @@ def _pixels(pipe: Any, image: Any) -> Tensor:
     """(batch, channel, height, width) between −1 and 1, of a size that the pipeline can take."""
     processor = getattr(pipe, "image_processor", None)
     if isinstance(image, Tensor):
-        if image.ndim != 4 or not image.is_floating_point() or float(image.min()) < 0 or float(image.max()) > 1:
+        channels = (getattr(pipe, "vae", None) or denoiser_of(pipe)).config.in_channels
+        fits = image.ndim == 4 and image.shape[1] == channels and image.numel() and image.is_floating_point()
+        if not fits or float(image.min()) < 0 or float(image.max()) > 1:
             between = f" between {float(image.min()):.3g} and {float(image.max()):.3g}" if image.numel() else ""
             raise AttentionError(
                 f"the image is {described(image)}{between}; it must be floating point (batch, channel, height, width) between"
-                " 0 and 1.",
+                f" 0 and 1, and this pipeline takes {counted(channels, 'channel')}.",
                 "Scale it to 0 … 1, or pass a PIL image.",
             )
     elif processor is None:
@@ -172,9 +183,11 @@ def _latents(pipe: Any, pixels: Tensor) -> Tensor:
     own, config = vae.dtype, vae.config
     if own == torch.float16 and config.get("force_upcast", True):  # it overflows in float16
         vae.to(torch.float32)
-    latents = vae.encode(pixels.to(device, vae.dtype)).latent_dist.mode().float()
-    if vae.dtype != own:
-        vae.to(own)
+    try:
+        latents = vae.encode(pixels.to(device, vae.dtype)).latent_dist.mode().float()
+    finally:
+        if vae.dtype != own:
+            vae.to(own)
     if config.get("latents_mean") is None:
         return (latents - (config.get("shift_factor") or 0)) * config["scaling_factor"]
     mean, deviation = (torch.tensor(config[name]).to(latents).view(1, -1, 1, 1) for name in ("latents_mean", "latents_std"))

@@ -65,6 +65,8 @@ def sequences_of(model: Any, given: Mapping[str, Any]) -> list[TokenSequence]:
     """
     family, found = family_of(model), {}
     for name, module in attention_modules(model).items():
+        if name.endswith(".fuser.attn"):  # of GLIGEN: from the image to itself and to boxes
+            continue
         kind, grid = _kind(module, family, name), family.grids(model, given, name)
         found.setdefault((kind, grid), TokenSequence(kind, grid)).layers.append(name)
     if not found:
@@ -87,7 +89,9 @@ def sequence_meant(sequences: Sequence[TokenSequence], name: str, kind: str | No
     there = "; ".join(map(str, sequences))
     if not meant:
         raise AttentionError(f"{name} has no attention of kind={kind!r}, grid={grid}.", f"Choose one of {there}.")
-    raise AttentionError(f"{name} has several sequences.", f"Say which is meant, reading=ac.Reading(…) with {there}.")
+    raise AttentionError(
+        f"{name} has several sequences.", f"Say which is meant: {there}. In ac.capture, write reading=ac.Reading(…) with them."
+    )
 
 
 def attention_modules(model: Any) -> dict[str, Any]:

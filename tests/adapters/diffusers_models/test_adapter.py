@@ -224,13 +224,31 @@ def test_cross_attention_without_a_text_is_refused() -> None:
             ac.capture(model, **without, reading=ac.Reading(kind="cross", grid=(8, 8)))
 
 
-def test_several_images_in_one_sequence_of_flux_are_refused() -> None:
+@pytest.mark.parametrize(("second", "grid"), [((2, 3), "2 × 3"), ((4, 2), "4 × 4")])
+def test_several_images_in_one_sequence_of_flux_are_refused(second: tuple[int, int], grid: str) -> None:
     model, call = flux()
-    second = positions(2, 3)
-    second[:, 0] = 1
-    both: dict[str, Any] = call | {"hidden_states": torch.randn(2, 12, 4), "img_ids": torch.cat([positions(2, 3), second])}
-    with pytest.raises(ac.AttentionError, match="12 image tokens do not fill one grid of 2 × 3"):
+    first, other = (
+        positions(2, 3) if second == (2, 3) else positions(2, 4),
+        positions(*second),
+    )  # 2 × 4 and 4 × 2: 4 × 4 tokens
+    other[:, 0] = 1
+    ids = torch.cat([first, other])
+    both: dict[str, Any] = call | {"hidden_states": torch.randn(2, len(ids), 4), "img_ids": ids}
+    with pytest.raises(ac.AttentionError, match=f"{len(ids)} image tokens do not fill one grid of {grid}"):
         ac.capture(model, **both)
+
+
+def test_positions_of_flux_for_each_example() -> None:
+    model, call = flux()
+    ids: dict[str, Any] = {name: call[name].expand(2, -1, -1) for name in ("img_ids", "txt_ids")}
+    assert ac.capture(model, **call | ids).tokens.grid == (2, 3)
+
+
+def test_the_gated_attention_of_gligen_is_no_self_attention() -> None:
+    _, call = conditional_unet()
+    model = unet(attention_type="gated")
+    store = ac.capture(model, reading=ac.Reading(kind="self", grid=(8, 8)), **call)
+    assert len(store) == 4
 
 
 def test_a_denoiser_that_is_not_known_is_refused_by_name() -> None:

@@ -204,6 +204,13 @@ def test_parts_that_no_step_confirms_are_refused() -> None:
         pipe.unet(sample, 10, text)
 
 
+def test_a_scheduler_without_a_step() -> None:
+    pipe = SimpleNamespace(unet=stable_diffusion().unet, scheduler=SimpleNamespace())
+    with torch.no_grad(), diffusion.capture_pipeline(pipe, **CROSS) as run:
+        pipe.unet(torch.randn(2, 4, 8, 8), 10, torch.randn(2, 5, 32))
+    assert run.store.batch == 2
+
+
 def test_fit() -> None:
     images = torch.arange(2.0).view(2, 1, 1, 1)
     both = torch.cat([images, images])

@@ -44,6 +44,17 @@ def test_noise_is_added_as_flow_matching_does() -> None:
         assert same == step
 
 
+def test_noise_is_added_as_schedulers_of_diffusion_do_that_match_flows() -> None:
+    scheduler = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(10)
+    image, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    step = scheduler.timesteps[4]
+    found, same = noised_to(scheduler, image, noise, float(step))
+    expected = scheduler.add_noise(image, noise, step[None])
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)  # its timesteps are rounded to one of 1,000
+    assert same == step
+
+
 @torch.no_grad()
 def test_flux_predicts_what_it_does_by_hand() -> None:
     pipe = flux()
@@ -93,6 +104,22 @@ def test_without_a_vae_or_a_prompt() -> None:
         diffusion.denoise_image(pipe, image, "a hat")
     with pytest.raises(ac.AttentionError, match="has no image processor"):
         diffusion.denoise_image(pipe, "hat.png")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("build", [stable_diffusion_3, pixart])
+def test_a_text_that_is_already_encoded(build: Any) -> None:
+    pipe = build()
+    call: dict[str, Any] = {"encoder_hidden_states": torch.randn(1, 5, 64 if build is stable_diffusion_3 else 32)}
+    if build is stable_diffusion_3:
+        call["pooled_projections"] = torch.randn(1, 64)
+    else:
+        call["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
+    latents = 0.7 * (pipe.vae.encode(2 * images() - 1).latent_dist.mode() - 0.1)
+    noised, step = noised_to(pipe.scheduler, latents, noise_like(latents), 250)
+    expected = pipe.transformer(hidden_states=noised, timestep=step[None], return_dict=False, **call)[0]
+    found = diffusion.denoise_image(pipe, images(), generator=torch.Generator().manual_seed(1), **call)
+    torch.testing.assert_close(found, expected)
 
 
 def test_guidance_of_an_earlier_call_does_not_halve_the_batch() -> None:
@@ -192,6 +219,15 @@ def test_the_pipeline_is_left_as_it_was() -> None:
     assert dict(pipe.config) == config
 
 
+def test_a_vae_that_fails_keeps_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = stable_diffusion()
+    pipe.vae.half()
+    monkeypatch.setattr(pipe.vae, "encode", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        diffusion.denoise_image(pipe, images(), PROMPT)
+    assert pipe.vae.dtype == torch.float16
+
+
 def test_images_of_pil() -> None:
     from PIL import Image
 
@@ -237,6 +273,16 @@ def test_what_is_refused_says_why() -> None:
             "StableDiffusionImg2ImgPipeline takes no prompt together with latents",
         ),
         (lambda: diffusion.denoise_image(object(), images()), "object is not a pipeline that is known"),
+    ]
+    cases += [
+        (lambda: diffusion.denoise_image(pipe, images(), ["a hat"]), "(?s)prompt is of type list.*Pass one prompt"),  # type: ignore[arg-type]
+        (lambda: diffusion.denoise_image(pipe, images(), PROMPT, timestep="a"), "timestep='a' is outside"),  # type: ignore[arg-type]
+        (lambda: diffusion.denoise_image(pipe, images()[:, :1], PROMPT), "this pipeline takes 3 channels"),
+        (lambda: diffusion.denoise_image(pipe, images()[:0], PROMPT), "the image is torch.float32"),
+        *(
+            (lambda each=each: diffusion.denoise_image(each, images()), "(?s)reads a text, and there is no prompt.*prompt=…")
+            for each in (pipe, flux(), stable_diffusion_3())
+        ),
     ]
     for call, message in cases:
         with pytest.raises(ac.AttentionError, match=message):

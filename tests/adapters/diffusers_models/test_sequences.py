@@ -42,7 +42,7 @@ def test_which_sequence_is_meant() -> None:
 
 
 def test_none_and_several_are_refused() -> None:
-    with pytest.raises(ac.AttentionError, match=r"(?s)UNet has several sequences.*kind=\"self\", grid=\(2, 2\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)several sequences.*Say which is meant: kind=\"self\", grid=\(2, 2\)"):
         sequence_meant([COARSE, FINE], "UNet", None, None)
     with pytest.raises(ac.AttentionError, match=r"UNet has no attention of kind='joint', grid=\(2, 2\)"):
         sequence_meant([COARSE, FINE], "UNet", "joint", (2, 2))
