@@ -11,6 +11,8 @@ from stat import S_IMODE
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors import SafetensorError
+
 from attnchain_interp.errors import AttentionError
 
 try:
@@ -60,7 +62,7 @@ def whole(path: Path) -> Iterator[Path]:
             yield partial
             partial.chmod(mode)  # whoever wrote it may have replaced it, and its mode
             os.replace(partial, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise AttentionError(
             f"{path} could not be written ({error}).", "Free some space, or name a file in a folder that you may write to."
         ) from error

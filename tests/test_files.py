@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from attnchain_interp import AttentionError
 from attnchain_interp.files import as_path, whole, write_text
@@ -35,6 +37,8 @@ def test_no_room_leaves_what_was_there(tmp_path: Path) -> None:
     try:
         with pytest.raises(AttentionError, match=r"table.md could not be written \("):
             write_text(path, "second" * 100)
+        with pytest.raises(AttentionError, match=r"table.md could not be written \(.*I/O error"), whole(path) as partial:
+            save_file({"a": torch.zeros(100)}, partial)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == "first"

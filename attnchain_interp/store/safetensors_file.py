@@ -51,10 +51,7 @@ def write_layers(
     except PydanticSerializationError as error:  # lone surrogates
         raise AttentionError(f"{path} cannot hold this store ({error}).", "Use text that UTF-8 can hold.") from error
     with whole(path) as partial:
-        try:
-            save_file(tensors, partial, {_KEY: header})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        save_file(tensors, partial, {_KEY: header})
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

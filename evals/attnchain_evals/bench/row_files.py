@@ -36,7 +36,12 @@ class PartFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise AttentionError(
+                f"{path} could not be opened to write ({error}).", "Let this user write there, or use another folder."
+            ) from error
         _lock(self._descriptor, path)
         whole = path.read_bytes().rfind(b"\n") + 1
         os.ftruncate(self._descriptor, whole)

@@ -109,11 +109,11 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
     share = share or Share.from_environment()
     check_names("method", plan.methods)
     check_names("metric", [metric.name for metric in plan.metrics])
-    is_new = not folder.exists()
+    is_new = not os.path.exists(folder)  # a name may be too long for Path.exists
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise AttentionError(f"{folder} is a file, or lies in one; a run fills a folder.", "Choose another output.") from error
+    except OSError as error:
+        raise AttentionError(f"the folder {folder} could not be made ({error}).", "Choose another output.") from error
     try:
         return _run(plan, folder, share, progress)
     except BaseException:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from shutil import copymode
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 from zipfile import ZipFile
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attnchain_interp import AttentionError
+from attnchain_interp.files import whole
 
 _POSITIONS: Final = ("onnx::Concat_1957", "onnx::Reshape_1962")  # of the class token and of the patches
 _OF_THE_FILE: Final = (
@@ -106,6 +106,5 @@ def _one(archive: ZipFile, pattern: str) -> str:
 
 
 def _write(tensors: dict[str, Tensor], folder: Path) -> None:
-    path = folder / "model.safetensors"
-    save_file({name: value.contiguous() for name, value in sorted(tensors.items())}, path, {"format": "pt"})
-    copymode(folder / "config.json", path)  # safetensors writes for its user alone
+    with whole(folder / "model.safetensors") as partial:
+        save_file({name: value.contiguous() for name, value in sorted(tensors.items())}, partial, {"format": "pt"})

@@ -141,6 +141,12 @@ def test_a_full_disk_is_an_error_and_corrupts_nothing(tmp_path: Path, undisturbe
     same(table(tmp_path / "full", plan()), undisturbed)
 
 
+def test_a_table_that_must_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows-00000.csv").mkdir()
+    with pytest.raises(AttentionError, match="(?s)rows-00000.csv could not be opened to write.*use another folder"):
+        PartFile(tmp_path / "rows-00000.csv")
+
+
 def test_two_runs_of_one_folder_are_refused(tmp_path: Path) -> None:
     first = PartFile(tmp_path / "rows-00000.csv")
     with pytest.raises(AttentionError, match="being written by another process"):

@@ -255,10 +255,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert read_parts(tmp_path, "none").empty
     (tmp_path / "file").touch()
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(
-            AttentionError, match="file.* is a file, or lies in one; a run fills a folder.\nChoose another output"
-        ):
+        with pytest.raises(AttentionError, match="(?s)file.* could not be made .*Choose another output"):
             run(plan(), output, ALONE)
+    with pytest.raises(AttentionError, match="(?s)the folder .*a could not be made .*too long.*Choose another output"):
+        run(plan(), tmp_path / ("a" * 300), ALONE)
 
 
 def test_a_folder_of_the_schema_before_is_refused_in_words_and_still_reported(tmp_path: Path) -> None:
