@@ -13,6 +13,7 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 
 __all__ = [
+    "as_number",
     "check_one_of",
     "check_position",
     "check_probability",
