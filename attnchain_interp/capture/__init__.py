@@ -36,7 +36,7 @@ from attnchain_interp.capture.reduction_collector import ReductionCollector, Red
 from attnchain_interp.capture.rgb_image import rgb_image
 from attnchain_interp.capture.source import check_settled, uncompiled
 from attnchain_interp.capture.store_collector import StoreCollector
-from attnchain_interp.capture.threads import of_this_thread
+from attnchain_interp.capture.threads import of_this_thread, turn
 from attnchain_interp.capture.verification import LayerProof, Proof, prove
 
 __all__ = [
@@ -88,5 +88,6 @@ __all__ = [
     "plain_run",
     "prove",
     "rgb_image",
+    "turn",
     "uncompiled",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, get_args
 
 import torch
@@ -18,6 +19,7 @@ from attnchain_adapters.diffusers_models.pipelines import plain_denoiser
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention
+from attnchain_interp.capture import turn
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.diffusion import Importance, important_tokens
 from attnchain_interp.store import Grid, LayerSelection, select_layers
@@ -55,7 +57,11 @@ def guided_by_self_attention(
             f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma.", "Pass kernel=9, sigma=1.0."
         )
 
+    thread = get_ident()
+
     def guided(*inputs: Any, **kwargs: Any) -> Any:
+        if get_ident() != thread:
+            return plain(*inputs, **kwargs)
         given = arguments_of(unet, inputs, kwargs)
         del given["self"]
         parts = part.of(given, unet)
@@ -84,7 +90,7 @@ def guided_by_self_attention(
         output.sample = first + difference
         return output
 
-    with plain_denoiser(pipe) as unet, PromptPart(pipe) as part:
+    with turn(pipe.unet), plain_denoiser(pipe) as unet, PromptPart(pipe) as part:
         plain, own = unet.forward, vars(unet).get("forward")  # its own where accelerate has put one there (offloading)
         unet.forward = guided
         try:

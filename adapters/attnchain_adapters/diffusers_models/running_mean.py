@@ -51,9 +51,9 @@ class RunningMean:
             return
         if name in self.taken:
             raise AttentionError(
-                f"layer {name!r} computes attention twice in one forward (an adapter of images, perturbed attention, or"
-                " attention in slices), and its maps cannot be told apart.",
-                "Remove the adapter, turn the perturbed guidance off, or call pipe.disable_attention_slicing().",
+                f"layer {name!r} computes attention twice in one forward (an adapter of images, perturbed attention,"
+                " self-attention guidance, or attention in slices), and its maps cannot be told apart.",
+                "Remove the adapter, turn the guidance off, or call pipe.disable_attention_slicing().",
             )
         self.taken.add(name)
         mean, key = self._over_heads(shown.attention), name if self._each_layer else "mean"

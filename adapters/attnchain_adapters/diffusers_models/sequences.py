@@ -17,9 +17,9 @@ from attnchain_interp.store import Grid
 
 ADVICE: Final = (
     "Its attention processor shows none (xFormers, a sliced or a third-party kernel). Use diffusers' own:"
-    " disable_xformers_memory_efficient_attention(), disable_attention_slicing() or set_default_attn_processor(). A cache or a"
-    " guidance that skips layers shows none either: call disable_cache(), take off such hooks, or choose forwards that run all"
-    " layers, such as steps=[0]."
+    " reset_attention_backend(), disable_xformers_memory_efficient_attention(), disable_attention_slicing() or"
+    " set_default_attn_processor(). A cache or a guidance that skips layers shows none either: call disable_cache(), take off"
+    " such hooks, or choose forwards that run all layers, such as steps=[0]."
 )
 
 
@@ -163,6 +163,11 @@ def text_mask(given: Mapping[str, Any]) -> Tensor | None:
 
 
 def _kind(module: Any, family: Family, name: str) -> SequenceKind:
+    if type(module.processor).__name__.startswith("CrossFrame"):
+        raise AttentionError(
+            f"{name!r} attends from each frame of a video to the first frame (Text2Video-Zero), which is not a chain.",
+            "Use a pipeline of images.",
+        )
     added = getattr(module, "added_kv_proj_dim", None) is not None
     if added and not family.joint:
         raise AttentionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -189,7 +190,7 @@ def test_what_is_refused_says_why() -> None:
             return hidden_states
 
     model.set_attn_processor(Silent())  # type: ignore[arg-type]
-    with pytest.raises(ac.AttentionError, match=r"(?s)showed no map.*xFormers"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)showed no map.*xFormers.*reset_attention_backend\(\)"):
         ac.capture(model, reading=ac.Reading(kind="self", grid=(8, 8)), **call)
 
 
@@ -249,6 +250,14 @@ def test_the_gated_attention_of_gligen_is_no_self_attention() -> None:
     model = unet(attention_type="gated")
     store = ac.capture(model, reading=ac.Reading(kind="self", grid=(8, 8)), **call)
     assert len(store) == 4
+
+
+def test_frames_that_attend_to_the_first_frame_are_refused() -> None:
+    model, call = conditional_unet()
+    processor = import_module("diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero")
+    model.set_attn_processor(processor.CrossFrameAttnProcessor2_0(batch_size=1))
+    with pytest.raises(ac.AttentionError, match=r"attends from each frame of a video to the first frame"):
+        ac.capture(model, reading=ac.Reading(kind="self", grid=(8, 8)), **call)
 
 
 def test_a_denoiser_that_is_not_known_is_refused_by_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import accelerate
@@ -121,6 +122,39 @@ def test_offloaded_weights() -> None:
     with torch.no_grad(), diffusion.self_attention_guidance(pipe):
         torch.testing.assert_close(pipe.unet(sample, 300).sample, expected)
     assert pipe.unet.forward is hooked
+
+
+def test_threads_that_share_a_unet() -> None:
+    first = stable_diffusion()
+    parts: dict[str, Any] = first.components | {"scheduler": diffusers.DDIMScheduler.from_config(first.scheduler.config)}
+    second = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    second.set_progress_bar_config(disable=True)
+
+    def image(pipe: Any) -> torch.Tensor:
+        call: dict[str, Any] = {"height": 16, "width": 16, "num_inference_steps": 2, "output_type": "latent"}
+        return pipe("a hat", generator=torch.Generator().manual_seed(0), **call).images
+
+    def guided(pipe: Any) -> torch.Tensor:
+        with diffusion.self_attention_guidance(pipe, grid=(4, 4)):
+            return image(pipe)
+
+    plain, led = image(first), guided(first)
+    with ThreadPoolExecutor(2) as threads:
+        with diffusion.self_attention_guidance(first, grid=(4, 4)):
+            assert torch.equal(threads.submit(image, second).result(), plain)
+        assert all(torch.equal(found, led) for found in threads.map(guided, [first, second] * 3))
+    assert "forward" not in vars(first.unet)
+
+
+def test_a_capture_beside_guidance_says_which_call_to_leave_out() -> None:
+    pipe = unconditional()
+    with (
+        torch.no_grad(),
+        pytest.raises(ac.AttentionError, match=r"(?s)self-attention guidance.*turn the guidance off"),
+        diffusion.capture_pipeline(pipe),
+        diffusion.self_attention_guidance(pipe),
+    ):
+        pipe.unet(torch.randn(1, 1, 16, 16), 3)
 
 
 def test_other_guidance_and_more_channels_are_refused() -> None:
