@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -20,7 +21,7 @@ from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention
 from attnchain_interp.capture import turn
-from attnchain_interp.checks import check_one_of
+from attnchain_interp.checks import as_number, check_one_of, check_whole_number
 from attnchain_interp.diffusion import Importance, important_tokens
 from attnchain_interp.store import Grid, LayerSelection, select_layers
 
@@ -52,9 +53,12 @@ def guided_by_self_attention(
             f"Use one of {', '.join(kinds)}.",
         )
     check_one_of("importance", importance, get_args(Importance))
-    if kernel < 1 or kernel % 2 == 0 or not sigma > 0:
+    check_whole_number("kernel", kernel, "the size of the blur in latent pixels")
+    if kernel % 2 == 0 or not 0 < as_number(sigma) < math.inf or not math.isfinite(as_number(scale)):
         raise AttentionError(
-            f"kernel={kernel}, sigma={sigma}; the blur needs an odd kernel and a positive sigma.", "Pass kernel=9, sigma=1.0."
+            f"kernel={kernel}, sigma={sigma!r}, scale={scale!r}; the guidance needs an odd kernel, a positive sigma, and a"
+            " number as scale.",
+            "Pass kernel=9, sigma=1.0, scale=0.75.",
         )
 
     thread = get_ident()

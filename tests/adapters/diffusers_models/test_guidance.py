@@ -184,7 +184,10 @@ def test_what_is_refused_says_why() -> None:
         (object(), {}, "object is not a pipeline that is known"),
         (pipe, {"importance": "max"}, "importance='max' is unknown"),
         (pipe, {"kernel": 4}, "odd kernel"),
+        (pipe, {"kernel": 2.5}, "kernel is 2.5; it is the size of the blur"),
         (pipe, {"sigma": 0.0}, "positive sigma"),
+        (pipe, {"sigma": "1"}, "positive sigma"),
+        (pipe, {"scale": "1"}, "a number as scale"),
     ]
     for given, options, message in cases:
         with pytest.raises(ac.AttentionError, match=message), diffusion.self_attention_guidance(given, **options):
