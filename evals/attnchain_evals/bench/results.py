@@ -36,7 +36,7 @@ class BenchmarkResult:
         baseline: the method that others are compared with; "Rollout" where it is among them, else the first.
 
     Raises:
-        AttentionError: a metric or baseline that is not in the run, another version of a metric, or no complete example.
+        AttentionError: a metric or baseline that is not in the run, a metric of other columns, or no complete example.
     """
 
     def __init__(

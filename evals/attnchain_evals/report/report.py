@@ -49,6 +49,13 @@ def notes(result: BenchmarkResult, sanity: dict[str, dict[str, Any]]) -> list[st
     if isinstance(data, dict) and any(left_out := data.get("left_out", {}).values()):
         why = ", ".join(f"{count} because {reason}" for reason, count in data["left_out"].items() if count)
         found.append(f"Left out are {sum(left_out)} of {data['asked']} prompts: {why}.")
+    then = {name: entry.get("version") for name, entry in configuration["metrics"].items()}
+    if old := [
+        f"{name} ({then[name]}, not {own.version})"
+        for name, own in result.metrics.items()
+        if then[name] not in (None, own.version)
+    ]:
+        found.append(f"Measured by other versions of metrics than this library has, so not comparable: {', '.join(old)}.")
     missing = sum(sum(row.values()) for row in result.undefined.values())
     if missing:
         found.append(f"{missing} figures are undefined (NaN); they are left out and counted in their cells.")

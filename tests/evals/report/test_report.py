@@ -13,16 +13,16 @@ from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.runner import Share, run
 from attnchain_evals.metrics import MeanIoU
 from attnchain_evals.metrics.statistics import holm
-from attnchain_evals.report.report import setting_effects, write_report
+from attnchain_evals.report.report import notes, setting_effects, write_report
 
-from ..bench_tasks import HOSTILE, made, plan
+from ..bench_tasks import ALONE, HOSTILE, made, plan
 
 
 def test_every_report_says_what_must_be_known(folder: Path) -> None:
-    notes = json.loads((folder / "report.json").read_text())["notes"]
-    assert notes[0] == "For testing only: limited to 5 examples (--limit)."
-    assert notes[1].startswith("2 figures are undefined (NaN)")
-    assert notes[2] == f"Passes none of the sanity checks: {HOSTILE}."
+    marks = json.loads((folder / "report.json").read_text())["notes"]
+    assert marks[0] == "For testing only: limited to 5 examples (--limit)."
+    assert marks[1].startswith("2 figures are undefined (NaN)")
+    assert marks[2] == f"Passes none of the sanity checks: {HOSTILE}."
     assert "**For testing only: limited to 5 examples (--limit).**" in (folder / "report.md").read_text()
     assert "For testing only: limited to 5 examples (--limit)." in (folder / "report.html").read_text()
 
@@ -50,6 +50,16 @@ def test_an_unfinished_run_is_reported_as_one(tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
     write_report(BenchmarkResult.read(tmp_path, plan().metrics), tmp_path)
     assert re.search(r"Unfinished: \d of 11 examples", (tmp_path / "report.md").read_text())
+
+
+def test_figures_of_another_version_of_a_metric_are_marked(tmp_path: Path) -> None:
+    run(plan(), tmp_path, ALONE)
+    newer = plan().metrics
+    newer[0].version = 7
+    first, *_ = notes(BenchmarkResult.read(tmp_path, newer), {})
+    assert (
+        first == f"Measured by other versions of metrics than this library has, so not comparable: {newer[0].name} (1, not 7)."
+    )
 
 
 def test_effects_of_a_choice() -> None:
