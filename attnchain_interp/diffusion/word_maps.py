@@ -20,6 +20,9 @@ from attnchain_interp.store.layers import check_store
 
 _BEGINNINGS, _END, _CONTINUED = ("▁", "Ġ"), "</w>", "##"  # marks of words by tokenizers
 
+_SEEN = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves in tokens of bytes
+_BYTES = {byte: chr(byte) for byte in _SEEN} | {byte: chr(256 + k) for k, byte in enumerate(sorted({*range(256)} - {*_SEEN}))}
+
 log = logging.getLogger("attnchain_interp")
 
 
@@ -44,7 +47,9 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
     if tokens.labels is None:
         raise AttentionError("these tokens have no labels.", "Give the prompt: capture_pipeline(pipe, prompt=…).")
     labels = tokens.labels[check_position("example", example, tokens.batch)]
-    found = _places(labels, "".join(word.split()).casefold())
+    wanted = "".join(word.split())
+    in_bytes = "".join(_BYTES[byte] for byte in wanted.lower().encode())  # as CLIP writes it: "cafÃ©" for "café"
+    found = _places(labels, wanted.casefold()) or _places(labels, in_bytes.casefold())
     if not found:
         there = " ".join(label for label in dict.fromkeys(labels) if label)
         raise AttentionError(f"{word!r} is not among the tokens of the prompt: {there}.", "Use one of its words.")

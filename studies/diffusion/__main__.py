@@ -58,6 +58,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="seeds that are reported; a fifth of them more choose the scale")
     arguments = parser.parse_args()
     images, seeds = arguments.images, arguments.seeds
+    if images < 1 or seeds < 2:
+        parser.error(
+            f"--images is {images} and --seeds is {seeds}; intervals need an image and two seeds. Pass --seeds 2 or more."
+        )
     choosing = -(-seeds // 5)
     pipe = bundled_diffusion()
     parts: dict[str, Callable[[], str]] = {

@@ -37,6 +37,10 @@ def layout(*labels: str) -> ac.TokenLayout:
         (["dog", "house", "Ġdog", "!"], "dog", [2]),
         (["dog</w>", "hot", "dog</w>", "<|endoftext|>", "▁dog", "▁hot", "dog", "</s>", "<pad>"], "dog", [0, 4]),
         (["▁hot", "dog", "</s>"], "dog", [1]),
+        (["<s>", "cafÃ©</w>", "bar</w>"], "Café", [1]),
+        (["<s>", "na", "Ã", "¯", "ve</w>", "</s>"], "naïve", [1, 2, 3, 4]),
+        (["<s>", "Ð¸</w>", "ÑģÐ¾Ð±Ð°ÐºÐ°</w>"], "собака", [2]),
+        (["<s>", "caf▁", "▁café", "</s>"], "café", [2]),
     ],
 )
 def test_all_tokens_of_every_place(labels: list[str], word: str, expected: list[int]) -> None:

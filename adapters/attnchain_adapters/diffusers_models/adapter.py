@@ -50,8 +50,7 @@ class DiffusersAdapter:
         return ("forward",) if isinstance(module, ModelMixin) and type(module).__name__ in FAMILIES else ()
 
     def recognises_pipeline(self, pipe: Any) -> bool:
-        denoiser = denoiser_of(pipe)
-        return isinstance(getattr(denoiser, "_orig_mod", denoiser), ModelMixin)
+        return isinstance(denoiser_of(pipe), nn.Module)
 
     def load_pipeline(self, name: str, **options: Any) -> Any:
         return DiffusionPipeline.from_pretrained(name, **options)

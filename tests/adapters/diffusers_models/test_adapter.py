@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -261,5 +262,8 @@ def test_frames_that_attend_to_the_first_frame_are_refused() -> None:
 
 
 def test_a_denoiser_that_is_not_known_is_refused_by_name() -> None:
+    wrapped = SimpleNamespace(unet=torch.nn.Sequential(unet()))
+    with pytest.raises(ac.AttentionError, match="Sequential has not been tried"), ac.diffusion.capture_pipeline(wrapped):
+        pass
     with pytest.raises(ac.AttentionError, match=r"(?s)AutoencoderKL has not been tried.*FluxTransformer2DModel"):
         ac.capture(diffusers.AutoencoderKL(block_out_channels=(4,), norm_num_groups=2).eval(), torch.randn(1, 3, 8, 8))
