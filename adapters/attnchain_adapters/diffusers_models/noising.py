@@ -109,7 +109,12 @@ class OneTimestep:
         self.config, self.timesteps = config, timestep[None]
 
     def set_timesteps(
-        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: Any = None
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        sigmas: Any = None,
+        mu: Any = None,
+        original_inference_steps: int | None = None,
     ) -> None:
         self.timesteps = self.timesteps.to(device)
 
@@ -132,6 +137,12 @@ def _through_the_pipeline(
         raise AttentionError(
             f"{type(pipe).__name__} takes no prompt together with latents.",
             "Load the weights as a pipeline from text to image: AutoPipelineForText2Image.from_pipe(pipe).",
+        )
+    unknown = [name for name in call if name not in known or known[name].kind is inspect.Parameter.VAR_KEYWORD]
+    if unknown:  # some pipelines take any argument, and leave it out
+        raise AttentionError(
+            f"{type(pipe).__name__} takes no argument {unknown[0]!r}.",
+            f"Leave it out, or use one of {', '.join([*known][1:])}.",
         )
     height, width = pixels.shape[-2:]
     if hasattr(pipe, "_pack_latents"):  # FLUX

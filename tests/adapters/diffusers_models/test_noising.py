@@ -12,7 +12,7 @@ import attnchain_interp as ac
 from attnchain_adapters.diffusers_models.noising import noised_to
 from attnchain_interp import diffusion
 
-from ...tiny_pipelines import diffusers, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from ...tiny_pipelines import diffusers, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl, unet
 
 PROMPT = "a photo of corgi with blue hat"
 LENGTH: Any = {"max_sequence_length": 12}
@@ -219,6 +219,12 @@ def test_the_pipeline_is_left_as_it_was() -> None:
     assert dict(pipe.config) == config
 
 
+def test_a_pipeline_of_latent_consistency() -> None:
+    parts = stable_diffusion().components | {"scheduler": diffusers.LCMScheduler(), "unet": unet(time_cond_proj_dim=16)}
+    pipe = diffusers.LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
+    assert diffusion.concept_map(pipe, images(), PROMPT, "hat", grid=(8, 8)).shape == (1, 8, 8)
+
+
 def test_a_vae_that_fails_keeps_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = stable_diffusion()
     pipe.vae.half()
@@ -277,6 +283,7 @@ def test_what_is_refused_says_why() -> None:
     cases += [
         (lambda: diffusion.denoise_image(pipe, images(), ["a hat"]), "(?s)prompt is of type list.*Pass one prompt"),  # type: ignore[arg-type]
         (lambda: diffusion.denoise_image(pipe, images(), PROMPT, timestep="a"), "timestep='a' is outside"),  # type: ignore[arg-type]
+        (lambda: diffusion.concept_map(pipe, images(), PROMPT, "hat", head="lambda2", **on), "takes no argument 'head'"),
         (lambda: diffusion.denoise_image(pipe, images()[:, :1], PROMPT), "this pipeline takes 3 channels"),
         (lambda: diffusion.denoise_image(pipe, images()[:0], PROMPT), "the image is torch.float32"),
         *(
