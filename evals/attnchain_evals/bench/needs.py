@@ -43,13 +43,16 @@ def needs_of_metric(name: str) -> Needs:
 
 
 def given_by(loaded: LoadedModel) -> Needs:
-    """Returns the things that a model gives. One forward of its sample shows whether it has logits."""
+    """Returns the things that a model gives. One forward of its sample shows whether it has logits.
+
+    A backbone of timm, which has no classes, returns a tensor of features.
+    """
     import torch
 
     with torch.no_grad():
         output: Any = loaded.model(**loaded.sample)
     found = {"images" if loaded.preprocess is not None else "text"}
-    if isinstance(getattr(output, "logits", output), torch.Tensor):
+    if isinstance(getattr(output, "logits", output), torch.Tensor) and getattr(loaded.model, "num_classes", None) != 0:
         found.add("logits")
     if all(weight.is_floating_point() for weight in loaded.model.parameters()):
         found.add("gradients")

@@ -58,13 +58,12 @@ def measure(settings: Settings, where: SetUp, methods: Sequence[str], metrics: S
 
 def suited(methods: Iterable[str], where: SetUp) -> list[str]:
     """Returns the methods that suit the model: none from a class token that it lacks, none of a class if it has none."""
-    headless = getattr(where.model, "num_classes", None) == 0
 
     def suits(spec: str) -> bool:
         name = parsed(spec)[0]
         if name.startswith("class ") or name == "RawAttention":
             return where.class_token
-        return not (headless and issubclass(method_classes().get(name, object), GradientAttribution))
+        return "logits" in where.given or not issubclass(method_classes().get(name, object), GradientAttribution)
 
     return [spec for spec in methods if suits(spec)]
 

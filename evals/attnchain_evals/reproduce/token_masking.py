@@ -7,6 +7,7 @@ from attnchain_evals.bench.names import build_metrics
 from attnchain_evals.bench.tables import table
 from attnchain_evals.reproduce.experiment import Settings, measure, write_page
 from attnchain_evals.reproduce.reported import TOKEN_MASKING
+from attnchain_interp import AttentionError
 
 TITLE = "Token masking"
 METHODS = (
@@ -23,6 +24,11 @@ def token_masking(settings: Settings) -> str:
     centre patch. Patches are dropped from the sequence. The label of the data decides whether an answer is right.
     """
     where = settings.set_up()
+    if "logits" not in where.given:
+        raise AttentionError(
+            f"token masking asks whether the answer stays right, and {settings.model} outputs no logits.",
+            f'Take a model with classes, or train some: `attnchain bench run --probe FOLDER --metrics "{HIGHEST},{LOWEST}"`.',
+        )
     metrics = build_metrics([HIGHEST, LOWEST])
     check_labels(where.data, where.model, metrics)
     result = measure(settings, where, METHODS, metrics)

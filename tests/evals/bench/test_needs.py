@@ -36,6 +36,9 @@ def test_models_say_what_they_give(headless: LoadedModel) -> None:
     assert given_by(load("bundled")) == {"images", "logits", "gradients"} == given_by_name("bundled")
     assert given_by(load("bundled-decoder")) == {"text", "logits", "gradients"} == given_by_name("bundled-decoder")
     assert given_by(headless) == {"images", "gradients"}
+    inner = bundled_vit()
+    inner.reset_classifier(0)
+    assert given_by(LoadedModel(inner, None, headless.sample)) == {"text", "gradients"}, "a tensor of features is no logits"
 
 
 def test_a_folder_says_it_before_it_is_loaded(tmp_path: Path) -> None:

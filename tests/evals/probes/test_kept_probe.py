@@ -28,6 +28,17 @@ def test_a_probe_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert torch.equal(again(IMAGE), first(IMAGE))
     with pytest.raises(AttentionError, match="and the backbone is Dinov2Model"):
         kept_probe(dino(seed=1), source, preprocess, tmp_path / "kept", IMAGE)
+    for place in (source, tmp_path / "kept"):
+        with pytest.raises(
+            AttentionError, match=r"(?s)on images whose black is .* preprocessing gives .*Restore the preprocessing"
+        ):
+            kept_probe(dino(), place, lambda image: preprocess(image) - 0.5, tmp_path / "kept", IMAGE)
+        with pytest.raises(AttentionError, match=r"images whose size is \[16, 16\], and .* gives \[32, 32\]"):
+            kept_probe(dino(), place, lambda image: preprocess(image).repeat(1, 1, 2, 2), tmp_path / "kept", IMAGE)
+    record = json.loads((tmp_path / "kept" / "probe.json").read_text())
+    del record["preprocessing"]
+    (tmp_path / "kept" / "probe.json").write_text(json.dumps(record))
+    kept_probe(dino(), tmp_path / "kept", lambda image: preprocess(image) - 0.5, tmp_path / "kept", IMAGE)
     (source / "train" / "red" / "0.png").unlink()
     with pytest.raises(AttentionError, match="holds a probe of other images than"):
         kept_probe(dino(), source, preprocess, tmp_path / "kept", IMAGE)

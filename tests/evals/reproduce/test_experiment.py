@@ -1,8 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import ViTImageProcessor
+
+from attnchain_interp import AttentionError
 
 from ..miniatures import write_gtsegs, write_timm
+from ..probes.vits import dino
 from .commands import reproduce
 
 
@@ -14,3 +21,12 @@ def test_a_model_without_classes_or_with_a_limit(workplace: Path) -> None:
     assert "For testing only: limited to 3 examples" in page
     assert "| Rollout |" in page
     assert not any(f"| {method} |" in page for method in ("GradientAttention", "GradientRollout", "LeGrad"))
+    backbone: Any = dino()
+    backbone.save_pretrained(workplace / "hf")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(workplace / "hf")
+    for model in (name, "hf:hf"):
+        page = reproduce("imagenet-segmentation", *arguments[:2], "--model", model, "-o", f"run-{model[:2]}")
+        assert "| Rollout |" in page
+        assert "| LeGrad |" not in page
+        with pytest.raises(AttentionError, match="(?s)outputs no logits.*bench run --probe FOLDER --metrics"):
+            reproduce("token-masking", *arguments[:2], "--model", model, "-o", "masked")
