@@ -116,12 +116,13 @@ def _read(
     sequence = sequence_meant(sequences_of(unet, given), type(unet).__name__, "self", grid)
     wanted = frozenset(select_layers(sequence.layers, layers))
     mean = RunningMean("mean", each_layer=False)
-    mean.layers = wanted
+    tokens, _ = layouts_of(unet, sequence, given)
+    mean.layers, mean.tokens = wanted, (len(tokens), len(tokens))
     with AttentionRecorder(unet, {name: [name] for name in sequence.layers}, wanted, mean) as recorder:
         output = forward()
     check_shown(recorder.routes, list(wanted), ADVICE)
     maps = (mean.sums["mean"] / mean.counts["mean"])[:, None]
-    return output, AttentionStore([LayerAttention("mean", maps)], layouts_of(unet, sequence, given)[0])
+    return output, AttentionStore([LayerAttention("mean", maps)], tokens)
 
 
 def _parts(scheduler: Any, output: Tensor, sample: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:

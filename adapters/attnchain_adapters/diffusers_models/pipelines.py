@@ -72,8 +72,10 @@ def sampling_attention(
                 labels = labels_of(pipe, family, prompt, told, None if mask is None else mask[mean.examples]) * parts.count
             tokens, queries = layouts_of(denoiser, sequence, given, labels)
             tokens, queries = _some(tokens, mean.examples), queries and _some(queries, mean.examples)
-            seen.append(_Seen(forward, sequence, tokens, queries, told))
+            mean.tokens = len(queries or tokens), len(tokens)
+            seen.append(_Seen(forward, sequence, tokens, queries, told, given[family.sample].shape[1:]))
         seen[0].check_told(told, forward)
+        seen[0].check_size(given[family.sample].shape[1:])
         mean.layers = frozenset(select_layers(seen[0].sequence.layers, layers))
         found.forwards += 1
 
@@ -131,13 +133,21 @@ def plain_denoiser(pipe: Any) -> Iterator[Any]:
 @final
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """The first forward that was captured: its number, sequence, layouts, and that by which it was conditioned."""
+    """The first forward that was captured: its number, sequence, layouts, that by which it was conditioned, and its size."""
 
     forward: int
     sequence: TokenSequence
     tokens: TokenLayout
     queries: TokenLayout | None
     told: Tensor | None
+    size: torch.Size
+
+    def check_size(self, size: torch.Size) -> None:
+        if size != self.size:
+            raise AttentionError(
+                f"the size of an image changes from {tuple(self.size)} to {tuple(size)} while sampling.",
+                "Capture each size by itself: choose forwards of one size, steps=…, or open a block for each size.",
+            )
 
     def check_told(self, told: Tensor | None, forward: int) -> None:
         same = told is self.told or (told is not None and self.told is not None and torch.equal(told, self.told))

@@ -23,6 +23,7 @@ class RunningMean:
     Attributes:
         layers: the names of the layers that are taken; others are ignored.
         examples: which examples of the batch are kept.
+        tokens: the numbers of queries and keys that the inputs say; None where they say nothing.
         sums: (example, query, key) float32 by layer, or under the name "mean" where layers are averaged too.
         counts: how many maps a sum holds.
         taken: the layers that were taken since `next_forward`.
@@ -32,6 +33,7 @@ class RunningMean:
         check_one_of("heads", heads, get_args(HeadWeighting))
         self.layers: frozenset[str] = frozenset()
         self.examples = slice(None)
+        self.tokens: tuple[int, int] | None = None
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self._heads, self._each_layer = heads, each_layer
@@ -45,7 +47,7 @@ class RunningMean:
         """Adds one layer.
 
         Raises:
-            AttentionError: a layer that attends twice in one forward, or whose map changes its size.
+            AttentionError: a layer that attends twice in one forward, among other tokens, or whose map changes its size.
         """
         if name not in self.layers:
             return
@@ -56,6 +58,14 @@ class RunningMean:
                 "Remove the adapter, turn the guidance off, or call pipe.disable_attention_slicing().",
             )
         self.taken.add(name)
+        here = queries, keys = tuple(shown.attention.shape[-2:])
+        said = self.tokens or here
+        if here != said:
+            raise AttentionError(
+                f"layer {name!r} attends from {queries} to {keys} tokens, not from {said[0]} to {said[1]} as its inputs say:"
+                " its processor merges, cuts or shares tokens.",
+                "Use diffusers' own processors, set_default_attn_processor(), or name other layers: layers=[…].",
+            )
         mean, key = self._over_heads(shown.attention), name if self._each_layer else "mean"
         if key in self.sums and self.sums[key].shape != mean.shape:
             raise AttentionError(

@@ -162,6 +162,39 @@ def test_forwards_that_are_not_there_are_refused() -> None:
     assert run.forwards == 1
 
 
+class Pooled:
+    """A user's processor, whose self-attention goes to every other token."""
+
+    def __call__(self, attn: Any, hidden_states: Any, encoder_hidden_states: Any = None, attention_mask: Any = None) -> Any:
+        others = hidden_states[:, ::2] if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            projection(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for projection, states in ((attn.to_q, hidden_states), (attn.to_k, others), (attn.to_v, others))
+        )
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
+
+
+def test_tokens_that_a_processor_merges_are_refused_in_the_first_forward() -> None:
+    pipe, ran = stable_diffusion(), []
+    which: dict[str, Any] = {"grid": (8, 8)}
+    pipe.unet.set_attn_processor(Pooled())
+    pipe.unet.register_forward_hook(lambda *_: ran.append(1))
+    for context in (diffusion.capture_pipeline(pipe, "self", **which), diffusion.self_attention_guidance(pipe, **which)):
+        with pytest.raises(ac.AttentionError, match="attends from 64 to 32 tokens, not from 64 to 64"), context:
+            sampled(pipe)
+    assert not ran
+
+
+def test_another_size_is_refused() -> None:
+    pipe = stable_diffusion()
+    with (
+        pytest.raises(ac.AttentionError, match=r"size of an image changes from \(4, 16, 16\) to \(4, 8, 8\)"),
+        diffusion.capture_pipeline(pipe, "self", grid=(8, 8)),
+    ):
+        [sampled(pipe, height=side, width=side) for side in (32, 16)]
+
+
 def test_a_negative_prompt_in_forwards_of_its_own_is_refused() -> None:
     pipe, negative = flux(), {"negative_prompt": "a dog", "true_cfg_scale": 3.0}
     with (

@@ -58,6 +58,10 @@ def test_what_is_refused_says_why() -> None:
     mean.next_forward()
     with pytest.raises(ac.AttentionError, match=r"(?s)maps change from \(2, 5, 5\) to \(2, 4, 4\)"):
         mean.take("a", Shown(MAPS[0, ..., :4, :4]))
+    mean.tokens = (5, 5)
+    mean.next_forward()
+    with pytest.raises(ac.AttentionError, match=r"(?s)from 5 to 4 tokens, not from 5 to 5 .*set_default_attn_processor\(\)"):
+        mean.take("a", Shown(MAPS[0, ..., :4]))
     with pytest.raises(ac.AttentionError, match="heads='max' is unknown"):
         filled("max")
     crossing = RunningMean("lambda2", each_layer=False)
