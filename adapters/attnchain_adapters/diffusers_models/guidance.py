@@ -66,8 +66,11 @@ def guided_by_self_attention(
     def guided(*inputs: Any, **kwargs: Any) -> Any:
         if get_ident() != thread:
             return plain(*inputs, **kwargs)
-        given = arguments_of(unet, inputs, kwargs)
-        del given["self"]
+        given: dict[str, Any] = {
+            name: [*value] if isinstance(value, list) else value  # the forward takes an adapter's residuals out of their list
+            for name, value in arguments_of(unet, inputs, kwargs).items()
+            if name != "self"
+        }
         parts = part.of(given, unet)
         if parts not in (WHOLE, NONE_PROMPT):
             raise AttentionError(

@@ -195,7 +195,8 @@ def _latents(pipe: Any, pixels: Tensor) -> Tensor:
     if own == torch.float16 and config.get("force_upcast", True):  # it overflows in float16
         vae.to(torch.float32)
     try:
-        latents = vae.encode(pixels.to(device, vae.dtype)).latent_dist.mode().float()
+        encoded = vae.encode(pixels.to(device, vae.dtype))
+        latents = (encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents).float()
     finally:
         if vae.dtype != own:
             vae.to(own)

@@ -82,7 +82,7 @@ def sequence_meant(sequences: Sequence[TokenSequence], name: str, kind: str | No
     """
     if kind is not None:
         check_one_of("kind", kind, get_args(SequenceKind))
-    meant = [each for each in sequences if grid in (None, each.grid)]
+    meant = [each for each in sequences if grid is None or each.grid == (tuple(grid) if isinstance(grid, Sequence) else grid)]
     meant = [each for each in meant if (each.kind == kind if kind else each.kind != "cross")]
     if len(meant) == 1:
         return meant[0]

@@ -112,6 +112,22 @@ def test_with_a_prompt_the_half_without_it_leads() -> None:
         torch.testing.assert_close((both - plain)[half], (alone - plain[:1])[0], atol=1e-5, rtol=1e-3)
 
 
+def test_both_forwards_have_the_residuals_of_an_adapter() -> None:
+    pipe, given = stable_diffusion(), []
+    plain = pipe.unet.forward
+
+    def forward(*inputs: Any, **kwargs: Any) -> Any:
+        given.append(len(kwargs["down_intrablock_additional_residuals"]))
+        return plain(*inputs, **kwargs)
+
+    pipe.unet.forward = forward
+    residuals = [torch.randn(1, 8, 16, 16), torch.randn(1, 16, 8, 8)]  # the UNet takes them out of the list
+    with torch.no_grad(), diffusion.self_attention_guidance(pipe, grid=(8, 8)):
+        text = torch.randn(1, 5, 32)
+        pipe.unet(torch.randn(1, 4, 16, 16), 300, text, down_intrablock_additional_residuals=residuals)
+    assert given == [2, 2]
+
+
 def test_offloaded_weights() -> None:
     pipe = unconditional()
     sample = torch.randn(1, 1, 16, 16)

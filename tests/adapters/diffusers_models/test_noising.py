@@ -225,6 +225,17 @@ def test_a_pipeline_of_latent_consistency() -> None:
     assert diffusion.concept_map(pipe, images(), PROMPT, "hat", grid=(8, 8)).shape == (1, 8, 8)
 
 
+@torch.no_grad()
+def test_a_vae_without_a_distribution() -> None:
+    pipe = stable_diffusion()
+    blocks: dict[str, Any] = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    pipe.vae = diffusers.AutoencoderTiny(num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), latent_channels=4, **blocks)
+    noised = noised_to(pipe.scheduler, latents := pipe.vae.encode(2 * images() - 1).latents, noise_like(latents), 250)[0]
+    text, _ = pipe.encode_prompt(PROMPT, "cpu", 1, False)
+    found = diffusion.denoise_image(pipe, images(), PROMPT, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(found, pipe.unet(noised, 250, text).sample)
+
+
 def test_a_vae_that_fails_keeps_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = stable_diffusion()
     pipe.vae.half()

@@ -38,6 +38,7 @@ def test_layers_are_numbered_in_the_order_in_which_the_model_runs_them() -> None
 def test_which_sequence_is_meant() -> None:
     assert sequence_meant([FINE, TEXT], "UNet", None, None) is FINE, "cross-attention is not meant unless it is named"
     assert sequence_meant([COARSE, FINE, TEXT], "UNet", "self", (2, 2)) is COARSE
+    assert sequence_meant([COARSE, FINE, TEXT], "UNet", "self", [2, 2]) is COARSE  # type: ignore[arg-type]
     assert sequence_meant([COARSE, FINE, TEXT], "UNet", "cross", None) is TEXT
 
 
