@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attnchain_evals.perturbation.patches import Patches, patches_of
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_tensor
 from attnchain_interp.reprs import with_fields
 
 T = TypeVar("T")
@@ -48,6 +49,12 @@ class Trial:
     sentences: Tensor | None = None
     answers: Tensor | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_tensor("inputs", self.inputs, "of images, or of token numbers")
+        for name in ("mask", "words", "sentences", "answers"):
+            if getattr(self, name) is not None:
+                check_tensor(name, getattr(self, name), "(batch, height, width) of images, or (batch, token) of texts")
 
     def __repr__(self) -> str:
         return with_fields(self)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from attnchain_evals.perturbation.label_map import label_map
 from attnchain_evals.perturbation.patches import Patches, enlarged, extent, fitted, pooled
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_whole_number
 
 Features = Literal["auto", "patch", "pixel", "token", "word"] | tuple[int, int] | Tensor | Callable[[Tensor], Tensor]
 """The model's patches or tokens, cells of the attributions' grid, pixels, tokens, words (only in a `Trial`), a grid (rows,
@@ -178,6 +179,9 @@ class Superpixels:
 
     count: int = 50
     compactness: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_whole_number("count", self.count, "the approximate number of superpixels of an image")
 
     def __call__(self, images: Tensor) -> Tensor:
         from skimage.segmentation import slic

@@ -58,6 +58,10 @@ class Perturbation:
         clean: Tensor | None = None,
     ) -> None:
         check_whole_number("batch_size", batch_size, "the number of inputs of a forward")
+        if not callable(model):
+            raise AttentionError(
+                f"model is {brief(model)}, which cannot be called.", "Pass a module, or a function: inputs → logits."
+            )
         if isinstance(model, nn.Module) and model.training:
             raise AttentionError("the model is in train mode, where dropout changes its scores.", "Call model.eval() first.")
         if isinstance(model, nn.Module):

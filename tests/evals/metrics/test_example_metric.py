@@ -46,6 +46,15 @@ def test_a_trial_without_classes_says_so_to_a_metric_that_asks() -> None:
         _ = Trial(lambda inputs: inputs, torch.zeros(3, 2), torch.zeros(3), answers=torch.zeros(3, 1)).explained
 
 
+def test_what_is_known_of_the_inputs_of_a_trial_is_a_tensor() -> None:
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    for name in ("mask", "words", "sentences", "answers"):
+        with pytest.raises(AttentionError, match=rf"(?s){name} is of type ndarray.*Pass torch\.from_numpy"):
+            Trial(torch.nn.Identity(), ids, None, **{name: np.zeros((1, 3))})  # type: ignore[arg-type]
+    with pytest.raises(AttentionError, match="inputs is of type ndarray"):
+        Trial(torch.nn.Identity(), ids.numpy(), None)  # type: ignore[arg-type]
+
+
 def test_a_trial_makes_each_thing_once() -> None:
     on, made = trial(), list[int]()
     for _ in range(2):

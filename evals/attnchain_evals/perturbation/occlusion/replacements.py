@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_interp import AttentionError
+from attnchain_interp.checks import check_whole_number
 from attnchain_interp.operators import float32_or_wider, full_precision
 
 View = Callable[[Tensor, Tensor], Any]
@@ -205,6 +206,9 @@ class KernelBlur(Replacement):
     sigma: float = 5.0
     name = "kernel-blur"
     space = "the model's input, after normalisation; the surroundings are zero there"
+
+    def __post_init__(self) -> None:
+        check_whole_number("size", self.size, "the side of the kernel in pixels")
 
     @full_precision()
     def __call__(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_evals.perturbation.occlusion.replacements import Occlusion, Replacement, View, check_ends
 from attnchain_interp import AttentionError
 from attnchain_interp.attribution import HiddenTokens, changed_embeddings, embedding_of, mean_embedding
+from attnchain_interp.checks import check_whole_number
 
 
 @final
@@ -28,6 +29,9 @@ class ReplaceToken(Replacement):
     name = "replace-token"
     space = "token numbers"
     axes = frozenset({2})
+
+    def __post_init__(self) -> None:
+        check_whole_number("token", self.token, "the number of a token in the vocabulary", least=0)
 
     def __call__(self, images: Tensor) -> Tensor:
         return torch.full_like(images, self.token)
