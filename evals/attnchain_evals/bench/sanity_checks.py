@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from captum.attr import GradientAttribution, PerturbationAttribution
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_interp import AttentionAttribution, AttentionError, AttentionGradientAttribution, AttentionStore
 from attnchain_interp.gradients import AttentionGradients
+from attnchain_interp.reprs import first_problem
 
 RANDOMISED_BELOW = 0.5  # rank correlation of the maps of the model and of its randomised copy
 FOLLOWS_WITHIN = 1e-3  # deviation, as a share of the greatest score
@@ -53,7 +54,8 @@ def read_checks(path: Path) -> tuple[int, dict[str, dict[str, Any]]] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         return int(found["examples"]), _KEPT.validate_python(found["checks"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AttentionError(f"{path} is damaged ({error}).", "Remove it and run again with --sanity.") from error
+        said = first_problem(error) if isinstance(error, ValidationError) else error
+        raise AttentionError(f"{path} is damaged ({said}).", "Remove it and run again with --sanity.") from error
 
 
 def sanity_checks(

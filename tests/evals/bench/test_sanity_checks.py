@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from attnchain_evals.bench.sanity_checks import (
     permutation_deviation,
     randomisation_curves,
     rank_correlation,
+    read_checks,
     sanity_checks,
 )
 from attnchain_evals.bench.shared_capture import SharedCapture
@@ -94,3 +96,15 @@ def test_the_rank_correlation_is_spearmans() -> None:
     expected: list[Any] = [scipy.stats.spearmanr(a.flatten(), b.flatten())[0] for a, b in zip(left, right, strict=True)]
     assert np.allclose(rank_correlation(left, right), expected)
     assert rank_correlation(torch.ones(1, 2, 2), right[:1, :2, :2]).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", r"Expecting value.*"), ('{"examples": 2, "checks": {"Rollout": 3}}', "Rollout: Input should be .*; 3 came")],
+)
+def test_damaged_checks_are_named_in_one_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "sanity.json").write_text(text)
+    with pytest.raises(
+        ac.AttentionError, match=rf"sanity\.json is damaged \({said}\)\.\nRemove it and run again with --sanity"
+    ):
+        read_checks(tmp_path / "sanity.json")
