@@ -19,11 +19,11 @@ Columns = Mapping[str, tuple[str, str]]  # title → task and metric
 TEXTS: Final[Columns] = {
     "facts: SRG of log p ↑": ("common-facts", "srg log p/attention-mask"),
     "facts: SRG of p ↑": ("common-facts", "srg/attention-mask"),
-    "first token: AP of tokens ↑": ("passages", "evidence-ap"),
-    "first token: AP of words ↑": ("passages", "evidence-ap/word"),
-    "first token: sentence ↑": ("passages", "sentence-hit"),
-    "whole answer: AP of words ↑": ("answers", "evidence-ap/word"),
-    "whole answer: sentence ↑": ("answers", "sentence-hit"),
+    "first token: AP of tokens ↑": ("invented-passages", "evidence-ap"),
+    "first token: AP of words ↑": ("invented-passages", "evidence-ap/word"),
+    "first token: sentence ↑": ("invented-passages", "sentence-hit"),
+    "whole answer: AP of words ↑": ("invented-answers", "evidence-ap/word"),
+    "whole answer: sentence ↑": ("invented-answers", "sentence-hit"),
 }
 BY_DEPTH: Final = "Rollout(maps='alti', residual='depth')"
 CONTRIBUTIONS: Final = "Rollout(maps='alti')"
@@ -54,12 +54,12 @@ NAMES: Final = {
 
 def results(texts: Mapping[str, Summary], photographs: Mapping[str, Summary]) -> str:
     """Returns the part of README.md between its two markers."""
-    facts, passages, answers = (texts[name] for name in ("common-facts", "passages", "answers"))
+    facts, passages, answers = (texts[name] for name in ("common-facts", "invented-passages", "invented-answers"))
     objects = photographs["objects"]
     return (
         f"**SmolLM2-135M-Instruct**, on test prompts that it answers: {facts['examples']} common facts, and questions about"
-        f" passages. A method explains\nthe first token of the answer ({passages['examples']} passages) or the whole answer"
-        f" ({answers['examples']}). AP is that of the answer's tokens or words\namong those of the passage:\n\n"
+        f" invented passages. A method\nexplains the first token of the answer ({passages['examples']} questions) or the whole"
+        f" answer ({answers['examples']}). AP is that of the answer's tokens or words among\nthose of the passage:\n\n"
         f"{_table(real_text.CHIEF, TEXTS, texts)}\n\n"
         f"**DINOv2-small**, on the objects of {objects['examples']} test photographs of ECSSD:\n\n"
         f"{_table(LOOKERS, PHOTOGRAPHS, photographs)}\n"

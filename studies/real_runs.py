@@ -162,14 +162,15 @@ def carry_out(
     options = parser.parse_args()
     if options.methods:  # a run of its own
         options.output = options.output / " ".join(options.methods)
-    known = kept(figures) if (ROOT / figures).exists() else {}
+    found: Mapping[str, Summary] = {}
     if not options.page:
         if options.model is None or options.data is None:
             parser.error("the folders of the model and of the data are needed, or --page.")
         found = measured(options)
         if options.split != "test" or options.limit is not None:
             return
-        known |= {name: beside(known[name], of) if options.methods and name in known else of for name, of in found.items()}
+    known = kept(figures) if (ROOT / figures).exists() else {}  # another run may have kept its own by now
+    known |= {name: beside(known[name], of) if options.methods and name in known else of for name, of in found.items()}
     keep(figures, known, path, page(known))
 
 

@@ -9,6 +9,6 @@ def test_the_readme_says_what_the_kept_figures_say() -> None:
 
 def test_a_changed_figure_makes_it_stale() -> None:
     texts = kept(real_text.KEPT)
-    texts["passages"]["scores"]["AttnLRP"]["evidence-ap"]["value"] += 0.01
+    texts["invented-passages"]["scores"]["AttnLRP"]["evidence-ap"]["value"] += 0.01
     made = real_results.pages(texts, kept(real_vision.KEPT))["README.md"]
     assert (ROOT / "README.md").read_text(encoding="utf-8") != made

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -6,7 +7,7 @@ import pytest
 from attnchain_evals import KeyValues, bundled_decoder
 from attnchain_evals.metrics import EvidenceAP
 from attnchain_interp.errors import AttentionError
-from studies.real_runs import Task, beside, measure, section, versions
+from studies.real_runs import Task, beside, carry_out, measure, section, versions
 
 
 class Data(list):
@@ -59,3 +60,17 @@ def test_further_methods_stand_beside_the_kept_ones_with_holms_p_of_all(tmp_path
         beside(first, then)
     with pytest.raises(AttentionError, match="kept figures have other examples, data"):
         beside(first, {**then, "examples": 7, "data": "others"})
+
+
+def test_runs_that_measure_at_the_same_time_keep_the_figures_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, page = tmp_path / "kept.json", tmp_path / "page.md"
+    figures.write_text('{"old": 0}')
+
+    def measured(_: object) -> dict[str, int]:
+        figures.write_text('{"old": 0, "other": 1}')  # the other run ends
+        return {"own": 2}
+
+    monkeypatch.setattr("sys.argv", ["study", "model", "data"])
+    carry_out("A study.", ["own"], measured, str(figures), str(page), lambda found: ", ".join(found))  # type: ignore[arg-type]
+    assert json.loads(figures.read_text()) == {"old": 0, "other": 1, "own": 2}
+    assert page.read_text() == "old, other, own"
