@@ -122,7 +122,8 @@ TASKS: Final[Mapping[str, tuple[str | Path, Callable[..., Any], Task]]] = {
         partial(Passages, own_words=0),
         Task(
             "Passages",
-            "Which words of a passage did an answer come from? The evidence is the answer in the passage.",
+            "Which words of a passage did an answer come from? The evidence is the answer in the passage. The model begins its"
+            " reply with the answer.",
             (*OURS, *OTHERS),
             FIRST_TOKEN,
             limit=60,
@@ -154,7 +155,7 @@ TASKS: Final[Mapping[str, tuple[str | Path, Callable[..., Any], Task]]] = {
         Task(
             "Invented passages",
             "The same question about the passages that come with the library (`INVENTED_PASSAGES`). No setting was chosen on"
-            " them.",
+            " them. The model may write up to 16 tokens of its own before the answer.",
             CHIEF,
             FIRST_TOKEN,
         ),

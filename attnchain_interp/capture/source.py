@@ -74,7 +74,7 @@ def check_settled(model: nn.Module) -> None:
         if module.training and active:
             raise AttentionError(
                 f"the model is in train mode with dropout ({name or type(model).__name__}.{active[0]} ="
-                f" {held[active[0]]}), so its attention is random and rows do not sum to one.",
+                f" {held[active[0]]}), so each forward gives other numbers, and rows of attention do not sum to one.",
                 "Call model.eval() first.",
             )
     for name, module in modules:

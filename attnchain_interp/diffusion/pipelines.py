@@ -143,9 +143,9 @@ def capture_pipeline(
     Raises:
         AttentionError: a denoiser that is not known, a sequence or layer that does not exist, a processor
             that shows no attention or attends twice, a forward that skips layers, forwards that read different texts, a batch
-            of which no part is known to read the prompt, a prompt that is not that of the call as far as its tokens say, no
-            forward in the block. Errors of the pipeline pass through
-            unchanged.
+            of which no part is known to read the prompt, a prompt with another number of tokens than the call's, no forward
+            in the block. (Another prompt of as many tokens is not told from that of the call.) Errors of the pipeline pass
+            through unchanged.
     """
     return pipeline_adapter_of(pipe).capture_pipeline(
         pipe, kind=kind, grid=grid, layers=layers, steps=steps, heads=heads, each_layer=each_layer, prompt=prompt

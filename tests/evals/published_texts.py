@@ -93,13 +93,6 @@ class Recites(nn.Module):
         return logits
 
 
-class Generates(Recites):
-    """The same, with a method that transformers' models have."""
-
-    def generate(self, input_ids: Tensor, max_new_tokens: int, **_: object) -> Tensor:
-        return torch.cat([input_ids, input_ids.new_tensor([self.reply[:max_new_tokens]])], 1)
-
-
 def write_lines(path: Path, rows: Sequence[Any]) -> Path:
     path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path

@@ -31,11 +31,16 @@ def denoised_image(
 ) -> Tensor:
     """Denoises an image once. See `attnchain_interp.diffusion.denoise_image`."""
     denoiser = denoiser_of(pipe)
-    family = family_of(denoiser)
+    family, packed = family_of(denoiser), hasattr(pipe, "_pack_latents")
+    if "prompt_embeds" in call:
+        raise AttentionError(
+            "prompt_embeds is an argument of pipelines, and here the denoiser is called.",
+            "Pass prompt=…." if packed else "Pass prompt=…, or the encoded text as encoder_hidden_states=….",
+        )
     if prompt is not None:
         check_type("prompt", prompt, str, "Pass one prompt, of all images.")
     elif "encoder_hidden_states" in inspect.signature(type(uncompiled(denoiser)).forward).parameters and (
-        "encoder_hidden_states" not in call or hasattr(pipe, "_pack_latents")
+        "encoder_hidden_states" not in call or packed
     ):
         raise AttentionError(f"{type(pipe).__name__} reads a text, and there is no prompt.", "Pass prompt=….")
     pixels = _pixels(pipe, image)

@@ -36,7 +36,7 @@ DATA: Final = {
     "passages-answers:PATH": "the same; methods explain all tokens of the answer, and metrics of the evidence judge them",
     "reviews:PATH": "reviews with rationales: movie_reviews.jsonl, or ERASER's folder",
 }
-"""The last seven take a split behind the path: "facts:PATH:validation", "facts:PATH:test"."""
+"""BSDS500 and prompts of a PATH take a split behind it: "facts:PATH:validation", "facts:PATH:test"."""
 EXAMPLES = 512
 _TEXTS = ("prompts", "facts", "indirect-objects", "passages", "passages-answers", "reviews")
 _BUNDLED: Final = {

@@ -74,21 +74,23 @@ def scaled(attributions: Tensor, masks: Tensor, read: AttentionStore | None = No
 
 
 def objects_of(masks: Tensor) -> Tensor:
-    """Returns masks as bool, true on the object. Masks of numbers are 0 beside it and one other number on it.
+    """Returns masks as bool, true on the object. A mask of numbers is 0 beside it and one other number on it.
 
     >>> objects_of(torch.tensor([[[0, 255]]]))
     tensor([[[False,  True]]])
     """
     check_tensor("masks", masks, "(batch, height, width)")
-    objects = masks.bool()
-    there = masks[objects]
-    if len(there) and bool((there != there[0]).any()):
-        other = there[there != there[0]][0]
-        raise AttentionError(
-            f"masks hold 0, {there[0].item():g}, {other.item():g} …, so it is not known where the object is.",
-            "Pass masks that are true on the object: masks > 0.5, or masks == the number of its class.",
-        )
-    return objects
+    for number, mask in enumerate(masks):
+        there = mask[mask.bool()]
+        if bool(there.isnan().any()):
+            raise AttentionError(f"masks[{number}] holds NaN.", "Pass masks that are true on the object.")
+        if len(there) and bool((there != there[0]).any()):
+            other = there[there != there[0]][0]
+            raise AttentionError(
+                f"masks[{number}] holds 0, {there[0].item():g}, {other.item():g} …, so it is not known where the object is.",
+                "Pass masks that are true on the object: masks > 0.5, or masks == the number of its class.",
+            )
+    return masks.bool()
 
 
 def foreground_counts(maps: Tensor, truth: Tensor) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ def scores_of(attributions: Any, inputs: Tensor, reduction: Reduction = "sum") -
         scores = scores[0]  # Captum answers a tuple of inputs with a tuple
     if scores.ndim != places + 1:
         return scores
-    if places == 3 and _channels_last(scores.shape, inputs.shape[1]):
+    if places == 3 and _channels_last(tuple(scores.shape), tuple(inputs.shape)):
         raise AttentionError(
             f"attributions has shape {tuple(scores.shape)}, channels last, and images {tuple(inputs.shape)}.",
             "Pass attributions.permute(0, 3, 1, 2).",
@@ -42,9 +42,9 @@ def scores_of(attributions: Any, inputs: Tensor, reduction: Reduction = "sum") -
     return (scores.abs() if reduction == "absolute" else scores).sum(axis)
 
 
-def _channels_last(shape: Sequence[int], channels: int) -> bool:
-    usual = (1, channels)
-    return shape[3] in usual and shape[1] not in usual and shape[2] != shape[3]  # a layer has square maps of many channels
+def _channels_last(shape: Sequence[int], images: Sequence[int]) -> bool:
+    usual, as_wide = (1, images[1]), shape[1] * images[3] == shape[2] * images[2]  # the proportions of the images
+    return shape[3] in usual and shape[1] not in usual and shape[2] != shape[3] and as_wide
 
 
 def _tensor(attributions: Any) -> Tensor:

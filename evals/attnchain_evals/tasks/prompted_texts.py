@@ -46,8 +46,8 @@ class PromptedTexts(ABC):
         explained: the "first token" of the answer, or the whole "answer", which the model must then write. Methods that
             explain an answer are summed over its tokens, each explained after the tokens before it.
         own_words: how many tokens the model may write before the answer ("The colour of the door is red"). They stand at the
-            end of the prompt then, and are not ranked. The reply is greedy. None for the usual number: 16 of passages, none of
-            other texts.
+            end of the prompt then, and are not ranked. Each is the likeliest. A reply counts wherever the answer stands in it,
+            also in another sense ("not red"). None for the usual number: 16 of passages, none of other texts.
 
     Attributes:
         prompts: of the examples that are kept.
@@ -101,16 +101,18 @@ class PromptedTexts(ABC):
                 break
             example, self.asked = passage_of(prompt, tokenizer), self.asked + 1
             rest = example.rest if whole else ()
-            if context is not None and len(example.input_ids) + own_words + len(rest) > context:
+            room = own_words if context is None else min(own_words, context - len(example.input_ids) - len(rest))
+            if room < 0:
                 self.left_out[TOO_LONG] += 1
                 continue
-            own = [] if model is None else _own_words(model, example.input_ids, [example.answer, *rest], own_words)
+            answer, end = [example.answer, *rest], getattr(tokenizer, "eos_token_id", None)
+            own = [] if model is None else _own_words(model, example.input_ids, answer, room, end)
             if own is None:
                 self.left_out[unknown] += 1
             else:
                 self.prompts.append(prompt)
-                answer = torch.tensor([example.answer, *rest]) if explained == "answer" else None
-                self._examples.append(_after(example, own)._replace(explained=answer))
+                whole_answer = torch.tensor(answer) if explained == "answer" else None
+                self._examples.append(_after(example, own)._replace(explained=whole_answer))
         if not self.prompts:
             raise AttentionError(
                 f"none of {counted(self.asked, 'prompt')} of {path} is left: {self.left_out}.", "Take a model that knows more."
@@ -178,29 +180,19 @@ def _after(example: Passage, own: list[int]) -> Passage:
 
 
 @torch.no_grad()
-def _own_words(model: nn.Module, ids: Tensor, answer: list[int | None], most: int) -> list[int] | None:
-    """Returns the tokens that the model writes before the answer, `most` at most; None where it writes another answer."""
-    prompt = ids[None].to(next(model.parameters()).device)
-    if not most:
-        texts = torch.cat([prompt, prompt.new_tensor([answer[:-1]])], 1)
-        logits = logits_of(model(texts, **logits_kept(model, len(answer))), "Pass a language model.")
-        return [] if logits[0, -len(answer) :].argmax(-1).tolist() == answer else None
-    reply = _reply(model, prompt, most + len(answer))
-    places = (place for place in range(most + 1) if reply[place : place + len(answer)] == answer)
-    place = next(places, None)
-    return None if place is None else reply[:place]
+def _own_words(model: nn.Module, ids: Tensor, answer: list[int | None], most: int, end: int | None) -> list[int] | None:
+    """Returns the tokens that the model writes before the answer, `most` at most; None where it writes another answer.
 
-
-def _reply(model: nn.Module, prompt: Tensor, length: int) -> list[int]:
-    """Returns the likeliest next tokens, one after the other."""
-    texts = prompt
-    if hasattr(model, "generate"):  # with a cache
-        generate: Any = model.generate
-        texts = generate(
-            input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=length, do_sample=False, num_beams=1
-        )
-    else:
-        for _ in range(length):
-            logits = logits_of(model(texts, **logits_kept(model, 1)), "Pass a language model.")
-            texts = torch.cat([texts, logits[:, -1:].argmax(-1)], 1)
-    return texts[0, prompt.shape[1] :].tolist()
+    Each token is the likeliest one. `end` is the token that ends a reply.
+    """
+    text, own = ids[None].to(next(model.parameters()).device), list[int]()
+    while True:
+        asked = torch.cat([text, text.new_tensor([answer[:-1]])], 1)
+        logits = logits_of(model(asked, **logits_kept(model, len(answer))), "Pass a language model.")
+        likeliest = logits[0, -len(answer) :].argmax(-1).tolist()
+        if likeliest == answer:
+            return own
+        if len(own) == most or likeliest[0] == end:
+            return None
+        own.append(likeliest[0])
+        text = torch.cat([text, text.new_tensor([likeliest[:1]])], 1)

@@ -297,6 +297,11 @@ def test_what_is_refused_says_why() -> None:
         (lambda: diffusion.concept_map(pipe, images(), PROMPT, "hat", head="lambda2", **on), "takes no argument 'head'"),
         (lambda: diffusion.denoise_image(pipe, images()[:, :1], PROMPT), "this pipeline takes 3 channels"),
         (lambda: diffusion.denoise_image(pipe, images()[:0], PROMPT), "the image is torch.float32"),
+        (
+            lambda: diffusion.denoise_image(pipe, images(), prompt_embeds=0),
+            "(?s)prompt_embeds is an argument of pipelines.*or the encoded text as encoder_hidden_states",
+        ),
+        (lambda: diffusion.denoise_image(flux(), images(), prompt_embeds=0), r"(?s)prompt_embeds.*Pass prompt=…\.$"),
         *(
             (lambda each=each: diffusion.denoise_image(each, images()), "(?s)reads a text, and there is no prompt.*prompt=…")
             for each in (pipe, flux(), stable_diffusion_3())

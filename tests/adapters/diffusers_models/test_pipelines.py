@@ -154,9 +154,10 @@ def test_forwards_that_are_not_there_are_refused() -> None:
     for steps, how in (([0, 9], "not"), ([], "never"), (slice(2, 2), "never")):
         with (
             pytest.raises(ac.AttentionError, match=rf"the denoiser ran 2 times in the block, {how} as steps="),
-            diffusion.capture_pipeline(pipe, steps=steps, **which),
+            diffusion.capture_pipeline(pipe, steps=steps, **which) as run,
         ):
             sampled(pipe)
+        assert (run.gathered is not None) == (how == "not"), "the forwards that ran are not lost"
     with diffusion.capture_pipeline(pipe, steps=torch.tensor([1]), **which) as run:  # type: ignore[arg-type]
         sampled(pipe)
     assert run.forwards == 1

@@ -95,7 +95,7 @@ def test_masks_that_are_empty_full_missing_or_of_another_size(kind: type[Localis
         (None, "the data have no masks"),
         *((one, r"mask is .* needs \(3, 8, 8\)") for one in (mask[:, :4], mask[:2])),
         (mask.numpy(), "mask is of type ndarray"),
-        (torch.arange(3 * 64).view(3, 8, 8), "masks hold 0, 1, 2 "),
+        (torch.arange(3 * 64).view(3, 8, 8), r"masks\[0\] holds 0, 1, 2 "),
     ):
         with pytest.raises(ac.AttentionError, match=said):
             metric.measure(Trial(trial.model, trial.inputs, trial.target, wrong), torch.rand(3, 8, 8))  # type: ignore[arg-type]

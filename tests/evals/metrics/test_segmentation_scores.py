@@ -99,8 +99,12 @@ def test_a_mask_of_numbers_is_not_guessed() -> None:
     classes[0, 0, 1] = 255
     soft[0, 0, 1] = 0.1
     for wrong in (classes, soft):
-        with pytest.raises(ac.AttentionError, match=r"(?s)masks hold 0, .*not known where the object is.*masks > 0\.5"):
+        with pytest.raises(ac.AttentionError, match=r"(?s)masks\[0\] holds 0, .*not known where the object is.*masks > 0\.5"):
             segmentation_scores(maps, wrong)
+    both = torch.cat([mask * 3, mask * 7])
+    assert segmentation_scores(maps.expand(2, 4, 4), both) == segmentation_scores(maps, mask), "each image has its number"
+    with pytest.raises(ac.AttentionError, match=r"masks\[0\] holds NaN"):
+        segmentation_scores(maps, torch.where(mask, torch.nan, 0.0))
 
 
 def test_segments_are_matched_so_that_the_most_pixels_are_right() -> None:

@@ -126,6 +126,6 @@ def test_channels_last_are_refused(shape: tuple[int, ...]) -> None:
         scores_of(torch.ones(2, *shape), IMAGES)
 
 
-@pytest.mark.parametrize("shape", [(1, 7, 3), (3, 8, 3), (512, 7, 7), (512, 1, 1)])
+@pytest.mark.parametrize("shape", [(1, 7, 3), (3, 8, 3), (512, 7, 7), (512, 1, 1), (768, 2, 3), (512, 4, 1)])
 def test_channels_of_images_and_of_layers_are_reduced(shape: tuple[int, ...]) -> None:
     assert scores_of(torch.ones(2, *shape), IMAGES).shape == (2, *shape[1:])

@@ -9,7 +9,7 @@ from attnchain_evals.tasks.prompted_texts import OTHER, TOO_LONG
 from attnchain_evals.tasks.prompts import part_of
 from attnchain_interp import AttentionError
 
-from ..published_texts import FACTS, Generates, Recites, Says, byte_tokenizer, write_lines
+from ..published_texts import FACTS, Recites, Says, byte_tokenizer, write_lines
 
 TOKENIZER = byte_tokenizer()
 AMERICA = TOKENIZER.encode("A")[0]
@@ -73,9 +73,8 @@ def test_whole_answers_are_explained_where_they_are_asked_for(file: Path) -> Non
         Facts(file, TOKENIZER, explained="last")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("model", [Recites, Generates])
-def test_a_model_may_begin_its_reply_with_its_own_words(model: type[Recites], file: Path) -> None:
-    written = model(TOKENIZER.encode("It is America.")).eval()
+def test_a_model_may_begin_its_reply_with_its_own_words(file: Path) -> None:
+    written = Recites(TOKENIZER.encode("It is America.")).eval()
     data = Facts(file, TOKENIZER, written, explained="answer", own_words=6)
     (example,), (prompt,) = data, data.prompts
     plain = Facts(file, TOKENIZER, explained="answer")[1]
@@ -89,6 +88,14 @@ def test_a_model_may_begin_its_reply_with_its_own_words(model: type[Recites], fi
     for own_words in (0, 5):
         with pytest.raises(AttentionError, match="another answer': 3"):
             Facts(file, TOKENIZER, written, explained="answer", own_words=own_words)
+    written.config.max_position_embeddings = len(plain.input_ids) + len("It is America")
+    assert len(Facts(file, TOKENIZER, written, explained="answer", own_words=99)) == 1, "as many as the context holds"
+    ending = byte_tokenizer()
+    ending.eos_token = "<end>"
+    ended = Recites(ending.encode("It <end>America")).eval()
+    with pytest.raises(AttentionError, match="another answer': 3"):
+        Facts(file, ending, ended, explained="answer", own_words=9)
+    assert len(Facts(file, TOKENIZER, ended, explained="answer", own_words=9)) == 1, "this tokenizer has no end"
     assert Facts(file, TOKENIZER, own_words=6).identity != Facts(file, TOKENIZER).identity
     with pytest.raises(AttentionError, match="own_words"):
         Facts(file, TOKENIZER, own_words=-1)
