@@ -71,14 +71,22 @@ def checked(reading: Any) -> Reading:
 
 
 OPTIONS: Final = tuple(each.name for each in fields(Reading) if each.name != "arguments")
+_ELSEWHERE: Final = {
+    "measure": "Write maps= for measure=.",
+    "layer": "Write layers= for layer=.",
+    **{
+        name: f"Give it to the method that reads the capture: TokenRank(model, {name}=…)."
+        for name in ("heads", "layer_weights", "balanced", "direction", "damping")
+    },
+}
 
 
 def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
     """Returns the options of a capture and the model's own keyword arguments.
 
-    An option among the arguments is refused, since a model that takes any keyword would pass over it in silence. An argument
-    of the model's own forward with that name goes to the model. A tokenizer, which no model computes with, is taken; beside
-    another one it is refused.
+    An option among the arguments is refused, and so is a setting of a method, since a model that takes any keyword would pass
+    over it in silence. An argument of the model's own forward with that name goes to the model. A tokenizer, which no model
+    computes with, is taken; beside another one it is refused.
     """
     reading, forward = checked(reading), forward_of(source)
     own = set() if forward is None else set(inspect.signature(forward).parameters)
@@ -91,6 +99,9 @@ def separated(source: Any, reading: Reading | None, kwargs: Mapping[str, Any]) -
     stray = {name: kwargs[name] for name in OPTIONS if name in kwargs and name not in own}
     if not isinstance(stray.get("tokens"), TokenLayout):
         stray.pop("tokens", None)
+    for name, fix in _ELSEWHERE.items():
+        if name in kwargs and name not in own:
+            raise AttentionError(f"neither the model nor a capture has an argument {name}.", fix)
     if misspelt := next((name for name, value in kwargs.items() if isinstance(value, Reading)), ""):
         raise AttentionError(f"{misspelt} is a Reading, which is an option of a capture.", f"Write reading= for {misspelt}=.")
     if stray:

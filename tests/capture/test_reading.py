@@ -1,5 +1,6 @@
 """Options of a capture stand apart from the model's own arguments."""
 
+import re
 import warnings
 from functools import partial
 from typing import Any
@@ -76,6 +77,14 @@ def test_an_option_among_the_arguments_is_refused(capture: Any) -> None:
             capture(model, x, kind="encoder", tokens=layout, reading=ac.Reading(kind="encoder"))
         with pytest.raises(ac.AttentionError, match=r"readings is a Reading, .*\nWrite reading= for readings=\."):
             capture(model, x, readings=ac.Reading(kind="encoder"))
+
+
+@pytest.mark.parametrize("capture", [ac.capture, ac.prove, partial(ac.capture, maps="alti")])
+def test_a_setting_of_a_method_among_the_arguments_is_refused(capture: Any) -> None:
+    model, x = AnyWords(8, 2, batch_first=True).eval(), torch.randn(1, 3, 8)
+    for name, fix in (("heads", "TokenRank(model, heads=…)"), ("measure", "Write maps="), ("layer", "Write layers=")):
+        with pytest.raises(ac.AttentionError, match=rf"has an argument {name}\.\n.*{re.escape(fix)}"):
+            capture(model, x, **{name: "alti"})
 
 
 class OfTexts(nn.TransformerEncoderLayer):

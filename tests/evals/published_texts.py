@@ -93,6 +93,15 @@ class Recites(nn.Module):
         return logits
 
 
+class Remembers(Recites):
+    """The same, with a cache as models of transformers have: it reads the new tokens alone."""
+
+    def forward(self, input_ids: Tensor, past_key_values: Any = None, use_cache: bool = False) -> Any:
+        text = input_ids if past_key_values is None else torch.cat([past_key_values, input_ids], 1)
+        logits = super().forward(text)[:, -input_ids.shape[1] :]
+        return SimpleNamespace(logits=logits, past_key_values=text if use_cache else None)
+
+
 def write_lines(path: Path, rows: Sequence[Any]) -> Path:
     path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path

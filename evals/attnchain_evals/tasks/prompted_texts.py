@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -185,14 +187,29 @@ def _own_words(model: nn.Module, ids: Tensor, answer: list[int | None], most: in
 
     Each token is the likeliest one. `end` is the token that ends a reply.
     """
-    text, own = ids[None].to(next(model.parameters()).device), list[int]()
-    while True:
-        asked = torch.cat([text, text.new_tensor([answer[:-1]])], 1)
+    prompt, written = ids[None].to(next(model.parameters()).device), list[int]()
+    if not most:  # one forward tells
+        asked = torch.cat([prompt, prompt.new_tensor([answer[:-1]])], 1)
         logits = logits_of(model(asked, **logits_kept(model, len(answer))), "Pass a language model.")
-        likeliest = logits[0, -len(answer) :].argmax(-1).tolist()
-        if likeliest == answer:
-            return own
-        if len(own) == most or likeliest[0] == end:
-            return None
-        own.append(likeliest[0])
-        text = torch.cat([text, text.new_tensor([likeliest[:1]])], 1)
+        return [] if logits[0, -len(answer) :].argmax(-1).tolist() == answer else None
+    for token in islice(_reply(model, prompt), most + len(answer)):
+        written.append(token)
+        if written[-len(answer) :] == answer:
+            return written[: -len(answer)]
+        if token == end:
+            break
+    return None
+
+
+def _reply(model: nn.Module, prompt: Tensor) -> Iterator[int]:
+    """Yields the likeliest next tokens, without end."""
+    cached, text, past = "past_key_values" in inspect.signature(model.forward).parameters, prompt, None
+    while True:
+        cache = {"past_key_values": past, "use_cache": True} if cached else {}
+        output = model(text, **logits_kept(model, 1), **cache)
+        token = logits_of(output, "Pass a language model.")[:, -1:].argmax(-1)
+        yield int(token)
+        past = getattr(output, "past_key_values", None)
+        cached = past is not None
+        prompt = torch.cat([prompt, token], 1)
+        text = token if cached else prompt

@@ -9,7 +9,7 @@ from attnchain_evals.tasks.prompted_texts import OTHER, TOO_LONG
 from attnchain_evals.tasks.prompts import part_of
 from attnchain_interp import AttentionError
 
-from ..published_texts import FACTS, Recites, Says, byte_tokenizer, write_lines
+from ..published_texts import FACTS, Recites, Remembers, Says, byte_tokenizer, write_lines
 
 TOKENIZER = byte_tokenizer()
 AMERICA = TOKENIZER.encode("A")[0]
@@ -73,8 +73,9 @@ def test_whole_answers_are_explained_where_they_are_asked_for(file: Path) -> Non
         Facts(file, TOKENIZER, explained="last")  # type: ignore[arg-type]
 
 
-def test_a_model_may_begin_its_reply_with_its_own_words(file: Path) -> None:
-    written = Recites(TOKENIZER.encode("It is America.")).eval()
+@pytest.mark.parametrize("model", [Recites, Remembers])
+def test_a_model_may_begin_its_reply_with_its_own_words(model: type[Recites], file: Path) -> None:
+    written = model(TOKENIZER.encode("It is America.")).eval()
     data = Facts(file, TOKENIZER, written, explained="answer", own_words=6)
     (example,), (prompt,) = data, data.prompts
     plain = Facts(file, TOKENIZER, explained="answer")[1]
@@ -92,7 +93,7 @@ def test_a_model_may_begin_its_reply_with_its_own_words(file: Path) -> None:
     assert len(Facts(file, TOKENIZER, written, explained="answer", own_words=99)) == 1, "as many as the context holds"
     ending = byte_tokenizer()
     ending.eos_token = "<end>"
-    ended = Recites(ending.encode("It <end>America")).eval()
+    ended = model(ending.encode("It <end>America")).eval()
     with pytest.raises(AttentionError, match="another answer': 3"):
         Facts(file, ending, ended, explained="answer", own_words=9)
     assert len(Facts(file, TOKENIZER, ended, explained="answer", own_words=9)) == 1, "this tokenizer has no end"
