@@ -96,21 +96,19 @@ def sampling_attention(
             for handle in handles:
                 handle.remove()
     absent = [] if isinstance(chosen, slice) else sorted(number for number in chosen if number > forward)
-    refusal = AttentionError(
-        f"the denoiser ran {forward + 1} times in the block, {'not' if seen else 'never'} as steps={steps!r} chooses.",
-        "Call the pipeline in the block, or choose other steps.",
-    )
-    if not seen:
-        raise refusal
-    part.check_stepped()
-    sequence, tokens, queries = seen[0].sequence, seen[0].tokens, seen[0].queries
-    wanted = select_layers(sequence.layers, layers)
-    several = [LayerAttention(name, (mean.sums[name] / mean.counts[name])[:, None]) for name in mean.sums]
-    metadata = {"adapter": "diffusers", "model": type(denoiser).__name__, "kind": sequence.kind}
-    metadata |= {"mean": f"{counted(found.forwards, 'forward')}, {counted(len(wanted), 'layer')}, heads by {heads}"}
-    found.gathered = AttentionStore(several, tokens, metadata, queries)
-    if absent:  # the forwards that ran are in the store
-        raise refusal
+    if seen:
+        part.check_stepped()
+        sequence, tokens, queries = seen[0].sequence, seen[0].tokens, seen[0].queries
+        wanted = select_layers(sequence.layers, layers)
+        several = [LayerAttention(name, (mean.sums[name] / mean.counts[name])[:, None]) for name in mean.sums]
+        metadata = {"adapter": "diffusers", "model": type(denoiser).__name__, "kind": sequence.kind}
+        metadata |= {"mean": f"{counted(found.forwards, 'forward')}, {counted(len(wanted), 'layer')}, heads by {heads}"}
+        found.gathered = AttentionStore(several, tokens, metadata, queries)
+    if absent or not seen:  # the forwards that ran are in the store
+        raise AttentionError(
+            f"the denoiser ran {forward + 1} times in the block, {'not' if seen else 'never'} as steps={steps!r} chooses.",
+            "Call the pipeline in the block, or choose other steps.",
+        )
 
 
 def denoiser_of(pipe: Any) -> Any:

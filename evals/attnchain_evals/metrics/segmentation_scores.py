@@ -80,6 +80,8 @@ def objects_of(masks: Tensor) -> Tensor:
     tensor([[[False,  True]]])
     """
     check_tensor("masks", masks, "(batch, height, width)")
+    if masks.dtype == torch.bool:
+        return masks
     for number, mask in enumerate(masks):
         there = mask[mask.bool()]
         if bool(there.isnan().any()):

@@ -27,8 +27,7 @@ class Passages(PromptedTexts):
     The reply begins with "Answer:". The model may go on with a few words of its own, "The colour of the door is", which belong
     to the prompt then (`own_words`). It must write the whole answer: many tokenizers cut numbers into digits, and a model that
     writes the first digit of the right year often goes on with another year. Questions about one passage are in one part of
-    the data.
-    See `PromptedTexts` for arguments, splits and errors.
+    the data. See `PromptedTexts` for arguments, splits and errors.
 
     Source: Rajpurkar et al., *SQuAD*, EMNLP 2016; version 2.0: Rajpurkar, Jia & Liang, ACL 2018.
     """
