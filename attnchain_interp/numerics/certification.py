@@ -12,7 +12,7 @@ from attnchain_interp.numerics.certificate import OVERLOOKED, TwoSided, certifie
 from attnchain_interp.numerics.direct import second_of_diagonal
 from attnchain_interp.numerics.iteration import Maps, Products
 from attnchain_interp.numerics.krylov import SIZES, Basis, Product, random_starts
-from attnchain_interp.numerics.shifted_inverse import APART, SHIFT, ahead, behind, shifted_inverse
+from attnchain_interp.numerics.shifted_inverse import APART, SHIFT, ShiftedInverse, ahead, behind
 from attnchain_interp.numerics.shifted_inverse import SIZES as INVERTED_SIZES
 from attnchain_interp.numerics.spectrum import certified_spectrum
 from attnchain_interp.operators import Dense, Operator, full_precision
@@ -123,7 +123,8 @@ def _by_inverse(maps: Tensor, states: Tensor, tolerance: float, spaces: TwoSided
     """
     n = maps.shape[-1]
     radius, known = maps.new_zeros(len(maps)), torch.zeros_like(states[:, 0])
-    inverse, sides = _started(states, maps.dtype, 1), _sides(shifted_inverse(maps))
+    inverse, product = _started(states, maps.dtype, 1), ShiftedInverse(maps)
+    sides = product, product.of_columns
     for size in [size for size in INVERTED_SIZES if size < n]:
         inverse.grow(*_inside(sides, states), size)
         pair = inverse.eigenpair(lambda ritz: behind(ritz).abs().masked_fill(ritz.abs() < APART, 0))

@@ -36,22 +36,15 @@ def solve_dominant(matrices: Tensor, right: Tensor) -> Tensor:
     return torch.cat([known - passed @ last, last], -2)
 
 
-def inverse_of(M: Tensor, coefficient: float) -> Tensor:
-    """Returns (I − coefficient · M)⁻¹ (…, token, token) of substochastic M, for coefficients up to 1."""
-    system = M * -coefficient
-    system.diagonal(dim1=-2, dim2=-1).add_(1)
-    return _inverse_of_dominant(system)
-
-
-def _inverse_of_dominant(matrices: Tensor) -> Tensor:
-    """Returns the inverses (…, n, n), by halves as `solve_dominant`. Its right side would be half zeros here."""
+def inverse_of_dominant(matrices: Tensor) -> Tensor:
+    """Returns the inverses of matrices (…, n, n), by halves as `solve_dominant`, whose right side would be half zeros here."""
     n, half = matrices.shape[-1], matrices.shape[-1] // 2
     if matrices.is_cuda or n <= _LEAST:
         return torch.linalg.inv_ex(matrices)[0]
     above, below = matrices[..., :half, half:], matrices[..., half:, :half]
-    first = _inverse_of_dominant(matrices[..., :half, :half])
+    first = inverse_of_dominant(matrices[..., :half, :half])
     right, left = first @ above, below @ first
-    last = _inverse_of_dominant(matrices[..., half:, half:] - below @ right)
+    last = inverse_of_dominant(matrices[..., half:, half:] - below @ right)
     found = torch.empty_like(matrices)
     found[..., :half, half:] = corner = -right @ last
     found[..., half:, :half] = -last @ left

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnchain_interp.numerics.direct import eigenvalues_of
 from attnchain_interp.numerics.krylov import Basis, centred, l1_bound, least_residual, scattered, spectral_radius
-from attnchain_interp.numerics.shifted_inverse import APART, SHIFT, ahead, behind, shifted_inverse
+from attnchain_interp.numerics.shifted_inverse import APART, SHIFT, ShiftedInverse, ahead, behind
 from attnchain_interp.numerics.shifted_inverse import SIZES as INVERTED_SIZES
 from attnchain_interp.operators import Operator
 from attnchain_interp.operators.operator import uniform_over
@@ -208,7 +208,7 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
     A short basis is then enough. At damping 0.99 the stationary vector is one product with the inverse. An eigenvalue far
     from one may still have the larger modulus: |λ₂| is believed if the radius that `iterate` has `found` is not larger.
     """
-    product = Maps(shifted_inverse(maps))
+    product = ShiftedInverse(maps)
     vector = product(jump[:, None])[:, 0]
     sound = vector.isfinite().all(-1)
     if damping == SHIFT:
@@ -228,7 +228,8 @@ def invert(maps: Tensor, states: Tensor, jump: Tensor, damping: float, found: So
         seen = behind(inverted).abs().masked_fill(inverted.abs() < APART, 0).amax(-1).double()
         settled = ((seen - before).abs() < TOLERANCE[maps.dtype].radius) & (seen >= found.radius[pending] - 1e-4)
         radius[pending[settled]], has_radius[pending[settled]] = seen[settled], True
-        left = ~settled
-        product.keep(left)
-        basis, uniform, pending, before = basis.of(left), uniform[left], pending[left], seen[left]
+        left, before = ~settled, seen
+        if bool(settled.any()):
+            product.keep(left)
+            basis, uniform, pending, before = basis.of(left), uniform[left], pending[left], seen[left]
     return Solutions(found.vector, radius, found.has_vector, has_radius)

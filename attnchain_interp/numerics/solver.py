@@ -73,32 +73,43 @@ def solve(
     states, jump = states.reshape(-1, n), jump.reshape(-1, n)
     if maps is not None:
         maps = maps.reshape(-1, n, n)
-        found = _of_maps(maps, states, jump, damping, vector, radius)
+        room = _room(maps)
+        parts = zip(maps.split(room), states.split(room), jump.split(room), strict=True)
+        solved = [_of_maps(M, inside, landing, damping, vector, radius) for M, inside, landing in parts]
+        found, residual = Solutions.joined([part for part, _ in solved]), torch.cat([part for _, part in solved])
     else:
         found = _of_products(transitions, shape, states, jump, damping, vector, radius)
-    residual = torch.zeros_like(found.radius)
-    if vector:
-        followed = _followed_by(transitions, shape) if maps is None else _followed_in(maps)
-        pi, residual = _polished(followed, found.vector, states, jump, damping)
-        off = residual > RESIDUAL
-        if maps is not None and damping < 1 and bool(off.any()):  # float32 sums were biased: once more, in float64
-            again = solve_damped(maps[off], damping, jump[off])
-            pi[off], residual[off] = _polished(_followed_in(maps[off]), again, states[off], jump[off], damping)
-        allowed = FACTORED_RESIDUAL if maps is None else RESIDUAL
-        if not bool((residual <= allowed).all()):
-            raise AttentionError(
-                f"no stationary distribution within ‖πP − π‖₁ ≤ {allowed:g} was found (residual {float(residual.max()):.2g}"
-                f" at damping {damping}).",
-                "Lower the damping, or pass the chain in float64.",
-            )
-        found.vector = pi
+        residual = torch.zeros_like(found.radius)
+        if vector:
+            found.vector, residual = _polished(_followed_by(transitions, shape), found.vector, states, jump, damping)
+    allowed = FACTORED_RESIDUAL if maps is None else RESIDUAL
+    if not bool((residual <= allowed).all()):
+        raise AttentionError(
+            f"no stationary distribution within ‖πP − π‖₁ ≤ {allowed:g} was found (residual {float(residual.max()):.2g}"
+            f" at damping {damping}).",
+            "Lower the damping, or pass the chain in float64.",
+        )
     found.vector, found.radius = found.vector.reshape(shape), found.radius.to(jump.dtype).clamp(0, 1).reshape(batch)
     found.has_vector, found.has_radius = found.has_vector.reshape(batch), found.has_radius.reshape(batch)
     return found, residual.to(jump.dtype).reshape(batch)
 
 
-def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector: bool, radius: bool) -> Solutions:
-    """Solves maps (chain, token, token)."""
+def _of_maps(
+    maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector: bool, radius: bool
+) -> tuple[Solutions, Tensor]:
+    """Solves maps (chain, token, token), and returns the residuals (chain,) too."""
+    found = _found(maps, states, jump, damping, vector, radius)
+    if not vector:
+        return found, torch.zeros_like(found.radius)
+    found.vector, residual = _polished(_followed_in(maps), found.vector, states, jump, damping)
+    off = residual > RESIDUAL
+    if damping < 1 and bool(off.any()):  # float32 sums were biased: once more, in float64
+        again = solve_damped(maps[off], damping, jump[off])
+        found.vector[off], residual[off] = _polished(_followed_in(maps[off]), again, states[off], jump[off], damping)
+    return found, residual
+
+
+def _found(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector: bool, radius: bool) -> Solutions:
     n = maps.shape[-1]
     unknown = torch.zeros_like(states[:, 0])
     found = Solutions(torch.zeros_like(jump), jump.new_zeros(len(jump), dtype=torch.float64), unknown, unknown.clone())
@@ -125,15 +136,11 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
             mixed.radius, mixed.has_radius = second_of_spectrum(maps).double(), torch.ones_like(mixed.has_radius)
         found.put(rest, mixed)
         return found
-    room = _room(maps, _CACHED)
-    parts = zip(maps.split(room), states.split(room), jump.split(room), strict=True)
-    iterated = Solutions.joined([iterate(Maps(M), some, landing, damping, vector, radius) for M, some, landing in parts])
+    iterated = iterate(Maps(maps), states, jump, damping, vector, radius)
     iterated.vector = iterated.vector if vector else mixed.vector
     lost = ~(iterated.has_vector & iterated.has_radius)
-    for chosen in lost.nonzero()[:, 0].split(_room(maps, _CACHED)) if n <= _INVERTED else ():
-        if len(chosen):
-            inverted = invert(maps[chosen], states[chosen], jump[chosen], damping, iterated.of(chosen))
-            iterated.put(chosen, inverted)
+    if n <= _INVERTED and bool(lost.any()):
+        iterated.put(lost, invert(maps[lost], states[lost], jump[lost], damping, iterated.of(lost)))
     lost = ~iterated.has_vector
     if bool(lost.any()):
         iterated.vector[lost] = solve_damped(maps[lost], damping, jump[lost]).to(jump.dtype)
@@ -145,10 +152,10 @@ def _of_maps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector:
     return found
 
 
-def _room(maps: Tensor, limit: int) -> int:
-    """Returns how many maps make a part of at most `limit` bytes, equally many in each part; all of them on a GPU."""
-    parts = 1 if maps.is_cuda else min(len(maps), math.ceil(len(maps) * maps[0].nbytes / limit))
-    return math.ceil(len(maps) / parts)
+def _room(maps: Tensor) -> int:
+    """Returns how many maps make a part of at most `_CACHED` bytes, equally many in each part; all of them on a GPU."""
+    parts = 1 if maps.is_cuda else max(1, min(len(maps), math.ceil(maps.nbytes / _CACHED)))
+    return max(1, math.ceil(len(maps) / parts))
 
 
 def _of_products(
@@ -217,17 +224,23 @@ def _followed_by(transitions: Operator, shape: torch.Size) -> Step:
 
 
 def _polished(followed: Step, vector: Tensor, states: Tensor, jump: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """Returns the vector (chain, token) as a distribution after one more step, and ‖πP' − π‖₁ (chain,), in float64.
+    """Returns the vector (chain, token) as a distribution π, and ‖πP' − π‖₁ (chain,), in float64.
 
-    πP' is scaled to sum to one: the rounding of the rows is not an error of π.
+    πP' is scaled to sum to one: the rounding of the rows is not an error of π. It takes the place of a π that is off by more
+    than `RESIDUAL`.
     """
-
-    def step(v: Tensor) -> Tensor:
-        return damping * followed(v) + (1 - damping) * jump
 
     def proportioned(v: Tensor) -> Tensor:
         return v / v.sum(-1, keepdim=True)
 
-    pi = proportioned(torch.where(states, vector, 0).clamp_min(0))
-    pi = proportioned(step(pi.to(jump.dtype))).to(jump.dtype)
-    return pi, (proportioned(step(pi)) - pi).abs().sum(-1)
+    def stepped(pi: Tensor) -> tuple[Tensor, Tensor]:
+        after = proportioned(damping * followed(pi) + (1 - damping) * jump)
+        return after, (after - pi).abs().sum(-1)
+
+    pi = proportioned(torch.where(states, vector, 0).clamp_min(0)).to(jump.dtype)
+    after, residual = stepped(pi)
+    off = ~(residual <= RESIDUAL)
+    if bool(off.any()):
+        pi = torch.where(off[:, None], after.to(jump.dtype), pi)
+        residual = torch.where(off, stepped(pi)[1], residual)
+    return pi, residual
