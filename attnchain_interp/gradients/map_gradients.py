@@ -109,18 +109,32 @@ class AttentionGradients:
         by_name, store = dict(zip(self.store.names, self.gradients, strict=True)), self.store.only(layers)
         return replace(self, store=store, gradients=[by_name[name] for name in store.names])
 
-    def context(self) -> AttentionGradients:
-        """Returns the same of the text up to `position`: in a causal model, the tokens after it become padding.
+    @property
+    def read(self) -> Tensor:
+        """Says whether the target reads each token (batch, token) in the last layer: whether its row has a gradient."""
+        gradient = self.gradients[-1]
+        rows = gradient.outputs if isinstance(gradient, FactoredGradient) else gradient
+        return rows.any(-1).any(1)
 
-        The layout keeps its grid where no patch is after the position.
+    def context(self) -> AttentionGradients:
+        """Returns the same of the text that the target reads: in a causal model, the tokens after it become padding.
+
+        The text ends at `position`, or at the last token that the target reads where no position is known (a function of the
+        output, a class). The layout keeps its grid where no patch is after it.
 
         Raises:
             AttentionError: a position of padding.
         """
-        if self.position is None or not self.store.causal:
+        if not self.store.causal:
             return self
         roles, mask = self.tokens.roles, self.tokens.mask
-        position = self.position[:, None].to(roles.device)
+        position = self.position
+        if position is None:
+            read = self.read.to(roles.device)
+            read = (read if len(read) == len(mask) else read.any(0, keepdim=True)) & mask  # of several scores all
+            places = torch.arange(len(self.tokens), device=roles.device)
+            position = torch.where(read.any(1), (read * places).argmax(1), self.tokens.last.to(roles.device))
+        position = position[:, None].to(roles.device)
         padding = ~mask.gather(1, position)[:, 0]
         if bool(padding.any()):
             example = int(padding.int().argmax())

@@ -259,6 +259,23 @@ def test_the_context_of_a_target() -> None:
     assert up_to(5, 5) is store.tokens
 
 
+@pytest.mark.parametrize("keep", ["maps", "factors"])
+def test_the_context_ends_where_the_target_reads(keep: Any) -> None:
+    model, ids = small.llama(), small.ids()
+    of_function = ac.capture_gradients(model, ids, target=lambda output: output.logits[:, 4, 9], keep=keep)
+    assert of_function.read.sum(1).tolist() == [1, 1]
+    assert of_function.context().tokens.last.tolist() == [4, 4]
+
+    def of_each(output: Any) -> Tensor:
+        return torch.stack([output.logits[0, 3, 9] - output.logits[0, 1, 8], 0 * output.logits[1, 0, 9]])
+
+    unread = ac.capture_gradients(model, ids, target=of_each, keep=keep)
+    assert unread.context().tokens.last.tolist() == [3, 6]
+    several: Any = ac.gradients.SeveralScores(lambda output: output.logits[0, [2, 4], 9])
+    both = ac.capture_gradients(model, ids[:1], target=several, keep=keep)
+    assert both.context().tokens.last.tolist() == [4]
+
+
 def test_a_target_on_padding_is_refused() -> None:
     mask = torch.ones(2, 7, dtype=torch.long)
     mask[1, 5:] = 0

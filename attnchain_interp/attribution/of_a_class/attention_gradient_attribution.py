@@ -23,10 +23,10 @@ class AttentionGradientAttribution(TokenAttribution, GradientAttribution, ABC):
     """A Captum gradient attribution method whose scores come from attention maps A and the gradients ∇A of a target's score.
 
     It answers "which tokens speak for this class". Gradients are enabled where they are needed, also inside `torch.no_grad()`.
-    A target (position, token) of a decoder is a score of the text up to that position: the tokens after it are padding to the
-    method, so that walks start at or before it. A default start at the class token means the tokens that the target reads in
-    the last layer, where the class token is none of them: the patches of a head that takes their mean, or the position of a
-    masked token.
+    A target of a decoder is a score of the text up to the last token that the target reads: the position of (position, token),
+    or of a function of the output. The tokens after it are padding to the method, so that walks start at or before it. A
+    default start at the class token means the tokens that the target reads in the last layer, where the class token is none
+    of them: the patches of a head that takes their mean, or the position of a masked token.
     A subclass defines `relevance`; with a `start` it also sets `has_start = True`.
 
     Args:
@@ -101,7 +101,7 @@ def start_of(found: AttentionGradients, start: Start | None) -> Start | None:
     default = start is None or (isinstance(start, str) and start == CLASS_OR_UNIFORM)
     if not default or not bool((found.tokens.roles == Role.CLASS).any()):
         return start
-    read = torch.cat([gradients.any(-1).any(1) for _, _, gradients in found.tiles(-1)], 1)
+    read = found.read & found.tokens.mask.to(found.read.device)
     own = found.tokens.class_tokens[:, None].to(read.device)
     known = read.any(1, keepdim=True) & ~read.gather(1, own)
     if not bool(known.any()):

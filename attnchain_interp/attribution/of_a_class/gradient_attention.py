@@ -44,8 +44,8 @@ class GradientAttention(AttentionGradientAttribution):
         forward_func: see `AttentionGradientAttribution`; or an encoder–decoder.
         start: see `MultiBounce`. The default means the class token, and "uniform" where there is none, also in a decoder,
             where that is more faithful than "last" (docs/text-defaults.md). For an encoder–decoder, a token of the decoder;
-            the default means the position that the target names, (position, token), and every token of the decoder evenly
-            where the target names none.
+            the default means the position that the target names, (position, token), and where it names none every token of
+            the decoder up to the last one that it reads, evenly.
         layers: see `AttentionGradientAttribution`. An encoder–decoder needs "all".
         sequence: for an encoder–decoder, whose tokens are scored. `attribute` gives scores the shape of the inputs, so the
             decoder's tokens need output="tokens".

@@ -168,3 +168,40 @@ def test_for_a_masked_token_walks_start_at_its_position(method: Any) -> None:
     own = method(model).attribute(ids, [(4, 3), (0, 3)], output="tokens")
     assert torch.equal(own[0], scores[0])
     assert torch.equal(own[1], method(model, start="class").attribute(ids, (0, 3), output="tokens")[1])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ac.GradientAttention,
+        ac.GradientRollout,
+        ac.GMAR,
+        ac.LeGrad,
+        ac.GradientTokenRank,
+        ac.GradientMultiBounce,
+        ac.ExpectedVisits,
+        GradELLM,
+        TransitionAttentionMaps,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:GMAR ranks")
+def test_a_function_of_a_decoder_explains_the_text_that_it_reads(method: Any) -> None:
+    model = small.llama()
+    tokens = model.get_input_embeddings()(small.ids()).detach()
+    cut = method(model).attribute(tokens[:, :5], lambda output: output.logits[:, -1, 9], output="tokens")
+    scores = method(model).attribute(tokens, lambda output: output.logits[:, 4, 9], output="tokens")
+    assert torch.allclose(scores[:, :5], cut, atol=1e-12)
+    assert not scores[:, 5:].any()
+    assert cut.any(1).all()
+
+
+def test_a_class_that_a_decoder_reads_before_unmarked_padding() -> None:
+    """Classifiers of transformers find the end of a text by its padding, also where no mask says so."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {**small.BERT, "num_hidden_layers": 2, "num_labels": 3, "pad_token_id": 0}
+    model = small.sharpened(transformers.LlamaForSequenceClassification(transformers.LlamaConfig(**options)))
+    ids = torch.nn.functional.pad(small.ids(1, 5), (0, 2))
+    for method in (ac.GradientTokenRank(model), ac.GradientMultiBounce(model), GradELLM(model)):
+        scores = method.attribute(ids, 1, output="tokens")
+        assert torch.allclose(scores[:, :5], method.attribute(ids[:, :5], 1, output="tokens"), atol=1e-10)
+        assert not scores[:, 5:].any()

@@ -231,7 +231,7 @@ def test_one_capture_gives_what_attribute_gives() -> None:
 
 
 def test_where_the_row_is_taken() -> None:
-    """Where the target names no position it is asked for, or every token of the decoder counts."""
+    """Where the target names no position it is asked for, or every token of the decoder that the target reads counts."""
     model, case = built(CASES["BART"], 2), CASES["BART"]
     expected = ac.GradientAttention(model).attribute(IDS, (3, 8), case.extra)
 
@@ -240,12 +240,13 @@ def test_where_the_row_is_taken() -> None:
 
     assert torch.allclose(ac.GradientAttention(model, start=3).attribute(IDS, of_token, case.extra), expected)
     assert torch.allclose(ac.GradientAttention(model, start=-2).attribute(IDS, (-2, 8), case.extra), expected)
-    each = [ac.GradientAttention(model, start=k).attribute(IDS, of_token, case.extra) for k in range(5)]
+    each = [ac.GradientAttention(model, start=k).attribute(IDS, of_token, case.extra) for k in range(4)]
+    with pytest.raises(ac.AttentionError, match="after the position of the target"):
+        ac.GradientAttention(model, start=4).attribute(IDS, of_token, case.extra)
     evenly = ac.GradientAttention(model).attribute(IDS, of_token, case.extra)
-    assert torch.allclose(evenly, torch.stack(each).mean(0), atol=1e-12)
-    assert not each[4].any(), "what comes later has no part"
     among = ac.GradientAttention(model, start="uniform").attribute(IDS, (3, 8), case.extra)
-    assert torch.allclose(among, torch.stack(each[:4]).mean(0), atol=1e-12), "every token up to the target's position"
+    for scores in (evenly, among):
+        assert torch.allclose(scores, torch.stack(each).mean(0), atol=1e-12), "every token up to the target's position"
 
 
 def test_images_get_the_scores_of_their_patches() -> None:
