@@ -24,8 +24,8 @@ from .evals.miniatures import write_gtsegs
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SHOWN_AS_TYPES = {"Role", "AttentionError", "Score"}  # an enumeration, an exception, three numbers
-ABSTRACT = {"Adapter", "AttentionAttribution", "AttentionGradientAttribution", "EncoderDecoderAdapter", "ExampleMetric"}
-ABSTRACT |= {"Occlusion", "PipelineAdapter", "PromptedTexts", "Reducer"}
+ABSTRACT = {"Adapter", "AttentionAttribution", "AttentionGradientAttribution", "AttributionMetric"}
+ABSTRACT |= {"EncoderDecoderAdapter", "ExampleMetric", "Occlusion", "PipelineAdapter", "PromptedTexts", "Reducer"}
 ELSEWHERE = {
     "BSDS500",
     "Facts",

@@ -22,7 +22,7 @@ from attnchain_interp.attribution.text.spelling import Spans
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
 from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture.reading import Reading, checked
-from attnchain_interp.checks import check_one_of, check_type, check_whole_number
+from attnchain_interp.checks import check_one_of, check_tensor, check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.target import Target, plain_target
 from attnchain_interp.operators import full_precision
@@ -130,8 +130,7 @@ class TokenAttribution(Method, ABC):
                 rows, columns) of patches; "tokens" for (batch, token) of every token.
             return_convergence_delta: also return ‖πP − π‖₁ of each example, where `has_convergence_delta()`.
             internal_batch_size: how many examples are captured and scored at a time; all when None. Tensors and lists as long
-                as the batch, among the target and the further arguments, are divided with it, and so is the layout of tokens
-                in `reading`.
+                as the batch, among the target and the further arguments, are divided with it, and so is `reading.tokens`.
             show_progress: show a progress bar over these parts (tqdm).
             model_kwargs: keyword arguments of the model: {"attention_mask": mask}, {"interpolate_pos_encoding": True}.
             reading: says which attention is meant, and how its tokens are laid out. See `Reading`.
@@ -227,24 +226,23 @@ def parts_of(whole: Call, size: int | None) -> Iterator[Call]:
 
 def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
     scores, tokens = scored.scores, scored.tokens
+    check_tensor("scores", scores, "(batch, token), or (batch, head, token)")
     if output != "input":
         return scores if output == "tokens" else tokens.to_grid(scores)
     if (of := scored.metadata.get("input")) is not None:
         raise AttentionError(f"the scores are of the tokens of the {of}, and inputs are others.", 'Ask for output="tokens".')
-    if scores.ndim != 2:
-        raise AttentionError('heads="each" has no shape like the input.', 'Then ask for output="grid" or output="tokens".')
-    if scores.numel() == inputs.numel() and scores.shape[-1] == inputs.shape[-1]:  # several texts of an example are folded
-        return scores.reshape(inputs.shape)
+    if scores.ndim == 2 and scores.numel() == inputs.numel() and scores.shape[-1] == inputs.shape[-1]:
+        return scores.reshape(inputs.shape)  # several texts of an example are folded
     if len(scores) != len(inputs):
         raise AttentionError(
             f"the model read {len(scores)} examples of a batch of {len(inputs)}, so it makes several of one.",
             'Ask for output="grid" or output="tokens", which have them in the order of the model.',
         )
-    if inputs.ndim == 4:
+    if inputs.ndim == 4 and scores.ndim == 2:
         check_same_image(scored.metadata, inputs)
         size = (inputs.shape[2], inputs.shape[3])
         return on_pixels(tokens.to_grid(scores), scored.metadata, size)[:, None].expand_as(inputs)
     if inputs.ndim == 3 and inputs.shape[:2] == scores.shape:
         return scores[..., None].expand_as(inputs)
     cause = f"scores of {tuple(scores.shape)} tokens cannot take the shape {tuple(inputs.shape)} of the input."
-    raise AttentionError(cause, 'Ask for output="tokens".')
+    raise AttentionError(cause, 'Ask for output="tokens", or of an image for output="grid".')

@@ -78,6 +78,13 @@ class ReductionCollector:
                 f"keep={reducers!r} is unknown.",
                 'Use "auto", "maps", "factors" or a list of reducers: [attnchain_interp.StationaryVectors()].',
             )
+        for reducer in listed:
+            if absent := [name for name in ("name", "tokens", "starts_anywhere") if not hasattr(reducer, name)]:
+                raise AttentionError(
+                    f"the reducer {type(reducer).__name__} has no {' and no '.join(absent)}; a reducer has name, tokens and"
+                    " starts_anywhere.",
+                    "Give its class name = '…', tokens = 'all' or None, and starts_anywhere = False.",
+                )
         self._order = [reducer.name for reducer in reducers]
         if len(set(self._order)) < len(self._order):
             raise AttentionError(
@@ -136,10 +143,10 @@ class _Chains:
         alike, key = bool((chosen == chosen[:1]).all()), chosen.numpy().tobytes()
         states = chosen.to(self._layer.device)
         if not alike or not isinstance(factors, Factors) or reducer.starts_anywhere:
-            return reducer.reduce(self._chain((key, False), lambda: self._whole(states)), self._tokens)
+            return _result(reducer, self._chain((key, False), lambda: self._whole(states)), self._tokens)
         places = _places(states[0])
         chain = self._chain((key, True), lambda: _among(factors, places))
-        result = reducer.reduce(chain, self._tokens)
+        result = _result(reducer, chain, self._tokens)
         if result.ndim < 3:
             return result
         whole = result.new_zeros(*result.shape[:-1], states.shape[-1])
@@ -156,6 +163,21 @@ class _Chains:
         if isinstance(layer.attention, Factors) and layer.attention.shape[-1] <= _BUILT:
             layer = LayerAttention(layer.name, layer.maps)
         return Chain(layer.transitions().conditioned(over_heads).scaled(columns=over_heads), over_heads, check=False)
+
+
+def _result(reducer: Reducer, chain: Chain, tokens: TokenLayout) -> Tensor:
+    try:
+        result = reducer.reduce(chain, tokens)
+    except TypeError as error:  # torch would say that the `@` of the model takes no such operands
+        cause = f"the reducer {reducer.name!r} raised a TypeError: {error}"
+        raise AttentionError(cause, f"Correct {type(reducer).__name__}.reduce.") from error
+    wanted = tuple(chain.states.shape[:2])
+    if not isinstance(result, Tensor) or tuple(result.shape[:2]) != wanted:
+        raise AttentionError(
+            f"the reducer {reducer.name!r} returned {brief(result)}; it must return a tensor (batch, head, …) of {wanted}.",
+            f"Correct {type(reducer).__name__}.reduce.",
+        )
+    return result
 
 
 def _among(factors: Factors, places: Tensor | slice) -> Chain:

@@ -11,6 +11,7 @@ from .bundled.invented_passages import INVENTED_PASSAGES as INVENTED_PASSAGES
 from .bundled.text_models import bundled_decoder as bundled_decoder
 from .bundled.text_models import bundled_encoder as bundled_encoder
 from .metrics import PRESETS as PRESETS
+from .metrics import AttributionMetric as AttributionMetric
 from .metrics import ExampleMetric as ExampleMetric
 from .metrics import Protocol as Protocol
 from .metrics import Trial as Trial

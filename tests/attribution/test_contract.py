@@ -75,7 +75,7 @@ def test_every_head_by_itself(build: Callable[[Any], AttentionAttribution], imag
     one = method.attribute(images, output="tokens")
     method.heads = "each"
     assert torch.allclose(method.attribute(images, output="tokens")[:, 1], one, atol=1e-6)
-    with pytest.raises(ac.AttentionError, match='ask for output="grid"'):
+    with pytest.raises(ac.AttentionError, match='for output="grid"'):
         method.attribute(images)
 
 

@@ -94,3 +94,18 @@ def test_a_method_that_forgets_its_scores_is_told(images: Tensor) -> None:
 
     with pytest.raises(ac.AttentionError, match=r"Forgetful has no scores\(source, first\).*\nDefine scores"):
         Forgetful(source).attribute(images)
+
+
+def test_a_method_of_your_own_that_returns_no_score_a_token_is_told(images: Tensor) -> None:
+    class Array(ac.AttentionAttribution):
+        def score(self, store: AttentionStore) -> Any:
+            return self.chain(store).matrix.mean(1).numpy()
+
+    class Square(ac.AttentionAttribution):
+        def score(self, store: AttentionStore) -> Tensor:
+            return self.chain(store).matrix
+
+    with pytest.raises(ac.AttentionError, match=r"scores is of type ndarray; it must be a tensor \(batch, token\)"):
+        Array(source).attribute(images)
+    with pytest.raises(ac.AttentionError, match=r"scores of \(3, 5, 5\) tokens cannot take the shape"):
+        Square(source).attribute(images)

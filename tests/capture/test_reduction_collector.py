@@ -1,7 +1,7 @@
 """Reducers see each layer as it passes, and nothing else of it is kept."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -143,6 +143,46 @@ def test_stationary_vectors_come_with_the_second_eigenvalues(
 def test_bad_keeps_are_refused(vit: nn.Module, images: Tensor, keep: Any, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
         ac.capture(vit, images, keep=keep)
+
+
+class Norm:
+    name, tokens = "norm", "all"
+    starts_anywhere: ClassVar[bool] = False
+
+    def __init__(self, made: Callable[[Tensor], Any]) -> None:
+        self.made = made
+
+    def reduce(self, heads: ac.Chain, layout: ac.TokenLayout) -> Any:
+        return self.made(heads.matrix)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda matrix: 3, r"the reducer 'norm' returned 3; .*\(batch, head, …\) of \(2, 3\)"),
+        (lambda matrix: matrix.flatten(1).norm(dim=1), r"returned float32 \(2,\)"),
+        (lambda matrix: matrix.norm(axis="key"), "(?s)the reducer 'norm' raised a TypeError.*Correct Norm.reduce"),
+    ],
+    ids=["a number", "no heads", "an error"],
+)
+@pytest.mark.parametrize("keep", ["fused", "eager"])
+def test_a_reducer_of_your_own_is_told_what_it_returns(
+    vit: nn.Module, images: Tensor, made: Callable[[Tensor], Any], message: str, keep: str
+) -> None:
+    source = ac.capture(vit, images)
+    with pytest.raises(ac.AttentionError, match=message):
+        ac.capture(vit if keep == "fused" else lambda _: source, images, keep=[Norm(made)])
+
+
+def test_a_reducer_that_lacks_an_attribute_is_refused(vit: nn.Module, images: Tensor) -> None:
+    class Short:
+        name = "short"
+
+        def reduce(self, heads: ac.Chain, layout: ac.TokenLayout) -> Tensor:
+            return heads.matrix
+
+    with pytest.raises(ac.AttentionError, match="Short has no tokens and no starts_anywhere"):
+        ac.capture(vit, images, keep=[Short()])  # type: ignore[list-item]
 
 
 def test_bad_reducers_are_refused(vit: nn.Module, images: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -72,15 +73,20 @@ def benchmark(
     if limit is not None:
         check_whole_number("limit", limit, "the greatest number of examples")
     check_whole_number("seed", seed, "the seed of random methods and metrics", least=0)
-    without = [name for name, method in methods.items() if not callable(getattr(method, "attribute", None))]
+    without = [name for name, method in methods.items() if not _has_outputs(method)]
     if without:
         raise AttentionError(
             f"method {without[0]!r} is {brief(methods[without[0]])}, which has no attribute(inputs, target, output=…).",
-            "Pass an object of a class with that method, such as ac.TokenRank().",
+            "Pass an object of a class with that method, such as ac.TokenRank(). perturbation_curve judges any scores.",
         )
     metrics = standard_metrics(data) if metrics is None else list(metrics)
     for metric in metrics:
         check_type("a metric", metric, ExampleMetric, "Pass preset('srg') for the metric of a name.")
+        if absent := [name for name in ("version", "higher_is_better") if getattr(metric, name, None) is None]:
+            raise AttentionError(
+                f"the metric {metric.name!r} has no {' and no '.join(absent)}.",
+                "Give its class version = 1, and higher_is_better = True or False.",
+            )
     if not methods or not metrics or len({metric.name for metric in metrics}) < len(metrics):
         raise AttentionError(
             f"there are {len(methods)} methods and the metrics {[metric.name for metric in metrics]}.",
@@ -113,6 +119,14 @@ def standard_metrics(data: Any) -> list[ExampleMetric]:
         return [*of_output, *(located if evidence else [])]
     masked = getattr(first, "mask", None) is not None
     return [*curve_metrics(), *(localisation_metrics() if masked else [])]
+
+
+def _has_outputs(method: Any) -> bool:
+    attribute = getattr(method, "attribute", None)
+    if not callable(attribute):
+        return False
+    arguments = signature(attribute).parameters
+    return "output" in arguments or any(each.kind is each.VAR_KEYWORD for each in arguments.values())
 
 
 @contextmanager

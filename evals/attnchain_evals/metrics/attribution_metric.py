@@ -18,6 +18,7 @@ from attnchain_evals.perturbation.occlusion import Occlusion, occlusion_named
 from attnchain_evals.perturbation.perturbation import Perturbation
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of, check_tensor, check_whole_number
+from attnchain_interp.reprs import brief
 
 
 class AttributionMetric(ExampleMetric):
@@ -58,8 +59,13 @@ class AttributionMetric(ExampleMetric):
             ("finite", attributions, state),
             lambda: (attributions if attributions.is_floating_point() else attributions.double()).masked_fill(wide, 0),
         )
-        figures = self.figures(trial, finite).double()
-        return figures.masked_fill(bad.to(figures.device)[:, None], torch.nan)
+        figures, shape = self.figures(trial, finite), (len(trial.inputs), len(self.columns))
+        if not isinstance(figures, Tensor) or tuple(figures.shape) != shape:
+            raise AttentionError(
+                f"the figures of {self.name} are {brief(figures)}; they must be a tensor (batch, column) of {shape}.",
+                f"Correct {type(self).__name__}.figures: one column is figures[:, None].",
+            )
+        return figures.double().masked_fill(bad.to(figures.device)[:, None], torch.nan)
 
     @abstractmethod
     def figures(self, trial: Trial, attributions: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.attr import Attribution
+from captum.attr import Attribution, Saliency
 from torch import Tensor
 
 import attnchain_interp as ac
 from attnchain_evals import ClutteredDigits, InputMagnitude, benchmark, bundled_vit, perturbation_curve, segmentation_scores
 from attnchain_evals.bench.runner import Plan, Share, run
 from attnchain_evals.cli.digits_demo import FRACTIONS
-from attnchain_evals.metrics import curve_metrics, localisation_metrics
+from attnchain_evals.metrics import AttributionMetric, Trial, curve_metrics, localisation_metrics
 from attnchain_evals.metrics.statistics import Score, interval
 from attnchain_evals.tasks.examples import Picture
 
@@ -124,6 +124,11 @@ def test_an_attribution_that_holds_nan_is_undefined_and_spoils_no_other() -> Non
     assert set(result.undefined["torn"].values()) == {1}
 
 
+class Unsaid(AttributionMetric):
+    def figures(self, trial: Trial, attributions: Tensor) -> Tensor:
+        return attributions.flatten(1)[:, :1]
+
+
 def test_bad_calls() -> None:
     with pytest.raises(ac.AttentionError, match="baseline='Rollout' is not among the methods.\nUse one of TokenRank"):
         benchmark(bundled_vit(), [], {"TokenRank": ac.TokenRank()}, baseline="Rollout")
@@ -131,6 +136,11 @@ def test_bad_calls() -> None:
         benchmark(bundled_vit(), [], ["TokenRank"])  # type: ignore[arg-type]
     with pytest.raises(ac.AttentionError, match="(?s)a metric is of type str; it must be .*ExampleMetric.*preset.'srg'"):
         benchmark(bundled_vit(), [], METHODS, ["srg"])  # type: ignore[list-item]
+    with pytest.raises(ac.AttentionError, match="the metric 'unsaid' has no version and no higher_is_better"):
+        benchmark(bundled_vit(), [], METHODS, [Unsaid("unsaid")])
+    for given in (bundled_vit(), Saliency(bundled_vit())):
+        with pytest.raises(ac.AttentionError, match=r"'own' is .*has no attribute\(inputs, target, output=…\)"):
+            benchmark(bundled_vit(), [], {"own": given})
     with pytest.raises(ac.AttentionError, match="held no example"):
         benchmark(bundled_vit(), [], METHODS)
     with pytest.raises(ac.AttentionError, match="(?s)the data have no masks, and acc asks.*leave acc out"):

@@ -1,8 +1,12 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_evals.metrics import TEXT, preset
+from attnchain_evals.metrics import TEXT, AttributionMetric, Trial, preset
 from attnchain_evals.metrics.attribution_metric import drops, features_of, perturbation, random_subsets
 from attnchain_evals.perturbation.perturbation import Perturbation
 
@@ -65,6 +69,20 @@ def test_bad_calls() -> None:
         preset("srg", **TEXT).measure(trial(), ORACLE[:, :4])
     with pytest.raises(ac.AttentionError, match=r"attributions is of type ndarray; .*\nPass torch.from_numpy\(attributions\)"):
         preset("srg", **TEXT).measure(trial(), ORACLE.numpy())  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("made", "came"),
+    [(lambda scores: scores.amax(1), r"float32 \(2,\)"), (lambda scores: scores.amax(1).tolist(), r"\[.*\]")],
+    ids=["no columns", "a list"],
+)
+def test_figures_of_another_shape_are_refused(made: Callable[[Tensor], Any], came: str) -> None:
+    class Greatest(AttributionMetric):
+        def figures(self, trial: Trial, attributions: Tensor) -> Any:
+            return made(attributions)
+
+    with pytest.raises(ac.AttentionError, match=rf"the figures of greatest are {came}; .*\(batch, column\) of \(2, 1\)"):
+        Greatest("greatest").measure(trial(), ORACLE)
 
 
 @pytest.mark.parametrize("name", ["infidelity", "sensitivity-n", "naopc", "acc", "pointing-game"])
