@@ -9,7 +9,7 @@ _ENDS: Final = re.compile(
     r"\n\s*"
     r"|(?<=\s[.!?])\s+(?![\s»])"  # a mark that stands alone, as in texts that are cut into words
     r"|[。！？][」』”’）]*\s*"
-    r"""|(?<=[.!?…؟])(?:["'”’“‘«)\]]|\s?»)*\s+"""  # a mark and what closes, before what opens and a letter or a figure
+    r"""|(?<=[.!?…؟۔।])(?:["'”’“‘«)\]]|\s?»)*\s+"""  # a mark and what closes, before what opens and a letter or a figure
     r"""(?=(?:["'“‘„»(\[¿¡]|«\s?)*([^\W_]))"""
 )
 
@@ -17,9 +17,9 @@ _ENDS: Final = re.compile(
 def sentences_of(text: str, cased: bool = True) -> tuple[tuple[int, int], ...]:
     """Returns the spans (start, end) of the sentences of a text in characters, each up to the start of the next.
 
-    A sentence ends at a mark (".", "!", "?", "…", "؟") before white space and a figure, a capital or a letter of a script
-    without capitals; at ".", "!" or "?" that stands alone; at "。", "！" or "？"; and at the end of a line. An abbreviation
-    before a name ("Dr. Smith") ends one, too.
+    A sentence ends at a mark (".", "!", "?", "…", "؟", "۔", "।") before white space and a figure, a capital or a letter of a
+    script without capitals; at ".", "!" or "?" that stands alone; at "。", "！" or "？"; and at the end of a line. An
+    abbreviation before a name ("Dr. Smith") ends one, too.
 
     Args:
         text: of any script.

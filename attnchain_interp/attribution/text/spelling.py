@@ -22,6 +22,7 @@ _SPANS: Final = 'Use "word", "sentence", "passage", parts of the text, or pairs 
 _EMPTY_LINES: Final = re.compile(r"\n\s*\n")
 _ROLE: Final = re.compile(r"(?:(?:system|user|assistant|model|tool|developer)(?=\n|<|$))?\n?")
 _UNFINISHED: Final = "\ufffd"
+_JOINERS: Final = {"\u200c", "\u200d"}  # within words of Persian, and within emoji
 
 
 @final
@@ -191,7 +192,8 @@ def _pieces(ids: Sequence[int], tokenizer: Any) -> Iterator[str]:
     begin, done = 0, 0
     for k in range(len(ids)):
         before, whole = decoded(ids[begin:done]), decoded(ids[begin : k + 1])
-        if whole.endswith(_UNFINISHED) and k + 1 < len(ids) and k - done < 8:
+        unfinished = whole.endswith(_UNFINISHED) or whole == before  # ByT5 spells the bytes of half a character as nothing
+        if unfinished and k + 1 < len(ids) and k - done < 8:
             yield ""
             continue
         yield whole.removeprefix(before) if done else whole
@@ -203,9 +205,13 @@ def _is_border(text: str, place: int) -> bool:
     before, after = text[place - 1], text[place]
     if before.isspace() or after.isspace():
         return not before.isspace()
+    if _is_mark(after) or {before, after} & _JOINERS:
+        return False
     if "W" in (unicodedata.east_asian_width(before), unicodedata.east_asian_width(after)):
         return True
-    marks = [
-        character in "'’_" or character.isalnum() or unicodedata.combining(character) > 0 for character in (before, after)
-    ]
-    return not all(marks)
+    return not all(each in "'’_" or each.isalnum() or _is_mark(each) for each in (before, after))
+
+
+def _is_mark(character: str) -> bool:
+    """Returns whether a character belongs to the one before it: an accent, or a vowel sign of an Indic script."""
+    return unicodedata.category(character).startswith("M")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import transformers
 from tokenizers import decoders
 
 import attnchain_interp as ac
@@ -54,6 +55,29 @@ def test_words_sentences_and_passages() -> None:
     assert [each.strip() for each in grouped(found, "passage")] == ["It's 🙂 in 巴黎。 Café, naïve e\u0301!", "שלום עולם"]
     for name in ("word", "sentence", "passage"):
         assert sorted(k for group in found.groups(name) for k in group) == list(range(len(found.pieces))), name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["मानक", "हिन्दी", "।"],  # vowel signs that take a place of their own
+        ["தமிழ்", "ক্ষেত্র"],
+        ["می\u200cخواهم", "!"],
+        ["👩\u200d👧\ufe0f", "x\u0301y"],
+        ["か\u3099", "き", "!"],
+    ],
+)
+def test_words_of_scripts_with_marks_and_joiners(words: list[str]) -> None:
+    text = "".join(words) if "き" in words else " ".join(words)
+    assert [word.strip() for word in grouped(read(text), "word")] == words
+
+
+def test_bytes_that_a_tokenizer_leaves_out_until_they_are_a_character() -> None:
+    tokenizer = transformers.ByT5Tokenizer()
+    found = read(MIXED, tokenizer)
+    assert found.text == MIXED + "</s>"
+    words = [word.strip() for word in grouped(found, "word")]
+    assert words == [word.strip() for word in grouped(read(MIXED), "word")]
 
 
 def test_parts_in_order_of_the_text() -> None:
