@@ -64,8 +64,8 @@ def sequences_given(values: Iterable[Any], nested: bool = False) -> Iterator[Ten
 def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: TokenLayout | None) -> TokenLayout:
     """Returns the layout of the keys of a layer.
 
-    Without a layout the tokens are text, if the model was given no image and a sequence of as many tokens, and padding where
-    the call of the layer says so.
+    Without a layout the tokens are text, if the model was given no image and a sequence of as many examples and tokens, and
+    padding where the call of the layer says so.
 
     Args:
         use: of the first layer.
@@ -75,7 +75,7 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
         stated: the layout that the user or the family says.
 
     Raises:
-        AttentionError: the layout is of another size, the model was given an image or a sequence of another length and no
+        AttentionError: the layout is of another size, the model was given an image or a sequence of another size and no
             layout, the map is that of windows, or some keys get no attention and no layout says that they are padding.
     """
     keys = use.shape[-1] if use.shape else 0
@@ -98,7 +98,7 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
             )
         return layout
     images = [tensor for tensor in given if tensor.ndim > 3]
-    if images or keys not in {size for tensor in given for size in tensor.shape[:2]}:
+    if images or (batch, keys) not in _sizes(given):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given) or "no tensor"
         raise AttentionError(
             f"{name} was given {'an image ' * bool(images)}{shapes}, and nothing says where the {keys} tokens of layer"
@@ -115,6 +115,12 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
         )
     present = torch.ones(batch, keys) if use.absent is None else ~use.absent.cpu().reshape(batch, keys)
     return TokenLayout.text(present)
+
+
+def _sizes(given: Sequence[Tensor]) -> set[tuple[int, int]]:
+    """The numbers (example, token) of the sequences that tensors can be: tokens may come first, and a matrix may be one."""
+    pairs = [(tensor.shape[0], tensor.shape[1]) for tensor in given]
+    return {*pairs, *((second, first) for first, second in pairs), *((1, len(each)) for each in given if each.ndim == 2)}
 
 
 def _line(keys: int, given: Sequence[Tensor]) -> str:

@@ -84,6 +84,25 @@ def test_without_images_tokens_are_text() -> None:
         layout_of(use(5, batch=4), 4, [ids], "Own", None)
 
 
+@pytest.mark.parametrize(
+    ("given", "batch", "tokens", "text"),
+    [
+        ((2, 7, 8), 2, 7, True),
+        ((7, 2, 8), 2, 7, True),  # tokens come first
+        ((7, 8), 1, 7, True),  # one sequence, without a batch
+        ((2, 7, 8), 2, 2, False),  # as many latent queries as examples
+        ((3, 7, 8), 1, 3, False),  # from example to example
+        ((7, 7, 8), 1, 7, False),
+    ],
+)
+def test_tokens_are_those_of_a_sequence_with_its_examples(given: tuple[int, ...], batch: int, tokens: int, text: bool) -> None:
+    if text:
+        assert layout_of(use(tokens, batch), batch, [torch.zeros(given)], "Own", None).batch == batch
+        return
+    with pytest.raises(ac.AttentionError, match=f"nothing says where the {tokens} tokens of layer"):
+        layout_of(use(tokens, batch), batch, [torch.zeros(given)], "Own", None)
+
+
 def test_the_batch_of_a_folded_map() -> None:
     ids = torch.zeros(2, 5, dtype=torch.long)
     assert batch_of(use(5, batch=6), [ids], None) == 6
