@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 
+from attnchain_interp.attribution.images_in_text import pixels_of_examples
 from attnchain_interp.capture import WrapperAdapter, adapter_of
 from attnchain_interp.capture.reading import cached_tokens, checked, without_empty_caches
 from attnchain_interp.capture.source import forward_of, module_of
@@ -94,6 +95,34 @@ class Call(NamedTuple):
         if embedded:
             return (None, *extra) if extra or model is source else (), {"inputs_embeds": inputs, **options}
         return (inputs, *extra), {**options}
+
+
+def parts_of(whole: Call, size: int | None) -> Iterator[Call]:
+    """Yields every `size` examples of a batch.
+
+    Raises:
+        AttentionError: the target is a list or a tensor of another length than the batch.
+    """
+    batch, reading = len(whole.inputs), checked((whole.options or {}).get("reading"))
+    size = max(batch, 1) if size is None else size
+    if size < batch and isinstance(whole.target, list | Tensor) and len(whole.target) != batch:
+        raise AttentionError(
+            f"target={whole.target!r} holds {len(whole.target)}, and inputs holds {batch} examples.",
+            f"Pass one target for all, or a list of one for each of the {batch} examples.",
+        )
+
+    def part(argument: Any, first: int) -> Any:
+        divides = isinstance(argument, list) or (isinstance(argument, Tensor) and argument.ndim > 0)
+        return argument[first : first + size] if divides and len(argument) == batch else argument
+
+    for first in range(0, max(batch, 1), size):
+        further = tuple(part(argument, first) for argument in whole.extra)
+        named = {name: part(argument, first) for name, argument in reading.arguments.items()}
+        named |= pixels_of_examples(reading.arguments, batch, first, size)
+        if (tokens := reading.tokens) is not None:
+            tokens = replace(tokens, roles=part(tokens.roles, first), labels=part(tokens.labels, first))
+        options = {"reading": replace(reading, arguments=named, tokens=tokens)}
+        yield Call(whole.inputs[first : first + size], part(whole.target, first), further, first, options)
 
 
 def _check_caches(arguments: Iterable[Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple, cast, get_args, overload
+from typing import Any, Final, Literal, NamedTuple, Self, cast, get_args, overload
 
 import torch
 from captum._utils.typing import TensorOrTupleOfTensorsGeneric
@@ -14,9 +14,8 @@ from captum.log import log_usage  # pyright: ignore[reportAttributeAccessIssue] 
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from attnchain_interp.attribution.images_in_text import pixels_of_examples
 from attnchain_interp.attribution.method import Method
-from attnchain_interp.attribution.model_call import Call, one_tensor
+from attnchain_interp.attribution.model_call import Call, one_tensor, parts_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.spelling import Spans
 from attnchain_interp.attribution.text.text_attribution import TextAttribution
@@ -24,6 +23,7 @@ from attnchain_interp.attribution.text.text_ids import Text
 from attnchain_interp.capture.reading import Reading, checked
 from attnchain_interp.checks import check_one_of, check_tensor, check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
+from attnchain_interp.gradients.differentiable_maps import without_inference
 from attnchain_interp.gradients.target import Target, plain_target
 from attnchain_interp.operators import full_precision
 from attnchain_interp.reprs import with_settings
@@ -130,7 +130,8 @@ class TokenAttribution(Method, ABC):
                 rows, columns) of patches; "tokens" for (batch, token) of every token.
             return_convergence_delta: also return ‖πP − π‖₁ of each example, where `has_convergence_delta()`.
             internal_batch_size: how many examples are captured and scored at a time; all when None. Tensors and lists as long
-                as the batch, among the target and the further arguments, are divided with it, and so is `reading.tokens`.
+                as the batch, among the target and the further arguments, are divided with it, and so are `reading.tokens` and
+                settings of the method (batch, token).
             show_progress: show a progress bar over these parts (tqdm).
             model_kwargs: keyword arguments of the model: {"attention_mask": mask}, {"interpolate_pos_encoding": True}.
             reading: says which attention is meant, and how its tokens are laid out. See `Reading`.
@@ -154,11 +155,13 @@ class TokenAttribution(Method, ABC):
         if model_kwargs is not None:
             check_type("model_kwargs", model_kwargs, Mapping, 'Pass a dict, such as {"attention_mask": mask}.')
         reading = checked(reading)
-        options = {"reading": replace(reading, arguments={**reading.arguments, **(model_kwargs or {})})}
-        whole = Call(tensor, plain_target(target), extra if isinstance(extra, tuple) else (extra,), 0, options)
+        arguments = without_inference({**reading.arguments, **(model_kwargs or {})})
+        options = {"reading": replace(reading, arguments=arguments)}
+        extra = without_inference(extra if isinstance(extra, tuple) else (extra,))
+        whole = Call(without_inference(tensor), plain_target(target), extra, 0, options)
         results, residuals, parts = [], [], list(parts_of(whole, internal_batch_size))
         for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
-            scored = self.scored(call, return_convergence_delta)
+            scored = self._of_examples(call, len(tensor)).scored(call, return_convergence_delta)
             shaped = _shaped(scored, call.inputs, output)
             dtype = call.inputs.dtype if call.inputs.is_floating_point() else scored.scores.dtype
             results.append(shaped.to(call.inputs.device, dtype).contiguous())
@@ -166,6 +169,13 @@ class TokenAttribution(Method, ABC):
         result = torch.cat(results) if len(results) > 1 else results[0]
         given = cast("TensorOrTupleOfTensorsGeneric", (result,) if isinstance(inputs, tuple) else result)
         return (given, torch.cat(residuals).to(result.device)) if return_convergence_delta else given
+
+    def _of_examples(self, call: Call, batch: int) -> Self:
+        """Returns a copy whose settings (batch, token) or (batch, layer) are those of some examples."""
+        part = slice(call.first, call.first + len(call.inputs))
+        several = ((name, value) for name, value in vars(self).items() if isinstance(value, Tensor) and value.ndim == 2)
+        own = {name: value[part] for name, value in several if len(value) == batch}
+        return self.changed(**own) if own else self
 
     def attribute_text(
         self,
@@ -203,25 +213,6 @@ def no_residual(method: Attribution) -> AttentionError:
         f"{type(method).__name__} as it is set up solves no equation, so there is no residual to return.",
         'Leave return_convergence_delta out. TokenRank has one, ‖πP − π‖₁, under every causal policy but "absorb".',
     )
-
-
-def parts_of(whole: Call, size: int | None) -> Iterator[Call]:
-    """Yields every `size` examples of a batch."""
-    batch, reading = len(whole.inputs), checked((whole.options or {}).get("reading"))
-    size = max(batch, 1) if size is None else size
-
-    def part(argument: Any, first: int) -> Any:
-        divides = isinstance(argument, list) or (isinstance(argument, Tensor) and argument.ndim > 0)
-        return argument[first : first + size] if divides and len(argument) == batch else argument
-
-    for first in range(0, max(batch, 1), size):
-        further = tuple(part(argument, first) for argument in whole.extra)
-        named = {name: part(argument, first) for name, argument in reading.arguments.items()}
-        named |= pixels_of_examples(reading.arguments, batch, first, size)
-        if (tokens := reading.tokens) is not None:
-            tokens = replace(tokens, roles=part(tokens.roles, first), labels=part(tokens.labels, first))
-        options = {"reading": replace(reading, arguments=named, tokens=tokens)}
-        yield Call(whole.inputs[first : first + size], part(whole.target, first), further, first, options)
 
 
 def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_interp.attribution.images_in_text import are_of_images
-from attnchain_interp.attribution.model_call import Call
-from attnchain_interp.attribution.token_attribution import parts_of
+from attnchain_interp.attribution.model_call import Call, parts_of
 from attnchain_interp.capture import WrapperAdapter, adapter_of, uncompiled
 from attnchain_interp.capture.reading import checked
 from attnchain_interp.capture.source import forward_of, module_of
@@ -88,12 +87,6 @@ def examples_of(source: Any, whole: Call) -> Iterator[Call]:
         AttentionError: the target is a function, and its score of an example depends on the rest of the batch; or it is a list
             or a tensor of another length than the batch.
     """
-    batch = len(whole.inputs)
-    if isinstance(whole.target, list | Tensor) and len(whole.target) != batch:
-        raise AttentionError(
-            f"target={whole.target!r} holds {len(whole.target)}, and inputs holds {batch} examples.",
-            f"Pass one target for all, or a list of one for each of the {batch} examples.",
-        )
     first, *rest = parts_of(whole, 1)
     yield first  # its capture refuses a model that draws random numbers
     if rest and callable(whole.target):

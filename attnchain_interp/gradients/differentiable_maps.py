@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from typing import Any, final
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
+from torch.utils._pytree import tree_leaves, tree_map
 
 from attnchain_interp.capture import CaptureRequest, Reading, StoreCollector, uncompiled
+from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.recognition import required_adapter
 from attnchain_interp.capture.source import module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import full_precision
 from attnchain_interp.store import AttentionStore, LayerSelection
+
+_Arguments = TypeVar("_Arguments")
 
 
 @final
@@ -53,6 +57,13 @@ class MapGraph:
     def __exit__(self, *error: Any) -> None:
         self._enabled.__exit__(*error)
 
+    def arguments(
+        self, inputs: tuple[Any, ...], reading: Reading | None, kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Reading, dict[str, Any]]:
+        """Returns the model's positional arguments, the options of a capture, and the model's keyword arguments."""
+        reading, named = separated(self.model, reading, kwargs)
+        return without_inference(inputs), reading, without_inference(named)
+
     def add(self, name: str, attention: Tensor) -> Tensor:
         """Puts the map of a layer into the graph. This is the edit of the capture."""
         self.maps[name] = attention if attention.requires_grad else attention.detach().requires_grad_()
@@ -73,6 +84,17 @@ class MapGraph:
         gradients = {name: gradient for name, gradient in zip(names, several, strict=True) if gradient is not None}
         check_reached(names, gradients)
         return gradients if score.ndim == 1 else {name: several[:, 0] for name, several in gradients.items()}
+
+
+def without_inference(arguments: _Arguments) -> _Arguments:
+    """Returns arguments with copies of the tensors that were made in `torch.inference_mode`, which autograd refuses."""
+
+    def made_so(each: Any) -> bool:
+        return isinstance(each, Tensor) and each.is_inference()
+
+    if not any(map(made_so, tree_leaves(arguments))):
+        return arguments
+    return tree_map(lambda each: each.clone() if made_so(each) else each, arguments)
 
 
 def check_differentiable(module: nn.Module | None) -> None:

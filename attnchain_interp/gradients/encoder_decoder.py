@@ -9,7 +9,6 @@ from typing import Any, Final, final
 from torch import Tensor
 
 from attnchain_interp.capture import CaptureRequest, EncoderDecoderAdapter, Reading, StackKind, adapter_of, uncompiled
-from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.gradients.differentiable_maps import MapGraph
@@ -88,7 +87,7 @@ def capture_encoder_decoder_gradients(
                 " attends to an encoder of its own.",
                 "For one sequence use capture_gradients(model, …).",
             )
-        reading, kwargs = separated(graph.model, reading, kwargs)
+        inputs, reading, kwargs = graph.arguments(inputs, reading, kwargs)
         requests: dict[StackKind, CaptureRequest[AttentionStore]]
         requests = {kind: graph.request("all", reading) for kind in _KINDS}
         stores = adapter.capture_encoder_decoder(graph.model, inputs, kwargs, requests)

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from attnchain_interp.capture import Reading
-from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.source import module_of
 from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
@@ -53,7 +52,7 @@ def capture_layer_gradients(
                 "Pass the module itself, which an nnsight model holds as model._module.",
             )
         with LayerOutputs(module) as outputs:
-            reading, kwargs = separated(graph.model, reading, kwargs)
+            inputs, reading, kwargs = graph.arguments(inputs, reading, kwargs)
             store = graph.adapter.capture(graph.model, inputs, kwargs, graph.request(layers, reading))
         run = partial(graph.model, *inputs, **kwargs)
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.capture import CaptureRequest, Reading
-from attnchain_interp.capture.reading import separated
 from attnchain_interp.capture.store_collector import MAX_BYTES
 from attnchain_interp.capture.threads import in_turn
 from attnchain_interp.errors import AttentionError
@@ -190,7 +189,7 @@ def capture_gradients(
     with MapGraph(model) as graph:
         last = kept_by_target(target)
         kwargs = kwargs if last is None else {**logits_kept(graph.model, last, {**kwargs, "reading": reading}), **kwargs}
-        reading, kwargs = separated(graph.model, reading, kwargs)
+        inputs, reading, kwargs = graph.arguments(inputs, reading, kwargs)
         collector = GradientCollector(keep, max_bytes)
         request = CaptureRequest(collector, layers, reading, told=graph.told)
         store = graph.adapter.capture(graph.model, inputs, kwargs, request)

@@ -78,6 +78,21 @@ def test_every_example_has_its_own_target(build: Build) -> None:
 
 
 @every_method
+@pytest.mark.parametrize("target", [[1, 2], torch.tensor([1, 2])], ids=["list", "tensor"])
+def test_targets_of_another_length_are_refused_in_parts(build: Build, target: Any) -> None:
+    with pytest.raises(ac.AttentionError, match=r"holds 2, and inputs holds 4 examples"):
+        made(build, small.vit()).attribute(small.images(4), target, internal_batch_size=2)
+
+
+@every_method
+def test_inputs_that_were_made_in_inference_mode(build: Build) -> None:
+    method, images = made(build, small.vit()), small.images()
+    with torch.inference_mode():
+        made_there = images.clone()
+    assert torch.equal(method.attribute(made_there, 1), method.attribute(images, 1))
+
+
+@every_method
 def test_embeddings_are_attributed_token_by_token(build: Build) -> None:
     model = small.bert()
     embedded = model.get_input_embeddings()(small.ids()).detach()

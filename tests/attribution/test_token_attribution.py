@@ -13,6 +13,7 @@ import attnchain_interp as ac
 from attnchain_interp import AttentionStore
 from attnchain_interp.attribution.token_attribution import TokenAttribution
 
+from . import small_models as small
 from .miniature import source
 
 
@@ -109,3 +110,20 @@ def test_a_method_of_your_own_that_returns_no_score_a_token_is_told(images: Tens
         Array(source).attribute(images)
     with pytest.raises(ac.AttentionError, match=r"scores of \(3, 5, 5\) tokens cannot take the shape"):
         Square(source).attribute(images)
+
+
+def test_settings_of_examples_are_divided_with_the_batch() -> None:
+    model, images = small.vit(), small.images(3)
+    starts = torch.eye(7, dtype=torch.float64)[[1, 4, 6]]
+    states = torch.ones(3, 7, dtype=torch.bool)
+    states[1, 2] = False
+    methods = (
+        ac.MultiBounce(model, start=starts, tokens=states),
+        ac.TokenRank(model, personalization=starts, tokens=states, layer_weights=torch.tensor([[1, 2], [1, 0], [0, 1]])),
+        ac.GradientTokenRank(model, personalization=starts, tokens=states),
+        ac.GradientAttention(model, start=starts),
+    )
+    for method in methods:
+        whole = method.attribute(images, 1, output="tokens")
+        for size in (1, 2):
+            assert torch.allclose(method.attribute(images, 1, output="tokens", internal_batch_size=size), whole, atol=1e-12)

@@ -6,7 +6,10 @@ from torch import nn
 
 import attnchain_interp as ac
 from attnchain_interp.capture import Reading
+from attnchain_interp.gradients import capture_layer_gradients
 from attnchain_interp.gradients.differentiable_maps import MapGraph
+
+from ..attribution import small_models as small
 
 
 def test_gradients_flow_to_the_maps_that_were_added() -> None:
@@ -34,3 +37,15 @@ def test_the_models_output_is_remembered() -> None:
 def test_inference_mode_is_refused() -> None:
     with torch.inference_mode(), pytest.raises(ac.AttentionError, match="(?s)inference_mode.*Use torch.no_grad"):
         MapGraph(nn.MultiheadAttention(8, 2))
+
+
+def test_arguments_that_were_made_in_inference_mode() -> None:
+    model, ids = small.bert(), small.ids()
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        made_there, mask_there = ids.clone(), mask.clone()
+    expected = ac.capture_gradients(model, ids, target=1, attention_mask=mask)
+    found = ac.capture_gradients(model, made_there, target=1, attention_mask=mask_there)
+    assert torch.equal(found.gradient(0), expected.gradient(0))
+    found = capture_layer_gradients(model, made_there, target=1, attention_mask=mask_there)
+    assert torch.allclose(found.gradient(-1), expected.gradient(-1))
