@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,9 @@ def images_of(images: Any, normalization: Any, needed: int) -> list[NDArray[np.f
     """Returns images for display, (height, width, 3) each; none where none are given."""
     if images is None:
         return []
-    check_type("images", images, Sized, "Pass a list of images, one for each example or row of maps.")
+    if not hasattr(images, "__len__"):
+        cause = f"images is of type {type(images).__name__}; it must be a tensor or a list of images."
+        raise AttentionError(cause, "Pass a list of images, one for each example or row of maps.")
     if len(images) != needed:
         raise AttentionError(f"images holds {len(images)}, for {needed} examples or rows of maps.", "Give one image for each.")
     return [displayable(image, normalization) for image in images]

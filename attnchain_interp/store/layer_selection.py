@@ -61,4 +61,7 @@ def layer_name(names: Sequence[str], layer: int | str) -> str:
         if layer in names:
             return layer
         raise AttentionError(f"there is no layer {layer!r}.", f"The layers are {', '.join(names)}.")
+    if not hasattr(layer, "__index__"):
+        cause = f"layer is of type {type(layer).__name__}; it must be a name or a number."
+        raise AttentionError(cause, f"The layers are {', '.join(names)}.")
     return names[check_position("layer", layer, len(names))]

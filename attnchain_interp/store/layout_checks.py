@@ -62,7 +62,12 @@ def _are_lists(labels: Any) -> bool:
 
 def checked_roles(name: str, roles: Any) -> list[Role]:
     """Returns the roles of the tokens before or after the patches, from any value that a user passed."""
-    try:
-        return [Role(role) for role in roles]
-    except (TypeError, ValueError):
-        raise AttentionError(f"{name} is {roles!r}; it must be a list of roles.", f"Pass {name}=[Role.REGISTER].") from None
+    if not isinstance(roles, str):
+        try:
+            return [Role.named(role) if isinstance(role, str) else Role(role) for role in roles]
+        except (TypeError, ValueError):
+            pass
+    known = ", ".join(role.name.lower() for role in Role)
+    raise AttentionError(
+        f"{name} is {roles!r}; it must be a list of roles: {known}.", f'Pass {name}=["class"] for a class token.'
+    )

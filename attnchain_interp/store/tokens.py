@@ -61,9 +61,9 @@ class TokenLayout:
         cls,
         batch: int = 1,
         grid: Grid = (1, 1),
-        prefix: Sequence[Role] = (),
+        prefix: Sequence[Role | str] = (),
         *,
-        suffix: Sequence[Role] = (),
+        suffix: Sequence[Role | str] = (),
         class_token: bool = False,
     ) -> TokenLayout:
         """Returns the layout of prefix tokens (class, registers), the patches of an image, and suffix tokens (queries).
@@ -71,7 +71,7 @@ class TokenLayout:
         Args:
             batch: the number of images. One image stands for a batch of any size in `Reading(tokens=…)`.
             grid: (rows, columns) of the patches.
-            prefix, suffix: the roles of the tokens before and after the patches.
+            prefix, suffix: the roles of the tokens before and after the patches, such as ["class", "register"].
             class_token: puts a class token before the prefix.
 
         >>> TokenLayout.image(grid=(1, 2), class_token=True).roles.tolist()

@@ -151,7 +151,10 @@ def test_normalised_images_are_shown_as_they_were() -> None:
         ),
         (lambda: pictures.show_attribution(GRID[0]), r"(?s)attributions has shape \(2, 3\).*map\[None\]"),
         (lambda: pictures.show_attribution(GRID, IMAGES[:1]), "images holds 1, for 2 examples"),
-        (lambda: pictures.show_attribution(GRID[:1], Image.new("RGB", (4, 4))), "(?s)images is of type Image.*Pass a list"),
+        (
+            lambda: pictures.show_attribution(GRID[:1], Image.new("RGB", (4, 4))),
+            "(?s)images is of type Image; it must be a tensor or a list.*Pass a list",
+        ),
         (lambda: pictures.show_attribution(GRID, titles=["a"]), "titles holds 1 names; 2 are needed"),
         (lambda: pictures.show_attribution(-GRID, signed=False), r"signed=False, but the scores go down to -0.996"),
         (lambda: pictures.show_grid({"a": GRID, "b": GRID * torch.nan}), "the map of 'b' holds 12 values"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import attnchain_interp as ac
-from attnchain_interp.store.layout_checks import check_labels, checked_grid
+from attnchain_interp.store.layout_checks import check_labels, checked_grid, checked_roles
 
 PATCHES = torch.tensor([[False, True, True]])
 
@@ -36,3 +36,13 @@ def test_other_labels_than_a_string_for_each_token_are_refused(labels: Any) -> N
     check_labels([["a", "b"]], 1, 2)
     with pytest.raises(ac.AttentionError, match="labels"):
         check_labels(labels, 1, 2)
+
+
+def test_roles_are_taken_by_name_too() -> None:
+    assert checked_roles("prefix", ["class", ac.Role.REGISTER, 2]) == [ac.Role.CLASS, ac.Role.REGISTER, ac.Role.PATCH]
+
+
+@pytest.mark.parametrize("roles", ["class", 1, None, ["cls"], [9], [[0]]])
+def test_other_roles_are_refused(roles: Any) -> None:
+    with pytest.raises(ac.AttentionError, match=r'(?s)must be a list of roles: class, register.*Pass prefix=\["class"\]'):
+        checked_roles("prefix", roles)

@@ -53,8 +53,9 @@ def check_tokenizer(tokenizer: Any) -> None:
     """Refuses None, and an object without the methods of a tokenizer."""
     absent = [name for name in _TOKENIZER if not callable(getattr(tokenizer, name, None))]
     if absent:
+        held = "None" if tokenizer is None else f"{type(tokenizer).__name__}, which lacks {', '.join(absent)}"
         raise AttentionError(
-            f"tokenizer is {type(tokenizer).__name__}, which lacks {', '.join(absent)}. A text needs the model's tokenizer.",
+            f"tokenizer is {held}. A text needs the model's tokenizer.",
             "Pass tokenizer=AutoTokenizer.from_pretrained(…), or a captum TextTokenInput, which brings its own.",
         )
 

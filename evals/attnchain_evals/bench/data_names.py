@@ -102,6 +102,9 @@ def _parts(name: str) -> tuple[str, str, Any]:
     if kind in _BUNDLED and rest in _SPLITS[1:]:
         reader, file = _BUNDLED[kind]
         return reader, str(file), rest
+    if os.path.exists(name):
+        fix = f"Write folder:{name} for images, classes:{name} for a folder of each class, or prompts:{name} for prompts."
+        raise AttentionError(f"data {name!r} is a path, and its kind is not named.", fix)
     if f"{kind}:PATH" not in DATA or not rest:
         raise AttentionError(f"data {name!r} is unknown.{did_you_mean(name, DATA)}", f"Use one of {', '.join(DATA)}.")
     path, _, split = rest.rpartition(":")

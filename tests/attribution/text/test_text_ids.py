@@ -124,5 +124,5 @@ def test_texts_that_are_no_text() -> None:
             method.attribute_text(given, "a dog", DECODER, add_special_tokens=True)
     with pytest.raises(ac.AttentionError, match="text holds the token number -1"):
         method.attribute_text([5, -1], "a dog", DECODER)
-    with pytest.raises(ac.AttentionError, match="tokenizer is NoneType, which lacks __call__"):
+    with pytest.raises(ac.AttentionError, match="tokenizer is None. A text needs"):
         method.attribute_text([VOCABULARY["the"]], "a dog")

@@ -86,6 +86,11 @@ def test_unknown_names(name: str) -> None:
         check_data(name)
 
 
+def test_a_path_without_its_kind_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AttentionError, match=f"(?s)is a path, and its kind is not named.*Write folder:{tmp_path} for images"):
+        check_data(str(tmp_path))
+
+
 def test_a_path_is_checked_without_a_model(tmp_path: Path) -> None:
     for name in ("digits:test", f"folder:{tmp_path}", f"facts:{tmp_path}:test", f"reviews:{tmp_path}"):
         check_data(name)
