@@ -13,6 +13,7 @@ from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from attnchain_adapters.fused_factors import fused_factors
 from attnchain_adapters.map_product import AXES, NESTED, unfolded
 from attnchain_adapters.softmax_trail import SoftmaxTrail
 from attnchain_adapters.two_softmaxes import Doubt
@@ -25,7 +26,6 @@ _TRANSFORMED: Final = (
     "it attends within torch.vmap or another transform of torch.func, whose tensors end with it (write the mapped axis as the"
     " first axis of its tensors)"
 )
-_ROWS: Final = 1024  # rows of a mask that are compared together
 _MULTI_HEAD: Final = inspect.signature(F.multi_head_attention_forward)
 
 
@@ -169,7 +169,7 @@ class AttentionCalls:
         query, key, absent = given["query"], given["key"], given["key_padding_mask"]
         same = query is key or (query.shape == key.shape and torch.equal(query, key))
         if absent is not None and absent.dtype != torch.bool:
-            absent = absent == float("-inf")
+            absent = (absent < 0) & ~maps.ne(0).any((1, 2))
         found = AttentionCall(maps, lambda: values, returned, "multi-head", same_tokens=same, absent=absent)
         return found, (result, shown())
 
@@ -188,7 +188,7 @@ class _LastProduct(TorchDispatchMode):
 
 
 def _fused_call(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *args: Any, **kwargs: Any
 ) -> AttentionCall | str:
     if query.is_nested:
         return NESTED
@@ -196,53 +196,19 @@ def _fused_call(
     if groups > 2:
         return f"it attends within groups of tokens: its queries are {tuple(query.shape)}"
     lead, back = AXES[groups]
+    if hasattr(attn_mask, "_materialize"):  # a CausalBias of torch, which holds no numbers
+        attn_mask = attn_mask._materialize(query.device)
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask[lead]
     factors = fused_factors(query[lead], key[lead], value[lead], attn_mask, *args, **kwargs)
     return AttentionCall(factors, lambda: value[lead], lambda mixed: mixed[back], "sdpa", folded=groups == 1)
 
 
-def fused_factors(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Factors:
-    """Returns the factors of the map that `scaled_dot_product_attention` uses for the same arguments.
-
-    Raises:
-        AttentionError: dropout is active.
-    """
-    if dropout_p > 0:
-        raise AttentionError(f"attention dropout {dropout_p} is active, so maps are random.", "Call model.eval() first.")
-    causal_keys = None if attn_mask is None or is_causal else _causal_with_padding(attn_mask)
-    mask, is_causal = (attn_mask, is_causal) if causal_keys is None else (causal_keys, True)
-    return Factors(query, key, scale=scale, mask=mask, causal=is_causal)
-
-
-def _causal_with_padding(mask: Tensor) -> Tensor | None:
-    """The keys (batch, 1, 1, token) of a boolean mask that is causal attention to these keys; None for another mask.
-
-    Rows of padding may hold anything: no walk reaches them.
-    """
-    if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
-        return None
-    keys, places = mask.diagonal(dim1=-2, dim2=-1)[:, :, None], torch.arange(mask.shape[-1], device=mask.device)
-    for rows in places.split(_ROWS):
-        expected = keys & (places <= rows[:, None])
-        if bool(((mask[:, :, rows] ^ expected) & keys.mT[:, :, rows]).any()):
-            return None
-    return keys.clone()
-
-
 def _kernel(function: Any) -> str | None:
     """The refusal of a fused function that shows no map."""
     name = getattr(function, "__name__", "")
-    return f"it calls {name}, which shows no map" if "attention" in name or name == "_transformer_encoder_layer_fwd" else None
+    known = any(part in name for part in ("attention", "attn", "_transformer_encoder_layer_fwd"))
+    return f"it calls {name}, which shows no map" if known else None
 
 
 def _projected(heads: Tensor, given: Mapping[str, Any]) -> Tensor:

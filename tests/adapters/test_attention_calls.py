@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.bias import causal_lower_right, causal_upper_left
 
 import attnchain_interp as ac
 from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
@@ -88,15 +89,24 @@ def vars_of(module: nn.MultiheadAttention) -> tuple[Any, Any, bool]:
     return module.out_proj.weight, module.out_proj.bias, False
 
 
-def test_a_kernel_that_shows_no_map_is_named() -> None:
-    def memory_efficient_attention(*_: Any) -> Tensor:
+@pytest.mark.parametrize("name", ["memory_efficient_attention", "flash_attn_forward", "_transformer_encoder_layer_fwd"])
+def test_a_kernel_that_shows_no_map_is_named(name: str) -> None:
+    def kernel(*_: Any) -> Tensor:
         return torch.zeros(1)
 
-    calls = AttentionCalls()
-    assert calls.seen(memory_efficient_attention, (), {}, torch.zeros(1)) == (
-        "it calls memory_efficient_attention, which shows no map"
-    )
+    kernel.__name__, calls = name, AttentionCalls()
+    assert calls.seen(kernel, (), {}, torch.zeros(1)) == f"it calls {name}, which shows no map"
     assert calls.seen(torch.relu, (numbers(2),), {}, torch.relu(numbers(2))) is None
+
+
+@pytest.mark.parametrize(("bias", "shift"), [(causal_upper_left, 0), (causal_lower_right, 2)])
+def test_a_causal_bias_of_torch_is_a_mask(bias: Any, shift: int) -> None:
+    args, mask = (numbers(2, 4, 5, 8), *numbers(2, 2, 4, 7, 8)), bias(5, 7)
+    result = F.scaled_dot_product_attention(*args, attn_mask=mask)
+    call = AttentionCalls().seen(F.scaled_dot_product_attention, args, {"attn_mask": mask}, result)
+    assert isinstance(call, AttentionCall)
+    assert torch.equal(maps_of(call) > 0, torch.ones(5, 7, dtype=torch.bool).tril(shift).expand(2, 4, 5, 7))
+    assert torch.allclose(call.with_maps(maps_of(call)), result, atol=1e-5)
 
 
 def test_windows_with_five_axes_cannot_be_read() -> None:

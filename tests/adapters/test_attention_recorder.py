@@ -11,10 +11,9 @@ import timm
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_adapters.attention_calls import fused_factors
+from attnchain_adapters.fused_factors import fused_factors
 
 SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32}
 SQUARE = {"image_size": 64, "patch_size": 16}
@@ -185,24 +184,6 @@ def test_two_threads_capture_one_model() -> None:
         assert all(torch.equal(maps, alone[k]) for maps in found[k])
 
 
-@pytest.mark.parametrize("kind", ["causal", "bool mask", "float mask", "grouped heads", "scale"])
-def test_fused_factors_give_the_fused_output(kind: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, 4, 6, 8, generator=generator) for _ in range(3))
-    options: dict[str, Any] = {
-        "causal": {"is_causal": True},
-        "bool mask": {"attn_mask": torch.rand(6, 6, generator=generator) + torch.eye(6) > 0.5},
-        "float mask": {"attn_mask": torch.randn(1, 4, 6, 6, generator=generator)},
-        "grouped heads": {"enable_gqa": True},
-        "scale": {"scale": 0.7},
-    }[kind]
-    if kind == "grouped heads":
-        key, value = key[:, :2], value[:, :2]
-    output = F.scaled_dot_product_attention(query, key, value, **options)
-    wide = value.repeat_interleave(2, 1) if kind == "grouped heads" else value
-    assert torch.allclose(fused_factors(query, key, value, **options).maps() @ wide, output, atol=1e-5)
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("build", [MODELS["hf vit"]], ids=["hf"])
 def test_a_gpu_gives_what_the_cpu_gives(build: Callable[[], Any]) -> None:
@@ -215,11 +196,6 @@ def test_a_gpu_gives_what_the_cpu_gives(build: Callable[[], Any]) -> None:
         model.cpu()
         assert found.is_cuda
         assert torch.allclose(found.cpu(), expected, atol=1e-5)
-
-
-def test_active_attention_dropout_is_refused() -> None:
-    with pytest.raises(ac.AttentionError, match=r"attention dropout 0\.1 is active"):
-        fused_factors(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), dropout_p=0.1)
 
 
 def _tensors(output: Any) -> list[Tensor]:

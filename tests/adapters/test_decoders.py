@@ -10,7 +10,6 @@ import transformers
 from torch import Tensor
 
 import attnchain_interp as ac
-from attnchain_adapters.attention_calls import fused_factors
 
 SMALL = {
     "vocab_size": 60,
@@ -103,21 +102,6 @@ def test_padding_keeps_attention_factored() -> None:
         assert isinstance(layer.attention, ac.Factors)
         assert layer.attention.causal
         assert layer.attention.mask is None or layer.attention.mask.numel() == 24
-
-
-def test_rows_of_padding_may_hold_anything() -> None:
-    """Models fill them as they like; only what tokens attend to tells whether a mask is causal with padding."""
-    keys = torch.tensor([[True] * 5, [False, False, True, True, True]])[:, None, None]
-    causal = torch.ones(5, 5, dtype=torch.bool).tril() & keys
-    for filler in (True, False):
-        mask = torch.where(keys.mT, causal, filler)
-        mask[1, 0, 0, 0] = mask[1, 0, 1, 1] = False
-        factors = fused_factors(*torch.randn(3, 2, 4, 5, 8), attn_mask=mask)
-        assert factors.causal
-        assert factors.mask is not None
-        assert torch.equal(factors.mask, keys)
-    window = causal & ~causal.tril(-3)
-    assert not fused_factors(*torch.randn(3, 2, 4, 5, 8), attn_mask=window).causal
 
 
 @pytest.mark.parametrize("method", [ac.TokenRank(), ac.TokenRank(heads="lambda2"), ac.MultiBounce(start=5), ac.ColumnSum(),

@@ -189,6 +189,14 @@ def test_maps_are_those_that_the_modules_give(name: str, proofs: Proofs) -> None
     proofs["torch", name] = Proved([f'kind="{store.metadata["kind"]}"'], {store.metadata["route"]})
 
 
+@pytest.mark.parametrize("weight", [-torch.inf, -1e9])
+def test_keys_that_a_mask_adds_to_are_padding_where_nobody_attends_to_them(weight: float) -> None:
+    added = torch.zeros(ABSENT.shape).masked_fill(ABSENT, weight)
+    store = ac.capture(wakened(Own()), ids=IDS, absent=added)
+    assert torch.equal(store.tokens.mask, ~ABSENT)
+    assert ac.capture(wakened(Own()), ids=IDS, absent=added.clamp(min=-1)).tokens.mask.all()
+
+
 def called(run: Callable[[], Any]) -> set[str]:
     """The names of torch's operators that run."""
     with torch.profiler.profile() as profile:
