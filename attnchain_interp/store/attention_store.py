@@ -73,7 +73,7 @@ class AttentionStore:
         Args:
             maps: one tensor (batch, head, query, key) per layer (transformers' `output.attentions`, nnterp's
                 `attention_probabilities`, a BertViz list); a mapping from names to such tensors; a TransformerLens cache,
-                whose patterns are taken, with or without batch; or one tensor (layer, batch, head, query, key).
+                whose patterns are taken, with or without batch; or one tensor (layer, batch, …), as `maps().transpose(0, 1)`.
             tokens: the layout; that of one example stands for all. None means that every token is a text token.
             names: of the layers, if `maps` is not a mapping. None means "layer.0" and so on.
             queries: the layout of the queries, if these are other tokens than the keys.
