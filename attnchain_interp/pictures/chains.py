@@ -17,7 +17,7 @@ from torch import Tensor
 from attnchain_interp.chain import Chain, as_chain, bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
-from attnchain_interp.pictures.figures import blank_axes, name_column
+from attnchain_interp.pictures.figures import PLAIN, blank_axes, name_column
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.reprs import visible
 
@@ -103,7 +103,7 @@ def _draw_graph(
     for place, weight, name in zip(places, weights, names, strict=True):
         axis.add_patch(Circle(tuple(place), radius, facecolor=colormaps[_COLOURS](weight), edgecolor=_INK, zorder=3))
         ink = "white" if weight > 0.55 else "black"
-        text: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "zorder": 4, "parse_math": False}
+        text: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "zorder": 4, **PLAIN}
         axis.text(place[0], place[1] + 0.33 * radius, name, fontsize=7, weight="bold", **text)
         axis.text(place[0], place[1] - 0.38 * radius, f"{weight:.2f}", fontsize=6, **text)
     axis.set(xlim=(-outward - 0.1, outward + 0.1), ylim=(-outward - 0.1, outward + 0.1), aspect="equal")

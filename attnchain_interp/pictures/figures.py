@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from textwrap import fill
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from attnchain_interp.store.layers import check_store
 from attnchain_interp.store.starts import token_positions
 
 SEQUENTIAL, DIVERGING = "magma", "RdBu_r"  # both without red against green
+PLAIN: Final[dict[str, Any]] = {"parse_math": False, "usetex": False}  # the style of a text that may hold anything
 _MANY: Final = 100  # axes
 _FAINT, _DENSE = 0.3, 0.75  # how much of the image the least and the greatest score cover
 
@@ -39,6 +41,14 @@ class CellFigure(Figure):
         return written.getvalue()
 
 
+@final
+class CellAxes(Axes):
+    """Axes whose images have their first row on top, also where the user's settings of matplotlib put it at the bottom."""
+
+    def imshow(self, X: Any, **style: Any) -> AxesImage:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().imshow(X, **{"origin": "upper", **style})
+
+
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a part of an image, in pixels."""
 
@@ -49,7 +59,7 @@ def blank_axes(rows: int, columns: int, cell: float = 1.5, tall: float = 1.0) ->
     Up to 100 axes are placed by matplotlib's constrained layout, and more by an `EvenLayout`.
     """
     figure = CellFigure(figsize=(cell * columns, cell * tall * rows + 0.3), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, subplot_kw={"axes_class": CellAxes})
     for axis in axes.flat:
         axis.set_axis_off()
     if axes.size > _MANY:
@@ -111,12 +121,12 @@ def outline(axis: Axes, box: Box) -> None:
 
 def name_row(axis: Axes, name: str) -> None:
     """Writes the name of a row to its left."""
-    axis.text(-0.08, 0.5, name, fontsize=6, rotation=90, va="center", ha="right", transform=axis.transAxes, parse_math=False)
+    axis.text(-0.08, 0.5, name, fontsize=6, rotation=90, va="center", ha="right", transform=axis.transAxes, **PLAIN)
 
 
 def name_column(axis: Axes, name: str) -> None:
     """Writes the name of a column, or of one panel, above it."""
-    axis.set_title(name, fontsize=7, parse_math=False)
+    axis.set_title(name, fontsize=7, **PLAIN)
 
 
 def colour_bar(
@@ -133,7 +143,7 @@ def colour_bar(
     if isinstance(engine := figure.get_layout_engine(), EvenLayout):
         engine.bars.append((bar.ax, list(np.ravel(axes)), location))
     if label:
-        bar.set_label(label, fontsize=6)
+        bar.set_label(label, fontsize=6, **PLAIN)
     if bar.solids is not None:
         bar.solids.set_alpha(1)  # it would be pale for a map over an image
 
@@ -146,7 +156,7 @@ def write_title(figure: Figure, title: str | None, otherwise: str = "") -> None:
         lines = map(visible, title.splitlines())
         text = "\n".join(fill(line, max(30, int(16 * figure.get_figwidth()))) for line in lines)
         figure.set_figheight(figure.get_figheight() + 0.13 * (text.count("\n") + 1))
-        figure.suptitle(text, fontsize=8, parse_math=False)
+        figure.suptitle(text, fontsize=8, **PLAIN)
 
 
 def store_title(what: str, store: AttentionStore, layers: LayerSelection, **settings: Any) -> str:
@@ -173,7 +183,7 @@ def write_caption(figure: Figure, lines: Sequence[str]) -> None:
     if lines:
         text = "\n".join(fill(visible(line), max(30, int(20 * figure.get_figwidth()))) for line in lines)
         figure.set_figheight(figure.get_figheight() + 0.1 * (text.count("\n") + 2))
-        figure.supxlabel(text, fontsize=6, parse_math=False)
+        figure.supxlabel(text, fontsize=6, **PLAIN)
 
 
 def check_images(store: AttentionStore) -> None:

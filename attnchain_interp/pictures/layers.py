@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from attnchain_interp.chain import Chain, bounce, mixing, stationary
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.pictures.figures import (
+    PLAIN,
     blank_axes,
     check_images,
     colour_bar,
@@ -145,7 +146,7 @@ def show_heads(
             name_column(axis, f"head {head}, |λ₂| = {second[head]:.3f}")
         name_row(row[0], layer.name)
     colour_bar(figure, colours, axes, "bottom")
-    figure.axes[-1].set_xlabel("|λ₂|", fontsize=7)
+    figure.axes[-1].set_xlabel("|λ₂|", fontsize=7, **PLAIN)
     draw_marked(figure, maps, store, layers, example, keep_sinks)
     write_title(figure, title, store_title("TokenRank of heads", store, layers, damping=damping))
     return figure

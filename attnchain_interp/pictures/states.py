@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnchain_interp.chain import coarse_grained_stationary
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.pictures.figures import Box, blank_axes, covered_box, name_column, write_title
+from attnchain_interp.pictures.figures import PLAIN, Box, blank_axes, covered_box, name_column, write_title
 from attnchain_interp.pictures.images import displayable
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.store import AttentionStore
@@ -69,7 +69,9 @@ def show_states(
         box = (0, 0, *picture.shape[1::-1]) if store is None else covered_box(store, picture)
         handles = _draw_regions(row[1], picture, memberships_of, weights_of, box)
         columns = 2 if len(handles) > 8 else 1
-        row[2].legend(handles=handles, loc="upper left", borderaxespad=0, fontsize=6, frameon=False, ncols=columns)
+        legend = row[2].legend(handles=handles, loc="upper left", borderaxespad=0, fontsize=6, frameon=False, ncols=columns)
+        for text in legend.get_texts():
+            text.set(**PLAIN)
         row[2].set_box_aspect(picture.shape[0] / picture.shape[1])
     for axis, name in zip(axes[0], ("input", "metastable states", "stationary weight"), strict=True):
         name_column(axis, "share of the patches" if weights is None and axis is axes[0, 2] else name)
@@ -108,7 +110,7 @@ def _draw_regions(
         if (state == number).any():
             y, x = np.unravel_index(np.where(state == number, share, -1).argmax(), share.shape)
             place = (width * (x + 0.5) / columns - 0.5, height * (y + 0.5) / rows - 0.5)
-            text = axis.text(*place, str(number + 1), fontsize=6, weight="bold", ha="center", va="center")
+            text = axis.text(*place, str(number + 1), size=6, weight="bold", ha="center", va="center", color="black", **PLAIN)
             text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
             handles.append(Patch(color=colour, label=label))
         else:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from attnchain_interp.chain import mixing
 from attnchain_interp.checks import check_position
-from attnchain_interp.pictures.figures import CellFigure, colour_bar, store_title, write_title
+from attnchain_interp.pictures.figures import PLAIN, CellAxes, CellFigure, colour_bar, store_title, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
 from attnchain_interp.reprs import visible
 from attnchain_interp.store import AttentionStore, LayerSelection, known_sinks
 from attnchain_interp.store.label_texts import label_texts
 
-_HIGH, _WIDE, _MOST_LABELS = 0.07, 0.14, 60  # inches of a head and of a token; labels under the picture
+_HIGH, _WIDE, _LETTER, _MOST_LABELS = 0.07, 0.14, 0.08, 60  # inches of a head, a token and a letter; labels under the picture
 
 
 def show_text_heads(
@@ -49,31 +49,33 @@ def show_text_heads(
     values = np.concatenate(rows)
     kept = [k for k, place in enumerate(places) if keep_sinks or place not in told]
     scale = Scale.robust([values[:, kept]])
-    figure = CellFigure(figsize=(_WIDE * len(places) + 3, _HIGH * len(values) + 1.6), layout="constrained")
+    step = -(-len(places) // _MOST_LABELS)
+    texts = [text or label for text, label in zip(label_texts(labels), labels, strict=True)]  # none: a part of a character
+    shown = [visible(texts[place].replace("\n", "↵").strip()) or "␣" for place in places[::step]]
+    high = _HIGH * len(values) + _LETTER * max(map(len, shown)) + 1.4
+    figure = CellFigure(figsize=(_WIDE * len(places) + 3, high), layout="constrained")
     ratio = [max(6, len(places)), 1]
-    axis, beside = figure.subplots(1, 2, sharey=True, width_ratios=ratio)
+    axis, beside = figure.subplots(1, 2, sharey=True, width_ratios=ratio, subplot_kw={"axes_class": CellAxes})
     drawn = axis.imshow(values, cmap="Blues", norm=scale.norm, aspect="auto", interpolation="nearest")
     mixed = beside.imshow(np.concatenate(slow)[:, None], cmap=colormaps["viridis"], vmin=0, vmax=1, aspect="auto")
     for last in ends[:-1]:
         axis.axhline(last - 0.5, color="black", linewidth=0.4)
     middles = [last - layer.heads / 2 - 0.5 for last, layer in zip(ends, chosen, strict=True)]
-    axis.set_yticks(middles, [layer.name for layer in chosen], fontsize=5, parse_math=False)
-    step = -(-len(places) // _MOST_LABELS)
-    texts = [text or label for text, label in zip(label_texts(labels), labels, strict=True)]  # none: a part of a character
-    shown = [visible(texts[place].replace("\n", "↵").strip()) or "␣" for place in places[::step]]
-    axis.set_xticks(range(0, len(places), step), shown, rotation=90, fontsize=6, parse_math=False)
+    axis.set_yticks(middles, [layer.name for layer in chosen], fontsize=5, **PLAIN)
+    axis.set_xticks(range(0, len(places), step), shown, rotation=90, fontsize=6, **PLAIN)
     for label, place in zip(axis.get_xticklabels(), places[::step], strict=True):
-        label.set_color("#D55E00" if place in told else "black")
+        if place in told:
+            label.set_color("#D55E00")
     axis.tick_params(length=0)
     beside.set_xticks([])
     beside.tick_params(length=0)
     read = "attention of the last token" if store.causal else "TokenRank"
-    axis.set_title(f"{read}, heads {'by |λ₂|' if order == 'lambda2' else 'in order'}", fontsize=7)
-    beside.set_title("|λ₂|", fontsize=7)
+    axis.set_title(f"{read}, heads {'by |λ₂|' if order == 'lambda2' else 'in order'}", fontsize=7, **PLAIN)
+    beside.set_title("|λ₂|", fontsize=7, **PLAIN)
     colour_bar(figure, mixed, beside)
     bar = figure.colorbar(drawn, ax=axis, location="bottom", shrink=0.6, aspect=40, extend=scale.extend(values))
     bar.ax.tick_params(labelsize=6)
-    bar.set_label(f"{read}{scale.note}", fontsize=6)
+    bar.set_label(f"{read}{scale.note}", fontsize=6, **PLAIN)
     note = ["Attention sinks (red) are left out of the scale."] if told and not keep_sinks else []
     list_sinks(figure, [] if known is None else known.lines(example), note)
     write_title(figure, title, store_title(f"{read} of heads", store, layers))

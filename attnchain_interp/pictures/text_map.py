@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.pictures.figures import DIVERGING, CellFigure, write_title
+from attnchain_interp.pictures.figures import DIVERGING, PLAIN, CellFigure, write_title
 from attnchain_interp.pictures.scale import Scale, finite
 from attnchain_interp.pictures.sink_marks import list_sinks
 from attnchain_interp.reprs import counted, visible
@@ -95,8 +95,8 @@ def show_text(result: TextAttributionResult, *, width: int = 110, title: str | N
     corners, values = [np.empty((0, 4, 2))], [np.empty(0)]
     for word in words:
         left, top = word.column * _ADVANCE, tops[word.line]
-        colour = _GREY if template[word.number] else _SINK if word.number in sinks else "black"
-        axis.text(left, top + _TOP / 2, word.text, size=_WORD, family="monospace", va="center", color=colour, parse_math=False)
+        colour = _GREY if template[word.number] else _SINK if word.number in sinks else None
+        axis.text(left, top + _TOP / 2, word.text, size=_WORD, family="monospace", va="center", color=colour, **PLAIN)
         if not template[word.number]:
             right, y = left + _ADVANCE * _cells(word.text), top + _TOP + _CELL * np.arange(len(outputs) + 1)
             ends = np.array([left, right, right, left])
@@ -105,7 +105,7 @@ def show_text(result: TextAttributionResult, *, width: int = 110, title: str | N
     for line in sorted(shown):
         for j, text in enumerate(outputs):
             place = tops[line] + _TOP + _CELL * (j + 0.5)
-            axis.text(-_ADVANCE, place, text, size=_LABEL, family="monospace", ha="right", va="center", parse_math=False)
+            axis.text(-_ADVANCE, place, text, size=_LABEL, family="monospace", ha="right", va="center", **PLAIN)
     colours = colormaps[DIVERGING if scale.signed else _COLOURS]
     polygons: Any = np.concatenate(corners)  # matplotlib takes an array faster than a list
     drawn = axis.add_collection(
@@ -113,7 +113,7 @@ def show_text(result: TextAttributionResult, *, width: int = 110, title: str | N
     )
     bar = figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01, aspect=40, extend=scale.extend(np.concatenate(values)))
     bar.ax.tick_params(labelsize=6)
-    bar.set_label("share of the row" + scale.note.replace(", ", ",\n"), fontsize=6)
+    bar.set_label("share of the row" + scale.note.replace(", ", ",\n"), fontsize=6, **PLAIN)
     notes = ["Grey: the chat template, left out of the shares."] if any(template) else []
     notes += [result.left_out] if result.left_out else []
     list_sinks(figure, [f"{by_word.input_tokens[k]} {told}" for k, told in sinks.items()], notes)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot
+from matplotlib import pyplot, rc_context
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 import attnchain_interp as ac
+from attnchain_interp import pictures
 from attnchain_interp.pictures.figures import (
     blank_axes,
     colour_bar,
@@ -22,6 +27,8 @@ from attnchain_interp.pictures.figures import (
     patch_at,
 )
 from attnchain_interp.pictures.scale import Scale
+
+from .walks import small_store
 
 MAP = np.array([[0.0, 1.0], [2.0, 4.0]])
 TOKENS = ac.TokenLayout.image(2, (2, 3), prefix=[ac.Role.CLASS])
@@ -43,6 +50,59 @@ def test_a_notebook_shows_a_figure_where_pyplot_was_never_loaded() -> None:
     with Image.open(BytesIO(figure._repr_png_())) as picture:  # type: ignore[attr-defined]
         assert picture.size == tuple((figure.get_size_inches() * figure.dpi).astype(int))
         assert len(set(picture.convert("L").tobytes())) > 3
+
+
+def words() -> Figure:
+    """The heads of a text, whose names no LaTeX can set."""
+    layout = ac.TokenLayout.text(labels=[["a_b", "50%", "#"]])
+    return ac.show_heads(ac.AttentionStore.from_maps([torch.eye(3)[None, None]], layout, ["layer_0"]))
+
+
+def shades() -> Figure:
+    scores = torch.tensor([[0.2, -0.3, 0.5]])
+    return pictures.show_text(
+        ac.TextAttributionResult(input_tokens=["a", "dog", "bit"], output_tokens=["me"], token_attr=scores, policy="own")
+    )
+
+
+IMAGE = torch.arange(24.0).reshape(1, 4, 6).expand(3, -1, -1) / 24
+DRAWN: dict[str, Callable[[], Figure]] = {
+    "an attribution": lambda: pictures.show_attribution(torch.arange(6.0).reshape(1, 2, 3), IMAGE[None], title="a_b"),
+    "a walk": lambda: pictures.show_bounces(small_store(), IMAGE, start=6),
+    "states": lambda: pictures.show_states(small_store(), [IMAGE, IMAGE]),
+    "layers": lambda: pictures.show_layers(small_store(), IMAGE),
+    "heads": lambda: ac.show_heads(small_store()),
+    "heads of a text": words,
+    "a text": shades,
+    "a chain": lambda: pictures.show_chain(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), labels=["a_b", "%"]),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_settings_of_the_user_turn_no_image(draw: Callable[[], Figure]) -> None:
+    with rc_context({"image.origin": "lower"}):
+        turned = draw()._repr_png_()  # type: ignore[attr-defined]
+    assert turned == draw()._repr_png_()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_no_name_is_latex(draw: Callable[[], Figure]) -> None:
+    with rc_context({"text.usetex": True}):
+        named = [text for text in draw().findobj(Text) if isinstance(text, Text) and text.get_text()]
+    assert named
+    assert not [text for text in named if text.get_usetex()]
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_texts_can_be_read_on_a_dark_page(draw: Callable[[], Figure]) -> None:
+    with pyplot.style.context("dark_background"):
+        figure = draw()
+        figure.draw_without_rendering()
+        outside = [text for text in figure.findobj(Text) if isinstance(text, Text) and not text.get_path_effects()]
+        inside = {text for axis in figure.axes for text in axis.texts if text.get_zorder() == 4}  # of states, on their colour
+        assert not [text for text in outside if text not in inside and text.get_text() and sum(to_rgb(text.get_color())) < 1]
+        marks = [text for axis in figure.axes for text in axis.texts if text.get_path_effects()]
+        assert all(to_rgb(text.get_color()) == (0, 0, 0) for text in marks)  # within a white line
 
 
 def test_a_map_over_an_image_covers_it_and_lets_it_through() -> None:

@@ -64,6 +64,15 @@ def test_labels_are_the_texts_of_the_tokens(labels: list[str], shown: list[str])
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == shown
 
 
+@pytest.mark.parametrize("length", [4, 30])
+def test_long_labels_leave_the_rows_beside_each_other(length: int) -> None:
+    figure = ac.show_heads(store(True, ["m" * length, "b", "c", "d"]), 0)
+    figure.draw_without_rendering()
+    heads, beside = (axis.get_position() for axis in figure.axes[:2])
+    assert (heads.y0, heads.y1) == pytest.approx((beside.y0, beside.y1), abs=1e-3)
+    assert heads.height * figure.get_figheight() > 0.2
+
+
 def test_patches_within_a_text() -> None:
     """A decoder that sees: its patches have no grid of their own, and stand in the row like words."""
     plain = store(True)
