@@ -192,7 +192,15 @@ def argument_of(given: Sequence[Any], outer: Mapping[str, Any]) -> str | None:
 
     None where it is given the first one, or nothing that is one of them: a tensor that the source has made.
     """
-    places = {name: value.untyped_storage().data_ptr() for name, value in outer.items() if isinstance(value, Tensor)}
-    inner = {value.untyped_storage().data_ptr() for value in given if isinstance(value, Tensor)}
+    places = {name: _place(value) for name, value in outer.items() if isinstance(value, Tensor)}
+    inner = {_place(value) for value in given if isinstance(value, Tensor)} - {None}
     there = [name for name, place in places.items() if place in inner]
     return there[0] if there and next(iter(places)) not in there else None
+
+
+def _place(tensor: Tensor) -> int | None:
+    """Where a tensor is stored; None where it has no storage of its own (sparse, nested and mapped tensors)."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return None

@@ -303,3 +303,35 @@ def test_scores_of_a_model_that_is_given_another_argument_do_not_lie_on_the_inpu
         method.attribute(IMAGES, model_kwargs={"y": IMAGES + 1}, reading=other)
     grid = method.attribute(IMAGES, additional_forward_args=IMAGES + 1, reading=other, output="grid")
     assert grid.shape == (2, 2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning", "ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("form", ["sparse", "compressed", "nested"])
+def test_arguments_without_a_storage_of_their_own(whole: Classifier, form: str) -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = whole
+
+        def forward(self, pictures: Tensor, beside: Tensor) -> Tensor:
+            return self.whole(pictures)
+
+    beside = {
+        "sparse": torch.eye(3).to_sparse(),
+        "compressed": torch.eye(3).to_sparse_csr(),
+        "nested": torch.nested.nested_tensor([torch.rand(2), torch.rand(3)], layout=torch.jagged),
+    }[form]
+    assert torch.equal(ac.capture(Beside().eval(), IMAGES, beside).maps(), ac.capture(whole, IMAGES).maps())
+
+
+def test_a_mapped_model_is_refused(whole: Classifier) -> None:
+    class Mapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = whole
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return torch.vmap(lambda one: self.whole(one[None])[0])(pictures)
+
+    with pytest.raises(ac.AttentionError, match="(?s)torch.vmap"):
+        ac.capture(Mapped().eval(), IMAGES)

@@ -78,7 +78,7 @@ class TimmAdapter:
         with recorder(source, watched, set(wanted), request.collector, request.edit, beside) as recording:
             request.run(source, inputs, kwargs)
         check_replaced("timm", source, lambda: (request.runs or source)(*inputs, **kwargs), watched, set(wanted), tokens.batch)
-        advice = "This version of timm computes it in a way that is not known here."
+        advice = "Choose layers that this call runs, and whose maps can be read: layers=[…]."
         seen = recording.metadata(request.layers, advice, tokens_advice(tokens))
         return request.result(wanted, {"adapter": "timm", "model": name, "kind": kind} | seen, list(attention))
 

@@ -119,6 +119,11 @@ class _Forwards(ExitStack):
         check_ready(source)
         self._source, self._inputs, self._kwargs, self._call = source, inputs, kwargs, call
         self._given = list(sequences_given([*inputs, *kwargs.values()]))
+        if any(tensor.is_nested for tensor in self._given):
+            raise AttentionError(
+                f"{type(source).__name__} was given sequences that are nested in one tensor, and have no map of one size.",
+                "Pad them: nested.to_padded_tensor(0.0), and give the model a mask of the padding.",
+            )
         self._image = image_layout(source, inputs, kwargs)
         self._named = {str(place): value for place, value in enumerate(inputs)} | dict(kwargs)
         self._uses = survey(source, self._run, self._named)

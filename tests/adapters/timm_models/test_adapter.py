@@ -168,6 +168,13 @@ def test_a_pool_of_all_tokens_is_a_chain_of_its_own() -> None:
     store.chain()
 
 
+def test_layers_that_a_call_leaves_out_are_named() -> None:
+    forward, images = built("vit_tiny_patch16_224").forward_intermediates, pictures(ROWS["vit_tiny_patch16_224"])
+    with pytest.raises(ac.AttentionError, match=r"(?s)1 of 2 .*blocks.1.attn.*Choose layers that this call runs"):
+        ac.capture(forward, images, indices=[0], stop_early=True)
+    assert ac.capture(forward, images, indices=[0], stop_early=True, layers=[0]).names == ["blocks.0.attn"]
+
+
 def test_kinds_that_a_model_does_not_have() -> None:
     with pytest.raises(ac.AttentionError, match='kind="pool": this VisionTransformer has no pooling head that attends'):
         ac.capture(built("vit_tiny_patch16_224"), torch.rand(1, 3, 64, 64), reading=ac.Reading(kind="pool"))

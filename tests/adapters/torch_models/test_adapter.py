@@ -197,6 +197,14 @@ def test_keys_that_a_mask_adds_to_are_padding_where_nobody_attends_to_them(weigh
     assert ac.capture(wakened(Own()), ids=IDS, absent=added.clamp(min=-1)).tokens.mask.all()
 
 
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_sequences_are_refused(layout: torch.layout) -> None:
+    nested = torch.nested.nested_tensor([torch.rand(length, WIDTH) for length in (3, 5)], layout=layout)
+    with pytest.raises(ac.AttentionError, match=r"(?s)given sequences that are nested .*to_padded_tensor\(0.0\)"):
+        ac.capture(encoder(), nested)
+
+
 def called(run: Callable[[], Any]) -> set[str]:
     """The names of torch's operators that run."""
     with torch.profiler.profile() as profile:
