@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Literal, cast, final
 
 import torch
@@ -204,6 +205,7 @@ def _fused_call(
     return AttentionCall(factors, lambda: value[lead], lambda mixed: mixed[back], "sdpa", folded=groups == 1)
 
 
+@lru_cache(1024)
 def _kernel(function: Any) -> str | None:
     """The refusal of a fused function that shows no map."""
     name = getattr(function, "__name__", "")

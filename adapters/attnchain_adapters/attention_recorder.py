@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import AttentionError, Factors
 from attnchain_interp.capture import Edit, OutputCollector, Shown, of_this_thread
 from attnchain_interp.store import LayerSelection, names_given
+
+_FUSED: Final = frozenset((F.scaled_dot_product_attention, F.multi_head_attention_forward))
 
 
 class Taker(Protocol):
@@ -58,6 +60,8 @@ class AttentionRecorder(TorchFunctionMode):
             `taker.take`.
     """
 
+    _EVERY: ClassVar = False  # whether calls of every module are noted
+
     def __init__(
         self,
         model: nn.Module,
@@ -81,17 +85,24 @@ class AttentionRecorder(TorchFunctionMode):
         self._unreadable: dict[str, str] = {}
         self._doubts: list[tuple[Doubt, Callable[[], object]]] = []  # with what notes it
         self._attention, self._patches = AttentionCalls(), Patches()
+        self._output = taker if isinstance(taker, OutputCollector) else None
 
     def __enter__(self) -> AttentionRecorder:
+        followed = {module: name for name, module in self._model.named_modules() if self._follows(name, module)}
+        enter = of_this_thread(lambda module, *given: self._enter(followed[module], module, *given))
         leave = of_this_thread(self._leave)
-        for name, module in self._model.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks: a transform of images
-                continue
-            enter = of_this_thread(partial(self._enter, name))
+        for module in followed:
             self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             self._handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
         super().__enter__()
         return self
+
+    def _follows(self, name: str, module: nn.Module) -> bool:
+        """Returns whether calls of a module are noted. Modules of torch without parts (projections, norms) never attend."""
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks: a transform of images
+            return False
+        own = type(module).__module__.startswith("torch.nn.modules.")
+        return name in self._layers or self._EVERY or bool(module._modules) or not own
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
@@ -147,8 +158,8 @@ class AttentionRecorder(TorchFunctionMode):
     ) -> Any:
         if torch.compiler.is_compiling():
             return func(*args, **(kwargs or {}))
-        kwargs, reads, function = kwargs or {}, self._reads(), function_of(func)
-        if function in (F.scaled_dot_product_attention, F.multi_head_attention_forward) and not reads:
+        kwargs, function = kwargs or {}, function_of(func)
+        if function in _FUSED and not self._reads():
             self._pass_by("")
             return func(*args, **kwargs)
         if function is F.multi_head_attention_forward:
@@ -162,7 +173,7 @@ class AttentionRecorder(TorchFunctionMode):
             return result
         if call is None:
             return result
-        if not reads:
+        if not self._reads():
             self._pass_by(call)
             return result
         return self._read(call, result)
@@ -210,8 +221,8 @@ class AttentionRecorder(TorchFunctionMode):
         with DisableTorchFunction():
             if self._taker is not None:
                 self._taker.take(layer, Shown(attention.detach(), call.sink, call.value_norms))
-            if isinstance(self._taker, OutputCollector):
-                return self._taker.take_output(layer, call.make_values(), call.output, result)
+            if self._output is not None:
+                return self._output.take_output(layer, call.make_values(), call.output, result)
         if self._edit is None or isinstance(attention, Factors):
             return result
         return call.with_maps(self._edit(layer, attention))

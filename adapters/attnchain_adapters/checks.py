@@ -25,9 +25,8 @@ def check_ready(model: nn.Module) -> None:
     Raises:
         AttentionError: the model has no weights yet (it is on the meta device), or as `check_settled`.
     """
-    offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())
     absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-    if absent and not offloaded:
+    if absent and not any(hasattr(module, "_hf_hook") for module in model.modules()):
         raise AttentionError(
             f"the model is on the meta device ({absent[0]} and {len(absent) - 1} more have no weights).",
             "Load the weights first: from_pretrained(…) without device_map='meta', or model.to_empty(device='cpu') and"
@@ -175,8 +174,8 @@ def described(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
-def in_place_of(model: nn.Module, names: Iterable[str], framework: str) -> dict[str, nn.Module]:
-    """Returns these modules, and modules of other packages whose names differ from one of them by numbers alone.
+def in_place_of(modules: Mapping[str, nn.Module], names: Iterable[str], framework: str) -> dict[str, nn.Module]:
+    """Returns the modules of these names, and modules of other packages whose names differ from one of them by numbers alone.
 
     A user who gives one block another attention class (`model.blocks[-1].attn = SelfSelf(…)`) puts it in the place of a
     module that the framework's family knows.
@@ -185,7 +184,7 @@ def in_place_of(model: nn.Module, names: Iterable[str], framework: str) -> dict[
     patterns = {_pattern(name) for name in known}
     return {
         name: module
-        for name, module in model.named_modules()
+        for name, module in modules.items()
         if name in known or (type(module).__module__.split(".")[0] not in (framework, "torch") and _pattern(name) in patterns)
     }
 

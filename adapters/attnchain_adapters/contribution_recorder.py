@@ -35,6 +35,8 @@ class ContributionRecorder(AttentionRecorder):
         AttentionError: as `AttentionRecorder`, and as `ContributionTrace.block`.
     """
 
+    _EVERY = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -67,7 +67,7 @@ class Marks:
 
     def first(self, given: Iterable[Tensor]) -> Tensor | None:
         """Returns the first of some tensors that is marked, one of rank 0 before others; None where none is."""
-        return min((each for each in given if each in self._marks), key=self.rank, default=None)
+        return min((each for each in given if each in self._marks), key=self.rank, default=None) if self._marks else None
 
     def outside(self, value: Tensor) -> bool:
         """Marks a tensor within torch.vmap if it was marked before the mapped function was called. Returns whether it was."""

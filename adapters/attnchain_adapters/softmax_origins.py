@@ -23,7 +23,7 @@ SOFTMAX: Final = frozenset(
 )
 SUM: Final = frozenset((torch.sum, Tensor.sum))
 _TOTAL: Final = SUM | {torch.logsumexp, Tensor.logsumexp, torch.special.logsumexp}
-_STARTS: Final = SOFTMAX | _TOTAL | {F.normalize, torch.einsum}
+STARTS: Final = SOFTMAX | _TOTAL | {F.normalize, torch.einsum}
 _ADD: Final = frozenset((torch.add, Tensor.add, Tensor.add_))
 SHIFT: Final = _ADD | frozenset((torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min))
 DIVIDE: Final = frozenset((torch.div, Tensor.div, Tensor.div_, torch.true_divide, Tensor.true_divide, Tensor.__truediv__))
@@ -57,10 +57,6 @@ class SoftmaxOrigins:
 
     def __bool__(self) -> bool:
         return bool(self._totals)
-
-    def starts(self, function: Any) -> bool:
-        """Returns whether a function may begin a softmax."""
-        return function in _STARTS
 
     def axis(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int | None:
         """Takes the next function of a forward. Returns the axis over which its result is a softmax; None if it is none."""

@@ -20,11 +20,12 @@ from attnchain_adapters.map_product import NESTED, Product
 from attnchain_adapters.probability_rows import excess, is_negative, rows_of
 from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, by_place, factors, is_learnt
 from attnchain_adapters.softmax_marks import Mark, Marks
-from attnchain_adapters.softmax_origins import MULTIPLY, SOFTMAX, SUM, SoftmaxOrigins, axis_given
+from attnchain_adapters.softmax_origins import MULTIPLY, SOFTMAX, STARTS, SUM, SoftmaxOrigins, axis_given
 from attnchain_adapters.torch_operators import tensors_in
 from attnchain_adapters.two_softmaxes import Doubt, Doubts, may_attend, told
 
 _BEGIN: Final = PRODUCT | MULTIPLY  # their factors may be known by their numbers
+_WATCHED: Final = _BEGIN | STARTS
 
 
 @final
@@ -47,10 +48,12 @@ class SoftmaxTrail:
         A text says why a product cannot be read. A doubt is a product that may be attention. The end of the forward decides
         it.
         """
-        if not self._open and function not in _BEGIN and not self._origins.starts(function):  # most functions of a forward
+        if not self._open and function not in _WATCHED:  # most functions of a forward
             return None
         if function in _BEGIN:
             args, kwargs = by_place(args, kwargs)
+        if not self._open and function is F.linear and is_learnt(args[1]):
+            return None
         axis, late = self._origins.axis(function, args, kwargs, result), self._late.follow(function, args, kwargs, result)
         if axis is not None and result.ndim > 1:
             self._marks[result] = Mark.along(result, axis)

@@ -25,12 +25,15 @@ _OF_ANOTHER_NAME: Final[dict[str, Any]] = {
 }
 
 
+_OPERATORS: Final = OpOverload, OpOverloadPacket
+
+
 def function_of(function: Any) -> Any:
     """Returns the function of torch that an operator of `torch.ops.aten` is, and anything else as it is.
 
     Their first arguments are the same.
     """
-    return _found(function) if isinstance(function, OpOverload | OpOverloadPacket) else function
+    return _found(function) if isinstance(function, _OPERATORS) else function
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -54,9 +54,10 @@ def uncompiled(source: Any) -> Any:
     if original is not None and module is source:
         log.warning("%s is compiled; the attention is that of the uncompiled model", type(original).__name__)
         module = source = original
-    for name, each in module.named_modules():
+    modules = dict(module.named_modules())
+    for name, each in modules.items():
         _check(name, each)
-    check_whole_layers(module)
+    _check_whole_layers(modules)
     return source
 
 
@@ -105,21 +106,20 @@ def _check_unscripted(name: str, source: Any) -> None:
 _FULLY_SHARDED: Final = frozenset(("FSDPModule", "FullyShardedDataParallel"))
 
 
-def check_whole_layers(module: nn.Module) -> None:
+def _check_whole_layers(modules: Mapping[str, nn.Module]) -> None:
     """Refuses a model whose layers are split among processes: each computes some of the heads, or of the tokens.
 
     Fully sharded models (FSDP) are whole where it counts: each process gathers the weights of a layer before it runs.
     """
-    gathered = {id(weight) for each in module.modules() if _fully_sharded(each) for weight in each.parameters()}
-    split = [
-        name
-        for name, weight in module.named_parameters()
-        if sum(placement.is_shard() for placement in getattr(weight, "placements", ())) > (id(weight) in gathered)
-    ]
-    for name, each in module.named_modules():
+    gathered = {id(weight) for each in modules.values() if _fully_sharded(each) for weight in each.parameters()}
+    split = []
+    for name, each in modules.items():
         held = vars(each)
+        for own, weight in held["_parameters"].items():
+            if sum(placement.is_shard() for placement in getattr(weight, "placements", ())) > (id(weight) in gathered):
+                split.append(f"{name}.{own}" if name else own)
         if (held.get("_tp_size") or 1) > 1 or held.get("_parallel_config") is not None:
-            split.append(name or type(module).__name__)
+            split.append(name or type(each).__name__)
     if split:
         raise AttentionError(
             f"{split[0]} is split among processes (tensor or context parallelism), so each computes attention of some heads or"
@@ -140,4 +140,4 @@ def check_holds_weights(module: nn.Module | None) -> None:
 
 
 def _fully_sharded(module: nn.Module) -> bool:
-    return any(kind.__name__ in _FULLY_SHARDED for kind in type(module).__mro__)
+    return not _FULLY_SHARDED.isdisjoint(kind.__name__ for kind in type(module).__mro__)

@@ -13,6 +13,7 @@ import transformers
 from torch import Tensor, nn
 
 import attnchain_interp as ac
+from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.fused_factors import fused_factors
 
 SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32}
@@ -254,6 +255,20 @@ def test_where_all_blocks_have_another_class_the_message_says_how_to_read_them()
     reading = ac.Reading(tokens=ac.TokenLayout.image(grid=(4, 4), class_token=True))
     assert ac.prove(model, pixels(model), reading=reading).holds
     assert ac.capture(model, pixels(model), reading=reading).names == [f"blocks.{k}.attn" for k in range(3)]
+
+
+def test_projections_and_norms_are_not_followed() -> None:
+    class Own(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(4, 4), Own(4, 4), nn.LayerNorm(4), nn.MultiheadAttention(4, 1), nn.Identity())
+
+    def followed() -> list[str]:
+        return [name for name, module in model.named_modules() if module._forward_pre_hooks and module._forward_hooks]
+
+    with AttentionRecorder(model, {"4": ["4"]}, {"4"}, None):
+        assert followed() == ["", "1", "3", "4"]
+    assert not followed()
 
 
 def test_attention_outside_of_the_known_layers_is_refused_by_name() -> None:

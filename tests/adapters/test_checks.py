@@ -101,4 +101,4 @@ def test_modules_in_the_place_of_known_ones() -> None:
         pass
 
     model = nn.ModuleDict({"blocks": nn.ModuleList([nn.Identity(), Own(), nn.Identity()]), "head": Own()})
-    assert list(in_place_of(model, ["blocks.0"], "timm")) == ["blocks.0", "blocks.1"]
+    assert list(in_place_of(dict(model.named_modules()), ["blocks.0"], "timm")) == ["blocks.0", "blocks.1"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from attnchain_adapters.softmax_origins import SoftmaxOrigins
+from attnchain_adapters.softmax_origins import STARTS, SoftmaxOrigins
 
 
 class Watched(TorchFunctionMode):
@@ -21,7 +21,7 @@ class Watched(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.started |= self.origins.starts(func)
+        self.started |= func in STARTS
         if (axis := self.origins.axis(func, args, kwargs or {}, result)) is not None:
             self.axes.append(axis % result.ndim - result.ndim)
         return result

@@ -55,7 +55,8 @@ class TimmAdapter:
         check_one_of("kind", kind, ("encoder", "pool"))
         family = family_of(source)
         name = type(source).__name__
-        encoder, pooling = _attention(source, family), _of_classes(source, _POOLING)
+        modules = dict(source.named_modules())
+        encoder, pooling = _attention(modules, family), _of_classes(modules, _POOLING)
         attention = pooling if kind == "pool" else encoder
         if not attention:
             absent = "pooling head that attends" if kind == "pool" else f"attention module ({', '.join(family.attention)})"
@@ -74,7 +75,7 @@ class TimmAdapter:
         heads, fused = max(getattr(m, "num_heads", 1) for m in chosen), all(getattr(m, "fused_attn", False) for m in chosen)
         request.collector.expect(Expected(tokens, len(chosen), heads, fused, queries))
         watched = {layer: [layer] for layer in attention}
-        beside = [*encoder, *pooling, *_of_classes(source, family.attention + family.beside)]
+        beside = [*encoder, *pooling, *_of_classes(modules, family.attention + family.beside)]
         with recorder(source, watched, set(wanted), request.collector, request.edit, beside) as recording:
             request.run(source, inputs, kwargs)
         check_replaced("timm", source, lambda: (request.runs or source)(*inputs, **kwargs), watched, set(wanted), tokens.batch)
@@ -93,11 +94,11 @@ class TimmAdapter:
         return LoadedModel(model, preprocess, {"x": torch.rand(1, *config["input_size"])})
 
 
-def _attention(model: nn.Module, family: Family) -> dict[str, Any]:
+def _attention(modules: Mapping[str, nn.Module], family: Family) -> dict[str, Any]:
     """The modules that attend among the tokens, in the order in which the model runs them."""
-    found = _of_classes(model, family.attention)
+    found = _of_classes(modules, family.attention)
     known = [name for name in found if family.named in ("", name.rsplit(".", 1)[-1])]
-    return in_place_of(model, known, "timm")
+    return in_place_of(modules, known, "timm")
 
 
 def _attends(module: nn.Module) -> bool:
@@ -105,5 +106,5 @@ def _attends(module: nn.Module) -> bool:
     return "Att" in name or any(name in family.attention for family in FAMILIES.values())
 
 
-def _of_classes(model: nn.Module, classes: tuple[str, ...]) -> dict[str, Any]:
-    return {name: module for name, module in model.named_modules() if type(module).__name__ in classes}
+def _of_classes(modules: Mapping[str, nn.Module], classes: tuple[str, ...]) -> dict[str, Any]:
+    return {name: module for name, module in modules.items() if type(module).__name__ in classes}

@@ -101,6 +101,8 @@ def survey(model: nn.Module, run: Callable[[], Any], arguments: Mapping[str, Any
 class _Survey(AttentionRecorder):
     """Reads all attention, and hands none of it over."""
 
+    _EVERY = True
+
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
         super().__init__(model, {}, frozenset(), None)
         self.uses: list[Use] = []

@@ -81,7 +81,8 @@ class TransformersAdapter:
             _check_signature(model)
         given = kwargs if is_generated else arguments_of(model, inputs, kwargs, request.runs)
         images = any(name.startswith("pixel_values") and value is not None for name, value in given.items())
-        stack = stack_meant(stacks_of(model), type(model).__name__, reading.kind, reading.tower, images)
+        stacks = stacks_of(model)
+        stack = stack_meant(stacks, type(model).__name__, reading.kind, reading.tower, images)
         check_ready(model)
         wanted = request.select(stack.names)
 
@@ -96,7 +97,8 @@ class TransformersAdapter:
                 batch = expect(given)
                 runs = partial(request.runs or source, *inputs, **kwargs)
                 check_replaced("transformers", model, runs, stack.layers, set(wanted), batch)
-            taker, beside = request.collector if generation is None else generation.steps, attention_modules(model)
+            taker = request.collector if generation is None else generation.steps
+            beside = [name for each in stacks for name in each.layers]
             recording = opened.enter_context(recorder(model, stack.layers, set(wanted), taker, request.edit, beside))
             options = kwargs if generation is None else generation.options(kwargs, reading.tokenizer)
             output = request.run(source, inputs, options)

@@ -97,7 +97,7 @@ def family_of(model: Any) -> Family:
 
 def attends(model: nn.Module) -> bool:
     """Returns whether a module of a model has attention, by the name of its class."""
-    return bool(attention_modules(model))
+    return any("Attention" in type(module).__name__ for module in model.modules()) and bool(attention_modules(model))
 
 
 def stacks_of(model: Any) -> list[Stack]:
@@ -146,11 +146,12 @@ def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, towe
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Returns the innermost modules whose class is called attention, and the user's own that stand in the place of one."""
-    named = {name: module for name, module in model.named_modules() if "Attention" in type(module).__name__}
+    modules = dict(model.named_modules())
+    named = {name: module for name, module in modules.items() if "Attention" in type(module).__name__}
     outer = {".".join(parts[:k]) for parts in (name.split(".") for name in named) for k in range(len(parts))}
     inner = [name for name in named if name not in outer]
     known = [name for name in inner if not any(word in type(named[name]).__name__ for word in _NO_SOFTMAX)]
-    return in_place_of(model, known, "transformers")
+    return in_place_of(modules, known, "transformers")
 
 
 def _owner(model: Any, name: str) -> Any:
