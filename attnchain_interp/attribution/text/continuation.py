@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.attribution.embeddings import embedding_of
+from attnchain_interp.checks import check_whole_number
 from attnchain_interp.errors import AttentionError
 
 GREEDY: Final[dict[str, Any]] = {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}
+
+_NOT_TAKEN: Final = ("generation_config", "max_length", "num_return_sequences", "input_ids", "inputs", "attention_mask")
 
 
 def given_tokens(target: Any, encode: Any) -> Tensor | None:
@@ -43,9 +46,37 @@ def given_tokens(target: Any, encode: Any) -> Tensor | None:
     return tokens.long().cpu()
 
 
+def generation_options(model: Any, gen_args: Mapping[str, Any] | None, tokenizer: Any) -> dict[str, Any]:
+    """Returns the arguments of `generate`: those that are given, else greedy ones; a tokenizer for strings that end a text.
+
+    Raises:
+        AttentionError: arguments that say otherwise how long the output is, how many outputs there are, or what the prompt is.
+    """
+    options = {**GREEDY, **(gen_args or {})}
+    if taken := [name for name in _NOT_TAKEN if name in options]:
+        raise AttentionError(
+            f"gen_args holds {', '.join(taken)}; attribute_text generates one text of max_new_tokens tokens after the prompt.",
+            'Pass the settings by their names: gen_args={"max_new_tokens": 25, "do_sample": True}. Or generate, and pass the'
+            " new tokens as target.",
+        )
+    check_whole_number("max_new_tokens", options["max_new_tokens"], "how many tokens may be generated")
+    stops = options.get("stop_strings", getattr(getattr(model, "generation_config", None), "stop_strings", None))
+    return {"tokenizer": tokenizer, **options} if stops else options
+
+
 def generated(generate: Callable[..., Any], prompt: Tensor, gen_args: dict[str, Any]) -> Tensor:
-    """Returns the whole sequence (token,) that a model generates from the prompt (1, token), on the CPU."""
-    output = generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **gen_args)
+    """Returns the whole sequence (token,) that a model generates from the prompt (1, token), on the CPU.
+
+    Raises:
+        AttentionError: arguments that `generate` refuses.
+    """
+    try:
+        output = generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **gen_args)
+    except (TypeError, ValueError) as error:
+        raise AttentionError(
+            f"the model's generate does not take gen_args={{{', '.join(gen_args)}}}: {error}",
+            "Pass arguments of model.generate.",
+        ) from error
     sequences = output if isinstance(output, Tensor) else output.sequences
     return sequences[0].cpu()
 

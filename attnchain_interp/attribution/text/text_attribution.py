@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from attnchain_interp.attribution.method import Method
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.text.continuation import (
-    GREEDY,
     check_length,
     check_tokens,
     decoder_start,
     generated,
+    generation_options,
     given_tokens,
     output_labels,
 )
@@ -104,7 +104,7 @@ class TextAttribution(Attribution):
                 generate it. A string is tokenised by itself, without special tokens, and appended: write " Paris" where the
                 prompt does not end with a space. The tokens at the border may differ from those of the
                 whole text. For another model, the target of `attribute`.
-            gen_args: arguments of `model.generate`, where the target is None. The defaults are greedy:
+            gen_args: arguments of `model.generate`, where the target is None, by their names. The defaults are greedy:
                 {"max_new_tokens": 25, "do_sample": False, "num_beams": 1}.
             internal_batch_size: how many output tokens a method of gradients differentiates together. None: all of a short
                 text, fewer of a long one.
@@ -131,8 +131,7 @@ class TextAttribution(Attribution):
         ids = prompt.ids.to(self.device)
         if kind == "encoder":
             return self._of_encoder(prompt, ids, target)
-        options = {**GREEDY, **(gen_args or {})}
-        check_whole_number("max_new_tokens", options["max_new_tokens"], "how many tokens may be generated")
+        options = generation_options(self.model, gen_args, prompt.tokenizer)
         if kind == "decoder":
             tokens, rows = self._of_decoder(prompt, ids, target, options, internal_batch_size, show_progress)
         else:

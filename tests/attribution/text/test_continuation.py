@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import transformers
 
 import attnchain_interp as ac
 
 from .. import small_models as small
-from .texts import DECODER, ENCODER, TEXT, rows_of
+from .texts import DECODER, ENCODER, TEXT, bytes_tokenizer, rows_of
 
 
 def test_a_model_that_generates() -> None:
@@ -21,6 +24,31 @@ def test_a_model_that_generates() -> None:
     stopped = ac.MultiBounce(model).attribute_text(TEXT, tokenizer=DECODER, max_new_tokens=4)
     ended = expected.index(expected[1]) + 1
     assert torch.allclose(rows_of(stopped)[:, :9], rows_of(result)[:ended, :9])
+
+
+def test_strings_that_end_a_text() -> None:
+    tokenizer: Any = bytes_tokenizer()
+    options: dict[str, Any] = {**small.BERT, "vocab_size": len(tokenizer), "num_hidden_layers": 1, "eos_token_id": None}
+    model = small.sharpened(transformers.LlamaForCausalLM(transformers.LlamaConfig(**options)))
+    wrapped, letters = ac.TextAttribution(ac.MultiBounce(model), tokenizer), tokenizer.encode("abcdefgh")
+    only = {"max_new_tokens": 6, "suppress_tokens": [k for k in range(len(tokenizer)) if k not in letters]}
+    whole = wrapped.attribute("The cat", gen_args=only).output_tokens
+    assert len(whole) == 6
+    end = "".join(whole[:2])
+    assert wrapped.attribute("The cat", gen_args={**only, "stop_strings": [end]}).output_tokens == whole[:2]
+    config: Any = model.generation_config
+    config.stop_strings = [end]
+    assert wrapped.attribute("The cat", gen_args=only).output_tokens == whole[:2]
+
+
+def test_arguments_that_would_be_passed_over() -> None:
+    wrapped = ac.TextAttribution(ac.MultiBounce(small.llama()), DECODER)
+    settings = {"generation_config": transformers.GenerationConfig(max_new_tokens=2), "max_length": 12}
+    for name, value in {**settings, "num_return_sequences": 2, "attention_mask": torch.ones(1, 9)}.items():
+        with pytest.raises(ac.AttentionError, match=f"(?s)gen_args holds {name}; .*by their names"):
+            wrapped.attribute(TEXT, gen_args={name: value})
+    with pytest.raises(ac.AttentionError, match="(?s)does not take gen_args=.*max_new_tokenz"):
+        wrapped.attribute(TEXT, gen_args={"max_new_tokens": 2, "max_new_tokenz": 2})
 
 
 def test_targets_in_every_form() -> None:
