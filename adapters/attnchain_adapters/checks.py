@@ -86,11 +86,12 @@ def check_floats(model_name: str, tensor: Any, what: str, axes: str, ndim: int) 
         AttentionError: another argument.
     """
     if not isinstance(tensor, Tensor) or tensor.ndim != ndim or not tensor.is_floating_point():
-        alone = isinstance(tensor, Tensor) and tensor.ndim == ndim - 1 and tensor.is_floating_point()
-        raise AttentionError(
-            f"{model_name} takes {what} as a floating-point tensor {axes}; got {described(tensor)}.",
-            f"Pass {what}[None], a batch of one." if alone else f"Pass a tensor {axes}.",
-        )
+        fix = f"Pass a tensor {axes}."
+        if isinstance(tensor, Tensor) and tensor.ndim == ndim - 1 and tensor.is_floating_point():
+            fix = f"Pass {what}[None], a batch of one."
+        elif isinstance(tensor, Tensor) and tensor.ndim == ndim:
+            fix = f"Pass {what} of floating point, as the model's own preprocessing makes them."
+        raise AttentionError(f"{model_name} takes {what} as a floating-point tensor {axes}; got {described(tensor)}.", fix)
 
 
 def check_text(

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from attnchain_interp.chain import Chain
 from attnchain_interp.chain.vectors import distribution
-from attnchain_interp.checks import check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.tokens import TokenLayout
@@ -52,7 +51,10 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
         _refuse_padding(tokens, (row > 0).reshape(tokens.batch, -1, len(tokens)).any(1), "the start has mass on")
         return row
     if not (start is None or isinstance(start, str | int)):
-        check_tensor("start", start, "(…, token), a name or a number")
+        raise AttentionError(
+            f"start is of type {type(start).__name__}; it must be a name, a number or a tensor (…, token).",
+            'Pass the number of a token, "class", "center", "last" or "uniform", or a distribution as a tensor.',
+        )
     if start is None or start == CLASS_OR_UNIFORM:
         if bool((tokens.roles == Role.CLASS).any()):
             start = "class"

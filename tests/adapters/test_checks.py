@@ -1,6 +1,5 @@
 """The checks that all adapters share."""
 
-import re
 from functools import partial
 
 import pytest
@@ -34,7 +33,7 @@ def test_images_have_a_size() -> None:
     assert check_image("Model", torch.zeros(1, 3, 4, 6), None) == (4, 6)
     with pytest.raises(ac.AttentionError, match="the images are 4×6 but Model wants 8×8"):
         check_image("Model", torch.zeros(1, 3, 4, 6), (8, 8))
-    with pytest.raises(ac.AttentionError, match=re.escape("got torch.uint8 (1, 3, 4, 6)")):
+    with pytest.raises(ac.AttentionError, match=r"(?s)got torch.uint8 \(1, 3, 4, 6\).*of floating point, as"):
         check_image("Model", torch.zeros(1, 3, 4, 6, dtype=torch.uint8), None)
     with pytest.raises(ac.AttentionError, match=r"Pass images\[None\], a batch of one"):
         check_image("Model", torch.zeros(3, 4, 6), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -144,3 +146,9 @@ def test_padding_is_no_start() -> None:
     each = torch.tensor([[1.0, 0, 0], [0, 0.5, 0.5]])
     assert torch.equal(ac.MultiBounce(start=each).score(store), each)
     assert ac.MultiBounce(start=1).score(store).tolist() == [[0, 1, 0]] * 2
+
+
+@pytest.mark.parametrize("start", [(3, 4), [0.5, 0.5], 0.5, torch.ones(2).numpy()], ids=lambda start: type(start).__name__)
+def test_a_start_of_another_type_is_refused(store: ac.AttentionStore, start: Any) -> None:
+    with pytest.raises(AttentionError, match="(?s)start is of type (tuple|list|float|ndarray); .*Pass the number of a token"):
+        ac.MultiBounce(start=start).score(store)
