@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -41,6 +42,16 @@ def test_a_layout_of_one_image_stands_for_a_batch() -> None:
     assert (layout.batch, layout.grid, layout.class_token) == (2, (4, 4), 0)
     with pytest.raises(ac.AttentionError, match=r"(?s)layout has 17 tokens .* attends to 65 in a batch of 2.*grid=\(8, 8\)"):
         layout_of(use(65), 2, [IMAGES], "Own", said)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (70, 100), (96, 64)])
+def test_rows_and_columns_that_are_exchanged_are_refused(size: tuple[int, int]) -> None:
+    images, grid = torch.zeros(2, 3, *size), (size[0] // 16, size[1] // 16)
+    assert layout_of(use(24), 2, [images], "Own", ac.TokenLayout.image(grid=grid)).grid == grid
+    with pytest.raises(ac.AttentionError, match=rf"(?s)rows, columns.*Write grid={re.escape(str(grid))}"):
+        layout_of(use(24), 2, [images], "Own", ac.TokenLayout.image(grid=grid[::-1]))
+    for other in ((8, 3), (3, 8), (2, 12)):  # patches that are no squares
+        assert layout_of(use(24), 2, [images], "Own", ac.TokenLayout.image(grid=other)).grid == other
 
 
 def test_a_layout_of_one_image_does_not_stand_for_windows() -> None:
