@@ -140,17 +140,19 @@ def words_of(encoding: Any) -> Tensor:
     """Returns the word of each token (batch, token), numbered from 0. Special tokens and padding have −1.
 
     Args:
-        encoding: of texts, by a fast tokenizer of transformers.
+        encoding: of a text, or of texts of one length, by a fast tokenizer of transformers.
 
     Raises:
-        AttentionError: the encoding does not know its words.
+        AttentionError: the encoding does not know its words, or its texts differ in length.
     """
     try:
-        rows = [encoding.word_ids(k) for k in range(len(encoding["input_ids"]))]
+        rows = [text.word_ids for text in encoding.encodings]
     except (AttributeError, TypeError, ValueError) as error:
         raise AttentionError(
             f"{type(encoding).__name__} knows no words ({error}).", "Encode the texts with a fast tokenizer."
         ) from error
+    if len(lengths := {len(row) for row in rows}) > 1:
+        raise AttentionError(f"encoding has texts of {sorted(lengths)} tokens.", "Encode with padding=True, or one by one.")
     numbers = [{word: k for k, word in enumerate(dict.fromkeys(word for word in row if word is not None))} for row in rows]
     return torch.tensor([[found.get(word, -1) for word in row] for row, found in zip(rows, numbers, strict=True)])
 

@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from attnchain_evals import ClutteredDigits, Perturbation, Superpixels, perturba
 from attnchain_evals.perturbation.features import each_token, ranked
 from attnchain_evals.perturbation.patches import enlarged
 
+from ...tiny_pipelines import tokenizer
 from ..summed_tokens import IDS, ORACLE, Sum, p, trial
 
 WEIGHTS = torch.tensor([[4.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0]])
@@ -128,11 +130,14 @@ def test_words_are_removed_together_and_score_the_sum_of_their_tokens() -> None:
 
 
 def test_words_of_a_tokenizer() -> None:
-    class Encoding(dict[str, Any]):
-        def word_ids(self, k: int) -> list[int | None]:
-            return [[None, 0, 0, 2, None], [None, 5, 6, None, None]][k]
-
-    assert words_of(Encoding(input_ids=[0, 0])).tolist() == [[-1, 0, 0, 1, -1], [-1, 0, 1, -1, -1]]
+    encode = tokenizer()
+    assert words_of(encode("a corgi hat")).tolist() == [[-1, 0, 1, 1, 2, -1]]
+    texts = ["a corgi hat", "blue dog"]
+    assert words_of(encode(texts, padding=True)).tolist() == [[-1, 0, 1, 1, 2, -1], [-1, 0, 1, -1, -1, -1]]
+    with_gaps = [SimpleNamespace(word_ids=row) for row in ([None, 0, 0, 2, None], [None, 5, 6, None, None])]
+    assert words_of(SimpleNamespace(encodings=with_gaps)).tolist() == [[-1, 0, 0, 1, -1], [-1, 0, 1, -1, -1]]
+    with pytest.raises(ac.AttentionError, match=r"(?s)texts of \[4, 6\] tokens.*padding=True"):
+        words_of(encode(texts))
     with pytest.raises(ac.AttentionError, match="(?s)dict knows no words .* fast tokenizer"):
         words_of({"input_ids": [0]})
     with pytest.raises(ac.AttentionError, match="str knows no words"):
