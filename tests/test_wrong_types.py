@@ -34,6 +34,8 @@ STORE = ac.AttentionStore.from_maps([MAPS, MAPS], LAYOUT)
 WORDS = ac.TokenLayout(torch.tensor([[3, 3, 2]]), (1, 1), [["a", "dog", ""]])
 JOINT = ac.AttentionStore.from_maps([P.expand(1, 1, 3, 3)], WORDS)
 PATCHES = ac.AttentionStore.from_maps([torch.full((1, 1, 4, 4), 0.25)], ac.TokenLayout.image(1, (2, 2)))
+PHOTOGRAPHS = torch.ones(2, 3, 4, 8)
+RESULT = ac.TextAttributionResult(input_tokens=["a"], output_tokens=["b"], token_attr=torch.ones(1, 1), policy="own")
 STATES = torch.tensor([False, True, True])
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
@@ -55,8 +57,20 @@ FUNCTIONS: dict[str, Call] = {
     "layer_weights": (layer_weights, {"store": STORE}),
     "cross_attention": (attribution.cross_attention, {"store": STORE}),
     "stationary": (ac.stationary, {"P": P}),
+    "animate_bounces": (pictures.animate_bounces, {"store": STORE, "path": "/none/film.gif"}),
+    "displayable": (pictures.displayable, {"image": PHOTOGRAPHS[0]}),
+    "read_part": (pictures.read_part, {"preprocess": lambda image: PHOTOGRAPHS[:1], "width": 8, "height": 4}),
+    "show_attribution": (pictures.show_attribution, {"attributions": torch.ones(2, 1, 2), "images": PHOTOGRAPHS}),
+    "show_bounces": (pictures.show_bounces, {"store": STORE}),
+    "show_chain": (pictures.show_chain, {"P": P}),
+    "show_grid": (pictures.show_grid, {"maps": torch.ones(2, 1, 1, 2), "images": PHOTOGRAPHS}),
     "show_heads": (ac.show_heads, {"store": STORE}),
     "show_layers": (pictures.show_layers, {"store": STORE}),
+    "show_states": (pictures.show_states, {"memberships": torch.ones(2, 1, 1, 2), "images": PHOTOGRAPHS}),
+    "show_text": (pictures.show_text, {"result": RESULT}),
+    "write_figure": (pictures.write_figure, {"figure": pictures.blank_axes(1, 1)[0], "path": "/none/figure.png"}),
+    "Explorer.write": (ac.explore(STORE).write, {"path": "/none/page.html"}),
+    "TextAttributionResult.write_html": (RESULT.write_html, {"path": "/none/page.html"}),
     "explore": (ac.explore, {"store": STORE}),
     "Chain": (ac.Chain, {"transitions": P, "states": torch.ones(3, dtype=torch.bool)}),
     "Factors": (ac.Factors, {"query": torch.ones(1, 2, 3, 4), "key": torch.ones(1, 2, 3, 4)}),

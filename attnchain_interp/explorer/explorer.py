@@ -17,7 +17,7 @@ from attnchain_interp.explorer.example_chains import ExampleChains
 from attnchain_interp.explorer.map_quality import MeasuredMaps, contribution_qualities
 from attnchain_interp.explorer.page import Payload, page
 from attnchain_interp.explorer.still import still
-from attnchain_interp.files import write_text
+from attnchain_interp.files import as_path, write_text
 from attnchain_interp.gradients import AttentionGradients
 from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, TokenSelection
@@ -61,7 +61,7 @@ class Explorer:
 
     def write(self, path: str | Path) -> Path:
         """Writes the page, whole or not at all. Returns the path."""
-        path = Path(path)
+        path = as_path(path)
         write_text(path, self.html)
         return path
 

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from attnchain_interp.chain import bounce, stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import whole
+from attnchain_interp.pictures.chains import shown_steps
 from attnchain_interp.pictures.figure_files import checked_path
 from attnchain_interp.pictures.figures import (
     blank_axes,
@@ -77,8 +78,7 @@ def show_bounces(
 
     Source: Erel et al. 2025, multi-bounce attention.
     """
-    if not len(steps):
-        raise AttentionError("steps is empty.", "Name at least one number of bounces: steps=(1, 2).")
+    steps = shown_steps(steps)
     found = Walk.over(store, start, max(steps), layers, heads, damping, example, layer_weights, balanced)
     shown = {f"n = {n}": found.maps[n] for n in steps} | {"n = ∞": found.limit}
     before = int(image is not None)
@@ -174,7 +174,8 @@ def animate_bounces(
     Raises:
         AttentionError: another suffix, no folder for the path, no ffmpeg for an MP4, or as `show_bounces`.
     """
-    path, writer = Path(path), _writer(Path(path))
+    path = checked_path(path, ("gif", "mp4"))
+    writer = _writer(path)
     found = Walk.over(store, start, steps, layers, heads, damping, example, layer_weights, balanced)
     figure, axes = blank_axes(1, 1 if image is None else 2, cell=2.4)
     if image is not None:
@@ -205,7 +206,6 @@ def _frames(found: Walk) -> Iterator[tuple[str, NDArray[np.float64]]]:
 
 
 def _writer(path: Path) -> AbstractMovieWriter:
-    checked_path(path, ("gif", "mp4"))
     if path.suffix == ".gif":
         return PillowWriter(_RATE)
     if not FFMpegWriter.isAvailable():

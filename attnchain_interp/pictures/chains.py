@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnchain_interp.chain import Chain, as_chain, bounce, stationary
+from attnchain_interp.checks import check_probability
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Factors
 from attnchain_interp.pictures.figures import PLAIN, blank_axes, name_column
+from attnchain_interp.pictures.map_arguments import check_names
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.reprs import visible
 
@@ -61,11 +64,9 @@ def show_chain(
             f" {_MOST} tokens.",
             "Take one of a batch (chain.matrix[0]), or a part of it (restrict).",
         )
-    if not len(steps):
-        raise AttentionError("steps is empty.", "Name at least one number of bounces: steps=(1, 2).")
-    names = [str(k) for k in range(len(chain))] if labels is None else [visible(str(label)) for label in labels]
-    if len(names) != len(chain):
-        raise AttentionError(f"labels holds {len(names)}; the chain has {len(chain)} tokens.", "Give one label per token.")
+    steps = shown_steps(steps)
+    check_probability("least", least, "the probability below which a transition has no arrow", 0.05)
+    names = [visible(name) for name in check_names(labels, "labels", len(chain))] or [str(k) for k in range(len(chain))]
     path = finite(bounce(chain, chain.uniform if start is None else start, max(steps), path=True), "the walk")
     shown = {f"n = {n}": path[n] for n in steps} | {"n = ∞": finite(stationary(chain, damping), "the stationary vector")}
     transitions = finite(chain.matrix, "the matrix")
@@ -74,6 +75,20 @@ def show_chain(
         _draw_graph(axis, transitions, weights, names, least)
         name_column(axis, name)
     return figure
+
+
+def shown_steps(steps: Any) -> list[int]:
+    """Returns the numbers of bounces that a picture shows; an `AttentionError` where they are no list of such numbers."""
+    try:
+        found = [index(number) for number in steps]
+    except TypeError:
+        found = []
+    if not found or min(found) < 0:
+        raise AttentionError(
+            f"steps is {steps!r}; it is a list of the numbers of bounces that are shown, from 0 on.",
+            "Name at least one number of bounces: steps=(1, 2).",
+        )
+    return found
 
 
 def _draw_graph(

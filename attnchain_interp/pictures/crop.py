@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnchain_interp.checks import check_whole_number
+from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import Box
 from attnchain_interp.pictures.scale import finite
 
@@ -29,19 +31,33 @@ def read_part(preprocess: Callable[[Any], Tensor], width: int, height: int) -> B
     Returns:
         None where the preprocessing does more than resize and crop: it pads, turns or warps the image.
 
+    Raises:
+        AttentionError: a preprocessing that is no function or gives another shape; a size that is no whole number.
+
     >>> from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
     >>> [round(edge) for edge in read_part(lambda image: center_crop(pil_to_tensor(image), [40, 40])[None] / 255, 80, 60)]
     [20, 10, 60, 50]
     """
     from PIL import Image
 
+    if not callable(preprocess):
+        cause = f"preprocess is of type {type(preprocess).__name__}; it must be a function of an image of PIL."
+        raise AttentionError(cause, "Pass the model's preprocessing, such as a transform of torchvision.")
+    check_whole_number("width", width, "the width of the image in pixels")
+    check_whole_number("height", height, "the height of the image in pixels")
     shrunk = min(1.0, _LONGEST / max(width, height))
     size = max(1, round(width * shrunk)), max(1, round(height * shrunk))
 
     def prepared(levels: NDArray[np.float64]) -> NDArray[np.float64]:
         levels = np.broadcast_to(levels, size[::-1])
         image = Image.fromarray(np.rint(255 * levels).astype(np.uint8)).convert("RGB")
-        return finite(preprocess(image), "the preprocessed image").mean((0, 1))
+        pixels = finite(preprocess(image), "the preprocessed image")
+        if pixels.ndim != 4:
+            raise AttentionError(
+                f"preprocess gives the shape {pixels.shape}; the input of a model is (1, channel, height, width).",
+                "Add the batch: lambda image: preprocess(image)[None].",
+            )
+        return pixels.mean((0, 1))
 
     black, white = (prepared(np.full((1, 1), level)) for level in (0.0, 1.0))
     across = np.linspace(0, 1, size[0])[None] if size[0] > 1 else np.full((1, 1), 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -9,8 +10,9 @@ from typing import Any, Final
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from attnchain_interp.checks import as_number, check_type
 from attnchain_interp.errors import AttentionError
-from attnchain_interp.files import whole
+from attnchain_interp.files import as_path, whole
 
 _DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 _STYLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "svg.hashsalt": "attnchain", "pdf.fonttype": 42}
@@ -29,9 +31,12 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
         dpi: pixels per inch of a PNG, and of the images inside the other kinds.
 
     Raises:
-        AttentionError: another suffix, no folder for the path, or a PNG of more than 65,535 pixels on a side.
+        AttentionError: no figure, another suffix, no folder for the path, or a PNG of more than 65,535 pixels on a side.
     """
-    path = checked_path(Path(path), tuple(_DATED))
+    path = checked_path(path, tuple(_DATED))
+    check_type("figure", figure, Figure, "Pass what a function of ac.pictures returns, or axis.get_figure().")
+    if not 0 < as_number(dpi) < math.inf:
+        raise AttentionError(f"dpi is {dpi!r}; it is the number of pixels per inch.", "Pass dpi=150, which is usual.")
     kind, inches = path.suffix[1:], figure.get_size_inches()
     if kind == "png" and max(inches) * dpi >= _PIXELS:
         raise AttentionError(
@@ -44,8 +49,9 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
     return path
 
 
-def checked_path(path: Path, kinds: Sequence[str]) -> Path:
+def checked_path(path: str | Path, kinds: Sequence[str]) -> Path:
     """Returns the path if its suffix is one of these kinds and its folder exists."""
+    path = as_path(path)
     if path.suffix[1:] not in kinds:
         raise AttentionError(
             f"{path} ends in {path.suffix or 'no suffix'!r}.", f"Choose a name that ends in .{', .'.join(kinds)}."

@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnchain_interp.checks import check_position, check_type
+from attnchain_interp.checks import check_position, check_type, check_whole_number
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.even_layout import EvenLayout
 from attnchain_interp.pictures.scale import Scale, finite
@@ -58,6 +58,8 @@ def blank_axes(rows: int, columns: int, cell: float = 1.5, tall: float = 1.0) ->
 
     Up to 100 axes are placed by matplotlib's constrained layout, and more by an `EvenLayout`.
     """
+    check_whole_number("rows", rows, "the number of rows of axes")
+    check_whole_number("columns", columns, "the number of columns of axes")
     figure = CellFigure(figsize=(cell * columns, cell * tall * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, subplot_kw={"axes_class": CellAxes})
     for axis in axes.flat:

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image, alpha_composite, new
 
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.scale import finite
 
+_COLOURS = ("RGB", "L", "1", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of PIL
 _NAMES = (("mean", "std"), ("image_mean", "image_std"))
 _WAYS = "(mean, std), a timm model or its data config, an image processor of transformers, or a Normalize of torchvision"
 
@@ -18,11 +20,12 @@ _WAYS = "(mean, std), a timm model or its data config, an image processor of tra
 def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
     """Returns one image as (height, width, 3) in [0, 1].
 
-    With a normalisation: image · std + mean, clipped to [0, 1]. Without one, bytes are divided by 255, an image in [0, 1] is
-    unchanged, and an image in another range is stretched from its least to its greatest value.
+    Bytes are divided by 255. With a normalisation, other numbers are image · std + mean, clipped to [0, 1]. Without one, an
+    image in [0, 1] is unchanged, and an image in another range is stretched from its least to its greatest value.
 
     Args:
-        image: (channel, height, width), (height, width, channel) or (height, width); 1 or 3 channels.
+        image: (channel, height, width), (height, width, channel) or (height, width); 1 or 3 channels. Or an image of PIL,
+            which is shown as a viewer does, on white.
         normalization: the mean and standard deviation of the model's preprocessing: (mean, std), each a number or one number
             per channel; or an object that holds them: a timm model or its data config, an image processor of transformers, a
             `Normalize` of torchvision.
@@ -30,6 +33,8 @@ def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
     Raises:
         AttentionError: another shape, NaN or infinite values, a normalisation without mean and std, or one that does not fit.
     """
+    if isinstance(image, Image):
+        image = _without_palette(image)
     pixels = finite(image, "image")
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
         pixels = pixels.transpose(1, 2, 0)
@@ -40,15 +45,25 @@ def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
             f"image has shape {pixels.shape}; pass (channel, height, width) or (height, width, channel), 1 or 3 channels.",
             "Take images[0] from a batch.",
         )
-    if normalization is not None:
-        mean, std = mean_and_std(normalization, pixels.shape[-1])
-        pixels = (pixels * std + mean).clip(0, 1)
-    elif str(image.dtype if hasattr(image, "dtype") else np.asarray(image).dtype).endswith("uint8"):
+    statistics = None if normalization is None else mean_and_std(normalization, pixels.shape[-1])
+    if str(image.dtype if hasattr(image, "dtype") else np.asarray(image).dtype).endswith("uint8"):
         pixels = pixels / 255
+    elif statistics is not None:
+        mean, std = statistics
+        pixels = (pixels * std + mean).clip(0, 1)
     elif pixels.min() < 0 or pixels.max() > 1:
         span = np.ptp(pixels)
         pixels = (pixels - pixels.min()) / (span if span > 0 else 1)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _without_palette(image: Image) -> Image:
+    """Returns an image whose numbers are colours or greys: not those of a palette, an alpha channel or another space."""
+    if image.mode in _COLOURS:
+        return image
+    if not image.mode.endswith(("A", "a")) and "transparency" not in image.info:
+        return image.convert("RGB")
+    return alpha_composite(new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
 
 
 def mean_and_std(source: Any, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -43,7 +43,10 @@ def cells_of(maps: Any) -> list[list[NDArray[np.float64]]]:
                 f"maps has numbers of images that differ, or no method: {sizes}.", "Give each method one map per image."
             )
         return [list(row) for row in zip(*columns.values(), strict=True)]
-    cells = [[finite(cell, f"the map in row {i}, column {j}") for j, cell in enumerate(row)] for i, row in enumerate(maps)]
+    try:
+        cells = [[finite(cell, f"the map in row {i}, column {j}") for j, cell in enumerate(row)] for i, row in enumerate(maps)]
+    except TypeError:
+        cells = []
     shapes = {cell.shape for row in cells for cell in row}
     if not shapes or any(len(shape) != 2 or 0 in shape for shape in shapes):
         raise AttentionError(
@@ -110,9 +113,15 @@ def _checked(box: Any, picture: Box) -> Box:
 
 def check_names(names: Sequence[str] | None, argument: str, needed: int) -> list[str]:
     """Returns the names that an argument holds; none where it is None."""
-    if names is not None and len(names) != needed:
+    if names is None:
+        return []
+    if not hasattr(names, "__len__"):
+        raise AttentionError(
+            f"{argument} is of type {type(names).__name__}; it must be a list of names.", "Give one for each."
+        )
+    if len(names) != needed:
         raise AttentionError(f"{argument} holds {len(names)} names; {needed} are needed.", "Give one for each.")
-    return [str(name) for name in names or ()]
+    return [str(name) for name in names]
 
 
 def check_colours(signed: Any, cmap: Any) -> None:

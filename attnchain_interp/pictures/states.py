@@ -16,7 +16,7 @@ from torch import Tensor
 from attnchain_interp.chain import coarse_grained_stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import PLAIN, Box, blank_axes, covered_box, name_column, write_title
-from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.map_arguments import images_of
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.store import AttentionStore
 
@@ -56,15 +56,14 @@ def show_states(
             "Pass store.tokens.to_grid(memberships.mT).",
         )
     shares = grids.mean((2, 3)) if weights is None else finite(weights, "weights")
-    if shares.shape != grids.shape[:2] or len(images) != len(grids):
+    if shares.shape != grids.shape[:2]:
         raise AttentionError(
-            f"memberships holds {grids.shape[:2]} examples and states, weights has shape {shares.shape} and images holds"
-            f" {len(images)}.",
-            "Give all three for the same examples.",
+            f"memberships holds {grids.shape[:2]} examples and states, and weights has shape {shares.shape}.",
+            "Give both for the same examples.",
         )
+    pictures = images_of(() if images is None else images, normalization, len(grids))
     figure, axes = blank_axes(len(grids), 3, cell=2.6)
-    for row, image, memberships_of, weights_of in zip(axes, images, grids, shares, strict=True):
-        picture = displayable(image, normalization)
+    for row, picture, memberships_of, weights_of in zip(axes, pictures, grids, shares, strict=True):
         row[0].imshow(picture)
         box = (0, 0, *picture.shape[1::-1]) if store is None else covered_box(store, picture)
         handles = _draw_regions(row[1], picture, memberships_of, weights_of, box)

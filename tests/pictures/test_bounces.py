@@ -44,8 +44,10 @@ def test_a_walk_over_a_balanced_chain_of_weighted_layers() -> None:
 
 def test_what_show_bounces_refuses() -> None:
     store = small_store()
-    with pytest.raises(ac.AttentionError, match="steps is empty"):
-        pictures.show_bounces(store, steps=())
+    for steps in ((), (-1, 2), 3, (0.5,), "12", [None]):
+        with pytest.raises(ac.AttentionError, match=r"(?s)steps is .*from 0 on.\nName at least one.*steps=\(1, 2\)"):
+            pictures.show_bounces(store, steps=steps)  # type: ignore[arg-type]
+    assert len(pictures.show_bounces(store, steps=np.arange(2)).axes) == 3  # type: ignore[arg-type]
     with pytest.raises(
         ac.AttentionError, match=r'heads="each" gives a walk for every head; one walk is drawn.\nName the head: heads=\[0\]'
     ):

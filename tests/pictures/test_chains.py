@@ -52,8 +52,10 @@ def test_arrows_are_as_wide_as_transitions_are_probable() -> None:
     [
         (torch.full((1, 2, 2), 0.5), {}, r"shape \(1, 2, 2\); a graph shows one chain .* of at most 12 tokens"),
         (torch.full((13, 13), 1 / 13), {}, "at most 12 tokens"),
-        (AUTHORS, {"steps": ()}, "steps is empty"),
-        (AUTHORS, {"labels": ["a"]}, "labels holds 1; the chain has 5 tokens"),
+        (AUTHORS, {"steps": ()}, r"steps is \(\)"),
+        (AUTHORS, {"steps": (-1, 3)}, r"steps is \(-1, 3\)"),
+        (AUTHORS, {"least": "0.1"}, "least is '0.1'"),
+        (AUTHORS, {"labels": ["a"]}, "labels holds 1 names; 5 are needed"),
         (AUTHORS, {"start": 5}, "start token 5 does not exist"),
         (torch.rand(3, 3), {}, "sum"),
     ],

@@ -46,6 +46,33 @@ def test_the_original_comes_back(holder: Any) -> None:
     assert pictures.displayable(NORMALIZED.bfloat16(), holder) == pytest.approx(BYTES / 255, abs=0.01)
 
 
+def test_bytes_were_never_normalised() -> None:
+    """A photograph beside the model whose input it became: the normalisation made it white."""
+    for image in (BYTES, torch.from_numpy(BYTES).permute(2, 0, 1), Image.fromarray(BYTES)):
+        assert np.allclose(pictures.displayable(image, (MEAN, STD)), BYTES / 255)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "HSV", "YCbCr", "LAB", "L", "1"])
+def test_images_of_other_modes_are_shown_as_a_viewer_does(mode: str) -> None:
+    """The numbers of a palette were shown as greys."""
+    source = Image.fromarray(BYTES)
+    if mode == "P":
+        image = source.quantize(16)
+    elif mode == "LAB":
+        image = Image.fromarray(BYTES, "LAB")  # pyright: ignore[reportCallIssue]
+    else:
+        image = source.convert(mode)
+    assert np.allclose(pictures.displayable(image), np.asarray(image.convert("RGB")) / 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_places_are_white(mode: str) -> None:
+    black = Image.new("L", (2, 2))
+    black.putalpha(Image.fromarray(np.array([[255, 0], [0, 255]], np.uint8)))
+    shown = pictures.displayable(black.convert(mode))
+    assert shown.tolist() == [[[0] * 3, [1] * 3], [[1] * 3, [0] * 3]]
+
+
 def test_without_a_normalisation() -> None:
     for image in (BYTES, torch.from_numpy(BYTES).permute(2, 0, 1), Image.fromarray(BYTES), BYTES / 255):
         assert np.allclose(pictures.displayable(image), BYTES / 255)

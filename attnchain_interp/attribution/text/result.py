@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnchain_interp.attribution.text.page import Sentence, Shaded, page
 from attnchain_interp.attribution.text.spelling import Spans, Spelling
-from attnchain_interp.checks import check_whole_number, wide_scores
+from attnchain_interp.checks import check_type, check_whole_number, wide_scores
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import as_path, write_text
 from attnchain_interp.reprs import counted, visible
@@ -185,6 +185,7 @@ class TextAttributionResult(LLMAttributionResult):
         Raises:
             AttentionError: a path that cannot be written.
         """
+        check_type("title", title, str, 'Pass title="a few words".')
         said = escape(visible(title, but="\t\n"))
         head = (
             f'<!doctype html><meta charset="utf-8"><title>{said}</title><p style="font:14px system-ui,sans-serif">{said}</p>'
