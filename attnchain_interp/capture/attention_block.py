@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -121,8 +123,7 @@ class AttentionBlock:
         width = self.output.shape[-1]
         if self.by_channel or width <= _PROBES:
             return torch.eye(width, dtype=self.output.dtype, device=self.output.device)
-        signs = torch.randint(2, (width, _PROBES), generator=torch.Generator().manual_seed(0), device="cpu")
-        return (2 * signs - 1).to(self.output)
+        return torch.from_numpy(_signs(width)).to(self.output)
 
     @cached_property
     def probed(self) -> Tensor:
@@ -194,3 +195,9 @@ class AttentionBlock:
             if self.scale is not None and self.scale.shape[-1] == 1:
                 maps = maps * self.scale[:, None, rows]
             yield rows, maps
+
+
+@cache
+def _signs(width: int) -> NDArray[np.float32]:
+    """Random signs (width, probe), the same at every call."""
+    return np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (width, _PROBES))
