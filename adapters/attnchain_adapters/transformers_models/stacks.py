@@ -89,7 +89,7 @@ def family_of(model: Any) -> Family:
         raise AttentionError(
             f"the family {model_type!r} of {name} has not been tried, so nothing says that its maps would be right. The tried"
             " ones are in docs/models.md.",
-            "Pass the maps yourself: AttentionStore.from_maps(output.attentions) of the model loaded with"
+            f"{tokens_advice()} Or pass the maps yourself: AttentionStore.from_maps(output.attentions) of the model loaded with"
             ' attn_implementation="eager".',
         )
     return FAMILIES[model_type]
@@ -182,7 +182,8 @@ def _kind(model: Any, owner: Any, name: str, module: nn.Module) -> Kind:
     if "decoder" in parts or "Decoder" in type(owner).__name__:
         return "decoder"
     known = FAMILIES.get(owner.config.model_type)
-    return "decoder" if known is not None and known.causal else "encoder"
+    made_causal = known is not None and known.prefix and getattr(owner.config, "is_decoder", False)  # BLIP says it of encoders
+    return "decoder" if made_causal or (known is not None and known.causal) else "encoder"
 
 
 def _layer_names(config: Any, name: str) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
@@ -156,3 +157,19 @@ def test_a_family_that_was_not_tried_is_refused() -> None:
         model = AutoModel.from_config(config)
     with pytest.raises(ac.AttentionError, match=r"(?s)the family 'groupvit' of GroupViTModel has not been tried.*from_maps"):
         ac.capture(model, torch.zeros(1, 3, dtype=torch.long))
+
+
+def test_a_family_that_was_not_tried_is_read_by_what_it_computes() -> None:
+    config = transformers.PatchTSTConfig(
+        num_input_channels=1, context_length=64, patch_length=8, d_model=48, ffn_dim=32, patch_stride=8, num_hidden_layers=2
+    )
+    model = transformers.PatchTSTModel(config).eval()
+    model.set_attn_implementation("eager")
+    series = torch.randn(2, 64, 1)
+    with pytest.raises(
+        ac.AttentionError, match=r"(?s)has not been tried.*reading=ac.Reading\(tokens=ac.TokenLayout.text\(\)\)"
+    ):
+        ac.capture(model, series)
+    store = ac.capture(model, series, reading=ac.Reading(tokens=ac.TokenLayout.text()), keep="maps")
+    returned = model(series, output_attentions=True).attentions
+    assert all(torch.allclose(layer.maps, maps, atol=1e-6) for layer, maps in zip(store, returned, strict=True))

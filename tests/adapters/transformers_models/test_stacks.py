@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 import attnchain_interp as ac
 
+from ..transformers_zoo import SIZES
 from .test_adapter import member
 
 
@@ -63,6 +65,20 @@ def test_a_decoder_without_images_reads_its_text(name: str) -> None:
     clip, both = member("clip")
     with pytest.raises(ac.AttentionError, match="several sequences"):
         ac.capture(clip, both["input_ids"])
+
+
+@pytest.mark.parametrize("name", ["Bert", "Roberta", "Electra"])
+def test_an_encoder_that_is_made_a_decoder(name: str) -> None:
+    """Its first token is no class token: walks start at the last one, as in every decoder."""
+    torch.manual_seed(0)
+    sizes = {key: SIZES[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")}
+    config = getattr(transformers, f"{name}Config")(**sizes, intermediate_size=32, is_decoder=True)
+    model, ids = getattr(transformers, f"{name}ForCausalLM", transformers.BertLMHeadModel)(config).eval(), torch.arange(3, 12)
+    store = ac.capture(model, ids[None])
+    assert (store.metadata["kind"], store.kind) == ("decoder", "decoder")
+    assert not store.tokens.roles.eq(ac.Role.CLASS).any()
+    scores = ac.MultiBounce(model, maps="attention").attribute(ids[None])
+    assert torch.equal(scores, ac.MultiBounce(model, maps="attention", start=-1).attribute(ids[None]))
 
 
 def test_layers_are_known_by_name_where_some_have_no_attention() -> None:
