@@ -174,6 +174,19 @@ def _text(names: str, **options: Any) -> list[Member]:
 _CAUSAL: Final = ((None, "decoder"),)
 _OWN_HEADS: Final = ("num_key_value_heads", "head_dim")
 _MAMBA: Final = {"mamba_n_heads": 8, "mamba_d_head": 12, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}
+_ROUTED: Final = {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 3, "num_key_value_heads": 4}
+_LATENT: Final = {
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 12,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+} | _ROUTED
+_BY_LAYER: Final[dict[str, Any]] = {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]} | {
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 60,
+    "num_kv_shared_layers": 0,
+}
 
 # without it the fused PaliGemma attends causally and the eager one does not (transformers 5.24)
 PREFIX_OF_TEXT: Final = {"token_type_ids": lambda: torch.zeros(BATCH, 23, dtype=torch.long)} | {
@@ -188,20 +201,23 @@ _SMALL_QWEN: Final = {"depth": 2, "num_heads": 4, "patch_size": 4, "spatial_merg
 
 _MEMBERS: Final = [
     *_text(
-        "bert bert-generation camembert convbert data2vec-text deberta deberta-v2"
-        " distilbert dpr electra ernie eurobert flaubert ibert markuplm megatron-bert modernbert mpnet"
-        " nomic_bert rembert roberta roberta-prelayernorm roformer splinter tapas xlm xlm-roberta xlm-roberta-xl"
-        " clip_text_model esm"
+        "bert bert-generation camembert clip_text_model convbert data2vec-text deberta deberta-v2 distilbert dpr electra"
+        " ernie esm eurobert flaubert gte ibert jina_embeddings_v3 markuplm megatron-bert modernbert mpnet nomic_bert rembert"
+        " roberta roberta-prelayernorm roc_bert roformer splinter tapas xlm xlm-roberta xlm-roberta-xl",
     ),
     Member("layoutlm", sharpness=1.0),
+    Member("esmc", {"num_key_value_heads": 4}),
+    Member("xmod", {"languages": ["en"], "default_language": "en"}),
     Member("luke", {"entity_vocab_size": 10}),
     Member("albert", {"num_hidden_layers": 4, "num_hidden_groups": 2}, sharpness=1.0),
     Member("mobilebert", {"true_hidden_size": 48, "intra_bottleneck_size": 48, "initializer_range": 0.5}, sharpness=1.0),
     *_text(
-        "apertus arcee biogpt bitnet bloom cohere cohere2 ctrl doge ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt-sw3"
-        " gpt2 gpt_bigcode gpt_neox gpt_oss granite granitemoe helium hunyuan_v1_dense imagegpt llama ministral mistral"
-        " mixtral modernbert-decoder mpt nanochat nemotron olmo olmo2 olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe"
-        " qwen2 qwen2_moe qwen3 qwen3_moe seed_oss smollm3 starcoder2 vaultgemma xglm",
+        "afmoe apertus arcee aria_text biogpt bitnet bloom cohere cohere2 cohere2_moe ctrl cwm doge ernie4_5 ernie4_5_moe"
+        " exaone4 exaone_moe flex_olmo gemma gemma2 gemma3_text glm glm4 glm4_moe gpt2 gpt_bigcode gpt_neox gpt_neox_japanese"
+        " gpt_oss gpt-sw3 granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe imagegpt jais2"
+        " llama llama4_text minimax minimax_m2 ministral ministral3 mistral mixtral modernbert-decoder mpt nanochat nemotron"
+        " olmo olmo2 olmo3 olmo_hybrid olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_moe"
+        " seed_oss smollm3 solar_open starcoder2 vaultgemma xglm",
         stacks=_CAUSAL,
     ),
     Member("codegen", {"rotary_dim": 4}, stacks=_CAUSAL),
@@ -209,25 +225,30 @@ _MEMBERS: Final = [
     Member("falcon", without=_OWN_HEADS, stacks=_CAUSAL),
     Member("gpt_neo", {"attention_types": [[["global", "local", "global"], 1]], "window_size": 4}, stacks=_CAUSAL),
     Member("stablelm", {"partial_rotary_factor": 0.5}, stacks=_CAUSAL),
-    Member(
-        "deepseek_v3",
-        {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 12, "kv_lora_rank": 8, "q_lora_rank": 8, "n_group": 1}
-        | {"topk_group": 1, "first_k_dense_replace": 3, "num_key_value_heads": 4},
-        without=("head_dim",),
-        stacks=_CAUSAL,
+    *_text(
+        "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3 mistral4 youtu", config=_LATENT, without=("head_dim",), stacks=_CAUSAL
     ),
+    Member("dots1", _ROUTED, stacks=_CAUSAL),
+    Member("jetmoe", {"num_key_value_heads": 4}, stacks=_CAUSAL),
+    Member("gemma3n_text", {**_BY_LAYER, "laurel_rank": 4, "activation_sparsity_pattern": None}, stacks=_CAUSAL),
+    Member("gemma4_text", {**_BY_LAYER, "head_dim": 4, "global_head_dim": 4}, without=_OWN_HEADS, stacks=_CAUSAL),
     *[
         Member(
             name, {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 1e4}}, stacks=_CAUSAL
         )
-        for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text")
+        for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text")
     ],
     Member("bamba", {**_MAMBA, "attn_layer_indices": [1]}, stacks=_CAUSAL),
     Member("falcon_h1", {**_MAMBA, "mamba_d_ssm": 96}, stacks=_CAUSAL),
     Member("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8, "mamba_dt_rank": 4}, stacks=_CAUSAL),
-    Member("lfm2", {"layer_types": ["conv", "full_attention", "full_attention"]}, stacks=_CAUSAL),
+    Member("granitemoehybrid", {**_MAMBA, "layer_types": ["mamba", "attention", "attention"]}, stacks=_CAUSAL),
+    *_text("lfm2 lfm2_moe", config={"layer_types": ["conv", "full_attention", "full_attention"]}, stacks=_CAUSAL),
     Member("nemotron_h", stacks=_CAUSAL),
-    Member("qwen3_next", {"layer_types": ["linear_attention", "full_attention", "full_attention"]}, stacks=_CAUSAL),
+    *_text(
+        "qwen3_5_moe_text qwen3_5_text qwen3_next",
+        config={"layer_types": ["linear_attention", "full_attention", "full_attention"]},
+        stacks=_CAUSAL,
+    ),
     Member("recurrent_gemma", stacks=_CAUSAL),
     *_text("bart blenderbot m2m_100 mbart mvp nllb-moe pegasus plbart", stacks=ENCODER_DECODER),
     Member("fsmt", {"init_std": 0.5}, stacks=ENCODER_DECODER, sharpness=0.6),

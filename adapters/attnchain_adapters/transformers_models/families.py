@@ -45,29 +45,32 @@ def _all(names: str, family: Family) -> dict[str, Family]:
 FAMILIES: Final[dict[str, Family]] = {
     # Text, whose first token is the one that is classified.
     **_all(
-        "albert bert camembert data2vec-text deberta deberta-v2 distilbert electra ernie eurobert ibert layoutlm luke"
-        " markuplm megatron-bert mobilebert modernbert mpnet nomic_bert rembert roberta roberta-prelayernorm roformer splinter"
-        " tapas xlm-roberta xlm-roberta-xl",
+        "albert bert camembert data2vec-text deberta deberta-v2 distilbert electra ernie eurobert gte ibert"
+        " jina_embeddings_v3 layoutlm luke markuplm megatron-bert mobilebert modernbert mpnet nomic_bert rembert roberta"
+        " roberta-prelayernorm roc_bert roformer splinter tapas xlm-roberta xlm-roberta-xl xmod",
         Family("text", prefix=_CLASS),
     ),
     **_all("convbert", Family("text", prefix=_CLASS, remark="the half of its heads that attends; the other convolves")),
     **_all("chinese_clip_text_model", Family("text", prefix=_CLASS)),
-    **_all("altclip_text_model bert-generation dpr esm flaubert xlm", Family("text")),
+    **_all("altclip_text_model bert-generation dpr esm esmc flaubert xlm", Family("text")),
     **_all("blip_text_model clip_text_model owlvit_text_model owlv2_text_model", Family("text")),
     **_all("siglip_text_model", Family("text", remark="its head reads the last token")),
     # Causal decoders.
     **_all(
-        "apertus arcee biogpt bitnet bloom codegen cohere cohere2 ctrl deepseek_v3 doge ernie4_5 exaone4 falcon gemma"
-        " gemma3_text glm glm4 gpt-sw3 gpt2 gpt_bigcode gpt_neo gpt_neox gptj granite granitemoe helium hunyuan_v1_dense"
-        " imagegpt llama ministral mistral mixtral modernbert-decoder mpt nanochat nemotron olmo olmo2 olmo3 olmoe openai-gpt"
-        " opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_moe qwen2_vl_text qwen2_5_vl_text qwen3_vl_text seed_oss"
-        " smollm3 stablelm starcoder2 xglm",
+        "afmoe apertus arcee aria_text biogpt bitnet bloom codegen cohere cohere2 cohere2_moe ctrl cwm deepseek_v2"
+        " deepseek_v3 doge dots1 ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon flex_olmo gemma gemma3_text gemma3n_text"
+        " gemma4_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gpt_neo gpt_neox gpt_neox_japanese gpt-sw3 gptj"
+        " granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe imagegpt jais2 jetmoe llama llama4_text"
+        " minicpm3 minimax_m2 ministral ministral3 mistral mistral4 mixtral modernbert-decoder mpt nanochat nemotron olmo"
+        " olmo2 olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe qwen2_vl_text qwen3"
+        " qwen3_moe qwen3_vl_moe_text qwen3_vl_text seed_oss smollm3 solar_open stablelm starcoder2 xglm youtu",
         Family("text", causal=True),
     ),
     **_all("gemma2 vaultgemma", Family("text", causal=True, remark="soft-capped logits")),
     **_all("gpt_oss", Family("text", causal=True, remark="a sink in the softmax: rows sum to less than one")),
     **_all(
-        "bamba falcon_h1 jamba lfm2 nemotron_h qwen3_next recurrent_gemma",
+        "bamba falcon_h1 granitemoehybrid jamba lfm2 lfm2_moe minimax nemotron_h olmo_hybrid qwen3_5_moe_text qwen3_5_text"
+        " qwen3_next recurrent_gemma",
         Family("text", causal=True, remark="hybrid: the attention layers alone, under their own names"),
     ),
     # Encoder–decoders of text.

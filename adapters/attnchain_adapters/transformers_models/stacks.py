@@ -89,8 +89,8 @@ def family_of(model: Any) -> Family:
         raise AttentionError(
             f"the family {model_type!r} of {name} has not been tried, so nothing says that its maps would be right. The tried"
             " ones are in docs/models.md.",
-            f"{tokens_advice()} Or pass the maps yourself: AttentionStore.from_maps(output.attentions) of the model loaded with"
-            ' attn_implementation="eager".',
+            f"{tokens_advice()} Or pass the maps yourself: AttentionStore.from_maps(output.attentions) of the model loaded"
+            ' with attn_implementation="eager".',
         )
     return FAMILIES[model_type]
 
