@@ -55,7 +55,12 @@ class AttentionGradients:
 
     @classmethod
     def named(cls, store: AttentionStore, gradients: Mapping[str, Tensor]) -> AttentionGradients:
-        """Returns the gradients of a store's layers. Those of masked entries are set to zero."""
+        """Returns the gradients of a store's layers. Those of masked entries are set to zero.
+
+        Raises:
+            AttentionError: a gradient that is NaN or infinite.
+        """
+        check_finite(store, [gradients[name] for name in store.names])
         return cls(store, [gradients[layer.name].masked_fill(layer.maps == 0, 0) for layer in store])
 
     @property
@@ -149,6 +154,26 @@ class AttentionGradients:
         return replace(self, store=AttentionStore(list(self.store), tokens, self.store.metadata))
 
 
+def check_finite(store: AttentionStore, gradients: Sequence[Tensor | FactoredGradient]) -> None:
+    """Checks the gradients of the layers of a store, except in rows of padding.
+
+    Raises:
+        AttentionError: a gradient that is NaN or infinite.
+    """
+    inside = (store.queries or store.tokens).mask[:, None, :, None]
+    for name, gradient in zip(store.names, gradients, strict=True):
+        rows = gradient if isinstance(gradient, Tensor) else gradient.outputs
+        wrong = ~rows.isfinite() & inside.to(rows.device)
+        if bool(wrong.any()):
+            what = "example" if len(rows) == store.batch else "score"
+            where = f"{what} {int(wrong.flatten(1).any(1).int().argmax())}"
+            raise AttentionError(
+                f"the gradient by layer {name!r} is NaN or infinite in {where}: the model or the target has no derivative, or"
+                f" the backward overflows {str(rows.dtype).removeprefix('torch.')}.",
+                "Read the model in float32: model.float(). If that is no help, choose another target.",
+            )
+
+
 @in_turn
 def capture_gradients(
     model: Any,
@@ -183,7 +208,8 @@ def capture_gradients(
 
     Raises:
         AttentionError: see `capture`; attention from other queries than the keys' tokens; an output without logits, or a
-            target that it does not hold; a model through which no gradient flows from the score to the maps.
+            target that it does not hold; a model through which no gradient flows from the score to the maps; a gradient that
+            is NaN or infinite.
     """
     target = plain_target(target)
     with MapGraph(model) as graph:
@@ -202,6 +228,7 @@ def capture_gradients(
         score = selected_score(graph.output, target, store.batch)
         tokens = target.tokens() if isinstance(target, SeveralScores) and target.tokens is not None else None
         gradients = collector.gradients_of(score, store.names, tokens)
+        check_finite(store, gradients)
     found = AttentionGradients(store, gradients, position_read(graph.output, target, store.tokens))
     whole = all(isinstance(layer.attention, Tensor) for layer in store)
     return replace(found, gradients=[found.gradient(layer) for layer in range(len(store))]) if whole else found

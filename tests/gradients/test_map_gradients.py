@@ -144,6 +144,33 @@ def test_half_precision_gives_gradients_float32_or_wider() -> None:
     assert torch.allclose(gradients, expected[:, -1], atol=0.05 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("keep", ["maps", "factors"])
+def test_gradients_that_are_not_numbers_are_refused(keep: Any) -> None:
+    """A walk read them as no evidence, and its scores were those of plain attention."""
+    model, images = small.vit(), small.images()
+
+    def target(logits: Tensor) -> Tensor:
+        return torch.stack([logits[0, 1], (logits[1, 1] * 0).sqrt()])
+
+    found = r"(?s)NaN or infinite in example 1: .* has no derivative, or the backward overflows float64.*model.float\(\)"
+    with pytest.raises(ac.AttentionError, match=found):
+        ac.capture_gradients(model, images, target=target, keep=keep)
+    for method in (ac.GradientTokenRank(model), ac.GradientMultiBounce(model), ac.LeGrad(model)):
+        with pytest.raises(ac.AttentionError, match="NaN or infinite in example 1"):
+            method.attribute(images, target=target)
+
+
+def test_a_backward_that_overflows_is_refused() -> None:
+    llama, ids = small.llama().half(), torch.arange(3, 12)[None]
+
+    def target(output: Any) -> Tensor:
+        return output.logits[:, -1, 3].float() * 1e30
+
+    with pytest.raises(ac.AttentionError, match="NaN or infinite in example 0: .*the backward overflows float16"):
+        ac.GradientTokenRank(llama).attribute(ids, target=target)
+    ac.GradientTokenRank(llama.float()).attribute(ids, target=target)
+
+
 def test_layers_are_chosen_and_named() -> None:
     model, images = small.vit(3), small.images()
     every = ac.capture_gradients(model, images, target=1)
