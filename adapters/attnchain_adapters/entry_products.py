@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_adapters.map_product import Product
+from attnchain_adapters.probability_rows import excess
 from attnchain_adapters.product_factors import is_learnt
 from attnchain_adapters.softmax_origins import MULTIPLY, SUM
 
@@ -72,7 +73,8 @@ def entries(weights: Tensor, values: Any, exact: Tensor, keys: int, last: bool) 
     if not isinstance(values, Tensor) or values.ndim < 2 or weights.ndim < 3:
         return None
     if last and weights.shape[-1] == 1 < weights.shape[-2] and values.shape[-2] == 1 < values.shape[-1] and keys > 1:
-        return None if is_learnt(values) else _KEY_BY_KEY
+        joint = excess(weights.mT, (-1,)) == excess(values, (-1,)) == 0  # of rows and columns: positions are interpolated so
+        return None if joint or is_learnt(values) else _KEY_BY_KEY
     tokens = (keys, keys - 1)  # the softmax may have had a sink
     if weights.shape[-1] == 1 and weights.shape[-2] in tokens and values.shape[-1] > 1:
         return _of(exact, values, -2)

@@ -71,3 +71,11 @@ def test_the_factor_that_may_be_a_map(multiply: Callable[..., Tensor]) -> None:
     assert weights_of(multiply, [values, weights]) is weights
     assert weights_of(multiply, [MAPS, MAPS]) is None
     assert weights_of(torch.add, [weights, values]) is None
+
+
+def test_a_product_of_two_distributions_is_one_of_pairs() -> None:
+    """SigLIP 2 weighs the rows and the columns of its grid of positions so."""
+    rows, columns = MAPS[:, 0], MAPS[:, 1]
+    assert of(rows[..., None], columns[..., None, :]) is None
+    assert "one key of its map at a time" in of(rows[..., :1], VALUES[:, 0, :1])
+    assert "one key of its map at a time" in of(rows[..., None], 2 * columns[..., None, :])

@@ -197,7 +197,21 @@ _SMALL_IDEFICS: Final = {"hidden_size": 32, "num_hidden_layers": 2, "num_attenti
     "patch_size": 16,
 }
 _SMALL_QFORMER: Final = _SMALL_IDEFICS | {"hidden_size": 24, "encoder_hidden_size": WIDTH, "vocab_size": 60}
+_SMALL_SIGLIP: Final = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+_SMALL_GEMMA_4: Final = (
+    _SMALL_SIGLIP
+    | {"num_key_value_heads": 4, "head_dim": 12, "patch_size": 4}
+    | {
+        "pooling_kernel_size": 2,
+        "position_embedding_size": 16,
+    }
+)
+_IMAGE_AND_PARTS: Final[dict[str, Any]] = {
+    "pixel_values": lambda: torch.randn(BATCH, 2, 3, 64, 64),
+    "image_sizes": lambda: torch.tensor([[64, 64]] * BATCH),
+}
 _SMALL_QWEN: Final = {"depth": 2, "num_heads": 4, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
+_SMALL_QWEN_3: Final = {"hidden_size": 32, "out_hidden_size": WIDTH}
 
 _MEMBERS: Final = [
     *_text(
@@ -232,11 +246,18 @@ _MEMBERS: Final = [
     Member("jetmoe", {"num_key_value_heads": 4}, stacks=_CAUSAL),
     Member("gemma3n_text", {**_BY_LAYER, "laurel_rank": 4, "activation_sparsity_pattern": None}, stacks=_CAUSAL),
     Member("gemma4_text", {**_BY_LAYER, "head_dim": 4, "global_head_dim": 4}, without=_OWN_HEADS, stacks=_CAUSAL),
+    Member(
+        "mistral3",
+        {"image_token_id": 50, "spatial_merge_size": 2},
+        parts={"text_config": "mistral", "vision_config": "pixtral"},
+        stacks=(("text", "decoder"),),
+        inputs={"input_ids": with_image(4), "image_sizes": lambda: torch.tensor([[64, 64]] * BATCH)},
+    ),
     *[
         Member(
             name, {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 1e4}}, stacks=_CAUSAL
         )
-        for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text")
+        for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "glm4v_text")
     ],
     Member("bamba", {**_MAMBA, "attn_layer_indices": [1]}, stacks=_CAUSAL),
     Member("falcon_h1", {**_MAMBA, "mamba_d_ssm": 96}, stacks=_CAUSAL),
@@ -348,6 +369,9 @@ _MEMBERS: Final = [
             ("paligemma", "gemma", "siglip_vision_model", 16, {"projection_dim": WIDTH}, PREFIX_OF_TEXT),
             ("gemma3", "gemma3_text", "siglip_vision_model", 16, {"mm_tokens_per_image": 16}, {}),
             ("internvl", "qwen2", "internvl_vision", 4, {}, {}),
+            ("aya_vision", "cohere2", "siglip_vision_model", 4, {"downsample_factor": 2}, {}),
+            ("llava_next", "llama", "clip_vision_model", 36, {"image_grid_pinpoints": [[64, 64]]}, _IMAGE_AND_PARTS),
+            ("llava_onevision", "qwen2", "siglip_vision_model", 36, {"image_grid_pinpoints": [[64, 64]]}, _IMAGE_AND_PARTS),
         )
     ],
     Member(
@@ -385,8 +409,38 @@ _MEMBERS: Final = [
         for name, vision in (
             ("qwen2_vl", {"embed_dim": 32, "hidden_size": WIDTH}),
             ("qwen2_5_vl", {"hidden_size": 32, "out_hidden_size": WIDTH, "fullatt_block_indexes": [1]}),
-            ("qwen3_vl", {"hidden_size": 32, "out_hidden_size": WIDTH, "deepstack_visual_indexes": [1]}),
+            ("qwen3_vl", _SMALL_QWEN_3 | {"deepstack_visual_indexes": [1]}),
+            ("qwen3_vl_moe", _SMALL_QWEN_3 | {"deepstack_visual_indexes": [1]}),
+            ("qwen3_5", _SMALL_QWEN_3),
+            ("qwen3_5_moe", _SMALL_QWEN_3),
+            ("glm4v", _SMALL_QWEN_3 | {"intermediate_size": 32}),
         )
     ],
+    Member(
+        "gemma4",
+        {"image_token_id": 50, "video_token_id": 51, "audio_token_id": 52, "vision_config": _SMALL_GEMMA_4}
+        | {"audio_config": {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4}},
+        parts={"text_config": "gemma4_text"},
+        stacks=(("text", "decoder"),),
+        inputs={
+            "input_ids": with_image(4),
+            "pixel_values": lambda: torch.rand(BATCH, 16, 48),
+            "image_position_ids": lambda: torch.cartesian_prod(torch.arange(4), torch.arange(4)).expand(BATCH, -1, -1),
+            "mm_token_type_ids": lambda: (with_image(4)() == 50).long(),
+            "input_features": None,
+        },
+    ),
+    Member(
+        "lfm2_vl",
+        {"image_token_id": 50, "downsample_factor": 2, "vision_config": _SMALL_SIGLIP | {"num_patches": 16}},
+        parts={"text_config": "lfm2"},
+        stacks=(("text", "decoder"),),
+        inputs={
+            "input_ids": with_image(4),
+            "pixel_values": lambda: torch.randn(BATCH, 16, 768),
+            "spatial_shapes": lambda: torch.tensor([[4, 4]] * BATCH),
+            "pixel_attention_mask": lambda: torch.ones(BATCH, 16),
+        },
+    ),
 ]
 MEMBERS: Final = {member.model_type: member for member in _MEMBERS}

@@ -37,6 +37,7 @@ from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Outp
 Result = TypeVar("Result")
 
 _ENTRIES: Final = ("forward", "generate")
+_BESIDE_TEXT: Final = ("pixel_values", "input_features")
 _START: Final = torch.tensor([[0, 1]])
 
 
@@ -80,7 +81,7 @@ class TransformersAdapter:
         if not is_generated:
             _check_signature(model)
         given = kwargs if is_generated else arguments_of(model, inputs, kwargs, request.runs)
-        images = any(name.startswith("pixel_values") and value is not None for name, value in given.items())
+        images = any(name.startswith(_BESIDE_TEXT) and value is not None for name, value in given.items())
         stacks = stacks_of(model)
         stack = stack_meant(stacks, type(model).__name__, reading.kind, reading.tower, images)
         check_ready(model)

@@ -59,11 +59,12 @@ FAMILIES: Final[dict[str, Family]] = {
     **_all(
         "afmoe apertus arcee aria_text biogpt bitnet bloom codegen cohere cohere2 cohere2_moe ctrl cwm deepseek_v2"
         " deepseek_v3 doge dots1 ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon flex_olmo gemma gemma3_text gemma3n_text"
-        " gemma4_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gpt_neo gpt_neox gpt_neox_japanese gpt-sw3 gptj"
-        " granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe imagegpt jais2 jetmoe llama llama4_text"
-        " minicpm3 minimax_m2 ministral ministral3 mistral mistral4 mixtral modernbert-decoder mpt nanochat nemotron olmo"
-        " olmo2 olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe qwen2_vl_text qwen3"
-        " qwen3_moe qwen3_vl_moe_text qwen3_vl_text seed_oss smollm3 solar_open stablelm starcoder2 xglm youtu",
+        " gemma4_text glm glm4 glm4_moe glm4_moe_lite glm4v_text gpt2 gpt_bigcode gpt_neo gpt_neox gpt_neox_japanese gpt-sw3"
+        " gptj granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe imagegpt jais2 jetmoe llama"
+        " llama4_text minicpm3 minimax_m2 ministral ministral3 mistral mistral4 mixtral modernbert-decoder mpt nanochat"
+        " nemotron olmo olmo2 olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe"
+        " qwen2_vl_text qwen3 qwen3_moe qwen3_vl_moe_text qwen3_vl_text seed_oss smollm3 solar_open stablelm starcoder2 xglm"
+        " youtu",
         Family("text", causal=True),
     ),
     **_all("gemma2 vaultgemma", Family("text", causal=True, remark="soft-capped logits")),
@@ -101,7 +102,8 @@ FAMILIES: Final[dict[str, Family]] = {
     # Models of several towers.
     **_all("altclip blip blip-2 chinese_clip clip owlv2 owlvit siglip vision-text-dual-encoder", Family("several")),
     **_all(
-        "gemma3 idefics3 internvl llava paligemma qwen2_5_vl qwen2_vl qwen3_vl smolvlm vipllava",
+        "aya_vision gemma3 gemma4 glm4v idefics3 internvl lfm2_vl llava llava_next llava_onevision mistral3 paligemma"
+        " qwen2_5_vl qwen2_vl qwen3_5 qwen3_5_moe qwen3_vl qwen3_vl_moe smolvlm vipllava",
         Family("several", remark="text tower: tokens of images and videos have the role patch"),
     ),
     **_all("encoder-decoder vision-encoder-decoder", Family("several")),
@@ -120,9 +122,15 @@ REFUSED: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(("mobilevit", "mobilevitv2"), "folds parts of patches into the batch"),
     **dict.fromkeys(
-        ("qwen2_vl_vision", "qwen2_5_vl_vision", "qwen3_vl_vision"),
+        (
+            *("glm4v_vision", "qwen2_5_vl_vision", "qwen2_vl_vision", "qwen3_5_moe_vision", "qwen3_5_vision"),
+            *("qwen3_vl_moe_vision", "qwen3_vl_vision"),
+        ),
         "packs the patches of all images into one sequence, in blocks and not row by row, and attends within each image or"
         " window by itself",
+    ),
+    **dict.fromkeys(
+        ("pixtral",), "packs the patches of all images into one sequence, and attends within each image by itself"
     ),
     **dict.fromkeys(("timesformer",), "attends in time and in space by turns, the other folded into the batch"),
     **dict.fromkeys(("swiftformer",), "has no attention from token to token at full resolution"),

@@ -121,7 +121,7 @@ def stacks_of(model: Any) -> list[Stack]:
 def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, tower: str | None, images: bool = True) -> Stack:
     """Returns the stack of this tower and kind. A kind of None never means cross-attention or a pooling head.
 
-    A decoder whose call has no `images` reads text alone: the tower of images does not run, and is not meant.
+    A decoder whose call has no `images` or sounds reads text alone: their towers do not run, and are not meant.
 
     Raises:
         AttentionError: an unknown kind, no such stack, or several.
@@ -131,7 +131,7 @@ def stack_meant(stacks: Sequence[Stack], model_name: str, kind: str | None, towe
     there = "; ".join(map(str, stacks))
     of_tower = [stack for stack in stacks if tower in (None, stack.tower)]
     meant = [stack for stack in of_tower if (stack.kind == kind if kind else stack.kind in ("encoder", "decoder"))]
-    of_text = [stack for stack in meant if stack.tower != "vision"]
+    of_text = [stack for stack in meant if stack.tower not in ("vision", "audio")]
     if not images and tower is None and [stack.kind for stack in of_text] == ["decoder"]:
         return of_text[0]
     if len(meant) == 1:

@@ -50,7 +50,7 @@ def test_towers_are_told_apart() -> None:
         ac.capture(model, **given, reading=ac.Reading(tower="audio"))
 
 
-@pytest.mark.parametrize("name", ["llava", "gemma3", "qwen2_vl", "internvl", "idefics3", "smolvlm"])
+@pytest.mark.parametrize("name", ["llava", "gemma3", "gemma4", "qwen2_vl", "internvl", "idefics3", "smolvlm"])
 def test_a_decoder_without_images_reads_its_text(name: str) -> None:
     """The tower of images does not run. With images, one of the two is meant."""
     model, given = member(name)
