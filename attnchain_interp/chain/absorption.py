@@ -20,7 +20,6 @@ _DIRECT: Final = 2048  # tokens up to which a map is eliminated
 
 
 @full_precision()
-@torch.no_grad()
 def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
     """Returns the expected visits of a walk from `start` to each state before it ends: v (I − Q)⁻¹ (…, token).
 
@@ -34,7 +33,7 @@ def expected_visits(P: Chain, start: Tensor | None = None) -> Tensor:
 
     Raises:
         AttentionError: walks of the chain do not end, or after more than 80,000 steps (10¹³ in float64), so that rounding
-            decides; the start is not a distribution over the states.
+            decides; the start is not a distribution over the states; gradients of a longer chain are asked for.
 
     Source: Kemeny & Snell, *Finite Markov Chains*, 1960 (the fundamental matrix).
 
@@ -78,6 +77,11 @@ def _visits(chain: Chain, v: Tensor) -> Tensor:
 
 def _by_gmres(chain: Chain, v: Tensor) -> Tensor:
     shape = chain.states.shape
+    if torch.is_grad_enabled() and (chain.transitions.requires_grad or v.requires_grad):
+        raise AttentionError(
+            f"visits in a chain of {len(chain)} tokens that is not causal have no gradient here.",
+            f"Use torch.no_grad(), or restrict the chain to {_DIRECT} tokens.",
+        )
 
     def product(row: Tensor) -> Tensor:
         return chain.step(row.reshape(shape)).reshape(row.shape)

@@ -163,7 +163,6 @@ def _inverse(sums: Tensor) -> Tensor:
     return torch.where(there, 1 / torch.where(there, sums, 1), 0)
 
 
-@torch.no_grad()
 def reversible(P: Tensor | Factors | Chain, damping: float = 0.99) -> Chain:
     """Returns the chain R_ij ∝ π_i P_ij + π_j P_ji, which goes along attention as often as against it.
 

@@ -46,6 +46,27 @@ def test_factored_chains(monkeypatch: pytest.MonkeyPatch, causal: bool, sinks: T
         assert not visits[..., 0].any()
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_gradient_of_visits(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first = torch.arange(5) == 0
+
+    def visits(logits: Tensor, start: Tensor) -> Tensor:
+        P = logits.masked_fill(torch.ones(5, 5).triu(1).bool() & causal, -torch.inf).softmax(-1)
+        return ac.expected_visits(ac.absorb(P, first), start.masked_fill(first, -torch.inf).softmax(-1))
+
+    given = logits.requires_grad_(), logits[:, 0].detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(visits, given)
+    monkeypatch.setattr(absorption, "_DIRECT", 0)
+    if causal:
+        assert visits(*given).requires_grad
+        return
+    with pytest.raises(ac.AttentionError, match="a chain of 5 tokens that is not causal have no gradient here"):
+        visits(*given)
+    with torch.no_grad():
+        assert visits(*given).sum() > 0
+
+
 def test_maps_below_one_are_said_to_be() -> None:
     maps = torch.tensor([[0.9, 0.0], [0.3, 0.5]])[None, None]
     tokens = ac.TokenLayout.text(torch.ones(1, 2))

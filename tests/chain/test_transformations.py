@@ -180,6 +180,13 @@ def test_factors_are_balanced_as_their_maps_are(causal: bool) -> None:
     assert torch.allclose(ac.second_eigenvalue(lazy), ac.second_eigenvalue(dense), atol=1e-4)
 
 
+def test_the_gradient_of_a_reversible_chain(five: Tensor) -> None:
+    def matrix(logits: Tensor) -> Tensor:
+        return reversible(logits.softmax(-1)).matrix
+
+    assert torch.autograd.gradcheck(matrix, five.double().log().requires_grad_())
+
+
 def test_the_gradient_of_a_balanced_chain(five: Tensor) -> None:
     def rank(logits: Tensor) -> Tensor:
         return ac.stationary(ac.balance(ac.restrict(logits.softmax(-1), torch.arange(5) != 2)), 0.9)
