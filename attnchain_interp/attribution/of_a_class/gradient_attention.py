@@ -44,8 +44,8 @@ class GradientAttention(AttentionGradientAttribution):
         forward_func: see `AttentionGradientAttribution`; or an encoder–decoder.
         start: see `MultiBounce`. The default means the class token, and "uniform" where there is none, also in a decoder,
             where that is more faithful than "last" (docs/text-defaults.md). For an encoder–decoder, a token of the decoder;
-            the default means the position that the target names, (position, token), and where it names none every token of
-            the decoder up to the last one that it reads, evenly.
+            the default means those that the target reads, evenly: the position of (position, token), or the end of the text
+            where a class is read.
         layers: see `AttentionGradientAttribution`. An encoder–decoder needs "all".
         sequence: for an encoder–decoder, whose tokens are scored. `attribute` gives scores the shape of the inputs, so the
             decoder's tokens need output="tokens".
@@ -89,12 +89,15 @@ class GradientAttention(AttentionGradientAttribution):
             return super().score(found)
         if self.layers != "all":
             raise AttentionError(f"layers={self.layers!r}; of an encoder–decoder every layer is read.", 'Pass layers="all".')
-        start = self.start
-        if isinstance(start, str) and start == CLASS_OR_UNIFORM and found.position is not None:
-            start = torch.eye(len(found.decoder.tokens), dtype=torch.float32, device="cpu")[found.position]
+        start, decoder = self.start, found.decoder.context()
+        if isinstance(start, str) and start == CLASS_OR_UNIFORM:
+            mask = decoder.tokens.mask
+            read = decoder.read.to(mask.device) & mask
+            read = torch.where(read.any(1, keepdim=True), read, mask)
+            start = read / read.sum(1, keepdim=True)
         among_decoder, to_encoder = encoder_decoder_relevance(found)
         relevance = to_encoder if self.sequence == "encoder" else among_decoder
-        row = start_row(found.decoder.context(), start).to(relevance)
+        row = start_row(decoder, start).to(relevance)
         return (row[:, None] @ relevance)[:, 0]
 
     def scored(self, call: Call, with_residual: bool) -> Scored:

@@ -231,22 +231,44 @@ def test_one_capture_gives_what_attribute_gives() -> None:
 
 
 def test_where_the_row_is_taken() -> None:
-    """Where the target names no position it is asked for, or every token of the decoder that the target reads counts."""
+    """At the tokens of the decoder that the target reads, or where it is asked for."""
     model, case = built(CASES["BART"], 2), CASES["BART"]
     expected = ac.GradientAttention(model).attribute(IDS, (3, 8), case.extra)
 
     def of_token(output: Any) -> Tensor:
         return output.logits[:, 3, 8]
 
-    assert torch.allclose(ac.GradientAttention(model, start=3).attribute(IDS, of_token, case.extra), expected)
+    for start in (3, "class-or-uniform"):
+        assert torch.allclose(ac.GradientAttention(model, start=start).attribute(IDS, of_token, case.extra), expected)
     assert torch.allclose(ac.GradientAttention(model, start=-2).attribute(IDS, (-2, 8), case.extra), expected)
     each = [ac.GradientAttention(model, start=k).attribute(IDS, of_token, case.extra) for k in range(4)]
     with pytest.raises(ac.AttentionError, match="after the position of the target"):
         ac.GradientAttention(model, start=4).attribute(IDS, of_token, case.extra)
-    evenly = ac.GradientAttention(model).attribute(IDS, of_token, case.extra)
-    among = ac.GradientAttention(model, start="uniform").attribute(IDS, (3, 8), case.extra)
-    for scores in (evenly, among):
-        assert torch.allclose(scores, torch.stack(each).mean(0), atol=1e-12), "every token up to the target's position"
+    for target in ((3, 8), of_token):
+        among = ac.GradientAttention(model, start="uniform").attribute(IDS, target, case.extra)
+        assert torch.allclose(among, torch.stack(each).mean(0), atol=1e-12), "every token up to the target's position"
+
+    def of_several(output: Any) -> Tensor:
+        return output.logits[:, 3, 8] - output.logits[:, 1, 5]
+
+    rows = [ac.GradientAttention(model, start=k).attribute(IDS, of_several, case.extra) for k in (1, 3)]
+    evenly = ac.GradientAttention(model).attribute(IDS, of_several, case.extra)
+    assert torch.allclose(evenly, torch.stack(rows).mean(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_a_class_is_explained_where_the_decoder_reads_it(kind: int) -> None:
+    """At the last token, the end of the text."""
+    model, ids = small.seq2seq_classifiers()[kind], small.ids(2, 7)
+    ids[ids == 2] = 3
+    ids[:, -1], ids[1, 4:] = 2, torch.tensor([2, 1, 1])
+    mask = (ids != 1).long()
+    mask[0] = 1
+    found = ac.GradientAttention(model).attribute(ids, 1, (mask,), output="tokens")
+    for row, end in ((0, 6), (1, 4)):
+        text = ids[row : row + 1, : end + 1]
+        last = ac.GradientAttention(model, start="last").attribute(text, 1, output="tokens")
+        assert torch.allclose(found[row, : end + 1], last[0], atol=1e-9)
 
 
 def test_images_get_the_scores_of_their_patches() -> None:
