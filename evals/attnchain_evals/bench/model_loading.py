@@ -143,6 +143,7 @@ def own_model(name: str, image: Any) -> LoadedModel:
     """
     from torch import nn
 
+    from attnchain_evals.tasks.mask_placement import pixels_of
     from attnchain_interp import AttentionError
     from attnchain_interp.capture import LoadedModel
 
@@ -156,7 +157,9 @@ def own_model(name: str, image: Any) -> LoadedModel:
         if isinstance(built, LoadedModel):
             return built
         model, preprocess = built
-        sample = preprocess(image)
+        sample = pixels_of(preprocess, image)[None]
+    except AttentionError:
+        raise
     except Exception as error:
         raise AttentionError(f"python:{name} failed ({type(error).__name__}: {error}).", RETURNS) from error
     if not isinstance(model, nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attnchain_evals.segments.refinement import Share
-from attnchain_evals.tasks.mask_placement import SIDE, WholeImage
+from attnchain_evals.tasks.mask_placement import WholeImage
 from attnchain_interp import AttentionError, AttentionStore, capture
 from attnchain_interp.capture import rgb_image
 from attnchain_interp.store import covered_by, covered_size
@@ -35,7 +35,6 @@ class WholePatches:
     """
 
     def __init__(self, model: Any, preprocess: Callable[[Any], Tensor], side: int | None = None) -> None:
-        _check_preprocess(preprocess)
         self.model, self._own = model, WholeImage(preprocess)
         black = torch.zeros(1, 3, *self._own.size)
         store = capture(model, black, layers=-1)
@@ -87,20 +86,6 @@ class WholePatches:
         size = self.size(image)
         height, width = covered_by(store, size)
         return height / size[0], width / size[1]
-
-
-def _check_preprocess(preprocess: Any) -> None:
-    """Checks that an image becomes pixels (1, channel, height, width)."""
-    from PIL import Image
-
-    works = callable(preprocess)
-    found = preprocess(Image.new("RGB", (SIDE, SIDE))) if works else preprocess
-    if not (isinstance(found, Tensor) and found.ndim == 4 and len(found) == 1):
-        shape = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise AttentionError(
-            f"preprocess {'returns' if works else 'is'} {shape}, not pixels (1, channel, height, width).",
-            "Pass what turns a PIL image into the model's input; a transform of one image needs [None] behind it.",
-        )
 
 
 def _takes(model: Any, size: tuple[int, int]) -> bool:

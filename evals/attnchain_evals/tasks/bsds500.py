@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.image_folder import images_in, open_image
-from attnchain_evals.tasks.mask_placement import pixels_seen
+from attnchain_evals.tasks.mask_placement import pixels_of, pixels_seen
 from attnchain_evals.tasks.published_files import check_folder, contents
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
@@ -101,7 +101,7 @@ class BSDS500:
         if opened.size not in self._seen:
             self._seen[opened.size] = pixels_seen(opened.size, self._preprocess)
         rows, columns = self._seen[opened.size]
-        return Segmented(self._preprocess(opened)[0], torch.from_numpy(truth)[:, rows, columns])
+        return Segmented(pixels_of(self._preprocess, opened), torch.from_numpy(truth)[:, rows, columns])
 
     def _mat(self, file: Path) -> Path:
         return self._truth / f"{file.stem}.mat"

@@ -13,6 +13,7 @@ from torch import Tensor
 from attnchain_evals.tasks.digest import digest
 from attnchain_evals.tasks.examples import Picture
 from attnchain_evals.tasks.image_folder import MASKS, files_digest, images_in, open_image
+from attnchain_evals.tasks.mask_placement import pixels_of
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted
 
@@ -90,7 +91,7 @@ class ClassFolder:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Picture:
-        return Picture(self._preprocess(open_image(self.files[index]))[0], label=self.labels[index])
+        return Picture(pixels_of(self._preprocess, open_image(self.files[index])), label=self.labels[index])
 
 
 @cache

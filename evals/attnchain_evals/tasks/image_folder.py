@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnchain_evals.tasks.digest import digest, sha256
 from attnchain_evals.tasks.examples import Picture
-from attnchain_evals.tasks.mask_placement import placed
+from attnchain_evals.tasks.mask_placement import pixels_of, placed
 from attnchain_evals.tasks.published_files import check_folder, contents
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import rgb_image
@@ -81,7 +81,7 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Picture:
         file = self.files[index]
         opened = open_image(file)
-        image = self._preprocess(opened)[0]
+        image = pixels_of(self._preprocess, opened)
         if self._masks is None:
             return Picture(image)
         name = self._masks[_stem(file, self._root)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from attnchain_evals.tasks.class_folder import synset_names
 from attnchain_evals.tasks.digest import digest, sha256
 from attnchain_evals.tasks.examples import Picture
-from attnchain_evals.tasks.mask_placement import placed
+from attnchain_evals.tasks.mask_placement import pixels_of, placed
 from attnchain_interp import AttentionError
 
 SOURCE = "http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat"
@@ -69,7 +69,7 @@ class ImageNetSegmentation:
         from PIL import Image
 
         pixels, mask = self.arrays(index)
-        image = self._preprocess(Image.fromarray(pixels).convert("RGB"))[0]
+        image = pixels_of(self._preprocess, Image.fromarray(pixels).convert("RGB"))
         return Picture(image, placed(Image.fromarray(np.uint8(255) * mask), self._preprocess))
 
     def arrays(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -9,10 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnchain_interp import AttentionError
 from attnchain_interp.capture import rgb_image
 
 LOW, SPAN = 16, 222  # the levels of a ramp, away from black and white, where resampling is cut off
 SIDE = 256  # of the plain images that reveal size and normalisation of a preprocessing; any size serves
+
+
+def pixels_of(preprocess: Any, image: Any) -> Tensor:
+    """Returns the pixels (channel, height, width) that a preprocessing makes of an image.
+
+    Raises:
+        AttentionError: the preprocessing returns something else than (1, channel, height, width).
+    """
+    works = callable(preprocess)
+    found = preprocess(image) if works else preprocess
+    if not (isinstance(found, Tensor) and found.ndim == 4 and len(found) == 1):
+        shape = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise AttentionError(
+            f"preprocess {'returns' if works else 'is'} {shape}, not pixels (1, channel, height, width).",
+            "Pass what turns a PIL image into the model's input; a transform of one image needs [None] behind it.",
+        )
+    return found[0]
 
 
 @final
@@ -29,7 +47,7 @@ class WholeImage:
     def __init__(self, preprocess: Callable[[Any], Tensor]) -> None:
         from PIL import Image
 
-        levels = [preprocess(Image.new("RGB", (SIDE, SIDE), (level,) * 3))[0] for level in (0, 255)]
+        levels = [pixels_of(preprocess, Image.new("RGB", (SIDE, SIDE), (level,) * 3)) for level in (0, 255)]
         self.size = (levels[0].shape[1], levels[0].shape[2])
         centre = self.size[0] // 2, self.size[1] // 2
         self._black, white = (level[:, centre[0], centre[1], None, None] for level in levels)
@@ -92,6 +110,6 @@ def _white(mask: Any, preprocess: Callable[[Any], Tensor]) -> Tensor:
     from PIL import Image
 
     levels = (Image.new("RGB", mask.size, (level,) * 3) for level in (0, 255))
-    black, white = (preprocess(level)[0] for level in levels)
-    share = (preprocess(mask.convert("RGB"))[0] - black) / (white - black)
+    black, white = (pixels_of(preprocess, level) for level in levels)
+    share = (pixels_of(preprocess, mask.convert("RGB")) - black) / (white - black)
     return share.mean(0)

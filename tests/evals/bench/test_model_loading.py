@@ -74,6 +74,9 @@ def alone():
 def text():
     return "model", preprocess
 
+def one_image():
+    return bundled_vit(), lambda image: preprocess(image)[0]
+
 def broken():
     raise RuntimeError("no weights")
 """
@@ -90,6 +93,7 @@ def test_it_is_read_with_its_preprocessing(tmp_path: Path, monkeypatch: pytest.M
         ("alone", "cannot unpack|not iterable"),
         ("text", "returned str for a model"),
         ("broken", "RuntimeError: no weights"),
+        ("one_image", r"preprocess returns a tensor \(3, 56, 56\), not pixels"),
         ("nothing", "AttributeError"),
     ):
         with pytest.raises(AttentionError, match=said):

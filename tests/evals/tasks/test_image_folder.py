@@ -75,6 +75,8 @@ def test_the_identity_follows_contents_names_and_preprocessing(folder: Path) -> 
 
 
 def test_what_is_refused(folder: Path) -> None:
+    with pytest.raises(AttentionError, match=r"preprocess returns a tensor \(3, .*not pixels"):
+        ImageFolder(folder, lambda image: preprocess(image)[0])[0]
     with pytest.raises(AttentionError, match="there is no folder .*nothing"):
         ImageFolder(folder / "nothing", preprocess)
     with pytest.raises(AttentionError, match="(?s)is a file, not a folder.*An archive must be unpacked"):

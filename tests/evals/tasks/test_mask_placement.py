@@ -1,9 +1,13 @@
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from attnchain_evals.tasks.mask_placement import WholeImage, pixels_seen, placed
+from attnchain_evals.tasks.mask_placement import WholeImage, pixels_of, pixels_seen, placed
+from attnchain_interp import AttentionError
 
 
 def middle(image: Image.Image) -> Tensor:
@@ -19,6 +23,16 @@ def mask() -> Image.Image:
 
 def test_a_mask_is_cropped_with_its_image() -> None:
     assert torch.equal(placed(mask(), middle), (torch.arange(8) < 4)[:, None].expand(8, 8))
+
+
+@pytest.mark.parametrize("result", [middle(mask().convert("RGB"))[0], torch.zeros(2, 3, 8, 8), None, {"pixel_values": 0}])
+def test_a_preprocessing_gives_a_batch_of_one_image(result: Any) -> None:
+    assert pixels_of(middle, mask().convert("RGB")).shape == (3, 8, 8)
+    for use in (lambda: pixels_of(lambda _: result, mask()), lambda: WholeImage(lambda _: result)):
+        with pytest.raises(
+            AttentionError, match=r"(?s)preprocess returns a .*not pixels \(1, channel, height, width\).*\[None\]"
+        ):
+            use()
 
 
 def test_the_whole_image_is_resized_and_normalised() -> None:
