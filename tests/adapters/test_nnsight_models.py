@@ -389,6 +389,7 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
     "distilbert": (transformers.DistilBertConfig, transformers.DistilBertModel),
     "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel),
     "gemma3": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
+    "markuplm": (transformers.MarkupLMConfig, transformers.MarkupLMModel),  # hides a key by −10⁴
     "t5": (transformers.T5Config, transformers.T5EncoderModel),
 }
 
@@ -726,6 +727,8 @@ def test_what_is_no_chain_is_refused() -> None:
     windows.set_attn_implementation("eager")
     swin = wrapped(windows)
     refused("attends within windows", swin, token_rank, torch.randn(2, 3, 32, 32))
+    sound = wrapped(wavlm())
+    refused("the mean of its heads in the place of each head", sound, token_rank, torch.randn(1, 4000))
     both = wrapped(nn.TransformerDecoderLayer(16, 2, 32, batch_first=True, dropout=0))
     other_tokens = "attends to other tokens than it attends from"
     refused(f"multihead_attn {other_tokens}", both, token_rank, torch.randn(1, 4, 16), torch.randn(1, 6, 16))
@@ -740,6 +743,11 @@ def test_what_is_no_chain_is_refused() -> None:
     with t5.trace(input_ids=ids, decoder_input_ids=ids):
         ranks = nnsight.save(token_rank(t5, layers=tracing.attention_modules(t5.encoder)))
     assert ranks.shape == (1, 2, 2, 4)
+
+
+def wavlm() -> Any:
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    return transformers.WavLMModel(transformers.WavLMConfig(**sizes, num_conv_pos_embedding_groups=2)).eval()
 
 
 def cross_attending(kind: Any = transformers.T5Model) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attnchain_adapters.tracing.position import reached
 
+MASKED = -9e3  # what is added to logits is below where it hides a key: −10⁴ in MarkupLM, −10⁹ in many a user's own code
 TIMM = {"VisionTransformer", "Beit", "Eva"}  # their blocks attend globally over all tokens
 
 
@@ -146,9 +147,14 @@ def returned(envoy: Any, weights: Tensor | None, mask: Tensor | None) -> Attenti
             f"{envoy.path} has weights of shape {tuple(weights.shape)}; a chain needs (batch, head, token, token). The batch"
             " is missing."
         )
+    if weights.shape[1] > 1 and weights.stride(1) == 0:
+        raise ValueError(
+            f"{envoy.path} returned the mean of its heads in the place of each head (WavLM does); capture the model instead:"
+            " attnchain_interp.capture(model, inputs)."
+        )
     keys = mask
     if mask is not None:
-        keys = mask > torch.finfo(mask.dtype).min / 2 if mask.is_floating_point() else mask.bool()
+        keys = mask > MASKED if mask.is_floating_point() else mask.bool()
         if keys.ndim == 4:  # (batch, 1, query, key): tokens that may attend to themselves
             keys = keys[:, 0].diagonal(dim1=-2, dim2=-1) if keys.shape[-2] > 1 else keys[:, 0, 0]
     return Attention(lambda heads: weights[:, heads], weights.shape[1], keys)
