@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +14,11 @@ from matplotlib.figure import Figure
 from attnchain_interp.checks import as_number, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.files import as_path, whole
+from attnchain_interp.operators.shared_setting import SharedSetting
 
 _DATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 _STYLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "svg.hashsalt": "attnchain", "pdf.fonttype": 42}
+_STYLED: Final = SharedSetting(partial(rc_context, _STYLE))
 _PIXELS: Final = 2**16  # on a side, which matplotlib does not draw
 
 
@@ -44,8 +47,8 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
             f" most are {_PIXELS - 1}.",
             f"Pass dpi={int((_PIXELS - 1) / max(inches))} or less, or write a PDF.",
         )
-    with whole(path) as partial, rc_context(_STYLE):
-        figure.savefig(partial, format=kind, dpi=dpi, metadata=_DATED[kind])
+    with whole(path) as file, _STYLED:
+        figure.savefig(file, format=kind, dpi=dpi, metadata=_DATED[kind])
     return path
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 import torch
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 import attnchain_interp as ac
@@ -22,6 +26,30 @@ def test_the_same_figure_is_the_same_bytes(kind: str, tmp_path: Path, monkeypatc
     assert contents[0] == contents[1]
     assert b"Date" not in contents[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"0.{kind}", f"1.{kind}"]
+
+
+def test_threads_that_write_at_the_same_time_leave_the_settings_as_they_were(tmp_path: Path) -> None:
+    """The second kept the settings of the first, for all pictures of the user."""
+    before, begun, ended = dict(rcParams), [Event(), Event()], Event()
+
+    class Slow(Figure):
+        def savefig(self, fname: Any, **options: Any) -> None:
+            second = begun[0].is_set()
+            begun[second].set()
+            assert (ended if second else begun[1]).wait(60)
+            super().savefig(fname, **options)
+
+    def write(name: str) -> Path:
+        return pictures.write_figure(Slow(), tmp_path / name)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(write, "first.svg")
+        assert begun[0].wait(60)
+        last = threads.submit(write, "last.svg")
+        assert first.result().exists()
+        ended.set()
+        assert last.result().exists()
+    assert dict(rcParams) == before
 
 
 def test_text_stays_text(tmp_path: Path) -> None:
