@@ -42,7 +42,7 @@ def read_part(preprocess: Callable[[Any], Tensor], width: int, height: int) -> B
 
     if not callable(preprocess):
         cause = f"preprocess is of type {type(preprocess).__name__}; it must be a function of an image of PIL."
-        raise AttentionError(cause, "Pass the model's preprocessing, such as a transform of torchvision.")
+        raise AttentionError(cause, "Pass the model's preprocessing, such as lambda image: transform(image)[None].")
     check_whole_number("width", width, "the width of the image in pixels")
     check_whole_number("height", height, "the height of the image in pixels")
     shrunk = min(1.0, _LONGEST / max(width, height))
