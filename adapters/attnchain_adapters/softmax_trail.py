@@ -21,6 +21,7 @@ from attnchain_adapters.probability_rows import excess, is_negative, rows_of
 from attnchain_adapters.product_factors import MATRIX_PRODUCT, OTHER_PRODUCT, PRODUCT, by_place, factors, is_learnt
 from attnchain_adapters.softmax_marks import Mark, Marks
 from attnchain_adapters.softmax_origins import MULTIPLY, SOFTMAX, STARTS, SUM, SoftmaxOrigins, axis_given
+from attnchain_adapters.summed_queries import SummedQueries
 from attnchain_adapters.torch_operators import tensors_in
 from attnchain_adapters.two_softmaxes import Doubt, Doubts, may_attend, told
 
@@ -37,7 +38,7 @@ class SoftmaxTrail:
 
     def __init__(self) -> None:
         self._marks, self._doubts = Marks(), Doubts()
-        self._origins, self._late = SoftmaxOrigins(), LateSums()
+        self._origins, self._late, self._summed = SoftmaxOrigins(), LateSums(), SummedQueries()
         self._open = False
 
     def follow(
@@ -64,7 +65,7 @@ class SoftmaxTrail:
         marked = None if axis is not None or late is not None else self._marked(function, args, kwargs, result)
         self._open = bool(self._marks or self._origins or self._late)
         if marked is None:
-            return late
+            return late or self._summed.follow(function, args, list(tensors_in(args)))
         used = self._used(function, args, kwargs, result, marked)
         if isinstance(used, str) and sum(each in self._marks for each in tensors_in(args)) == 1:
             self._doubts.settle(marked)  # it is named, and the products that made its map need no name
@@ -181,6 +182,7 @@ class SoftmaxTrail:
         found = Product.grouped(
             exact, values, lambda heads: heads.mT.contiguous() if transposed else heads, mark.keys, mark.last
         )
+        self._summed.multiplied(result, -1 if transposed else -2)
         return self._found(found, maps, without_tokens)
 
     def _found(self, found: Product | str, maps: Tensor, without_tokens: bool) -> Product | str:
@@ -227,6 +229,8 @@ class SoftmaxTrail:
             if not without_tokens or keys != of_map[-1:] or sizes[of_map[-1]] != mark.keys:
                 return None
         found = einsum_product((self._marks.exact(maps), values), (of_map, of_values, out), mark.keys, mark.last)
+        for place in [place for place, each in enumerate(out) if each in of_map and each not in of_values][-1:]:
+            self._summed.multiplied(result, place)
         return unread if found is None else self._found(found, maps, without_tokens)
 
     def _aligned(self, factor: Tensor, labels: Sequence[str], out: Sequence[str]) -> Tensor:

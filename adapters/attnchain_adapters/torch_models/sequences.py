@@ -10,6 +10,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from attnchain_adapters.checks import CROSS_ATTENTION
+from attnchain_adapters.summed_queries import REFUSAL
 from attnchain_adapters.torch_models.one_sequence import (
     check_in_a_row,
     check_one_sequence,
@@ -181,7 +182,8 @@ def _check_readable(model: nn.Module, uses: Sequence[Use]) -> None:
     if unreadable:
         layers = {use.layer for use in unreadable}
         rest = list(dict.fromkeys(use.layer for use in uses if use.layer not in layers))
-        both = next((use.layer for use in uses if use.layer in layers and not use.reason), None)
+        apart = [use.layer for use in uses if use.layer in layers and not use.reason and unreadable[0].reason != REFUSAL]
+        both = apart[0] if apart else None
         fix = f"Name the layers that can be read: layers={rest}." if rest else ""
         if both is not None:
             fix += (
