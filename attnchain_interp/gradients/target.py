@@ -203,4 +203,9 @@ def _one_each(score: Any, source: str, batch: int) -> Tensor:
             "Pass the index of a class, a tuple of indices for logits with more axes (position, class), or a function:"
             f" {_FUNCTION}.",
         )
+    if not score.is_floating_point():
+        raise AttentionError(
+            f"{source} gives {score.dtype}, and a score changes with the inputs little by little.",
+            "Return a logit or a probability, not the number of a class.",
+        )
     return score.reshape(batch)

@@ -69,6 +69,8 @@ def test_scores_of_plain_logits() -> None:
         selected_score(logits, 4, 2)
     with pytest.raises(AttentionError, match="one score per example"):
         selected_score(logits, lambda output: output, 2)
+    with pytest.raises(AttentionError, match=r"(?s)the function gives torch\.int64.*Return a logit"):
+        selected_score(logits, lambda output: output.argmax(-1), 2)
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,12 @@ def written(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
         return tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=not goes_on, continue_final_message=goes_on
         )
-    except (ValueError, ImportError) as error:  # no template, or no jinja2 of the version that templates need
-        missing = isinstance(error, ImportError)
-        fix = "Set tokenizer.chat_template, or pass one string, as the model was trained to read a conversation."
+    except Exception as error:  # templates are code: they raise what they like, as for a role that they do not have
+        missing = isinstance(error, ImportError)  # jinja2, or its version that templates need
+        fix = (
+            "Pass messages that the template takes, set tokenizer.chat_template, or pass one string, as the model was trained"
+            " to read a conversation."
+        )
         raise AttentionError(
             f"text is a list of messages, and tokenizer.apply_chat_template does not take them: {error}",
             "Install that version of jinja2, or pass one string." if missing else fix,

@@ -85,8 +85,11 @@ def test_conversations_without_a_template() -> None:
     def has_an_old_jinja(*_: Any, **__: Any) -> str:
         raise ImportError("apply_chat_template requires jinja2>=3.1.0")
 
+    def has_no_system_role(*_: Any, **__: Any) -> str:
+        raise type("TemplateError", (Exception,), {})("System role not supported")  # as jinja2's raise_exception
+
     method = ac.MultiBounce(small.llama())
-    for broken in (refuses, has_an_old_jinja):
+    for broken in (refuses, has_an_old_jinja, has_no_system_role):
         with pytest.raises(ac.AttentionError, match=r"(?s)apply_chat_template does not take them: .*pass one string"):
             method.attribute_text(TALK, "a dog", chatting(broken))
     with pytest.raises(ac.AttentionError, match="Install that version of jinja2"):
