@@ -45,8 +45,8 @@ class CellFigure(Figure):
 class CellAxes(Axes):
     """Axes whose images have their first row on top, also where the user's settings of matplotlib put it at the bottom."""
 
-    def imshow(self, X: Any, **style: Any) -> AxesImage:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return super().imshow(X, **{"origin": "upper", **style})
+    def imshow(self, *given: Any, **style: Any) -> AxesImage:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().imshow(*given, **{"origin": "upper", **style})
 
 
 Box = tuple[float, float, float, float]

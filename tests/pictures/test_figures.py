@@ -43,6 +43,12 @@ def test_axes_are_a_grid_that_pyplot_does_not_know() -> None:
     assert pyplot.get_fignums() == known
 
 
+def test_axes_take_what_those_of_matplotlib_take() -> None:
+    _, axes = blank_axes(1, 2)
+    drawn = axes[0, 0].imshow(MAP, "gray", origin="lower"), axes[0, 1].imshow(X=MAP)
+    assert [(each.origin, each.get_cmap().name) for each in drawn] == [("lower", "gray"), ("upper", "viridis")]
+
+
 def test_a_notebook_shows_a_figure_where_pyplot_was_never_loaded() -> None:
     """IPython asks for these bytes; without them a cell would say `<Figure size …>`."""
     figure, axes = blank_axes(1, 2)
