@@ -218,6 +218,8 @@ def no_residual(method: Attribution) -> AttentionError:
 def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
     scores, tokens = scored.scores, scored.tokens
     check_tensor("scores", scores, "(batch, token), or (batch, head, token)")
+    if scores.ndim not in (2, 3) or scores.shape[-1] != len(tokens):
+        raise AttentionError(f"scores is {tuple(scores.shape)}; it must be (batch, {len(tokens)}).", "Score each token once.")
     if output != "input":
         return scores if output == "tokens" else tokens.to_grid(scores)
     if (of := scored.metadata.get("input")) is not None:
@@ -226,7 +228,7 @@ def _shaped(scored: Scored, inputs: Tensor, output: Output) -> Tensor:
         return scores.reshape(inputs.shape)  # several texts of an example are folded
     if len(scores) != len(inputs):
         raise AttentionError(
-            f"the model read {len(scores)} examples of a batch of {len(inputs)}, so it makes several of one.",
+            f"the model read {len(scores)} examples of a batch of {len(inputs)}.",
             'Ask for output="grid" or output="tokens", which have them in the order of the model.',
         )
     if inputs.ndim == 4 and scores.ndim == 2:

@@ -111,6 +111,19 @@ def test_a_method_of_your_own_that_returns_no_score_a_token_is_told(images: Tens
     with pytest.raises(ac.AttentionError, match=r"scores of \(3, 5, 5\) tokens cannot take the shape"):
         Square(source).attribute(images)
 
+    class Of(ac.AttentionAttribution):
+        def __init__(self, model: Any, made: Any) -> None:
+            super().__init__(model)
+            self.made = made
+
+        def score(self, store: AttentionStore) -> Tensor:
+            return self.made(store.maps())
+
+    for made in (lambda maps: maps, lambda maps: maps[:, 0, 0, 0, 1:], lambda maps: maps[0, 0, 0, 0]):
+        for output in ("input", "tokens"):
+            with pytest.raises(ac.AttentionError, match=r"scores is \(.*\); it must be \(batch, 5\)"):
+                Of(source, made).attribute(images, output=output)  # type: ignore[arg-type]
+
 
 def test_settings_of_examples_are_divided_with_the_batch() -> None:
     model, images = small.vit(), small.images(3)

@@ -73,12 +73,14 @@ def benchmark(
     if limit is not None:
         check_whole_number("limit", limit, "the greatest number of examples")
     check_whole_number("seed", seed, "the seed of random methods and metrics", least=0)
-    without = [name for name, method in methods.items() if not _has_outputs(method)]
-    if without:
-        raise AttentionError(
-            f"method {without[0]!r} is {brief(methods[without[0]])}, which has no attribute(inputs, target, output=…).",
-            "Pass an object of a class with that method, such as ac.TokenRank(). perturbation_curve judges any scores.",
-        )
+    for label, method in methods.items():
+        if isinstance(method, type):
+            raise AttentionError(f"method {label!r} is the class {method.__name__}.", f"Make one of it: {method.__name__}().")
+        if not _has_outputs(method):
+            raise AttentionError(
+                f"method {label!r} is {brief(method)}, which has no attribute(inputs, target, output=…).",
+                "Pass an object of a class with that method, such as ac.TokenRank(). perturbation_curve judges any scores.",
+            )
     metrics = standard_metrics(data) if metrics is None else list(metrics)
     for metric in metrics:
         check_type("a metric", metric, ExampleMetric, "Pass preset('srg') for the metric of a name.")

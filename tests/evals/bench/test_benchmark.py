@@ -138,8 +138,12 @@ def test_bad_calls() -> None:
         benchmark(bundled_vit(), [], METHODS, ["srg"])  # type: ignore[list-item]
     with pytest.raises(ac.AttentionError, match="the metric 'unsaid' has no version and no higher_is_better"):
         benchmark(bundled_vit(), [], METHODS, [Unsaid("unsaid")])
-    for given in (bundled_vit(), Saliency(bundled_vit())):
-        with pytest.raises(ac.AttentionError, match=r"'own' is .*has no attribute\(inputs, target, output=…\)"):
+    for given, said in (
+        (bundled_vit(), r"VisionTransformer, which has no attribute\(inputs, target, output=…\)"),
+        (Saliency(bundled_vit()), r"which has no attribute\(inputs, target, output=…\)"),
+        (ac.TokenRank, r"the class TokenRank\.\nMake one of it: TokenRank\(\)"),
+    ):
+        with pytest.raises(ac.AttentionError, match=f"method 'own' is .*{said}"):
             benchmark(bundled_vit(), [], {"own": given})
     with pytest.raises(ac.AttentionError, match="held no example"):
         benchmark(bundled_vit(), [], METHODS)

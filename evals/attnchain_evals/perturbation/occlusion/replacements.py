@@ -16,6 +16,7 @@ from attnchain_evals.perturbation.class_score import next_logits
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_whole_number
 from attnchain_interp.operators import float32_or_wider, full_precision
+from attnchain_interp.reprs import brief
 
 View = Callable[[Tensor, Tensor], Any]
 """A callable: numbers of examples (pair,), and (pair, height, width) or (pair, token) bool, true where removed → the model's
@@ -58,6 +59,11 @@ class Replacement(Occlusion):
 
     def over(self, model: Callable[[Tensor], Any], inputs: Tensor, first: int = 0) -> View:
         replacement = self(inputs)
+        if not isinstance(replacement, Tensor) or replacement.ndim != inputs.ndim or len(replacement) != len(inputs):
+            raise AttentionError(
+                f"the occlusion {self.name} gives {brief(replacement)} for inputs {tuple(inputs.shape)}.",
+                "Return the replacement of each input, as a tensor of their shape.",
+            )
 
         def view(examples: Tensor, removed: Tensor) -> Any:
             where = removed[:, None] if inputs.ndim == 4 else removed

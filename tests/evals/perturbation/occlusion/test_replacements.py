@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_evals import Protocol
+from attnchain_evals import Protocol, perturbation_curve
 from attnchain_evals.perturbation.occlusion import (
     NAMED,
     Black,
@@ -96,6 +96,13 @@ def test_a_function_is_an_occlusion() -> None:
     found = occlusion_named(torch.zeros_like)
     assert isinstance(found, ReplaceWith)
     assert not found(torch.ones(1, 3, 2, 2)).any()
+
+
+@pytest.mark.parametrize("made", [Tensor.mean, lambda images: images[:1], lambda images: images[0], lambda images: 0])
+def test_a_function_that_gives_no_replacement_of_each_image_is_refused(images: Tensor, made: Any) -> None:
+    model = lambda images: images.mean((2, 3))  # noqa: E731
+    with pytest.raises(AttentionError, match=r"(?s)the occlusion .* gives .* for inputs \(2, 3, 12, 12\).*of their shape"):
+        perturbation_curve(model, images, torch.rand(2, 4, 4), 0, occlusion=made, fractions=2)
 
 
 def test_an_occlusion_needs_a_view() -> None:
