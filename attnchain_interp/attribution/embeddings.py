@@ -17,7 +17,7 @@ _ROWS: Final = 4096
 
 
 def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
-    """Returns the module that turns token numbers into embeddings: of an encoder–decoder, its encoder's own.
+    """Returns the module that turns token numbers into embeddings: of an encoder–decoder, or an encoder of one, the encoder's.
 
     Args:
         model: its module, or that of the tower, names it by `get_input_embeddings`, as models of transformers do.
@@ -27,12 +27,12 @@ def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
     if tower is not None:
         ends = (f".{tower}", f".{tower}_model")
         part = next((part for path, part in model.named_modules() if f".{path}".endswith(ends)), model)
+    encoder = getattr(part, "get_encoder", lambda: part)()
     if getattr(getattr(part, "config", None), "is_encoder_decoder", False):
-        part = getattr(part, "get_encoder", lambda: part)()
-    embedding: Any = None
-    if getattr(part, "main_input_name", "input_ids") == "input_ids":
-        with suppress(AttributeError, NotImplementedError):
-            embedding = part.get_input_embeddings()
+        part = encoder
+    embedding, own = _input_embeddings(part), _input_embeddings(encoder)
+    if own is not None and getattr(own, "weight", own) is getattr(embedding, "weight", None):
+        embedding = own  # T5EncoderModel names a module that shares its weight with the one that runs
     if not isinstance(embedding, nn.Module):
         raise AttentionError(
             f"{type(part).__name__} has no get_input_embeddings of token numbers, so the embeddings of its tokens are not"
@@ -41,6 +41,13 @@ def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
             ' the text: reading=ac.Reading(tower="text").',
         )
     return embedding
+
+
+def _input_embeddings(part: Any) -> Any:
+    if getattr(part, "main_input_name", "input_ids") == "input_ids":
+        with suppress(AttributeError, NotImplementedError):
+            return part.get_input_embeddings()
+    return None
 
 
 @contextmanager

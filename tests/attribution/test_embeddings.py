@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import transformers
+from torch import Tensor, nn
 
 import attnchain_interp as ac
 from attnchain_interp.attribution import embeddings
@@ -50,6 +51,24 @@ def test_the_embedding_of_an_encoder_is_its_own(model: Any) -> None:
         model(ids)
     assert torch.equal(found[0], own[0])
     assert embedding_of(model.get_encoder()) is embedding_of(model)
+
+
+@pytest.mark.parametrize("name", ["T5EncoderModel", "MT5EncoderModel", "UMT5EncoderModel", "T5ForTokenClassification"])
+def test_an_encoder_whose_named_embedding_does_not_run(name: str) -> None:
+    """Those of T5's kind share the weight of `get_input_embeddings` with the module that runs."""
+    kind = getattr(transformers, name)
+    sizes = {"vocab_size": 60, "d_model": 48, "d_kv": 16, "d_ff": 32, "num_layers": 2, "num_heads": 3}
+    model, ids = kind(kind.config_class(**sizes)).double().eval(), small.ids()
+
+    def read(output: Any) -> Tensor:
+        return (output.logits if "logits" in output else output.last_hidden_state)[:, 4, 1]
+
+    relevance = ac.AttnLRP(model).attribute(ids, read, output="tokens")
+    embedded = model.get_input_embeddings()(ids).detach()
+    assert torch.allclose(relevance, ac.AttnLRP(model).attribute(embedded, read, output="tokens"), atol=1e-12)
+    assert relevance.any(1).all()
+    drops = ac.LeaveOneOut(model, removal="mean-embedding").attribute(ids, read, output="tokens")
+    assert drops.any(1).all()
 
 
 @pytest.mark.parametrize("model", small.seq2seq_classifiers(), ids=lambda model: type(model).__name__)
