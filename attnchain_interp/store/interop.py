@@ -60,6 +60,12 @@ def _check_kind(maps: Any) -> None:
     """Refuses what holds no maps, and one tensor or array of other axes."""
     if maps is None:
         raise AttentionError('maps is None. A model under "sdpa" returns no attentions.', CAPTURE)
+    if "layer" in (getattr(maps, "dims", None) or ()):  # of `to_xarray`, which has the batch first
+        raise AttentionError(
+            f"maps is of type {type(maps).__name__} with the axes {', '.join(map(str, maps.dims))}; it must be a tensor, the"
+            " layers first.",
+            'Pass torch.from_numpy(maps.transpose("layer", ...).values), and names=maps.layer.values.tolist().',
+        )
     if (shape := getattr(maps, "shape", None)) is not None and (isinstance(maps, Tensor) or as_tensor("", maps)):
         code = "maps" if isinstance(maps, Tensor) else as_tensor("maps", maps)
         if len(shape) != 5:

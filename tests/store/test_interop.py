@@ -161,6 +161,18 @@ def test_xarray(store: AttentionStore) -> None:
     assert store.to_xarray(layers=[2, "layer.0"]).layer.values.tolist() == ["layer.2", "layer.0"]
 
 
+def test_the_way_back_from_xarray(store: AttentionStore) -> None:
+    """By what the message said, layers were taken for examples."""
+    maps = store.to_xarray()
+    fix = re.escape('Pass torch.from_numpy(maps.transpose("layer", ...).values), and names=maps.layer.values.tolist().')
+    with pytest.raises(ac.AttentionError, match=f"(?s)DataArray with the axes batch, layer, .*{fix}"):
+        AttentionStore.from_maps(maps)  # type: ignore[arg-type]
+    layers_first, names = torch.from_numpy(maps.transpose("layer", ...).values), maps.layer.values.tolist()
+    back = AttentionStore.from_maps(layers_first, store.tokens, names)
+    assert back.names == store.names
+    assert torch.equal(back.maps(), store.maps())
+
+
 def test_xarray_of_padded_text() -> None:
     labels = [["a", "cat", "sat"], ["cats", "sit", "<pad>"]]
     tokens = TokenLayout.text(torch.tensor([[1, 1, 1], [1, 1, 0]]), labels)
