@@ -5,18 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from attnchain_adapters.checks import arguments_of
+from attnchain_adapters.checks import arguments_of, check_text
 from attnchain_adapters.transformers_models.generation_modes import check_one_text
 from attnchain_adapters.transformers_models.stacks import Stack
 from attnchain_adapters.transformers_models.steps import Steps
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import of_this_thread
+
+_OF_STRINGS: Final = ("stop_strings", "token_healing")
 
 
 @final
@@ -45,6 +47,8 @@ class Generation:
         self._model: Any = source.__self__
         self._stack = stack
         self._named = _by_name(source, inputs, kwargs)
+        if (prompt := self._named.get("input_ids")) is not None:
+            check_text(type(self._model).__name__, prompt)
         beside = self._model.config.is_encoder_decoder
         self._writes = stack.kind in ("decoder", "cross") or (stack.family.sequence == "text" and not beside)
         if self._writes:
@@ -72,8 +76,8 @@ class Generation:
         self._handles.clear()
 
     def options(self, kwargs: Mapping[str, Any], tokenizer: Any) -> Mapping[str, Any]:
-        """Returns the keyword arguments of `generate`, with the tokenizer that finds the strings which end a text."""
-        return kwargs if tokenizer is None or not self._setting("stop_strings") else {**kwargs, "tokenizer": tokenizer}
+        """Returns the keyword arguments of `generate`, with the tokenizer that finds strings which end a text, or heals it."""
+        return kwargs if tokenizer is None or not any(map(self._setting, _OF_STRINGS)) else {**kwargs, "tokenizer": tokenizer}
 
     def arguments(self, output: Any) -> dict[str, Any]:
         """Returns the arguments of one forward of all that was read: of the finished text without its last token.

@@ -89,6 +89,8 @@ def _text(model: Any, stack: Stack, arguments: Mapping[str, Any], tokenizer: Any
     layout = check_text(name, ids, mask, embeddings, special, class_first, tokenizer)
     _check_positions(stack, layout)
     seen = [token for name in _SEEN for token in _numbers(model.config, name)]
+    if ids is not None:
+        _check_known(stack, f"{prefix}input_ids", ids, seen)
     if not seen or ids is None:
         return layout
     patches = torch.isin(ids.cpu(), torch.tensor(seen)) & layout.mask
@@ -105,6 +107,26 @@ def _folded(argument: Any, ndim: int) -> Any:
     """Returns a tensor (batch, choice, …) as (batch · choice, …): so models of several texts an example read it."""
     more = isinstance(argument, Tensor) and argument.ndim == ndim + 1
     return argument.flatten(0, 1) if more else argument
+
+
+def _check_known(stack: Stack, argument: str, ids: Tensor, seen: list[int]) -> None:
+    """Refuses token numbers without an embedding, which a GPU would report as a device-side assert.
+
+    -1 stands for a token without a number, and images may have a number of their own.
+    """
+    try:
+        table = stack.owner.get_input_embeddings()
+    except NotImplementedError:
+        table = None
+    if not isinstance(table, nn.Embedding):
+        return
+    ids, count = ids.cpu(), table.num_embeddings
+    if bool((((ids < -1) | (ids >= count)) & ~torch.isin(ids, torch.tensor(seen, device="cpu"))).any()):
+        raise AttentionError(
+            f"{argument} holds token numbers from {int(ids.min())} to {int(ids.max())}, but {type(stack.owner).__name__} has"
+            f" tokens 0 to {count - 1}.",
+            "Pass the numbers that the model's own tokenizer gives.",
+        )
 
 
 def _check_positions(stack: Stack, layout: TokenLayout) -> None:

@@ -317,3 +317,21 @@ def test_images_in_a_prompt() -> None:
             model.generate, **given, max_new_tokens=3, do_sample=False, eos_token_id=None, reading=ac.Reading(tower=tower)
         )
         assert (len(store.tokens), store.tokens.roles.eq(ac.Role.PATCH).sum(1).tolist()) == (tokens, [16, 16])
+
+
+def test_token_healing_needs_the_tokenizer_that_labels_the_text() -> None:
+    model, given = causal("llama")
+    tokenizer = bytes_tokenizer()
+    tokenizer.pad_token = tokenizer.bos_token = tokenizer.convert_ids_to_tokens(0)
+    options: dict[str, Any] = {"input_ids": given["input_ids"][:1], "max_new_tokens": 3, "do_sample": False}
+    options |= {"token_healing": True, "tokenizer": tokenizer, "pad_token_id": 0}
+    text = model.generate(**options)
+    store = ac.capture(model.generate, **options, keep="maps")
+    assert torch.allclose(store.maps(), ac.capture(model, text[:, :-1], keep="maps").maps(), atol=1e-5)
+
+
+@pytest.mark.parametrize("prompt", ["a text", [[3, 4]], transformers.BatchEncoding({"input_ids": torch.ones(1, 2).long()})])
+def test_a_prompt_that_is_no_tensor(prompt: Any) -> None:
+    model, _ = causal("llama")
+    with pytest.raises(ac.AttentionError, match=r"(?s)takes token numbers as an integer tensor.*\*\*tokenizer\(text"):
+        ac.capture(model.generate, prompt, max_new_tokens=2)

@@ -118,6 +118,20 @@ def test_a_prompt_longer_than_the_position_table() -> None:
         ac.capture(model, torch.full((1, 64), 5))
 
 
+@pytest.mark.parametrize("name", ["bert", "llama", "gemma3n_text"])
+@pytest.mark.parametrize("number", [60, -100])
+def test_token_numbers_that_the_model_does_not_have(name: str, number: int) -> None:
+    model, _ = member(name)
+    ids = torch.tensor([[3, 4, number, 5]])
+    found = r"(?s)input_ids holds token numbers from -?\d+ to \d+, but \w+ has tokens 0 to 59\..*own tokenizer"
+    for ask in (lambda: ac.capture(model, ids), lambda: ac.TokenRank(model).attribute(ids)):
+        with pytest.raises(ac.AttentionError, match=found):
+            ask()
+    bart, given = member("bart")
+    with pytest.raises(ac.AttentionError, match="decoder_input_ids holds token numbers"):
+        ac.capture(bart, **given | {"decoder_input_ids": ids}, reading=ac.Reading(kind="decoder"))
+
+
 def test_each_end_of_a_list_of_ends_is_special() -> None:
     ids = torch.tensor([[1, 5, 4, 6, 2]])
     for ends, special in ((2, [0, 4]), ([2, 4], [0, 2, 4]), ([], [0])):
