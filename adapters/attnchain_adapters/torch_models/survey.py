@@ -165,11 +165,8 @@ class _Survey(AttentionRecorder):
             return result
         shape, maps = tuple(call.attention.shape), call.attention
         lengths = self._lengths()
-        if (
-            call.weighs
-            or self._values.learnt
-            or (shape[-2] == 1 and (shape[-1] not in lengths or shape[1] in lengths - {1, shape[0]}))
-        ):
+        unlike = shape[-2] == 1 and (shape[-1] not in lengths or shape[1] in lengths - {1, shape[0]})
+        if call.weighs or self._values.learnt or (unlike and call.route == "softmax"):
             self.uses.append(replace(use, shape=shape, weighs=True))
             return result
         if reason := self._no_tokens(call):
