@@ -75,7 +75,10 @@ def test_by_keyboard_alone(screen: Screens, image_page: Explorer) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_a_phone_and_is_dark_where_the_system_is(screen: Screens, image_page: Explorer, scheme: str) -> None:
     one = screen(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True).open(image_page.html)
-    for html in (image_page.html, text_page(["word"] * 40 + ["w" * 200]).html):
+    long = "w" * 200
+    maps = torch.ones(1, 1, 3, 3).tril()
+    written = ac.AttentionStore.from_maps([maps / maps.sum(-1, keepdim=True)], ac.TokenLayout.text(labels=[["a", long, long]]))
+    for html in (image_page.html, text_page(["word"] * 40 + [long]).html, ac.explore(written, outputs=1).html):
         one.open(html)
         width = one.page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]")
         assert max(width) <= 360

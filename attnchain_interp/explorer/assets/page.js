@@ -60,7 +60,7 @@ body:has(> main > .attnchain) { margin: 0; }
 .attnchain .wide { grid-column: 1 / -1; }
 .attnchain p { margin: 0; }
 .attnchain .caption, .attnchain footer, .attnchain .named { color: var(--soft); font-size: 13px; }
-.attnchain .reading { color: var(--ink); min-height: 3em; }
+.attnchain .reading { color: var(--ink); min-height: 3em; overflow-wrap: anywhere; }
 .attnchain .under { display: flex; flex-direction: column; gap: 8px; }
 .attnchain .named { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 10px; white-space: nowrap; }
 .attnchain footer { max-width: 1180px; margin: 40px auto 0; padding-top: 16px; border-top: 1px solid var(--line); }
@@ -70,7 +70,7 @@ body:has(> main > .attnchain) { margin: 0; }
 .attnchain .image-view { display: flex; flex-direction: column; gap: 10px; }
 .attnchain .chips { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; color: var(--soft); font-size: 13px; }
 .attnchain .chip { font: inherit; font-size: 13px; color: var(--ink); background: var(--fill); border: 1px solid transparent;
-  border-radius: 999px; padding: 2px 12px; cursor: pointer; unicode-bidi: plaintext; }
+  border-radius: 999px; padding: 2px 12px; cursor: pointer; unicode-bidi: plaintext; overflow-wrap: anywhere; }
 .attnchain .chip.sink { border: 1px dashed #e69f00; }
 .attnchain .chip[aria-pressed="true"] { border-color: var(--accent); color: var(--accent); }
 .attnchain .legend { display: flex; align-items: center; gap: 8px; font-size: 13px; color: var(--soft); }
