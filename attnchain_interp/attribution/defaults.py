@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, Protocol
 
 from attnchain_interp.capture import Maps
-from attnchain_interp.store import AttentionStore, LayerSelection, LayerWeights
+from attnchain_interp.store import AttentionStore, LayerSelection, LayerWeights, TokenSelection
+from attnchain_interp.store.sinks import NO_SINKS
 
 
 class Settings(NamedTuple):
@@ -53,6 +54,20 @@ class Chosen(Protocol):
 def defaults_of(method: object) -> Defaults:
     """Returns the defaults of a method. A method that the table lacks has those of `PLAIN`."""
     return DEFAULTS.get(type(method).__name__, PLAIN)
+
+
+class Captures(Protocol):
+    """The maps and states that a user gave a method; None for the default."""
+
+    maps: Maps | None
+    tokens: TokenSelection
+
+
+def maps_of(method: Captures) -> Maps | None:
+    """Returns the maps that a method captures: as the user gave them, else the default. Contributions tell no sinks."""
+    if method.maps is not None:
+        return method.maps
+    return "attention" if isinstance(method.tokens, str) and method.tokens == NO_SINKS else defaults_of(method).maps
 
 
 def settings_of(method: Chosen, store: AttentionStore) -> Settings:

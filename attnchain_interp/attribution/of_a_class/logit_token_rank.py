@@ -9,7 +9,7 @@ import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from attnchain_interp.attribution.defaults import defaults_of, settings_of
+from attnchain_interp.attribution.defaults import maps_of, settings_of
 from attnchain_interp.attribution.method import Begin
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import TokenAttribution
@@ -105,8 +105,8 @@ class LogitTokenRank(TokenAttribution, GradientAttribution):
     def read(self, call: Call) -> AnswerEffects:
         """Returns the maps and the effects of some examples, in three forwards."""
         model, (positional, named) = self.forward_func, call.arguments(self.forward_func)
-        maps, kept = defaults_of(self).maps if self.maps is None else self.maps, {**logits_kept(model, 1, named), **named}
-        store = capture(model, *positional, layers="all" if self.layers is None else self.layers, maps=maps, **kept)
+        layers, kept = "all" if self.layers is None else self.layers, {**logits_kept(model, 1, named), **named}
+        store = capture(model, *positional, layers=layers, maps=maps_of(self), **kept)
         if self.layers is None:
             store = store.only(settings_of(self, store).layers)
         d = logit_direction(model, *positional, layers=store.names, batch=store.batch, target=call.target, **named)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from attnchain_interp.attribution.defaults import Settings, defaults_of, settings_for, settings_of
+from attnchain_interp.attribution.defaults import Settings, maps_of, settings_for, settings_of
 from attnchain_interp.attribution.model_call import Call
 from attnchain_interp.attribution.token_attribution import Scored, TokenAttribution, no_residual
 from attnchain_interp.capture import LayerMean, Maps, capture
@@ -46,7 +46,7 @@ class AttentionAttribution(TokenAttribution, ABC):
         maps: the maps that `attribute` captures: "attention", or contributions: "norm", "norm-res", "norm-resln",
             "projection" or "alti". See `capture`. `score` takes a store of any maps as it is. None: see
             `attnchain_interp.attribution.DEFAULTS`; and "attention" where `heads` is not "mean", since contributions hold one
-            map of all heads.
+            map of all heads, or where `tokens` is "no-sinks", since they tell no sinks.
 
     Raises:
         AttentionError: on attribution, for a start, layer, head or token that does not exist, and the errors of `capture`.
@@ -114,7 +114,7 @@ class AttentionAttribution(TokenAttribution, ABC):
             AttentionError: contributions with chosen `heads`: there is one map of all heads.
         """
         if isinstance(self.heads, str) and self.heads == "mean":
-            return defaults_of(self).maps if self.maps is None else self.maps
+            return maps_of(self)
         if self.maps in (None, "attention"):
             return "attention"
         raise AttentionError(

@@ -200,3 +200,14 @@ def test_chosen_heads_of_a_text_are_those_of_attention(heads: Any) -> None:
     assert not torch.allclose(found, ac.TokenRank(model).attribute(small.ids(1), output="tokens"), atol=1e-4)
     with pytest.raises(ac.AttentionError, match="contributions hold one map of all heads"):
         ac.TokenRank(model, heads=heads, maps="alti").attribute(small.ids(1), output="tokens")
+
+
+@pytest.mark.parametrize("method", [ac.TokenRank, ac.MultiBounce, ac.LogitTokenRank])
+def test_sinks_of_a_text_are_those_of_attention(method: Any) -> None:
+    """Contributions, which texts are read by, tell no sinks."""
+    model, ids = small.llama(), small.ids(1)
+    found = method(model, tokens="no-sinks").attribute(ids, (-1, 7), output="tokens")
+    given = method(model, tokens="no-sinks", maps="attention").attribute(ids, (-1, 7), output="tokens")
+    assert torch.equal(found, given)
+    with pytest.raises(ac.AttentionError, match="the lengths of the values .* are not known"):
+        method(model, tokens="no-sinks", maps="alti").attribute(ids, (-1, 7), output="tokens")
