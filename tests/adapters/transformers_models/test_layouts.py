@@ -129,7 +129,7 @@ def test_token_numbers_that_the_model_does_not_have(name: str, number: int) -> N
             ask()
     bart, given = member("bart")
     with pytest.raises(ac.AttentionError, match="decoder_input_ids holds token numbers"):
-        ac.capture(bart, **given | {"decoder_input_ids": ids}, reading=ac.Reading(kind="decoder"))
+        ac.capture(bart, given["input_ids"], decoder_input_ids=ids, reading=ac.Reading(kind="decoder"))
 
 
 def test_each_end_of_a_list_of_ends_is_special() -> None:
