@@ -146,14 +146,16 @@ def capture(
             f"maps={maps!r} is computed while a model runs, and the source is a callable that returns a store.",
             f"Capture the contributions in it: capture(model, …, maps={maps!r}).",
         )
-    store = source(*inputs, **kwargs, **reading.arguments)
+    owner = getattr(source, "__self__", source)
+    pipeline = type(owner).__module__.startswith("transformers.pipelines.")  # takes texts, and returns no store
+    store = None if pipeline else source(*inputs, **kwargs, **reading.arguments)
     if not isinstance(store, AttentionStore):
-        owner = getattr(source, "__self__", source)
         held = ("model", "func", *getattr(owner, "__dict__", ()))
         inner = next((name for name in held if module_of(getattr(owner, name, None)) is not None), "")
         name = type(owner).__name__
         raise AttentionError(
-            f"the callable ({name}) returned {type(store).__name__}; it must return an AttentionStore.",
+            f"the callable ({name}) {'is a pipeline' if pipeline else f'returned {type(store).__name__}'}; it must return an"
+            " AttentionStore.",
             f"Pass the model that it calls, {name}.{inner}, with the inputs of the model."
             if inner
             else "To read a model, pass the model or one of its methods, and no function around it. Of maps make a store:"

@@ -154,3 +154,14 @@ def test_attention_of_one_token() -> None:
     model, _ = member("gpt2")
     scores: Tensor = ac.TokenRank(model).attribute(torch.tensor([[7]]))
     assert scores.tolist() == [[1]]
+
+
+def test_a_pipeline_is_refused_before_it_runs(tokenizer: Any) -> None:
+    """A method of texts gives it numbers, at which it stopped with an error of its own."""
+    config = transformers.LlamaConfig(vocab_size=60, hidden_size=48, num_hidden_layers=2, num_attention_heads=4)
+    llama = transformers.LlamaForCausalLM(config)
+    pipeline: Any = transformers.pipeline("text-generation", model=llama, tokenizer=tokenizer)
+    with pytest.raises(ac.AttentionError, match=r"(?s)is a pipeline; .*TextGenerationPipeline.model"):
+        ac.TokenRank(pipeline).attribute(torch.tensor([[3, 4, 5]]))
+    with pytest.raises(ac.AttentionError, match="is a pipeline"):
+        ac.TokenRank(pipeline).attribute_text([3, 4, 5], tokenizer=tokenizer)
