@@ -50,12 +50,13 @@ class Configuration(_Part):
 
 
 class Manifest(_Part):
-    """The content of `run.json`. Schema 3 brought the outputs."""
+    """The content of `run.json`. Schema 3 brought the outputs. Runs of data without groups have none."""
 
     key: str
     batch_size: PositiveInt
     examples: NonNegativeInt | None
     outputs: list[float] | None = None
+    groups: list[NonNegativeInt] | None = None
     configuration: Configuration
 
 

@@ -13,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from attnchain_evals.bench.comparison import compared, each_alone
 from attnchain_evals.bench.manifest import read_manifest
 from attnchain_evals.bench.row_files import read_parts
 from attnchain_evals.bench.tables import score_html, tables
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.metrics.statistics import Difference, Score, holm, permutation_p, rounded, score_of, win_share
+from attnchain_evals.metrics.statistics import Difference, Groups, Score, holm, rounded, score_of, win_share
 from attnchain_interp import AttentionError
 from attnchain_interp.reprs import counted
 
@@ -101,11 +102,20 @@ class BenchmarkResult:
         """Returns the score of each example by itself (method, example)."""
         return each_alone(self.metrics[metric], self._arrays[metric])
 
+    @property
+    def groups(self) -> Groups | None:
+        """(example,) the number of each example's group: the passage of a question. None if the data know no groups."""
+        known = self.manifest.get("groups")
+        return None if known is None else np.array(known)[self.examples]
+
     @cached_property
     def scores(self) -> dict[str, dict[str, Score]]:
         """Method → metric → score with its interval."""
         return {
-            method: {name: score_of(metric.summary, self.figures(method, name)) for name, metric in self.metrics.items()}
+            method: {
+                name: score_of(metric.summary, self.figures(method, name), self.groups)
+                for name, metric in self.metrics.items()
+            }
             for method in self.methods
         }
 
@@ -125,7 +135,7 @@ class BenchmarkResult:
             base, wins = self.figures(self.baseline, name), self.wins(name)
             scores, ps = [], []
             for method in found:
-                score, p = compared(metric, self.figures(method, name), base)
+                score, p = compared(metric, self.figures(method, name), base, self.groups)
                 scores.append(score)
                 ps.append(p)
             for method, score, p, corrected in zip(found, scores, ps, holm(ps), strict=True):
@@ -208,26 +218,6 @@ class BenchmarkResult:
     def _ordered(self, metric: str) -> NDArray[np.float64]:
         """Returns `per_example`, rounded, higher is better (method, example)."""
         return rounded(self.per_example(metric)) * (1 if self.metrics[metric].higher_is_better else -1)
-
-
-def each_alone(metric: ExampleMetric, figures: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the metric's score (…, example) of each example by itself, of figures (…, example, column)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(metric.summary(np.moveaxis(figures, -1, 0)))
-
-
-def compared(metric: ExampleMetric, own: NDArray[np.float64], base: NDArray[np.float64]) -> tuple[Score, float]:
-    """Returns the metric's score of one method − that of another, with its interval, and p.
-
-    Both figures are (example, column) of the same examples. Examples count on which both are defined.
-    """
-    width, good = len(metric.columns), ~(np.isnan(own).any(1) | np.isnan(base).any(1))
-
-    def difference(means: NDArray[np.float64]) -> NDArray[np.float64]:
-        return metric.summary(means[:width]) - metric.summary(means[width:])
-
-    p = permutation_p(metric.summary, own[good], base[good]) if good.sum() > 1 else float("nan")
-    return score_of(difference, np.concatenate([own, base], 1)), p
 
 
 def plain(found: Difference) -> dict[str, float]:

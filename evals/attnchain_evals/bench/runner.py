@@ -23,7 +23,7 @@ from attnchain_evals.bench.row_files import check_names, part_file, read_parts
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
 from attnchain_evals.tasks.digest import model_identity
-from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, size_of
+from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, groups_of, size_of
 from attnchain_interp import AttentionError
 
 SCHEMA = "attnchain-bench/3"
@@ -162,7 +162,7 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
         if is_new and share.world == 1 and not written:
             (folder / NAME).unlink(missing_ok=True)
         raise
-    manifest = {**manifest, "examples": seen}
+    manifest = {**manifest, "examples": seen, **groups_of(plan.data, plan.limit)}
     if share.rank == 0:
         write_manifest(folder, manifest)
     await_others(folder, key, seen * len(plan.methods) * columns, share)
@@ -195,8 +195,8 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
 def _manifest(plan: Plan, folder: Path, share: Share) -> tuple[dict[str, Any], bool]:
     """Returns the manifest of the folder, and whether this call wrote it. The first process writes it if there is none."""
     key, path = key_of(plan.configuration), folder / NAME
-    known = (plan.model, plan.data, plan.limit, plan.batch_size)
-    outputs = outputs_of(*known) if plan.capture is SharedCapture else None
+    sizes = plan.limit, plan.batch_size
+    outputs = outputs_of(plan.model, plan.data, *sizes) if plan.capture is SharedCapture else None
     started = time.monotonic()
     while not path.exists() and share.rank:
         if time.monotonic() - started > WAIT:
@@ -216,8 +216,8 @@ def _manifest(plan: Plan, folder: Path, share: Share) -> tuple[dict[str, Any], b
         check_outputs(folder, manifest.get("outputs"), outputs)
         return manifest, False
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
-    total = size_of(plan.data, plan.limit)
-    manifest = {"key": key, "batch_size": size, "examples": total, "outputs": outputs, "configuration": plan.configuration}
+    known = {"outputs": outputs, "configuration": plan.configuration, **groups_of(plan.data, plan.limit)}
+    manifest = {"key": key, "batch_size": size, "examples": size_of(plan.data, plan.limit), **known}
     write_manifest(folder, manifest)
     return manifest, True
 

@@ -14,6 +14,7 @@ from attnchain_interp import AttentionError
 _AT_ONCE = 4_000_000  # resampled numbers in memory
 _SWAPS = 9999
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Groups = NDArray[np.int64]
 
 
 class Score(NamedTuple):
@@ -44,42 +45,59 @@ class Difference(NamedTuple):
     wins: float
 
 
-def interval(statistic: Statistic, columns: NDArray[np.float64]) -> Score:
-    """Returns the statistic of all examples, with its 2.5 % and 97.5 % percentiles over 2,000 resamplings of the examples.
+def interval(statistic: Statistic, columns: NDArray[np.float64], groups: Groups | None = None) -> Score:
+    """Returns the statistic of all examples, with its 2.5 % and 97.5 % percentiles over 2,000 resamplings of the groups.
 
     Args:
         statistic: column means (column, …) → (…).
         columns: (example, column), the figures of each example. The columns of an example stay together, so differences
             between columns are paired.
+        groups: (example,), the number of each example's group. A group stays together. Each example is a group when None.
+
+    Source: Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, § 3.8 (groups).
     """
-    if len(columns) < 2:
-        raise AttentionError(f"an interval needs at least two examples; there are {len(columns)}.", "Pass more examples.")
+    sums, counts = _of_groups(columns, groups)
+    if len(sums) < 2:
+        noun = "examples" if groups is None else "groups of examples"
+        raise AttentionError(f"an interval needs at least two {noun}; there are {len(sums)}.", "Pass more examples.")
 
     def of_means(*samples: Any, axis: int) -> Any:
-        return statistic(np.stack([sample.mean(axis) for sample in samples]))
+        *totals, number = (sample.mean(axis) for sample in samples)
+        return statistic(np.stack(totals) / number)
 
     found = bootstrap(
-        tuple(columns.T),
+        (*sums.T, counts),
         of_means,
         paired=True,
         vectorized=True,
         n_resamples=2000,
-        batch=max(1, _AT_ONCE // len(columns)),
+        batch=max(1, _AT_ONCE // len(sums)),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Score(float(statistic(columns.mean(0))), float(found.low), float(found.high))
 
 
-def score_of(statistic: Statistic, columns: NDArray[np.float64]) -> Score:
+def score_of(statistic: Statistic, columns: NDArray[np.float64], groups: Groups | None = None) -> Score:
     """Returns the statistic of the examples without NaN, with its interval as `interval` takes it.
 
-    One example has a value and no interval (NaN), and none has neither.
+    One group has a value and no interval (NaN), and none has neither.
     """
-    defined = columns[~np.isnan(columns).any(1)]
-    if len(defined) > 1:
-        return interval(statistic, defined)
-    return Score(float(statistic(defined[0])) if len(defined) else np.nan, np.nan, np.nan)
+    good = ~np.isnan(columns).any(1)
+    defined, groups = columns[good], None if groups is None else groups[good]
+    if len(defined if groups is None else np.unique(groups)) > 1:
+        return interval(statistic, defined, groups)
+    return Score(float(statistic(defined.mean(0))) if len(defined) else np.nan, np.nan, np.nan)
+
+
+def _of_groups(columns: NDArray[np.float64], groups: Groups | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the sums (group, column) of the figures of each group, and the number of its examples (group,)."""
+    if groups is None:
+        return columns, np.ones(len(columns))
+    _, places = np.unique(groups, return_inverse=True)
+    sums = np.zeros((places.max(initial=-1) + 1, columns.shape[1]))
+    np.add.at(sums, places, columns)
+    return sums, np.bincount(places).astype(np.float64)
 
 
 def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -110,19 +128,22 @@ def win_share(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.mean((own > other) + (own == other) / 2)) if both.any() else np.nan
 
 
-def permutation_p(statistic: Statistic, own: NDArray[np.float64], base: NDArray[np.float64]) -> float:
-    """Returns the two-sided p of the paired permutation test: method and baseline change places on random examples.
+def permutation_p(
+    statistic: Statistic, own: NDArray[np.float64], base: NDArray[np.float64], groups: Groups | None = None
+) -> float:
+    """Returns the two-sided p of the paired permutation test: method and baseline change places on random groups.
 
     p = (1 + #{|t*| ≥ |t|}) / (1 + 9999). t is the statistic of the method's means − that of the baseline's.
 
     Args:
         statistic: column means (column, …) → (…).
         own, base: (example, column), the same examples.
+        groups: see `interval`.
     """
-    middle, half = ((own + base) / 2).mean(0)[:, None], (own - base) / 2
+    middle, (half, _) = ((own + base) / 2).mean(0)[:, None], _of_groups((own - base) / 2, groups)
 
     def difference(signs: NDArray[np.float64]) -> NDArray[np.float64]:
-        shift = (signs @ half / len(half)).T  # (column, resample)
+        shift = (signs @ half / len(own)).T  # (column, resample)
         return statistic(middle + shift) - statistic(middle - shift)
 
     found = abs(float(difference(np.ones((1, len(half))))[0]))

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from attnchain_evals.bench.comparison import compared, each_alone
 from attnchain_evals.bench.example_maps import read_example_maps
-from attnchain_evals.bench.results import BenchmarkResult, compared, each_alone, plain, without_nan
+from attnchain_evals.bench.results import BenchmarkResult, plain, without_nan
 from attnchain_evals.bench.sanity_checks import read_checks
 from attnchain_evals.metrics.example_metric import ExampleMetric
-from attnchain_evals.metrics.statistics import Difference, Score, holm, rounded, score_of, win_share
+from attnchain_evals.metrics.statistics import Difference, Groups, Score, holm, rounded, score_of, win_share
 from attnchain_evals.report.page import as_markdown, page
 from attnchain_interp.files import write_text
 
@@ -104,7 +105,13 @@ def setting_effects(result: BenchmarkResult, metric: str) -> list[Effect]:
         first = next(iter(means.values()))
         for k, (value, own) in enumerate(means.items()):
             found.append(
-                Effect(kind, setting, value, score_of(judge.summary, own), _against(judge, own, first) if k else None)
+                Effect(
+                    kind,
+                    setting,
+                    value,
+                    score_of(judge.summary, own, result.groups),
+                    _against(judge, own, first, result.groups) if k else None,
+                )
             )
     corrected = iter(holm([effect.difference.p for effect in found if effect.difference is not None]))
     return [
@@ -127,7 +134,7 @@ def _comparisons(settings: dict[str, dict[str, Any]], methods: list[str]) -> Ite
                 yield kind, name, groups
 
 
-def _against(metric: ExampleMetric, own: NDArray[np.float64], first: NDArray[np.float64]) -> Difference:
-    score, p = compared(metric, own, first)
+def _against(metric: ExampleMetric, own: NDArray[np.float64], first: NDArray[np.float64], groups: Groups | None) -> Difference:
+    score, p = compared(metric, own, first, groups)
     alone = rounded(each_alone(metric, np.stack([own, first]))) * (1 if metric.higher_is_better else -1)
     return Difference(score, p, p, win_share(*alone))

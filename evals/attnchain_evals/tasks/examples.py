@@ -128,6 +128,12 @@ def data_identity(data: Any) -> dict[str, Any]:
     return found
 
 
+def groups_of(data: Any, limit: int | None) -> dict[str, list[int]]:
+    """Returns {"groups": the number of each example's group}, where the data know `groups` and one has several examples."""
+    groups = [] if getattr(data, "groups", None) is None else list(data.groups)[:limit]
+    return {"groups": groups} if len(set(groups)) < len(groups) else {}
+
+
 def _stacked(number: int, first: int, rows: list[Any]) -> Batch:
     parts = [_example(row) for row in rows]
     for what in ("inputs", "answers"):
@@ -199,6 +205,12 @@ class Selection:
     @property
     def identity(self) -> dict[str, Any]:
         return {"name": "Selection", "numbers": list(self.numbers), "of": data_identity(self.data)}
+
+    @property
+    def groups(self) -> list[int] | None:
+        """The numbers of the examples' groups; None if the data know none."""
+        known = getattr(self.data, "groups", None)
+        return None if known is None else [known[number] for number in self.numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)

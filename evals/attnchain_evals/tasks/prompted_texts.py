@@ -159,6 +159,12 @@ class PromptedTexts(ABC):
             **told,
         }
 
+    @property
+    def groups(self) -> list[int]:
+        """The number of each example's group: questions about one passage are not independent."""
+        numbers: dict[str, int] = {}
+        return [numbers.setdefault(prompt.group or prompt.name, len(numbers)) for prompt in self.prompts]
+
     def labels(self, input_ids: Tensor) -> list[str]:
         """Returns the tokens (token,) as a reader sees them, for reports."""
         return [self._tokenizer.decode([number]) for number in input_ids.tolist()]

@@ -29,7 +29,7 @@ class Prompt:
         question: stands behind the text and is not ranked.
         cue: begins the answer: "Answer:".
         chat: the prompt is a message of a user, for a tokenizer that has a chat template.
-        group: examples of one group are in one part of the data; the name when empty.
+        group: examples of one group are in one part of the data, and are resampled together; the name when empty.
     """
 
     name: str

@@ -105,3 +105,17 @@ def test_torn_examples_and_unknown_metrics() -> None:
 
 def test_the_default_baseline_is_rollout() -> None:
     assert made({"x": [1.0, 2.0], "Rollout": [1.0, 2.0]}).baseline == "Rollout"
+
+
+def test_examples_of_a_group_stay_together() -> None:
+    single, grouped = made(RESULT), made(RESULT)
+    grouped.manifest["groups"] = [0, 0, 1, 1]
+    assert single.groups is None
+    assert grouped.groups is not None
+    assert grouped.groups.tolist() == [0, 0, 1, 1]
+    score = grouped.scores["a"]["centre"]
+    assert (score.low, score.value, score.high) == (1.5, 2.5, 3.5), "means of either group"
+    assert grouped.differences["b"]["centre"].p > single.differences["b"]["centre"].p - 0.02
+    torn = BenchmarkResult(grouped.manifest, grouped.table().query("example != 1"), [Centre()])
+    assert torn.groups is not None
+    assert torn.groups.tolist() == [0, 1, 1]

@@ -22,6 +22,7 @@ from attnchain_evals import KeyValues, Trial, bundled_encoder
 from attnchain_evals.bench import runner
 from attnchain_evals.bench.benchmark import benchmark
 from attnchain_evals.bench.fingerprint import key_of
+from attnchain_evals.bench.manifest import read_manifest
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.row_files import read_parts
 from attnchain_evals.bench.runner import Plan, Share, run
@@ -259,6 +260,19 @@ def test_what_is_refused(tmp_path: Path) -> None:
             run(plan(), output, ALONE)
     with pytest.raises(AttentionError, match="(?s)the folder .*a could not be made .*too long.*Choose another output"):
         run(plan(), tmp_path / ("a" * 300), ALONE)
+
+
+def test_a_run_that_began_without_groups_ends_with_them(tmp_path: Path) -> None:
+    data: Any = Examples()
+    run(plan(data=data), tmp_path)
+    rows = (tmp_path / "rows-00000.csv").read_bytes()
+    assert "groups" not in read_manifest(tmp_path)
+    data.groups = [number // 2 for number in range(11)]
+    run(plan(data=data), tmp_path)
+    assert read_manifest(tmp_path)["groups"] == data.groups
+    assert (tmp_path / "rows-00000.csv").read_bytes() == rows
+    run(plan(data=data, limit=3), tmp_path / "new")
+    assert read_manifest(tmp_path / "new")["groups"] == [0, 0, 1]
 
 
 def test_a_folder_of_the_schema_before_is_refused_in_words_and_still_reported(tmp_path: Path) -> None:

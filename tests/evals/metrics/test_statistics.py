@@ -9,7 +9,8 @@ import scipy.stats
 from attnchain_evals.metrics import (
     MeanIoU,
 )
-from attnchain_evals.metrics.statistics import holm, interval, permutation_p, rounded
+from attnchain_evals.metrics.statistics import holm, interval, permutation_p, rounded, score_of
+from attnchain_interp import AttentionError
 
 
 def test_figures_tie_by_rounding_alone() -> None:
@@ -68,3 +69,36 @@ def test_large_samples_are_resampled_in_parts_with_the_same_result(monkeypatch: 
     monkeypatch.setattr("attnchain_evals.metrics.statistics._AT_ONCE", 5000)
     assert interval(lambda means: means[0], values) == whole
     assert permutation_p(lambda means: means[0], values, -values) == pytest.approx(test, abs=0.02)
+
+
+def test_groups_are_resampled_as_wholes() -> None:
+    """Twenty groups of one to five equal examples know no more than twenty examples."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), rng.integers(1, 6, 20))
+    values = rng.normal(size=20)[groups][:, None]
+    places = [np.flatnonzero(groups == k) for k in range(20)]
+    means = [values[np.concatenate([places[k] for k in rng.integers(20, size=20)])].mean() for _ in range(4000)]
+    score = interval(lambda means: means[0], values, groups)
+    assert score.value == pytest.approx(values.mean())
+    assert [score.low, score.high] == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.05)
+    single = interval(lambda means: means[0], values)
+    assert score.high - score.low > 1.3 * (single.high - single.low)
+    order = rng.permutation(len(values))
+    assert interval(lambda means: means[0], values[order], 7 * groups[order]) == pytest.approx(score)
+    alone = np.arange(len(values))
+    assert interval(lambda means: means[0], values, alone) == interval(lambda means: means[0], values)
+    with pytest.raises(AttentionError, match="at least two groups of examples; there are 1"):
+        interval(lambda means: means[0], values, 0 * groups)
+    torn = np.where(groups[:, None] == 3, np.nan, values)
+    kept = groups != 3
+    assert score_of(lambda means: means[0], torn, groups) == interval(lambda means: means[0], values[kept], groups[kept])
+    lone = score_of(lambda means: means[0], values, 0 * groups)
+    assert lone.value == pytest.approx(values.mean())
+    assert np.isnan(lone[1:]).all()
+
+
+def test_the_permutation_test_swaps_whole_groups() -> None:
+    """Three groups of ten: only all signs alike reach the difference, in two of eight cases."""
+    groups, one = np.repeat(np.arange(3), 10), np.ones((30, 1))
+    assert permutation_p(lambda means: means[0], one, 0 * one, groups) == pytest.approx(2 / 8, abs=0.02)
+    assert permutation_p(lambda means: means[0], one, 0 * one) == 1e-4

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from attnchain_evals import ClutteredDigits
-from attnchain_evals.tasks.examples import Passage, Picture, Selection, batches
+from attnchain_evals.tasks.examples import Passage, Picture, Selection, batches, groups_of
 from attnchain_interp import AttentionError
 
 
@@ -58,11 +58,16 @@ def test_an_example_without_a_label_has_none() -> None:
 
 
 def test_examples_of_the_numbers_in_their_order() -> None:
-    data = ClutteredDigits("test", 6)
+    data: Any = ClutteredDigits("test", 6)
     chosen = Selection(data, [4, 1])
     assert len(chosen) == 2
     assert torch.equal(chosen[0].image, data[4].image)
     assert chosen.identity == {"name": "Selection", "numbers": [4, 1], "of": data.identity}
+    assert chosen.groups is None
+    data.groups = [0, 0, 1, 1, 2]
+    assert chosen.groups == [2, 0]
+    assert groups_of(data, None) == {"groups": [0, 0, 1, 1, 2]}
+    assert groups_of(data, 1) == groups_of(chosen, None) == groups_of([1, 2], None) == {}, "each is alone in its group"
 
 
 def test_answers_of_a_batch_are_equally_long() -> None:

@@ -52,8 +52,11 @@ def test_a_passage_is_answered_by_a_whole_answer(tmp_path: Path) -> None:
 
 
 def test_questions_about_a_passage_stay_together(tmp_path: Path) -> None:
-    file = write_lines(tmp_path / "a.jsonl", [LINE | {"id": str(number)} for number in range(12)])
-    assert len({prompt.part for prompt in Passages(file, TOKENIZER).prompts}) == 1
+    other = {"context": f" {CONTEXT}", "answer_span": [place + 1 for place in LINE["answer_span"]]}
+    lines = [LINE | {"id": str(number)} | (other if number == 7 else {}) for number in range(12)]
+    data = Passages(write_lines(tmp_path / "a.jsonl", lines), TOKENIZER)
+    assert len({prompt.part for prompt in data.prompts if prompt.name != "7"}) == 1
+    assert data.groups == [int(number == 7) for number in range(12)]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
