@@ -202,7 +202,25 @@ def adapters() -> Iterator[tuple[str, Adapter]]:
     """Yields framework name and adapter of every announced adapter whose framework has been imported; torch's comes last."""
     for point in _announced().values():
         if point.name in sys.modules:
-            yield point.name, point.load()()
+            yield point.name, _loaded(point)
+
+
+def _loaded(point: EntryPoint) -> Adapter:
+    """Makes the adapter of an entry point. Any distribution may announce one."""
+    whose = point.dist.name if point.dist else point.value
+    try:
+        adapter = point.load()()
+    except Exception as error:
+        raise AttentionError(
+            f"the adapter for {point.name} of {whose} cannot be loaded ({type(error).__name__}: {error}).",
+            f"Update {whose}, or uninstall it.",
+        ) from error
+    if absent := [name for name in ("supported", "recognises", "capture", "load") if not hasattr(adapter, name)]:
+        raise AttentionError(
+            f"the adapter for {point.name} of {whose} has no {' and no '.join(absent)}.",
+            "Give its class what `Adapter` lists.",
+        )
+    return adapter
 
 
 def entries_of(adapter: Adapter, module: nn.Module) -> tuple[str, ...]:

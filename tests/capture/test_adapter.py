@@ -1,5 +1,6 @@
 """The adapters that are announced, and what a request asks of them."""
 
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -7,13 +8,35 @@ import torch
 from torch import nn
 
 import attnchain_interp as ac
-from attnchain_interp.capture import CaptureRequest, StoreCollector, adapter_named, adapter_of, adapters
+from attnchain_interp.capture import CaptureRequest, StoreCollector, adapter, adapter_named, adapter_of, adapters
 from attnchain_interp.capture.adapter import entries_of
 
 
 def test_torchs_adapter_is_asked_last() -> None:
     names = [name for name, _ in adapters()]
     assert names[-1] == "torch"
+
+
+class Short:
+    supported = "Mine"
+
+    def recognises(self, source: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_module:Adapter", r"cannot be loaded \(ModuleNotFoundError: .*\)\.\nUpdate no_such_module:Adapter"),
+        (f"{__name__}:Short", "has no capture and no load"),
+    ],
+)
+def test_an_adapter_of_another_distribution_that_is_broken_is_named(
+    value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "_announced", lambda: {"numpy": EntryPoint("numpy", value, adapter.GROUP)})
+    with pytest.raises(ac.AttentionError, match=f"the adapter for numpy of {value} {said}"):
+        ac.capture(nn.Linear(2, 2), torch.ones(1, 2))
 
 
 def test_an_adapter_by_name() -> None:
