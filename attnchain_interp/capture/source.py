@@ -10,11 +10,13 @@ from typing import Any, Final
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from attnchain_interp.errors import AttentionError
 
 _SCRIPTED: Final = torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod
-_RATES: Final = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob")
+_RATES: Final = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob", "prob")
+_KEEPING: Final = (nn.modules.batchnorm._NormBase, _SpectralNorm)  # norms that keep statistics
 
 log = logging.getLogger("attnchain_interp")
 
@@ -65,8 +67,8 @@ def check_settled(model: nn.Module) -> None:
     """Checks that a forward of a model gives the same numbers each time, and leaves the model as it was.
 
     Raises:
-        AttentionError: the model is in train mode and has dropout, so that its attention is random, or batch norms, whose
-            statistics each forward changes.
+        AttentionError: the model is in train mode and has dropout, so that its attention is random, or norms whose statistics
+            each forward changes.
     """
     modules = list(model.named_modules())
     for name, module in modules:
@@ -79,9 +81,10 @@ def check_settled(model: nn.Module) -> None:
                 "Call model.eval() first.",
             )
     for name, module in modules:
-        if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+        if module.training and isinstance(module, _KEEPING) and getattr(module, "track_running_stats", True):
             raise AttentionError(
-                f"the model is in train mode with a batch norm ({name}), whose statistics each forward changes.",
+                f"the model is in train mode with a norm ({name}, {type(module).__name__}), whose statistics each forward"
+                " changes.",
                 "Call model.eval() first.",
             )
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers.patch_dropout import PatchDropout
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 import attnchain_interp as ac
 from attnchain_interp.capture import check_settled, uncompiled
@@ -92,9 +94,23 @@ def test_train_mode_is_refused_where_a_forward_is_random_or_changes_the_model() 
     with pytest.raises(ac.AttentionError, match=r"(?s)train mode with dropout \(2.p = 0.5\).*model.eval\(\)"):
         check_settled(model.train())
     model[2].eval()
-    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with a batch norm \(1\).*model.eval\(\)"):
+    with pytest.raises(ac.AttentionError, match=r"(?s)train mode with a norm \(1, BatchNorm1d\).*model.eval\(\)"):
         check_settled(model)
-    check_settled(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False), nn.Dropout(0.0)))
+    check_settled(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False), nn.InstanceNorm1d(2), nn.Dropout(0.0)))
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (spectral_norm(nn.Linear(2, 2)), r"a norm \(parametrizations.weight.0, _SpectralNorm\)"),
+        (nn.Sequential(nn.InstanceNorm1d(2, track_running_stats=True)), r"a norm \(0, InstanceNorm1d\)"),
+        (nn.Sequential(PatchDropout(0.5)), r"dropout \(0.prob = 0.5\)"),
+    ],
+)
+def test_what_each_forward_changes_or_draws_is_refused_in_train_mode(module: nn.Module, named: str) -> None:
+    check_settled(module.eval())
+    with pytest.raises(ac.AttentionError, match=f"(?s)train mode with {named}.*model.eval"):
+        check_settled(module.train())
 
 
 ROOT = Path(__file__).parents[2]
