@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,13 @@ PHOTOGRAPHS = torch.ones(2, 3, 4, 8)
 RESULT = ac.TextAttributionResult(input_tokens=["a"], output_tokens=["b"], token_attr=torch.ones(1, 1), policy="own")
 STATES = torch.tensor([False, True, True])
 Call = tuple[Callable[..., Any], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A string is a path to what writes files."""
+    monkeypatch.chdir(tmp_path)
+
 
 FUNCTIONS: dict[str, Call] = {
     "absorb": (ac.absorb, {"P": P, "tokens": ~STATES}),

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, cast, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -216,3 +216,10 @@ def _kernel(function: Any) -> str | None:
 def _projected(heads: Tensor, given: Mapping[str, Any]) -> Tensor:
     """The projection (query, [batch,] width) of the mixed values of the heads ([batch,] head, query, dim)."""
     return F.linear(heads.movedim(-2, 0).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])
+
+
+def heads_of(module: nn.Module) -> int | None:
+    """Returns the number of heads of a module; None where the module does not say."""
+    names = ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads")
+    said = (getattr(module, name, None) for name in names)
+    return next((heads for heads in said if isinstance(heads, int)), None)

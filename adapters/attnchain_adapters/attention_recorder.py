@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls
+from attnchain_adapters.attention_calls import AttentionCall, AttentionCalls, heads_of
 from attnchain_adapters.checks import check_shown
 from attnchain_adapters.patches import Patches
 from attnchain_adapters.torch_operators import function_of
@@ -99,10 +99,9 @@ class AttentionRecorder(TorchFunctionMode):
 
     def _follows(self, name: str, module: nn.Module) -> bool:
         """Returns whether calls of a module are noted. Modules of torch without parts (projections, norms) never attend."""
-        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks: a transform of images
-            return False
+        hooks = not isinstance(module, torch.jit.ScriptModule)  # a transform of images takes none
         own = type(module).__module__.startswith("torch.nn.modules.")
-        return name in self._layers or self._EVERY or bool(module._modules) or not own
+        return hooks and (name in self._layers or self._EVERY or bool(module._modules) or not own)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
@@ -249,10 +248,3 @@ class AttentionRecorder(TorchFunctionMode):
             return self.unread, known, None
         kind = type(module).__name__
         return self.strangers, name or kind, f"{kind}: {reason}" if reason else kind
-
-
-def heads_of(module: nn.Module) -> int | None:
-    """Returns the number of heads of a module; None where the module does not say."""
-    names = ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads")
-    said = (getattr(module, name, None) for name in names)
-    return next((heads for heads in said if isinstance(heads, int)), None)

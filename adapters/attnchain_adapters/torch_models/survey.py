@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnchain_adapters.attention_calls import AttentionCall
-from attnchain_adapters.attention_recorder import AttentionRecorder, heads_of
+from attnchain_adapters.attention_calls import AttentionCall, heads_of
+from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.torch_models.provenance import Origin, Provenance
 from attnchain_adapters.torch_operators import function_of
 from attnchain_adapters.two_softmaxes import DOUBT, Doubt
