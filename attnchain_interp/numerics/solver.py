@@ -35,6 +35,7 @@ _CACHED: Final = 32 * 2**20  # bytes of maps worked on together on a CPU: more d
 _INVERTED: Final = 2048  # tokens up to which an inverse is tried before a dense eigensolver
 _HEAVY: Final = 0.5  # damping below which a stationary vector and |λ₂| are looked for apart
 _RESTARTS: Final = 10
+_UNITS: Final = 8  # in the last place, below which a stationary vector takes no further step
 
 Step = Callable[[Tensor], Tensor]  # v ↦ vP in float64
 
@@ -224,10 +225,10 @@ def _followed_by(transitions: Operator, shape: torch.Size) -> Step:
 
 
 def _polished(followed: Step, vector: Tensor, states: Tensor, jump: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """Returns the vector (chain, token) as a distribution π, and ‖πP' − π‖₁ (chain,), in float64.
+    """Returns the vector (chain, token) as a distribution π, and ‖πP' − π‖₁ (chain,) as float64 has it.
 
     πP' is scaled to sum to one: the rounding of the rows is not an error of π. It takes the place of a π that is off by more
-    than `RESIDUAL`.
+    than some units in the last place.
     """
 
     def proportioned(v: Tensor) -> Tensor:
@@ -237,9 +238,9 @@ def _polished(followed: Step, vector: Tensor, states: Tensor, jump: Tensor, damp
         after = proportioned(damping * followed(pi) + (1 - damping) * jump)
         return after, (after - pi).abs().sum(-1)
 
-    pi = proportioned(torch.where(states, vector, 0).clamp_min(0)).to(jump.dtype)
+    pi = proportioned(torch.where(states, vector, 0).clamp_min(0).double()).to(jump.dtype)
     after, residual = stepped(pi)
-    off = ~(residual <= RESIDUAL)
+    off = ~(residual <= _UNITS * torch.finfo(jump.dtype).eps)
     if bool(off.any()):
         pi = torch.where(off[:, None], after.to(jump.dtype), pi)
         residual = torch.where(off, stepped(pi)[1], residual)

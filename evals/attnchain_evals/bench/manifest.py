@@ -50,7 +50,7 @@ class Configuration(_Part):
 
 
 class Manifest(_Part):
-    """The content of `run.json`. Schema 3 brought the outputs. Runs of data without groups have none."""
+    """The content of `run.json`. Schema 3 brought the outputs. Older runs, and data without groups, have no groups."""
 
     key: str
     batch_size: PositiveInt

@@ -123,12 +123,12 @@ def run(plan: Plan, folder: Path, share: Share | None = None, progress: bool = F
 
 
 def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, Any]:
-    manifest, is_new = _manifest(plan, folder, share)
+    groups = groups_of(plan.data, plan.limit)
+    manifest, is_new = _manifest(plan, folder, share, groups)
     key, size = manifest["key"], manifest["batch_size"]
     columns = sum(len(metric.columns) for metric in plan.metrics)
     done = Counter[tuple[int, str]]()
-    seen = 0  # examples of a stream
-    written = False
+    seen, written = 0, False  # seen: examples of a stream
 
     def missing(number: int, examples: int | None) -> list[str]:
         return [name for name in plan.methods if done[number, name] < (examples or size) * columns]
@@ -162,7 +162,7 @@ def _run(plan: Plan, folder: Path, share: Share, progress: bool) -> dict[str, An
         if is_new and share.world == 1 and not written:
             (folder / NAME).unlink(missing_ok=True)
         raise
-    manifest = {**manifest, "examples": seen, **groups_of(plan.data, plan.limit)}
+    manifest = {**manifest, "examples": seen, **groups}
     if share.rank == 0:
         write_manifest(folder, manifest)
     await_others(folder, key, seen * len(plan.methods) * columns, share)
@@ -192,7 +192,7 @@ def measured(plan: Plan, batch: Batch, names: Iterable[str]) -> Iterator[tuple[s
         yield name, rows
 
 
-def _manifest(plan: Plan, folder: Path, share: Share) -> tuple[dict[str, Any], bool]:
+def _manifest(plan: Plan, folder: Path, share: Share, groups: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Returns the manifest of the folder, and whether this call wrote it. The first process writes it if there is none."""
     key, path = key_of(plan.configuration), folder / NAME
     sizes = plan.limit, plan.batch_size
@@ -216,7 +216,7 @@ def _manifest(plan: Plan, folder: Path, share: Share) -> tuple[dict[str, Any], b
         check_outputs(folder, manifest.get("outputs"), outputs)
         return manifest, False
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
-    known = {"outputs": outputs, "configuration": plan.configuration, **groups_of(plan.data, plan.limit)}
+    known = {"outputs": outputs, "configuration": plan.configuration, **groups}
     manifest = {"key": key, "batch_size": size, "examples": size_of(plan.data, plan.limit), **known}
     write_manifest(folder, manifest)
     return manifest, True

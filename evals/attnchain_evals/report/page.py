@@ -40,7 +40,7 @@ METHOD = (
     "Mean over examples [95 % percentile bootstrap interval, 2,000 resamples]. Differences are paired, example by example;"
     " * marks p < 0.05 of a two-sided paired permutation test (9,999 resamples), corrected by Holm over the methods of each"
     " metric, and for choices over all of its choices. Wins are the share of examples on which a method is better than the"
-    " baseline, ties half."
+    " baseline, ties half. Examples of one group, where the data tell groups, are resampled and swapped together."
 )
 MANY = 40
 """From so many methods on, the page folds tables with a row for each method and leaves out tables with a column for each."""

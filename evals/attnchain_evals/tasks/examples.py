@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,9 +130,26 @@ def data_identity(data: Any) -> dict[str, Any]:
 
 
 def groups_of(data: Any, limit: int | None) -> dict[str, list[int]]:
-    """Returns {"groups": the number of each example's group}, where the data know `groups` and one has several examples."""
-    groups = [] if getattr(data, "groups", None) is None else list(data.groups)[:limit]
-    return {"groups": groups} if len(set(groups)) < len(groups) else {}
+    """Returns {"groups": the number of each example's group}, where the data know `groups` and one has several examples.
+
+    Raises:
+        AttentionError: the `groups` of data of a known length are not one name or number for each example.
+    """
+    known = getattr(data, "groups", None) if hasattr(data, "__len__") else None
+    if known is None:
+        return {}
+    numbers: dict[Any, int] = {}
+    try:
+        names = np.asarray(known).tolist()
+        groups = [numbers.setdefault(name, len(numbers)) for name in names]
+    except (TypeError, ValueError, RuntimeError):
+        groups = []
+    if len(groups) != len(data):
+        raise AttentionError(
+            f"the `groups` of the data are {brief(known)}; the data hold {len(data)} examples.",
+            "Give one name or number of a group for each example, or call the attribute otherwise.",
+        )
+    return {"groups": groups[:limit]} if len(set(groups[:limit])) < len(groups[:limit]) else {}
 
 
 def _stacked(number: int, first: int, rows: list[Any]) -> Batch:

@@ -115,7 +115,11 @@ def test_examples_of_a_group_stay_together() -> None:
     assert grouped.groups.tolist() == [0, 0, 1, 1]
     score = grouped.scores["a"]["centre"]
     assert (score.low, score.value, score.high) == (1.5, 2.5, 3.5), "means of either group"
-    assert grouped.differences["b"]["centre"].p > single.differences["b"]["centre"].p - 0.02
+    wide = {"a": [0.0, 0.1, 0.2, 0.3], "b": [1.0, 1.1, 1.2, 1.3]}
+    single, grouped = made(wide), made(wide)
+    grouped.manifest["groups"] = [0, 0, 1, 1]
+    assert single.differences["b"]["centre"].p == pytest.approx(2 / 16, abs=0.02), "all signs alike, of four examples"
+    assert grouped.differences["b"]["centre"].p == pytest.approx(2 / 4, abs=0.02), "all signs alike, of two groups"
     torn = BenchmarkResult(grouped.manifest, grouped.table().query("example != 1"), [Centre()])
     assert torn.groups is not None
     assert torn.groups.tolist() == [0, 1, 1]

@@ -100,3 +100,7 @@ def test_effects_of_pooled_figures_are_those_of_the_other_tables() -> None:
     one, two = setting_effects(result, "miou")
     assert (one.score, two.score) == (result.scores["one"]["miou"], result.scores["two"]["miou"])
     assert two.difference == result.differences["two"]["miou"]
+    grouped = BenchmarkResult({**result.manifest, "groups": [0, 0, 0, 1, 1, 1]}, frame, [metric])
+    effect = setting_effects(grouped, "miou")[1]
+    assert effect.score == grouped.scores["two"]["miou"] != two.score
+    assert effect.difference == grouped.differences["two"]["miou"] != two.difference

@@ -64,10 +64,21 @@ def test_examples_of_the_numbers_in_their_order() -> None:
     assert torch.equal(chosen[0].image, data[4].image)
     assert chosen.identity == {"name": "Selection", "numbers": [4, 1], "of": data.identity}
     assert chosen.groups is None
-    data.groups = [0, 0, 1, 1, 2]
+    data.groups = [0, 0, 1, 1, 2, 3]
     assert chosen.groups == [2, 0]
-    assert groups_of(data, None) == {"groups": [0, 0, 1, 1, 2]}
+    for groups in (data.groups, torch.tensor(data.groups), np.array(data.groups) - 1, [*"aabbcd"]):
+        data.groups = groups
+        assert groups_of(data, None) == {"groups": [0, 0, 1, 1, 2, 3]}
+        assert groups_of(data, 3) == {"groups": [0, 0, 1]}
     assert groups_of(data, 1) == groups_of(chosen, None) == groups_of([1, 2], None) == {}, "each is alone in its group"
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 1], "aab", 3, [[0], [1], [2], [3], [4], [5]], {"a": 0}, torch.zeros(6, 2)])
+def test_groups_that_do_not_fit_are_refused(groups: Any) -> None:
+    data: Any = ClutteredDigits("test", 6)
+    data.groups = groups
+    with pytest.raises(AttentionError, match="(?s)the `groups` of the data are .*hold 6 examples.*one name or number"):
+        groups_of(data, None)
 
 
 def test_answers_of_a_batch_are_equally_long() -> None:
