@@ -209,7 +209,7 @@ def _fused_call(
 def _kernel(function: Any) -> str | None:
     """The refusal of a fused function that shows no map."""
     name = getattr(function, "__name__", "")
-    known = any(part in name for part in ("attention", "attn", "_transformer_encoder_layer_fwd"))
+    known = any(part in name for part in ("attention", "flash_attn", "varlen_attn", "_transformer_encoder_layer_fwd"))
     return f"it calls {name}, which shows no map" if known else None
 
 

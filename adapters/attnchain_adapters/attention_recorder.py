@@ -88,10 +88,10 @@ class AttentionRecorder(TorchFunctionMode):
         self._output = taker if isinstance(taker, OutputCollector) else None
 
     def __enter__(self) -> AttentionRecorder:
-        followed = {module: name for name, module in self._model.named_modules() if self._follows(name, module)}
-        enter = of_this_thread(lambda module, *given: self._enter(followed[module], module, *given))
+        followed = [(name, module) for name, module in self._model.named_modules() if self._follows(name, module)]
         leave = of_this_thread(self._leave)
-        for module in followed:
+        for name, module in followed:
+            enter = of_this_thread(partial(self._enter, name))
             self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             self._handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
         super().__enter__()

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from attnchain_interp.errors import AttentionError
 
 _SCRIPTED: Final = torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod
-_RATES: Final = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob", "prob")
-_KEEPING: Final = (nn.modules.batchnorm._NormBase, _SpectralNorm)  # norms that keep statistics
+_RATES: Final = ("p", "drop_prob", "attention_dropout", "dropout", "dropout_prob")
+_KEEPING: Final = (nn.modules.batchnorm._NormBase, _SpectralNorm, SpectralNorm)  # norms that keep statistics
 
 log = logging.getLogger("attnchain_interp")
 
@@ -73,7 +74,8 @@ def check_settled(model: nn.Module) -> None:
     modules = list(model.named_modules())
     for name, module in modules:
         held = vars(module)  # not getattr: diffusers' models look a name up in their configuration, with a warning
-        active = [rate for rate in _RATES if isinstance(value := held.get(rate), float) and value > 0]
+        rates = (*_RATES, "prob") if "PatchDropout" in type(module).__name__ else _RATES
+        active = [rate for rate in rates if isinstance(value := held.get(rate), float) and value > 0]
         if module.training and active:
             raise AttentionError(
                 f"the model is in train mode with dropout ({name or type(model).__name__}.{active[0]} ="
@@ -81,10 +83,12 @@ def check_settled(model: nn.Module) -> None:
                 "Call model.eval() first.",
             )
     for name, module in modules:
-        if module.training and isinstance(module, _KEEPING) and getattr(module, "track_running_stats", True):
+        hooks = vars(module).get("_forward_pre_hooks", {})
+        norm = next((each for each in (module, *hooks.values()) if isinstance(each, _KEEPING)), None)
+        if module.training and norm is not None and getattr(norm, "track_running_stats", True):
             raise AttentionError(
-                f"the model is in train mode with a norm ({name}, {type(module).__name__}), whose statistics each forward"
-                " changes.",
+                f"the model is in train mode with a norm ({name or type(module).__name__}, {type(norm).__name__}), whose"
+                " statistics each forward changes.",
                 "Call model.eval() first.",
             )
 

@@ -89,7 +89,9 @@ def vars_of(module: nn.MultiheadAttention) -> tuple[Any, Any, bool]:
     return module.out_proj.weight, module.out_proj.bias, False
 
 
-@pytest.mark.parametrize("name", ["memory_efficient_attention", "flash_attn_forward", "_transformer_encoder_layer_fwd"])
+@pytest.mark.parametrize(
+    "name", ["memory_efficient_attention", "flash_attn_forward", "varlen_attn", "_transformer_encoder_layer_fwd"]
+)
 def test_a_kernel_that_shows_no_map_is_named(name: str) -> None:
     def kernel(*_: Any) -> Tensor:
         return torch.zeros(1)
@@ -97,6 +99,13 @@ def test_a_kernel_that_shows_no_map_is_named(name: str) -> None:
     kernel.__name__, calls = name, AttentionCalls()
     assert calls.seen(kernel, (), {}, torch.zeros(1)) == f"it calls {name}, which shows no map"
     assert calls.seen(torch.relu, (numbers(2),), {}, torch.relu(numbers(2))) is None
+
+
+def test_a_function_that_makes_a_mask_for_attention_is_no_kernel() -> None:
+    def attn_bias(*_: Any) -> Tensor:
+        return torch.zeros(1)
+
+    assert AttentionCalls().seen(attn_bias, (), {}, torch.zeros(1)) is None
 
 
 @pytest.mark.parametrize(("bias", "shift"), [(causal_upper_left, 0), (causal_lower_right, 2)])

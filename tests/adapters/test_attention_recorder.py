@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -269,6 +270,18 @@ def test_projections_and_norms_are_not_followed() -> None:
     with AttentionRecorder(model, {"4": ["4"]}, {"4"}, None):
         assert followed() == ["", "1", "3", "4"]
     assert not followed()
+
+
+def test_a_module_that_is_copied_in_the_forward_is_followed() -> None:
+    class Copying(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Attending()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return copy.deepcopy(self.inner)(x)
+
+    assert ac.capture(Copying().eval(), torch.rand(2, 5, 48)).names == ["inner.attend"]
 
 
 def test_attention_outside_of_the_known_layers_is_refused_by_name() -> None:

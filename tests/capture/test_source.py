@@ -103,6 +103,7 @@ def test_train_mode_is_refused_where_a_forward_is_random_or_changes_the_model() 
     ("module", "named"),
     [
         (spectral_norm(nn.Linear(2, 2)), r"a norm \(parametrizations.weight.0, _SpectralNorm\)"),
+        (nn.utils.spectral_norm(nn.Linear(2, 2)), r"a norm \(Linear, SpectralNorm\)"),
         (nn.Sequential(nn.InstanceNorm1d(2, track_running_stats=True)), r"a norm \(0, InstanceNorm1d\)"),
         (nn.Sequential(PatchDropout(0.5)), r"dropout \(0.prob = 0.5\)"),
     ],
@@ -111,6 +112,12 @@ def test_what_each_forward_changes_or_draws_is_refused_in_train_mode(module: nn.
     check_settled(module.eval())
     with pytest.raises(ac.AttentionError, match=f"(?s)train mode with {named}.*model.eval"):
         check_settled(module.train())
+
+
+def test_a_probability_that_is_no_dropout_is_allowed_in_train_mode() -> None:
+    model = nn.Linear(2, 2).train()
+    model.prob = 0.3  # pyright: ignore[reportArgumentType]
+    check_settled(model)
 
 
 ROOT = Path(__file__).parents[2]
