@@ -65,7 +65,7 @@ class SoftmaxTrail:
         marked = None if axis is not None or late is not None else self._marked(function, args, kwargs, result)
         self._open = bool(self._marks or self._origins or self._late)
         if marked is None:
-            return late or self._summed.follow(function, args, list(tensors_in(args)))
+            return late or self._summed.follow(function, args, list(tensors_in(args)), result)
         used = self._used(function, args, kwargs, result, marked)
         if isinstance(used, str) and sum(each in self._marks for each in tensors_in(args)) == 1:
             self._doubts.settle(marked)  # it is named, and the products that made its map need no name
@@ -182,7 +182,7 @@ class SoftmaxTrail:
         found = Product.grouped(
             exact, values, lambda heads: heads.mT.contiguous() if transposed else heads, mark.keys, mark.last
         )
-        self._summed.multiplied(result, -1 if transposed else -2)
+        self._summed.multiplied(result, -1 if transposed else -2, exact.shape[-1], mark.last)
         return self._found(found, maps, without_tokens)
 
     def _found(self, found: Product | str, maps: Tensor, without_tokens: bool) -> Product | str:
@@ -230,7 +230,7 @@ class SoftmaxTrail:
                 return None
         found = einsum_product((self._marks.exact(maps), values), (of_map, of_values, out), mark.keys, mark.last)
         for place in [place for place, each in enumerate(out) if each in of_map and each not in of_values][-1:]:
-            self._summed.multiplied(result, place)
+            self._summed.multiplied(result, place, sizes[keys[-1]], mark.last)
         return unread if found is None else self._found(found, maps, without_tokens)
 
     def _aligned(self, factor: Tensor, labels: Sequence[str], out: Sequence[str]) -> Tensor:

@@ -20,13 +20,26 @@ class SummedQueries:
     def __init__(self) -> None:
         self._axes: Any = WeakIdKeyDictionary()
 
-    def multiplied(self, result: Tensor, axis: int) -> None:
-        """Takes a product with values, and the axis of its queries."""
-        self._axes[result] = axis % result.ndim
+    def multiplied(self, result: Tensor, axis: int, keys: int, last: bool) -> None:
+        """Takes a product with values, and the axis of its queries.
 
-    def follow(self, function: Any, args: Sequence[Any], given: Sequence[Tensor]) -> str | None:
-        """Takes the next function of a forward, and the tensors among its arguments. Returns the refusal of such a product."""
+        Args:
+            result: of the product.
+            axis: of the queries.
+            keys: the number of keys of its map.
+            last: whether the softmax went over its last axis. With as many queries as keys, the queries are tokens then.
+        """
+        if not last or result.shape[axis] != keys:
+            self._axes[result] = axis % result.ndim, keys
+
+    def follow(self, function: Any, args: Sequence[Any], given: Sequence[Tensor], result: Any) -> str | None:
+        """Takes the next function of a forward, the tensors among its arguments, and its result. Returns the refusal of a
+        product that sums over queries. The other factor has a row for each key: one row, or a few, pool what queries took.
+        """
         if function not in PRODUCT or not self._axes or any(map(is_learnt, given)):
             return None
-        summed = (self._axes.get(factor) == axis % factor.ndim for factor, axis, _ in factors(function, args, list(given)))
-        return REFUSAL if any(summed) else None
+        for factor, axis, _ in factors(function, args, list(given)):
+            queries, keys = self._axes.get(factor, (None, 0))
+            if queries == axis % factor.ndim and result.numel() * factor.shape[axis] == factor.numel() * keys:
+                return REFUSAL
+        return None

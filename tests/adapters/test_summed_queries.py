@@ -48,8 +48,40 @@ class Model(nn.Module):
         return self.form(q, k, v).transpose(1, 2).flatten(2)
 
 
+def pooled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.ones(2, 2, 1, q.shape[2]) @ ((q @ k.mT).softmax(-1) @ v)
+
+
+def pooled_by_einsum(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.einsum("bhn,bhnd->bhd", torch.ones(2, 2, q.shape[2]), (q @ k.mT).softmax(-1) @ v)[:, :, None]
+
+
+def pooled_by_gram(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    mixed = (q @ k.mT).softmax(-1) @ v
+    return (mixed @ mixed.mT) @ mixed
+
+
 @pytest.mark.parametrize("tokens", [SIZE, 5])
-@pytest.mark.parametrize("form", [linear, linear_by_einsum, linear_of_channels_first, linear_of_positive_keys])
+@pytest.mark.parametrize("form", [pooled, pooled_by_einsum, pooled_by_gram])
+def test_what_tokens_took_may_be_pooled(form: Callable[[Tensor, Tensor, Tensor], Tensor], tokens: int) -> None:
+    assert ac.capture(Model(form).eval(), torch.rand(2, tokens, 16)).maps().shape == (2, 1, 2, tokens, tokens)
+
+
+def test_few_rows_pool_what_channels_took() -> None:
+    followed, context = SummedQueries(), torch.rand(2, 4, 3)
+    followed.multiplied(context, -2, 5, False)
+    for rows, refusal in ((1, None), (2, None), (5, REFUSAL)):
+        weights = torch.rand(2, rows, 4)
+        assert followed.follow(torch.matmul, (weights, context), [weights, context], weights @ context) == refusal
+
+
+@pytest.mark.parametrize(
+    ("form", "tokens"),
+    [
+        *((form, tokens) for form in (linear, linear_by_einsum, linear_of_positive_keys) for tokens in (SIZE, 5)),
+        (linear_of_channels_first, 5),
+    ],
+)
 def test_linear_attention_is_refused(form: Callable[[Tensor, Tensor, Tensor], Tensor], tokens: int) -> None:
     with pytest.raises(ac.AttentionError, match=f"(?s){REFUSAL}.*Pass the maps yourself"):
         ac.capture(Model(form).eval(), torch.rand(2, tokens, 16))
@@ -61,8 +93,9 @@ def test_what_tokens_took_may_be_compared_by_its_channels() -> None:
 
 def test_learnt_weights_may_mix_what_tokens_took() -> None:
     followed, result = SummedQueries(), torch.rand(2, 4, 3)
-    followed.multiplied(result, -2)
+    followed.multiplied(result, -2, 5, False)
     for weights, refusal in ((torch.rand(5, 4), REFUSAL), (nn.Parameter(torch.rand(5, 4)), None)):
-        assert followed.follow(torch.matmul, (weights, result), [weights, result]) == refusal
-    assert followed.follow(torch.matmul, (result, torch.rand(3, 5)), [result, torch.rand(3, 5)]) is None
-    assert followed.follow(torch.relu, (result,), [result]) is None
+        assert followed.follow(torch.matmul, (weights, result), [weights, result], weights @ result) == refusal
+    other = torch.rand(3, 5)
+    assert followed.follow(torch.matmul, (result, other), [result, other], result @ other) is None
+    assert followed.follow(torch.relu, (result,), [result], result.relu()) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,9 +76,8 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
         stated: the layout that the user or the family says.
 
     Raises:
-        AttentionError: the layout is of another size, or has rows and columns exchanged; the model was given an image or a
-            sequence of another size and no layout; the map is that of windows; or some keys get no attention and no layout
-            says that they are padding.
+        AttentionError: the layout is of another size, the model was given an image or a sequence of another size and no
+            layout, the map is that of windows, or some keys get no attention and no layout says that they are padding.
     """
     keys = use.shape[-1] if use.shape else 0
     examples = {size for tensor in given for size in tensor.shape[: 2 if tensor.ndim < 4 else 1]} | {1}
@@ -97,7 +97,7 @@ def layout_of(use: Use, batch: int, given: Sequence[Tensor], name: str, stated: 
                 f" in a batch of {batch}.",
                 _line(keys, given) or f"Pass the layout of {keys} tokens.",
             )
-        _check_upright(layout.grid, given)
+        _warn_of_exchanged(layout.grid, given)
         return layout
     images = [tensor for tensor in given if tensor.ndim > 3]
     if images or (batch, keys) not in _sizes(given):
@@ -125,16 +125,16 @@ def _sizes(given: Sequence[Tensor]) -> set[tuple[int, int]]:
     return {*pairs, *((second, first) for first, second in pairs), *((1, len(each)) for each in given if each.ndim == 2)}
 
 
-def _check_upright(grid: Grid | None, given: Sequence[Tensor]) -> None:
-    """Refuses a grid that square patches of the images have with rows and columns exchanged, and not as it is."""
+def _warn_of_exchanged(grid: Grid | None, given: Sequence[Tensor]) -> None:
+    """Warns of a grid that square patches of the images have with rows and columns exchanged, and not as it is."""
     sizes = [tuple(tensor.shape[-2:]) for tensor in given if tensor.ndim == 4]
     cut = {(height // side, width // side) for height, width in sizes for side in range(1, min(height, width) + 1)}
     if grid is not None and grid not in cut and grid[::-1] in cut:
         height, width = sizes[0]
-        raise AttentionError(
-            f"the layout has the grid {grid}, (rows, columns), and square patches of images of {height}×{width} have the grid"
-            f" {grid[::-1]}.",
-            f"Write grid={grid[::-1]}.",
+        warnings.warn(
+            f"The layout has the grid {grid}, (rows, columns), and square patches of images of {height}×{width} have the grid"
+            f" {grid[::-1]}. If the patches are square, and the model does not transpose its images, write grid={grid[::-1]}.",
+            stacklevel=2,
         )
 
 

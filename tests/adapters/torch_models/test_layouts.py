@@ -45,11 +45,11 @@ def test_a_layout_of_one_image_stands_for_a_batch() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (70, 100), (96, 64)])
-def test_rows_and_columns_that_are_exchanged_are_refused(size: tuple[int, int]) -> None:
+def test_rows_and_columns_that_are_exchanged_are_warned_of(size: tuple[int, int]) -> None:
     images, grid, turned = torch.zeros(2, 3, *size), (size[0] // 16, size[1] // 16), (size[1] // 16, size[0] // 16)
     assert layout_of(use(24), 2, [images], "Own", ac.TokenLayout.image(grid=grid)).grid == grid
-    with pytest.raises(ac.AttentionError, match=rf"(?s)rows, columns.*Write grid={re.escape(str(grid))}"):
-        layout_of(use(24), 2, [images], "Own", ac.TokenLayout.image(grid=turned))
+    with pytest.warns(UserWarning, match=rf"(?s)rows, columns.*write grid={re.escape(str(grid))}"):
+        assert layout_of(use(24), 2, [images], "Own", ac.TokenLayout.image(grid=turned)).grid == turned
     for other in ((8, 3), (3, 8), (2, 12)):  # patches that are no squares
         assert layout_of(use(24), 2, [images], "Own", ac.TokenLayout.image(grid=other)).grid == other
 
