@@ -27,7 +27,7 @@ def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
     if tower is not None:
         ends = (f".{tower}", f".{tower}_model")
         part = next((part for path, part in model.named_modules() if f".{path}".endswith(ends)), model)
-    encoder = getattr(part, "get_encoder", lambda: part)()
+    encoder = part.get_encoder() if hasattr(part, "main_input_name") and hasattr(part, "get_encoder") else part
     if getattr(getattr(part, "config", None), "is_encoder_decoder", False):
         part = encoder
     embedding, own = _input_embeddings(part), _input_embeddings(encoder)

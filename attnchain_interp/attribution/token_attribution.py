@@ -32,6 +32,7 @@ from attnchain_interp.store.patches_on_pixels import check_same_image, on_pixels
 
 Output = Literal["input", "grid", "tokens"]
 
+_OF_EXAMPLES: Final = ("start", "personalization", "tokens", "layer_weights")  # settings that may be of each example
 _SCORING: Final = {"score", "score_part", "score_with_residual", "scores", "relevance"}
 
 
@@ -131,7 +132,7 @@ class TokenAttribution(Method, ABC):
             return_convergence_delta: also return ‖πP − π‖₁ of each example, where `has_convergence_delta()`.
             internal_batch_size: how many examples are captured and scored at a time; all when None. Tensors and lists as long
                 as the batch, among the target and the further arguments, are divided with it, and so are `reading.tokens` and
-                settings of the method (batch, token).
+                a `start`, `personalization`, `tokens` or `layer_weights` of each example.
             show_progress: show a progress bar over these parts (tqdm).
             model_kwargs: keyword arguments of the model: {"attention_mask": mask}, {"interpolate_pos_encoding": True}.
             reading: says which attention is meant, and how its tokens are laid out. See `Reading`.
@@ -161,7 +162,8 @@ class TokenAttribution(Method, ABC):
         whole = Call(without_inference(tensor), plain_target(target), extra, 0, options)
         results, residuals, parts = [], [], list(parts_of(whole, internal_batch_size))
         for call in tqdm(parts, f"{self.get_name()} attribution", disable=not show_progress):
-            scored = self._of_examples(call, len(tensor)).scored(call, return_convergence_delta)
+            method = self if len(parts) == 1 else self._of_examples(call, len(tensor))
+            scored = method.scored(call, return_convergence_delta)
             shaped = _shaped(scored, call.inputs, output)
             dtype = call.inputs.dtype if call.inputs.is_floating_point() else scored.scores.dtype
             results.append(shaped.to(call.inputs.device, dtype).contiguous())
@@ -173,8 +175,8 @@ class TokenAttribution(Method, ABC):
     def _of_examples(self, call: Call, batch: int) -> Self:
         """Returns a copy whose settings (batch, token) or (batch, layer) are those of some examples."""
         part = slice(call.first, call.first + len(call.inputs))
-        several = ((name, value) for name, value in vars(self).items() if isinstance(value, Tensor) and value.ndim == 2)
-        own = {name: value[part] for name, value in several if len(value) == batch}
+        several = ((name, getattr(self, name, None)) for name in _OF_EXAMPLES)
+        own = {name: of[part] for name, of in several if isinstance(of, Tensor) and of.ndim == 2 and len(of) == batch}
         return self.changed(**own) if own else self
 
     def attribute_text(

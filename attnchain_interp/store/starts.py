@@ -6,6 +6,7 @@ they repeat the two numbers; a test compares them.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Final
 
 import torch
@@ -50,7 +51,7 @@ def start_distribution(chain: Chain, tokens: TokenLayout, start: Start | None) -
         row = distribution(chain, start, "start")
         _refuse_padding(tokens, (row > 0).reshape(tokens.batch, -1, len(tokens)).any(1), "the start has mass on")
         return row
-    if not (start is None or isinstance(start, str | int)):
+    if not (start is None or isinstance(start, str | Integral)):
         raise AttentionError(
             f"start is of type {type(start).__name__}; it must be a name, a number or a tensor (…, token).",
             'Pass the number of a token, "class", "center", "last" or "uniform", or a distribution as a tensor.',
@@ -71,8 +72,8 @@ def token_positions(tokens: TokenLayout, token: str | int) -> Tensor:
     """Returns the position (batch,) of "class", "center", "last" or a token by number in each example."""
     if isinstance(token, Role):  # which is an int, and no position
         token = token.name.lower()
-    if isinstance(token, int):
-        positions = torch.full((tokens.batch,), tokens.position(token), device="cpu")
+    if isinstance(token, Integral):  # numpy's too
+        positions = torch.full((tokens.batch,), tokens.position(int(token)), device="cpu")
         _refuse_padding(tokens, torch.nn.functional.one_hot(positions, len(tokens)) > 0, f"token {token} is")
         return positions
     if not isinstance(token, str):

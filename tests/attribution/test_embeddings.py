@@ -95,3 +95,20 @@ def test_the_embedding_of_a_tower(name: str) -> None:
 def test_a_model_without_embeddings_is_refused() -> None:
     with pytest.raises(ac.AttentionError, match="Linear has no get_input_embeddings"):
         embedding_of(nn.Linear(2, 2))
+
+
+def test_get_encoder_of_a_module_of_ones_own_is_not_called() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = small.bert()
+            self.config = self.bert.config
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.bert.get_input_embeddings()
+
+        def get_encoder(self, name: str) -> nn.Module:
+            return getattr(self, name)
+
+    model = Own()
+    assert embedding_of(model) is model.bert.get_input_embeddings()

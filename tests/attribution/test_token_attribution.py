@@ -140,3 +140,24 @@ def test_settings_of_examples_are_divided_with_the_batch() -> None:
         whole = method.attribute(images, 1, output="tokens")
         for size in (1, 2):
             assert torch.allclose(method.attribute(images, 1, output="tokens", internal_batch_size=size), whole, atol=1e-12)
+
+
+class Mixed(ac.ColumnSum):
+    """A method of one's own: its tensor is no setting of the examples, and it keeps what it found."""
+
+    def __init__(self, model: Any, mix: Tensor) -> None:
+        super().__init__(model)
+        self.mix, self.found = mix, torch.empty(0)
+
+    def score(self, store: AttentionStore) -> Tensor:
+        self.found = super().score(store) * self.mix.sum()
+        return self.found
+
+
+def test_attributes_of_a_method_of_ones_own_stay() -> None:
+    method, images = Mixed(small.vit(), torch.ones(3, 3)), small.images(3)
+    whole = method.attribute(images, output="tokens")
+    assert torch.allclose(method.attribute(images, output="tokens", internal_batch_size=1), whole)
+    method.tokens = torch.ones(3, 7, dtype=torch.bool)
+    whole = method.attribute(images + 1, output="tokens")
+    assert torch.equal(method.found.to(whole.dtype), whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -152,3 +153,11 @@ def test_padding_is_no_start() -> None:
 def test_a_start_of_another_type_is_refused(store: ac.AttentionStore, start: Any) -> None:
     with pytest.raises(AttentionError, match="(?s)start is of type (tuple|list|float|ndarray); .*Pass the number of a token"):
         ac.MultiBounce(start=start).score(store)
+
+
+def test_a_start_may_be_a_whole_number_of_numpy(store: ac.AttentionStore) -> None:
+    for number in (1, -1):
+        assert torch.equal(
+            ac.MultiBounce(start=np.int64(number)).score(store),  # type: ignore[arg-type]
+            ac.MultiBounce(start=number).score(store),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -53,7 +54,7 @@ def generation_options(model: Any, gen_args: Mapping[str, Any] | None, tokenizer
         AttentionError: arguments that say otherwise how long the output is, how many outputs there are, or what the prompt is.
     """
     options = {**GREEDY, **(gen_args or {})}
-    if taken := [name for name in _NOT_TAKEN if name in options]:
+    if taken := [name for name in _NOT_TAKEN if name in options and (name, options[name]) != ("num_return_sequences", 1)]:
         raise AttentionError(
             f"gen_args holds {', '.join(taken)}; attribute_text generates one text of max_new_tokens tokens after the prompt.",
             'Pass the settings by their names: gen_args={"max_new_tokens": 25, "do_sample": True}. Or generate, and pass the'
@@ -73,10 +74,11 @@ def generated(generate: Callable[..., Any], prompt: Tensor, gen_args: dict[str, 
     try:
         output = generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **gen_args)
     except (TypeError, ValueError) as error:
-        raise AttentionError(
-            f"the model's generate does not take gen_args={{{', '.join(gen_args)}}}: {error}",
-            "Pass arguments of model.generate.",
-        ) from error
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals["__name__"].startswith("transformers.generation."):  # the model raised it
+            raise
+        cause = f"the model's generate does not take these gen_args: {error}"
+        raise AttentionError(cause, "Pass arguments of model.generate.") from error
     sequences = output if isinstance(output, Tensor) else output.sequences
     return sequences[0].cpu()
 

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 import attnchain_interp as ac
+from attnchain_interp.attribution.text.continuation import generated, generation_options
 
 from .. import small_models as small
 from .texts import DECODER, ENCODER, TEXT, bytes_tokenizer, rows_of
@@ -47,8 +48,20 @@ def test_arguments_that_would_be_passed_over() -> None:
     for name, value in {**settings, "num_return_sequences": 2, "attention_mask": torch.ones(1, 9)}.items():
         with pytest.raises(ac.AttentionError, match=f"(?s)gen_args holds {name}; .*by their names"):
             wrapped.attribute(TEXT, gen_args={name: value})
-    with pytest.raises(ac.AttentionError, match="(?s)does not take gen_args=.*max_new_tokenz"):
+    with pytest.raises(ac.AttentionError, match="(?s)does not take these gen_args: .*max_new_tokenz"):
         wrapped.attribute(TEXT, gen_args={"max_new_tokens": 2, "max_new_tokenz": 2})
+    assert len(wrapped.attribute(TEXT, gen_args={"max_new_tokens": 2, "num_return_sequences": 1}).output_tokens) == 2
+
+
+def test_an_error_of_the_model_is_not_laid_on_gen_args() -> None:
+    class Broken(transformers.LlamaForCausalLM):
+        def forward(self, *_: Any, **__: Any) -> Any:
+            raise ValueError("a mistake of the model")
+
+    model = Broken(small.llama().config).eval()
+    prompt = torch.tensor([[1, 2]])
+    with pytest.raises(ValueError, match="^a mistake of the model$"):
+        generated(model.generate, prompt, generation_options(model, None, None))
 
 
 def test_targets_in_every_form() -> None:
