@@ -215,7 +215,7 @@ def _loaded(point: EntryPoint) -> Adapter:
             f"the adapter for {point.name} of {whose} cannot be loaded ({type(error).__name__}: {error}).",
             f"Update {whose}, or uninstall it.",
         ) from error
-    if absent := [name for name in ("supported", "recognises", "capture", "load") if not hasattr(adapter, name)]:
+    if absent := [name for name in ("supported", "recognises", "capture") if not hasattr(adapter, name)]:
         raise AttentionError(
             f"the adapter for {point.name} of {whose} has no {' and no '.join(absent)}.",
             "Give its class what `Adapter` lists.",

@@ -147,7 +147,8 @@ def capture(
             f"Capture the contributions in it: capture(model, …, maps={maps!r}).",
         )
     owner = getattr(source, "__self__", source)
-    pipeline = type(owner).__module__.startswith("transformers.pipelines.")  # takes texts, and returns no store
+    # a pipeline takes texts, and returns no store
+    pipeline = any(kind.__module__.startswith("transformers.pipelines.") for kind in type(owner).__mro__)
     store = None if pipeline else source(*inputs, **kwargs, **reading.arguments)
     if not isinstance(store, AttentionStore):
         held = ("model", "func", *getattr(owner, "__dict__", ()))

@@ -734,7 +734,7 @@ def test_what_is_no_chain_is_refused() -> None:
     swin = wrapped(windows)
     refused("attends within windows", swin, token_rank, torch.randn(2, 3, 32, 32))
     sound = wrapped(wavlm())
-    refused("the mean of its heads in the place of each head", sound, token_rank, torch.randn(1, 4000))
+    refused("one map for all heads, which may be their mean", sound, token_rank, torch.randn(1, 4000))
     both = wrapped(nn.TransformerDecoderLayer(16, 2, 32, batch_first=True, dropout=0))
     other_tokens = "attends to other tokens than it attends from"
     refused(f"multihead_attn {other_tokens}", both, token_rank, torch.randn(1, 4, 16), torch.randn(1, 6, 16))

@@ -28,7 +28,7 @@ class Short:
     ("value", "said"),
     [
         ("no_such_module:Adapter", r"cannot be loaded \(ModuleNotFoundError: .*\)\.\nUpdate no_such_module:Adapter"),
-        (f"{__name__}:Short", "has no capture and no load"),
+        (f"{__name__}:Short", r"has no capture\.\nGive its class"),
     ],
 )
 def test_an_adapter_of_another_distribution_that_is_broken_is_named(

@@ -149,7 +149,7 @@ def returned(envoy: Any, weights: Tensor | None, mask: Tensor | None) -> Attenti
         )
     if weights.shape[1] > 1 and weights.stride(1) == 0:
         raise ValueError(
-            f"{envoy.path} returned the mean of its heads in the place of each head (WavLM does); capture the model instead:"
+            f"{envoy.path} returned one map for all heads, which may be their mean (WavLM's is); capture the model instead:"
             " attnchain_interp.capture(model, inputs)."
         )
     keys = mask

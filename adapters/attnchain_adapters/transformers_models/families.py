@@ -42,6 +42,14 @@ def _all(names: str, family: Family) -> dict[str, Family]:
     return dict.fromkeys(names.split(), family)
 
 
+MADE_CAUSAL: Final = frozenset(
+    (
+        *("bert", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert", "roberta"),
+        *("roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    )
+)
+"""Encoders that `is_decoder` of their configuration makes causal. Others have the field and do not read it."""
+
 FAMILIES: Final[dict[str, Family]] = {
     # Text, whose first token is the one that is classified.
     **_all(

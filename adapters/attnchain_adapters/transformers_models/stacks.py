@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, final, get_args
 from torch import nn
 
 from attnchain_adapters.checks import CROSS_ATTENTION, in_place_of, tokens_advice
-from attnchain_adapters.transformers_models.families import FAMILIES, REFUSED, Family
+from attnchain_adapters.transformers_models.families import FAMILIES, MADE_CAUSAL, REFUSED, Family
 from attnchain_interp import AttentionError
 from attnchain_interp.checks import check_one_of
 
@@ -182,7 +182,7 @@ def _kind(model: Any, owner: Any, name: str, module: nn.Module) -> Kind:
     if "decoder" in parts or "Decoder" in type(owner).__name__:
         return "decoder"
     known = FAMILIES.get(owner.config.model_type)
-    made_causal = known is not None and known.prefix and getattr(owner.config, "is_decoder", False)  # BLIP says it of encoders
+    made_causal = owner.config.model_type in MADE_CAUSAL and owner.config.is_decoder
     return "decoder" if made_causal or (known is not None and known.causal) else "encoder"
 
 

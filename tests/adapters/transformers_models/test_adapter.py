@@ -165,3 +165,9 @@ def test_a_pipeline_is_refused_before_it_runs(tokenizer: Any) -> None:
         ac.TokenRank(pipeline).attribute(torch.tensor([[3, 4, 5]]))
     with pytest.raises(ac.AttentionError, match="is a pipeline"):
         ac.TokenRank(pipeline).attribute_text([3, 4, 5], tokenizer=tokenizer)
+
+    class Own(type(pipeline)):
+        pass
+
+    with pytest.raises(ac.AttentionError, match="is a pipeline"):
+        ac.capture(Own(model=llama, tokenizer=tokenizer), "three")

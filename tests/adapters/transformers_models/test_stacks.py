@@ -81,6 +81,14 @@ def test_an_encoder_that_is_made_a_decoder(name: str) -> None:
     assert torch.equal(scores, ac.MultiBounce(model, maps="attention", start=-1).attribute(ids[None]))
 
 
+def test_an_encoder_that_does_not_read_is_decoder_stays_an_encoder() -> None:
+    torch.manual_seed(0)
+    config = transformers.DistilBertConfig(vocab_size=60, dim=48, n_layers=2, n_heads=4, hidden_dim=32, is_decoder=True)
+    store = ac.capture(transformers.DistilBertModel(config).eval(), torch.arange(3, 12)[None])
+    assert (store.metadata["kind"], store.kind, store.causal) == ("encoder", "encoder", False)
+    assert store.tokens.roles[0, 0] == ac.Role.CLASS
+
+
 def test_layers_are_known_by_name_where_some_have_no_attention() -> None:
     model, given = member("qwen3_next")
     assert ac.capture(model, **given).names == ["layers.1.self_attn", "layers.2.self_attn"]
