@@ -166,8 +166,6 @@ def test_a_pipeline_is_refused_before_it_runs(tokenizer: Any) -> None:
     with pytest.raises(ac.AttentionError, match="is a pipeline"):
         ac.TokenRank(pipeline).attribute_text([3, 4, 5], tokenizer=tokenizer)
 
-    class Own(type(pipeline)):
-        pass
-
+    own: Any = type("Own", (type(pipeline),), {})
     with pytest.raises(ac.AttentionError, match="is a pipeline"):
-        ac.capture(Own(model=llama, tokenizer=tokenizer), "three")
+        ac.capture(own(model=llama, tokenizer=tokenizer), "three")

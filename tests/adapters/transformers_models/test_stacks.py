@@ -83,7 +83,8 @@ def test_an_encoder_that_is_made_a_decoder(name: str) -> None:
 
 def test_an_encoder_that_does_not_read_is_decoder_stays_an_encoder() -> None:
     torch.manual_seed(0)
-    config = transformers.DistilBertConfig(vocab_size=60, dim=48, n_layers=2, n_heads=4, hidden_dim=32, is_decoder=True)
+    config = transformers.DistilBertConfig(vocab_size=60, dim=48, n_layers=2, n_heads=4, hidden_dim=32)
+    config.is_decoder = True
     store = ac.capture(transformers.DistilBertModel(config).eval(), torch.arange(3, 12)[None])
     assert (store.metadata["kind"], store.kind, store.causal) == ("encoder", "encoder", False)
     assert store.tokens.roles[0, 0] == ac.Role.CLASS
