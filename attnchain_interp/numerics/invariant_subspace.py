@@ -25,7 +25,7 @@ from attnchain_interp.errors import AttentionError
 MOST: Final = 20  # states that k=None may find
 WHOLE: Final = 256  # states up to which the whole Schur form is taken
 _RESIDUAL: Final = 1e-9  # of the wanted Schur vectors in a Krylov space
-_ROUNDING: Final = 1e-10  # entry below the diagonal up to which a complex pair is two equal real eigenvalues, rounded
+_ROUNDING: Final = 1e-8  # of a float32 map: up to here, an entry below the diagonal makes no complex pair of two eigenvalues
 _BASIS: Final = 512  # vectors of a Krylov space, and a third of the states, beyond which it is given up
 _GROWTH: Final = 1.4  # of the basis from one look at the Schur form to the next
 

@@ -103,3 +103,12 @@ def test_equal_real_eigenvalues_are_no_complex_pair(k: int) -> None:
     assert ac.metastable_states(torch.eye(3).double()[[1, 2, 0]], 3).shape == (3, 3)
     with pytest.raises(ac.AttentionError, match="would split the complex pair"):
         ac.metastable_states(torch.eye(3).double()[[1, 2, 0]], 2)
+
+
+@pytest.mark.parametrize(("turn", "count"), [(3e-9, 3), (1e-6, 2)])
+def test_a_pair_below_the_rounding_of_float32_is_two_real_eigenvalues(turn: float, count: int) -> None:
+    matrix = np.diag([0.9, 1e-8, 1e-8])
+    matrix[1, 2], matrix[2, 1] = turn, -turn
+    form = SchurForm.of(matrix)
+    assert len(form.blocks) == count
+    assert form.vectors(1)[:, 0] == pytest.approx([1, 0, 0])
