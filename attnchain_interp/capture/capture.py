@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, overload
 
@@ -146,9 +147,9 @@ def capture(
             f"maps={maps!r} is computed while a model runs, and the source is a callable that returns a store.",
             f"Capture the contributions in it: capture(model, …, maps={maps!r}).",
         )
-    owner = getattr(source, "__self__", source)
+    owner: object = getattr(source, "__self__", source)
     # a pipeline takes texts, and returns no store
-    pipeline = any(kind.__module__.startswith("transformers.pipelines.") for kind in type(owner).__mro__)
+    pipeline = any(kind.__module__.startswith("transformers.pipelines.") for kind in inspect.getmro(type(owner)))
     store = None if pipeline else source(*inputs, **kwargs, **reading.arguments)
     if not isinstance(store, AttentionStore):
         held = ("model", "func", *getattr(owner, "__dict__", ()))

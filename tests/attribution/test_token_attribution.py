@@ -142,7 +142,7 @@ def test_settings_of_examples_are_divided_with_the_batch() -> None:
             assert torch.allclose(method.attribute(images, 1, output="tokens", internal_batch_size=size), whole, atol=1e-12)
 
 
-class Mixed(ac.ColumnSum):
+class Mixed(ac.ColumnSum):  # type: ignore[misc] - final for type checkers alone
     """A method of one's own: its tensor is no setting of the examples, and it keeps what it found."""
 
     def __init__(self, model: Any, mix: Tensor) -> None:

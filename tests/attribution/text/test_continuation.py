@@ -58,7 +58,7 @@ def test_an_error_of_the_model_is_not_laid_on_gen_args() -> None:
         def forward(self, *_: Any, **__: Any) -> Any:
             raise ValueError("a mistake of the model")
 
-    model = Broken(small.llama().config).eval()
+    model: Any = Broken(small.llama().config).eval()
     prompt = torch.tensor([[1, 2]])
     with pytest.raises(ValueError, match="^a mistake of the model$"):
         generated(model.generate, prompt, generation_options(model, None, None))
