@@ -33,8 +33,10 @@ class SummedQueries:
             self._axes[result] = axis % result.ndim, keys
 
     def follow(self, function: Any, args: Sequence[Any], given: Sequence[Tensor], result: Any) -> str | None:
-        """Takes the next function of a forward, the tensors among its arguments, and its result. Returns the refusal of a
-        product that sums over queries. The other factor has a row for each key: one row, or a few, pool what queries took.
+        """Takes the next function of a forward, the tensors among its arguments, and its result.
+
+        Returns the refusal of a product that sums over queries. The other factor of such a product has a row for each key. A
+        factor of fewer rows pools what the queries took.
         """
         if function not in PRODUCT or not self._axes or any(map(is_learnt, given)):
             return None

@@ -17,7 +17,7 @@ _ROWS: Final = 4096
 
 
 def embedding_of(model: nn.Module, tower: str | None = None) -> nn.Module:
-    """Returns the module that turns token numbers into embeddings: of an encoder–decoder, or an encoder of one, the encoder's.
+    """Returns the module that turns token numbers into embeddings; the encoder's in an encoder–decoder and in its encoder.
 
     Args:
         model: its module, or that of the tower, names it by `get_input_embeddings`, as models of transformers do.

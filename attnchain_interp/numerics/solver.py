@@ -99,7 +99,7 @@ def _of_maps(
     maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector: bool, radius: bool
 ) -> tuple[Solutions, Tensor]:
     """Solves maps (chain, token, token), and returns the residuals (chain,) too."""
-    found = _found(maps, states, jump, damping, vector, radius)
+    found = _before_steps(maps, states, jump, damping, vector, radius)
     if not vector:
         return found, torch.zeros_like(found.radius)
     found.vector, residual = _polished(_followed_in(maps), found.vector, states, jump, damping)
@@ -110,7 +110,8 @@ def _of_maps(
     return found, residual
 
 
-def _found(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector: bool, radius: bool) -> Solutions:
+def _before_steps(maps: Tensor, states: Tensor, jump: Tensor, damping: float, vector: bool, radius: bool) -> Solutions:
+    """Solves maps (chain, token, token). The vectors are not distributions yet."""
     n = maps.shape[-1]
     unknown = torch.zeros_like(states[:, 0])
     found = Solutions(torch.zeros_like(jump), jump.new_zeros(len(jump), dtype=torch.float64), unknown, unknown.clone())

@@ -1,6 +1,7 @@
 """Each chain goes to the solver that is right for it."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,24 @@ def blocks(sizes: list[int], leak: float, seed: int = 0) -> Tensor:
 def test_nearly_decomposable_with_known_gap(leak: float) -> None:
     P = torch.stack([blocks([40, 30, 50], leak), blocks([60, 60], leak)]).float()
     assert torch.allclose(ac.second_eigenvalue(P), torch.tensor(1 - leak), atol=1e-4)
+
+
+def test_a_stationary_vector_that_is_off_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are nearly uniform, so that a step leaves little of an error. The other chain takes no step."""
+    P = torch.randn(2, 100, 100, generator=torch.Generator().manual_seed(0)).mul(0.1).softmax(-1)
+    right, iterate, noise = ac.mixing(P), solver.iterate, torch.linspace(-1e-4, 1e-4, 100)
+
+    def off(*given: Any) -> Any:
+        found = iterate(*given)
+        found.vector[1] *= 1 + noise
+        return found
+
+    monkeypatch.setattr(solver, "iterate", off)
+    monkeypatch.setattr(solver, "solve_damped", None)  # the way out of what a step does not mend
+    found = ac.mixing(P)
+    assert torch.equal(found.stationary[0], right.stationary[0])
+    assert torch.allclose(found.stationary[1], right.stationary[1], rtol=1e-5)
+    assert float(found.residual.max()) <= solver.RESIDUAL
 
 
 def test_two_equal_blocks_are_told_apart() -> None:

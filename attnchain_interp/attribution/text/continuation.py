@@ -75,7 +75,7 @@ def generated(generate: Callable[..., Any], prompt: Tensor, gen_args: dict[str, 
         output = generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **gen_args)
     except (TypeError, ValueError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals["__name__"].startswith("transformers.generation."):  # the model raised it
+        if not str(frame.f_globals.get("__name__")).startswith("transformers.generation."):  # the model raised it
             raise
         cause = f"the model's generate does not take these gen_args: {error}"
         raise AttentionError(cause, "Pass arguments of model.generate.") from error
