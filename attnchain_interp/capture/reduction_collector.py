@@ -17,7 +17,7 @@ from attnchain_interp.operators import Factors, full_precision
 from attnchain_interp.reprs import brief, counted
 from attnchain_interp.store import LayerAttention, TokenLayout
 
-_TOGETHER: Final = 2**24  # bytes of maps built at once to be reduced
+_TOGETHER: Final = 2**25  # bytes of maps built at once to be reduced, as many as the solver works on together
 _BUILT: Final = 2048  # tokens up to which a map is built to be reduced: one head's fits in there
 
 
