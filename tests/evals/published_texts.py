@@ -96,10 +96,19 @@ class Recites(nn.Module):
 class Remembers(Recites):
     """The same, with a cache as models of transformers have: it reads the new tokens alone."""
 
-    def forward(self, input_ids: Tensor, past_key_values: Any = None, use_cache: bool = False) -> Any:
-        text = input_ids if past_key_values is None else torch.cat([past_key_values, input_ids], 1)
+    def forward(self, input_ids: Tensor, cache: Any = None, use_cache: bool = False) -> Any:
+        assert cache is None or input_ids.shape == (1, 1), "the cache holds the other tokens"
+        text = input_ids if cache is None else torch.cat([cache, input_ids], 1)
         logits = super().forward(text)[:, -input_ids.shape[1] :]
-        return SimpleNamespace(logits=logits, past_key_values=text if use_cache else None)
+        return SimpleNamespace(logits=logits, cache=text if use_cache else None)
+
+
+class Remembered(Remembers):
+    """The same, with the cache's former name."""
+
+    def forward(self, input_ids: Tensor, past_key_values: Any = None, use_cache: bool = False) -> Any:
+        output = super().forward(input_ids, past_key_values, use_cache)
+        return SimpleNamespace(logits=output.logits, past_key_values=output.cache)
 
 
 def write_lines(path: Path, rows: Sequence[Any]) -> Path:

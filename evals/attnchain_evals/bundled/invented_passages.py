@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 INVENTED_PASSAGES: Final = Path(__file__).with_suffix(".jsonl")
-"""The file of 375 passages of three to seven sentences, two questions each, about people, places and things that do not exist.
+"""The file of 390 passages of three to seven sentences, two questions each, about people, places and things that do not exist.
 
 A model cannot know the answers from its training. `Passages` reads the file.
 """

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
+from unicodedata import category
 
 import torch
 from torch import Tensor, nn
@@ -103,12 +104,13 @@ class PromptedTexts(ABC):
                 break
             example, self.asked = passage_of(prompt, tokenizer), self.asked + 1
             rest = example.rest if whole else ()
-            room = own_words if context is None else min(own_words, context - len(example.input_ids) - len(rest))
+            behind = len(rest) + whole  # the token behind a whole answer shows that its last word has ended
+            room = own_words if context is None else min(own_words, context - len(example.input_ids) - behind)
             if room < 0:
                 self.left_out[TOO_LONG] += 1
                 continue
-            answer, end = [example.answer, *rest], getattr(tokenizer, "eos_token_id", None)
-            own = [] if model is None else _own_words(model, example.input_ids, answer, room, end)
+            answer = [example.answer, *rest]
+            own = [] if model is None else _own_words(model, example.input_ids, answer, room, tokenizer, whole)
             if own is None:
                 self.left_out[unknown] += 1
             else:
@@ -188,34 +190,45 @@ def _after(example: Passage, own: list[int]) -> Passage:
 
 
 @torch.no_grad()
-def _own_words(model: nn.Module, ids: Tensor, answer: list[int | None], most: int, end: int | None) -> list[int] | None:
+def _own_words(
+    model: nn.Module, ids: Tensor, answer: list[int | None], most: int, tokenizer: Any, whole: bool
+) -> list[int] | None:
     """Returns the tokens that the model writes before the answer, `most` at most; None where it writes another answer.
 
-    Each token is the likeliest one. `end` is the token that ends a reply.
+    Each token is the likeliest one. The token behind a `whole` answer must not go on with the answer's last word.
     """
     prompt, written = ids[None].to(next(model.parameters()).device), list[int]()
     if not most:  # one forward tells
-        asked = torch.cat([prompt, prompt.new_tensor([answer[:-1]])], 1)
-        logits = logits_of(model(asked, **logits_kept(model, len(answer))), "Pass a language model.")
-        return [] if logits[0, -len(answer) :].argmax(-1).tolist() == answer else None
-    for token in islice(_reply(model, prompt), most + len(answer)):
+        asked = torch.cat([prompt, prompt.new_tensor([answer if whole else answer[:-1]])], 1)
+        logits = logits_of(model(asked, **logits_kept(model, len(answer) + whole)), "Pass a language model.")
+        told = logits[0, -len(answer) - whole :].argmax(-1).tolist()
+        return [] if told[: len(answer)] == answer and not (whole and _goes_on(told, tokenizer)) else None
+    for token in islice(_reply(model, prompt), most + len(answer) + whole):
         written.append(token)
-        if written[-len(answer) :] == answer:
-            return written[: -len(answer)]
-        if token == end:
+        said = written[: len(written) - whole]
+        if said[-len(answer) :] == answer and not (whole and _goes_on([*answer, token], tokenizer)):
+            return said[: -len(answer)]
+        if token == getattr(tokenizer, "eos_token_id", None):
             break
     return None
 
 
+def _goes_on(tokens: list[Any], tokenizer: Any) -> bool:
+    """Returns whether the last token goes on with the word of those before it: "s" behind "2010"."""
+    before, text = tokenizer.decode(tokens[:-1]), tokenizer.decode(tokens)
+    beside = before[-1:], text[len(before) :][:1]
+    return all(character and (character.isalnum() or category(character)[0] == "M") for character in beside)
+
+
 def _reply(model: nn.Module, prompt: Tensor) -> Iterator[int]:
     """Yields the likeliest next tokens, without end."""
-    cached, text, past = "past_key_values" in inspect.signature(model.forward).parameters, prompt, None
+    taken = inspect.signature(model.forward).parameters
+    name = next((name for name in ("cache", "past_key_values") if name in taken), None)  # the new and the former one
+    text, past = prompt, None
     while True:
-        cache = {"past_key_values": past, "use_cache": True} if cached else {}
-        output = model(text, **logits_kept(model, 1), **cache)
+        output = model(text, **logits_kept(model, 1), **({} if name is None else {name: past, "use_cache": True}))
         token = logits_of(output, "Pass a language model.")[:, -1:].argmax(-1)
         yield int(token)
-        past = getattr(output, "past_key_values", None)
-        cached = past is not None
+        past = None if name is None else getattr(output, name, None)
         prompt = torch.cat([prompt, token], 1)
-        text = token if cached else prompt
+        text = prompt if past is None else token

@@ -8,7 +8,7 @@ import pytest
 from attnchain_evals import Passages
 from attnchain_interp import AttentionError
 
-from ..published_texts import CONTEXT, Says, byte_tokenizer, text_of, write_json, write_lines
+from ..published_texts import CONTEXT, Recites, byte_tokenizer, text_of, write_json, write_lines
 
 TOKENIZER = byte_tokenizer()
 LINE = {"id": "a", "context": CONTEXT, "question": "Who built Rome?", "answer": "Romulus", "answer_span": [43, 50]}
@@ -39,8 +39,8 @@ def test_both_formats_are_one(tmp_path: Path) -> None:
 
 
 def test_a_passage_is_answered_by_a_whole_answer(tmp_path: Path) -> None:
-    """The model repeats one token: it writes "RRR" and not "Romulus"."""
-    file, model = tmp_path / "a.jsonl", Says(TOKENIZER.encode("R")[0]).eval()
+    """The model writes "R." and not "Romulus"."""
+    file, model = tmp_path / "a.jsonl", Recites(TOKENIZER.encode("R.")).eval()
     lines = [LINE, LINE | {"answer": "R", "answer_span": [0, 1]}]
     data = Passages(write_lines(file, lines), TOKENIZER, model)
     assert [prompt.answer for prompt in data.prompts] == ["R"]

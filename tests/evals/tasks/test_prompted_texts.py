@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from attnchain_evals import Facts
-from attnchain_evals.tasks.prompted_texts import OTHER, TOO_LONG
+from attnchain_evals.tasks.prompted_texts import OTHER, TOO_LONG, _goes_on
 from attnchain_evals.tasks.prompts import part_of
 from attnchain_interp import AttentionError
 
-from ..published_texts import FACTS, Recites, Remembers, Says, byte_tokenizer, write_lines
+from ..published_texts import FACTS, Recites, Remembered, Remembers, Says, byte_tokenizer, write_lines
 
 TOKENIZER = byte_tokenizer()
 AMERICA = TOKENIZER.encode("A")[0]
@@ -55,7 +57,7 @@ def test_splits_are_by_identifier(tmp_path: Path) -> None:
 
 
 def test_whole_answers_are_explained_where_they_are_asked_for(file: Path) -> None:
-    """The model repeats one token, so it writes "A" and not "America"."""
+    """The model writes "A." and not "America"."""
     first, whole = Facts(file, TOKENIZER), Facts(file, TOKENIZER, explained="answer")
     assert [passage.explained for passage in first] == [None] * 3
     answers = [TOKENIZER.decode(passage.explained.tolist()) for passage in whole if passage.explained is not None]
@@ -64,7 +66,7 @@ def test_whole_answers_are_explained_where_they_are_asked_for(file: Path) -> Non
     assert whole.identity["explained"] == "answer"
     assert whole.identity["examples"] != first.identity["examples"]
     lines = [FACTS[1], FACTS[1] | {"known_id": 3, "attribute": "A"}]
-    model = Says(AMERICA).eval()
+    model = Recites(TOKENIZER.encode("A.")).eval()
     assert len(Facts(write_lines(file, lines), TOKENIZER, model)) == 2
     written = Facts(file, TOKENIZER, model, explained="answer")
     assert [prompt.answer for prompt in written.prompts] == ["A"]
@@ -73,7 +75,7 @@ def test_whole_answers_are_explained_where_they_are_asked_for(file: Path) -> Non
         Facts(file, TOKENIZER, explained="last")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("model", [Recites, Remembers])
+@pytest.mark.parametrize("model", [Recites, Remembers, Remembered])
 def test_a_model_may_begin_its_reply_with_its_own_words(model: type[Recites], file: Path) -> None:
     written = model(TOKENIZER.encode("It is America.")).eval()
     data = Facts(file, TOKENIZER, written, explained="answer", own_words=6)
@@ -89,17 +91,49 @@ def test_a_model_may_begin_its_reply_with_its_own_words(model: type[Recites], fi
     for own_words in (0, 5):
         with pytest.raises(AttentionError, match="another answer': 3"):
             Facts(file, TOKENIZER, written, explained="answer", own_words=own_words)
-    written.config.max_position_embeddings = len(plain.input_ids) + len("It is America")
+    written.config.max_position_embeddings = len(plain.input_ids) + len("It is America.")
     assert len(Facts(file, TOKENIZER, written, explained="answer", own_words=99)) == 1, "as many as the context holds"
     ending = byte_tokenizer()
     ending.eos_token = "<end>"
-    ended = model(ending.encode("It <end>America")).eval()
+    ended = model(ending.encode("It <end>America.")).eval()
     with pytest.raises(AttentionError, match="another answer': 3"):
         Facts(file, ending, ended, explained="answer", own_words=9)
     assert len(Facts(file, TOKENIZER, ended, explained="answer", own_words=9)) == 1, "this tokenizer has no end"
     assert Facts(file, TOKENIZER, own_words=6).identity != Facts(file, TOKENIZER).identity
     with pytest.raises(AttentionError, match="own_words"):
         Facts(file, TOKENIZER, own_words=-1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "own_words", "kept"),
+    [
+        ("America.", 0, True),
+        ("America.", 6, True),
+        ("Americans", 0, False),
+        ("Americans", 6, False),
+        ("AmericaAmerica", 6, False),
+        ("Americas; America,", 9, False),
+        ("Americas; America,", 10, True),
+    ],
+)
+def test_an_answer_is_no_part_of_a_longer_word(reply: str, own_words: int, kept: bool, file: Path) -> None:
+    model = Recites(TOKENIZER.encode(reply)).eval()
+    if kept:
+        data = Facts(file, TOKENIZER, model, explained="answer", own_words=own_words)
+        assert [prompt.answer for prompt in data.prompts] == ["America"]
+    else:
+        with pytest.raises(AttentionError, match="another answer': 3"):
+            Facts(file, TOKENIZER, model, explained="answer", own_words=own_words)
+    assert len(Facts(file, TOKENIZER, model)) >= 1, "the first token alone is asked for"
+
+
+@pytest.mark.parametrize(
+    ("text", "longer"),
+    [("2010s", True), ("Rome.", False), ("Rome'", False), ("cafe\u0301", True), ("पान", True), ("किस", True)],
+)
+def test_a_word_goes_on_with_letters_digits_and_vowel_signs(text: str, longer: bool) -> None:
+    letters: Any = SimpleNamespace(decode=lambda tokens: "".join(map(chr, tokens)))
+    assert _goes_on([*map(ord, text)], letters) is longer
 
 
 def test_the_identity_follows_file_tokens_and_answers(file: Path) -> None:
