@@ -13,7 +13,7 @@ import pytest
 
 from studies.documents import PAGES, ROOT, fetches, run
 
-from .test_imports import CORE_ROOMS, EVALS_ROOMS
+from .test_imports import ADAPTERS_ROOMS, CORE_ROOMS, EVALS_ROOMS
 
 HOMES = [ROOT, *(ROOT / folder for folder in ("attnchain_interp", "adapters/attnchain_adapters", "evals/attnchain_evals"))]
 MAPS = ("docs/architecture.md", "CONTRIBUTING.md")
@@ -104,7 +104,7 @@ def test_every_study_that_a_page_names_exists() -> None:
 def test_the_order_of_rooms_is_the_order_that_is_tested() -> None:
     text = (ROOT / MAPS[0]).read_text("utf-8")
     shown = [paragraph.split(" → ") for paragraph in text.replace(" →\n", " → ").split("\n") if paragraph.count(" → ") > 5]
-    assert shown == [CORE_ROOMS, EVALS_ROOMS]
+    assert shown == [CORE_ROOMS, ADAPTERS_ROOMS, EVALS_ROOMS]
 
 
 def test_what_is_absent_is_found() -> None:

@@ -28,6 +28,8 @@ CORE, PICTURES = ROOT / "attnchain_interp", ROOT / "attnchain_interp/pictures"
 ADAPTERS, EVALS = ROOT / "adapters/attnchain_adapters", ROOT / "evals/attnchain_evals"
 CORE_ROOMS = ["errors", "checks", "reprs", "files", "operators", "numerics", "chain", "store", "capture", "gradients"]
 CORE_ROOMS += ["attribution", "diffusion", "pictures", "explorer"]
+ADAPTERS_ROOMS = ["checks", "torch_operators", "softmaxes", "recording", "contributions", "recorders", "torch_models"]
+ADAPTERS_ROOMS += ["timm_models", "transformers_models", "diffusers_models", "tracing", "nnsight_models"]
 EVALS_ROOMS = ["terminal", "perturbation", "metrics", "tasks", "bundled", "weights", "probes", "segments"]
 EVALS_ROOMS += ["bench", "report", "reproduce", "cli"]
 FRAMEWORKS = {"timm", "transformers", "nnsight", "diffusers"}
@@ -167,11 +169,18 @@ def test_the_core_has_at_most_fourteen_rooms() -> None:
     entries = {entry.name.removesuffix(".py") for entry in CORE.iterdir() if entry.suffix in ("", ".py")}
     assert entries - {"__init__", "__pycache__"} == set(CORE_ROOMS)
     assert len(CORE_ROOMS) <= 14
-    entries = {entry.name.removesuffix(".py") for entry in EVALS.iterdir() if entry.suffix in ("", ".py")}
-    assert entries - {"__init__", "__main__", "__pycache__"} == set(EVALS_ROOMS)
 
 
-@pytest.mark.parametrize(("package", "rooms"), [("attnchain_interp", CORE_ROOMS), ("attnchain_evals", EVALS_ROOMS)])
+@pytest.mark.parametrize(("package", "rooms"), [(ADAPTERS, ADAPTERS_ROOMS), (EVALS, EVALS_ROOMS)])
+def test_every_room_has_its_place_in_the_order(package: Path, rooms: list[str]) -> None:
+    entries = {entry.name.removesuffix(".py") for entry in package.iterdir() if entry.suffix in ("", ".py")}
+    assert entries - {"__init__", "__main__", "__pycache__"} == set(rooms)
+
+
+@pytest.mark.parametrize(
+    ("package", "rooms"),
+    [("attnchain_interp", CORE_ROOMS), ("attnchain_adapters", ADAPTERS_ROOMS), ("attnchain_evals", EVALS_ROOMS)],
+)
 def test_a_room_imports_only_from_rooms_above(package: str, rooms: list[str], graph: set[tuple[str, str]]) -> None:
     forbidden_edges = upward(graph, package, rooms)
     assert not forbidden_edges

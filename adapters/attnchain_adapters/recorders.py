@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from torch import nn
 
-from attnchain_adapters.attention_recorder import AttentionRecorder, Taker
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder, Taker
 from attnchain_interp.capture import BlockCollector, Edit
 
 
@@ -24,7 +24,7 @@ def recorder(
     The arguments are those of `AttentionRecorder`.
     """
     if isinstance(taker, BlockCollector):
-        from attnchain_adapters.contribution_recorder import ContributionRecorder  # only contributions load it
+        from attnchain_adapters.contributions.recorder import ContributionRecorder  # only contributions load it
 
         return ContributionRecorder(model, layers, wanted, taker, beside=beside, batch=batch)
     return AttentionRecorder(model, layers, wanted, taker, edit, beside, batch)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import attnchain_interp as ac
-from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
 from attnchain_adapters.torch_models import sequences
 
 from ..fuzzing import fuzzed

@@ -5,8 +5,8 @@ import sys
 
 from torch import nn
 
-from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.recorders import recorder
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
 from attnchain_interp.capture import ContributionCollector, StoreCollector
 
 LOADED = """
@@ -15,7 +15,7 @@ import attnchain_interp as ac
 model = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
 for maps in ("attention", "alti"):
     ac.capture(model, torch.randn(1, 4, 8), maps=maps)
-    print("attnchain_adapters.contribution_recorder" in sys.modules)
+    print("attnchain_adapters.contributions.recorder" in sys.modules)
 """
 
 

@@ -53,7 +53,7 @@ def test_a_decoy_moves_nothing(tokens: Tensor) -> None:
 
 def test_maps_that_are_not_the_models_deviate(tokens: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the recorder had read the maps in another order than the model does."""
-    from attnchain_adapters.attention_calls import AttentionCall
+    from attnchain_adapters.recording.attention_calls import AttentionCall
 
     with_maps = AttentionCall.with_maps
 

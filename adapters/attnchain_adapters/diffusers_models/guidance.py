@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_shown
 from attnchain_adapters.diffusers_models.batch_parts import NONE_PROMPT, WHOLE, PromptPart
 from attnchain_adapters.diffusers_models.noising import signal_level
 from attnchain_adapters.diffusers_models.pipelines import plain_denoiser
 from attnchain_adapters.diffusers_models.running_mean import RunningMean
 from attnchain_adapters.diffusers_models.sequences import ADVICE, layouts_of, sequence_meant, sequences_of
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention
 from attnchain_interp.capture import turn
 from attnchain_interp.checks import as_number, check_one_of, check_whole_number

@@ -11,7 +11,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_adapters.attention_recorder import AttentionRecorder
 from attnchain_adapters.checks import arguments_of, check_shown
 from attnchain_adapters.diffusers_models.batch_parts import PromptPart
 from attnchain_adapters.diffusers_models.prompts import labels_of
@@ -27,6 +26,7 @@ from attnchain_adapters.diffusers_models.sequences import (
     sequences_of,
     text_mask,
 )
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
 from attnchain_interp import AttentionError, AttentionStore, LayerAttention, TokenLayout
 from attnchain_interp.capture import of_this_thread, plain_run, uncompiled
 from attnchain_interp.diffusion import HeadWeighting, SamplingAttention, SequenceKind

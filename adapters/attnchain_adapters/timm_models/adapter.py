@@ -11,9 +11,9 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
-from attnchain_adapters.axes import check_replaced
 from attnchain_adapters.checks import arguments_of, check_ready, in_place_of, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
+from attnchain_adapters.recording.axes import check_replaced
 from attnchain_adapters.timm_models.families import FAMILIES, Family, family_of, known_class
 from attnchain_adapters.timm_models.layouts import layout_of, without_prefix
 from attnchain_adapters.torch_models import TorchAdapter

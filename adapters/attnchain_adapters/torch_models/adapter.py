@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from attnchain_adapters.attention_recorder import AttentionRecorder
-from attnchain_adapters.axes import check_axes
 from attnchain_adapters.checks import check_ready
-from attnchain_adapters.outside_recorder import OutsideRecorder
 from attnchain_adapters.recorders import recorder
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
+from attnchain_adapters.recording.axes import check_axes
+from attnchain_adapters.recording.outside_recorder import OutsideRecorder
 from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_vision_transformer, layout_of, sequences_given
 from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
 from attnchain_adapters.torch_models.survey import Use, survey

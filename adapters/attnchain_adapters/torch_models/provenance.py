@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnchain_adapters.softmax_origins import axis_given
+from attnchain_adapters.softmaxes.origins import axis_given
 from attnchain_adapters.torch_operators import tensors_in
 
 _WRITES: Final = (Tensor.__setitem__, Tensor.copy_)  # into their first argument

@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from attnchain_adapters.checks import CROSS_ATTENTION
-from attnchain_adapters.summed_queries import REFUSAL
+from attnchain_adapters.softmaxes.summed_queries import REFUSAL
 from attnchain_adapters.torch_models.one_sequence import (
     check_in_a_row,
     check_one_sequence,

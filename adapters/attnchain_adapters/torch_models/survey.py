@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnchain_adapters.attention_calls import AttentionCall, heads_of
-from attnchain_adapters.attention_recorder import AttentionRecorder
+from attnchain_adapters.recording.attention_calls import AttentionCall, heads_of
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
+from attnchain_adapters.softmaxes.two_softmaxes import DOUBT, Doubt
 from attnchain_adapters.torch_models.provenance import Origin, Provenance
 from attnchain_adapters.torch_operators import function_of
-from attnchain_adapters.two_softmaxes import DOUBT, Doubt
 from attnchain_interp import Factors
 from attnchain_interp.capture import of_this_thread, plain_run
 

@@ -14,10 +14,10 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
-from attnchain_adapters.attention_recorder import AttentionRecorder
-from attnchain_adapters.axes import check_replaced
 from attnchain_adapters.checks import arguments_of, check_ready, is_run_by, tokens_advice
 from attnchain_adapters.recorders import recorder
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
+from attnchain_adapters.recording.axes import check_replaced
 from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_adapters.transformers_models.checkpoint import SENTENCE, pretrained, tokenizer_of
 from attnchain_adapters.transformers_models.families import FAMILIES

@@ -1,0 +1,1 @@
+"""Attention of a running model: the functions that attend, and the recorder that sees them."""
