@@ -10,7 +10,6 @@ from attnchain_interp.store.patches_on_pixels import PatchPlaces, covered_by, co
 from attnchain_interp.store.roles import Role
 from attnchain_interp.store.sinks import Sinks, known_sinks, sinks, states_of
 from attnchain_interp.store.starts import Start
-from attnchain_interp.store.stored_format import stored_format
 from attnchain_interp.store.tokens import Grid, TokenLayout, TokenSelection
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "Sinks",
     "sinks",
     "Start",
-    "stored_format",
     "states_of",
     "TokenLayout",
     "TokenSelection",

@@ -231,13 +231,13 @@ class AttentionStore:
 
     @staticmethod
     def read(path: str | Path, *, mmap: bool = False, verify: bool = False) -> AttentionStore:
-        """Returns the store that `write` put into a file, in this format (5) or an earlier one (2, 3, 4).
+        """Returns the store that `write` put into a file.
 
         Args:
             path: of the file.
             mmap: leave the tensors in the file. The store changes when somebody writes into the file, and the process is
                 killed when somebody shortens it; `write` replaces a file, and does neither.
-            verify: compare the tensors with the checksum of the file, which formats before 5 lack.
+            verify: compare the tensors with the checksum of the file.
 
         Raises:
             AttentionError: no such file, no store, or a damaged one. The message names the file, the field and what came.

@@ -19,7 +19,7 @@ from attnchain_interp.files import whole
 from attnchain_interp.operators import Factors
 from attnchain_interp.reprs import first_problem
 from attnchain_interp.store.layers import LayerAttention
-from attnchain_interp.store.store_header import VERSION, Header, LayerHeader, LayoutHeader, checksum, damaged
+from attnchain_interp.store.store_header import FORMAT, Header, LayerHeader, LayoutHeader, checksum, damaged
 from attnchain_interp.store.tokens import TokenLayout
 
 _KEY: Final = "attnchain_interp"
@@ -39,7 +39,7 @@ def write_layers(
     tensors = _apart(named | roles)
     try:
         header = Header(
-            version=VERSION,
+            version=FORMAT,
             layers=tuple(map(_described, layers)),
             queries=_layout_header(queries) if queries else None,
             metadata=dict(metadata),
@@ -135,11 +135,6 @@ def _copied(tensor: Tensor) -> Tensor:
 
 
 def _verify(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
-    if header.checksum is None:
-        raise AttentionError(
-            f"{path} has store format {header.version}, which holds no checksum.",
-            "Read it without verify, and write it again.",
-        )
     if checksum(tensors) != header.checksum:
         raise AttentionError(
             f"the tensors of {path} are not those that were written: its checksum differs.", "Write it again."
@@ -148,7 +143,7 @@ def _verify(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
 
 def _layer(described: LayerHeader, tensor: Callable[[str], Tensor]) -> LayerAttention:
     tensors = {name: tensor(name) for name in described.tensors}
-    norms = tensors.pop(_NORMS, None)  # formats 2 and 3 had none
+    norms = tensors.pop(_NORMS, None)
     settings = {name: getattr(described, name) for name in _OF_FACTORS}
     attention = tensors["maps"] if "maps" in tensors else Factors(**tensors, **settings)
     return LayerAttention(described.name, attention, described.sink, norms)

@@ -19,8 +19,7 @@ from torch import Tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import first_problem
 
-VERSION: Final = 5
-READABLE: Final = (2, 3, 4, VERSION)
+FORMAT: Final = 5
 _PAGE: Final = 512  # words of 64 bits
 
 
@@ -57,22 +56,13 @@ class LayerHeader(_Part):
 
 
 class Header(LayoutHeader):
-    """All of a store but its tensors, as JSON in the metadata of a safetensors file.
+    """All of a store but its tensors, as JSON in the metadata of a safetensors file."""
 
-    Format 3 brought the queries, format 4 the norms of values, format 5 the checksum.
-    """
-
-    version: Literal[2, 3, 4, 5]
+    version: Literal[5]
     layers: Annotated[tuple[LayerHeader, ...], Field(min_length=1)]
     queries: LayoutHeader | None = None
     metadata: dict[str, str]
-    checksum: str | None = None
-
-    @model_validator(mode="after")
-    def _checksum_since_5(self) -> Self:
-        if (self.checksum is None) == (self.version >= 5):
-            raise ValueError("formats from 5 on have a checksum, and older ones have none")
-        return self
+    checksum: str
 
     @classmethod
     def read(cls, path: Path, text: str) -> Header:
@@ -82,10 +72,10 @@ class Header(LayoutHeader):
         except ValidationError as error:
             for each in error.errors():
                 if each["loc"] == ("version",) and each["type"] != "missing":
-                    version, readable = each["input"], ", ".join(map(str, READABLE))
-                    newer = isinstance(version, int) and version > VERSION
+                    version = each["input"]
+                    newer = isinstance(version, int) and version > FORMAT
                     raise AttentionError(
-                        f"{path} has store format {short(version)}; this version reads {readable}.",
+                        f"{path} has store format {short(version)}; this version reads {FORMAT}.",
                         "Update attnchain-interp." if newer else "Capture the attention again, and write it.",
                     ) from error
             raise damaged(path, first_problem(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from attnchain_interp.files import write_text
 from attnchain_interp.reprs import first_problem
 
 NAME = "run.json"
+SCHEMA: Final = "attnchain-bench/3"
 _SHOWN = 64  # numbers that are kept of the outputs
 _TOLERANCE = 1e-3  # of the largest number: another order of sums stays below, another model does not
 
@@ -43,6 +44,7 @@ class ModelEntry(_Part):
 class Configuration(_Part):
     """The parts of a configuration that are read again."""
 
+    form: Literal["attnchain-bench/3"] = Field(alias="schema")
     model: ModelEntry
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     metrics: Annotated[dict[str, MetricEntry], Field(min_length=1)]
@@ -50,12 +52,12 @@ class Configuration(_Part):
 
 
 class Manifest(_Part):
-    """The content of `run.json`. Schema 3 brought the outputs. Older runs, and data without groups, have no groups."""
+    """The content of `run.json`. Independent examples have no groups."""
 
     key: str
     batch_size: PositiveInt
     examples: NonNegativeInt | None
-    outputs: list[float] | None = None
+    outputs: list[float] | None
     groups: list[NonNegativeInt] | None = None
     configuration: Configuration
 

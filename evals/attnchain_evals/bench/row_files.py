@@ -18,7 +18,7 @@ import pandas as pd
 from attnchain_interp import AttentionError
 
 FIELDS = ("run", "example", "method", "metric", "version", "column", "value")
-CHECKSUM = "crc32"  # of the line before it; files of schema 2 have none
+CHECKSUM = "crc32"  # of the line before it
 KEYS = ["example", "method", "metric", "column"]
 _AGREEMENT = 1e-3  # of two figures of one example: a graphics card sums in another order each time
 Row = tuple[str, int, str, str, int, str, float]
@@ -114,18 +114,17 @@ def _crc(line: bytes) -> bytes:
 
 def _read(path: Path, run: str) -> pd.DataFrame:
     data = path.read_bytes()
-    head, *lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1] or [",".join(FIELDS).encode()]
-    if head.endswith(b"," + CHECKSUM.encode()):
-        cut = [line.rpartition(b",") for line in lines]
-        if odd := [number for number, (line, _, crc) in enumerate(cut, 2) if crc != _crc(line)]:
-            raise AttentionError(
-                f"line {odd[0]} of {path} is damaged: its checksum differs.",
-                "Remove the line and run again. Its rows are then computed again.",
-            )
-        head, lines = head.rpartition(b",")[0], [line for line, _, _ in cut]
+    head, *lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1] or [",".join((*FIELDS, CHECKSUM)).encode()]
+    cut = [line.rpartition(b",") for line in lines]
+    if odd := [number for number, (line, _, crc) in enumerate(cut, 2) if crc != _crc(line)]:
+        raise AttentionError(
+            f"line {odd[0]} of {path} is damaged: its checksum differs.",
+            "Remove the line and run again. Its rows are then computed again.",
+        )
     types: Any = {**dict.fromkeys(FIELDS, str), "example": "int64", "version": "int64"}
     try:
-        rows = pd.read_csv(io.BytesIO(b"\n".join([head, *lines])), dtype=types, keep_default_na=False)
+        text = b"\n".join([head.rpartition(b",")[0], *(line for line, _, _ in cut)])
+        rows = pd.read_csv(io.BytesIO(text), dtype=types, keep_default_na=False)
         rows["value"] = rows["value"].map(float).astype(float)  # pandas' own reader may miss the last bit
         foreign = rows.loc[rows["run"] != run, "run"]
         if list(rows.columns) != list(FIELDS):

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from attnchain_evals.bench.fingerprint import code_identity, differences, key_of, method_identity, metric_identity
-from attnchain_evals.bench.manifest import NAME, check_outputs, outputs_of, read_manifest, write_manifest
+from attnchain_evals.bench.manifest import NAME, SCHEMA, check_outputs, outputs_of, read_manifest, write_manifest
 from attnchain_evals.bench.row_files import check_names, part_file, read_parts
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
@@ -26,7 +26,6 @@ from attnchain_evals.tasks.digest import model_identity
 from attnchain_evals.tasks.examples import Batch, Data, batches, data_identity, groups_of, size_of
 from attnchain_interp import AttentionError
 
-SCHEMA = "attnchain-bench/3"
 LARGEST = 64
 WAIT = 600.0  # seconds for the first process to have settled the batch size
 
@@ -204,16 +203,10 @@ def _manifest(plan: Plan, folder: Path, share: Share, groups: Mapping[str, Any])
         time.sleep(0.2)
     if path.exists():
         manifest = read_manifest(folder)
-        written = manifest["configuration"].get("schema")
-        if written != SCHEMA:
-            raise AttentionError(
-                f"{folder} holds a run of the schema {written}. This version writes {SCHEMA} and cannot continue the run.",
-                "Choose another folder. `attnchain bench report` still reads the old one.",
-            )
         if manifest["key"] != key:
             changed = "; ".join(differences(plan.configuration, manifest["configuration"])[:5])
             raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or remove this one.")
-        check_outputs(folder, manifest.get("outputs"), outputs)
+        check_outputs(folder, manifest["outputs"], outputs)
         return manifest, False
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
     known = {"outputs": outputs, "configuration": plan.configuration, **groups}

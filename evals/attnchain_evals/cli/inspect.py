@@ -52,12 +52,10 @@ def inspect(
 
 def _file(path: Path) -> None:
     from attnchain_interp import AttentionStore
-    from attnchain_interp.store import stored_format
 
-    number = stored_format(path)
-    store = AttentionStore.read(path, verify=number >= 5)
+    store = AttentionStore.read(path, verify=True)
     typer.echo(f"{path}: {store!r}")
-    typer.echo(f"format {number}, {'whose checksum the tensors have' if number >= 5 else 'which has no checksum'}")
+    typer.echo("The tensors have the checksum of the file.")
     _layers(store)
 
 

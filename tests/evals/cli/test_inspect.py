@@ -17,7 +17,7 @@ def test_a_file_is_shown_and_its_checksum_compared(
     maps = torch.rand(1, 2, 4, 4).softmax(-1)
     AttentionStore.from_maps([maps, maps.flip(1)]).write(path)
     shown = run("inspect", path)
-    assert "format 5, whose checksum the tensors have" in shown
+    assert "The tensors have the checksum of the file." in shown
     assert "layer.1" in shown
     contents = path.read_bytes()
     size = 4 * maps.numel()
