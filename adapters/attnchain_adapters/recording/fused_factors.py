@@ -37,13 +37,12 @@ def fused_factors(
 def _causal_with_padding(mask: Tensor) -> Tensor | None:
     """The keys (batch, 1, 1, token) of a boolean mask that is causal attention to these keys; None for another mask.
 
-    Rows of padding may hold anything: no walk reaches them.
+    Every row counts: one whose token does not attend to itself need not be padding.
     """
     if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
         return None
     keys, places = mask.diagonal(dim1=-2, dim2=-1)[:, :, None], torch.arange(mask.shape[-1], device=mask.device)
     for rows in places.split(_ROWS):
-        expected = keys & (places <= rows[:, None])
-        if bool(((mask[:, :, rows] ^ expected) & keys.mT[:, :, rows]).any()):
+        if not torch.equal(mask[:, :, rows], keys & (places <= rows[:, None])):
             return None
     return keys.clone()

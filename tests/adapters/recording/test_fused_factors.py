@@ -35,16 +35,34 @@ def test_active_attention_dropout_is_refused() -> None:
         fused_factors(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), dropout_p=0.1)
 
 
-def test_rows_of_padding_may_hold_anything() -> None:
-    """Models fill them as they like; only what tokens attend to tells whether a mask is causal with padding."""
-    keys = torch.tensor([[True] * 5, [False, False, True, True, True]])[:, None, None]
+def test_causal_attention_with_padding_holds_the_keys_alone() -> None:
+    keys = torch.tensor([[True] * 5, [False, False, True, True, True], [True, True, True, False, False]])[:, None, None]
     causal = torch.ones(5, 5, dtype=torch.bool).tril() & keys
-    for filler in (True, False):
-        mask = torch.where(keys.mT, causal, filler)
-        mask[1, 0, 0, 0] = mask[1, 0, 1, 1] = False
-        factors = fused_factors(*torch.randn(3, 2, 4, 5, 8), attn_mask=mask)
-        assert factors.causal
-        assert factors.mask is not None
-        assert torch.equal(factors.mask, keys)
+    factors = fused_factors(*torch.randn(3, 3, 4, 5, 8), attn_mask=causal)
+    assert factors.causal
+    assert factors.mask is not None
+    assert torch.equal(factors.mask, keys)
     window = causal & ~causal.tril(-3)
-    assert not fused_factors(*torch.randn(3, 2, 4, 5, 8), attn_mask=window).causal
+    assert not fused_factors(*torch.randn(3, 3, 4, 5, 8), attn_mask=window).causal
+
+
+@pytest.mark.parametrize("kind", ["earlier tokens alone", "other tokens alone", "a probe", "padding that attends"])
+def test_a_row_without_its_own_token_is_no_padding(kind: str) -> None:
+    """A token that does not attend to itself may be one like any other. The mask alone does not tell."""
+    mask = torch.ones(5, 5, dtype=torch.bool).tril()
+    if kind == "earlier tokens alone":
+        mask = mask.tril(-1)
+        mask[0, 0] = True
+    elif kind == "other tokens alone":
+        mask = ~torch.eye(5, dtype=torch.bool)
+    elif kind == "a probe":
+        mask[3] = torch.tensor([False, True, False, False, True])
+        mask[:, 3] = False
+    else:
+        mask[:, 3:] = False
+        mask[3:] = torch.tensor([True, True, True, True, False])
+        mask[3, 3] = False
+    query, key, value = torch.randn(3, 2, 4, 5, 8, generator=torch.Generator().manual_seed(0))
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.expand(2, 1, 5, 5))
+    maps = fused_factors(query, key, value, attn_mask=mask.expand(2, 1, 5, 5)).maps()
+    assert torch.allclose(maps @ value, output, atol=1e-5)
