@@ -18,6 +18,7 @@ from attnchain_adapters.checks import arguments_of, check_ready, is_run_by, toke
 from attnchain_adapters.recorders import recorder
 from attnchain_adapters.recording.attention_recorder import AttentionRecorder
 from attnchain_adapters.recording.axes import check_replaced
+from attnchain_adapters.recording.positions import PaddedPositions
 from attnchain_adapters.torch_models import TorchAdapter
 from attnchain_adapters.transformers_models.checkpoint import SENTENCE, pretrained, tokenizer_of
 from attnchain_adapters.transformers_models.families import FAMILIES
@@ -31,7 +32,7 @@ from attnchain_adapters.transformers_models.stacks import (
     stack_meant,
     stacks_of,
 )
-from attnchain_interp import AttentionError
+from attnchain_interp import AttentionError, TokenLayout
 from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, OutputCollector, Reading, StackKind, rgb_image
 
 Result = TypeVar("Result")
@@ -87,17 +88,21 @@ class TransformersAdapter:
         check_ready(model)
         wanted = request.select(stack.names)
 
-        def expect(arguments: Mapping[str, Any]) -> int:
+        def expect(arguments: Mapping[str, Any]) -> TokenLayout:
             tokens, queries = layouts_of(model, stack, arguments, reading.tokenizer)
             request.collector.expect(Expected(tokens, len(wanted), stack.heads, stack.fused, queries))
-            return tokens.batch
+            return tokens
 
         with ExitStack() as opened:
             generation = opened.enter_context(Generation(source, stack, inputs, kwargs)) if is_generated else None
             if generation is None:
-                batch = expect(given)
+                tokens = expect(given)
                 runs = partial(request.runs or source, *inputs, **kwargs)
-                check_replaced("transformers", model, runs, stack.layers, set(wanted), batch)
+                check_replaced("transformers", model, runs, stack.layers, set(wanted), tokens.batch)
+                takes = "position_ids" in inspect.signature(type(model).forward).parameters
+                positions = PaddedPositions(type(model).__name__, tokens, given.get("input_ids"), takes)
+                if positions.waits:
+                    opened.enter_context(positions)
             taker = request.collector if generation is None else generation.steps
             beside = [name for each in stacks for name in each.layers]
             recording = opened.enter_context(recorder(model, stack.layers, set(wanted), taker, request.edit, beside))
