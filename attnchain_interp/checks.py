@@ -182,6 +182,29 @@ def check_tensor(name: str, value: Any, axes: str) -> None:
         raise AttentionError(f"{name} is a {held} tensor; it must be a dense tensor {axes}.", f"Call .{instead} on it.")
 
 
+def as_device(device: Any) -> torch.device:
+    """Returns a device given as torch takes it: an object, a string, a number of a GPU. It refuses a type and a tensor.
+
+    `tensor.to` also takes those, and makes numbers of a mask.
+
+    Raises:
+        AttentionError: no device.
+
+    >>> as_device(torch.float16)
+    Traceback (most recent call last):
+    ...
+    attnchain_interp.errors.AttentionError: device is torch.float16; it must be a device.
+    Pass a device, such as "cpu" or "cuda:0". Chains are made in float32 or wider of maps of any type.
+    """
+    try:
+        return torch.device(device)
+    except (TypeError, RuntimeError):
+        raise AttentionError(
+            f"device is {device!r}; it must be a device.",
+            'Pass a device, such as "cpu" or "cuda:0". Chains are made in float32 or wider of maps of any type.',
+        ) from None
+
+
 def wide_scores(name: str, value: Any, axes: str, shape: tuple[int, ...]) -> Tensor:
     """Returns scores in float32 or float64, as sums of many need. It refuses others than finite numbers of a shape.
 

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from attnchain_interp.checks import as_number, check_tensor
+from attnchain_interp.checks import as_device, as_number, check_tensor
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators.operator import full_precision, wide_dtype
 from attnchain_interp.reprs import with_fields
@@ -138,6 +138,7 @@ class Factors:
 
     def to(self, device: torch.device | str) -> Factors:
         """Returns the factors on another device."""
+        device = as_device(device)
         return self._derived(**{name: tensor.to(device) for name, tensor in self.tensors.items()})
 
     def detach(self) -> Factors:

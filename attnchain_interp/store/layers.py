@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnchain_interp.chain.chain import check_rows
-from attnchain_interp.checks import check_tensor, check_type
+from attnchain_interp.checks import as_device, check_tensor, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.operators import Dense, Factors, Operator, float32_or_wider
 from attnchain_interp.operators.factored_map import FactoredMap, triangular
@@ -76,6 +76,7 @@ class LayerAttention:
 
     def to(self, device: torch.device | str) -> LayerAttention:
         """Returns the layer on another device."""
+        device = as_device(device)
         norms = None if self.value_norms is None else self.value_norms.to(device)
         return LayerAttention(self.name, self.attention.to(device), self.sink, norms)
 

@@ -10,6 +10,7 @@ import attnchain_interp as ac
 from attnchain_interp.operators import Factors
 from attnchain_interp.operators.factored_map import FactoredMap
 from attnchain_interp.operators.factors import products_of_groups
+from attnchain_interp.store import LayerAttention
 
 from .factored import N, build, dense, every_case
 
@@ -96,3 +97,12 @@ def test_queries_and_keys_of_other_tokens_make_a_map_but_no_chain() -> None:
 def test_numbers_that_make_no_map_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
         Factors(**{"query": torch.rand(1, 2, 3, 4), "key": torch.rand(1, 2, 3, 4), **options})
+
+
+@pytest.mark.parametrize("device", [torch.float16, torch.zeros(1), None], ids=["type", "tensor", "none"])
+def test_factors_move_to_a_device_alone(device: Any) -> None:
+    """A type would make numbers of a mask, which are then added to the logits."""
+    factors = build(mask=torch.ones(N, N, dtype=torch.bool).tril())
+    for movable in (factors, LayerAttention("layer.0", factors), LayerAttention("layer.0", factors.maps())):
+        with pytest.raises(ac.AttentionError, match=r"it must be a device"):
+            movable.to(device)
