@@ -207,20 +207,24 @@ def adapters() -> Iterator[tuple[str, Adapter]]:
 
 def _loaded(point: EntryPoint) -> Adapter:
     """Makes the adapter of an entry point. Any distribution may announce one."""
-    whose = point.dist.name if point.dist else point.value
     try:
         adapter = point.load()()
     except Exception as error:
         raise AttentionError(
-            f"the adapter for {point.name} of {whose} cannot be loaded ({type(error).__name__}: {error}).",
-            f"Update {whose}, or uninstall it.",
+            f"the adapter for {point.name} of {_source(point)} cannot be loaded ({type(error).__name__}: {error}).",
+            f"Update {_source(point)}, or uninstall it.",
         ) from error
     if absent := [name for name in ("supported", "recognises", "capture") if not hasattr(adapter, name)]:
         raise AttentionError(
-            f"the adapter for {point.name} of {whose} has no {' and no '.join(absent)}.",
+            f"the adapter for {point.name} of {_source(point)} has no {' and no '.join(absent)}.",
             "Give its class what `Adapter` lists.",
         )
     return adapter
+
+
+def _source(point: EntryPoint) -> str:
+    """Returns the distribution that announces an entry point. Its name costs a millisecond: a file is read."""
+    return point.dist.name if point.dist else point.value
 
 
 def entries_of(adapter: Adapter, module: nn.Module) -> tuple[str, ...]:

@@ -154,7 +154,7 @@ class AttentionBlock:
         whole = self.residual + self.attended
         if self.norm is not None:
             whole = F.layer_norm(whole, whole.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps)
-        self._compare(whole, self.output, mask, "its input and its attention", dtype)
+        self._compare(whole @ self.probes, self.output @ self.probes, mask, "its input and its attention", dtype)
 
     def _compare(self, found: Tensor, expected: Tensor, mask: Tensor, parts: str, dtype: torch.dtype) -> None:
         tolerance, greatest = max(_AGREES, _STEPS * torch.finfo(dtype).eps), expected.abs().amax(-1)[mask].max()
@@ -172,7 +172,7 @@ class AttentionBlock:
                 'Read its attention alone: maps="attention".',
             )
 
-    def rows(self, first: int = 0, stop: int | None = None) -> Iterator[tuple[slice, Tensor]]:
+    def rows(self, first: int = 0, stop: int | None = None, entries: int = _TOGETHER) -> Iterator[tuple[slice, Tensor]]:
         """Yields some queries after the others, and their rows of the maps (batch, head, query, key), in float32 or better.
 
         In causal attention the keys after the last of the queries are left out. Numbers for a whole head or token (gates and
@@ -180,9 +180,10 @@ class AttentionBlock:
 
         Args:
             first, stop: the queries from `first` up to `stop`; None for the last one.
+            entries: how many numbers of the maps are held at once. See `entries_at_once`.
         """
         batch, heads, n = self.values.shape[:3]
-        room, stop = rows_at_once(_TOGETHER, batch * n * heads, self.values.device), n if stop is None else stop
+        room, stop = rows_at_once(entries, batch * n * heads, self.values.device), n if stop is None else stop
         for start in range(first, stop, room):
             rows = slice(start, min(start + room, stop))
             keys = rows.stop if self.causal else n

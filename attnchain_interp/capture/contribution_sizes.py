@@ -20,6 +20,7 @@ Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
 Sizes = Callable[[slice, Tensor], Tensor]  # some queries and their maps (batch, head, query, key) → (batch, query, key)
 
 _TOGETHER: Final = 2**18  # numbers of vectors that are held at once in a thread's cache
+_MAPS: Final = 2**19  # numbers of maps that are held at once
 
 
 def check_measure(measure: str) -> None:
@@ -58,9 +59,11 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     ("projection").
     """
     mask, wide, n = mask.to(block.values.device), block.widened(), block.values.shape[2]
-    sizes = sizes_of(wide, measure)
+    sizes, entries = sizes_of(wide, measure), _MAPS
+    if measure == "projection":  # it reads the maps head by head; causal rows see the fewer keys, the fewer are held
+        entries = _MAPS // 2 if wide.causal else 2 * _MAPS
     mixed, shares = [], wide.output.new_zeros(len(mask), n, n)
-    for rows, maps in wide.rows():
+    for rows, maps in wide.rows(entries=entries):
         mixed.append(maps @ wide.probed[:, :, : maps.shape[-1]])
         shares[:, rows, : maps.shape[-1]] = sizes(rows, maps)
     computed = map(exact_products.rounded, (block.values, block.attended, block.output))  # they differ under autocast

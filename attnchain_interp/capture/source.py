@@ -71,12 +71,12 @@ def check_settled(model: nn.Module) -> None:
         AttentionError: the model is in train mode and has dropout, so that its attention is random, or norms whose statistics
             each forward changes.
     """
-    modules = list(model.named_modules())
+    modules = [(name, module) for name, module in model.named_modules() if module.training]
     for name, module in modules:
         held = vars(module)  # not getattr: diffusers' models look a name up in their configuration, with a warning
         rates = (*_RATES, "prob") if "PatchDropout" in type(module).__name__ else _RATES
         active = [rate for rate in rates if isinstance(value := held.get(rate), float) and value > 0]
-        if module.training and active:
+        if active:
             raise AttentionError(
                 f"the model is in train mode with dropout ({name or type(model).__name__}.{active[0]} ="
                 f" {held[active[0]]}), so each forward gives other numbers, and rows of attention do not sum to one.",
@@ -85,7 +85,7 @@ def check_settled(model: nn.Module) -> None:
     for name, module in modules:
         hooks = vars(module).get("_forward_pre_hooks", {})
         norm = next((each for each in (module, *hooks.values()) if isinstance(each, _KEEPING)), None)
-        if module.training and norm is not None and getattr(norm, "track_running_stats", True):
+        if norm is not None and getattr(norm, "track_running_stats", True):
             raise AttentionError(
                 f"the model is in train mode with a norm ({name or type(module).__name__}, {type(norm).__name__}), whose"
                 " statistics each forward changes.",

@@ -92,23 +92,26 @@ class Recites(nn.Module):
                 logits[text, place, self.reply[max(said)]] = 1
         return logits
 
+    def recalled(self, input_ids: Tensor, cache: Any) -> tuple[Tensor, Tensor]:
+        assert cache is None or input_ids.shape == (1, 1), "the cache holds the other tokens"
+        text = input_ids if cache is None else torch.cat([cache, input_ids], 1)
+        return Recites.forward(self, text)[:, -input_ids.shape[1] :], text
+
 
 class Remembers(Recites):
     """The same, with a cache as models of transformers have: it reads the new tokens alone."""
 
     def forward(self, input_ids: Tensor, cache: Any = None, use_cache: bool = False) -> Any:
-        assert cache is None or input_ids.shape == (1, 1), "the cache holds the other tokens"
-        text = input_ids if cache is None else torch.cat([cache, input_ids], 1)
-        logits = super().forward(text)[:, -input_ids.shape[1] :]
+        logits, text = self.recalled(input_ids, cache)
         return SimpleNamespace(logits=logits, cache=text if use_cache else None)
 
 
-class Remembered(Remembers):
+class Remembered(Recites):
     """The same, with the cache's former name."""
 
     def forward(self, input_ids: Tensor, past_key_values: Any = None, use_cache: bool = False) -> Any:
-        output = super().forward(input_ids, past_key_values, use_cache)
-        return SimpleNamespace(logits=output.logits, past_key_values=output.cache)
+        logits, text = self.recalled(input_ids, past_key_values)
+        return SimpleNamespace(logits=logits, past_key_values=text if use_cache else None)
 
 
 def write_lines(path: Path, rows: Sequence[Any]) -> Path:

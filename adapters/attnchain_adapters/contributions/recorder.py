@@ -13,11 +13,12 @@ from torch._C import DisableTorchFunction
 
 from attnchain_adapters.contributions.trace import ContributionTrace
 from attnchain_adapters.recording.attention_calls import AttentionCall
-from attnchain_adapters.recording.attention_recorder import AttentionRecorder
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder, takes_hooks
 from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import AttentionBlock, BlockCollector, of_this_thread
 
+_NO_NORMS: Final = (nn.Identity, nn.Dropout, nn.GELU, nn.SiLU, nn.ReLU)
 _RECENT: Final = 4  # calls of modules whose inputs are remembered
 
 
@@ -35,8 +36,6 @@ class ContributionRecorder(AttentionRecorder):
         AttentionError: as `AttentionRecorder`, and as `ContributionTrace.block`.
     """
 
-    _EVERY = True
-
     def __init__(
         self,
         model: nn.Module,
@@ -52,6 +51,7 @@ class ContributionRecorder(AttentionRecorder):
         self._open: list[list[Tensor]] = []
         self._returned: deque[tuple[Tensor, list[Tensor]]] = deque(maxlen=_RECENT)
         self._settling = False
+        self._parts = tuple(f"{name}." for name in layers)
 
     def __enter__(self) -> ContributionRecorder:
         around = {".".join(parts[:k]) for parts in (name.split(".") for name in self._layers) for k in range(len(parts) + 1)}
@@ -79,6 +79,11 @@ class ContributionRecorder(AttentionRecorder):
         if len(self._traces) > 1 and self._traces[-1][1].added:
             self._settle()
         return result
+
+    def _follows(self, name: str, module: nn.Module) -> bool:
+        """Also calls of modules whose result may be given to a block: of norms, and not of parts of a layer."""
+        before = not name.startswith(self._parts) and not isinstance(module, _NO_NORMS)
+        return super()._follows(name, module) or (before and takes_hooks(module))
 
     def _given(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]

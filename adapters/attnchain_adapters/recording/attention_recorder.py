@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import nn
@@ -24,6 +24,11 @@ from attnchain_interp.capture import Edit, OutputCollector, Shown, of_this_threa
 from attnchain_interp.store import LayerSelection, names_given
 
 _FUSED: Final = frozenset((F.scaled_dot_product_attention, F.multi_head_attention_forward))
+
+
+def takes_hooks(module: nn.Module) -> bool:
+    """Returns whether a module takes hooks: a scripted transform of images takes none."""
+    return not isinstance(module, torch.jit.ScriptModule)
 
 
 class Taker(Protocol):
@@ -59,8 +64,6 @@ class AttentionRecorder(TorchFunctionMode):
         AttentionError: dropout is active in the model's attention; a wanted layer attends in a way that shows no map; see also
             `taker.take`.
     """
-
-    _EVERY: ClassVar = False  # whether calls of every module are noted
 
     def __init__(
         self,
@@ -99,9 +102,8 @@ class AttentionRecorder(TorchFunctionMode):
 
     def _follows(self, name: str, module: nn.Module) -> bool:
         """Returns whether calls of a module are noted. Modules of torch without parts (projections, norms) never attend."""
-        hooks = not isinstance(module, torch.jit.ScriptModule)  # a transform of images takes none
         own = type(module).__module__.startswith("torch.nn.modules.")
-        return hooks and (name in self._layers or self._EVERY or bool(module._modules) or not own)
+        return takes_hooks(module) and (name in self._layers or bool(module._modules) or not own)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.recording.attention_calls import AttentionCall, heads_of
-from attnchain_adapters.recording.attention_recorder import AttentionRecorder
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder, takes_hooks
 from attnchain_adapters.softmaxes.two_softmaxes import DOUBT, Doubt
 from attnchain_adapters.torch_models.provenance import Origin, Provenance
 from attnchain_adapters.torch_operators import function_of
@@ -101,8 +101,6 @@ def survey(model: nn.Module, run: Callable[[], Any], arguments: Mapping[str, Any
 class _Survey(AttentionRecorder):
     """Reads all attention, and hands none of it over."""
 
-    _EVERY = True
-
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
         super().__init__(model, {}, frozenset(), None)
         self.uses: list[Use] = []
@@ -118,10 +116,13 @@ class _Survey(AttentionRecorder):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        for module in (each for each in self._model.modules() if not isinstance(each, torch.jit.ScriptModule)):
+        for module in filter(takes_hooks, self._model.modules()):
             self._handles.append(module.register_forward_pre_hook(of_this_thread(self._begun), with_kwargs=True))
             self._handles.append(module.register_forward_hook(of_this_thread(self._done), with_kwargs=True, always_call=True))
         return self
+
+    def _follows(self, name: str, module: nn.Module) -> bool:
+        return takes_hooks(module)
 
     def _begun(self, *_: Any) -> None:
         self._begun_at.append(len(self.uses))
