@@ -39,6 +39,8 @@ def test_each_head_has_its_row(causal: bool, order: str) -> None:
         scores = layer.maps[1, :, 2] if causal else found.stationary[1]
         assert np.allclose(drawn[3 * k : 3 * k + 3], scores.numpy()[heads, :3], atol=1e-6)
         assert np.allclose(beside[3 * k : 3 * k + 3, 0], second[heads], atol=1e-6)
+        numbers = [label.get_text() for label in figure.axes[0].get_yticklabels(minor=True)][3 * k : 3 * k + 3]
+        assert numbers == [str(head) for head in heads], "a reader sees which head a row is"
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == taken.names
     read = "attention of the last token" if causal else "TokenRank"
     assert figure.axes[0].get_title().startswith(read)
