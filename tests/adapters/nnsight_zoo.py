@@ -8,10 +8,11 @@ from typing import Any
 import nnsight
 import pytest
 import timm
-import tokenizers
 import torch
 import transformers
 from torch import nn
+
+from ..word_tokenizer import word_tokenizer
 
 LONG, SHORT = "the tower in a city of light", "rain falls on glass"
 WORDS = ["[PAD]", "[UNK]", "[EOS]", *LONG.split(), *SHORT.split()]
@@ -21,11 +22,7 @@ SIZES: dict[str, Any] = {**SMALL, "vocab_size": len(WORDS), "pad_token_id": 0, "
 
 
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))  # type: ignore[reportAttributeAccessIssue]
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()  # type: ignore[reportAttributeAccessIssue]
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", eos_token="[EOS]", padding_side="left"
-    )
+    return word_tokenizer(WORDS, pad_token="[PAD]", eos_token="[EOS]", padding_side="left")
 
 
 def decoder(implementation: str = "eager") -> Any:

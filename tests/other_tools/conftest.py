@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..test_documents import ROOT, blocks
+from ..word_tokenizer import word_tokenizer
 from .contract import COUNTS
 
 TEXT = "the cat sat on the mat"
@@ -20,9 +18,7 @@ TEXT = "the cat sat on the mat"
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(["<pad>", "<unk>", *TEXT.split()])}, "<unk>"))
-    words.pre_tokenizer = Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
+    return word_tokenizer(["<pad>", "<unk>", *TEXT.split()], "<unk>", pad_token="<pad>")
 
 
 @pytest.fixture

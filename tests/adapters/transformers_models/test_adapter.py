@@ -9,10 +9,12 @@ import accelerate
 import pytest
 import torch
 import transformers
+from tokenizers import processors
 from torch import Tensor, nn
 
 import attnchain_interp as ac
 
+from ...word_tokenizer import word_tokenizer
 from ..transformers_zoo import MEMBERS, build, inputs
 
 
@@ -23,15 +25,11 @@ def member(name: str) -> tuple[Any, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    words = ["[PAD]", "[CLS]", "[SEP]", "a", "walk", "moves", "on"]
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="a"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", padding_side="left"
-    )
+    words = ["[PAD]", "[CLS]", "[SEP]", "a", "walk", "moves", "on", "[UNK]"]
+    made = word_tokenizer(words, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", padding_side="left")
+    ends = [("[CLS]", 1), ("[SEP]", 2)]
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return made
 
 
 def test_cross_attention_as_factors_and_as_a_file(tmp_path: Any) -> None:

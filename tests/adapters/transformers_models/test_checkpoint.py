@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -14,6 +13,8 @@ from torch import nn
 
 from attnchain_adapters.transformers_models.checkpoint import check_weights, pretrained, tokenizer_of
 from attnchain_interp import AttentionError
+
+from ...word_tokenizer import word_tokenizer
 
 SIZES: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
 
@@ -71,8 +72,7 @@ def test_a_file_that_is_cut_off_is_named(folder: Path) -> None:
 
 def test_a_small_vocabulary_is_one(tmp_path: Path) -> None:
     """A tokenizer of DNA spells no English."""
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "GAT": 1, "TAC": 2}, unk_token="[UNK]"))
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(tmp_path)
+    word_tokenizer(["[UNK]", "GAT", "TAC"]).save_pretrained(tmp_path)
     assert tokenizer_of(str(tmp_path), transformers.AutoTokenizer).get_vocab()["GAT"] == 1
 
 

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 
 import attnchain_interp as ac
 from attnchain_evals.cli import app as cli
 from attnchain_interp.capture import verification
 
+from ...word_tokenizer import word_tokenizer
 from .command_line import commands, refused, run
 
 
@@ -40,12 +38,9 @@ def test_attribute_and_inspect(photo: Path, timm_folder: str, hf_folder: str, tm
 def test_inspect_of_models_of_text_and_sound(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = Tokenizer(WordLevel({"[UNK]": 0, "Attention": 1, "moves": 2}, unk_token="[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words)
     sizes: dict[str, Any] = {"vocab_size": 9, "d_model": 48, "num_layers": 2, "num_heads": 3, "d_kv": 16, "d_ff": 32}
     transformers.T5Model(transformers.T5Config(**sizes)).save_pretrained(tmp_path / "text")
-    tokenizer.save_pretrained(tmp_path / "text")
+    word_tokenizer(["[UNK]", "Attention", "moves"]).save_pretrained(tmp_path / "text")
     text = f"hf:{tmp_path / 'text'}"
     shown = run("inspect", text, "--strong", "--kind", "cross")
     assert "decoder.block.1.layer.1.EncDecAttention" in shown

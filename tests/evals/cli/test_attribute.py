@@ -11,20 +11,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
+from ...word_tokenizer import word_tokenizer
 from .command_line import refused, run
 
 
 @pytest.fixture
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
-    words = ["[PAD]", "[UNK]", "a", "walk", "moves", "<on>"]
-    made = Tokenizer(WordLevel({word: k for k, word in enumerate(words)}, unk_token="[UNK]"))
-    made.pre_tokenizer = Whitespace()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]")
+    return word_tokenizer(["[PAD]", "[UNK]", "a", "walk", "moves", "<on>"], pad_token="[PAD]")
 
 
 @pytest.fixture

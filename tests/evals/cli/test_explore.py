@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 
 from attnchain_evals.report import explorer_pages
 from attnchain_interp import Reading, capture, explore
 
+from ...word_tokenizer import word_tokenizer
 from .command_line import refused, run
 
 
@@ -62,9 +60,7 @@ def test_explore_images(
 
 
 def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    words = Tokenizer(WordLevel({"[UNK]": 0, "[PAD]": 1, "attention": 2, "moves": 3, "on": 4}, unk_token="[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
+    tokenizer = word_tokenizer(["[UNK]", "[PAD]", "attention", "moves", "on"], pad_token="[PAD]")
     small: dict[str, Any] = {"vocab_size": 5, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
     encoder = transformers.BertConfig(**small, num_attention_heads=2, id2label={0: "dull", 1: "<b>"})
     models = {
@@ -88,7 +84,7 @@ def test_explore_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
             continue
         assert ("Rollout" in [method["name"] for method in found["methods"]]) == (name == "encoder")
         assert len(found["methods"]) == (5 if name == "encoder" else 4)
-        expected = {"dull", "<b>"} if name == "encoder" else {repr(word) for word in words.get_vocab()}
+        expected = {"dull", "<b>"} if name == "encoder" else {repr(word) for word in tokenizer.get_vocab()}
         assert {target.rsplit(",", 1)[0] for target in found["targets"]} <= expected
         assert all(method["curve"]["fractions"][-1] == 1 for method in found["methods"])
     run("explore", f"hf:{tmp_path / 'decoder'}", "attention moves", "--max-new-tokens", "0", "--output", out)

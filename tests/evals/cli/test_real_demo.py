@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import WordLevel
+from tokenizers import pre_tokenizers
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from attnchain_evals.cli.real_demo import (
@@ -30,6 +29,7 @@ from attnchain_evals.cli.real_demo import (
 from attnchain_evals.weights import FetchedModel
 from attnchain_interp import AttentionError
 
+from ...word_tokenizer import word_tokenizer
 from .command_line import refused
 
 
@@ -43,13 +43,9 @@ def vision(tmp_path: Path) -> FetchedModel:
 
 def decoder(tmp_path: Path) -> FetchedModel:
     torch.manual_seed(0)
-    splitter = pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])
     text = f"{PASSAGE} {QUESTION} {PROMPT} Answer in a few words."
-    words = sorted({word for word, _ in splitter.pre_tokenize_str(text)})
-    tokenizer = Tokenizer(WordLevel({word: k for k, word in enumerate(["[PAD]", "[UNK]", *words])}, "[UNK]"))
-    tokenizer.pre_tokenizer = splitter
-    saved = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
-    saved.save_pretrained(tmp_path / "decoder")
+    words = sorted({word for word, _ in pre_tokenizers.Whitespace().pre_tokenize_str(text)})
+    word_tokenizer(["[PAD]", "[UNK]", *words]).save_pretrained(tmp_path / "decoder")
     size: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=len(words) + 2, bos_token_id=1, eos_token_id=None, pad_token_id=0, **size)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "decoder")
