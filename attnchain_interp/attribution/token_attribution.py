@@ -129,7 +129,7 @@ class TokenAttribution(Method, ABC):
             output: "input" for the shape of the input, where a pixel has the score of its patch in every channel (0 where the
                 model reads no patch), and an embedding has the score of its token in every component; "grid" for (batch,
                 rows, columns) of patches; "tokens" for (batch, token) of every token.
-            return_convergence_delta: also return ‖πP − π‖₁ of each example, where `has_convergence_delta()`.
+            return_convergence_delta: also return ‖πP' − π‖₁ of each example, where `has_convergence_delta()`.
             internal_batch_size: how many examples are captured and scored at a time; all when None. Tensors and lists as long
                 as the batch, among the target and the further arguments, are divided with it, and so are `reading.tokens` and
                 a `start`, `personalization`, `tokens` or `layer_weights` of each example.
@@ -213,7 +213,7 @@ def no_residual(method: Attribution) -> AttentionError:
     """Returns the error of a method that solves no equation."""
     return AttentionError(
         f"{type(method).__name__} as it is set up solves no equation, so there is no residual to return.",
-        'Leave return_convergence_delta out. TokenRank has one, ‖πP − π‖₁, under every causal policy but "absorb".',
+        'Leave return_convergence_delta out. TokenRank has one under every causal policy but "absorb".',
     )
 
 

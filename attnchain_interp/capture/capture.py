@@ -78,8 +78,8 @@ def capture(
         layers: the layers to keep. See `AttentionStore.select`. The store has them in the order in which they run.
         keep: "maps" keeps (batch, head, query, key) of each layer. "factors" keeps its queries and keys, from which everything
             is computed in memory linear in the number of tokens. A list of reducers sees each layer as it passes, and keeps
-            the small results alone. "auto" keeps maps while they fit into `max_bytes`, and factors from there on. The choice
-            is in the store's metadata, and logged.
+            the small results alone. `LayerMean` keeps the mean of a text's layers, one map. "auto" keeps maps while they fit
+            into `max_bytes`, and factors from there on. The choice is in the store's metadata, and logged.
         max_bytes: the limit for "auto"; 2 GiB.
         maps: "attention", the softmax's maps of each head; or contributions, how much of each token is in the output of the
             attention block at each token, one map (batch, 1, query, key) a layer: "norm" by the size of attention times

@@ -60,7 +60,8 @@ class _OfTokens:
 class StationaryVectors:
     """Keeps the stationary vector of every head (batch, layer, head, token). See `stationary`.
 
-    `balanced` balances the chain of each head, or is the strength of it. See `balance`.
+    Jumps lead to every state, also in a decoder, where those of `TokenRank` lead to the last token. `balanced` balances the
+    chain of each head, or is the strength of it. See `balance`.
     """
 
     damping: float = 0.99
@@ -93,11 +94,10 @@ class SecondEigenvalues(_OfTokens):
 class Bounces:
     """Keeps the distribution (batch, layer, head, token) of a walk over every head after some steps. See `bounce`.
 
-    `start` is "class", "center", "uniform", a token by number, or distributions. See `MultiBounce`. `balanced` balances the
-    chain of each head, or is the strength of it. See `balance`.
+    `start` is that of `MultiBounce`. `balanced` balances the chain of each head, or is the strength of it. See `balance`.
     """
 
-    start: Start = "class"
+    start: Start | None = None
     steps: int = 2
     tokens: TokenSelection = None
     name: str = "bounce"

@@ -86,7 +86,7 @@ def solve(
     allowed = FACTORED_RESIDUAL if maps is None else RESIDUAL
     if not bool((residual <= allowed).all()):
         raise AttentionError(
-            f"no stationary distribution within ‖πP − π‖₁ ≤ {allowed:g} was found (residual {float(residual.max()):.2g}"
+            f"no stationary distribution within ‖πP' − π‖₁ ≤ {allowed:g} was found (residual {float(residual.max()):.2g}"
             f" at damping {damping}).",
             "Lower the damping, or pass the chain in float64.",
         )

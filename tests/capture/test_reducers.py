@@ -15,7 +15,7 @@ EVERY = torch.ones(1, 2, 5, dtype=torch.bool)
 def test_reprs() -> None:
     names = "tokens=None, name='{}', balanced=False)"
     assert repr(ac.StationaryVectors(damping=0.9)) == "StationaryVectors(damping=0.9, " + names.format("stationary")
-    assert repr(ac.Bounces(steps=3)) == "Bounces(start='class', steps=3, " + names.format("bounce")
+    assert repr(ac.Bounces(steps=3)) == "Bounces(start=None, steps=3, " + names.format("bounce")
     assert repr(ac.Entropies(tokens="all")) == "Entropies(tokens='all', name='entropy')"
     assert [reducer().starts_anywhere for reducer in (ac.ClassRows, ac.Bounces, ac.ColumnSums)] == [True, True, False]
 
@@ -34,6 +34,15 @@ def test_results_of_one_chain() -> None:
     }
     for reducer, result in expected.items():
         assert torch.allclose(reducer.reduce(chain, LAYOUT), result, atol=1e-5), reducer
+
+
+def test_a_walk_starts_as_that_of_multi_bounce_by_default() -> None:
+    """At the class token, else at the last token of a decoder."""
+    tril = MAPS.tril()
+    causal = tril / tril.sum(-1, keepdim=True)
+    text = ac.TokenLayout.text(torch.ones(1, 5))
+    assert torch.allclose(ac.Bounces(steps=1).reduce(ac.restrict(MAPS, EVERY), LAYOUT), MAPS[..., 0, :])
+    assert torch.allclose(ac.Bounces(steps=1).reduce(ac.restrict(causal, EVERY), text), causal[..., -1, :])
 
 
 def test_damping_is_a_probability() -> None:

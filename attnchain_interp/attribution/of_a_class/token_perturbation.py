@@ -96,7 +96,7 @@ class LeaveOneOut(TokenPerturbation):
 
 @final
 class ShapleyValues(TokenPerturbation):
-    """What a token adds to the score of the target, on average over the sets of other tokens that are left beside it.
+    """The gain of the target's score by a token, averaged over the sets of other tokens that are left beside it.
 
     Captum estimates it from random sets, which are the same for each example with as many tokens.
 

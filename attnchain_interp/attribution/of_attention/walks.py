@@ -190,7 +190,7 @@ class TokenRank(ChainAttribution):
         return "auto" if self.causal in ("drop-first", "absorb") else super()._kept  # tokens are left out of each layer
 
     def has_convergence_delta(self) -> bool:
-        """Returns whether `return_convergence_delta=True` gives ‖πP − π‖₁: under every policy but "absorb"."""
+        """Returns whether `return_convergence_delta=True` gives ‖πP' − π‖₁: under every policy but "absorb"."""
         return self.causal != "absorb"
 
     def score(self, store: AttentionStore) -> Tensor:
