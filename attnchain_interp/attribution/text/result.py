@@ -141,7 +141,8 @@ class TextAttributionResult(LLMAttributionResult):
             None if each is None else torch.stack([each[:, group].sum(1) for group in groups], 1)
             for each in (self._rows, self.own)
         )
-        labels = [" ".join(piece.split()) for piece in spelling.pieces]
+        tokens = ["".join(self.input_tokens[k] for k in group) for group in groups]  # of white space alone
+        labels = [" ".join(piece.split()) or token for piece, token in zip(spelling.pieces, tokens, strict=True)]
         return self._with(cast("Tensor", rows), own, labels, told, spelling, self.output_attr)
 
     def _with(

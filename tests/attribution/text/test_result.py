@@ -238,6 +238,18 @@ def test_the_greatest_tokens_are_written_without_marks() -> None:
     assert [token for token, _ in result.top()] == ["b", "A", "Ċ"]
 
 
+def test_white_space_has_the_name_of_its_token() -> None:
+    result = ac.TextAttributionResult(
+        input_tokens=["A", "Ġlion", "Ċ"],
+        output_tokens=["yes"],
+        token_attr=torch.tensor([[1.0, 2.0, 5.0]]),
+        policy="",
+        spelling=Spelling(["A", " lion", "\n"], [False] * 3),
+    )
+    assert result.by_word().input_tokens == ["A", "lion", "Ċ"]
+    assert [name for name, _ in result.by_word().top(3)] == [name for name, _ in result.top(3)] == ["Ċ", "lion", "A"]
+
+
 def test_scores_without_meaning_are_refused() -> None:
     for other in (float("nan"), float("inf")):
         with pytest.raises(ac.AttentionError, match="token_attr holds NaN or infinity"):
