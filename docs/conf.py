@@ -1,8 +1,8 @@
 """The documentation site: `sphinx-build -W --keep-going -n docs docs/_build`, offline; docs/_build is not checked in.
 
 Docstrings are prose with `code` in single backticks. This file turns them into reStructuredText: a public name becomes a link,
-other code becomes a literal, and bars stay bars (|λ₂|). Formulas between dollars are set by MathJax, whose script the reader's
-browser loads; the build needs no network.
+and so does docs/PAGE.md; other code becomes a literal, and bars stay bars (|λ₂|). Formulas between dollars are set by MathJax,
+whose script the reader's browser loads; the build needs no network.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!attnchain).*"), ("py:.*", r"attnchain_\w+
 PUBLIC = {name: dotted for dotted, name in reversed(public_names().items())}  # of the core where several have it
 PUBLIC |= {f"{dotted.split('.')[1]}.{name}": dotted for dotted, name in public_names().items()}  # diffusion.concept_map
 PUBLIC |= {f"ac.{name}": PUBLIC[name] for name in [*PUBLIC]}
-CODE = re.compile(r"``.+?``|`(?P<code>[^`]+)`|(?P<special>\||_(?=\W|$))")
+CODE = re.compile(r"``.+?``|`(?P<code>[^`]+)`|\bdocs/(?P<page>[\w/-]+)\.md|(?P<special>\||_(?=\W|$))")
 
 
 def marked_up(text: str) -> str:
@@ -57,6 +57,8 @@ def marked_up(text: str) -> str:
 
     def replaced(match: re.Match[str]) -> str:
         code = match["code"]
+        if match["page"] is not None:
+            return f":doc:`/{match['page']}`"
         if code is None:
             return f"\\{match[0]}" if match["special"] else match[0]
         return f":py:obj:`{code} <{PUBLIC[code]}>`" if code in PUBLIC else f"``{code}``"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.documents import PAGES, ROOT, fetches, run
+from studies.documents import PAGES, PICTURED, ROOT, fetches, run
 
 from .test_imports import ADAPTERS_ROOMS, CORE_ROOMS, EVALS_ROOMS
 
@@ -51,6 +51,13 @@ def test_the_readme_holds_exactly_two_commands() -> None:
     assert all(len(command.strip().splitlines()) == 1 for command in commands)
     assert "attnchain demo" in commands[0]
     assert "pytest" in commands[1]
+
+
+def test_a_page_shows_the_figure_that_the_command_writes_for_it() -> None:
+    figured = [page for page in PAGES if page.parent.name in PICTURED and "\nfigure = " in page.read_text("utf-8")]
+    assert len(figured) > 2
+    for page in figured:
+        assert f"(../images/{PICTURED[page.parent.name]}-{page.stem}.png)" in page.read_text("utf-8"), page.name
 
 
 def test_links_lead_somewhere() -> None:

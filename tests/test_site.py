@@ -24,6 +24,12 @@ def test_every_public_name_is_on_the_api_pages_once() -> None:
     assert not (twice := [name for name, count in found.items() if count > 1]), f"twice in docs/api: {twice}"
 
 
+def test_every_page_that_a_source_names_exists() -> None:
+    named = {page for file in SOURCES for page in re.findall(r"\bdocs/[\w/-]+\.md", file.read_text("utf-8"))}
+    assert len(named) > 5
+    assert not (absent := [page for page in named if not (ROOT / page).exists()]), f"no such pages: {sorted(absent)}"
+
+
 @pytest.mark.parametrize("folder", ["quick-start", "tutorials", "how-to", "api"])
 def test_a_page_of_pages_links_each_of_them(folder: str) -> None:
     """A toctree is hidden, and GitHub shows none."""
