@@ -140,7 +140,8 @@ def colour_bar(
     extend: Literal["neither", "min", "max", "both"] = "neither",
 ) -> None:
     """Draws a colour bar beside the axes that share it, with arrows at the ends that `extend` names."""
-    bar = figure.colorbar(drawn, ax=list(np.ravel(axes)), location=location, shrink=0.8, aspect=30, pad=0.02, extend=extend)
+    place = {"location": location, "shrink": 0.8, "aspect": 30, "pad": 0.02, "panchor": False}  # axes stay in their rows
+    bar = figure.colorbar(drawn, ax=list(np.ravel(axes)), extend=extend, **place)
     bar.ax.tick_params(labelsize=6)
     if isinstance(engine := figure.get_layout_engine(), EvenLayout):
         engine.bars.append((bar.ax, list(np.ravel(axes)), location))

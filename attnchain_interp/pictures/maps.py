@@ -170,6 +170,7 @@ def show_grid(
         normalization: how the images were normalised: see `displayable`.
         rows, columns: names. The default for the columns of a mapping is its keys.
         share: the maps that share a scale: "all", each "row", each "column" (methods with different units), or "none".
+            A scale is symmetric about zero if a value of its own maps is negative; with "none", of its column.
         signed, cmap, smooth, read, title: see `show_attribution`, also for the ends of a scale.
 
     Raises:
@@ -191,10 +192,10 @@ def show_grid(
     groups: dict[Any, list[tuple[int, int]]] = {}
     for i, j in places:
         groups.setdefault(group(i, j), []).append((i, j))
-    signed = Scale.of((cells[i][j] for i, j in places), signed).signed
+    signs = [Scale.of((row[j] for row in cells if j < len(row)), signed).signed for j in range(width)]
     for members in groups.values():
         shown = [cells[i][j] for i, j in members]
-        scale = Scale.robust(shown, signed)
+        scale = Scale.robust(shown, signs[members[0][1]] if share == "none" else signed)
         drawn = list[Any]()
         for (i, j), scores in zip(members, shown, strict=True):
             picture = pictures[i] if pictures else None

@@ -111,14 +111,26 @@ def test_methods_and_images_share_a_scale() -> None:
 def test_scales_of_rows_columns_and_each() -> None:
     maps = {"a": GRID, "b": -3 * GRID}
     columns = limits(pictures.show_grid(maps, share="column"))
-    assert columns[0] == columns[2] == (pytest.approx(-float(GRID.max())), pytest.approx(float(GRID.max())))
+    assert columns[0] == columns[2] == (0, pytest.approx(float(GRID.max()))), "another column's sign takes no colours"
     assert columns[1] == columns[3] == (pytest.approx(-3 * float(GRID.max())), pytest.approx(3 * float(GRID.max())))
     rows = limits(pictures.show_grid(maps, share="row"))
     assert rows[0] == rows[1] == (pytest.approx(-3 * float(GRID[0].max())), pytest.approx(3 * float(GRID[0].max())))
     assert rows[2] == rows[3] != rows[0]
     each = limits(pictures.show_grid(maps, share="none"))
     assert len(set(each)) == 4
+    assert [least < 0 for least, _ in each] == [False, True] * 2
+    mixed = torch.stack([GRID[0], -GRID[1]])
+    assert all(least < 0 for least, _ in limits(pictures.show_grid({"a": mixed}, share="none"))), "a column has one kind"
     assert [bars(pictures.show_grid(maps, share=share)) for share in ("all", "row", "column", "none")] == [1, 2, 2, 0]
+
+
+def test_maps_stand_beside_their_image() -> None:
+    photographs = [np.zeros(size) for size in ((40, 60, 3), (60, 40, 3), (30, 60, 3))]
+    figure = pictures.show_grid({"a": torch.rand(3, 2, 2), "b": torch.rand(3, 2, 2)}, photographs, share="column")
+    pixels(figure)
+    axes = figure.get_axes()[:9]
+    heights = [axis.get_position().y0 for axis in axes]
+    assert all(heights[k] == pytest.approx(heights[k // 3 * 3], abs=0.01) for k in range(9))
 
 
 def test_layers_and_heads(store: Any) -> None:
