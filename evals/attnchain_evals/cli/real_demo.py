@@ -121,18 +121,6 @@ def segmented(model: Any, processor: Any, images: Sequence[Any]) -> dict[str, li
     }
 
 
-def elsewhere(method: Any, tokenizer: Any, prompt: Tensor, target: Tensor) -> Tensor:
-    """Returns the scores (target token, token) of prompt and target without those of the token before each target token.
-
-    That token starts the walk. The other scores of a row are scaled to sum to one, or are zero where no walk leaves.
-    """
-    found: Any = ac.TextAttribution(method, tokenizer).attribute(prompt, target=target)
-    scores = torch.cat([found.token_attr, found.output_attr], 1)
-    scores[range(len(scores)), range(prompt.shape[1] - 1, scores.shape[1] - 1)] = 0
-    total = scores.sum(-1, keepdim=True)
-    return torch.where(total > 0, scores / total, 0)
-
-
 def contributions(model: Any) -> Any:
     """Returns the walk from the token before each output: by contributions, late layers more, half of its steps the last."""
     return ac.TokenRank(model, damping=STEP, causal="last", layer_weights="late", maps="alti")
@@ -142,54 +130,45 @@ def answered(model: Any, tokenizer: Any, passage: str, question: str) -> Answere
     """Lets the model answer a question about a passage. Returns the answer and the source of each of its words."""
     said = f"{passage}\n\n{question}"
     messages = [{"role": "user", "content": f"{said} Answer in a few words."}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
-    answer = tokenizer.decode(_generated(model, ids, 24), skip_special_tokens=True)
-    whole = tokenizer(text + answer, return_tensors="pt", add_special_tokens=False, return_offsets_mapping=True)
-    ends, n = whole["offset_mapping"][0, :, 1], ids.shape[1]
-    scores = elsewhere(contributions(model), tokenizer, ids, whole["input_ids"][0, n:])
-    words, sources = Words.of(said, text.index(said)), []
-    for match in re.finditer(r"[\w'-]+", answer):
-        begin, end = (len(text) + place for place in match.span())
-        tokens = ((ends > begin) & (ends <= end))[n:]
-        sources.append((match.group(), words.sums(scores[tokens].mean(0), ends)))
-    return Answered(answer, words.texts, sources)
+    found = _attributed(contributions(model), tokenizer, messages, 24)
+    words, shares = _words(found, said)
+    kept = [k for k, template in enumerate(found.output_spelling.template) if not template]
+    answer, shares = found.output_spelling.joined([[k] for k in kept]), shares[kept]
+    sources = []
+    for match in re.finditer(r"[\w'-]+", answer.text):
+        (tokens,) = answer.groups([match.span()])
+        sources.append((match.group(), shares[tokens].mean(0).tolist()))
+    return Answered(answer.text, words, sources)
 
 
 def continued(model: Any, tokenizer: Any, prompt: str) -> tuple[str, list[ShadedText]]:
     """Returns the next token after a prompt, and the prompt shaded by contributions and by attention alone."""
-    inputs = tokenizer(prompt, return_tensors="pt", return_offsets_mapping=True)
-    token, words = _generated(model, inputs["input_ids"], 1), Words.of(prompt, 0)
     methods = {
         "By contributions, late layers more:": contributions(model),
         "By attention alone (Rollout):": ac.Rollout(model, maps="attention"),
     }
-    texts = []
+    token, texts = "", []
     for title, method in methods.items():
         with warnings.catch_warnings():  # Rollout warns of what is shown here
             warnings.filterwarnings("ignore", "Rollout ranks")
-            scores = elsewhere(method, tokenizer, inputs["input_ids"], token)[0, :-1]
-        texts.append(ShadedText(title, words.texts, words.sums(scores, inputs["offset_mapping"][0, :, 1])))
-    return tokenizer.decode(token).strip(), texts
+            found = _attributed(method, tokenizer, prompt, 1)
+        words, shares = _words(found, prompt)
+        token = found.output_spelling.text.strip()
+        texts.append(ShadedText(title, words, shares[0].tolist()))
+    return token, texts
 
 
-class Words(NamedTuple):
-    """The words of a text, each with the space before it, and the places where they end in what the model reads."""
+def _attributed(method: Any, tokenizer: Any, prompt: Any, tokens: int) -> ac.TextAttributionResult:
+    """Returns the scores of up to so many generated tokens without those of the token before each, which starts the walk."""
+    return ac.TextAttribution(method, tokenizer).attribute(prompt, gen_args={"max_new_tokens": tokens}).elsewhere()
 
-    texts: list[str]
-    ends: Tensor
-    first: int
 
-    @classmethod
-    def of(cls, text: str, first: int) -> Words:
-        found = list(re.finditer(r"\s*\S+", text))
-        return cls([match.group() for match in found], torch.tensor([first + match.end() for match in found]), first)
-
-    def sums(self, shares: Tensor, ends: Tensor) -> list[float]:
-        """Sums the shares of tokens, which end at `ends`, over the words in which they end."""
-        inside = (ends > self.first) & (ends <= self.ends[-1])
-        found = torch.zeros(len(self.texts), dtype=shares.dtype)
-        return found.index_add(0, torch.searchsorted(self.ends, ends[inside]), shares[inside]).tolist()
+def _words(found: Any, said: str) -> tuple[list[str], Tensor]:
+    """Returns the words of a part of the prompt, and the share (output token, word) of each in all scores of the row."""
+    first, words = found.spelling.text.index(said), [*re.finditer(r"\s*\S+", said)]
+    scores = found.grouped([(first + word.start(), first + word.end()) for word in words]).token_attr
+    total = (found.token_attr.sum(1) + found.output_attr.sum(1))[:, None]
+    return [word.group() for word in words], torch.where(total > 0, scores / total, 0)
 
 
 def run(out: Path, photos: Path | None, models: tuple[FetchedModel, FetchedModel]) -> list[Path]:
@@ -235,8 +214,3 @@ def greatest(words: list[str], shares: list[float], count: int = 4) -> list[tupl
     """Returns the words of the greatest shares, without punctuation, and the shares."""
     pairs = [(word.strip(" \n,.?!;:"), share) for word, share in zip(words, shares, strict=True)]
     return sorted(pairs, key=lambda pair: -pair[1])[:count]
-
-
-def _generated(model: Any, ids: Tensor, tokens: int) -> Tensor:
-    mask = torch.ones_like(ids)
-    return model.generate(ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False)[0, ids.shape[1] :]

@@ -9,17 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import pre_tokenizers
+from tokenizers import decoders, pre_tokenizers
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from attnchain_evals.cli.real_demo import (
     PASSAGE,
     PROMPT,
     QUESTION,
-    Words,
     answered,
-    contributions,
-    elsewhere,
     greatest,
     photographs,
     read_photograph,
@@ -32,6 +29,12 @@ from attnchain_interp import AttentionError
 from ...word_tokenizer import word_tokenizer
 from .command_line import refused
 
+SHORT = "A bee dances.", "Where was it built?"
+
+
+def asked(said: str) -> str:
+    return f"user {said} assistant "
+
 
 def vision(tmp_path: Path) -> FetchedModel:
     torch.manual_seed(0)
@@ -43,9 +46,12 @@ def vision(tmp_path: Path) -> FetchedModel:
 
 def decoder(tmp_path: Path) -> FetchedModel:
     torch.manual_seed(0)
-    text = f"{PASSAGE} {QUESTION} {PROMPT} Answer in a few words."
-    words = sorted({word for word, _ in pre_tokenizers.Whitespace().pre_tokenize_str(text)})
-    word_tokenizer(["[PAD]", "[UNK]", *words]).save_pretrained(tmp_path / "decoder")
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    said = [asked("\n\n".join(each) + " Answer in a few words.") for each in (SHORT, (PASSAGE, QUESTION))]
+    words = sorted({word for text in (*said, PROMPT) for word, _ in splitter.pre_tokenize_str(text)})
+    saved = word_tokenizer(["[PAD]", "[UNK]", *words])
+    saved.backend_tokenizer.pre_tokenizer, saved.backend_tokenizer.decoder = splitter, decoders.ByteLevel()
+    saved.save_pretrained(tmp_path / "decoder")
     size: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=len(words) + 2, bos_token_id=1, eos_token_id=None, pad_token_id=0, **size)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "decoder")
@@ -57,7 +63,7 @@ def plain_template(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chat template that needs no jinja2: the tests have an old one."""
 
     def fill(self: Any, messages: list[dict[str, str]], **options: Any) -> str:
-        return f"user {messages[0]['content']} assistant "
+        return asked(messages[0]["content"])
 
     monkeypatch.setattr(PreTrainedTokenizerFast, "apply_chat_template", fill)
 
@@ -91,8 +97,8 @@ def test_each_word_of_the_answer_has_shares_of_the_words_before(tmp_path: Path) 
     folder = decoder(tmp_path).path
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    found = answered(model, tokenizer, "A bee dances.", "Where was it built?")
-    assert "".join(found.words) == "A bee dances.\n\nWhere was it built?"
+    found = answered(model, tokenizer, *SHORT)
+    assert "".join(found.words) == "\n\n".join(SHORT)
     assert [word for word, _ in found.sources] == [word for word in found.answer.split() if word.isalnum()]
     for _, shares in found.sources:
         assert len(shares) == len(found.words)
@@ -100,24 +106,8 @@ def test_each_word_of_the_answer_has_shares_of_the_words_before(tmp_path: Path) 
         assert sum(shares) < 1, "the rest is on the template, and on the answer so far"
 
 
-def test_a_walk_sees_earlier_tokens_alone_and_not_its_start(tmp_path: Path) -> None:
-    folder = decoder(tmp_path).path
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    scores = elsewhere(contributions(model), tokenizer, torch.tensor([[2, 3, 4]]), torch.tensor([5, 6, 7]))
-    assert (scores >= 0).all()
-    for row, start in zip(scores, (2, 3, 4), strict=True):
-        assert (row[start:] == 0).all()
-        assert float(row.sum()) in (0, pytest.approx(1))
-    assert scores.sum() > 1
-
-
-def test_tokens_are_summed_over_the_word_in_which_they_end() -> None:
-    words = Words.of("ab cd", 3)  # in "xx ab cd yy": tokens xx, a, b, " cd", yy
-    assert words.texts == ["ab", " cd"]
-    shares, ends = torch.tensor([0.1, 0.2, 0.3, 0.15, 0.25]), torch.tensor([2, 4, 5, 8, 11])
-    assert words.sums(shares, ends) == pytest.approx([0.5, 0.15])
-    assert greatest(words.texts, [0.5, 0.6], 1) == [("cd", 0.6)]
+def test_the_greatest_shares_lose_their_punctuation() -> None:
+    assert greatest(["ab", " cd."], [0.5, 0.6], 1) == [("cd", 0.6)]
 
 
 def test_photographs_come_from_scikit_image_or_a_folder(tmp_path: Path) -> None:
