@@ -36,7 +36,8 @@ class TextAttributionResult(LLMAttributionResult):
         output_attr: (output token, output token): the rest of each row, over the earlier output tokens. It is zero for the
             token itself and for later ones. None where rows hold the prompt alone (classifiers, encoder–decoders).
         own: (output token, input token): the part of `token_attr` that lies on the position which predicts the output token
-            itself, where the method's walks start or jump there. See `elsewhere`. None for other methods and other models.
+            itself, where the method's walks start or jump there. Of a class, it is the token at which they start (the class
+            token, or the last of a decoder). See `elsewhere`. None for other methods.
         policy: where the walks start, and which tokens they see.
         sinks: a text about each input token (or word with a token) that is an attention sink, by its place among
             `input_tokens`. See `ac.sinks`. Plots outline them. Empty where the method reads no attention.

@@ -20,6 +20,7 @@ from attnchain_interp.attribution.text.continuation import (
     given_tokens,
     output_labels,
 )
+from attnchain_interp.attribution.text.own import own_of_class, own_of_output
 from attnchain_interp.attribution.text.prompt import Prompt, prompt_of
 from attnchain_interp.attribution.text.result import TextAttributionResult
 from attnchain_interp.attribution.text.rows import Rows, check_read, decoder_rows, encoder_decoder_rows, model_inputs, sinks_of
@@ -137,7 +138,7 @@ class TextAttribution(Attribution):
         else:
             tokens, rows = self._of_encoder_decoder(prompt, ids, target, options)
         n, scores = len(prompt), rows.scores.to(rows.probabilities.dtype)
-        own = _own(scores, n) if rows.from_position else None
+        own = own_of_output(scores, n) if rows.from_position else None
         return TextAttributionResult(
             input_tokens=prompt.labels,
             output_tokens=output_labels(tokens, prompt.tokenizer),
@@ -164,11 +165,13 @@ class TextAttribution(Attribution):
         check_read(source.tokens, ids, self.model)
         with torch.no_grad():
             scores = method.scores(source)
+            own = own_of_class(method, source, scores)
         label = _class_name(self.model, target, prompt) if method.explains_target else method.get_name()
         return TextAttributionResult(
             input_tokens=prompt.labels,
             output_tokens=[label],
             token_attr=prompt.kept(scores.cpu()),
+            own=None if own is None else prompt.kept(own.cpu()),
             policy=WHOLE_POLICY,
             inp=prompt.inp,
             sinks=prompt.kept_sinks(sinks_of(source)),
@@ -199,13 +202,6 @@ class TextAttribution(Attribution):
             check_length(self.model, len(sequence) - 1, "target")
         check_tokens(self.model, sequence, "target with the start of the decoder")
         return sequence[first:], encoder_decoder_rows(self.attr_method, self.model, ids, sequence[None].to(ids), first)
-
-
-def _own(scores: Tensor, prompt: int) -> Tensor:
-    """Returns the scores (output token, token of the prompt) that the position before an output token gives itself."""
-    own = torch.zeros_like(scores[:, :prompt])
-    own[0, -1] = scores[0, prompt - 1]
-    return own
 
 
 def _kind(model: Any) -> Literal["encoder", "decoder", "encoder-decoder"]:
