@@ -142,7 +142,7 @@ class Adapter(Protocol):
 class FamilyAdapter(Adapter, Protocol):
     """An adapter that tells models of its families from their parts, so that they are found inside other models.
 
-    Of an adapter without `entries`, a source that it recognises is run by its `forward`.
+    A source whose adapter has no `entries` is run by its `forward`.
     """
 
     def entries(self, module: nn.Module) -> tuple[str, ...]:

@@ -33,9 +33,9 @@ def metastable_states(P: Tensor | Factors | Chain, k: int | None = None, *, damp
 
     Generalised Perron cluster cluster analysis (GPCCA). The constant vector and the k − 1 eigenvalues with the largest real
     parts after λ₁ = 1 span an invariant subspace. χ are k vectors in it that are nowhere negative and sum to one at every
-    token. Of these, χ are the crispest (nearest to 0 and 1), weighted by the stationary distribution η. The basis consists
-    of real Schur vectors, so the chain need not be reversible. Real parts count, not moduli: near +1 the walk stays where
-    it is; near −1 or on the unit circle it goes round in cycles.
+    token. χ are the crispest of these (nearest to 0 and 1), weighted by the stationary distribution η. The basis consists of
+    real Schur vectors, so the chain need not be reversible. Real parts count, not moduli: near +1 the walk stays where it is;
+    near −1 or on the unit circle it goes round in cycles.
 
     η is the stationary distribution of the damped chain, which gives every token a weight: reducible and causal chains have
     states too. The subspace is that of the chain itself. Damping would not change it, since damping only scales every

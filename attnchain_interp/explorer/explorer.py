@@ -119,10 +119,11 @@ def explore(
     """Returns a page, one HTML file, in which you point at a token and watch its attention bounce.
 
     The page computes chains itself, so layers, heads and their weights, direction, steps and damping can be changed in it. It
-    always holds |λ₂| and the stationary vector of every head. Of the maps it holds the first of these that fits: the maps of
-    every head, on 256 to 8 levels; the weighted means of each layer's heads; their plain means, or the largest entries of
-    their rows; the mean over all layers, likewise; no maps. The page says how exact its maps are. It opens with the chain that
-    `MultiBounce` walks by default, at the class token, the last token of a decoder, or the state of the greatest TokenRank.
+    always holds |λ₂| and the stationary vector of every head. It holds the maps in the first of these forms that fits: the
+    maps of every head, on 256 to 8 levels; the weighted means of each layer's heads; their plain means, or the largest entries
+    of their rows; the mean over all layers, likewise; no maps. The page says how exact its maps are. It opens with the chain
+    that `MultiBounce` walks by default, at the class token, the last token of a decoder, or the state of the greatest
+    TokenRank.
 
     Args:
         store: maps or factors.

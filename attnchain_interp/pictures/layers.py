@@ -111,7 +111,7 @@ def show_heads(
     A head with |λ₂| near one mixes slowly: it holds regions in which a walk stays long. Each map has its own scale, and
     attention sinks are marked and left out of it, as by `show_layers`.
 
-    Of a text, the picture has a row for each head, with its number, and a column for each token. Rows are TokenRank, or,
+    The picture of a text has a row for each head, with its number, and a column for each token. Rows are TokenRank, or,
     where attention is causal, the attention of the last token. |λ₂| stands beside them. Attention sinks have red labels, are
     listed, and are left out of the scale of colours, which may end at a quantile.
 

@@ -132,19 +132,19 @@ class Sinks:
 def sinks(store: Layers, layers: LayerSelection = "all") -> Sinks:
     """Returns the tokens that take attention and give nothing that tells one token from another.
 
-    A token is a sink of a head where it receives at least twice its even share of attention from the other tokens, and either
-    its value is at most 0.3 times as long as the median value of the head, so that almost nothing moves, or the others give it
-    at least 0.3 of their attention on average, so that it moves the same to all. The first is the first token of a decoder,
-    the second a patch on which a head of a vision transformer without registers gathers. (A sink in the softmax, `sink=` of a
-    layer, is not a token.)
+    A token is a sink of a head where two things hold. It receives at least twice its even share of attention from the other
+    tokens. And either its value is at most 0.3 times as long as the median value of the head, so that almost nothing moves, or
+    the others give it at least 0.3 of their attention on average, so that it moves the same to all. The first token of a
+    decoder has a short value. A patch on which a head of a vision transformer without registers gathers takes much of the
+    attention. (A sink in the softmax, `sink=` of a layer, is not a token.)
 
     A token is a sink of the store where it takes more attention in the heads of which it is one, averaged over all heads and
     layers, than a token receives in all. A decoder's text needs about four tokens for that.
 
-    The thresholds are chosen on validation data: on SmolLM2 they give the first token of each prompt, and of longer texts a
-    few more ("the", a lone space) that the model uses as it uses the first; on DINOv2-small the class token and, of nearly
-    every photograph, one or two patches; on MiniLM the class token; and nothing on the first two with random weights.
-    `received`, `shares` and `value_norms` of the result give what other thresholds need.
+    The thresholds are chosen on validation data. On SmolLM2 they give the first token of each prompt, and in longer texts a
+    few more ("the", a lone space) that the model uses as it uses the first. On DINOv2-small they give the class token, and one
+    or two patches of nearly every photograph. On MiniLM they give the class token. On the first two with random weights they
+    give nothing. `received`, `shares` and `value_norms` of the result give what other thresholds need.
 
     Args:
         store: a store of attention from `capture`, which keeps the lengths of the values.
