@@ -185,7 +185,8 @@ def chain(maps: Tensor, keys: Tensor | None, tokens: Tensor | None, path: str) -
     if not bool(worst <= 2e-2):
         raise ValueError(
             f"a row of {path} sums to 1 ± {float(worst):.3g}. Weights after dropout are not a chain (call .eval()),"
-            " nor are those of a softmax with a sink."
+            " nor are those of a softmax with a sink, or of a head that your trace has set to zero. Set the output of a head"
+            " to zero instead: o_proj.input[..., width * head : width * (head + 1)] = 0."
         )
     inside = torch.where(states[..., None, :], P, 0)
     kept = inside.sum(-1, keepdim=True)

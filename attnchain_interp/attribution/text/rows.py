@@ -216,7 +216,8 @@ def encoder_decoder_rows(method: Method, model: nn.Module, prompt: Tensor, ids: 
     if method.explains_target:
         raise AttentionError(
             f"{name} explains a score, and attribute_text has no rules for the cross-attention of an encoder–decoder.",
-            "Use a method that reads attention alone: MultiBounce, Rollout, TokenRank.",
+            "Use a method that reads attention alone: MultiBounce, Rollout, TokenRank. GradientAttention(model).attribute(ids,"
+            " (position, token), additional_forward_args=(mask, decoder_ids)) explains one output token.",
         )
     with first_logits(model) as seen:
         cross = capture(method.forward_func, reading=Reading(kind="cross"), input_ids=prompt, decoder_input_ids=ids[:, :-1])

@@ -21,6 +21,8 @@ def test_rows_sum_to_one_over_the_states() -> None:
 def test_what_is_not_a_chain_is_refused() -> None:
     with pytest.raises(ValueError, match="a row of layer sums to 1 ± 0.5"):
         chain(MAPS / 2, None, None, "layer")
+    with pytest.raises(ValueError, match=r"set to zero. Set the output of a head to zero instead: o_proj"):
+        chain(MAPS * torch.tensor([1, 0, 1])[:, None, None], None, None, "layer")
     with pytest.raises(ValueError, match=r"tokens is torch.int64 of shape \(4,\); the states are a bool tensor"):
         chain(MAPS, None, torch.arange(4), "layer")
     with pytest.raises(ValueError, match=r"tokens is \[0, 1\]; the states are a bool tensor, \(4,\) or \(2, 4\)"):

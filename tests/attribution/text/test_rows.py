@@ -271,6 +271,8 @@ def test_what_an_encoder_decoder_has_no_meaning_for() -> None:
     for name in ("ColumnSum", "WeightedPageRank"):
         with pytest.raises(ac.AttentionError, match=f"{name} has no start, so it scores the encoder's tokens alike"):
             getattr(attribution, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
+    with pytest.raises(ac.AttentionError, match=r"GradientAttention\(model\)\.attribute\(ids, \(position, token\)"):
+        ac.GradientTokenRank(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
     for name in (name for name in CONCRETE if getattr(attribution, name).explains_target):
         with pytest.raises(ac.AttentionError, match=f"{name} explains a score"):
             getattr(attribution, name)(model).attribute_text(TEXT, "a dog", SEQ2SEQ)
