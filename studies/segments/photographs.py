@@ -39,11 +39,8 @@ class Cut(NamedTuple):
 def read(reader: WholePatches, image: Any, layers: Any) -> tuple[ac.AttentionStore, NDArray[np.float32]]:
     """Returns the attention and the last features (patch, width) of one forward."""
     seen: list[Tensor] = []
-    handle = reader.model.register_forward_hook(lambda *hook: seen.append(hook[2].last_hidden_state))
-    try:
+    with reader.model.register_forward_hook(lambda *hook: seen.append(hook[2].last_hidden_state)):
         store = reader.store(image, layers)
-    finally:
-        handle.remove()
     return store, seen[-1][0][store.tokens.roles[0] == ac.Role.PATCH].float().numpy()
 
 

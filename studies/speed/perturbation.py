@@ -43,9 +43,8 @@ def throughput(made: Callable[[int], tuple[nn.Module, Tensor]], images: int, at_
                 _ = perturbation_curve(model, batch, grid, mode=mode, batch_size=BATCH).auc
 
     seen: list[int] = []
-    hook = model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    curves()
-    hook.remove()
+    with model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0]))):
+        curves()
     batch = data[torch.arange(BATCH) % images]
 
     @torch.no_grad()

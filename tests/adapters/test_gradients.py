@@ -92,14 +92,12 @@ def test_the_gradient_is_the_change_of_the_score(name: str) -> None:
         def remember(_: Any, __: Any, output: Any, outputs: list[Any] = outputs) -> None:
             outputs.append(output)
 
-        with torch.no_grad():
-            handle = model.register_forward_hook(remember)
+        with torch.no_grad(), model.register_forward_hook(remember):
             for step in (1e-3, -1e-3):
                 request = CaptureRequest(StoreCollector(), layer.name, edit=lambda _, maps, move=step * direction: maps + move)
                 adapter.capture(model, (inputs,), {}, request)
                 logits = outputs[-1] if isinstance(outputs[-1], Tensor) else outputs[-1].logits
                 scores.append(logits[(slice(None), *target)] if isinstance(target, tuple) else logits[:, target])
-            handle.remove()
         expected = (gradient * direction).sum((1, 2, 3)).double()
         assert float(expected.abs().max()) > 1e-6, "the map counts"
         rounding = 1e-3 if scores[0].dtype == torch.float32 else 1e-5

@@ -235,10 +235,9 @@ def test_the_logits_of_the_last_positions_alone_are_asked_for() -> None:
     assert torch.equal(found, ac.TokenRank(model).attribute(ids, output="tokens"))
     assert logits_kept(small.bert(), 3) == logits_kept(lambda x: x, 3) == logits_kept(getattr, 3) == logits_kept(None, 3) == {}
     seen: list[Any] = []
-    handle = model.register_forward_hook(lambda _, __, output: seen.append(output.logits.shape[1]))
-    ac.TokenRank(model).attribute(small.ids())
-    ac.TokenRank(model).attribute(small.ids(), model_kwargs={"logits_to_keep": 2})
-    handle.remove()
+    with model.register_forward_hook(lambda _, __, output: seen.append(output.logits.shape[1])):
+        ac.TokenRank(model).attribute(small.ids())
+        ac.TokenRank(model).attribute(small.ids(), model_kwargs={"logits_to_keep": 2})
     assert seen == [1, 2]
 
 

@@ -76,10 +76,8 @@ def test_an_edit_is_what_the_model_goes_on_with(tokens: Tensor) -> None:
         return torch.full_like(maps, 1 / maps.shape[-1])
 
     outputs: list[Tensor] = []
-    handle = model.first.register_forward_hook(lambda *args: outputs.append(args[-1][0]))
-    with torch.no_grad():
+    with torch.no_grad(), model.first.register_forward_hook(lambda *args: outputs.append(args[-1][0])):
         store = adapter.capture(model, (tokens,), {}, CaptureRequest(StoreCollector(), "first", edit=uniform))
-    handle.remove()
     assert seen == ["first"]
     assert float(store.maps().std(-1).mean()) > 0.01, "what is kept is the model's own"
     assert torch.allclose(outputs[-1], outputs[-1][:, :1].expand_as(outputs[-1]), atol=1e-6), "each token saw the same"

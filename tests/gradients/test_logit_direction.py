@@ -19,10 +19,8 @@ LLAMA = [f"model.layers.{k}.self_attn" for k in range(3)]
 
 def outputs_of(block: nn.Module, model: nn.Module, *inputs: Tensor) -> tuple[Tensor, Any]:
     seen: list[Any] = []
-    handle = block.register_forward_hook(lambda _, __, output: seen.append(output))
-    with torch.no_grad():
+    with torch.no_grad(), block.register_forward_hook(lambda _, __, output: seen.append(output)):
         output = model(*inputs)
-    handle.remove()
     return seen[0] if isinstance(seen[0], Tensor) else seen[0][0], output
 
 

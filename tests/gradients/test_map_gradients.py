@@ -100,12 +100,10 @@ def test_a_gradient_is_the_whole_derivative() -> None:
         def remember(_: Any, __: Any, output: Tensor, scores: list[Tensor] = scores) -> None:
             scores.append(output[:, 1])
 
-        with torch.no_grad():
-            handle = model.register_forward_hook(remember)
+        with torch.no_grad(), model.register_forward_hook(remember):
             for step in (1e-5, -1e-5):
                 request = CaptureRequest(StoreCollector(), layer.name, edit=lambda _, maps, move=step * direction: maps + move)
                 adapter.capture(model, (images,), {}, request)
-            handle.remove()
         change = (scores[0] - scores[1]) / 2e-5
         assert torch.allclose(change, (gradient * direction).sum((1, 2, 3)), atol=1e-6)
 

@@ -85,16 +85,12 @@ def sampling_attention(
     with plain_denoiser(pipe) as denoiser, PromptPart(pipe) as part:
         family = family_of(denoiser)
         modules = {name: [name] for name in attention_modules(denoiser)}
-        handles = [
+        with (
             denoiser.register_forward_pre_hook(of_this_thread(before), with_kwargs=True),
             denoiser.register_forward_hook(of_this_thread(after)),
-        ]
-        try:
-            with AttentionRecorder(denoiser, modules, set(modules), mean):
-                yield found
-        finally:
-            for handle in handles:
-                handle.remove()
+            AttentionRecorder(denoiser, modules, set(modules), mean),
+        ):
+            yield found
     absent = [] if isinstance(chosen, slice) else sorted(number for number in chosen if number > forward)
     if seen:
         part.check_stepped()

@@ -146,11 +146,8 @@ def first_logits(model: nn.Module) -> Iterator[list[Tensor]]:
         if not seen:
             seen.append(logits_of(output, "Load the model with its language-model head.").detach())
 
-    handle = model.register_forward_hook(of_this_thread(remember))
-    try:
+    with model.register_forward_hook(of_this_thread(remember)):
         yield seen
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -161,11 +158,8 @@ def last_tokens(model: Any) -> Iterator[list[Tensor]]:
     if not isinstance(head, nn.Linear):
         yield seen
         return
-    handle = head.register_forward_pre_hook(of_this_thread(lambda _, given: seen.append(given[0])))
-    try:
+    with head.register_forward_pre_hook(of_this_thread(lambda _, given: seen.append(given[0]))):
         yield seen
-    finally:
-        handle.remove()
 
 
 def _first_of(last: list[Tensor], count: int) -> tuple[Tensor, int] | None:

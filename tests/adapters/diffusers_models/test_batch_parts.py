@@ -81,9 +81,8 @@ def sampled(pipe: Any, call: dict[str, Any]) -> None:
 def by_hand(pipe: Any, call: dict[str, Any], which: dict[str, Any]) -> torch.Tensor:
     """The mean map of each example of the denoiser's batch, from captures of each forward by itself."""
     denoiser, calls = pipe.transformer if hasattr(pipe, "transformer") else pipe.unet, []
-    handle = denoiser.register_forward_pre_hook(lambda _, *given: calls.append(given), with_kwargs=True)
-    sampled(pipe, call)
-    handle.remove()
+    with denoiser.register_forward_pre_hook(lambda _, *given: calls.append(given), with_kwargs=True):
+        sampled(pipe, call)
     stores = [ac.capture(denoiser, *inputs, reading=ac.Reading(**which), **kwargs) for inputs, kwargs in calls]
     return torch.stack([store.maps().mean((1, 2)) for store in stores]).mean(0)
 

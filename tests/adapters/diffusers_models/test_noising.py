@@ -136,9 +136,8 @@ def test_guidance_of_an_earlier_call_does_not_halve_the_batch() -> None:
 def calls_of(denoiser: Any, run: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     """The arguments of the denoiser's one forward."""
     seen: list[Any] = []
-    handle = denoiser.register_forward_pre_hook(lambda _, inputs, kwargs: seen.append((inputs, kwargs)), with_kwargs=True)
-    run()
-    handle.remove()
+    with denoiser.register_forward_pre_hook(lambda _, inputs, kwargs: seen.append((inputs, kwargs)), with_kwargs=True):
+        run()
     ((inputs, kwargs),) = seen
     return inputs, kwargs
 

@@ -32,9 +32,8 @@ def by_hand(pipe: Any, which: dict[str, Any], steps: int, **options: Any) -> lis
     def remember(_: Any, inputs: Any, kwargs: Any) -> None:
         calls.append((inputs, kwargs))
 
-    handle = denoiser.register_forward_pre_hook(remember, with_kwargs=True)
-    sampled(pipe, steps, **options)
-    handle.remove()
+    with denoiser.register_forward_pre_hook(remember, with_kwargs=True):
+        sampled(pipe, steps, **options)
     return [ac.capture(denoiser, *inputs, reading=ac.Reading(**which), **kwargs) for inputs, kwargs in calls]
 
 

@@ -216,10 +216,9 @@ def test_the_fast_path_is_not_taken_and_the_output_is_the_same() -> None:
     model, inputs, outputs = encoder(), sequences(), []
     with torch.no_grad():
         fast = model(inputs)
-        handle = model.register_forward_hook(lambda _, __, output: outputs.append(output))
-        assert FAST in called(lambda: model(inputs)), "no fast path to keep off"
-        assert FAST not in called(lambda: ac.capture(model, inputs))
-        handle.remove()
+        with model.register_forward_hook(lambda _, __, output: outputs.append(output)):
+            assert FAST in called(lambda: model(inputs)), "no fast path to keep off"
+            assert FAST not in called(lambda: ac.capture(model, inputs))
     assert torch.allclose(outputs[-1], fast, atol=1e-5)
 
 
@@ -375,12 +374,11 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("the model's own trouble")
 
-    handle = model.get_submodule(layers[-1]).register_forward_hook(fail)
-    before = state(model)
-    with pytest.raises(RuntimeError, match="the model's own trouble"):
-        ac.capture(model, **arguments)
-    assert state(model) == before
-    handle.remove()
+    with model.get_submodule(layers[-1]).register_forward_hook(fail):
+        before = state(model)
+        with pytest.raises(RuntimeError, match="the model's own trouble"):
+            ac.capture(model, **arguments)
+        assert state(model) == before
 
 
 @pytest.mark.parametrize("name", ["encoder", "own", "torchvision"])

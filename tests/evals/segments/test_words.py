@@ -21,11 +21,10 @@ def alone(model: Any, pixels: Tensor) -> Tensor:
     """The embedding of every token: the model's own pooling, where each token attends to itself alone in the last layer."""
     tower = model.vision_model
     kept: list[Tensor] = []
-    handle = tower.encoder.layers[-1].self_attn.register_forward_hook(
+    with tower.encoder.layers[-1].self_attn.register_forward_hook(
         lambda module, args, kwargs, out: kept.append(kwargs["hidden_states"] if kwargs else args[0]), with_kwargs=True
-    )
-    tower(pixels)
-    handle.remove()
+    ):
+        tower(pixels)
     values = torch.stack(
         [_self_attention(tower.encoder.layers[-1].self_attn, token[None, None])[0, 0] for token in kept[0][0]]
     )
