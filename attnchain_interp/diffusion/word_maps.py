@@ -16,12 +16,10 @@ from attnchain_interp.diffusion.pipelines import TIMESTEP, HeadWeighting, captur
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.reprs import counted
 from attnchain_interp.store import AttentionStore, Direction, Grid, LayerSelection, TokenLayout
+from attnchain_interp.store.label_texts import byte_characters
 from attnchain_interp.store.layers import check_store
 
 _BEGINNINGS, _END, _CONTINUED = ("▁", "Ġ"), "</w>", "##"  # marks of words by tokenizers
-
-_SEEN = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves in tokens of bytes
-_BYTES = {byte: chr(byte) for byte in _SEEN} | {byte: chr(256 + k) for k, byte in enumerate(sorted({*range(256)} - {*_SEEN}))}
 
 log = logging.getLogger("attnchain_interp")
 
@@ -48,7 +46,7 @@ def tokens_of_word(tokens: TokenLayout, word: str, example: int = 0) -> list[int
         raise AttentionError("these tokens have no labels.", "Give the prompt: capture_pipeline(pipe, prompt=…).")
     labels = tokens.labels[check_position("example", example, tokens.batch)]
     wanted = "".join(word.split())
-    in_bytes = "".join(_BYTES[byte] for byte in wanted.lower().encode())  # as CLIP writes it: "cafÃ©" for "café"
+    in_bytes = "".join(map(byte_characters().__getitem__, wanted.lower().encode()))  # as CLIP writes it: "cafÃ©" for "café"
     found = _places(labels, wanted.casefold()) or _places(labels, in_bytes.casefold())
     if not found:
         there = " ".join(label for label in dict.fromkeys(labels) if label)

@@ -23,7 +23,8 @@ def label_texts(labels: Sequence[str]) -> list[str]:
     ['un', 'like', ' me']
     """
     if any(mark in label for label in labels for mark in "ĠĊ"):
-        decode, known = codecs.getincrementaldecoder("utf-8")("replace").decode, _bytes()
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        known = {character: byte for byte, character in byte_characters().items()}
         return [
             decode(bytes(known[one] for one in label)) if all(one in known for one in label) else label for label in labels
         ]
@@ -35,8 +36,8 @@ def label_texts(labels: Sequence[str]) -> list[str]:
 
 
 @cache
-def _bytes() -> dict[str, int]:
-    """The byte of each character by which byte-level tokenizers write it, as GPT-2 does."""
+def byte_characters() -> dict[int, str]:
+    """Returns byte → the character by which byte-level tokenizers write it, as GPT-2 does."""
     own = [byte for byte in range(256) if 32 < byte < 127 or (byte > 160 and byte != 173)]
     others = [byte for byte in range(256) if byte not in own]
-    return {chr(byte): byte for byte in own} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {byte: chr(byte) for byte in own} | {byte: chr(256 + place) for place, byte in enumerate(others)}

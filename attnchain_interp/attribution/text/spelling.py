@@ -48,6 +48,11 @@ class Spelling:
     def text(self) -> str:
         return "".join(self.pieces)
 
+    @property
+    def _borders(self) -> list[int]:
+        """The characters at which tokens begin, and the end of the text."""
+        return [0, *accumulate(map(len, self.pieces))]
+
     def joined(self, groups: Sequence[Sequence[int]]) -> Spelling:
         """Returns the spelling of groups of tokens."""
         pieces = ["".join(self.pieces[k] for k in group) for group in groups]
@@ -64,9 +69,8 @@ class Spelling:
         if named:
             check_one_of("features", spans, ("word", "sentence", "passage"))
         marks = self._words() if spans == "word" else list(self._marks(spans))
-        starts = [0, *accumulate(map(len, self.pieces))]
         spaces = [len(piece) - len(piece.lstrip()) if piece.strip() else 0 for piece in self.pieces]
-        firsts = [start + space for start, space in zip(starts, spaces, strict=False)]
+        firsts = [start + space for start, space in zip(self._borders, spaces, strict=False)]
         held = [[k for k, first in enumerate(firsts) if start <= first < end] for start, end in marks]
         if named:
             return [kept for group in held if (kept := [k for k in group if not self.template[k]])]
@@ -75,9 +79,8 @@ class Spelling:
         return held
 
     def _words(self) -> list[tuple[int, int]]:
-        starts = [0, *accumulate(map(len, self.pieces))][:-1]
         text, begins, before, apart = self.text, list[int](), "", True
-        for start, piece, template in zip(starts, self.pieces, self.template, strict=True):
+        for start, piece, template in zip(self._borders, self.pieces, self.template, strict=False):
             apart |= template or (before[-1:].isspace() and bool(before.strip()))
             if not piece:
                 continue
@@ -114,10 +117,9 @@ class Spelling:
         return any(character.isupper() for piece in said for character in piece)
 
     def _template_borders(self) -> Iterator[int]:
-        starts = [0, *accumulate(map(len, self.pieces))]
-        for k, template in enumerate(self.template):
+        for borders, template in zip(pairwise(self._borders), self.template, strict=True):
             if template:
-                yield from starts[k : k + 2]
+                yield from borders
 
 
 def spelling_of(ids: Sequence[int], tokenizer: Any, conversation: Conversation | None = None) -> Spelling:
