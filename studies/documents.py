@@ -7,6 +7,7 @@ with its run. A block that fetches a model needs real weights, and so do the blo
 
 from __future__ import annotations
 
+import argparse
 import io
 import linecache
 import re
@@ -80,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

@@ -7,6 +7,7 @@ hypothesis keeps the inputs that broke something in `.hypothesis/`, and tries th
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -110,4 +111,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

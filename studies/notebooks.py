@@ -6,8 +6,8 @@ the code in the notebooks. The site offers them on the pages.
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -65,6 +65,12 @@ def write(folder: Path) -> list[Path]:
     return files
 
 
-if __name__ == "__main__":
-    for written in write(Path(sys.argv[1])):
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    for written in write(parser.parse_args().folder):
         print(written)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ It measures nothing. docs/real-text.json and docs/real-vision.json hold the figu
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -85,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()
