@@ -125,11 +125,8 @@ def silenced(module: Any, call: Callable[[], Any]) -> Any:
         if output.shape[1] > 2:  # an edit applies to the first step of a generation
             output[:, 2] = 0
 
-    handle = module.model.layers[0].register_forward_hook(zero)
-    try:
+    with module.model.layers[0].register_forward_hook(zero):
         return call()
-    finally:
-        handle.remove()
 
 
 def test_edits_apply_to_a_capture() -> None:
@@ -454,9 +451,8 @@ def test_interventions_upstream_change_the_result() -> None:
     def intervene(_: nn.Module, __: Any, output: Tensor) -> None:
         output[:, 2] = 0
 
-    handle = model._module.model.layers[0].register_forward_hook(intervene)
-    wanted = ranked(ac.capture(model, LONG).maps())
-    handle.remove()
+    with model._module.model.layers[0].register_forward_hook(intervene):
+        wanted = ranked(ac.capture(model, LONG).maps())
     untouched = ranked(ac.capture(model, LONG).maps())
     assert float((wanted - untouched)[:, 1:].abs().max()) > 1e-2
     assert torch.allclose(torch.cat([before, after], 1), wanted, atol=1e-5)

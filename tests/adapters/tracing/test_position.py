@@ -44,9 +44,8 @@ def test_places() -> None:
 
 
 def by_hook(model: Any, module: Any, zero: Any) -> torch.Tensor:
-    handle = module.register_forward_pre_hook(zero)
-    maps = ac.capture(model, LONG).maps()
-    handle.remove()
+    with module.register_forward_pre_hook(zero):
+        maps = ac.capture(model, LONG).maps()
     return ac.stationary(maps, 0.5, torch.eye(7)[-1])
 
 

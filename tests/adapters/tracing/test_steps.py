@@ -78,9 +78,8 @@ def test_interventions_of_each_step_count() -> None:
     def zero(_: Any, __: Any, output: torch.Tensor) -> None:
         output[:, -1] = 0
 
-    handle = model._module.model.embed_tokens.register_forward_hook(zero)
-    maps = ac.capture(model._module.generate, **model.tokenizer(LONG, return_tensors="pt"), **FOUR).maps()
-    handle.remove()
+    with model._module.model.embed_tokens.register_forward_hook(zero):
+        maps = ac.capture(model._module.generate, **model.tokenizer(LONG, return_tensors="pt"), **FOUR).maps()
     assert torch.allclose(ranks[-1], ac.stationary(maps, 0.5, torch.eye(10)[-1]), atol=1e-5)
 
 
