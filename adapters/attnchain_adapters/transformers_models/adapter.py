@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar, final
 
@@ -99,10 +99,7 @@ class TransformersAdapter:
                 tokens = expect(given)
                 runs = partial(request.runs or source, *inputs, **kwargs)
                 check_replaced("transformers", model, runs, stack.layers, set(wanted), tokens.batch)
-                takes = "position_ids" in inspect.signature(type(model).forward).parameters
-                positions = PaddedPositions(type(model).__name__, tokens, given.get("input_ids"), takes)
-                if positions.waits:
-                    opened.enter_context(positions)
+                opened.enter_context(_positions(model, tokens, given.get("input_ids")))
             taker = request.collector if generation is None else generation.steps
             beside = [name for each in stacks for name in each.layers]
             recording = opened.enter_context(recorder(model, stack.layers, set(wanted), taker, request.edit, beside))
@@ -138,6 +135,8 @@ class TransformersAdapter:
                 request = requests[kind]
                 tokens, queries = layouts_of(source, stack, arguments, request.reading.tokenizer)
                 request.collector.expect(Expected(tokens, len(stack.names), stack.heads, stack.fused, queries))
+                if kind == "encoder":
+                    opened.enter_context(_positions(source, tokens, arguments.get("input_ids")))
                 beside = attention_modules(source)
                 watching = recorder(source, stack.layers, set(stack.names), request.collector, request.edit, beside)
                 recorders[kind] = opened.enter_context(watching)
@@ -187,6 +186,13 @@ def _check_signature(model: Any) -> None:
             f"forward of {name} takes ({takes}), and the layout of its tokens is read from {main}.",
             f"Name the argument {main}, or write a module that holds the model and calls it: self.model({main}=…).",
         )
+
+
+def _positions(model: Any, tokens: TokenLayout, ids: Any) -> AbstractContextManager[object]:
+    """Returns a context that warns of positions which count the padding before a text."""
+    takes = "position_ids" in inspect.signature(type(model).forward).parameters
+    positions = PaddedPositions(type(model).__name__, tokens, ids, takes)
+    return positions if positions.waits else nullcontext()
 
 
 def _decoded(model: Any, ids: Tensor) -> dict[str, Tensor]:

@@ -66,6 +66,17 @@ def test_the_remedies_of_the_message_hold(build: Any) -> None:
         assert torch.allclose(right, ac.capture(build(), IDS.flip(1)[1:, :4]).maps()[0], atol=1e-5)
 
 
+def test_an_encoder_with_a_decoder() -> None:
+    sizes: Any = {"d_model": 32, "vocab_size": 40, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 16}
+    model = transformers.BartForConditionalGeneration(transformers.BartConfig(**sizes)).eval()
+    decoded = torch.tensor([[5, 8], [5, 8]])
+    with pytest.warns(UserWarning, match="Example 1 has 3 tokens of padding.* Pad on the right"):
+        ac.GradientAttention(model).attribute(IDS, (1, 7), additional_forward_args=(MASK, decoded))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ac.GradientAttention(model).attribute(IDS.flip(1), (1, 7), additional_forward_args=(MASK.flip(1), decoded))
+
+
 @pytest.mark.parametrize("build", [llama, opt])
 def test_other_positions_are_no_matter(build: Any) -> None:
     """Rotations leave differences, and OPT counts the tokens of the mask."""
