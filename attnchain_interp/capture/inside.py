@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar, final
 
+import torch
 from torch import Tensor, nn
 
 from attnchain_interp.capture.adapter import (
@@ -62,7 +63,7 @@ class InsideAdapter:
         def read(known: Known, called: Any, args: Any, named: Any, runs: Any, told: Any) -> CollectorInside[Result]:
             given = [*args, *named.values()]
             outer = {str(place): value for place, value in enumerate(inputs)} | dict(kwargs)
-            within = _within(request, name, known, given, runs, told, argument_of(given, outer))
+            within = _within(request, name, known, given, runs, told, origin_of(given, outer))
             return known.adapter.capture(called, args, named, within)
 
         inside, outside = self._run(source, inputs, kwargs, request, read)
@@ -157,12 +158,12 @@ def _within(
     given: Sequence[Any],
     runs: Callable[..., Any],
     told: Callable[[Any], None],
-    argument: str | None = None,
+    origin: str | None = None,
 ) -> CaptureRequest[CollectorInside[Result]]:
     """Returns the request to the adapter of the known model, for a collector that gets the full paths of layers.
 
-    The metadata say where the model stands in the source `name`, the size of its images, if there are any, and which argument
-    of the source it is given, if not the first.
+    The metadata say where the model stands in the source `name`, the size of its images, if there are any, and the `origin` of
+    its tokens, if they are not those of the first argument of the source.
     """
     reading, edit = request.reading, request.edit
     prefix, metadata = "", {}
@@ -171,8 +172,8 @@ def _within(
     images = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.ndim == 4]
     if images:
         metadata["images"] = f"{images[0].shape[2]}×{images[0].shape[3]}"
-    if argument is not None:
-        metadata["input"] = f"argument {argument}"
+    if origin is not None:
+        metadata["input"] = origin
     if reading.tower == known.path:
         reading = replace(reading, tower=None)
     renamed = edit and (lambda name, maps: edit(prefix + name, maps))
@@ -187,15 +188,49 @@ def _beside(whole: nn.Module, known: Sequence[Known], name: str) -> bool:
     return name in dict(whole.named_modules()) and not inside
 
 
-def argument_of(given: Sequence[Any], outer: Mapping[str, Any]) -> str | None:
-    """Returns the name of the argument of a source that a model inside is given, as it is or in part.
+def origin_of(given: Sequence[Any], outer: Mapping[str, Any]) -> str | None:
+    """Returns in words which tokens a model inside is given, where they are not those of the first argument of the source.
 
-    None where it is given the first one, or nothing that is one of them: a tensor that the source has made.
+    They are those of another argument, as it is or in part, or those of the first one at other places. None where the model is
+    given the first one, or nothing that is one of them: a tensor that the source has made.
     """
     places = {name: _place(value) for name, value in outer.items() if isinstance(value, Tensor)}
-    inner = {_place(value) for value in given if isinstance(value, Tensor)} - {None}
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    inner = {_place(value) for value in tensors} - {None}
     there = [name for name, place in places.items() if place in inner]
-    return there[0] if there and next(iter(places)) not in there else None
+    if there and next(iter(places)) not in there:
+        return f"argument {there[0]}"
+    first = next((value for value in outer.values() if isinstance(value, Tensor)), None)
+    return None if first is None or not _moved(tensors, first) else "inputs at other places (sorted, shifted or turned)"
+
+
+@torch.no_grad()
+def _moved(given: Sequence[Tensor], first: Tensor) -> bool:
+    """Returns whether the values of `first` are given in another order, or one place beside their own. Channels may change."""
+
+    def sorts(tensor: Tensor) -> bool:
+        return _place(tensor) is not None and not tensor.is_meta and not tensor.is_complex()
+
+    alike = [each for each in given if each.shape == first.shape and each.dtype == first.dtype and sorts(each)]
+    if first.ndim < 2 or not sorts(first) or not alike:
+        return False
+    mine, *others = (_without_channels(each.detach()).to(first.device) for each in (first, *alike))
+    if any(torch.equal(each, mine) for each in others):
+        return False
+    values = mine.flatten().sort().values
+    return any(torch.equal(each.flatten().sort().values, values) or _shifted(each, mine) for each in others)
+
+
+def _without_channels(tensor: Tensor) -> Tensor:
+    """Sorts the channels of images, and the features of embeddings: places stay where they are."""
+    return tensor.sort({4: 1, 3: 2}[tensor.ndim]).values if tensor.ndim in (3, 4) else tensor
+
+
+def _shifted(one: Tensor, other: Tensor) -> bool:
+    """Returns whether one of two texts (batch, token) is the other, a token further on."""
+    if one.ndim != 2 or one.shape[1] < 2:
+        return False
+    return any(torch.equal(late[:, 1:], early[:, :-1]) for late, early in ((one, other), (other, one)))
 
 
 def _place(tensor: Tensor) -> int | None:

@@ -12,7 +12,7 @@ from torchvision.models import VisionTransformer
 
 import attnchain_interp as ac
 from attnchain_interp.capture import adapter_of
-from attnchain_interp.capture.inside import InsideAdapter
+from attnchain_interp.capture.inside import InsideAdapter, origin_of
 from attnchain_interp.gradients import capture_layer_gradients
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -303,6 +303,56 @@ def test_scores_of_a_model_that_is_given_another_argument_do_not_lie_on_the_inpu
         method.attribute(IMAGES, model_kwargs={"y": IMAGES + 1}, reading=other)
     grid = method.attribute(IMAGES, additional_forward_args=IMAGES + 1, reading=other, output="grid")
     assert grid.shape == (2, 2, 2)
+
+
+MOVES = {
+    "examples sorted": lambda x: x[x.flatten(1).sum(1).argsort()],
+    "a mirror": lambda x: x.flip(-1),
+    "turned": lambda x: x.mT,
+    "rolled": lambda x: x.roll(8, -1),
+}
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_scores_of_tokens_at_other_places_do_not_lie_on_the_input(move: Any) -> None:
+    images = IMAGES[IMAGES.flatten(1).sum(1).argsort(descending=True)]
+    model = Moved(move).eval()
+    for method in (ac.TokenRank(model), ac.GradientAttention(model)):
+        with pytest.raises(ac.AttentionError, match="tokens of the inputs at other places"):
+            method.attribute(images, 1)
+        assert torch.equal(
+            method.attribute(images, 1, output="grid"), type(method)(model.vit).attribute(move(images), 1, output="grid")
+        )
+
+
+def test_removed_tokens_are_not_those_at_other_places() -> None:
+    with pytest.raises(ac.AttentionError, match="tokens of the inputs at other places"):
+        ac.LeaveOneOut(Moved(MOVES["a mirror"]).eval()).attribute(IMAGES, 1)
+
+
+def test_channels_in_another_order_are_at_their_places() -> None:
+    model = Moved(lambda x: x.flip(1)).eval()
+    assert torch.equal(ac.TokenRank(model).attribute(IMAGES), ac.TokenRank(model.vit).attribute(IMAGES.flip(1)))
+
+
+@pytest.mark.parametrize(
+    ("given", "moved"),
+    [
+        ([[5, 6, 7, 8], [1, 2, 3, 4]], True),
+        ([[4, 3, 2, 1], [8, 7, 6, 5]], True),
+        ([[0, 1, 2, 3], [0, 5, 6, 7]], True),
+        ([[2, 3, 4, 0], [6, 7, 8, 0]], True),
+        ([[1, 2, 3, 4], [5, 6, 7, 8]], False),
+        ([[1, 2, 3, 3], [5, 3, 7, 8]], False),
+        ([[11, 12, 13, 14], [15, 16, 17, 18]], False),
+    ],
+)
+def test_texts_at_other_places(given: list[list[int]], moved: bool) -> None:
+    mine, other = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor(given)
+    origin = origin_of([torch.ones_like(mine), other], {"ids": mine})
+    assert origin == ("inputs at other places (sorted, shifted or turned)" if moved else None)
+    assert origin_of([other, mine.clone()], {"ids": mine}) is None
+    assert origin_of([mine], {"ids": mine}) is None
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning", "ignore:The PyTorch API of nested tensors")
