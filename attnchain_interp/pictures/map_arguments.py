@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,6 +19,12 @@ from attnchain_interp.store import AttentionStore, Sinks
 
 Read = Sequence[Box | None] | AttentionStore | None
 """For each image the part that the model read, or a store whose patches say it; None is the whole image."""
+
+_STRETCHED: Final = 1.2  # how much longer a side of a patch is than the other
+_READ_PARTS: Final = (
+    "Pass read=[ac.pictures.read_part(preprocess, *image.size) for image in images], or read=[None] * len(images) if it"
+    " cropped nothing."
+)
 
 
 def batch_of_maps(values: Any, name: str) -> NDArray[np.float64]:
@@ -67,6 +74,25 @@ def images_of(images: Any, normalization: Any, needed: int) -> list[NDArray[np.f
     if len(images) != needed:
         raise AttentionError(f"images holds {len(images)}, for {needed} examples or rows of maps.", "Give one image for each.")
     return [displayable(image, normalization) for image in images]
+
+
+def warn_of_stretched(maps: Iterable[Iterable[NDArray[Any]]], images: Any, pictures: Iterable[NDArray[Any]]) -> None:
+    """Warns of the first photograph on which patches of its maps are not square: perhaps the model read a part of it.
+
+    An array or a tensor of images is taken for the model's input.
+    """
+    if not isinstance(images, list | tuple):
+        return
+    pairs = enumerate(zip(maps, pictures, strict=True))
+    shapes = [(k, *scores.shape, *picture.shape[:2]) for k, (row, picture) in pairs for scores in row]
+    for k, rows, columns, height, width in shapes:
+        if max(width * rows, height * columns) > _STRETCHED * min(width * rows, height * columns):
+            warnings.warn(
+                f"A map of {rows} × {columns} is stretched over all of image {k + 1}, of {width} × {height} pixels. If the"
+                f" preprocessing cropped the image, the map is in the wrong place. {_READ_PARTS}",
+                stacklevel=3,
+            )
+            return
 
 
 def parts_of(read: Read, pictures: list[NDArray[np.float64]]) -> list[Box]:

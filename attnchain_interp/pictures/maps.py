@@ -33,6 +33,7 @@ from attnchain_interp.pictures.map_arguments import (
     images_of,
     parts_of,
     under,
+    warn_of_stretched,
 )
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import frame_sinks, list_sinks, sink_patches, without
@@ -78,7 +79,8 @@ def show_attribution(
         smooth: blend the colours of neighbouring patches, instead of one colour for each.
         read: the store of the images, where patches do not divide them: its patches cover a part. Or for each image the part
             that the model read, in pixels (left, top, right, bottom), such as `read_part` finds; None is the whole image. The
-            part is framed, and the picture says how large it is.
+            part is framed, and the picture says how large it is. A list of images on which patches
+            are not square gets a warning without `read`.
         title: above the picture: the method and the model, for example.
 
     Raises:
@@ -88,6 +90,8 @@ def show_attribution(
     check_colours(signed, cmap)
     maps = batch_of_maps(attributions, "attributions")
     pictures = images_of(images, normalization, len(maps))
+    if read is None:
+        warn_of_stretched(maps[:, None], images, pictures)
     names = check_names(titles, "titles", len(maps))
     parts = parts_of(read, pictures)
     check_sinks(sinks, len(maps))
@@ -183,6 +187,8 @@ def show_grid(
     cells = cells_of(maps)
     width = max(map(len, cells))
     pictures = images_of(images, normalization, len(cells))
+    if read is None:
+        warn_of_stretched(cells, images, pictures)
     parts = parts_of(read, pictures)
     row_names, column_names = check_names(rows, "rows", len(cells)), check_names(columns, "columns", width)
     figure, axes = blank_axes(len(cells), width + bool(pictures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_a_part_that_reaches_beyond_the_image_is_framed_inside_it() -> None:
     half = pictures.show_attribution(CELLS[:1], [photograph], read=[(-5, 0, 15, 20)])
     assert half.get_axes()[0].patches[0].get_bbox().bounds == (-0.5, -0.5, 15, 20)  # type: ignore[attr-defined]
     assert caption(half) == "The model read the framed part, 50% of the image."
+
+
+@pytest.mark.parametrize("show", [pictures.show_attribution, lambda *given, **read: as_grid(*given, **read)])
+def test_a_map_stretched_over_a_photograph_that_was_perhaps_cropped_gets_a_warning(show: Any) -> None:
+    photographs, square = [np.zeros((20, 20, 3)), np.zeros((20, 30, 3))], [np.zeros((20, 22, 3))] * 2
+    with pytest.warns(UserWarning, match=r"map of 2 × 2 is stretched over all of image 2, of 30 × 20 pixels.*read_part"):
+        show(np.ones((2, 2, 2)), photographs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        show(np.ones((2, 2, 2)), photographs, read=[None, None])
+        show(np.ones((2, 2, 2)), photographs, read=[None, (5, 0, 25, 20)])
+        show(np.ones((2, 2, 2)), square)
+        show(np.ones((2, 2, 2)), np.zeros((2, 20, 30, 3)))
+        show(np.ones((2, 2, 2)))
 
 
 def test_each_image_has_a_line_where_parts_differ() -> None:

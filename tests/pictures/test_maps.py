@@ -126,7 +126,9 @@ def test_scales_of_rows_columns_and_each() -> None:
 
 def test_maps_stand_beside_their_image() -> None:
     photographs = [np.zeros(size) for size in ((40, 60, 3), (60, 40, 3), (30, 60, 3))]
-    figure = pictures.show_grid({"a": torch.rand(3, 2, 2), "b": torch.rand(3, 2, 2)}, photographs, share="column")
+    figure = pictures.show_grid(
+        {"a": torch.rand(3, 2, 2), "b": torch.rand(3, 2, 2)}, photographs, share="column", read=[None] * 3
+    )
     pixels(figure)
     axes = figure.get_axes()[:9]
     heights = [axis.get_position().y0 for axis in axes]
