@@ -16,6 +16,8 @@ from attnchain_adapters.softmaxes.map_product import Product
 from attnchain_adapters.softmaxes.trail import SoftmaxTrail
 from attnchain_adapters.softmaxes.two_softmaxes import Doubt
 
+from ..random_attention import sparsemax
+
 B, H, Q, K, D = 2, 3, 4, 5, 6
 
 
@@ -297,13 +299,6 @@ def test_maps_that_square_weights_mix_are_maps_still() -> None:
     assert isinstance(attention, Product)
     assert (mixing.weighs, attention.weighs) == (True, False), "either may be a memory as wide as it is long"
     assert torch.allclose(attention.maps, MAPS.roll(-1, -1), atol=1e-6)
-
-
-def sparsemax(logits: Tensor) -> Tensor:
-    ordered = logits.sort(-1, descending=True).values
-    excess = (ordered.cumsum(-1) - 1) / torch.arange(1, K + 1)
-    count = (ordered > excess).sum(-1, keepdim=True)
-    return (logits - excess.gather(-1, count - 1)).clamp(min=0)
 
 
 class Hidden(torch.autograd.Function):

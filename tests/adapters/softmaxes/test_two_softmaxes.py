@@ -17,6 +17,8 @@ from attnchain_adapters.softmaxes.marks import Mark, Marks
 from attnchain_adapters.softmaxes.trail import SoftmaxTrail
 from attnchain_adapters.softmaxes.two_softmaxes import Doubt, Doubts, map_of_two, may_attend, told
 
+from ..random_attention import sparsemax
+
 TOKENS, WIDTH = 7, 8
 TEXT = ac.Reading(tokens=ac.TokenLayout.text())
 
@@ -109,12 +111,6 @@ def built(mix: Callable[..., Tensor], width: int = WIDTH) -> Any:
 
 def maps(q: Tensor, k: Tensor) -> Tensor:
     return (q @ k.mT).softmax(-1)
-
-
-def sparsemax(x: Tensor) -> Tensor:
-    ordered = x.sort(-1, descending=True).values
-    excess = (ordered.cumsum(-1) - 1) / torch.arange(1, x.shape[-1] + 1)
-    return (x - excess.gather(-1, (ordered > excess).sum(-1, keepdim=True) - 1)).clamp(min=0)
 
 
 def with_sink(x: Tensor) -> Tensor:
