@@ -99,7 +99,9 @@ class InsideAdapter:
                 )
             within: dict[StackKind, CaptureRequest[CollectorInside[Result]]]
             given = [*args, *named.values()]
-            within = {kind: _within(request, name, known, given, runs, told) for kind, request in requests.items()}
+            first = next((value for value in (*inputs, *kwargs.values()) if isinstance(value, Tensor)), None)
+            origin = origin_of(given, {"0": first})  # the decoder is given another argument
+            within = {kind: _within(request, name, known, given, runs, told, origin) for kind, request in requests.items()}
             return known.adapter.capture_encoder_decoder(called, args, named, within)
 
         inside, outside = self._run(source, inputs, kwargs, next(iter(requests.values())), read)

@@ -157,6 +157,21 @@ def test_an_encoder_decoder_inside() -> None:
     assert not adapter.is_encoder_decoder(only)
 
 
+def test_an_encoder_decoder_inside_that_is_given_the_text_backwards() -> None:
+    class Backwards(nn.Module):
+        def __init__(self, move: Any) -> None:
+            super().__init__()
+            self.model, self.move = t5(), move
+
+        def forward(self, ids: Tensor, decoder_input_ids: Tensor) -> Tensor:
+            return self.model(input_ids=self.move(ids), decoder_input_ids=decoder_input_ids).logits[:, -1]
+
+    arguments: dict[str, Any] = {"target": 1, "model_kwargs": {"decoder_input_ids": IDS[:, :4]}}
+    assert ac.GradientAttention(Backwards(lambda ids: ids + 1).eval()).attribute(IDS, **arguments).shape == IDS.shape
+    with pytest.raises(ac.AttentionError, match="tokens of the inputs at other places"):
+        ac.GradientAttention(Backwards(lambda ids: ids.flip(1)).eval()).attribute(IDS, **arguments)
+
+
 def test_generation_inside() -> None:
     model, options = gpt2(), {"max_new_tokens": 3, "do_sample": False}
     expected = ac.capture(model.generate, IDS[:1], **options)
