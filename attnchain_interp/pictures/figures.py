@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import Any, Final, Literal, final
 
 import numpy as np
@@ -157,9 +157,19 @@ def write_title(figure: Figure, title: str | None, otherwise: str = "") -> None:
         check_type("title", title, str, 'Pass title="a few words".')
     if title := title or otherwise:
         lines = map(visible, title.splitlines())
-        text = "\n".join(fill(line, max(30, int(16 * figure.get_figwidth()))) for line in lines)
+        text = "\n".join(evenly_broken(line, max(30, int(16 * figure.get_figwidth()))) for line in lines)
         figure.set_figheight(figure.get_figheight() + 0.13 * (text.count("\n") + 1))
         figure.suptitle(text, fontsize=8, **PLAIN)
+
+
+def evenly_broken(text: str, width: int) -> str:
+    """Breaks a text into as few lines of at most `width` characters as hold it, of nearly the same length.
+
+    >>> evenly_broken("one two three four", 14)
+    'one two\\nthree four'
+    """
+    lines = len(wrap(text, width))
+    return next(fill(text, each) for each in range(1, width + 1) if len(wrap(text, each)) <= lines)
 
 
 def store_title(what: str, store: AttentionStore, layers: LayerSelection, **settings: Any) -> str:
@@ -184,7 +194,7 @@ def store_title(what: str, store: AttentionStore, layers: LayerSelection, **sett
 def write_caption(figure: Figure, lines: Sequence[str]) -> None:
     """Writes lines under a figure, each broken into lines that fit."""
     if lines:
-        text = "\n".join(fill(visible(line), max(30, int(20 * figure.get_figwidth()))) for line in lines)
+        text = "\n".join(evenly_broken(visible(line), max(30, int(20 * figure.get_figwidth()))) for line in lines)
         figure.set_figheight(figure.get_figheight() + 0.1 * (text.count("\n") + 2))
         figure.supxlabel(text, fontsize=6, **PLAIN)
 

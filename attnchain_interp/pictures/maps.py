@@ -79,8 +79,8 @@ def show_attribution(
         smooth: blend the colours of neighbouring patches, instead of one colour for each.
         read: the store of the images, where patches do not divide them: its patches cover a part. Or for each image the part
             that the model read, in pixels (left, top, right, bottom), such as `read_part` finds; None is the whole image. The
-            part is framed, and the picture says how large it is. A list of images on which patches
-            are not square gets a warning without `read`.
+            part is framed, and the picture says how large it is. A list of images on which patches are not square gets a
+            warning without `read`.
         title: above the picture: the method and the model, for example.
 
     Raises:

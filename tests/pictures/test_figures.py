@@ -20,6 +20,7 @@ from attnchain_interp.pictures.figures import (
     blank_axes,
     colour_bar,
     draw_map,
+    evenly_broken,
     frame_patch,
     name_column,
     name_row,
@@ -120,6 +121,17 @@ def test_a_map_over_an_image_covers_it_and_lets_it_through() -> None:
     assert below.get_alpha() is None
     depth = np.asarray(above.get_alpha())
     assert (depth.min(), depth.max()) == (pytest.approx(0.3 + 0.45 * MAP.min() / MAP.max()), pytest.approx(0.75))
+
+
+def test_no_line_of_a_caption_is_a_single_word() -> None:
+    text = "Each map has its own scale, from zero to its greatest value, and sinks are left out of it."
+    for width in range(30, 100):
+        lines = evenly_broken(text, width).splitlines()
+        assert " ".join(lines) == text
+        assert max(map(len, lines)) <= width
+        assert max(map(len, lines)) - min(map(len, lines)) < 20
+    assert evenly_broken("", 30) == ""
+    assert evenly_broken("x" * 70, 30).count("\n") == 2, "a long word is cut"
 
 
 def test_signs_choose_the_colours() -> None:
