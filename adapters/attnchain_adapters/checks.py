@@ -46,6 +46,11 @@ def arguments_of(
     return dict(inspect.signature(method).bind_partial(model, *inputs, **kwargs).arguments) | dict(kwargs)
 
 
+def takes_hooks(module: nn.Module) -> bool:
+    """Returns whether a module takes hooks: a scripted transform of images takes none."""
+    return not isinstance(module, torch.jit.ScriptModule)
+
+
 def is_run_by(module: nn.Module, method: str, framework: str, argument: str) -> bool:
     """Returns whether a method of a module is the framework's own, or one of a user's that takes the argument by its name."""
     function = getattr(type(module), method, None)

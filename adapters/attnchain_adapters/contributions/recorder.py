@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
+from attnchain_adapters.checks import takes_hooks
 from attnchain_adapters.contributions.trace import ContributionTrace
 from attnchain_adapters.recording.attention_calls import AttentionCall
-from attnchain_adapters.recording.attention_recorder import AttentionRecorder, takes_hooks
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
 from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import AttentionError
 from attnchain_interp.capture import AttentionBlock, BlockCollector, of_this_thread

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from attnchain_adapters.checks import check_shown
+from attnchain_adapters.checks import check_shown, takes_hooks
 from attnchain_adapters.recording.attention_calls import AttentionCall, AttentionCalls, heads_of
 from attnchain_adapters.recording.patches import Patches
 from attnchain_adapters.softmaxes.two_softmaxes import DOUBT, Doubt
@@ -24,11 +24,6 @@ from attnchain_interp.capture import Edit, OutputCollector, Shown, of_this_threa
 from attnchain_interp.store import LayerSelection, names_given
 
 _FUSED: Final = frozenset((F.scaled_dot_product_attention, F.multi_head_attention_forward))
-
-
-def takes_hooks(module: nn.Module) -> bool:
-    """Returns whether a module takes hooks: a scripted transform of images takes none."""
-    return not isinstance(module, torch.jit.ScriptModule)
 
 
 class Taker(Protocol):

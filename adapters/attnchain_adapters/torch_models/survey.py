@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from attnchain_adapters.checks import takes_hooks
 from attnchain_adapters.recording.attention_calls import AttentionCall, heads_of
-from attnchain_adapters.recording.attention_recorder import AttentionRecorder, takes_hooks
+from attnchain_adapters.recording.attention_recorder import AttentionRecorder
 from attnchain_adapters.softmaxes.two_softmaxes import DOUBT, Doubt
 from attnchain_adapters.torch_models.provenance import Origin, Provenance
 from attnchain_adapters.torch_operators import function_of
