@@ -171,6 +171,10 @@ def explore(
     measured = MeasuredMaps(chains, room)
     if image is not None and getattr(image, "ndim", 0) == 4:
         image = image[example]
+    if image is not None:
+        from attnchain_interp.pictures.images import warn_of_photograph
+
+        warn_of_photograph(image, store.tokens.grid)
     if title is None:
         title = store.metadata.get("model", "Attention")
     given = methods or {}, curves or {}, targets or {}

@@ -31,7 +31,7 @@ from attnchain_interp.pictures.figures import (
     store_title,
     write_title,
 )
-from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.images import displayable, warn_of_photograph
 from attnchain_interp.pictures.scale import Scale
 from attnchain_interp.pictures.sink_marks import draw_marked
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, LayerWeights, Start
@@ -80,6 +80,7 @@ def show_bounces(
     """
     steps = shown_steps(steps)
     found = Walk.over(store, start, max(steps), layers, heads, damping, example, layer_weights, balanced)
+    warn_of_photograph(image, store.tokens.grid)
     shown = {f"n = {n}": found.maps[n] for n in steps} | {"n = ∞": found.limit}
     before = int(image is not None)
     figure, axes = blank_axes(1, len(shown) + before)
@@ -177,6 +178,7 @@ def animate_bounces(
     path = checked_path(path, ("gif", "mp4"))
     writer = _writer(path)
     found = Walk.over(store, start, steps, layers, heads, damping, example, layer_weights, balanced)
+    warn_of_photograph(image, store.tokens.grid)
     figure, axes = blank_axes(1, 1 if image is None else 2, cell=2.4)
     if image is not None:
         found.draw_start(axes[0, 0], displayable(image, normalization), store)

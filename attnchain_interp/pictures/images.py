@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.scale import finite
 
 _COLOURS = ("RGB", "L", "1", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of PIL
+_STRETCHED: Final = 1.2  # how much longer a side of a patch is than the other
 _NAMES = (("mean", "std"), ("image_mean", "image_std"))
 _WAYS = "(mean, std), a timm model or its data config, an image processor of transformers, or a Normalize of torchvision"
 
@@ -55,6 +57,26 @@ def displayable(image: Any, normalization: Any = None) -> NDArray[np.float64]:
         span = np.ptp(pixels)
         pixels = (pixels - pixels.min()) / (span if span > 0 else 1)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def is_stretched(grid: tuple[int, int], height: int, width: int) -> bool:
+    """Returns whether the patches of a grid (rows, columns) over all of an image are not square."""
+    rows, columns = grid
+    return max(width * rows, height * columns) > _STRETCHED * min(width * rows, height * columns)
+
+
+def warn_of_photograph(image: Any, grid: tuple[int, int] | None) -> None:
+    """Warns the caller's caller of an image of PIL on which patches are not square: perhaps the model read a part of it.
+
+    A tensor or an array is taken for the model's input.
+    """
+    if isinstance(image, Image) and grid is not None and is_stretched(grid, image.height, image.width):
+        warnings.warn(
+            f"A grid of {grid[0]} × {grid[1]} is stretched over all of an image of {image.width} × {image.height} pixels. If"
+            " the preprocessing cropped the image, the patches are in the wrong places. Pass the part that the model"
+            " read, or the model's input, such as pixel_values[0], with its normalization.",
+            stacklevel=3,
+        )
 
 
 def _without_palette(image: Image) -> Image:

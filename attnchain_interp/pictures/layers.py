@@ -25,7 +25,7 @@ from attnchain_interp.pictures.figures import (
     store_title,
     write_title,
 )
-from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.images import displayable, warn_of_photograph
 from attnchain_interp.pictures.sink_marks import draw_marked
 from attnchain_interp.pictures.text_heads import show_text_heads
 from attnchain_interp.store import AttentionStore, Heads, LayerSelection, Role
@@ -70,6 +70,7 @@ def show_layers(
     Source: Erel et al. 2025, the comparison of TokenRank with column sum, centre and class token.
     """
     check_images(store)
+    warn_of_photograph(image, store.tokens.grid)
     tokens, names = store.tokens, [layer.name for layer in store.select(layers)]
     starts = {"centre token": "center", "column sum": "uniform", "class token": "class"}
     if not bool((tokens.roles == Role.CLASS).any()):

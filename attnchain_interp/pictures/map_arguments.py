@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from attnchain_interp.checks import check_one_of, check_type
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import Box, covered_box
-from attnchain_interp.pictures.images import displayable
+from attnchain_interp.pictures.images import displayable, is_stretched
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.store import AttentionStore, Sinks
 
 Read = Sequence[Box | None] | AttentionStore | None
 """For each image the part that the model read, or a store whose patches say it; None is the whole image."""
 
-_STRETCHED: Final = 1.2  # how much longer a side of a patch is than the other
 _READ_PARTS: Final = (
     "Pass read=[ac.pictures.read_part(preprocess, *image.size) for image in images], or read=[None] * len(images) if it"
     " cropped nothing."
@@ -86,7 +85,7 @@ def warn_of_stretched(maps: Iterable[Iterable[NDArray[Any]]], images: Any, pictu
     pairs = enumerate(zip(maps, pictures, strict=True))
     shapes = [(k, *scores.shape, *picture.shape[:2]) for k, (row, picture) in pairs for scores in row]
     for k, rows, columns, height, width in shapes:
-        if max(width * rows, height * columns) > _STRETCHED * min(width * rows, height * columns):
+        if is_stretched((rows, columns), height, width):
             warnings.warn(
                 f"A map of {rows} × {columns} is stretched over all of image {k + 1}, of {width} × {height} pixels. If the"
                 f" preprocessing cropped the image, the map is in the wrong place. {_READ_PARTS}",

@@ -16,6 +16,7 @@ from torch import Tensor
 from attnchain_interp.chain import coarse_grained_stationary
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.pictures.figures import PLAIN, Box, blank_axes, covered_box, name_column, write_title
+from attnchain_interp.pictures.images import warn_of_photograph
 from attnchain_interp.pictures.map_arguments import images_of
 from attnchain_interp.pictures.scale import finite
 from attnchain_interp.store import AttentionStore
@@ -62,6 +63,8 @@ def show_states(
             "Give both for the same examples.",
         )
     pictures = images_of(() if images is None else images, normalization, len(grids))
+    for image in images if isinstance(images, list | tuple) else ():
+        warn_of_photograph(image, grids.shape[2:])
     figure, axes = blank_axes(len(grids), 3, cell=2.6)
     for row, picture, memberships_of, weights_of in zip(axes, pictures, grids, shares, strict=True):
         row[0].imshow(picture)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,8 @@ from torchvision.transforms import Normalize
 
 import attnchain_interp as ac
 from attnchain_interp import pictures
+
+from .walks import small_store
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BYTES = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
@@ -106,3 +110,26 @@ def test_grey_images_have_three_equal_channels() -> None:
 def test_what_is_no_image(image: Any, normalization: Any, message: str) -> None:
     with pytest.raises(ac.AttentionError, match=message):
         pictures.displayable(image, normalization)
+
+
+SHOWN: dict[str, Any] = {
+    "layers": lambda store, image, folder: pictures.show_layers(store, image),
+    "bounces": lambda store, image, folder: pictures.show_bounces(store, image),
+    "a film": lambda store, image, folder: pictures.animate_bounces(store, folder / "walk.gif", image, steps=1),
+    "states": lambda store, image, folder: pictures.show_states(store, [image] * store.batch),
+    "the explorer": lambda store, image, folder: ac.explore(store, image),
+}
+
+
+@pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN)
+def test_a_photograph_on_which_patches_are_not_square_gets_a_warning(show: Any, tmp_path: Path) -> None:
+    store = small_store()
+    rows, columns = store.tokens.grid or (0, 0)
+    photograph = Image.new("RGB", (2 * 8 * columns, 8 * rows))
+    with pytest.warns(UserWarning, match=f"{rows} × {columns} is stretched.*{16 * columns} × {8 * rows}") as found:
+        show(store, photograph, tmp_path)
+    assert found[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        show(store, photograph.crop((0, 0, 8 * columns, 8 * rows)), tmp_path)
+        show(store, torch.zeros(3, 8 * rows, 16 * columns), tmp_path)  # the model's input: it may have long patches

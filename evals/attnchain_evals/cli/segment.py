@@ -44,8 +44,8 @@ def segment(
 ) -> None:
     """Writes labels, an overlay, memberships and facts of each image. An image that has them is not read again.
 
-    It is read again where the image, the weights, the preprocessing or the options are others. A pipeline is known by its name
-    alone. Where the folder holds results of another image of that name, a number is added.
+    It is read again, and its files are replaced, where the image, the weights, the preprocessing or the options are others. A
+    pipeline is known by its name alone. Where the folder holds results of another image of that name, a number is added.
     """
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.segmentation import asked_place
