@@ -39,7 +39,7 @@ def layout_of(
     grids = {layer: _grid(model, family, layer, (height, width)) for layer in names}
     if len({grids[layer] for layer in wanted}) > 1:
         raise AttentionError(
-            f"the {len(wanted)} layers of {name} that were chosen lie on different grids, and a store has one grid.",
+            f"{len(wanted)} layers of {name} lie on different grids, and a store has one grid.",
             f"Choose one of {_choices(names, grids)}.",
         )
     return TokenLayout.image(len(images), grids[wanted[0]], prefix=prefix_of(model))

@@ -12,7 +12,7 @@ from .test_adapter import built, made
 
 def test_layers_of_different_grids_are_chosen_by_hand() -> None:
     model, images = built("coatnet_nano_rw_224"), torch.rand(1, 3, 64, 64)
-    both = r"(?s)the 3 layers of MaxxVit .* 4×4: layers=slice\(0, 2\); 2×2: layers=slice\(2, 3\)"
+    both = r"(?s)3 layers of MaxxVit .* 4×4: layers=slice\(0, 2\); 2×2: layers=slice\(2, 3\)"
     with pytest.raises(ac.AttentionError, match=both):
         ac.capture(model, images)
     assert ac.capture(model, images, layers=slice(0, 2)).tokens.grid == (4, 4)
