@@ -25,6 +25,7 @@ from attnchain_interp import AttentionError
 
 PACKAGES = ("attnchain_interp", "attnchain_adapters", "attnchain_evals")
 VERSIONS = ("attnchain-interp", "torch", "numpy", "captum", "scipy", "timm", "transformers")
+_NOTHING = object()
 
 
 def key_of(configuration: Mapping[str, Any]) -> str:
@@ -33,18 +34,25 @@ def key_of(configuration: Mapping[str, Any]) -> str:
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Returns the differences of two configurations, each with its path: "methods.TokenRank.damping: 0.99, not 0.85"."""
-    left, right = dict(_flat(here)), dict(_flat(there))
-    paths = [path for path in {**left, **right} if left.get(path, "nothing") != right.get(path, "nothing")]
-    return [f"{path}: {left.get(path, 'nothing')}, not {right.get(path, 'nothing')}" for path in paths]
+    """Returns the differences of two configurations, each with its path: "methods.TokenRank.damping: 0.99, not 0.85".
+
+    A part that one of them lacks is one difference: "methods.TokenRank: {…}, not nothing".
+    """
+    return [f"{path}: {left}, not {right}" for path, left, right in _differing(here, there)]
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and (value or not path):
-        for name, part in value.items():
-            yield from _flat(part, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, json.dumps(value)
+def _differing(here: Any, there: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
+        for name in {**here, **there}:
+            yield from _differing(here.get(name, _NOTHING), there.get(name, _NOTHING), f"{path}.{name}" if path else str(name))
+    elif (left := _said(here)) != (right := _said(there)):
+        yield path, left, right
+
+
+def _said(value: Any) -> str:
+    if value is _NOTHING:
+        return "nothing"
+    return "{…}" if isinstance(value, Mapping) and value else json.dumps(value)
 
 
 def method_identity(method: Any) -> dict[str, Any]:

@@ -41,6 +41,10 @@ def test_differences_are_named_by_their_paths() -> None:
     assert differences(here, there) == ["methods.TokenRank.damping: 0.99, not 0.85", "limit: 3, not nothing"]
     assert differences({"a": 1}, {}) == ["a: 1, not nothing"]
     assert differences({}, {"a": {}}) == ["a: nothing, not {}"]
+    assert differences({"methods": {"Rollout": {"layers": None, "heads": "mean"}}, "seed": 1}, {"methods": {}, "seed": 0}) == [
+        "methods.Rollout: {…}, not nothing",
+        "seed: 1, not 0",
+    ], "a part that is absent is said once"
 
 
 def test_a_weight_and_the_structure_change_the_identity_of_a_model() -> None:
