@@ -42,10 +42,10 @@ def segment(
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="draw boundaries along the photograph's edges")] = True,
     track: Annotated[bool, typer.Option("--track", help="frames of one scene: a region keeps its number")] = False,
 ) -> None:
-    """Writes labels, an overlay, memberships and facts of each image. An image that has them is not read again.
+    """Writes labels, an overlay, memberships and facts of each image. One that has them, and is as it was, is not read again.
 
-    It is read again, and its files are replaced, where the image, the weights, the preprocessing or the options are others. A
-    pipeline is known by its name alone. Where the folder holds results of another image of that name, a number is added.
+    Where the weights, the preprocessing or the options are others, the folder is refused. Of a pipeline the name alone is
+    known. Where the folder holds results of another image of that name, a number is added.
     """
     from attnchain_evals.segments import segment as segmented
     from attnchain_evals.segments.segmentation import asked_place
@@ -76,13 +76,15 @@ def segment(
     announce(f"{sought} {counted(len(files), 'image')} by {model}: labels, overlays and facts, in {output}/")
     reader, loaded, identity = _reader(model, side) if word is None else _with_text(model, side)
     options: dict[str, Any] = {"wanted": wanted, "k": k, "scales": scales, "refine": refine, "word": word, **place}
-    asked = {"model": model, **identity, "side": side, "track": track, **options}
+    asked = json.loads(json.dumps({"model": model, **identity, "side": side, "track": track, **options}))
+    named = list(zip(files, _names(files, output), strict=True))
+    _check_asked(output, [name for _, name in named], asked)
     tracker = Tracker() if track else None
     failed: dict[Path, AttentionError] = {}
-    for file, name in progress(list(zip(files, _names(files, output), strict=True)), "images"):
-        told = {"sha256": _digest(file), "asked": json.loads(json.dumps(asked))}
+    for file, name in progress(named, "images"):
+        told = {"sha256": _digest(file), "asked": asked}
         try:
-            if _done(output, name, told) and tracker is None:
+            if _done(output, name, told["sha256"]) and tracker is None:
                 continue
             found = segmented(reader, open_image(file), **loaded, **options)
         except AttentionError as error:
@@ -191,25 +193,35 @@ def _digest(file: Path) -> str:
         return ""
 
 
-def _done(output: Path, name: str, told: dict[str, Any]) -> bool:
-    """Says whether all files of an image with the same bytes are there, asked for in the same way.
+def _check_asked(output: Path, names: list[str], asked: dict[str, Any]) -> None:
+    """Refuses a folder that holds segments of these images which were asked for otherwise, and would be replaced."""
+    from attnchain_evals.bench.fingerprint import differences
+    from attnchain_interp import AttentionError
 
-    Raises:
-        AttentionError: the JSON file of that name was not written by `Segments.write`.
-    """
+    for facts in (output / f"{name}.json" for name in names):
+        found = _read(facts)
+        if found is not None and (changed := differences(asked, found.get("asked") or {})):
+            raise AttentionError(
+                f"{facts} tells of segments that were asked for otherwise ({'; '.join(changed[:5])}).",
+                "Choose another folder: --output, or remove this one.",
+            )
+
+
+def _done(output: Path, name: str, sha256: str) -> bool:
+    """Says whether all files of an image with the same bytes are there. Refuses a JSON that `Segments.write` did not write."""
     from attnchain_evals.segments.segments import ENDINGS
     from attnchain_interp import AttentionError
 
     files = [output / f"{name}{ending}" for ending in ENDINGS]
-    facts = files[-1]
-    if not facts.exists():
+    if not files[-1].exists():
         return False
-    found = _read(facts)
+    found = _read(files[-1])
     if found is None:
         raise AttentionError(
-            f"{facts} was not written by this command, which would replace it.", "Move it, or name another folder: --output."
+            f"{files[-1]} was not written by this command, which would replace it.",
+            "Move it, or name another folder: --output.",
         )
-    return all(file.is_file() for file in files) and all(found.get(key) == value for key, value in told.items())
+    return all(file.is_file() for file in files) and found.get("sha256") == sha256
 
 
 def _read(facts: Path) -> dict[str, Any] | None:

@@ -54,36 +54,45 @@ def test_a_folder_is_segmented_once(folder: Path) -> None:
     run(folder / "in", "-o", out, "-k", 2)
     replaced = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
     assert [name for name in again if replaced[name] != again[name]] == [name for name in again if name.startswith("0")]
+
+
+def test_segments_that_were_asked_for_otherwise_are_not_replaced(folder: Path) -> None:
+    out = folder / "out"
+    run(folder / "in" / "1.png", "-o", out, "-k", 2)
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    with pytest.raises(AttentionError, match=r"1\.json tells of segments that were asked for otherwise \(.*k: null, not 2"):
+        run(folder / "in", "-o", out, "--point", "10,10")
+    assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before, "nothing is written"
     run(folder / "in" / "0.png", "-o", out, "--point", "10,10")
-    assert json.loads((out / "0.json").read_text())["asked"]["point"] == [10, 10], "asked otherwise, it is made anew"
+    run(folder / "in" / "0.png", "-o", out, "--point", "10,10")
+    assert json.loads((out / "0.json").read_text())["asked"]["point"] == [10, 10], "another image has its own options"
+    (out / "0.json").write_text('{"areas": {}, "weights": []}')
+    with pytest.raises(AttentionError, match=r"0\.json tells of segments that were asked for otherwise \(model: "):
+        run(folder / "in" / "0.png", "-o", out)
 
 
-def test_an_image_is_read_again_by_other_weights_of_the_same_name(folder: Path, hf_folder: str) -> None:
+def test_segments_by_other_weights_of_the_same_name_are_not_replaced(folder: Path, hf_folder: str) -> None:
     out, image = folder / "out", folder / "in" / "0.png"
 
-    def written() -> int:
-        run(image, "-o", out, "-k", 2, model=hf_folder)
-        return (out / "0.json").stat().st_mtime_ns
-
-    first = written()
-    assert written() == first
+    run(image, "-o", out, "-k", 2, model=hf_folder)
+    first = (out / "0.json").stat().st_mtime_ns
+    run(image, "-o", out, "-k", 2, model=hf_folder)
+    assert (out / "0.json").stat().st_mtime_ns == first
     weights = Path(hf_folder.removeprefix("hf:")) / "model.safetensors"
     save_file({name: -tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
-    assert written() > first
+    with pytest.raises(AttentionError, match="model_sha256: "):
+        run(image, "-o", out, "-k", 2, model=hf_folder)
 
 
-def test_an_image_is_read_again_after_another_preprocessing(folder: Path, hf_folder: str) -> None:
+def test_segments_after_another_preprocessing_are_not_replaced(folder: Path, hf_folder: str) -> None:
     out, image = folder / "out", folder / "in" / "0.png"
 
-    def written() -> int:
-        run(image, "-o", out, "-k", 2, model=hf_folder)
-        return (out / "0.json").stat().st_mtime_ns
-
-    first = written()
+    run(image, "-o", out, "-k", 2, model=hf_folder)
     settings = Path(hf_folder.removeprefix("hf:")) / "preprocessor_config.json"
     changed = {**json.loads(settings.read_text()), "image_std": [0.1, 0.1, 0.1]}
     settings.write_text(json.dumps(changed))
-    assert written() > first
+    with pytest.raises(AttentionError, match="black_sha256: "):
+        run(image, "-o", out, "-k", 2, model=hf_folder)
 
 
 def test_an_image_of_the_same_name_from_another_folder_does_not_replace_results(folder: Path) -> None:
