@@ -69,7 +69,7 @@ def attribute(
         if target is not None:
             check_effect(context, ("max_new_tokens",), "with --target")
         kinds = PICTURES if names_file(source[0]) else (*PAGES, *PICTURES)
-        check_place(output, kinds)
+        check_place(output, kinds, source)
         if (output.suffix if is_file(output) else kinds[0]) in PAGES:
             check_effect(context, ("dpi",), "on a page", "write --output NAME.png")
     more = f" and {len(source) - 1} more" if len(source) > 1 else ""

@@ -174,7 +174,7 @@ def _read(model: str, image: Path | None, maps: Any, output: Path, endings: tupl
 
     with as_usage():
         check_model(model)
-        check_file(output, endings)
+        check_file(output, endings, [] if image is None else [image])
     if image is None and model != "bundled" and "images" in given_by_name(model):
         raise AttentionError(f"{model} needs an image.", f"Write attnchain figure … {model} photo.jpg")
     announce(f"A figure of {image or 'a test image'} by {model}: {output}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -16,8 +18,8 @@ def is_file(path: Path) -> bool:
     return path.suffix.lower() in (*PICTURES, *FILMS, *PAGES, *_OTHERS) and not path.is_dir()
 
 
-def check_file(path: Path, endings: tuple[str, ...]) -> None:
-    """Refuses a file of another kind, and one whose place is a folder or lies in a file."""
+def check_file(path: Path, endings: tuple[str, ...], inputs: Iterable[str | Path] = ()) -> None:
+    """Refuses a file of another kind, one of the inputs, and one whose place is a folder or lies in a file."""
     from attnchain_interp import AttentionError
 
     if path.is_dir():
@@ -25,15 +27,35 @@ def check_file(path: Path, endings: tuple[str, ...]) -> None:
     if path.suffix not in endings:
         ends = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
         raise AttentionError(f"--output is {path}, which {ends}.", f"End the name of the file in {', '.join(endings)}.")
+    if path.exists() and any(os.path.exists(each) and path.samefile(each) for each in inputs):
+        raise AttentionError(f"--output is {path}, which is the input and would be replaced.", "Choose another name.")
     check_folder(path.parent)
 
 
-def check_place(path: Path, endings: tuple[str, ...]) -> None:
-    """Checks the place of a file, or of a folder for it."""
+def check_place(path: Path, endings: tuple[str, ...], inputs: Iterable[str | Path]) -> None:
+    """Checks the place of a picture with its scores beside it, or of a folder for them."""
     if is_file(path):
-        check_file(path, endings)
+        check_file(path, endings, inputs)
+        _check_scores(path.with_suffix(".json"))
     else:
         check_folder(path)
+
+
+def _check_scores(path: Path) -> None:
+    """Refuses the place of scores where another JSON file lies."""
+    from attnchain_interp import AttentionError
+
+    if not os.path.lexists(path):
+        return
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not {"model", "method"} <= found.keys():
+        raise AttentionError(
+            f"the scores belong into {path}, which was not written by this command and would be replaced.",
+            "Choose another name: --output, or move that file.",
+        )
 
 
 def check_folder(path: Path) -> None:

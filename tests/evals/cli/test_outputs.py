@@ -95,6 +95,31 @@ def test_a_place_is_checked_before_a_model_is_loaded(
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder", photo.name}
 
 
+def test_an_input_is_not_replaced(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, other = photo.read_bytes(), tmp_path / "other.png"
+    other.write_bytes(before)
+    for words in (["attribute", "bundled", other, photo], ["figure", "layers", "bundled", photo]):
+        said = refused(monkeypatch, capsys, *words, "--output", tmp_path / "." / "photo.png", status=2)
+        assert "photo.png, which is the input and would be replaced.\nChoose another name." in said
+    assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize("foreign", ['{"mine": 1}', "[]", "no JSON"])
+def test_a_json_of_the_user_is_not_replaced_by_scores(
+    foreign: str, tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, scores = ["attribute", "bundled", photo, "--output", tmp_path / "heat.png"], tmp_path / "heat.json"
+    scores.write_text(foreign)
+    assert "heat.json, which was not written by this command" in refused(monkeypatch, capsys, *words, status=2)
+    assert scores.read_text() == foreign
+    scores.unlink()
+    for _ in range(2):
+        run(*words)
+    assert "grid" in scores.read_text(), "scores of this command are replaced"
+
+
 def test_folders_are_made(tmp_path: Path, photo: Path) -> None:
     run("attribute", "bundled", photo, "--method", "ColumnSum", "--output", tmp_path / "a" / "b" / "heat.png")
     run("explore", "bundled", photo, "--methods", "ColumnSum", "--output", tmp_path / "c" / "d" / "page.html")
