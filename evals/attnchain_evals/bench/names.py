@@ -133,7 +133,11 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
             raise ValueError("settings must have names")
         return match[1], {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise AttentionError(f"{spec!r} is not understood ({error}).", "Write NAME or NAME(setting=value, …).") from error
+        said = "a setting is no number and no text in quotes" if "malformed node" in str(error) else error
+        raise AttentionError(
+            f"{spec!r} is not understood ({said}).",
+            "Write NAME or NAME(setting=value, …). A shell needs other quotes around the whole: \"NAME(x='y')\".",
+        ) from error
 
 
 def with_settings(spec: str, **settings: Any) -> str:

@@ -34,7 +34,7 @@ def test_names() -> None:
         ("TokenRank(speed=1)", "has no setting 'speed'"),
         ("Nothing", "is unknown.\nUse one of"),
         ("TokenRank(1)", "must have names"),
-        ("TokenRank(damping=x)", "is not understood"),
+        ("TokenRank(damping=x)", r"is not understood \(a setting is no number and no text in quotes\)"),
     ):
         with pytest.raises(AttentionError, match=message):
             names.build_methods([spec], torch.nn.Linear(1, 1), (2, 2))
