@@ -90,9 +90,13 @@ class LinearProbe(nn.Module):
         chosen = places.pooling(pooling)
         numbers = sorted(set(train.labels))
         names, foreign = [train.classes[n] for n in numbers], sorted(set(validation.classes) - set(train.classes))
-        if len(numbers) < 2 or foreign:
-            lacks = f", which lack {', '.join(foreign)} of validation" if foreign else ""
-            raise AttentionError(f"the images to train on are of the classes {', '.join(names)}{lacks}.", "Pass two or more.")
+        if foreign:
+            raise AttentionError(
+                f"no images to train on are of the classes {', '.join(foreign)}, which the validation has.",
+                "Add such images, or leave these classes out of the validation.",
+            )
+        if len(numbers) < 2:
+            raise AttentionError(f"all images to train on are of the class {names[0]}.", "Pass images of two or more.")
         parts = [
             (_features(backbone, places, chosen, data, batch_size), [data.classes[label] for label in data.labels])
             for data in (train, validation)
