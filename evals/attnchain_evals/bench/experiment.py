@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,8 +60,15 @@ def set_up(
     opened = open_data(*chosen, None if probe is None else names)
     if probe is None and names_all(opened, names):
         opened = open_data(*chosen, names)
+    of_texts = hasattr(opened[0], "input_ids")
+    if of_texts == (loaded.preprocess is not None):
+        taken, given_by_data = ("images", "texts") if of_texts else ("no images", "images")
+        raise AttentionError(
+            f"{model} takes {taken}, and {data} has {given_by_data}.",
+            "Choose another model, or see `attnchain bench ls data`.",
+        )
     tokens = capture(network, _firsts(opened, 1, network)[0], layers=-1).tokens
-    if tokens.grid is None and not hasattr(opened[0], "input_ids"):
+    if tokens.grid is None and not of_texts:
         raise AttentionError(
             f"{model} has no image grid. The benchmark scores heat maps of images, and texts.", "Choose another model or data."
         )
@@ -174,9 +182,8 @@ def _listed(names: str | list[str]) -> list[str]:
 def batch_size_of(text: str | int) -> Any:
     if text == "auto":
         return "auto"
-    try:
+    if re.fullmatch(r"[1-9]\d{0,8}", str(text)):
         return int(text)
-    except ValueError:
-        raise AttentionError(
-            f"batch size {text!r} is neither a number nor auto.", "Write --batch-size 32 or --batch-size auto."
-        ) from None
+    raise AttentionError(
+        f"batch size {text!r} is neither a whole number from 1 on nor auto.", "Write --batch-size 32 or --batch-size auto."
+    )

@@ -25,7 +25,10 @@ class BenchSettings(BaseModel):
     probe: str | None = None
     methods: Names | None = None
     metrics: Names | None = None
-    batch_size: PositiveInt | Annotated[str, Field(pattern=r"^([1-9]\d{0,8}|auto)$")] | Literal["auto"] | None = None
+    batch_size: Annotated[
+        PositiveInt | Annotated[str, Field(pattern=r"^([1-9]\d{0,8}|auto)$")] | Literal["auto"] | None,
+        Field(description="it is a whole number from 1 on, or auto"),
+    ] = None
     limit: PositiveInt | None = None
     seed: NonNegativeInt = 0
     baseline: str | None = None
@@ -45,7 +48,8 @@ class BenchSettings(BaseModel):
             known = ", ".join(cls.model_fields)
             if first["type"] == "extra_forbidden":
                 raise AttentionError(f"{where} the unknown option {name}.", f"Use {known}.") from error
-            said = " or ".join(dict.fromkeys(each["msg"] for each in error.errors() if each["loc"][0] == first["loc"][0]))
+            messages = dict.fromkeys(each["msg"] for each in error.errors() if each["loc"][0] == first["loc"][0])
+            said = cls.model_fields[name].description or " or ".join(messages)
             raise AttentionError(
                 f"{where} {name} = {first['input']!r}, which does not fit: {said}.", f"Correct {name}."
             ) from error

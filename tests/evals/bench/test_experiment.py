@@ -23,6 +23,18 @@ def test_names_make_a_model_data_and_a_grid() -> None:
     assert set_up("bundled-encoder", "key-values:test", 2, 0, "cpu").grid is None
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "said"),
+    [
+        ("bundled", "key-values:test", "bundled takes images, and key-values:test has texts"),
+        ("bundled-decoder", "digits:test", "bundled-decoder takes no images, and digits:test has images"),
+    ],
+)
+def test_data_of_another_kind_than_the_model_takes(model: str, data: str, said: str) -> None:
+    with pytest.raises(AttentionError, match=said):
+        set_up(model, data, 2, 0, "cpu")
+
+
 def test_a_result_is_read_again_by_the_names_in_its_folder(tmp_path: Path) -> None:
     options = {"methods": "Rollout,RandomRanking", "metrics": "acc,miou", "batch_size": "2", "limit": 3, "device": "cpu"}
     result = carry_out(BenchSettings.of(options), tmp_path)
@@ -35,8 +47,9 @@ def test_a_result_is_read_again_by_the_names_in_its_folder(tmp_path: Path) -> No
 
 def test_devices_and_batch_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (batch_size_of("auto"), batch_size_of("8"), batch_size_of(8)) == ("auto", 8, 8)
-    with pytest.raises(AttentionError, match="batch size 'many' is neither a number nor auto"):
-        batch_size_of("many")
+    for size in ("many", "0", -4, "9" * 5000):
+        with pytest.raises(AttentionError, match="batch size .* is neither a whole number from 1 on nor auto"):
+            batch_size_of(size)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "2")
     assert (device_named(None), device_named("cpu")) == ("cuda:2", "cpu")

@@ -24,7 +24,7 @@ def test_flags_stand_over_a_file(tmp_path: Path) -> None:
         ('{"seed": -1}', "has seed = -1, which does not fit: .* greater than or equal to 0"),
         ('{"limit": true}', "has limit = True"),
         ('{"methods": [5]}', "has methods = "),
-        ('{"batch_size": "0"}', "has batch_size = '0'"),
+        ('{"batch_size": "0"}', "has batch_size = '0', which does not fit: it is a whole number from 1 on, or auto"),
         ('{"grid": {"Rollout": 5}}', "has grid = 5"),
         ("[]", "holds list, not options by name"),
         ("{", "not a readable"),
