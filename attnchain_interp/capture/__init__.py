@@ -19,6 +19,7 @@ from attnchain_interp.capture.collector import BlockCollector, Collector, Expect
 from attnchain_interp.capture.contribution_collector import ContributionCollector, DefaultCollector, Maps
 from attnchain_interp.capture.contribution_sizes import Measure, contributions_of
 from attnchain_interp.capture.direct_effects import DirectEffectCollector, capture_direct_effects, direct_effects
+from attnchain_interp.capture.inside import MOVED_INPUTS
 from attnchain_interp.capture.mean_collector import LayerMean
 from attnchain_interp.capture.plain_run import plain_run
 from attnchain_interp.capture.reading import Reading
@@ -60,6 +61,7 @@ __all__ = [
     "LayerNorm",
     "LayerProof",
     "LoadedModel",
+    "MOVED_INPUTS",
     "MakeNorms",
     "Maps",
     "OutputCollector",

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from attnchain_interp.capture.source import check_settled, module_of
 from attnchain_interp.errors import AttentionError
 from attnchain_interp.store import names_given
 
+MOVED_INPUTS: Final = "inputs at other places (sorted, shifted or turned)"
+"""The `metadata["input"]` of a store whose tokens stand in another order than in the inputs: no scores are laid on these."""
 Result = TypeVar("Result")
 Results = TypeVar("Results")
 
@@ -203,7 +205,7 @@ def origin_of(given: Sequence[Any], outer: Mapping[str, Any]) -> str | None:
     if there and next(iter(places)) not in there:
         return f"argument {there[0]}"
     first = next((value for value in outer.values() if isinstance(value, Tensor)), None)
-    return None if first is None or not _moved(tensors, first) else "inputs at other places (sorted, shifted or turned)"
+    return None if first is None or not _moved(tensors, first) else MOVED_INPUTS
 
 
 @torch.no_grad()

@@ -19,7 +19,16 @@ from attnchain_adapters.torch_models.layouts import batch_of, image_layout, is_v
 from attnchain_adapters.torch_models.sequences import Meant, check_family, kind_of, meant
 from attnchain_adapters.torch_models.survey import Use, survey
 from attnchain_interp import AttentionError, Factors, TokenLayout
-from attnchain_interp.capture import CaptureRequest, Expected, LoadedModel, Shown, StackKind, plain_run, rgb_image
+from attnchain_interp.capture import (
+    MOVED_INPUTS,
+    CaptureRequest,
+    Expected,
+    LoadedModel,
+    Shown,
+    StackKind,
+    plain_run,
+    rgb_image,
+)
 
 Result = TypeVar("Result")
 
@@ -160,9 +169,11 @@ class _Forwards(ExitStack):
         return request.result(found.wanted, metadata | self._argument(found.uses[0]) | seen, found.among)
 
     def _argument(self, use: Use) -> dict[str, str]:
-        """The argument that holds the tokens, for the metadata, where it is not the first one."""
+        """The argument that holds the tokens, for the metadata, where it is not the first one; or that tokens were moved."""
         first = next((name for name, value in self._named.items() if isinstance(value, Tensor)), None)
-        return {} if not use.arguments or first in use.arguments else {"input": f"argument {min(use.arguments)}"}
+        if use.arguments and first not in use.arguments:
+            return {"input": f"argument {min(use.arguments)}"}
+        return {"input": MOVED_INPUTS} if use.moved else {}
 
     def _run(self) -> Any:
         return self._call(*self._inputs, **self._kwargs)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnchain_adapters.softmaxes.origins import axis_given
+from attnchain_adapters.torch_models.moves import moved_lengths, moves
 from attnchain_adapters.torch_operators import tensors_in
 
 _WRITES: Final = (Tensor.__setitem__, Tensor.copy_)  # into their first argument
@@ -28,12 +29,14 @@ class Origin:
         arguments: the names of the arguments of the model.
         learnt: from weights and numbers of the model alone.
         joined: (tokens, further) where so many tokens were joined with so many learnt ones, on the way.
+        moved: the lengths of axes along which entries are at other places than in the arguments.
     """
 
     uses: frozenset[int] = frozenset()
     arguments: frozenset[str] = frozenset()
     learnt: bool = False
     joined: frozenset[tuple[int, int]] = frozenset()
+    moved: frozenset[int] = frozenset()
 
     @classmethod
     def of_all(cls, origins: Iterable[Origin]) -> Origin:
@@ -46,7 +49,24 @@ class Origin:
             frozenset[str]().union(*(each.arguments for each in every)),
             all(each.learnt for each in every),
             frozenset[tuple[int, int]]().union(*(each.joined for each in every)),
+            _moved(every),
         )
+
+    def has_moved(self, batch: int, tokens: int) -> bool:
+        """Returns whether tokens or examples are at other places than in the arguments. Learnt tokens may be among them."""
+        return bool({batch, tokens} & self.moved) or any((each, tokens - each) in self.joined for each in self.moved)
+
+
+def _moved(every: Sequence[Origin]) -> frozenset[int]:
+    """Returns what is moved of a tensor that is computed from others.
+
+    An entry stays where it is in one of them that has the same arguments: a token and the one before it are added.
+    """
+    lengths = frozenset[int]().union(*(each.moved for each in every))
+    if not lengths:
+        return lengths
+    arguments = frozenset[str]().union(*(each.arguments for each in every if each.moved))
+    return lengths.intersection(*(each.moved for each in every if not each.learnt and each.arguments & arguments))
 
 
 _FUSED: Final = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
@@ -93,6 +113,17 @@ class Provenance:
         value = min(data, key=lambda each: len(each.arguments), default=_UNKNOWN)
         return replace(value, learnt=len(data) == 1 < len(origins))
 
+    def places(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], shape: Sequence[int]) -> set[bool]:
+        """Returns whether tokens were moved, for each factor of a use of attention by a map (batch, …, query, key).
+
+        Both answers are there where keys were moved and queries of the same argument were not.
+        """
+        given = list(tensors_in((*args, *kwargs.values())))[: 3 if function in _FUSED else None]
+        origins = [origin for origin in map(self.of, given) if not origin.learnt]
+        moved = [origin for origin in origins if origin.has_moved(shape[0], shape[-1])]
+        arguments = frozenset[str]().union(*(origin.arguments for origin in moved or origins))
+        return {origin in moved for origin in origins if origin.arguments & arguments}
+
     def computed(
         self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, origin: Origin, uses: Iterable[int]
     ) -> None:
@@ -100,6 +131,8 @@ class Provenance:
         joined = self._joined(args, kwargs) if function in _JOINS and not origin.learnt else frozenset()
         if joined or (uses := frozenset(uses)):
             origin = replace(origin, uses=origin.uses.union(uses), joined=origin.joined | joined)
+        if moves(function, args) and not self.of(args[0]).learnt:
+            origin = replace(origin, moved=origin.moved | moved_lengths(function, args, kwargs))
         for tensor in tensors_in((result, *(args[:1] if function in _WRITES else ()))):
             self._origins[tensor] = origin
 
@@ -109,7 +142,11 @@ class Provenance:
         for tensor in tensors_in((output,)):
             known = self.of(tensor)
             self._origins[tensor] = Origin(
-                known.uses | origin.uses | frozenset(uses), known.arguments | origin.arguments, known.learnt, known.joined
+                known.uses | origin.uses | frozenset(uses),
+                known.arguments | origin.arguments,
+                known.learnt,
+                known.joined,
+                known.moved,
             )
 
     def _joined(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> frozenset[tuple[int, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from math import prod
-from typing import Any, Self, final
+from typing import Any, Final, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from attnchain_adapters.torch_models.provenance import Origin, Provenance
 from attnchain_adapters.torch_operators import function_of
 from attnchain_interp import Factors
 from attnchain_interp.capture import of_this_thread, plain_run
+
+_APART: Final = "its keys are sorted, shifted or turned, and its queries are not, so a key is another token than its query"
 
 
 @final
@@ -46,6 +48,7 @@ class Use:
         weighs: it weighs things that are not tokens: the experts of a router, or the learnt values of a memory.
         width: the size of a value; None where it has no part in telling tokens from channels.
         arguments: the names of the arguments of the model from which the values were computed.
+        moved: the tokens are at other places than in the arguments.
         reason: why the map cannot be read; empty where it can.
     """
 
@@ -67,6 +70,7 @@ class Use:
     weighs: bool = False
     width: int | None = None
     arguments: frozenset[str] = frozenset()
+    moved: bool = False
     reason: str = ""
 
     @property
@@ -171,12 +175,12 @@ class _Survey(AttentionRecorder):
         if call.weighs or self._values.learnt or (unlike and call.route == "softmax"):
             self.uses.append(replace(use, shape=shape, weighs=True))
             return result
-        if reason := self._no_tokens(call):
+        places, square = self._provenance.places(*self._call, shape), shape[-1] == shape[-2]
+        if reason := self._no_tokens(call) or (_APART if square and len(places) > 1 else ""):
             self.uses.append(replace(use, reason=reason))
             return result
         if isinstance(maps, Factors) and maps.mask is not None:
             maps = maps.maps()
-        square = shape[-1] == shape[-2]
         if isinstance(maps, Factors):
             causal, padded = maps.causal, False
         else:
@@ -195,6 +199,7 @@ class _Survey(AttentionRecorder):
                 absent=call.absent,
                 width=None if call.route == "multi-head" else call.values.shape[-1],
                 arguments=self._values.arguments,
+                moved=True in places,
             )
         )
         return result
@@ -225,7 +230,10 @@ class _Survey(AttentionRecorder):
         leading, _, queries, keys = call.attention.shape
         if queries != keys:
             return False
-        around = [[tensor for tensor in given if _holds(tensor, keys)] for given in self._given[: len(self._running)]]
+        around = [
+            [each for each in given if each.ndim == 3 and keys in each.shape[:2]]
+            for given in self._given[: len(self._running)]
+        ]
         around = [sequences for sequences in reversed(around) if sequences]
         if call.folded:  # a helper is given heads, and the module around it the sequence
             around.sort(key=lambda sequences: sequences[0].shape[0] == leading)
@@ -236,11 +244,6 @@ def _lengths(tensor: Tensor) -> set[int]:
     """The numbers of tokens that a sequence or an image can have, whichever of its axes are the tokens."""
     shape = tensor.shape
     return {*shape[:2]} if tensor.ndim < 4 else {prod(shape[1:-1]), prod(shape[2:])}
-
-
-def _holds(tensor: Tensor, tokens: int) -> bool:
-    """Returns whether a tensor is a batch of sequences of so many tokens."""
-    return tensor.ndim == 3 and tokens in tensor.shape[:2]
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:

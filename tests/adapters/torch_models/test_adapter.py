@@ -18,6 +18,7 @@ from attnchain_interp.capture import CaptureRequest, StoreCollector
 
 from ..conftest import Proofs, Proved
 
+Move = Callable[[Tensor], Tensor]
 WIDTH, HEADS, LENGTH = 24, 4, 7
 adapter = TorchAdapter()
 
@@ -439,3 +440,67 @@ def test_cross_attention_is_no_chain_where_lengths_coincide() -> None:
     for method in (ac.TokenRank(), ac.Rollout(), ac.MultiBounce(), ac.ColumnSum(), ac.RawAttention()):
         with pytest.raises(ac.AttentionError, match=r"(?s)from 7 queries to 7 other tokens.*is not a chain.*starts of a walk"):
             method.score(cross)
+
+
+ORDER = torch.tensor([3, 1, 0, 6, 4, 2, 5])
+
+
+class Moving(nn.Module):
+    """Attention of queries, keys and values that are moved, each in its own way, in one of two spellings."""
+
+    def __init__(self, queries: Move, keys: Move, values: Move, fused: bool) -> None:
+        super().__init__()
+        self.moved, self.fused = (queries, keys, values), fused
+        self.projections = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = zip(self.moved, self.projections, strict=True)
+        q, k, v = (project(move(x)).unflatten(-1, (HEADS, -1)).transpose(1, 2) for move, project in pairs)
+        mixed = F.scaled_dot_product_attention(q, k, v) if self.fused else (q @ k.mT).softmax(-1) @ v
+        return x + mixed.transpose(1, 2).flatten(2)
+
+
+MOVES: dict[str, Move] = {
+    "turned": lambda x: x.flip(1),
+    "shifted": lambda x: x.roll(2, 1),
+    "chosen": lambda x: x[:, ORDER],
+    "gathered": lambda x: x.gather(1, ORDER[None, :, None].expand_as(x)),
+    "examples": lambda x: x[[2, 0, 1]],
+}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("move", [*MOVES])
+def test_keys_at_other_places_than_their_queries_make_no_chain(move: str, fused: bool) -> None:
+    model, x = Moving(nn.Identity(), MOVES[move], MOVES[move], fused).eval(), torch.randn(3, LENGTH, WIDTH)
+    with pytest.raises(ac.AttentionError, match="its keys are sorted, shifted or turned, and its queries are not"):
+        ac.capture(model, x)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("move", [*MOVES])
+def test_scores_of_moved_tokens_are_not_laid_on_the_inputs(move: str, fused: bool) -> None:
+    model, x = Moving(MOVES[move], MOVES[move], MOVES[move], fused).eval(), torch.randn(3, LENGTH, WIDTH)
+    method = ac.TokenRank(model, maps="attention")
+    alone = ac.TokenRank(Moving(nn.Identity(), nn.Identity(), nn.Identity(), fused).eval(), maps="attention")
+    alone.forward_func.load_state_dict(model.state_dict())
+    scores = method.attribute(x, output="tokens")
+    torch.testing.assert_close(scores, MOVES[move](alone.attribute(x, output="tokens")[..., None])[..., 0])
+    with pytest.raises(ac.AttentionError, match="tokens of the inputs at other places"):
+        method.attribute(x)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    "move",
+    [
+        nn.Identity(),
+        lambda x: x + x.roll(1, 1),  # a token and the one before it
+        lambda x: x.roll(1, -1),  # features
+        lambda x: x[:, torch.arange(LENGTH)],
+        lambda x: x + torch.zeros(LENGTH, WIDTH)[ORDER],  # positions, which are learnt
+    ],
+)
+def test_tokens_that_stay_where_they_are(move: Move, fused: bool) -> None:
+    model, x = Moving(nn.Identity(), move, move, fused).eval(), torch.randn(3, LENGTH, WIDTH)
+    assert ac.TokenRank(model, maps="attention").attribute(x).shape == x.shape

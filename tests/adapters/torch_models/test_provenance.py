@@ -78,3 +78,21 @@ def test_a_module_returns_what_it_was_given() -> None:
     provenance, output = Provenance(WEIGHTS, {"x": X}), torch.zeros(2)
     provenance.returned((X,), [output], [3])
     assert provenance.of(output) == Origin(frozenset((3,)), frozenset(("x",)))
+
+
+def test_what_is_moved_stays_so_until_the_unmoved_is_added() -> None:
+    with Followed() as followed:
+        turned = WEIGHTS(X.flip(1)) + WEIGHTS.bias
+        shifted = X + X.roll(1, 1)
+        with_class = torch.cat([WEIGHTS.weight[None, :1].expand(2, -1, -1), turned], 1)
+        of_another = turned @ Y.mT
+        learnt = WEIGHTS.weight.flip(0) * 2
+        call = F.scaled_dot_product_attention, (X[:, None], turned[:, None], turned[:, None]), {}
+    of = followed.provenance.of
+    assert of(turned).moved == of(of_another).moved == {3}
+    assert not of(shifted).moved
+    assert not of(learnt).moved
+    assert of(with_class).has_moved(2, 4)
+    assert not of(turned).has_moved(2, 4)
+    assert followed.provenance.places(*call, (2, 1, 3, 3)) == {True, False}
+    assert followed.provenance.places(call[0], (Y[:, None], *call[1][1:]), {}, (2, 1, 5, 3)) == {True}
