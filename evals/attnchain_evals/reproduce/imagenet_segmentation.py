@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from attnchain_evals.bench.data_names import open_data
 from attnchain_evals.bench.experiment import SetUp
+from attnchain_evals.bench.manifest import NAME
 from attnchain_evals.bench.results import BenchmarkResult
 from attnchain_evals.bench.tables import table
 from attnchain_evals.metrics import localisation_metrics
@@ -13,6 +15,7 @@ from attnchain_evals.metrics.statistics import Score
 from attnchain_evals.reproduce.experiment import Settings, measure, write_page
 from attnchain_evals.reproduce.reported import IMAGENET_SEGMENTATION
 from attnchain_evals.tasks.examples import Selection
+from attnchain_interp import AttentionError
 
 TITLE = "ImageNet-Segmentation"
 METHODS = (
@@ -27,6 +30,7 @@ BOUNCES = tuple(f"plain MultiBounce(steps={steps})" for steps in range(1, 9))
 
 def imagenet_segmentation(settings: Settings) -> str:
     """Measures and returns the page."""
+    _check_alone(settings.output, "test")
     result = measure(settings, settings.set_up(), METHODS, localisation_metrics())
     return write_page(settings, TITLE, result, percentages(result), IMAGENET_SEGMENTATION)
 
@@ -37,12 +41,21 @@ def sweep_bounces(settings: Settings) -> str:
     `ClutteredDigits` have both sets. In other data, every fifth image is for validation. Both runs are kept, in the folders
     `validation` and `test` of the output.
     """
+    _check_alone(settings.output, ".")
     where = settings.set_up()
     validation, test = (
         measure(replace(settings, output=settings.output / part), where._replace(data=data), BOUNCES, localisation_metrics())
         for part, data in zip(("validation", "test"), halves(settings, where), strict=True)
     )
     return write_page(settings, f"{TITLE}: bounces swept", test, swept(validation, test), IMAGENET_SEGMENTATION)
+
+
+def _check_alone(output: Path, other: str) -> None:
+    """Refuses a folder that holds a run of the other kind, with or without --sweep, whose reports would be replaced."""
+    if (output / other / NAME).exists():
+        raise AttentionError(
+            f"{output} holds another run ({output / other / NAME}).", "Choose another folder, or remove this one."
+        )
 
 
 def swept(validation: BenchmarkResult, test: BenchmarkResult) -> str:

@@ -48,14 +48,16 @@ def test_imagenet_segmentation(workplace: Path) -> None:
     before = (workplace / "run" / "rows-00000.csv").read_bytes()
     assert reproduce(*arguments) == page
     assert (workplace / "run" / "rows-00000.csv").read_bytes() == before, "a finished run is not done again"
+    with pytest.raises(ac.AttentionError, match=r"run holds another run \(run/run\.json\)"):
+        reproduce(*arguments, "--sweep")
+    assert (workplace / "run" / "reproduction.md").read_text() == page.rstrip("\n") + "\n"
 
 
 def test_the_number_of_bounces_is_chosen_on_other_images(workplace: Path) -> None:
     write_gtsegs(workplace / "small.mat", 12)
     name = write_timm(workplace / "vit")
-    page = reproduce(
-        "imagenet-segmentation", "--sweep", "--data", "imagenet-segmentation:small.mat", "--model", name, "-o", "run"
-    )
+    arguments = ("imagenet-segmentation", "--data", "imagenet-segmentation:small.mat", "--model", name, "-o", "run")
+    page = reproduce(*arguments, "--sweep")
     assert "mean IoU of 3 validation images; the others are 9 test images" in page
     shown = [line.split("|") for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
     assert [cells[1].split()[0] for cells in shown] == [str(step) for step in range(1, 9)]
@@ -67,3 +69,5 @@ def test_the_number_of_bounces_is_chosen_on_other_images(workplace: Path) -> Non
     (gain,) = (cells[6].strip().rstrip("*") for cells in shown if cells[1].split()[0] == "2")
     assert gain == str(kept.differences[BOUNCES[1]]["miou"].score)
     assert not shown[0][6].strip()
+    with pytest.raises(ac.AttentionError, match=r"run holds another run \(run/test/run\.json\)"):
+        reproduce(*arguments)
