@@ -41,7 +41,7 @@ def run(out: Path, seed: int, steps: int = 10) -> list[Path]:
     with ac.diffusion.capture_pipeline(pipe, grid=(16, 16), heads="lambda2") as read:
         ac.diffusion.denoise_image(pipe, image, timestep=50, generator=noise, class_labels=unasked)
     walk = show_bounces(read.store, image[0], start=patch_on(mask[0], read.store))
-    return [write_figure(sample_figure(samples), out / "samples.png"), write_figure(walk, out / "bounces.png")]
+    return [write_figure(sample_figure(samples), out / "samples.png"), write_figure(walk, out / "walk.png")]
 
 
 def sample_figure(samples: Mapping[str, Tensor]) -> Figure:

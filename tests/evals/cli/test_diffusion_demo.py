@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from attnchain_evals.cli import digits_demo
 from attnchain_evals.cli.diffusion_demo import run, sample_figure
 
 from .command_line import run as command
@@ -10,8 +11,10 @@ from .command_line import run as command
 
 def test_the_demo_draws_pictures(tmp_path: Path) -> None:
     files = run(tmp_path, seed=0, steps=2)
-    assert [file.name for file in files] == ["samples.png", "bounces.png"]
+    assert [file.name for file in files] == ["samples.png", "walk.png"]
     assert sorted(files) == sorted(tmp_path.iterdir())
+    digits = Path(digits_demo.__file__).read_text("utf-8")
+    assert not [file for file in files if f'"{file.name}"' in digits], "the demos share a folder, if none is given"
 
 
 def test_the_command_runs_it_and_prints_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
