@@ -53,7 +53,10 @@ class BenchmarkResult:
         self.metrics = {name: known[name] for name in configuration["metrics"]}
         for name, metric in self.metrics.items():
             if list(metric.columns) != configuration["metrics"][name]["columns"]:
-                raise AttentionError(f"the metric {name!r} has other columns than in the run.", "Pass the metric of the run.")
+                raise AttentionError(
+                    f"the metric {name!r} has other columns than in the run, whose settings of it were others.",
+                    "Read the run in Python with its own metrics: BenchmarkResult.read(folder, metrics).",
+                )
         if baseline is not None and baseline not in self.methods:
             raise AttentionError(f"baseline={baseline!r} is not among the methods.", f"Use one of {', '.join(self.methods)}.")
         self.baseline = baseline or ("Rollout" if "Rollout" in self.methods else self.methods[0])

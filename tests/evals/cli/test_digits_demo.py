@@ -10,10 +10,10 @@ from PIL import Image
 
 from attnchain_evals.cli import digits_demo
 
-from .command_line import run
+from .command_line import refused, run
 
 
-def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(digits_demo.demo_methods()) == set(digits_demo.DEMO)
     monkeypatch.setattr(digits_demo, "DEMO", ("plain TokenRank", "class row", "RandomRanking"))
     out = tmp_path / "demo"
@@ -39,6 +39,8 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in pictures:
         with Image.open(out / name) as picture:
             assert min(picture.size) > 100
+    said = refused(monkeypatch, capsys, "bench", "report", out)
+    assert "in the run, whose settings of it were others.\nRead the run in Python with its own metrics" in said
 
 
 def test_the_deciding_patch_is_found() -> None:
