@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 try:
     import typer
@@ -22,7 +23,7 @@ from attnchain_evals.cli.figure import app as figure  # noqa: E402
 from attnchain_evals.cli.inspect import inspect  # noqa: E402
 from attnchain_evals.cli.reproduce import app as reproduce  # noqa: E402
 from attnchain_evals.cli.segment import segment  # noqa: E402
-from attnchain_evals.terminal import USAGE  # noqa: E402
+from attnchain_evals.terminal import USAGE, announce  # noqa: E402
 
 UNFORESEEN = "this was not foreseen"
 app.command()(attribute)
@@ -56,15 +57,21 @@ def attnchain(
 def main() -> None:
     """Runs the command line. Prints an error as its cause and its fix, and ends with 2 for wrong usage, with 1 for the rest.
 
-    Nobody reads a traceback by accident: `ATTNCHAIN_TRACEBACK=1` asks for it.
+    Nobody reads a traceback by accident: `ATTNCHAIN_TRACEBACK=1` asks for it. A warning is printed without its place.
     """
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app()
     except Exception as error:
         if os.environ.get("ATTNCHAIN_TRACEBACK"):
             raise
         typer.echo(f"error: {_said(error)}", err=True)
         sys.exit(2 if USAGE in getattr(error, "__notes__", ()) else 1)
+
+
+def _warn(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    announce(f"warning: {message}")
 
 
 def _said(error: Exception) -> str:

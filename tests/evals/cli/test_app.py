@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,16 @@ def test_a_programming_error_has_its_traceback_where_it_is_asked_for(
     monkeypatch.setenv("ATTNCHAIN_TRACEBACK", "1")
     with pytest.raises(ValueError, match="not ours"):
         cli.main()
+
+
+def test_a_warning_is_said_without_a_place_in_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = warnings.showwarning
+    monkeypatch.setattr(cli, "app", lambda: warnings.warn("Rollout is worse.", stacklevel=1))
+    cli.main()
+    assert capsys.readouterr().err == "warning: Rollout is worse.\n"
+    assert warnings.showwarning is before
 
 
 def test_the_usage_of_every_command_is_plain() -> None:
