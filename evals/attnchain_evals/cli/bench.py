@@ -52,7 +52,7 @@ def run(
     """Measures, and writes the table and the reports. Processes of torchrun or `accelerate launch` share the work."""
     given = {name: value for name, value in locals().items() if name not in ("output", "config") and value is not None}
 
-    from attnchain_evals.bench.experiment import carry_out
+    from attnchain_evals.bench.experiment import carry_out, check_options
     from attnchain_evals.bench.runner import Share
     from attnchain_evals.bench.settings import BenchSettings
     from attnchain_evals.report.report import write_report
@@ -60,6 +60,7 @@ def run(
     with as_usage():
         settings = BenchSettings.of(given, config)
         check_folder(output)
+        check_options(settings)
     announce(f"A benchmark of {settings.model} on {settings.data}: rows and reports, in {output}/; it goes on where it was")
     result = carry_out(settings, output)
     if not Share.from_environment().rank:

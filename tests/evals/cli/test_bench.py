@@ -66,5 +66,7 @@ def test_names_and_settings_are_checked_before_a_model_is_loaded(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["bench", "run", "--model", "hf:/none", option, value, "--output", "out"]
-    assert said in refused(monkeypatch, capsys, *words, status=2)
+    error = refused(monkeypatch, capsys, *words, status=2)
+    assert said in error
+    assert error.startswith("error: "), "nothing is announced"
     assert not list(tmp_path.iterdir())
