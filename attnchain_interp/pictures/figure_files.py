@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +48,11 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
             f" most are {_PIXELS - 1}.",
             f"Pass dpi={int((_PIXELS - 1) / max(inches))} or less, or write a PDF.",
         )
-    with whole(path) as file, _STYLED:
-        figure.savefig(file, format=kind, dpi=dpi, metadata=_DATED[kind])
+    drawn = BytesIO()  # matplotlib hides the error of a full disk behind one of its own
+    with _STYLED:
+        figure.savefig(drawn, format=kind, dpi=dpi, metadata=_DATED[kind])
+    with whole(path) as file:
+        file.write_bytes(drawn.getvalue())
     return path
 
 

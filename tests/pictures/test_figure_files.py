@@ -28,6 +28,21 @@ def test_the_same_figure_is_the_same_bytes(kind: str, tmp_path: Path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"0.{kind}", f"1.{kind}"]
 
 
+@pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
+def test_a_full_disk_is_named(kind: str, tmp_path: Path) -> None:
+    import resource
+
+    figure = pictures.show_chain(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(ac.AttentionError, match=rf"a\.{kind} could not be written \(.*\)\.\nFree some space"):
+            pictures.write_figure(figure, tmp_path / f"a.{kind}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
 def test_threads_that_write_at_the_same_time_leave_the_settings_as_they_were(tmp_path: Path) -> None:
     """The second kept the settings of the first, for all pictures of the user."""
     before, begun, ended = dict(rcParams), [Event(), Event()], Event()
