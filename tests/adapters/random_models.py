@@ -156,7 +156,7 @@ class RandomModel(nn.Module):
         if not hasattr(self, other):
             return pooled
         if self.recipe.shape == "branches":
-            return pooled * getattr(self, other)(x.flip(1)).mean(1)
+            return pooled * getattr(self, other)(1 - x).mean(1)
         assert second is not None
         context = a if self.recipe.shape == "encoder-decoder" else None
         return pooled * getattr(self, other)(self.tokens(second), context).mean(1)

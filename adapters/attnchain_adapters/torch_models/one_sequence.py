@@ -10,7 +10,7 @@ from attnchain_interp import AttentionError
 
 
 def check_one_sequence(name: str, uses: Sequence[Use], sequences: int, chosen: bool) -> None:
-    """Refuses layers that attend within different sequences: of other sizes, causal and not, or in towers of their own."""
+    """Refuses layers of different sequences: of other sizes or orders, causal and not, or in towers of their own."""
     groups: dict[Any, list[Use]] = {}
     batches = {use.shape[0] for use in uses if use.shape and not use.folded}
     for use in uses:
@@ -18,12 +18,12 @@ def check_one_sequence(name: str, uses: Sequence[Use], sequences: int, chosen: b
         leading = use.shape[0] if use.shape else 1
         if use.folded:  # batch and heads: as many as the others, where their number is a factor
             leading = next((batch for batch in batches if leading % batch == 0), leading)
-        groups.setdefault((use.shape and use.shape[-2:], use.causal, leading, tower), []).append(use)
+        groups.setdefault((use.shape and use.shape[-2:], use.causal, use.moved, leading, tower), []).append(use)
     if len(groups) > 1:
-        folded = len({leading for _, _, leading, _ in groups}) > 1
+        folded = len({leading for *_, leading, _ in groups}) > 1
         found = "; ".join(
             f"{', '.join(use.layer for use in group)} ({size_of(group[0])}{f', in a batch of {leading}' * folded})"
-            for (_, _, leading, _), group in groups.items()
+            for (*_, leading, _), group in groups.items()
         )
         first, towers = next(iter(groups.values())), list(dict.fromkeys(tower_of(use.module) for use in uses))
         fix = f'reading=ac.Reading(tower="{towers[0]}")' if len(towers) > 1 else f"layers={[use.layer for use in first]}"
@@ -73,7 +73,7 @@ def towers_line(uses: Iterable[Use]) -> str:
 def size_of(use: Use) -> str:
     queries, keys = use.shape[-2:] if use.shape else (0, 0)
     size = f"{keys} tokens" if queries == keys else f"{queries} queries × {keys} keys"
-    return size + (", causal" if use.causal else "")
+    return size + ", causal" * use.causal + ", sorted, shifted or turned" * use.moved
 
 
 def tower_of(module: str) -> str:

@@ -504,3 +504,19 @@ def test_scores_of_moved_tokens_are_not_laid_on_the_inputs(move: str, fused: boo
 def test_tokens_that_stay_where_they_are(move: Move, fused: bool) -> None:
     model, x = Moving(nn.Identity(), move, move, fused).eval(), torch.randn(3, LENGTH, WIDTH)
     assert ac.TokenRank(model, maps="attention").attribute(x).shape == x.shape
+
+
+def test_layers_that_read_the_tokens_in_two_orders_are_no_sequence() -> None:
+    class BothWays(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.there, self.back = (Moving(nn.Identity(), nn.Identity(), nn.Identity(), True) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.back(self.there(x).flip(1)).flip(1)
+
+    model, x = BothWays().eval(), torch.randn(2, LENGTH, WIDTH)
+    with pytest.raises(ac.AttentionError, match=r"there \(7 tokens\); back \(7 tokens, sorted, shifted or turned\)"):
+        ac.capture(model, x)
+    assert "input" in ac.capture(model, x, layers=["back"]).metadata
+    assert "input" not in ac.capture(model, x, layers=["there"]).metadata

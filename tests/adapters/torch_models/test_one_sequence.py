@@ -45,6 +45,10 @@ def test_layers_in_a_row() -> None:
             r"left.1.attn .* not computed from .*\nName the layers",
         ),
         (lambda: check_one_sequence("Model", [FIRST, BESIDE], 2, False), 'several sequences(?s:.*)tower="left"'),
+        (
+            lambda: check_one_sequence("Model", [FIRST, use("left.1.attn", 1, {0}, moved=True)], 1, False),
+            r"left.0.attn \(5 tokens\); left.1.attn \(5 tokens, sorted, shifted or turned\)",
+        ),
         (lambda: check_whole([FIRST], [SECOND]), "left.0.attn .* and left.1.attn .* only one of them is causal"),
     ],
 )
