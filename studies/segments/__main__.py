@@ -41,13 +41,16 @@ def main() -> None:
         "--page", action="store_true", help="score nothing, and write the page of what the output folder holds"
     )
     given = parser.parse_args()
+    if given.every < 1:
+        parser.error(f"--every is {given.every}; it is a number from 1 on.")
+    bsds500, ecssd = (sorted(folder.glob("*.jpg")) for folder in (given.bsds500 / "images/test", given.ecssd / "images"))
+    if not bsds500 or not ecssd:
+        parser.error(f"there is no .jpg in {given.ecssd / 'images' if bsds500 else given.bsds500 / 'images/test'}.")
     loaded = adapter_named("transformers").load(given.model)
     if loaded.preprocess is None:
         raise SystemExit(f"{given.model} takes no images.")
     reader = WholePatches(loaded.model, loaded.preprocess)
     given.output.mkdir(parents=True, exist_ok=True)
-    bsds500 = sorted((given.bsds500 / "images/test").glob("*.jpg"))
-    ecssd = sorted((given.ecssd / "images").glob("*.jpg"))[:: given.every]
 
     def of_bsds500(file: Path, known: Container[str]) -> dict[str, list[float]]:
         image = open_image(file)
@@ -67,7 +70,7 @@ def main() -> None:
     if not given.page:
         continue_run(given.output, {"model": model_identity(loaded.model), "code": code_identity(), "study": study()})
         scored(bsds500, of_bsds500, rows[0])
-        scored(ecssd, of_ecssd, rows[1])
+        scored(ecssd[:: given.every], of_ecssd, rows[1])
     image = open_image(bsds500[0])
     regions, objects = complete(read(rows[0]), partitions(reader, image)), complete(read(rows[1]), object_maps(reader, image))
     write({"docs/segments.md": page(regions, objects)})

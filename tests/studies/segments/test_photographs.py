@@ -14,7 +14,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from attnchain_evals.segments.whole_patches import WholePatches
 from attnchain_interp import AttentionError
-from studies.segments.__main__ import NAME, complete, continue_run, read, scored, study
+from studies.segments.__main__ import NAME, complete, continue_run, main, read, scored, study
 from studies.segments.page import BOUNCE, OWN
 from studies.segments.photographs import (
     KS,
@@ -90,6 +90,18 @@ def test_the_normalised_cut_parts_two_groups() -> None:
     assert one_hot(np.array([5, 5, 9, 7]), (2, 2)).argmax(0).tolist() == [[0, 0], [2, 1]]
 
 
+def test_folders_without_photographs_are_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images/test").mkdir(parents=True)
+    for every, said in (("1", f"there is no .jpg in {tmp_path}/images/test."), ("0", "--every is 0")):
+        words = ["--model", "none", "--bsds500", tmp_path, "--ecssd", tmp_path, "--output", tmp_path, "--every", every]
+        monkeypatch.setattr("sys.argv", ["segments", *map(str, words)])
+        with pytest.raises(SystemExit):
+            main()
+        assert said in capsys.readouterr().err
+
+
 def test_a_folder_holds_scores_of_one_model_and_one_code(tmp_path: Path) -> None:
     identity = {"model": {"sha256": "a"}, "study": study()}
     continue_run(tmp_path, identity)
@@ -98,7 +110,7 @@ def test_a_folder_holds_scores_of_one_model_and_one_code(tmp_path: Path) -> None
     with pytest.raises(AttentionError, match=r'holds another run \(model.sha256: "b", not "a"\)'):
         continue_run(tmp_path, {**identity, "model": {"sha256": "b"}})
     (tmp_path / NAME).unlink()
-    with pytest.raises(AttentionError, match='model.sha256: "a", not nothing'):
+    with pytest.raises(AttentionError, match="model: {…}, not nothing"):
         continue_run(tmp_path, identity)
 
 
