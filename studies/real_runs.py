@@ -156,10 +156,12 @@ def carry_out(
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=list(tasks))
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--methods", nargs="+", help="measure these and the baseline alone, beside the kept figures")
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--limit", type=int, help="examples of a task at most; nothing is kept, for testing only")
     parser.add_argument("--output", type=Path, default=Path(Path(path).stem), help="the folder of the runs")
     parser.add_argument("--page", action="store_true", help="make the page of the kept figures, and measure nothing")
     options = parser.parse_args()
+    if options.limit is not None and options.limit < 1:
+        parser.error(f"--limit is {options.limit}; it is a number of examples from 1 on.")
     if options.methods:  # a run of its own
         options.output = options.output / " ".join(options.methods)
     found: Mapping[str, Summary] = {}

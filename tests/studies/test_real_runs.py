@@ -62,6 +62,16 @@ def test_further_methods_stand_beside_the_kept_ones_with_holms_p_of_all(tmp_path
         beside(first, {**then, "examples": 7, "data": "others"})
 
 
+@pytest.mark.parametrize("limit", ["0", "-3"])
+def test_a_limit_below_one_measures_nothing(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["study", "model", "data", "--limit", limit])
+    with pytest.raises(SystemExit):
+        carry_out("A study.", ["own"], lambda _: pytest.fail("it measures"), str(tmp_path / "f"), "page.md", lambda _: "")
+    assert f"--limit is {limit}; it is a number of examples from 1 on." in capsys.readouterr().err
+
+
 def test_runs_that_measure_at_the_same_time_keep_the_figures_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures, page = tmp_path / "kept.json", tmp_path / "page.md"
     figures.write_text('{"old": 0}')
