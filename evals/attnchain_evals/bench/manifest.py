@@ -19,6 +19,7 @@ from attnchain_interp.files import write_text
 from attnchain_interp.reprs import first_problem
 
 NAME = "run.json"
+BESIDE = ("examples.safetensors", "sanity.json")  # what a report shows beside the rows, and belongs to this run
 SCHEMA: Final = "attnchain-bench/3"
 _SHOWN = 64  # numbers that are kept of the outputs
 _TOLERANCE = 1e-3  # of the largest number: another order of sums stays below, another model does not

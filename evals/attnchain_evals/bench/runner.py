@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from attnchain_evals.bench.fingerprint import code_identity, differences, key_of, method_identity, metric_identity
-from attnchain_evals.bench.manifest import NAME, SCHEMA, check_outputs, outputs_of, read_manifest, write_manifest
+from attnchain_evals.bench.manifest import BESIDE, NAME, SCHEMA, check_outputs, outputs_of, read_manifest, write_manifest
 from attnchain_evals.bench.row_files import check_names, part_file, read_parts
 from attnchain_evals.bench.shared_capture import SharedCapture
 from attnchain_evals.metrics.example_metric import ExampleMetric, Trial
@@ -208,6 +208,10 @@ def _manifest(plan: Plan, folder: Path, share: Share, groups: Mapping[str, Any])
             raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or remove this one.")
         check_outputs(folder, manifest["outputs"], outputs)
         return manifest, False
+    if left := [name for name in BESIDE if (folder / name).exists()]:
+        raise AttentionError(
+            f"{folder} holds {' and '.join(left)} of another run, and no {NAME}.", "Choose another folder, or remove this one."
+        )
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
     known = {"outputs": outputs, "configuration": plan.configuration, **groups}
     manifest = {"key": key, "batch_size": size, "examples": size_of(plan.data, plan.limit), **known}

@@ -166,6 +166,14 @@ def test_rows_of_another_run_are_refused(
     assert (tmp_path / "whole" / "rows-00000.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["examples.safetensors", "sanity.json"])
+def test_what_another_run_left_is_not_shown_as_of_this_one(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("old")
+    with pytest.raises(AttentionError, match=rf"holds {name} of another run, and no run\.json.\nChoose another folder"):
+        run(plan(), tmp_path, ALONE)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 def test_settings_of_a_method_and_changed_code_are_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import attnchain_interp as ac
 
