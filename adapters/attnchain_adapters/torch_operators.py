@@ -22,6 +22,7 @@ _OF_ANOTHER_NAME: Final[dict[str, Any]] = {
     "special_logsumexp": torch.special.logsumexp,
     "_to_copy": Tensor.to,
     "_unsafe_view": Tensor.view,
+    "index": torch.ops.aten.index,  # torch.Tensor.index is another function
 }
 
 

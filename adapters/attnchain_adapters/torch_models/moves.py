@@ -13,7 +13,7 @@ _MOVES: Final = frozenset(
     [
         *(torch.flip, Tensor.flip, torch.fliplr, Tensor.fliplr, torch.flipud, Tensor.flipud, torch.roll, Tensor.roll),
         *(torch.index_select, Tensor.index_select, torch.gather, Tensor.gather),
-        *(torch.take_along_dim, Tensor.take_along_dim, Tensor.__getitem__, torch.ops.aten.index.Tensor),
+        *(torch.take_along_dim, Tensor.take_along_dim, Tensor.__getitem__, torch.ops.aten.index),
     ]
 )
 

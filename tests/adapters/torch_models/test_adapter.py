@@ -473,8 +473,9 @@ MOVES: dict[str, Move] = {
 @pytest.mark.parametrize("move", [*MOVES])
 def test_keys_at_other_places_than_their_queries_make_no_chain(move: str, fused: bool) -> None:
     model, x = Moving(nn.Identity(), MOVES[move], MOVES[move], fused).eval(), torch.randn(3, LENGTH, WIDTH)
-    with pytest.raises(ac.AttentionError, match="its keys are sorted, shifted or turned, and its queries are not"):
-        ac.capture(model, x)
+    for each in (model, torch.export.export(model, (x,)).module()):
+        with pytest.raises(ac.AttentionError, match="its keys are sorted, shifted or turned, and its queries are not"):
+            ac.capture(each, x)
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attnchain_adapters.torch_models.moves import moved_lengths, moves
+from attnchain_adapters.torch_operators import function_of
 
 X = torch.randn(2, 5, 7)
 ORDER = torch.tensor([3, 1, 0, 4, 2])
@@ -39,7 +40,7 @@ EACH = ORDER[None, :, None].expand(2, 5, 7)
         (Tensor.__getitem__, ((torch.arange(2)[:, None], ORDER),), {5}),
         (Tensor.__getitem__, ((slice(None), np.arange(5)),), set()),
         (Tensor.__getitem__, ((slice(None), [0]),), set()),
-        (torch.ops.aten.index.Tensor, ([None, ORDER],), {5}),
+        (function_of(torch.ops.aten.index.Tensor), ([None, ORDER],), {5}),
     ],
 )
 def test_lengths_of_what_is_moved(function: Callable[..., Any], given: tuple[Any, ...], lengths: set[int]) -> None:
