@@ -203,7 +203,7 @@ def _check_asked(output: Path, names: list[str], asked: dict[str, Any]) -> None:
         if found is not None and (changed := differences(asked, found.get("asked") or {})):
             raise AttentionError(
                 f"{facts} tells of segments that were asked for otherwise ({'; '.join(changed[:5])}).",
-                "Choose another folder: --output, or remove this one.",
+                "Name another folder: --output, or move these segments away.",
             )
 
 
