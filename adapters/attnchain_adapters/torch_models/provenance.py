@@ -105,10 +105,10 @@ class Provenance:
 
         Values count as learnt where the map that multiplies them is not.
         """
+        origins = self._factors(function, args, kwargs)
         if function in _FUSED:
-            query, _, value = (self.of(each) for each in (*args, *(kwargs[name] for name in _NAMES[len(args) :]))[:3])
+            query, _, value = origins
             return replace(value, learnt=value.learnt and not query.learnt)
-        origins = [self.of(each) for each in tensors_in((*args, *kwargs.values()))]
         data = [each for each in origins if not each.learnt]
         value = min(data, key=lambda each: len(each.arguments), default=_UNKNOWN)
         return replace(value, learnt=len(data) == 1 < len(origins))
@@ -118,11 +118,16 @@ class Provenance:
 
         Both answers are there where keys were moved and queries of the same argument were not.
         """
-        given = list(tensors_in((*args, *kwargs.values())))[: 3 if function in _FUSED else None]
-        origins = [origin for origin in map(self.of, given) if not origin.learnt]
+        origins = [origin for origin in self._factors(function, args, kwargs) if not origin.learnt]
         moved = [origin for origin in origins if origin.has_moved(shape[0], shape[-1])]
         arguments = frozenset[str]().union(*(origin.arguments for origin in moved or origins))
         return {origin in moved for origin in origins if origin.arguments & arguments}
+
+    def _factors(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Origin]:
+        """The origins of queries, keys and values of a fused use of attention; of all tensors of another one."""
+        if function in _FUSED:
+            return [self.of(each) for each in (*args, *(kwargs[name] for name in _NAMES[len(args) :]))[:3]]
+        return [self.of(each) for each in tensors_in((*args, *kwargs.values()))]
 
     def computed(
         self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, origin: Origin, uses: Iterable[int]

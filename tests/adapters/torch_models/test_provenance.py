@@ -95,4 +95,6 @@ def test_what_is_moved_stays_so_until_the_unmoved_is_added() -> None:
     assert of(with_class).has_moved(2, 4)
     assert not of(turned).has_moved(2, 4)
     assert followed.provenance.places(*call, (2, 1, 3, 3)) == {True, False}
+    named = {"attn_mask": X @ X.mT, "query": call[1][1], "key": call[1][1], "value": call[1][1]}
+    assert followed.provenance.places(call[0], (), named, (2, 1, 3, 3)) == {True}
     assert followed.provenance.places(call[0], (Y[:, None], *call[1][1:]), {}, (2, 1, 5, 3)) == {True}
