@@ -19,8 +19,11 @@ _MOVES: Final = frozenset(
 
 
 def moves(function: Any, args: Sequence[Any]) -> bool:
-    """Returns whether a function can put the entries of its first argument at other places. Slices keep their order."""
-    if function not in _MOVES or not args or not isinstance(args[0], Tensor):
+    """Returns whether a function can put the entries of its first argument at other places. Slices keep their order.
+
+    Nothing is known of tensors of other classes (sharded ones), and of nested ones.
+    """
+    if function not in _MOVES or not args or type(args[0]) is not Tensor or args[0].is_nested:
         return False
     return function is not Tensor.__getitem__ or any(map(_chooses, args[1] if isinstance(args[1], tuple) else args[1:]))
 
@@ -31,10 +34,11 @@ def moved_lengths(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any])
     The function is run on the numbers of the places. The last of three or more axes holds features, which may be moved.
     """
     tensor, found = args[0], set[int]()
+    options = {name: value for name, value in kwargs.items() if name != "out"}
     for axis in range(tensor.ndim - (tensor.ndim > 2)):
         numbers = torch.arange(tensor.shape[axis], device=tensor.device)
         numbers = numbers.view(-1, *[1] * (tensor.ndim - axis - 1)).expand(tensor.shape)
-        found |= _unordered(function(numbers, *args[1:], **kwargs))
+        found |= _unordered(function(numbers, *args[1:], **options))
     return frozenset(found)
 
 

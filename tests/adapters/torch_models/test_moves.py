@@ -57,3 +57,19 @@ def test_the_last_of_two_axes_may_be_tokens() -> None:
     ids = torch.arange(10).view(2, 5)
     assert moved_lengths(torch.flip, (ids, [1]), {}) == {5}
     assert moved_lengths(torch.flip, (ids,), {"dims": [0]}) == {2}
+
+
+def test_the_result_of_the_model_is_left_as_it_is() -> None:
+    out = torch.empty(2, 5, 7)
+    torch.index_select(X, 1, ORDER, out=out)
+    assert moved_lengths(torch.index_select, (X, 1, ORDER), {"out": out}) == {5}
+    assert torch.equal(out, X[:, ORDER])
+
+
+def test_tensors_of_other_classes_and_nested_ones_are_left_alone() -> None:
+    class Other(Tensor):
+        pass
+
+    nested = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=torch.jagged)
+    assert not moves(torch.flip, (X.as_subclass(Other), [1]))
+    assert not moves(torch.index_select, (nested, 0, torch.tensor([1, 0])))
