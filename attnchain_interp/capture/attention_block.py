@@ -20,7 +20,7 @@ from attnchain_interp.operators import float32_or_wider as _wide
 from attnchain_interp.operators.tiles import rows_at_once
 from attnchain_interp.reprs import with_fields
 
-_TOGETHER: Final = 2**19  # numbers of a map's rows that are held at once in a thread's cache
+MAPS_TOGETHER: Final = 2**19  # numbers of a map's rows that are held at once in a thread's cache
 _AGREES: Final = 1e-4  # of the greatest entry: rounding of float32; of narrower types, some of their steps
 _STEPS: Final = 8
 _PROBES: Final = 16
@@ -172,7 +172,7 @@ class AttentionBlock:
                 'Read its attention alone: maps="attention".',
             )
 
-    def rows(self, first: int = 0, stop: int | None = None, entries: int = _TOGETHER) -> Iterator[tuple[slice, Tensor]]:
+    def rows(self, first: int = 0, stop: int | None = None, entries: int = MAPS_TOGETHER) -> Iterator[tuple[slice, Tensor]]:
         """Yields some queries after the others, and their rows of the maps (batch, head, query, key), in float32 or better.
 
         In causal attention the keys after the last of the queries are left out. Numbers for a whole head or token (gates and

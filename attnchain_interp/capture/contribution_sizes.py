@@ -9,7 +9,7 @@ from typing import Final, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from attnchain_interp.capture.attention_block import AttentionBlock
+from attnchain_interp.capture.attention_block import MAPS_TOGETHER, AttentionBlock
 from attnchain_interp.checks import check_one_of
 from attnchain_interp.operators import Factors
 from attnchain_interp.operators.exact_products import exact_products
@@ -20,7 +20,6 @@ Measure = Literal["norm", "norm-res", "norm-resln", "projection", "alti"]
 Sizes = Callable[[slice, Tensor], Tensor]  # some queries and their maps (batch, head, query, key) → (batch, query, key)
 
 _TOGETHER: Final = 2**18  # numbers of vectors that are held at once in a thread's cache
-_MAPS: Final = 2**19  # numbers of maps that are held at once
 
 
 def check_measure(measure: str) -> None:
@@ -59,9 +58,9 @@ def contributions_of(block: AttentionBlock, measure: Measure, mask: Tensor) -> T
     ("projection").
     """
     mask, wide, n = mask.to(block.values.device), block.widened(), block.values.shape[2]
-    sizes, entries = sizes_of(wide, measure), _MAPS
+    sizes, entries = sizes_of(wide, measure), MAPS_TOGETHER
     if measure == "projection":  # it reads the maps head by head; causal rows see the fewer keys, the fewer are held
-        entries = _MAPS // 2 if wide.causal else 2 * _MAPS
+        entries = MAPS_TOGETHER // 2 if wide.causal else 2 * MAPS_TOGETHER
     mixed, shares = [], wide.output.new_zeros(len(mask), n, n)
     for rows, maps in wide.rows(entries=entries):
         mixed.append(maps @ wide.probed[:, :, : maps.shape[-1]])

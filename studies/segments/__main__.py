@@ -94,7 +94,7 @@ def continue_run(folder: Path, identity: Mapping[str, Any]) -> None:
     there = json.loads(held.read_text("utf-8")) if held.exists() else {}
     if changed := differences(identity, there):
         raise AttentionError(
-            f"{folder} holds another run ({'; '.join(changed[:5])}).", "Choose another folder, or remove this one."
+            f"{folder} holds another run ({'; '.join(changed[:5])}).", "Choose another folder, or move this one away."
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import attnchain_interp as ac
-from attnchain_interp.capture import AttentionBlock, LayerNorm, Measure, attention_block, contribution_sizes, contributions_of
+from attnchain_interp.capture import AttentionBlock, LayerNorm, Measure, contribution_sizes, contributions_of
 from attnchain_interp.operators import tiles
 
 BATCH, HEADS, N, WIDTH = 2, 3, 5, 7
@@ -94,7 +94,7 @@ def dense(found: AttentionBlock, measure: Measure) -> Tensor:
 @pytest.mark.parametrize("together", [1, 2 * BATCH * N * HEADS, 2**24])
 def test_beside_a_dense_replica(measure: Measure, normalised: bool, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "_LEAST", 1)
-    monkeypatch.setattr(attention_block, "_TOGETHER", together)  # a query at a time, two, all
+    monkeypatch.setattr(contribution_sizes, "MAPS_TOGETHER", together)  # a query at a time, two, all
     monkeypatch.setattr(contribution_sizes, "_TOGETHER", together)  # a key at a time, some, all
     found = block(normalised)
     assert torch.allclose(contributions_of(found, measure, EVERYONE), dense(found, measure))
@@ -119,7 +119,7 @@ def test_gates_and_scales_of_each_query(
 def test_causal_maps_in_tiles(measure: Measure, together: int, gate: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the map is left out, and a lone first token reads itself."""
     monkeypatch.setattr(tiles, "_LEAST", 1)
-    monkeypatch.setattr(attention_block, "_TOGETHER", together)
+    monkeypatch.setattr(contribution_sizes, "MAPS_TOGETHER", together)
     monkeypatch.setattr(contribution_sizes, "_TOGETHER", together)
     plain = block()
     assert isinstance(plain.attention, Tensor)

@@ -205,12 +205,13 @@ def _manifest(plan: Plan, folder: Path, share: Share, groups: Mapping[str, Any])
         manifest = read_manifest(folder)
         if manifest["key"] != key:
             changed = "; ".join(differences(plan.configuration, manifest["configuration"])[:5])
-            raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or remove this one.")
+            raise AttentionError(f"{folder} holds another run ({changed}).", "Choose another folder, or move this one away.")
         check_outputs(folder, manifest["outputs"], outputs)
         return manifest, False
     if left := [name for name in BESIDE if (folder / name).exists()]:
         raise AttentionError(
-            f"{folder} holds {' and '.join(left)} of another run, and no {NAME}.", "Choose another folder, or remove this one."
+            f"{folder} holds {' and '.join(left)} of another run, and no {NAME}.",
+            "Choose another folder, or move this one away.",
         )
     size = _fitting(plan) if plan.batch_size == "auto" else plan.batch_size
     known = {"outputs": outputs, "configuration": plan.configuration, **groups}

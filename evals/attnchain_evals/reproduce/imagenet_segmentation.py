@@ -54,7 +54,7 @@ def _check_alone(output: Path, other: str) -> None:
     """Refuses a folder that holds a run of the other kind, with or without --sweep, whose reports would be replaced."""
     if (output / other / NAME).exists():
         raise AttentionError(
-            f"{output} holds another run ({output / other / NAME}).", "Choose another folder, or remove this one."
+            f"{output} holds another run ({output / other / NAME}).", "Choose another folder, or move this one away."
         )
 
 
